@@ -1,0 +1,188 @@
+"""What a user can configure: frozen structs, one per section of the YAML file. No file is read here and nothing is
+started; `config_file.py` decodes and explains, `cli.py` overlays the command line.
+
+Every field has a default that is right for a first try; an unknown key is an error that names itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the file: immutable, keyword-only, strict."""
+
+
+class Timeouts(Section):
+    """How long each stage of a request may take. Seconds; 0 turns the limit off (except `connect_s`)."""
+
+    connect_s: float = 2.0
+    first_byte_s: float = 300.0
+    """From the request being sent to the first byte of the answer: queueing and prefill happen in it."""
+    idle_s: float = 60.0
+    """Between two bytes of an answer."""
+    total_s: float = 0.0
+    """From the request's arrival to the end of its answer."""
+    client_header_s: float = 10.0
+    """From a connection's (or next request's) first byte to the end of its headers: slow-loris ends here."""
+    client_body_s: float = 60.0
+    """From the end of the headers to the end of the body."""
+    client_keepalive_s: float = 75.0
+    """An idle client connection is kept this long."""
+    client_write_s: float = 60.0
+    """A client that takes no byte of its answer for this long is cut off."""
+    upstream_keepalive_s: float = 4.0
+    """An idle pod connection is kept this long; below vLLM's (uvicorn's) 5 s, so that it is ours to close."""
+
+
+class Limits(Section):
+    """Bounds on what one client can make the gateway hold."""
+
+    max_header_bytes: int = 65536
+    max_body_bytes: int = 33554432
+    max_pipelined: int = 16
+    """Requests read ahead on one connection while an answer is under way."""
+    max_connections: int = 20000
+    max_inflight: int = 0
+    """Requests in flight in this replica before it sheds; 0 is no limit."""
+    max_queue: int = 1024
+    """Requests that may wait for a saturated pool (every pod at its `max_inflight`)."""
+    queue_timeout_s: float = 30.0
+    write_buffer_bytes: int = 65536
+    """Unsent bytes to a slow client above which reading from its pod pauses."""
+
+
+class Retries(Section):
+    """Another pod gets the request only before the first byte of an answer."""
+
+    attempts: int = 2
+    """More attempts after the first."""
+    budget_ratio: float = 0.2
+    """Retries allowed as a share of recent requests, so that an outage is not multiplied."""
+    budget_min: int = 10
+    """Retries a second that are always allowed."""
+
+
+class Health(Section):
+    """Active probes and passive outcomes, and what they lead to."""
+
+    path: str = "/health"
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+    failures: int = 2
+    """Consecutive failed probes that take a pod out."""
+    successes: int = 1
+    """Consecutive good probes that bring it back."""
+    eject_failures: int = 3
+    """Consecutive failed requests that eject a pod."""
+    eject_s: float = 5.0
+    """First ejection; doubles each time up to `eject_max_s`."""
+    eject_max_s: float = 120.0
+    max_ejected_ratio: float = 0.5
+    """Never more than this share of a pool at once."""
+
+
+class Scrape(Section):
+    """Reading the engines' own metrics."""
+
+    path: str = "/metrics"
+    interval_s: float = 1.0
+    timeout_s: float = 2.0
+    max_per_s: float = 50.0
+    """With many pods the interval stretches, so that scraping stays cheap."""
+
+
+class Drain(Section):
+    """The life of a replica between SIGTERM and exit."""
+
+    settle_s: float = 5.0
+    """Not ready, but still accepting: endpoints take seconds to propagate."""
+    timeout_s: float = 300.0
+    """In-flight streams get this long to finish."""
+
+
+class Logging(Section):
+    """Where words go."""
+
+    format: str = "human"
+    """`human` or `json`."""
+    level: str = "info"
+    access: bool = False
+    """One line a request; off by default because it costs as much as half the request."""
+
+
+class Control(Section):
+    """The control port: metrics, probes, admin API, docs."""
+
+    listen: str = "127.0.0.1:9000"
+    token: str = ""
+    """Bearer token of /admin/*; required unless `listen` is on loopback."""
+
+
+class Discovery(Section):
+    """Where a pool's pods come from: either a list or a source."""
+
+    source: str = ""
+    """`dns://name:port`, `dns+srv://_http._tcp.name`; empty with `pods` given."""
+    interval_s: float = 5.0
+    """The longest time between two looks; a shorter DNS TTL shortens it."""
+
+
+class PolicySpec(Section):
+    """A policy by name and parameters."""
+
+    name: str = "prefix_aware"
+    params: dict[str, object] = {}
+
+
+class Pool(Section):
+    """A named set of pods that serve the same models."""
+
+    name: str
+    pods: list[str] = []
+    """`http://host:port` each."""
+    discovery: Discovery = Discovery()
+    models: list[str] = []
+    """Models served; empty: learned from the pods' /v1/models."""
+    aliases: dict[str, str] = {}
+    """Name a client may use -> name the pods know."""
+    policy: PolicySpec = PolicySpec()
+    allowed_policies: list[str] = []
+    """Policies a request may ask for with `x-turnout-policy`; `["*"]` for all."""
+    cluster: str = ""
+    labels: dict[str, str] = {}
+    max_inflight_per_pod: int = 0
+    """0 is no limit."""
+    timeouts: Timeouts | None = None
+    """This pool's own; None takes the global ones."""
+
+
+class Prefix(Section):
+    """The index of who holds which prefix."""
+
+    max_bytes: int = 268435456
+    default_kv_tokens: int = 500000
+    """Capacity assumed of a pod that does not report its own."""
+
+
+class Settings(Section):
+    """The whole file."""
+
+    listen: str = "0.0.0.0:8000"
+    control: Control = Control()
+    state: str = "memory://"
+    replica: str = ""
+    """This process's name among the replicas; empty makes one from host and dice."""
+    pools: list[Pool] = []
+    default_pool: str = ""
+    """Takes models no pool names; empty: unknown models get 404."""
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    retries: Retries = Retries()
+    health: Health = Health()
+    scrape: Scrape = Scrape()
+    prefix: Prefix = Prefix()
+    drain: Drain = Drain()
+    logging: Logging = Logging()
+    warmup_timeout_s: float = 10.0
+    """Discovery and state may take this long at start; then the replica serves, marked cold."""

@@ -1,0 +1,35 @@
+"""One tree for what can go wrong in statesync. No error here ever reaches a request that a pod could serve."""
+
+from __future__ import annotations
+
+
+class StateError(Exception):
+    """Root of everything this package raises."""
+
+
+class NoRoutablePod(StateError):
+    """The pool has no pod that may be sent a request now."""
+
+
+class UnknownPool(StateError):
+    """No pool of that name."""
+
+
+class UnknownPod(StateError):
+    """No pod of that id."""
+
+
+class StaleGeneration(StateError):
+    """A compare-and-set came with an old generation; read again and retry."""
+
+
+class StoreUnavailable(StateError):
+    """The shared store does not answer; the local view goes on serving."""
+
+
+class BadStoreUrl(StateError):
+    """A --state URL this build cannot open."""
+
+
+class DiscoveryError(StateError):
+    """A discovery source is configured wrongly, or did not answer; the pods known so far stay."""

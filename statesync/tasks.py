@@ -1,0 +1,28 @@
+"""Starting a background task so that it is neither collected early nor silent when it fails.
+
+The event loop keeps only weak references to tasks (docs.python.org, asyncio.create_task), so each is held here until done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+_running: set[asyncio.Task[Any]] = set()
+_log = logging.getLogger("turnout.tasks")
+
+
+def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Run `work` in the background under `name`. What it raises is logged, not lost; cancelling it is silent."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    _running.add(task)
+    task.add_done_callback(_done)
+    return task
+
+
+def _done(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background task %s failed", task.get_name(), exc_info=error)
