@@ -13,7 +13,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A section of the file: immutable, keyword-only, strict."""
 
 
-class Timeouts(Section):
+class Timeouts(Section, frozen=True):
     """How long each stage of a request may take. Seconds; 0 turns the limit off (except `connect_s`)."""
 
     connect_s: float = 2.0
@@ -35,7 +35,7 @@ class Timeouts(Section):
     """An idle pod connection is kept this long; below vLLM's (uvicorn's) 5 s, so that it is ours to close."""
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """Bounds on what one client can make the gateway hold."""
 
     max_header_bytes: int = 65536
@@ -52,7 +52,7 @@ class Limits(Section):
     """Unsent bytes to a slow client above which reading from its pod pauses."""
 
 
-class Retries(Section):
+class Retries(Section, frozen=True):
     """Another pod gets the request only before the first byte of an answer."""
 
     attempts: int = 2
@@ -63,7 +63,7 @@ class Retries(Section):
     """Retries a second that are always allowed."""
 
 
-class Health(Section):
+class Health(Section, frozen=True):
     """Active probes and passive outcomes, and what they lead to."""
 
     path: str = "/health"
@@ -82,7 +82,7 @@ class Health(Section):
     """Never more than this share of a pool at once."""
 
 
-class Scrape(Section):
+class Scrape(Section, frozen=True):
     """Reading the engines' own metrics."""
 
     path: str = "/metrics"
@@ -92,7 +92,7 @@ class Scrape(Section):
     """With many pods the interval stretches, so that scraping stays cheap."""
 
 
-class Drain(Section):
+class Drain(Section, frozen=True):
     """The life of a replica between SIGTERM and exit."""
 
     settle_s: float = 5.0
@@ -101,7 +101,7 @@ class Drain(Section):
     """In-flight streams get this long to finish."""
 
 
-class Logging(Section):
+class Logging(Section, frozen=True):
     """Where words go."""
 
     format: str = "human"
@@ -111,7 +111,7 @@ class Logging(Section):
     """One line a request; off by default because it costs as much as half the request."""
 
 
-class Control(Section):
+class Control(Section, frozen=True):
     """The control port: metrics, probes, admin API, docs."""
 
     listen: str = "127.0.0.1:9000"
@@ -119,7 +119,7 @@ class Control(Section):
     """Bearer token of /admin/*; required unless `listen` is on loopback."""
 
 
-class Discovery(Section):
+class Discovery(Section, frozen=True):
     """Where a pool's pods come from: either a list or a source."""
 
     source: str = ""
@@ -128,14 +128,14 @@ class Discovery(Section):
     """The longest time between two looks; a shorter DNS TTL shortens it."""
 
 
-class PolicySpec(Section):
+class PolicySpec(Section, frozen=True):
     """A policy by name and parameters."""
 
     name: str = "prefix_aware"
     params: dict[str, object] = {}
 
 
-class Pool(Section):
+class Pool(Section, frozen=True):
     """A named set of pods that serve the same models."""
 
     name: str
@@ -157,7 +157,7 @@ class Pool(Section):
     """This pool's own; None takes the global ones."""
 
 
-class Prefix(Section):
+class Prefix(Section, frozen=True):
     """The index of who holds which prefix."""
 
     max_bytes: int = 268435456
@@ -165,7 +165,7 @@ class Prefix(Section):
     """Capacity assumed of a pod that does not report its own."""
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     """The whole file."""
 
     listen: str = "0.0.0.0:8000"

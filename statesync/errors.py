@@ -33,3 +33,7 @@ class BadStoreUrl(StateError):
 
 class DiscoveryError(StateError):
     """A discovery source is configured wrongly, or did not answer; the pods known so far stay."""
+
+
+class PoolSaturated(StateError):
+    """Every routable pod of the pool is at its `max_inflight`; one will free up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from schedulers.types import Pod, PodId, PodLoad
+from schedulers.types import Pod, PodLoad
 
 
 class EngineReport(NamedTuple):
