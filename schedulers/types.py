@@ -109,7 +109,7 @@ class LoadSnapshot(NamedTuple):
 
 
 class RequestInfo(NamedTuple):
-    """All that a policy may know of a request. The request carries its own dice (`entropy`) and clock (`arrived_at`)."""
+    """All that a policy may know of a request, its own dice (`entropy`) and clock (`arrived_at`) included."""
 
     id: str
     model: str
@@ -130,7 +130,7 @@ class RequestInfo(NamedTuple):
     deadline: float | None = None
     """Seconds on the replica's monotonic clock."""
     prefix_hits: Mapping[PodId, int] = _NO_HITS
-    """Leading blocks (`PREFIX_BLOCK_TOKENS` each) of the prompt that a pod is believed to hold; pods with none are absent."""
+    """Leading blocks (`PREFIX_BLOCK_TOKENS` each) of the prompt a pod is believed to hold; others are absent."""
     tried: frozenset[PodId] = frozenset()
     """Pods that already failed this request; a policy never picks one."""
 

@@ -67,7 +67,7 @@ class StateStore(Protocol):
     async def put_policy(
         self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
     ) -> PolicyRecord:
-        """Compare-and-set; `if_generation=None` writes whatever stands there. Raises StaleGeneration, StoreUnavailable."""
+        """Compare-and-set; `if_generation=None` overwrites. Raises StaleGeneration, StoreUnavailable."""
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first."""

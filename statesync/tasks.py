@@ -1,6 +1,7 @@
 """Starting a background task so that it is neither collected early nor silent when it fails.
 
-The event loop keeps only weak references to tasks (docs.python.org, asyncio.create_task), so each is held here until done.
+The event loop keeps only weak references to tasks (docs.python.org, asyncio.create_task), so each is held here
+until it is done.
 """
 
 from __future__ import annotations
