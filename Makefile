@@ -1,0 +1,76 @@
+# Everything a person or CI types. Each target does the set-up it needs; the second time that is instant.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.ONESHELL:
+
+PYTHON ?= python3
+OTHER_PYTHON := 3.13
+BIN := .venv/bin
+UNIT := -m "not slow and not vllm"
+# More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
+ARGS ?=
+
+.PHONY: help setup redis demo test unit unit-other lint format types imports docs lock bench-smoke locust locust-ui clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+setup:
+	@scripts/setup-venv .venv "$(PYTHON)"
+
+redis:
+	@scripts/ensure-redis
+
+demo: setup  ## engines, gateway, traffic and a live view, all on this machine
+	@$(BIN)/turnout demo $(ARGS)
+
+test: lint types imports redis  ## all checks and all tests; the unit tests on a second Python where there is one
+	$(BIN)/python -m pytest $(ARGS)
+	@$(MAKE) unit-other
+
+unit: setup  ## the fast tests
+	$(BIN)/python -m pytest $(UNIT) $(ARGS)
+
+unit-other: setup
+	@other=$$(scripts/find-python $(OTHER_PYTHON))
+	if [[ $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') == $(OTHER_PYTHON) ]]; then exit 0; fi
+	if [[ -z $$other ]]; then echo "no python$(OTHER_PYTHON) here: the unit tests ran on one Python only"; exit 0; fi
+	scripts/setup-venv .venv313 "$$other"
+	echo ".venv313/bin/python -m pytest $(UNIT)"
+	.venv313/bin/python -m pytest $(UNIT) $(ARGS)
+
+lint: setup  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup  ## mypy --strict
+	$(BIN)/mypy
+
+imports: setup  ## import-linter: router -> statesync -> schedulers
+	$(BIN)/lint-imports
+
+docs: setup  ## write docs/configuration.md from router/settings.py
+	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer versions)
+	PYTHON="$(PYTHON)" scripts/lock $(ARGS)
+
+bench-smoke: setup  ## this gateway beside nginx, one core each, under a minute
+	@$(BIN)/python -m loadtests.bench smoke $(ARGS)
+
+locust: setup  ## locust, headless, against a demo of its own (HOST=http://... for yours)
+	@scripts/locust --headless --users 20 --spawn-rate 5 --run-time 30s $(ARGS)
+
+locust-ui: setup  ## locust with its web page, against a demo of its own
+	@scripts/locust $(ARGS)
+
+clean:  ## remove environments and caches
+	rm -rf .venv .venv313 .venv-lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
