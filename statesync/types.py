@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from schedulers.types import Pod, PodLoad
+from schedulers.types import Pod, PodId, PodLoad
 
 
 class EngineReport(NamedTuple):
@@ -40,3 +40,25 @@ class InflightNumbers(NamedTuple):
     requests: int = 0
     tokens: int = 0
     prefill_tokens: int = 0
+
+
+class Charge:
+    """What one request still holds on a pod: taken by `LoadView.reserve`, given back by `prefill_done`, `release`.
+
+    The amounts live here, so that what was added is exactly what is taken off, however the estimates change.
+    """
+
+    __slots__ = ("pod", "prefill_tokens", "requests", "tokens")
+
+    def __init__(self, pod: PodId, tokens: int, prefill_tokens: int) -> None:
+        self.pod = pod
+        self.requests = 1
+        """1 until released, then 0."""
+        self.tokens = tokens
+        """Prompt plus expected answer tokens."""
+        self.prefill_tokens = prefill_tokens
+        """Uncached prompt tokens; 0 once the first token is back."""
+
+    def __repr__(self) -> str:
+        state = "open" if self.requests else "released"
+        return f"<Charge {state} on {self.pod}: {self.tokens} tokens, {self.prefill_tokens} to prefill>"

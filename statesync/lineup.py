@@ -1,0 +1,218 @@
+"""One pool's candidates, kept in the form in which a snapshot hands them out.
+
+Here are the counts of a pod (`Seat`) and the columns of a pool (`Lineup`). This file knows no request, no other
+replica and no clock; `view.py` decides what changes, this file keeps the columns in step with it.
+
+A change marks its seat dirty; the next snapshot rebuilds only the dirty cells and copies the columns at C speed.
+Measured on one core of this machine class (Python 3.11): a snapshot after one change 2.1 us with 16 pods,
+7 us with 1,000; each further change 0.8 us.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from schedulers.types import DECODE_TOKENS_EACH, Candidate, LoadSnapshot, Pod, PodId, PodLoad
+from statesync.types import EngineReport, InflightNumbers
+
+# A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request.
+_new: Final = tuple.__new__
+
+NO_LIMIT: Final = sys.maxsize
+
+
+class Seat:
+    """What is known of one pod: this replica's counts, the others' sum, the engine's report, the blockers."""
+
+    __slots__ = (
+        "blockers",
+        "dirty",
+        "kv_usage",
+        "limit",
+        "lineup",
+        "other_prefill_tokens",
+        "other_requests",
+        "other_tokens",
+        "pod",
+        "position",
+        "prefill_tokens",
+        "queued",
+        "reported_at",
+        "requests",
+        "running",
+        "tokens",
+        "ttft_ewma_s",
+    )
+
+    def __init__(self, pod: Pod) -> None:
+        self.lineup: Lineup | None = None
+        """The pool it belongs to; None once discovery dropped the pod while requests are still open."""
+        self.position = -1
+        """Where it stands among the pool's candidates; -1 when it is not one."""
+        self.dirty = False
+        self.requests = self.tokens = self.prefill_tokens = 0
+        self.adopt(pod)
+        self.start_over()
+
+    def adopt(self, pod: Pod) -> None:
+        """Take discovery's newest description of the pod."""
+        self.pod = pod
+        self.limit = NO_LIMIT if pod.max_inflight is None else pod.max_inflight
+
+    def start_over(self) -> None:
+        """Forget all but this replica's own open requests: the pod has just (re)appeared."""
+        self.other_requests = self.other_tokens = self.other_prefill_tokens = 0
+        self.queued = self.running = 0
+        self.kv_usage = self.ttft_ewma_s = self.reported_at = 0.0
+        self.blockers: set[str] = set()
+
+    def own(self) -> InflightNumbers:
+        """This replica's absolute numbers."""
+        return _new(InflightNumbers, (self.requests, self.tokens, self.prefill_tokens))
+
+    def shift_others(self, old: InflightNumbers, new: InflightNumbers) -> None:
+        """Put `new` in place of `old` in the other replicas' sum."""
+        self.other_requests += new.requests - old.requests
+        self.other_tokens += new.tokens - old.tokens
+        self.other_prefill_tokens += new.prefill_tokens - old.prefill_tokens
+
+    def read(self, report: EngineReport, now: float) -> None:
+        """Take an engine's report; what it does not say stays as it was."""
+        if report.queued is not None:
+            self.queued = report.queued
+        if report.running is not None:
+            self.running = report.running
+        if report.kv_usage is not None:
+            self.kv_usage = report.kv_usage
+        self.reported_at = now
+
+    def load(self) -> PodLoad:
+        """All of it as a policy sees it."""
+        return _new(
+            PodLoad,
+            (
+                self.queued,
+                self.running,
+                self.kv_usage,
+                self.requests + self.other_requests,
+                self.tokens + self.other_tokens,
+                self.prefill_tokens + self.other_prefill_tokens,
+                self.ttft_ewma_s,
+                self.reported_at,
+            ),
+        )
+
+    def __repr__(self) -> str:
+        where = self.lineup.pool if self.lineup is not None else "gone"
+        blocked = f" blocked by {', '.join(sorted(self.blockers))}" if self.blockers else ""
+        return f"<Seat {self.pod.id} in {where}: {self.requests}+{self.other_requests} in flight{blocked}>"
+
+
+class Lineup:
+    """A pool: its pods in discovery's order, and the columns of those that may be picked."""
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        self.generation = 0
+        """Changes with the candidates: the same generation means the same pods in the same places."""
+        self.members: dict[PodId, Seat] = {}
+        self._latest: LoadSnapshot | None = None
+        self._dirty: list[Seat] = []
+        self._row: list[Seat] = []
+        self._candidates: list[Candidate] = []
+        self._work: list[float] = []
+        self._positions: dict[PodId, int] = {}
+        self._positions_shared = False
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def changed(self, seat: Seat) -> bool:
+        """Bring the columns in step with a seat that changed; True if it became a candidate just now."""
+        if seat.blockers or seat.requests + seat.other_requests >= seat.limit:
+            if seat.position >= 0:
+                self._leave(seat)
+            return False
+        if seat.position < 0:
+            self._join(seat)
+            return True
+        if not seat.dirty:
+            seat.dirty = True
+            self._dirty.append(seat)
+            self._latest = None
+        return False
+
+    def adopted(self, seat: Seat) -> bool:
+        """As `changed`, where the pod's description is new: whoever cached by generation must look again."""
+        self.generation += 1
+        return self.changed(seat)
+
+    def add(self, seat: Seat) -> bool:
+        """Make the seat a member; True if it is a candidate at once."""
+        seat.lineup = self
+        self.members[seat.pod.id] = seat
+        return self.changed(seat)
+
+    def remove(self, seat: Seat) -> None:
+        """Make the seat no member any more."""
+        if seat.position >= 0:
+            self._leave(seat)
+        del self.members[seat.pod.id]
+        seat.lineup = None
+
+    def snapshot(self, now: float) -> LoadSnapshot:
+        """The columns as a value that never changes."""
+        candidates, work = self._candidates, self._work
+        for seat in self._dirty:
+            seat.dirty = False
+            load = seat.load()
+            at = seat.position
+            candidates[at] = _new(Candidate, (seat.pod, load))
+            # `expected_work(load)`, without its call and look-ups: 0.05 us against 0.2 us. A test holds them equal.
+            work[at] = load[5] + DECODE_TOKENS_EACH * load[3]
+        self._dirty.clear()
+        self._positions_shared = True
+        self._latest = _new(
+            LoadSnapshot,
+            (self.pool, self.generation, now, 0.0, tuple(candidates), tuple(work), self._positions),
+        )
+        return self._latest
+
+    @property
+    def latest(self) -> LoadSnapshot | None:
+        """The last snapshot while nothing has changed since, else None."""
+        return self._latest
+
+    def _join(self, seat: Seat) -> None:
+        positions = self._own_positions()
+        positions[seat.pod.id] = seat.position = len(self._row)
+        self._row.append(seat)
+        self._candidates.append(Candidate(seat.pod, seat.load()))
+        self._work.append(0.0)
+        seat.dirty = True
+        self._dirty.append(seat)
+
+    def _leave(self, seat: Seat) -> None:
+        if seat.dirty:
+            seat.dirty = False
+            self._dirty.remove(seat)
+        positions = self._own_positions()
+        at = positions.pop(seat.pod.id)
+        last, candidate, work = self._row.pop(), self._candidates.pop(), self._work.pop()
+        if last is not seat:  # the last one takes the free place: nobody else moves
+            self._row[at], self._candidates[at], self._work[at] = last, candidate, work
+            positions[last.pod.id] = last.position = at
+        seat.position = -1
+
+    def _own_positions(self) -> dict[PodId, int]:
+        """The positions, to be changed: a copy if a snapshot holds them (5 us with 1,000 pods)."""
+        self._latest = None
+        self.generation += 1
+        if self._positions_shared:
+            self._positions = self._positions.copy()
+            self._positions_shared = False
+        return self._positions
+
+    def __repr__(self) -> str:
+        return f"<Lineup {self.pool}: {len(self)} of {len(self.members)} pods may be picked, gen {self.generation}>"
