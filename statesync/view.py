@@ -60,9 +60,9 @@ class LoadView:
         self._refuse_shared(pool, wanted)
         lineup = self._lineups.setdefault(pool, Lineup(pool))
         removed = [seat for pod_id, seat in lineup.members.items() if pod_id not in wanted]
-        for seat in removed:
-            lineup.remove(seat)
-            self._reap(seat)
+        for gone in removed:
+            lineup.remove(gone)
+            self._reap(gone)
         added: list[Pod] = []
         joined = False
         for pod in wanted.values():
@@ -75,7 +75,7 @@ class LoadView:
                 joined |= lineup.adopted(seat)
         if joined:
             self._tell_headroom(lineup)
-        return tuple(added), tuple(seat.pod for seat in removed)
+        return tuple(added), tuple(gone.pod for gone in removed)
 
     def block(self, pod: PodId, reason: str) -> None:
         """Make the pod unroutable until every reason is lifted. Raises UnknownPod."""
