@@ -1,0 +1,176 @@
+"""The life of a replica: which phase may follow which, and the walk from SIGTERM to exit.
+
+`Lifecycle` is pure: it knows no sockets, signals or tasks, and its clock is injected. `drain_sequence` is the thin
+async shell around it; what it closes, counts and cuts is given to it as functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
+
+from router.settings import Drain
+
+_log = logging.getLogger("turnout.lifecycle")
+
+_LOOK_S = 0.05
+"""How often a drain looks whether the last stream has ended."""
+
+
+class Phase(StrEnum):
+    """Where a replica is in its life. The value is what metrics, logs and /admin/state show."""
+
+    STARTING = "starting"
+    WARMING = "warming"
+    READY = "ready"
+    SETTLING = "settling"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+_NEXT: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
+    {
+        # Before it was ready nobody routes to the replica: there is nothing to settle.
+        Phase.STARTING: frozenset({Phase.WARMING, Phase.DRAINING, Phase.CLOSED}),
+        Phase.WARMING: frozenset({Phase.READY, Phase.DRAINING, Phase.CLOSED}),
+        Phase.READY: frozenset({Phase.SETTLING, Phase.DRAINING, Phase.CLOSED}),
+        Phase.SETTLING: frozenset({Phase.DRAINING, Phase.CLOSED}),
+        Phase.DRAINING: frozenset({Phase.CLOSED}),
+        Phase.CLOSED: frozenset(),
+    }
+)
+
+_CLOSING = frozenset({Phase.SETTLING, Phase.DRAINING, Phase.CLOSED})
+
+
+class IllegalTransition(Exception):
+    """A phase that cannot follow the present one: a bug in the caller."""
+
+
+class Step(NamedTuple):
+    """One change of phase, as listeners hear it."""
+
+    before: Phase
+    after: Phase
+    at: float
+    """Seconds on the lifecycle's clock."""
+
+
+class Lifecycle:
+    """The present phase of this replica and when each phase began."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds, monotonic."""
+        self._clock = clock
+        self._phase = Phase.STARTING
+        self._since = {Phase.STARTING: clock()}
+        self._listeners: list[Callable[[Step], None]] = []
+        self.cold = False
+        """It became ready before its warm-up was through: decisions may be poorer for a while."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where the replica is."""
+        return self._phase
+
+    @property
+    def ready(self) -> bool:
+        """New traffic is welcome: what /readyz says."""
+        return self._phase is Phase.READY
+
+    @property
+    def closing(self) -> bool:
+        """Answers carry `connection: close`, so that clients move to another replica."""
+        return self._phase in _CLOSING
+
+    @property
+    def since(self) -> Mapping[Phase, float]:
+        """When each phase that was reached began, in seconds on the clock."""
+        return MappingProxyType(self._since)
+
+    def listen(self, listener: Callable[[Step], None]) -> None:
+        """Call `listener` with every step from now on, in the order of registration."""
+        self._listeners.append(listener)
+
+    def enter(self, phase: Phase) -> None:
+        """Move on to `phase`. Raises IllegalTransition, and then nothing has changed."""
+        if phase not in _NEXT[self._phase]:
+            raise IllegalTransition(f"{phase} cannot follow {self._phase}")
+        step = Step(self._phase, phase, self._clock())
+        self._phase = phase
+        self._since[phase] = step.at
+        for listener in self._listeners:
+            listener(step)
+
+
+class DrainReport(NamedTuple):
+    """How a drain ended."""
+
+    cut: int
+    """Requests that were still in flight and were ended."""
+    hurried: bool
+    """A second signal ended it."""
+    took_s: float
+
+
+Pause = Callable[[float], Awaitable[None]]
+"""Waits for at most so many seconds; shorter when the drain is hurried."""
+
+
+async def drain_sequence(
+    lifecycle: Lifecycle,
+    drain: Drain,
+    *,
+    stop_accepting: Callable[[], Awaitable[None]],
+    inflight: Callable[[], int],
+    cut_off: Callable[[], None],
+    hurry: asyncio.Event,
+    clock: Callable[[], float],
+    pause: Pause | None = None,
+) -> DrainReport:
+    """Walk this replica from serving to CLOSED, losing nothing that can end in time.
+
+    A replica that is ready settles first (still accepting, no longer ready), then stops accepting and waits for
+    what is in flight; `cut_off` ends the streams that are left, each with an error event. Setting `hurry` (the
+    second signal) skips all waiting. `pause` replaces real waiting in tests. Whatever a given function raises
+    comes out of here, after the phase has become CLOSED.
+    """
+    wait = pause or _pause_unless(hurry)
+    began = clock()
+    left = 0
+    try:
+        if lifecycle.ready:
+            lifecycle.enter(Phase.SETTLING)
+            await _wait(hurry.is_set, clock, drain.settle_s, drain.settle_s, wait)
+        lifecycle.enter(Phase.DRAINING)
+        await stop_accepting()
+        await _wait(lambda: inflight() == 0 or hurry.is_set(), clock, drain.timeout_s, _LOOK_S, wait)
+        if left := inflight():
+            _log.warning("cutting off %d requests in flight", left)
+            cut_off()
+    finally:
+        lifecycle.enter(Phase.CLOSED)
+    return DrainReport(left, hurry.is_set(), clock() - began)
+
+
+async def _wait(
+    done: Callable[[], bool], clock: Callable[[], float], limit_s: float, look_s: float, pause: Pause
+) -> None:
+    """Return once `done()`, looking every `look_s`, or after `limit_s`."""
+    end = clock() + limit_s
+    while not done() and (left_s := end - clock()) > 0:
+        await pause(min(look_s, left_s))
+
+
+def _pause_unless(hurry: asyncio.Event) -> Pause:
+    async def pause(seconds: float) -> None:
+        try:
+            await asyncio.wait_for(hurry.wait(), seconds)
+        except TimeoutError:
+            return
+
+    return pause

@@ -1,0 +1,238 @@
+"""Names, types and labels of all metrics, and the fold from the gateway's plain ints into Prometheus families.
+
+Everything here runs at scrape time only. Families are made piecewise (`pieces`), so that `exposition.py` can let
+the event loop breathe between two pieces; `collect` is the same in whole families, as prometheus_client wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+from router.drain import Phase
+from router.telemetry.histograms import Histogram
+from router.telemetry.metrics import Metrics, PoolMetrics
+from statesync.types import PodStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What is asked of the rest of the gateway at scrape time. Each function must be quick and must not raise."""
+
+    pods: Callable[[], Sequence[PodStatus]]
+    view_age_s: Callable[[], float]
+    replicas: Callable[[], int]
+    prefix_index_bytes: Callable[[], int]
+    prefix_index_blocks: Callable[[], int]
+    client_connections: Callable[[], int]
+    phase: Callable[[], Phase]
+    cold: Callable[[], bool]
+    policies: Callable[[], Mapping[str, tuple[str, int]]]
+    """By pool: (policy, generation)."""
+    version: str
+    replica: str
+
+
+Labels = dict[str, str]
+Counts = Sequence[tuple[tuple[object, ...], int]]
+"""Label values and the count under them."""
+
+
+class Family(NamedTuple):
+    """One metric: its name without the type's suffix, and where its samples come from."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Callable[[], Iterable[Sample]]
+
+
+class GatewayCollector(Collector):
+    """All of the gateway's own metrics."""
+
+    def __init__(self, metrics: Metrics, readings: Readings) -> None:
+        """Reads nothing yet."""
+        self._metrics = metrics
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, whole. Blocks for milliseconds with many pods: see `pieces`."""
+        for family in self._families():
+            yield _piece(family, family.samples())
+
+    def pieces(self, size: int) -> Iterator[Metric]:
+        """The same families in order, each in runs of at most `size` samples under one name; at least one run."""
+        for family in self._families():
+            samples = iter(family.samples())
+            run = list(islice(samples, size))
+            yield _piece(family, run)
+            while len(run) == size and (run := list(islice(samples, size))):
+                yield _piece(family, run)
+
+    def _families(self) -> Iterator[Family]:
+        yield from _counters(self._metrics)
+        yield from _histograms(self._metrics)
+        yield from _pod_gauges(self._readings.pods())
+        yield from _replica_gauges(self._readings)
+
+
+def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
+    made = Metric(family.name, family.help, family.kind)
+    made.samples = list(samples)
+    return made
+
+
+def _counters(metrics: Metrics) -> Iterator[Family]:
+    """Counters by label tuple, then the plain sums. Dicts are copied: the loop adds to them between two pieces."""
+    tables: Sequence[tuple[str, str, Counts, tuple[str, ...]]] = (
+        (
+            "turnout_requests",
+            "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
+            list(metrics.requests.items()),
+            ("pool", "policy", "pod", "status"),
+        ),
+        (
+            "turnout_retries",
+            "Requests sent to another pod before the first byte of an answer.",
+            list(metrics.retries.items()),
+            ("pool", "reason"),
+        ),
+        (
+            "turnout_ejections",
+            "Pods taken out of routing after failures.",
+            list(metrics.ejections.items()),
+            ("pod", "reason"),
+        ),
+        (
+            "turnout_rejections",
+            "Requests the gateway itself refused.",
+            list(metrics.rejections.items()),
+            ("pool", "reason"),
+        ),
+    )
+    for name, words, counts, labels in tables:
+        yield Family(name, "counter", words, _counted(name, counts, labels))
+    left = metrics.client_disconnects
+    yield Family(
+        "turnout_client_disconnects",
+        "counter",
+        "Clients that left before their answer was complete.",
+        lambda: [Sample("turnout_client_disconnects_total", {}, left)],
+    )
+    for name, words, read in _POOL_SUMS:
+        yield Family(name, "counter", words, _by_pool(name + "_total", metrics, read))
+
+
+def _counted(name: str, counts: Counts, labels: tuple[str, ...]) -> Callable[[], Iterable[Sample]]:
+    return lambda: (
+        Sample(name + "_total", dict(zip(labels, map(str, key), strict=True)), count) for key, count in counts
+    )
+
+
+_POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
+    ("turnout_received_bytes", "Bytes of request bodies.", lambda pool: pool.bytes_in),
+    ("turnout_sent_bytes", "Bytes of answers relayed.", lambda pool: pool.bytes_out),
+    ("turnout_prefix_cache_queries", "Prompt tokens routed (estimate).", lambda pool: pool.prefix_queries_tokens),
+    (
+        "turnout_prefix_cache_hits",
+        "Prompt tokens of these that the picked pod was believed to hold.",
+        lambda pool: pool.prefix_hits_tokens,
+    ),
+)
+
+
+def _by_pool(name: str, metrics: Metrics, read: Callable[[PoolMetrics], float]) -> Callable[[], Iterable[Sample]]:
+    return lambda: (Sample(name, {"pool": pool}, read(numbers)) for pool, numbers in metrics.pools)
+
+
+_HISTOGRAMS: Sequence[tuple[str, str, Callable[[PoolMetrics], Histogram]]] = (
+    ("turnout_time_to_first_token_seconds", "From a request's arrival to its first token.", lambda pool: pool.ttft),
+    ("turnout_inter_token_latency_seconds", "Between two tokens of a stream.", lambda pool: pool.itl),
+    (
+        "turnout_e2e_request_latency_seconds",
+        "From a request's arrival to the end of its answer.",
+        lambda pool: pool.e2e,
+    ),
+    ("turnout_decision_seconds", "Time a policy took to pick.", lambda pool: pool.decision),
+    ("turnout_gateway_overhead_seconds", "Time in the gateway that is not the pod's.", lambda pool: pool.overhead),
+)
+
+
+def _histograms(metrics: Metrics) -> Iterator[Family]:
+    for name, words, read in _HISTOGRAMS:
+        yield Family(name, "histogram", words, _buckets(name, metrics, read))
+
+
+def _buckets(name: str, metrics: Metrics, read: Callable[[PoolMetrics], Histogram]) -> Callable[[], Iterable[Sample]]:
+    def samples() -> Iterator[Sample]:
+        for pool, numbers in metrics.pools:
+            histogram = read(numbers)
+            totals = histogram.cumulative()
+            edges = [*map(floatToGoString, histogram.bounds), "+Inf"]
+            for edge, total in zip(edges, totals, strict=True):
+                yield Sample(name + "_bucket", {"pool": pool, "le": edge}, total)
+            # The last bucket is the count: read once, so that the two can never disagree.
+            yield Sample(name + "_count", {"pool": pool}, totals[-1])
+            yield Sample(name + "_sum", {"pool": pool}, histogram.sum)
+
+    return samples
+
+
+_POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
+    ("turnout_inflight_requests", "Dispatched and not finished, over all replicas.", lambda pod: pod.load.inflight),
+    ("turnout_inflight_tokens", "Prompt and expected answer tokens of these.", lambda pod: pod.load.inflight_tokens),
+    (
+        "turnout_pending_prefill_tokens",
+        "Uncached prompt tokens dispatched whose first token is still to come.",
+        lambda pod: pod.load.pending_prefill_tokens,
+    ),
+    ("turnout_queued_requests", "Waiting inside the engine (its own report).", lambda pod: pod.load.queued),
+    ("turnout_running_requests", "In the engine's batch (its own report).", lambda pod: pod.load.running),
+    ("turnout_kv_usage_ratio", "Share of the KV cache in use (its own report).", lambda pod: pod.load.kv_usage),
+    ("turnout_pod_routable", "1 if the pod may be sent requests.", lambda pod: float(pod.routable)),
+)
+
+
+def _pod_gauges(pods: Sequence[PodStatus]) -> Iterator[Family]:
+    for name, words, read in _POD_GAUGES:
+        yield Family(name, "gauge", words, _by_pod(name, pods, read))
+
+
+def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:
+    return lambda: (Sample(name, {"pool": pod.pool, "pod": str(pod.pod.id)}, read(pod)) for pod in pods)
+
+
+def _replica_gauges(readings: Readings) -> Iterator[Family]:
+    phase = readings.phase()
+    about = {"version": readings.version, "replica": readings.replica}
+    plain: Sequence[tuple[str, str, float]] = (
+        ("turnout_view_age_seconds", "Age of what is known of other replicas.", readings.view_age_s()),
+        ("turnout_replicas", "Live replicas, this one included.", readings.replicas()),
+        ("turnout_prefix_index_bytes", "Memory the prefix index takes.", readings.prefix_index_bytes()),
+        ("turnout_prefix_index_blocks", "Blocks placed in the prefix index.", readings.prefix_index_blocks()),
+        ("turnout_client_connections", "Open client connections.", readings.client_connections()),
+        ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
+    )
+    for name, words, value in plain:
+        yield Family(name, "gauge", words, _one(name, {}, value))
+    phases = [Sample("turnout_phase", {"phase": each.value}, float(each is phase)) for each in Phase]
+    yield Family("turnout_phase", "gauge", "1 for the phase the replica is in.", lambda: phases)
+    policies = [
+        Sample("turnout_policy_generation", {"pool": pool, "policy": policy}, generation)
+        for pool, (policy, generation) in readings.policies().items()
+    ]
+    yield Family("turnout_policy_generation", "gauge", "Generation of each pool's policy.", lambda: policies)
+    yield Family(
+        "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
+    )
+
+
+def _one(name: str, labels: Labels, value: float) -> Callable[[], Iterable[Sample]]:
+    return lambda: [Sample(name, labels, value)]

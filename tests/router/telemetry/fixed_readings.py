@@ -1,0 +1,40 @@
+"""Readings of a small, fixed gateway, for tests of what is shown of it."""
+
+from __future__ import annotations
+
+from router.drain import Phase
+from router.telemetry.collector import Readings
+from schedulers.types import Pod, PodId, PodLoad
+from statesync.types import PodStatus
+
+
+def pods(count: int, *, pool: str = "default") -> list[PodStatus]:
+    """`count` pods whose load differs from one to the next."""
+    return [
+        PodStatus(
+            Pod(PodId(f"10.0.{at // 256}.{at % 256}:8000"), f"10.0.{at // 256}.{at % 256}:8000"),
+            pool,
+            PodLoad(queued=at, running=2 * at, kv_usage=0.25, inflight=at + 1, inflight_tokens=2_000_000 + at),
+            at % 2 == 0,
+            () if at % 2 == 0 else ("probe",),
+        )
+        for at in range(count)
+    ]
+
+
+def readings(count: int) -> Readings:
+    """A ready replica that sees `count` pods."""
+    statuses = pods(count)
+    return Readings(
+        pods=lambda: statuses,
+        view_age_s=lambda: 0.5,
+        replicas=lambda: 2,
+        prefix_index_bytes=lambda: 4096,
+        prefix_index_blocks=lambda: 64,
+        client_connections=lambda: 7,
+        phase=lambda: Phase.READY,
+        cold=lambda: False,
+        policies=lambda: {"default": ("p2c", 3)},
+        version="1.2.3",
+        replica="r-1",
+    )
