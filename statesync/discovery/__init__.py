@@ -1,1 +1,5 @@
+"""Where a pool's pods come from: a list, DNS, ... `source.py` has the protocol and the table of sources."""
 
+from statesync.discovery.source import OnPods, PodSource, PodTemplate, open_source
+
+__all__ = ["OnPods", "PodSource", "PodTemplate", "open_source"]

@@ -1,0 +1,111 @@
+"""Which pods are known after each look at a source: a pure fold over what the looks found. No clock, no network.
+
+The rules, worst case first: a look that fails (timeout, SERVFAIL) says nothing of the pods, so the known ones stay.
+A look that finds an empty set may be a server that has just restarted, so pods go only when `EMPTY_LOOKS` in a row
+agree. A set that merely shrank is an ordinary scale-down and drops pods at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from schedulers.types import Pod
+
+EMPTY_LOOKS = 3
+"""Empty looks in a row after which the pods are gone."""
+FLOOR_S = 1.0
+"""The shortest time between two looks, whatever the TTL: records with TTL 0 exist."""
+_JITTER = 0.1
+
+
+class Found(NamedTuple):
+    """The look answered with pods."""
+
+    pods: tuple[Pod, ...]
+    ttl_s: float
+    """How long the answer holds."""
+
+
+class Empty(NamedTuple):
+    """The look answered that there are none."""
+
+    why: str
+
+
+class Failed(NamedTuple):
+    """The look did not answer."""
+
+    why: str
+
+
+Look = Found | Empty | Failed
+
+
+class Step(NamedTuple):
+    """What to do after a look."""
+
+    announce: tuple[Pod, ...] | None
+    """The new full list; None when nothing changed."""
+    delay_s: float
+    """Until the next look."""
+    note: str = ""
+    """What to log; empty for nothing."""
+
+
+class KnownPods:
+    """The pods known so far. `dice` gives floats in [0, 1)."""
+
+    def __init__(self, interval_s: float, dice: Callable[[], float]) -> None:
+        self._interval_s = max(interval_s, FLOOR_S)
+        self._dice = dice
+        self._pods: tuple[Pod, ...] | None = None
+        self._empty = 0
+        self._failed = 0
+        self._reported = ""
+
+    def after(self, look: Look) -> Step:
+        """What this look changes, and when to look again."""
+        if isinstance(look, Failed):
+            return self._after_failed(look)
+        self._failed = 0
+        if isinstance(look, Empty):
+            return self._after_empty(look)
+        self._empty = 0
+        note, self._reported = ("answers again" if self._reported else ""), ""
+        delay_s = self._delay_s(min(self._interval_s, look.ttl_s))
+        return Step(self._changed(look.pods), delay_s, note)
+
+    def _after_failed(self, look: Failed) -> Step:
+        # A run of empty looks is not broken by a failed one: neither shows a pod.
+        retry_s = FLOOR_S * 2.0 ** min(self._failed, 8)
+        self._failed += 1
+        note = f"look failed, keeping {len(self._pods or ())} known pods: {look.why}"
+        return Step(None, self._delay_s(min(self._interval_s, retry_s)), self._once("failed", note))
+
+    def _after_empty(self, look: Empty) -> Step:
+        delay_s = self._delay_s(self._interval_s)
+        self._empty += 1
+        if self._pods and self._empty < EMPTY_LOOKS:
+            note = f"no pods ({look.why}), keeping {len(self._pods)} known ones until {EMPTY_LOOKS} looks agree"
+            return Step(None, delay_s, self._once("empty", note))
+        note = f"dropping {len(self._pods)} pods: {look.why}" if self._pods else f"no pods: {look.why}"
+        return Step(self._changed(()), delay_s, self._once("gone", note))
+
+    def _changed(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...] | None:
+        # Sorted because DNS servers rotate their answers: another order is no change.
+        pods = tuple(sorted(pods, key=lambda pod: pod.id))
+        if pods == self._pods:
+            return None
+        self._pods = pods
+        return pods
+
+    def _once(self, kind: str, note: str) -> str:
+        if kind == self._reported:
+            return ""
+        self._reported = kind
+        return note
+
+    def _delay_s(self, wanted_s: float) -> float:
+        # Later, never earlier: before the TTL is over a caching resolver only repeats itself.
+        return max(FLOOR_S, wanted_s) * (1 + _JITTER * self._dice())

@@ -1,0 +1,84 @@
+"""What a source of pods is, and which one a configuration names. No source lives here.
+
+A source calls back with the FULL list of a pool's pods: as soon as it is known, then on every change. It never says
+what changed: a receiver that compares full lists cannot miss a deletion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from schedulers.types import Pod, PodId, Role
+from statesync.errors import DiscoveryError
+
+OnPods = Callable[[Sequence[Pod]], None]
+"""Hears the full list. Called on the event loop; must not block."""
+
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class PodSource(Protocol):
+    """Where a pool's pods come from."""
+
+    async def run(self, on_pods: OnPods, /) -> None:
+        """Call `on_pods` with the full list, first as soon as it is known and then on change.
+
+        Runs until cancelled, and lets go of all it holds then; returns early if nothing can ever change. Never
+        raises for a network that misbehaves: the pods known so far stay.
+        """
+
+
+class PodTemplate(NamedTuple):
+    """What a pool's configuration says of all its pods; the source adds each one's address."""
+
+    models: frozenset[str] = frozenset()
+    role: Role = "both"
+    labels: Mapping[str, str] = _NO_LABELS
+    max_inflight: int | None = None
+
+    def pod(self, host: str, port: int, **labels: str) -> Pod:
+        """The pod at this host (an IPv6 address without brackets) and port; `labels` are added to the pool's own."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        own = MappingProxyType({**labels, **self.labels}) if labels else self.labels
+        return Pod(PodId(address), address, self.models, self.role, own, self.max_inflight)
+
+
+def open_source(
+    pods: Sequence[str] = (), source: str = "", *, interval_s: float = 5.0, template: PodTemplate | None = None
+) -> PodSource:
+    """The source that a pool's `pods` (a list of addresses) or `discovery.source` (a URL) names.
+
+    `interval_s` is the longest time between two looks. Raises DiscoveryError, saying what to write instead.
+    """
+    template = template or PodTemplate()
+    if bool(pods) == bool(source):
+        raise DiscoveryError("a pool needs either `pods` or `discovery.source`" + (", not both" if pods else ""))
+    if pods:
+        return _open_static(pods, template)
+    scheme = source.partition("://")[0] if "://" in source else ""
+    if scheme not in _SOURCES:
+        known = ", ".join(f"{name}://" for name in _SOURCES)
+        raise DiscoveryError(f"discovery source {source!r}: unknown scheme; write one of {known}")
+    return _SOURCES[scheme](source, interval_s, template)
+
+
+def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
+    from statesync.discovery.static import StaticSource, pods_of
+
+    return StaticSource(pods_of(pods, template))
+
+
+def _open_dns(url: str, interval_s: float, template: PodTemplate) -> PodSource:
+    # Imported when asked for: dnspython takes a while to load and most first tries have a list of pods.
+    from statesync.discovery.dns import DnsSource, name_of
+
+    return DnsSource(name_of(url), interval_s=interval_s, template=template)
+
+
+_SOURCES: Mapping[str, Callable[[str, float, PodTemplate], PodSource]] = {
+    "dns": _open_dns,
+    "dns+srv": _open_dns,
+}
+"""URL scheme -> how to open it."""

@@ -1,0 +1,233 @@
+"""Whether a pod may be sent requests, as its probes and its answers say. A pure state machine: no clock, no network.
+
+Two reasons block a pod. `probe`: it failed its active probes. `ejected`: requests to it failed; it is tried again
+after a while, which doubles each time it fails again.
+
+**Never more than a share of a pool is blocked at once** (`max_ejected_ratio`, and never a pool's last pod), for both
+reasons together. When all probes fail at the same moment, the prober or its network is likelier broken than every
+pod; and should they all be down, then blocking the rest would only turn a failed attempt into a certain error. So the
+share that the cap protects is routed to, and the data plane retries elsewhere what a dead pod refuses. A pod that
+the cap protects keeps its count of failures: its next one blocks it if there is room by then.
+
+A pod that has never answered, to a probe or to a request, is blocked by its first failed probe: it is likelier
+booting than flaky, and trusting it would send real requests to find out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from schedulers.types import PodId
+
+Reason = Literal["probe", "ejected"]
+
+OnChange = Callable[[PodId, Reason, bool], None]
+"""Hears (pod, reason, blocked) on each change, and nothing of pods that have left."""
+
+_JITTER = 0.2
+
+
+class Outcome(Enum):
+    """How a request to a pod ended, seen from the pod's side."""
+
+    OK = 1
+    FAILURE = 2
+    """Connect failure, reset, timeout, 500, 502, 504, garbage."""
+    BUSY = 3
+    """429, or 503 of a pod that is busy: load, no failure. It says nothing for or against the pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConfig:
+    """When a pod goes out and comes back; the defaults are the settings'. Raises ValueError for what cannot be."""
+
+    failures: int = 2
+    """Consecutive failed probes that take a pod out."""
+    successes: int = 1
+    """Consecutive good probes that bring it back."""
+    eject_failures: int = 3
+    """Consecutive failed requests that eject; as many good ones in a row after it end the suspicion."""
+    eject_s: float = 5.0
+    eject_max_s: float = 120.0
+    max_ejected_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.failures, self.successes, self.eject_failures) < 1:
+            raise ValueError("failures, successes and eject_failures are at least 1")
+        if not 0 < self.eject_s <= self.eject_max_s:
+            raise ValueError("eject_s is more than 0 and at most eject_max_s")
+        if not 0 <= self.max_ejected_ratio <= 1:
+            raise ValueError("max_ejected_ratio is between 0 and 1")
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of one pod."""
+
+    pools: set[str] = field(default_factory=set)
+    blockers: set[Reason] = field(default_factory=set)
+    proven: bool = False
+    failed_probes: int = 0
+    good_probes: int = 0
+    failed_requests: int = 0
+    good_requests: int = 0
+    ejections: int = 0
+    """In a row; more than 0 outside an ejection means: on trial."""
+
+
+class HealthTracker:
+    """Blocks and unblocks pods, and says so through `on_change`. All `now` are seconds on one monotonic clock."""
+
+    def __init__(self, config: HealthConfig, on_change: OnChange, *, dice: Callable[[], float] = random.random) -> None:
+        self._config = config
+        self._on_change = on_change
+        self._dice = dice
+        self._records: dict[PodId, _Record] = {}
+        self._pools: dict[str, frozenset[PodId]] = {}
+        self._blocked: set[PodId] = set()
+        self._until: dict[PodId, float] = {}
+        # Pods a success changes something for; all others cost `outcome` one look-up.
+        self._shaky: set[PodId] = set()
+        self.blocked_total: dict[Reason, int] = {"probe": 0, "ejected": 0}
+        """Counter: times a pod was blocked, by reason."""
+        self.spared_total = 0
+        """Counter: times a pod would have been blocked, had the cap let it."""
+
+    def set_pods(self, pool: str, ids: Iterable[PodId]) -> None:
+        """The pool's pods are now these. What was known of a pod that is in no pool any more is forgotten."""
+        before, after = self._pools.get(pool, frozenset()), frozenset(ids)
+        self._pools[pool] = after
+        for pod in after - before:
+            if pod not in self._records:
+                self._records[pod] = _Record()
+                self._shaky.add(pod)
+            self._records[pod].pools.add(pool)
+        for pod in before - after:
+            self._records[pod].pools.discard(pool)
+            if not self._records[pod].pools:
+                self._forget(pod)
+        self._fit(pool)
+
+    def probe(self, pod: PodId, ok: bool, now: float) -> None:
+        """A probe ended. One of a pod that has left since is ignored."""
+        self.due(now)
+        record = self._records.get(pod)
+        if record is None:
+            return
+        if not ok:
+            record.good_probes = 0
+            record.failed_probes += 1
+            if record.failed_probes >= (self._config.failures if record.proven else 1):
+                self._block(pod, record, "probe")
+            return
+        record.proven = True
+        record.failed_probes = 0
+        record.good_probes += 1
+        if "probe" in record.blockers and record.good_probes >= self._config.successes:
+            self._unblock(pod, record, "probe")
+
+    def outcome(self, pod: PodId, outcome: Outcome, now: float) -> None:
+        """A request to the pod ended. The usual one, a success of a pod in good standing, takes under 0.1 us."""
+        if outcome is Outcome.OK and pod not in self._shaky:
+            return
+        record = self._records.get(pod)
+        # While a pod is ejected only requests sent before that can end: they are no news.
+        if record is None or outcome is Outcome.BUSY or "ejected" in record.blockers:
+            return
+        if outcome is Outcome.OK:
+            self._succeeded(pod, record)
+        else:
+            self._failed(pod, record, now)
+
+    def due(self, now: float) -> None:
+        """Let those whose ejection is over be tried again. On trial, the first failure ejects for twice the time."""
+        if not self._until:
+            return
+        for pod in [pod for pod, until in self._until.items() if until <= now]:
+            self._unblock(pod, self._records[pod], "ejected")
+
+    def next_due(self) -> float | None:
+        """When `due` has something to do; None while no pod is ejected."""
+        return min(self._until.values(), default=None)
+
+    def blockers(self, pod: PodId) -> frozenset[Reason]:
+        """Why the pod is blocked; empty if it is not, or is not known."""
+        record = self._records.get(pod)
+        return frozenset(record.blockers) if record else frozenset()
+
+    def cap(self, pool: str) -> int:
+        """How many of the pool's pods may be blocked at once."""
+        count = len(self._pools.get(pool, ()))
+        # The small term undoes binary fractions: 0.29 of 100 pods are 29, not 28.
+        return max(0, min(int(count * self._config.max_ejected_ratio + 1e-9), count - 1))
+
+    def _succeeded(self, pod: PodId, record: _Record) -> None:
+        record.proven = True
+        record.failed_requests = 0
+        record.good_requests += 1
+        if record.ejections and record.good_requests < self._config.eject_failures:
+            return
+        record.ejections = 0
+        self._shaky.discard(pod)
+
+    def _failed(self, pod: PodId, record: _Record, now: float) -> None:
+        self._shaky.add(pod)
+        record.good_requests = 0
+        record.failed_requests += 1
+        on_trial = record.ejections > 0
+        if (on_trial or record.failed_requests >= self._config.eject_failures) and self._block(pod, record, "ejected"):
+            nominal_s = min(self._config.eject_s * 2.0 ** min(record.ejections, 60), self._config.eject_max_s)
+            # Shorter by up to a fifth, so that replicas do not all try the pod again at one moment.
+            self._until[pod] = now + nominal_s * (1 - _JITTER * self._dice())
+            record.ejections += 1
+            record.failed_requests = 0
+
+    def _block(self, pod: PodId, record: _Record, reason: Reason) -> bool:
+        """Block the pod if each of its pools has room; says whether it is blocked for this reason now."""
+        if reason in record.blockers:
+            return True
+        if not record.blockers and not all(self._count(pool) < self.cap(pool) for pool in record.pools):
+            self.spared_total += 1
+            return False
+        record.blockers.add(reason)
+        self._blocked.add(pod)
+        self.blocked_total[reason] += 1
+        self._on_change(pod, reason, True)
+        return True
+
+    def _unblock(self, pod: PodId, record: _Record, reason: Reason) -> None:
+        record.blockers.discard(reason)
+        record.good_probes = record.good_requests = 0
+        if reason == "ejected":
+            self._until.pop(pod, None)
+        if not record.blockers:
+            self._blocked.discard(pod)
+        self._on_change(pod, reason, False)
+
+    def _count(self, pool: str) -> int:
+        return len(self._pools[pool] & self._blocked)
+
+    def _fit(self, pool: str) -> None:
+        """A pool that has shrunk may be over its cap: spare pods until it fits, those ejected the longest first.
+
+        Failed probes are the better evidence, and a spared pod that fails on is blocked again when there is room.
+        """
+        excess = self._count(pool) - self.cap(pool)
+        if excess <= 0:
+            return
+        blocked = self._pools[pool] & self._blocked
+        ranked = sorted(("probe" in self._records[pod].blockers, self._until.get(pod, 0.0), pod) for pod in blocked)
+        for _, _, pod in ranked[:excess]:
+            self.spared_total += 1
+            for reason in sorted(self._records[pod].blockers):
+                self._unblock(pod, self._records[pod], reason)
+
+    def _forget(self, pod: PodId) -> None:
+        del self._records[pod]
+        self._blocked.discard(pod)
+        self._shaky.discard(pod)
+        self._until.pop(pod, None)

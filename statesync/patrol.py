@@ -1,0 +1,144 @@
+"""Visiting every pod at an interval: whose turn it is (`Rounds`, pure) and the loop that goes (`Patrol`).
+
+The prober and the scraper both walk this way. What a visit does, and what follows from it, is theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from schedulers.types import Pod, PodId
+from statesync.tasks import spawn
+
+_JITTER = 0.1
+
+
+class Pace(NamedTuple):
+    """How often."""
+
+    interval_s: float
+    """Between two visits of a pod."""
+    max_per_s: float
+    """Visits a second over all pods: with many pods the interval stretches."""
+
+
+class Rounds:
+    """Whose turn it is. New pods come first; then turns are spread over the interval and jittered, so that neither
+    the gateway nor the engines of several replicas see them in bursts. `dice` gives floats in [0, 1)."""
+
+    def __init__(self, pace: Pace, dice: Callable[[], float]) -> None:
+        self._pace = pace
+        self._dice = dice
+        self._pools: dict[str, dict[PodId, Pod]] = {}
+        self._pods: dict[PodId, Pod] = {}
+        self._turn: dict[PodId, float] = {}
+        self._seen: set[PodId] = set()
+        self._free_at = float("-inf")
+
+    @property
+    def pods(self) -> Mapping[PodId, Pod]:
+        """All pods, over all pools."""
+        return self._pods
+
+    def set_pods(self, pool: str, pods: Iterable[Pod], now: float) -> None:
+        """The pool's pods are now these; a pod in several pools is visited once."""
+        self._pools[pool] = {pod.id: pod for pod in pods}
+        self._pods = {pod.id: pod for each in self._pools.values() for pod in each.values()}
+        self._seen &= self._pods.keys()
+        self._turn = {pod: self._turn.get(pod, now) for pod in self._pods}
+
+    def due(self, now: float) -> list[Pod]:
+        """Those whose turn has come; each has its next turn booked."""
+        turns = sorted((at, pod) for pod, at in self._turn.items() if at <= now)
+        gap_s = 1.0 / self._pace.max_per_s
+        # What was not used of the allowance is not saved up beyond one visit: a late loop makes no burst.
+        free_at = max(self._free_at, now - gap_s)
+        visits: list[Pod] = []
+        for _, pod in turns:
+            if free_at > now:
+                break
+            visits.append(self._pods[pod])
+            self._turn[pod] = now + self._wait_s(pod)
+            free_at += gap_s
+        self._free_at = free_at
+        return visits
+
+    def next_at(self) -> float | None:
+        """When `due` has something to say; None without pods."""
+        return max(min(self._turn.values()), self._free_at) if self._turn else None
+
+    def _wait_s(self, pod: PodId) -> float:
+        interval_s = max(self._pace.interval_s, len(self._pods) / self._pace.max_per_s)
+        if pod in self._seen:
+            return interval_s * (1 + _JITTER * (2 * self._dice() - 1))
+        # Pods that came together part here: their second turns fall anywhere in a whole interval.
+        self._seen.add(pod)
+        return interval_s * (0.5 + self._dice())
+
+
+class Patrol:
+    """Visits each pod when its turn comes, as many at a time as need be, but never one pod twice at once."""
+
+    def __init__(
+        self,
+        pace: Pace,
+        name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._rounds = Rounds(pace, dice)
+        self._name = name
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._visits: dict[PodId, asyncio.Task[None]] = {}
+
+    @property
+    def pods(self) -> Mapping[PodId, Pod]:
+        """All pods, over all pools."""
+        return self._rounds.pods
+
+    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
+        """The pool's pods are now these. A visit of a pod that has left is broken off."""
+        self._rounds.set_pods(pool, pods, self._clock())
+        for pod in self._visits.keys() - self._rounds.pods.keys():
+            # Forgotten at once, not when the task ends: the pod may come back before that and is due a visit then.
+            self._visits.pop(pod).cancel()
+        self._changed.set()
+
+    async def run(self, visit: Callable[[Pod], Coroutine[Any, Any, None]]) -> None:
+        """Visit until cancelled; visits under way are broken off then. What a visit raises is logged."""
+        try:
+            while True:
+                self._changed.clear()
+                for pod in self._rounds.due(self._clock()):
+                    if pod.id not in self._visits:
+                        self._start(visit(pod), pod.id)
+                await self._until(self._rounds.next_at())
+        finally:
+            visits = list(self._visits.values())
+            for task in visits:
+                task.cancel()
+            await asyncio.gather(*visits, return_exceptions=True)
+
+    def _start(self, visit: Coroutine[Any, Any, None], pod: PodId) -> None:
+        task = spawn(visit, f"{self._name} {pod}")
+        self._visits[pod] = task
+        task.add_done_callback(partial(self._ended, pod))
+
+    def _ended(self, pod: PodId, task: asyncio.Task[None]) -> None:
+        if self._visits.get(pod) is task:
+            del self._visits[pod]
+
+    async def _until(self, at: float | None) -> None:
+        """Until then, or until the pods change."""
+        try:
+            async with asyncio.timeout(None if at is None else max(0.0, at - self._clock())):
+                await self._changed.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,126 @@
+"""Whose turn it is, in virtual time; and the loop that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+from schedulers.types import Pod, PodId
+from statesync.patrol import Pace, Patrol, Rounds
+
+
+def pods_of(*names: str) -> list[Pod]:
+    return [Pod(PodId(name), f"{name}:1") for name in names]
+
+
+def walk(rounds: Rounds, until_s: float, start_s: float = 0.0) -> list[tuple[float, str]]:
+    """All visits of a perfect loop up to a moment."""
+    visits: list[tuple[float, str]] = []
+    now = start_s
+    while (at := rounds.next_at()) is not None and at <= until_s:
+        now = max(now, at)
+        visits += [(now, pod.id) for pod in rounds.due(now)]
+    return visits
+
+
+def test_new_pods_are_visited_right_away_and_then_at_the_interval() -> None:
+    rounds = Rounds(Pace(5.0, 1000.0), random.Random(1).random)
+    rounds.set_pods("pool", pods_of("a", "b", "c"), 0.0)
+    visits = walk(rounds, 100.0)
+    assert {pod for at, pod in visits if at < 0.01} == {"a", "b", "c"}
+    assert all(18 <= count <= 23 for count in Counter(pod for _, pod in visits).values())
+
+
+def test_turns_of_pods_that_came_together_are_spread_over_the_interval() -> None:
+    rounds = Rounds(Pace(10.0, 10_000.0), random.Random(2).random)
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(200))), 0.0)
+    visits = walk(rounds, 60.0)
+    per_second = Counter(int(at) for at, _ in visits if at >= 20)
+    assert max(per_second.values()) <= 3 * 200 / 10
+
+
+def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
+    rounds = Rounds(Pace(1.0, 50.0), random.Random(3).random)
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    visits = walk(rounds, 60.0)
+    for start in range(60):
+        assert sum(1 for at, _ in visits if start <= at < start + 1) <= 52
+    assert min(Counter(pod for _, pod in visits).values()) >= 3
+
+
+def test_a_loop_that_was_held_up_does_not_burst_afterwards() -> None:
+    rounds = Rounds(Pace(1.0, 10.0), random.Random(4).random)
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(10))), 0.0)
+    walk(rounds, 10.0)
+    assert len(rounds.due(100.0)) <= 2
+
+
+def test_a_pod_of_two_pools_is_visited_once_and_stays_until_both_drop_it() -> None:
+    rounds = Rounds(Pace(1.0, 100.0), lambda: 0.5)
+    rounds.set_pods("one", pods_of("a"), 0.0)
+    rounds.set_pods("two", pods_of("a"), 0.0)
+    assert [pod.id for pod in rounds.due(0.0)] == ["a"]
+    rounds.set_pods("one", [], 0.0)
+    assert set(rounds.pods) == {"a"}
+    rounds.set_pods("two", [], 0.0)
+    assert rounds.next_at() is None
+
+
+def test_keeping_its_pods_keeps_their_turns() -> None:
+    rounds = Rounds(Pace(10.0, 100.0), lambda: 0.5)
+    rounds.set_pods("pool", pods_of("a"), 0.0)
+    rounds.due(0.0)
+    rounds.set_pods("pool", pods_of("a", "b"), 1.0)
+    assert [pod.id for pod in rounds.due(1.0)] == ["b"]
+
+
+def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
+    async def story() -> None:
+        counts: Counter[str] = Counter()
+        enough = asyncio.Event()
+
+        async def visit(pod: Pod) -> None:
+            counts[pod.id] += 1
+            if counts["quick"] >= 5:
+                enough.set()
+            if pod.id == "slow":
+                await asyncio.Event().wait()
+
+        patrol = Patrol(Pace(0.001, 10_000.0), "test")
+        patrol.set_pods("pool", pods_of("slow", "quick"))
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            walking = group.create_task(patrol.run(visit))
+            await enough.wait()
+            walking.cancel()
+        assert counts["slow"] == 1
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
+    async def story() -> None:
+        started: asyncio.Queue[str] = asyncio.Queue()
+        broken_off: list[str] = []
+
+        async def visit(pod: Pod) -> None:
+            started.put_nowait(pod.id)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                broken_off.append(pod.id)
+                raise
+
+        patrol = Patrol(Pace(1000.0, 10_000.0), "test")
+        patrol.set_pods("pool", pods_of("a"))
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            walking = group.create_task(patrol.run(visit))
+            await started.get()
+            patrol.set_pods("pool", [])
+            patrol.set_pods("pool", pods_of("a"))
+            await started.get()
+            assert broken_off == ["a"]
+            walking.cancel()
+        assert broken_off == ["a", "a"], "cancelling the walk breaks off its visits"
+
+    asyncio.run(story())
