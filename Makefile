@@ -12,18 +12,21 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: help setup redis demo test unit unit-other lint format types imports docs lock bench-smoke locust locust-ui clean
+.PHONY: help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench-smoke locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
 setup:
-	@scripts/setup-venv .venv "$(PYTHON)"
+	@scripts/setup-venv .venv "$(PYTHON)" dev
+
+setup-run:
+	@scripts/setup-venv .venv "$(PYTHON)" run
 
 redis:
 	@scripts/ensure-redis
 
-demo: setup  ## engines, gateway, traffic and a live view, all on this machine
+demo: setup-run  ## engines, gateway, traffic and a live view, all on this machine
 	@$(BIN)/turnout demo $(ARGS)
 
 test: lint types imports redis  ## all checks and all tests; the unit tests on a second Python where there is one
@@ -37,7 +40,7 @@ unit-other: setup
 	@other=$$(scripts/find-python $(OTHER_PYTHON))
 	if [[ $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') == $(OTHER_PYTHON) ]]; then exit 0; fi
 	if [[ -z $$other ]]; then echo "no python$(OTHER_PYTHON) here: the unit tests ran on one Python only"; exit 0; fi
-	scripts/setup-venv .venv313 "$$other"
+	scripts/setup-venv .venv313 "$$other" dev
 	echo ".venv313/bin/python -m pytest $(UNIT)"
 	.venv313/bin/python -m pytest $(UNIT) $(ARGS)
 
@@ -62,7 +65,7 @@ docs: setup  ## write docs/configuration.md from router/settings.py
 lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer versions)
 	PYTHON="$(PYTHON)" scripts/lock $(ARGS)
 
-bench-smoke: setup  ## this gateway beside nginx, one core each, under a minute
+bench-smoke: setup-run  ## this gateway beside nginx, one core each, under a minute
 	@$(BIN)/python -m loadtests.bench smoke $(ARGS)
 
 locust: setup  ## locust, headless, against a demo of its own (HOST=http://... for yours)

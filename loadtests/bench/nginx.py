@@ -1,0 +1,60 @@
+"""nginx as a peer: its configuration, all of it inside one temporary directory, so that no system nginx is touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+_CONF = Template("""\
+${user}worker_processes 1;
+daemon off;
+pid $directory/nginx.pid;
+error_log $directory/error.log warn;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    client_body_temp_path $directory/body;
+    proxy_temp_path $directory/proxy;
+    fastcgi_temp_path $directory/fastcgi;
+    uwsgi_temp_path $directory/uwsgi;
+    scgi_temp_path $directory/scgi;
+    keepalive_requests 100000000;
+    upstream engines {
+$servers
+        keepalive 256;
+        keepalive_requests 100000000;
+    }
+    server {
+        listen 127.0.0.1:$port;
+        location / {
+            proxy_pass http://engines;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }
+    }
+}
+""")
+
+
+def program() -> str | None:
+    """Where nginx is; Debian puts it where a plain user's PATH does not look."""
+    return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+
+
+def config(directory: Path, port: int, engines: Sequence[int]) -> str:
+    """One worker that proxies `port` to the engines' ports over kept connections. Streams pass unbuffered."""
+    # As root, nginx would give its worker another user, who may not enter the temporary directory.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    servers = "\n".join(f"        server 127.0.0.1:{engine};" for engine in engines)
+    return _CONF.substitute(user=user, directory=directory, servers=servers, port=port)
+
+
+def command(directory: Path, port: int, engines: Sequence[int]) -> list[str]:
+    """Write the configuration into `directory` and say how to run it."""
+    path = directory / "nginx.conf"
+    path.write_text(config(directory, port, engines))
+    return [program() or "nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "error.log")]

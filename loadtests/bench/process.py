@@ -1,0 +1,138 @@
+"""A process of our own: pinned to a core, measured through /proc, ended by its pid and no other way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import httpx
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+GRACE_S = 10.0
+"""From SIGTERM to SIGKILL."""
+
+
+def pin(core: int) -> list[str]:
+    """The command prefix that ties a program to a core; nothing where there is no such core."""
+    if core in os.sched_getaffinity(0) and shutil.which("taskset"):
+        return ["taskset", "-c", str(core)]
+    return []
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that are used here."""
+
+    parent: int
+    cpu_s: float
+    """User plus system time."""
+
+
+def parse_stat(text: str) -> Stat:
+    """Read /proc/PID/stat. The name in brackets may itself hold brackets and blanks: the last bracket ends it."""
+    fields = text.rpartition(")")[2].split()
+    return Stat(parent=int(fields[1]), cpu_s=(int(fields[11]) + int(fields[12])) * TICK_S)
+
+
+def stats() -> dict[int, Stat]:
+    """Every process there is now."""
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                found[int(entry.name)] = parse_stat(Path(entry.path, "stat").read_text())
+            except OSError:
+                continue  # it ended while we looked
+    return found
+
+
+def family(pid: int, every: dict[int, Stat]) -> Iterator[int]:
+    """`pid` and all that descend from it."""
+    yield pid
+    for child, stat in every.items():
+        if stat.parent == pid:
+            yield from family(child, every)
+
+
+class Owned:
+    """A program that runs as long as the `with` block does."""
+
+    def __init__(self, command: Sequence[str], core: int, log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*pin(core), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its pid; `taskset` replaces itself by the program, so this is the program's own."""
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """Whether it is gone already."""
+        return self._process.poll() is not None
+
+    def cpu_s(self) -> float:
+        """CPU time of it and its children so far, in seconds."""
+        every = stats()
+        return sum(every[pid].cpu_s for pid in family(self.pid, every) if pid in every)
+
+    def rss_bytes(self) -> int:
+        """Resident memory of it and its children."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in family(self.pid, stats())]
+        return page * sum(map(int, pages))
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL if that is not heard."""
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Owned:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class NotReady(Exception):
+    """A program ended, or did not answer in time; the message holds its last words."""
+
+
+def wait_until_ready(owned: Owned, url: str, timeout_s: float = 30.0) -> None:
+    """Wait until `url` answers 2xx. Raises NotReady."""
+    deadline = time.monotonic() + timeout_s
+    with httpx.Client(trust_env=False, timeout=1.0) as client:
+        while not _answers(client, url):
+            if owned.ended() or time.monotonic() > deadline:
+                raise NotReady(f"{url} does not answer:\n{owned.log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+
+
+def _answers(client: httpx.Client, url: str) -> bool:
+    try:
+        return client.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now; all are held until all are known, so that none comes twice."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(holder.getsockname()[1]) for holder in held]
+    for holder in held:
+        holder.close()
+    return ports

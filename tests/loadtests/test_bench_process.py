@@ -1,0 +1,55 @@
+"""Processes: measured through /proc, ended by pid."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench.process import (
+    TICK_S,
+    NotReady,
+    Owned,
+    Stat,
+    family,
+    free_ports,
+    parse_stat,
+    stats,
+    wait_until_ready,
+)
+
+BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+
+
+def test_a_stat_line_is_read_behind_the_last_bracket() -> None:
+    line = "42 (a (b) 9 9) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 3 4 20 0 1 0 5 6 7"
+    assert parse_stat(line) == Stat(parent=7, cpu_s=200 * TICK_S)
+
+
+def test_a_family_is_the_process_and_all_below_it() -> None:
+    every = {pid: Stat(parent, 0.0) for pid, parent in [(1, 0), (5, 1), (6, 5), (7, 6), (8, 1)]}
+    assert set(family(5, every)) == {5, 6, 7}
+
+
+def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
+    with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
+        while owned.cpu_s() < 0.3:
+            assert not owned.ended(), owned.log.read_text()
+        assert len(list(family(owned.pid, stats()))) == 2
+        assert owned.rss_bytes() > 5_000_000
+        children = [pid for pid in family(owned.pid, stats()) if pid != owned.pid]
+        subprocess.run(["kill", *map(str, children)], check=True)
+    assert owned.ended()
+
+
+def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
+        with pytest.raises(NotReady, match="no such engine"):
+            wait_until_ready(owned, f"http://127.0.0.1:{port}/")
+
+
+def test_free_ports_are_all_different() -> None:
+    assert len(set(free_ports(20))) == 20
