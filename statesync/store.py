@@ -64,10 +64,16 @@ class StateStore(Protocol):
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None where none was ever set. Raises StoreUnavailable."""
 
+    async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
+        """The pool's last records, newest first, for a rollback; empty where none was set. Raises StoreUnavailable."""
+
     async def put_policy(
         self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
     ) -> PolicyRecord:
-        """Compare-and-set; `if_generation=None` overwrites. Raises StaleGeneration, StoreUnavailable."""
+        """Compare-and-set; `if_generation=None` overwrites, 0 means 'only if none was ever set'.
+
+        Raises StaleGeneration, StoreUnavailable.
+        """
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first."""

@@ -1,0 +1,183 @@
+"""A store inside one process: the default, and the real thing to run several gateways in one test.
+
+`memory://` is private: nobody else hears it. Stores opened on the same `memory://name` share a hub and see each
+other as replicas do through Redis: what one says reaches the others' listeners later on the event loop, coalesced,
+never from inside the call. All stores of a hub live on one event loop. This file knows no view and no index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from weakref import WeakValueDictionary
+
+from schedulers.types import PodId
+from statesync.errors import StaleGeneration, StateError
+from statesync.store import PolicyRecord, ReplicaInfo, StateListener
+from statesync.types import InflightNumbers
+
+HISTORY = 16
+"""Generations of a pool's policy that are kept."""
+
+PLACEMENTS = 1_000
+"""Placements kept for replicas that start later."""
+
+_IDLE = InflightNumbers()
+
+
+class Hub:
+    """What the stores of one name share. It lives as long as one of them does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """Empty: private to one store."""
+        self.members: dict[str, MemoryStore] = {}
+        """Started stores by replica."""
+        self.history: dict[str, deque[PolicyRecord]] = {}
+        """By pool, newest first."""
+        self.placements: deque[tuple[PodId, Sequence[int]]] = deque(maxlen=PLACEMENTS)
+
+    def __repr__(self) -> str:
+        return f"<Hub {self.name or '(private)'}: {', '.join(self.members) or 'nobody'}>"
+
+
+_hubs: WeakValueDictionary[str, Hub] = WeakValueDictionary()
+
+
+class MemoryStore:
+    """A `StateStore` that needs no server."""
+
+    def __init__(self, name: str = "") -> None:
+        self._hub = _hubs.setdefault(name, Hub(name)) if name else Hub("")
+        self._replica = ""
+        self._listener: StateListener | None = None
+        """None before `start` and after `aclose`."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._numbers: dict[PodId, InflightNumbers] = {}
+        """This replica's own, without the zeros: what a replica that starts later is told."""
+        self._unsent_numbers: dict[PodId, InflightNumbers] = {}
+        self._unsent_placements: list[tuple[PodId, Sequence[int]]] = []
+        self._flush_due = False
+
+    async def start(self, replica: str, listener: StateListener, /) -> None:
+        """Join the hub as `replica`, then tell the listener all that the others know.
+
+        Raises StateError if a live replica of the hub has that name.
+        """
+        hub = self._hub
+        if self._listener is not None or replica in hub.members:
+            raise StateError(f"a replica named {replica!r} is live on memory://{hub.name}")
+        self._replica, self._listener, self._loop = replica, listener, asyncio.get_running_loop()
+        for other, store in hub.members.items():
+            if store._numbers:
+                listener.replica_inflight(other, dict(store._numbers))
+        for pod, blocks in list(hub.placements):
+            listener.placed_elsewhere(pod, blocks)
+        for pool, records in hub.history.items():
+            listener.policy_changed(pool, deepcopy(records[0]))
+        hub.members[replica] = self
+        self._plan_flush()
+
+    async def aclose(self) -> None:
+        """Send what is pending and leave the hub. Safe to call twice."""
+        if self._listener is None:
+            return
+        self._flush()
+        replica = self._replica
+        self._listener = None
+        self._numbers.clear()
+        del self._hub.members[replica]
+        self._tell_others(lambda listener: listener.replica_gone(replica))
+
+    def announce(self, pod: PodId, numbers: InflightNumbers, /) -> None:
+        """Note this replica's absolute numbers for `pod`; the others hear the last ones of this turn of the loop."""
+        if not self._hub.name:
+            return  # the default: 0.1 us a call, three calls a request
+        if numbers == _IDLE:
+            self._numbers.pop(pod, None)
+        else:
+            self._numbers[pod] = numbers
+        self._unsent_numbers[pod] = numbers
+        self._plan_flush()
+
+    def placed(self, pod: PodId, blocks: Sequence[int], /) -> None:
+        """Note that a prompt with these block hashes went to `pod`."""
+        if not self._hub.name or self._listener is None or not blocks:
+            return
+        self._unsent_placements.append((pod, tuple(blocks)))
+        self._plan_flush()
+
+    async def policy(self, pool: str, /) -> PolicyRecord | None:
+        """The pool's record, or None where none was ever set."""
+        records = self._hub.history.get(pool)
+        return deepcopy(records[0]) if records else None
+
+    async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
+        """The pool's last records, newest first; empty where none was ever set."""
+        return [deepcopy(record) for record in self._hub.history.get(pool, ())]
+
+    async def put_policy(
+        self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
+    ) -> PolicyRecord:
+        """Compare-and-set; `if_generation=None` overwrites, 0 means 'if none was ever set'. Raises StaleGeneration."""
+        records = self._hub.history.setdefault(pool, deque(maxlen=HISTORY))
+        generation = records[0].generation if records else 0
+        if if_generation is not None and if_generation != generation:
+            raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
+        record = PolicyRecord(name, deepcopy(dict(params)), generation + 1)
+        records.appendleft(record)
+        news = deepcopy(record)
+        self._tell_others(lambda listener: listener.policy_changed(pool, news))
+        return deepcopy(record)
+
+    def replicas(self) -> Sequence[ReplicaInfo]:
+        """Live replicas, this one first. What lives in one process was heard just now."""
+        mine = [ReplicaInfo(self._replica, 0.0)] if self._listener is not None else []
+        return mine + [ReplicaInfo(store._replica, 0.0) for store in self._others()]
+
+    def age_s(self) -> float:
+        """0.0: nothing has to travel."""
+        return 0.0
+
+    def __repr__(self) -> str:
+        state = "serving" if self._listener is not None else "not started"
+        return f"<MemoryStore {self._replica or '?'} on {self._hub!r}, {state}>"
+
+    def _others(self) -> list[MemoryStore]:
+        return [store for store in self._hub.members.values() if store is not self]
+
+    def _tell_others(self, news: Callable[[StateListener], None]) -> None:
+        """Later, each in its own callback: one listener that raises takes nothing from the others."""
+        for store in self._others():
+            if store._loop is not None:
+                store._loop.call_soon(store._hear, news)
+
+    def _hear(self, news: Callable[[StateListener], None]) -> None:
+        if self._listener is not None:
+            news(self._listener)
+
+    def _plan_flush(self) -> None:
+        if self._listener is None or self._loop is None or self._flush_due:
+            return
+        if self._unsent_numbers or self._unsent_placements:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand over all that is unsent. Never from inside `announce`: the others may answer with requests of theirs."""
+        self._flush_due = False
+        numbers, self._unsent_numbers = self._unsent_numbers, {}
+        placements, self._unsent_placements = self._unsent_placements, []
+        self._hub.placements.extend(placements)
+        replica = self._replica
+
+        def news(listener: StateListener) -> None:
+            if numbers:
+                listener.replica_inflight(replica, numbers)
+            for pod, blocks in placements:
+                listener.placed_elsewhere(pod, blocks)
+
+        if self._listener is not None:
+            self._tell_others(news)
