@@ -1,0 +1,298 @@
+"""`turnout`: reads the command line, calls what does the work, and says what went wrong in one line.
+
+Exit codes: 0 done, 1 `check` found errors, 2 anything else that went wrong. What a command needs is imported when it
+runs, so that `turnout --version` loads neither a server nor a simulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import NoReturn
+
+import msgspec
+
+from router.config_checks import problems_in
+from router.config_file import ConfigError, read, told, with_environment
+from router.control_client import ControlClient, ControlFailure
+from router.settings import PolicySpec, Pool, Settings
+from schedulers.errors import SchedulerError
+from schedulers.registry import load_entry_points
+
+DEFAULT_POOL = "default"
+"""The pool that `--pod` and `--policy` make."""
+
+DEFAULT_CONTROL = "http://127.0.0.1:9000"
+
+_COMMAND_LINE = "command line"
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out; the message is all the user sees."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        given = _parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], int] = given.run
+        return run(given)
+    except (UsageError, ControlFailure, SchedulerError) as error:
+        return _fail(str(error))
+    except ConfigError as error:
+        return _fail(_first_of(error))
+    except OSError as error:
+        return _fail(_os_words(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="turnout", description="LLM-inference request router with hot-swappable schedulers")
+    parser.add_argument("--version", action="version", version=f"turnout {version('turnout')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="run the gateway"))
+    _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
+    _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
+    policy = commands.add_parser("policy", help="see or replace a pool's policy")
+    _add_policy(policy.add_subparsers(required=True, metavar="get|set"))
+    pods = commands.add_parser("pods", help="pods and their load")
+    pods.add_argument("--json", action="store_true", help="as the control API answers it")
+    _add_control(pods)
+    pods.set_defaults(run=_pods)
+    check = commands.add_parser("check", help="say all that is wrong with a configuration")
+    check.add_argument("config", metavar="CONFIG")
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--config", metavar="FILE", help="YAML; the flags below win over it")
+    serve.add_argument("--pod", metavar="URL", action="append", default=[], help="a pod of the pool `default`; repeat")
+    serve.add_argument("--policy", metavar="NAME", help="the policy of the pool `default`")
+    serve.add_argument("--state", metavar="URL", help="memory:// (default) or redis://host:port")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="inference port (default 0.0.0.0:8000)")
+    serve.add_argument("--control", metavar="HOST:PORT", help="control port (default 127.0.0.1:9000)")
+    serve.add_argument("--workers", metavar="N", type=_workers, default=1, help="processes that share the port")
+    serve.set_defaults(run=_serve)
+
+
+def _add_passed_on(
+    commands: argparse._SubParsersAction[_Parser], name: str, words: str, run: Callable[[Sequence[str]], int]
+) -> None:
+    """A command of loadtests, which has its own flags and its own help."""
+    command = commands.add_parser(name, help=words, add_help=False, prefix_chars="\0")
+    command.add_argument("rest", nargs=argparse.REMAINDER)
+    command.set_defaults(run=lambda given: run(given.rest))
+
+
+def _add_policy(actions: argparse._SubParsersAction[_Parser]) -> None:
+    get = actions.add_parser("get", help="show a pool's policy")
+    get.add_argument("pool", metavar="POOL")
+    get.set_defaults(run=_policy_get)
+    put = actions.add_parser("set", help="replace a pool's policy on every replica, under load")
+    put.add_argument("pool", metavar="POOL")
+    put.add_argument("name", metavar="NAME")
+    put.add_argument("--param", metavar="KEY=VALUE", type=_param, action="append", default=[], help="repeat")
+    put.add_argument("--if-generation", metavar="N", type=int, help="only if the policy has not changed since")
+    put.set_defaults(run=_policy_set)
+    for action in (get, put):
+        _add_control(action)
+
+
+def _add_control(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--control",
+        metavar="URL",
+        default=DEFAULT_CONTROL,
+        help=f"control port of any replica (default {DEFAULT_CONTROL}); token from TURNOUT_CONTROL_TOKEN",
+    )
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _param(text: str) -> tuple[str, object]:
+    """`key=value`: a value that reads as JSON is that (3, 0.5, true, [1]), any other is text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return key, value
+
+
+def _serve(given: argparse.Namespace) -> int:
+    load_entry_points()
+    settings = settings_for(given, os.environ)
+    if given.workers > 1 and settings.state.startswith("memory:"):
+        raise UsageError(
+            f"--workers {given.workers} needs --state redis://...: processes cannot share memory://, "
+            "and each would route as if the others sent nothing"
+        )
+    if given.workers > 1:
+        raise UsageError("this version serves one worker; run more replicas on more ports instead")
+    from router.app import serve
+
+    return serve(settings)
+
+
+def settings_for(given: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """The file's settings with the flags laid over them. Raises UsageError, ConfigError."""
+    overlay = partial(_overlaid, given=given)
+    if given.config is not None:
+        reading = read(given.config, environ, overlay)
+        settings, problems, source = reading.settings, reading.problems, given.config
+    else:
+        if not given.pod:
+            raise UsageError("nothing to route to: give --config FILE or --pod URL")
+        settings = with_environment(overlay(Settings()), environ)
+        problems, source = problems_in(settings), _COMMAND_LINE
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(source, problems)
+    for problem in problems:
+        sys.stderr.write(f"turnout: {told(source, problem)}\n")
+    return settings
+
+
+def _overlaid(settings: Settings, given: argparse.Namespace) -> Settings:
+    replace = msgspec.structs.replace
+    if given.listen is not None:
+        settings = replace(settings, listen=given.listen)
+    if given.control is not None:
+        settings = replace(settings, control=replace(settings.control, listen=given.control))
+    if given.state is not None:
+        settings = replace(settings, state=given.state)
+    if given.pod or given.policy is not None:
+        settings = replace(settings, pools=_with_default(settings.pools, given.pod, given.policy))
+    return settings
+
+
+def _with_default(pools: Sequence[Pool], pods: list[str], policy: str | None) -> list[Pool]:
+    """The pools with `default` changed, or added where the file has none."""
+    replace = msgspec.structs.replace
+    changed = next((pool for pool in pools if pool.name == DEFAULT_POOL), Pool(name=DEFAULT_POOL))
+    if pods:
+        changed = replace(changed, pods=pods, discovery=Pool(name=DEFAULT_POOL).discovery)
+    if policy is not None:
+        changed = replace(changed, policy=PolicySpec(name=policy))
+    if all(pool.name != DEFAULT_POOL for pool in pools):
+        return [*pools, changed]
+    return [changed if pool.name == DEFAULT_POOL else pool for pool in pools]
+
+
+def _demo(rest: Sequence[str]) -> int:
+    from loadtests.demo import main as demo
+
+    return demo(rest)
+
+
+def _sim(rest: Sequence[str]) -> int:
+    from loadtests.simpod import main as sim
+
+    return sim(rest)
+
+
+def _policy_get(given: argparse.Namespace) -> int:
+    with ControlClient(given.control, os.environ) as control:
+        _say(_policy_line(given.pool, control.policy(given.pool)))
+    return 0
+
+
+def _policy_set(given: argparse.Namespace) -> int:
+    with ControlClient(given.control, os.environ) as control:
+        answer = control.set_policy(given.pool, given.name, dict(given.param), given.if_generation)
+    _say(_policy_line(given.pool, answer))
+    return 0
+
+
+def _policy_line(pool: str, answer: Mapping[str, object]) -> str:
+    params = msgspec.json.encode(answer["params"]).decode()
+    return f"{pool}: {answer['policy']} {params} (generation {answer['generation']})"
+
+
+def _pods(given: argparse.Namespace) -> int:
+    with ControlClient(given.control, os.environ) as control:
+        pods = control.pods()
+    if given.json:
+        _say(msgspec.json.format(msgspec.json.encode(pods)).decode())
+        return 0
+    rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
+    for pod in pods:
+        state = "routable" if pod["routable"] else ",".join(map(str, _list(pod["blockers"]))) or "not routable"
+        kv = f"{float(str(pod['kv_usage'])):.0%}"
+        counts = (str(pod[key]) for key in ("inflight", "queued", "running"))
+        rows.append((str(pod["pool"]), str(pod["id"]), state, *counts, kv))  # type: ignore[arg-type]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _check(given: argparse.Namespace) -> int:
+    load_entry_points()
+    reading = read(given.config)
+    for problem in reading.problems:
+        _say(told(given.config, problem))
+    errors = sum(problem.severity == "error" for problem in reading.problems)
+    if errors:
+        _say(f"{errors} error{'s' if errors > 1 else ''}")
+        return 1
+    _say("\n".join(summary(reading.settings)))
+    return 0
+
+
+def summary(settings: Settings) -> list[str]:
+    """What `serve` would do with these settings, a line each."""
+    token = " with a token" if settings.control.token else ""
+    state = settings.state.partition("://")[0]
+    lines = [f"inference on {settings.listen}, control on {settings.control.listen}{token}, state in {state}://"]
+    for pool in settings.pools:
+        pods = f"{len(pool.pods)} pod{'s' if len(pool.pods) != 1 else ''}" if pool.pods else pool.discovery.source
+        models = ", ".join(pool.models) or "whatever its pods say they serve"
+        lines.append(f"pool {pool.name}: {pods}, policy {pool.policy.name}, models: {models}")
+    if settings.default_pool:
+        lines.append(f"any other model goes to pool {settings.default_pool}")
+    return lines
+
+
+def _first_of(error: ConfigError) -> str:
+    """One line: the first error, and how to see the rest."""
+    errors = [problem for problem in error.problems if problem.severity == "error"]
+    words = told(error.source, errors[0])
+    more = len(errors) - 1
+    if not more:
+        return words
+    rest = f"turnout check {error.source}" if error.source != _COMMAND_LINE else "fix it to see them"
+    return f"{words} (and {more} more: {rest})"
+
+
+def _os_words(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _fail(words: str) -> int:
+    sys.stderr.write(f"turnout: {' '.join(words.split())}\n")
+    return 2

@@ -1,0 +1,22 @@
+"""The control port's application: the one place where the routes, their guard and their errors meet."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from router.control.answers import explain_errors
+from router.control.guard import Guard
+from router.control.plane import ControlPlane
+from router.control.routes import open_routes, pod_routes, policy_routes, replica_routes
+from router.listen import parse_listen
+
+
+def create_control(plane: ControlPlane) -> FastAPI:
+    """The FastAPI application of one replica's control port. Starts nothing."""
+    app = FastAPI(title="Turnout control", version=plane.version, redoc_url=None)
+    for routes in (open_routes, pod_routes, policy_routes, replica_routes):
+        app.include_router(routes(plane))
+    explain_errors(app)
+    control = plane.settings.control
+    app.add_middleware(Guard, token=control.token, host=parse_listen(control.listen).host)
+    return app

@@ -1,0 +1,145 @@
+"""What the control port needs of the gateway, as one frozen value, and what it shows of it, as plain dicts.
+
+No HTTP here. The routes turn these into answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.drain import Lifecycle
+from router.policy_switch import PolicySwitch
+from router.settings import Settings
+from schedulers.types import PodId
+from statesync.store import PolicyRecord, ReplicaInfo
+from statesync.types import PodStatus
+
+DRAINING = "draining"
+"""The blocker that an operator's drain puts on a pod."""
+
+
+class PodBoard(Protocol):
+    """The part of a LoadView that operators see and touch."""
+
+    @property
+    def inflight(self) -> int:
+        """This replica's requests in flight."""
+
+    def pools(self) -> list[str]:
+        """Every pool's name."""
+
+    def statuses(self, pool: str | None = None) -> list[PodStatus]:
+        """Every pod of one pool, or of all."""
+
+    def status(self, pod: PodId) -> PodStatus:
+        """One pod. Raises UnknownPod."""
+
+    def block(self, pod: PodId, reason: str) -> None:
+        """Make it unroutable. Raises UnknownPod."""
+
+    def unblock(self, pod: PodId, reason: str) -> None:
+        """Lift one reason."""
+
+
+class Replicas(Protocol):
+    """The part of a StateStore that operators see."""
+
+    def replicas(self) -> Sequence[ReplicaInfo]:
+        """Live replicas, this one first."""
+
+    def age_s(self) -> float:
+        """How old the shared part of the view may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    """Everything the control port reads or calls."""
+
+    settings: Settings
+    view: PodBoard
+    store: Replicas
+    policies: PolicySwitch
+    lifecycle: Lifecycle
+    render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
+    """Accept header -> text and content type; `Exposition.render`."""
+    connections: Callable[[], int]
+    """Open client connections of the inference port."""
+    drain: Callable[[], None]
+    """Begin this replica's drain, as SIGTERM does. Called again, it does nothing more."""
+    clock: Callable[[], float]
+    """The lifecycle's clock, seconds, monotonic."""
+    started_at: float
+    """Unix time of the process's start."""
+    replica: str
+    version: str
+
+
+def pod_shown(status: PodStatus) -> dict[str, object]:
+    """A pod as /admin/pods answers it. Counts are over all replicas."""
+    pod, load = status.pod, status.load
+    return {
+        "id": pod.id,
+        "pool": status.pool,
+        "address": pod.address,
+        "models": sorted(pod.models),
+        "role": pod.role,
+        "labels": dict(pod.labels),
+        "max_inflight": pod.max_inflight,
+        "inflight": load.inflight,
+        "inflight_tokens": load.inflight_tokens,
+        "pending_prefill_tokens": load.pending_prefill_tokens,
+        "queued": load.queued,
+        "running": load.running,
+        "kv_usage": load.kv_usage,
+        "ttft_ewma_s": load.ttft_ewma_s,
+        "routable": status.routable,
+        "blockers": list(status.blockers),
+    }
+
+
+def policy_shown(record: PolicyRecord) -> dict[str, object]:
+    """A pool's policy as the API answers it; generation 0 is the settings' own."""
+    return {"policy": record.name, "params": dict(record.params), "generation": record.generation}
+
+
+def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
+    """Every pool of the settings: its pods, models and policy."""
+    shown: list[dict[str, object]] = []
+    known = set(plane.view.pools())
+    for pool in plane.settings.pools:
+        pods = plane.view.statuses(pool.name) if pool.name in known else []
+        models = set(pool.models).union(*(pod.pod.models for pod in pods))
+        shown.append(
+            {
+                "name": pool.name,
+                "cluster": pool.cluster,
+                "models": sorted(models),
+                "aliases": dict(pool.aliases),
+                "pods": len(pods),
+                "routable": sum(pod.routable for pod in pods),
+                "inflight": sum(pod.load.inflight for pod in pods),
+                **policy_shown(plane.policies.record(pool.name)),
+            }
+        )
+    return shown
+
+
+def state_shown(plane: ControlPlane) -> dict[str, object]:
+    """This replica and what it knows of the others."""
+    life = plane.lifecycle
+    now = plane.clock()
+    return {
+        "replica": plane.replica,
+        "version": plane.version,
+        "phase": life.phase.value,
+        "phases": {phase.value: round(now - since, 3) for phase, since in life.since.items()},
+        "ready": life.ready,
+        "cold": life.cold,
+        "started_at": plane.started_at,
+        "inflight": plane.view.inflight,
+        "connections": plane.connections(),
+        "view_age_s": plane.store.age_s(),
+        "replicas": [{"id": each.id, "age_s": each.age_s} for each in plane.store.replicas()],
+    }

@@ -1,0 +1,94 @@
+"""uvicorn inside the gateway's own event loop: it starts, answers and stops, and leaves signals alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from router.listen import Listen
+from statesync.tasks import spawn
+
+_GRACE_S = 2
+"""Answers under way get this long when the port closes; they are all short."""
+
+
+class ControlServer:
+    """The control port."""
+
+    def __init__(self, app: ASGIApp, listen: Listen) -> None:
+        """Opens nothing yet."""
+        self._listen = listen
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> Listen:
+        """Where it listens; with port 0 asked for, the real port once started."""
+        return self._listen
+
+    async def start(self) -> None:
+        """Listen. Raises OSError if the address cannot be used; returns once connections are accepted."""
+        bound = _bind(self._listen)
+        self._listen = Listen(self._listen.host, bound.getsockname()[1])
+        self._serving = spawn(self._server.serve(sockets=[bound]), "control-port")
+        accepting = asyncio.get_running_loop().create_task(self._server.accepting.wait())
+        await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        accepting.cancel()
+        if self._serving.done():
+            await self._serving
+
+    async def stop(self) -> None:
+        """Close, letting answers under way finish for a moment. Safe to call twice and before `start`."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, without its hands on the process's signals, and with a moment to wait for."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.accepting.set()
+
+
+def _bind(listen: Listen) -> socket.socket:
+    """Bound here rather than by uvicorn, which ends the whole process when a port is taken."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, proto)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
