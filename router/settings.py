@@ -26,7 +26,7 @@ class Timeouts(Section, frozen=True):
     client_header_s: float = 10.0
     """From a connection's (or next request's) first byte to the end of its headers: slow-loris ends here."""
     client_body_s: float = 60.0
-    """From the end of the headers to the end of the body."""
+    """From the end of the headers to the end of the body, plus a second for every 16 KB that came."""
     client_keepalive_s: float = 75.0
     """An idle client connection is kept this long."""
     client_write_s: float = 60.0
@@ -40,8 +40,6 @@ class Limits(Section, frozen=True):
 
     max_header_bytes: int = 65536
     max_body_bytes: int = 33554432
-    max_pipelined: int = 16
-    """Requests read ahead on one connection while an answer is under way."""
     max_connections: int = 20000
     max_inflight: int = 0
     """Requests in flight in this replica before it sheds; 0 is no limit."""

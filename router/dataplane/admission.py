@@ -1,0 +1,77 @@
+"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those who wait for a
+saturated pool. Knows no pod: it asks the gateway to try again when there is room.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from router.dataplane.exchange import Exchange
+from router.errors import Saturated, Shed
+from router.settings import Limits
+
+Line = list[tuple[int, int, Exchange]]
+"""A heap: highest priority first, then first come."""
+
+
+class Admission:
+    """The gate in front of dispatch."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lines: dict[str, Line] = {}
+        self._ticket = count()
+        self.inflight = 0
+        """Requests admitted and not ended, the queued ones included."""
+        self.queued = 0
+
+    def admit(self, exchange: Exchange) -> None:
+        """Count the exchange in. Raises Shed when this replica is full."""
+        if 0 < self._limits.max_inflight <= self.inflight:
+            raise Shed(
+                f"This gateway already has {self._limits.max_inflight} requests in flight, its limit; try again.",
+                retry_after_s=1.0,
+            )
+        self.inflight += 1
+        exchange.admitted = True
+
+    def leave(self, exchange: Exchange) -> None:
+        """Count it out; safe to call twice."""
+        if exchange.admitted:
+            exchange.admitted = False
+            self.inflight -= 1
+        if exchange.queued:
+            exchange.queued = False
+            self.queued -= 1  # its entry in the line is skipped when its turn comes
+
+    def wait(self, exchange: Exchange) -> None:
+        """Put it in its pool's line. Raises Saturated when the line is full."""
+        if self.queued >= self._limits.max_queue:
+            raise Saturated(
+                f"Every pod of pool {exchange.pool!r} is at its limit and {self.queued} requests already wait.",
+                retry_after_s=1.0,
+            )
+        exchange.queued = True
+        self.queued += 1
+        priority = exchange.info.priority if exchange.info is not None else 0
+        heapq.heappush(self._lines.setdefault(exchange.pool, []), (-priority, next(self._ticket), exchange))
+
+    def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
+        """There is room: let those who wait try, in order, until one says that there is none (False)."""
+        line = self._lines.get(pool)
+        while line:
+            place = line[0]
+            exchange = place[2]
+            if exchange.queued:
+                exchange.queued = False
+                self.queued -= 1
+                heapq.heappop(line)
+                if not attempt(exchange):
+                    exchange.queued = True
+                    self.queued += 1
+                    heapq.heappush(line, place)
+                    return
+            else:
+                heapq.heappop(line)

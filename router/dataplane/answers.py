@@ -1,0 +1,78 @@
+"""Bytes the gateway says itself: local answers, errors, the SSE error event. Pure; knows no socket and no pool."""
+
+from __future__ import annotations
+
+import http
+import json
+import math
+
+from router.errors import GatewayError, MethodNotAllowed
+
+_REASON = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CRLF = b"\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """`HTTP/1.1 503 Service Unavailable` with its line end."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, _REASON.get(status, b"Unknown"))
+
+
+def whole(
+    status: int,
+    body: bytes,
+    *,
+    content_type: bytes = b"application/json",
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    close: bool = False,
+    head_only: bool = False,
+) -> bytes:
+    """A complete answer. `head_only` leaves the body out but keeps its length, as HEAD wants."""
+    parts = [status_line(status), b"content-type: ", content_type, CRLF, b"content-length: %d\r\n" % len(body)]
+    for name, value in headers:
+        parts += (name, b": ", value, CRLF)
+    if close:
+        parts.append(b"connection: close\r\n")
+    parts.append(CRLF)
+    if not head_only:
+        parts.append(body)
+    return b"".join(parts)
+
+
+def error_body(error: GatewayError, *, anthropic: bool = False) -> bytes:
+    """OpenAI's error object; Anthropic's clients also look for `type: error` at the top."""
+    told = error.told
+    inner = {"message": error.message, "type": told.type, "param": error.param, "code": told.code}
+    outer: dict[str, object] = {"type": "error", "error": inner} if anthropic else {"error": inner}
+    return json.dumps(outer, separators=(",", ":")).encode()
+
+
+def error_answer(
+    error: GatewayError,
+    headers: tuple[tuple[bytes, bytes], ...],
+    *,
+    close: bool,
+    head_only: bool = False,
+    anthropic: bool = False,
+) -> bytes:
+    """The whole answer for `error`, with Retry-After and Allow where they belong."""
+    extra = headers
+    if error.retry_after_s is not None:
+        extra += ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+    if isinstance(error, MethodNotAllowed):
+        extra += ((b"allow", error.allow.encode()),)
+    body = error_body(error, anthropic=anthropic)
+    return whole(error.told.status, body, headers=extra, close=close, head_only=head_only)
+
+
+def error_event(error: GatewayError, *, anthropic: bool = False) -> bytes:
+    """The event that ends a stream which cannot go on; never followed by `[DONE]`."""
+    name = b"event: error\n" if anthropic else b""
+    return name + b"data: " + error_body(error, anthropic=anthropic) + b"\n\n"
+
+
+def chunk(payload: bytes) -> bytes:
+    """`payload` as one HTTP/1.1 chunk."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)

@@ -1,0 +1,141 @@
+"""Stage 4: snapshot -> pick -> reserve. Synchronous from the look at the pods to the reservation, so that no two
+requests see the same idle pod. Knows policies by their protocol only; a policy that misbehaves costs it the decision,
+not the client the request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+
+from router.dataplane.exchange import Exchange
+from router.errors import BadRequest, PolicyNotAllowed
+from router.settings import Pool
+from router.telemetry.metrics import Metrics
+from schedulers.protocols import Scheduler
+from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from statesync.prefix import PrefixIndex
+from statesync.view import LoadView
+
+_log = logging.getLogger("turnout.dispatch")
+
+Placed = Callable[[PodId, Sequence[int]], None]
+"""Hears of each placement, for the other replicas."""
+
+
+class Dispatch:
+    """Picks a pod for an exchange and reserves it there."""
+
+    def __init__(
+        self,
+        view: LoadView,
+        prefix: PrefixIndex,
+        current: Callable[[str], Scheduler],
+        safe: Scheduler,
+        by_name: Mapping[str, Scheduler],
+        metrics: Metrics,
+        placed: Placed,
+        dice: Callable[[], int],
+    ) -> None:
+        self._view = view
+        self._prefix = prefix
+        self._current = current
+        self._safe = safe
+        self._by_name = by_name
+        self._metrics = metrics
+        self._placed = placed
+        self._dice = dice
+        self._sequence: dict[str, int] = {}
+
+    def place(self, exchange: Exchange, pool: Pool) -> Rejection | None:
+        """Choose and reserve; the exchange then names pod, policy and charge. Returns why not, if not.
+
+        Raises NoRoutablePod or PoolSaturated from the view, PolicyNotAllowed or BadRequest for a header.
+        """
+        snapshot = self._view.snapshot(pool.name)
+        info = self._info(exchange, pool.name)
+        scheduler = self._scheduler(exchange, pool)
+        began = perf_counter()
+        answer = self._pick(scheduler, info, snapshot)
+        assert exchange.metrics is not None
+        exchange.metrics.decision.observe(perf_counter() - began)
+        if isinstance(answer, Rejection):
+            return answer
+        exchange.policy = answer.policy
+        exchange.pod = self._view.pod(answer.pod)
+        exchange.charge = self._view.reserve(answer.pod, info)
+        if exchange.chain:
+            self._note_prefix(exchange, answer.pod, info)
+        return None
+
+    def _info(self, exchange: Exchange, pool: str) -> RequestInfo:
+        """What the policy may know; made once, and only `tried` and the hits renewed for another attempt."""
+        if exchange.info is not None:
+            hits = self._prefix.match(exchange.chain)
+            return exchange.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._dice())
+        call = exchange.call
+        assert call is not None
+        sequence = self._sequence[pool] = self._sequence.get(pool, -1) + 1
+        noted = exchange.noted
+        if call.prompt:
+            exchange.chain = self._prefix.chain(call.model, call.prompt)
+        exchange.info = RequestInfo(
+            exchange.request_id.decode("latin-1"),
+            call.model,
+            call.prompt_tokens,
+            call.max_tokens,
+            exchange.arrived,
+            self._dice(),
+            sequence,
+            noted[b"x-session-id"].decode("latin-1") if b"x-session-id" in noted else call.session_key,
+            _priority(noted),
+            exchange.deadline or None,
+            self._prefix.match(exchange.chain),
+        )
+        return exchange.info
+
+    def _scheduler(self, exchange: Exchange, pool: Pool) -> Scheduler:
+        wanted = exchange.noted.get(b"x-turnout-policy")
+        if wanted is None:
+            return self._current(pool.name)
+        name = wanted.decode("latin-1")
+        allowed = pool.allowed_policies
+        if name not in self._by_name or ("*" not in allowed and name not in allowed):
+            offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
+            raise PolicyNotAllowed(
+                f"Pool {pool.name!r} does not let a request choose policy {name[:64]!r}; allowed: {offered}."
+            )
+        return self._by_name[name]
+
+    def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
+        try:
+            answer = scheduler.pick(info, snapshot)
+            if isinstance(answer, Rejection) or answer.pod in snapshot.position_of():
+                return answer
+            problem = f"picked {answer.pod!r}, which is not in the snapshot"
+        except Exception as error:  # noqa: BLE001  a policy may be anybody's code
+            problem = f"raised {error!r}"
+        self._metrics.count_rejection(snapshot.pool, "policy_failed")
+        _log.error("policy %s %s; %s decides instead", scheduler.name, problem, self._safe.name)
+        return self._safe.pick(info, snapshot)
+
+    def _note_prefix(self, exchange: Exchange, pod: PodId, info: RequestInfo) -> None:
+        metrics = exchange.metrics
+        assert metrics is not None
+        metrics.prefix_queries_tokens += info.prompt_tokens
+        hits = info.prefix_hits.get(pod)
+        if hits:
+            metrics.prefix_hits_tokens += min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS)
+        self._prefix.place(pod, exchange.chain)
+        self._placed(pod, exchange.chain)
+
+
+def _priority(noted: Mapping[bytes, bytes]) -> int:
+    raw = noted.get(b"x-turnout-priority")
+    if raw is None:
+        return 0
+    try:
+        return int(raw)
+    except ValueError:
+        raise BadRequest("The header x-turnout-priority must be a whole number.") from None

@@ -1,0 +1,121 @@
+"""A request and its answer: everything whose lifetime is one request. No behaviour beyond reading itself.
+
+The stages fill it in, from the top down; `edge.py` makes it, `gateway.py` walks it through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from router.dataplane.openai import Call
+from schedulers.types import Pod, PodId, RequestInfo
+
+if TYPE_CHECKING:
+    from router.dataplane.edge import Edge
+    from router.dataplane.relay import Relay
+    from router.errors import GatewayError
+    from router.settings import Timeouts
+    from router.telemetry.metrics import PoolMetrics
+    from statesync.types import Charge
+
+
+class Exchange:
+    """One request on its way, and what became of it."""
+
+    __slots__ = (
+        "admitted",
+        "arrived",
+        "attempts",
+        "body",
+        "call",
+        "chain",
+        "charge",
+        "deadline",
+        "done",
+        "edge",
+        "http11",
+        "info",
+        "keep_alive",
+        "kept",
+        "method",
+        "metrics",
+        "noted",
+        "path",
+        "payload",
+        "pod",
+        "policy",
+        "pool",
+        "queued",
+        "refusal",
+        "relay",
+        "request_id",
+        "rewritten_model",
+        "sent_at",
+        "stale_tries",
+        "target",
+        "timeouts",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        edge: Edge,
+        method: bytes,
+        target: bytes,
+        kept: list[bytes],
+        noted: dict[bytes, bytes],
+        body: bytes,
+        http11: bool,
+        keep_alive: bool,
+        arrived: float,
+    ) -> None:
+        # 1 edge: what the client sent
+        self.edge = edge
+        self.method = method
+        self.target = target
+        self.path = target.partition(b"?")[0]
+        self.kept = kept
+        self.noted = noted
+        self.body = body
+        self.http11 = http11
+        self.keep_alive = keep_alive
+        self.arrived = arrived
+        self.request_id = b""
+        self.refusal: GatewayError | None = None
+        # 2 openai: what it means
+        self.call: Call | None = None
+        self.pool = "-"
+        self.rewritten_model: str | None = None
+        self.metrics: PoolMetrics | None = None
+        self.timeouts: Timeouts | None = None
+        # 3 admission
+        self.admitted = False
+        self.queued = False
+        self.deadline = 0.0
+        # 4 dispatch: where it goes; anew with every attempt
+        self.info: RequestInfo | None = None
+        self.chain: Sequence[int] = ()
+        self.pod: Pod | None = None
+        self.policy = "-"
+        self.charge: Charge | None = None
+        self.tried: frozenset[PodId] = frozenset()
+        self.attempts = 0
+        self.stale_tries = 0
+        # 5, 6 upstream and relay: the attempt under way
+        self.payload = b""
+        self.relay: Relay | None = None
+        self.sent_at = 0.0
+        self.done = False
+
+    def __repr__(self) -> str:
+        where = self.pod.id if self.pod else "-"
+        return (
+            f"<Exchange {self.request_id.decode(errors='replace')} {self.method.decode()} {self.path.decode()} "
+            f"pool={self.pool} pod={where} attempts={self.attempts}{' done' if self.done else ''}>"
+        )
+
+    @property
+    def speaks_anthropic(self) -> bool:
+        """Whether the client expects Anthropic's error shape."""
+        return self.path.startswith(b"/v1/messages")

@@ -1,0 +1,103 @@
+"""Where an answer ends and where it may be cut, told from its framing alone. Pure: bytes in, positions out.
+
+An answer's chunk framing is passed through as it came, so the only things to know are where the message ends and
+which positions are safe: right after a chunk that ends an SSE event. Bytes past the last safe position are of no use to
+an SSE reader yet, so holding them back delays nothing, and a pod that dies leaves the client at an event boundary,
+where an error event can be said.
+"""
+
+from __future__ import annotations
+
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_EVENT_ENDS = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+_MAX_LINE = 4096
+
+
+class BadChunk(ValueError):
+    """Bytes that are not chunked framing."""
+
+
+class ChunkScanner:
+    """Follows chunked framing (RFC 9112, 7.1) without copying or decoding the chunks."""
+
+    __slots__ = ("left", "line", "safe", "trailing")
+
+    def __init__(self) -> None:
+        self.left = 0
+        """Bytes of the current chunk still to come, its CRLF included."""
+        self.line = b""
+        self.trailing = False
+        self.safe = 0
+        """After `feed`: how many of its bytes end with a chunk that ends an SSE event."""
+
+    def feed(self, data: bytes) -> int:
+        """Read on. Returns the index just past the message's end, or -1 when there is more to come."""
+        at, size = 0, len(data)
+        self.safe = 0
+        while at < size:
+            if self.left:
+                end = at + self.left
+                if end > size:
+                    self.left = end - size
+                    return -1
+                if data[end - 1] != 10:
+                    raise BadChunk("a chunk is longer than it says")
+                at, self.left = end, 0
+                if data.endswith(_EVENT_ENDS, 0, at):
+                    self.safe = at
+                continue
+            eol = data.find(b"\n", at)
+            if eol < 0:
+                self._keep(data[at:])
+                return -1
+            line = (self.line + data[at:eol]).rstrip(b"\r")
+            self.line = b""
+            at = eol + 1
+            if self.trailing:
+                if not line:
+                    return at
+            else:
+                self._size(line)
+        return -1
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the next byte starts a chunk."""
+        return not self.left and not self.line and not self.trailing
+
+    def _size(self, line: bytes) -> None:
+        digits = line.partition(b";")[0].rstrip(b" \t")
+        if not digits or len(digits) > 15 or not _HEX.issuperset(digits):
+            raise BadChunk(f"not a chunk size: {line[:32]!r}")
+        length = int(digits, 16)
+        if length:
+            self.left = length + 2
+        else:
+            self.trailing = True
+
+    def _keep(self, part: bytes) -> None:
+        self.line += part
+        if len(self.line) > _MAX_LINE:
+            raise BadChunk("a chunk header without an end")
+
+
+def payloads(scanner: ChunkScanner, data: bytes) -> tuple[list[bytes], int]:
+    """The chunk contents of `data` (for a client that knows no chunks), and what `feed` would return."""
+    out: list[bytes] = []
+    at = 0
+    while at < len(data):
+        if scanner.left:
+            whole = scanner.left
+            piece = data[at : at + whole]
+            scanner.left = whole - len(piece)
+            keep = len(piece) - max(0, 2 - scanner.left)
+            if keep > 0:
+                out.append(piece[:keep])
+            at += len(piece)
+            continue
+        eol = data.find(b"\n", at)
+        upto = eol + 1 if eol >= 0 else len(data)
+        if scanner.feed(data[at:upto]) >= 0:
+            return out, upto
+        at = upto
+    return out, -1

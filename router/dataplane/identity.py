@@ -1,0 +1,77 @@
+"""Who is who in the bytes: request ids, the head sent to a pod, the gateway's own response headers. Pure but for one
+counter; prepared once where the parts do not change between requests.
+"""
+
+from __future__ import annotations
+
+import re
+
+from router.dataplane.exchange import Exchange
+from schedulers.types import Pod
+
+_FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class Identity:
+    """Makes the bytes that name this replica, a request and a pod. `seed` tells this process's ids from others'."""
+
+    def __init__(self, replica: str, seed: int) -> None:
+        self._replica = replica.encode()
+        self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
+        self._count = 0
+        self._by_placement: dict[tuple[str, str, int], bytes] = {}
+
+    def request_id(self, noted: dict[bytes, bytes]) -> bytes:
+        """The client's own id if it is a sane one, else a new one."""
+        given = noted.get(b"x-request-id")
+        if given is not None and _FINE_ID.fullmatch(given):
+            return given
+        self._count += 1
+        return b"%b%08x" % (self._prefix, self._count)
+
+    def request_bytes(self, exchange: Exchange, pod: Pod) -> bytes:
+        """The request as the pod gets it: the client's headers as they came, less what ends here."""
+        body = exchange.body
+        return b"".join(
+            (
+                exchange.method,
+                b" ",
+                exchange.target,
+                b" HTTP/1.1\r\nhost: ",
+                pod.address.encode(),
+                b"\r\n",
+                *exchange.kept,
+                b"x-request-id: ",
+                exchange.request_id,
+                b"\r\ncontent-length: %d\r\n\r\n" % len(body),
+                body,
+            )
+        )
+
+    def response_headers(self, exchange: Exchange) -> list[bytes]:
+        """`x-request-id` and who served it, ready to be joined into a head."""
+        pod = exchange.pod
+        key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts)
+        named = self._by_placement.get(key)
+        if named is None:
+            if len(self._by_placement) > 100_000:
+                self._by_placement.clear()  # pods come and go for years; what is live is back at once
+            named = self._by_placement[key] = b"".join(
+                name + b": " + value + b"\r\n" for name, value in self._placement(exchange)
+            )
+        return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
+
+    def error_headers(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+        """The same, as pairs, for an answer of our own."""
+        if exchange.attempts:
+            return ((b"x-request-id", exchange.request_id), *self._placement(exchange))
+        return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica))
+
+    def _placement(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+        pod = exchange.pod
+        return (
+            (b"x-turnout-pod", pod.id.encode() if pod is not None else b"-"),
+            (b"x-turnout-policy", exchange.policy.encode()),
+            (b"x-turnout-replica", self._replica),
+            (b"x-turnout-attempts", b"%d" % exchange.attempts),
+        )

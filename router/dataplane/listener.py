@@ -1,0 +1,72 @@
+"""The inference port: the listening socket and the open client connections. Process lifetime; no request logic."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from router.dataplane.edge import Edge, Requests
+from router.dataplane.sweep import Sweep
+from router.errors import GatewayError
+from router.settings import Limits, Timeouts
+
+
+class Listener:
+    """Accepts clients until told to stop, and knows who is connected."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        sweep: Sweep,
+        limits: Limits,
+        timeouts: Timeouts,
+        on_refused: Callable[[GatewayError], None],
+    ) -> None:
+        self.requests = requests
+        self.sweep = sweep
+        self.limits = limits
+        self.timeouts = timeouts
+        self.refused = on_refused
+        self.edges: set[Edge] = set()
+        self.stopped = False
+        self._server: asyncio.Server | None = None
+
+    def connect(self) -> Edge:
+        """A protocol for a new connection."""
+        return Edge(self.requests, self, self.sweep.clock)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken."""
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._server = await loop.create_server(
+            self.connect, host or "0.0.0.0", port, family=family, backlog=4096, reuse_address=True
+        )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    def opened(self, edge: Edge) -> bool:
+        """Note a connection; False when there are too many."""
+        self.edges.add(edge)
+        self.sweep.members.add(edge)
+        return len(self.edges) <= self.limits.max_connections
+
+    def closed(self, edge: Edge) -> None:
+        """Forget it."""
+        self.edges.discard(edge)
+        self.sweep.members.discard(edge)
+
+    def stop(self) -> None:
+        """Accept no more and close the idle ones; busy ones close after their answer."""
+        self.stopped = True
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for edge in [edge for edge in self.edges if edge.idle]:
+            edge.close()
+
+    def abort(self) -> None:
+        """Close every connection at once."""
+        for edge in list(self.edges):
+            edge.abort()

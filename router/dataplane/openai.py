@@ -1,0 +1,148 @@
+"""Stage 2: body -> `Call`, what routing needs to know of a request. Pure: bytes in, a value or a ClientError out.
+
+A body is decoded once, into a struct with the few fields that matter; the prompt stays `msgspec.Raw`, bytes to count
+and to hash. What else is in the body is the pod's business and reaches it unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from router.errors import BadRequest, MissingModel
+from schedulers.types import BYTES_PER_TOKEN
+
+IMAGE_TOKENS = 1024
+"""What an inline image or audio clip counts for, instead of its base64 length."""
+
+_INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{2048,}")
+_TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
+_MODEL_PART = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
+
+_NONE = msgspec.Raw(b"")
+
+
+class Body(msgspec.Struct, gc=False):
+    """The fields of all OpenAI-like request bodies that routing reads. Types are checked only for these."""
+
+    model: str | None = None
+    messages: msgspec.Raw = _NONE
+    prompt: msgspec.Raw = _NONE
+    input: msgspec.Raw = _NONE
+    system: msgspec.Raw = _NONE
+    instructions: msgspec.Raw = _NONE
+    tools: msgspec.Raw = _NONE
+    query: msgspec.Raw = _NONE
+    documents: msgspec.Raw = _NONE
+    text_1: msgspec.Raw = _NONE
+    max_tokens: int | float | None = None
+    max_completion_tokens: int | float | None = None
+    max_output_tokens: int | float | None = None
+    stream: bool | None = None
+    prompt_cache_key: str | None = None
+    user: str | None = None
+
+
+class Call(NamedTuple):
+    """What the body says, as far as routing cares."""
+
+    model: str
+    prompt: Sequence[bytes | memoryview]
+    """The prompt's raw bytes, in the order an engine's template lays them out: what prefixes are hashed over."""
+    prompt_tokens: int
+    max_tokens: int
+    stream: bool
+    session_key: str
+
+
+_decode = msgspec.json.Decoder(Body).decode
+
+
+def read(content_type: bytes, body: bytes) -> Call:
+    """The `Call` of a POST body. Raises BadRequest or MissingModel, each naming the field and what is wrong."""
+    if content_type.startswith(b"multipart/form-data"):
+        return _multipart(body)
+    try:
+        fields = _decode(body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(*_explain(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    model = fields.model
+    if not model:
+        raise MissingModel("The body names no model: set 'model' to one that GET /v1/models lists.", param="model")
+    prompt = _prompt(fields)
+    return Call(
+        model,
+        prompt,
+        _tokens(prompt),
+        max(0, int(fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0)),
+        fields.stream is True,
+        fields.prompt_cache_key or fields.user or "",
+    )
+
+
+def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
+    """The same body with another `model` (for an alias); every other byte of each value stays as it was."""
+    if content_type.startswith(b"multipart/form-data"):
+        found = _MODEL_PART.search(body)
+        return body if found is None else body[: found.start(1)] + model.encode() + body[found.end(1) :]
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
+
+
+def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
+    if (messages := fields.messages) is not _NONE and fields.tools is _NONE and fields.system is _NONE:
+        return (memoryview(messages),)  # the common chat, kept free of the loop below: 0.2 against 0.9 us
+    order = (
+        fields.tools,
+        fields.system,
+        fields.instructions,
+        fields.messages,
+        fields.prompt,
+        fields.input,
+        fields.query,
+        fields.text_1,
+        fields.documents,
+    )
+    return tuple([memoryview(part) for part in order if part is not _NONE])
+
+
+def _tokens(prompt: Sequence[bytes | memoryview]) -> int:
+    total = 0
+    for part in prompt:
+        if _TOKEN_IDS.match(part):
+            total += bytes(part).count(b",") + 1
+        elif len(part) > 4096 and _holds_data(bytes(part)):
+            inline = _INLINE_DATA.findall(part)
+            total += (len(part) - sum(map(len, inline))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(inline)
+        else:
+            total += len(part) // BYTES_PER_TOKEN
+    return max(1, total)
+
+
+def _holds_data(part: bytes) -> bool:
+    # A look for a mark costs 15 us on 32 KB of prose; looking for the data itself costs 780.
+    return b";base64," in part or b'"input_audio"' in part
+
+
+def _multipart(body: bytes) -> Call:
+    found = _MODEL_PART.search(body)
+    if found is None or not found.group(1):
+        raise MissingModel("The form has no 'model' field: add one that GET /v1/models lists.", param="model")
+    try:
+        model = found.group(1).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The form's 'model' field is not UTF-8.", param="model") from None
+    return Call(model, (), max(1, len(body) // 1024), 0, False, "")
+
+
+def _explain(error: msgspec.ValidationError) -> tuple[str]:
+    what, _, where = str(error).partition(" - at ")
+    if where:
+        return (f"The body's field {where.strip('`$.')!r} is wrong: {what[:1].lower()}{what[1:]}.",)
+    return (f"The body must be a JSON object: {what[:1].lower()}{what[1:]}.",)

@@ -1,0 +1,205 @@
+"""Stage 6: pod -> client. One `Relay` an attempt: passes the answer's bytes on as they come, with backpressure, and
+tells the gateway of the head, the first body byte and the end. Knows framing on both sides, no policy and no retry.
+
+The head is held until the first body byte: until then nothing has been said, so the attempt can still be given to
+another pod. Of an SSE stream, bytes past the last whole event are held too (see `framing.py`), so that a pod's death
+leaves the client between two events, where it is told of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from router.dataplane import answers
+from router.dataplane.upstream import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.errors import PodFailure
+
+if TYPE_CHECKING:
+    from router.dataplane.exchange import Exchange
+    from router.dataplane.headers import Fields
+    from router.dataplane.upstream import UpstreamConnection
+
+RAW, WRAP, BARE = range(3)
+"""Body framing towards the client: as the pod sent it, put into chunks, or none (its end is the connection's)."""
+
+MAX_HELD_BYTES = 65536
+"""An SSE event larger than this is passed on in pieces."""
+
+_CHUNKED_HEADER = b"transfer-encoding: chunked\r\n"
+_CLOSE_HEADER = b"connection: close\r\n"
+_STATUS_LINES = {status: answers.status_line(status) for status in range(200, 600)}
+
+
+class Attempts(Protocol):
+    """What the gateway wants to hear of an attempt."""
+
+    def answered(self, relay: Relay, status: int, fields: Fields, /) -> bool:
+        """The head came. False: this answer is not for the client, another pod has the request."""
+
+    def identify(self, exchange: Exchange, /) -> list[bytes]:
+        """The gateway's own response headers, ready to be joined into the head."""
+
+    def first_byte(self, relay: Relay, now: float, /) -> None:
+        """The first body byte came."""
+
+    def finished(self, relay: Relay, /) -> None:
+        """The client has the whole answer."""
+
+    def failed(self, relay: Relay, failure: PodFailure, /) -> None:
+        """The attempt ended early."""
+
+
+class Relay:
+    """One attempt's way back to the client."""
+
+    __slots__ = (
+        "_framing",
+        "_head",
+        "_held",
+        "_mode",
+        "_torn",
+        "attempts",
+        "begun",
+        "connection",
+        "exchange",
+        "last_at",
+        "sse",
+        "status",
+    )
+
+    def __init__(self, attempts: Attempts, exchange: Exchange) -> None:
+        self.attempts = attempts
+        self.exchange = exchange
+        self.connection: UpstreamConnection | None = None
+        self.status = 0
+        self.sse = False
+        self.begun = False
+        """Whether the client has been sent anything."""
+        self.last_at = 0.0
+        """When body bytes last came; 0.0 before the first."""
+        self._head: list[bytes] = []
+        self._held = b""
+        self._torn = False
+        """The client was sent part of an event."""
+        self._framing = NO_BODY
+        self._mode = RAW
+
+    # What the pod's connection tells
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """The request is on its way."""
+        if self.exchange.done or self.exchange.relay is not self:
+            connection.abort()  # the client left while the connection was made
+            return
+        self.connection = connection
+
+    def head(self, status: int, fields: Fields, framing: int, length: int) -> bool:
+        """The pod's status and headers; the client's head is made of them."""
+        self.status = status
+        if not self.attempts.answered(self, status, fields):
+            return False
+        exchange = self.exchange
+        self._framing = framing
+        self.sse = fields.noted.get(b"content-type", b"").startswith(b"text/event-stream")
+        self._head = [_STATUS_LINES.get(status) or answers.status_line(status), *fields.kept]
+        self._frame(framing, length, b"content-length" in fields.noted)
+        if not exchange.keep_alive:
+            self._head.append(_CLOSE_HEADER)
+        self._head += self.attempts.identify(exchange)
+        self._head.append(b"\r\n")
+        return self._mode == BARE and framing == CHUNKED
+
+    def _frame(self, framing: int, length: int, has_length: bool) -> None:
+        if framing == LENGTH or (framing == NO_BODY and has_length):
+            self._head.append(b"content-length: %d\r\n" % length)
+        elif framing in (CHUNKED, UNTIL_CLOSE):
+            if self.exchange.http11:
+                self._mode = RAW if framing == CHUNKED else WRAP
+                self._head.append(_CHUNKED_HEADER)
+            else:
+                self._mode = BARE
+                self.exchange.keep_alive = False
+
+    def data(self, piece: bytes, safe: int) -> None:
+        """Body bytes; see `Receiver.data`."""
+        now = self.exchange.edge.clock()
+        if not self.last_at:
+            self.attempts.first_byte(self, now)
+        elif self.sse and (metrics := self.exchange.metrics) is not None:
+            metrics.itl.observe(now - self.last_at)
+        self.last_at = now
+        if self.sse and (safe != len(piece) or self._held):
+            piece = self._hold_back(piece, safe)
+        if piece:
+            self._pass_on(piece)
+
+    def _hold_back(self, piece: bytes, safe: int) -> bytes:
+        """Keep what is past the last whole event; returns what may go."""
+        ready, rest = (self._held + piece[:safe], piece[safe:]) if safe else (b"", self._held + piece)
+        if safe:
+            self._torn = False
+        if len(rest) > MAX_HELD_BYTES:
+            self._torn = True
+            ready, rest = ready + rest, b""
+        self._held = rest
+        return ready
+
+    def _pass_on(self, piece: bytes) -> None:
+        if self._mode == WRAP:
+            piece = answers.chunk(piece)
+        if self._head:
+            self._head.append(piece)
+            piece = b"".join(self._head)
+            self._head = []
+            self.begun = True
+        self.exchange.edge.write(piece)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self.connection = None
+        if self._held:  # an event without its blank line: not ours to judge
+            held, self._held = self._held, b""
+            self._pass_on(held)
+        last = answers.LAST_CHUNK if self._mode == WRAP else b""
+        if self._head:
+            last = b"".join(self._head) + last
+            self._head = []
+            self.begun = True
+        if last:
+            self.exchange.edge.write(last)
+        self.attempts.finished(self)
+
+    def failed(self, failure: PodFailure) -> None:
+        """The attempt ended early."""
+        self.connection = None
+        if not self.exchange.done and self.exchange.relay is self:
+            self.attempts.failed(self, failure)
+
+    # What the gateway and the client's connection ask
+
+    def pause(self) -> None:
+        """The client is full."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        """The client takes bytes again."""
+        if self.connection is not None:
+            self.connection.resume()
+
+    def cancel(self) -> None:
+        """Nobody wants the answer: the pod is told by closing its connection, so that it stops generating."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+
+    def break_off(self, failure: PodFailure) -> None:
+        """End a begun answer so that it cannot be taken for complete: an SSE stream gets an error event and no last
+        chunk, anything else is cut short of the length it promised."""
+        edge = self.exchange.edge
+        if not self.sse or self._torn or (self._mode == RAW and self._framing != CHUNKED):
+            edge.abort()
+            return
+        event = answers.error_event(failure, anthropic=self.exchange.speaks_anthropic)
+        edge.write(event if self._mode == BARE else answers.chunk(event))
+        edge.close()

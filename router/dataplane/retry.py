@@ -1,0 +1,112 @@
+"""Stage 7: what to do when an attempt fails. Pure: a table, a rule and a budget; the clock comes as an argument."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from router.errors import (
+    BadAnswer,
+    ConnectFailed,
+    ConnectTimeout,
+    CutMidAnswer,
+    DrainTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    PodFailure,
+    PodRefused,
+    ResetBeforeAnswer,
+    StaleConnection,
+    TotalTimeout,
+)
+from router.settings import Retries
+from statesync.health import Outcome
+
+
+class Verdict(Enum):
+    """What becomes of the request."""
+
+    ANOTHER_POD = "another_pod"
+    SAME_POD = "same_pod"
+    GIVE_UP = "give_up"
+
+
+class Rule(NamedTuple):
+    """How a failure is taken."""
+
+    verdict: Verdict
+    """What to do while the client has been sent nothing."""
+    outcome: Outcome | None
+    """What it says of the pod's health; None says nothing."""
+
+
+RULES: dict[type[PodFailure], Rule] = {
+    ConnectFailed: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
+    ConnectTimeout: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
+    StaleConnection: Rule(Verdict.SAME_POD, None),
+    ResetBeforeAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
+    BadAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
+    CutMidAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
+    PodRefused: Rule(Verdict.ANOTHER_POD, None),
+    # A pod that is silent may be at work on it: a second pod would do the same work again, for the same wait.
+    FirstByteTimeout: Rule(Verdict.GIVE_UP, Outcome.FAILURE),
+    IdleTimeout: Rule(Verdict.GIVE_UP, Outcome.FAILURE),
+    TotalTimeout: Rule(Verdict.GIVE_UP, None),
+    DrainTimeout: Rule(Verdict.GIVE_UP, None),
+}
+
+STATUSES: dict[int, Outcome] = {
+    429: Outcome.BUSY,  # load, not failure
+    502: Outcome.FAILURE,
+    503: Outcome.BUSY,  # an engine that is dead says so to the probe; one that is full says it here
+    504: Outcome.FAILURE,
+}
+"""Answers that another pod may do better, and what they say of the pod. A 500 is about the request as often as about
+the pod, so it is passed on and says nothing."""
+
+
+def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> Verdict:
+    """What to do after `failure`, the budget apart. `begun`: the client has part of the answer."""
+    verdict = RULES[type(failure)].verdict
+    if begun:
+        return Verdict.GIVE_UP
+    if verdict is Verdict.SAME_POD:
+        return Verdict.SAME_POD if stale_tries == 0 else _within(attempts, limits)
+    return _within(attempts, limits) if verdict is Verdict.ANOTHER_POD else verdict
+
+
+def _within(attempts: int, limits: Retries) -> Verdict:
+    return Verdict.ANOTHER_POD if attempts <= limits.attempts else Verdict.GIVE_UP
+
+
+class RetryBudget:
+    """Retries as a share of recent requests, plus a few a second (Finagle's and linkerd's retry budget).
+
+    Each request puts in `budget_ratio`, each retry takes out 1; what is put in is forgotten after about 10 s.
+    """
+
+    WINDOW_S = 10.0
+
+    def __init__(self, limits: Retries) -> None:
+        self._ratio = limits.budget_ratio
+        self._per_s = limits.budget_min
+        self._saved = float(limits.budget_min)
+        self._requests = 0
+        self._at = 0.0
+
+    def request(self) -> None:
+        """A request came: a plain addition, the rest is done when a retry asks."""
+        self._requests += 1
+
+    def withdraw(self, now: float) -> bool:
+        """Whether one more retry is within the budget; takes it out if so."""
+        elapsed = max(0.0, now - self._at)
+        self._at = now
+        kept = self._saved * max(0.0, 1 - elapsed / self.WINDOW_S)
+        ceiling = self._per_s * self.WINDOW_S + self._requests * self._ratio
+        self._saved = min(kept + self._requests * self._ratio + min(elapsed, self.WINDOW_S) * self._per_s, ceiling)
+        self._requests = 0
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True

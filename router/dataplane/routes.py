@@ -1,0 +1,121 @@
+"""Which pool serves a model: two dictionaries, kept up when a pool's models change. Knows no pod and no load."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from router.errors import BadRequest, ModelNotFound, PoolNotFound
+from router.settings import Pool, Timeouts
+
+
+class Route(NamedTuple):
+    """Where a model name leads."""
+
+    pool: str
+    model: str
+    """What the pods call it; differs from what the client said for an alias."""
+
+
+class Routes:
+    """Model names and explicit targets -> pools."""
+
+    def __init__(self, pools: Iterable[Pool], default_pool: str, timeouts: Timeouts) -> None:
+        self.pools: Mapping[str, Pool] = {pool.name: pool for pool in pools}
+        self.timeouts: Mapping[str, Timeouts] = {
+            name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.pools.items()
+        }
+        self._default = default_pool
+        self._learned: dict[str, dict[str, frozenset[str]]] = {}
+        self._by_model: dict[str, Route] = {}
+        self._by_pool: dict[str, dict[str, Route]] = {}
+        self._rebuild()
+
+    def learned(self, pool: str, pod: str, models: frozenset[str]) -> None:
+        """What a pod says it serves; matters for pools whose models are not configured."""
+        known = self._learned.setdefault(pool, {})
+        if known.get(pod) != models:
+            known[pod] = models
+            self._rebuild()
+
+    def pools_learned(self) -> set[str]:
+        """Pools of which at least one pod has told its models."""
+        return {pool for pool, known in self._learned.items() if known}
+
+    def forgotten(self, pool: str, pod: str) -> None:
+        """The pod is gone, and with it what only it served."""
+        if self._learned.get(pool, {}).pop(pod, None) is not None:
+            self._rebuild()
+
+    def models(self) -> dict[str, str]:
+        """Every name a client may use -> its pool; the union of the pools', in their order."""
+        return {name: route.pool for name, route in self._by_model.items()}
+
+    def resolve(self, model: str, pool: bytes | None, cluster: bytes | None) -> Route:
+        """The route of a request. Raises ModelNotFound, PoolNotFound or BadRequest, saying what there is instead."""
+        if pool is None and cluster is None:
+            route = self._by_model.get(model)
+            if route is not None:
+                return route
+            return self._fallback(model)
+        return self._explicit(model, _text(pool, "x-turnout-pool"), _text(cluster, "x-turnout-cluster"))
+
+    def _fallback(self, model: str) -> Route:
+        for name in self.pools:
+            if self._takes_any(name) or name == self._default:
+                return Route(name, model)
+        raise self._not_found(model, self._by_model)
+
+    def _explicit(self, model: str, pool: str | None, cluster: str | None) -> Route:
+        named = [
+            each
+            for each in self.pools.values()
+            if pool in (None, each.name) and cluster in (None, each.cluster or each.labels.get("cluster", ""))
+        ]
+        if not named:
+            wanted = f"pool {pool!r}" if pool is not None else f"cluster {cluster!r}"
+            both = f" in cluster {cluster!r}" if pool is not None and cluster is not None else ""
+            clusters = sorted({each.cluster for each in self.pools.values() if each.cluster})
+            there = f"pools: {', '.join(self.pools)}" + (f"; clusters: {', '.join(clusters)}" if clusters else "")
+            raise PoolNotFound(f"There is no {wanted}{both} here. What there is: {there}.")
+        for each in named:
+            route = self._by_pool[each.name].get(model)
+            if route is not None:
+                return route
+        for each in named:
+            if self._takes_any(each.name):
+                return Route(each.name, model)
+        raise self._not_found(model, {name: None for each in named for name in self._by_pool[each.name]})
+
+    def _takes_any(self, pool: str) -> bool:
+        """A pool whose models are neither configured nor told by its pods takes every name: the pods will judge."""
+        return not self.pools[pool].models and not any(self._learned.get(pool, {}).values())
+
+    def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
+        close = difflib.get_close_matches(model, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return ModelNotFound(
+            f"The model {model[:200]!r} does not exist here.{hint} GET /v1/models lists what does.", param="model"
+        )
+
+    def _rebuild(self) -> None:
+        by_model: dict[str, Route] = {}
+        by_pool: dict[str, dict[str, Route]] = {}
+        for name, pool in self.pools.items():
+            served = pool.models or sorted(frozenset().union(*self._learned.get(name, {}).values()))
+            mine = {model: Route(name, model) for model in served}
+            mine |= {alias: Route(name, model) for alias, model in pool.aliases.items()}
+            by_pool[name] = mine
+            for model, route in mine.items():
+                by_model.setdefault(model, route)  # the first pool in the file wins
+        self._by_model, self._by_pool = by_model, by_pool
+
+
+def _text(value: bytes | None, header: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"The header {header} is not UTF-8.") from None

@@ -1,0 +1,220 @@
+"""One error tree for the gateway, and one table from errors to what the client is told.
+
+Nothing here knows a socket. `PodFailure`s say what happened to an attempt; they become an answer only when no other
+pod may be tried. The test asserts that the table covers the tree.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+
+class Told(NamedTuple):
+    """How an error looks to the client, in OpenAI's terms."""
+
+    status: int
+    type: str
+    code: str | None
+    closes: bool = False
+    """The connection cannot be used after it: its bytes were not read to a known end."""
+
+
+class GatewayError(Exception):
+    """Root of what a request can end with. `param` names the offending field, `retry_after_s` when to come back."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def told(self) -> Told:
+        """Its row of the table."""
+        return next(TOLD[kind] for kind in type(self).__mro__ if kind in TOLD)
+
+
+class ClientError(GatewayError):
+    """The request is at fault; another try of the same bytes ends the same."""
+
+
+class BadRequest(ClientError):
+    """A body or header that cannot be understood."""
+
+
+class BadFraming(ClientError):
+    """Bytes that are not HTTP/1.x, or whose length is said twice."""
+
+
+class MissingModel(ClientError):
+    """No `model` in the body."""
+
+
+class ModelNotFound(ClientError):
+    """No pool serves the model."""
+
+
+class PoolNotFound(ClientError):
+    """`x-turnout-pool` or `x-turnout-cluster` names what does not exist."""
+
+
+class PolicyNotAllowed(ClientError):
+    """`x-turnout-policy` names a policy this pool does not offer."""
+
+
+class UnknownPath(ClientError):
+    """Nothing is served under this path."""
+
+
+class MethodNotAllowed(ClientError):
+    """The path exists, the method does not."""
+
+    allow: ClassVar[str] = "POST"
+
+
+class BodyTooLarge(ClientError):
+    """More body than `limits.max_body_bytes`."""
+
+
+class HeadersTooLarge(ClientError):
+    """More header than `limits.max_header_bytes`."""
+
+
+class RequestTimeout(ClientError):
+    """The client took too long to send its headers or body."""
+
+
+class UnsupportedEncoding(ClientError):
+    """A compressed body: the gateway would have to unpack it to route it."""
+
+
+class Overload(GatewayError):
+    """Nothing is wrong with the request; there is no room for it now."""
+
+
+class NoPodAvailable(Overload):
+    """The pool has no routable pod, or all of them failed this request."""
+
+
+class Saturated(Overload):
+    """Every pod is at its limit and the queue is full, or the wait in it was too long."""
+
+
+class Shed(Overload):
+    """This replica is at `limits.max_inflight`, or has too many connections."""
+
+
+class DeadlineExceeded(Overload):
+    """The request's own deadline passed before a pod could take it."""
+
+
+class PodFailure(GatewayError):
+    """What a pod did to an attempt. `reason` is the metric label."""
+
+    reason: ClassVar[str] = "failure"
+
+
+class ConnectFailed(PodFailure):
+    """The pod refused the connection or cannot be reached."""
+
+    reason = "connect"
+
+
+class ConnectTimeout(PodFailure):
+    """The pod did not accept the connection in time."""
+
+    reason = "connect_timeout"
+
+
+class StaleConnection(PodFailure):
+    """A kept-alive connection was closed by the pod as it was reused; nothing was processed."""
+
+    reason = "stale"
+
+
+class ResetBeforeAnswer(PodFailure):
+    """The pod closed the connection before the first byte of its answer."""
+
+    reason = "reset"
+
+
+class BadAnswer(PodFailure):
+    """The pod's bytes are not an HTTP answer."""
+
+    reason = "bad_answer"
+
+
+class PodRefused(PodFailure):
+    """The pod answered 429, 502, 503 or 504 and the retry wants another one; it becomes an answer only by mistake."""
+
+    reason = "refused"
+
+
+class FirstByteTimeout(PodFailure):
+    """The pod sent nothing for `timeouts.first_byte_s`."""
+
+    reason = "first_byte_timeout"
+
+
+class IdleTimeout(PodFailure):
+    """The pod fell silent in the middle of its answer for `timeouts.idle_s`."""
+
+    reason = "idle_timeout"
+
+
+class TotalTimeout(PodFailure):
+    """The answer took longer than `timeouts.total_s` or the request's deadline."""
+
+    reason = "total_timeout"
+
+
+class CutMidAnswer(PodFailure):
+    """The pod closed the connection in the middle of its answer."""
+
+    reason = "cut"
+
+
+class DrainTimeout(PodFailure):
+    """This replica's drain ran out of time before the answer ended."""
+
+    reason = "drain_timeout"
+
+
+class InternalError(GatewayError):
+    """A defect of ours; the log has the traceback, the client a request id."""
+
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+UPSTREAM = "upstream_error"
+
+TOLD: dict[type[GatewayError], Told] = {
+    BadRequest: Told(400, INVALID, "invalid_request"),
+    BadFraming: Told(400, INVALID, "bad_framing", closes=True),
+    MissingModel: Told(400, INVALID, "missing_model"),
+    ModelNotFound: Told(404, INVALID, "model_not_found"),
+    PoolNotFound: Told(404, INVALID, "pool_not_found"),
+    PolicyNotAllowed: Told(403, INVALID, "policy_not_allowed"),
+    UnknownPath: Told(404, INVALID, "unknown_path"),
+    MethodNotAllowed: Told(405, INVALID, "method_not_allowed"),
+    BodyTooLarge: Told(413, INVALID, "body_too_large", closes=True),
+    HeadersTooLarge: Told(431, INVALID, "headers_too_large", closes=True),
+    RequestTimeout: Told(408, INVALID, "request_timeout", closes=True),
+    UnsupportedEncoding: Told(415, INVALID, "unsupported_encoding"),
+    NoPodAvailable: Told(503, SERVER, "no_pod_available"),
+    Saturated: Told(503, SERVER, "saturated"),
+    Shed: Told(503, SERVER, "overloaded"),
+    DeadlineExceeded: Told(504, SERVER, "deadline_exceeded"),
+    ConnectFailed: Told(503, UPSTREAM, "pod_unreachable"),
+    ConnectTimeout: Told(504, UPSTREAM, "pod_connect_timeout"),
+    StaleConnection: Told(502, UPSTREAM, "pod_closed_connection"),
+    ResetBeforeAnswer: Told(502, UPSTREAM, "pod_closed_connection"),
+    BadAnswer: Told(502, UPSTREAM, "pod_bad_answer"),
+    PodRefused: Told(503, UPSTREAM, "pod_refused"),
+    FirstByteTimeout: Told(504, UPSTREAM, "pod_timeout"),
+    IdleTimeout: Told(504, UPSTREAM, "pod_stalled"),
+    TotalTimeout: Told(504, UPSTREAM, "request_timed_out"),
+    CutMidAnswer: Told(502, UPSTREAM, "pod_closed_connection"),
+    DrainTimeout: Told(503, SERVER, "gateway_draining"),
+    InternalError: Told(500, SERVER, "internal_error"),
+}
