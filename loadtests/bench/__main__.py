@@ -18,8 +18,9 @@ from typing import NamedTuple
 from loadtests.bench import wrk
 from loadtests.bench.cases import CASES, Case
 from loadtests.bench.peers import PEERS, Missing, Place
-from loadtests.bench.process import NotReady, Owned, free_ports, pin, wait_until_ready
+from loadtests.bench.process import NotReady, Owned, pin, wait_until_ready
 from loadtests.bench.report import Sample, as_json, table
+from loadtests.ports import free_ports
 
 ROUTER_CORE = 0
 LOAD_CORE = 1

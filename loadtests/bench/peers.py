@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.bench import nginx
-from loadtests.bench.process import free_ports
+from loadtests.ports import free_ports
 
 
 class Place(NamedTuple):

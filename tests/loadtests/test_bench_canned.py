@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 
 from loadtests.bench.canned import ANSWER_BYTES, CHUNKS, completion, split
-from loadtests.bench.process import Owned, free_ports, wait_until_ready
+from loadtests.bench.process import Owned, wait_until_ready
+from loadtests.ports import free_ports
 
 ONE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 PROBE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -14,11 +14,11 @@ from loadtests.bench.process import (
     Owned,
     Stat,
     family,
-    free_ports,
     parse_stat,
     stats,
     wait_until_ready,
 )
+from loadtests.ports import free_ports
 
 BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
 
@@ -49,7 +49,3 @@ def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -
     with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
         with pytest.raises(NotReady, match="no such engine"):
             wait_until_ready(owned, f"http://127.0.0.1:{port}/")
-
-
-def test_free_ports_are_all_different() -> None:
-    assert len(set(free_ports(20))) == 20

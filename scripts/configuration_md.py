@@ -1,0 +1,108 @@
+"""Prints docs/configuration.md from router/settings.py: the fields, their defaults, and the words below each field.
+
+The words stand in the source once, as the string under the field; a test checks that the page is what this prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).resolve().parents[1] / "router" / "settings.py"
+
+HEAD = """\
+# Configuration
+
+<!-- Written by `make docs` from router/settings.py. Change the words there. -->
+
+One YAML file: `turnout serve --config turnout.yaml`. Every field has a default; an unknown key is an error that names
+itself and its place. `turnout check turnout.yaml` says all that is wrong with a file. `--pod` and `--policy` on the
+command line make a pool named `default`. Names that end in `_s` are seconds, in `_bytes` bytes.
+
+```yaml
+listen: 0.0.0.0:8000
+control:
+  listen: 127.0.0.1:9000
+pools:
+  - name: llama
+    pods: [http://10.0.0.1:8000, http://10.0.0.2:8000]
+    policy: {name: prefix_aware}
+  - name: qwen
+    discovery: {source: dns://vllm-qwen.models.svc:8000}
+    aliases: {gpt-4o-mini: Qwen/Qwen3-8B}
+    policy: {name: session_affinity}
+    allowed_policies: [least_load, p2c]
+default_pool: llama
+drain: {settle_s: 5, timeout_s: 300}
+```
+"""
+
+
+class Field(NamedTuple):
+    """One key of a section."""
+
+    name: str
+    kind: str
+    default: str
+    words: str
+
+
+class Section(NamedTuple):
+    """One struct of settings.py."""
+
+    name: str
+    words: str
+    fields: list[Field]
+
+
+def sections(source: str) -> list[Section]:
+    """Every struct with fields, in the order of the file; the last is the whole file and comes first here."""
+    found = [
+        Section(node.name, ast.get_docstring(node) or "", list(fields(node)))
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    with_fields = [section for section in found if section.fields]
+    return [with_fields[-1], *with_fields[:-1]]
+
+
+def fields(struct: ast.ClassDef) -> Iterator[Field]:
+    """The annotated names of a struct, each with the string right below it, if there is one."""
+    for at, node in enumerate(struct.body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            below = struct.body[at + 1 : at + 2]
+            words = [line.value.value for line in below if is_string(line)]  # type: ignore[attr-defined]
+            default = "required" if node.value is None else as_yaml(ast.unparse(node.value))
+            yield Field(node.target.id, ast.unparse(node.annotation), default, " ".join("".join(words).split()))
+
+
+def is_string(node: ast.stmt) -> bool:
+    """Whether `node` is a bare string: the words below a field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def as_yaml(default: str) -> str:
+    """A Python default as one writes it in the file."""
+    words = {"None": "null", "True": "true", "False": "false", "''": '""'}
+    if default.endswith("()"):
+        return "see below"
+    return f"`{words.get(default, default)}`"
+
+
+def table(section: Section) -> str:
+    """A section as Markdown."""
+    rows = [f"| `{f.name}` | {f.kind.replace('|', 'or')} | {f.default} | {f.words} |" for f in section.fields]
+    title = "The whole file" if section.name == "Settings" else section.name
+    return "\n".join([f"## {title}", "", section.words, "", "| key | type | default | |", "|---|---|---|---|", *rows])
+
+
+def page(source: str) -> str:
+    """The whole page."""
+    return "\n\n".join([HEAD.rstrip(), *map(table, sections(source))]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(SOURCE.read_text()))

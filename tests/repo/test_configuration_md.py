@@ -1,0 +1,45 @@
+"""docs/configuration.md says what router/settings.py says, every field of it; its example is a valid file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from router import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_the_page_is_what_make_docs_writes() -> None:
+    script = ROOT / "scripts" / "configuration_md.py"
+    made = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert made == PAGE, "router/settings.py changed: run `make docs`"
+
+
+def structs(kind: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
+    """`kind` and every struct it is made of."""
+    found = {kind}
+    for field in msgspec.structs.fields(kind):
+        for part in (field.type, *getattr(field.type, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                found |= structs(part)
+    return found
+
+
+def test_every_field_that_the_decoder_knows_is_named() -> None:
+    every = structs(settings.Settings)
+    assert settings.Pool in every
+    for struct in every:
+        for field in msgspec.structs.fields(struct):
+            assert f"| `{field.encode_name}` |" in PAGE, f"{struct.__name__}.{field.name}"
+
+
+def test_the_example_decodes() -> None:
+    for example in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        decoded = msgspec.yaml.decode(example, type=settings.Settings)
+        assert [pool.name for pool in decoded.pools] == ["llama", "qwen"]
