@@ -17,3 +17,7 @@ class InvalidParams(SchedulerError):
 
 class DuplicatePolicy(SchedulerError):
     """Two policies with one name."""
+
+
+class InvalidPolicy(SchedulerError):
+    """A class that cannot be a policy, or an entry point that does not lead to one."""

@@ -107,6 +107,20 @@ class LoadSnapshot(NamedTuple):
             return self.positions
         return {pod.id: at for at, (pod, _) in enumerate(self.candidates)}
 
+    def without(self, tried: frozenset[PodId]) -> LoadSnapshot | None:
+        """The same snapshot less the pods in `tried`; None where that leaves nobody. Itself when `tried` is empty."""
+        if not tried:
+            return self
+        left = [at for at, (pod, _) in enumerate(self.candidates) if pod.id not in tried]
+        if not left:
+            return None
+        candidates, work = self.candidates, self.work
+        return self._replace(
+            candidates=tuple([candidates[at] for at in left]),
+            work=tuple([work[at] for at in left]) if work else (),
+            positions=None,
+        )
+
 
 class RequestInfo(NamedTuple):
     """All that a policy may know of a request, its own dice (`entropy`) and clock (`arrived_at`) included."""
@@ -152,3 +166,7 @@ class Rejection(NamedTuple):
     reason: str
     """Machine-readable: `no_untried_pod`, `saturated`, ..."""
     retry_after_s: float = 1.0
+
+
+NO_UNTRIED_POD = Rejection("no_untried_pod")
+"""Every pod of the snapshot already failed this request."""

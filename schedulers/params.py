@@ -1,0 +1,104 @@
+"""A policy's parameters: the fields of its frozen dataclass, with the range each one takes. Knows no policy.
+
+A value is checked when the policy is built, whoever builds it, so that a policy with a bad parameter cannot exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from schedulers.errors import InvalidParams
+from schedulers.protocols import Scheduler
+
+_T = TypeVar("_T", int, float, bool, str)
+
+_KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
+def parameter(default: _T, *, low: float | None = None, high: float | None = None) -> _T:
+    """A dataclass field that is a parameter: its default, and the least and greatest value it may take."""
+    field: _T = dataclasses.field(default=default, metadata={"low": low, "high": high})
+    return field
+
+
+def check(policy: Scheduler) -> None:
+    """For `__post_init__`. Raises InvalidParams, with the policy, the parameter, what it wants and what it got."""
+    for field in _fields(type(policy)):
+        _check_value(type(policy), field, getattr(policy, field.name))
+
+
+def build(policy: type[Scheduler], given: Mapping[str, object]) -> Scheduler:
+    """A `policy` with these parameters, defaults for the rest. Raises InvalidParams."""
+    if not isinstance(given, Mapping):
+        raise InvalidParams(f"{_name(policy)}: params must be a mapping of names to values, not {given!r}")
+    fields = {field.name: field for field in _fields(policy)}
+    for name, value in given.items():
+        if name not in fields:
+            raise InvalidParams(f"{_name(policy)}: no parameter {name!r}; {describe(policy)}")
+        _check_value(policy, fields[name], value)
+    make: Callable[..., Scheduler] = policy
+    try:
+        return make(**given)
+    except (TypeError, ValueError) as error:
+        # A policy from elsewhere may have checks of its own, and parameters without a default.
+        raise InvalidParams(f"{_name(policy)}: {error}; {describe(policy)}") from error
+
+
+def describe(policy: type[Scheduler]) -> str:
+    """The parameters in words: name, type, range and default of each."""
+    fields = _fields(policy)
+    if not fields:
+        return "it takes no parameters"
+    return "its parameters: " + ", ".join(f"{field.name} ({_wanted(field)}{_default(field)})" for field in fields)
+
+
+def _check_value(policy: type[Scheduler], field: dataclasses.Field[Any], value: object) -> None:
+    kinds = _KINDS.get(_kind(field))
+    if kinds is None:
+        return  # A type of the policy's own making: its `__post_init__` knows.
+    # True is an int to Python, but `replicas: true` in a file is a slip.
+    fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if not fits or not _in_range(field, value):
+        raise InvalidParams(
+            f"{_name(policy)}: parameter {field.name!r} must be {_wanted(field)}, not {value!r} "
+            f"({type(value).__name__}); {describe(policy)}"
+        )
+
+
+def _in_range(field: dataclasses.Field[Any], value: object) -> bool:
+    if not isinstance(value, int | float):
+        return True
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    return math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+
+
+def _wanted(field: dataclasses.Field[Any]) -> str:
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    words = [_kind(field)]
+    if low is not None:
+        words.append(f"from {low}")
+    if high is not None:
+        words.append(f"up to {high}")
+    return " ".join(words)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    return "" if field.default is dataclasses.MISSING else f", default {field.default!r}"
+
+
+def _kind(field: dataclasses.Field[Any]) -> str:
+    # Under `from __future__ import annotations` the type of a field is its source text.
+    return str(getattr(field.type, "__name__", field.type))
+
+
+def _fields(policy: type[Scheduler]) -> list[dataclasses.Field[Any]]:
+    if not dataclasses.is_dataclass(policy):
+        return []
+    return [field for field in dataclasses.fields(policy) if field.init]
+
+
+def _name(policy: type[Scheduler]) -> str:
+    return str(getattr(policy, "name", policy.__name__))

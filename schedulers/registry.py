@@ -1,0 +1,126 @@
+"""Which policies there are: the built-in ones in one table, and those that installed packages declare.
+
+A name that comes from a file or over the wire is only ever looked up here. Nothing is imported because of a name, and
+importing this module changes nothing: `load_entry_points()` is called once, at start.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+
+from schedulers import params as parameters
+from schedulers.errors import DuplicatePolicy, InvalidPolicy, UnknownPolicy
+from schedulers.policies.least_load import LeastLoad
+from schedulers.policies.p2c import PowerOfTwoChoices
+from schedulers.policies.prefix_aware import PrefixAware
+from schedulers.policies.random import Random
+from schedulers.policies.round_robin import RoundRobin
+from schedulers.policies.session_affinity import SessionAffinity
+from schedulers.protocols import Scheduler
+
+ENTRY_POINT_GROUP = "turnout.schedulers"
+"""Where a package declares its policies: `name = "module:Class"`, the name being the class's `name`."""
+
+BUILT_IN: Mapping[str, type[Scheduler]] = {
+    "random": Random,
+    "round_robin": RoundRobin,
+    "least_load": LeastLoad,
+    "p2c": PowerOfTwoChoices,
+    "session_affinity": SessionAffinity,
+    "prefix_aware": PrefixAware,
+}
+
+_ELSEWHERE: Mapping[str, str] = {
+    "cache_aware": "prefix_aware",
+    "consistent_hash": "session_affinity",
+    "consistent_hashing": "session_affinity",
+    "kv_aware": "prefix_aware",
+    "least_conn": "least_load",
+    "least_request": "least_load",
+    "power_of_two": "p2c",
+    "prefix_cache": "prefix_aware",
+    "session": "session_affinity",
+}
+"""What other routers call the same thing; only for the hint in an error message."""
+
+_policies: dict[str, type[Scheduler]] = dict(BUILT_IN)
+
+
+def names() -> tuple[str, ...]:
+    """Every policy that `create` knows, built-in ones first."""
+    return tuple(_policies)
+
+
+def create(name: str, params: Mapping[str, object] | None = None) -> Scheduler:
+    """The policy `name` with these parameters. Raises UnknownPolicy or InvalidParams, saying what would be right."""
+    policy = _policies.get(name)
+    if policy is None:
+        raise UnknownPolicy(f"no policy {name!r}{_hint(name)}; there are: {', '.join(names())}")
+    return parameters.build(policy, {} if params is None else params)
+
+
+def register(policy: type[Scheduler]) -> None:
+    """Add a policy under its own `name`. Raises InvalidPolicy, or DuplicatePolicy where another class has that name."""
+    _check_class(policy)
+    name = str(policy.name)
+    if _policies.setdefault(name, policy) is not policy:
+        raise DuplicatePolicy(f"{_place(policy)} calls itself {name!r}, but so does {_place(_policies[name])}")
+
+
+def load_entry_points(found: Iterable[EntryPoint] | None = None) -> None:
+    """Add the policies that installed packages declare in the group `turnout.schedulers`; again is harmless.
+
+    `found` replaces the search of the installed packages. Raises InvalidPolicy, DuplicatePolicy.
+    """
+    for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
+        try:
+            policy = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InvalidPolicy(f"entry point {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+        if getattr(policy, "name", None) != entry.name:
+            raise InvalidPolicy(
+                f"entry point {entry.name!r} ({entry.value}): the class must have name = {entry.name!r}"
+            )
+        register(policy)
+
+
+def _check_class(policy: type[Scheduler]) -> None:
+    """Wrong things are found at start, by name, and not when the first request comes."""
+    lacking = [words for words, is_met in _NEEDS.items() if not is_met(policy)]
+    if lacking:
+        raise InvalidPolicy(f"{_place(policy)} is no policy: it needs {', '.join(lacking)}")
+
+
+def _is_frozen(policy: object) -> bool:
+    return isinstance(policy, type) and bool(getattr(getattr(policy, "__dataclass_params__", None), "frozen", False))
+
+
+def _has_good_name(policy: object) -> bool:
+    name = getattr(policy, "name", None)
+    return isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None
+
+
+def _has_pick(policy: object) -> bool:
+    return callable(getattr(policy, "pick", None))
+
+
+_NEEDS: Mapping[str, Callable[[object], bool]] = {
+    "to be a frozen dataclass": _is_frozen,
+    "a class attribute `name` in snake_case": _has_good_name,
+    "a method `pick`": _has_pick,
+}
+
+
+def _hint(name: str) -> str:
+    plain = name[:64].lower().replace("-", "_")
+    near = [_ELSEWHERE[plain]] if plain in _ELSEWHERE else difflib.get_close_matches(plain, names(), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _place(policy: object) -> str:
+    if isinstance(policy, type):
+        return f"{policy.__module__}.{policy.__qualname__}"
+    return repr(policy)
