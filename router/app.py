@@ -1,354 +1,45 @@
-"""The composition root: builds a replica from its settings and walks it through its life. The only place that knows
-every part; no part knows this file.
-"""
+"""The process around a replica: its event loop, its signals, its garbage collector, its exit status."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import logging
-import os
-import random
-import secrets
 import signal
-import socket
-import time
-from collections.abc import Mapping, Sequence
-from functools import partial
-from types import MappingProxyType
 
 import uvloop
 
-from router import __version__
-from router.control.api import create_control
-from router.control.plane import ControlPlane
-from router.control.server import ControlServer
-from router.dataplane.admission import Admission
-from router.dataplane.dispatch import Dispatch
-from router.dataplane.gateway import Gateway, Parts
-from router.dataplane.identity import Identity
-from router.dataplane.listener import Listener
-from router.dataplane.local import Local
-from router.dataplane.routes import Routes
-from router.dataplane.sweep import Sweep, resolution_for
-from router.dataplane.upstream import Upstream
-from router.drain import Lifecycle, Phase, drain_sequence
-from router.listen import parse_listen
-from router.membership import Membership
-from router.policy_switch import PolicySwitch
-from router.settings import Pool, Settings, Timeouts
+from router.replica import Replica
+from router.settings import Settings
 from router.telemetry import logs
-from router.telemetry.collector import Readings
-from router.telemetry.exposition import Exposition
-from router.telemetry.metrics import Metrics
-from schedulers import registry
-from schedulers.types import PodId
-from statesync.discovery.source import PodTemplate, open_source
-from statesync.errors import StateError
-from statesync.health import HealthConfig, HealthTracker
-from statesync.prefix import PrefixIndex
-from statesync.prober import ProbeConfig, Prober
-from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper
-from statesync.store import PolicyRecord, StateStore
-from statesync.stores import open_store
 from statesync.tasks import spawn
-from statesync.types import InflightNumbers
-from statesync.view import LoadView
-
-_log = logging.getLogger("turnout.replica")
-
-SAFE_POLICY = "least_load"
-"""Decides where a policy fails."""
-
-PREFIX_SWEEP_S = 0.1
-PREFIX_SWEEP_BLOCKS = 500
-"""Blocks of forgotten pods cleaned at a time: 0.2 ms of the event loop."""
-
-
-class Replica:
-    """One gateway process. `start`, then `run_until_stopped`; or, in tests, `start` and `stop`."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those."""
-        self.settings = settings
-        self.clock = time.monotonic
-        self.name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.metrics = Metrics()
-        self.lifecycle = Lifecycle(self.clock)
-        self.store: StateStore = open_store(settings.state)
-        self.view = LoadView(self.clock, self.store.announce)
-        self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-        self.policies = PolicySwitch(self.store, {pool.name: pool.policy for pool in settings.pools}, registry.create)
-        self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Sweep(self.clock, resolution_for(*_limits_s(settings)))
-        self.upstream = Upstream(self.sweep)
-        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
-        self.health = self.membership.health = self._health()
-        self.prober = self.membership.prober = self._prober()
-        self.scraper = self.membership.scraper = self._scraper()
-        self.gateway = self._gateway()
-        self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.refused)
-        self.control = ControlServer(create_control(self._plane()), parse_listen(settings.control.listen))
-        self.port = 0
-        self.hurry = asyncio.Event()
-        self.stop_asked = asyncio.Event()
-        self._background: list[asyncio.Task[None]] = []
-        self.lifecycle.listen(lambda step: _log.info("replica %s: %s -> %s", self.name, step.before, step.after))
-
-    # Parts
-
-    def _health(self) -> HealthTracker:
-        health = self.settings.health
-        config = HealthConfig(
-            failures=health.failures,
-            successes=health.successes,
-            eject_failures=health.eject_failures,
-            eject_s=health.eject_s,
-            eject_max_s=health.eject_max_s,
-            max_ejected_ratio=health.max_ejected_ratio,
-        )
-        return HealthTracker(config, self.membership.on_health)
-
-    def _prober(self) -> Prober:
-        health = self.settings.health
-        return Prober(ProbeConfig(health.path, health.interval_s, health.timeout_s), self.health, clock=self.clock)
-
-    def _scraper(self) -> Scraper:
-        scrape = self.settings.scrape
-        members = self.membership
-        return Scraper(
-            ScrapeConfig(scrape.path, scrape.interval_s, scrape.timeout_s, scrape.max_per_s),
-            ScrapeListener(members.on_report, members.on_models, members.on_restart),
-            clock=self.clock,
-        )
-
-    def _gateway(self) -> Gateway:
-        identity = Identity(self.name, secrets.randbits(48))
-        by_name = {name: registry.create(name) for name in registry.names()}
-        return Gateway(
-            Parts(
-                settings=self.settings,
-                clock=self.clock,
-                lifecycle=self.lifecycle,
-                local=Local(self.lifecycle, self.routes, identity, int(time.time())),
-                routes=self.routes,
-                admission=Admission(self.settings.limits),
-                dispatch=Dispatch(
-                    self.view,
-                    self.prefix,
-                    self.policies.current,
-                    registry.create(SAFE_POLICY),
-                    by_name,
-                    self.metrics,
-                    self.store.placed,
-                    partial(random.getrandbits, 64),
-                ),
-                upstream=self.upstream,
-                view=self.view,
-                identity=identity,
-                metrics=self.metrics,
-                outcome=self.health.outcome,
-            )
-        )
-
-    def _plane(self) -> ControlPlane:
-        exposition = Exposition(
-            self.metrics,
-            Readings(
-                pods=self.view.statuses,
-                view_age_s=self.store.age_s,
-                replicas=lambda: len(self.store.replicas()),
-                prefix_index_bytes=lambda: self.prefix.bytes_used,
-                prefix_index_blocks=lambda: self.prefix.blocks,
-                client_connections=lambda: len(self.listener.edges),
-                phase=lambda: self.lifecycle.phase,
-                cold=lambda: self.lifecycle.cold,
-                policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
-                version=__version__,
-                replica=self.name,
-            ),
-        )
-        return ControlPlane(
-            settings=self.settings,
-            view=self.view,
-            store=self.store,
-            policies=self.policies,
-            lifecycle=self.lifecycle,
-            render_metrics=exposition.render,
-            connections=lambda: len(self.listener.edges),
-            drain=self.stop,
-            clock=self.clock,
-            started_at=time.time(),
-            replica=self.name,
-            version=__version__,
-        )
-
-    # Hears other replicas: the StateListener of this process.
-
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        """See StateListener."""
-        self.view.set_share(replica, numbers)
-
-    def replica_gone(self, replica: str, /) -> None:
-        """See StateListener."""
-        self.view.drop_share(replica)
-
-    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
-        """See StateListener."""
-        self.prefix.place(pod, blocks)
-
-    def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        """See StateListener."""
-        self.policies.policy_changed(pool, record)
-
-    # Life
-
-    async def start(self) -> None:
-        """Listen, warm up, become ready. Raises OSError when a port is taken."""
-        listen = parse_listen(self.settings.listen)
-        self.sweep.start()
-        self.port = await self.listener.start(listen.host, listen.port)
-        await self.control.start()
-        _log.info(
-            "replica %s: inference on %s:%d, control on %s", self.name, listen.host, self.port, self.control.address
-        )
-        self.lifecycle.enter(Phase.WARMING)
-        self._open_pools()
-        self._background += [
-            spawn(self.prober.run(), "prober"),
-            spawn(self.scraper.run(), "scraper"),
-            spawn(self._sweep_prefixes(), "prefix-sweep"),
-        ]
-        try:
-            async with asyncio.timeout(self.settings.warmup_timeout_s):
-                await self._warm_up()
-        except TimeoutError:
-            self.lifecycle.cold = True
-            _log.warning("not everything is known after %g s: serving cold", self.settings.warmup_timeout_s)
-        except StateError as error:
-            self.lifecycle.cold = True
-            _log.warning("the shared state cannot be read: %s; serving cold", error)
-        if not self.stop_asked.is_set():
-            self.lifecycle.enter(Phase.READY)
-
-    def _open_pools(self) -> None:
-        for pool in self.settings.pools:
-            self.view.set_pods(pool.name, ())
-            source = open_source(
-                pool.pods, pool.discovery.source, interval_s=pool.discovery.interval_s, template=_template(pool)
-            )
-            self._background.append(
-                spawn(source.run(partial(self.membership.on_pods, pool.name)), f"discovery-{pool.name}")
-            )
-
-    async def _warm_up(self) -> None:
-        await self.store.start(self.name, self)
-        await self.policies.load()
-        while not self.membership.complete():  # noqa: ASYNC110  several sources feed it, once in a process's life
-            await asyncio.sleep(0.01)
-        await self.prober.first_round()
-
-    async def _sweep_prefixes(self) -> None:
-        while True:
-            self.prefix.sweep(PREFIX_SWEEP_BLOCKS)
-            await asyncio.sleep(PREFIX_SWEEP_S)
-
-    def stop(self) -> None:
-        """Begin to drain; asked again, end at once."""
-        if self.stop_asked.is_set():
-            self.hurry.set()
-        self.stop_asked.set()
-
-    async def drain(self) -> None:
-        """From serving to closed: settle, stop accepting, finish what is in flight, let go of everything."""
-
-        async def stop_accepting() -> None:
-            self.listener.stop()
-
-        report = await drain_sequence(
-            self.lifecycle,
-            self.settings.drain,
-            stop_accepting=stop_accepting,
-            inflight=lambda: len(self.gateway.active),
-            cut_off=self.gateway.cut_off,
-            hurry=self.hurry,
-            clock=self.clock,
-        )
-        _log.info("drained in %.1f s, %d requests cut", report.took_s, report.cut)
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of everything, at once."""
-        self.listener.stop()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._flush_clients()
-        self.upstream.close()
-        await self.control.stop()
-        await self.store.aclose()
-        self.sweep.stop()
-
-    async def _flush_clients(self) -> None:
-        """Answers already written get a moment to reach their clients."""
-        end = self.clock() + 1.0
-        while self.listener.edges and self.clock() < end:  # noqa: ASYNC110  a set has no event; this is the way out
-            await asyncio.sleep(0.01)
-        self.listener.abort()
-
-    async def run(self) -> None:
-        """The whole life, ended by SIGTERM or SIGINT; a second signal ends at once."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        starting = spawn(self.start(), "start")
-        stopping = spawn(_until(self.stop_asked), "stop-asked")
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            gc.collect()
-            gc.freeze()  # what start-up built lives as long as the process: a full collection need not walk it
-            gc.set_threshold(20_000, 20, 50)
-            await stopping
-        else:
-            starting.cancel()
-        await self.drain()
 
 
 def serve(settings: Settings) -> int:
-    """Run one replica until it is told to stop; the process's exit status."""
+    """Run one replica until it is told to stop; the process's exit status. Raises what a wrong setting raises."""
     logs.configure(settings.logging)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        runner.run(run(Replica(settings)))
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    await Replica(settings).run()
+async def run(replica: Replica) -> None:
+    """A replica's whole life, ended by SIGTERM or SIGINT; a second signal ends it at once."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, replica.stop)
+    starting = loop.create_task(replica.start(), name="start")
+    stopping = spawn(_until(replica.stop_asked), "stop-asked")
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        gc.collect()
+        gc.freeze()  # what start-up built lives as long as the process: a full collection need not walk it
+        gc.set_threshold(20_000, 20, 50)
+        await stopping
+    else:
+        starting.cancel()
+    await replica.drain()
 
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _template(pool: Pool) -> PodTemplate:
-    labels = dict(pool.labels)
-    if pool.cluster:
-        labels["cluster"] = pool.cluster
-    return PodTemplate(
-        models=frozenset(pool.models),
-        labels=MappingProxyType(labels),
-        max_inflight=pool.max_inflight_per_pod or None,
-    )
-
-
-def _limits_s(settings: Settings) -> list[float]:
-    every: list[Timeouts] = [
-        settings.timeouts,
-        *(pool.timeouts for pool in settings.pools if pool.timeouts is not None),
-    ]
-    return [
-        limit
-        for each in every
-        for limit in (each.first_byte_s, each.idle_s, each.total_s, each.client_header_s, each.client_body_s)
-    ]

@@ -23,25 +23,22 @@ class Admission:
         self._limits = limits
         self._lines: dict[str, Line] = {}
         self._ticket = count()
-        self.inflight = 0
-        """Requests admitted and not ended, the queued ones included."""
+        self.active: set[Exchange] = set()
+        """Admitted and not ended, the queued ones included: what a drain waits for."""
         self.queued = 0
 
     def admit(self, exchange: Exchange) -> None:
         """Count the exchange in. Raises Shed when this replica is full."""
-        if 0 < self._limits.max_inflight <= self.inflight:
+        if 0 < self._limits.max_inflight <= len(self.active):
             raise Shed(
                 f"This gateway already has {self._limits.max_inflight} requests in flight, its limit; try again.",
                 retry_after_s=1.0,
             )
-        self.inflight += 1
-        exchange.admitted = True
+        self.active.add(exchange)
 
     def leave(self, exchange: Exchange) -> None:
         """Count it out; safe to call twice."""
-        if exchange.admitted:
-            exchange.admitted = False
-            self.inflight -= 1
+        self.active.discard(exchange)
         if exchange.queued:
             exchange.queued = False
             self.queued -= 1  # its entry in the line is skipped when its turn comes

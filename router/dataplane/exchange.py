@@ -24,7 +24,6 @@ class Exchange:
     """One request on its way, and what became of it."""
 
     __slots__ = (
-        "admitted",
         "arrived",
         "attempts",
         "body",
@@ -90,7 +89,6 @@ class Exchange:
         self.metrics: PoolMetrics | None = None
         self.timeouts: Timeouts | None = None
         # 3 admission
-        self.admitted = False
         self.queued = False
         self.deadline = 0.0
         # 4 dispatch: where it goes; anew with every attempt

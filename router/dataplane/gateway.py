@@ -6,29 +6,21 @@ Everything here is synchronous: a request is carried from event to event by its 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
-from typing import NamedTuple
 
 from router.dataplane import openai
-from router.dataplane.admission import Admission
-from router.dataplane.answers import error_answer
-from router.dataplane.dispatch import Dispatch
+from router.dataplane.endings import Endings
 from router.dataplane.exchange import Exchange
 from router.dataplane.headers import Fields
-from router.dataplane.identity import Identity
-from router.dataplane.local import Local
+from router.dataplane.parts import Parts
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
-from router.dataplane.routes import Routes
-from router.dataplane.upstream import DISCARD, Upstream
-from router.drain import Lifecycle
+from router.dataplane.sweep import NEVER
+from router.dataplane.upstream import DISCARD
 from router.errors import (
     BadRequest,
     DeadlineExceeded,
     DrainTimeout,
     GatewayError,
-    InternalError,
     NoPodAvailable,
     PodFailure,
     PodRefused,
@@ -36,35 +28,8 @@ from router.errors import (
     TotalTimeout,
     UnsupportedEncoding,
 )
-from router.settings import Settings
-from router.telemetry.metrics import Metrics
-from schedulers.types import PodId
 from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.health import Outcome
-from statesync.view import LoadView
-
-_log = logging.getLogger("turnout.gateway")
-_access = logging.getLogger("turnout.access")
-
-CLIENT_LEFT = 499
-"""The status under which a client that went away is counted (nginx's)."""
-
-
-class Parts(NamedTuple):
-    """What the gateway is made of; built in `app.py`."""
-
-    settings: Settings
-    clock: Callable[[], float]
-    lifecycle: Lifecycle
-    local: Local
-    routes: Routes
-    admission: Admission
-    dispatch: Dispatch
-    upstream: Upstream
-    view: LoadView
-    identity: Identity
-    metrics: Metrics
-    outcome: Callable[[PodId, Outcome, float], None]
 
 
 class Gateway:
@@ -73,9 +38,7 @@ class Gateway:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.budget = RetryBudget(parts.settings.retries)
-        self.active: set[Exchange] = set()
-        """Admitted and not ended: what a drain waits for."""
-        self._log_access = parts.settings.logging.access
+        self.endings = Endings(parts)
         parts.view.on_headroom = self._on_headroom
 
     # From the client to a pod
@@ -88,17 +51,16 @@ class Gateway:
             exchange.keep_alive = False
         try:
             if (answer := parts.local.answer(exchange)) is not None:
-                self._answer(exchange, answer)
+                self.endings.answer(exchange, answer)
                 return
             self._understand(exchange)
             parts.admission.admit(exchange)
-            self.active.add(exchange)
             self.budget.request()
             self._attempt(exchange)
         except GatewayError as error:
-            self._refuse(exchange, error)
+            self.endings.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self._defect(exchange)
+            self.endings.defect(exchange)
 
     def _understand(self, exchange: Exchange) -> None:
         """Stage 2, and which pool it leads to."""
@@ -186,7 +148,7 @@ class Gateway:
     def finished(self, relay: Relay) -> None:
         """The client has all of it."""
         exchange = relay.exchange
-        self._end(exchange, relay.status)
+        self.endings.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
 
     def failed(self, relay: Relay, failure: PodFailure) -> None:
@@ -199,12 +161,12 @@ class Gateway:
             if self._again(exchange, relay, failure):
                 return
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self._defect(exchange)
+            self.endings.defect(exchange)
             return
         if relay.begun:
-            self._break_off(exchange, relay, failure)
+            self.endings.break_off(exchange, relay, failure)
         else:
-            self._refuse(exchange, failure)
+            self.endings.refuse(exchange, failure)
 
     # Stage 7
 
@@ -247,112 +209,27 @@ class Gateway:
         self.parts.metrics.count_retry(exchange.pool, failure.reason)
         return True
 
-    # Ends
+    # From outside
 
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: the pod is told at once by closing its connection."""
-        self._cancel(exchange)
-        self.parts.metrics.client_disconnects += 1
-        self._end(exchange, CLIENT_LEFT)
+        self.endings.abandon(exchange)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
         """Its deadline passed, in the queue or at a pod."""
         if exchange.queued:
             late = exchange.deadline and now >= exchange.deadline
             kind = DeadlineExceeded if late else Saturated
-            self._refuse(exchange, kind(f"No pod of pool {exchange.pool!r} had room in time.", retry_after_s=1.0))
+            error = kind(f"No pod of pool {exchange.pool!r} had room in time.", retry_after_s=1.0)
+            self.endings.refuse(exchange, error)
         else:
-            self._give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
+            self.endings.give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
 
     def cut_off(self) -> None:
         """The drain ran out of time: end every request, none silently."""
-        for exchange in list(self.active):
-            self._give_up(exchange, DrainTimeout("This gateway is going away and its drain time is over; try again."))
-
-    def refused(self, error: GatewayError) -> None:
-        """The edge refused bytes that never became a request."""
-        self.parts.metrics.count_request("-", "-", "-", error.told.status)
-
-    def _give_up(self, exchange: Exchange, failure: PodFailure) -> None:
-        relay = exchange.relay
-        self._cancel(exchange)
-        if relay is not None and relay.begun:
-            self._break_off(exchange, relay, failure)
-        else:
-            self._refuse(exchange, failure)
-
-    def _break_off(self, exchange: Exchange, relay: Relay, failure: PodFailure) -> None:
-        _log.warning("answer cut short: %s", failure.message, extra={"request_id": exchange.info and exchange.info.id})
-        relay.break_off(failure)
-        self._end(exchange, failure.told.status)
-
-    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
-        """Answer with an error; the connection lives on unless its bytes are in doubt."""
-        if error.told.closes:
-            exchange.keep_alive = False
-        if not isinstance(error, PodFailure):
-            self.parts.metrics.count_rejection(exchange.pool, error.told.code or error.told.type)
-        answer = error_answer(
-            error,
-            self.parts.identity.error_headers(exchange),
-            close=not exchange.keep_alive,
-            head_only=exchange.method == b"HEAD",
-            anthropic=exchange.speaks_anthropic,
-        )
-        exchange.edge.write(answer)
-        self._end(exchange, error.told.status)
-        exchange.edge.finish(exchange.keep_alive)
-
-    def _defect(self, exchange: Exchange) -> None:
-        name = exchange.request_id.decode("latin-1")
-        _log.exception("a request met a defect of the gateway", extra={"request_id": name})
-        self._cancel(exchange)
-        if exchange.relay is not None and exchange.relay.begun:
-            self._end(exchange, 500)
-            exchange.edge.abort()
-        else:
-            self._refuse(exchange, InternalError(f"The gateway failed on this request; its log has {name}."))
-
-    def _answer(self, exchange: Exchange, answer: bytes) -> None:
-        exchange.edge.write(answer)
-        exchange.done = True
-        exchange.edge.finish(exchange.keep_alive)
-
-    def _cancel(self, exchange: Exchange) -> None:
-        relay = exchange.relay
-        if relay is not None:
-            relay.cancel()
-
-    def _end(self, exchange: Exchange, status: int) -> None:
-        """Give back what the exchange holds and count it, once."""
-        if exchange.done:
-            return
-        exchange.done = True
-        parts = self.parts
-        exchange.relay = None  # it points back: a cycle that only the garbage collector would find
-        if exchange.charge is not None:
-            parts.view.release(exchange.charge)
-        parts.admission.leave(exchange)
-        self.active.discard(exchange)
-        metrics = exchange.metrics
-        if metrics is not None:
-            metrics.e2e.observe(parts.clock() - exchange.arrived)
-        pod = exchange.pod.id if exchange.pod is not None else "-"
-        parts.metrics.count_request(exchange.pool, exchange.policy, pod, status)
-        if self._log_access:
-            self._log_line(exchange, status, pod)
-
-    def _log_line(self, exchange: Exchange, status: int, pod: str) -> None:
-        extra = {
-            "request_id": exchange.request_id.decode("latin-1"),
-            "pool": exchange.pool,
-            "pod": pod,
-            "policy": exchange.policy,
-            "status": status,
-            "attempts": exchange.attempts,
-            "duration_s": round(self.parts.clock() - exchange.arrived, 6),
-        }
-        _access.info("%s %s", exchange.method.decode(), exchange.path.decode("latin-1"), extra=extra)
+        for exchange in list(self.parts.admission.active):
+            failure = DrainTimeout("This gateway is going away and its drain time is over; try again.")
+            self.endings.give_up(exchange, failure)
 
     def _tell_health(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.pod is not None:
@@ -369,11 +246,11 @@ class Gateway:
         try:
             if not self._place(exchange):
                 return False
-            exchange.edge.expires_at = exchange.deadline or float("inf")
+            exchange.edge.expires_at = exchange.deadline or NEVER
         except GatewayError as error:
-            self._refuse(exchange, error)
+            self.endings.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self._defect(exchange)
+            self.endings.defect(exchange)
         return True
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from router.dataplane import answers
-from router.dataplane.upstream import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.dataplane.upstream_connection import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
 from router.errors import PodFailure
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
     from router.dataplane.headers import Fields
-    from router.dataplane.upstream import UpstreamConnection
+    from router.dataplane.upstream_connection import UpstreamConnection
 
 RAW, WRAP, BARE = range(3)
 """Body framing towards the client: as the pod sent it, put into chunks, or none (its end is the connection's)."""
