@@ -41,6 +41,9 @@ class Outcome(Enum):
     """429, or 503 of a pod that is busy: load, no failure. It says nothing for or against the pod."""
 
 
+_OK = Outcome.OK  # looking a member up in its class doubles the cost of the usual `outcome` (3.11)
+
+
 @dataclass(frozen=True, slots=True)
 class HealthConfig:
     """When a pod goes out and comes back; the defaults are the settings'. Raises ValueError for what cannot be."""
@@ -131,14 +134,14 @@ class HealthTracker:
             self._unblock(pod, record, "probe")
 
     def outcome(self, pod: PodId, outcome: Outcome, now: float) -> None:
-        """A request to the pod ended. The usual one, a success of a pod in good standing, takes under 0.1 us."""
-        if outcome is Outcome.OK and pod not in self._shaky:
+        """A request to the pod ended. The usual one, a success of a pod in good standing, takes 0.15 us."""
+        if outcome is _OK and pod not in self._shaky:
             return
         record = self._records.get(pod)
         # While a pod is ejected only requests sent before that can end: they are no news.
         if record is None or outcome is Outcome.BUSY or "ejected" in record.blockers:
             return
-        if outcome is Outcome.OK:
+        if outcome is _OK:
             self._succeeded(pod, record)
         else:
             self._failed(pod, record, now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -248,8 +250,6 @@ STEPS = st.lists(
 def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
     steps: list[tuple[str, object, object]], ratio: float, needed: int, seed: int
 ) -> None:
-    import random
-
     heard = Heard()
     config = HealthConfig(failures=needed, successes=needed, eject_failures=needed, max_ejected_ratio=ratio)
     tracker = HealthTracker(config, heard, dice=random.Random(seed).random)
@@ -271,7 +271,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
             case ("wait", float(passed), _):
                 now += passed
                 tracker.due(now)
-        for pool, ids in pools.items():
+        for ids in pools.values():
             blocked = sum(1 for pod in ids if heard.blocked.get(pod))
             assert blocked <= len(ids) * ratio + 1e-6
             assert blocked < max(1, len(ids))
