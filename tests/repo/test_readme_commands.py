@@ -1,0 +1,128 @@
+"""The README's commands: each is run, in order, in one shell, or stands in a short list with the reason why not.
+
+Ports are moved to free ones, so that a gateway that happens to run on this machine is not in the way; nothing else of
+a command is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.ports import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+NOT_RUN = {
+    "make test": "it is what runs this",
+    "make demo": "tests/loadtests/test_demo.py runs the demo",
+    "make locust": "tests/loadtests runs the locust file",
+    "make locust-ui": "the same with a web page that waits for a person",
+    "make bench-smoke": "tests/loadtests/test_bench_main.py runs the bench",
+    "docker build": "base images cannot be pulled everywhere; tests/repo/test_dockerfile.py runs its steps",
+    "docker run": "needs the image",
+}
+"""The start of a command -> why it is not run here."""
+
+SHOWS = {
+    "curl -sf http://127.0.0.1:8000/v1/models": '"sim-model"',
+    "curl -sf http://127.0.0.1:8000/v1/chat/completions": '"chat.completion"',
+    "curl -sfN http://127.0.0.1:8000/v1/chat/completions": "data: [DONE]",
+    "turnout policy get": "default: prefix_aware",
+    "turnout policy set": "default: p2c",
+    "turnout pods": "routable",
+    "turnout check": "pool qwen",
+    "curl -sf http://127.0.0.1:9000/admin/pods": '"routable":true',
+    "curl -sf -X PUT": '"session_affinity"',
+    "curl -sf http://127.0.0.1:9000/metrics": "turnout_requests_total{",
+}
+"""The start of a command -> what its output must contain."""
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of that language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every command of every `sh` block, continuation lines joined, comments gone."""
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def beginning(command: str, table: dict[str, str]) -> str | None:
+    """The longest key of `table` that begins `command`, ending at a word's end."""
+    keys = [key for key in table if command == key or command.startswith(f"{key} ")]
+    return max(keys, key=len, default=None)
+
+
+def moved(text: str) -> str:
+    """`text` with every port of the README replaced by one that is free; neighbours stay neighbours."""
+    gateway, control = free_ports(2)
+    sims = next(port for port in free_ports(50) if port_is_free(port + 1))
+    table = {"8000": gateway, "9000": control, "8101": sims, "8102": sims + 1}
+    text = re.sub(r"(?<=127\.0\.0\.1:)(8\d00|9000|810\d)|(?<=--port )8101", lambda found: str(table[found[0]]), text)
+    elsewhere = f" --listen 127.0.0.1:{gateway} --control 127.0.0.1:{control} "
+    text = text.replace("turnout serve ", f"turnout serve {elsewhere}")
+    return re.sub(r"(turnout (?:pods|policy (?:get|set) \S+.*))", rf"\1 --control http://127.0.0.1:{control}", text)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether one can listen there now."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
+    screen = "\n".join(README.splitlines()[:34])
+    assert "make demo" in screen
+    assert "make test" in screen
+    assert "```text" in screen
+
+
+def test_every_make_target_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for command in commands():
+        if command.startswith("make "):
+            assert command.split()[1] in targets, command
+
+
+def test_what_is_not_run_is_in_the_readme_and_what_is_run_says_what_it_must_show() -> None:
+    every = commands()
+    for key in [*NOT_RUN, *SHOWS]:
+        assert any(beginning(command, {key: ""}) for command in every), f"{key}: not in the README any more"
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    for target in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
+    (tmp_path / "turnout.yaml").write_text("".join(blocks("yaml")))
+    run = [command for command in commands() if beginning(command, NOT_RUN) is None]
+    steps = "\n".join(f"echo '@@{at}'\n{command}" for at, command in enumerate(run))
+    script = f"set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n{moved(steps)}\necho '@@end'\n"
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+    said = dict(re.findall(r"@@(\w+)\n(.*?)(?=@@|\Z)", done.stdout, re.DOTALL))
+    assert "end" in said, f"stopped at `{run[len(said) - 1]}`\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    for at, command in enumerate(run):
+        key = beginning(command, SHOWS)
+        if key is not None:
+            assert SHOWS[key] in said[str(at)], f"{command}\n{said[str(at)]}"
