@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -12,10 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from schedulers.errors import InvalidParams, SchedulerError, UnknownPolicy
-from statesync.errors import StaleGeneration, StateError, StoreUnavailable, UnknownPod, UnknownPool
-
-_log = logging.getLogger("turnout.control")
+from schedulers.errors import InvalidParams, UnknownPolicy
+from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPod, UnknownPool
 
 
 class ControlError(Exception):
@@ -54,7 +51,7 @@ def refusal(
 
 
 def explain_errors(app: FastAPI) -> None:
-    """Give `app` an answer for everything that can come out of a route."""
+    """Give `app` an answer for everything a route is known to raise; the guard answers for the rest."""
 
     @app.exception_handler(ControlError)
     async def decided(_: Request, error: ControlError) -> JSONResponse:
@@ -77,10 +74,3 @@ def explain_errors(app: FastAPI) -> None:
 
     for kind in _TOLD:
         app.add_exception_handler(kind, known)
-
-    @app.exception_handler(StateError)
-    @app.exception_handler(SchedulerError)
-    @app.exception_handler(Exception)
-    async def unforeseen(_: Request, error: Exception) -> JSONResponse:
-        _log.error("control port failed", exc_info=error)
-        return refusal(500, "internal_error", "the gateway failed; its log says how")

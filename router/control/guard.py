@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import re
 import secrets
 from urllib.parse import urlsplit
@@ -19,13 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.control.answers import refusal
 
+_log = logging.getLogger("turnout.control")
+
 GUARDED = "/admin"
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class Guard:
-    """ASGI middleware; also gives every answer its x-request-id."""
+    """ASGI middleware; also gives every answer its x-request-id, and every failure of ours an answer."""
 
     def __init__(self, app: ASGIApp, *, token: str, host: str) -> None:
         """`host` is the configured listening host; an empty `token` asks for none."""
@@ -42,20 +45,30 @@ class Guard:
         wanted = headers.get("x-request-id", "")
         request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
 
+        started = False
+
         async def send_with_id(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        app = self._app
-        if guarded(scope["path"]) and (why_not := self._refusal(headers)):
-            app = why_not
-        await app(scope, receive, send_with_id)
+        refused = self._refusal(headers) if guarded(scope["path"]) else None
+        try:
+            await (refused or self._app)(scope, receive, send_with_id)
+        except Exception:
+            # Answered here rather than by starlette, which would pass it on to uvicorn to be logged once more.
+            _log.exception("control port failed", extra={"request_id": request_id})
+            if started:
+                raise
+            why = "the gateway failed; its log says how"
+            await refusal(500, "internal_error", why)(scope, receive, send_with_id)
 
     def _refusal(self, headers: Headers) -> ASGIApp | None:
         host = headers.get("host", "")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return refusal(403, "foreign_origin", "the admin API cannot be used from another site's page")
         if self._token:
             if not self._knows_token(headers.get("authorization", "")):

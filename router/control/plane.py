@@ -67,7 +67,7 @@ class ControlPlane:
     connections: Callable[[], int]
     """Open client connections of the inference port."""
     drain: Callable[[], None]
-    """Begin this replica's drain, as SIGTERM does. Called again, it does nothing more."""
+    """Begin this replica's drain, as SIGTERM does."""
     clock: Callable[[], float]
     """The lifecycle's clock, seconds, monotonic."""
     started_at: float

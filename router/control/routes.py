@@ -114,7 +114,9 @@ def replica_routes(plane: ControlPlane) -> APIRouter:
     @router.post("/drain", status_code=202)
     async def drain() -> dict[str, object]:
         """Leave service as on SIGTERM: settle, finish what is in flight, exit."""
-        plane.drain()
+        # To ask twice is not to insist: only a second signal cuts streams off.
+        if not plane.lifecycle.closing:
+            plane.drain()
         return {"phase": plane.lifecycle.phase.value}
 
     return router

@@ -1,0 +1,132 @@
+"""A control port over real parts, on loopback, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import msgspec
+
+from router.control.api import create_control
+from router.control.plane import ControlPlane
+from router.control.server import ControlServer
+from router.drain import Lifecycle, Phase
+from router.listen import Listen
+from router.policy_switch import PolicySwitch
+from router.settings import Control, PolicySpec, Pool, Settings
+from router.telemetry.collector import Readings
+from router.telemetry.exposition import Exposition
+from router.telemetry.metrics import Metrics
+from schedulers.registry import create
+from schedulers.types import Pod, PodId, RequestInfo
+from statesync.memory import MemoryStore
+from statesync.types import EngineReport
+from statesync.view import LoadView
+
+POD = PodId("127.0.0.1:8001")
+OTHER_POD = PodId("127.0.0.1:8002")
+
+
+class Nobody:
+    """A listener of a replica that has no others."""
+
+    def replica_inflight(self, *_: object) -> None: ...
+
+    def replica_gone(self, *_: object) -> None: ...
+
+    def placed_elsewhere(self, *_: object) -> None: ...
+
+    def policy_changed(self, *_: object) -> None: ...
+
+
+class Replica:
+    """The real parts behind a control port; time stands still at 100 s."""
+
+    def __init__(self, token: str = "") -> None:
+        self.now = 100.0
+        self.metrics = Metrics()
+        self.store = MemoryStore()
+        self.view = LoadView(self.clock, self.store.announce)
+        self.view.set_pods("default", [Pod(POD, str(POD), frozenset({"m"})), Pod(OTHER_POD, str(OTHER_POD))])
+        self.policies = PolicySwitch(self.store, {"default": PolicySpec(name="p2c")}, create)
+        self.lifecycle = Lifecycle(self.clock)
+        self.drains = 0
+        settings = Settings(pools=[Pool(name="default", aliases={"alias": "m"})], control=Control(token=token))
+        self.plane = ControlPlane(
+            settings=settings,
+            view=self.view,
+            store=self.store,
+            policies=self.policies,
+            lifecycle=self.lifecycle,
+            render_metrics=self._exposition().render,
+            connections=lambda: 7,
+            drain=self.begin_drain,
+            clock=self.clock,
+            started_at=1_700_000_000.0,
+            replica="r-1",
+            version="1.2.3",
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    def begin_drain(self) -> None:
+        self.drains += 1
+        self.lifecycle.enter(Phase.SETTLING)
+
+    def ready(self) -> None:
+        self.lifecycle.enter(Phase.WARMING)
+        self.lifecycle.enter(Phase.READY)
+
+    def busy(self) -> None:
+        """A request in flight on the first pod, and a report of its engine."""
+        request = RequestInfo("r", "m", 100, 50, self.now, 1, 1)
+        self.view.reserve(POD, request)
+        self.view.report(POD, EngineReport(queued=3, running=4, kv_usage=0.5))
+
+    def _exposition(self) -> Exposition:
+        readings = Readings(
+            pods=self.view.statuses,
+            view_age_s=self.store.age_s,
+            replicas=lambda: len(self.store.replicas()),
+            prefix_index_bytes=lambda: 0,
+            prefix_index_blocks=lambda: 0,
+            client_connections=lambda: 7,
+            phase=lambda: self.lifecycle.phase,
+            cold=lambda: self.lifecycle.cold,
+            policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
+            version="1.2.3",
+            replica="r-1",
+        )
+        return Exposition(self.metrics, readings)
+
+
+Talk = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
+    """Run `talk` with a client of the replica's real control port."""
+
+    async def run() -> None:
+        await replica.store.start("r-1", Nobody())
+        server = ControlServer(create_control(replica.plane), Listen("127.0.0.1", 0))
+        await server.start()
+        try:
+            url = f"http://{server.address}"
+            async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, verify=False) as client:
+                await talk(client)
+        finally:
+            await server.stop()
+            await replica.store.aclose()
+
+    asyncio.run(run())
+
+
+def error_of(answer: httpx.Response) -> dict[str, object]:
+    """The OpenAI-shaped error of an answer."""
+    decoded = msgspec.json.decode(answer.content, type=dict[str, dict[str, object]])
+    assert list(decoded) == ["error"]
+    assert set(decoded["error"]) == {"message", "type", "param", "code"}
+    assert answer.headers["x-request-id"]
+    return decoded["error"]

@@ -1,0 +1,102 @@
+"""uvicorn inside somebody else's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from router.control.server import ControlServer
+from router.listen import Listen
+
+HELLO: ASGIApp = PlainTextResponse("hello")
+LOOPBACK = Listen("127.0.0.1", 0)
+
+
+def test_it_answers_from_start_to_stop_and_not_after() -> None:
+    async def run() -> None:
+        server = ControlServer(HELLO, LOOPBACK)
+        await server.start()
+        assert server.address.port != 0
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            assert (await client.get(f"http://{server.address}/")).text == "hello"
+            await server.stop()
+            await server.stop()
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://{server.address}/")
+
+    asyncio.run(run())
+
+
+def test_a_taken_port_is_an_error_and_not_the_end_of_the_process() -> None:
+    async def run() -> None:
+        first = ControlServer(HELLO, LOOPBACK)
+        await first.start()
+        try:
+            with pytest.raises(OSError, match="in use"):
+                await ControlServer(HELLO, first.address).start()
+        finally:
+            await first.stop()
+
+    asyncio.run(run())
+
+
+def test_stopping_what_never_started_is_nothing() -> None:
+    asyncio.run(ControlServer(HELLO, LOOPBACK).stop())
+
+
+def test_signal_handlers_stay_whose_they_were() -> None:
+    async def run() -> None:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        server = ControlServer(HELLO, LOOPBACK)
+        await server.start()
+        during = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        await server.stop()
+        assert during == before
+
+    asyncio.run(run())
+
+
+def test_an_answer_under_way_is_finished_when_it_stops() -> None:
+    begun = asyncio.Event()
+    finish = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await finish.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def run() -> str:
+        server = ControlServer(slow, LOOPBACK)
+        await server.start()
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            asking = asyncio.get_running_loop().create_task(client.get(f"http://{server.address}/"))
+            await begun.wait()
+            stopping = asyncio.get_running_loop().create_task(server.stop())
+            await asyncio.sleep(0)
+            finish.set()
+            answer = (await asking).text
+            await stopping
+            return answer
+
+    assert asyncio.run(run()) == "done"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_it_listens_on_ipv6_loopback() -> None:
+    async def run() -> None:
+        server = ControlServer(HELLO, Listen("::1", 0))
+        try:
+            await server.start()
+        except OSError:
+            pytest.skip("no IPv6 loopback here")
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            assert (await client.get(f"http://{server.address}/")).text == "hello"
+        await server.stop()
+
+    asyncio.run(run())
