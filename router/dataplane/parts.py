@@ -1,0 +1,36 @@
+"""What the gateway is made of, as one value. Built in `app.py`; nothing happens here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from router.dataplane.admission import Admission
+from router.dataplane.dispatch import Dispatch
+from router.dataplane.identity import Identity
+from router.dataplane.local import Local
+from router.dataplane.routes import Routes
+from router.dataplane.upstream import Upstream
+from router.drain import Lifecycle
+from router.settings import Settings
+from router.telemetry.metrics import Metrics
+from schedulers.types import PodId
+from statesync.health import Outcome
+from statesync.view import LoadView
+
+
+class Parts(NamedTuple):
+    """What the gateway is made of; built in `app.py`."""
+
+    settings: Settings
+    clock: Callable[[], float]
+    lifecycle: Lifecycle
+    local: Local
+    routes: Routes
+    admission: Admission
+    dispatch: Dispatch
+    upstream: Upstream
+    view: LoadView
+    identity: Identity
+    metrics: Metrics
+    outcome: Callable[[PodId, Outcome, float], None]

@@ -1,0 +1,296 @@
+"""Stage 5b: one connection to one pod, one request at a time, and what it tells its `Receiver` of the answer.
+
+The head is read by httptools; the body's framing is only followed (`framing.py`), its bytes are passed on as they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from router.dataplane.framing import BadChunk, ChunkScanner, payloads
+from router.dataplane.headers import RESPONSE, Fields
+from router.dataplane.sweep import NEVER
+from router.errors import (
+    BadAnswer,
+    CutMidAnswer,
+    FirstByteTimeout,
+    IdleTimeout,
+    PodFailure,
+    ResetBeforeAnswer,
+    StaleConnection,
+)
+from router.settings import Timeouts
+
+if TYPE_CHECKING:
+    from router.dataplane.upstream import Upstream
+
+NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+"""How an answer's end is told (RFC 9112, 6.3)."""
+
+MAX_HEAD_BYTES = 65536
+
+
+class Receiver(Protocol):
+    """Who an answer is for: one attempt of one request."""
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """The request is on its way over `connection`."""
+
+    def head(self, status: int, fields: Fields, framing: int, length: int, /) -> bool:
+        """The answer's head. True: give me payloads without chunk framing."""
+
+    def data(self, piece: bytes, safe: int, /) -> None:
+        """Body bytes; the first `safe` of them end at an SSE event and a chunk."""
+
+    def end(self) -> None:
+        """The answer is complete."""
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """It will never be."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one pod, one request at a time."""
+
+    __slots__ = (
+        "_buffer",
+        "_fields",
+        "_framing",
+        "_head_only",
+        "_in_body",
+        "_keep",
+        "_left",
+        "_scanner",
+        "_timeouts",
+        "_unwrap",
+        "address",
+        "expires_at",
+        "receiver",
+        "served",
+        "transport",
+        "upstream",
+    )
+
+    def __init__(self, upstream: Upstream, address: str) -> None:
+        # connection
+        self.upstream = upstream
+        self.address = address
+        self.transport: asyncio.Transport | None = None
+        self.expires_at = NEVER
+        self.served = 0
+        """Answers completed on it."""
+        # the request under way
+        self.receiver: Receiver | None = None
+        self._timeouts = Timeouts()
+        self._head_only = False
+        self._buffer = b""
+        self._fields = Fields(RESPONSE)
+        self._in_body = False
+        self._framing = NO_BODY
+        self._left = 0
+        self._scanner: ChunkScanner | None = None
+        self._unwrap = False
+        self._keep = False
+
+    @property
+    def closing(self) -> bool:
+        """Whether it can no longer be used."""
+        return self.transport is None or self.transport.is_closing()
+
+    # Life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The pod accepted."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.upstream.open += 1
+        self.upstream.sweep.members.add(self)
+
+    def send(self, payload: bytes, receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
+        """Send one request."""
+        assert self.transport is not None
+        self.receiver = receiver
+        self._timeouts = timeouts
+        self._head_only = head_only
+        self._in_body = False
+        self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
+        self.transport.write(payload)
+        receiver.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The pod closed, or we did."""
+        self.transport = None
+        self.upstream.open -= 1
+        self.upstream.sweep.members.discard(self)
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:
+            self.upstream.forget(self)
+        elif not self._in_body:
+            receiver.failed(self._lost_before_head())
+        elif self._framing == UNTIL_CLOSE and exc is None:
+            receiver.end()
+        else:
+            receiver.failed(CutMidAnswer(f"Pod {self.address} closed the connection in the middle of its answer."))
+
+    def _lost_before_head(self) -> PodFailure:
+        if self.served and not self._buffer:
+            return StaleConnection(f"Pod {self.address} closed a kept-alive connection.")
+        return ResetBeforeAnswer(f"Pod {self.address} closed the connection before it answered.")
+
+    def expire(self, now: float) -> None:
+        """The pod was silent for too long."""
+        self.expires_at = NEVER
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            limits = self._timeouts
+            if self._in_body:
+                receiver.failed(IdleTimeout(f"Pod {self.address} sent nothing for {limits.idle_s:g} s mid-answer."))
+            else:
+                receiver.failed(FirstByteTimeout(f"Pod {self.address} did not answer in {limits.first_byte_s:g} s."))
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is under way is not told."""
+        self.receiver = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # Backpressure
+
+    def pause(self) -> None:
+        """The client is slower than the pod: let the pod's bytes wait in its own socket."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.expires_at = NEVER  # silence is our doing now; the client's own limit runs
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.expires_at = self.upstream.sweep.clock() + (self._timeouts.idle_s or NEVER)
+            self.transport.resume_reading()
+
+    # Receiving the answer, in wire order
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the pod."""
+        if self.receiver is None:
+            self.abort()  # an answer nobody asked for: whatever it is, the next request must not get it
+        elif self._in_body:
+            self._body(data)
+        else:
+            self._head(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: one header of the head."""
+        self._fields.add(name, value)
+
+    def _head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._buffer = data
+            if len(data) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(data[:7]):
+                self._fail(BadAnswer(f"Pod {self.address} sent bytes that are not an HTTP/1.1 answer."))
+            return
+        self._buffer = b""
+        self._fields = Fields(RESPONSE)
+        parser = httptools.HttpResponseParser(self)
+        try:
+            parser.feed_data(data[:end])
+            status = parser.get_status_code()
+            self._keep = parser.should_keep_alive()
+            if status >= 200:
+                self._frame(status)
+        except (httptools.HttpParserError, ValueError) as error:
+            self._fail(BadAnswer(f"Pod {self.address} sent an answer that is not HTTP/1.1: {error}."))
+            return
+        if status < 200:
+            if len(data) > end:
+                self._head(data[end:])  # 100 Continue, 103: interim, the answer follows
+            return
+        self._in_body = True
+        self.expires_at = self.upstream.sweep.clock() + (self._timeouts.first_byte_s or NEVER)
+        receiver = self.receiver
+        assert receiver is not None
+        self._unwrap = receiver.head(status, self._fields, self._framing, self._left)
+        if self._framing == NO_BODY or (self._framing == LENGTH and not self._left):
+            self._done(reusable=len(data) == end)
+        elif len(data) > end:
+            self._body(data[end:])
+
+    def _frame(self, status: int) -> None:
+        noted = self._fields.noted
+        self._left = int(noted.get(b"content-length", b"0"))
+        if self._head_only or status in (204, 304):
+            self._framing = NO_BODY
+        elif b"transfer-encoding" in noted:
+            if noted[b"transfer-encoding"].lower() != b"chunked":
+                raise ValueError("its transfer-encoding is not 'chunked'")
+            self._framing = CHUNKED
+            self._scanner = ChunkScanner()
+        elif b"content-length" in noted:
+            self._framing = LENGTH
+        else:
+            self._framing = UNTIL_CLOSE
+            self._keep = False
+
+    def _body(self, data: bytes) -> None:
+        receiver = self.receiver
+        assert receiver is not None
+        self.expires_at = self.upstream.sweep.clock() + (self._timeouts.idle_s or NEVER)
+        if self._framing == CHUNKED:
+            self._chunks(data, receiver)
+        elif self._framing == LENGTH:
+            size = len(data)
+            if size < self._left:
+                self._left -= size
+                receiver.data(data, 0)
+            else:
+                receiver.data(data if size == self._left else data[: self._left], 0)
+                self._done(reusable=size == self._left)
+        else:
+            receiver.data(data, len(data) if data.endswith((b"\n\n", b"\r\n\r\n")) else 0)
+
+    def _chunks(self, data: bytes, receiver: Receiver) -> None:
+        scanner = self._scanner
+        assert scanner is not None
+        try:
+            if self._unwrap:
+                pieces, end = payloads(scanner, data)
+                piece = b"".join(pieces)
+                receiver.data(piece, len(piece) if piece.endswith((b"\n\n", b"\r\n\r\n")) else 0)
+            else:
+                end = scanner.feed(data)
+                if end < 0:
+                    receiver.data(data, scanner.safe)
+                else:
+                    receiver.data(data if end == len(data) else data[:end], end)
+        except BadChunk as error:
+            self._fail(BadAnswer(f"Pod {self.address} broke its chunk framing: {error}."))
+            return
+        if end >= 0:
+            self._done(reusable=end == len(data))
+
+    def _done(self, reusable: bool) -> None:
+        """The answer is complete: the connection goes back to its stack, or away."""
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:  # aborted by its receiver while the last bytes were passed on
+            return
+        self.served += 1
+        self._in_body = False
+        self._scanner = None
+        if reusable and self._keep and not self.closing:
+            self.expires_at = self.upstream.sweep.clock() + self._timeouts.upstream_keepalive_s
+            self.upstream.park(self)
+        else:
+            self.abort()
+        receiver.end()
+
+    def _fail(self, failure: PodFailure) -> None:
+        receiver, self.receiver = self.receiver, None
+        self.abort()
+        if receiver is not None:
+            receiver.failed(failure)
