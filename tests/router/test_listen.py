@@ -1,0 +1,48 @@
+"""host:port in all the ways people write it."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.listen import Listen, parse_listen
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "loopback"),
+    [
+        ("0.0.0.0:8000", "0.0.0.0", 8000, False),
+        ("127.0.0.1:0", "127.0.0.1", 0, True),
+        ("127.8.8.8:1", "127.8.8.8", 1, True),
+        ("localhost:65535", "localhost", 65535, True),
+        ("[::1]:80", "::1", 80, True),
+        ("[::]:80", "::", 80, False),
+        ("gateway.svc:80", "gateway.svc", 80, False),
+    ],
+)
+def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int, loopback: bool) -> None:
+    listen = parse_listen(text)
+    assert listen == Listen(host, port)
+    assert listen.loopback is loopback
+    assert str(listen) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8000",
+        ":8000",
+        "host",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "::1:80",
+        "a b:80",
+        "http://h:80",
+        "[]:8",
+    ],
+)
+def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port"):
+        parse_listen(text)
