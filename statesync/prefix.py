@@ -39,17 +39,20 @@ REACH: Final = tuple(accumulate(WEIGHTS, initial=0))
 # Slices made once: building one per block would cost 0.07 us of the 0.17 us a block takes.
 _CUTS: Final = tuple(slice(start * BLOCK_BYTES, end * BLOCK_BYTES) for start, end in pairwise(REACH))
 
-# Costs just after a table grew, when it is at its emptiest (tracemalloc, 20,000 to 350,000 blocks: 140 to 212 bytes
-# a block with one holder, plus what the allocator rounds up). A block whose first holder gave it up while others
-# keep it costs 48 more than is counted here.
-BLOCK_COST: Final = 110
-"""Bytes a block costs however many hold it: its hash (48) and its entry in the table (60)."""
+# A dict that entries come to and go from holds 3 to 6 slots of 20 bytes an entry; these are the costs at 6, so that
+# `max_bytes` is never exceeded (tracemalloc: real memory is 0.4 to 0.85 of what is counted).
+BLOCK_COST: Final = 170
+"""Bytes a block costs however many hold it: its hash (48) and its entry in the table (60 to 120)."""
 
-HOLDING_COST: Final = 135
-"""Bytes a pod's hold on a block costs: the entry and the node in its `OrderedDict`."""
+HOLDING_COST: Final = 220
+"""Bytes a pod's hold on a block costs: the entry (84 to 168) and the node (48) in its `OrderedDict`."""
 
 HASH_COST: Final = 48
 """Bytes of one more copy of the hash, which every holder but the first keeps."""
+
+_SPREAD: Final = 0xFF
+"""The table is 256 dicts by the hash's low bits: one dict of a million entries stops the loop for 0.2 s when it is
+rebuilt, one of 4,000 for 0.1 ms. The look-up in two steps costs 0.03 us a block."""
 
 _NO_HITS: Final[Mapping[PodId, int]] = MappingProxyType({})
 _FEW: Final = 8  # up to here bits are found one by one (0.2 us each), beyond by `compress` (25 us of 1,000 pods)
@@ -88,7 +91,9 @@ class PrefixIndex:
     def __init__(self, max_bytes: int, default_kv_tokens: int) -> None:
         self._max_bytes = max_bytes
         self._default_capacity = default_kv_tokens // PREFIX_BLOCK_TOKENS
-        self._holders: dict[int, int] = {}
+        self._tables: list[dict[int, int]] = [{} for _ in range(_SPREAD + 1)]
+        """Hash -> mask of the pods that hold the block."""
+        self._blocks = 0
         self._shelves: dict[PodId, _Shelf] = {}
         self._slots: list[_Shelf | None] = []
         self._names: list[PodId] = []
@@ -131,14 +136,14 @@ class PrefixIndex:
         """
         if not chain:
             return _NO_HITS
-        get = self._holders.get
-        mask = get(chain[0], 0) & self._alive
+        tables = self._tables
+        mask = tables[chain[0] & _SPREAD].get(chain[0], 0) & self._alive
         if not mask:
             return _NO_HITS
         levels: list[tuple[int, int]] = []
         depth = 1
         for link in chain[1 : len(WEIGHTS)]:
-            still = get(link, 0) & mask
+            still = tables[link & _SPREAD].get(link, 0) & mask
             if still != mask:
                 levels.append((mask, REACH[depth]))
                 mask = still
@@ -152,7 +157,7 @@ class PrefixIndex:
     def place(self, pod: PodId, chain: Sequence[int]) -> None:
         """Note that a prompt with this chain was sent to the pod, so that the pod holds it now."""
         shelf = self._shelves.get(pod) or self._open(pod)
-        blocks, holders, bit = shelf.blocks, self._holders, shelf.bit
+        blocks, tables, bit = shelf.blocks, self._tables, shelf.bit
         seen, joined = 0, bit  # neighbours mostly have the same holders: they share one mask object, made once
         for at in range(min(len(chain), len(WEIGHTS)) - 1, -1, -1):
             link = chain[at]
@@ -162,10 +167,13 @@ class PrefixIndex:
             blocks[link] = WEIGHTS[at]
             shelf.used += WEIGHTS[at]
             self._holdings += 1
-            held = holders.get(link, 0)
+            table = tables[link & _SPREAD]
+            held = table.get(link, 0)
+            if not held:
+                self._blocks += 1
             if held != seen:
                 seen, joined = held, held | bit
-            holders[link] = joined
+            table[link] = joined
         while shelf.used > shelf.capacity:
             self._drop_oldest(shelf)
         if self.bytes_used > self._max_bytes:
@@ -210,14 +218,14 @@ class PrefixIndex:
         A block held by several pods is charged a mask and a hash for every holder but the first; chains mostly share
         their masks, so this overstates where pods are many.
         """
-        blocks, holdings = len(self._holders), self._holdings
+        blocks, holdings = self._blocks, self._holdings
         another = HASH_COST + 32 + len(self._slots) // 30 * 4
         return blocks * BLOCK_COST + holdings * HOLDING_COST + (holdings - blocks) * another
 
     @property
     def blocks(self) -> int:
         """Different blocks in the table; what `sweep` has not freed yet included."""
-        return len(self._holders)
+        return self._blocks
 
     def __repr__(self) -> str:
         return (
@@ -243,14 +251,16 @@ class PrefixIndex:
         link, weight = shelf.blocks.popitem(last=False)
         shelf.used -= weight
         self._holdings -= 1
-        rest = self._holders[link] ^ shelf.bit
+        table = self._tables[link & _SPREAD]
+        rest = table[link] ^ shelf.bit
         if not rest:
-            del self._holders[link]
+            del table[link]
+            self._blocks -= 1
         elif rest & (rest - 1):
-            self._holders[link] = rest
+            table[link] = rest
         else:  # one holder left: back to the one mask object that its blocks share
             last = self._slots[rest.bit_length() - 1]
-            self._holders[link] = last.bit if last is not None else rest
+            table[link] = last.bit if last is not None else rest
 
     def _relieve(self) -> None:
         """Get below `max_bytes`: the forgotten first, then in turn whoever holds at least the average.
