@@ -7,21 +7,24 @@ runs, so that `turnout --version` loads neither a server nor a simulator.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
 from router.config_checks import problems_in
 from router.config_file import ConfigError, read, told, with_environment
-from router.control_client import ControlClient, ControlFailure
 from router.settings import PolicySpec, Pool, Settings
 from schedulers.errors import SchedulerError
 from schedulers.registry import load_entry_points
+
+if TYPE_CHECKING:
+    from router.control_client import ControlClient
 
 DEFAULT_POOL = "default"
 """The pool that `--pod` and `--policy` make."""
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = _parser().parse_args(argv)
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
-    except (UsageError, ControlFailure, SchedulerError) as error:
+    except (UsageError, SchedulerError) as error:
         return _fail(str(error))
     except ConfigError as error:
         return _fail(_first_of(error))
@@ -206,14 +209,26 @@ def _sim(rest: Sequence[str]) -> int:
     return sim(rest)
 
 
+@contextlib.contextmanager
+def _control(given: argparse.Namespace) -> Iterator[ControlClient]:
+    # httpx takes longer to import than everything else here together.
+    from router.control_client import ControlClient, ControlFailure
+
+    try:
+        with ControlClient(given.control, os.environ) as control:
+            yield control
+    except ControlFailure as error:
+        raise UsageError(str(error)) from None
+
+
 def _policy_get(given: argparse.Namespace) -> int:
-    with ControlClient(given.control, os.environ) as control:
+    with _control(given) as control:
         _say(_policy_line(given.pool, control.policy(given.pool)))
     return 0
 
 
 def _policy_set(given: argparse.Namespace) -> int:
-    with ControlClient(given.control, os.environ) as control:
+    with _control(given) as control:
         answer = control.set_policy(given.pool, given.name, dict(given.param), given.if_generation)
     _say(_policy_line(given.pool, answer))
     return 0
@@ -225,7 +240,7 @@ def _policy_line(pool: str, answer: Mapping[str, object]) -> str:
 
 
 def _pods(given: argparse.Namespace) -> int:
-    with ControlClient(given.control, os.environ) as control:
+    with _control(given) as control:
         pods = control.pods()
     if given.json:
         _say(msgspec.json.format(msgspec.json.encode(pods)).decode())

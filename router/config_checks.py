@@ -7,6 +7,7 @@ yields every problem it finds; none stops at the first.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -36,6 +37,9 @@ Path = tuple[str | int, ...]
 """Where in the settings: `("pools", 0, "name")`."""
 
 VLLM_KEEPALIVE_S = 5.0
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""It stands in headers, metric labels and the admin API's paths."""
 
 
 class Problem(NamedTuple):
@@ -170,8 +174,9 @@ def _pools(pools: Sequence[Pool]) -> Iterator[Problem]:
     served: dict[str, str] = {}
     for at, pool in enumerate(pools):
         path: Path = ("pools", at)
-        if not pool.name.strip():
-            yield Problem((*path, "name"), "is empty")
+        if not _POOL_NAME.fullmatch(pool.name):
+            words = "is empty" if not pool.name else f"{pool.name!r} has more than letters, digits, '.', '_' and '-'"
+            yield Problem((*path, "name"), words)
         elif seen.setdefault(pool.name, at) != at:
             yield Problem((*path, "name"), f"{pool.name!r} is the name of pools[{seen[pool.name]}] too")
         yield from _pods(pool, path, homes)

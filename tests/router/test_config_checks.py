@@ -50,7 +50,8 @@ def test_a_problem_says_where_in_the_words_of_the_file() -> None:
 ERRORS = {
     "no pool": (Settings(), "pools"),
     "two pools of one name": (settings(pool(), pool(pods=["http://h:1"])), "pools[1].name"),
-    "a pool without a name": (settings(pool(" ")), "pools[0].name"),
+    "a pool without a name": (settings(pool("")), "pools[0].name"),
+    "a pool whose name is no word": (settings(pool("a/b")), "pools[0].name"),
     "one pod in two pools": (settings(pool(), pool("b", pods=["10.0.0.1:8000"])), "pools[1].pods[0]"),
     "one pod twice in a pool": (settings(pool(pods=[POD, POD])), "pools[0].pods[1]"),
     "neither pods nor discovery": (settings(pool(pods=[])), "pools[0]"),

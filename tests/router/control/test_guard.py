@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from serving import Replica, error_of, talk_to
+from control_serving import Replica, error_of, talk_to
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from serving import OTHER_POD, POD, Replica, error_of, talk_to
+from control_serving import OTHER_POD, POD, Replica, error_of, talk_to
 
 from router.drain import Phase
 from statesync.errors import StoreUnavailable

@@ -1,0 +1,55 @@
+"""What is shown of pods, pools and the replica."""
+
+from __future__ import annotations
+
+import msgspec
+from control_serving import POD, Replica
+
+from router.control.plane import pod_shown, policy_shown, pools_shown, state_shown
+from router.drain import Phase
+from router.settings import Pool
+from schedulers.types import Pod, PodId, PodLoad
+from statesync.store import PolicyRecord
+from statesync.types import PodStatus
+
+
+def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
+    pod = Pod(PodId("u-1"), "[::1]:8000", frozenset({"b", "a"}), "prefill", {"zone": "z"}, 7)
+    shown = pod_shown(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe")))
+    assert shown["models"] == ["a", "b"]
+    assert (shown["role"], shown["labels"], shown["max_inflight"]) == ("prefill", {"zone": "z"}, 7)
+    assert (shown["queued"], shown["ttft_ewma_s"]) == (1, 0.25)
+    assert (shown["routable"], shown["blockers"]) == (False, ["ejected", "probe"])
+    assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
+
+
+def test_a_policy_is_shown_as_it_can_be_put_back() -> None:
+    assert policy_shown(PolicyRecord("p2c", {"k": 1}, 4)) == {"policy": "p2c", "params": {"k": 1}, "generation": 4}
+
+
+def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:
+    replica = Replica()
+    settings = msgspec.structs.replace(replica.plane.settings, pools=[Pool(name="default")])
+    replica.view.set_pods("default", ())
+    (shown,) = pools_shown(
+        type(replica.plane)(
+            **{name: getattr(replica.plane, name) for name in replica.plane.__slots__} | {"settings": settings}
+        )
+    )
+    assert (shown["pods"], shown["routable"], shown["inflight"], shown["models"]) == (0, 0, 0, [])
+
+
+def test_configured_models_and_those_of_the_pods_are_both_shown() -> None:
+    replica = Replica()
+    assert pools_shown(replica.plane)[0]["models"] == ["m"]
+    assert replica.view.status(POD).pod.models == {"m"}
+
+
+def test_phases_are_shown_by_how_long_ago_they_began() -> None:
+    replica = Replica()
+    replica.now = 101.0
+    replica.lifecycle.enter(Phase.WARMING)
+    replica.now = 103.5
+    shown = state_shown(replica.plane)
+    assert shown["phases"] == {"starting": 3.5, "warming": 2.5}
+    assert (shown["phase"], shown["ready"]) == ("warming", False)

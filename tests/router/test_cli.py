@@ -1,0 +1,161 @@
+"""The command line as a user meets it: exit codes, one line of error, flags over the file."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from router.cli import _parser, main, settings_for
+from router.config_file import ConfigError
+from router.settings import PolicySpec, Settings
+
+GOOD = "pools:\n- {name: default, pods: [http://10.0.0.1:8000], models: [m]}\n- {name: b, pods: [http://10.0.0.2:1]}\n"
+
+
+def turnout(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "router", *argv], capture_output=True, text=True, timeout=60)
+
+
+def test_version_is_the_distributions() -> None:
+    told = turnout("--version")
+    assert (told.returncode, told.stdout) == (0, f"turnout {version('turnout')}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["nonesuch"], "invalid choice: 'nonesuch'"),
+        (["simulate", "trace"], "invalid choice: 'simulate'"),
+        (["policy", "shadow", "default", "p2c"], "invalid choice: 'shadow'"),
+        (["serve"], "nothing to route to: give --config FILE or --pod URL"),
+        (["serve", "--pod", "ftp://x:1"], "pools[0].pods[0]: pod 'ftp://x:1': unknown scheme 'ftp'"),
+        (["serve", "--pod", "http://h:1", "--policy", "p3c"], "no policy 'p3c' (did you mean 'p2c'?)"),
+        (["serve", "--pod", "http://h:1", "--control", "0.0.0.0:9000"], "TURNOUT_CONTROL_TOKEN"),
+        (["serve", "--pod", "http://h:1", "--listen", "8000"], "'8000' is not host:port"),
+        (["serve", "--pod", "http://h:1", "--workers", "2"], "--workers 2 needs --state redis://"),
+        (["serve", "--pod", "http://h:1", "--workers", "0"], "'0' is not a number of processes"),
+        (["serve", "--config", "/no/such/file"], "/no/such/file: cannot be read: No such file"),
+        (["policy", "set", "default", "p2c", "--param", "x"], "'x' is not KEY=VALUE"),
+        (["policy", "set", "default", "p2c", "--if-generation", "x"], "invalid int value: 'x'"),
+        (["pods", "--control", "http://127.0.0.1:1"], "no control port at http://127.0.0.1:1"),
+        (["check"], "arguments are required: CONFIG"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("turnout: ")
+    assert told.err.count("\n") == 1
+    assert words in told.err
+
+
+def test_a_taken_port_is_one_line_as_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = ("--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}")
+        told = turnout("serve", "--pod", "http://127.0.0.1:1", *ports)
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1] == f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert "Traceback" not in told.stderr
+
+
+def test_check_says_all_that_is_wrong_and_exits_with_1(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("listne: 1\n" + GOOD + "default_pool: c\ntimeouts: {upstream_keepalive_s: 9}\n")
+    told = turnout("check", str(file))
+    assert told.returncode == 1
+    lines = told.stdout.splitlines()
+    assert lines[0] == f"{file}:1: listne: unknown key; did you mean 'listen'?"
+    assert lines[1] == f"{file}:5: default_pool: no pool 'c'; there are default, b"
+    assert lines[2].startswith(f"{file}:6: warning: timeouts.upstream_keepalive_s")
+    assert lines[3:] == ["2 errors"]
+
+
+def test_check_of_a_good_file_says_what_it_would_do(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(GOOD + "default_pool: b\n")
+    told = turnout("check", str(file))
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.splitlines() == [
+        "inference on 0.0.0.0:8000, control on 127.0.0.1:9000, state in memory://",
+        "pool default: 1 pod, policy prefix_aware, models: m",
+        "pool b: 1 pod, policy prefix_aware, models: whatever its pods say they serve",
+        "any other model goes to pool b",
+    ]
+
+
+def test_serve_names_the_first_error_of_a_file_and_how_to_see_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("listne: 1\nstatte: 2\n" + GOOD)
+    told = turnout("serve", "--config", str(file))
+    assert told.returncode == 2
+    assert told.stderr == (
+        f"turnout: {file}:1: listne: unknown key; did you mean 'listen'? (and 1 more: turnout check {file})\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["sim", "demo"])
+def test_commands_of_loadtests_have_their_own_help(command: str) -> None:
+    told = turnout(command, "--help")
+    assert told.returncode == 0
+    assert "--profile" in told.stdout
+
+
+def resolved(*argv: str) -> Settings:
+    return settings_for(_parser().parse_args(["serve", *argv]), {})
+
+
+def test_pods_and_policy_of_the_command_line_make_the_pool_default() -> None:
+    settings = resolved("--pod", "http://h:1", "--pod", "h:2", "--policy", "p2c")
+    (pool,) = settings.pools
+    assert (pool.name, pool.pods, pool.policy) == ("default", ["http://h:1", "h:2"], PolicySpec(name="p2c"))
+
+
+def test_flags_win_over_the_file_and_leave_the_rest_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(GOOD + "listen: 127.0.0.1:1\ncontrol: {listen: 127.0.0.1:2, token: t}\n")
+    flags = ("--listen", "127.0.0.1:5", "--control", "127.0.0.1:6", "--policy", "random", "--pod", "http://h:9")
+    settings = resolved("--config", str(file), *flags)
+    assert (settings.listen, settings.control.listen, settings.control.token) == ("127.0.0.1:5", "127.0.0.1:6", "t")
+    first, second = settings.pools
+    assert (first.pods, first.policy.name, first.models) == (["http://h:9"], "random", ["m"])
+    assert (second.name, second.policy.name) == ("b", "prefix_aware")
+
+
+def test_a_pool_default_is_added_to_a_file_without_one(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("pools: [{name: a, pods: [http://h:1]}]")
+    assert [pool.name for pool in resolved("--config", str(file), "--pod", "http://h:2").pools] == ["a", "default"]
+
+
+def test_a_file_is_checked_with_the_flags_on_top(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("control: {listen: '0.0.0.0:9000'}\n")
+    assert resolved("--config", str(file), "--pod", "http://h:1", "--control", "127.0.0.1:9000").pools
+    with pytest.raises(ConfigError, match="token"):
+        resolved("--config", str(file), "--pod", "http://h:1")
+
+
+def test_warnings_are_told_and_do_not_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(GOOD + "timeouts: {upstream_keepalive_s: 9}\n")
+    assert resolved("--config", str(file)).pools
+    assert capsys.readouterr().err.startswith(f"turnout: {file}:4: warning: timeouts.upstream_keepalive_s")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("k=3", 3), ("k=0.5", 0.5), ("k=true", True), ("k=[1]", [1]), ("k=word", "word"), ("k=a=b", "a=b"), ("k=", "")],
+)
+def test_a_param_is_json_where_it_reads_as_json_and_text_elsewhere(text: str, value: object) -> None:
+    given = _parser().parse_args(["policy", "set", "default", "p2c", "--param", text])
+    assert given.param == [("k", value)]
