@@ -54,6 +54,7 @@ format: setup  ## let ruff rewrite what it can
 
 types: setup  ## mypy --strict
 	$(BIN)/mypy
+	$(BIN)/mypy scripts/configuration_md.py
 
 imports: setup  ## import-linter: router -> statesync -> schedulers
 	$(BIN)/lint-imports

@@ -219,10 +219,9 @@ async def show(ports: Ports, console: Console) -> None:
 def footer(ports: Ports) -> list[str]:
     """What one can do while it runs."""
     base, control = f"http://{HOST}:{ports.inference}", f"http://{HOST}:{ports.control}"
-    swap = f"curl -X PUT {control}/admin/pools/{POOL}/policy -H 'content-type: application/json' "
     return [
         f"gateway {base}/v1   metrics {control}/metrics   docs {control}/docs",
-        "swap the policy while it runs: " + swap + """-d '{"policy": "round_robin"}'""",
+        f"swap the policy while it runs: turnout policy set {POOL} round_robin --control {control}",
         "Ctrl-C ends engines, gateway and traffic",
     ]
 
