@@ -240,7 +240,11 @@ class LoadView:
 
     def __repr__(self) -> str:
         pools = ", ".join(f"{name} {len(line)}/{len(line.members)}" for name, line in self._lineups.items())
-        return f"<LoadView {pools or 'no pools'}; {self._inflight} in flight; {len(self._shares)} other replicas>"
+        gone = len(self._seats) - sum(len(line.members) for line in self._lineups.values())
+        return (
+            f"<LoadView {pools or 'no pools'}; {self._inflight} in flight; {gone} pods gone with requests open; "
+            f"{len(self._shares)} other replicas>"
+        )
 
     def _tell_headroom(self, lineup: Lineup) -> None:
         if self.on_headroom is not None:

@@ -293,6 +293,28 @@ def test_a_slot_is_not_used_again_before_it_is_clean() -> None:
     assert ix.match(chain) == {A: 1, B: 2, C: 3, **dict.fromkeys(PODS, 1)}
 
 
+def test_clean_slots_are_used_again_so_that_masks_do_not_grow_with_every_restart() -> None:
+    ix = index()
+    chain = ix.chain("m", [prompt(3)])
+    for _ in range(50):
+        ix.place(A, chain)
+        ix.forget(A)
+        ix.sweep(10)
+    ix.place(A, chain)
+    assert repr(ix._shelves[A]).startswith("<Shelf 0 of a")
+
+
+def test_blocks_that_one_pod_is_left_with_share_one_mask_object() -> None:
+    ix = index()
+    for pod in PODS:
+        ix.place(pod, [1])
+    ix.place(PODS[38], [7])
+    ix.place(PODS[39], [7])
+    ix.forget(PODS[39])
+    ix.sweep(10)
+    assert ix._tables[7][7] is ix._shelves[PODS[38]].bit
+
+
 def test_a_pod_that_was_known_for_a_shared_prefix_is_forgotten_there_too() -> None:
     ix = index()
     chain = ix.chain("m", [prompt(2)])

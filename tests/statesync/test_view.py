@@ -329,6 +329,13 @@ def test_shares_are_absolute_and_an_absent_pod_did_not_change() -> None:
     assert view.status(B.id).load[3:6] == (0, 0, 0)
 
 
+def test_a_share_that_went_to_zero_starts_from_zero() -> None:
+    view = view_of(A)
+    for requests in (5, 0, 2):
+        view.set_share("x", {A.id: InflightNumbers(requests, requests, requests)})
+        assert view.status(A.id).load[3:6] == (requests, requests, requests)
+
+
 def test_a_share_of_an_unknown_pod_waits_for_it() -> None:
     view = view_of(A)
     view.set_share("x", {B.id: InflightNumbers(2, 20, 10)})
@@ -349,9 +356,15 @@ def test_statuses_list_one_pool_or_all() -> None:
     assert view.pod(C.id) == C
 
 
-def test_a_view_says_what_it_holds() -> None:
+def test_a_view_says_what_it_holds_and_keeps_nothing_of_a_pod_whose_last_request_ended() -> None:
     view = view_of(A, B)
-    view.reserve(A.id, asking())
+    charge = view.reserve(A.id, asking())
     view.block(A.id, "probe")
-    assert repr(view) == "<LoadView default 1/2; 1 in flight; 0 other replicas>"
-    assert repr(view_of()) == "<LoadView default 0/0; 0 in flight; 0 other replicas>"
+    idle = "0 pods gone with requests open; 0 other replicas>"
+    assert repr(view) == f"<LoadView default 1/2; 1 in flight; {idle}"
+    view.set_pods("default", [])
+    view.set_share("x", {})
+    assert repr(view) == "<LoadView default 0/0; 1 in flight; 1 pods gone with requests open; 1 other replicas>"
+    view.release(charge)
+    view.drop_share("x")
+    assert repr(view) == f"<LoadView default 0/0; 0 in flight; {idle}"
