@@ -15,8 +15,9 @@ import contextlib
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Self
 
 import uvloop
 
@@ -69,6 +70,11 @@ class SimPod:
         return self._listener.port
 
     @property
+    def received(self) -> Counter[str]:
+        """Requests by path since the start, /sim/* left out."""
+        return self._api.received if self._api is not None else Counter()
+
+    @property
     def address(self) -> str:
         """`host:port`."""
         return f"{self._listener.host}:{self.port}"
@@ -87,6 +93,13 @@ class SimPod:
         self._api = PodApi(spec, self._pump, self._meters, self.faults, self)
         await self._listener.serve(sock, self._api, self.name.encode(), self._keepalive_s)
         return self.port
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
 
     async def stop(self) -> None:
         """Close the port and reset what is open, as a killed engine does. Safe to call twice."""
@@ -112,14 +125,14 @@ class SimPod:
 
     def state(self) -> dict[str, object]:
         """What GET /sim/state shows; `open_requests` counts those that are being answered, hung ones included."""
-        engine, received = self.engine, self._api.received if self._api else {}
+        engine, received = self.engine, self.received
         fault = self.faults.fault
         return {
             "pod": self.name,
             "port": self.port,
             "connections": len(self._listener.members),
             "open_requests": sum(connection.serving for connection in self._listener.members),
-            "requests": sum(received.values()),
+            "requests": received.total(),
             "by_path": dict(received),
             "running": engine.running,
             "waiting": engine.waiting,
