@@ -1,0 +1,21 @@
+"""Waiting for a condition with a deadline: the only way these tests wait for another process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LOOK_S = 0.01
+
+
+def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = 10.0) -> T:
+    """What `look` returns, once that is truthy. Fails, with the last look in words, after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not (seen := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}; last seen: {seen!r}")
+        time.sleep(LOOK_S)
+    return seen
