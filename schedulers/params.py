@@ -47,6 +47,12 @@ def build(policy: type[Scheduler], given: Mapping[str, object]) -> Scheduler:
         raise InvalidParams(f"{_name(policy)}: {error}; {describe(policy)}") from error
 
 
+def lacks_default(policy: type[Scheduler]) -> list[str]:
+    """The parameters that must be given; a policy that is asked for by name alone cannot have any."""
+    missing = dataclasses.MISSING
+    return [f.name for f in _fields(policy) if f.default is missing and f.default_factory is missing]
+
+
 def describe(policy: type[Scheduler]) -> str:
     """The parameters in words: name, type, range and default of each."""
     fields = _fields(policy)
@@ -95,9 +101,8 @@ def _kind(field: dataclasses.Field[Any]) -> str:
 
 
 def _fields(policy: type[Scheduler]) -> list[dataclasses.Field[Any]]:
-    if not dataclasses.is_dataclass(policy):
-        return []
-    return [field for field in dataclasses.fields(policy) if field.init]
+    declared: Any = policy  # The registry lets only dataclasses in.
+    return [field for field in dataclasses.fields(declared) if field.init]
 
 
 def _name(policy: type[Scheduler]) -> str:

@@ -92,6 +92,10 @@ def _check_class(policy: type[Scheduler]) -> None:
     lacking = [words for words, is_met in _NEEDS.items() if not is_met(policy)]
     if lacking:
         raise InvalidPolicy(f"{_place(policy)} is no policy: it needs {', '.join(lacking)}")
+    if required := parameters.lacks_default(policy):
+        raise InvalidPolicy(
+            f"{_place(policy)}: every parameter needs a default; these have none: {', '.join(required)}"
+        )
 
 
 def _is_frozen(policy: object) -> bool:

@@ -1,0 +1,116 @@
+"""Snapshots and requests for the schedulers' tests: hypothesis strategies, and short makers for fixed examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from schedulers.types import (
+    PREFIX_BLOCK_TOKENS,
+    Candidate,
+    LoadSnapshot,
+    Pod,
+    PodId,
+    PodLoad,
+    RequestInfo,
+    expected_work,
+)
+
+unhurried = settings(deadline=None, max_examples=60)
+"""For every property here: how long an example takes on a busy machine says nothing."""
+
+BITS = st.integers(min_value=0, max_value=2**64 - 1)
+
+
+def pod_ids(count: int) -> list[PodId]:
+    """`count` different ids, as discovery would give them."""
+    return [PodId(f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}:8000") for at in range(count)]
+
+
+def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: bool = True) -> LoadSnapshot:
+    """A snapshot with these loads, in this order; `columns=False` leaves out what a maker may leave out."""
+    named = loads if isinstance(loads, Mapping) else dict(zip(pod_ids(len(loads)), loads, strict=True))
+    candidates = tuple(Candidate(Pod(pod, pod, labels={}), load) for pod, load in named.items())
+    bare = LoadSnapshot("default", 1, 0.0, 0.0, candidates)
+    if not columns:
+        return bare
+    return bare._replace(work=tuple(map(expected_work, named.values())), positions=bare.position_of())
+
+
+def idle(count: int) -> LoadSnapshot:
+    """`count` pods that nobody can tell apart by load."""
+    return snapshot_of([PodLoad()] * count)
+
+
+def ids_of(snapshot: LoadSnapshot) -> list[PodId]:
+    """The pods of a snapshot, in its order."""
+    return [pod.id for pod, _ in snapshot.candidates]
+
+
+def request_of(
+    *,
+    prompt_tokens: int = 1000,
+    entropy: int = 0,
+    sequence: int = 0,
+    session_key: str = "",
+    prefix_hits: Mapping[PodId, int] | None = None,
+    tried: frozenset[PodId] = frozenset(),
+) -> RequestInfo:
+    """A request; give only what the test is about."""
+    return RequestInfo(
+        id="r",
+        model="m",
+        prompt_tokens=prompt_tokens,
+        max_tokens=0,
+        arrived_at=0.0,
+        entropy=entropy,
+        sequence=sequence,
+        session_key=session_key,
+        prefix_hits={} if prefix_hits is None else prefix_hits,
+        tried=tried,
+    )
+
+
+LOADS = [
+    PodLoad(queued, 1, 0.5, inflight, tokens, prefill, 0.25, 7.0)
+    for queued, inflight, tokens, prefill in product((0, 1), (0, 1, 4), (0, 64, 5000), (0, 1, 64, 4000))
+]
+"""Few distinct values, so that equal pods and exact ties are common. One draw a pod keeps hypothesis quick."""
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, max_pods: int = 12) -> LoadSnapshot:
+    """From one pod to `max_pods`, in any order, with or without the optional columns."""
+    count = draw(st.integers(1, max_pods))
+    order = draw(st.permutations(pod_ids(count)))
+    given = draw(st.lists(st.sampled_from(LOADS), min_size=count, max_size=count))
+    return snapshot_of(dict(zip(order, given, strict=True)), columns=draw(st.booleans()))
+
+
+@st.composite
+def requests(draw: st.DrawFn, snapshot: LoadSnapshot) -> RequestInfo:
+    """Any request: hits on none, some or all pods and on pods that are gone; some or all pods tried already."""
+    known = [*ids_of(snapshot), PodId("gone:1")]
+    prompt_blocks = draw(st.integers(0, 6))
+    hits = st.integers(1, prompt_blocks + 1)
+    everybody = draw(st.booleans())
+    return request_of(
+        prompt_tokens=draw(st.integers(1, PREFIX_BLOCK_TOKENS)) + PREFIX_BLOCK_TOKENS * prompt_blocks,
+        entropy=draw(BITS),
+        sequence=draw(st.integers(0, 2**40)),
+        session_key=draw(st.sampled_from(["", "a", "session-7", "\udcff"])),
+        prefix_hits=(
+            {pod: draw(hits) for pod in known} if everybody else draw(st.dictionaries(st.sampled_from(known), hits))
+        ),
+        tried=draw(st.frozensets(st.sampled_from(known), max_size=len(known) if draw(st.booleans()) else 1)),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn, max_pods: int = 12) -> tuple[RequestInfo, LoadSnapshot]:
+    """A request and the snapshot it meets."""
+    snapshot = draw(snapshots(max_pods))
+    return draw(requests(snapshot)), snapshot

@@ -1,0 +1,144 @@
+"""What every policy owes its caller, over every policy in the registry."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from schedulers_strategies import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
+
+from schedulers import registry
+from schedulers.entropy import mix
+from schedulers.protocols import Scheduler
+from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
+
+every_policy = pytest.mark.parametrize(
+    "policy", [registry.create(name) for name in registry.names()], ids=lambda p: p.name
+)
+both_keys = pytest.mark.parametrize("keyed", [False, True], ids=["no session", "sessions"])
+
+
+def traffic(count: int, *, keyed: bool = False) -> Iterable[RequestInfo]:
+    """Requests as a gateway makes them: fresh dice, the next sequence number, and a session each if `keyed`."""
+    for at in range(count):
+        yield request_of(entropy=mix(7, at), sequence=at, session_key=f"session-{at}" if keyed else "")
+
+
+def picked(policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> PodId:
+    answer = policy.pick(request, snapshot)
+    assert isinstance(answer, Decision)
+    return answer.pod
+
+
+@every_policy
+def test_a_policy_is_a_scheduler_under_its_own_name(policy: Scheduler) -> None:
+    assert isinstance(policy, Scheduler)
+    answer = policy.pick(request_of(), idle(3))
+    assert isinstance(answer, Decision)
+    assert answer.policy == policy.name
+    assert answer.reason
+
+
+@every_policy
+@unhurried
+@given(case=cases())
+def test_the_pod_is_of_the_snapshot_and_untried(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    request, snapshot = case
+    untried = set(ids_of(snapshot)) - request.tried
+    answer = policy.pick(request, snapshot)
+    if untried:
+        assert isinstance(answer, Decision)
+        assert answer.pod in untried
+        assert isinstance(answer.score, float)
+    else:
+        assert answer == Rejection("no_untried_pod")
+
+
+@every_policy
+@unhurried
+@given(case=cases())
+def test_the_same_input_gets_the_same_answer(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    twin: Scheduler = pickle.loads(pickle.dumps(policy))
+    answer = policy.pick(*case)
+    assert policy.pick(*case) == answer
+    assert twin.pick(*copy.deepcopy(case)) == answer
+
+
+@every_policy
+@unhurried
+@given(case=cases())
+def test_the_inputs_stay_as_they_were(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    before = copy.deepcopy(case)
+    policy.pick(*case)
+    assert case == before
+
+
+@every_policy
+@unhurried
+@given(case=cases())
+def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    request, snapshot = case
+    full = snapshot._replace(work=snapshot.work_column(), positions=snapshot.position_of())
+    assert policy.pick(request, full) == policy.pick(request, full._replace(work=(), positions=None))
+
+
+@every_policy
+@both_keys
+@pytest.mark.parametrize("pods", [2, 3, 8])
+def test_pods_alike_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: int) -> None:
+    share = Counter(picked(policy, request, idle(pods)) for request in traffic(400 * pods, keyed=keyed))
+    # Five standard deviations of 400 draws or more: a fair policy stays inside, "the first one" is far out.
+    assert all(abs(share[pod] - 400) < 100 for pod in pod_ids(pods)), share
+
+
+@every_policy
+@both_keys
+def test_half_a_pool_alike_gets_near_equal_shares(policy: Scheduler, keyed: bool) -> None:
+    busy = PodLoad(inflight=900, inflight_tokens=90_000, pending_prefill_tokens=90_000)
+    snapshot = snapshot_of([busy, busy, PodLoad(), busy, PodLoad(), PodLoad(), busy, busy])
+    share = Counter(picked(policy, request, snapshot) for request in traffic(1200, keyed=keyed))
+    free = [share[pod.id] for pod, load in snapshot.candidates if load == PodLoad()]
+    assert max(free) - min(free) < 0.35 * sum(free) / len(free), share
+
+
+@every_policy
+@both_keys
+@unhurried
+@given(order=st.permutations(range(4)))
+def test_the_order_of_the_candidates_does_not_say_who_can_be_picked(
+    policy: Scheduler, keyed: bool, order: list[int]
+) -> None:
+    busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000)
+    loads = dict(zip(pod_ids(4), [PodLoad(), busy, PodLoad(), PodLoad()], strict=True))
+    shuffled = {pod_ids(4)[at]: loads[pod_ids(4)[at]] for at in order}
+
+    def reachable(snapshot: LoadSnapshot) -> set[PodId]:
+        return {picked(policy, request, snapshot) for request in traffic(80, keyed=keyed)}
+
+    assert reachable(snapshot_of(shuffled)) == reachable(snapshot_of(loads))
+
+
+@every_policy
+@both_keys
+@pytest.mark.parametrize("pods", [1, 2, 999, 1000])
+def test_pools_of_one_to_a_thousand_pods(policy: Scheduler, keyed: bool, pods: int) -> None:
+    loads = [
+        PodLoad(inflight=at % 7, inflight_tokens=at % 5 * 100, pending_prefill_tokens=at % 3) for at in range(pods)
+    ]
+    snapshot = snapshot_of(loads)
+    known, most = frozenset(ids_of(snapshot)), frozenset(ids_of(snapshot)[1:])
+    for request in traffic(20, keyed=keyed):
+        assert picked(policy, request, snapshot) in known
+        assert picked(policy, request._replace(tried=most), snapshot) == ids_of(snapshot)[0]
+        assert policy.pick(request._replace(tried=known), snapshot) == Rejection("no_untried_pod")
+
+
+@every_policy
+def test_a_policy_cannot_be_changed_after_it_is_built(policy: Scheduler) -> None:
+    with pytest.raises((AttributeError, TypeError)):
+        policy.learned = 1  # type: ignore[attr-defined]
