@@ -116,7 +116,10 @@ def tokenize(body: Body, spec: PodSpec) -> bytes:
     """POST /tokenize, for a prompt or for messages."""
     model_of(body, spec)
     messages = body.get("messages")
-    text = chat_text(messages) if isinstance(messages, list) else _prompt_text(body.get("prompt"))
+    try:
+        text = chat_text(messages) if isinstance(messages, list) else _prompt_text(body.get("prompt"))
+    except ValueError as error:
+        raise ApiError(400, str(error), "Bad Request", "body.messages") from None
     tokens = [int.from_bytes(piece, "little") for piece in pieces_of(text)]
     fields = {"count": len(tokens), "max_model_len": spec.profile.max_model_len, "tokens": tokens, "token_strs": None}
     return encode(fields)

@@ -95,6 +95,8 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self.close()
+        except httptools.HttpParserCallbackError:
+            raise  # a fault of ours, not of the client's: asyncio logs it and closes the connection
         except httptools.HttpParserError:
             self._keep_alive = False
             self.whole(400, b"text/plain; charset=utf-8", b"Invalid HTTP request received.")
