@@ -6,8 +6,9 @@ Knows addresses and sockets, nothing of policies or retries. What comes back is 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from router.dataplane.headers import Fields
+from router.dataplane.answer_head import AnswerHead
 from router.dataplane.sweep import Sweep
 from router.dataplane.upstream_connection import Receiver, UpstreamConnection
 from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer
@@ -21,7 +22,7 @@ class Discard:
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Nothing to do."""
 
-    def head(self, status: int, fields: Fields, framing: int, length: int, /) -> bool:
+    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
         """Nothing to do."""
         return False
 
@@ -37,12 +38,21 @@ class Discard:
 
 DISCARD = Discard()
 
+Dial = Callable[[Callable[[], asyncio.Protocol], str, int], Awaitable[object]]
+"""Opens a connection to (host, port) for the protocol it is to make. Raises OSError."""
+
+
+async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+    """Over TCP, on the running loop."""
+    await asyncio.get_running_loop().create_connection(make, host, port)
+
 
 class Upstream:
     """All pods' idle connections, and how to get another."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, dial: Dial = dial) -> None:
         self.sweep = sweep
+        self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
         self.open = 0
 
@@ -72,16 +82,14 @@ class Upstream:
         self, address: str, payload: bytes, receiver: Receiver, timeouts: Timeouts, head_only: bool
     ) -> None:
         host, _, port = address.rpartition(":")
-        loop = asyncio.get_running_loop()
+        connection = UpstreamConnection(self, address)
         try:
             async with asyncio.timeout(timeouts.connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self, address), host.strip("[]"), int(port)
-                )
+                await self._dial(lambda: connection, host.strip("[]"), int(port))
         except TimeoutError:
             receiver.failed(ConnectTimeout(f"Pod {address} did not accept a connection in {timeouts.connect_s:g} s."))
-        except OSError as error:
-            reason = error.strerror or error
+        except (OSError, ValueError) as error:  # a ValueError for a name that cannot be one, such as `a..b`
+            reason = getattr(error, "strerror", None) or error
             receiver.failed(ConnectFailed(f"Pod {address} cannot be reached: {reason}.", retry_after_s=1.0))
         else:
             if connection.closing:

@@ -1,6 +1,7 @@
 """Stage 5b: one connection to one pod, one request at a time, and what it tells its `Receiver` of the answer.
 
-The head is read by httptools; the body's framing is only followed (`framing.py`), its bytes are passed on as they came.
+The head is read by `answer_head.py`; the body's framing is only followed (`framing.py`), its bytes are passed on as
+they came.
 """
 
 from __future__ import annotations
@@ -8,10 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-import httptools
-
+from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin
 from router.dataplane.framing import BadChunk, ChunkScanner, payloads
-from router.dataplane.headers import RESPONSE, Fields
 from router.dataplane.sweep import NEVER
 from router.errors import (
     BadAnswer,
@@ -27,11 +26,6 @@ from router.settings import Timeouts
 if TYPE_CHECKING:
     from router.dataplane.upstream import Upstream
 
-NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
-"""How an answer's end is told (RFC 9112, 6.3)."""
-
-MAX_HEAD_BYTES = 65536
-
 
 class Receiver(Protocol):
     """Who an answer is for: one attempt of one request."""
@@ -39,8 +33,8 @@ class Receiver(Protocol):
     def connected(self, connection: UpstreamConnection, /) -> None:
         """The request is on its way over `connection`."""
 
-    def head(self, status: int, fields: Fields, framing: int, length: int, /) -> bool:
-        """The answer's head. True: give me payloads without chunk framing."""
+    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+        """The answer's head; `length` is -1 where it says none. True: give me payloads without chunk framing."""
 
     def data(self, piece: bytes, safe: int, /) -> None:
         """Body bytes; the first `safe` of them end at an SSE event and a chunk."""
@@ -57,7 +51,6 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer",
-        "_fields",
         "_framing",
         "_head_only",
         "_in_body",
@@ -87,7 +80,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._timeouts = Timeouts()
         self._head_only = False
         self._buffer = b""
-        self._fields = Fields(RESPONSE)
         self._in_body = False
         self._framing = NO_BODY
         self._left = 0
@@ -182,60 +174,35 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._head(data)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: one header of the head."""
-        self._fields.add(name, value)
-
     def _head(self, data: bytes) -> None:
         if self._buffer:
-            data = self._buffer + data
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
-            self._buffer = data
-            if len(data) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(data[:7]):
-                self._fail(BadAnswer(f"Pod {self.address} sent bytes that are not an HTTP/1.1 answer."))
-            return
-        self._buffer = b""
-        self._fields = Fields(RESPONSE)
-        parser = httptools.HttpResponseParser(self)
+            data, self._buffer = self._buffer + data, b""
         try:
-            parser.feed_data(data[:end])
-            status = parser.get_status_code()
-            self._keep = parser.should_keep_alive()
-            if status >= 200:
-                self._frame(status)
-        except (httptools.HttpParserError, ValueError) as error:
+            begun = begin(data)
+            while begun is not None and begun.head.status < 200:  # 100 Continue, 103: interim, the answer follows
+                data = data[begun.end :]
+                begun = begin(data) if data else None
+        except BadHead as error:
             self._fail(BadAnswer(f"Pod {self.address} sent an answer that is not HTTP/1.1: {error}."))
             return
-        if status < 200:
-            if len(data) > end:
-                self._head(data[end:])  # 100 Continue, 103: interim, the answer follows
+        if begun is None:
+            self._buffer = data
             return
+        head, end, length = begun
+        self._framing = NO_BODY if self._head_only else head.framing
+        self._left = max(0, length)
+        self._keep = head.keep or self._head_only
+        if self._framing == CHUNKED:
+            self._scanner = ChunkScanner()
         self._in_body = True
         self.expires_at = self.upstream.sweep.clock() + (self._timeouts.first_byte_s or NEVER)
         receiver = self.receiver
         assert receiver is not None
-        self._unwrap = receiver.head(status, self._fields, self._framing, self._left)
+        self._unwrap = receiver.head(head, self._framing, length)
         if self._framing == NO_BODY or (self._framing == LENGTH and not self._left):
             self._done(reusable=len(data) == end)
         elif len(data) > end:
             self._body(data[end:])
-
-    def _frame(self, status: int) -> None:
-        noted = self._fields.noted
-        self._left = int(noted.get(b"content-length", b"0"))
-        if self._head_only or status in (204, 304):
-            self._framing = NO_BODY
-        elif b"transfer-encoding" in noted:
-            if noted[b"transfer-encoding"].lower() != b"chunked":
-                raise ValueError("its transfer-encoding is not 'chunked'")
-            self._framing = CHUNKED
-            self._scanner = ChunkScanner()
-        elif b"content-length" in noted:
-            self._framing = LENGTH
-        else:
-            self._framing = UNTIL_CLOSE
-            self._keep = False
 
     def _body(self, data: bytes) -> None:
         receiver = self.receiver

@@ -1,0 +1,281 @@
+"""Wires without sockets: a transport that behaves as asyncio's, a network of pods, and the test at both far ends.
+
+Nothing here waits: what is sent is delivered within the same `Wire.do`, and time passes only when the test says so.
+The rules are those of `asyncio.selector_events` and uvloop where these agree; where they forgive a mistake (a write
+after the end), this does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import h11
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose timers follow a `Clock`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+class Transport(asyncio.Transport):
+    """What a protocol sees of a connection; the far end is played through `deliver`, `hang_up`, `stall`, `drain`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        super().__init__({"peername": ("127.0.0.1", 50000)})
+        self._loop = loop
+        self._protocol = protocol
+        self.sent = bytearray()
+        """What the far end has received."""
+        self.unsent = bytearray()
+        """What it has not taken yet."""
+        self.ending = ""
+        """`closed` (all was sent first) or `aborted`, once the protocol asked for it, or `lost`."""
+        self.eof = False
+        self.lost = False
+        """`connection_lost` was called."""
+        self._stalled = False
+        self._high, self._low = 65536, 16384
+        self._writing_paused = False
+        self._reading_paused = False
+        self._inbox: deque[bytes | None] = deque()
+        self._buried = False
+
+    # The protocol's side
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self.ending == "aborted":
+            return
+        if self.eof or self.ending:
+            raise RuntimeError("written after the end")
+        self.unsent += data
+        self._flush()
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._high = 65536 if high is None else high
+        self._low = self._high // 4 if low is None else low
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def pause_reading(self) -> None:
+        self._reading_paused = True
+
+    def resume_reading(self) -> None:
+        if self._reading_paused:
+            self._reading_paused = False
+            self._loop.call_soon(self._read)
+
+    def is_reading(self) -> bool:
+        return not self._reading_paused and not self.ending
+
+    def is_closing(self) -> bool:
+        return bool(self.ending)
+
+    def close(self) -> None:
+        if not self.ending:
+            self.ending = "closed"
+            if not self.unsent:
+                self._bury(None)
+
+    def abort(self) -> None:
+        self._end("aborted", None)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    # The far end
+
+    def deliver(self, data: bytes | None) -> None:
+        """Bytes from the far end, or None when it has no more to say."""
+        self._inbox.append(data)
+        self._read()
+
+    def hang_up(self, error: Exception | None) -> None:
+        """The connection breaks."""
+        self._end("lost", error)
+
+    def stall(self) -> None:
+        """Take no more bytes."""
+        self._stalled = True
+
+    def drain(self) -> None:
+        """Take all there is, and go on."""
+        self._stalled = False
+        self._flush()
+
+    # Between them
+
+    def _read(self) -> None:
+        while self._inbox and self.is_reading():
+            data = self._inbox.popleft()
+            try:
+                if data is not None:
+                    self._protocol.data_received(data)
+                elif not self._protocol.eof_received():
+                    self.close()
+            except Exception as error:  # noqa: BLE001  as asyncio: told to the loop, then the connection is broken
+                self._loop.call_exception_handler({"message": "a protocol raised", "exception": error})
+                self._end("lost", error)
+
+    def _flush(self) -> None:
+        if not self._stalled:
+            self.sent += self.unsent
+            self.unsent.clear()
+        if len(self.unsent) > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+        elif self._writing_paused and len(self.unsent) <= self._low:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+        if self.ending == "closed" and not self.unsent:
+            self._bury(None)
+
+    def _end(self, how: str, error: Exception | None) -> None:
+        if not self._buried:
+            self.ending = how
+            self.unsent.clear()
+            self._bury(error)
+
+    def _bury(self, error: Exception | None) -> None:
+        if not self._buried:
+            self._buried = True
+            self._loop.call_soon(self._lose, error)
+
+    def _lose(self, error: Exception | None) -> None:
+        self.lost = True
+        self._protocol.connection_lost(error)
+
+
+class Wire:
+    """The loop everything happens on."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.loop = VirtualLoop(self.clock)
+        self.crashes: list[str] = []
+        """What protocols and tasks raised."""
+        self.loop.set_exception_handler(lambda _, context: self.crashes.append(str(context)))
+
+    def do(self, act: Callable[[], object] = lambda: None) -> None:
+        """Let `act` happen and all that follows from it, at one moment of time."""
+        self.loop.call_soon(act)
+        self.loop.run_until_complete(_turns())
+
+    def close(self) -> None:
+        """End the loop and what still runs on it."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        self.do()
+        self.loop.close()
+
+
+async def _turns() -> None:
+    for _ in range(16):
+        await asyncio.sleep(0)
+
+
+class Answer(NamedTuple):
+    """An HTTP answer as h11 reads it: nothing of the gateway's own parsing is trusted here."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    complete: bool
+    """Its end was told by its framing, or by the connection's clean end where that is the framing."""
+
+
+def read_answers(raw: bytes, *, ended: bool, method: str = "POST") -> list[Answer]:
+    """The answers in what a client received, interim ones left out. `ended`: the connection was closed cleanly."""
+    found: list[Answer] = []
+    while raw:
+        peer = h11.Connection(h11.CLIENT)
+        peer.send(h11.Request(method=method, target="/", headers=[("host", "gateway")]))
+        peer.send(h11.EndOfMessage())
+        peer.receive_data(raw)
+        if ended:
+            peer.receive_data(b"")
+        answer = _read_one(peer)
+        if answer is None:
+            break
+        found.append(answer)
+        raw = peer.trailing_data[0] if answer.complete else b""
+    return found
+
+
+def _read_one(peer: h11.Connection) -> Answer | None:
+    head: h11.Response | None = None
+    body = b""
+    complete = False
+    while True:
+        try:
+            event = peer.next_event()
+        except h11.RemoteProtocolError:
+            break
+        if isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            complete = True
+            break
+        elif not isinstance(event, h11.InformationalResponse):
+            break
+    if head is None:
+        return None
+    names = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+    assert len(names) == len(list(head.headers)), f"a header is said twice: {head.headers}"
+    return Answer(head.status_code, names, body, complete)
+
+
+class Asked(NamedTuple):
+    """A request as a pod's h11 reads it."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def read_requests(raw: bytes) -> list[Asked]:
+    """The whole requests in what a pod received."""
+    found: list[Asked] = []
+    while raw:
+        peer = h11.Connection(h11.SERVER)
+        peer.receive_data(raw)
+        head, body = peer.next_event(), b""
+        if not isinstance(head, h11.Request):
+            break
+        while isinstance(event := peer.next_event(), h11.Data):
+            body += bytes(event.data)
+        if not isinstance(event, h11.EndOfMessage):
+            break
+        names = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+        found.append(Asked(head.method.decode(), head.target.decode(), names, body))
+        raw = peer.trailing_data[0]
+    return found
