@@ -76,6 +76,10 @@ class Membership:
 
     def on_report(self, pod: PodId, report: EngineReport) -> None:
         """An engine's own reading."""
+        try:
+            self._view.pool_of(pod)
+        except UnknownPod:
+            return  # a scrape that came back after its pod had left must not open a place for it
         self._view.report(pod, report)
         if report.kv_capacity_tokens:
             self._prefix.set_capacity(pod, report.kv_capacity_tokens)

@@ -12,6 +12,7 @@ _REASON = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CRLF = b"\r\n"
+Headers = tuple[tuple[bytes, bytes], ...]
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -25,7 +26,7 @@ def whole(
     body: bytes,
     *,
     content_type: bytes = b"application/json",
-    headers: tuple[tuple[bytes, bytes], ...] = (),
+    headers: Headers = (),
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
@@ -51,7 +52,7 @@ def error_body(error: GatewayError, *, anthropic: bool = False) -> bytes:
 
 def error_answer(
     error: GatewayError,
-    headers: tuple[tuple[bytes, bytes], ...],
+    headers: Headers,
     *,
     close: bool,
     head_only: bool = False,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from router.dataplane import answers
 from router.dataplane.exchange import Exchange
-from router.dataplane.reader import HEAD, IDLE, RequestReader
+from router.dataplane.reader import HEAD, IDLE, NO_HEAD, RequestHead, RequestReader
 from router.dataplane.sweep import NEVER
 from router.errors import GatewayError, RequestTimeout, Shed
 
@@ -153,22 +153,9 @@ class Edge(asyncio.Protocol):
             allowed_s = self.listener.timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
             self.expires_at = self._body_since + allowed_s
 
-    def received(self, reader: RequestReader, body: bytes) -> None:
+    def received(self, head: RequestHead, body: bytes) -> None:
         """See `Owner`."""
-        fields = reader.fields
-        self.waiting.append(
-            Exchange(
-                self,
-                reader.method,
-                reader.target,
-                fields.kept,
-                fields.noted,
-                body,
-                reader.http11,
-                reader.keep_alive,
-                self.clock(),
-            )
-        )
+        self.waiting.append(Exchange(self, head, body, self.clock()))
         self._owes_continue = False
         if self.current is not None and self.transport is not None:
             self.transport.pause_reading()  # one ahead is enough; the rest waits in the client's socket
@@ -219,7 +206,7 @@ class Edge(asyncio.Protocol):
 
     def answer(self, error: GatewayError) -> None:
         """Say what is wrong with bytes that never became a request, then let go of the connection gently."""
-        self.write(answers.error_answer(error, (), close=True))
+        self.write(answers.error_answer(error, self.listener.refused(error), close=True))
         self.current = None
         if self.transport is None:
             return
@@ -234,9 +221,8 @@ class Edge(asyncio.Protocol):
     def _refuse(self, error: GatewayError) -> None:
         """Nothing more is read; the error is said when its turn comes."""
         self._reader = None
-        exchange = Exchange(self, b"", b"", [], {}, b"", True, False, self.clock())
+        exchange = Exchange(self, NO_HEAD, b"", self.clock())
         exchange.refusal = error
-        self.listener.refused(error)
         self.waiting.append(exchange)
         if self.current is None:
             self._next()

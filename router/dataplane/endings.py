@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from router.dataplane.answers import error_answer
+from router.dataplane.answers import Headers, error_answer
 from router.dataplane.exchange import Exchange
 from router.dataplane.parts import Parts
 from router.dataplane.relay import Relay
@@ -52,9 +52,10 @@ class Endings:
         self.end(exchange, error.told.status)
         exchange.edge.finish(exchange.keep_alive)
 
-    def refused(self, error: GatewayError) -> None:
-        """The edge refused bytes that never became a request."""
+    def refused(self, error: GatewayError) -> Headers:
+        """The edge refuses bytes that never became a request: count it, and name the answer."""
         self._parts.metrics.count_request("-", "-", "-", error.told.status)
+        return self._parts.identity.refusal_headers()
 
     def give_up(self, exchange: Exchange, failure: PodFailure) -> None:
         """Stop waiting for the pod and tell the client as much as can still be told."""

@@ -13,6 +13,7 @@ from schedulers.types import Pod, PodId, RequestInfo
 
 if TYPE_CHECKING:
     from router.dataplane.edge import Edge
+    from router.dataplane.reader import RequestHead
     from router.dataplane.relay import Relay
     from router.errors import GatewayError
     from router.settings import Timeouts
@@ -57,28 +58,12 @@ class Exchange:
         "tried",
     )
 
-    def __init__(
-        self,
-        edge: Edge,
-        method: bytes,
-        target: bytes,
-        kept: list[bytes],
-        noted: dict[bytes, bytes],
-        body: bytes,
-        http11: bool,
-        keep_alive: bool,
-        arrived: float,
-    ) -> None:
+    def __init__(self, edge: Edge, head: RequestHead, body: bytes, arrived: float) -> None:
         # 1 edge: what the client sent
         self.edge = edge
-        self.method = method
-        self.target = target
-        self.path = target.partition(b"?")[0]
-        self.kept = kept
-        self.noted = noted
+        self.method, self.target, self.http11, self.keep_alive, self.kept, self.noted = head
+        self.path = self.target.partition(b"?")[0]
         self.body = body
-        self.http11 = http11
-        self.keep_alive = keep_alive
         self.arrived = arrived
         self.request_id = b""
         self.refusal: GatewayError | None = None

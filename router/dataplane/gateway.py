@@ -10,7 +10,6 @@ import asyncio
 from router.dataplane import openai
 from router.dataplane.endings import Endings
 from router.dataplane.exchange import Exchange
-from router.dataplane.headers import Fields
 from router.dataplane.parts import Parts
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
@@ -118,7 +117,7 @@ class Gateway:
 
     # From the pod to the client: what the relay reports
 
-    def answered(self, relay: Relay, status: int, fields: Fields) -> bool:
+    def answered(self, relay: Relay, status: int) -> bool:
         """The head came; False when another pod gets the request instead."""
         exchange = relay.exchange
         outcome = STATUSES.get(status)

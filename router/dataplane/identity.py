@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 
+from router.dataplane.answers import Headers
 from router.dataplane.exchange import Exchange
 from schedulers.types import Pod
 
@@ -61,13 +62,17 @@ class Identity:
             )
         return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
 
-    def error_headers(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+    def error_headers(self, exchange: Exchange) -> Headers:
         """The same, as pairs, for an answer of our own."""
         if exchange.attempts:
             return ((b"x-request-id", exchange.request_id), *self._placement(exchange))
         return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica))
 
-    def _placement(self, exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+    def refusal_headers(self) -> Headers:
+        """The same for bytes that never became a request, and so brought no id."""
+        return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica))
+
+    def _placement(self, exchange: Exchange) -> Headers:
         pod = exchange.pod
         return (
             (b"x-turnout-pod", pod.id.encode() if pod is not None else b"-"),

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from router.dataplane.answers import Headers
 from router.dataplane.edge import Edge, Requests
 from router.dataplane.sweep import Sweep
 from router.errors import GatewayError
@@ -21,7 +22,7 @@ class Listener:
         sweep: Sweep,
         limits: Limits,
         timeouts: Timeouts,
-        on_refused: Callable[[GatewayError], None],
+        on_refused: Callable[[GatewayError], Headers],
     ) -> None:
         self.requests = requests
         self.sweep = sweep

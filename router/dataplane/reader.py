@@ -7,11 +7,12 @@ request is. What cannot be a request raises a GatewayError out of `feed`.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httptools
 
 from router.dataplane.headers import NOTE, REQUEST, Fields
+from router.dataplane.heads import Heads, Key, split
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
@@ -21,6 +22,26 @@ IDLE, HEAD, BODY = range(3)
 _CONTINUE_EXPECTED = b"100-continue"
 
 _log = logging.getLogger("turnout.edge")
+
+
+class RequestHead(NamedTuple):
+    """A request's head, understood. Shared between requests with the same bytes: nobody changes what is in it."""
+
+    method: bytes
+    target: bytes
+    http11: bool
+    keep_alive: bool
+    kept: list[bytes]
+    """Headers to pass on, ready to be joined."""
+    noted: dict[bytes, bytes]
+    """Headers the gateway reads itself, by lower-case name."""
+
+
+NO_HEAD = RequestHead(b"", b"", True, False, [], {})
+"""Of bytes that never became a request."""
+
+_heads: Heads[RequestHead] = Heads()
+"""Of all connections of this process: a client's connections send the same heads."""
 
 
 class Owner(Protocol):
@@ -35,8 +56,8 @@ class Owner(Protocol):
     def body_grew(self, total_bytes: int, /) -> None:
         """So much of the body is here."""
 
-    def received(self, reader: RequestReader, body: bytes, /) -> None:
-        """The request is whole; what `reader` holds of it is valid during this call."""
+    def received(self, head: RequestHead, body: bytes, /) -> None:
+        """The request is whole."""
 
 
 class RequestReader:
@@ -45,17 +66,18 @@ class RequestReader:
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_fields",
+        "_head",
         "_head_bytes",
+        "_key",
+        "_length",
         "_limits",
+        "_missing",
         "_owner",
         "_parser",
+        "_target",
         "_upgrading",
-        "fields",
-        "http11",
-        "keep_alive",
-        "method",
         "stage",
-        "target",
     )
 
     def __init__(self, owner: Owner, limits: Limits) -> None:
@@ -68,18 +90,69 @@ class RequestReader:
     def _begin(self) -> None:
         # the request being read
         self.stage = IDLE
-        self.method = b""
-        self.target = b""
-        self.http11 = True
-        self.keep_alive = True
-        self.fields = Fields(REQUEST)
-        self._upgrading = False
-        self._head_bytes = 0
+        self._head: RequestHead | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._missing = 0
+        """Body bytes to come behind a remembered head; 0 while httptools reads."""
+        # its head, as httptools tells it
+        self._target = b""
+        self._fields = Fields(REQUEST)
+        self._head_bytes = 0
+        self._upgrading = False
+        self._key: Key | None = None
+        self._length = -1
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises GatewayError when these bytes are not a request, or too much of one."""
+        while data:
+            if self._missing:
+                data = self._read_body(data)
+            elif self.stage == IDLE and (found := split(data)) is not None:
+                known = _heads.get(found.key)
+                if known is None:
+                    self._key, self._length = found.key, found.length
+                    self._parse(data)
+                    return
+                self._remembered(known, found.length)
+                data = self._read_body(data[found.end :])
+            else:
+                self._parse(data)
+                return
+
+    # A head seen before
+
+    def _remembered(self, head: RequestHead, length: int) -> None:
+        self._head = head
+        if length <= 0:
+            self._complete()
+            return
+        if length > self._limits.max_body_bytes:
+            raise self._too_much_body()
+        self._missing = length
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Take what belongs to this body; returns what does not."""
+        missing = self._missing
+        if not missing:
+            return data
+        here = len(data)
+        if here >= missing:
+            self._body.append(data if here == missing else data[:missing])
+            self._complete()
+            return data[missing:]
+        if self.stage != BODY:
+            self.stage = BODY
+            self._owner.body_expected(False)
+        self._body.append(data)
+        self._body_bytes += here
+        self._missing = missing - here
+        self._owner.body_grew(self._body_bytes)
+        return b""
+
+    # A head that is new
+
+    def _parse(self, data: bytes) -> None:
         in_head = self.stage == HEAD
         try:
             self._parser.feed_data(data)
@@ -100,36 +173,42 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         """Part of the request target."""
-        self.target += url
-        self._check_head(len(self.target))
+        self._target += url
+        self._check_head(len(self._target))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
-        fields = self.fields
+        fields = self._fields
         fields.add(name, value)
         if fields.size > self._limits.max_header_bytes:
             self._check_head(fields.size)
 
     def on_headers_complete(self) -> None:
         """The head is whole: what can be refused without its body is refused here."""
-        parser = self._parser
+        parser, fields = self._parser, self._fields
         self.stage = BODY
-        self.method = parser.get_method()
-        self.http11 = parser.get_http_version() == "1.1"
-        self.keep_alive = parser.should_keep_alive()
+        http11 = parser.get_http_version() == "1.1"
+        if b"connection" in fields.noted:
+            fields.drop_nominated()
+        self._head = RequestHead(
+            parser.get_method(), self._target, http11, parser.should_keep_alive(), fields.kept, fields.noted
+        )
         if parser.should_upgrade():
+            if self._head.method == b"CONNECT":  # an upgrade by its method: there is nothing to read on without it
+                raise BadFraming("This gateway is no proxy: it serves no CONNECT.")
             self._upgrading = True
             return
-        noted = self.fields.noted
-        if (coding := noted.get(b"transfer-encoding")) is not None and coding.strip().lower() != b"chunked":
+        coding, expect = fields.noted.get(b"transfer-encoding"), fields.noted.get(b"expect")
+        if coding is not None and coding.strip().lower() != b"chunked":
             raise BadFraming("Transfer-Encoding may only be 'chunked' here: send the body plain or chunked.")
-        length = int(noted.get(b"content-length", b"0"))
+        length = int(fields.noted.get(b"content-length", b"-1"))
         if length > self._limits.max_body_bytes:
             raise self._too_much_body()
-        if length or coding is not None:
-            self._owner.body_expected(self.http11 and noted.get(b"expect", b"").lower() == _CONTINUE_EXPECTED)
-        if b"connection" in noted:
-            self.fields.drop_nominated()
+        if self._key is not None and coding is None and expect is None and length == self._length:
+            _heads.learn(self._key, self._head._replace(kept=[b"".join(fields.kept)]))
+        self._key = None
+        if length > 0 or coding is not None:
+            self._owner.body_expected(http11 and expect is not None and expect.lower() == _CONTINUE_EXPECTED)
 
     def on_body(self, body: bytes) -> None:
         """Part of the body, its chunk framing taken off."""
@@ -141,16 +220,21 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self._upgrading:
-            return
-        body = self._body
-        self._owner.received(self, body[0] if len(body) == 1 else b"".join(body))
+        if not self._upgrading:
+            self._complete()
+
+    def _complete(self) -> None:
+        head, body = self._head, self._body
+        assert head is not None
         self._begin()
+        self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
 
     def _read_on_without_upgrade(self, rest: bytes) -> None:
         """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops at it, a new parser reads the body."""
-        head = [self.method, b" ", self.target, b" HTTP/1.1\r\n", *self.fields.kept]
-        for name, value in self.fields.noted.items():
+        offer = self._head
+        assert offer is not None
+        head = [offer.method, b" ", offer.target, b" HTTP/1.1\r\n", *offer.kept]
+        for name, value in offer.noted.items():
             if REQUEST[name] == NOTE and name != b"connection":
                 head += (name, b": ", value, b"\r\n")
         self._parser = httptools.HttpRequestParser(self)

@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from router.dataplane import answers
-from router.dataplane.upstream_connection import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
 from router.errors import PodFailure
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
-    from router.dataplane.headers import Fields
     from router.dataplane.upstream_connection import UpstreamConnection
 
 RAW, WRAP, BARE = range(3)
@@ -33,7 +32,7 @@ _STATUS_LINES = {status: answers.status_line(status) for status in range(200, 60
 class Attempts(Protocol):
     """What the gateway wants to hear of an attempt."""
 
-    def answered(self, relay: Relay, status: int, fields: Fields, /) -> bool:
+    def answered(self, relay: Relay, status: int, /) -> bool:
         """The head came. False: this answer is not for the client, another pod has the request."""
 
     def identify(self, exchange: Exchange, /) -> list[bytes]:
@@ -93,24 +92,24 @@ class Relay:
             return
         self.connection = connection
 
-    def head(self, status: int, fields: Fields, framing: int, length: int) -> bool:
+    def head(self, head: AnswerHead, framing: int, length: int) -> bool:
         """The pod's status and headers; the client's head is made of them."""
-        self.status = status
-        if not self.attempts.answered(self, status, fields):
+        self.status = head.status
+        self.sse = head.sse
+        if not self.attempts.answered(self, head.status):
             return False
         exchange = self.exchange
         self._framing = framing
-        self.sse = fields.noted.get(b"content-type", b"").startswith(b"text/event-stream")
-        self._head = [_STATUS_LINES.get(status) or answers.status_line(status), *fields.kept]
-        self._frame(framing, length, b"content-length" in fields.noted)
+        self._head = [_STATUS_LINES.get(head.status) or answers.status_line(head.status), *head.kept]
+        self._frame(framing, length)
         if not exchange.keep_alive:
             self._head.append(_CLOSE_HEADER)
         self._head += self.attempts.identify(exchange)
         self._head.append(b"\r\n")
         return self._mode == BARE and framing == CHUNKED
 
-    def _frame(self, framing: int, length: int, has_length: bool) -> None:
-        if framing == LENGTH or (framing == NO_BODY and has_length):
+    def _frame(self, framing: int, length: int) -> None:
+        if framing == LENGTH or (framing == NO_BODY and length >= 0):
             self._head.append(b"content-length: %d\r\n" % length)
         elif framing in (CHUNKED, UNTIL_CLOSE):
             if self.exchange.http11:
@@ -147,6 +146,8 @@ class Relay:
     def _pass_on(self, piece: bytes) -> None:
         if self._mode == WRAP:
             piece = answers.chunk(piece)
+        if (metrics := self.exchange.metrics) is not None:
+            metrics.bytes_out += len(piece)
         if self._head:
             self._head.append(piece)
             piece = b"".join(self._head)

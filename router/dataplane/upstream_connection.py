@@ -191,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
         head, end, length = begun
         self._framing = NO_BODY if self._head_only else head.framing
         self._left = max(0, length)
-        self._keep = head.keep or self._head_only
+        self._keep = head.keep
         if self._framing == CHUNKED:
             self._scanner = ChunkScanner()
         self._in_body = True

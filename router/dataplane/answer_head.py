@@ -1,0 +1,102 @@
+"""The head of a pod's answer: bytes -> `AnswerHead`, by httptools, or from memory where the same bytes came before.
+Pure; knows the framing rules of RFC 9112, 6.3, no socket.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import httptools
+
+from router.dataplane.headers import RESPONSE, Fields
+from router.dataplane.heads import Heads, split
+
+NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+"""How an answer's end is told."""
+
+MAX_HEAD_BYTES = 65536
+
+
+class BadHead(ValueError):
+    """Bytes that do not begin an HTTP/1.x answer."""
+
+
+class AnswerHead(NamedTuple):
+    """An answer's head, understood. Shared between answers with the same bytes: nobody changes what is in it."""
+
+    status: int
+    framing: int
+    keep: bool
+    """The pod leaves the connection open."""
+    sse: bool
+    kept: list[bytes]
+    """Headers to pass on, ready to be joined."""
+
+
+class Begun(NamedTuple):
+    """A head that is complete."""
+
+    head: AnswerHead
+    end: int
+    """Index just past it."""
+    length: int
+    """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it says nothing."""
+
+
+_heads: Heads[AnswerHead] = Heads()
+
+
+def begin(data: bytes) -> Begun | None:
+    """Read the head that `data` begins with; None while it is incomplete. Raises BadHead."""
+    found = split(data)
+    if found is not None:
+        head = _heads.get(found.key)
+        if head is None:
+            head, length = _parse(data[: found.end])
+            if length == found.length:
+                _heads.learn(found.key, head._replace(kept=[b"".join(head.kept)]))
+        return Begun(head, found.end, found.length if found.length >= 0 else -1)
+    end = data.find(b"\r\n\r\n") + 4
+    if end >= 4:
+        head, length = _parse(data[:end])
+        return Begun(head, end, length)
+    if len(data) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(data[:7]):
+        raise BadHead("these bytes are not an HTTP/1.1 answer")
+    return None
+
+
+class _Parsing:
+    """httptools' callbacks for one head."""
+
+    __slots__ = ("on_header",)
+
+    def __init__(self, fields: Fields) -> None:
+        self.on_header = fields.add
+
+
+def _parse(data: bytes) -> tuple[AnswerHead, int]:
+    fields = Fields(RESPONSE)
+    parser = httptools.HttpResponseParser(_Parsing(fields))
+    try:
+        parser.feed_data(data)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        raise BadHead(str(error)) from None
+    noted = fields.noted
+    if b"connection" in noted:
+        fields.drop_nominated()
+    status = parser.get_status_code()
+    framing = _framing(status, noted)
+    keep = parser.should_keep_alive() and framing != UNTIL_CLOSE
+    sse = noted.get(b"content-type", b"").startswith(b"text/event-stream")
+    return AnswerHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
+
+
+def _framing(status: int, noted: dict[bytes, bytes]) -> int:
+    if status < 200 or status in (204, 304):
+        return NO_BODY
+    coding = noted.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise BadHead(f"its transfer-encoding is {coding[:32]!r}, not 'chunked'")
+        return CHUNKED
+    return LENGTH if b"content-length" in noted else UNTIL_CLOSE

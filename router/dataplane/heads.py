@@ -1,0 +1,80 @@
+"""Heads that were read before, so that the same bytes are not parsed twice. Pure; knows bytes and their meaning only
+through whoever learned them.
+
+A client sends the same head with every request of a connection, and a pod the same one with every answer of a second,
+but for the value of Content-Length. So a head is looked up by all its bytes without that value: equal bytes mean an
+equal parse, and the value itself is digits or the look-up fails. Measured: 1.1 us against 13 us for llhttp and its
+callbacks on six headers.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+Key = tuple[bytes, bytes]
+"""The head up to Content-Length's value, and from there to its end."""
+
+END = b"\r\n\r\n"
+_VALUE = b"ength: "
+_NAME = b"\r\ncontent-length: "
+_MAX_DIGITS = 12
+
+
+class Split(NamedTuple):
+    """Where a head ends in the bytes, and what it is looked up by."""
+
+    key: Key
+    end: int
+    """Index just past the blank line."""
+    length: int
+    """Content-Length; -1 where the head has none."""
+
+
+class Heads(Generic[T]):
+    """A bounded memory of heads. Full, it starts over: what is in use is back within a request each."""
+
+    MAX_ENTRIES = 2048
+    MAX_HEAD_BYTES = 4096
+
+    def __init__(self) -> None:
+        self._known: dict[Key, T] = {}
+
+    def get(self, key: Key) -> T | None:
+        """What was learned of it."""
+        return self._known.get(key)
+
+    def learn(self, key: Key, meaning: T) -> None:
+        """Remember it; `meaning` is shared from now on and must not change. A head with odd line ends is not learned:
+        where it ends could be seen differently."""
+        text = b"".join(key)
+        if not text.count(b"\n") == text.count(b"\r") == text.count(b"\r\n"):
+            return
+        if len(self._known) >= self.MAX_ENTRIES:
+            self._known.clear()
+        self._known[key] = meaning
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+def split(data: bytes) -> Split | None:
+    """Take apart bytes that begin with a head; None when they do not hold a whole small one with a plain length.
+
+    `data` is not empty. A head begins with a capital letter (a method, or HTTP): blank lines before it are llhttp's.
+    """
+    end = data.find(END)
+    if end < 0 or end > Heads.MAX_HEAD_BYTES or not 65 <= data[0] <= 90:
+        return None
+    at = data.find(_VALUE, 0, end)
+    if at < 0:
+        return Split((data[:end], b""), end + 4, -1)
+    at += 7
+    if data[at - 18 : at].lower() != _NAME:
+        return None  # some other header ends in "ength": not worth a second look
+    eol = data.find(b"\r", at, end + 1)
+    digits = data[at:eol]
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        return None
+    return Split((data[:at], data[eol:end]), end + 4, int(digits))
