@@ -261,7 +261,7 @@ def _deadline(exchange: Exchange) -> float:
     if raw is not None:
         try:
             asked_s = int(raw) / 1000
-        except ValueError:
+        except (ValueError, OverflowError):
             raise BadRequest("The header x-turnout-deadline-ms must be a whole number of milliseconds.") from None
         if asked_s <= 0:
             raise BadRequest("The header x-turnout-deadline-ms must be more than 0.")

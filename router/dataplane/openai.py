@@ -18,6 +18,9 @@ from schedulers.types import BYTES_PER_TOKEN
 IMAGE_TOKENS = 1024
 """What an inline image or audio clip counts for, instead of its base64 length."""
 
+MAX_TOKENS = 1 << 24
+"""No answer is longer; a limit of 1e308 would spoil every sum it is added to."""
+
 _INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{2048,}")
 _TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
 _MODEL_PART = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
@@ -79,7 +82,7 @@ def read(content_type: bytes, body: bytes) -> Call:
         model,
         prompt,
         _tokens(prompt),
-        max(0, int(fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0)),
+        _limit(fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0),
         fields.stream is True,
         fields.prompt_cache_key or fields.user or "",
     )
@@ -123,6 +126,10 @@ def _tokens(prompt: Sequence[bytes | memoryview]) -> int:
         else:
             total += len(part) // BYTES_PER_TOKEN
     return max(1, total)
+
+
+def _limit(asked: float) -> int:
+    return max(0, int(min(asked, MAX_TOKENS)))
 
 
 def _holds_data(part: bytes) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from echo_pod import echo_pod
 from gateway_process import GatewayProcess, config, pool, running
 from sim_process import MODEL, SimPods
-from wire import chat, events
+from socket_wire import chat, events
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
 

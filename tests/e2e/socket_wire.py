@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -86,6 +87,10 @@ class Wire:
             got, self._got = self._got, b""
             return got
         return self._socket.recv(65536)
+
+    def readable(self, wait_s: float) -> bool:
+        """Whether the gateway says something, or closes, within `wait_s`."""
+        return bool(self._got) or bool(select.select([self._socket], [], [], wait_s)[0])
 
     def shut(self) -> None:
         """Say that nothing more is sent."""
