@@ -80,6 +80,13 @@ def test_work_and_cache_are_weighed_in_one_unit(
     assert decision(request, snapshot) == Decision(pod, "prefix_aware", cost, reason)
 
 
+def test_a_busy_pod_exactly_level_with_idle_ones_gets_its_share_and_no_more() -> None:
+    snapshot = snapshot_of([PodLoad(), PodLoad(), PodLoad(pending_prefill_tokens=128)])
+    picks = (decision(request_of(entropy=bits, prefix_hits={C: 2}), snapshot) for bits in range(3000))
+    share = Counter(answer.pod for answer in picks)
+    assert all(abs(share[pod] - 1000) < 150 for pod in (A, B, C)), share
+
+
 def test_running_requests_break_a_near_tie() -> None:
     snapshot = snapshot_of([PodLoad(inflight=3), PodLoad(inflight=1), PodLoad(inflight=2)])
     assert {decision(request_of(entropy=bits), snapshot).pod for bits in range(30)} == {B}
