@@ -22,7 +22,7 @@ class SimPods:
     """Pods on neighbouring ports; faults and states go over a control port, so that a pod may refuse connections."""
 
     def __init__(self, count: int, log: Path, *options: str) -> None:
-        self._log = log
+        self.log = log
         first, control = _neighbours(count), free_ports(1)[0]
         self.addresses = [f"{HOST}:{first + at}" for at in range(count)]
         command = [sys.executable, "-m", "router", "sim", "--port", str(first), "--count", str(count)]
@@ -42,8 +42,8 @@ class SimPods:
         """Pods with a fault switched on."""
 
     def _listening(self) -> bool:
-        assert self._process.poll() is None, f"turnout sim ended:\n{self._log.read_text()}"
-        return self._log.read_text().count("\n") >= len(self.addresses)
+        assert self._process.poll() is None, f"turnout sim ended:\n{self.log.read_text()}"
+        return self.log.read_text().count("\n") >= len(self.addresses)
 
     @property
     def urls(self) -> list[str]:
