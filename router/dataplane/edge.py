@@ -104,10 +104,9 @@ class Edge(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads slower than its pod writes."""
         self.writable = False
-        if self.current is not None:
-            if self.current.relay is not None:
-                self.current.relay.pause()
-            self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or NEVER)
+        self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or NEVER)
+        if self.current is not None and self.current.relay is not None:
+            self.current.relay.pause()
 
     def resume_writing(self) -> None:
         """It caught up."""
@@ -116,6 +115,8 @@ class Edge(asyncio.Protocol):
             self.expires_at = self.current.deadline or NEVER
             if self.current.relay is not None:
                 self.current.relay.resume()
+        else:
+            self._go_on()
 
     # Bytes in
 
@@ -128,7 +129,7 @@ class Edge(asyncio.Protocol):
             reader.feed(data)
         except GatewayError as error:
             self._refuse(error)
-        if self.current is None and self.waiting:
+        if self.current is None and self.waiting and self.writable:
             self._next()
 
     def head_begun(self) -> None:
@@ -157,7 +158,7 @@ class Edge(asyncio.Protocol):
         """See `Owner`."""
         self.waiting.append(Exchange(self, head, body, self.clock()))
         self._owes_continue = False
-        if self.current is not None and self.transport is not None:
+        if (self.current is not None or not self.writable) and self.transport is not None:
             self.transport.pause_reading()  # one ahead is enough; the rest waits in the client's socket
 
     @property
@@ -183,9 +184,21 @@ class Edge(asyncio.Protocol):
             return
         if not keep or self.listener.stopped:
             self.close()
+        elif not self.writable:
+            return  # whoever does not read gets no more to read: `resume_writing` goes on from here
         elif self.waiting:
-            self._next()
+            # Not from inside the present answer: thousands of pipelined requests would nest as deep.
+            asyncio.get_running_loop().call_soon(self._go_on)
         else:
+            self._listen_again()
+
+    def _go_on(self) -> None:
+        """After an answer: the next request if one waits, else listen."""
+        if self.transport is None or self.transport.is_closing() or self.current is not None or not self.writable:
+            return
+        if self.waiting:
+            self._next()
+        elif self._reader is not None:
             self._listen_again()
 
     def _listen_again(self) -> None:
@@ -233,13 +246,10 @@ class Edge(asyncio.Protocol):
         """A deadline passed; which one follows from what the connection was doing."""
         self.expires_at = NEVER
         stage = self._reader.stage if self._reader is not None else IDLE
-        if self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing() or not self.writable:
             self.abort()
         elif self.current is not None:
-            if self.writable:
-                self.requests.overdue(self.current, now)
-            else:
-                self.abort()
+            self.requests.overdue(self.current, now)
         elif stage == IDLE:
             self.close()
         else:

@@ -153,15 +153,15 @@ class RequestReader:
     # A head that is new
 
     def _parse(self, data: bytes) -> None:
-        in_head = self.stage == HEAD
+        fields, body_bytes = self._fields, self._body_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._read_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             raise _as_refusal(error) from None
-        if in_head and self.stage == HEAD:  # a header that never ends reaches no callback
-            self._head_bytes += len(data)
+        if fields is self._fields and body_bytes == self._body_bytes:
+            self._head_bytes += len(data)  # a header or trailer that never ends reaches no callback
             self._check_head(self._head_bytes)
 
     # httptools' callbacks, in wire order
@@ -178,6 +178,8 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
+        if self.stage == BODY:
+            return  # a trailer: whoever reads headers must not take it for one (RFC 9110, 6.5.1)
         fields = self._fields
         fields.add(name, value)
         if fields.size > self._limits.max_header_bytes:
@@ -213,6 +215,7 @@ class RequestReader:
     def on_body(self, body: bytes) -> None:
         """Part of the body, its chunk framing taken off."""
         self._body.append(body)
+        self._head_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
             raise self._too_much_body()
@@ -233,7 +236,9 @@ class RequestReader:
         """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops at it, a new parser reads the body."""
         offer = self._head
         assert offer is not None
-        head = [offer.method, b" ", offer.target, b" HTTP/1.1\r\n", *offer.kept]
+        version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
+        stay = b"keep-alive" if offer.keep_alive else b"close"
+        head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
         for name, value in offer.noted.items():
             if REQUEST[name] == NOTE and name != b"connection":
                 head += (name, b": ", value, b"\r\n")

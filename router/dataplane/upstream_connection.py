@@ -249,7 +249,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.served += 1
         self._in_body = False
         self._scanner = None
-        if reusable and self._keep and not self.closing:
+        if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
+            if not self.transport.is_reading():
+                self.transport.resume_reading()  # paused by a slow client, who has the rest in its own buffer
             self.expires_at = self.upstream.sweep.clock() + self._timeouts.upstream_keepalive_s
             self.upstream.park(self)
         else:

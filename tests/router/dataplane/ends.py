@@ -1,4 +1,4 @@
-"""The two ends a test plays: a client, and a pod's side of each connection the gateway makes; and the words they use."""
+"""The two ends a test plays: a client, and a pod's side of each connection the gateway makes; and their words."""
 
 from __future__ import annotations
 

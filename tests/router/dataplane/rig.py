@@ -11,6 +11,8 @@ from itertools import count
 from types import TracebackType
 
 from ends import CHAT, Client, Net, PodEnd, post
+from wire import Wire
+
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
@@ -33,7 +35,6 @@ from statesync.health import HealthConfig, HealthTracker
 from statesync.memory import MemoryStore
 from statesync.prefix import PrefixIndex
 from statesync.view import LoadView
-from wire import Wire
 
 
 def one_pool(policy: str = "round_robin", **fields: object) -> Pool:

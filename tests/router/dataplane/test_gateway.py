@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ends import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
 from rig import Rig
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-
 from ends import CHAT, SSE_HEAD, PodEnd, event, ok
 from rig import Rig
+
 from router.settings import Retries
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n"

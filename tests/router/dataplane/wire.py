@@ -179,12 +179,14 @@ class Wire:
         self.loop = VirtualLoop(self.clock)
         self.crashes: list[str] = []
         """What protocols and tasks raised."""
+        self.turns = 16
+        """Turns of the loop that are one moment; what needs more says so."""
         self.loop.set_exception_handler(lambda _, context: self.crashes.append(str(context)))
 
     def do(self, act: Callable[[], object] = lambda: None) -> None:
         """Let `act` happen and all that follows from it, at one moment of time."""
         self.loop.call_soon(act)
-        self.loop.run_until_complete(_turns())
+        self.loop.run_until_complete(_turns(self.turns))
 
     def close(self) -> None:
         """End the loop and what still runs on it."""
@@ -195,8 +197,8 @@ class Wire:
         self.loop.close()
 
 
-async def _turns() -> None:
-    for _ in range(16):
+async def _turns(count: int) -> None:
+    for _ in range(count):
         await asyncio.sleep(0)
 
 
