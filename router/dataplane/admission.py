@@ -12,6 +12,9 @@ from router.dataplane.exchange import Exchange
 from router.errors import Saturated, Shed
 from router.settings import Limits
 
+SLACK = 64
+"""Entries of requests that left which a line may keep beside those that wait."""
+
 Line = list[tuple[int, int, Exchange]]
 """A heap: highest priority first, then first come."""
 
@@ -42,6 +45,15 @@ class Admission:
         if exchange.queued:
             exchange.queued = False
             self.queued -= 1  # its entry in the line is skipped when its turn comes
+            line = self._lines[exchange.pool]
+            if len(line) > 2 * self.queued + SLACK:  # unless so many left that what they hold would add up
+                line[:] = [place for place in line if place[2].queued]
+                heapq.heapify(line)
+
+    @property
+    def held(self) -> int:
+        """Entries in all lines, those of requests that left included."""
+        return sum(map(len, self._lines.values()))
 
     def wait(self, exchange: Exchange) -> None:
         """Put it in its pool's line. Raises Saturated when the line is full."""

@@ -53,8 +53,8 @@ class Dispatch:
 
         Raises NoRoutablePod or PoolSaturated from the view, PolicyNotAllowed or BadRequest for a header.
         """
+        info = self._info(exchange, pool.name)  # first: the line for a saturated pool goes by its priority
         snapshot = self._view.snapshot(pool.name)
-        info = self._info(exchange, pool.name)
         scheduler = self._scheduler(exchange, pool)
         began = perf_counter()
         answer = self._pick(scheduler, info, snapshot)

@@ -127,7 +127,7 @@ class Relay:
         elif self.sse and (metrics := self.exchange.metrics) is not None:
             metrics.itl.observe(now - self.last_at)
         self.last_at = now
-        if self.sse and (safe != len(piece) or self._held):
+        if self.sse and (safe != len(piece) or self._held or self._torn):
             piece = self._hold_back(piece, safe)
         if piece:
             self._pass_on(piece)

@@ -108,8 +108,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_only = head_only
         self._in_body = False
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
-        self.transport.write(payload)
         receiver.connected(self)
+        if self.receiver is not None:  # wanted no more: a pod must not begin on it
+            self.transport.write(payload)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The pod closed, or we did."""

@@ -120,10 +120,11 @@ class PodEnd:
             self._wire.do(lambda piece=piece: self.transport.deliver(piece))  # type: ignore[misc]
         return self
 
-    def dies(self) -> None:
+    def dies(self) -> PodEnd:
         """The connection is reset."""
         self.answered = len(self.requests)
         self._wire.do(lambda: self.transport.hang_up(ConnectionResetError()))
+        return self
 
     def closes(self) -> None:
         """The connection is closed in good order."""
@@ -149,6 +150,15 @@ class Net:
         """Addresses that never accept."""
         self.rude: set[str] = set()
         """Addresses that accept and hang up at once."""
+        self.slow: set[str] = set()
+        """Addresses that accept when `accept` is called."""
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def accept(self) -> None:
+        """Let the slow ones accept."""
+        for each in self._waiting:
+            each.set_result(None)
+        self._waiting.clear()
 
     async def dial(self, make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
         """See `router.dataplane.upstream.Dial`."""
@@ -156,6 +166,9 @@ class Net:
         self.dialled.append(address)
         if address in self.silent:
             await asyncio.get_running_loop().create_future()
+        if address in self.slow:
+            self._waiting.append(asyncio.get_running_loop().create_future())
+            await self._waiting[-1]
         if address in self.trouble:
             raise self.trouble[address]
         protocol = make()

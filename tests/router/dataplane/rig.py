@@ -149,6 +149,10 @@ class Rig:
         """The pod connection that holds the oldest request nobody has begun to answer."""
         return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
 
+    def asked_before(self) -> PodEnd:
+        """The pod connection that the test was last answering on."""
+        return next(end for end in reversed(self.net.made) if not end.transport.ending and end.answered)
+
     def load(self, pod: PodEnd) -> PodLoad:
         """What the view says of a pod."""
         return self.view.status(PodId(pod.address)).load

@@ -1,0 +1,178 @@
+"""Requests that wait for room: in which order they go, and how their wait can end."""
+
+from __future__ import annotations
+
+import pytest
+from ends import CHAT, SSE_HEAD, event, ok, post
+from rig import Rig, one_pool
+
+from router.drain import Phase
+from router.settings import Limits
+from schedulers.types import PodId
+
+POD = PodId("10.0.0.1:8000")
+
+
+def full(limits: Limits | None = None, pods: int = 1) -> Rig:
+    """A gateway whose pods take one request at a time, and have it."""
+    rig = Rig(one_pool(max_inflight_per_pod=1), pods=pods, limits=limits)
+    for _ in range(pods):
+        rig.asks()
+    return rig
+
+
+def test_a_request_waits_until_a_pod_has_room() -> None:
+    with full() as rig:
+        client = rig.asks()
+        assert rig.admission.queued == 1
+        assert len(rig.net.made) == 1
+        rig.asked().sends(ok())
+        assert rig.admission.queued == 0
+        rig.asked().sends(ok(b"served"))
+        assert client.answer().body == b"served"
+        rig.assert_clean()
+
+
+def test_higher_priority_goes_first_then_who_came_first() -> None:
+    with full() as rig:
+        for name, priority in (("a", 0), ("b", 5), ("c", 0), ("d", 5), ("e", -1)):
+            rig.asks(CHAT, f"x-turnout-priority: {priority}", f"x-name: {name}")
+        rig.asked().sends(ok())
+        served = []
+        for _ in range(5):
+            served.append(rig.asked().request.headers["x-name"])
+            rig.asked().sends(ok())
+        assert served == ["b", "d", "a", "c", "e"]
+
+
+@pytest.mark.parametrize("value", ["high", "1.5", "", "9" * 5000])
+def test_a_priority_that_is_none_is_refused(value: str) -> None:
+    with Rig() as rig:
+        assert rig.asks(CHAT, f"x-turnout-priority: {value}").answer().status == 400
+
+
+def test_a_line_that_is_full_turns_the_next_away() -> None:
+    with full(Limits(max_queue=2)) as rig:
+        waiting = [rig.asks(), rig.asks()]
+        late = rig.asks()
+        assert (late.answer().status, late.answer().headers["retry-after"]) == (503, "1")
+        assert b'"saturated"' in late.answer().body
+        for _ in range(3):
+            rig.asked().sends(ok())
+        assert [client.answer().status for client in waiting] == [200, 200]
+
+
+def test_a_wait_ends_when_it_was_too_long() -> None:
+    with full(Limits(queue_timeout_s=30)) as rig:
+        client = rig.asks()
+        rig.passes(29)
+        assert client.raw == b""
+        rig.passes(1.1)
+        assert client.answer().status == 503
+        assert b'"saturated"' in client.answer().body
+        assert rig.admission.queued == 0
+
+
+def test_a_wait_ends_at_the_requests_own_deadline() -> None:
+    with full() as rig:
+        client = rig.asks(CHAT, "x-turnout-deadline-ms: 3000")
+        rig.passes(3.1)
+        assert client.answer().status == 504
+        assert b'"deadline_exceeded"' in client.answer().body
+
+
+def test_the_time_in_line_is_over_once_a_pod_has_the_request() -> None:
+    with full(Limits(queue_timeout_s=30)) as rig:
+        client = rig.asks()
+        rig.passes(20)
+        rig.asked().sends(ok())
+        rig.passes(100)
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+def test_the_deadline_goes_on_once_a_pod_has_the_request() -> None:
+    with full() as rig:
+        client = rig.asks(CHAT, "x-turnout-deadline-ms: 25000")
+        rig.passes(20)
+        rig.asked().sends(ok())
+        rig.asked().sends(SSE_HEAD + event("one"))
+        rig.passes(6)
+        assert b'"request_timed_out"' in client.answer().body
+
+
+def test_a_client_that_leaves_the_line_gives_up_its_place() -> None:
+    with full() as rig:
+        first, second = rig.asks(), rig.asks()
+        first.leaves()
+        assert rig.admission.queued == 1
+        rig.asked().sends(ok())
+        rig.asked().sends(ok(b"second"))
+        assert second.answer().body == b"second"
+        assert rig.nobody_asked()
+
+
+def test_clients_that_come_and_leave_do_not_fill_the_line() -> None:
+    with full() as rig:
+        for _ in range(300):
+            rig.asks(CHAT).leaves()
+            rig.clients.pop()
+        assert rig.admission.held < 150
+
+
+def test_a_pod_that_fails_gives_its_room_to_the_line() -> None:
+    with full(pods=2) as rig:
+        waiting = rig.asks()
+        rig.asked().dies()
+        assert rig.admission.queued == 0
+        for _ in range(2):
+            rig.asked().sends(ok())
+        assert waiting.answer().status == 200
+
+
+def test_the_line_is_served_when_a_pod_joins() -> None:
+    with full() as rig:
+        rig.asks()
+        pods = [status.pod for status in rig.view.statuses()]
+        more = pods[0]._replace(id=PodId("10.0.0.9:8000"), address="10.0.0.9:8000")
+        rig.wire.do(lambda: rig.membership.on_pods("main", [*pods, more]))
+        assert rig.admission.queued == 0
+        for _ in range(2):
+            rig.asked().sends(ok())
+
+
+def test_a_line_whose_pods_are_all_gone_is_told_so() -> None:
+    with full() as rig:
+        client = rig.asks()
+        rig.wire.do(lambda: rig.view.block(POD, "draining"))
+        rig.asked().sends(ok())
+        rig.wire.do(lambda: rig.view.unblock(POD, "draining"))
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+def test_a_drain_out_of_time_empties_the_line() -> None:
+    with full() as rig:
+        client = rig.asks()
+        rig.lifecycle.enter(Phase.DRAINING)
+        rig.wire.do(rig.gateway.cut_off)
+        assert client.answer().status == 503
+        assert rig.admission.queued == 0
+
+
+def test_no_pod_at_all_is_said_at_once() -> None:
+    with Rig(pods=0) as rig:
+        answer = rig.asks().answer()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert b'"no_pod_available"' in answer.body
+
+
+def test_a_replica_with_all_it_may_have_sheds() -> None:
+    with Rig(limits=Limits(max_inflight=1)) as rig:
+        rig.asks()
+        late = rig.asks()
+        assert (late.answer().status, late.fate) == (503, "")
+        rig.asked().sends(ok())
+        late.sends(post())
+        rig.asked().sends(ok())
+        assert [answer.status for answer in late.answers()] == [503, 200]
