@@ -81,6 +81,18 @@ def expected_work(load: PodLoad) -> float:
     return load.pending_prefill_tokens + DECODE_TOKENS_EACH * load.inflight
 
 
+def token_load(load: PodLoad) -> float:
+    """A pod's load, in tokens: tokens in flight, plus 64 a request in flight and a request queued.
+
+    Tokens, because a prompt of 100,000 and one of ten are both one request: on a production trace the fewest tokens in
+    flight halve the mean time to first token against p2c on requests. What a request costs beside its tokens (a row
+    in every decode step) is `DECODE_TOKENS_EACH`. The engine's own queue counts at that rate only: it is up to a scrape
+    old and mostly the same requests again, so it settles near-ties and shows traffic that came past the gateway, but
+    cannot outweigh what was dispatched since.
+    """
+    return load.inflight_tokens + DECODE_TOKENS_EACH * (load.inflight + load.queued)
+
+
 class LoadSnapshot(NamedTuple):
     """A pool's routable pods and their load at one moment; never empty."""
 
@@ -96,10 +108,22 @@ class LoadSnapshot(NamedTuple):
     """`expected_work` of each candidate, kept up on change so that a policy can take a minimum at C speed."""
     positions: Mapping[PodId, int] | None = None
     """Where each pod stands in `candidates`."""
+    tokens: tuple[float, ...] = ()
+    """`token_load` of each candidate, kept up on change likewise."""
+    inflight: int | None = None
+    """Requests in flight on all candidates."""
 
     def work_column(self) -> tuple[float, ...]:
         """`work`, computed if the maker of this snapshot left it out."""
         return self.work or tuple([expected_work(load) for _, load in self.candidates])
+
+    def token_column(self) -> tuple[float, ...]:
+        """`tokens`, computed if the maker of this snapshot left it out."""
+        return self.tokens or tuple([token_load(load) for _, load in self.candidates])
+
+    def total_inflight(self) -> int:
+        """`inflight`, computed if the maker of this snapshot left it out."""
+        return sum([load.inflight for _, load in self.candidates]) if self.inflight is None else self.inflight
 
     def position_of(self) -> Mapping[PodId, int]:
         """`positions`, computed if the maker of this snapshot left it out."""
@@ -114,11 +138,13 @@ class LoadSnapshot(NamedTuple):
         left = [at for at, (pod, _) in enumerate(self.candidates) if pod.id not in tried]
         if not left:
             return None
-        candidates, work = self.candidates, self.work
+        candidates, work, tokens = self.candidates, self.work, self.tokens
         return self._replace(
             candidates=tuple([candidates[at] for at in left]),
             work=tuple([work[at] for at in left]) if work else (),
             positions=None,
+            tokens=tuple([tokens[at] for at in left]) if tokens else (),
+            inflight=None,
         )
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers import entropy
-from schedulers.policies.least_load import token_loads
-from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo
+from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo, token_load
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class PowerOfTwoChoices:
         if second >= first:
             second += 1
         drawn = (candidates[first], candidates[second])
-        loads = token_loads(drawn)
+        loads = (token_load(drawn[0].load), token_load(drawn[1].load))
         # Equal loads: the first draw stands. It is as random as any coin.
         at = 0 if loads[0] <= loads[1] else 1
         return Decision(drawn[at].pod.id, self.name, loads[at], "less_loaded_of_two")

@@ -9,16 +9,12 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from operator import attrgetter
 from struct import Struct
 from typing import ClassVar
 
 from schedulers.params import check, parameter
 from schedulers.policies.least_load import least_loaded
 from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
-
-_INFLIGHT = attrgetter("load.inflight")
-"""Summed over 1000 pods in 43 us; a comprehension takes 78."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +58,7 @@ class SessionAffinity:
         return self._spill(ranks, pods, left)
 
     def _cap(self, left: LoadSnapshot) -> int:
-        total: int = sum(map(_INFLIGHT, left.candidates))
-        return math.ceil(self.balance_factor * (total + 1) / len(left.candidates))
+        return math.ceil(self.balance_factor * (left.total_inflight() + 1) / len(left.candidates))
 
     def _spill(self, ranks: tuple[int, ...], pods: tuple[PodId, ...], left: LoadSnapshot) -> Decision:
         """The next pod in the session's order with room. There is one: n caps hold more than everything in flight."""

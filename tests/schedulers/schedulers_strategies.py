@@ -17,6 +17,7 @@ from schedulers.types import (
     PodLoad,
     RequestInfo,
     expected_work,
+    token_load,
 )
 
 unhurried = settings(deadline=None, max_examples=60)
@@ -37,7 +38,13 @@ def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: 
     bare = LoadSnapshot("default", 1, 0.0, 0.0, candidates)
     if not columns:
         return bare
-    return bare._replace(work=tuple(map(expected_work, named.values())), positions=bare.position_of())
+    each = named.values()
+    return bare._replace(
+        work=tuple(map(expected_work, each)),
+        positions=bare.position_of(),
+        tokens=tuple(map(token_load, each)),
+        inflight=sum(load.inflight for load in each),
+    )
 
 
 def idle(count: int) -> LoadSnapshot:

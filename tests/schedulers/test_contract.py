@@ -83,7 +83,12 @@ def test_the_inputs_stay_as_they_were(policy: Scheduler, case: tuple[RequestInfo
 @given(case=cases())
 def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
-    full = snapshot._replace(work=snapshot.work_column(), positions=snapshot.position_of())
+    full = snapshot._replace(
+        work=snapshot.work_column(),
+        positions=snapshot.position_of(),
+        tokens=snapshot.token_column(),
+        inflight=snapshot.total_inflight(),
+    )
     assert policy.pick(request, full) == policy.pick(request, full._replace(work=(), positions=None))
 
 

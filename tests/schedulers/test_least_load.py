@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from schedulers_strategies import cases, pod_ids, request_of, snapshot_of, unhurried
 
-from schedulers.policies.least_load import LeastLoad, least_loaded, token_loads
-from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, RequestInfo
+from schedulers.policies.least_load import LeastLoad, least_loaded
+from schedulers.types import Decision, LoadSnapshot, PodLoad, RequestInfo, token_load
 
 A, B = pod_ids(2)
 
@@ -20,7 +20,7 @@ A, B = pod_ids(2)
     ],
 )
 def test_load_is_tokens_and_a_little_for_each_request_in_flight_or_queued(load: PodLoad, tokens: float) -> None:
-    assert token_loads([Candidate(Pod(PodId("a"), "a"), load)]) == [tokens]
+    assert token_load(load) == tokens
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_no_untried_pod_has_less(case: tuple[RequestInfo, LoadSnapshot]) -> None
     answer = LeastLoad().pick(request, snapshot)
     loads = [
         load
-        for (pod, _), load in zip(snapshot.candidates, token_loads(snapshot.candidates), strict=True)
+        for (pod, _), load in zip(snapshot.candidates, snapshot.token_column(), strict=True)
         if pod.id not in request.tried
     ]
     if isinstance(answer, Decision):

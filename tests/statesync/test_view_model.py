@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from schedulers.types import LoadSnapshot, Pod, PodId, RequestInfo, expected_work
+from schedulers.types import LoadSnapshot, Pod, PodId, RequestInfo, expected_work, token_load
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
 from statesync.types import Charge, EngineReport, InflightNumbers
 from statesync.view import DEFAULT_ANSWER_TOKENS, LoadView
@@ -22,6 +22,8 @@ NUMBERS = st.just(InflightNumbers()) | st.builds(
 
 def consistent(snapshot: LoadSnapshot) -> None:
     assert len(snapshot.work) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
+    assert snapshot.tokens == tuple(token_load(load) for _, load in snapshot.candidates)
+    assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
     for candidate, work in zip(snapshot.candidates, snapshot.work, strict=True):
         assert work == expected_work(candidate.load)
         assert snapshot.candidates[snapshot.position_of()[candidate.pod.id]] is candidate
