@@ -10,6 +10,7 @@ from __future__ import annotations
 
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _EVENT_ENDS = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+_LONGEST_END = max(map(len, _EVENT_ENDS))
 _MAX_LINE = 4096
 
 
@@ -20,7 +21,7 @@ class BadChunk(ValueError):
 class ChunkScanner:
     """Follows chunked framing (RFC 9112, 7.1) without copying or decoding the chunks."""
 
-    __slots__ = ("left", "line", "safe", "trailing")
+    __slots__ = ("_tail", "left", "line", "safe", "trailing")
 
     def __init__(self) -> None:
         self.left = 0
@@ -29,6 +30,8 @@ class ChunkScanner:
         self.trailing = False
         self.safe = 0
         """After `feed`: how many of its bytes end with a chunk that ends an SSE event."""
+        self._tail = b""
+        """The last payload bytes since the last safe position, for event ends that came in pieces."""
 
     def feed(self, data: bytes) -> int:
         """Read on. Returns the index just past the message's end, or -1 when there is more to come."""
@@ -39,12 +42,14 @@ class ChunkScanner:
                 end = at + self.left
                 if end > size:
                     self.left = end - size
+                    self._tail = (self._tail + data[at:])[-_LONGEST_END:]
                     return -1
                 if data[end - 1] != 10:
                     raise BadChunk("a chunk is longer than it says")
+                if data.endswith(_EVENT_ENDS, at, end) or self._ends_here(data[at:end]):
+                    self.safe = end
+                    self._tail = b""
                 at, self.left = end, 0
-                if data.endswith(_EVENT_ENDS, 0, at):
-                    self.safe = at
                 continue
             eol = data.find(b"\n", at)
             if eol < 0:
@@ -64,6 +69,12 @@ class ChunkScanner:
     def aligned(self) -> bool:
         """Whether the next byte starts a chunk."""
         return not self.left and not self.line and not self.trailing
+
+    def _ends_here(self, rest: bytes) -> bool:
+        """Whether a chunk's `rest`, its CRLF included, ends an event that began in earlier chunks or reads."""
+        seen = self._tail + rest[-_LONGEST_END:]
+        self._tail = seen[:-2][-_LONGEST_END:]
+        return seen.endswith(_EVENT_ENDS)
 
     def _size(self, line: bytes) -> None:
         digits = line.partition(b";")[0].rstrip(b" \t")
@@ -101,3 +112,10 @@ def payloads(scanner: ChunkScanner, data: bytes) -> tuple[list[bytes], int]:
             return out, upto
         at = upto
     return out, -1
+
+
+def events_end(payload: bytes) -> int:
+    """The position just past the last SSE event that ends in `payload`; 0 where none does."""
+    end = payload.rfind(b"\n\n") + 2
+    crlf_end = payload.rfind(b"\r\n\r\n") + 4
+    return max(end if end > 1 else 0, crlf_end if crlf_end > 3 else 0)

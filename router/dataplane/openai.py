@@ -23,7 +23,12 @@ MAX_TOKENS = 1 << 24
 
 _INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{2048,}")
 _TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
-_MODEL_PART = re.compile(rb'name="?model"?[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n', re.IGNORECASE)
+_MODEL_PART = re.compile(
+    rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model)[ \t]*(?:;[^\r\n]*)?\r\n'
+    rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n",
+    re.IGNORECASE,
+)
+"""The value of a form's `model`. It begins with what file contents seldom hold: 26 ms for 25 MB of audio."""
 
 _NONE = msgspec.Raw(b"")
 

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin
-from router.dataplane.framing import BadChunk, ChunkScanner, payloads
+from router.dataplane.framing import BadChunk, ChunkScanner, events_end, payloads
 from router.dataplane.sweep import NEVER
 from router.errors import (
     BadAnswer,
@@ -220,7 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
                 receiver.data(data if size == self._left else data[: self._left], 0)
                 self._done(reusable=size == self._left)
         else:
-            receiver.data(data, len(data) if data.endswith((b"\n\n", b"\r\n\r\n")) else 0)
+            receiver.data(data, events_end(data))
 
     def _chunks(self, data: bytes, receiver: Receiver) -> None:
         scanner = self._scanner
@@ -229,7 +229,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._unwrap:
                 pieces, end = payloads(scanner, data)
                 piece = b"".join(pieces)
-                receiver.data(piece, len(piece) if piece.endswith((b"\n\n", b"\r\n\r\n")) else 0)
+                receiver.data(piece, events_end(piece))
             else:
                 end = scanner.feed(data)
                 if end < 0:
