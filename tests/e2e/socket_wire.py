@@ -52,7 +52,11 @@ class Wire:
         if receive_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._socket.settimeout(timeout_s)
-        self._socket.connect((host, port))
+        try:
+            self._socket.connect((host, port))
+        except OSError:
+            self._socket.close()
+            raise
         self._got = b""
 
     def send(self, data: bytes) -> None:

@@ -1,0 +1,203 @@
+"""Leaving: what clients of a gateway see from its SIGTERM to its exit, under load. Each test has its own gateway."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config
+from sim_process import SimPods
+from socket_wire import Wire, chat, endless, events, get, post
+from waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def leaving(sims: SimPods, directory: Path, *, settle_s: float, timeout_s: float) -> Iterator[GatewayProcess]:
+    """A ready gateway that the block ends; its log must hold no error."""
+    gateway = GatewayProcess(
+        config(sims.urls[:2], drain={"settle_s": settle_s, "timeout_s": timeout_s}), directory / "gateway"
+    )
+    try:
+        gateway.wait_until_ready()
+        yield gateway
+        assert gateway.complaints() == []
+    finally:
+        gateway.kill()
+
+
+@contextmanager
+def streams_of(gateway: GatewayProcess, tokens: int, count: int = 1) -> Iterator[list[Wire]]:
+    """Streams of so many tokens, at 2 ms each and more, that have begun."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire("127.0.0.1", gateway.port, timeout_s=30.0)) for _ in range(count)]
+        for wire in wires:
+            wire.send(post(endless(tokens=tokens)))
+        assert all(wire.readable(10.0) for wire in wires)
+        yield wires
+
+
+def readiness(gateway: GatewayProcess) -> int:
+    """What a load balancer hears."""
+    return gateway.control.get("/readyz").status_code
+
+
+def keep_asking(port: int, over: threading.Event) -> list[bool]:
+    """A client with kept-alive connections; of each answer, which must be whole, whether it was told to go away."""
+    told = []
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=20.0) as client:
+        while not over.is_set():
+            answer = client.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20))
+            assert answer.status_code == 200
+            assert answer.text.endswith("data: [DONE]\n\n")
+            told.append(answer.headers.get("connection") == "close")
+    return told
+
+
+def test_a_drain_under_load_fails_no_request_and_cuts_no_stream(sims: SimPods, tmp_path: Path) -> None:
+    """Clients keep asking while it settles, as they do until the endpoints have propagated."""
+    over = threading.Event()
+    with (
+        leaving(sims, tmp_path, settle_s=3.0, timeout_s=20.0) as gateway,
+        ThreadPoolExecutor(4) as threads,
+        streams_of(gateway, 2000, 4) as long,
+    ):
+        users = [threads.submit(keep_asking, gateway.port, over) for _ in range(4)]
+        try:
+            wait_for("the load is on", lambda: answered(gateway) >= 20)
+            gateway.signal()
+            wait_for("it is not ready", lambda: readiness(gateway) == 503)
+            before = answered(gateway)
+            wait_for("it serves on", lambda: answered(gateway) >= before + 20)
+        finally:
+            over.set()
+        for told in [user.result() for user in users]:
+            assert not told[0]
+            assert told[-1], "the last answer did not ask its client to go elsewhere"
+        for wire in long:
+            answer = wire.answer()
+            assert answer.complete
+            assert events(answer.body)[-1] == "[DONE]"
+            assert len(events(answer.body)) > 2000
+        assert gateway.ended() == 0
+
+
+def answered(gateway: GatewayProcess) -> float:
+    return gateway.metric("turnout_requests_total", status="200")
+
+
+def test_while_it_settles_it_is_not_ready_and_serves_on(sims: SimPods, tmp_path: Path) -> None:
+    with leaving(sims, tmp_path, settle_s=1.5, timeout_s=5.0) as gateway:
+        with Wire("127.0.0.1", gateway.port) as old:
+            old.send(post(chat()))
+            assert "connection" not in old.answer().headers
+            gateway.signal()
+            wait_for("it is not ready", lambda: readiness(gateway) == 503)
+            with Wire("127.0.0.1", gateway.port) as new:
+                new.send(get("/readyz"))
+                answer = new.answer()
+                assert (answer.status, answer.json()["status"]) == (503, "settling")
+                assert answer.headers["connection"] == "close"
+                assert new.closed()
+            with Wire("127.0.0.1", gateway.port) as new:
+                new.send(get("/livez"))
+                assert new.answer().status == 200
+            old.send(post(chat()))
+            answer = old.answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert old.closed()
+        assert gateway.ended() == 0
+
+
+def test_after_it_settled_it_accepts_no_more_and_finishes_its_streams(sims: SimPods, tmp_path: Path) -> None:
+    with leaving(sims, tmp_path, settle_s=0.0, timeout_s=20.0) as gateway:
+        with streams_of(gateway, 600) as (wire,), Wire("127.0.0.1", gateway.port) as idle:
+            idle.send(get("/livez"))
+            assert idle.answer().status == 200
+            gateway.signal()
+            assert idle.closed()
+            wait_for("nobody is let in", lambda: not accepts(gateway))
+            assert gateway.exit_status is None
+            answer = wire.answer()
+            assert answer.complete
+            assert events(answer.body)[-1] == "[DONE]"
+            assert wire.closed()
+        assert gateway.ended() == 0
+
+
+def accepts(gateway: GatewayProcess) -> bool:
+    try:
+        with Wire("127.0.0.1", gateway.port):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def test_streams_that_outlast_the_drain_end_with_an_error_event(sims: SimPods, tmp_path: Path) -> None:
+    with leaving(sims, tmp_path, settle_s=0.0, timeout_s=0.3) as gateway:
+        with streams_of(gateway, 8000, 5) as wires:
+            gateway.signal()
+            for wire in wires:
+                answer = wire.answer()
+                assert not answer.complete
+                assert events(answer.body)[-1]["error"]["code"] == "gateway_draining"
+                assert "choices" in events(answer.body)[-2]
+        assert gateway.ended() == 0
+        wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
+
+
+def test_a_request_without_an_answer_yet_gets_a_503_when_the_drain_ends(sims: SimPods, tmp_path: Path) -> None:
+    for pod in sims.addresses[:2]:
+        sims.fault(pod, "hang")
+    with leaving(sims, tmp_path, settle_s=0.0, timeout_s=0.3) as gateway:
+        with Wire("127.0.0.1", gateway.port) as wire:
+            wire.send(post(chat()))
+            wait_for("it hangs", lambda: gateway.inflight() == 1)
+            gateway.signal()
+            answer = wire.answer()
+            assert (answer.status, answer.error["code"]) == (503, "gateway_draining")
+        assert gateway.ended() == 0
+
+
+def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
+    """It would have settled for a minute and drained for another; the test's own deadline is far below."""
+    with leaving(sims, tmp_path, settle_s=60.0, timeout_s=60.0) as gateway:
+        with streams_of(gateway, 8000) as (wire,):
+            gateway.signal()
+            wait_for("it settles", lambda: readiness(gateway) == 503)
+            gateway.signal(signal.SIGINT)
+            answer = wire.answer()
+            assert events(answer.body)[-1]["error"]["code"] == "gateway_draining"
+        assert gateway.ended() == 0
+
+
+def test_an_operators_drain_is_a_sigterm_and_asked_twice_does_not_insist(sims: SimPods, tmp_path: Path) -> None:
+    with leaving(sims, tmp_path, settle_s=0.2, timeout_s=10.0) as gateway:
+        with streams_of(gateway, 600) as (wire,):
+            for _ in range(2):
+                assert gateway.control.post("/admin/drain").status_code == 202
+            answer = wire.answer()
+            assert events(answer.body)[-1] == "[DONE]"
+        assert gateway.ended() == 0
+
+
+def test_a_gateway_without_any_pod_alive_still_leaves(sims: SimPods, tmp_path: Path) -> None:
+    """It serves cold after its warm-up time; a signal before that ends it too."""
+    for pod in sims.addresses[:2]:
+        sims.fault(pod, "refuse")
+    settings = config(sims.urls[:2], warmup_timeout_s=60.0)
+    gateway = GatewayProcess(settings, tmp_path / "gateway")
+    try:
+        assert readiness(gateway) == 503
+        gateway.signal()
+        assert gateway.ended() == 0
+        assert gateway.complaints() == []
+    finally:
+        gateway.kill()

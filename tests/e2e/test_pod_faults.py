@@ -1,0 +1,274 @@
+"""Pods that fail in every way a simulated pod can: who answers instead, what the client is told, what is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from gateway_process import GatewayProcess, config, pool, running
+from hose_pod import hose_pod
+from sim_process import SimPods
+from socket_wire import Answer, Wire, chat, endless, events, post
+from waiting import wait_for, wait_until_still
+
+pytestmark = pytest.mark.slow
+
+PODS = 3
+ROUND_ROBIN = {"policy": {"name": "round_robin"}}
+
+
+@pytest.fixture(scope="module")
+def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Short timeouts; nobody is ejected, so that each test meets its pod."""
+    settings = config(
+        (),
+        pools=[pool("default", all_sims.urls[:PODS], **ROUND_ROBIN)],
+        timeouts={"first_byte_s": 0.4, "idle_s": 0.4},
+        health={"eject_failures": 1000, "failures": 1000},
+        retries={"budget_min": 1000},
+    )
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def bad(sims: SimPods) -> str:
+    """The pod that is going to fail."""
+    return sims.addresses[0]
+
+
+def ask(port: int, body: dict[str, object], path: str = "/v1/chat/completions") -> Answer:
+    with Wire("127.0.0.1", port) as wire:
+        wire.send(post(body, path=path))
+        return wire.answer()
+
+
+def ask_each_pod(port: int, body: dict[str, object], path: str = "/v1/chat/completions") -> list[Answer]:
+    """One request to each pod, in turn."""
+    return [ask(port, body, path) for _ in range(PODS)]
+
+
+def of_pod(answers: list[Answer], pod: str) -> Answer:
+    """The one that this pod gave."""
+    (found,) = [answer for answer in answers if answer.headers["x-turnout-pod"] == pod]
+    return found
+
+
+# Another pod answers
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("kind", ["refuse", "close_before_first_byte", "garbage", "http_429", "http_503"])
+def test_before_the_first_byte_another_pod_answers(port: int, sims: SimPods, bad: str, kind: str, stream: bool) -> None:
+    sims.fault(bad, kind)
+    answers = ask_each_pod(port, chat(stream=stream))
+    assert [answer.status for answer in answers] == [200] * PODS
+    assert sorted(answer.headers["x-turnout-attempts"] for answer in answers) == ["1", "1", "2"]
+    assert all(answer.complete and answer.headers["x-turnout-pod"] != bad for answer in answers)
+
+
+def test_when_all_pods_refuse_the_client_is_told_and_may_come_back(port: int, sims: SimPods) -> None:
+    for pod in sims.addresses[:PODS]:
+        sims.fault(pod, "refuse")
+    answer = ask(port, chat())
+    assert (answer.status, answer.error["code"]) == (503, "pod_unreachable")
+    assert answer.headers["x-turnout-attempts"] == "3"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_when_all_pods_are_busy_the_last_ones_words_come_through(port: int, sims: SimPods) -> None:
+    for pod in sims.addresses[:PODS]:
+        sims.fault(pod, "http_429", retry_after_s=9)
+    answer = ask(port, chat())
+    assert (answer.status, answer.headers["retry-after"]) == (429, "9")
+    assert answer.headers["x-turnout-attempts"] == "3"
+
+
+def test_a_500_is_passed_on_in_the_pods_words(port: int, sims: SimPods, bad: str) -> None:
+    sims.fault(bad, "http_500")
+    answer = of_pod(ask_each_pod(port, chat()), bad)
+    assert (answer.status, answer.headers["x-turnout-attempts"]) == (500, "1")
+    assert "EngineCore" in answer.error["message"]
+
+
+# The client is told
+
+
+def test_a_pod_that_hangs_is_a_504_and_no_second_pod_does_the_work_again(port: int, sims: SimPods, bad: str) -> None:
+    sims.fault(bad, "hang")
+    answer = of_pod(ask_each_pod(port, chat()), bad)
+    assert (answer.status, answer.error["code"]) == (504, "pod_timeout")
+    assert answer.headers["x-turnout-attempts"] == "1"
+    wait_for("the pod is let go", lambda: sims.state(bad)["open_requests"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("reset_midstream", "pod_closed_connection"),
+        ("truncated_sse", "pod_closed_connection"),
+        ("stall", "pod_stalled"),
+    ],
+)
+def test_a_stream_that_dies_ends_with_an_error_event_and_does_not_look_complete(
+    port: int, sims: SimPods, bad: str, kind: str, code: str
+) -> None:
+    sims.fault(bad, kind, after_chunks=4)
+    answer = of_pod(ask_each_pod(port, chat(stream=True, max_tokens=30)), bad)
+    assert answer.status == 200
+    assert not answer.complete, "a last chunk was sent"
+    seen = events(answer.body)
+    assert [each for each in seen if "choices" in each] == seen[:-1]
+    assert len(seen) == 5
+    assert seen[-1]["error"]["code"] == code
+    wait_for("the pod is let go", lambda: sims.state(bad)["open_requests"] == 0)
+
+
+def test_an_anthropic_stream_that_dies_gets_anthropics_error_event(port: int, sims: SimPods, bad: str) -> None:
+    sims.fault(bad, "reset_midstream", after_chunks=4)
+    answer = of_pod(ask_each_pod(port, chat(stream=True, max_tokens=30), "/v1/messages"), bad)
+    last = answer.body.rstrip(b"\n").rpartition(b"\n\n")[2]
+    assert last.startswith(b'event: error\ndata: {"type":"error","error":{')
+    assert not answer.complete
+
+
+def test_an_http_1_0_client_sees_the_error_event_too(port: int, sims: SimPods, bad: str) -> None:
+    sims.fault(bad, "reset_midstream", after_chunks=4)
+    request = post(chat(stream=True, max_tokens=30)).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    answers = []
+    for _ in range(PODS):
+        with Wire("127.0.0.1", port) as wire:
+            wire.send(request)
+            answers.append(wire.answer())
+    assert events(of_pod(answers, bad).body)[-1]["error"]["code"] == "pod_closed_connection"
+    assert [events(answer.body)[-1] for answer in answers].count("[DONE]") == PODS - 1
+
+
+@pytest.mark.parametrize("kind", ["reset_midstream", "truncated_sse", "stall"])
+def test_an_answer_cut_in_half_is_cut_for_the_client_too(port: int, sims: SimPods, bad: str, kind: str) -> None:
+    sims.fault(bad, kind)
+    answer = of_pod(ask_each_pod(port, chat()), bad)
+    assert not answer.complete
+    assert 0 < len(answer.body) < int(answer.headers["content-length"])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_slow_drip_works(port: int, sims: SimPods, bad: str, stream: bool) -> None:
+    whole = ask(port, chat(stream=stream)).body
+    sims.fault(bad, "slow_drip", drip_bytes=100, drip_interval_s=0.02)
+    for answer in ask_each_pod(port, chat(stream=stream)):
+        assert answer.complete
+        assert answer.body == whole
+
+
+def test_a_deadline_ends_a_stream_with_an_error_event(port: int, sims: SimPods) -> None:
+    with Wire("127.0.0.1", port) as wire:
+        wire.send(post(endless(), "x-turnout-deadline-ms: 300"))
+        answer = wire.answer()
+    assert events(answer.body)[-1]["error"]["code"] == "request_timed_out"
+    assert not answer.complete
+    wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
+
+
+# Clients
+
+
+def test_clients_that_leave_free_their_pods_at_once(gateway: GatewayProcess, sims: SimPods) -> None:
+    before = sum(sims.state(pod)["finished"]["abort"] for pod in sims.addresses)
+    wires = [Wire("127.0.0.1", gateway.port) for _ in range(50)]
+    for at, wire in enumerate(wires):
+        wire.send(post(endless(f"stream {at}")))
+    for wire in wires:
+        assert wire.some().startswith(b"HTTP/1.1 200")
+    assert gateway.inflight() == sims.total("open_requests") == 50
+    for wire in wires:
+        wire.close()
+    wait_for("the pods' streams are closed", lambda: sims.total("open_requests") == 0, 3.0)
+    wait_for("the engines stopped", lambda: sims.total("running") == 0, 3.0)
+    assert sum(sims.state(pod)["finished"]["abort"] for pod in sims.addresses) == before + 50
+    gateway.settle()
+
+
+def test_a_client_that_leaves_before_the_first_byte_frees_its_pod(
+    gateway: GatewayProcess, sims: SimPods, bad: str
+) -> None:
+    for pod in sims.addresses[:PODS]:
+        sims.fault(pod, "hang")
+    with Wire("127.0.0.1", gateway.port) as wire:
+        wire.send(post(chat()))
+        wait_for("it hangs", lambda: sims.total("open_requests") == 1)
+    wait_for("the pod is let go", lambda: sims.total("open_requests") == 0)
+    assert gateway.inflight() == 0
+
+
+def test_slow_readers_cost_neither_memory_nor_anybody_elses_time(
+    all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with hose_pod() as hose:
+        settings = config((), pools=[pool("hose", [hose.url]), pool("sims", all_sims.urls[:1])])
+        with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+            before = gateway.rss_bytes()
+            slow = [Wire("127.0.0.1", gateway.port, receive_bytes=8192) for _ in range(10)]
+            for wire in slow:
+                wire.send(post(chat(model="hose", stream=True)))
+            wait_for("all streams run", lambda: hose.streams == 10)
+            held = wait_until_still(lambda: hose.sent_bytes)
+            # What the sockets' own buffers hold is the kernel's; the gateway's share is a buffer's worth a stream.
+            assert gateway.rss_bytes() - before < 10 * 2**20
+            assert [ask(gateway.port, chat()).status for _ in range(20)] == [200] * 20
+            assert hose.sent_bytes == held, "somebody takes what no client reads"
+            taken = sum(len(slow[0].some()) for _ in range(200))
+            assert taken > 0
+            wait_for("its stream goes on", lambda: slow[0].some() and hose.sent_bytes > held)
+            for wire in slow:
+                wire.close()
+            wait_for("the pod's streams end", lambda: hose.streams == 0)
+
+
+# Ejection
+
+
+@pytest.fixture(scope="module")
+def ejecting(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Four pods, ejected for a moment after three failures."""
+    settings = config(
+        (),
+        pools=[pool("default", all_sims.urls[2:6], **ROUND_ROBIN)],
+        health={"interval_s": 0.5, "failures": 1000, "eject_failures": 3, "eject_s": 1.0},
+        retries={"budget_min": 1000},
+    )
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+def ejected(gateway: GatewayProcess) -> set[str]:
+    return {pod["address"] for pod in gateway.pods() if "ejected" in pod["blockers"]}
+
+
+def test_a_pod_that_keeps_failing_is_left_alone_and_comes_back(ejecting: GatewayProcess, sims: SimPods) -> None:
+    bad = sims.addresses[2]
+    sims.fault(bad, "close_before_first_byte")
+    answers = [ask(ejecting.port, chat()) for _ in range(12)]
+    assert [answer.status for answer in answers] == [200] * 12
+    assert ejected(ejecting) == {bad}
+    struck = sims.state(bad)["struck"]
+    assert {ask(ejecting.port, chat()).headers["x-turnout-attempts"] for _ in range(4)} == {"1"}
+    assert sims.state(bad)["struck"] == struck
+    sims.well(bad)
+    wait_for("it is tried again", lambda: not ejected(ejecting))
+    wait_for("it serves again", lambda: ask(ejecting.port, chat()).headers["x-turnout-pod"] == bad)
+    assert ejecting.metric("turnout_ejections_total", pod=bad) >= 1
+
+
+def test_never_more_than_half_of_a_pool_is_ejected(ejecting: GatewayProcess, sims: SimPods) -> None:
+    pods = sims.addresses[2:6]
+    for pod in pods:
+        sims.fault(pod, "close_before_first_byte")
+    out = []
+    for _ in range(24):
+        assert ask(ejecting.port, chat()).status in (502, 503)
+        out.append(sum(not pod["routable"] for pod in ejecting.pods()))
+    assert max(out) == 2
+    sims.well()
+    wait_for("all are back", lambda: all(pod["routable"] for pod in ejecting.pods()), 20.0)
+    assert [ask(ejecting.port, chat()).status for _ in range(8)] == [200] * 8

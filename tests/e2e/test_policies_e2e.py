@@ -1,0 +1,317 @@
+"""Policies, pools and targets as a client meets them: where requests land, and that a swap under load costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, pool, running
+from sim_process import MODEL, SimPods, sim_pods
+from socket_wire import Answer, Wire, chat, endless, post
+from waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+LONG = "All work and no play makes Jack a dull boy. " * 60
+"""More than 600 tokens at four bytes each: several prefix blocks."""
+
+
+@pytest.fixture(scope="module")
+def far_sims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
+    """A pod that serves another model."""
+    with sim_pods(1, tmp_path_factory.mktemp("sims") / "far.log", "--model", "far-model") as pods:
+        yield pods
+
+
+@pytest.fixture(scope="module")
+def gateway(all_sims: SimPods, far_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """`default` has three pods and lets requests choose two policies; `far` has one, in another cluster."""
+    pods = all_sims.urls
+    pools = [
+        pool(
+            "default", pods[:3], models=[MODEL], aliases={"gpt-4o": MODEL}, allowed_policies=["random", "round_robin"]
+        ),
+        pool("far", far_sims.urls, models=["far-model"], aliases={"distant": "far-model"}, cluster="west"),
+    ]
+    settings = config((), pools=pools, retries={"budget_min": 1000})
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def near(sims: SimPods) -> list[str]:
+    """The pods of the pool `default`."""
+    return sims.addresses[:3]
+
+
+def ask(port: int, body: dict[str, object], *headers: str) -> Answer:
+    with Wire("127.0.0.1", port) as wire:
+        wire.send(post(body, *headers))
+        return wire.answer()
+
+
+def use(gateway: GatewayProcess, policy: str, **params: object) -> dict[str, object]:
+    """Swap the policy of `default`."""
+    answer = gateway.control.put("/admin/pools/default/policy", json={"policy": policy, "params": params})
+    shown: dict[str, object] = answer.raise_for_status().json()
+    return shown
+
+
+def pods_of(answers: list[Answer]) -> Counter[str]:
+    return Counter(answer.headers["x-turnout-pod"] for answer in answers)
+
+
+def test_round_robin_spreads_evenly(gateway: GatewayProcess, near: list[str]) -> None:
+    use(gateway, "round_robin")
+    answers = [ask(gateway.port, chat()) for _ in range(12)]
+    assert pods_of(answers) == dict.fromkeys(near, 4)
+    assert {answer.headers["x-turnout-policy"] for answer in answers} == {"round_robin"}
+
+
+def test_least_load_avoids_the_busy_pods(gateway: GatewayProcess, near: list[str]) -> None:
+    use(gateway, "least_load")
+    with Wire("127.0.0.1", gateway.port) as first, Wire("127.0.0.1", gateway.port) as second:
+        for wire in (first, second):
+            wire.send(post(endless()))
+            wire.some()
+        busy = {pod["address"] for pod in gateway.pods() if pod["inflight"]}
+        assert len(busy) == 2
+        free = set(near) - busy
+        assert set(pods_of([ask(gateway.port, chat()) for _ in range(6)])) == free
+    wait_for("nothing in flight", lambda: gateway.inflight() == 0)
+
+
+def test_prefix_aware_keeps_a_conversation_on_its_pod(gateway: GatewayProcess) -> None:
+    use(gateway, "prefix_aware")
+    talks = [[{"role": "user", "content": f"Talk {at}. {LONG}"}] for at in range(6)]
+    homes: list[str] = []
+    cached = [0] * len(talks)
+    for turn in range(4):
+        for at, messages in enumerate(talks):
+            answer = ask(gateway.port, {"model": MODEL, "messages": messages, "max_tokens": 20})
+            told = answer.json()
+            tokens = (told["usage"]["prompt_tokens_details"] or {"cached_tokens": 0})["cached_tokens"]
+            if turn == 0:
+                homes.append(answer.headers["x-turnout-pod"])
+            else:
+                assert answer.headers["x-turnout-pod"] == homes[at]
+                assert tokens > cached[at]
+            cached[at] = tokens
+            messages += [told["choices"][0]["message"], {"role": "user", "content": f"Go on, {turn}. {LONG}"}]
+    assert gateway.metric("turnout_prefix_cache_hits_total", pool="default") > 0
+
+
+def test_session_affinity_sticks_by_header_and_spreads_sessions(gateway: GatewayProcess, near: list[str]) -> None:
+    use(gateway, "session_affinity")
+    homes = {
+        session: pods_of([ask(gateway.port, chat(f"{at}"), f"x-session-id: {session}") for at in range(3)])
+        for session in map("user-{}".format, range(12))
+    }
+    assert all(len(home) == 1 for home in homes.values())
+    assert {pod for home in homes.values() for pod in home} == set(near)
+
+
+def test_session_affinity_falls_back_to_the_bodys_user(gateway: GatewayProcess) -> None:
+    use(gateway, "session_affinity")
+    assert len(pods_of([ask(gateway.port, chat(f"{at}", user="someone")) for at in range(5)])) == 1
+
+
+def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> None:
+    policies = ["random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware"]
+
+    async def user(client: httpx.AsyncClient, at: int, seen: Counter[str]) -> None:
+        for turn in range(20):
+            answer = await client.post("/v1/chat/completions", json=chat(f"{at} {turn}", stream=turn % 2 == 0))
+            assert answer.status_code == 200
+            assert turn % 2 or answer.text.endswith("data: [DONE]\n\n")
+            seen[answer.headers["x-turnout-policy"]] += 1
+
+    async def swaps(client: httpx.AsyncClient, over: asyncio.Event) -> int:
+        swapped = 0
+        while not over.is_set() or swapped < len(policies):
+            body = {"policy": policies[swapped % len(policies)]}
+            (await client.put("/admin/pools/default/policy", json=body)).raise_for_status()
+            swapped += 1
+        return swapped
+
+    async def load() -> tuple[Counter[str], int]:
+        seen: Counter[str] = Counter()
+        over = asyncio.Event()
+        async with (
+            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20.0) as client,
+            httpx.AsyncClient(base_url=gateway.control.base_url, trust_env=False) as control,
+            asyncio.TaskGroup() as group,
+        ):
+            swapping = group.create_task(swaps(control, over))
+            await asyncio.gather(*(user(client, at, seen) for at in range(16)))
+            over.set()
+        return seen, swapping.result()
+
+    generation = int(str(use(gateway, "random")["generation"]))
+    seen, swapped = asyncio.run(load())
+    assert sum(seen.values()) == 320
+    assert swapped >= len(policies)
+    assert len(seen) >= 3, "the swaps were not in the middle of it"
+    assert gateway.control.get("/admin/pools/default/policy").json()["generation"] == generation + swapped
+
+
+def test_a_stale_generation_swaps_nothing(gateway: GatewayProcess) -> None:
+    etag = gateway.control.get("/admin/pools/default/policy").headers["etag"]
+    path, body = "/admin/pools/default/policy", {"policy": "p2c"}
+    assert gateway.control.put(path, json=body, headers={"if-match": etag}).status_code == 200
+    assert gateway.control.put(path, json=body | {"policy": "random"}, headers={"if-match": etag}).status_code == 412
+    assert ask(gateway.port, chat()).headers["x-turnout-policy"] == "p2c"
+
+
+def test_an_unknown_policy_or_parameter_swaps_nothing(gateway: GatewayProcess) -> None:
+    use(gateway, "p2c")
+    for wrong in ({"policy": "os.system"}, {"policy": "random", "params": {"x": 1}}, {"policy": "p2c", "extra": 1}):
+        assert gateway.control.put("/admin/pools/default/policy", json=wrong).status_code == 422
+    assert ask(gateway.port, chat()).headers["x-turnout-policy"] == "p2c"
+
+
+def test_a_request_may_choose_an_allowed_policy_and_no_other(gateway: GatewayProcess) -> None:
+    use(gateway, "least_load")
+    assert ask(gateway.port, chat(), "x-turnout-policy: random").headers["x-turnout-policy"] == "random"
+    refused = ask(gateway.port, chat(), "x-turnout-policy: prefix_aware")
+    assert (refused.status, refused.error["code"]) == (403, "policy_not_allowed")
+    assert "random, round_robin" in refused.error["message"]
+    assert ask(gateway.port, chat()).headers["x-turnout-policy"] == "least_load"
+
+
+# Pools, models, targets
+
+
+def test_an_alias_reaches_the_pod_under_its_own_name(gateway: GatewayProcess) -> None:
+    answer = ask(gateway.port, chat(model="gpt-4o"))
+    assert answer.status == 200
+    assert answer.json()["model"] == MODEL
+    assert answer.json()["choices"] == ask(gateway.port, chat()).json()["choices"]
+
+
+def test_the_model_decides_the_pool(gateway: GatewayProcess, far_sims: SimPods, near: list[str]) -> None:
+    (far,) = far_sims.addresses
+    assert ask(gateway.port, chat()).headers["x-turnout-pod"] in near
+    assert ask(gateway.port, chat(model="far-model")).headers["x-turnout-pod"] == far
+    assert ask(gateway.port, chat(model="distant")).headers["x-turnout-pod"] == far
+
+
+def test_all_names_are_listed_with_their_pool(gateway: GatewayProcess) -> None:
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        cards = client.get("/v1/models").json()["data"]
+    listed = {card["id"]: card["pool"] for card in cards}
+    assert listed == {MODEL: "default", "gpt-4o": "default", "far-model": "far", "distant": "far"}
+
+
+def test_an_explicit_pool_or_cluster_is_where_it_goes(
+    gateway: GatewayProcess, far_sims: SimPods, near: list[str]
+) -> None:
+    (far,) = far_sims.addresses
+    assert ask(gateway.port, chat(model="distant"), "x-turnout-pool: far").headers["x-turnout-pod"] == far
+    assert ask(gateway.port, chat(model="distant"), "x-turnout-cluster: west").headers["x-turnout-pod"] == far
+    assert ask(gateway.port, chat(), "x-turnout-pool: default").headers["x-turnout-pod"] in near
+
+
+def test_an_explicit_pool_without_the_model_is_a_404(gateway: GatewayProcess) -> None:
+    answer = ask(gateway.port, chat(), "x-turnout-pool: far")
+    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+def test_a_drained_pod_gets_nothing_new_and_finishes_what_it_has(gateway: GatewayProcess, near: list[str]) -> None:
+    use(gateway, "round_robin")
+    with Wire("127.0.0.1", gateway.port) as wire:
+        wire.send(post(chat(stream=True, max_tokens=300, ignore_eos=True)))
+        first = wire.some()
+        pod = next(pod for pod in near if f"x-turnout-pod: {pod}".encode() in first)
+        assert gateway.control.post(f"/admin/pods/{pod}/drain").status_code == 200
+        assert pod not in pods_of([ask(gateway.port, chat()) for _ in range(6)])
+        rest = first
+        while not rest.endswith(b"0\r\n\r\n"):
+            rest += wire.some()
+        assert b"[DONE]" in rest
+    assert gateway.control.delete(f"/admin/pods/{pod}/drain").status_code == 200
+    assert pod in pods_of([ask(gateway.port, chat()) for _ in range(3)])
+
+
+# A limit per pod, and the queue behind it
+
+
+@pytest.fixture(scope="module")
+def narrow(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Two pods that take two requests each; two may wait, for a moment."""
+    pools = [pool("default", all_sims.urls[4:6], max_inflight_per_pod=2)]
+    settings = config((), pools=pools, limits={"max_queue": 2, "queue_timeout_s": 1.0})
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def full(narrow: GatewayProcess) -> Iterator[list[Wire]]:
+    """Four streams, so that both pods are at their limit."""
+    wires = [Wire("127.0.0.1", narrow.port) for _ in range(4)]
+    for wire in wires:
+        wire.send(post(endless()))
+        assert wire.some().startswith(b"HTTP/1.1 200")
+    yield wires
+    for wire in wires:
+        wire.close()
+    narrow.settle()
+
+
+def test_who_finds_all_pods_full_waits_until_one_has_room(narrow: GatewayProcess, full: list[Wire]) -> None:
+    assert [pod["inflight"] for pod in narrow.pods()] == [2, 2]
+    with Wire("127.0.0.1", narrow.port) as waiting:
+        waiting.send(post(chat()))
+        wait_for("it waits", lambda: narrow.connections() == 5)
+        assert not waiting.readable(0.05)
+        full[0].close()
+        assert waiting.answer().status == 200
+
+
+def test_who_waits_too_long_is_told_when_to_come_back(narrow: GatewayProcess, full: list[Wire]) -> None:
+    answer = ask(narrow.port, chat())
+    assert (answer.status, answer.error["code"]) == (503, "saturated")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_deadline_ends_the_wait(narrow: GatewayProcess, full: list[Wire]) -> None:
+    answer = ask(narrow.port, chat(), "x-turnout-deadline-ms: 100")
+    assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+
+
+def test_who_finds_the_queue_full_is_told_at_once(narrow: GatewayProcess, full: list[Wire]) -> None:
+    with Wire("127.0.0.1", narrow.port) as one, Wire("127.0.0.1", narrow.port) as two:
+        for wire in (one, two):
+            wire.send(post(chat()))
+        wait_for("both are connected", lambda: narrow.connections() == 6)
+        answer = ask(narrow.port, chat())
+        assert (answer.status, answer.error["code"]) == (503, "saturated")
+        assert "already wait" in answer.error["message"]
+        assert [wire.answer().status for wire in (one, two)] == [503, 503]
+
+
+def test_a_higher_priority_is_served_first(narrow: GatewayProcess, full: list[Wire]) -> None:
+    with ExitStack() as stack:
+        low = stack.enter_context(Wire("127.0.0.1", narrow.port))
+        low.send(post(endless("low"), "x-turnout-priority: -1"))
+        wait_for("low is there", lambda: narrow.connections() == 5)
+        high = stack.enter_context(Wire("127.0.0.1", narrow.port))
+        high.send(post(endless("high"), "x-turnout-priority: 5"))
+        wait_for("high is there", lambda: narrow.connections() == 6)
+        full[0].close()
+        assert high.some().startswith(b"HTTP/1.1 200")
+        assert not low.readable(0.0)
+
+
+def test_who_leaves_the_queue_leaves_no_place_taken(narrow: GatewayProcess, full: list[Wire]) -> None:
+    for _ in range(5):
+        with Wire("127.0.0.1", narrow.port) as wire:
+            wire.send(post(chat()))
+            wait_for("it waits", lambda: narrow.connections() == 5)
+        wait_for("it is gone", lambda: narrow.connections() == 4)
+    full[0].close()
+    assert ask(narrow.port, chat()).status == 200
