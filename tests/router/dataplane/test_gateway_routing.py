@@ -165,7 +165,8 @@ class Declines:
 
 
 def custom(name: str, params: Mapping[str, object]) -> Scheduler:
-    return {"raises": Raises, "strays": Strays, "declines": Declines}[name]()
+    made: dict[str, Scheduler] = {"raises": Raises(), "strays": Strays(), "declines": Declines()}
+    return made[name]
 
 
 @pytest.mark.parametrize("name", ["raises", "strays"])
