@@ -50,12 +50,12 @@ def begin(data: bytes) -> Begun | None:
     """Read the head that `data` begins with; None while it is incomplete. Raises BadHead."""
     found = split(data)
     if found is not None:
-        head = _heads.get(found.key)
+        head, length = _heads.get(found.key), found.length
         if head is None:
             head, length = _parse(data[: found.end])
-            if length == found.length:
+            if length == found.length:  # else it is written in a way that `split` does not see
                 _heads.learn(found.key, head._replace(kept=[b"".join(head.kept)]))
-        return Begun(head, found.end, found.length if found.length >= 0 else -1)
+        return Begun(head, found.end, length)
     end = data.find(b"\r\n\r\n") + 4
     if end >= 4:
         head, length = _parse(data[:end])

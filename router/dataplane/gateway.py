@@ -36,7 +36,7 @@ class Gateway:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self.budget = RetryBudget(parts.settings.retries)
+        self.budget = RetryBudget(parts.settings.retries, parts.clock())
         self.endings = Endings(parts)
         parts.view.on_headroom = self._on_headroom
 

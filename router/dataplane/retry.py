@@ -87,12 +87,12 @@ class RetryBudget:
 
     WINDOW_S = 10.0
 
-    def __init__(self, limits: Retries) -> None:
+    def __init__(self, limits: Retries, now: float) -> None:
         self._ratio = limits.budget_ratio
         self._per_s = limits.budget_min
         self._saved = float(limits.budget_min)
         self._requests = 0
-        self._at = 0.0
+        self._at = now
 
     def request(self) -> None:
         """A request came: a plain addition, the rest is done when a retry asks."""
@@ -103,8 +103,9 @@ class RetryBudget:
         elapsed = max(0.0, now - self._at)
         self._at = now
         kept = self._saved * max(0.0, 1 - elapsed / self.WINDOW_S)
-        ceiling = self._per_s * self.WINDOW_S + self._requests * self._ratio
-        self._saved = min(kept + self._requests * self._ratio + min(elapsed, self.WINDOW_S) * self._per_s, ceiling)
+        recent_s = min(elapsed, self.WINDOW_S)
+        recent = self._requests * recent_s / elapsed if elapsed else self._requests
+        self._saved = kept + recent * self._ratio + recent_s * self._per_s
         self._requests = 0
         if self._saved < 1:
             return False

@@ -1,0 +1,112 @@
+"""What follows a failure, and how many retries an outage may cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
+from router.errors import (
+    ConnectFailed,
+    CutMidAnswer,
+    FirstByteTimeout,
+    IdleTimeout,
+    PodFailure,
+    PodRefused,
+    ResetBeforeAnswer,
+    StaleConnection,
+    TotalTimeout,
+)
+from router.settings import Retries
+from statesync.health import Outcome
+
+LIMITS = Retries(attempts=2)
+
+
+def verdict(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> Verdict:
+    return decide(kind("x"), begun=begun, attempts=attempts, stale_tries=stale_tries, limits=LIMITS)
+
+
+def test_every_failure_has_a_rule() -> None:
+    assert set(RULES) == set(PodFailure.__subclasses__())
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
+    assert verdict(kind, begun=True) is Verdict.GIVE_UP
+
+
+@pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
+@pytest.mark.parametrize(
+    ("attempts", "expected"), [(1, Verdict.ANOTHER_POD), (2, Verdict.ANOTHER_POD), (3, Verdict.GIVE_UP)]
+)
+def test_two_more_attempts_follow_the_first(kind: type[PodFailure], attempts: int, expected: Verdict) -> None:
+    assert verdict(kind, attempts=attempts) is expected
+
+
+@pytest.mark.parametrize("kind", [FirstByteTimeout, IdleTimeout, TotalTimeout])
+def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> None:
+    assert verdict(kind) is Verdict.GIVE_UP
+
+
+def test_a_stale_connection_is_replaced_once() -> None:
+    assert verdict(StaleConnection) is Verdict.SAME_POD
+    assert verdict(StaleConnection, stale_tries=1) is Verdict.ANOTHER_POD
+    assert verdict(StaleConnection, stale_tries=1, attempts=3) is Verdict.GIVE_UP
+
+
+def test_a_full_pod_is_busy_and_not_failing() -> None:
+    assert STATUSES == {429: Outcome.BUSY, 502: Outcome.FAILURE, 503: Outcome.BUSY, 504: Outcome.FAILURE}
+
+
+def spend(budget: RetryBudget, now: float) -> int:
+    """Retries until it says no."""
+    return next(count for count in range(10_000) if not budget.withdraw(now))
+
+
+def test_a_share_of_the_requests_may_be_retried() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
+    for _ in range(100):
+        budget.request()
+    assert spend(budget, 1.0) == 20
+
+
+def test_a_share_adds_up_although_each_failure_asks() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
+    allowed = 0
+    for number in range(1000):
+        budget.request()
+        allowed += budget.withdraw(number / 1000)
+    assert 180 <= allowed <= 200
+
+
+def test_some_retries_are_always_allowed() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.0, budget_min=10), 0.0)
+    spend(budget, 100.0)
+    assert spend(budget, 100.0) == 0
+    assert spend(budget, 101.0) == 10
+
+
+def test_what_was_saved_is_forgotten() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 100.0)
+    for _ in range(100):
+        budget.request()
+    budget.withdraw(100.0)
+    assert spend(budget, 200.0) == 0
+
+
+def test_hours_of_requests_before_an_outage_count_as_the_last_seconds_of_them() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
+    for _ in range(36_000):
+        budget.request()
+    assert spend(budget, 3600.0) == 20
+
+
+def test_a_long_quiet_time_does_not_save_up_without_bound() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=10), 0.0)
+    assert spend(budget, 1e9) <= 100
+
+
+def test_a_budget_of_nothing_allows_nothing() -> None:
+    budget = RetryBudget(Retries(budget_ratio=0.0, budget_min=0), 0.0)
+    budget.request()
+    assert not budget.withdraw(50.0)
