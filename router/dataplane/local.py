@@ -46,7 +46,7 @@ class Local:
     def answer(self, exchange: Exchange) -> bytes | None:
         """The whole answer, or None for a request that is a pod's to answer. Raises UnknownPath, MethodNotAllowed."""
         path = exchange.path
-        if exchange.method == b"POST" and path.startswith(b"/v1/") and path not in self._paths:
+        if exchange.method == b"POST" and (path in _ROOT or (path.startswith(b"/v1/") and path not in self._paths)):
             return None
         found = self._paths.get(path)
         if found is None and path.startswith(b"/v1/models/"):
@@ -55,7 +55,7 @@ class Local:
             if exchange.method not in _READS:
                 raise ReadOnly(f"{_name(path)} is only read: use GET.")
             return found(exchange)
-        if path.startswith(b"/v1/") and path in _POSTED:
+        if path in _POSTED or path in _ROOT:
             raise MethodNotAllowed(f"{_name(path)} takes POST, not {exchange.method.decode('latin-1')[:16]}.")
         raise UnknownPath(f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models.")
 
@@ -100,6 +100,9 @@ _POSTED = frozenset(
     )
 )
 """The paths known to be POSTed; only for telling a wrong method from an unknown path."""
+
+_ROOT = frozenset((b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank"))
+"""What vLLM serves outside /v1: all take a model, and tokenize and detokenize have no other path there."""
 
 
 def _name(path: bytes) -> str:

@@ -250,6 +250,7 @@ def test_an_unknown_path_is_a_404(wire: Wire, path: str) -> None:
         ("GET", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/chat/completions", "POST"),
         ("OPTIONS", "/v1/messages", "POST"),
+        ("GET", "/tokenize", "POST"),
         ("POST", "/v1/models", "GET, HEAD"),
         ("DELETE", "/v1/models/sim-model", "GET, HEAD"),
         ("PUT", "/readyz", "GET, HEAD"),

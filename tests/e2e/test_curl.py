@@ -116,6 +116,11 @@ def test_hop_by_hop_headers_stop_here_and_others_pass(gateway: GatewayProcess) -
     assert "timeout=5" not in said.verbose
 
 
+def test_what_engines_serve_outside_v1_reaches_them(gateway: GatewayProcess) -> None:
+    said = curl(f"{gateway.url}/tokenize", *JSON, "-d", json.dumps({"model": MODEL, "prompt": "some words"}))
+    assert said.json()["count"] == len(said.json()["tokens"]) > 0
+
+
 def test_head_has_the_length_and_no_body(gateway: GatewayProcess) -> None:
     said = curl("-I", f"{gateway.url}/v1/models")
     assert said.out.startswith(b"HTTP/1.1 200 OK\r\n")

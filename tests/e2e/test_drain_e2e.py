@@ -68,7 +68,10 @@ def test_a_drain_under_load_fails_no_request_and_cuts_no_stream(sims: SimPods, t
         leaving(sims, tmp_path, settle_s=3.0, timeout_s=20.0) as gateway,
         ThreadPoolExecutor(4) as threads,
         streams_of(gateway, 2000, 4) as long,
+        Wire("127.0.0.1", gateway.port) as idle,
     ):
+        idle.send(get("/livez"))
+        assert idle.answer().status == 200
         users = [threads.submit(keep_asking, gateway.port, over) for _ in range(4)]
         try:
             wait_for("the load is on", lambda: answered(gateway) >= 20)
@@ -81,11 +84,15 @@ def test_a_drain_under_load_fails_no_request_and_cuts_no_stream(sims: SimPods, t
         for told in [user.result() for user in users]:
             assert not told[0]
             assert told[-1], "the last answer did not ask its client to go elsewhere"
+        wait_for("nobody is let in", lambda: not accepts(gateway))
+        assert idle.closed()
+        assert gateway.exit_status is None
         for wire in long:
             answer = wire.answer()
             assert answer.complete
             assert events(answer.body)[-1] == "[DONE]"
             assert len(events(answer.body)) > 2000
+            assert wire.closed()
         assert gateway.ended() == 0
 
 
@@ -93,12 +100,14 @@ def answered(gateway: GatewayProcess) -> float:
     return gateway.metric("turnout_requests_total", status="200")
 
 
-def test_while_it_settles_it_is_not_ready_and_serves_on(sims: SimPods, tmp_path: Path) -> None:
+def test_an_operators_drain_is_a_sigterm_and_asking_twice_does_not_insist(sims: SimPods, tmp_path: Path) -> None:
+    """While it settles it is not ready, serves on, and sends its clients elsewhere."""
     with leaving(sims, tmp_path, settle_s=1.5, timeout_s=5.0) as gateway:
         with Wire("127.0.0.1", gateway.port) as old:
             old.send(post(chat()))
             assert "connection" not in old.answer().headers
-            gateway.signal()
+            for _ in range(2):
+                assert gateway.control.post("/admin/drain").status_code == 202
             wait_for("it is not ready", lambda: readiness(gateway) == 503)
             with Wire("127.0.0.1", gateway.port) as new:
                 new.send(get("/readyz"))
@@ -116,22 +125,6 @@ def test_while_it_settles_it_is_not_ready_and_serves_on(sims: SimPods, tmp_path:
         assert gateway.ended() == 0
 
 
-def test_after_it_settled_it_accepts_no_more_and_finishes_its_streams(sims: SimPods, tmp_path: Path) -> None:
-    with leaving(sims, tmp_path, settle_s=0.0, timeout_s=20.0) as gateway:
-        with streams_of(gateway, 600) as (wire,), Wire("127.0.0.1", gateway.port) as idle:
-            idle.send(get("/livez"))
-            assert idle.answer().status == 200
-            gateway.signal()
-            assert idle.closed()
-            wait_for("nobody is let in", lambda: not accepts(gateway))
-            assert gateway.exit_status is None
-            answer = wire.answer()
-            assert answer.complete
-            assert events(answer.body)[-1] == "[DONE]"
-            assert wire.closed()
-        assert gateway.ended() == 0
-
-
 def accepts(gateway: GatewayProcess) -> bool:
     try:
         with Wire("127.0.0.1", gateway.port):
@@ -140,10 +133,16 @@ def accepts(gateway: GatewayProcess) -> bool:
         return False
 
 
-def test_streams_that_outlast_the_drain_end_with_an_error_event(sims: SimPods, tmp_path: Path) -> None:
+def test_what_outlasts_the_drain_ends_with_an_error_event_or_a_503(sims: SimPods, tmp_path: Path) -> None:
     with leaving(sims, tmp_path, settle_s=0.0, timeout_s=0.3) as gateway:
-        with streams_of(gateway, 8000, 5) as wires:
+        with streams_of(gateway, 8000, 5) as wires, Wire("127.0.0.1", gateway.port) as unanswered:
+            for pod in sims.addresses[:2]:
+                sims.fault(pod, "hang")
+            unanswered.send(post(chat()))
+            wait_for("all are in flight", lambda: gateway.inflight() == 6)
             gateway.signal()
+            refusal = unanswered.answer()
+            assert (refusal.status, refusal.error["code"]) == (503, "gateway_draining")
             for wire in wires:
                 answer = wire.answer()
                 assert not answer.complete
@@ -151,19 +150,6 @@ def test_streams_that_outlast_the_drain_end_with_an_error_event(sims: SimPods, t
                 assert "choices" in events(answer.body)[-2]
         assert gateway.ended() == 0
         wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
-
-
-def test_a_request_without_an_answer_yet_gets_a_503_when_the_drain_ends(sims: SimPods, tmp_path: Path) -> None:
-    for pod in sims.addresses[:2]:
-        sims.fault(pod, "hang")
-    with leaving(sims, tmp_path, settle_s=0.0, timeout_s=0.3) as gateway:
-        with Wire("127.0.0.1", gateway.port) as wire:
-            wire.send(post(chat()))
-            wait_for("it hangs", lambda: gateway.inflight() == 1)
-            gateway.signal()
-            answer = wire.answer()
-            assert (answer.status, answer.error["code"]) == (503, "gateway_draining")
-        assert gateway.ended() == 0
 
 
 def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
@@ -175,16 +161,6 @@ def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
             gateway.signal(signal.SIGINT)
             answer = wire.answer()
             assert events(answer.body)[-1]["error"]["code"] == "gateway_draining"
-        assert gateway.ended() == 0
-
-
-def test_an_operators_drain_is_a_sigterm_and_asked_twice_does_not_insist(sims: SimPods, tmp_path: Path) -> None:
-    with leaving(sims, tmp_path, settle_s=0.2, timeout_s=10.0) as gateway:
-        with streams_of(gateway, 600) as (wire,):
-            for _ in range(2):
-                assert gateway.control.post("/admin/drain").status_code == 202
-            answer = wire.answer()
-            assert events(answer.body)[-1] == "[DONE]"
         assert gateway.ended() == 0
 
 

@@ -1,0 +1,197 @@
+"""Two real vLLM engines behind the gateway, serving a model named `tiny`; give their URLs in TURNOUT_VLLM_URLS.
+
+What a simulated engine cannot show: that a real one's bytes pass unchanged, and that its prefix cache, its gauges and
+its way to abort are as the gateway believes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, pool, running
+from socket_wire import Wire, events, get, post
+from waiting import wait_for
+
+URLS = [url.strip().rstrip("/") for url in os.environ.get("TURNOUT_VLLM_URLS", "").split(",") if url.strip()]
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(len(URLS) != 2, reason="TURNOUT_VLLM_URLS does not name two vLLM engines"),
+]
+
+BLOCK_TOKENS = 128
+"""vLLM's cache block on a CPU."""
+
+_CHANGING = (
+    (re.compile(rb'"id":"[^"]*"'), b'"id":"-"'),
+    (re.compile(rb'"created":\d+'), b'"created":0'),
+    (re.compile(rb'"system_fingerprint":"[^"]*"'), b'"system_fingerprint":"-"'),
+)
+"""What differs between two answers to the same request, or between two engines of one version."""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    settings = config((), pools=[pool("default", URLS, policy={"name": "prefix_aware"})], scrape={"interval_s": 0.2})
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+def exchange(url: str, path: str, body: object) -> httpx.Response:
+    content = {"content": body} if isinstance(body, bytes) else {"json": body}
+    with httpx.Client(base_url=url, trust_env=False, timeout=60.0) as client:
+        return client.post(path, headers={"content-type": "application/json"}, **content)  # type: ignore[arg-type]
+
+
+def chat(content: str, **fields: object) -> dict[str, Any]:
+    messages = [{"role": "user", "content": content}]
+    return {"model": "tiny", "messages": messages, "temperature": 0, "max_tokens": 24} | fields
+
+
+def unchanging(body: bytes) -> bytes:
+    for pattern, instead in _CHANGING:
+        body = pattern.sub(instead, body)
+    return body
+
+
+def prose(topic: str) -> str:
+    """Several cache blocks of text that no engine has seen."""
+    sentence = f"The licensee of {topic} may copy and distribute the program under the terms of this license. "
+    return secrets.token_hex(8) + " " + sentence * 40
+
+
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", chat("What is free software?")),
+    "chat stream": (
+        "/v1/chat/completions",
+        chat("What is a warranty?", stream=True, stream_options={"include_usage": True}),
+    ),
+    "completion": ("/v1/completions", {"model": "tiny", "prompt": "Everyone is", "temperature": 0, "max_tokens": 24}),
+    "completion stream": (
+        "/v1/completions",
+        {"model": "tiny", "prompt": "You may", "temperature": 0, "max_tokens": 24, "stream": True},
+    ),
+    "message": ("/v1/messages", chat("Good morning")),
+    "message stream": ("/v1/messages", chat("Good evening", stream=True)),
+    "tokenize": ("/tokenize", {"model": "tiny", "prompt": "Terms and conditions"}),
+    "detokenize": ("/detokenize", {"model": "tiny", "tokens": [716, 263, 28]}),
+}
+
+
+@pytest.mark.parametrize("named", REQUESTS)
+def test_an_answer_passes_byte_for_byte(gateway: GatewayProcess, named: str) -> None:
+    """An engine that falls behind merges tokens into one event, so two streams may be cut differently: a few tries."""
+    path, body = REQUESTS[named]
+    pairs = []
+    for _ in range(5):
+        routed, direct = exchange(gateway.url, path, body), exchange(URLS[0], path, body)
+        assert routed.status_code == direct.status_code == 200
+        assert routed.headers["content-type"] == direct.headers["content-type"]
+        pairs.append((unchanging(routed.content), unchanging(direct.content)))
+        if pairs[-1][0] == pairs[-1][1]:
+            return
+    raise AssertionError(pairs)
+
+
+ERRORS: dict[str, tuple[str, object]] = {
+    "no messages": ("/v1/chat/completions", {"model": "tiny"}),
+    "too many tokens": ("/v1/chat/completions", chat("hi", max_tokens=99999)),
+    "a bad temperature": ("/v1/chat/completions", chat("hi", temperature=-1)),
+    "not an embedding model": ("/v1/embeddings", {"model": "tiny", "input": "hi"}),
+}
+
+
+@pytest.mark.parametrize("named", ERRORS)
+def test_an_error_passes_as_vllm_worded_it(gateway: GatewayProcess, named: str) -> None:
+    path, body = ERRORS[named]
+    routed, direct = exchange(gateway.url, path, body), exchange(URLS[0], path, body)
+    assert routed.status_code == direct.status_code >= 400
+    assert routed.content == direct.content
+    assert routed.headers["x-turnout-attempts"] == "1"
+
+
+def test_the_engine_knows_the_request_by_the_gateways_id(gateway: GatewayProcess) -> None:
+    answer = exchange(gateway.url, "/v1/chat/completions", chat("hi"))
+    assert answer.json()["id"] == f"chatcmpl-{answer.headers['x-request-id']}"
+
+
+def test_the_second_turn_lands_where_the_first_is_cached(gateway: GatewayProcess) -> None:
+    talks = [[{"role": "user", "content": prose(f"work {at}")}] for at in range(6)]
+    homes = []
+    for messages in talks:
+        answer = exchange(gateway.url, "/v1/chat/completions", chat("") | {"messages": messages})
+        assert cached_tokens(answer) == 0
+        homes.append(answer.headers["x-turnout-pod"])
+        messages += [answer.json()["choices"][0]["message"] | {"content": "Yes."}, {"role": "user", "content": "Why?"}]
+    assert len(set(homes)) == 2, "both engines have conversations"
+    for messages, home in zip(talks, homes, strict=True):
+        answer = exchange(gateway.url, "/v1/chat/completions", chat("") | {"messages": messages})
+        assert answer.headers["x-turnout-pod"] == home
+        prompt = answer.json()["usage"]["prompt_tokens"]
+        # All of the first turn's full blocks; the second adds less than a block's worth of tokens.
+        assert cached_tokens(answer) >= prompt - 2 * BLOCK_TOKENS >= BLOCK_TOKENS
+        assert cached_tokens(answer) % BLOCK_TOKENS == 0
+
+
+def cached_tokens(answer: httpx.Response) -> int:
+    assert answer.status_code == 200, answer.text
+    return int((answer.json()["usage"]["prompt_tokens_details"] or {}).get("cached_tokens") or 0)
+
+
+def test_the_engines_gauges_are_read(gateway: GatewayProcess) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        body = chat(prose("gauges"), max_tokens=300, ignore_eos=True)
+        answers = [threads.submit(exchange, gateway.url, "/v1/chat/completions", body) for _ in range(4)]
+        wait_for("running is seen", lambda: sum(pod["running"] for pod in gateway.pods()) == 4, 20.0)
+        wait_for("the cache fills", lambda: max(pod["kv_usage"] for pod in gateway.pods()) > 0, 20.0)
+        assert [answer.result().status_code for answer in answers] == [200] * 4
+    wait_for("they are done", lambda: sum(pod["running"] for pod in gateway.pods()) == 0)
+
+
+def engines_run() -> float:
+    """Requests in the engines' batches, by their own word."""
+    total = 0.0
+    for url in URLS:
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            lines = client.get("/metrics").text.splitlines()
+        total += sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
+    return total
+
+
+def test_a_client_that_leaves_aborts_the_request_in_the_engine(gateway: GatewayProcess) -> None:
+    """Left alone each of these would run for half a minute."""
+    body = chat("Never stop.", max_tokens=7000, ignore_eos=True, stream=True)
+    wires = [Wire("127.0.0.1", gateway.port, timeout_s=30.0) for _ in range(4)]
+    for wire in wires:
+        wire.send(post(body))
+        assert wire.some().startswith(b"HTTP/1.1 200")
+    wait_for("they run", lambda: engines_run() == 4, 20.0)
+    for wire in wires:
+        wire.close()
+    wait_for("they are aborted", lambda: engines_run() == 0, 10.0)
+    gateway.settle()
+
+
+def test_many_streams_at_once_all_end_whole(gateway: GatewayProcess) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        bodies = [chat(f"Number {at}.", stream=True, max_tokens=40) for at in range(32)]
+        answers = list(threads.map(lambda body: exchange(gateway.url, "/v1/chat/completions", body), bodies))
+    assert all(events(answer.content)[-1] == "[DONE]" for answer in answers)
+    assert {answer.headers["x-turnout-pod"] for answer in answers} == {url.removeprefix("http://") for url in URLS}
+
+
+def test_one_connection_serves_request_after_request_without_a_retry(gateway: GatewayProcess) -> None:
+    with Wire("127.0.0.1", gateway.port, timeout_s=30.0) as wire:
+        for _ in range(3):
+            wire.send(post(chat("hi", max_tokens=2)))
+            assert wire.answer().headers["x-turnout-attempts"] == "1"
+        wire.send(get("/v1/models"))
+        assert [card["id"] for card in wire.answer().json()["data"]] == ["tiny"]
+    assert gateway.metric("turnout_retries_total") == 0
