@@ -11,7 +11,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -64,10 +64,20 @@ PREFIX_SWEEP_BLOCKS = 500
 class Replica:
     """One gateway: `start` it, `stop` asks it to go, `drain` lets it. Signals and the process are `app.py`'s."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], int] = partial(random.getrandbits, 64),
+    ) -> None:
+        """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those.
+
+        `clock` counts seconds, `dice` gives 64 random bits; others than these only where every run must be the same.
+        """
         self.settings = settings
-        self.clock = time.monotonic
+        self.clock = clock
+        self._dice = dice
         self.name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.metrics = Metrics()
         self.lifecycle = Lifecycle(self.clock)
@@ -138,7 +148,7 @@ class Replica:
                     by_name,
                     self.metrics,
                     self.store.placed,
-                    partial(random.getrandbits, 64),
+                    self._dice,
                 ),
                 upstream=self.upstream,
                 view=self.view,
