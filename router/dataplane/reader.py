@@ -19,6 +19,9 @@ from router.settings import Limits
 IDLE, HEAD, BODY = range(3)
 """What is being read: nothing yet, headers, a body."""
 
+MAX_PARTS = 4096
+"""Parts of a body that are kept apart before they are joined."""
+
 _CONTINUE_EXPECTED = b"100-continue"
 
 _log = logging.getLogger("turnout.edge")
@@ -69,6 +72,7 @@ class RequestReader:
         "_fields",
         "_head",
         "_head_bytes",
+        "_joined",
         "_key",
         "_length",
         "_limits",
@@ -92,6 +96,8 @@ class RequestReader:
         self.stage = IDLE
         self._head: RequestHead | None = None
         self._body: list[bytes] = []
+        self._joined = 0
+        """How many of these, from the front, are many parts already joined."""
         self._body_bytes = 0
         self._missing = 0
         """Body bytes to come behind a remembered head; 0 while httptools reads."""
@@ -214,7 +220,11 @@ class RequestReader:
 
     def on_body(self, body: bytes) -> None:
         """Part of the body, its chunk framing taken off."""
-        self._body.append(body)
+        parts = self._body
+        parts.append(body)
+        if len(parts) - self._joined > MAX_PARTS:  # tiny chunks: an object each would be twenty times their bytes
+            parts[self._joined :] = [b"".join(parts[self._joined :])]
+            self._joined += 1
         self._head_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:

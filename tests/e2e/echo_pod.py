@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import BaseServer
 
 
 class _Echo(BaseHTTPRequestHandler):
@@ -51,7 +50,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def echo_pod() -> Iterator[str]:
     """Its URL, for the block."""
-    server: BaseServer = _Server(("127.0.0.1", 0), _Echo)
+    server = _Server(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -10,14 +10,14 @@ import pytest
 from gateway_process import GatewayProcess, config, pool, running
 from sim_process import SimPods
 from socket_wire import Answer, Closed, Wire, chat, get, post
-from waiting import wait_for
+from waiting import wait_for, wait_until_still
 
 from loadtests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 
 HEADER_BYTES = 8192
-BODY_BYTES = 100_000
+BODY_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +165,18 @@ def test_a_chunked_body_is_refused_where_it_grows_too_large(wire: Wire) -> None:
             wire.send(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
     answer = wire.answer()
     assert (answer.status, answer.error["code"]) == (413, "body_too_large")
+
+
+def test_a_body_in_tiny_chunks_costs_no_more_memory_than_in_large_ones(gateway: GatewayProcess, wire: Wire) -> None:
+    """Two bytes in a Python object of their own take more than forty."""
+    wire.send(b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n")
+    before = gateway.rss_bytes()
+    for _ in range(100):
+        wire.send(b"2\r\nxx\r\n" * (BODY_BYTES // 200))
+    wait_until_still(gateway.rss_bytes, still_s=0.2)
+    assert gateway.rss_bytes() - before < 20 * 2**20
+    wire.send(b"0\r\n\r\n")
+    assert wire.answer().error["code"] == "invalid_request"
 
 
 def test_an_absurd_length_is_refused(wire: Wire) -> None:

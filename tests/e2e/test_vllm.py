@@ -45,9 +45,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 def exchange(url: str, path: str, body: object) -> httpx.Response:
-    content = {"content": body} if isinstance(body, bytes) else {"json": body}
     with httpx.Client(base_url=url, trust_env=False, timeout=60.0) as client:
-        return client.post(path, headers={"content-type": "application/json"}, **content)  # type: ignore[arg-type]
+        return client.post(path, json=body)
 
 
 def chat(content: str, **fields: object) -> dict[str, Any]:
