@@ -1,0 +1,125 @@
+"""The gate: who is counted, who waits, in which order, and what is kept of those who left."""
+
+from __future__ import annotations
+
+import pytest
+from exchanges import exchange
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dataplane.admission import Admission
+from router.dataplane.exchange import Exchange
+from router.errors import Saturated, Shed
+from router.settings import Limits
+from schedulers.types import RequestInfo
+
+
+def waits(priority: int = 0, pool: str = "main") -> Exchange:
+    made = exchange()
+    made.pool = pool
+    made.info = RequestInfo("id", "m", 1, 0, 0.0, 1, 0, priority=priority)
+    return made
+
+
+def served(gate: Admission, pool: str = "main", room: int = 1000) -> list[Exchange]:
+    """Those the line lets go while there is room."""
+    out: list[Exchange] = []
+
+    def attempt(each: Exchange) -> bool:
+        if len(out) == room:
+            return False
+        out.append(each)
+        return True
+
+    gate.serve(pool, attempt)
+    return out
+
+
+def test_who_is_admitted_is_counted_until_it_leaves() -> None:
+    gate = Admission(Limits())
+    one = exchange()
+    gate.admit(one)
+    assert gate.active == {one}
+    gate.leave(one)
+    gate.leave(one)
+    assert gate.active == set()
+
+
+def test_one_too_many_is_shed() -> None:
+    gate = Admission(Limits(max_inflight=2))
+    first = exchange()
+    gate.admit(first)
+    gate.admit(exchange())
+    with pytest.raises(Shed):
+        gate.admit(exchange())
+    gate.leave(first)
+    gate.admit(exchange())
+
+
+def test_a_line_is_kept_for_each_pool() -> None:
+    gate = Admission(Limits())
+    east, west = waits(pool="east"), waits(pool="west")
+    gate.wait(east)
+    gate.wait(west)
+    assert served(gate, "west") == [west]
+    assert served(gate, "west") == []
+    assert served(gate, "east") == [east]
+    assert served(gate, "nowhere") == []
+
+
+def test_the_line_stops_where_there_is_no_more_room() -> None:
+    gate = Admission(Limits())
+    line = [waits() for _ in range(5)]
+    for each in line:
+        gate.wait(each)
+    assert served(gate, room=2) == line[:2]
+    assert gate.queued == 3
+    assert [each.queued for each in line] == [False, False, True, True, True]
+    assert served(gate) == line[2:]
+
+
+def test_a_full_line_takes_nobody() -> None:
+    gate = Admission(Limits(max_queue=1))
+    gate.wait(waits())
+    with pytest.raises(Saturated):
+        gate.wait(waits())
+    assert gate.queued == 1
+
+
+def test_who_left_the_line_is_passed_over() -> None:
+    gate = Admission(Limits())
+    first, second = waits(), waits()
+    gate.wait(first)
+    gate.wait(second)
+    gate.leave(first)
+    assert gate.queued == 1
+    assert served(gate) == [second]
+
+
+def test_those_who_left_are_forgotten_before_they_add_up() -> None:
+    gate = Admission(Limits())
+    stays = [waits(priority) for priority in (1, 3, 2)]
+    for each in stays:
+        gate.wait(each)
+    for _ in range(1000):
+        passing = waits(5)
+        gate.wait(passing)
+        gate.leave(passing)
+    assert gate.held < 100
+    assert served(gate) == [stays[1], stays[2], stays[0]]
+    assert gate.held == 0
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=200))
+def test_the_order_is_priority_then_arrival_whoever_leaves(arrivals: list[tuple[int, bool]]) -> None:
+    gate = Admission(Limits())
+    line: list[tuple[int, int, Exchange]] = []
+    for priority, leaves in arrivals:
+        each = waits(priority)
+        gate.wait(each)
+        if leaves:
+            gate.leave(each)
+        else:
+            line.append((-priority, len(line), each))
+    assert served(gate) == [each for _, _, each in sorted(line, key=lambda entry: entry[:2])]
+    assert gate.queued == 0
