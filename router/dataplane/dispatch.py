@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
+from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.errors import BadRequest, PolicyNotAllowed
@@ -19,6 +20,9 @@ from statesync.prefix import PrefixIndex
 from statesync.view import LoadView
 
 _log = logging.getLogger("turnout.dispatch")
+
+# A named tuple's own constructor costs 0.75 us for a RequestInfo, this 0.35 us.
+_new: Final = tuple.__new__
 
 Placed = Callable[[PodId, Sequence[int]], None]
 """Hears of each placement, for the other replicas."""
@@ -80,20 +84,24 @@ class Dispatch:
         noted = exchange.noted
         if call.prompt:
             exchange.chain = self._prefix.chain(call.model, call.prompt)
-        exchange.info = RequestInfo(
-            exchange.request_id.decode("latin-1"),
-            call.model,
-            call.prompt_tokens,
-            call.max_tokens,
-            exchange.arrived,
-            self._dice(),
-            sequence,
-            noted[b"x-session-id"].decode("latin-1") if b"x-session-id" in noted else call.session_key,
-            _priority(noted),
-            exchange.deadline or None,
-            self._prefix.match(exchange.chain),
+        info = exchange.info = _new(
+            RequestInfo,
+            (
+                exchange.request_id.decode("latin-1"),
+                call.model,
+                call.prompt_tokens,
+                call.max_tokens,
+                exchange.arrived,
+                self._dice(),
+                sequence,
+                noted[b"x-session-id"].decode("latin-1") if b"x-session-id" in noted else call.session_key,
+                _priority(noted) if b"x-turnout-priority" in noted else 0,
+                exchange.deadline or None,
+                self._prefix.match(exchange.chain),
+                exchange.tried,
+            ),
         )
-        return exchange.info
+        return info
 
     def _scheduler(self, exchange: Exchange, pool: Pool) -> Scheduler:
         wanted = exchange.noted.get(b"x-turnout-policy")
@@ -132,10 +140,7 @@ class Dispatch:
 
 
 def _priority(noted: Mapping[bytes, bytes]) -> int:
-    raw = noted.get(b"x-turnout-priority")
-    if raw is None:
-        return 0
     try:
-        return int(raw)
+        return int(noted[b"x-turnout-priority"])
     except ValueError:
         raise BadRequest("The header x-turnout-priority must be a whole number.") from None

@@ -115,33 +115,30 @@ class RequestReader:
             if self._missing:
                 data = self._read_body(data)
             elif self.stage == IDLE and (found := split(data)) is not None:
-                known = _heads.get(found.key)
+                key, end, length = found
+                known = _heads.get(key)
                 if known is None:
-                    self._key, self._length = found.key, found.length
+                    self._key, self._length = key, length
                     self._parse(data)
                     return
-                self._remembered(known, found.length)
-                data = self._read_body(data[found.end :])
+                stop = end + length if length > 0 else end
+                if length > self._limits.max_body_bytes:
+                    raise self._too_much_body()
+                if stop <= len(data):  # the usual: a whole request in one read
+                    self._owner.received(known, data[end:stop])
+                    data = data[stop:]
+                else:
+                    self._head, self._missing = known, length
+                    data = self._read_body(data[end:])
             else:
                 self._parse(data)
                 return
 
     # A head seen before
 
-    def _remembered(self, head: RequestHead, length: int) -> None:
-        self._head = head
-        if length <= 0:
-            self._complete()
-            return
-        if length > self._limits.max_body_bytes:
-            raise self._too_much_body()
-        self._missing = length
-
     def _read_body(self, data: bytes) -> bytes:
         """Take what belongs to this body; returns what does not."""
         missing = self._missing
-        if not missing:
-            return data
         here = len(data)
         if here >= missing:
             self._body.append(data if here == missing else data[:missing])
