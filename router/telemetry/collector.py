@@ -32,6 +32,8 @@ class Readings:
     prefix_index_bytes: Callable[[], int]
     prefix_index_blocks: Callable[[], int]
     client_connections: Callable[[], int]
+    waiting: Callable[[], int]
+    """Requests that wait in the gateway for a saturated pool."""
     phase: Callable[[], Phase]
     cold: Callable[[], bool]
     policies: Callable[[], Mapping[str, tuple[str, int]]]
@@ -218,6 +220,7 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         ("turnout_prefix_index_bytes", "Memory the prefix index takes.", readings.prefix_index_bytes()),
         ("turnout_prefix_index_blocks", "Blocks placed in the prefix index.", readings.prefix_index_blocks()),
         ("turnout_client_connections", "Open client connections.", readings.client_connections()),
+        ("turnout_waiting_requests", "Requests that wait here for a saturated pool.", readings.waiting()),
         ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
     )
     for name, words, value in plain:

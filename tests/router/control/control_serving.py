@@ -93,6 +93,7 @@ class Replica:
             prefix_index_bytes=lambda: 0,
             prefix_index_blocks=lambda: 0,
             client_connections=lambda: 7,
+            waiting=lambda: 2,
             phase=lambda: self.lifecycle.phase,
             cold=lambda: self.lifecycle.cold,
             policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},

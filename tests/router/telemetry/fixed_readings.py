@@ -32,6 +32,7 @@ def readings(count: int) -> Readings:
         prefix_index_bytes=lambda: 4096,
         prefix_index_blocks=lambda: 64,
         client_connections=lambda: 7,
+        waiting=lambda: 2,
         phase=lambda: Phase.READY,
         cold=lambda: False,
         policies=lambda: {"default": ("p2c", 3)},
