@@ -12,7 +12,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench-smoke locust locust-ui clean
+.PHONY: help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench-smoke bench-micro guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -32,6 +32,7 @@ demo: setup-run  ## engines, gateway, traffic and a live view, all on this machi
 test: lint types imports redis  ## all checks and all tests; the unit tests on a second Python where there is one
 	$(BIN)/python -m pytest $(ARGS)
 	@$(MAKE) unit-other
+	$(MAKE) guard
 
 unit: setup  ## the fast tests
 	$(BIN)/python -m pytest $(UNIT) $(ARGS)
@@ -68,6 +69,18 @@ lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer ver
 
 bench-smoke: setup-run  ## this gateway beside nginx, one core each, under a minute
 	@$(BIN)/python -m loadtests.bench smoke $(ARGS)
+
+bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plots (ARGS=--huge: 10M blocks too)
+	$(BIN)/python -m loadtests.bench.micro $(ARGS)
+
+guard: setup  ## instructions a request, counted by callgrind; fails at 10 % over the baseline
+	$(BIN)/python -m loadtests.bench.guard $(ARGS)
+
+guard-baseline: setup  ## make what is counted now the baseline
+	$(BIN)/python -m loadtests.bench.guard --write-baseline
+
+profile: setup  ## where a request's time goes (ARGS="'stream of 64' --top 50")
+	@$(BIN)/python -m loadtests.bench.guard.profile $(ARGS)
 
 locust: setup  ## locust, headless, against a demo of its own (HOST=http://... for yours)
 	@scripts/locust --headless --users 20 --spawn-rate 5 --run-time 30s $(ARGS)
