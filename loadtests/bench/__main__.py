@@ -1,121 +1,140 @@
-"""The bench's command line and its run: start engines and peers, load each in turn, round after round, report.
+"""The bench's command line: which cases and routers, how often, how long, and where the report goes.
 
-Routers are tied to core 0, engines and wrk to core 1. Every process is ours and is ended by its pid.
+`python -m loadtests.bench` runs all of it in about ten minutes; `--smoke` the smallest case beside nginx in less than
+one. Every process is ours and is ended by its pid, on Ctrl-C as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import fnmatch
 import json
+import os
+import resource
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench import wrk
-from loadtests.bench.cases import CASES, Case
-from loadtests.bench.peers import PEERS, Missing, Place
-from loadtests.bench.process import NotReady, Owned, pin, wait_until_ready
-from loadtests.bench.report import Sample, as_json, table
-from loadtests.ports import free_ports
+from loadtests.bench import machine, markdown
+from loadtests.bench.cases import CASES, SMOKE, Case
+from loadtests.bench.peers import PEERS
+from loadtests.bench.process import NotReady, pin
+from loadtests.bench.report import LOAD_CORE, ROUTER_CORE, as_json, peers_of
+from loadtests.bench.run import Bench, say
 
-ROUTER_CORE = 0
-LOAD_CORE = 1
-ENGINES = 4
-WARM_S = 1.0
-SERIALS_A_RUN = 10_000_000
-"""More than any run sends, so that no two runs send the same prompt."""
+LIMIT_S = 1800.0
+"""No run takes longer, whatever hangs."""
+OPEN_FILES = 15_000
+SMOKE_PEERS = ("nginx", "turnout")
 
 
-class Target(NamedTuple):
-    """A running peer."""
+class Plan(NamedTuple):
+    """What is to be measured."""
 
-    peer: str
-    url: str
-    owned: Owned
-
-
-def say(text: str) -> None:
-    """Progress goes to stderr: stdout is the report's."""
-    sys.stderr.write(text + "\n")
+    cases: list[Case]
+    peers: list[str]
 
 
-@contextlib.contextmanager
-def targets(names: Sequence[str], directory: Path) -> Iterator[list[Target]]:
-    """Engines and peers, running; those that are not on this machine are named and left out."""
-    with contextlib.ExitStack() as stack:
-        ports = free_ports(ENGINES)
-        command = [sys.executable, "-m", "loadtests.bench.canned", *map(str, ports)]
-        engines = stack.enter_context(Owned(command, LOAD_CORE, directory / "engines.log"))
-        direct = f"http://127.0.0.1:{ports[0]}"
-        wait_until_ready(engines, f"{direct}/health")
-        found = [Target("direct", direct, engines)]
-        for name in names:
-            place = Place(directory / name, free_ports(1)[0], ports)
-            place.directory.mkdir()
-            try:
-                start = PEERS[name](place)
-            except Missing as missing:
-                say(f"bench: without {name}: {missing}")
-                continue
-            owned = stack.enter_context(Owned(start.command, ROUTER_CORE, place.directory / "output.log"))
-            wait_until_ready(owned, start.ready)
-            found.append(Target(name, start.url, owned))
-        yield found
+def plan(chosen: argparse.Namespace) -> Plan:
+    """Cases and peers of the command line. Raises ValueError for a name that fits neither."""
+    cases = [SMOKE] if chosen.smoke else [*CASES.values()]
+    peers = [*SMOKE_PEERS] if chosen.smoke else [*PEERS]
+    known = [*(case.name for case in cases), *peers, "direct"]
+    for pattern in chosen.only:
+        if not fnmatch.filter(known, pattern):
+            raise ValueError(f"{pattern!r} is neither a case nor a router; there are {', '.join(known)}")
+    wanted = [case for case in cases if _fits(case.name, chosen.only)]
+    named = [peer for peer in [*peers, "direct"] if _fits(peer, chosen.only)]
+    measured = [_with(case, chosen) for case in wanted or cases]
+    return Plan(measured, [peer for peer in named or peers if peer != "direct"])
 
 
-def measure(case: Case, found: Sequence[Target], rounds: int, seconds: float, directory: Path) -> list[Sample]:
-    """Warm every target, then load them in turn, `rounds` times over."""
-    samples: list[Sample] = []
-    serial = 0
-    for number in range(rounds + 1):
-        for target in found:
-            warming = number == 0
-            before = target.owned.cpu_s()
-            serial += SERIALS_A_RUN
-            load = wrk.run(pin(LOAD_CORE), target.url, case, WARM_S if warming else seconds, serial, directory)
-            spent = target.owned.cpu_s() - before
-            if not warming:
-                samples.append(Sample(target.peer, number, load, spent, target.owned.rss_bytes()))
-                say(f"round {number}/{rounds} {target.peer:>8}: {load.rate:>9,.0f} req/s")
-    return samples
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _with(case: Case, chosen: argparse.Namespace) -> Case:
+    return case._replace(repeats=chosen.repeats or case.repeats, seconds=chosen.seconds or case.seconds)
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench", description=__doc__)
-    parser.add_argument("case", choices=sorted(CASES))
-    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default: all; '' for none")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load, per peer and round")
-    parser.add_argument("--json", metavar="FILE", help="write figures and samples there as well")
+    parser.add_argument("--smoke", action="store_true", help="one small case beside nginx, in less than a minute")
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="NAMES",
+        help=f"comma-separated, with * and ?: cases ({', '.join(CASES)}) and routers ({', '.join(PEERS)})",
+    )
+    parser.add_argument("--repeats", type=int, help="of every case, instead of its own number")
+    parser.add_argument("--seconds", type=int, help="of load, per router and repeat")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write routers.json and routers.md there")
     return parser.parse_args(argv)
 
 
+def prepare() -> None:
+    """Ready this process: on the load's core, with files enough, and SIGTERM as good as Ctrl-C."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    if pin(ROUTER_CORE) and pin(LOAD_CORE):
+        os.sched_setaffinity(0, {LOAD_CORE})
+    else:
+        say("bench: needs two cores and taskset to keep router and load apart; going on without, ratios say less")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one case. 0 when every request was answered well, 1 when some were not, 2 when it could not run."""
+    """Measure and report. 0 when every request was answered well, 1 when some were not, 2 when it could not run."""
     chosen = options(argv)
+    try:
+        planned = plan(chosen)
+    except ValueError as error:
+        say(f"bench: {error}")
+        return 2
     if shutil.which("wrk") is None:
         say("bench: the load generator `wrk` is not installed (Debian: apt-get install wrk)")
         return 2
-    if not (pin(ROUTER_CORE) and pin(LOAD_CORE)):
-        say("bench: needs two cores and taskset to keep router and load apart; going on without, ratios say less")
-    case = CASES[chosen.case]
+    affinity = os.sched_getaffinity(0)
+    about = machine.description()
+    prepare()
     try:
-        with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name, contextlib.ExitStack() as stack:
-            found = stack.enter_context(targets([*filter(None, chosen.peers.split(","))], Path(name)))
-            samples = measure(case, found, chosen.rounds, chosen.seconds, Path(name))
-    except (NotReady, wrk.LoadFailed) as error:
+        with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name:
+            bench = Bench(Path(name), time.monotonic() + LIMIT_S)
+            for case in planned.cases:
+                bench.case(case, [peer for peer in planned.peers if PEERS[peer].streams or not case.stream])
+    except NotReady as error:
         say(f"bench: {error}")
         return 2
-    head = f"{case.name}: {case.prompt_bytes} bytes of prompt, {case.connections} connections, one core each"
-    sys.stdout.write(f"{head}, medians of {chosen.rounds}\n\n{table(samples)}\n")
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(as_json(case.name, samples), indent=1) + "\n")
-    return int(any(sample.load.failed or sample.load.bad_status for sample in samples))
+    finally:
+        os.sched_setaffinity(0, affinity)
+    return report(about, planned, bench, chosen.out)
+
+
+def report(about: dict[str, str], planned: Plan, bench: Bench, out: Path | None) -> int:
+    """Print the tables, write the files, and say by the status whether all went well."""
+    about["load average at end"] = machine.load_average()
+    measured = [peer for peer in peers_of(bench.samples) if peer in PEERS]
+    peers = {peer: (PEERS[peer].version(), PEERS[peer].what) for peer in measured}
+    text = markdown.document(about, peers, bench.missing, planned.cases, bench.samples)
+    sys.stdout.write(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        versions = {peer: version for peer, (version, _) in peers.items()}
+        found = as_json(about, versions, bench.missing, bench.samples)
+        (out / "routers.json").write_text(json.dumps(found, indent=1) + "\n")
+        (out / "routers.md").write_text(text)
+    return int(not bench.samples or any(one.load.failed or one.load.bad_status for one in bench.samples))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from string import Template
 
 _CONF = Template("""\
 ${user}worker_processes 1;
+worker_rlimit_nofile 16000;
 daemon off;
 pid $directory/nginx.pid;
 error_log $directory/error.log warn;
-events { worker_connections 4096; }
+events { worker_connections 15000; }
 http {
     access_log off;
+    client_body_buffer_size 1m;
     client_body_temp_path $directory/body;
     proxy_temp_path $directory/proxy;
     fastcgi_temp_path $directory/fastcgi;
@@ -28,7 +30,7 @@ $servers
         keepalive_requests 100000000;
     }
     server {
-        listen 127.0.0.1:$port;
+        listen 127.0.0.1:$port backlog=4096;
         location / {
             proxy_pass http://engines;
             proxy_http_version 1.1;
@@ -46,7 +48,10 @@ def program() -> str | None:
 
 
 def config(directory: Path, port: int, engines: Sequence[int]) -> str:
-    """One worker that proxies `port` to the engines' ports over kept connections. Streams pass unbuffered."""
+    """One worker that proxies `port` to the engines' ports over kept connections.
+
+    Bodies of up to 1 MB stay in memory, and streams pass unbuffered: this is nginx at its best.
+    """
     # As root, nginx would give its worker another user, who may not enter the temporary directory.
     user = "user root;\n" if os.geteuid() == 0 else ""
     servers = "\n".join(f"        server 127.0.0.1:{engine};" for engine in engines)

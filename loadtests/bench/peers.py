@@ -1,14 +1,16 @@
-"""The routers that are put side by side: how each is started. A new peer is one function and one line of the table."""
+"""The routers that are put side by side: how each is started. A new peer is one row of the table."""
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Callable, Sequence
+import functools
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench import nginx
+from loadtests.bench import nginx, turnout, wheels
+from loadtests.bench.wheels import Missing
 from loadtests.ports import free_ports
 
 
@@ -27,11 +29,20 @@ class Start(NamedTuple):
     url: str
     """Base URL that takes the load."""
     ready: str
-    """Answers 2xx when the peer is ready for load."""
+    """Answers 2xx when the peer is up."""
+    scrape: str = ""
+    """A metrics page that is read once a second while the peer is measured."""
 
 
-class Missing(Exception):
-    """The peer is not on this machine; the message says how to get it."""
+class Peer(NamedTuple):
+    """A row of the report."""
+
+    start: Callable[[Place], Start]
+    """Raises Missing."""
+    version: Callable[[], str]
+    what: str
+    streams: bool = True
+    """Whether it takes part in the stream cases: where the policy matters little, one variant is enough."""
 
 
 def start_nginx(place: Place) -> Start:
@@ -42,25 +53,71 @@ def start_nginx(place: Place) -> Start:
     return Start(nginx.command(place.directory, place.port, place.engines), url, f"{url}/health")
 
 
-def start_turnout(place: Place) -> Start:
-    """This project as a user starts it: prefix_aware, metrics on."""
+def start_turnout(name: str, place: Place) -> Start:
+    """This project, by one of its settings files."""
     url = f"http://127.0.0.1:{place.port}"
     (control,) = free_ports(1)
-    command = [turnout(), "serve", "--policy", "prefix_aware"]
-    command += ["--listen", f"127.0.0.1:{place.port}", "--control", f"127.0.0.1:{control}"]
-    for engine in place.engines:
-        command += ["--pod", f"http://127.0.0.1:{engine}"]
-    return Start(command, url, f"{url}/readyz")
+    command = turnout.command(name, place.directory, place.port, control, place.engines)
+    scrape = f"http://127.0.0.1:{control}/metrics" if name == "turnout-all" else ""
+    return Start(command, url, f"{url}/readyz", scrape)
 
 
-def turnout() -> str:
-    """The console script beside this Python, or the one on PATH."""
-    beside = Path(sys.executable).with_name("turnout")
-    return str(beside) if beside.exists() else shutil.which("turnout") or "turnout"
+_LAUNCH: Mapping[str, tuple[Sequence[str], str]] = {
+    "sglang-router": (["python", "-m", "sglang_router.launch_router"], "warn"),
+    "vllm-router": (["vllm-router"], "warning"),
+    "smg": (["smg", "launch"], "warn"),
+}
+"""Wheel: what is run of it, and its name of the level above the line (or two) a request that it logs by default."""
 
 
-PEERS: dict[str, Callable[[Place], Start]] = {
-    "nginx": start_nginx,
-    "turnout": start_turnout,
+def start_rust(wheel: str, policy: str, place: Place) -> Start:
+    """A Rust router from its wheel; with no policy named, the one it takes by default."""
+    (program, *arguments), level = _LAUNCH[wheel]
+    url = f"http://127.0.0.1:{place.port}"
+    (metrics,) = free_ports(1)
+    command = [str(wheels.programs(wheel) / program), *arguments]
+    command += ["--host", "127.0.0.1", "--port", str(place.port), "--log-level", level]
+    command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics)]
+    command += ["--worker-urls", *(f"http://127.0.0.1:{engine}" for engine in place.engines)]
+    return Start(command + (["--policy", policy] if policy else []), url, f"{url}/health")
+
+
+def start_baseline(place: Place) -> Start:
+    """The usual Python router."""
+    python = wheels.programs("fastapi-aiohttp") / "python"
+    program = Path(__file__).with_name("baseline_fastapi.py")
+    url = f"http://127.0.0.1:{place.port}"
+    return Start([str(python), str(program), str(place.port), *map(str, place.engines)], url, f"{url}/health")
+
+
+def _nginx_version() -> str:
+    said = subprocess.run([nginx.program() or "nginx", "-v"], capture_output=True, text=True)
+    return said.stderr.strip().rpartition("/")[2]
+
+
+def _ours(name: str, what: str, streams: bool = True) -> Peer:
+    return Peer(functools.partial(start_turnout, name), functools.partial(version, "turnout"), what, streams)
+
+
+def _rust(wheel: str, policy: str, what: str) -> Peer:
+    # Their default keeps a prefix tree, which costs nothing a chunk: one of the two is enough for streams.
+    found = functools.partial(wheels.version, wheel)
+    return Peer(functools.partial(start_rust, wheel, policy), found, what, streams=bool(policy))
+
+
+PEERS: dict[str, Peer] = {
+    "nginx": Peer(start_nginx, _nginx_version, "plain proxy, no decisions: the floor"),
+    "turnout-random": _ours("turnout-random", "random; no probes, scrapes, retries"),
+    "turnout": _ours("turnout", "prefix_aware, all settings as they come", streams=False),
+    "turnout-all": _ours("turnout-all", "prefix_aware; all limits, timeouts, probes; /metrics read at 1 Hz"),
+    "sglang-router": _rust("sglang-router", "", "its default, cache_aware"),
+    "sglang-router-rr": _rust("sglang-router", "round_robin", "round_robin"),
+    "vllm-router": _rust("vllm-router", "", "its default, cache_aware"),
+    "vllm-router-rr": _rust("vllm-router", "round_robin", "round_robin"),
+    "smg": _rust("smg", "", "its default, cache_aware"),
+    "smg-rr": _rust("smg", "round_robin", "round_robin"),
+    "fastapi-aiohttp": Peer(
+        start_baseline, lambda: wheels.version("fastapi-aiohttp"), "round robin, as Python routers are usually written"
+    ),
 }
 """By the name in the report; `direct` (no router at all) is always measured."""

@@ -1,9 +1,10 @@
-"""A process of our own: pinned to a core, measured through /proc, ended by its pid and no other way."""
+"""A process of our own: pinned to a core, ended by its pid and no other way. What it used, `usage.py` reads."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,11 @@ from typing import NamedTuple
 import httpx
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-GRACE_S = 10.0
+GRACE_S = 3.0
 """From SIGTERM to SIGKILL."""
+
+ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+"""One core each, so one worker thread for the routers that are built on tokio."""
 
 
 def pin(core: int) -> list[str]:
@@ -66,7 +70,12 @@ class Owned:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*pin(core), *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                [*pin(core), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **ENVIRONMENT},
+                start_new_session=True,
             )
 
     @property
@@ -78,24 +87,23 @@ class Owned:
         """Whether it is gone already."""
         return self._process.poll() is not None
 
-    def cpu_s(self) -> float:
-        """CPU time of it and its children so far, in seconds."""
-        every = stats()
-        return sum(every[pid].cpu_s for pid in family(self.pid, every) if pid in every)
+    def pids(self) -> list[int]:
+        """It and its children."""
+        return [*family(self.pid, stats())]
 
-    def rss_bytes(self) -> int:
-        """Resident memory of it and its children."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        pages = [Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in family(self.pid, stats())]
-        return page * sum(map(int, pages))
+    def terminate(self) -> None:
+        """SIGTERM, without waiting: so that many can end at the same time."""
+        if not self.ended():
+            self._process.terminate()
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that is not heard."""
-        self._process.terminate()
+        """SIGTERM, and SIGKILL to it and its children if that is not heard."""
+        self.terminate()
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            # It leads a session of its own, so its process group is it and its children, nobody else.
+            os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
 
     def __enter__(self) -> Owned:
@@ -113,16 +121,30 @@ class NotReady(Exception):
 
 def wait_until_ready(owned: Owned, url: str, timeout_s: float = 30.0) -> None:
     """Wait until `url` answers 2xx. Raises NotReady."""
+    _wait(owned, "GET", url, b"", timeout_s)
+
+
+def wait_until_serving(owned: Owned, url: str, body: bytes, timeout_s: float = 30.0) -> None:
+    """Wait until a POST of `body` to `url` is answered 2xx: routers call themselves healthy before they know a pod.
+
+    Raises NotReady.
+    """
+    _wait(owned, "POST", url, body, timeout_s)
+
+
+def _wait(owned: Owned, method: str, url: str, body: bytes, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    with httpx.Client(trust_env=False, timeout=1.0) as client:
-        while not _answers(client, url):
+    with httpx.Client(trust_env=False, timeout=2.0) as client:
+        while not _answers(client, method, url, body):
             if owned.ended() or time.monotonic() > deadline:
                 raise NotReady(f"{url} does not answer:\n{owned.log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.05)
 
 
-def _answers(client: httpx.Client, url: str) -> bool:
+def _answers(client: httpx.Client, method: str, url: str, body: bytes) -> bool:
     try:
-        return client.get(url).is_success
+        # Only the head is awaited: the answer may be a stream of half a minute.
+        with client.stream(method, url, content=body, headers={"content-type": "application/json"}) as answer:
+            return answer.is_success
     except httpx.TransportError:
         return False

@@ -1,79 +1,138 @@
-"""Samples to figures: medians over the rounds, ratios within a round, the table and the JSON. Pure."""
+"""Samples to figures: medians, the least and the most over the repeats, ratios within a repeat. Pure; words are
+`markdown.py`'s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from loadtests.bench.wrk import Load
+from loadtests.bench.load import Load
+
+ROUTER_CORE = 0
+LOAD_CORE = 1
 
 
 class Sample(NamedTuple):
-    """One peer in one round."""
+    """One peer in one repeat of one case."""
 
+    case: str
     peer: str
     round: int
     load: Load
     cpu_s: float
     """CPU time its processes took during the load."""
     rss_bytes: int
+    rss_idle_bytes: int
+    """Before the case's load, after a little of it to warm up."""
+    cores_s: tuple[float, ...]
+    """Time that each core was busy during the load, whoever kept it so."""
+    load_cpu_s: float
+    """CPU time that engines and load generator took, all of it on their own core."""
+    open_streams: int = 0
 
     @property
     def cpu_us(self) -> float:
         """CPU time a request, in microseconds."""
-        return self.cpu_s * 1e6 / self.load.requests
+        return self.cpu_s * 1e6 / max(1, self.load.requests)
+
+    @property
+    def chunk_us(self) -> float:
+        """CPU time a chunk, in microseconds, all else of the stream spread over its chunks."""
+        return self.cpu_s * 1e6 / max(1, self.load.chunks)
+
+    @property
+    def stream_kb(self) -> float:
+        """Memory that one more open stream takes, in KB of 1,000 bytes."""
+        return (self.rss_bytes - self.rss_idle_bytes) / 1e3 / max(1, self.open_streams)
+
+    @property
+    def core_share(self) -> float:
+        """How much of its core the router used, 0..1: below about 0.9, load was what it waited for."""
+        return self.cpu_s / self.load.seconds
+
+    @property
+    def load_core_share(self) -> float:
+        """How busy the core of engines and load generator was, 0..1; 0 where there is no such core."""
+        return self.cores_s[LOAD_CORE] / self.load.seconds if len(self.cores_s) > LOAD_CORE else 0.0
+
+    @property
+    def foreign_share(self) -> float:
+        """How much of the busier core programs that are not ours used, 0..1: noise."""
+        ours = (0.0 if self.peer == "direct" else self.cpu_s, self.load_cpu_s)
+        pairs = zip(self.cores_s, ours, strict=False)
+        return max((max(0.0, busy - own) / self.load.seconds for busy, own in pairs), default=0.0)
 
 
-class Figures(NamedTuple):
-    """A peer over all rounds: each figure is the median of its own column."""
+class Spread(NamedTuple):
+    """A figure over the repeats."""
+
+    median: float
+    least: float
+    most: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Median, least and most."""
+    found = [*values]
+    return Spread(median(found), min(found), max(found))
+
+
+FIGURES: dict[str, Callable[[Sample], float]] = {
+    "rate": lambda sample: sample.load.rate,
+    "cpu_us": lambda sample: sample.cpu_us,
+    "p50_ms": lambda sample: sample.load.p50_ms,
+    "p99_ms": lambda sample: sample.load.p99_ms,
+    "chunk_rate": lambda sample: sample.load.chunk_rate,
+    "chunk_us": lambda sample: sample.chunk_us,
+    "gap_p50_ms": lambda sample: sample.load.gap_p50_ms,
+    "gap_p99_ms": lambda sample: sample.load.gap_p99_ms,
+    "rss_mb": lambda sample: sample.rss_bytes / 1e6,
+    "stream_kb": lambda sample: sample.stream_kb,
+    "core_share": lambda sample: sample.core_share,
+    "load_core_share": lambda sample: sample.load_core_share,
+    "foreign_share": lambda sample: sample.foreign_share,
+}
+
+
+class Row(NamedTuple):
+    """A peer over all repeats of a case."""
 
     peer: str
-    rate: float
-    cpu_us: float
-    p50_ms: float
-    p99_ms: float
-    rss_mb: float
+    figures: dict[str, Spread]
     wrong: int
-    """Requests that failed or had a bad status, over all rounds: a sum, because one is too many."""
+    """Requests that failed or had a bad status: a sum, because one is too many."""
+    open_streams: int
 
 
-class Ratio(NamedTuple):
-    """One peer against another; above 1 is in the first one's favour in both."""
-
-    rate: float
-    cpu: float
-
-
-def figures(peer: str, samples: Sequence[Sample]) -> Figures:
-    """The medians of `peer`."""
+def row(peer: str, samples: Sequence[Sample]) -> Row:
+    """The figures of `peer` out of one case's samples."""
     own = [sample for sample in samples if sample.peer == peer]
-    return Figures(
+    return Row(
         peer=peer,
-        rate=median(sample.load.rate for sample in own),
-        cpu_us=median(sample.cpu_us for sample in own),
-        p50_ms=median(sample.load.p50_ms for sample in own),
-        p99_ms=median(sample.load.p99_ms for sample in own),
-        rss_mb=median(sample.rss_bytes for sample in own) / 1e6,
+        figures={name: spread(map(figure, own)) for name, figure in FIGURES.items()},
         wrong=sum(sample.load.failed + sample.load.bad_status for sample in own),
+        open_streams=min(sample.open_streams for sample in own),
     )
 
 
-def ratio(ours: str, theirs: str, samples: Sequence[Sample]) -> Ratio | None:
-    """Ours against theirs, round by round, then the median: a machine that slows down slows both of a round.
+def ratio(figure: str, ours: str, theirs: str, samples: Sequence[Sample]) -> float | None:
+    """Ours over theirs, repeat by repeat, then the median: a machine that slows down slows both of a repeat.
 
-    None where they share no round.
+    `samples` are of one case. None where they share no repeat.
     """
-    by_round: dict[int, dict[str, Sample]] = {}
+    of = FIGURES[figure]
+    by_round: dict[int, dict[str, float]] = {}
     for sample in samples:
-        by_round.setdefault(sample.round, {})[sample.peer] = sample
-    pairs = [(row[ours], row[theirs]) for row in by_round.values() if ours in row and theirs in row]
-    if not pairs:
-        return None
-    return Ratio(
-        rate=median(a.load.rate / b.load.rate for a, b in pairs),
-        cpu=median(b.cpu_us / a.cpu_us for a, b in pairs if a.cpu_us and b.cpu_us),
-    )
+        by_round.setdefault(sample.round, {})[sample.peer] = of(sample)
+    found = [row[ours] / row[theirs] for row in by_round.values() if row.get(theirs) and ours in row]
+    return median(found) if found else None
+
+
+def of_case(case: str, samples: Sequence[Sample]) -> list[Sample]:
+    """The samples of one case."""
+    return [sample for sample in samples if sample.case == case]
 
 
 def peers_of(samples: Sequence[Sample]) -> list[str]:
@@ -81,43 +140,31 @@ def peers_of(samples: Sequence[Sample]) -> list[str]:
     return list(dict.fromkeys(sample.peer for sample in samples))
 
 
-_COLUMNS = ("", "req/s per core", "cpu us/req", "p50 ms", "p99 ms", "RSS MB", "wrong")
+def cases_of(samples: Sequence[Sample]) -> list[str]:
+    """The cases in the order they were first measured."""
+    return list(dict.fromkeys(sample.case for sample in samples))
 
 
-def table(samples: Sequence[Sample]) -> str:
-    """What a person reads, medians first, then ours against each peer."""
-    rows = [_COLUMNS]
-    for one in (figures(peer, samples) for peer in peers_of(samples)):
-        numbers = (f"{one.rate:,.0f}", f"{one.cpu_us:.1f}", f"{one.p50_ms:.2f}", f"{one.p99_ms:.2f}")
-        rows.append((one.peer, *numbers, f"{one.rss_mb:.0f}", str(one.wrong)))
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, "", *_verdicts(samples)])
-
-
-def _verdicts(samples: Sequence[Sample]) -> list[str]:
-    lines = []
-    for peer in peers_of(samples):
-        against = ratio("turnout", peer, samples) if peer not in ("turnout", "direct") else None
-        if against is not None:
-            lines.append(f"turnout / {peer}: {against.rate:.2f} x by req/s, {against.cpu:.2f} x by CPU a request")
-    room = ratio("direct", "nginx", samples) or ratio("direct", "turnout", samples)
-    if room is not None:
-        verdict = "not the bottleneck" if room.rate > 1 else "THE BOTTLENECK: the figures above say little"
-        lines.append(f"engines and load generator alone do {room.rate:.2f} x the fastest proxy: {verdict}")
-    return lines
-
-
-def as_json(case: str, samples: Sequence[Sample]) -> dict[str, object]:
-    """What a program reads: medians, ratios of turnout to each, and every sample."""
-    peers = peers_of(samples)
-    ratios = {peer: ratio("turnout", peer, samples) for peer in peers if peer != "turnout"}
+def as_json(
+    machine: dict[str, str], versions: dict[str, str], missing: dict[str, str], samples: Sequence[Sample]
+) -> Any:
+    """What a program reads: figures by case and peer, and every sample."""
     return {
-        "case": case,
-        "peers": [figures(peer, samples)._asdict() for peer in peers],
-        "turnout_vs": {peer: found._asdict() for peer, found in ratios.items() if found is not None},
-        "samples": [
-            {"peer": s.peer, "round": s.round, "cpu_us": s.cpu_us, "rss_bytes": s.rss_bytes, **s.load._asdict()}
-            for s in samples
-        ],
+        "machine": machine,
+        "versions": versions,
+        "left_out": missing,
+        "cases": {case: _case_json(of_case(case, samples)) for case in cases_of(samples)},
+        "samples": [{**sample._asdict(), "load": sample.load._asdict()} for sample in samples],
+    }
+
+
+def _case_json(samples: Sequence[Sample]) -> dict[str, Any]:
+    return {
+        peer: {
+            **{name: spread._asdict() for name, spread in found.figures.items()},
+            "wrong": found.wrong,
+            "open_streams": found.open_streams,
+        }
+        for peer in peers_of(samples)
+        for found in [row(peer, samples)]
     }

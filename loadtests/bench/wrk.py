@@ -1,4 +1,4 @@
-"""The load: `wrk`, one thread, told by a Lua script what to send and to report its sums as one line of JSON.
+"""Whole answers: `wrk`, one thread, told by a Lua script what to send and to report its sums as one line of JSON.
 
 Everything but `run` is pure.
 """
@@ -9,29 +9,33 @@ import json
 import subprocess
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
 
-from loadtests.bench.cases import SERIAL, Case, bodies
+from loadtests.bench.cases import ACTIVE, SERIAL, Case, bodies
+from loadtests.bench.load import Load, LoadFailed
 
 MARK = "TURNOUT-BENCH "
+PATH = "/v1/chat/completions"
 
 _SCRIPT = Template("""\
--- Bodies share one of some dozens of system prompts and end in a number of their own.
+-- Conversations share one of some dozens of system prompts and have a number of their own; see place() in cases.py.
 local before = { $before }
 local after = { $after }
-local serial = $serial
-local groups = #before
+local number = $first
+local active, turns = $active, $turns
+local groups = #before / turns
 
 function init(args)
-  local head = "POST $path HTTP/1.1\\r\\nHost: bench\\r\\nContent-Type: application/json\\r\\n"
-    .. "Content-Length: $length\\r\\n\\r\\n"
-  for at = 1, groups do before[at] = head .. before[at] end
+  for at = 1, #before do
+    before[at] = "POST $path HTTP/1.1\\r\\nHost: bench\\r\\nContent-Type: application/json\\r\\nContent-Length: "
+      .. (#before[at] + $digits + #after[at]) .. "\\r\\n\\r\\n" .. before[at]
+  end
 end
 
 function request()
-  serial = serial + 1
-  local at = serial % groups + 1
-  return before[at] .. string.format("$format", serial) .. after[at]
+  local conversation = math.floor(number / (active * turns)) * active + number % active
+  local at = conversation % groups * turns + math.floor(number / active) % turns + 1
+  number = number + 1
+  return before[at] .. string.format("$format", conversation) .. after[at]
 end
 
 function done(summary, latency, requests)
@@ -44,37 +48,17 @@ end
 """)
 
 
-class Load(NamedTuple):
-    """What one run of wrk did."""
-
-    requests: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-    failed: int
-    """Connections refused, reset or timed out."""
-    bad_status: int
-    """Answers that were not 2xx or 3xx."""
-
-    @property
-    def rate(self) -> float:
-        """Good answers a second."""
-        return (self.requests - self.bad_status) / self.seconds
-
-
-class LoadFailed(Exception):
-    """wrk did not run to its end; the message holds what it said."""
-
-
 def script(case: Case, first: int) -> str:
-    """The Lua script of `case`; `first` is the first serial number, so that a later run repeats no prompt."""
+    """The Lua script of `case`; `first` is its first request's number, so that a later run repeats no prompt."""
     parts = bodies(case)
     return _SCRIPT.substitute(
         before=", ".join(_lua(before) for before, _ in parts),
         after=", ".join(_lua(after) for _, after in parts),
-        serial=first,
-        length=case.prompt_bytes,
-        path="/v1/chat/completions",
+        first=first,
+        active=ACTIVE,
+        turns=case.turns,
+        digits=len(SERIAL % 0),
+        path=PATH,
         format=SERIAL,
         mark=MARK,
     )
@@ -103,12 +87,15 @@ def parse(output: str) -> Load:
     )
 
 
-def run(pin: list[str], url: str, case: Case, seconds: float, first: int, directory: Path) -> Load:
-    """Load `url` for whole `seconds`; `pin` is the command prefix that ties wrk to a core."""
-    path = directory / f"{case.name}-{first}.lua"
+def run(pin: list[str], url: str, case: Case, seconds: int, first: int, directory: Path) -> Load:
+    """Load `url` for `seconds`; `pin` is the command prefix that ties wrk to a core. Raises LoadFailed."""
+    path = directory / "wrk.lua"
     path.write_text(script(case, first))
-    command = [*pin, "wrk", "-t1", f"-c{case.connections}", f"-d{max(1, round(seconds))}s", "-s", str(path), url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+    command = [*pin, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "-s", str(path), url]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 20)
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed("wrk did not come to an end") from error
     if done.returncode:
         raise LoadFailed(done.stdout + done.stderr)
     return parse(done.stdout)

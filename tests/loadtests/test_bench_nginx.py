@@ -13,7 +13,7 @@ from loadtests.bench import nginx
 def test_every_engine_is_an_upstream_and_connections_are_kept(tmp_path: Path) -> None:
     text = nginx.config(tmp_path, 8080, [1, 2, 3])
     assert [f"server 127.0.0.1:{port};" in text for port in (1, 2, 3)] == [True] * 3
-    assert "listen 127.0.0.1:8080;" in text
+    assert "listen 127.0.0.1:8080 " in text
     assert 'proxy_set_header Connection "";' in text
     assert "$" not in text
 

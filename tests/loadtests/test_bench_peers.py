@@ -6,19 +6,38 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench import nginx
-from loadtests.bench.peers import Missing, Place, start_nginx, start_turnout
+from loadtests.bench import nginx, wheels
+from loadtests.bench.peers import PEERS, Place, start_nginx, start_rust, start_turnout
 
 
-def test_turnout_is_started_as_a_user_would_with_prefix_aware(tmp_path: Path) -> None:
-    start = start_turnout(Place(tmp_path, 8123, [7001, 7002]))
-    line = " ".join(start.command)
-    assert "serve --policy prefix_aware --listen 127.0.0.1:8123 --control 127.0.0.1:" in line
-    assert line.endswith("--pod http://127.0.0.1:7001 --pod http://127.0.0.1:7002")
-    assert start.ready == "http://127.0.0.1:8123/readyz"
+def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_their_own_word(tmp_path: Path) -> None:
+    starts = {}
+    for name in ("turnout-random", "turnout", "turnout-all"):
+        starts[name] = start_turnout(name, Place(tmp_path, 8123, [7001, 7002]))
+    assert [name for name, start in starts.items() if start.scrape.endswith("/metrics")] == ["turnout-all"]
+    assert {start.ready for start in starts.values()} == {"http://127.0.0.1:8123/readyz"}
+
+
+@pytest.mark.parametrize("wheel", ["sglang-router", "vllm-router", "smg"])
+@pytest.mark.parametrize("policy", ["", "round_robin"])
+def test_a_rust_router_gets_its_engines_and_no_line_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: str, policy: str
+) -> None:
+    monkeypatch.setattr(wheels, "programs", lambda name: tmp_path / name)
+    line = " ".join(start_rust(wheel, policy, Place(tmp_path, 8123, [7001, 7002])).command)
+    assert line.startswith(str(tmp_path / wheel))
+    assert "--port 8123 --log-level warn" in line
+    assert "--worker-urls http://127.0.0.1:7001 http://127.0.0.1:7002" in line
+    assert ("--policy round_robin" in line) == bool(policy)
 
 
 def test_a_peer_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nginx, "program", lambda: None)
-    with pytest.raises(Missing, match="apt-get install nginx"):
+    with pytest.raises(wheels.Missing, match="apt-get install nginx"):
         start_nginx(Place(tmp_path, 8123, [7001]))
+
+
+def test_each_rust_router_is_in_the_stream_cases_once() -> None:
+    names = [name for name, peer in PEERS.items() if peer.streams]
+    assert [name for name in names if name.endswith("-rr")] == ["sglang-router-rr", "vllm-router-rr", "smg-rr"]
+    assert not {"sglang-router", "vllm-router", "smg"} & {*names}

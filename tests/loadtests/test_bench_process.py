@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.bench import process, usage
 from loadtests.bench.process import (
     TICK_S,
     NotReady,
@@ -17,6 +18,7 @@ from loadtests.bench.process import (
     parse_stat,
     stats,
     wait_until_ready,
+    wait_until_serving,
 )
 from loadtests.ports import free_ports
 
@@ -35,10 +37,10 @@ def test_a_family_is_the_process_and_all_below_it() -> None:
 
 def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
     with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
-        while owned.cpu_s() < 0.3:
+        while usage.read(owned.pids()).cpu_s < 0.3:
             assert not owned.ended(), owned.log.read_text()
         assert len(list(family(owned.pid, stats()))) == 2
-        assert owned.rss_bytes() > 5_000_000
+        assert usage.read(owned.pids()).rss_bytes > 5_000_000
         children = [pid for pid in family(owned.pid, stats()) if pid != owned.pid]
         subprocess.run(["kill", *map(str, children)], check=True)
     assert owned.ended()
@@ -49,3 +51,36 @@ def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -
     with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
         with pytest.raises(NotReady, match="no such engine"):
             wait_until_ready(owned, f"http://127.0.0.1:{port}/")
+
+
+DEAF = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+deaf = 'import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()'
+child = subprocess.Popen([sys.executable, '-c', deaf], stdout=subprocess.PIPE)
+child.stdout.read(1)
+print('pid', child.pid, flush=True)
+signal.pause()
+"""
+
+
+def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    with Owned([sys.executable, "-c", DEAF], 0, tmp_path / "log") as owned:
+        while "pid" not in owned.log.read_text():
+            assert not owned.ended(), owned.log.read_text()
+    child = int(owned.log.read_text().split()[1])
+    while child in (every := stats()):
+        # Its new parent may not have collected it yet; a zombie uses nothing and runs nothing.
+        if Path(f"/proc/{child}/cmdline").read_text() == "":
+            break
+    assert owned.pid not in every
+
+
+def test_serving_is_a_good_answer_to_a_post_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "loadtests.bench.canned", str(port), "--stream", "--gap-ms", "600000"]
+    with Owned(command, 1, tmp_path / "log") as owned:
+        wait_until_serving(owned, f"http://127.0.0.1:{port}/v1/chat/completions", b"{}")

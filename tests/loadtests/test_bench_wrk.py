@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.cases import CASES
-from loadtests.bench.wrk import Load, LoadFailed, parse, script
+from loadtests.bench.load import Load, LoadFailed
+from loadtests.bench.wrk import parse, script
 
 OUTPUT = """Running 4s test @ http://127.0.0.1:8000
   1 threads and 32 connections
@@ -34,7 +35,7 @@ def test_a_run_that_got_no_answer_is_an_error() -> None:
 
 
 def test_the_script_numbers_its_prompts_from_where_it_is_told() -> None:
-    text = script(CASES["smoke"], first=40_000_000)
-    assert "local serial = 40000000" in text
-    assert f"Content-Length: {CASES['smoke'].prompt_bytes}\\r\\n" in text
+    text = script(CASES["conversations"], first=40_000_000)
+    assert "local number = 40000000" in text
+    assert "local active, turns = 64, 10" in text
     assert "$" not in text

@@ -26,6 +26,7 @@ NOT_RUN = {
     "make locust": "tests/loadtests runs the locust file",
     "make locust-ui": "the same with a web page that waits for a person",
     "make bench-smoke": "tests/loadtests/test_bench_main.py runs the bench",
+    "make bench": "the same, for ten minutes",
     "docker build": "base images cannot be pulled everywhere; tests/repo/test_dockerfile.py runs its steps",
     "docker run": "needs the image",
 }

@@ -1,0 +1,62 @@
+"""Counting chunks and the time between them, cheaply: integers in buckets, no list of samples. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+BUCKET_S = 0.0001
+BUCKETS = 100_000
+"""Up to 10 s; what is longer counts as that."""
+
+
+class Tally:
+    """What came in a window."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.answers = 0
+        self.failed = 0
+        self.bad_status = 0
+        self._gaps = [0] * BUCKETS
+        self._firsts = [0] * BUCKETS
+
+    def first(self, waited_s: float, chunks: int) -> None:
+        """A stream's first chunk came, and `chunks - 1` with it."""
+        self._firsts[min(int(waited_s / BUCKET_S), BUCKETS - 1)] += 1
+        self._gaps[0] += chunks - 1
+        self.chunks += chunks
+
+    def gap(self, gap_s: float, chunks: int) -> None:
+        """`chunks` came at once, `gap_s` after the last: one waited so long, the others not at all."""
+        self._gaps[min(int(gap_s / BUCKET_S), BUCKETS - 1)] += 1
+        self._gaps[0] += chunks - 1
+        self.chunks += chunks
+
+    def ended(self, whole: bool) -> None:
+        """A stream came to its end, with or without all its chunks."""
+        self.answers += 1
+        self.failed += not whole
+
+    def as_json(self, seconds: float) -> dict[str, float]:
+        """The fields of `load.Load`."""
+        return {
+            "requests": self.answers,
+            "seconds": seconds,
+            "p50_ms": percentile_s(self._firsts, 0.5) * 1e3,
+            "p99_ms": percentile_s(self._firsts, 0.99) * 1e3,
+            "failed": self.failed,
+            "bad_status": self.bad_status,
+            "chunks": self.chunks,
+            "gap_p50_ms": percentile_s(self._gaps, 0.5) * 1e3,
+            "gap_p99_ms": percentile_s(self._gaps, 0.99) * 1e3,
+        }
+
+
+def percentile_s(buckets: Sequence[int], share: float) -> float:
+    """The middle of the bucket in which the `share`-th value lies; 0 of no values."""
+    wanted, seen = sum(buckets) * share, 0
+    for at, count in enumerate(buckets):
+        seen += count
+        if count and seen >= wanted:
+            return (at + 0.5) * BUCKET_S
+    return 0.0

@@ -1,0 +1,81 @@
+"""This gateway as a peer: each variant is a settings file. A new variant is one row of the table."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+NEVER_S = 3600.0
+"""Longer than any bench."""
+
+QUIET: Mapping[str, Any] = {
+    "health": {"interval_s": NEVER_S},
+    "scrape": {"interval_s": NEVER_S},
+    "retries": {"attempts": 0},
+    "timeouts": {"idle_s": 0, "client_write_s": 0},
+}
+"""As little as the settings allow beside the request itself."""
+
+EVERYTHING: Mapping[str, Any] = {
+    "health": {"interval_s": 1.0},
+    "scrape": {"interval_s": 0.5},
+    "timeouts": {"total_s": 600.0},
+    "limits": {"max_inflight": 15_000},
+}
+"""Probes, engine scrapes, every timeout and every limit; the bench scrapes /metrics beside it."""
+
+
+class Variant(NamedTuple):
+    """A way to run this gateway."""
+
+    policy: str
+    settings: Mapping[str, Any] = {}
+    pool: Mapping[str, Any] = {}
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "turnout-random": Variant("random", QUIET),
+    "turnout": Variant("prefix_aware"),
+    "turnout-all": Variant(
+        "prefix_aware", EVERYTHING, pool={"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}
+    ),
+}
+"""By the name in the report. One with shared state adds `"state": "redis://..."` to its settings."""
+
+
+def settings(name: str, port: int, control: int, engines: Sequence[int]) -> dict[str, Any]:
+    """The settings file of a variant."""
+    variant = VARIANTS[name]
+    pool = {
+        "name": "default",
+        "pods": [f"http://127.0.0.1:{engine}" for engine in engines],
+        "policy": {"name": variant.policy},
+        **variant.pool,
+    }
+    return {
+        "listen": f"127.0.0.1:{port}",
+        "control": {"listen": f"127.0.0.1:{control}"},
+        "pools": [pool],
+        "default_pool": "default",
+        # Nobody waits for a bench to drain.
+        "drain": {"settle_s": 0, "timeout_s": 0.5},
+        **variant.settings,
+    }
+
+
+def command(name: str, directory: Path, port: int, control: int, engines: Sequence[int]) -> list[str]:
+    """Write the settings into `directory` and say how to run them."""
+    path = directory / "turnout.yaml"
+    path.write_text(yaml.safe_dump(settings(name, port, control, engines), sort_keys=False))
+    return [program(), "serve", "--config", str(path)]
+
+
+def program() -> str:
+    """The console script beside this Python, or the one on PATH."""
+    beside = Path(sys.executable).with_name("turnout")
+    return str(beside) if beside.exists() else shutil.which("turnout") or "turnout"

@@ -1,0 +1,17 @@
+"""What is said of the machine."""
+
+from __future__ import annotations
+
+from loadtests.bench import machine
+
+
+def test_the_processor_is_named_and_memory_is_rounded() -> None:
+    assert machine.cpu_model("processor\t: 0\nmodel name\t: AMD EPYC: 7\nmodel name\t: other\n") == "AMD EPYC: 7"
+    assert machine.cpu_model("") == "unknown"
+    assert machine.memory("MemTotal:       24684144 kB\nMemFree: 1 kB\n") == "25 GB"
+
+
+def test_every_line_of_the_description_says_something() -> None:
+    found = machine.description()
+    assert {"commit", "cpu", "cores", "kernel", "python", "load average at start"} <= {*found}
+    assert all(found.values())

@@ -1,0 +1,29 @@
+"""The settings that this gateway is measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loadtests.bench import turnout
+from router.config_checks import problems_in
+from router.config_file import load
+
+
+@pytest.mark.parametrize("name", turnout.VARIANTS)
+def test_every_variant_is_a_settings_file_without_problems(name: str, tmp_path: Path) -> None:
+    command = turnout.command(name, tmp_path, 8123, 9123, [7001, 7002])
+    path = Path(command[-1])
+    settings = load(path)
+    assert [problem for problem in problems_in(settings) if problem.severity == "error"] == []
+    assert settings.pools[0].pods == ["http://127.0.0.1:7001", "http://127.0.0.1:7002"]
+    assert yaml.safe_load(path.read_text())["drain"]["settle_s"] == 0
+
+
+def test_all_of_it_on_has_a_limit_and_a_time_out_everywhere() -> None:
+    found = turnout.settings("turnout-all", 1, 2, [3])
+    assert found["timeouts"]["total_s"] > 0
+    assert found["limits"]["max_inflight"] > 5_000
+    assert found["pools"][0]["max_inflight_per_pod"] * 4 > 5_000

