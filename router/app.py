@@ -31,6 +31,9 @@ async def run(replica: Replica) -> None:
     stopping = spawn(_until(replica.stop_asked), "stop-asked")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
+        if starting.exception() is not None:
+            stopping.cancel()
+            await replica.close()  # what did open would keep the process from ending
         starting.result()
         gc.collect()
         gc.freeze()  # what start-up built lives as long as the process: a full collection need not walk it

@@ -93,10 +93,8 @@ class Exchange:
 
     def __repr__(self) -> str:
         where = self.pod.id if self.pod else "-"
-        return (
-            f"<Exchange {self.request_id.decode(errors='replace')} {self.method.decode()} {self.path.decode()} "
-            f"pool={self.pool} pod={where} attempts={self.attempts}{' done' if self.done else ''}>"
-        )
+        asked = b" ".join((self.request_id, self.method, self.path)).decode(errors="replace")
+        return f"<Exchange {asked} pool={self.pool} pod={where} attempts={self.attempts}{' done' if self.done else ''}>"
 
     @property
     def speaks_anthropic(self) -> bool:

@@ -26,7 +26,7 @@ from router.dataplane.upstream import Upstream
 from router.drain import Lifecycle, Phase
 from router.membership import Membership
 from router.policy_switch import PolicySwitch
-from router.settings import Limits, PolicySpec, Pool, Retries, Settings, Timeouts
+from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -55,6 +55,7 @@ class Rig:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         retries: Retries | None = None,
+        logging_section: Logging | None = None,
         create: Callable[[str, Mapping[str, object]], Scheduler] = registry.create,
         expect_errors: bool = False,
     ) -> None:
@@ -65,6 +66,7 @@ class Rig:
             timeouts=timeouts or Timeouts(),
             limits=limits or Limits(),
             retries=retries or Retries(),
+            logging=logging_section or Logging(),
         )
         self.wire = Wire()
         self.net = Net(self.wire)

@@ -1,0 +1,203 @@
+"""Snapshot, pick, reserve: what a policy is told, and what is noted of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+import pytest
+from exchanges import exchange
+from wire import Clock
+
+from router.dataplane.dispatch import Dispatch
+from router.dataplane.exchange import Exchange
+from router.dataplane.openai import Call
+from router.errors import BadRequest, PolicyNotAllowed
+from router.settings import Pool
+from router.telemetry.metrics import Metrics
+from schedulers import registry
+from schedulers.protocols import Scheduler
+from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from statesync.errors import NoRoutablePod, PoolSaturated
+from statesync.prefix import PrefixIndex
+from statesync.view import LoadView
+
+A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
+PROMPT = (b"x" * 4096,)
+
+
+class Watched:
+    """Picks the first untried pod and remembers what it was told."""
+
+    name = "watched"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[RequestInfo, LoadSnapshot]] = []
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        self.told.append((request, snapshot))
+        for pod, _ in snapshot.candidates:
+            if pod.id not in request.tried:
+                return Decision(pod.id, self.name)
+        return Rejection("no_untried_pod")
+
+
+class Floor:
+    """A dispatch over two pods of one pool."""
+
+    def __init__(self, **pool: object) -> None:
+        self.pool = Pool(name="main", **pool)  # type: ignore[arg-type]
+        self.view = LoadView(Clock())
+        self.view.set_pods("main", [Pod(A, A, max_inflight=2), Pod(B, B, max_inflight=2)])
+        self.prefix = PrefixIndex(1 << 24, 100_000)
+        self.metrics = Metrics()
+        self.placed: list[tuple[PodId, Sequence[int]]] = []
+        self.policy = Watched()
+        dice = count(100)
+        by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
+        self.dispatch = Dispatch(
+            self.view,
+            self.prefix,
+            lambda pool: self.policy,
+            registry.create("least_load"),
+            by_name,
+            self.metrics,
+            lambda pod, blocks: self.placed.append((pod, blocks)),
+            lambda: next(dice),
+        )
+
+    def asked(self, prompt: Sequence[bytes] = (), **noted: str) -> Exchange:
+        """A request that was understood."""
+        made = exchange(noted={name.replace("_", "-").encode(): value.encode() for name, value in noted.items()})
+        made.request_id = b"r1"
+        made.call = Call("m", prompt, 1024, 16, False, "from-the-body")
+        made.metrics = self.metrics.pool("main")
+        return made
+
+    def place(self, made: Exchange) -> Rejection | None:
+        return self.dispatch.place(made, self.pool)
+
+
+def test_a_placed_request_names_pod_policy_and_charge() -> None:
+    floor = Floor()
+    made = floor.asked()
+    assert floor.place(made) is None
+    assert made.pod is not None and made.charge is not None
+    assert (made.pod.id, made.policy, made.charge.pod) == (A, "watched", A)
+    assert floor.view.status(A).load.inflight == 1
+    assert made.metrics is not None and made.metrics.decision.count == 1
+
+
+def test_a_policy_is_told_all_of_the_request() -> None:
+    floor = Floor()
+    made = floor.asked(x_session_id="s", x_turnout_priority="-7")
+    made.deadline = 1005.0
+    floor.place(made)
+    info, snapshot = floor.policy.told[0]
+    assert (info.id, info.model, info.prompt_tokens, info.max_tokens) == ("r1", "m", 1024, 16)
+    assert (info.arrived_at, info.deadline, info.session_key, info.priority) == (1000.0, 1005.0, "s", -7)
+    assert (info.entropy, info.sequence, info.tried) == (100, 0, frozenset())
+    assert [pod.id for pod, _ in snapshot.candidates] == [A, B]
+
+
+def test_the_sequence_counts_requests_and_each_has_dice_of_its_own() -> None:
+    floor = Floor()
+    for _ in range(3):
+        made = floor.asked()
+        floor.place(made)
+        assert made.charge is not None
+        floor.view.release(made.charge)
+    assert [info.sequence for info, _ in floor.policy.told] == [0, 1, 2]
+    assert len({info.entropy for info, _ in floor.policy.told}) == 3
+
+
+def test_another_attempt_knows_what_was_tried_and_is_the_same_request() -> None:
+    floor = Floor()
+    made = floor.asked(PROMPT)
+    floor.place(made)
+    made.tried |= {A}
+    floor.place(made)
+    first, second = (info for info, _ in floor.policy.told)
+    assert (second.tried, second.sequence, second.id) == (frozenset({A}), first.sequence, first.id)
+    assert second.entropy != first.entropy
+    assert second.prefix_hits == {A: 16}
+    assert made.pod is not None and made.pod.id == B
+
+
+def test_a_rejection_changes_nothing() -> None:
+    floor = Floor()
+    made = floor.asked()
+    floor.place(made)
+    pod, charge = made.pod, made.charge
+    made.tried = frozenset({A, B})
+    assert floor.place(made) == Rejection("no_untried_pod")
+    assert (made.pod, made.charge) == (pod, charge)
+    assert [floor.view.status(each).load.inflight for each in (A, B)] == [1, 0]
+
+
+def test_the_body_names_the_session_where_no_header_does() -> None:
+    floor = Floor()
+    floor.place(floor.asked())
+    assert floor.policy.told[0][0].session_key == "from-the-body"
+
+
+def test_a_prompt_is_remembered_and_told_to_the_other_replicas() -> None:
+    floor = Floor()
+    floor.place(floor.asked(PROMPT))
+    ((pod, blocks),) = floor.placed
+    assert (pod, len(blocks)) == (A, 16)
+    floor.place(floor.asked(PROMPT))
+    assert floor.policy.told[1][0].prefix_hits == {A: 16}
+    metrics = floor.metrics.pool("main")
+    assert (metrics.prefix_queries_tokens, metrics.prefix_hits_tokens) == (2048, 1024)
+
+
+def test_a_request_without_a_prompt_leaves_no_trace() -> None:
+    floor = Floor()
+    floor.place(floor.asked())
+    assert (floor.placed, floor.prefix.blocks) == ([], 0)
+
+
+def test_what_the_view_cannot_offer_is_said() -> None:
+    floor = Floor()
+    for _ in range(2):
+        floor.place(floor.asked())
+        tried = floor.asked()
+        tried.tried = frozenset({A})
+        floor.place(tried)
+    with pytest.raises(PoolSaturated):
+        floor.place(floor.asked())
+    for pod in (A, B):
+        floor.view.block(pod, "probe")
+    with pytest.raises(NoRoutablePod):
+        floor.place(floor.asked())
+
+
+def test_a_request_that_must_wait_has_its_priority_already() -> None:
+    floor = Floor()
+    floor.view.set_pods("main", [Pod(A, A, max_inflight=1)])
+    floor.place(floor.asked())
+    made = floor.asked(x_turnout_priority="9")
+    with pytest.raises(PoolSaturated):
+        floor.place(made)
+    assert made.info is not None and made.info.priority == 9
+
+
+@pytest.mark.parametrize("value", ["", "x", "1.0", "9" * 5000])
+def test_a_priority_that_is_no_number_is_refused(value: str) -> None:
+    with pytest.raises(BadRequest, match="x-turnout-priority"):
+        Floor().place(Floor().asked(x_turnout_priority=value))
+
+
+def test_a_refused_policy_is_answered_with_those_allowed() -> None:
+    with pytest.raises(PolicyNotAllowed, match="allowed: p2c, random"):
+        Floor(allowed_policies=["p2c", "random"]).place(Floor().asked(x_turnout_policy="round_robin"))
+    with pytest.raises(PolicyNotAllowed, match="allowed: none"):
+        Floor().place(Floor().asked(x_turnout_policy="round_robin"))
+
+
+def test_an_allowed_policy_decides() -> None:
+    floor = Floor(allowed_policies=["round_robin"])
+    made = floor.asked(x_turnout_policy="round_robin")
+    floor.place(made)
+    assert (made.policy, floor.policy.told) == ("round_robin", [])

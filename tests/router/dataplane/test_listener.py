@@ -1,0 +1,82 @@
+"""The listening socket and who is connected, over real sockets where that is the point."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from exchanges import Nobody
+from wire import Clock
+
+from router.dataplane.listener import Listener
+from router.dataplane.sweep import Sweep
+from router.settings import Limits, Timeouts
+
+
+def listener(limits: Limits | None = None) -> Listener:
+    return Listener(Nobody(), Sweep(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
+
+
+async def until_connected(to: Listener, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(to.edges) != count:  # noqa: ASYNC110  a set has no event
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+def test_clients_connect_to_the_port_it_names(host: str) -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start(host, 0)
+        _, writer = await asyncio.open_connection(host or "127.0.0.1", port)
+        await until_connected(here, 1)
+        assert set(here.sweep.members) == set(here.edges)
+        writer.close()
+        await until_connected(here, 0)
+        assert here.sweep.members == set()
+        here.stop()
+
+    asyncio.run(run())
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    async def run() -> None:
+        first, second = listener(), listener()
+        port = await first.start("127.0.0.1", 0)
+        with pytest.raises(OSError, match="address already in use"):
+            await second.start("127.0.0.1", port)
+        first.stop()
+
+    asyncio.run(run())
+
+
+def test_a_stopped_listener_accepts_nobody_and_lets_the_idle_go() -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 1)
+        here.stop()
+        here.stop()
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 0)
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_aborting_closes_every_connection() -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start("127.0.0.1", 0)
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await until_connected(here, 3)
+        here.stop()
+        here.abort()
+        await until_connected(here, 0)
+        for _, writer in pairs:
+            writer.close()
+
+    asyncio.run(run())

@@ -1,0 +1,173 @@
+"""Pods that come, go, fail, restart and tell: everyone who keeps something about pods hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from router.dataplane.routes import Routes
+from router.dataplane.sweep import Sweep
+from router.dataplane.upstream import Upstream
+from router.dataplane.upstream_connection import UpstreamConnection
+from router.membership import Membership
+from router.settings import Pool, Timeouts
+from router.telemetry.metrics import Metrics
+from schedulers.types import Pod, PodId
+from statesync.errors import NoRoutablePod
+from statesync.health import HealthConfig, HealthTracker, Outcome
+from statesync.prefix import PrefixIndex
+from statesync.types import EngineReport
+from statesync.view import LoadView
+
+
+def pod(number: int) -> Pod:
+    return Pod(PodId(f"p{number}"), f"10.0.0.{number}:80")
+
+
+A, B, C = pod(1), pod(2), pod(3)
+
+
+class Town:
+    """A membership and everyone it tells, for a pool whose models are learned and one whose are configured."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.view = LoadView(lambda: self.now)
+        self.prefix = PrefixIndex(1 << 24, 100_000)
+        self.routes = Routes([Pool(name="learns"), Pool(name="knows", models=["k"])], "", Timeouts())
+        self.upstream = Upstream(Sweep(lambda: self.now, 0.1))
+        self.metrics = Metrics()
+        self.members = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self.health = HealthTracker(HealthConfig(eject_failures=1), self.members.on_health, dice=lambda: 0.0)
+        self.members.health = self.health
+
+    def idle_connection(self, to: Pod) -> None:
+        self.upstream.park(UpstreamConnection(self.upstream, to.address))
+
+    def routable(self, pool: str) -> list[PodId]:
+        try:
+            return [each.id for each, _ in self.view.snapshot(pool).candidates]
+        except NoRoutablePod:
+            return []
+
+
+def test_pods_that_join_are_routable_and_watched() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    assert town.routable("learns") == ["p1", "p2"]
+    assert town.health.cap("learns") == 1
+    assert town.members.known == {"learns"}
+
+
+def test_a_pod_that_left_is_forgotten_by_everyone() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    town.members.on_models(A.id, frozenset({"m"}))
+    town.prefix.place(A.id, town.prefix.chain("m", [b"x" * 4096]))
+    town.idle_connection(A)
+    town.metrics.count_request("learns", "p2c", A.id, 200)
+    town.members.on_pods("learns", [B])
+    assert town.routable("learns") == ["p2"]
+    assert "m" not in town.routes.models()
+    assert town.prefix.match(town.prefix.chain("m", [b"x" * 4096])) == {}
+    assert town.upstream.idle == {}
+    assert town.metrics.requests == {}
+    assert town.health.blockers(A.id) == frozenset()
+
+
+def test_the_same_pods_again_change_nothing() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    before = town.view.snapshot("learns").generation
+    town.members.on_pods("learns", [A, B])
+    assert town.view.snapshot("learns").generation == before
+
+
+def test_a_pod_that_another_pool_has_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+    town = Town()
+    town.members.on_pods("knows", [A])
+    with caplog.at_level(logging.ERROR, "turnout.membership"):
+        town.members.on_pods("learns", [A, B])
+    assert "learns" in caplog.text
+    assert town.routable("knows") == ["p1"]
+    assert town.members.known == {"knows"}
+
+
+def test_a_pod_that_fails_leaves_the_rotation_and_comes_back() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    town.health.outcome(A.id, Outcome.FAILURE, town.now)
+    assert town.routable("learns") == ["p2"]
+    assert town.metrics.ejections == {("p1", "ejected"): 1}
+    town.health.due(town.now + 1000)
+    assert sorted(town.routable("learns")) == ["p1", "p2"]
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_a_verdict_on_a_pod_that_left_is_ignored(blocked: bool) -> None:
+    town = Town()
+    town.members.on_health(A.id, "probe", blocked)
+    assert town.metrics.ejections == {}
+
+
+def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A])
+    town.members.on_report(A.id, EngineReport(queued=3, running=4, kv_capacity_tokens=640))
+    load = town.view.status(A.id).load
+    assert (load.queued, load.running) == (3, 4)
+    chain = town.prefix.chain("m", [b"x" * 64 * 4 * 20])
+    town.prefix.place(A.id, chain)
+    assert len(chain) == 20
+    assert town.prefix.match(chain).get(A.id, 0) <= 10
+
+
+def test_what_a_pod_serves_makes_its_pool_reachable() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A])
+    town.members.on_models(A.id, frozenset({"m"}))
+    assert town.routes.resolve("m", None, None).pool == "learns"
+    town.members.on_models(PodId("gone"), frozenset({"x"}))
+    assert "x" not in town.routes.models()
+
+
+def test_a_restarted_engine_has_an_empty_cache_and_no_connections() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A])
+    chain = town.prefix.chain("m", [b"x" * 4096])
+    town.prefix.place(A.id, chain)
+    town.idle_connection(A)
+    town.members.on_restart(A.id)
+    assert (town.prefix.match(chain), town.upstream.idle) == ({}, {})
+    town.members.on_restart(PodId("gone"))
+
+
+def test_it_is_complete_when_each_pool_has_spoken_and_told_its_models() -> None:
+    town = Town()
+    steps = [town.members.complete()]
+    town.members.on_pods("knows", [A])
+    steps.append(town.members.complete())
+    town.members.on_pods("learns", [B])
+    steps.append(town.members.complete())
+    town.members.on_models(B.id, frozenset({"m"}))
+    steps.append(town.members.complete())
+    assert steps == [False, False, False, True]
+
+
+def test_a_pool_without_pods_has_nothing_to_wait_for() -> None:
+    town = Town()
+    town.members.on_pods("knows", [])
+    town.members.on_pods("learns", [])
+    assert town.members.complete()
+
+
+def test_nobody_has_to_listen() -> None:
+    async def run() -> None:
+        town = Town()
+        town.members.health = None
+        town.members.on_pods("learns", [A, C])
+        assert town.routable("learns") == ["p1", "p3"]
+
+    asyncio.run(run())
