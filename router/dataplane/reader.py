@@ -196,7 +196,12 @@ class RequestReader:
         if b"connection" in fields.noted:
             fields.drop_nominated()
         self._head = RequestHead(
-            parser.get_method(), self._target, http11, parser.should_keep_alive(), fields.kept, fields.noted
+            parser.get_method(),
+            _origin_form(self._target),
+            http11,
+            parser.should_keep_alive(),
+            fields.kept,
+            fields.noted,
         )
         if parser.should_upgrade():
             if self._head.method == b"CONNECT":  # an upgrade by its method: there is nothing to read on without it
@@ -259,6 +264,14 @@ class RequestReader:
 
     def _too_much_body(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body exceeds {self._limits.max_body_bytes} bytes.")
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form, which a server must take too (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/") or b"://" not in target:
+        return target
+    path = target.partition(b"://")[2].partition(b"/")[2]
+    return b"/" + path
 
 
 def _as_refusal(error: httptools.HttpParserError) -> GatewayError:

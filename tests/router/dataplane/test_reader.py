@@ -194,3 +194,17 @@ def test_an_http_1_0_client_that_offers_an_upgrade_stays_one() -> None:
 def test_a_head_over_the_limit_is_refused(pieces: list[bytes]) -> None:
     with pytest.raises(HeadersTooLarge):
         read(*pieces, limits=Limits(max_header_bytes=200))
+
+
+@pytest.mark.parametrize(
+    ("target", "origin"),
+    [
+        (b"http://gateway:8000/v1/models?x=1", b"/v1/models?x=1"),
+        (b"http://gateway", b"/"),
+        (b"/v1/models?next=http://x/y", b"/v1/models?next=http://x/y"),
+        (b"*", b"*"),
+    ],
+)
+def test_a_target_in_absolute_form_is_taken_as_its_path(target: bytes, origin: bytes) -> None:
+    heard = read(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: gateway\r\n\r\n")
+    assert [head.target for head, _ in heard.requests] == [origin]

@@ -1,0 +1,48 @@
+"""Which source a configuration names, and what a pool says of all its pods."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.discovery.dns import DnsSource
+from statesync.discovery.source import PodTemplate, open_source
+from statesync.discovery.static import StaticSource
+from statesync.errors import DiscoveryError
+
+
+def test_a_list_of_pods_opens_a_static_source() -> None:
+    assert isinstance(open_source(["http://10.0.0.1:8000"]), StaticSource)
+
+
+@pytest.mark.parametrize("url", ["dns://vllm.ns.svc:8000", "dns+srv://_http._tcp.vllm.ns.svc"])
+def test_a_dns_name_opens_a_dns_source(url: str) -> None:
+    assert isinstance(open_source(source=url), DnsSource)
+
+
+def test_neither_and_both_are_errors_that_say_which() -> None:
+    with pytest.raises(DiscoveryError, match=r"either `pods` or `discovery.source`$"):
+        open_source()
+    with pytest.raises(DiscoveryError, match="not both"):
+        open_source(["http://10.0.0.1:8000"], "dns://vllm:8000")
+
+
+@pytest.mark.parametrize("source", ["consul://vllm", "vllm.ns.svc:8000"])
+def test_an_unknown_scheme_is_told_what_there_is(source: str) -> None:
+    with pytest.raises(DiscoveryError, match=r"dns://, dns\+srv://"):
+        open_source(source=source)
+
+
+def test_a_template_gives_every_pod_what_the_pool_says_of_it() -> None:
+    template = PodTemplate(frozenset({"m"}), labels={"cluster": "east"}, max_inflight=4)
+    made = template.pod("10.0.0.1", 8000, srv_weight="5")
+    assert (made.id, made.models, made.max_inflight) == (PodId("10.0.0.1:8000"), frozenset({"m"}), 4)
+    assert dict(made.labels) == {"cluster": "east", "srv_weight": "5"}
+
+
+def test_the_pools_own_labels_win_over_the_sources() -> None:
+    assert PodTemplate(labels={"zone": "a"}).pod("h", 1, zone="b").labels["zone"] == "a"
+
+
+def test_an_ipv6_address_is_bracketed() -> None:
+    assert PodTemplate().pod("fd00::1", 8000).address == "[fd00::1]:8000"
