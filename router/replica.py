@@ -60,6 +60,8 @@ PREFIX_SWEEP_S = 0.1
 PREFIX_SWEEP_BLOCKS = 500
 """Blocks of forgotten pods cleaned at a time: 0.2 ms of the event loop."""
 
+_DICE = partial(random.getrandbits, 64)
+
 
 class Replica:
     """One gateway: `start` it, `stop` asks it to go, `drain` lets it. Signals and the process are `app.py`'s."""
@@ -69,7 +71,7 @@ class Replica:
         settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], int] = partial(random.getrandbits, 64),
+        dice: Callable[[], int] = _DICE,
     ) -> None:
         """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those.
 
@@ -168,6 +170,7 @@ class Replica:
                 prefix_index_bytes=lambda: self.prefix.bytes_used,
                 prefix_index_blocks=lambda: self.prefix.blocks,
                 client_connections=lambda: len(self.listener.edges),
+                waiting=lambda: self.gateway.parts.admission.queued,
                 phase=lambda: self.lifecycle.phase,
                 cold=lambda: self.lifecycle.cold,
                 policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
