@@ -1,0 +1,58 @@
+"""Pools and requests to measure with: as many pods as asked for, loads and dice from a fixed seed."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping
+
+from schedulers.types import Pod, PodId, RequestInfo
+from statesync.view import LoadView
+
+POOL = "default"
+POD_COUNTS = (10, 100, 1000)
+
+
+def pod_ids(count: int) -> list[PodId]:
+    """Addresses, as without Kubernetes."""
+    return [PodId(f"10.0.{at // 250}.{at % 250 + 1}:8000") for at in range(count)]
+
+
+def view(pods: int) -> LoadView:
+    """A pool in the middle of its work: every pod has 0 to 7 requests in flight, of up to 4,000 tokens."""
+    clock = itertools.count(1000.0, 1e-5).__next__
+    made = LoadView(clock)
+    made.set_pods(POOL, [Pod(pod, pod) for pod in pod_ids(pods)])
+    dice = random.Random(pods)
+    for pod in pod_ids(pods):
+        for number in range(dice.randrange(8)):
+            made.reserve(pod, request(number, prompt_tokens=dice.randrange(1, 4000)))
+    made.snapshot(POOL)
+    return made
+
+
+def request(
+    number: int,
+    *,
+    prompt_tokens: int = 300,
+    hits: Mapping[PodId, int] | None = None,
+    tried: frozenset[PodId] = frozenset(),
+) -> RequestInfo:
+    """A request with dice and a session of its own."""
+    return RequestInfo(
+        id=f"{number:08x}",
+        model="m",
+        prompt_tokens=prompt_tokens,
+        max_tokens=256,
+        arrived_at=1000.0,
+        entropy=random.Random(number).getrandbits(64),
+        sequence=number,
+        session_key=f"session-{number}",
+        prefix_hits={} if hits is None else hits,
+        tried=tried,
+    )
+
+
+def in_turn(requests: list[RequestInfo]) -> Callable[[], RequestInfo]:
+    """One after the other, for ever: a policy that is asked the same twice could be lucky twice."""
+    return itertools.cycle(requests).__next__
