@@ -49,6 +49,11 @@ class StateListener(Protocol):
 class StateStore(Protocol):
     """Shared state behind one URL. One contract suite runs over every implementation."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether another replica may hear; where not, nothing need be announced."""
+        ...
+
     async def start(self, replica: str, listener: StateListener, /) -> None:
         """Take a lease as `replica`, then tell the listener all that the others know. Returns when warm."""
 

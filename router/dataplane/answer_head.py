@@ -4,12 +4,12 @@ Pure; knows the framing rules of RFC 9112, 6.3, no socket.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import httptools
 
 from router.dataplane.headers import RESPONSE, Fields
-from router.dataplane.heads import Heads, split
+from router.dataplane.heads import Heads, Recall
 
 NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 """How an answer's end is told."""
@@ -45,17 +45,24 @@ class Begun(NamedTuple):
 
 _heads: Heads[AnswerHead] = Heads()
 
+_new: Final = tuple.__new__
 
-def begin(data: bytes) -> Begun | None:
+
+def memory() -> Recall[AnswerHead]:
+    """For a connection to keep, and to give to `begin`."""
+    return Recall(_heads)
+
+
+def begin(data: bytes, recall: Recall[AnswerHead]) -> Begun | None:
     """Read the head that `data` begins with; None while it is incomplete. Raises BadHead."""
-    found = split(data)
-    if found is not None:
-        head, length = _heads.get(found.key), found.length
-        if head is None:
-            head, length = _parse(data[: found.end])
-            if length == found.length:  # else it is written in a way that `split` does not see
-                _heads.learn(found.key, head._replace(kept=[b"".join(head.kept)]))
-        return Begun(head, found.end, length)
+    known = recall.recall(data)
+    if known is not None:
+        return _new(Begun, known)
+    if (missed := recall.missed) is not None:
+        head, length = _parse(data[: missed.end])
+        if length == missed.length:  # else it is written in a way that `split` does not see
+            _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
+        return Begun(head, missed.end, length)
     end = data.find(b"\r\n\r\n") + 4
     if end >= 4:
         head, length = _parse(data[:end])

@@ -42,7 +42,6 @@ class Exchange:
         "metrics",
         "noted",
         "path",
-        "payload",
         "pod",
         "policy",
         "pool",
@@ -50,7 +49,6 @@ class Exchange:
         "refusal",
         "relay",
         "request_id",
-        "rewritten_model",
         "sent_at",
         "stale_tries",
         "target",
@@ -70,7 +68,6 @@ class Exchange:
         # 2 openai: what it means
         self.call: Call | None = None
         self.pool = "-"
-        self.rewritten_model: str | None = None
         self.metrics: PoolMetrics | None = None
         self.timeouts: Timeouts | None = None
         # 3 admission
@@ -86,7 +83,6 @@ class Exchange:
         self.attempts = 0
         self.stale_tries = 0
         # 5, 6 upstream and relay: the attempt under way
-        self.payload = b""
         self.relay: Relay | None = None
         self.sent_at = 0.0
         self.done = False

@@ -106,14 +106,14 @@ class Gateway:
         """Stage 5."""
         pod, timeouts, metrics = exchange.pod, exchange.timeouts, exchange.metrics
         assert pod is not None and timeouts is not None and metrics is not None
-        exchange.payload = self.parts.identity.request_bytes(exchange, pod)
+        payload = self.parts.identity.request_bytes(exchange, pod)
         relay = exchange.relay = Relay(self, exchange)
         exchange.sent_at = self.parts.clock()
         if exchange.attempts == 1:
             metrics.overhead.observe(exchange.sent_at - exchange.arrived)
-            metrics.bytes_in += len(exchange.payload)
+            metrics.bytes_in += len(payload)
         head_only = exchange.method == b"HEAD"
-        self.parts.upstream.send(pod.address, exchange.payload, relay, timeouts, head_only=head_only, fresh=fresh)
+        self.parts.upstream.send(pod.address, payload, relay, timeouts, head_only=head_only, fresh=fresh)
 
     # From the pod to the client: what the relay reports
 

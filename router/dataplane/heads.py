@@ -62,6 +62,47 @@ class Heads(Generic[T]):
         return len(self._known)
 
 
+class Recall(Generic[T]):
+    """One connection's look into `Heads`: the head it saw last is tried first, which needs no hashing and no slices."""
+
+    __slots__ = ("_after", "_before", "_heads", "_meaning", "missed")
+
+    def __init__(self, heads: Heads[T]) -> None:
+        self._heads = heads
+        self._meaning: T | None = None
+        self._before = b""
+        self._after = b""
+        self.missed: Split | None = None
+        """After a `recall` in vain: what could be learned, if anything."""
+
+    def recall(self, data: bytes) -> tuple[T, int, int] | None:
+        """What the head that `data` begins with means, where it ends, and its Content-Length (-1: none)."""
+        meaning, before = self._meaning, self._before
+        if meaning is not None and data.startswith(before):
+            after, at = self._after, len(before)
+            if not after:
+                return meaning, at, -1
+            eol = data.find(b"\r", at, at + _MAX_DIGITS + 1)
+            digits = data[at:eol]
+            if data.startswith(after, eol) and digits.isdigit():
+                return meaning, eol + len(after), int(digits)
+        return self._look_up(data)
+
+    def _look_up(self, data: bytes) -> tuple[T, int, int] | None:
+        self.missed = None
+        found = split(data)
+        if found is None:
+            return None
+        (before, after), end, length = found
+        meaning = self._heads.get(found.key)
+        if meaning is None:
+            self.missed = found
+            return None
+        self._meaning = meaning
+        self._before, self._after = (before + END, b"") if length < 0 else (before, after + END)
+        return meaning, end, length
+
+
 def split(data: bytes) -> Split | None:
     """Take apart bytes that begin with a head; None when they do not hold a whole small one with a plain length.
 

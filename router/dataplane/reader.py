@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import httptools
 
 from router.dataplane.headers import NOTE, REQUEST, Fields
-from router.dataplane.heads import Heads, Key, split
+from router.dataplane.heads import Heads, Key, Recall
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
@@ -79,6 +79,7 @@ class RequestReader:
         "_missing",
         "_owner",
         "_parser",
+        "_recall",
         "_target",
         "_upgrading",
         "stage",
@@ -89,6 +90,7 @@ class RequestReader:
         self._owner = owner
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
+        self._recall = Recall(_heads)
         self._begin()
 
     def _begin(self) -> None:
@@ -114,13 +116,8 @@ class RequestReader:
         while data:
             if self._missing:
                 data = self._read_body(data)
-            elif self.stage == IDLE and (found := split(data)) is not None:
-                key, end, length = found
-                known = _heads.get(key)
-                if known is None:
-                    self._key, self._length = key, length
-                    self._parse(data)
-                    return
+            elif self.stage == IDLE and (found := self._recall.recall(data)) is not None:
+                known, end, length = found
                 stop = end + length if length > 0 else end
                 if length > self._limits.max_body_bytes:
                     raise self._too_much_body()
@@ -131,6 +128,8 @@ class RequestReader:
                     self._head, self._missing = known, length
                     data = self._read_body(data[end:])
             else:
+                if self.stage == IDLE and (missed := self._recall.missed) is not None:
+                    self._key, self._length = missed.key, missed.length
                 self._parse(data)
                 return
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin
+from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin, memory
 from router.dataplane.framing import BadChunk, ChunkScanner, events_end, payloads
 from router.dataplane.sweep import NEVER
 from router.errors import (
@@ -56,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_in_body",
         "_keep",
         "_left",
+        "_recall",
         "_scanner",
         "_timeouts",
         "_unwrap",
@@ -75,6 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.expires_at = NEVER
         self.served = 0
         """Answers completed on it."""
+        self._recall = memory()
         # the request under way
         self.receiver: Receiver | None = None
         self._timeouts = Timeouts()
@@ -179,10 +181,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         try:
-            begun = begin(data)
+            begun = begin(data, self._recall)
             while begun is not None and begun.head.status < 200:  # 100 Continue, 103: interim, the answer follows
                 data = data[begun.end :]
-                begun = begin(data) if data else None
+                begun = begin(data, self._recall) if data else None
         except BadHead as error:
             self._fail(BadAnswer(f"Pod {self.address} sent an answer that is not HTTP/1.1: {error}."))
             return

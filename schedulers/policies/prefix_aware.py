@@ -59,6 +59,8 @@ def _cheapest(request: RequestInfo, left: LoadSnapshot, work: tuple[float, ...],
     to_beat = entropy.tied(work, least, request.entropy)
     held = hits.get(left.candidates[to_beat].pod.id, 0)
     level = best = least + _uncached(prompt_tokens, held)
+    if max(hits.values()) <= held:
+        return to_beat, level  # nobody holds more: the usual case of a system prompt that every pod holds
     ties: list[int] = []
     worth_a_look: float = held + 1
     for pod, blocks in hits.items():

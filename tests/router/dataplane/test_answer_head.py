@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.answer_head import CHUNKED, LENGTH, MAX_HEAD_BYTES, NO_BODY, UNTIL_CLOSE, BadHead, Begun, begin
+from router.dataplane.answer_head import (
+    CHUNKED,
+    LENGTH,
+    MAX_HEAD_BYTES,
+    NO_BODY,
+    UNTIL_CLOSE,
+    BadHead,
+    Begun,
+    begin,
+    memory,
+)
 
 
 def head(*lines: str, status: str = "200 OK", version: str = "1.1") -> bytes:
@@ -15,7 +25,7 @@ def head(*lines: str, status: str = "200 OK", version: str = "1.1") -> bytes:
 
 def read(data: bytes) -> Begun:
     """The head, which is whole; read twice, for the second time may be from memory."""
-    first, second = begin(data), begin(data)
+    first, second = begin(data, memory()), begin(data, memory())
     assert first is not None and second is not None
     assert (first.end, first.length) == (second.end, second.length)
     assert first.head[:4] == second.head[:4]
@@ -84,7 +94,7 @@ def test_two_heads_that_differ_in_length_only_are_told_apart(one: int, other: in
 
 @pytest.mark.parametrize("data", [b"", b"H", b"HTTP/1.1 200", head("a: b")[:-1]])
 def test_an_unfinished_head_is_waited_for(data: bytes) -> None:
-    assert begin(data) is None
+    assert begin(data, memory()) is None
 
 
 @pytest.mark.parametrize(
@@ -105,14 +115,14 @@ def test_an_unfinished_head_is_waited_for(data: bytes) -> None:
 def test_what_is_no_head_is_refused(data: bytes) -> None:
     for _ in range(2):
         with pytest.raises(BadHead):
-            begin(data)
+            begin(data, memory())
 
 
 @given(st.binary(max_size=100), st.booleans())
 def test_any_bytes_are_a_head_or_the_beginning_of_one_or_refused(junk: bytes, prefixed: bool) -> None:
     data = b"HTTP/1.1 200 OK\r\n" + junk + b"\r\n\r\n" if prefixed else junk
     try:
-        found = begin(data)
+        found = begin(data, memory())
     except BadHead:
         return
     assert found is None or found.end <= len(data)
