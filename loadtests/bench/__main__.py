@@ -75,6 +75,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=int, help="of every case, instead of its own number")
     parser.add_argument("--seconds", type=int, help="of load, per router and repeat")
+    parser.add_argument("--python", default=sys.executable, help="runs this gateway; default: the one that runs this")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write routers.json and routers.md there")
     return parser.parse_args(argv)
 
@@ -106,11 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("bench: the load generator `wrk` is not installed (Debian: apt-get install wrk)")
         return 2
     affinity = os.sched_getaffinity(0)
-    about = machine.description()
+    about = machine.description(chosen.python)
     prepare()
     try:
         with tempfile.TemporaryDirectory(prefix="turnout-bench-") as name:
-            bench = Bench(Path(name), time.monotonic() + LIMIT_S)
+            bench = Bench(Path(name), time.monotonic() + LIMIT_S, chosen.python)
             for case in planned.cases:
                 bench.case(case, [peer for peer in planned.peers if PEERS[peer].streams or not case.stream])
     except NotReady as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,8 @@ class Place(NamedTuple):
     directory: Path
     port: int
     engines: Sequence[int]
+    python: str = sys.executable
+    """Runs this gateway."""
 
 
 class Start(NamedTuple):
@@ -57,7 +60,7 @@ def start_turnout(name: str, place: Place) -> Start:
     """This project, by one of its settings files."""
     url = f"http://127.0.0.1:{place.port}"
     (control,) = free_ports(1)
-    command = turnout.command(name, place.directory, place.port, control, place.engines)
+    command = turnout.command(name, place.python, place.directory, place.port, control, place.engines)
     scrape = f"http://127.0.0.1:{control}/metrics" if name == "turnout-all" else ""
     return Start(command, url, f"{url}/readyz", scrape)
 

@@ -48,8 +48,9 @@ def say(text: str) -> None:
 class Bench:
     """What one run of the bench has found so far."""
 
-    def __init__(self, directory: Path, deadline: float) -> None:
+    def __init__(self, directory: Path, deadline: float, python: str) -> None:
         self._directory = directory
+        self._python = python
         self._deadline = deadline
         self._runs = 0
         self._engines: list[int] = []
@@ -81,7 +82,7 @@ class Bench:
             wait_until_ready(engines, f"{url}/health")
             started = []
             for name in names:
-                target = self._start(name, Place(directory / name, free_ports(1)[0], ports))
+                target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python))
                 if target is not None:
                     stack.enter_context(target.owned)
                     started.append(target)

@@ -57,6 +57,7 @@ class Opened:
         """Streams of which a chunk has come."""
         self.all_begun = asyncio.Event()
         self.closing = False
+        self._clients: set[StreamClient] = set()
 
     def next_request(self) -> bytes:
         """The request that comes next."""
@@ -73,6 +74,22 @@ class Opened:
         self.begun += 1
         if self.begun >= self._order.streams:
             self.all_begun.set()
+
+    def joined(self, client: StreamClient) -> None:
+        """A connection is there."""
+        self._clients.add(client)
+
+    def left(self, client: StreamClient) -> None:
+        """A connection is gone."""
+        self._clients.discard(client)
+
+    async def close(self) -> None:
+        """End all connections at once, as clients do that lose interest."""
+        self.closing = True
+        for client in [*self._clients]:
+            client.abort()
+        # What aborting scheduled runs in the next turn of the loop.
+        await asyncio.sleep(0)
 
     async def connect(self) -> None:
         """Open one stream."""
@@ -102,6 +119,7 @@ class StreamClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for a stream."""
         self._transport = cast(asyncio.Transport, transport)
+        self._opened.joined(self)
         self._ask()
 
     def _ask(self) -> None:
@@ -139,12 +157,17 @@ class StreamClient(asyncio.Protocol):
     def _refuse(self) -> None:
         self._opened.tally.bad_status += 1
         self._refused = True
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ours to end; anybody else's end of it is a failure."""
         self._transport = None
+        self._opened.left(self)
         if not self._opened.closing:
             self._opened.begun -= self._began
             self._opened.lost(failed=not self._refused)
@@ -171,7 +194,7 @@ async def run(order: Order) -> dict[str, Any]:
     found, seconds, spent = opened.tally, perf_counter() - start, usage.read(order.pids).since(before)
     load_cpu_s = _load_cpu_s(order) - load_before
     open_now = opened.begun
-    opened.closing = True
+    await opened.close()
     found.failed += failed_before
     found.bad_status += refused_before
     return {**found.as_json(seconds), "open": open_now, "usage": list(spent), "load_cpu_s": load_cpu_s}

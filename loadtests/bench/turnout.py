@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,14 +66,8 @@ def settings(name: str, port: int, control: int, engines: Sequence[int]) -> dict
     }
 
 
-def command(name: str, directory: Path, port: int, control: int, engines: Sequence[int]) -> list[str]:
-    """Write the settings into `directory` and say how to run them."""
+def command(name: str, python: str, directory: Path, port: int, control: int, engines: Sequence[int]) -> list[str]:
+    """Write the settings into `directory` and say how to run them on that Python."""
     path = directory / "turnout.yaml"
     path.write_text(yaml.safe_dump(settings(name, port, control, engines), sort_keys=False))
-    return [program(), "serve", "--config", str(path)]
-
-
-def program() -> str:
-    """The console script beside this Python, or the one on PATH."""
-    beside = Path(sys.executable).with_name("turnout")
-    return str(beside) if beside.exists() else shutil.which("turnout") or "turnout"
+    return [python, "-m", "router", "serve", "--config", str(path)]

@@ -5,6 +5,7 @@ Versions are pinned here; an environment that is complete has a stamp, and is us
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ def version(name: str) -> str:
 
 def programs(name: str, cache: Path = CACHE) -> Path:
     """The `bin` of the environment of `name`, made now if it is not there. Raises Missing."""
-    home = (cache / f"{name}-{REQUIREMENTS[name][0].partition('==')[2]}").absolute()
+    home = (cache / f"{name}-{REQUIREMENTS[name][0].partition('==')[2]}-py{platform.python_version()}").absolute()
     wanted = "\n".join([sys.version, *REQUIREMENTS[name]])
     stamp = home / "installed"
     if not stamp.exists() or stamp.read_text() != wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from loadtests.bench import machine
 
 
@@ -12,6 +14,11 @@ def test_the_processor_is_named_and_memory_is_rounded() -> None:
 
 
 def test_every_line_of_the_description_says_something() -> None:
-    found = machine.description()
-    assert {"commit", "cpu", "cores", "kernel", "python", "load average at start"} <= {*found}
+    found = machine.description(sys.executable)
+    assert {"commit", "cpu", "cores", "kernel", "gateway's Python", "load average at start"} <= {*found}
     assert all(found.values())
+
+
+def test_a_python_is_asked_for_its_version_and_speed() -> None:
+    assert "ns a step" in machine.python_build(sys.executable)
+    assert machine.python_build("/nonexistent/python") == "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, cast
 
 from loadtests.bench.canned import CHUNKS, STREAM
@@ -56,23 +57,30 @@ def test_a_bad_status_is_counted_and_the_connection_given_up() -> None:
 
 def test_a_connection_that_ends_early_is_a_failure_and_made_again() -> None:
     async def talk() -> dict[str, Any]:
-        served = 0
+        served: list[asyncio.Task[None] | None] = []
+        done = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal served
-            served += 1
+            served.append(asyncio.current_task())
+            first = len(served) == 1
             await reader.read(100)
-            writer.write(STREAM[0] if served == 1 else b"".join(STREAM[:-1]))
-            await writer.drain()
-            if served > 1:
-                await reader.read()
+            writer.write(STREAM[0] if first else b"".join(STREAM[:-1]))
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+                if not first:
+                    await reader.read()
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            if not first:
+                done.set()
 
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             found = await run(ORDER._replace(port=port, ramp_s=0.0, seconds=0.3))
+            await done.wait()
         return found
 
-    found = asyncio.run(talk())
+    found = asyncio.run(asyncio.wait_for(talk(), 30))
     assert found["failed"] == 1
     assert found["bad_status"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
 
 def test_an_environment_is_made_once(tmp_path: Path, run: list[Sequence[str]]) -> None:
     first = wheels.programs("smg", tmp_path)
-    assert first == tmp_path / "smg-1.13.0/bin"
+    assert first == tmp_path / f"smg-1.13.0-py{platform.python_version()}/bin"
     assert len(run) == 2
     assert run[1][-1] == "smg==1.13.0"
     assert wheels.programs("smg", tmp_path) == first
