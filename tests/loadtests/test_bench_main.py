@@ -24,7 +24,7 @@ def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: p
     status = bench.main(["--smoke", "--only", "nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)])
 
     assert status == 0
-    assert "engines and load generator alone do" in capsys.readouterr().out
+    assert "Engines and load generator alone do" in capsys.readouterr().out
     smoke = json.loads((tmp_path / "routers.json").read_text())["cases"]["smoke"]
     assert [*smoke] == ["direct", "nginx"]
     assert all(
