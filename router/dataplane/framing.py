@@ -18,6 +18,10 @@ class BadChunk(ValueError):
     """Bytes that are not chunked framing."""
 
 
+_SIZES = {b"%x" % size: size for size in range(1, 4096)} | {b"%X" % size: size for size in range(1, 4096)}
+"""The size lines that a token's event has, read: a look-up instead of 1.0 us of parsing."""
+
+
 class ChunkScanner:
     """Follows chunked framing (RFC 9112, 7.1) without copying or decoding the chunks."""
 
@@ -36,6 +40,13 @@ class ChunkScanner:
     def feed(self, data: bytes) -> int:
         """Read on. Returns the index just past the message's end, or -1 when there is more to come."""
         at, size = 0, len(data)
+        if not self.left and not self.line and not self.trailing:
+            # What an engine sends a token at a time: one whole chunk, one whole event.
+            eol = data.find(b"\r\n", 0, 6)
+            if eol > 0 and eol + 4 + _SIZES.get(data[:eol], size) == size and data.endswith(b"\n\n\r\n"):
+                self.safe = size
+                self._tail = b""
+                return -1
         self.safe = 0
         while at < size:
             if self.left:

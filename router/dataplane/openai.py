@@ -86,7 +86,7 @@ def read(content_type: bytes, body: bytes) -> Call:
     return Call(
         model,
         prompt,
-        _tokens(prompt),
+        _tokens(prompt, len(body) > 4096 and _may_hold_data(body)),
         _limit(fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0),
         fields.stream is True,
         fields.prompt_cache_key or fields.user or "",
@@ -120,12 +120,12 @@ def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
     return tuple([memoryview(part) for part in order if part is not _NONE])
 
 
-def _tokens(prompt: Sequence[bytes | memoryview]) -> int:
+def _tokens(prompt: Sequence[bytes | memoryview], may_hold_data: bool) -> int:
     total = 0
     for part in prompt:
         if _TOKEN_IDS.match(part):
             total += bytes(part).count(b",") + 1
-        elif len(part) > 4096 and _holds_data(bytes(part)):
+        elif may_hold_data:
             inline = _INLINE_DATA.findall(part)
             total += (len(part) - sum(map(len, inline))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(inline)
         else:
@@ -137,9 +137,10 @@ def _limit(asked: float) -> int:
     return max(0, int(min(asked, MAX_TOKENS)))
 
 
-def _holds_data(part: bytes) -> bool:
-    # A look for a mark costs 15 us on 32 KB of prose; looking for the data itself costs 780.
-    return b";base64," in part or b'"input_audio"' in part
+def _may_hold_data(body: bytes) -> bool:
+    # Looking for the data itself costs 780 us on 32 KB of prose; for a mark of data URLs, of Anthropic's sources and of
+    # OpenAI's audio 10. Five bytes each, because CPython's search skips faster for needles under six.
+    return b"ase64" in body or b"_audi" in body
 
 
 def _multipart(body: bytes) -> Call:

@@ -106,14 +106,14 @@ def test_nothing_placed_matches_nothing() -> None:
 
 
 def test_one_look_up_gives_every_pod_its_own_longest_prefix() -> None:
-    ix, body = index(), prompt(40)
+    ix, body = index(), prompt(24)
     chain = ix.chain("m", [body])
     ix.place(A, chain)
     ix.place(B, chain[:5])
     ix.place(C, chain[:2] + ix.chain("m", [prompt(5, seed=1)]))
-    assert ix.match(chain) == {A: 32 + 4 * 2, B: 5, C: 2}
+    assert ix.match(chain) == {A: 16 + 4 * 2, B: 5, C: 2}
     assert ix.match(chain[:4]) == {A: 4, B: 4, C: 2}
-    assert ix.match(chain[1:]) == {A: REACH[35], B: 4, C: 1}  # a hash is a hash: chains are told apart by their start
+    assert ix.match(chain[1:]) == {A: REACH[19], B: 4, C: 1}  # a hash is a hash: chains are told apart by their start
 
 
 PROMPTS = st.lists(st.integers(0, 2), max_size=6)
@@ -195,11 +195,11 @@ def test_parents_outlive_children_also_within_one_prompt_that_is_too_long() -> N
 
 
 def test_a_coarse_block_counts_as_the_tokens_it_stands_for() -> None:
-    ix = index(kv_tokens=40 * 64)
-    chain = ix.chain("m", [prompt(96)])
-    assert len(chain) == 64
+    ix = index(kv_tokens=24 * 64)
+    chain = ix.chain("m", [prompt(48)])
+    assert len(chain) == 32
     ix.place(A, chain)
-    assert ix.match(chain) == {A: 32 + 4 * 2}
+    assert ix.match(chain) == {A: 16 + 4 * 2}
 
 
 def test_capacity_is_each_pod_s_own_and_may_shrink_and_come_before_the_first_placement() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 import random
 from functools import partial
 from typing import NamedTuple
@@ -153,7 +152,6 @@ class Stage:
         addresses = [f"10.0.0.{at}:8000" for at in range(1, PODS + 1)]
         pool = Pool(name="default", pods=addresses, models=["bench"], policy=PolicySpec(name=policy))
         settings = Settings(pools=[pool], replica="guard", timeouts=Timeouts(upstream_keepalive_s=1e9))
-        logging.getLogger("turnout").setLevel(logging.CRITICAL)
         clock = itertools.count(1000.0, TICK_S).__next__
         self.replica = Replica(settings, clock=clock, dice=partial(random.Random(1).getrandbits, 64))
         self.replica.membership.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
