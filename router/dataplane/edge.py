@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from router.dataplane import answers
 from router.dataplane.exchange import Exchange
@@ -40,8 +40,8 @@ class Requests(Protocol):
         """Its deadline passed."""
 
 
-class Edge(asyncio.Protocol):
-    """One client connection."""
+class Edge:
+    """One client connection: an asyncio protocol by its methods, not by inheritance, so that mypyc can compile it."""
 
     __slots__ = (
         "_body_since",
@@ -77,9 +77,9 @@ class Edge(asyncio.Protocol):
 
     # Connection made, lost, full
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """A client connected."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = transport
         self.write = self.transport.write
         self.transport.set_write_buffer_limits(high=self.listener.limits.write_buffer_bytes)
         self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)

@@ -43,7 +43,7 @@ class ChunkScanner:
         if not self.left and not self.line and not self.trailing:
             # What an engine sends a token at a time: one whole chunk, one whole event.
             eol = data.find(b"\r\n", 0, 6)
-            if eol > 0 and eol + 4 + _SIZES.get(data[:eol], size) == size and data.endswith(b"\n\n\r\n"):
+            if eol > 0 and eol + 4 + _SIZES.get(data[:eol], size) == size and data.endswith(b"\n\n\r\n", eol + 2):
                 self.safe = size
                 self._tail = b""
                 return -1

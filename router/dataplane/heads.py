@@ -9,7 +9,7 @@ callbacks on six headers.
 
 from __future__ import annotations
 
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -38,8 +38,8 @@ class Split(NamedTuple):
 class Heads(Generic[T]):
     """A bounded memory of heads. Full, it starts over: what is in use is back within a request each."""
 
-    MAX_ENTRIES = 2048
-    MAX_HEAD_BYTES = 4096
+    MAX_ENTRIES: ClassVar = 2048
+    MAX_HEAD_BYTES: ClassVar = 4096
 
     def __init__(self) -> None:
         self._known: dict[Key, T] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from router.dataplane.answers import Headers
 from router.dataplane.edge import Edge, Requests
@@ -41,8 +42,9 @@ class Listener:
         """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken."""
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        connect = cast(Callable[[], asyncio.Protocol], self.connect)
         self._server = await loop.create_server(
-            self.connect, host or "0.0.0.0", port, family=family, backlog=4096, reuse_address=True
+            connect, host or "0.0.0.0", port, family=family, backlog=4096, reuse_address=True
         )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound

@@ -156,12 +156,17 @@ class RequestReader:
 
     def _parse(self, data: bytes) -> None:
         fields, body_bytes = self._fields, self._body_bytes
+        offered_at: int | None = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._read_on_without_upgrade(data[upgrade.args[0] :])
+            offered_at = upgrade.args[0]
         except httptools.HttpParserError as error:
             raise _as_refusal(error) from None
+        if offered_at is not None:
+            # Not from inside the handler: it would become the context of what goes wrong next, in place of our cause.
+            self._read_on_without_upgrade(data[offered_at:])
+            return
         if fields is self._fields and body_bytes == self._body_bytes:
             self._head_bytes += len(data)  # a header or trailer that never ends reaches no callback
             self._check_head(self._head_bytes)

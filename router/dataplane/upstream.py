@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from router.dataplane.answer_head import AnswerHead
 from router.dataplane.sweep import Sweep
@@ -83,9 +84,10 @@ class Upstream:
     ) -> None:
         host, _, port = address.rpartition(":")
         connection = UpstreamConnection(self, address)
+        protocol = cast(asyncio.Protocol, connection)
         try:
             async with asyncio.timeout(timeouts.connect_s):
-                await self._dial(lambda: connection, host.strip("[]"), int(port))
+                await self._dial(lambda: protocol, host.strip("[]"), int(port))
         except TimeoutError:
             receiver.failed(ConnectTimeout(f"Pod {address} did not accept a connection in {timeouts.connect_s:g} s."))
         except (OSError, ValueError) as error:  # a ValueError for a name that cannot be one, such as `a..b`

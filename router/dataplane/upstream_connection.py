@@ -7,7 +7,7 @@ they came.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin, memory
 from router.dataplane.framing import BadChunk, ChunkScanner, events_end, payloads
@@ -46,8 +46,8 @@ class Receiver(Protocol):
         """It will never be."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection to one pod, one request at a time."""
+class UpstreamConnection:
+    """One connection to one pod, one request at a time. An asyncio protocol by its methods, as `Edge` is."""
 
     __slots__ = (
         "_buffer",
@@ -96,9 +96,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Life
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """The pod accepted."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = transport
         self.upstream.open += 1
         self.upstream.sweep.members.add(self)
 
@@ -113,6 +113,16 @@ class UpstreamConnection(asyncio.Protocol):
         receiver.connected(self)
         if self.receiver is not None:  # wanted no more: a pod must not begin on it
             self.transport.write(payload)
+
+    def eof_received(self) -> bool:
+        """The pod closed its side: the connection is over."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The pod takes its request slowly; all of it is in memory already."""
+
+    def resume_writing(self) -> None:
+        """It caught up."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The pod closed, or we did."""

@@ -11,7 +11,7 @@ import itertools
 import json
 import random
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from loadtests.bench.guard.wires import MemoryLoop, Wire
 from router.drain import Phase as LifePhase
@@ -157,7 +157,7 @@ class Stage:
         self.replica.membership.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
         self.replica.lifecycle.enter(LifePhase.WARMING)
         self.replica.lifecycle.enter(LifePhase.READY)
-        self._client = Wire(self.replica.listener.connect(), [])
+        self._client = Wire(cast(asyncio.Protocol, self.replica.listener.connect()), [])
 
     async def check(self, turn: Turn) -> None:
         """Play one turn, and look at all the client got. Raises Silence."""

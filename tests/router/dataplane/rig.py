@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from types import TracebackType
+from typing import cast
 
 from ends import CHAT, Client, Net, PodEnd, post
 from wire import Wire
@@ -140,7 +142,7 @@ class Rig:
 
     def client(self) -> Client:
         """A new client, connected."""
-        self.clients.append(Client(self.wire, self.listener.connect()))
+        self.clients.append(Client(self.wire, cast(asyncio.Protocol, self.listener.connect())))
         return self.clients[-1]
 
     def asks(self, body: bytes = CHAT, *headers: str) -> Client:

@@ -196,6 +196,12 @@ def test_a_head_over_the_limit_is_refused(pieces: list[bytes]) -> None:
         read(*pieces, limits=Limits(max_header_bytes=200))
 
 
+def test_what_is_wrong_behind_an_upgrade_offer_is_told_as_the_clients_fault() -> None:
+    offer = b"POST /v1/a HTTP/1.1\r\nhost: h\r\nupgrade: h2c\r\nconnection: Upgrade\r\n"
+    with pytest.raises(BadFraming, match="chunked"):
+        read(offer + b"transfer-encoding:!chunked\r\n\r\n0\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("target", "origin"),
     [

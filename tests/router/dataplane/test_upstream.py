@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 import pytest
 from ends import ok
@@ -31,7 +32,7 @@ def test_the_connection_that_was_used_last_is_used_first() -> None:
         second.sends(ok())
         attempt = ground.send()
         assert len(ground.net.made) == 2
-        assert attempt.connection is second.transport.get_protocol()
+        assert attempt.connection is cast(object, second.transport.get_protocol())
 
 
 def test_pods_do_not_share_connections() -> None:

@@ -1,0 +1,45 @@
+"""Only the optional compiled build is here; all else is in pyproject.toml.
+
+`TURNOUT_COMPILE=1 pip install --no-build-isolation .` compiles the modules that every request passes by mypyc, from the
+same source; it needs mypy and a C compiler. Without the variable the package is pure Python and behaves the same.
+"""
+
+import os
+
+from setuptools import setup
+
+COMPILED = [
+    *("schedulers/entropy.py", "schedulers/types.py"),
+    *("statesync/health.py", "statesync/lineup.py", "statesync/prefix.py", "statesync/types.py", "statesync/view.py"),
+    *("router/telemetry/histograms.py", "router/telemetry/metrics.py"),
+    "router/dataplane/admission.py",
+    "router/dataplane/answer_head.py",
+    "router/dataplane/dispatch.py",
+    "router/dataplane/edge.py",
+    "router/dataplane/endings.py",
+    "router/dataplane/exchange.py",
+    "router/dataplane/framing.py",
+    "router/dataplane/gateway.py",
+    "router/dataplane/headers.py",
+    "router/dataplane/heads.py",
+    "router/dataplane/identity.py",
+    "router/dataplane/local.py",
+    "router/dataplane/reader.py",
+    "router/dataplane/relay.py",
+    "router/dataplane/retry.py",
+    "router/dataplane/routes.py",
+    "router/dataplane/upstream.py",
+    "router/dataplane/upstream_connection.py",
+]
+"""Not `openai.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""
+
+
+def extensions() -> list[object]:
+    if os.environ.get("TURNOUT_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify
+
+    return list(mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level="3", debug_level="0"))
+
+
+setup(ext_modules=extensions())
