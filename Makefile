@@ -12,7 +12,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -67,11 +67,20 @@ docs: setup  ## write docs/configuration.md from router/settings.py
 lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer versions)
 	PYTHON="$(PYTHON)" scripts/lock $(ARGS)
 
-bench-smoke: setup-run  ## this gateway beside nginx, one core each, under a minute
-	@$(BIN)/python -m loadtests.bench --smoke $(ARGS)
+compiled: setup  ## the same gateway with its hot modules compiled by mypyc, in .venv-compiled
+	@scripts/setup-compiled .venv-compiled "$(PYTHON)"
+
+test-compiled: setup  ## end-to-end tests of the compiled gateway
+	python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)")
+	TURNOUT_TESTED_PYTHON=$$python $(BIN)/python -m pytest tests/e2e -m "not vllm" $(ARGS)
+
+bench-smoke: setup-run  ## the compiled gateway beside nginx, one core each, under a minute
+	@python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench --smoke --python "$$python" $(ARGS)
 
 bench: setup-run  ## beside nginx, the Rust routers and a FastAPI one, about 10 minutes: docs/benchmarks/routers.md
-	@$(BIN)/python -m loadtests.bench --out docs/benchmarks $(ARGS)
+	@python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench --out docs/benchmarks --python "$$python" $(ARGS)
 
 bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plots (ARGS=--huge: 10M blocks too)
 	$(BIN)/python -m loadtests.bench.micro $(ARGS)

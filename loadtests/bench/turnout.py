@@ -70,4 +70,5 @@ def command(name: str, python: str, directory: Path, port: int, control: int, en
     """Write the settings into `directory` and say how to run them on that Python."""
     path = directory / "turnout.yaml"
     path.write_text(yaml.safe_dump(settings(name, port, control, engines), sort_keys=False))
-    return [python, "-m", "router", "serve", "--config", str(path)]
+    # -P: the installed build, which may be a compiled one, not the sources in the working directory.
+    return [python, "-P", "-m", "router", "serve", "--config", str(path)]

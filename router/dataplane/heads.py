@@ -83,8 +83,8 @@ class Recall(Generic[T]):
             if not after:
                 return meaning, at, -1
             eol = data.find(b"\r", at, at + _MAX_DIGITS + 1)
-            digits = data[at:eol]
-            if data.startswith(after, eol) and digits.isdigit():
+            # `eol > at` also because mypyc's slices of bytes fail, not end empty, where the start is behind the end.
+            if eol > at and data.startswith(after, eol) and (digits := data[at:eol]).isdigit():
                 return meaning, eol + len(after), int(digits)
         return self._look_up(data)
 
@@ -115,7 +115,7 @@ def split(data: bytes) -> Split | None:
     if at < 0:
         return _new(Split, ((data[:end], b""), end + 4, -1))
     at += 7
-    if data[at - 18 : at].lower() != _NAME:
+    if at < 18 or data[at - 18 : at].lower() != _NAME:
         return None  # some other header ends in "ength": not worth a second look
     eol = data.find(b"\r", at, end + 1)
     digits = data[at:eol]

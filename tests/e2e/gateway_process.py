@@ -7,6 +7,7 @@ flight, no client connection left, no error in the log that was not announced, e
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -48,7 +49,8 @@ class GatewayProcess:
         file = directory / "turnout.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML
         self.log = directory / "gateway.log"
-        command = [sys.executable, "-m", "router", "serve", "--config", str(file)]
+        python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
+        command = [python, "-P", "-m", "router", "serve", "--config", str(file)]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

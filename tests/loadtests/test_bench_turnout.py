@@ -15,7 +15,7 @@ from router.config_file import load
 @pytest.mark.parametrize("name", turnout.VARIANTS)
 def test_every_variant_is_a_settings_file_without_problems(name: str, tmp_path: Path) -> None:
     command = turnout.command(name, "/usr/bin/python3", tmp_path, 8123, 9123, [7001, 7002])
-    assert command[:4] == ["/usr/bin/python3", "-m", "router", "serve"]
+    assert command[:5] == ["/usr/bin/python3", "-P", "-m", "router", "serve"]
     path = Path(command[-1])
     settings = load(path)
     assert [problem for problem in problems_in(settings) if problem.severity == "error"] == []
