@@ -27,6 +27,8 @@ NOT_RUN = {
     "make locust-ui": "the same with a web page that waits for a person",
     "make bench-smoke": "tests/loadtests/test_bench_main.py runs the bench",
     "make bench": "the same, for ten minutes",
+    "make compiled": "minutes of compiling; CI runs make test-compiled, which begins with it",
+    "make test-compiled": "CI runs it after make test",
     "docker build": "base images cannot be pulled everywhere; tests/repo/test_dockerfile.py runs its steps",
     "docker run": "needs the image",
 }
