@@ -106,7 +106,7 @@ class Logging(Section, frozen=True):
     """`human` or `json`."""
     level: str = "info"
     access: bool = False
-    """One line a request; off by default because it costs as much as half the request."""
+    """One line a request; off by default because formatting and writing it is not free."""
 
 
 class Control(Section, frozen=True):

@@ -69,7 +69,7 @@ class Fields:
         self.size = 0
 
     def add(self, name: bytes, value: bytes) -> None:
-        """Sort one header in. Hot: 0.25 us each, a dozen a request."""
+        """Sort one header in: 0.4 us each, for heads that were not seen before."""
         name = name.lower()
         self.size += len(name) + len(value) + 4
         what = self.table.get(name, KEEP)

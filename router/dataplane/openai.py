@@ -105,7 +105,7 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
     if (messages := fields.messages) is not _NONE and fields.tools is _NONE and fields.system is _NONE:
-        return (memoryview(messages),)  # the common chat, kept free of the loop below: 0.2 against 0.9 us
+        return (memoryview(messages),)  # the common chat, kept free of the list below: 0.5 against 0.8 us
     order = (
         fields.tools,
         fields.system,
@@ -139,7 +139,7 @@ def _limit(asked: float) -> int:
 
 def _may_hold_data(body: bytes) -> bool:
     # Looking for the data itself costs 780 us on 32 KB of prose; for a mark of data URLs, of Anthropic's sources and of
-    # OpenAI's audio 10. Five bytes each, because CPython's search skips faster for needles under six.
+    # OpenAI's audio 30. Five bytes each, because CPython's search skips faster for needles under six.
     return b"ase64" in body or b"_audi" in body
 
 
