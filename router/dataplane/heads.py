@@ -3,8 +3,8 @@ through whoever learned them.
 
 A client sends the same head with every request of a connection, and a pod the same one with every answer of a second,
 but for the value of Content-Length. So a head is looked up by all its bytes without that value: equal bytes mean an
-equal parse, and the value itself is digits or the look-up fails. `make guard` counts 270,000 instructions a request with
-heads that were seen before and 504,000 with new ones.
+equal parse, and the value itself is digits or the look-up fails. `make guard` counts 270,000 instructions a request
+with heads that were seen before and 504,000 with new ones.
 """
 
 from __future__ import annotations
