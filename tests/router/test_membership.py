@@ -118,9 +118,9 @@ def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
     town.members.on_report(A.id, EngineReport(queued=3, running=4, kv_capacity_tokens=640))
     load = town.view.status(A.id).load
     assert (load.queued, load.running) == (3, 4)
-    chain = town.prefix.chain("m", [b"x" * 64 * 4 * 20])
+    chain = town.prefix.chain("m", [b"x" * 64 * 4 * 16])
     town.prefix.place(A.id, chain)
-    assert len(chain) == 20
+    assert len(chain) == 16
     assert town.prefix.match(chain).get(A.id, 0) <= 10
 
 
