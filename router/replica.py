@@ -11,7 +11,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
@@ -45,10 +45,10 @@ from statesync.health import HealthConfig, HealthTracker
 from statesync.prefix import PrefixIndex
 from statesync.prober import ProbeConfig, Prober
 from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper
-from statesync.store import PolicyRecord, StateStore
+from statesync.store import PolicyRecord, StateStore, SyncConfig
 from statesync.stores import open_store
 from statesync.tasks import spawn
-from statesync.types import InflightNumbers
+from statesync.types import EngineReport, InflightNumbers, PrefixPage
 from statesync.view import LoadView
 
 _log = logging.getLogger("turnout.replica")
@@ -83,7 +83,7 @@ class Replica:
         self.name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.metrics = Metrics()
         self.lifecycle = Lifecycle(self.clock)
-        self.store: StateStore = open_store(settings.state)
+        self.store: StateStore = open_store(settings.state, _sync(settings))
         # Telling nobody would still cost 1.5 us a request.
         self.view = LoadView(self.clock, self.store.announce if self.store.shared else None)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
@@ -208,6 +208,22 @@ class Replica:
         """See StateListener."""
         self.prefix.place(pod, blocks)
 
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        """See StateListener."""
+        self.prefix.forget(pod)
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        """See StateListener."""
+        self.membership.on_report(pod, report)
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        """See StateListener."""
+        return self.prefix.pages()
+
+    def restored(self, page: PrefixPage, /) -> None:
+        """See StateListener."""
+        self.prefix.restore(page)
+
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """See StateListener."""
         self.policies.policy_changed(pool, record)
@@ -306,6 +322,11 @@ class Replica:
         while self.listener.edges and self.clock() < end:  # noqa: ASYNC110  a set has no event; this is the way out
             await asyncio.sleep(0.01)
         self.listener.abort()
+
+
+def _sync(settings: Settings) -> SyncConfig:
+    sync = settings.sync
+    return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
 
 
 def _template(pool: Pool) -> PodTemplate:

@@ -163,12 +163,30 @@ class Prefix(Section, frozen=True):
     """Capacity assumed of a pod that does not report its own."""
 
 
+class Sync(Section, frozen=True):
+    """How replicas keep in step through a `state` that they share. Nothing here matters with memory://."""
+
+    interval_s: float = 0.002
+    """Changes within this time travel together; the first after a quiet moment goes at once."""
+    lease_s: float = 5.0
+    """A replica not heard for so long is gone, and what it had in flight with it."""
+    timeout_s: float = 1.0
+    """For connecting and for each reply; then the link is broken off and made anew, with backoff."""
+    namespace: str = "turnout"
+    """Replicas that share it see each other; it stands in every key."""
+    checkpoint_s: float = 30.0
+    """Between two checkpoints of the prefix index."""
+
+
 class Settings(Section, frozen=True):
     """The whole file."""
 
     listen: str = "0.0.0.0:8000"
     control: Control = Control()
     state: str = "memory://"
+    """`memory://` (this process alone), or what all replicas share: `redis://`, `rediss://`, `redis+sentinel://`,
+    `redis+cluster://`."""
+    sync: Sync = Sync()
     replica: str = ""
     """This process's name among the replicas; empty makes one from host and dice."""
     pools: list[Pool] = []

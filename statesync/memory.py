@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from weakref import WeakValueDictionary
 
+from xxhash import xxh3_64_intdigest
+
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
-from statesync.store import PolicyRecord, ReplicaInfo, StateListener
-from statesync.types import InflightNumbers
+from statesync.store import PolicyRecord, ReplicaInfo, StateListener, StoreHealth
+from statesync.types import EngineReport, InflightNumbers
 
 HISTORY = 16
 """Generations of a pool's policy that are kept."""
@@ -113,6 +115,26 @@ class MemoryStore:
             return
         self._unsent_placements.append((pod, tuple(blocks)))
         self._plan_flush()
+
+    def forgot(self, pod: PodId, /) -> None:
+        """Note that `pod`'s engine restarted; the others hear it later on the loop."""
+        if self.shared:
+            self._tell_others(lambda listener: listener.forgotten_elsewhere(pod))
+
+    def report(self, pod: PodId, report: EngineReport, /) -> None:
+        """Note an engine's own report; the others hear it later on the loop."""
+        if self.shared:
+            self._tell_others(lambda listener: listener.reported_elsewhere(pod, report, 0.0))
+
+    def elected(self, pod: PodId, /) -> bool:
+        """The same replica says True on every member: the one whose name and the pod's hash highest together."""
+        return self._replica == max(
+            self._hub.members or [self._replica], key=lambda name: xxh3_64_intdigest(name + pod)
+        )
+
+    def health(self) -> StoreHealth:
+        """Always well."""
+        return StoreHealth()
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None where none was ever set."""

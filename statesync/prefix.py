@@ -14,8 +14,9 @@ counts milliseconds calls `gc.freeze()` once its pods are known.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, compress, pairwise
 from types import MappingProxyType
 from typing import Final
@@ -23,6 +24,7 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS, PodId
+from statesync.types import PrefixPage
 
 BLOCK_BYTES: Final = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN
 """The smallest block, and the unit of `match`."""
@@ -214,6 +216,33 @@ class PrefixIndex:
                 self._slots[shelf.slot] = None
                 self._free.append(shelf.slot)
         return freed
+
+    # Told and asked by the shared state.
+
+    def pages(self, blocks: int = 16_384) -> Iterator[PrefixPage]:
+        """All that is held, pod by pod, oldest first, in pages of so many blocks; placements may come between two."""
+        for shelf in list(self._shelves.values()):
+            hashes, weights = array("Q", shelf.blocks), bytes([w.bit_length() - 1 for w in shelf.blocks.values()])
+            for start in range(0, len(weights), blocks):
+                end = start + blocks
+                yield PrefixPage(shelf.pod, hashes[start:end].tobytes(), weights[start:end])
+
+    def restore(self, page: PrefixPage) -> None:
+        """Take a page of another replica's index: what is not held yet counts as placed now."""
+        shelf = self._shelves.get(page.pod) or self._open(page.pod)
+        for link, size in zip(array("Q", page.hashes), page.sizes, strict=True):
+            if link not in shelf.blocks:
+                shelf.blocks[link] = 1 << size
+                shelf.used += 1 << size
+                self._holdings += 1
+                table = self._tables[link & _SPREAD]
+                held = table.get(link, 0)
+                self._blocks += not held
+                table[link] = held | shelf.bit if held else shelf.bit
+        while shelf.used > shelf.capacity:
+            self._drop_oldest(shelf)
+        if self.bytes_used > self._max_bytes:
+            self._relieve()
 
     @property
     def bytes_used(self) -> int:

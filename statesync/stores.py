@@ -8,10 +8,12 @@ from typing import Final
 
 from statesync.errors import BadStoreUrl
 from statesync.memory import MemoryStore
-from statesync.store import StateStore
+from statesync.store import StateStore, SyncConfig
+
+_DEFAULTS: Final = SyncConfig()
 
 
-def open_store(url: str) -> StateStore:
+def open_store(url: str, config: SyncConfig = _DEFAULTS) -> StateStore:
     """The store a URL names; nothing is connected before its `start`. Raises BadStoreUrl.
 
     No error repeats the URL: it may hold a password.
@@ -24,14 +26,14 @@ def open_store(url: str) -> StateStore:
         known = ", ".join(f"{name}://" for name in _OPENERS)
         asked = f"{scheme}://" if mark and scheme.isalnum() else "a URL without a known scheme"
         raise BadStoreUrl(f"cannot open {asked}; there are {known}")
-    return opener(rest)
+    return opener(rest, config)
 
 
-def _memory(name: str) -> StateStore:
+def _memory(name: str, _: SyncConfig) -> StateStore:
     if set(name) & set("/?#@: "):
         raise BadStoreUrl("memory:// takes a plain name, or none: memory://name")
     return MemoryStore(name)
 
 
-_OPENERS: Final[Mapping[str, Callable[[str], StateStore]]] = MappingProxyType({"memory": _memory})
+_OPENERS: Final[Mapping[str, Callable[[str, SyncConfig], StateStore]]] = MappingProxyType({"memory": _memory})
 _NOT_YET: Final = frozenset({"redis", "rediss"})

@@ -40,6 +40,18 @@ class InflightNumbers(NamedTuple):
     requests: int = 0
     tokens: int = 0
     prefill_tokens: int = 0
+    dispatched: int = 0
+    """Counter: requests it ever sent there. Its growth is the replica's dispatch rate; it says nothing of the load."""
+
+
+class PrefixPage(NamedTuple):
+    """A run of the blocks that one pod is believed to hold, oldest first: what a checkpoint is made of."""
+
+    pod: PodId
+    hashes: bytes
+    """Chained block hashes, 8 bytes each, little-endian."""
+    sizes: bytes
+    """One byte a block: log2 of its size in base blocks."""
 
 
 class Charge:
