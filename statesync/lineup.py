@@ -28,6 +28,7 @@ class Seat:
     __slots__ = (
         "blockers",
         "dirty",
+        "dispatched",
         "kv_usage",
         "limit",
         "lineup",
@@ -51,7 +52,7 @@ class Seat:
         self.position = -1
         """Where it stands among the pool's candidates; -1 when it is not one."""
         self.dirty = False
-        self.requests = self.tokens = self.prefill_tokens = 0
+        self.requests = self.tokens = self.prefill_tokens = self.dispatched = 0
         self.adopt(pod)
         self.start_over()
 
@@ -69,7 +70,7 @@ class Seat:
 
     def own(self) -> InflightNumbers:
         """This replica's absolute numbers."""
-        return _new(InflightNumbers, (self.requests, self.tokens, self.prefill_tokens))
+        return _new(InflightNumbers, (self.requests, self.tokens, self.prefill_tokens, self.dispatched))
 
     def shift_others(self, old: InflightNumbers, new: InflightNumbers) -> None:
         """Put `new` in place of `old` in the other replicas' sum."""

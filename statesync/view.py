@@ -123,6 +123,7 @@ class LoadView:
             pod, prompt + (answer if answer > 0 else DEFAULT_ANSWER_TOKENS), uncached if uncached > 0 else 0
         )
         seat.requests += 1
+        seat.dispatched += 1
         seat.tokens += charge.tokens
         seat.prefill_tokens += charge.prefill_tokens
         self._inflight += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from schedulers.types import PodId
 from statesync.errors import StateError
 from statesync.memory import HISTORY, PLACEMENTS, MemoryStore
 from statesync.store import PolicyRecord
-from statesync.types import InflightNumbers
+from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 A = PodId("10.0.0.1:8000")
 
@@ -33,6 +33,18 @@ class Diary:
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         self._write(f"placed {len(blocks)}")
+
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        self._write(f"forgot {pod}")
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        self._write(f"report {pod} {report.queued} {age_s:g}")
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return ()
+
+    def restored(self, page: PrefixPage, /) -> None:
+        self._write(f"restored {page.pod}")
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         self._write(f"policy {pool} {record.generation}")

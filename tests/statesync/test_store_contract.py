@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import count
 
 import pytest
@@ -12,7 +12,7 @@ from schedulers.types import PodId
 from statesync.errors import StaleGeneration
 from statesync.store import PolicyRecord, StateStore
 from statesync.stores import open_store
-from statesync.types import InflightNumbers
+from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 PATIENCE_S = 10.0
@@ -35,6 +35,8 @@ class Ears:
         self.inflight: dict[str, dict[PodId, InflightNumbers]] = {}
         self.gone: list[str] = []
         self.placed: list[tuple[PodId, tuple[int, ...]]] = []
+        self.forgotten: list[PodId] = []
+        self.reports: dict[PodId, EngineReport] = {}
         self.policies: dict[str, PolicyRecord] = {}
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
@@ -46,6 +48,18 @@ class Ears:
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         self.placed.append((pod, tuple(blocks)))
+
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        self.forgotten.append(pod)
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        self.reports[pod] = report
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return ()
+
+    def restored(self, page: PrefixPage, /) -> None:
+        raise AssertionError("nobody wrote a checkpoint")
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         self.policies[pool] = record

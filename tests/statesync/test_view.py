@@ -236,7 +236,8 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
     view.release(charge)
     view.set_pods("default", [])
     view.release(other)
-    assert [numbers for _, numbers in heard] == [(1, 400, 300), (2, 420, 310), (2, 420, 10), (1, 20, 10), (0, 0, 0)]
+    assert [numbers[:3] for _, numbers in heard] == [(1, 400, 300), (2, 420, 310), (2, 420, 10), (1, 20, 10), (0, 0, 0)]
+    assert [numbers.dispatched for _, numbers in heard] == [1, 2, 2, 2, 2]
 
 
 # Headroom

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import httpx
 import msgspec
@@ -21,7 +21,7 @@ from router.telemetry.metrics import Metrics
 from schedulers.registry import create
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.memory import MemoryStore
-from statesync.types import EngineReport
+from statesync.types import EngineReport, PrefixPage
 from statesync.view import LoadView
 
 POD = PodId("127.0.0.1:8001")
@@ -36,6 +36,15 @@ class Nobody:
     def replica_gone(self, *_: object) -> None: ...
 
     def placed_elsewhere(self, *_: object) -> None: ...
+
+    def forgotten_elsewhere(self, *_: object) -> None: ...
+
+    def reported_elsewhere(self, *_: object) -> None: ...
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return ()
+
+    def restored(self, *_: object) -> None: ...
 
     def policy_changed(self, *_: object) -> None: ...
 
