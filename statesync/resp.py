@@ -44,6 +44,8 @@ _KEEPALIVE: Final = (
 )  # fmt: skip
 """A subscriber owes no reply, so only the kernel's probes notice that its peer's machine is gone."""
 
+_ROLES: Final = {b"master": "master", b"replica": "replica", b"slave": "replica"}
+
 _REFUSALS: Final = {
     "WRONGPASS": "it refuses the user name or password",
     "NOAUTH": "it needs a password",
@@ -107,6 +109,8 @@ class RespConnection(asyncio.Protocol):
         """Counter: sends; what travels together is one."""
         self.bytes_sent = 0
         self.bytes_received = 0
+        self.role = ""
+        """What the server said it is when it let us in: `master`, `replica`, or nothing (Sentinel)."""
         self._timeout_s = timeout_s
         self._on_push = on_push
         self._on_lost: Callable[[StoreUnavailable], None] | None = None
@@ -225,10 +229,10 @@ class RespConnection(asyncio.Protocol):
         login = ("AUTH", address.username or "default", address.password) if address.password else ()
         hello = ("HELLO", 3, *login, "SETNAME", "".join(c if "!" <= c <= "~" else "-" for c in name) or "turnout")
         with contextlib.suppress(StoreUnavailable):  # `_lost` says the same.
-            for reply in await self.pipeline([hello, ("SELECT", address.db)] if address.db else [hello]):
-                if isinstance(reply, ReplyError):
-                    self._lose(f"{address} lets nobody in: {_refusal(reply, address)}")
-                    return
+            replies = await self.pipeline([hello, ("SELECT", address.db)] if address.db else [hello])
+            self.role = _ROLES.get(replies[0][b"role"], "") if isinstance(replies[0], dict) else ""
+            for refused in (reply for reply in replies if isinstance(reply, ReplyError)):
+                self._lose(f"{address} lets nobody in: {_refusal(refused, address)}")
 
     def _check(self) -> None:
         """The timer: is the oldest reply overdue? Bytes that come prove the server alive and put it off."""
