@@ -14,6 +14,7 @@ import sys
 from typing import Final
 
 from schedulers.types import DECODE_TOKENS_EACH, Candidate, LoadSnapshot, Pod, PodId, PodLoad
+from statesync.tempo import Tempo
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request.
@@ -52,7 +53,9 @@ class Seat:
         self.position = -1
         """Where it stands among the pool's candidates; -1 when it is not one."""
         self.dirty = False
-        self.requests = self.tokens = self.prefill_tokens = self.dispatched = 0
+        self.requests = self.tokens = self.prefill_tokens = 0
+        self.dispatched = 0
+        """Counter: requests this replica ever sent there."""
         self.adopt(pod)
         self.start_over()
 
@@ -78,15 +81,15 @@ class Seat:
         self.other_tokens += new.tokens - old.tokens
         self.other_prefill_tokens += new.prefill_tokens - old.prefill_tokens
 
-    def read(self, report: EngineReport, now: float) -> None:
-        """Take an engine's report; what it does not say stays as it was."""
+    def read(self, report: EngineReport, at: float) -> None:
+        """Take an engine's report, read at this time; what it does not say stays as it was."""
         if report.queued is not None:
             self.queued = report.queued
         if report.running is not None:
             self.running = report.running
         if report.kv_usage is not None:
             self.kv_usage = report.kv_usage
-        self.reported_at = now
+        self.reported_at = at
 
     def load(self) -> PodLoad:
         """All of it as a policy sees it."""
@@ -118,6 +121,8 @@ class Lineup:
         self.generation = 0
         """Changes with the candidates: the same generation means the same pods in the same places."""
         self.members: dict[PodId, Seat] = {}
+        self.elsewhere = Tempo()
+        """How fast the other replicas dispatch to this pool, all together."""
         self._latest: LoadSnapshot | None = None
         self._dirty: list[Seat] = []
         self._row: list[Seat] = []
@@ -164,8 +169,8 @@ class Lineup:
         del self.members[seat.pod.id]
         seat.lineup = None
 
-    def snapshot(self, now: float) -> LoadSnapshot:
-        """The columns as a value that never changes."""
+    def snapshot(self, now: float, unseen: float) -> LoadSnapshot:
+        """The columns as a value that never changes; `unseen` goes into it as it is."""
         candidates, work, tokens = self._candidates, self._work, self._tokens
         for seat in self._dirty:
             seat.dirty = False
@@ -185,7 +190,7 @@ class Lineup:
                 self.pool,
                 self.generation,
                 now,
-                0.0,
+                unseen,
                 tuple(candidates),
                 tuple(work),
                 self._positions,

@@ -32,6 +32,8 @@ class PodStatus(NamedTuple):
     routable: bool
     blockers: tuple[str, ...]
     """Why it is not routable: `probe`, `ejected`, `draining`, `not_ready`, ..."""
+    own_inflight: int = 0
+    """This replica's part of `load.inflight`."""
 
 
 class InflightNumbers(NamedTuple):

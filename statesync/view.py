@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.lineup import Lineup, Seat
+from statesync.shares import Shares
 from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
 
 DEFAULT_ANSWER_TOKENS = 256
@@ -32,16 +33,22 @@ Announce = Callable[[PodId, InflightNumbers], None]
 class LoadView:
     """Pods by pool, who may be picked, and what is in flight where.
 
-    `clock` is the replica's monotonic clock in seconds.
+    `clock` is the replica's monotonic clock in seconds; `age_s` says how old the other replicas' part is.
     """
 
-    def __init__(self, clock: Callable[[], float], announce: Announce | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        announce: Announce | None = None,
+        age_s: Callable[[], float] | None = None,
+    ) -> None:
         self._clock = clock
         self._announce = announce
+        self._age_s = age_s
         self._lineups: dict[str, Lineup] = {}
         self._seats: dict[PodId, Seat] = {}
         """Members of all pools, and pods that are gone but still have open charges (`lineup` is None)."""
-        self._shares: dict[str, dict[PodId, InflightNumbers]] = {}
+        self._others = Shares(self._seats, self._lineups)
         self._inflight = 0
         self.on_headroom: Callable[[str], None] | None = None
         """Called with the pool whenever one of its pods becomes one that may be picked: it was saturated and has
@@ -63,6 +70,7 @@ class LoadView:
         for gone in removed:
             lineup.remove(gone)
             self._reap(gone)
+            self._others.left(gone.pod.id)
         added: list[Pod] = []
         joined = False
         for pod in wanted.values():
@@ -107,7 +115,8 @@ class LoadView:
             return lineup.latest
         if not len(lineup):
             raise self._why_empty(lineup)
-        return lineup.snapshot(self._clock())
+        now = self._clock()
+        return lineup.snapshot(now, self._unseen(lineup, now) if lineup.elsewhere.weight else 0.0)
 
     def reserve(self, pod: PodId, request: RequestInfo) -> Charge:
         """Count a request onto a pod, before it is sent. Raises UnknownPod.
@@ -173,39 +182,31 @@ class LoadView:
 
     # Told by the scraper and by other replicas.
 
-    def report(self, pod: PodId, report: EngineReport) -> None:
-        """Take an engine's own report. A pod that is gone is ignored."""
+    def report(self, pod: PodId, report: EngineReport, age_s: float = 0.0) -> None:
+        """Take an engine's own report, read `age_s` ago. One that is older than the last, or of a pod that is gone, is
+        ignored."""
         seat = self._seats.get(pod)
         if seat is not None and seat.lineup is not None:
-            seat.read(report, self._clock())
-            seat.lineup.changed(seat)
+            at = self._clock() - age_s
+            if at >= seat.reported_at or not seat.reported_at:
+                seat.read(report, at)
+                seat.lineup.changed(seat)
 
     def set_share(self, replica: str, numbers: Mapping[PodId, InflightNumbers]) -> None:
         """Take another replica's absolute numbers; a pod that is absent did not change.
 
         Numbers of pods not known here are kept until the pod appears or the replica goes. Negative ones count as 0.
         """
-        share = self._shares.setdefault(replica, {})
-        freed: dict[str, Lineup] = {}
-        for pod, told in numbers.items():
-            new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
-            old = share.pop(pod, _NOTHING)
-            if new != _NOTHING:
-                share[pod] = new
-            seat = self._seats.get(pod)
-            if seat is None or seat.lineup is None:
-                continue
-            seat.shift_others(old, new)
-            if seat.lineup.changed(seat):
-                freed[seat.lineup.pool] = seat.lineup
-        for lineup in freed.values():
+        for lineup in self._others.put(replica, numbers, self._clock()):
             self._tell_headroom(lineup)
 
     def drop_share(self, replica: str) -> None:
-        """Another replica is gone: exactly its share goes. Unknown replicas are ignored."""
-        share = self._shares.get(replica, {})
-        self.set_share(replica, dict.fromkeys(share, _NOTHING))
-        self._shares.pop(replica, None)
+        """Another replica is gone: exactly its share goes. Unknown replicas are ignored.
+
+        `set_share` after this replaces what it had told as a whole.
+        """
+        for lineup in self._others.drop(replica, self._clock()):
+            self._tell_headroom(lineup)
 
     # Read by the control plane.
 
@@ -221,6 +222,10 @@ class LoadView:
     def generation(self, pool: str) -> int:
         """Changes whenever the pods that may be picked do. Raises UnknownPool."""
         return self._lineup(pool).generation
+
+    def unseen(self, pool: str) -> float:
+        """What a snapshot taken now would say of it. Raises UnknownPool."""
+        return self._unseen(self._lineup(pool), self._clock())
 
     def pod(self, pod_id: PodId) -> Pod:
         """Raises UnknownPod."""
@@ -244,7 +249,7 @@ class LoadView:
         gone = len(self._seats) - sum(len(line.members) for line in self._lineups.values())
         return (
             f"<LoadView {pools or 'no pools'}; {self._inflight} in flight; {gone} pods gone with requests open; "
-            f"{len(self._shares)} other replicas>"
+            f"{len(self._others)} other replicas>"
         )
 
     def _tell_headroom(self, lineup: Lineup) -> None:
@@ -262,13 +267,20 @@ class LoadView:
         seat = self._seats.setdefault(pod.id, Seat(pod))
         seat.adopt(pod)
         seat.start_over()
-        for share in self._shares.values():
-            seat.shift_others(_NOTHING, share.get(pod.id, _NOTHING))
+        self._others.seated(seat)
         return seat
+
+    def _unseen(self, lineup: Lineup, now: float) -> float:
+        """Their rate times the view's age. The rate is that of the moment up to which they were heard: if nothing
+        comes because the link is down, it stays what it was, as they presumably go on."""
+        age_s = self._age_s() if self._age_s is not None else 0.0
+        return lineup.elsewhere.per_s(now - age_s) * age_s
 
     def _reap(self, seat: Seat) -> None:
         if seat.lineup is None and not seat.requests:
             del self._seats[seat.pod.id]
+            if self._announce is not None and seat.dispatched:
+                self._announce(seat.pod.id, _NOTHING)  # also the counter: whoever stores it may forget the pod
 
     def _lineup(self, pool: str) -> Lineup:
         if (lineup := self._lineups.get(pool)) is None:
@@ -289,4 +301,4 @@ class LoadView:
 
 
 def _status(seat: Seat, lineup: Lineup) -> PodStatus:
-    return PodStatus(seat.pod, lineup.pool, seat.load(), not seat.blockers, tuple(sorted(seat.blockers)))
+    return PodStatus(seat.pod, lineup.pool, seat.load(), not seat.blockers, tuple(sorted(seat.blockers)), seat.requests)

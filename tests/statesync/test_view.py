@@ -236,8 +236,9 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
     view.release(charge)
     view.set_pods("default", [])
     view.release(other)
-    assert [numbers[:3] for _, numbers in heard] == [(1, 400, 300), (2, 420, 310), (2, 420, 10), (1, 20, 10), (0, 0, 0)]
-    assert [numbers.dispatched for _, numbers in heard] == [1, 2, 2, 2, 2]
+    loads = [(1, 400, 300), (2, 420, 310), (2, 420, 10), (1, 20, 10), (0, 0, 0), (0, 0, 0)]
+    assert [numbers[:3] for _, numbers in heard] == loads
+    assert [numbers.dispatched for _, numbers in heard] == [1, 2, 2, 2, 2, 0], "a pod that left is forgotten"
 
 
 # Headroom
@@ -344,6 +345,114 @@ def test_a_share_of_an_unknown_pod_waits_for_it() -> None:
     view.drop_share("y")
     view.set_pods("default", [A, B])
     assert view.status(B.id).load[3:6] == (2, 20, 10)
+
+
+def test_a_replica_that_is_gone_and_told_anew_is_replaced_as_a_whole() -> None:
+    view = view_of(A, B)
+    view.set_share("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
+    view.drop_share("x")
+    view.set_share("x", {B.id: InflightNumbers(3, 30, 3)})
+    assert view.status(A.id).load[3:6] == (0, 0, 0)
+    assert view.status(B.id).load[3:6] == (3, 30, 3)
+
+
+def test_a_report_is_as_old_as_it_is_said_to_be_and_an_older_one_is_passed_over() -> None:
+    view = LoadView(lambda: 100.0)
+    view.set_pods("default", [A])
+    view.report(A.id, EngineReport(queued=3), 2.5)
+    view.report(A.id, EngineReport(queued=9), 4.0)
+    load = view.status(A.id).load
+    assert (load.queued, load.reported_at) == (3, 97.5)
+    view.report(A.id, EngineReport(queued=1))
+    assert view.status(A.id).load.reported_at == 100.0
+
+
+def test_a_status_tells_this_replica_s_part_of_what_is_in_flight() -> None:
+    view = view_of(A)
+    view.reserve(A.id, asking())
+    view.set_share("x", {A.id: InflightNumbers(2, 20, 10)})
+    assert (view.status(A.id).load.inflight, view.status(A.id).own_inflight) == (3, 1)
+
+
+# What is not seen yet
+
+
+class Times:
+    """A view of the pods A (pool `p`) and B (pool `q`), whose clock and age only the test moves."""
+
+    def __init__(self, age_s: float = 0.1) -> None:
+        self.now = 1000.0
+        self.age_s = age_s
+        self.view = LoadView(lambda: self.now, None, lambda: self.age_s)
+        self.view.set_pods("p", [A])
+        self.view.set_pods("q", [B])
+        self.sent = dict.fromkeys("xy", 0)
+
+    def tells(self, replica: str, more: int, after_s: float) -> None:
+        """A replica sent so many more requests to A, and they are all done already."""
+        self.now += after_s
+        self.sent[replica] += more
+        self.view.set_share(replica, {A.id: InflightNumbers(dispatched=self.sent[replica])})
+
+    def goes_on(self, replica: str, per_s: int, seconds: int) -> None:
+        """It sends requests at this rate."""
+        for _ in range(100 * seconds):
+            self.tells(replica, per_s // 100, 0.01)
+
+
+def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
+    times = Times(age_s=0.002)
+    times.goes_on("x", 500, 5)
+    assert times.view.unseen("p") == pytest.approx(500 * 0.002, rel=0.02)
+    assert times.view.snapshot("p").unseen == pytest.approx(1.0, rel=0.02)
+    assert times.view.snapshot("q").unseen == 0.0
+
+
+def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
+    times = Times()
+    times.tells("x", 1_000_000, 0.0)
+    assert times.view.unseen("p") == 0.0
+    times.view.drop_share("x")
+    times.tells("x", 1_000_000, 0.01)
+    assert times.view.unseen("p") == 0.0
+
+
+def test_numbers_read_after_a_gap_count_as_sent_all_along() -> None:
+    times = Times(age_s=1.0)
+    times.tells("x", 1, 0.0)
+    times.tells("x", 100 * 60, 60.0)
+    assert times.view.unseen("p") == pytest.approx(100, rel=0.01)
+
+
+def test_a_replica_that_stopped_sending_is_soon_not_expected_to_and_one_that_is_gone_at_once() -> None:
+    times = Times()
+    times.goes_on("x", 100, 5)
+    times.goes_on("y", 300, 5)
+    assert times.view.unseen("p") == pytest.approx(30, rel=0.02), "x is quiet since"
+    times.goes_on("x", 100, 1)
+    times.view.drop_share("y")
+    assert times.view.unseen("p") == pytest.approx(100 * 0.1, rel=0.2)
+    times.view.drop_share("x")
+    assert times.view.unseen("p") == 0.0
+
+
+def test_while_nothing_can_be_heard_the_others_are_taken_to_go_on() -> None:
+    times = Times(age_s=0.0)
+    times.goes_on("x", 100, 5)
+    times.now += 3.0
+    times.age_s = 3.0
+    assert times.view.unseen("p") == pytest.approx(300, rel=0.02)
+
+
+def test_what_another_replica_counted_on_a_pod_that_is_not_known_here_is_no_burst_once_it_is() -> None:
+    times = Times()
+    times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 1000)})
+    times.now += 1.0
+    times.view.set_share("x", {C.id: InflightNumbers(dispatched=1001)})
+    times.view.set_pods("p", [A, C])
+    times.now += 1.0
+    times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 5000)})
+    assert times.view.unseen("p") == 0.0
 
 
 def test_statuses_list_one_pool_or_all() -> None:

@@ -16,13 +16,14 @@ from statesync.view import DEFAULT_ANSWER_TOKENS, LoadView
 POOLS = ("p", "q")
 IDS = tuple(PodId(name) for name in "abcdef")
 NUMBERS = st.just(InflightNumbers()) | st.builds(
-    InflightNumbers, st.integers(0, 3), st.integers(0, 50), st.integers(0, 50)
+    InflightNumbers, st.integers(0, 3), st.integers(0, 50), st.integers(0, 50), st.integers(0, 9)
 )
 
 
 def consistent(snapshot: LoadSnapshot) -> None:
     assert len(snapshot.work) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
     assert snapshot.tokens == tuple(token_load(load) for _, load in snapshot.candidates)
+    assert snapshot.unseen >= 0.0
     assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
     for candidate, work in zip(snapshot.candidates, snapshot.work, strict=True):
         assert work == expected_work(candidate.load)
@@ -39,7 +40,7 @@ class ViewMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.announced: dict[PodId, InflightNumbers] = {}
         self.told: list[str] = []
-        self.view = LoadView(lambda: 1.0, self.announced.__setitem__)
+        self.view = LoadView(lambda: 1.0, self.announced.__setitem__, lambda: 0.5)
         self.view.on_headroom = self.told.append
         self.members: dict[str, dict[PodId, Pod]] = {}
         self.blockers: dict[PodId, set[str]] = {}

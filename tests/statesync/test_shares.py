@@ -1,0 +1,43 @@
+"""What the others told, kept by replica; that it adds up in the view is in `test_view.py` and `test_view_model.py`."""
+
+from __future__ import annotations
+
+from schedulers.types import Pod, PodId
+from statesync.lineup import Lineup, Seat
+from statesync.shares import Share, Shares
+from statesync.types import InflightNumbers
+
+A, B = PodId("a"), PodId("b")
+
+
+def seated() -> tuple[Shares, Seat]:
+    seat, lineup = Seat(Pod(A, "a")), Lineup("p")
+    lineup.add(seat)
+    return Shares({A: seat}, {"p": lineup}), seat
+
+
+def test_an_idle_pod_s_counter_is_kept_only_while_the_pod_is_known() -> None:
+    share, (_, seat) = Share(0.0), seated()
+    share.take(A, InflightNumbers(dispatched=5), seat)
+    share.take(B, InflightNumbers(dispatched=5), None)
+    assert share.numbers == {A: InflightNumbers(dispatched=5)}
+    assert repr(share) == "<Share 0 in flight on 1 pods, heard at 0>"
+
+
+def test_growth_is_told_against_the_last_counter_and_never_negative() -> None:
+    share, (_, seat) = Share(0.0), seated()
+    told = [share.take(A, InflightNumbers(dispatched=count), seat) for count in (100, 103, 2, 4)]
+    assert told == [0, 3, 0, 2]
+
+
+def test_numbers_on_a_pod_that_left_are_kept_as_long_as_they_hold_something() -> None:
+    shares, seat = seated()
+    shares.put("x", {A: InflightNumbers(1, 2, 3, 4)}, 0.0)
+    shares.put("y", {A: InflightNumbers(dispatched=4)}, 0.0)
+    shares.left(A)
+    again = Seat(Pod(A, "a"))
+    shares.seated(again)
+    assert (again.other_requests, again.other_tokens, again.other_prefill_tokens) == (1, 2, 3)
+    shares.drop("x", 1.0)
+    shares.drop("x", 1.0)
+    assert (seat.other_requests, len(shares)) == (0, 1)
