@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from loadtests.bench.micro.pools import POD_COUNTS, POOL, in_turn, pod_ids, request, view
 from schedulers import registry
+from schedulers.hits import PrefixHits, levels
 from schedulers.types import Decision, PodId
 
 REQUESTS = 64
@@ -25,7 +26,8 @@ CASES += [("prefix_aware", case) for case in HITS]
 def hits(case: str, pods: int, dice: random.Random) -> Mapping[PodId, int]:
     """Which pods hold how much of a prompt: a system prompt that all hold, or whatever is hardest to weigh."""
     holders = dice.sample(pod_ids(pods), min(pods, HITS.get(case, 0)))
-    return {pod: BLOCKS // 2 if case.endswith("alike") else dice.randrange(1, BLOCKS) for pod in holders}
+    held = {pod: BLOCKS // 2 if case.endswith("alike") else dice.randrange(1, BLOCKS) for pod in holders}
+    return PrefixHits(held, levels(held.items()))  # as the index hands them out
 
 
 def group(case: str) -> str:
