@@ -23,16 +23,13 @@ class Tempo:
     def add(self, events: float, now: float, over_s: float) -> None:
         """Count events that came evenly over the last `over_s` seconds: what was not heard for long is no burst."""
         x = over_s / MEMORY_S
-        self.weight = self._faded(now) + (events * -expm1(-x) / x if x > 0.0 else events)
+        self.weight = self.per_s(now) * MEMORY_S + (events * -expm1(-x) / x if x > 0.0 else events)
         self._at = now
 
     def per_s(self, now: float) -> float:
         """The rate at `now`; before the last event that was counted, what it was then."""
-        return self._faded(now) / MEMORY_S
-
-    def _faded(self, now: float) -> float:
         passed_s = now - self._at
-        return self.weight * exp(-passed_s / MEMORY_S) if passed_s > 0.0 else self.weight
+        return (self.weight * exp(-passed_s / MEMORY_S) if passed_s > 0.0 else self.weight) / MEMORY_S
 
     def __repr__(self) -> str:
         return f"<Tempo {self.weight / MEMORY_S:.3g}/s at {self._at:g}>"

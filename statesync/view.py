@@ -116,7 +116,12 @@ class LoadView:
         if not len(lineup):
             raise self._why_empty(lineup)
         now = self._clock()
-        return lineup.snapshot(now, self._unseen(lineup, now) if lineup.elsewhere.weight else 0.0)
+        if not lineup.elsewhere.weight or self._age_s is None:
+            return lineup.snapshot(now, 0.0)
+        # The rate is that of the moment up to which the others were heard: if nothing comes because the link is down,
+        # it stays what it was, as they presumably go on.
+        age_s = self._age_s()
+        return lineup.snapshot(now, lineup.elsewhere.per_s(now - age_s) * age_s)
 
     def reserve(self, pod: PodId, request: RequestInfo) -> Charge:
         """Count a request onto a pod, before it is sent. Raises UnknownPod.
@@ -224,8 +229,9 @@ class LoadView:
         return self._lineup(pool).generation
 
     def unseen(self, pool: str) -> float:
-        """What a snapshot taken now would say of it. Raises UnknownPool."""
-        return self._unseen(self._lineup(pool), self._clock())
+        """What a snapshot made now would say of it. Raises UnknownPool."""
+        age_s = self._age_s() if self._age_s is not None else 0.0
+        return self._lineup(pool).elsewhere.per_s(self._clock() - age_s) * age_s
 
     def pod(self, pod_id: PodId) -> Pod:
         """Raises UnknownPod."""
@@ -269,12 +275,6 @@ class LoadView:
         seat.start_over()
         self._others.seated(seat)
         return seat
-
-    def _unseen(self, lineup: Lineup, now: float) -> float:
-        """Their rate times the view's age. The rate is that of the moment up to which they were heard: if nothing
-        comes because the link is down, it stays what it was, as they presumably go on."""
-        age_s = self._age_s() if self._age_s is not None else 0.0
-        return lineup.elsewhere.per_s(now - age_s) * age_s
 
     def _reap(self, seat: Seat) -> None:
         if seat.lineup is None and not seat.requests:
