@@ -153,7 +153,7 @@ class RespConnection(asyncio.Protocol):
                 await connection._connect()
                 await connection._greet(name)
         except TimeoutError:
-            connection._lose(f"{address} does not answer within {timeout_s:g} s")
+            connection._lose(f"{address} did not answer within {timeout_s:g} s")
         except OSError as error:
             connection._lose(f"cannot connect to {address}: {_reason(error)}")
         except BaseException:
@@ -291,7 +291,8 @@ class RespConnection(asyncio.Protocol):
 
     def _answer(self, reply: object) -> None:
         if not self._owed:
-            self._lose(f"{self.address} said what nobody asked for")
+            said = _refusal(reply, self.address) if isinstance(reply, ReplyError) else "what nobody asked for"
+            self._lose(f"{self.address} said {said}")  # Such as that it has too many clients.
             return
         future, count, _ = self._owed[0]
         if count > 1:

@@ -1,0 +1,189 @@
+"""Real redis-server processes on 127.0.0.1 for tests: plain, TLS, Sentinel or cluster nodes; nothing is persisted.
+
+Without the program a test that needs one is skipped, but fails where CI=true. Each server is ended by its pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+HOST: Final = "127.0.0.1"
+_START_S: Final = 10.0
+_EMPTY: Final = ("--save", "", "--appendonly", "no")
+"""What makes a server forget all when it ends. Sentinel has no such options."""
+_ports: Final = random.Random(os.getpid())
+
+
+def program(*names: str) -> str:
+    """The first of these programs that is installed; else the test is skipped, or fails where CI=true."""
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"no {names[0]} here, and CI=true: what needs it may not be left out")
+    pytest.skip(f"no {names[0]} here")
+
+
+def free_port() -> int:
+    """A port that nobody listens on; nor on the one 10,000 above it, which is a cluster node's bus.
+
+    Below the range of ports that outgoing connections get, so that none of those takes it in between.
+    """
+    while True:
+        port = _ports.randrange(15_000, 22_000)
+        with socket.socket() as plain, socket.socket() as bus, contextlib.suppress(OSError):
+            plain.bind((HOST, port))
+            bus.bind((HOST, port + 10_000))
+            return port
+
+
+class RedisServer:
+    """One process; `start` again after `kill` gives an empty one on the same port."""
+
+    def __init__(self, command: Sequence[str], port: int, directory: Path) -> None:
+        self.port = port
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        self._command = command
+
+    @property
+    def log(self) -> str:
+        """What it said."""
+        return (self.directory / "log").read_text(errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Run it until it answers."""
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log)
+        poll(self._answers, f"redis-server on port {self.port}")
+
+    def pause(self) -> None:
+        """SIGSTOP: it stays connected and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(_START_S)
+            self.process = None
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail(f"redis-server ended at its start:\n{self.log}")
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1) as link:
+            link.sendall(b"PING\r\n")
+            # A TLS port takes the connection and answers nothing that can be read here: listening is all one sees.
+            return "--tls-port" in self._command or link.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
+        return False
+
+
+def poll(met: Callable[[], bool], what: str) -> None:
+    """Look until `met`, for ten seconds at most."""
+    deadline = time.monotonic() + _START_S
+    while not met():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited in vain for {what}")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[RedisServer]:
+    """A server that answers, with these options (`"--requirepass", "x"`), in a directory of its own.
+
+    `config` is the text of a configuration file, which Sentinel cannot do without.
+    """
+    binary = program("redis-server", "valkey-server")
+    port = port or free_port()
+    with tempfile.TemporaryDirectory(prefix="turnout-redis-") as place:
+        directory = Path(place)
+        (directory / "redis.conf").write_text(config)
+        lasting = () if "--sentinel" in options else _EMPTY
+        ports = () if "--tls-port" in options else ("--port", str(port))
+        common = ("--bind", HOST, "--dir", place, *ports, *lasting)
+        server = RedisServer((binary, f"{place}/redis.conf", *common, *options), port, directory)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def sentinel(
+    master: RedisServer, name: str = "mymaster", *, password: str = "", own: str = ""
+) -> Iterator[RedisServer]:
+    """A Sentinel that decides alone, and quickly. `password` is the servers', `own` its."""
+    lines = [
+        f"sentinel monitor {name} {HOST} {master.port} 1",
+        f"sentinel down-after-milliseconds {name} 300",
+        f"sentinel failover-timeout {name} 2000",
+        *([f"sentinel auth-pass {name} {password}"] if password else []),
+        *([f"requirepass {own}"] if own else []),
+    ]
+    with redis_server("--sentinel", config="\n".join(lines) + "\n") as watching:
+        yield watching
+
+
+@contextlib.contextmanager
+def cluster_nodes(count: int) -> Iterator[list[RedisServer]]:
+    """Cluster nodes that do not know each other yet and own no slot."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(redis_server(*options)) for _ in range(count)]
+
+
+class Certificates(NamedTuple):
+    """Files of a small authority and of a server on 127.0.0.1 that it vouches for."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+def certificates(directory: Path) -> Certificates:
+    """Make them, with the openssl program."""
+    openssl = program("openssl")
+    made = Certificates(*(directory / name for name in ("ca.pem", "server.pem", "server.key")))
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    _run(openssl, *new, *usage, "-subj", "/CN=test authority", "-keyout", f"{directory}/ca.key", "-out", str(made.ca))
+    issuer = ("-CA", str(made.ca), "-CAkey", f"{directory}/ca.key", "-addext", f"subjectAltName=IP:{HOST}")
+    leaf = ("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "keyUsage=critical,digitalSignature")
+    _run(openssl, *new, *issuer, *leaf, "-subj", "/CN=redis", "-keyout", str(made.key), "-out", str(made.cert))
+    return made
+
+
+def tls_options(made: Certificates, port: int) -> tuple[str, ...]:
+    """What makes a server speak TLS alone, on `port`, and ask no certificate of its clients."""
+    files = ("--tls-cert-file", str(made.cert), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(made.ca))
+    return ("--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no")
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
