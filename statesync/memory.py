@@ -24,9 +24,14 @@ HISTORY = 16
 """Generations of a pool's policy that are kept."""
 
 PLACEMENTS = 1_000
-"""Placements kept for replicas that start later."""
+"""Placements kept for replicas that start later; of what lies before, a live one gives a checkpoint."""
 
-_IDLE = InflightNumbers()
+REPORTS = 4_096
+"""Engines whose last report is kept for replicas that start later."""
+
+_UNUSED = InflightNumbers()
+_FORGOTTEN: Sequence[int] = ()
+"""A placement without blocks says that the engine restarted: placements before it are void, those after it stand."""
 
 
 class Hub:
@@ -40,6 +45,10 @@ class Hub:
         self.history: dict[str, deque[PolicyRecord]] = {}
         """By pool, newest first."""
         self.placements: deque[tuple[PodId, Sequence[int]]] = deque(maxlen=PLACEMENTS)
+        self.logged = 0
+        """Placements ever put there."""
+        self.reports: dict[PodId, tuple[EngineReport, float]] = {}
+        """The last one of each engine and when it was made, on the loop's clock."""
 
     def __repr__(self) -> str:
         return f"<Hub {self.name or '(private)'}: {', '.join(self.members) or 'nobody'}>"
@@ -58,9 +67,10 @@ class MemoryStore:
         """None before `start` and after `aclose`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers: dict[PodId, InflightNumbers] = {}
-        """This replica's own, without the zeros: what a replica that starts later is told."""
+        """This replica's own, without unused pods: what a replica that starts later is told."""
         self._unsent_numbers: dict[PodId, InflightNumbers] = {}
         self._unsent_placements: list[tuple[PodId, Sequence[int]]] = []
+        self._unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
         self._flush_due = False
 
     @property
@@ -80,8 +90,9 @@ class MemoryStore:
         for other, store in hub.members.items():
             if store._numbers:
                 listener.replica_inflight(other, dict(store._numbers))
-        for pod, blocks in list(hub.placements):
-            listener.placed_elsewhere(pod, blocks)
+        for pod, (report, at) in hub.reports.items():
+            listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
+        self._tell_placements(listener)
         for pool, records in hub.history.items():
             listener.policy_changed(pool, deepcopy(records[0]))
         hub.members[replica] = self
@@ -102,7 +113,7 @@ class MemoryStore:
         """Note this replica's absolute numbers for `pod`; the others hear the last ones of this turn of the loop."""
         if not self.shared:
             return
-        if numbers == _IDLE:
+        if numbers == _UNUSED:
             self._numbers.pop(pod, None)
         else:
             self._numbers[pod] = numbers
@@ -117,24 +128,29 @@ class MemoryStore:
         self._plan_flush()
 
     def forgot(self, pod: PodId, /) -> None:
-        """Note that `pod`'s engine restarted; the others hear it later on the loop."""
-        if self.shared:
-            self._tell_others(lambda listener: listener.forgotten_elsewhere(pod))
+        """Note that `pod`'s engine restarted; told in turn with the placements before and after."""
+        if not self.shared or self._listener is None:
+            return
+        self._unsent_placements.append((pod, _FORGOTTEN))
+        self._plan_flush()
 
     def report(self, pod: PodId, report: EngineReport, /) -> None:
-        """Note an engine's own report; the others hear it later on the loop."""
-        if self.shared:
-            self._tell_others(lambda listener: listener.reported_elsewhere(pod, report, 0.0))
+        """Note an engine's own report; the others hear the last one of this turn of the loop."""
+        if not self.shared or self._loop is None or self._listener is None:
+            return
+        self._unsent_reports[pod] = report, self._loop.time()
+        self._plan_flush()
 
     def elected(self, pod: PodId, /) -> bool:
-        """The same replica says True on every member: the one whose name and the pod's hash highest together."""
-        return self._replica == max(
-            self._hub.members or [self._replica], key=lambda name: xxh3_64_intdigest(name + pod)
-        )
+        """True on one member of the hub: the one whose name and the pod's hash highest together."""
+        if self._listener is None:
+            return True
+        return self._replica == max(self._hub.members, key=lambda name: xxh3_64_intdigest(f"{name} {pod}".encode()))
 
     def health(self) -> StoreHealth:
-        """Always well."""
-        return StoreHealth()
+        """Well from `start` to `aclose`; nothing travels."""
+        started = self._listener is not None
+        return StoreHealth(connected=started, warm=started)
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None where none was ever set."""
@@ -188,23 +204,53 @@ class MemoryStore:
     def _plan_flush(self) -> None:
         if self._listener is None or self._loop is None or self._flush_due:
             return
-        if self._unsent_numbers or self._unsent_placements:
+        if self._unsent_numbers or self._unsent_placements or self._unsent_reports:
             self._flush_due = True
             self._loop.call_soon(self._flush)
+
+    def _tell_placements(self, listener: StateListener) -> None:
+        """What is placed where: the log, and where it no longer reaches back to its start, a member's index first."""
+        hub = self._hub
+        if hub.logged > len(hub.placements) and (member := next(iter(hub.members.values()), None)) is not None:
+            assert member._listener is not None
+            for page in member._listener.checkpoint():
+                listener.restored(page)
+        for pod, blocks in list(hub.placements):
+            _tell_placement(listener, pod, blocks)
 
     def _flush(self) -> None:
         """Hand over all that is unsent. Never from inside `announce`: the others may answer with requests of theirs."""
         self._flush_due = False
         numbers, self._unsent_numbers = self._unsent_numbers, {}
         placements, self._unsent_placements = self._unsent_placements, []
+        reports, self._unsent_reports = self._unsent_reports, {}
         self._hub.placements.extend(placements)
-        replica = self._replica
+        self._hub.logged += len(placements)
+        self._keep(reports)
+        replica, loop = self._replica, self._loop
 
         def news(listener: StateListener) -> None:
             if numbers:
                 listener.replica_inflight(replica, numbers)
+            for pod, (report, at) in reports.items():
+                listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
             for pod, blocks in placements:
-                listener.placed_elsewhere(pod, blocks)
+                _tell_placement(listener, pod, blocks)
 
         if self._listener is not None:
             self._tell_others(news)
+
+    def _keep(self, reports: Mapping[PodId, tuple[EngineReport, float]]) -> None:
+        kept = self._hub.reports
+        for pod, report in reports.items():
+            kept.pop(pod, None)  # so that the dict is in the order of the last report
+            kept[pod] = report
+        while len(kept) > REPORTS:
+            del kept[next(iter(kept))]
+
+
+def _tell_placement(listener: StateListener, pod: PodId, blocks: Sequence[int]) -> None:
+    if blocks:
+        listener.placed_elsewhere(pod, blocks)
+    else:
+        listener.forgotten_elsewhere(pod)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StateError
-from statesync.memory import HISTORY, PLACEMENTS, MemoryStore
+from statesync.memory import HISTORY, PLACEMENTS, REPORTS, MemoryStore
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
@@ -23,6 +24,7 @@ class Diary:
 
     def __init__(self, fails: bool = False) -> None:
         self.lines: list[str] = []
+        self.pages: list[PrefixPage] = []
         self._fails = fails
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
@@ -35,16 +37,17 @@ class Diary:
         self._write(f"placed {len(blocks)}")
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        self._write(f"forgot {pod}")
+        self._write("forgot")
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        self._write(f"report {pod} {report.queued} {age_s:g}")
+        assert age_s >= 0.0
+        self._write(f"report {report.queued}")
 
     def checkpoint(self) -> Iterable[PrefixPage]:
-        return ()
+        return self.pages
 
     def restored(self, page: PrefixPage, /) -> None:
-        self._write(f"restored {page.pod}")
+        self._write(f"restored {len(page.sizes)}")
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         self._write(f"policy {pool} {record.generation}")
@@ -183,6 +186,115 @@ def test_history_and_placements_are_bounded() -> None:
         assert [r.generation for r in await one.policy_history("a")] == list(range(HISTORY + 5, 5, -1))
         await late.start("late", diary)
         assert diary.lines.count("placed 1") == PLACEMENTS
+
+    asyncio.run(run())
+
+
+def test_a_restart_is_told_in_turn_with_the_placements_around_it_and_to_who_starts_later() -> None:
+    async def run() -> None:
+        one, two, late = MemoryStore("restart"), MemoryStore("restart"), MemoryStore("restart")
+        diary, late_diary = Diary(), Diary()
+        await two.start("two", diary)
+        await one.start("one", Diary())
+        one.placed(A, [1, 2])
+        one.forgot(A)
+        one.placed(A, [3])
+        await settle()
+        await late.start("late", late_diary)
+        assert diary.lines == late_diary.lines == ["placed 2", "forgot", "placed 1"]
+
+    asyncio.run(run())
+
+
+def test_the_last_report_of_a_turn_is_heard_and_kept_for_who_starts_later() -> None:
+    async def run() -> None:
+        one, two, late = MemoryStore("report"), MemoryStore("report"), MemoryStore("report")
+        diary, late_diary = Diary(), Diary()
+        await two.start("two", diary)
+        await one.start("one", Diary())
+        for queued in (1, 2):
+            one.report(A, EngineReport(queued=queued))
+        await settle()
+        await late.start("late", late_diary)
+        assert diary.lines == late_diary.lines == ["report 2"]
+
+    asyncio.run(run())
+
+
+def test_reports_are_kept_of_a_bounded_number_of_engines() -> None:
+    async def run() -> None:
+        one, late, diary = MemoryStore("reports"), MemoryStore("reports"), Diary()
+        await one.start("one", Diary())
+        for number in range(REPORTS + 2):
+            one.report(PodId(f"p{number}"), EngineReport(queued=number))
+        await settle()
+        await late.start("late", diary)
+        assert (len(diary.lines), diary.lines[0]) == (REPORTS, "report 2")
+
+    asyncio.run(run())
+
+
+def test_who_starts_after_the_log_s_beginning_is_gone_gets_a_checkpoint_first() -> None:
+    async def run() -> None:
+        one, late, own, diary = MemoryStore("log"), MemoryStore("log"), Diary(), Diary()
+        await one.start("one", own)
+        own.pages = [PrefixPage(A, array("Q", range(1, PLACEMENTS + 2)).tobytes(), bytes(PLACEMENTS + 1))]
+        for block in range(PLACEMENTS + 1):
+            one.placed(A, [block + 1])
+        await settle()
+        await late.start("late", diary)
+        assert diary.lines == [f"restored {PLACEMENTS + 1}"] + ["placed 1"] * PLACEMENTS
+
+    asyncio.run(run())
+
+
+def test_each_pod_has_one_scraper_among_the_live_and_another_when_it_goes() -> None:
+    async def run() -> None:
+        stores = {name: MemoryStore("election") for name in ("one", "two", "three")}
+        assert all(store.elected(A) for store in stores.values()), "nobody can be heard yet"
+        for name, store in stores.items():
+            await store.start(name, Diary())
+        pods = [PodId(f"p{number}") for number in range(60)]
+
+        def scrapers(pod: PodId) -> list[str]:
+            return [name for name, store in stores.items() if store.elected(pod)]
+
+        before = {pod: scrapers(pod) for pod in pods}
+        assert all(len(each) == 1 for each in before.values())
+        assert {each[0] for each in before.values()} == set(stores)
+        gone = stores.pop("two")
+        await gone.aclose()
+        assert gone.elected(A)
+        for pod in pods:
+            assert len(scrapers(pod)) == 1
+            assert before[pod] == ["two"] or scrapers(pod) == before[pod], "nobody else's pods move"
+
+    asyncio.run(run())
+
+
+def test_a_store_is_well_from_start_to_close() -> None:
+    async def run() -> None:
+        store = MemoryStore("well")
+        seen = [store.health()]
+        await store.start("one", Diary())
+        seen.append(store.health())
+        await store.aclose()
+        seen.append(store.health())
+        assert [(each.connected, each.warm) for each in seen] == [(False, False), (True, True), (False, False)]
+
+    asyncio.run(run())
+
+
+def test_a_closed_store_says_nothing_of_engines() -> None:
+    async def run() -> None:
+        one, two, diary = MemoryStore("mute"), MemoryStore("mute"), Diary()
+        await two.start("two", diary)
+        await one.start("one", Diary())
+        await one.aclose()
+        one.forgot(A)
+        one.report(A, EngineReport(queued=1))
+        await settle()
+        assert diary.lines == ["gone one"]
 
     asyncio.run(run())
 
