@@ -230,7 +230,7 @@ class RespConnection(asyncio.Protocol):
         hello = ("HELLO", 3, *login, "SETNAME", "".join(c if "!" <= c <= "~" else "-" for c in name) or "turnout")
         with contextlib.suppress(StoreUnavailable):  # `_lost` says the same.
             replies = await self.pipeline([hello, ("SELECT", address.db)] if address.db else [hello])
-            self.role = _ROLES.get(replies[0][b"role"], "") if isinstance(replies[0], dict) else ""
+            self.role = _ROLES.get(replies[0].get(b"role", b""), "") if isinstance(replies[0], dict) else ""
             for refused in (reply for reply in replies if isinstance(reply, ReplyError)):
                 self._lose(f"{address} lets nobody in: {_refusal(refused, address)}")
 

@@ -152,7 +152,7 @@ def sentinel(
 @contextlib.contextmanager
 def cluster_nodes(count: int) -> Iterator[list[RedisServer]]:
     """Cluster nodes that do not know each other yet and own no slot."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no")
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(redis_server(*options)) for _ in range(count)]
 
