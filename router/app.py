@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
+from typing import Protocol
 
 import uvloop
 
@@ -12,6 +14,37 @@ from router.replica import Replica
 from router.settings import Settings
 from router.telemetry import logs
 from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.replica")
+
+
+class Guide(Protocol):
+    """Who tells a replica to go, and hears that it came."""
+
+    def attach(self, replica: Replica, /) -> None:
+        """It is about to start, in the running loop."""
+
+    def serving(self) -> None:
+        """It accepts requests."""
+
+
+class Signals:
+    """A replica of its own: SIGTERM or SIGINT drain it, a second one ends it at once."""
+
+    def attach(self, replica: Replica, /) -> None:
+        """See Guide."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, replica.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._cannot_roll)
+
+    def serving(self) -> None:
+        """See Guide: nobody wants to know."""
+
+    def _cannot_roll(self) -> None:
+        _log.warning(
+            "SIGHUP rolls the workers of `serve --workers 2` and more; this is one process, which stays as it is"
+        )
 
 
 def serve(settings: Settings) -> int:
@@ -22,11 +55,11 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-async def run(replica: Replica) -> None:
-    """A replica's whole life, ended by SIGTERM or SIGINT; a second signal ends it at once."""
+async def run(replica: Replica, guide: Guide | None = None) -> None:
+    """A replica's whole life, which its guide ends; without one the process's signals do."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, replica.stop)
+    guide = guide or Signals()
+    guide.attach(replica)
     starting = loop.create_task(replica.start(), name="start")
     stopping = spawn(_until(replica.stop_asked), "stop-asked")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -35,6 +68,7 @@ async def run(replica: Replica) -> None:
             stopping.cancel()
             await replica.close()  # what did open would keep the process from ending
         starting.result()
+        guide.serving()
         gc.collect()
         gc.freeze()  # what start-up built lives as long as the process: a full collection need not walk it
         # The oldest generation is left alone: it holds the prefix index, whose walk stops the loop for 0.1 s, and the

@@ -9,33 +9,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from router.config_checks import problems_in
-from router.config_file import ConfigError, read, told, with_environment
-from router.settings import PolicySpec, Pool, Settings
+from router.config_file import ConfigError, read, told
+from router.flags import COMMAND_LINE, UsageError, settings_for
+from router.settings import Settings
+from router.workers.tether import FAILED, Tether, place_in
 from schedulers.errors import SchedulerError
 from schedulers.registry import load_entry_points
 
 if TYPE_CHECKING:
     from router.control_client import ControlClient
 
-DEFAULT_POOL = "default"
-"""The pool that `--pod` and `--policy` make."""
-
 DEFAULT_CONTROL = "http://127.0.0.1:9000"
-
-_COMMAND_LINE = "command line"
-
-
-class UsageError(Exception):
-    """A command that cannot be carried out; the message is all the user sees."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,14 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         given = _parser().parse_args(argv)
+        given.again = _again(argv)
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
-    except (UsageError, SchedulerError) as error:
-        return _fail(str(error))
-    except ConfigError as error:
-        return _fail(_first_of(error))
-    except OSError as error:
-        return _fail(_os_words(error))
+    except _EXPLAINED as error:
+        return _fail(_words(error))
     except KeyboardInterrupt:
         return 130
 
@@ -138,63 +127,50 @@ def _param(text: str) -> tuple[str, object]:
         return key, value
 
 
+def _again(argv: Sequence[str] | None) -> list[str]:
+    """The command line that runs this command once more, in a process of its own."""
+    if argv is None:
+        return [sys.executable, *sys.orig_argv[1:]]
+    return [sys.executable, "-m", "router", *argv]
+
+
 def _serve(given: argparse.Namespace) -> int:
-    load_entry_points()
-    settings = settings_for(given, os.environ)
-    if given.workers > 1 and settings.state.startswith("memory:"):
-        raise UsageError(
-            f"--workers {given.workers} needs --state redis://...: processes cannot share memory://, "
-            "and each would route as if the others sent nothing"
-        )
+    place = place_in(os.environ)
+    if place is None:
+        return _serve_alone(given)
+    # The addresses are those of the sockets: what the file says by now is checked against them.
+    given.listen, given.control = place.listen, place.control
+    line = Tether(socket.socket(fileno=place.tether_fd))
+    try:
+        settings = _settings_to_serve(given, warn=lambda words: None)  # the supervisor has said it once
+        from router.workers.worker import serve
+
+        return serve(settings, place, line)
+    except _EXPLAINED as error:
+        line.say(FAILED, _words(error))  # to the supervisor's log rather than past it
+        return 2
+
+
+def _serve_alone(given: argparse.Namespace) -> int:
+    settings = _settings_to_serve(given)
     if given.workers > 1:
-        raise UsageError("this version serves one worker; run more replicas on more ports instead")
+        from router.workers.supervisor import supervise
+
+        return supervise(settings, given.workers, given.again)
     from router.app import serve
 
     return serve(settings)
 
 
-def settings_for(given: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    """The file's settings with the flags laid over them. Raises UsageError, ConfigError."""
-    overlay = partial(_overlaid, given=given)
-    if given.config is not None:
-        reading = read(given.config, environ, overlay)
-        settings, problems, source = reading.settings, reading.problems, given.config
-    else:
-        if not given.pod:
-            raise UsageError("nothing to route to: give --config FILE or --pod URL")
-        settings = with_environment(overlay(Settings()), environ)
-        problems, source = problems_in(settings), _COMMAND_LINE
-    if any(problem.severity == "error" for problem in problems):
-        raise ConfigError(source, problems)
-    for problem in problems:
-        sys.stderr.write(f"turnout: {told(source, problem)}\n")
+def _settings_to_serve(given: argparse.Namespace, **warn: Callable[[str], None]) -> Settings:
+    load_entry_points()
+    settings = settings_for(given, os.environ, **warn)
+    if given.workers > 1 and settings.state.startswith("memory:"):
+        raise UsageError(
+            f"--workers {given.workers} needs --state redis://...: processes cannot share memory://, "
+            "and each would route as if the others sent nothing"
+        )
     return settings
-
-
-def _overlaid(settings: Settings, given: argparse.Namespace) -> Settings:
-    replace = msgspec.structs.replace
-    if given.listen is not None:
-        settings = replace(settings, listen=given.listen)
-    if given.control is not None:
-        settings = replace(settings, control=replace(settings.control, listen=given.control))
-    if given.state is not None:
-        settings = replace(settings, state=given.state)
-    if given.pod or given.policy is not None:
-        settings = replace(settings, pools=_with_default(settings.pools, given.pod, given.policy))
-    return settings
-
-
-def _with_default(pools: Sequence[Pool], pods: list[str], policy: str | None) -> list[Pool]:
-    """The pools with `default` changed, or added where the file has none."""
-    replace = msgspec.structs.replace
-    changed = next((pool for pool in pools if pool.name == DEFAULT_POOL), Pool(name=DEFAULT_POOL))
-    if pods:
-        changed = replace(changed, pods=pods, discovery=Pool(name=DEFAULT_POOL).discovery)
-    if policy is not None:
-        changed = replace(changed, policy=PolicySpec(name=policy))
-    if all(pool.name != DEFAULT_POOL for pool in pools):
-        return [*pools, changed]
-    return [changed if pool.name == DEFAULT_POOL else pool for pool in pools]
 
 
 def _demo(rest: Sequence[str]) -> int:
@@ -288,6 +264,16 @@ def summary(settings: Settings) -> list[str]:
     return lines
 
 
+_EXPLAINED = (UsageError, SchedulerError, ConfigError, OSError)
+"""What goes wrong by the user's doing: it is told in a line, without a traceback."""
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ConfigError):
+        return _first_of(error)
+    return _os_words(error) if isinstance(error, OSError) else str(error)
+
+
 def _first_of(error: ConfigError) -> str:
     """One line: the first error, and how to see the rest."""
     errors = [problem for problem in error.problems if problem.severity == "error"]
@@ -295,7 +281,7 @@ def _first_of(error: ConfigError) -> str:
     more = len(errors) - 1
     if not more:
         return words
-    rest = f"turnout check {error.source}" if error.source != _COMMAND_LINE else "fix it to see them"
+    rest = f"turnout check {error.source}" if error.source != COMMAND_LINE else "fix it to see them"
     return f"{words} (and {more} more: {rest})"
 
 

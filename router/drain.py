@@ -69,6 +69,8 @@ class Lifecycle:
         self._phase = Phase.STARTING
         self._since = {Phase.STARTING: clock()}
         self._listeners: list[Callable[[Step], None]] = []
+        self.handed_over = False
+        """A successor accepts on the same sockets: there is nobody left to send elsewhere."""
         self.cold = False
         """It became ready before its warm-up was through: decisions may be poorer for a while."""
 
@@ -79,8 +81,11 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """New traffic is welcome: what /readyz says."""
-        return self._phase is Phase.READY
+        """New traffic is welcome: what /readyz says.
+
+        Once handed over, a probe that came in just before still asks about the address, and that is as ready as ever.
+        """
+        return self._phase is Phase.READY or (self.handed_over and self._phase is Phase.DRAINING)
 
     @property
     def closing(self) -> bool:
@@ -134,16 +139,16 @@ async def drain_sequence(
 ) -> DrainReport:
     """Walk this replica from serving to CLOSED, losing nothing that can end in time.
 
-    A replica that is ready settles first (still accepting, no longer ready), then stops accepting and waits for
-    what is in flight; `cut_off` ends the streams that are left, each with an error event. Setting `hurry` (the
-    second signal) skips all waiting. `pause` replaces real waiting in tests. Whatever a given function raises
-    comes out of here, after the phase has become CLOSED.
+    A replica that is ready, and not handed over, settles first (still accepting, no longer ready), then stops
+    accepting and waits for what is in flight; `cut_off` ends the streams that are left, each with an error event.
+    Setting `hurry` (the second signal) skips all waiting. `pause` replaces real waiting in tests. Whatever a given
+    function raises comes out of here, after the phase has become CLOSED.
     """
     wait = pause or _pause_unless(hurry)
     began = clock()
     left = 0
     try:
-        if lifecycle.ready:
+        if lifecycle.ready and not lifecycle.handed_over:
             lifecycle.enter(Phase.SETTLING)
             await _wait(hurry.is_set, clock, drain.settle_s, drain.settle_s, wait)
         lifecycle.enter(Phase.DRAINING)

@@ -1,8 +1,9 @@
-"""Where to listen, as users write it: `host:port`, IPv6 hosts in brackets."""
+"""Where to listen: as users write it (`host:port`, IPv6 hosts in brackets), and bound."""
 
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import NamedTuple
 
 
@@ -39,3 +40,25 @@ def parse_listen(text: str) -> Listen:
     if not bare or any(each.isspace() or each in "/@[]" for each in bare):
         raise ValueError(f"{text!r} has no usable host")
     return Listen(bare, int(port))
+
+
+def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
+    """A socket bound there, not yet listening. `shared`: others may listen on the same port, and connections are dealt
+    out over all of them. Raises OSError that names the address.
+    """
+    family, kind, proto, _, address = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, proto)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from None
+    return bound

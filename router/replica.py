@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
+from typing import NamedTuple
 
 from router import __version__
 from router.control.api import create_control
@@ -33,19 +33,20 @@ from router.drain import Lifecycle, Phase, drain_sequence
 from router.listen import parse_listen
 from router.membership import Membership
 from router.policy_switch import PolicySwitch
-from router.settings import Pool, Settings, Timeouts
+from router.settings import Settings
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.metrics import Metrics
+from router.wiring import health_config, pod_template, probe_config, request_limits_s, scrape_config, sync_config
 from schedulers import registry
 from schedulers.types import PodId
-from statesync.discovery.source import PodTemplate, open_source
+from statesync.discovery.source import open_source
 from statesync.errors import StateError
-from statesync.health import HealthConfig, HealthTracker
+from statesync.health import HealthTracker
 from statesync.prefix import PrefixIndex
-from statesync.prober import ProbeConfig, Prober
-from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper
-from statesync.store import PolicyRecord, StateStore, SyncConfig
+from statesync.prober import Prober
+from statesync.scraper import ScrapeListener, Scraper
+from statesync.store import PolicyRecord, StateStore
 from statesync.stores import open_store
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
@@ -60,7 +61,18 @@ PREFIX_SWEEP_S = 0.1
 PREFIX_SWEEP_BLOCKS = 500
 """Blocks of forgotten pods cleaned at a time: 0.2 ms of the event loop."""
 
+HAND_OVER_LINGER_S = 6.0
+"""Connections stay open so long after a hand-over, each until its next answer: longer than the 5 s for which httpx, and
+so OpenAI's SDK, would use an idle one again, and so long enough that no request meets a closing connection."""
+
 _DICE = partial(random.getrandbits, 64)
+
+
+class Sockets(NamedTuple):
+    """Bound sockets that somebody lends a replica to listen on."""
+
+    inference: socket.socket
+    control: socket.socket
 
 
 class Replica:
@@ -70,64 +82,55 @@ class Replica:
         self,
         settings: Settings,
         *,
+        sockets: Sockets | None = None,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], int] = _DICE,
     ) -> None:
         """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those.
 
+        On `sockets` that it is lent, which others may serve already, it accepts only once it is ready.
         `clock` counts seconds, `dice` gives 64 random bits; others than these only where every run must be the same.
         """
         self.settings = settings
         self.clock = clock
         self._dice = dice
+        self._sockets = sockets
         self.name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.metrics = Metrics()
         self.lifecycle = Lifecycle(self.clock)
-        self.store: StateStore = open_store(settings.state, _sync(settings))
+        self.store: StateStore = open_store(settings.state, sync_config(settings))
         # Telling nobody would still cost 1.5 us a request.
         self.view = LoadView(self.clock, self.store.announce if self.store.shared else None)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.policies = PolicySwitch(self.store, {pool.name: pool.policy for pool in settings.pools}, registry.create)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Sweep(self.clock, resolution_for(*_limits_s(settings)))
+        self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
         self.upstream = Upstream(self.sweep)
         self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
-        self.health = self.membership.health = self._health()
-        self.prober = self.membership.prober = self._prober()
+        self.health = self.membership.health = HealthTracker(health_config(settings.health), self.membership.on_health)
+        self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
         self.scraper = self.membership.scraper = self._scraper()
         self.gateway = self._gateway()
         refused = self.gateway.endings.refused
         self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused)
-        self.control = ControlServer(create_control(self._plane()), parse_listen(settings.control.listen))
+        self.control = ControlServer(
+            create_control(self._plane()), parse_listen(settings.control.listen), sockets and sockets.control
+        )
         self.port = 0
         self.hurry = asyncio.Event()
         self.stop_asked = asyncio.Event()
+        self.asked_to_drain: Callable[[], None] = self.stop
+        """What an operator's drain does."""
+        self._stops = 0
         self._background: list[asyncio.Task[None]] = []
         self.lifecycle.listen(lambda step: _log.info("replica %s: %s -> %s", self.name, step.before, step.after))
 
     # Parts
 
-    def _health(self) -> HealthTracker:
-        health = self.settings.health
-        config = HealthConfig(
-            failures=health.failures,
-            successes=health.successes,
-            eject_failures=health.eject_failures,
-            eject_s=health.eject_s,
-            eject_max_s=health.eject_max_s,
-            max_ejected_ratio=health.max_ejected_ratio,
-        )
-        return HealthTracker(config, self.membership.on_health)
-
-    def _prober(self) -> Prober:
-        health = self.settings.health
-        return Prober(ProbeConfig(health.path, health.interval_s, health.timeout_s), self.health, clock=self.clock)
-
     def _scraper(self) -> Scraper:
-        scrape = self.settings.scrape
         members = self.membership
         return Scraper(
-            ScrapeConfig(scrape.path, scrape.interval_s, scrape.timeout_s, scrape.max_per_s),
+            scrape_config(self.settings.scrape),
             ScrapeListener(members.on_report, members.on_models, members.on_restart),
             clock=self.clock,
         )
@@ -187,7 +190,7 @@ class Replica:
             lifecycle=self.lifecycle,
             render_metrics=exposition.render,
             connections=lambda: len(self.listener.edges),
-            drain=self.stop,
+            drain=lambda: self.asked_to_drain(),
             clock=self.clock,
             started_at=time.time(),
             replica=self.name,
@@ -231,14 +234,12 @@ class Replica:
     # Life
 
     async def start(self) -> None:
-        """Listen, warm up, become ready. Raises OSError when a port is taken."""
-        listen = parse_listen(self.settings.listen)
+        """Listen, warm up, become ready; on lent sockets in the order warm up, listen. Raises OSError when a port is
+        taken.
+        """
         self.sweep.start()
-        self.port = await self.listener.start(listen.host, listen.port)
-        await self.control.start()
-        _log.info(
-            "replica %s: inference on %s:%d, control on %s", self.name, listen.host, self.port, self.control.address
-        )
+        if self._sockets is None:
+            await self._open_ports()
         self.lifecycle.enter(Phase.WARMING)
         self._open_pools()
         self._background += [
@@ -257,12 +258,22 @@ class Replica:
             _log.warning("the shared state cannot be read: %s; serving cold", error)
         if not self.stop_asked.is_set():
             self.lifecycle.enter(Phase.READY)
+            if self._sockets is not None:
+                await self._open_ports()
+
+    async def _open_ports(self) -> None:
+        listen = parse_listen(self.settings.listen)
+        self.port = await self.listener.start(listen.host, listen.port, self._sockets and self._sockets.inference)
+        await self.control.start()
+        _log.info(
+            "replica %s: inference on %s:%d, control on %s", self.name, listen.host, self.port, self.control.address
+        )
 
     def _open_pools(self) -> None:
         for pool in self.settings.pools:
             self.view.set_pods(pool.name, ())
             source = open_source(
-                pool.pods, pool.discovery.source, interval_s=pool.discovery.interval_s, template=_template(pool)
+                pool.pods, pool.discovery.source, interval_s=pool.discovery.interval_s, template=pod_template(pool)
             )
             self._background.append(
                 spawn(source.run(partial(self.membership.on_pods, pool.name)), f"discovery-{pool.name}")
@@ -282,20 +293,23 @@ class Replica:
 
     def stop(self) -> None:
         """Begin to drain; asked again, end at once."""
-        if self.stop_asked.is_set():
+        if self._stops:
             self.hurry.set()
+        self._stops += 1
         self.stop_asked.set()
+
+    def hand_over(self) -> None:
+        """A successor accepts on the same sockets: stop accepting now, finish what is here, end. `stop` may follow."""
+        if not self.stop_asked.is_set():
+            self.lifecycle.handed_over = True
+            self.stop_asked.set()
 
     async def drain(self) -> None:
         """From serving to closed: settle, stop accepting, finish what is in flight, let go of everything."""
-
-        async def stop_accepting() -> None:
-            self.listener.stop()
-
         report = await drain_sequence(
             self.lifecycle,
             self.settings.drain,
-            stop_accepting=stop_accepting,
+            stop_accepting=self._stop_accepting,
             inflight=lambda: len(self.gateway.parts.admission.active),
             cut_off=self.gateway.cut_off,
             hurry=self.hurry,
@@ -303,6 +317,16 @@ class Replica:
         )
         _log.info("drained in %.1f s, %d requests cut", report.took_s, report.cut)
         await self.close()
+
+    async def _stop_accepting(self) -> None:
+        if self.lifecycle.handed_over:
+            self.listener.stop_accepting()
+            self.control.stop_accepting()
+            end = self.clock() + HAND_OVER_LINGER_S
+            await asyncio.sleep(0.05)  # who was accepted just now becomes an edge
+            while self.listener.edges and self.clock() < end and not self.hurry.is_set():  # noqa: ASYNC110  no event
+                await asyncio.sleep(0.01)
+        self.listener.stop()
 
     async def close(self) -> None:
         """Let go of everything, at once."""
@@ -322,31 +346,3 @@ class Replica:
         while self.listener.edges and self.clock() < end:  # noqa: ASYNC110  a set has no event; this is the way out
             await asyncio.sleep(0.01)
         self.listener.abort()
-
-
-def _sync(settings: Settings) -> SyncConfig:
-    sync = settings.sync
-    return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
-
-
-def _template(pool: Pool) -> PodTemplate:
-    labels = dict(pool.labels)
-    if pool.cluster:
-        labels["cluster"] = pool.cluster
-    return PodTemplate(
-        models=frozenset(pool.models),
-        labels=MappingProxyType(labels),
-        max_inflight=pool.max_inflight_per_pod or None,
-    )
-
-
-def _limits_s(settings: Settings) -> list[float]:
-    every: list[Timeouts] = [
-        settings.timeouts,
-        *(pool.timeouts for pool in settings.pools if pool.timeouts is not None),
-    ]
-    return [
-        limit
-        for each in every
-        for limit in (each.first_byte_s, each.idle_s, each.total_s, each.client_header_s, each.client_body_s)
-    ]

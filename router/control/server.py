@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from router.listen import Listen
+from router.listen import Listen, bind
 from statesync.tasks import spawn
 
 _GRACE_S = 2
@@ -20,9 +20,10 @@ _GRACE_S = 2
 class ControlServer:
     """The control port."""
 
-    def __init__(self, app: ASGIApp, listen: Listen) -> None:
-        """Opens nothing yet."""
+    def __init__(self, app: ASGIApp, listen: Listen, lent: socket.socket | None = None) -> None:
+        """Opens nothing yet. `lent` is a bound socket to listen on instead of one of its own."""
         self._listen = listen
+        self._lent = lent
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -44,7 +45,8 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be used; returns once connections are accepted."""
-        bound = _bind(self._listen)
+        # Bound here rather than by uvicorn, which ends the whole process when a port is taken.
+        bound = self._lent or bind(self._listen)
         self._listen = Listen(self._listen.host, bound.getsockname()[1])
         self._serving = spawn(self._server.serve(sockets=[bound]), "control-port")
         accepting = asyncio.get_running_loop().create_task(self._server.accepting.wait())
@@ -52,6 +54,12 @@ class ControlServer:
         accepting.cancel()
         if self._serving.done():
             await self._serving
+
+    def stop_accepting(self) -> None:
+        """Accept nothing new; who is connected is answered on, until `stop`."""
+        if self._server.accepting.is_set():
+            for each in self._server.servers:
+                each.close()
 
     async def stop(self) -> None:
         """Close, letting answers under way finish for a moment. Safe to call twice and before `start`."""
@@ -74,21 +82,3 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.accepting.set()
-
-
-def _bind(listen: Listen) -> socket.socket:
-    """Bound here rather than by uvicorn, which ends the whole process when a port is taken."""
-    family, kind, proto, _, address = socket.getaddrinfo(
-        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, proto)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.bind(address)
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from None
-    return bound

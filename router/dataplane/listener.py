@@ -13,6 +13,8 @@ from router.dataplane.sweep import Sweep
 from router.errors import GatewayError
 from router.settings import Limits, Timeouts
 
+_BACKLOG = 4096
+
 
 class Listener:
     """Accepts clients until told to stop, and knows who is connected."""
@@ -38,14 +40,20 @@ class Listener:
         """A protocol for a new connection."""
         return Edge(self.requests, self, self.sweep.clock)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken."""
+    async def start(self, host: str, port: int, lent: socket.socket | None = None) -> int:
+        """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken.
+
+        `lent` is a bound socket to listen on instead of one of its own.
+        """
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         connect = cast(Callable[[], asyncio.Protocol], self.connect)
-        self._server = await loop.create_server(
-            connect, host or "0.0.0.0", port, family=family, backlog=4096, reuse_address=True
-        )
+        if lent is not None:
+            self._server = await loop.create_server(connect, sock=lent, backlog=_BACKLOG)
+        else:
+            self._server = await loop.create_server(
+                connect, host or "0.0.0.0", port, family=family, backlog=_BACKLOG, reuse_address=True
+            )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
@@ -60,12 +68,16 @@ class Listener:
         self.edges.discard(edge)
         self.sweep.members.discard(edge)
 
-    def stop(self) -> None:
-        """Accept no more and close the idle ones; busy ones close after their answer."""
-        self.stopped = True
+    def stop_accepting(self) -> None:
+        """Accept no more; who is connected stays."""
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def stop(self) -> None:
+        """Accept no more and close the idle ones; busy ones close after their answer."""
+        self.stopped = True
+        self.stop_accepting()
         for edge in [edge for edge in self.edges if edge.idle]:
             edge.close()
 
