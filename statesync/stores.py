@@ -8,6 +8,8 @@ from typing import Final
 
 from statesync.errors import BadStoreUrl
 from statesync.memory import MemoryStore
+from statesync.redis import RedisStore
+from statesync.redis_url import FORMS
 from statesync.store import StateStore, SyncConfig
 
 _DEFAULTS: Final = SyncConfig()
@@ -18,22 +20,22 @@ def open_store(url: str, config: SyncConfig = _DEFAULTS) -> StateStore:
 
     No error repeats the URL: it may hold a password.
     """
-    scheme, mark, rest = url.partition("://")
-    if mark and scheme in _NOT_YET:
-        raise BadStoreUrl(f"this build does not have {scheme}:// yet; use memory:// and one replica")
+    scheme, mark, _ = url.partition("://")
     opener = _OPENERS.get(scheme)
     if not mark or opener is None:
         known = ", ".join(f"{name}://" for name in _OPENERS)
         asked = f"{scheme}://" if mark and scheme.isalnum() else "a URL without a known scheme"
         raise BadStoreUrl(f"cannot open {asked}; there are {known}")
-    return opener(rest, config)
+    return opener(url, config)
 
 
-def _memory(name: str, _: SyncConfig) -> StateStore:
+def _memory(url: str, _: SyncConfig) -> StateStore:
+    name = url.removeprefix("memory://")
     if set(name) & set("/?#@: "):
         raise BadStoreUrl("memory:// takes a plain name, or none: memory://name")
     return MemoryStore(name)
 
 
-_OPENERS: Final[Mapping[str, Callable[[str, SyncConfig], StateStore]]] = MappingProxyType({"memory": _memory})
-_NOT_YET: Final = frozenset({"redis", "rediss"})
+_OPENERS: Final[Mapping[str, Callable[[str, SyncConfig], StateStore]]] = MappingProxyType(
+    {"memory": _memory, **dict.fromkeys(FORMS, RedisStore.open)}
+)

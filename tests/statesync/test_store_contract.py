@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
 import pytest
+from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration
@@ -20,12 +21,21 @@ PATIENCE_S = 10.0
 _fresh = count()
 
 # Each makes a URL that two stores can share and that no other test has used.
-STORES: dict[str, Callable[[], str]] = {"memory": lambda: f"memory://contract-{next(_fresh)}"}
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "memory": lambda _: f"memory://contract-{next(_fresh)}",
+    "redis": lambda request: f"redis://127.0.0.1:{request.getfixturevalue('redis').port}/{next(_fresh)}",
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server("--databases", "1000") as server:
+        yield server
 
 
 @pytest.fixture(params=sorted(STORES))
 def url(request: pytest.FixtureRequest) -> str:
-    return STORES[request.param]()
+    return STORES[request.param](request)
 
 
 class Ears:

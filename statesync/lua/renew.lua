@@ -1,0 +1,22 @@
+-- Renew the lease, reap those that lapsed, and tell the others.
+-- KEYS leases, tokens, own inflight
+-- ARGV replica, token, channel, lease ms, share ttl ms, prefix of inflight keys, schema, beat
+-- Returns 1, or 0 if the lease is gone: then nothing was done.
+if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
+  return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[1])
+for i = 1, 3 do
+  redis.call('PEXPIRE', KEYS[i], ARGV[5])
+end
+for _, lapsed in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))) do
+  local gone = {t = 'gone', v = tonumber(ARGV[7]), replica = lapsed, token = redis.call('HGET', KEYS[2], lapsed) or ''}
+  redis.call('ZREM', KEYS[1], lapsed)
+  redis.call('HDEL', KEYS[2], lapsed)
+  redis.call('DEL', ARGV[6] .. lapsed)
+  redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'', gone}))
+end
+redis.call('PUBLISH', ARGV[3], string.char(0x92, 0xa0) .. ARGV[8])
+return 1

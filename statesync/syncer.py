@@ -1,0 +1,174 @@
+"""When this replica's changes are sent: at once after a quiet moment, then together, one request under way at a time.
+
+So a slow server is asked less often, never more, and what is sent does not grow with the traffic but with the pods.
+Here is the only command that is sent hundreds of times a second; it is made without a task and without a retry.
+What is in it is `ledger.py`'s, who hears it is `hearing.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from statesync.errors import StateError, StoreUnavailable
+from statesync.freshness import Freshness
+from statesync.keys import LOG_ENTRIES, LOG_TTL_S, REPORT_TTL_S, SHARE_LEASES, Keys
+from statesync.ledger import Batch, Outbox
+from statesync.messages import Changes, LogEntry, Placement, pack, pack_blocks, report_of, standing
+from statesync.resp import Part, ReplyError, RespConnection
+from statesync.resp import pack as command
+from statesync.scripts import FLUSH
+from statesync.store import SyncConfig
+
+MIN_INTERVAL_S: Final = 0.002
+"""At most 500 flushes a second, whatever is configured."""
+
+LostLease = Callable[[StateError | None], None]
+"""Hears that the lease is gone (None), or that the server refuses to write."""
+
+
+class Syncer:
+    """Sends what the outbox holds, over the link that is open now. Its times are the loop's."""
+
+    def __init__(self, replica: str, keys: Keys, config: SyncConfig, freshness: Freshness) -> None:
+        self.outbox = Outbox(self.wake)
+        self._replica = replica
+        self._keys = keys
+        self._interval_s = max(config.interval_s, MIN_INTERVAL_S)
+        self._lease_s = config.lease_s
+        self._freshness = freshness
+        self._loop = asyncio.get_running_loop()
+        self._link: RespConnection | None = None
+        self._on_trouble: LostLease | None = None
+        self._token = ""
+        self.seq = 0
+        """Of the last message of this incarnation."""
+        self._under_way: asyncio.Future[Any] | None = None
+        self._timer: asyncio.Handle | None = None
+        self._noted_at = 0.0
+        self._sent_at = float("-inf")
+        self._head: tuple[Part, ...] = ()
+
+    def open(self, link: RespConnection, token: str, on_trouble: LostLease) -> None:
+        """Send over this link from now on, beginning with all there is. `on_trouble` is called at most once."""
+        if token != self._token:
+            self._token, self.seq = token, 0
+        self._link, self._on_trouble = link, on_trouble
+        self._head = self._constant_part()
+        self._under_way = None
+        self._send(self.outbox.take(self._noted_at if self.outbox.waiting else self._loop.time(), full=True))
+
+    def close(self) -> None:
+        """Send nothing until the next `open`; what is noted is kept."""
+        self._link = self._on_trouble = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def finish(self) -> None:
+        """Send what is left, and wait for it to be taken. Nothing happens without a link."""
+        while self._link is not None and (self._under_way is not None or self.outbox.waiting):
+            if self._under_way is None:
+                self._flush()
+            if self._under_way is not None:
+                await asyncio.wait([self._under_way])
+                await asyncio.sleep(0)  # its callback runs
+
+    def wake(self) -> None:
+        """There is something to send; called by the outbox with the first change since the last flush."""
+        now = self._loop.time()
+        self._noted_at = now
+        self._plan(now)
+
+    def _plan(self, now: float) -> None:
+        if self._link is None or self._under_way is not None or self._timer is not None:
+            return
+        due = self._sent_at + self._interval_s
+        self._timer = self._loop.call_at(due, self._flush) if due > now else self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._link is not None and self._under_way is None:
+            self._send(self.outbox.take(self._noted_at, full=False))
+
+    def _send(self, batch: Batch | None) -> None:
+        if batch is None or self._link is None:
+            return
+        now = self._loop.time()
+        self._sent_at = now
+        self.seq += 1
+        arguments = self._head + self._arguments(batch, now)
+        self._freshness.sent(batch.noted_at)
+        self._dispatch(arguments, batch, ("EVALSHA", FLUSH.sha))
+
+    def _dispatch(self, arguments: tuple[Part, ...], batch: Batch, run: tuple[Part, Part]) -> None:
+        assert self._link is not None
+        self._under_way = future = self._link.send(command(*run, *arguments))
+        future.add_done_callback(lambda done: self._answered(done, arguments, batch))
+
+    def _answered(self, done: asyncio.Future[Any], arguments: tuple[Part, ...], batch: Batch) -> None:
+        current = done is self._under_way
+        if current:
+            self._under_way = None
+        reply = done.exception() or done.result()
+        if reply == 1:
+            if self.outbox.waiting:
+                self._plan(self._loop.time())
+            return
+        if isinstance(reply, ReplyError) and reply.code == "NOSCRIPT" and current and self._link is not None:
+            self._dispatch(arguments, batch, ("EVAL", FLUSH.source))
+            return
+        self.outbox.give_back(batch)
+        if current and not isinstance(reply, StoreUnavailable):  # a lost link tells its owner itself
+            self._trouble(reply if isinstance(reply, ReplyError) else None)
+
+    def _trouble(self, error: StateError | None) -> None:
+        told = self._on_trouble
+        self.close()
+        if told is not None:
+            told(error)
+
+    def _constant_part(self) -> tuple[Part, ...]:
+        """Number of keys, keys and the arguments that are the same every time."""
+        keys = self._keys
+        return (
+            *(4, keys.tokens, keys.inflight(self._replica), keys.log, keys.reports),
+            *(self._replica, self._token, keys.news),
+            *(int(self._lease_s * SHARE_LEASES * 1000), LOG_ENTRIES, int(LOG_TTL_S * 1000), int(REPORT_TTL_S * 1000)),
+        )
+
+    def _arguments(self, batch: Batch, now: float) -> tuple[Part, ...]:
+        """The rest of them, as `flush.lua` says."""
+        replica, token, seq = self._replica, self._token, self.seq
+        placements = [Placement(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
+        reports = {pod: report_of(report, now - at, replica) for pod, (report, at) in batch.reports.items()}
+        message = Changes(
+            replica=replica,
+            token=token,
+            seq=seq,
+            full=batch.full,
+            numbers=batch.numbers,
+            placements=placements,
+            reports=reports,
+        )
+        arguments: list[Part] = [
+            standing(token, seq),
+            "1" if batch.full else "0",
+            pack(message),
+            pack(LogEntry(replica, token, placements)) if placements else b"",
+            2 * len(batch.numbers),
+            len(batch.dropped),
+        ]
+        for pod, numbers in batch.numbers.items():
+            arguments += (pod, pack(numbers))
+        arguments += batch.dropped
+        for reported, report in reports.items():
+            arguments += (reported, pack(report))
+        return tuple(arguments)
+
+    def __repr__(self) -> str:
+        state = "no link" if self._link is None else "waiting for an answer" if self._under_way else "idle"
+        return f"<Syncer of {self._replica}, message {self.seq}: {state}; {self.outbox!r}>"
