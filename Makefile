@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro upgrade-demo guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -31,7 +31,13 @@ redis:
 demo: setup-run  ## engines, gateway, traffic and a live view, all on this machine
 	@$(BIN)/turnout demo $(ARGS)
 
-test: lint types imports redis  ## all checks and all tests; the unit tests on a second Python where there is one
+haproxy:
+	@scripts/ensure-haproxy
+
+upgrade-demo: setup-run redis haproxy  ## roll every replica twice under load, behind HAProxy, with shared state and without; 6 minutes
+	@$(BIN)/python -m loadtests.upgrade $(ARGS)
+
+test: lint types imports redis haproxy  ## all checks and all tests; the unit tests on a second Python where there is one
 	$(BIN)/python -m pytest $(ARGS)
 	@$(MAKE) unit-other
 	$(MAKE) guard

@@ -16,6 +16,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def neighbouring_ports(count: int) -> range:
+    """`count` neighbouring ports that nobody listens on. Raises OSError where there seem to be none."""
+    for first in free_ports(50):
+        if first + count < 65536 and all(this_or_free(port) == port for port in range(first, first + count)):
+            return range(first, first + count)
+    raise OSError(f"no {count} neighbouring ports are free")
+
+
 def this_or_free(port: int) -> int:
     """`port` if nobody listens on it, else any free one."""
     try:

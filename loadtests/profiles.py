@@ -101,7 +101,22 @@ TINY = EngineProfile(
 )
 """No real machine: quick answers for demos and tests."""
 
+PACED = EngineProfile(
+    name="paced",
+    kv_blocks=32768,
+    block_tokens=16,
+    max_num_seqs=1024,
+    max_batched_tokens=16384,
+    max_model_len=16384,
+    step_s=0.1,
+    sequence_s=0.0,
+    kv_token_s=0.0,
+    prefill_token_s=2e-5,
+    attention_s=0.0,
+)
+"""No real machine: ten tokens a second whatever the batch, so that a small machine carries hundreds of long streams."""
+
 PROFILES: Mapping[str, EngineProfile] = MappingProxyType(
-    {profile.name: profile for profile in (H100_8B, A100_8B, H100_70B_TP8, TINY)}
+    {profile.name: profile for profile in (H100_8B, A100_8B, H100_70B_TP8, TINY, PACED)}
 )
 """Every profile by name, as `turnout sim --profile` takes it."""

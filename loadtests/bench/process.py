@@ -87,9 +87,23 @@ class Owned:
         """Whether it is gone already."""
         return self._process.poll() is not None
 
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
     def pids(self) -> list[int]:
         """It and its children."""
         return [*family(self.pid, stats())]
+
+    def send_signal(self, number: int) -> None:
+        """Any signal, if it is still there."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL to it alone, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
 
     def terminate(self) -> None:
         """SIGTERM, without waiting: so that many can end at the same time."""

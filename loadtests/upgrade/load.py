@@ -1,0 +1,152 @@
+"""The users: conversations at a constant rate, and streams of a minute. Each request leaves one record, good or bad.
+
+Talkers ask every `period_s`, answers whole or streamed by turns, each turn on top of the ones before it; so the rate
+does not follow the latency. Listeners hold one long stream after the other. Nothing is tried twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from time import perf_counter
+from typing import NamedTuple
+
+import msgspec
+
+from loadtests.conversation import Conversation, Shape
+from loadtests.upgrade.verdict import NO_USAGE, Usage, Verdict, expected, judge
+from loadtests.upgrade.wire import Client
+
+WHOLE, STREAM, LONG = "whole", "stream", "long"
+"""Kinds of requests."""
+
+
+TALK = Shape(systems=4, system_tokens=128, turns=5, turn_tokens=200, max_tokens=4, think_s=0.0)
+"""Prompts of 130 to 1,200 tokens, most of which the turn before has sent already."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What the load is made of."""
+
+    talkers: int = 150
+    period_s: float = 0.6
+    """Between two requests of a talker: talkers / period_s is the rate."""
+    listeners: int = 240
+    """Long streams open at a time."""
+    long_tokens: int = 600
+    ramp_s: float = 10.0
+    """Users join over this time."""
+    shape: Shape = TALK
+    model: str = "sim-model"
+    timeout_s: float = 150.0
+
+
+class Record(NamedTuple):
+    """One request. Times are `perf_counter`'s."""
+
+    kind: str
+    started_at: float
+    first_at: float
+    ended_at: float
+    fault: str
+    """"": a whole and right answer."""
+    replica: str
+    pod: str
+    usage: Usage = NO_USAGE
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to the first byte of the answer's body: for streams, the first token."""
+        return self.first_at - self.started_at
+
+
+class Load:
+    """All users against one address."""
+
+    def __init__(self, host: str, port: int, mix: Mix, seed: int = 0) -> None:
+        self._host, self._port, self._mix, self._seed = host, port, mix, seed
+        self.records: list[Record] = []
+        self.open: dict[str, int] = {WHOLE: 0, STREAM: 0, LONG: 0}
+        """Requests under way, by kind."""
+        self.no_more = asyncio.Event()
+        """Set: no new request is sent; those under way end."""
+        self.no_more_long = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `no_more` is set and the last answer is there."""
+        mix = self._mix
+        async with asyncio.TaskGroup() as group:
+            for number in range(mix.talkers):
+                group.create_task(self._talk(number, mix.ramp_s * number / mix.talkers))
+            for number in range(mix.listeners):
+                group.create_task(self._listen(number, mix.ramp_s * number / mix.listeners))
+
+    async def _talk(self, number: int, delay_s: float) -> None:
+        conversation = Conversation(self._mix.shape, self._seed * 100_003 + number)
+        dice, client = random.Random(number), Client(self._host, self._port)
+        due = perf_counter() + delay_s + self._mix.period_s * dice.random()
+        try:
+            while not await _set_before(self.no_more, due):
+                # A late one does not catch up: two requests at once would be another load.
+                due = max(due, perf_counter()) + self._mix.period_s
+                verdict = await self._ask(client, conversation.ask(), self._mix.shape.max_tokens, dice.random() < 0.5)
+                if verdict.fault:
+                    conversation.failed()
+                else:
+                    conversation.answered(verdict.text)
+        finally:
+            client.close()
+
+    async def _listen(self, number: int, delay_s: float) -> None:
+        client, told = Client(self._host, self._port), 0
+        due, tokens = perf_counter() + delay_s, self._mix.long_tokens
+        if number % 2:
+            tokens //= 2  # the first of every other one, so that streams begin and end at all times
+        try:
+            while not await _set_before(self.no_more_long, due) and not self.no_more.is_set():
+                told += 1
+                question = [{"role": "user", "content": f"Tell story {told} of listener {number} of {self._seed}."}]
+                await self._ask(client, question, tokens, True, LONG)
+                tokens = self._mix.long_tokens
+                due = perf_counter() + 0.1
+        finally:
+            client.close()
+
+    async def _ask(
+        self, client: Client, messages: list[dict[str, str]], tokens: int, stream: bool, kind: str = ""
+    ) -> Verdict:
+        body: dict[str, object] = {
+            "model": self._mix.model, "messages": messages, "max_tokens": tokens, "ignore_eos": True,
+        }  # fmt: skip
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        kind = kind or (STREAM if stream else WHOLE)
+        self.open[kind] += 1
+        try:
+            answer = await client.post(msgspec.json.encode(body), self._mix.timeout_s)
+        finally:
+            self.open[kind] -= 1
+        verdict = judge(
+            answer.status,
+            b"".join(answer.body),
+            complete=answer.message_complete,
+            stream=stream,
+            wanted=expected(messages, tokens),
+        )
+        times = answer.sent_at, answer.first_at, answer.ended_at
+        self.records.append(Record(kind, *times, verdict.fault, answer.replica, answer.pod, verdict.usage))
+        return verdict
+
+
+async def _set_before(event: asyncio.Event, due: float) -> bool:
+    """Wait until `due` or until the event is set; whether it is."""
+    left_s = due - perf_counter()
+    if left_s > 0 and not event.is_set():
+        try:
+            async with asyncio.timeout(left_s):
+                await event.wait()
+        except TimeoutError:
+            pass
+    return event.is_set()

@@ -1,0 +1,70 @@
+"""A redis-server of our own on a free port, that keeps nothing on disk: so a restarted one is an empty one."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+from loadtests.bench.process import Owned
+from loadtests.ports import HOST, free_ports
+from loadtests.upgrade.haproxy import ANY_CORE
+
+START_S = 10.0
+
+
+def program() -> str | None:
+    """Where redis-server (or Valkey's) is."""
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisServer:
+    """Started by its constructor; `stop` ends it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_ports(1)[0]
+        self._directory = directory
+        self.process = self._start()
+
+    @property
+    def url(self) -> str:
+        """As `--state` takes it."""
+        return f"redis://{HOST}:{self.port}"
+
+    def _start(self) -> Owned:
+        where = ["--port", str(self.port), "--bind", HOST, "--dir", str(self._directory)]
+        command = [program() or "redis-server", *where, "--save", "", "--appendonly", "no"]
+        process = Owned(command, ANY_CORE, self._directory / "redis.log")
+        end = time.monotonic() + START_S
+        while not self._listens():
+            if process.ended() or time.monotonic() > end:
+                process.stop()
+                raise RuntimeError(f"redis-server does not listen:\n{process.log.read_text()}")
+            time.sleep(0.01)
+        return process
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1.0) as link:
+            link.sendall(b"PING\r\n")
+            return link.recv(16).startswith(b"+PONG")
+        return False
+
+    def restart_empty(self) -> None:
+        """Kill it and start another one on the same port, which knows nothing."""
+        self.process.kill()
+        self.process = self._start()
+
+    def pause(self) -> None:
+        """It hangs: connections stay, nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """It goes on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it, also when it hangs."""
+        self.process.kill()

@@ -1,0 +1,159 @@
+"""From a story to numbers, JSON and a table. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from loadtests.traffic import quantile
+from loadtests.upgrade.load import LONG, WHOLE, Record
+from loadtests.upgrade.roll import Roll, Story, Window
+
+TRUNCATED = ("truncated", "error_event")
+"""Faults of answers that had begun; every other fault is a failure."""
+
+
+MINUTE_S = 60.0
+
+
+class Act(NamedTuple):
+    """One window of the story."""
+
+    requests: int
+    failed: int
+    truncated: int
+    hit_rate: float
+    """Share of prompt tokens found in the engines' caches, by the engines' own count."""
+    max_over_mean: float
+    """Most loaded pod over the mean pod, in open requests, averaged over samples."""
+    ttft_p50_s: float
+    ttft_p99_s: float
+
+
+class Summary(NamedTuple):
+    """The whole story in numbers."""
+
+    requests: int
+    failed: int
+    truncated: int
+    faults: dict[str, int]
+    spanning: int
+    """Streams of a minute or more that were open on a replica when it was told to leave, and came to a good end."""
+    spanning_lost: int
+    """Those that did not."""
+    acts: dict[str, Act]
+    seen_share: list[float]
+    """For each new replica: what it saw in flight as it became ready, over what was in flight."""
+    cut: int
+    """Retired replicas that did not end by themselves with status 0."""
+    ready_s: float
+    """Start to ready, mean."""
+    haproxy: dict[str, int]
+    cpu: dict[str, float]
+    took_s: float
+
+
+def summary(story: Story) -> Summary:
+    """Count."""
+    records = story.records
+    faults = Counter(record.fault for record in records if record.fault)
+    spans = spanning(records, story.rolls)
+    truncated = sum(faults[fault] for fault in TRUNCATED)
+    return Summary(
+        requests=len(records),
+        failed=faults.total() - truncated,
+        truncated=truncated,
+        faults=dict(faults),
+        spanning=sum(not record.fault and record.ended_at - record.started_at >= MINUTE_S for record in spans),
+        spanning_lost=sum(bool(record.fault) for record in spans),
+        acts={name: act(story, window) for name, window in story.windows.items()},
+        seen_share=[_share(roll) for roll in story.rolls],
+        cut=sum(status != 0 for status in story.exits.values()),
+        ready_s=_mean([roll.ready_s for roll in story.rolls]),
+        haproxy=story.haproxy,
+        cpu=story.cpu,
+        took_s=story.took_s,
+    )
+
+
+def act(story: Story, window: Window) -> Act:
+    """What users and pods saw in one window; a request belongs where it began."""
+    inside = [record for record in story.records if window.holds(record.started_at)]
+    truncated = sum(record.fault in TRUNCATED for record in inside)
+    ttfts = sorted(record.ttft_s for record in inside if record.kind != WHOLE and not record.fault)
+    loads = [[pod.open_requests for pod in pods] for at, pods in story.samples if window.holds(at)]
+    return Act(
+        requests=len(inside),
+        failed=sum(bool(record.fault) for record in inside) - truncated,
+        truncated=truncated,
+        hit_rate=hit_rate(inside),
+        max_over_mean=_mean([max(each) / _mean(each) for each in loads if any(each)]),
+        ttft_p50_s=quantile(ttfts, 0.5),
+        ttft_p99_s=quantile(ttfts, 0.99),
+    )
+
+
+def hit_rate(records: Iterable[Record]) -> float:
+    """Over the prompts of all whole answers."""
+    prompt = cached = 0
+    for record in records:
+        prompt += record.usage.prompt_tokens
+        cached += record.usage.cached_tokens
+    return cached / prompt if prompt else 0.0
+
+
+def spanning(records: Iterable[Record], rolls: Iterable[Roll]) -> list[Record]:
+    """Long streams that were open on their replica when that was told to leave."""
+    left_at = {roll.old: roll.left_at for roll in rolls}
+    return [
+        record
+        for record in records
+        if record.kind == LONG and record.started_at < left_at.get(record.replica, 0.0) < record.ended_at
+    ]
+
+
+def _share(roll: Roll) -> float:
+    truth = sum(roll.truth.values())
+    return sum(roll.seen.values()) / truth if truth else 1.0
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else 0.0
+
+
+def as_json(found: Mapping[str, Summary]) -> dict[str, Any]:
+    """By name of the run."""
+    return {
+        name: {**each._asdict(), "acts": {act: numbers._asdict() for act, numbers in each.acts.items()}}
+        for name, each in found.items()
+    }
+
+
+def table(found: Mapping[str, Summary]) -> str:
+    """The runs side by side, a column each, in Markdown that reads as text."""
+    rows = [("", *found), ("---", *("---" for _ in found))]
+    rows += [(label, *(say(each) for each in found.values())) for label, say in _LINES]
+    for name in next(iter(found.values())).acts:
+        acts = [each.acts[name] for each in found.values()]
+        rows += [(f"{label}, {name}", *map(say_of, acts)) for label, say_of in _ACT_LINES]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+
+
+_LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
+    ("requests", lambda s: f"{s.requests:,}"),
+    ("failed", lambda s: f"{s.failed}"),
+    ("truncated", lambda s: f"{s.truncated}"),
+    ("streams of 60 s open on a replica as it left", lambda s: f"{s.spanning}"),
+    ("such streams lost", lambda s: f"{s.spanning_lost}"),
+    ("load that a new replica saw before its first request", lambda s: f"{_mean(s.seen_share):.0%}"),
+    ("start to ready, mean", lambda s: f"{s.ready_s:.1f} s"),
+    ("connections HAProxy had to try again", lambda s: f"{s.haproxy.get('wretr', 0)}"),
+)
+_ACT_LINES: tuple[tuple[str, Callable[[Act], str]], ...] = (
+    ("prompt tokens found in cache", lambda a: f"{a.hit_rate:.1%}"),
+    ("most loaded pod / mean", lambda a: f"{a.max_over_mean:.2f}"),
+    ("TTFT p50", lambda a: f"{a.ttft_p50_s * 1e3:.0f} ms"),
+    ("TTFT p99", lambda a: f"{a.ttft_p99_s * 1e3:.0f} ms"),
+)

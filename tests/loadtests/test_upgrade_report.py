@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from loadtests.upgrade.fleet import PodState
+from loadtests.upgrade.load import LONG, STREAM, WHOLE, Record
+from loadtests.upgrade.report import act, as_json, hit_rate, spanning, summary, table
+from loadtests.upgrade.roll import Roll, Story, Window
+from loadtests.upgrade.verdict import Usage, _Details
+
+
+def record(
+    kind: str, began: float, ended: float, *, fault: str = "", replica: str = "a", cached: int = 0, first: float = 0.0
+) -> Record:
+    return Record(kind, began, first or ended, ended, fault, replica, "pod", Usage(100, 4, _Details(cached)))
+
+
+def roll(old: str, left_at: float, *, seen: int = 10, truth: int = 10) -> Roll:
+    return Roll(old, f"{old}2", 1.0, 1.5, {"pod": seen}, {"pod": truth}, left_at)
+
+
+def window(began: float, ended: float) -> Window:
+    made = Window()
+    made.began, made.ended = began, ended
+    return made
+
+
+def test_a_stream_spans_a_roll_if_its_own_replica_was_told_to_leave_meanwhile() -> None:
+    over = record(LONG, 0.0, 70.0)
+    others = [
+        record(LONG, 0.0, 70.0, replica="b"),
+        record(LONG, 31.0, 99.0),
+        record(LONG, 0.0, 29.0),
+        record(STREAM, 0.0, 70.0),
+    ]
+    assert spanning([over, *others], [roll("a", 30.0)]) == [over]
+
+
+def test_only_streams_of_a_minute_that_ended_well_are_counted_and_those_lost_apart() -> None:
+    story = Story([record(LONG, 0.0, 60.0), record(LONG, 0.0, 59.0), record(LONG, 0.0, 40.0, fault="truncated")])
+    story.rolls.append(roll("a", 30.0))
+    found = summary(story)
+    assert (found.spanning, found.spanning_lost) == (1, 1)
+
+
+def test_what_began_to_be_answered_is_truncated_and_all_else_failed() -> None:
+    faults = ("", "truncated", "error_event", "http_502", "no_answer", "wrong_text")
+    found = summary(Story([record(WHOLE, 0.0, 1.0, fault=fault) for fault in faults]))
+    assert (found.requests, found.failed, found.truncated) == (6, 3, 2)
+
+
+def test_an_act_counts_what_began_in_it() -> None:
+    story = Story(
+        [
+            record(STREAM, 1.0, 3.0, first=1.5, cached=50),
+            record(WHOLE, 2.0, 9.0, cached=100),
+            record(STREAM, 5.0, 9.0, first=8.0),
+        ]
+    )
+    story.samples += [(1.0, [PodState("a", 6), PodState("b", 2)]), (2.0, [PodState("a", 0), PodState("b", 0)])]
+    found = act(story, window(1.0, 5.0))
+    assert (found.requests, found.hit_rate, found.max_over_mean) == (2, 0.75, 1.5)
+    assert found.ttft_p99_s == 0.5, "a whole answer has no first token"
+
+
+def test_an_answer_without_usage_has_no_part_in_the_hit_rate() -> None:
+    assert hit_rate([record(WHOLE, 0, 1, cached=30), record(WHOLE, 0, 1)._replace(usage=Usage())]) == 0.3
+    assert hit_rate([]) == 0.0
+
+
+def test_what_a_new_replica_saw_is_told_as_a_share_of_the_truth() -> None:
+    story = Story([])
+    story.rolls += [roll("a", 1.0, seen=0, truth=200), roll("b", 2.0, seen=199, truth=200)]
+    assert summary(story).seen_share == [0.0, pytest.approx(0.995)]
+
+
+def test_a_replica_that_did_not_end_well_is_counted() -> None:
+    story = Story([], exits={"a": 0, "b": None, "c": -9})
+    assert summary(story).cut == 2
+
+
+def test_the_report_goes_into_json_and_a_table() -> None:
+    story = Story([record(LONG, 0.0, 61.0)], {"before": window(0.0, 10.0)}, [roll("a", 30.0)])
+    found = {"shared state": summary(story), "nothing shared": summary(Story([], {"before": window(0.0, 1.0)}))}
+    assert json.loads(json.dumps(as_json(found)))["shared state"]["acts"]["before"]["requests"] == 1
+    lines = table(found).splitlines()
+    assert "shared state | nothing shared" in lines[0]
+    assert len({len(line) for line in lines}) == 1
+    assert any(line.startswith("| failed ") for line in lines)

@@ -1,0 +1,64 @@
+import pytest
+
+from loadtests.simpod_text import answer_text
+from loadtests.upgrade.verdict import expected, judge
+
+WANTED = answer_text(1, 3)
+WORDS = [WANTED[at : at + 4].decode() for at in range(0, 12, 4)]
+USAGE = b'{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":8}}'
+
+
+def stream(*words: str, done: bytes = b"data: [DONE]\n\n") -> bytes:
+    events = [b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n']
+    events += [b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % word.encode() for word in words]
+    return b"".join([*events, b'data: {"choices":[],"usage":%b}\n\n' % USAGE, done])
+
+
+def whole(text: str) -> bytes:
+    return b'{"choices":[{"message":{"content":"%b"}}],"usage":%b}' % (text.encode(), USAGE)
+
+
+def test_a_whole_stream_and_a_whole_answer_are_good_and_say_what_was_cached() -> None:
+    for body, streamed in ((stream(*WORDS), True), (whole("".join(WORDS)), False)):
+        verdict = judge(200, body, complete=True, stream=streamed, wanted=WANTED)
+        assert verdict.fault == ""
+        assert verdict.text.encode() == WANTED
+        assert (verdict.usage.prompt_tokens, verdict.usage.cached_tokens) == (9, 8)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "complete", "fault"),
+    [
+        (0, b"", False, "no_answer"),
+        (502, b"bad gateway", True, "http_502"),
+        (200, stream(*WORDS), False, "truncated"),
+        (200, stream(*WORDS[:2]), True, "truncated"),
+        (200, stream(*WORDS, done=b""), True, "truncated"),
+        (200, stream(*WORDS, done=b'data: {"error":{"message":"gone"}}\n\n'), True, "error_event"),
+        (200, stream(*WORDS, " the"), True, "wrong_text"),
+        (200, stream(*reversed(WORDS)), True, "wrong_text"),
+        (200, b"data: not json\n\ndata: [DONE]\n\n", True, "unreadable"),
+    ],
+)
+def test_a_stream_that_is_not_whole_is_told(status: int, body: bytes, complete: bool, fault: str) -> None:
+    assert judge(status, body, complete=complete, stream=True, wanted=WANTED).fault == fault
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (whole("".join(WORDS[:2])), "truncated"),
+        (whole(" who" * 3), "wrong_text"),
+        (b"{}", "truncated"),
+        (b"<html>", "unreadable"),
+    ],
+)
+def test_an_answer_that_is_not_the_right_one_is_told(body: bytes, fault: str) -> None:
+    assert judge(200, body, complete=True, stream=False, wanted=WANTED).fault == fault
+
+
+def test_what_is_expected_follows_from_the_messages() -> None:
+    first = expected([{"role": "user", "content": "one"}], 5)
+    assert len(first) == 20
+    assert first != expected([{"role": "user", "content": "two"}], 5)
+    assert expected([{"role": "user", "content": "one"}], 7).startswith(first)
