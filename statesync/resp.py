@@ -154,7 +154,7 @@ class RespConnection(asyncio.Protocol):
                 await connection._greet(name)
         except TimeoutError:
             connection._lose(f"{address} did not answer within {timeout_s:g} s")
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # The latter for a host that cannot be a name.
             connection._lose(f"cannot connect to {address}: {_reason(error)}")
         except BaseException:
             connection.close()
@@ -264,9 +264,10 @@ class RespConnection(asyncio.Protocol):
         if told is not None:
             told(StoreUnavailable(self._lost))
 
-    # --- asyncio.Protocol ---
+    # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The server accepted."""
         transport = cast("asyncio.Transport", transport)  # uvloop's is one, but no subclass.
         if self._lost:  # Given up while it was being connected.
             transport.abort()
@@ -275,6 +276,7 @@ class RespConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
+        """Tell each reply to the oldest who waits, each push to the hearer."""
         self._heard_at = self._loop.time()
         self.bytes_received += len(data)
         reader = self._reader
@@ -305,12 +307,15 @@ class RespConnection(asyncio.Protocol):
             future.set_result(reply)
 
     def pause_writing(self) -> None:
+        """More than UNSENT_BYTES are unsent."""
         self._full = True
 
     def resume_writing(self) -> None:
+        """The socket took some."""
         self._full = False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The server, the network or `_lose` ended it."""
         self._transport = None
         self._lose(f"lost {self.address}: {_reason(exc) if exc else 'it closed the connection'}")
 

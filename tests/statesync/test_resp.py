@@ -408,6 +408,7 @@ def test_nobody_there_is_said_with_the_address(run: Run) -> None:
         port = free_port()
         assert f"cannot connect to {HOST}:{port}" in await refused(Address(HOST, port))
         assert "nowhere.invalid:6379" in await refused(Address("nowhere.invalid"))
+        assert "cannot connect to" in await refused(Address("a" * 70))
 
     run(talk())
 
