@@ -2,15 +2,17 @@
 
 Where the numbers come from (none was measured here):
 
-* SMG's mock worker (sglang/smg, `mock_worker`): prefill 8,000 tokens/s shared by the batch, a decode step of 6 ms
-  plus 0.35 ms a running request, chunks of 2,048 tokens, 256 running requests, 524,288 KV tokens. It models an
-  8B model on one H100; `h100-8b` is that, with the 0.35 ms split into a fixed part and the reading of KV (at
-  5.4k tokens of context they add up to it again).
+* SMG's mock worker (sglang/smg, `mock_worker`), which models an 8B model on one H100: a decode step of 6 ms plus
+  0.35 ms a running request, chunks of 2,048 tokens, 256 running requests, 524,288 KV tokens. `h100-8b` is that, with
+  the 0.35 ms split into a fixed part and the reading of KV (at 5.4k tokens of context they add up to it again).
+* Prefill from the model's own work: 2 FLOPs a parameter and token (8.03 billion) at the 40 % of bf16 compute that
+  attention gets too, 24,600 tokens/s. SMG's mock has 8,000, with which half of an hour's queueing would be the
+  linear part of long prompts; linear and quadratic work are done by the same tensor cores.
 * KV bytes per token from the model cards (Llama 3.1): 8B is 32 layers x 8 KV heads x 128 x 2 x 2 B = 131,072 B;
   70B is 80 layers, 327,680 B. Memory bandwidth and bf16 compute from NVIDIA's data sheets: H100 SXM 3.35 TB/s,
   989 TFLOPS; A100 80GB SXM 2.04 TB/s, 312 TFLOPS. Reading reaches 70 % of the bandwidth, attention 40 % of compute.
-* Ratios between machines from llm-d-inference-sim's latency profiles (docs/latency-profiles.md): prefill on an A100
-  takes 1.6 x the H100's time; 70B on eight H100s takes 2 x the prefill and 2.1 x the decode time of 8B on one.
+* Ratios between machines: prefill on an A100 by its compute (3.2 x the H100's time); 70B on eight H100s takes 2 x the
+  prefill and 2.1 x the decode time of 8B on one (llm-d-inference-sim, docs/latency-profiles.md).
 * The quadratic term is attention's own work: 4 x hidden size x layers FLOPs per pair of (token, earlier token).
 """
 
@@ -62,7 +64,7 @@ H100_8B = EngineProfile(
     step_s=6e-3,
     sequence_s=5e-5,
     kv_token_s=5.6e-8,
-    prefill_token_s=1.25e-4,
+    prefill_token_s=4.06e-5,
     attention_s=1.3e-9,
 )
 
@@ -71,7 +73,7 @@ A100_8B = H100_8B._replace(
     step_s=9.9e-3,
     sequence_s=8e-5,
     kv_token_s=9.2e-8,
-    prefill_token_s=2e-4,
+    prefill_token_s=1.29e-4,
     attention_s=4.2e-9,
 )
 
@@ -82,7 +84,7 @@ H100_70B_TP8 = H100_8B._replace(
     step_s=1.26e-2,
     sequence_s=1e-4,
     kv_token_s=1.8e-8,
-    prefill_token_s=2.5e-4,
+    prefill_token_s=8.1e-5,
     attention_s=8.3e-10,
 )
 

@@ -14,7 +14,8 @@ def test_profiles_are_known_by_their_own_names() -> None:
     assert all(name == profile.name for name, profile in PROFILES.items())
 
 
-def test_the_h100_profile_prefills_at_the_published_rate_and_decodes_at_the_published_step() -> None:
+def test_the_h100_profile_prefills_at_40_percent_of_its_compute_and_decodes_at_the_published_step() -> None:
     profile = PROFILES["h100-8b"]
-    assert 1 / profile.prefill_token_s == pytest.approx(8000)
+    assert 2 * 8.03e9 / profile.prefill_token_s == pytest.approx(0.4 * 989e12, rel=0.01)
+    assert 4 * 4096 * 32 / profile.attention_s == pytest.approx(0.4 * 989e12, rel=0.05)
     assert profile.sequence_s + 5400 * profile.kv_token_s == pytest.approx(0.35e-3, rel=0.02)
