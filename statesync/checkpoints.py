@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from statesync.errors import StateError
+from statesync.hearing import Hearing
 from statesync.keys import LOCK_TTL_S, LOG_TTL_S, Keys
-from statesync.messages import Reader, pack_page
-from statesync.placement_log import START, LogId, PlacementLog, format_id, parse_id
+from statesync.messages import pack_page
+from statesync.placement_log import START, LogId, format_id, parse_id
 from statesync.resp import Part, RespConnection
 from statesync.scripts import BEGIN_CHECKPOINT, SWITCH_CHECKPOINT
 from statesync.types import PrefixPage
@@ -34,13 +35,13 @@ _log = logging.getLogger("turnout.state")
 
 
 class Checkpoints:
-    """Writes and reads the checkpoints of one namespace, and the log behind them: `entry` takes (id, data)."""
+    """Writes and reads the checkpoints of one namespace, and the log behind them."""
 
-    def __init__(self, keys: Keys, reader: Reader, log: PlacementLog, entry: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, keys: Keys, hearing: Hearing) -> None:
         self._keys = keys
-        self._reader = reader
-        self._log = log
-        self._entry = entry
+        self._reader = hearing.reader
+        self._log = hearing.log
+        self._entry = hearing.entry
         self._loop = asyncio.get_running_loop()
         self._read_once = False
 

@@ -23,6 +23,10 @@ REPORT_S: Final = 60.0
 _NO_BLOCKS: Final[Sequence[int]] = ()
 
 
+def _nobody() -> None:
+    """Nobody sends yet."""
+
+
 class Batch(NamedTuple):
     """What one flush carries."""
 
@@ -39,18 +43,16 @@ class Batch(NamedTuple):
 
 
 class Outbox:
-    """What this replica knows and what of it the others have yet to hear.
-
-    `wake` is called with the first change after each `take`.
-    """
+    """What this replica knows and what of it the others have yet to hear."""
 
     __slots__ = (
-        *("_dropped", "_touched", "_wake", "numbers", "placements", "placements_dropped", "reports"),
-        *("unsent_numbers", "unsent_reports", "waiting"),
+        *("_dropped", "_touched", "numbers", "placements", "placements_dropped", "reports"),
+        *("unsent_numbers", "unsent_reports", "waiting", "wake"),
     )
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self) -> None:
+        self.wake: Callable[[], None] = _nobody
+        """Called with the first change after each `take`."""
         self.waiting = False
         """Whether there is something to take."""
         self.numbers: dict[PodId, InflightNumbers] = {}
@@ -69,27 +71,34 @@ class Outbox:
         self.unsent_numbers[pod] = numbers
         if not self.waiting:
             self.waiting = True
-            self._wake()
+            self.wake()
 
     def placed(self, pod: PodId, blocks: Sequence[int]) -> None:
-        """Keeps the sequence itself until it is sent: it must not change. Without blocks it means `forgot`."""
+        """Keeps the sequence itself until it is sent: it must not change."""
+        if not blocks:
+            return
         if len(self.placements) == PLACEMENTS:
             self.placements_dropped += 1
         self.placements.append((pod, blocks))
         if not self.waiting:
             self.waiting = True
-            self._wake()
+            self.wake()
 
     def forgot(self, pod: PodId) -> None:
-        """In the order of the placements, before and after."""
-        self.placed(pod, _NO_BLOCKS)
+        """A placement without blocks: placements before it are void, those after it stand."""
+        if len(self.placements) == PLACEMENTS:
+            self.placements_dropped += 1
+        self.placements.append((pod, _NO_BLOCKS))
+        if not self.waiting:
+            self.waiting = True
+            self.wake()
 
     def report(self, pod: PodId, report: EngineReport, now: float) -> None:
         """The last reading of a pod is the one that counts."""
         self.reports[pod] = self.unsent_reports[pod] = (report, now)
         if not self.waiting:
             self.waiting = True
-            self._wake()
+            self.wake()
 
     def take(self, noted_at: float, full: bool) -> Batch | None:
         """All that is unsent, or all there is; None if that is nothing."""

@@ -18,14 +18,16 @@ from statesync.checkpoints import Checkpoints
 from statesync.errors import StateError, StoreUnavailable
 from statesync.freshness import Freshness
 from statesync.hearing import Hearing
-from statesync.keys import HISTORY, REPORT_TTL_S, SHARE_LEASES, Keys
+from statesync.keys import REPORT_TTL_S, SHARE_LEASES, Keys
 from statesync.lease import Pause, Roster
-from statesync.messages import SCHEMA, Beat, Gone, pack, pack_whole_record
-from statesync.resp import Address, ReplyError, RespConnection
-from statesync.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW, RESTORE_POLICY
+from statesync.ledger import Outbox
+from statesync.messages import SCHEMA, Beat, Gone, pack
+from statesync.resp import Address, RespConnection
+from statesync.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
 from statesync.store import StateListener, SyncConfig
 from statesync.syncer import Syncer
 from statesync.tasks import spawn
+from statesync.warmup import WarmUp
 
 RENEWALS: Final = 5
 """In the time of a lease."""
@@ -47,7 +49,9 @@ class _LeaseLost(StateError):
 class Session:
     """A replica's part in the shared state. Everything but `live` and what it calls is synchronous."""
 
-    def __init__(self, replica: str, listener: StateListener, keys: Keys, config: SyncConfig, dice: Random) -> None:
+    def __init__(
+        self, replica: str, listener: StateListener, outbox: Outbox, keys: Keys, config: SyncConfig, dice: Random
+    ) -> None:
         self.replica = replica
         self._listener = listener
         self._keys = keys
@@ -58,9 +62,9 @@ class Session:
         self.freshness = Freshness(loop.time())
         self.hearing = Hearing(replica, listener, self.roster, self.freshness, loop.time)
         self.hearing.missed, self.hearing.joined = self._missed, self._watch_leases
-        self.syncer = Syncer(replica, keys, config, self.freshness)
-        self._checkpoints = Checkpoints(keys, self.hearing.reader, self.hearing.log, self.hearing.entry)
-        self._reading = asyncio.Lock()
+        self.syncer = Syncer(replica, outbox, keys, config, self.freshness)
+        self._checkpoints = Checkpoints(keys, self.hearing)
+        self._warmup = WarmUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """Where commands go, once registered."""
@@ -241,10 +245,7 @@ class Session:
 
     async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
         began = self._loop.time()
-        async with self._reading:
-            await self._read_replicas(link)
-            await self._read_policies(link)
-            await self._checkpoints.catch_up(link, self._listener.restored)
+        await self._warmup.read_all(link, self.token, again=self.warm)
         self._watch_leases()
         self.warm = True
         _log.info(
@@ -258,45 +259,6 @@ class Session:
         while True:
             await asyncio.sleep(self._config.checkpoint_s * self._dice.uniform(0.9, 1.1))
             await self._tidy(link)
-
-    async def _read_replicas(self, link: RespConnection) -> None:
-        """Leases, shares and reports; then hear what was told meanwhile."""
-        keys, hearing = self._keys, self.hearing
-        clock, leases, reports = await _all(
-            link, ("TIME",), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("HGETALL", keys.reports)
-        )
-        now, now_ms = self._loop.time(), int(clock[0]) * 1000 + int(clock[1]) / 1000
-        live = {}
-        for member, ends_ms in leases:
-            replica = member.decode("utf-8", "replace")
-            if replica != self.replica and float(ends_ms) > now_ms:
-                live[replica] = (float(ends_ms) - now_ms) / 1000
-        shares = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
-        for (replica, left_s), fields in zip(live.items(), shares, strict=True):
-            token = hearing.stored(replica, fields)
-            if token:
-                self.roster.listed(replica, token, left_s, now)
-        hearing.reported(reports, now_ms, skip_own=self.warm)
-        hearing.release()
-
-    async def _read_policies(self, link: RespConnection) -> None:
-        """Read what the server has, and put back what it lost."""
-        keys, hearing = self._keys, self.hearing
-        pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
-        lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, HISTORY - 1) for pool in pools))
-        stored = {
-            pool: [record for data in packed if (record := hearing.reader.record(data)) is not None]
-            for pool, packed in zip(pools, lists, strict=True)
-        }
-        hearing.policies(stored)
-        newest = {pool: records[0].generation for pool, records in stored.items() if records}
-        for pool, records in hearing.book.lost(newest).items():
-            await RESTORE_POLICY.run(
-                link,
-                (keys.policy(pool), keys.pools),
-                *(pool, records[0].generation, keys.news, self.replica, self.token, SCHEMA),
-                *map(pack_whole_record, records),
-            )
 
     async def _tidy(self, link: RespConnection) -> None:
         await self._write_checkpoint(link, always=False)
@@ -320,11 +282,8 @@ class Session:
             self._do(self._read_again(self.link, replica))
 
     async def _read_again(self, link: RespConnection, replica: str) -> None:
-        async with self._reading:
-            self._to_read.discard(replica)
-            self.hearing.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
-            self.hearing.log.behind()
-            await self._checkpoints.catch_up(link, self._listener.restored)
+        self._to_read.discard(replica)
+        await self._warmup.read_share(link, replica)
 
     # Others' leases.
 
@@ -352,12 +311,3 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session of {self.replica}: {self.roster!r}, {self.syncer!r}>"
-
-
-async def _all(link: RespConnection, *commands: tuple[Any, ...]) -> list[Any]:
-    """Replies to all of them, in one round trip. Raises the first ReplyError."""
-    replies = await link.pipeline(commands)
-    for reply in replies:
-        if isinstance(reply, ReplyError):
-            raise reply
-    return replies

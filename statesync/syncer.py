@@ -31,8 +31,9 @@ LostLease = Callable[[StateError | None], None]
 class Syncer:
     """Sends what the outbox holds, over the link that is open now. Its times are the loop's."""
 
-    def __init__(self, replica: str, keys: Keys, config: SyncConfig, freshness: Freshness) -> None:
-        self.outbox = Outbox(self.wake)
+    def __init__(self, replica: str, outbox: Outbox, keys: Keys, config: SyncConfig, freshness: Freshness) -> None:
+        self.outbox = outbox
+        outbox.wake = self.wake
         self._replica = replica
         self._keys = keys
         self._interval_s = max(config.interval_s, MIN_INTERVAL_S)
@@ -46,7 +47,7 @@ class Syncer:
         """Of the last message of this incarnation."""
         self._under_way: asyncio.Future[Any] | None = None
         self._timer: asyncio.Handle | None = None
-        self._noted_at = 0.0
+        self._noted_at = self._loop.time()
         self._sent_at = float("-inf")
         self._head: tuple[Part, ...] = ()
 
@@ -57,7 +58,7 @@ class Syncer:
         self._link, self._on_trouble = link, on_trouble
         self._head = self._constant_part()
         self._under_way = None
-        self._send(self.outbox.take(self._noted_at if self.outbox.waiting else self._loop.time(), full=True))
+        self._send(self.outbox.take(self._loop.time(), full=True))
 
     def close(self) -> None:
         """Send nothing until the next `open`; what is noted is kept."""
