@@ -4,8 +4,9 @@ view, prober, scraper, prefix index, routes and connections hear of it in one pl
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from router.dataplane.routes import Routes
 from router.dataplane.upstream import Upstream
@@ -16,10 +17,13 @@ from statesync.health import HealthTracker
 from statesync.prefix import PrefixIndex
 from statesync.prober import Prober
 from statesync.scraper import Scraper
-from statesync.types import EngineReport
+from statesync.types import EngineReport, PrefixPage
 from statesync.view import LoadView
 
 _log = logging.getLogger("turnout.membership")
+
+MOST_AT_ONCE = 50
+"""Pods that come or go in one turn of the event loop: 3 ms with 1,000 in the pool, where all at once took 0.13 s."""
 
 
 class Membership:
@@ -38,28 +42,57 @@ class Membership:
         self.scraper: Scraper | None = None
         self.known: set[str] = set()
         """Pools whose source has spoken."""
+        self._strangers: set[PodId] = set()
+        """Pods that no pool knows, on which another replica placed a prompt since the last look."""
+        self._old_strangers: set[PodId] = set()
+        self._wanted: dict[str, Mapping[PodId, Pod]] = {}
+        """What discovery said last of pools that are on the way there."""
+        self._pods: dict[str, Mapping[PodId, Pod]] = {}
 
     def on_pods(self, pool: str, pods: Sequence[Pod]) -> None:
-        """Discovery's full truth for a pool."""
+        """Discovery's full truth for a pool. A large change takes effect over several turns of the event loop."""
+        under_way = pool in self._wanted
+        self._wanted[pool] = {pod.id: pod for pod in pods}
+        if not under_way:
+            self._step(pool)
+
+    def _step(self, pool: str) -> None:
+        """Come as near to what is wanted as one turn of the loop allows, and go on in the next."""
+        wanted = self._wanted[pool]
+        nearer = step_towards(self._pods.get(pool, {}), wanted, MOST_AT_ONCE)
+        if not self._apply(pool, nearer) or nearer == wanted:
+            del self._wanted[pool]
+        else:
+            asyncio.get_running_loop().call_soon(self._step, pool)
+
+    def _apply(self, pool: str, pods: Mapping[PodId, Pod]) -> bool:
+        """Tell everybody; whether the pool could take these."""
         try:
-            added, removed = self._view.set_pods(pool, pods)
+            added, removed = self._view.set_pods(pool, [*pods.values()])
         except StateError as error:
             _log.error("pool %s keeps its pods: %s", pool, error)
-            return
+            return False
+        self._pods[pool] = pods
         if self.health is not None:
-            self.health.set_pods(pool, [pod.id for pod in pods])
+            self.health.set_pods(pool, pods)
         if self.prober is not None:
-            self.prober.set_pods(pool, pods)
+            self.prober.set_pods(pool, pods.values())
         if self.scraper is not None:
-            self.scraper.set_pods(pool, pods)
-        for pod in removed:
-            self._prefix.forget(pod.id)
-            self._routes.forgotten(pool, pod.id)
-            self._upstream.drop_idle(pod.address)
-            self._metrics.forget_pod(pod.id)
-        self.known.add(pool)
+            self.scraper.set_pods(pool, pods.values())
+        self._forget(pool, removed)
+        if pods == self._wanted[pool]:
+            self.known.add(pool)
         if added or removed:
             _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(pods), len(added), len(removed))
+        return True
+
+    def _forget(self, pool: str, removed: Sequence[Pod]) -> None:
+        for pod in removed:
+            self._prefix.forget(pod.id)
+            self._upstream.drop_idle(pod.address)
+        gone = {pod.id for pod in removed}
+        self._routes.forgotten(pool, gone)
+        self._metrics.forget_pods(gone)
 
     def on_health(self, pod: PodId, reason: str, blocked: bool) -> None:
         """A pod leaves or rejoins the rotation."""
@@ -99,6 +132,28 @@ class Membership:
         except UnknownPod:
             return
 
+    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int]) -> None:
+        """Another replica sent a prompt to the pod, which discovery may tell it of before it tells us."""
+        self._prefix.place(pod, blocks)
+        if not self._is_here(pod):
+            self._strangers.add(pod)
+
+    def restored(self, page: PrefixPage) -> None:
+        """A page of another replica's index."""
+        self._prefix.restore(page)
+        if not self._is_here(page.pod):
+            self._strangers.add(page.pod)
+
+    def forget_strangers(self) -> None:
+        """Forget what was placed on pods that are unknown now and were at the last call: discovery had its time."""
+        for pod in self._old_strangers:
+            if not self._is_here(pod):
+                self._prefix.forget(pod)
+        self._old_strangers, self._strangers = {pod for pod in self._strangers if not self._is_here(pod)}, set()
+
+    def _is_here(self, pod: PodId) -> bool:
+        return any(pod in pods for pods in self._pods.values())
+
     def complete(self) -> bool:
         """Whether every pool has been told its pods, and the models of those that have any."""
         return all(
@@ -106,3 +161,15 @@ class Membership:
             and (pool.models or name in self._routes.pools_learned() or not self._view.statuses(name))
             for name, pool in self._routes.pools.items()
         )
+
+
+def step_towards(now: Mapping[PodId, Pod], wanted: Mapping[PodId, Pod], most: int) -> Mapping[PodId, Pod]:
+    """`wanted`, or what lies at most `most` changes nearer to it. Pods come before others go: no pool runs empty."""
+    fresh = [pod for pod in wanted.values() if now.get(pod.id) != pod]
+    gone = [pod for pod in now if pod not in wanted]
+    if len(fresh) + len(gone) <= most:
+        return wanted
+    if fresh:
+        return {**now, **{pod.id: pod for pod in fresh[:most]}}
+    going = set(gone[:most])
+    return {pod: about for pod, about in now.items() if pod not in going}

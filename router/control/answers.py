@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from fastapi import FastAPI, Request
+import msgspec
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from schedulers.errors import InvalidParams, UnknownPolicy
 from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPod, UnknownPool
+
+_T = TypeVar("_T")
+
+_SLICE = 25
+"""Pods encoded between two turns of the event loop: half a millisecond."""
 
 
 class ControlError(Exception):
@@ -48,6 +55,18 @@ def refusal(
     kind = "invalid_request_error" if status < 500 else "server_error"
     error = {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": error}, status, headers=headers)
+
+
+async def in_slices(things: Sequence[_T], shown: Callable[[_T], dict[str, object]]) -> Response:
+    """A JSON list of `things` as `shown`, made while everything else that is due runs in between.
+
+    A thousand pods at once, checked and encoded as FastAPI does it, kept every stream waiting for 40 ms.
+    """
+    slices: list[bytes] = []
+    for start in range(0, len(things), _SLICE):
+        slices.append(msgspec.json.encode([shown(each) for each in things[start : start + _SLICE]])[1:-1])
+        await asyncio.sleep(0)
+    return Response(b"[" + b",".join(slices) + b"]", media_type="application/json")
 
 
 def explain_errors(app: FastAPI) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from router.control.answers import ControlError
+from router.control.answers import ControlError, in_slices
 from router.control.plane import DRAINING, ControlPlane, pod_shown, policy_shown, pools_shown, state_shown
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
@@ -51,10 +51,10 @@ def pod_routes(plane: ControlPlane) -> APIRouter:
     """What can be seen of pods and done to one."""
     router = APIRouter(prefix="/admin", tags=["pods"])
 
-    @router.get("/pods")
-    async def pods() -> list[dict[str, object]]:
+    @router.get("/pods", response_model=list[dict[str, object]])
+    async def pods() -> Response:
         """Every pod: load over all replicas, and whether it may be sent requests."""
-        return [pod_shown(status) for status in plane.view.statuses()]
+        return await in_slices(plane.view.statuses(), pod_shown)
 
     @router.get("/pods/{pod:path}")
     async def pod(pod: str) -> dict[str, object]:

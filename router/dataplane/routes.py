@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from router.errors import BadRequest, ModelNotFound, PoolNotFound
@@ -43,9 +43,13 @@ class Routes:
         """Pools of which at least one pod has told its models."""
         return {pool for pool, known in self._learned.items() if known}
 
-    def forgotten(self, pool: str, pod: str) -> None:
-        """The pod is gone, and with it what only it served."""
-        if self._learned.get(pool, {}).pop(pod, None) is not None:
+    def forgotten(self, pool: str, pods: Collection[str]) -> None:
+        """These pods are gone, and with them what only they served."""
+        learned = self._learned.get(pool, {})
+        known = [pod for pod in pods if pod in learned]
+        for pod in known:
+            del learned[pod]
+        if known:
             self._rebuild()
 
     def models(self) -> dict[str, str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep
 from router.dataplane.upstream import Upstream
 from router.dataplane.upstream_connection import UpstreamConnection
-from router.membership import Membership
+from router.membership import MOST_AT_ONCE, Membership, step_towards
 from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
@@ -115,9 +118,9 @@ def test_a_verdict_on_a_pod_that_left_is_ignored(blocked: bool) -> None:
 def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
     town = Town()
     town.members.on_pods("learns", [A])
-    town.members.on_report(A.id, EngineReport(queued=3, running=4, kv_capacity_tokens=640))
+    town.members.on_report(A.id, EngineReport(queued=3, running=4, kv_capacity_tokens=640), 2.5)
     load = town.view.status(A.id).load
-    assert (load.queued, load.running) == (3, 4)
+    assert (load.queued, load.running, load.reported_at) == (3, 4, 97.5)
     chain = town.prefix.chain("m", [b"x" * 64 * 4 * 16])
     town.prefix.place(A.id, chain)
     assert len(chain) == 16
@@ -142,6 +145,38 @@ def test_a_restarted_engine_has_an_empty_cache_and_no_connections() -> None:
     town.members.on_restart(A.id)
     assert (town.prefix.match(chain), town.upstream.idle) == ({}, {})
     town.members.on_restart(PodId("gone"))
+
+
+def test_what_others_placed_on_a_pod_that_nobody_here_learns_of_is_forgotten_at_the_second_look() -> None:
+    town = Town()
+    chain = town.prefix.chain("m", [b"x" * 4096])
+    town.members.on_pods("knows", [A])
+    for each in (A, B, C):
+        town.members.placed_elsewhere(each.id, chain)
+    town.members.forget_strangers()
+    assert set(town.prefix.match(chain)) == {A.id, B.id, C.id}, "discovery may still tell of them"
+    town.members.on_pods("learns", [B])
+    town.members.forget_strangers()
+    assert set(town.prefix.match(chain)) == {A.id, B.id}
+    town.members.on_pods("learns", [])
+    town.members.placed_elsewhere(B.id, chain)
+    town.members.forget_strangers()
+    town.members.forget_strangers()
+    assert set(town.prefix.match(chain)) == {A.id}, "a pod that left is a stranger too"
+
+
+def test_restored_pages_of_strangers_are_forgotten_likewise() -> None:
+    town, other = Town(), Town()
+    chain = other.prefix.chain("m", [b"x" * 4096])
+    for each in (A, B):
+        other.prefix.place(each.id, chain)
+    town.members.on_pods("knows", [A])
+    for page in other.prefix.pages():
+        town.members.restored(page)
+    assert set(town.prefix.match(chain)) == {A.id, B.id}
+    town.members.forget_strangers()
+    town.members.forget_strangers()
+    assert set(town.prefix.match(chain)) == {A.id}
 
 
 def test_it_is_complete_when_each_pool_has_spoken_and_told_its_models() -> None:
@@ -171,3 +206,51 @@ def test_nobody_has_to_listen() -> None:
         assert town.routable("learns") == ["p1", "p3"]
 
     asyncio.run(run())
+
+
+MANY = [Pod(PodId(f"m{number}"), f"10.1.{number // 250}.{number % 250}:80") for number in range(400)]
+
+
+def test_a_large_change_takes_several_turns_of_the_loop_and_the_latest_truth_wins() -> None:
+    async def change() -> list[int]:
+        town = Town()
+        sizes = [0]
+
+        async def turn() -> None:
+            sizes.append(len(town.routable("knows")))
+            await asyncio.sleep(0)
+
+        town.members.on_pods("knows", MANY[:300])
+        while "knows" not in town.members.known:
+            await turn()
+        await turn()
+        assert town.routable("knows") == [each.id for each in MANY[:300]]
+        town.members.on_pods("knows", MANY[100:])
+        await turn()
+        town.members.on_pods("knows", [A])  # the change to the 300 others is still under way
+        while town.routable("knows") != [A.id]:
+            await turn()
+        return sizes
+
+    sizes = asyncio.run(change())
+    assert len(sizes) > 10
+    steps = [abs(after - before) for before, after in pairwise(sizes)]
+    assert 0 < max(steps) <= MOST_AT_ONCE
+    assert min(sizes[1:]) > 0, "no pool runs empty on the way"
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(1, 9))
+def test_every_step_changes_no_more_than_it_may_and_the_last_arrives(
+    now: set[int], wanted: set[int], most: int
+) -> None:
+    here = {pod(number).id: pod(number) for number in now}
+    there = {pod(number).id: pod(number)._replace(max_inflight=number % 2) for number in wanted}
+    for _ in range(100):
+        nearer = step_towards(here, there, most)
+        changed = [each for each in nearer if here.get(each) != nearer[each]]
+        assert len(changed) + len(here.keys() - nearer.keys()) <= most
+        assert nearer or not there
+        if nearer == there:
+            return
+        here = dict(nearer)
+    raise AssertionError("it never arrives")

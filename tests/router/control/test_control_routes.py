@@ -7,6 +7,7 @@ import pytest
 from control_serving import OTHER_POD, POD, Replica, error_of, talk_to
 
 from router.drain import Phase
+from schedulers.types import Pod, PodId
 from statesync.errors import StoreUnavailable
 
 
@@ -43,6 +44,19 @@ def test_metrics_come_as_text_or_openmetrics() -> None:
         openmetrics = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
         assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert openmetrics.text.endswith("# EOF\n")
+
+    talk_to(replica, talk)
+
+
+def test_more_pods_than_are_encoded_at_a_time_are_all_listed_in_order() -> None:
+    replica = Replica()
+    many = [Pod(PodId(f"10.0.0.{number}:80"), f"10.0.0.{number}:80") for number in range(130)]
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        replica.view.set_pods("default", many)
+        assert [each["id"] for each in (await client.get("/admin/pods")).json()] == [each.id for each in many]
+        replica.view.set_pods("default", [])
+        assert (await client.get("/admin/pods")).json() == []
 
     talk_to(replica, talk)
 

@@ -89,11 +89,11 @@ def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
     here.learned("learns", "p1", frozenset({"a", "b"}))
     here.learned("learns", "p2", frozenset({"b", "c"}))
     assert list(here.models()) == ["a", "b", "c"]
-    here.forgotten("learns", "p1")
-    here.forgotten("learns", "p1")
+    here.forgotten("learns", ["p1"])
+    here.forgotten("learns", ["p1"])
     assert list(here.models()) == ["b", "c"]
     assert here.pools_learned() == {"learns"}
-    here.forgotten("learns", "p2")
+    here.forgotten("learns", ["p2"])
     assert (here.models(), here.pools_learned()) == ({}, set())
 
 

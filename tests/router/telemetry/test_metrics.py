@@ -37,6 +37,6 @@ def test_a_pod_that_is_gone_for_good_takes_its_series_with_it() -> None:
     for pod in ("x:1", "x:2"):
         metrics.count_request("a", "p2c", pod, 200)
         metrics.count_ejection(pod, "connect")
-    metrics.forget_pod("x:1")
+    metrics.forget_pods({"x:1"})
     assert list(metrics.requests) == [("a", "p2c", "x:2", 200)]
     assert list(metrics.ejections) == [("x:2", "connect")]
