@@ -107,13 +107,13 @@ class Membership:
         except UnknownPod:
             return  # it left the pool between the probe and its verdict
 
-    def on_report(self, pod: PodId, report: EngineReport) -> None:
-        """An engine's own reading."""
+    def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
+        """An engine's own reading, made `age_s` ago."""
         try:
             self._view.pool_of(pod)
         except UnknownPod:
             return  # a scrape that came back after its pod had left must not open a place for it
-        self._view.report(pod, report)
+        self._view.report(pod, report, age_s)
         if report.kv_capacity_tokens:
             self._prefix.set_capacity(pod, report.kv_capacity_tokens)
 

@@ -11,7 +11,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -32,24 +32,23 @@ from router.dataplane.upstream import Upstream
 from router.drain import Lifecycle, Phase, drain_sequence
 from router.listen import parse_listen
 from router.membership import Membership
+from router.others import Others
 from router.policy_switch import PolicySwitch
 from router.settings import Settings
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.metrics import Metrics
+from router.warmup import Warmup
 from router.wiring import health_config, pod_template, probe_config, request_limits_s, scrape_config, sync_config
 from schedulers import registry
-from schedulers.types import PodId
 from statesync.discovery.source import open_source
-from statesync.errors import StateError
 from statesync.health import HealthTracker
 from statesync.prefix import PrefixIndex
 from statesync.prober import Prober
 from statesync.scraper import ScrapeListener, Scraper
-from statesync.store import PolicyRecord, StateStore
+from statesync.store import StateStore
 from statesync.stores import open_store
 from statesync.tasks import spawn
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
 from statesync.view import LoadView
 
 _log = logging.getLogger("turnout.replica")
@@ -60,6 +59,9 @@ SAFE_POLICY = "least_load"
 PREFIX_SWEEP_S = 0.1
 PREFIX_SWEEP_BLOCKS = 500
 """Blocks of forgotten pods cleaned at a time: 0.2 ms of the event loop."""
+
+STRANGERS_S = 60.0
+"""Pods that others know and this replica does not: it has so long, and at most twice that, to learn of them."""
 
 HAND_OVER_LINGER_S = 6.0
 """Connections stay open so long after a hand-over, each until its next answer: longer than the 5 s for which httpx, and
@@ -100,7 +102,8 @@ class Replica:
         self.lifecycle = Lifecycle(self.clock)
         self.store: StateStore = open_store(settings.state, sync_config(settings))
         # Telling nobody would still cost 1.5 us a request.
-        self.view = LoadView(self.clock, self.store.announce if self.store.shared else None)
+        shared = self.store.shared
+        self.view = LoadView(self.clock, self.store.announce if shared else None, self.store.age_s if shared else None)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.policies = PolicySwitch(self.store, {pool.name: pool.policy for pool in settings.pools}, registry.create)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
@@ -110,6 +113,8 @@ class Replica:
         self.health = self.membership.health = HealthTracker(health_config(settings.health), self.membership.on_health)
         self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
         self.scraper = self.membership.scraper = self._scraper()
+        self.others = Others(self.view, self.prefix, self.membership, self.scraper, self.policies)
+        self.warmup = self._warmup()
         self.gateway = self._gateway()
         refused = self.gateway.endings.refused
         self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused)
@@ -132,7 +137,19 @@ class Replica:
         return Scraper(
             scrape_config(self.settings.scrape),
             ScrapeListener(members.on_report, members.on_models, members.on_restart),
+            self.store,
             clock=self.clock,
+        )
+
+    def _warmup(self) -> Warmup:
+        return Warmup(
+            store=self.store,
+            listener=self.others,
+            replica=self.name,
+            pools=[pool.name for pool in self.settings.pools],
+            membership=self.membership,
+            prober=self.prober,
+            lifecycle=self.lifecycle,
         )
 
     def _gateway(self) -> Gateway:
@@ -197,45 +214,12 @@ class Replica:
             version=__version__,
         )
 
-    # Hears other replicas: the StateListener of this process.
-
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        """See StateListener."""
-        self.view.set_share(replica, numbers)
-
-    def replica_gone(self, replica: str, /) -> None:
-        """See StateListener."""
-        self.view.drop_share(replica)
-
-    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
-        """See StateListener."""
-        self.prefix.place(pod, blocks)
-
-    def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        """See StateListener."""
-        self.prefix.forget(pod)
-
-    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        """See StateListener."""
-        self.membership.on_report(pod, report)
-
-    def checkpoint(self) -> Iterable[PrefixPage]:
-        """See StateListener."""
-        return self.prefix.pages()
-
-    def restored(self, page: PrefixPage, /) -> None:
-        """See StateListener."""
-        self.prefix.restore(page)
-
-    def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        """See StateListener."""
-        self.policies.policy_changed(pool, record)
-
     # Life
 
     async def start(self) -> None:
-        """Listen, warm up, become ready; on lent sockets in the order warm up, listen. Raises OSError when a port is
-        taken.
+        """Listen, warm up, become ready; on lent sockets in the order warm up, listen.
+
+        Raises OSError when a port is taken, StateError when a live replica has this one's name.
         """
         self.sweep.start()
         if self._sockets is None:
@@ -247,15 +231,7 @@ class Replica:
             spawn(self.scraper.run(), "scraper"),
             spawn(self._sweep_prefixes(), "prefix-sweep"),
         ]
-        try:
-            async with asyncio.timeout(self.settings.warmup_timeout_s):
-                await self._warm_up()
-        except TimeoutError:
-            self.lifecycle.cold = True
-            _log.warning("not everything is known after %g s: serving cold", self.settings.warmup_timeout_s)
-        except StateError as error:
-            self.lifecycle.cold = True
-            _log.warning("the shared state cannot be read: %s; serving cold", error)
+        await self.warmup.run(self.settings.warmup_timeout_s)
         if not self.stop_asked.is_set():
             self.lifecycle.enter(Phase.READY)
             if self._sockets is not None:
@@ -279,16 +255,13 @@ class Replica:
                 spawn(source.run(partial(self.membership.on_pods, pool.name)), f"discovery-{pool.name}")
             )
 
-    async def _warm_up(self) -> None:
-        await self.store.start(self.name, self)
-        await self.policies.load()
-        while not self.membership.complete():  # noqa: ASYNC110  several sources feed it, once in a process's life
-            await asyncio.sleep(0.01)
-        await self.prober.first_round()
-
     async def _sweep_prefixes(self) -> None:
+        strangers_at = self.clock() + STRANGERS_S
         while True:
             self.prefix.sweep(PREFIX_SWEEP_BLOCKS)
+            if self.clock() >= strangers_at:
+                strangers_at = self.clock() + STRANGERS_S
+                self.membership.forget_strangers()
             await asyncio.sleep(PREFIX_SWEEP_S)
 
     def stop(self) -> None:
@@ -331,6 +304,7 @@ class Replica:
     async def close(self) -> None:
         """Let go of everything, at once."""
         self.listener.stop()
+        await self.warmup.stop()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -90,9 +90,9 @@ class MemoryStore:
         for other, store in hub.members.items():
             if store._numbers:
                 listener.replica_inflight(other, dict(store._numbers))
+        self._tell_placements(listener)
         for pod, (report, at) in hub.reports.items():
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
-        self._tell_placements(listener)
         for pool, records in hub.history.items():
             listener.policy_changed(pool, deepcopy(records[0]))
         hub.members[replica] = self
@@ -232,10 +232,11 @@ class MemoryStore:
         def news(listener: StateListener) -> None:
             if numbers:
                 listener.replica_inflight(replica, numbers)
-            for pod, (report, at) in reports.items():
-                listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
             for pod, blocks in placements:
                 _tell_placement(listener, pod, blocks)
+            # After the placements: a restart is said before the report that shows it.
+            for pod, (report, at) in reports.items():
+                listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
 
         if self._listener is not None:
             self._tell_others(news)

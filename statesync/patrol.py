@@ -27,18 +27,29 @@ class Pace(NamedTuple):
     """Visits a second over all pods: with many pods the interval stretches."""
 
 
+def _always(_: PodId) -> bool:
+    return True
+
+
 class Rounds:
     """Whose turn it is. New pods come first; then turns are spread over the interval and jittered, so that neither
-    the gateway nor the engines of several replicas see them in bursts. `dice` gives floats in [0, 1)."""
+    the gateway nor the engines of several replicas see them in bursts. `dice` gives floats in [0, 1).
 
-    def __init__(self, pace: Pace, dice: Callable[[], float]) -> None:
+    When a pod's turn comes, `wanted` says whether there is anything to visit it for; one that is passed over costs
+    nothing of what is allowed, and the interval is stretched only by those that are not.
+    """
+
+    def __init__(self, pace: Pace, dice: Callable[[], float], wanted: Callable[[PodId], bool] = _always) -> None:
         self._pace = pace
         self._dice = dice
+        self._wanted = wanted
         self._pools: dict[str, dict[PodId, Pod]] = {}
         self._pods: dict[PodId, Pod] = {}
         self._turn: dict[PodId, float] = {}
         self._seen: set[PodId] = set()
+        self._passed_over: set[PodId] = set()
         self._free_at = float("-inf")
+        self._looked_at = float("-inf")
 
     @property
     def pods(self) -> Mapping[PodId, Pod]:
@@ -50,30 +61,40 @@ class Rounds:
         self._pools[pool] = {pod.id: pod for pod in pods}
         self._pods = {pod.id: pod for each in self._pools.values() for pod in each.values()}
         self._seen &= self._pods.keys()
+        self._passed_over &= self._pods.keys()
         self._turn = {pod: self._turn.get(pod, now) for pod in self._pods}
 
     def due(self, now: float) -> list[Pod]:
         """Those whose turn has come; each has its next turn booked."""
         turns = sorted((at, pod) for pod, at in self._turn.items() if at <= now)
         gap_s = 1.0 / self._pace.max_per_s
+        self._looked_at = now
         # What was not used of the allowance is not saved up beyond one visit: a late loop makes no burst.
         free_at = max(self._free_at, now - gap_s)
         visits: list[Pod] = []
         for _, pod in turns:
             if free_at > now:
                 break
-            visits.append(self._pods[pod])
+            if self._wanted(pod):
+                self._passed_over.discard(pod)
+                visits.append(self._pods[pod])
+                free_at += gap_s
+            else:
+                self._passed_over.add(pod)
             self._turn[pod] = now + self._wait_s(pod)
-            free_at += gap_s
         self._free_at = free_at
         return visits
 
     def next_at(self) -> float | None:
         """When `due` has something to say; None without pods."""
-        return max(min(self._turn.values()), self._free_at) if self._turn else None
+        if not self._turn:
+            return None
+        at = max(min(self._turn.values()), self._free_at)
+        # Turns of pods that are passed over are not kept apart by the allowance: look at several of them at a time.
+        return max(at, self._looked_at + 1.0 / self._pace.max_per_s) if self._passed_over else at
 
     def _wait_s(self, pod: PodId) -> float:
-        interval_s = max(self._pace.interval_s, len(self._pods) / self._pace.max_per_s)
+        interval_s = max(self._pace.interval_s, (len(self._pods) - len(self._passed_over)) / self._pace.max_per_s)
         if pod in self._seen:
             return interval_s * (1 + _JITTER * (2 * self._dice() - 1))
         # Pods that came together part here: their second turns fall anywhere in a whole interval.
@@ -89,10 +110,11 @@ class Patrol:
         pace: Pace,
         name: str,
         *,
+        wanted: Callable[[PodId], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._rounds = Rounds(pace, dice)
+        self._rounds = Rounds(pace, dice, wanted)
         self._name = name
         self._clock = clock
         self._changed = asyncio.Event()

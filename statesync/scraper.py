@@ -2,6 +2,9 @@
 
 Reports are handed on; what they mean for routing is decided by who hears them. A page that cannot be read hands on
 nothing: the last report ages, and the view knows how old it is.
+
+Of several replicas one reads an engine's metrics, the one that is elected for it, and tells the others; where nobody's
+report comes for a while, whoever misses it reads for itself. The models each replica asks for itself: it is rare.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import httpx
 import msgspec
@@ -29,6 +32,8 @@ _MAX_PAGE_BYTES = 8 * 2**20
 _KEEPALIVE_S = 4.0
 """Below vLLM's (uvicorn's) 5 s, so that an idle connection is ours to close."""
 _RETRY_MODELS_S = 5.0
+_SILENT_INTERVALS = 3
+"""An engine of which nothing was heard for so long is read here too: whoever is elected for it is cut off, or dead."""
 _SAME_START_S = 1.0
 """Start stamps nearer than this are one start: some exporters compute theirs anew and round."""
 
@@ -55,11 +60,26 @@ class ScrapeConfig:
 class ScrapeListener(NamedTuple):
     """Who hears what was read. Called on the event loop; must not block."""
 
-    on_report: Callable[[PodId, EngineReport], None]
+    on_report: Callable[[PodId, EngineReport, float], None]
+    """With the report's age in seconds: 0.0 unless another replica made it."""
     on_models: Callable[[PodId, frozenset[str]], None]
     """The ids the pod serves, LoRA adapters included: on first contact, after a restart, and at an interval."""
     on_restart: Callable[[PodId], None]
     """The engine is a new process: what it had cached is gone. Comes before the new process's report."""
+
+
+class Shared(Protocol):
+    """The part of a StateStore that divides the work."""
+
+    def elected(self, pod: PodId, /) -> bool:
+        """See StateStore."""
+        ...
+
+    def report(self, pod: PodId, report: EngineReport, /) -> None:
+        """See StateStore."""
+
+    def forgot(self, pod: PodId, /) -> None:
+        """See StateStore."""
 
 
 class _Model(msgspec.Struct):
@@ -78,7 +98,11 @@ class _Unreadable(Exception):
 class _Engine:
     """What is remembered of one pod."""
 
+    heard_at: float
+    """When the last report was made, whoever made it; before the first, when the pod came."""
     report: EngineReport = NOTHING_KNOWN
+    read_here: bool = False
+    """Whether its metrics were for this replica to read at its last turn."""
     models_at: float = float("-inf")
     """When to ask for the models next."""
     failing: set[str] = field(default_factory=set)
@@ -92,14 +116,17 @@ class Scraper:
         self,
         config: ScrapeConfig,
         listener: ScrapeListener,
+        shared: Shared,
         *,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._listener = listener
+        self._shared = shared
         self._clock = clock
-        self._patrol = Patrol(Pace(config.interval_s, config.max_per_s), "scrape", clock=clock, dice=dice)
+        pace = Pace(config.interval_s, config.max_per_s)
+        self._patrol = Patrol(pace, "scrape", wanted=self._wanted, clock=clock, dice=dice)
         self._engines: dict[PodId, _Engine] = {}
         self.scrapes_total = 0
         """Counter: pages asked for."""
@@ -109,7 +136,13 @@ class Scraper:
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these."""
         self._patrol.set_pods(pool, pods)
-        self._engines = {pod: self._engines.get(pod) or _Engine() for pod in self._patrol.pods}
+        now = self._clock()
+        self._engines = {pod: self._engines.get(pod) or _Engine(now) for pod in self._patrol.pods}
+
+    @property
+    def pods_read_here(self) -> int:
+        """Engines whose metrics this replica reads at present."""
+        return sum(engine.read_here for engine in self._engines.values())
 
     async def run(self) -> None:
         """Scrape until cancelled."""
@@ -123,13 +156,51 @@ class Scraper:
         ) as client:
             await self._patrol.run(partial(self._visit, client))
 
+    # Told by other replicas
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float) -> None:
+        """Take a report that another replica made `age_s` ago. Older than the last, or of a pod that is not here, it is
+        passed over."""
+        engine = self._engines.get(pod)
+        at = self._clock() - age_s
+        if engine is None or (at < engine.heard_at and engine.report is not NOTHING_KNOWN):
+            return
+        # A page takes up to `timeout_s` from the engine to its reader, so two readers' counters may cross on the way
+        # and seem to go backwards. The one that scrapes sees a restart in its own and says so; stamps cannot cross.
+        crossed = at - engine.heard_at < self._config.timeout_s
+        before, engine.report, engine.heard_at = engine.report, report, max(engine.heard_at, at)
+        if (_started_anew if crossed else restarted)(before, report):
+            self._restarted(pod, engine)
+        self._listener.on_report(pod, report, age_s)
+
+    def forgotten_elsewhere(self, pod: PodId) -> None:
+        """Another replica saw the engine restart and said so: its next report must not say it again."""
+        engine = self._engines.get(pod)
+        if engine is not None:
+            engine.report = NOTHING_KNOWN
+            engine.models_at = float("-inf")
+
+    def _wanted(self, pod: PodId) -> bool:
+        """Whether a visit has anything to do."""
+        engine = self._engines.get(pod)
+        if engine is None:
+            return False
+        now = self._clock()
+        interval_s = max(self._config.interval_s, len(self._engines) / self._config.max_per_s)
+        engine.read_here = self._shared.elected(pod) or now - engine.heard_at >= _SILENT_INTERVALS * interval_s
+        return engine.read_here or now >= engine.models_at
+
     async def _visit(self, client: httpx.AsyncClient, pod: Pod) -> None:
         # A pod that left while this waited keeps an engine nobody sees any more.
         engine = self._engines.get(pod.id)
         if engine is None:
             return
-        if (page := await self._read(client, pod, engine, self._config.path, _metrics)) is not None:
-            self._heard(pod.id, engine, page)
+        began = self._clock()
+        if (
+            engine.read_here
+            and (page := await self._read(client, pod, engine, self._config.path, _metrics)) is not None
+        ):
+            self._heard(pod.id, engine, page, began)
         if self._clock() >= engine.models_at:
             models = await self._read(client, pod, engine, self._config.models_path, _model_ids)
             wait_s = _RETRY_MODELS_S if models is None else self._config.models_interval_s
@@ -137,13 +208,20 @@ class Scraper:
             if models is not None:
                 self._listener.on_models(pod.id, models)
 
-    def _heard(self, pod: PodId, engine: _Engine, report: EngineReport) -> None:
-        before, engine.report = engine.report, report
+    def _heard(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
+        if engine.heard_at > began:
+            return  # another replica read it meanwhile: which page is the newer cannot be told
+        before, engine.report, engine.heard_at = engine.report, report, self._clock()
         if restarted(before, report):
-            _log.info("%s: the engine has restarted", pod)
-            engine.models_at = float("-inf")
-            self._listener.on_restart(pod)
-        self._listener.on_report(pod, report)
+            self._restarted(pod, engine)
+            self._shared.forgot(pod)
+        self._listener.on_report(pod, report, 0.0)
+        self._shared.report(pod, report)
+
+    def _restarted(self, pod: PodId, engine: _Engine) -> None:
+        _log.info("%s: the engine has restarted", pod)
+        engine.models_at = float("-inf")
+        self._listener.on_restart(pod)
 
     async def _read(
         self, client: httpx.AsyncClient, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
@@ -167,14 +245,18 @@ class Scraper:
 
 def restarted(before: EngineReport, after: EngineReport) -> bool:
     """Whether these are reports of two processes: the start stamp moved, or a counter went backwards."""
-    stamps = before.started_at, after.started_at
-    if stamps[0] is not None and stamps[1] is not None and abs(stamps[1] - stamps[0]) > _SAME_START_S:
-        return True
     counters = (
         (before.prefix_queries_tokens, after.prefix_queries_tokens),
         (before.prefix_hits_tokens, after.prefix_hits_tokens),
     )
-    return any(was is not None and now is not None and now < was for was, now in counters)
+    return _started_anew(before, after) or any(
+        was is not None and now is not None and now < was for was, now in counters
+    )
+
+
+def _started_anew(before: EngineReport, after: EngineReport) -> bool:
+    was, now = before.started_at, after.started_at
+    return was is not None and now is not None and abs(now - was) > _SAME_START_S
 
 
 async def _page(client: httpx.AsyncClient, url: str) -> bytes:

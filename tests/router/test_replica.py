@@ -175,14 +175,14 @@ def test_it_hears_the_other_replicas() -> None:
         replica = Replica(settings(url))
         await replica.start()
         pod = PodId(url.removeprefix("http://"))
-        replica.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)})
+        replica.others.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)})
         assert replica.view.status(pod).load.inflight == 3
-        replica.replica_gone("r2")
+        replica.others.replica_gone("r2")
         assert replica.view.status(pod).load.inflight == 0
         chain = replica.prefix.chain("m", [b"x" * 4096])
-        replica.placed_elsewhere(pod, chain)
+        replica.others.placed_elsewhere(pod, chain)
         assert replica.prefix.match(chain) == {pod: 16}
-        replica.policy_changed("main", PolicyRecord("random", {}, 9))
+        replica.others.policy_changed("main", PolicyRecord("random", {}, 9))
         assert replica.policies.current("main").name == "random"
         await replica.drain()
         server.close()

@@ -75,6 +75,37 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
     assert [pod.id for pod in rounds.due(1.0)] == ["b"]
 
 
+def test_pods_passed_over_cost_nothing_and_stretch_nobody_s_interval() -> None:
+    rounds = Rounds(Pace(1.0, 50.0), random.Random(5).random, lambda pod: pod.endswith("0"))
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    walk(rounds, 10.0)
+    visits = walk(rounds, 70.0, 10.0)
+    assert {pod for _, pod in visits} == {f"p{number}" for number in range(0, 500, 10)}
+    counts = Counter(pod for _, pod in visits)
+    assert min(counts.values()) >= 50, "50 pods and 50 a second: each every second or so"
+
+
+def test_many_pods_passed_over_are_looked_at_together() -> None:
+    rounds = Rounds(Pace(1.0, 50.0), random.Random(6).random, lambda pod: False)
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(1000))), 0.0)
+    looks, now = 0, 0.0
+    while (at := rounds.next_at()) is not None and at <= 20.0:
+        assert rounds.due(now := max(now, at)) == []
+        looks += 1
+    assert looks <= 20 * 50 + 1
+
+
+def test_whether_a_pod_is_wanted_is_asked_at_each_of_its_turns() -> None:
+    wanted: set[str] = set()
+    rounds = Rounds(Pace(1.0, 50.0), lambda: 0.5, wanted.__contains__)
+    rounds.set_pods("pool", pods_of("a"), 0.0)
+    assert walk(rounds, 5.0) == []
+    wanted.add("a")
+    assert len(walk(rounds, 10.0, 5.0)) in (5, 6)
+    wanted.clear()
+    assert walk(rounds, 20.0, 11.0) == []
+
+
 def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
     async def story() -> None:
         counts: Counter[str] = Counter()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
 from loopback import Page, engine, refusing
 
-from schedulers.types import Pod
-from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper, restarted
-from statesync.types import EngineReport
+from schedulers.types import Pod, PodId
+from statesync.memory import MemoryStore
+from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
+from statesync.types import EngineReport, PrefixPage
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[1] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0)
@@ -39,7 +41,7 @@ class Heard:
     def __init__(self) -> None:
         self.log: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self.listener = ScrapeListener(
-            on_report=lambda pod, report: self.log.put_nowait(("report", report)),
+            on_report=lambda pod, report, age_s: self.log.put_nowait(("report", report)),
             on_models=lambda pod, names: self.log.put_nowait(("models", names)),
             on_restart=lambda pod: self.log.put_nowait(("restart", pod)),
         )
@@ -54,8 +56,10 @@ class Heard:
 
 
 @asynccontextmanager
-async def scraping(heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK) -> AsyncIterator[Scraper]:
-    scraper = Scraper(config, heard.listener)
+async def scraping(
+    heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK, shared: Shared | None = None
+) -> AsyncIterator[Scraper]:
+    scraper = Scraper(config, heard.listener, shared or MemoryStore())
     scraper.set_pods("pool", pods)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(scraper.run())
@@ -220,6 +224,188 @@ def test_a_pod_that_leaves_and_comes_back_is_a_stranger() -> None:
                 scraper.set_pods("pool", [a.pod])
                 assert (await heard.log.get())[0] == "report", "and no restart"
                 assert await heard.next("models") == {"m"}
+
+    asyncio.run(story())
+
+
+# Several replicas
+
+
+class Twin:
+    """A replica as far as scraping goes: a store, what it hears, and the scraper that hears it too."""
+
+    def __init__(self, hub: str) -> None:
+        self.store = MemoryStore(hub)
+        self.heard = Heard()
+        self.scraper: Scraper | None = None
+        self.told = asyncio.Queue[str]()
+
+    def replica_inflight(self, *_: object) -> None: ...
+
+    def replica_gone(self, *_: object) -> None: ...
+
+    def placed_elsewhere(self, *_: object) -> None: ...
+
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        self.told.put_nowait("forgotten")
+        if self.scraper is not None:
+            self.scraper.forgotten_elsewhere(pod)
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        self.told.put_nowait("report")
+        if self.scraper is not None:
+            self.scraper.reported_elsewhere(pod, report, age_s)
+
+    def policy_changed(self, *_: object) -> None: ...
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return ()
+
+    def restored(self, *_: object) -> None: ...
+
+
+async def twins(hub: str, pod: Pod) -> tuple[Twin, Twin]:
+    """Two started replicas; the first is elected for the pod."""
+    each = Twin(hub), Twin(hub)
+    await each[0].store.start("one", each[0])
+    await each[1].store.start("two", each[1])
+    return each if each[0].store.elected(pod.id) else each[::-1]
+
+
+def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_models() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            mine, other = await twins("one reads", a.pod)
+            config = ScrapeConfig(interval_s=0.2, max_per_s=10_000.0)
+            async with scraping(other.heard, a.pod, config=config, shared=other.store) as other.scraper:
+                assert await other.heard.next("models") == {"m"}
+                assert a.asked["/metrics"] == 0
+                async with scraping(mine.heard, a.pod, config=config, shared=mine.store) as mine.scraper:
+                    for twin in (mine, other):
+                        assert await twin.heard.next("models" if twin is mine else "report")
+                    assert mine.scraper.pods_read_here == 1
+                    assert other.scraper.pods_read_here == 0
+
+    asyncio.run(story())
+
+
+def test_a_pod_nobody_reports_on_is_read_by_whoever_misses_it() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            mine, other = await twins("silent", a.pod)
+            async with scraping(other.heard, a.pod, shared=other.store) as other.scraper:
+                await other.heard.next("report")
+                assert await mine.told.get() == "report", "who is elected hears it as well"
+
+    asyncio.run(story())
+
+
+def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": page(100), "/v1/models": models("m")}
+            mine, other = await twins("restart", a.pod)
+            other.scraper = Scraper(QUICK, other.heard.listener, other.store)
+            other.scraper.set_pods("pool", [a.pod])
+            async with scraping(mine.heard, a.pod, shared=mine.store) as mine.scraper:
+                await other.heard.next("report")
+                a.pages["/metrics"] = page(100, started=1.8e9)
+                assert await mine.heard.next("restart") == a.pod.id
+                while await other.told.get() != "forgotten":
+                    pass
+                while (await other.told.get(), other.heard.log.qsize())[1] == 0:
+                    pass
+            said = [other.heard.log.get_nowait()[0] for _ in range(other.heard.log.qsize())]
+            assert set(said) == {"report"}
+
+    asyncio.run(story())
+
+
+class Elsewhere:
+    """A scraper that only hears what others read, on a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pod = Pod(PodId("a"), "a")
+        self.said: list[object] = []
+        listener = ScrapeListener(
+            on_report=lambda pod, report, age_s: self.said.append((report.prefix_queries_tokens, age_s)),
+            on_models=lambda pod, names: None,
+            on_restart=lambda pod: self.said.append("restart"),
+        )
+        self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=lambda: self.now)
+        self.scraper.set_pods("pool", [self.pod])
+
+    def hears(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
+        self.now += after_s
+        report = EngineReport(prefix_queries_tokens=queries, started_at=started)
+        self.scraper.reported_elsewhere(self.pod.id, report, age_s)
+
+
+def test_a_report_from_before_the_pod_was_known_here_counts_and_later_only_newer_ones() -> None:
+    there = Elsewhere()
+    there.hears(100, age_s=30.0)
+    there.hears(110, age_s=0.5)
+    there.hears(105, age_s=5.0)
+    there.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
+    assert there.said == [(100, 30.0), (110, 0.5)]
+
+
+def test_a_restart_that_another_replica_s_report_shows_is_said_here() -> None:
+    there = Elsewhere()
+    there.hears(100, started=1.7e9)
+    there.hears(2, started=1.8e9)
+    assert there.said == [(100, 0.0), "restart", (2, 0.0)]
+
+
+def test_counters_of_two_readers_that_crossed_on_the_way_are_no_restart_and_after_a_gap_they_are() -> None:
+    there = Elsewhere()
+    there.hears(100)
+    there.hears(98, after_s=0.1)
+    assert there.said == [(100, 0.0), (98, 0.0)]
+    there.hears(3, after_s=10.0)
+    assert there.said[2:] == ["restart", (3, 0.0)]
+
+
+def test_a_restart_that_was_said_is_not_seen_once_more() -> None:
+    there = Elsewhere()
+    there.hears(100, started=1.7e9)
+    there.scraper.forgotten_elsewhere(there.pod.id)
+    there.scraper.forgotten_elsewhere(PodId("stranger"))
+    there.hears(2, started=1.8e9)
+    assert there.said == [(100, 0.0), (2, 0.0)]
+
+
+def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() -> None:
+    async def story() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+        pages = itertools.chain([page(90).body], itertools.repeat(page(110).body))
+
+        async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await may_answer.wait()
+            body = next(pages)
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            writer.close()
+
+        server = await asyncio.start_server(slowly, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        heard, pod = Heard(), Pod(PodId(address), address)
+        config = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=10.0, models_path="/metrics")
+        async with scraping(heard, pod, config=config) as scraper:
+            await asked.wait()
+            scraper.reported_elsewhere(pod.id, EngineReport(prefix_queries_tokens=100), 0.0)
+            may_answer.set()
+            counts = []
+            while 110 not in counts:
+                report = await heard.next("report")
+                assert isinstance(report, EngineReport)
+                counts.append(report.prefix_queries_tokens)
+        assert counts == [100, 110]
+        server.close()
 
     asyncio.run(story())
 
