@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from itertools import count
 
 import pytest
+from ears import Ears, heard
 from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
-from statesync.errors import StaleGeneration
+from statesync.errors import StaleGeneration, StateError
 from statesync.store import PolicyRecord, StateStore
 from statesync.stores import open_store
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers
 
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
-PATIENCE_S = 10.0
 
 _fresh = count()
 
@@ -36,49 +36,6 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(params=sorted(STORES))
 def url(request: pytest.FixtureRequest) -> str:
     return STORES[request.param](request)
-
-
-class Ears:
-    """A listener that keeps the sum of what it heard, as a replica would."""
-
-    def __init__(self) -> None:
-        self.inflight: dict[str, dict[PodId, InflightNumbers]] = {}
-        self.gone: list[str] = []
-        self.placed: list[tuple[PodId, tuple[int, ...]]] = []
-        self.forgotten: list[PodId] = []
-        self.reports: dict[PodId, EngineReport] = {}
-        self.policies: dict[str, PolicyRecord] = {}
-
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        self.inflight.setdefault(replica, {}).update(numbers)
-
-    def replica_gone(self, replica: str, /) -> None:
-        self.gone.append(replica)
-        self.inflight.pop(replica, None)
-
-    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
-        self.placed.append((pod, tuple(blocks)))
-
-    def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        self.forgotten.append(pod)
-
-    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        self.reports[pod] = report
-
-    def checkpoint(self) -> Iterable[PrefixPage]:
-        return ()
-
-    def restored(self, page: PrefixPage, /) -> None:
-        raise AssertionError("nobody wrote a checkpoint")
-
-    def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        self.policies[pool] = record
-
-
-async def heard(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not what():  # noqa: ASYNC110 - `replicas` has no event to wait for
-            await asyncio.sleep(0.001)
 
 
 Scene = Callable[[StateStore, Ears, StateStore, Ears], Coroutine[None, None, None]]
@@ -268,5 +225,72 @@ def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
         await left.put_policy("a", "p2c", {"names": names}, if_generation=None)
         names.append("b")
         assert await right.policy("a") == PolicyRecord("p2c", {"names": ["a"]}, 1)
+
+    play(url, scene)
+
+
+def test_an_engine_s_report_reaches_the_other_and_who_starts_later(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        first, last = EngineReport(queued=9), EngineReport(queued=3, kv_usage=0.5, started_at=7.0)
+        left.report(A, first)
+        left.report(A, last)
+        await heard(lambda: right_ears.reports.get(A) == last)
+        late, late_ears = open_store(url), Ears()
+        await late.start("late", late_ears)
+        await late.aclose()
+        assert late_ears.reports == {A: last}
+        assert late_ears.report_ages_s[A] >= 0.0
+        assert left_ears.reports == {}
+
+    play(url, scene)
+
+
+def test_a_forgotten_pod_is_heard_in_its_order_among_the_placements(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.placed(A, [1, 2])
+        left.forgot(A)
+        left.placed(A, [3])
+        left.placed(A, [])
+        await heard(lambda: len(right_ears.placed) == 3)
+        assert right_ears.placed == [(A, (1, 2)), (A, ()), (A, (3,))]
+        assert left_ears.placed == []
+
+    play(url, scene)
+
+
+def test_exactly_one_of_the_live_replicas_is_elected_for_a_pod(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await heard(lambda: len(left.replicas()) == len(right.replicas()) == 2)
+        pods = [PodId(f"10.0.0.{n}:8000") for n in range(100)]
+        of_left = [pod for pod in pods if left.elected(pod)]
+        assert [pod for pod in pods if not right.elected(pod)] == of_left
+        assert 20 < len(of_left) < 80
+        await right.aclose()
+        await heard(lambda: len(left.replicas()) == 1)
+        assert all(left.elected(pod) for pod in pods)
+
+    play(url, scene)
+
+
+def test_a_started_store_is_connected_and_warm(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1, 1))
+        await heard(lambda: "left" in right_ears.inflight)
+        for health in (left.health(), right.health()):
+            assert (health.connected, health.warm, health.error) == (True, True, "")
+            assert health.reconnects == health.lease_losses == health.unreadable == health.placements_dropped == 0
+
+    play(url, scene)
+
+
+def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1, 1))
+        twin = open_store(url)
+        with pytest.raises(StateError, match="'left' is live"):
+            await twin.start("left", Ears())
+        await twin.aclose()
+        await heard(lambda: "left" in right_ears.inflight)
+        assert right_ears.gone == []
 
     play(url, scene)

@@ -1,0 +1,61 @@
+"""A listener for tests that keeps the sum of what it heard, as a replica would, and a way to wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from schedulers.types import PodId
+from statesync.store import PolicyRecord
+from statesync.types import EngineReport, InflightNumbers, PrefixPage
+
+PATIENCE_S = 20.0
+
+
+class Ears:
+    """What it holds of the prefix index is only what a test gave it: `pages`."""
+
+    def __init__(self) -> None:
+        self.inflight: dict[str, dict[PodId, InflightNumbers]] = {}
+        self.gone: list[str] = []
+        self.placed: list[tuple[PodId, tuple[int, ...]]] = []
+        """In order; without blocks the pod was forgotten."""
+        self.reports: dict[PodId, EngineReport] = {}
+        self.report_ages_s: dict[PodId, float] = {}
+        self.policies: dict[str, PolicyRecord] = {}
+        self.pages: list[PrefixPage] = []
+        self.restored_pages: list[PrefixPage] = []
+
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+        self.inflight.setdefault(replica, {}).update(numbers)
+
+    def replica_gone(self, replica: str, /) -> None:
+        self.gone.append(replica)
+        self.inflight.pop(replica, None)
+
+    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
+        assert blocks
+        self.placed.append((pod, tuple(blocks)))
+
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        self.placed.append((pod, ()))
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        self.reports[pod] = report
+        self.report_ages_s[pod] = age_s
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return self.pages
+
+    def restored(self, page: PrefixPage, /) -> None:
+        self.restored_pages.append(page)
+
+    def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
+        self.policies[pool] = record
+
+
+async def heard(what: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not what():  # noqa: ASYNC110 - what a store learns in the background has no event to wait for
+            await asyncio.sleep(0.001)
