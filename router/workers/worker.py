@@ -23,7 +23,7 @@ def serve(settings: Settings, place: Place, line: Tether) -> int:
     """Run a replica in this place until the supervisor ends it; the exit status. Raises what a wrong setting raises."""
     logs.configure(settings.logging)
     line.say(tether.WARMING, str(settings.warmup_timeout_s))
-    replica = Replica(_of_its_own(settings, place), sockets=_sockets(place))
+    replica = Replica(of_its_own(settings, place), sockets=_sockets(place))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(replica, Supervised(line)))
     return 0
@@ -77,8 +77,8 @@ def _sockets(place: Place) -> Sockets:
     return Sockets(socket.socket(fileno=place.inference_fd), socket.socket(fileno=place.control_fd))
 
 
-def _of_its_own(settings: Settings, place: Place) -> Settings:
-    """No two workers have one name, nor has a worker its predecessor's."""
+def of_its_own(settings: Settings, place: Place) -> Settings:
+    """Settings in which no two workers have one name, nor has a worker its predecessor's."""
     if not settings.replica:
         return settings
     name = f"{settings.replica}-{place.slot}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -44,13 +44,21 @@ def pool(name: str, pods: Sequence[str], **fields: Any) -> dict[str, Any]:
 class GatewayProcess:
     """`turnout serve`, started on ports that the system chose."""
 
-    def __init__(self, settings: Mapping[str, Any], directory: Path) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Path,
+        *,
+        program: Sequence[str] = ("-m", "router", "serve", "--config"),
+        flags: Sequence[str] = (),
+    ) -> None:
+        """Python runs `program`, then the configuration file's name, then `flags`."""
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "turnout.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML
         self.log = directory / "gateway.log"
         python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
-        command = [python, "-P", "-m", "router", "serve", "--config", str(file)]
+        command = [python, "-P", *program, str(file), *flags]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -63,6 +63,23 @@ def test_a_signal_while_it_warms_up_ends_it_before_it_was_ready() -> None:
     assert replica.lifecycle.phase is Phase.CLOSED
 
 
+def test_a_hangup_says_that_one_process_cannot_be_rolled_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    replica = Replica(settings(drain=Drain(settle_s=0.0, timeout_s=1.0)))
+    signalled(replica, Phase.READY, signal.SIGHUP, 1)
+
+    async def run() -> None:
+        running = asyncio.get_running_loop().create_task(app.run(replica))
+        async with asyncio.timeout(10):
+            while "SIGHUP rolls the workers" not in caplog.text:  # noqa: ASYNC110  a log has no event
+                await asyncio.sleep(0.01)
+        assert replica.lifecycle.phase is Phase.READY
+        assert not replica.stop_asked.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        await running
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("taken", ["listen", "control"])
 def test_a_replica_that_cannot_start_says_why_and_lets_go(taken: str) -> None:
     async def run() -> None:

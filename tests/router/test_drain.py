@@ -111,6 +111,18 @@ def test_a_ready_replica_settles_then_stops_accepting_and_closes_when_nothing_is
     assert report == DrainReport(cut=0, hurried=False, took_s=5.0)
 
 
+def test_a_replica_that_was_handed_over_does_not_settle_and_its_address_stays_ready() -> None:
+    """Its successor accepts on the same sockets; who was accepted just before must not hear that nobody is there."""
+    replica = ready(inflight=2)
+    replica.lifecycle.handed_over = True
+    seen: list[tuple[bool, bool]] = []
+    replica.each_pause = lambda: seen.append((replica.lifecycle.ready, replica.lifecycle.closing))
+    asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=1)))
+    assert replica.told == ["100 draining", "stop accepting", "cut 2", "101 closed"]
+    assert set(seen) == {(True, True)}
+    assert not replica.lifecycle.ready
+
+
 def test_streams_that_end_in_time_are_waited_for_and_not_cut() -> None:
     replica = ready(inflight=3)
 

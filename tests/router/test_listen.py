@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 
-from router.listen import Listen, parse_listen
+from router.listen import Listen, bind, parse_listen
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,19 @@ def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int
 def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=r"host|port"):
         parse_listen(text)
+
+
+def test_only_shared_sockets_share_a_port() -> None:
+    with bind(Listen("127.0.0.1", 0)) as probe:
+        listen = Listen("127.0.0.1", probe.getsockname()[1])
+    with bind(listen, shared=True) as first, bind(listen, shared=True) as second:
+        first.listen()
+        second.listen()
+        with pytest.raises(OSError, match=f"cannot listen on {listen}: Address already in use"):
+            bind(listen)
+
+
+def test_an_address_of_ipv6_takes_ipv6_alone() -> None:
+    with contextlib.closing(bind(Listen("::1", 0))) as bound:
+        assert bound.family == socket.AF_INET6
+        assert bound.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.control.server import ControlServer
-from router.listen import Listen
+from router.listen import Listen, bind
 
 HELLO: ASGIApp = PlainTextResponse("hello")
 LOOPBACK = Listen("127.0.0.1", 0)
@@ -42,6 +42,26 @@ def test_a_taken_port_is_an_error_and_not_the_end_of_the_process() -> None:
                 await ControlServer(HELLO, first.address).start()
         finally:
             await first.stop()
+
+    asyncio.run(run())
+
+
+def test_on_a_lent_socket_it_answers_who_is_connected_after_it_stopped_accepting() -> None:
+    async def run() -> None:
+        lent = bind(LOOPBACK)
+        server = ControlServer(HELLO, LOOPBACK, lent.dup())
+        server.stop_accepting()
+        await server.start()
+        assert server.address.port == lent.getsockname()[1]
+        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+            assert (await client.get(f"http://{server.address}/")).text == "hello"
+            server.stop_accepting()
+            assert (await client.get(f"http://{server.address}/")).text == "hello"
+            with socket.create_connection(server.address):
+                accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 10)
+                accepted.close()
+            await server.stop()
+        lent.close()
 
     asyncio.run(run())
 

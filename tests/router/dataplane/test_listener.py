@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from exchanges import Nobody
@@ -10,6 +11,7 @@ from wire import Clock
 
 from router.dataplane.listener import Listener
 from router.dataplane.sweep import Sweep
+from router.listen import Listen, bind
 from router.settings import Limits, Timeouts
 
 
@@ -46,6 +48,27 @@ def test_a_port_that_is_taken_is_said() -> None:
         with pytest.raises(OSError, match="address already in use"):
             await second.start("127.0.0.1", port)
         first.stop()
+
+    asyncio.run(run())
+
+
+def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_connected() -> None:
+    async def run() -> None:
+        here = listener()
+        lent = bind(Listen("127.0.0.1", 0))
+        port = await here.start("127.0.0.1", 0, lent.dup())
+        assert port == lent.getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 1)
+        here.stop_accepting()
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 10)
+            accepted.close()
+        assert len(here.edges) == 1
+        here.stop()
+        assert await reader.read() == b""
+        writer.close()
+        lent.close()
 
     asyncio.run(run())
 

@@ -1,0 +1,241 @@
+"""A worker's side: a real replica on lent sockets, with the supervisor's end of the tether in the test's hand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from router import replica as replica_module
+from router.app import run
+from router.drain import Phase, Step
+from router.listen import Listen
+from router.replica import Replica, Sockets
+from router.settings import Control, Drain, Pool, Settings
+from router.workers.slots import Slot, open_slots
+from router.workers.tether import HAND_OVER, HURRY, LEAVE, READY, STOP, Place, Tether
+from router.workers.worker import Supervised, of_its_own
+from statesync.tasks import spawn
+
+
+def settings(slot: Slot, drain: Drain) -> Settings:
+    return Settings(
+        listen=str(slot.listen),
+        control=Control(listen=str(slot.control)),
+        pools=[Pool(name="main", pods=["http://127.0.0.1:1"], models=["m"])],
+        drain=drain,
+    )
+
+
+class Supervision:
+    """A worker in this process, and what its supervisor has heard from it."""
+
+    def __init__(self, slot: Slot, drain: Drain) -> None:
+        lent = Sockets(slot.inference_socket.dup(), slot.control_socket.dup())
+        ours, theirs = socket.socketpair()
+        self.slot = slot
+        self.replica = Replica(settings(slot, drain), sockets=lent)
+        self.replica.lifecycle.listen(lambda step: self.phases.append(step.after))
+        self.phases: list[Phase] = []
+        self.heard: list[str] = []
+        self.news = asyncio.Event()
+        self.line = Tether(ours)
+        self.line.listen(self._hear, lambda: None)
+        self.worker_line = Tether(theirs)
+        self.life = spawn(run(self.replica, Supervised(self.worker_line)), "worker")
+
+    def _hear(self, word: str, rest: str) -> None:
+        self.heard.append(word)
+        self.news.set()
+
+    async def hears(self, word: str) -> None:
+        async with asyncio.timeout(10):
+            while word not in self.heard:
+                self.news.clear()
+                await self.news.wait()
+
+    async def ends(self) -> None:
+        await asyncio.wait_for(self.life, 10)
+        self.line.close()
+        self.worker_line.close()
+
+
+def supervised(test: Callable[[Supervision], Awaitable[None]], drain: Drain | None = None) -> None:
+    """Run `test` with a worker that is starting."""
+
+    async def all_of_it() -> None:
+        (slot,) = open_slots(Listen("127.0.0.1", 0), Listen("127.0.0.1", 0), 1)
+        await test(Supervision(slot, drain or Drain(settle_s=600, timeout_s=600)))
+        slot.close()
+
+    asyncio.run(all_of_it())
+
+
+async def status(listen: Listen, path: str) -> tuple[int, bool]:
+    """Status of a GET on a new connection, and whether the client was told to go away."""
+    return await status_on(await asyncio.open_connection(listen.host, listen.port), path)
+
+
+async def status_on(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, bool]:
+    reader, writer = connection
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    writer.close()
+    return int(head.split()[1]), b"\r\nconnection: close\r\n" in head.lower()
+
+
+def test_it_listens_only_once_it_is_ready() -> None:
+    """Its predecessor accepts on the same socket: no probe may meet one that still warms up."""
+
+    async def test(worker: Supervision) -> None:
+        refused: list[Phase] = []
+
+        def try_it(step: Step) -> None:
+            try:
+                socket.create_connection(worker.slot.listen, timeout=1.0).close()
+            except ConnectionRefusedError:
+                refused.append(step.after)
+
+        worker.replica.lifecycle.listen(try_it)
+        await worker.hears(READY)
+        assert refused == worker.phases == [Phase.WARMING, Phase.READY]
+        assert await status(worker.slot.listen, "/readyz") == (200, False)
+        assert (await status(worker.slot.control, "/readyz"))[0] == 200
+        worker.line.say(HURRY)
+        await worker.ends()
+
+    supervised(test)
+
+
+def test_a_handed_over_worker_does_not_settle_and_answers_whoever_got_in_before() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        connected = [await asyncio.open_connection(*worker.slot.listen) for _ in range(2)]
+        controlled = await asyncio.open_connection(*worker.slot.control)
+        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
+        assert (await status(worker.slot.control, "/livez"))[0] == 200
+        draining = asyncio.Event()
+        worker.replica.lifecycle.listen(lambda step: draining.set())
+        worker.line.say(HAND_OVER)
+        await asyncio.wait_for(draining.wait(), 10)
+        assert await status_on(connected[0], "/readyz") == (200, True)
+        assert (await status_on(controlled, "/readyz"))[0] == 200
+        connected[1][1].close()
+        await worker.ends()
+        assert worker.phases == [Phase.WARMING, Phase.READY, Phase.DRAINING, Phase.CLOSED]
+
+    supervised(test)
+
+
+def test_a_handed_over_worker_leaves_its_slots_queue_to_its_successor() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.line.say(HAND_OVER)
+        await worker.ends()
+        with socket.create_connection(worker.slot.listen, timeout=5.0):
+            accepted, _ = await asyncio.wait_for(
+                asyncio.get_running_loop().sock_accept(worker.slot.inference_socket), 10
+            )
+            accepted.close()
+
+    supervised(test)
+
+
+def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "HAND_OVER_LINGER_S", 0.0)
+
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        reader, writer = await asyncio.open_connection(*worker.slot.listen)
+        assert await status(worker.slot.listen, "/livez") == (200, False)
+        worker.line.say(HAND_OVER)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+        await worker.ends()
+
+    supervised(test)
+
+
+def test_a_stop_settles_and_a_hurry_ends_it() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.line.say(STOP)
+        async with asyncio.timeout(10):
+            while (await status(worker.slot.listen, "/readyz")) != (503, True):
+                pass
+        worker.line.say(HURRY)
+        await worker.ends()
+        assert worker.phases[2:] == [Phase.SETTLING, Phase.DRAINING, Phase.CLOSED]
+
+    supervised(test)
+
+
+def test_a_stop_after_a_hand_over_does_not_cut_its_streams_off() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.line.say(HAND_OVER)
+        worker.line.say(STOP)
+        await worker.ends()
+        assert not worker.replica.hurry.is_set()
+
+    supervised(test)
+
+
+def test_a_supervisor_that_is_gone_lets_it_drain() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.line.close()
+        await worker.ends()
+        assert worker.phases[2:] == [Phase.SETTLING, Phase.DRAINING, Phase.CLOSED]
+        assert not worker.replica.hurry.is_set()
+
+    supervised(test, Drain(settle_s=0.0, timeout_s=600))
+
+
+def test_a_signal_asks_for_a_successor_and_a_second_one_ends_it() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        await worker.hears(LEAVE)
+        assert worker.replica.lifecycle.phase is Phase.READY
+        signal.raise_signal(signal.SIGTERM)
+        await worker.ends()
+        assert worker.replica.hurry.is_set()
+
+    supervised(test)
+
+
+def test_an_operators_drain_asks_for_a_successor_however_often_it_is_asked_for() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.replica.asked_to_drain()
+        worker.replica.asked_to_drain()
+        await worker.hears(LEAVE)
+        assert not worker.replica.stop_asked.is_set()
+        worker.line.say(HAND_OVER)
+        await worker.ends()
+
+    supervised(test)
+
+
+def test_a_word_of_a_newer_supervisor_does_nothing() -> None:
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+        worker.line.say("sing", "a song")
+        worker.line.say(HAND_OVER)
+        await worker.ends()
+
+    supervised(test)
+
+
+def test_no_two_workers_have_one_name() -> None:
+    place = Place(1, "127.0.0.1:1", "127.0.0.1:2", 3, 4, 5)
+    names = {of_its_own(Settings(replica="gw"), place).replica for _ in range(2)}
+    assert len(names) == 2
+    assert all(name.startswith(f"gw-1-{os.getpid()}-") for name in names)
+    assert of_its_own(Settings(), place).replica == "", "then a replica makes up one"
