@@ -191,7 +191,7 @@ def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
         yield Problem(path, f"pool {pool.name!r} needs either `pods` or `discovery.source`{both}")
     elif pool.discovery.source:
         try:
-            open_source((), pool.discovery.source)
+            open_source((), pool.discovery.source, nameservers=pool.discovery.nameservers)
         except DiscoveryError as error:
             yield Problem((*path, "discovery", "source"), str(error))
     for at, url in enumerate(pool.pods):

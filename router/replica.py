@@ -249,7 +249,11 @@ class Replica:
         for pool in self.settings.pools:
             self.view.set_pods(pool.name, ())
             source = open_source(
-                pool.pods, pool.discovery.source, interval_s=pool.discovery.interval_s, template=pod_template(pool)
+                pool.pods,
+                pool.discovery.source,
+                interval_s=pool.discovery.interval_s,
+                nameservers=pool.discovery.nameservers,
+                template=pod_template(pool),
             )
             self._background.append(
                 spawn(source.run(partial(self.membership.on_pods, pool.name)), f"discovery-{pool.name}")

@@ -124,6 +124,8 @@ class Discovery(Section, frozen=True):
     """`dns://name:port`, `dns+srv://_http._tcp.name`; empty with `pods` given."""
     interval_s: float = 5.0
     """The longest time between two looks; a shorter DNS TTL shortens it."""
+    nameservers: list[str] = []
+    """DNS servers to ask in place of the system's: `10.0.0.10`, or with a port, such as Consul's `127.0.0.1:8600`."""
 
 
 class PolicySpec(Section, frozen=True):

@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 import dns.asyncresolver
 import dns.exception
 import dns.name
-import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.IN.SRV import SRV
 
 from schedulers.types import Pod
 from statesync.discovery.known import Empty, Failed, Found, KnownPods, Look
+from statesync.discovery.lean_dns import LeanNameserver, addresses_of
 from statesync.discovery.source import OnPods, PodTemplate
 from statesync.errors import DiscoveryError
 
@@ -37,6 +37,7 @@ _log = logging.getLogger("turnout.discovery")
 _ADDRESS_TYPES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 _UDP_PAYLOAD_BYTES = 1232  # dnsflagday.net/2020: large enough for about 70 A records, small enough to never fragment
 _TARGETS_AT_ONCE = 16
+_DNS_PORT = 53
 
 
 class DnsName(NamedTuple):
@@ -52,6 +53,18 @@ class _Addresses(NamedTuple):
     ttl_s: float
     failure: str = ""
     """Why the question got no answer; empty if it got one."""
+
+
+def server_of(text: str) -> tuple[str, int]:
+    """Address and port of a DNS server written `10.0.0.10`, `127.0.0.1:8600` or `[::1]:53`. Raises DiscoveryError."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not _is_address(host) or parts.netloc != text or "@" in text or text.endswith(":"):
+        raise DiscoveryError(f"DNS server {text!r}: write its address, as in 10.0.0.10, 127.0.0.1:8600 or [::1]:53")
+    return host, port or _DNS_PORT
 
 
 def name_of(url: str) -> DnsName:
@@ -85,8 +98,9 @@ def open_resolver(
         resolver = dns.asyncresolver.Resolver(configure=nameservers is None)
     except dns.resolver.NoResolverConfiguration as error:
         raise DiscoveryError(f"no DNS resolver is configured: {error}") from error
-    if nameservers is not None:
-        resolver.nameservers = [dns.nameserver.Do53Nameserver(address, port) for address, port in nameservers]
+    if nameservers is None:
+        nameservers = [(str(address), resolver.port) for address in resolver.nameservers]
+    resolver.nameservers = [LeanNameserver(address, port) for address, port in nameservers]
     resolver.use_search_by_default = True
     resolver.lifetime = timeout_s
     resolver.timeout = min(resolver.timeout, timeout_s)
@@ -185,8 +199,11 @@ class DnsSource:
             return _Addresses((), float("inf"))
         except (dns.exception.DNSException, OSError) as error:
             return _Addresses((), float("inf"), str(error) or type(error).__name__)
+        ttl_s = float(answer.chaining_result.minimum_ttl)
+        if (listed := addresses_of(answer.response)) is not None:
+            return _Addresses(listed.hosts, min(ttl_s, listed.ttl_s))
         hosts = dict.fromkeys(str(ipaddress.ip_address(record.to_text())) for record in answer)
-        return _Addresses(tuple(hosts), float(answer.chaining_result.minimum_ttl))
+        return _Addresses(tuple(hosts), ttl_s)
 
 
 def lowest_priority(records: Sequence[SRV]) -> list[SRV]:

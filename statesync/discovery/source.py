@@ -46,11 +46,17 @@ class PodTemplate(NamedTuple):
 
 
 def open_source(
-    pods: Sequence[str] = (), source: str = "", *, interval_s: float = 5.0, template: PodTemplate | None = None
+    pods: Sequence[str] = (),
+    source: str = "",
+    *,
+    interval_s: float = 5.0,
+    nameservers: Sequence[str] = (),
+    template: PodTemplate | None = None,
 ) -> PodSource:
     """The source that a pool's `pods` (a list of addresses) or `discovery.source` (a URL) names.
 
-    `interval_s` is the longest time between two looks. Raises DiscoveryError, saying what to write instead.
+    `interval_s` is the longest time between two looks; `nameservers` are DNS servers to ask in place of the system's,
+    an address each, with a port or without. Raises DiscoveryError, saying what to write instead.
     """
     template = template or PodTemplate()
     if bool(pods) == bool(source):
@@ -61,7 +67,7 @@ def open_source(
     if scheme not in _SOURCES:
         known = ", ".join(f"{name}://" for name in _SOURCES)
         raise DiscoveryError(f"discovery source {source!r}: unknown scheme; write one of {known}")
-    return _SOURCES[scheme](source, interval_s, template)
+    return _SOURCES[scheme](source, interval_s, nameservers, template)
 
 
 def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
@@ -70,14 +76,15 @@ def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
     return StaticSource(pods_of(pods, template))
 
 
-def _open_dns(url: str, interval_s: float, template: PodTemplate) -> PodSource:
+def _open_dns(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
     # Imported when asked for: dnspython takes a while to load and most first tries have a list of pods.
-    from statesync.discovery.dns import DnsSource, name_of
+    from statesync.discovery.dns import DnsSource, name_of, open_resolver, server_of
 
-    return DnsSource(name_of(url), interval_s=interval_s, template=template)
+    resolver = open_resolver([server_of(each) for each in nameservers] or None)
+    return DnsSource(name_of(url), interval_s=interval_s, template=template, resolver=resolver)
 
 
-_SOURCES: Mapping[str, Callable[[str, float, PodTemplate], PodSource]] = {
+_SOURCES: Mapping[str, Callable[[str, float, Sequence[str], PodTemplate], PodSource]] = {
     "dns": _open_dns,
     "dns+srv": _open_dns,
 }

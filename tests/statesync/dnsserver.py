@@ -26,6 +26,9 @@ class DnsServer(asyncio.DatagramProtocol):
         """Name -> what to answer instead."""
         self.silent: set[str] = set()
         """Names that get no answer."""
+        self.silent_over_tcp = False
+        self.hangs_up = False
+        """Over TCP, instead of answering."""
         self.asked: Counter[tuple[str, str, str]] = Counter()
         """(transport, name, type) -> questions."""
         self.port = 0
@@ -52,7 +55,9 @@ class DnsServer(asyncio.DatagramProtocol):
             while True:
                 length = int.from_bytes(await reader.readexactly(2))
                 answer = self._answer(await reader.readexactly(length), "tcp")
-                if answer is not None:
+                if self.hangs_up:
+                    break
+                if answer is not None and not self.silent_over_tcp:
                     wire = answer.to_wire(max_size=65535)
                     writer.write(len(wire).to_bytes(2) + wire)
         writer.close()

@@ -46,3 +46,18 @@ def test_the_pools_own_labels_win_over_the_sources() -> None:
 
 def test_an_ipv6_address_is_bracketed() -> None:
     assert PodTemplate().pod("fd00::1", 8000).address == "[fd00::1]:8000"
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:8600", "10.0.0.10", "[::1]:53", "fd00::1"])
+def test_dns_servers_are_addresses_with_or_without_a_port(server: str) -> None:
+    if server == "fd00::1":
+        with pytest.raises(DiscoveryError, match="DNS server"):
+            open_source(source="dns://vllm:8000", nameservers=[server])
+    else:
+        assert isinstance(open_source(source="dns://vllm:8000", nameservers=[server]), DnsSource)
+
+
+@pytest.mark.parametrize("server", ["", "dns.local", "10.0.0.10:", "10.0.0.10:x", "10.0.0.10/x", "a@10.0.0.1"])
+def test_a_dns_server_that_is_no_address_is_refused(server: str) -> None:
+    with pytest.raises(DiscoveryError, match=r"write its address"):
+        open_source(source="dns://vllm:8000", nameservers=[server])
