@@ -4,42 +4,31 @@ Here are the chain of block hashes that stands for a prompt, and the table from 
 block. This file knows no policy, no clock and no other replica: they call `place` and `forget` like anybody else.
 
 The table maps a hash to a bit mask with one bit per pod, so the longest prefix for all pods is one walk down the
-prompt, ANDing masks until none is left. Each pod has its own least-recently-used order (`_Shelf`), bounded by what
-its KV cache holds. A placement touches its chain from the end to the start, so a block is always older than the
-blocks before it, and what a pod holds of any chain is a leading part.
-
-A full garbage collection visits every entry of the `OrderedDict`s: 0.15 us each, 0.1 s for 680,000. A process that
-counts milliseconds calls `gc.freeze()` once its pods are known.
+prompt, ANDing masks until none is left. Each pod has its own least-recently-used order (`prefix_shelf.py`), bounded
+by what its KV cache holds.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, compress, pairwise
+from itertools import compress, pairwise
+from math import log2
 from types import MappingProxyType
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from schedulers.hits import Level, PrefixHits
 from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS, PodId
+from statesync.prefix_shelf import BLOCKS_PER_SIZE as BLOCKS_PER_SIZE
+from statesync.prefix_shelf import REACH as REACH
+from statesync.prefix_shelf import WEIGHTS as WEIGHTS
+from statesync.prefix_shelf import Shelf, links_of
 from statesync.types import PrefixPage
 
 BLOCK_BYTES: Final = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN
 """The smallest block, and the unit of `match`."""
-
-BLOCKS_PER_SIZE: Final = 16
-"""So many blocks of a size, then the size doubles: 0.4 MB of prompt are 105 blocks, a block is at most 1/16 of
-what lies before it (plus one), so a long prefix is seen to within 3 % on average."""
-
-_SIZES: Final = 16  # 4 KB x (2^16 - 1) = 256 MB of prompt; what lies behind is not told apart
-
-WEIGHTS: Final = tuple(2 ** (at // BLOCKS_PER_SIZE) for at in range(BLOCKS_PER_SIZE * _SIZES))
-"""How many base blocks the n-th block of a chain stands for."""
-
-REACH: Final = tuple(accumulate(WEIGHTS, initial=0))
-"""How many base blocks the first n blocks of a chain stand for."""
 
 # Slices made once: building one per block would cost 0.07 us of the 0.17 us a block takes.
 _CUTS: Final = tuple(slice(start * BLOCK_BYTES, end * BLOCK_BYTES) for start, end in pairwise(REACH))
@@ -49,40 +38,27 @@ _CUTS: Final = tuple(slice(start * BLOCK_BYTES, end * BLOCK_BYTES) for start, en
 BLOCK_COST: Final = 170
 """Bytes a block costs however many hold it: its hash (48) and its entry in the table (60 to 120)."""
 
-HOLDING_COST: Final = 220
-"""Bytes a pod's hold on a block costs: the entry (84 to 168) and the node (48) in its `OrderedDict`."""
+HOLDING_COST: Final = 150
+"""Bytes a pod's hold on a block costs: its entry (60 to 120) and its place in the log (8 to 32) of the pod's shelf."""
 
 HASH_COST: Final = 48
 """Bytes of one more copy of the hash, which every holder but the first keeps."""
 
-_SPREAD: Final = 0xFF
-"""The table is 256 dicts by the hash's low bits: one dict of a million entries stops the loop for 0.2 s when it is
-rebuilt, one of 4,000 for 0.1 ms. The look-up in two steps costs 0.03 us a block."""
+_TABLES: Final = 256
+"""The table is so many dicts: one dict of a million entries stops the loop for 0.2 s when it is rebuilt, one of 4,000
+for 0.1 ms. The look-up in two steps costs 0.03 us a block."""
+
+_SPREAD: Final = 0x1FFF
+"""The low bits of a hash that say which dict. The largest gets twice as many hashes as the smallest: dicts of one size
+would all be rebuilt at the same moment, 25 ms at a million blocks."""
+
+_SHARES: Final = tuple(int(_TABLES * log2(1 + at / (_SPREAD + 1))) for at in range(_SPREAD + 1))
+"""By those bits, the dict: density 1/(1+x) over 0..1."""
 
 _NO_HITS: Final[Mapping[PodId, int]] = MappingProxyType({})
 _FEW: Final = 8  # up to here bits are found one by one (0.2 us each), beyond by `compress` (25 us of 1,000 pods)
 _MEMO: Final = 16
 _BITS: Final = bytes.maketrans(b"01", b"\0\1")
-
-
-class _Shelf:
-    """What one pod holds, oldest first, as hash -> weight."""
-
-    __slots__ = ("bit", "blocks", "capacity", "pod", "slot", "used")
-
-    def __init__(self, pod: PodId, slot: int, capacity: int) -> None:
-        self.pod = pod
-        self.slot = slot
-        self.bit = 1 << slot
-        """The one int object used for all blocks that only this pod holds: 1,000 pods make it 160 bytes long."""
-        self.capacity = capacity
-        """In base blocks."""
-        self.used = 0
-        """In base blocks, <= capacity."""
-        self.blocks: OrderedDict[int, int] = OrderedDict()
-
-    def __repr__(self) -> str:
-        return f"<Shelf {self.slot} of {self.pod}: {len(self.blocks)} blocks, {self.used}/{self.capacity} used>"
 
 
 class PrefixIndex:
@@ -96,20 +72,21 @@ class PrefixIndex:
     def __init__(self, max_bytes: int, default_kv_tokens: int) -> None:
         self._max_bytes = max_bytes
         self._default_capacity = default_kv_tokens // PREFIX_BLOCK_TOKENS
-        self._tables: list[dict[int, int]] = [{} for _ in range(_SPREAD + 1)]
+        tables: list[dict[int, int]] = [{} for _ in range(_TABLES)]
+        self._tables = [tables[at] for at in _SHARES]
         """Hash -> mask of the pods that hold the block."""
         self._blocks = 0
-        self._shelves: dict[PodId, _Shelf] = {}
-        self._slots: list[_Shelf | None] = []
+        self._shelves: dict[PodId, Shelf] = {}
+        self._slots: list[Shelf | None] = []
         self._names: list[PodId] = []
         """The pod in each slot, as a column for `compress`."""
         self._free: list[int] = []
         self._alive = 0
         """Mask of slots whose pod was not forgotten."""
-        self._forgotten: deque[_Shelf] = deque()
+        self._forgotten: deque[Shelf] = deque()
         self._holdings = 0
         self._hand = 0
-        self._wide: dict[tuple[int, int], dict[PodId, int]] = {}
+        self._wide: dict[tuple[int, int], PrefixHits] = {}
         """Hits by mask and length, where many pods share a prefix. A mask means the same pods until a slot changes
         hands."""
 
@@ -164,27 +141,7 @@ class PrefixIndex:
     def place(self, pod: PodId, chain: Sequence[int]) -> None:
         """Note that a prompt with this chain was sent to the pod, so that the pod holds it now."""
         shelf = self._shelves.get(pod) or self._open(pod)
-        blocks, tables, bit = shelf.blocks, self._tables, shelf.bit
-        seen, joined = 0, bit  # neighbours mostly have the same holders: they share one mask object, made once
-        for at in range(min(len(chain), len(WEIGHTS)) - 1, -1, -1):
-            link = chain[at]
-            if link in blocks:
-                blocks.move_to_end(link)
-                continue
-            blocks[link] = WEIGHTS[at]
-            shelf.used += WEIGHTS[at]
-            self._holdings += 1
-            table = tables[link & _SPREAD]
-            held = table.get(link, 0)
-            if not held:
-                self._blocks += 1
-            if held != seen:
-                seen, joined = held, held | bit
-            table[link] = joined
-        while shelf.used > shelf.capacity:
-            self._drop_oldest(shelf)
-        if self.bytes_used > self._max_bytes:
-            self._relieve()
+        self._join(shelf, shelf.touch(chain if len(chain) <= len(WEIGHTS) else chain[: len(WEIGHTS)]))
 
     # Told by discovery, scraper and the app's timer.
 
@@ -192,8 +149,8 @@ class PrefixIndex:
         """Bound what the pod is believed to hold by what its KV cache can hold."""
         shelf = self._shelves.get(pod) or self._open(pod)
         shelf.capacity = tokens // PREFIX_BLOCK_TOKENS
-        while shelf.used > shelf.capacity:
-            self._drop_oldest(shelf)
+        while shelf.over():
+            self._drop(shelf, shelf.pop_oldest())
 
     def forget(self, pod: PodId) -> None:
         """The pod restarted or is gone: it holds nothing, at once. O(1); `sweep` frees the memory later."""
@@ -208,7 +165,7 @@ class PrefixIndex:
         while self._forgotten and freed < budget:
             shelf = self._forgotten[0]
             while shelf.blocks and freed < budget:
-                self._drop_oldest(shelf)
+                self._drop(shelf, shelf.pop_any())
                 freed += 1
             if not shelf.blocks:
                 # Only a slot no mask mentions any more may get another pod.
@@ -219,30 +176,31 @@ class PrefixIndex:
 
     # Told and asked by the shared state.
 
-    def pages(self, blocks: int = 16_384) -> Iterator[PrefixPage]:
-        """All that is held, pod by pod, oldest first, in pages of so many blocks; placements may come between two."""
+    def pods(self) -> tuple[PodId, ...]:
+        """Every pod that was told of and not forgotten since."""
+        return tuple(self._shelves)
+
+    def pages(self, blocks: int = 4096) -> Iterator[PrefixPage]:
+        """All that is held, pod by pod, oldest first, in pages of about so many blocks: 0.5 ms each at 4096.
+
+        Anything may be called between two pages: each is true when it is handed out, and what was placed since the
+        first may be missing.
+        """
         for shelf in list(self._shelves.values()):
-            hashes, weights = array("Q", shelf.blocks), bytes([w.bit_length() - 1 for w in shelf.blocks.values()])
-            for start in range(0, len(weights), blocks):
-                end = start + blocks
-                yield PrefixPage(shelf.pod, hashes[start:end].tobytes(), weights[start:end])
+            for page in shelf.pages(blocks):
+                if self._shelves.get(shelf.pod) is not shelf:
+                    break
+                yield page
 
     def restore(self, page: PrefixPage) -> None:
-        """Take a page of another replica's index: what is not held yet counts as placed now."""
+        """Take a page of another replica's index; a pod's come oldest first. 0.5 us a block.
+
+        What it says is older than all that was placed here, and newer than the pages before it. Raises StateError,
+        and changes nothing, if it was damaged.
+        """
+        links = links_of(page)
         shelf = self._shelves.get(page.pod) or self._open(page.pod)
-        for link, size in zip(array("Q", page.hashes), page.sizes, strict=True):
-            if link not in shelf.blocks:
-                shelf.blocks[link] = 1 << size
-                shelf.used += 1 << size
-                self._holdings += 1
-                table = self._tables[link & _SPREAD]
-                held = table.get(link, 0)
-                self._blocks += not held
-                table[link] = held | shelf.bit if held else shelf.bit
-        while shelf.used > shelf.capacity:
-            self._drop_oldest(shelf)
-        if self.bytes_used > self._max_bytes:
-            self._relieve()
+        self._join(shelf, shelf.take_older(links, page.sizes))
 
     @property
     def bytes_used(self) -> int:
@@ -266,9 +224,9 @@ class PrefixIndex:
             f"{self.bytes_used}/{self._max_bytes} bytes, {len(self._forgotten)} to sweep>"
         )
 
-    def _open(self, pod: PodId) -> _Shelf:
+    def _open(self, pod: PodId) -> Shelf:
         slot = self._free.pop() if self._free else len(self._slots)
-        shelf = _Shelf(pod, slot, self._default_capacity)
+        shelf = Shelf(pod, slot, self._default_capacity)
         if slot == len(self._slots):
             self._slots.append(shelf)
             self._names.append(pod)
@@ -280,9 +238,28 @@ class PrefixIndex:
         self._wide.clear()
         return shelf
 
-    def _drop_oldest(self, shelf: _Shelf) -> None:
-        link, weight = shelf.blocks.popitem(last=False)
-        shelf.used -= weight
+    def _join(self, shelf: Shelf, fresh: Sequence[int]) -> None:
+        """Set the shelf's bit for what it holds now and did not before, each once; then keep the bounds."""
+        tables, bit = self._tables, shelf.bit
+        seen, joined = 0, bit  # neighbours mostly have the same holders: they share one mask object, made once
+        new = len(fresh)
+        for link in fresh:
+            table = tables[link & _SPREAD]
+            held = table.setdefault(link, bit)
+            if held is not bit:
+                new -= 1
+                if held != seen:
+                    seen, joined = held, held | bit
+                table[link] = joined
+        self._blocks += new
+        self._holdings += len(fresh)
+        while shelf.over():
+            self._drop(shelf, shelf.pop_oldest())
+        if self.bytes_used > self._max_bytes:
+            self._relieve()
+
+    def _drop(self, shelf: Shelf, link: int) -> None:
+        """The shelf gave up this block: take its bit away."""
         self._holdings -= 1
         table = self._tables[link & _SPREAD]
         rest = table[link] ^ shelf.bit
@@ -309,35 +286,40 @@ class PrefixIndex:
             average = max(1, self._holdings // len(self._shelves))
             shelf = slots[self._hand]
             if shelf is not None and len(shelf.blocks) >= average:
-                self._drop_oldest(shelf)
+                self._drop(shelf, shelf.pop_oldest())
             else:
                 self._hand = (self._hand + 1) % len(slots)
 
     def _hits(self, levels: list[tuple[int, int]]) -> Mapping[PodId, int]:
         """`levels` are (mask, base blocks) from shallow to deep, each mask a part of the one before."""
         mask, reach = levels[0]
-        if mask.bit_count() <= _FEW:
-            hits = dict.fromkeys(self._pods(mask), reach)
-        else:
+        if mask.bit_count() > _FEW:
             shared = self._wide_hits(mask, reach)
             if len(levels) == 1:
                 return shared
-            hits = shared.copy()
+            hits, found = dict(shared), list(shared.levels)
+        else:
+            pods = self._pods(mask)
+            hits, found = dict.fromkeys(pods, reach), [Level(reach, pods)]
         for at in range(1, len(levels)):
             mask, reach = levels[at]
             deeper = levels[at + 1][0] if at + 1 < len(levels) else 0
-            for pod in self._pods(mask ^ deeper):
+            pods = self._pods(mask ^ deeper)
+            found.append(Level(reach, pods))
+            for pod in pods:
                 hits[pod] = reach
-        return hits
+        found.reverse()
+        return PrefixHits(hits, found)
 
-    def _wide_hits(self, mask: int, reach: int) -> dict[PodId, int]:
+    def _wide_hits(self, mask: int, reach: int) -> PrefixHits:
         """The start of the hits where many pods share a prefix, such as a system prompt: 3 us with 1,000 pods once
         known, 70 us if made anew."""
         known = self._wide.get((mask, reach))
         if known is None:
             if len(self._wide) >= _MEMO:
                 self._wide.clear()
-            known = self._wide[mask, reach] = dict.fromkeys(self._pods(mask), reach)
+            pods = self._pods(mask)
+            known = self._wide[mask, reach] = PrefixHits(dict.fromkeys(pods, reach), [Level(reach, pods)])
         return known
 
     def _pods(self, mask: int) -> list[PodId]:

@@ -1,0 +1,277 @@
+"""What one pod is believed to hold, in the order in which it would be given up.
+
+A shelf is a dict from block to a code (which part touched it last, and its size) and a log of parts: arrays of blocks
+in the order in which they were touched. A block counts where its code says; where it was touched again since, what the
+older part still says of it is stale and skipped. So a touch is two C calls a chain, however many blocks; what was read
+page by page is right whatever comes between two pages; and a garbage collection has nothing to visit, for a dict of
+ints is not tracked (an `OrderedDict` of 680,000 blocks stopped the loop for 0.1 s).
+
+This file knows no other pod and no mask. Children are noted before their parents, so a parent is never older than its
+children, and what a pod holds of any chain is a leading part.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, compress, filterfalse, repeat
+from typing import Final
+
+from schedulers.types import PodId
+from statesync.errors import StateError
+from statesync.types import PrefixPage
+
+BLOCKS_PER_SIZE: Final = 16
+"""So many blocks of a size, then the size doubles: 0.4 MB of prompt are 105 blocks, a block is at most 1/16 of
+what lies before it (plus one), so a long prefix is seen to within 3 % on average."""
+
+_SIZES: Final = 16  # 4 KB x (2^16 - 1) = 256 MB of prompt; what lies behind is not told apart
+
+WEIGHTS: Final = tuple(2 ** (at // BLOCKS_PER_SIZE) for at in range(BLOCKS_PER_SIZE * _SIZES))
+"""How many base blocks the n-th block of a chain stands for."""
+
+REACH: Final = tuple(accumulate(WEIGHTS, initial=0))
+"""How many base blocks the first n blocks of a chain stand for."""
+
+MAX_SIZE: Final = 40
+"""The largest size (log2 of base blocks) that a page may name: 2^40 blocks are more than any pod holds."""
+
+PART = 1024
+"""Blocks noted until the next part begins. Sealing or sifting one stops the loop for 0.1 ms."""
+
+SLACK: Final = 4
+"""The log is sifted when it is so many times as long as what is held: at 4, a block costs 8 to 32 bytes in it."""
+
+_SHIFT: Final = 6
+_SIZE: Final = (1 << _SHIFT) - 1
+_LIVE: Final = 1 << 40
+"""Parts noted here are numbered from here on, those restored from another replica's pages from 0: all older."""
+
+
+class Shelf:
+    """A pod's blocks, oldest first."""
+
+    __slots__ = (
+        "_codes",
+        "_hand",
+        "_log",
+        "_logged",
+        "_numbers",
+        "_open",
+        "_restored",
+        "bit",
+        "blocks",
+        "capacity",
+        "pod",
+        "slot",
+        "used",
+    )
+
+    def __init__(self, pod: PodId, slot: int, capacity: int) -> None:
+        self.pod = pod
+        self.slot = slot
+        self.bit = 1 << slot
+        """The one int object used for all blocks that only this pod holds: 1,000 pods make it 160 bytes long."""
+        self.capacity = capacity
+        """In base blocks."""
+        self.used = 0
+        """In base blocks."""
+        self.blocks: dict[int, int] = {}
+        """Block -> part number << 6 | log2 of its size."""
+        self._log: dict[int, array[int]] = {}
+        """Part number -> blocks: newest first and each once, but in the open part oldest first and as they came."""
+        self._numbers: list[int] = []
+        """The parts, oldest first; the open one is the last."""
+        self._logged = 0
+        """Blocks in all parts, the stale ones included."""
+        self._hand = 0
+        self._restored = 0
+        self._open = _LIVE - 1
+        self._codes: tuple[int, ...] = ()
+        """By position in a chain, for the open part."""
+        self._begin()
+
+    def over(self) -> bool:
+        """Whether it holds more than its capacity."""
+        return self.used > self.capacity and bool(self.blocks)
+
+    def touch(self, chain: Sequence[int]) -> list[int]:
+        """Make the chain the newest, its end first. Returns the blocks that were not held, each once."""
+        blocks = self.blocks
+        noted = array("Q", chain)  # first, because it is what may raise
+        fresh = list(filterfalse(blocks.__contains__, chain))
+        before = len(blocks)
+        blocks.update(zip(chain, self._codes, strict=False))
+        if fresh:
+            start = len(chain) - len(fresh)
+            if chain[start] == fresh[0] and len(blocks) - before == len(fresh):
+                self.used += REACH[len(chain)] - REACH[start]
+            else:  # no prompt makes such a chain
+                fresh = list(dict.fromkeys(fresh))
+                self.used += sum([1 << (blocks[link] & _SIZE) for link in fresh])
+        noted.reverse()
+        self._log[self._open].extend(noted)
+        self._logged += len(noted)
+        if len(self._log[self._open]) >= PART:
+            self._begin()
+        if self._logged > SLACK * len(blocks) + PART:
+            self._sift()
+        return fresh
+
+    def take_older(self, links: Sequence[int], sizes: bytes) -> list[int]:
+        """Hold these, oldest first, too: older than all that was ever touched, newer than what came this way before.
+
+        Returns the blocks that were not held, each once.
+        """
+        fresh: list[int] = []
+        for start in range(0, len(links), PART):
+            fresh += self._take_part(links[start : start + PART], sizes[start : start + PART])
+        return fresh
+
+    def pop_oldest(self) -> int:
+        """Give up the least recently touched block. Raises IndexError if there is none."""
+        blocks = self.blocks
+        while True:
+            number = self._numbers[0]
+            if number == self._open:
+                if not blocks:
+                    raise IndexError("an empty shelf")
+                self._begin()
+            part = self._log[number]
+            while part:
+                link = part.pop()
+                self._logged -= 1
+                code = blocks.get(link, -1)
+                if code >> _SHIFT == number:
+                    del blocks[link]
+                    self.used = self.used - (1 << (code & _SIZE)) if blocks else 0
+                    return link
+            self._remove(number)
+
+    def pop_any(self) -> int:
+        """Give up some block, at half the cost: for a shelf that nobody asks any more. Raises KeyError if empty."""
+        return self.blocks.popitem()[0]
+
+    def pages(self, blocks: int) -> Iterator[PrefixPage]:
+        """All that is held now, oldest first, page by page.
+
+        So many blocks, and up to a part more, are looked at for each, so stale ones make a page smaller. What is
+        touched or given up between two pages is in none of those that follow.
+        """
+        links, sizes = array("Q"), bytearray()
+        last, end, read = -1, self._open, 0
+        while (at := bisect_right(self._numbers, last)) < len(self._numbers) and self._numbers[at] <= end:
+            last = self._numbers[at]
+            read += len(self._log[last])
+            self._gather(last, links, sizes)
+            if read >= blocks:  # counted as read, not as found: a page of stale parts takes as long
+                yield _page(self.pod, links, sizes)
+                links, sizes, read = array("Q"), bytearray(), 0
+        if sizes:
+            yield _page(self.pod, links, sizes)
+
+    def __repr__(self) -> str:
+        return f"<Shelf {self.slot} of {self.pod}: {len(self.blocks)} blocks, {self.used}/{self.capacity} used>"
+
+    def _take_part(self, links: Sequence[int], sizes: bytes) -> list[int]:
+        blocks, number = self.blocks, self._restored
+        self._restored += 1
+        noted = array("Q", links)
+        noted.reverse()
+        if not blocks.keys().isdisjoint(links) or len(set(links)) < len(links):
+            noted = array("Q", dict.fromkeys(noted))
+            fresh = self._take_each(number, links, sizes)
+        else:
+            base = number << _SHIFT
+            blocks.update(zip(links, map(base.__or__, sizes), strict=True))
+            self.used += sum([sizes.count(size) << size for size in set(sizes)])
+            fresh = list(links)
+        self._log[number] = noted
+        insort(self._numbers, number)
+        self._logged += len(noted)
+        return fresh
+
+    def _take_each(self, number: int, links: Sequence[int], sizes: bytes) -> list[int]:
+        """As above where some are held: what was touched here stays as it is, what was restored before moves up."""
+        blocks = self.blocks
+        fresh: list[int] = []
+        for link, size in zip(links, sizes, strict=True):
+            code = blocks.get(link, -1)
+            if code < 0:
+                fresh.append(link)
+            elif code >= _LIVE << _SHIFT:
+                continue
+            else:
+                self.used -= 1 << (code & _SIZE)
+            self.used += 1 << size
+            blocks[link] = number << _SHIFT | size
+        return fresh
+
+    def _begin(self) -> None:
+        """Seal the open part, and open the next."""
+        number = self._open
+        if number in self._log:
+            part = self._log[number]
+            self._log[number] = _sealed(part)
+            self._logged += len(self._log[number]) - len(part)
+        number = self._open = number + 1
+        self._log[number] = array("Q")
+        self._numbers.append(number)
+        codes: list[int] = []
+        for size in range(_SIZES):
+            codes += [number << _SHIFT | size] * BLOCKS_PER_SIZE
+        self._codes = tuple(codes)
+
+    def _sift(self) -> None:
+        """Drop what is stale in one part, each in turn."""
+        self._hand += 1
+        if self._hand >= len(self._numbers) - 1:
+            self._hand = 0
+        number = self._numbers[self._hand]
+        if number == self._open:
+            return
+        part, get = self._log[number], self.blocks.get
+        kept = array("Q", [link for link in part if get(link, -1) >> _SHIFT == number])
+        self._logged -= len(part) - len(kept)
+        self._log[number] = kept
+        if not kept:
+            self._remove(number)
+            self._hand -= 1
+
+    def _remove(self, number: int) -> None:
+        self._logged -= len(self._log.pop(number))
+        del self._numbers[bisect_left(self._numbers, number)]
+
+    def _gather(self, number: int, links: array[int], sizes: bytearray) -> None:
+        """Add what still counts of a part, oldest first."""
+        part = self._log[number][::-1] if number != self._open else _sealed(self._log[number])[::-1]
+        codes = list(map(self.blocks.get, part, repeat(-1)))
+        low = number << _SHIFT
+        if min(codes, default=low) < low or max(codes, default=low) > low | _SIZE:  # some are stale
+            live = [low <= code <= low | _SIZE for code in codes]
+            part, codes = array("Q", compress(part, live)), list(compress(codes, live))
+        links += part
+        sizes += bytes([code - low for code in codes])
+
+
+def links_of(page: PrefixPage) -> list[int]:
+    """The page's block hashes. Raises StateError if it was damaged."""
+    if len(page.hashes) != 8 * len(page.sizes) or max(page.sizes, default=0) > MAX_SIZE:
+        raise StateError(f"a damaged page of {page.pod!r}: {len(page.hashes)} bytes for {len(page.sizes)} blocks")
+    links = array("Q", page.hashes)
+    if sys.byteorder == "big":
+        links.byteswap()
+    return links.tolist()
+
+
+def _sealed(part: array[int]) -> array[int]:
+    """Newest first, each block where it came last."""
+    return array("Q", dict.fromkeys(reversed(part)))
+
+
+def _page(pod: PodId, links: array[int], sizes: bytearray) -> PrefixPage:
+    if sys.byteorder == "big":
+        links.byteswap()
+    return PrefixPage(pod, links.tobytes(), bytes(sizes))
