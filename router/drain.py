@@ -20,6 +20,9 @@ _log = logging.getLogger("turnout.lifecycle")
 _LOOK_S = 0.05
 """How often a drain looks whether the last stream has ended."""
 
+_SAY_S = 10.0
+"""How often a drain says how many it still waits for."""
+
 
 class Phase(StrEnum):
     """Where a replica is in its life. The value is what metrics, logs and /admin/state show."""
@@ -97,6 +100,12 @@ class Lifecycle:
         """When each phase that was reached began, in seconds on the clock."""
         return MappingProxyType(self._since)
 
+    def lasted_s(self) -> Mapping[Phase, float]:
+        """Seconds in each phase that was reached; the present one's go on."""
+        began = list(self._since.values())
+        ends = [*began[1:], self._clock()]
+        return {phase: end - start for phase, start, end in zip(self._since, began, ends, strict=True)}
+
     def listen(self, listener: Callable[[Step], None]) -> None:
         """Call `listener` with every step from now on, in the order of registration."""
         self._listeners.append(listener)
@@ -150,16 +159,29 @@ async def drain_sequence(
     try:
         if lifecycle.ready and not lifecycle.handed_over:
             lifecycle.enter(Phase.SETTLING)
+            _log.info("not ready any more, accepting for %g s more: whoever routes here has to notice", drain.settle_s)
             await _wait(hurry.is_set, clock, drain.settle_s, drain.settle_s, wait)
         lifecycle.enter(Phase.DRAINING)
         await stop_accepting()
-        await _wait(lambda: inflight() == 0 or hurry.is_set(), clock, drain.timeout_s, _LOOK_S, wait)
+        _log.info("accepting no more; %d requests in flight have up to %g s", inflight(), drain.timeout_s)
+        await _ended(inflight, hurry, clock, drain.timeout_s, wait)
         if left := inflight():
             _log.warning("cutting off %d requests in flight", left)
             cut_off()
     finally:
         lifecycle.enter(Phase.CLOSED)
     return DrainReport(left, hurry.is_set(), clock() - began)
+
+
+async def _ended(
+    inflight: Callable[[], int], hurry: asyncio.Event, clock: Callable[[], float], limit_s: float, pause: Pause
+) -> None:
+    """Return once nothing is in flight, or at the limit, or hurried; says now and then how many are left."""
+    end = clock() + limit_s
+    while inflight() and not hurry.is_set() and (left_s := end - clock()) > 0:
+        await _wait(lambda: not inflight() or hurry.is_set(), clock, min(_SAY_S, left_s), _LOOK_S, pause)
+        if (left := inflight()) and (left_s := end - clock()) > 0 and not hurry.is_set():
+            _log.info("%d requests in flight; they have %.0f s more", left, left_s)
 
 
 async def _wait(

@@ -25,9 +25,6 @@ Create = Callable[[str, Mapping[str, object]], Scheduler]
 class PolicyStore(Protocol):
     """The part of a StateStore that policies need."""
 
-    async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """See StateStore."""
-
     async def put_policy(
         self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
     ) -> PolicyRecord:
@@ -67,13 +64,6 @@ class PolicySwitch:
         """Every pool's record."""
         return {pool: live.record for pool, live in self._live.items()}
 
-    async def load(self) -> None:
-        """Take over what was set at run time before this replica started. Raises StoreUnavailable."""
-        for pool in list(self._live):
-            record = await self._store.policy(pool)
-            if record is not None:
-                self.policy_changed(pool, record)
-
     async def set(
         self, pool: str, name: str, params: Mapping[str, object], if_generation: int | None = None
     ) -> PolicyRecord:
@@ -89,7 +79,10 @@ class PolicySwitch:
         return record
 
     def policy_changed(self, pool: str, record: PolicyRecord) -> None:
-        """Follow a change made on another replica. What this build does not know is logged, and the old one stays."""
+        """Follow what was set on another replica, or before this one started.
+
+        What this build does not know is logged, and the old one stays.
+        """
         live = self._live.get(pool)
         if live is None or record.generation <= live.record.generation:
             return

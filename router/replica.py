@@ -194,6 +194,11 @@ class Replica:
                 waiting=lambda: self.gateway.parts.admission.queued,
                 phase=lambda: self.lifecycle.phase,
                 cold=lambda: self.lifecycle.cold,
+                phase_s=self.lifecycle.lasted_s,
+                active=lambda: len(self.gateway.parts.admission.active),
+                state=self.store.health,
+                pods_scraped=lambda: self.scraper.pods_read_here,
+                unseen=self.view.unseen_by_pool,
                 policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
                 version=__version__,
                 replica=self.name,
@@ -207,6 +212,9 @@ class Replica:
             lifecycle=self.lifecycle,
             render_metrics=exposition.render,
             connections=lambda: len(self.listener.edges),
+            active=lambda: len(self.gateway.parts.admission.active),
+            pods_scraped=lambda: self.scraper.pods_read_here,
+            waits_for=self.warmup.waits_for,
             drain=lambda: self.asked_to_drain(),
             clock=self.clock,
             started_at=time.time(),
@@ -303,7 +311,9 @@ class Replica:
             await asyncio.sleep(0.05)  # who was accepted just now becomes an edge
             while self.listener.edges and self.clock() < end and not self.hurry.is_set():  # noqa: ASYNC110  no event
                 await asyncio.sleep(0.01)
+        idle = sum(edge.idle for edge in self.listener.edges)
         self.listener.stop()
+        _log.info("replica %s: listens no more, %d idle connections closed", self.name, idle)
 
     async def close(self) -> None:
         """Let go of everything, at once."""
@@ -314,8 +324,11 @@ class Replica:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._flush_clients()
         self.upstream.close()
-        await self.control.stop()
+        # The control port goes last: until then it shows how far the drain is.
+        before = self.clock()
         await self.store.aclose()
+        _log.info("replica %s: state flushed and lease given back in %.3f s", self.name, self.clock() - before)
+        await self.control.stop()
         self.sweep.stop()
 
     async def _flush_clients(self) -> None:

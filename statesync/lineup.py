@@ -169,7 +169,7 @@ class Lineup:
         del self.members[seat.pod.id]
         seat.lineup = None
 
-    def snapshot(self, now: float, unseen: float) -> LoadSnapshot:
+    def snapshot(self, now: float, unseen: float = 0.0) -> LoadSnapshot:
         """The columns as a value that never changes; `unseen` goes into it as it is."""
         candidates, work, tokens = self._candidates, self._work, self._tokens
         for seat in self._dirty:

@@ -228,10 +228,11 @@ class LoadView:
         """Changes whenever the pods that may be picked do. Raises UnknownPool."""
         return self._lineup(pool).generation
 
-    def unseen(self, pool: str) -> float:
-        """What a snapshot made now would say of it. Raises UnknownPool."""
+    def unseen_by_pool(self) -> dict[str, float]:
+        """What snapshots made now would say of it."""
         age_s = self._age_s() if self._age_s is not None else 0.0
-        return self._lineup(pool).elsewhere.per_s(self._clock() - age_s) * age_s
+        heard_until = self._clock() - age_s
+        return {pool: lineup.elsewhere.per_s(heard_until) * age_s for pool, lineup in self._lineups.items()}
 
     def pod(self, pod_id: PodId) -> Pod:
         """Raises UnknownPod."""

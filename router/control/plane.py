@@ -5,7 +5,7 @@ No HTTP here. The routes turn these into answers.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from router.drain import Lifecycle
 from router.policy_switch import PolicySwitch
 from router.settings import Settings
 from schedulers.types import PodId
-from statesync.store import PolicyRecord, ReplicaInfo
+from statesync.store import PolicyRecord, ReplicaInfo, StoreHealth
 from statesync.types import PodStatus
 
 DRAINING = "draining"
@@ -42,6 +42,9 @@ class PodBoard(Protocol):
     def unblock(self, pod: PodId, reason: str) -> None:
         """Lift one reason."""
 
+    def unseen_by_pool(self) -> Mapping[str, float]:
+        """Dispatches of other replicas that the loads do not show yet (estimate)."""
+
 
 class Replicas(Protocol):
     """The part of a StateStore that operators see."""
@@ -51,6 +54,9 @@ class Replicas(Protocol):
 
     def age_s(self) -> float:
         """How old the shared part of the view may be."""
+
+    def health(self) -> StoreHealth:
+        """How the link to the others does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,12 @@ class ControlPlane:
     """Accept header -> text and content type; `Exposition.render`."""
     connections: Callable[[], int]
     """Open client connections of the inference port."""
+    active: Callable[[], int]
+    """Requests that came here and have not ended, queued ones included: what a drain waits for."""
+    pods_scraped: Callable[[], int]
+    """Engines whose metrics this replica reads for all."""
+    waits_for: Callable[[], Sequence[str]]
+    """What the warm-up is still about; empty once all is known."""
     drain: Callable[[], None]
     """Begin this replica's drain, as SIGTERM does."""
     clock: Callable[[], float]
@@ -77,7 +89,7 @@ class ControlPlane:
 
 
 def pod_shown(status: PodStatus) -> dict[str, object]:
-    """A pod as /admin/pods answers it. Counts are over all replicas."""
+    """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this one's part."""
     pod, load = status.pod, status.load
     return {
         "id": pod.id,
@@ -88,6 +100,7 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
         "labels": dict(pod.labels),
         "max_inflight": pod.max_inflight,
         "inflight": load.inflight,
+        "own_inflight": status.own_inflight,
         "inflight_tokens": load.inflight_tokens,
         "pending_prefill_tokens": load.pending_prefill_tokens,
         "queued": load.queued,
@@ -135,11 +148,26 @@ def state_shown(plane: ControlPlane) -> dict[str, object]:
         "version": plane.version,
         "phase": life.phase.value,
         "phases": {phase.value: round(now - since, 3) for phase, since in life.since.items()},
+        "phase_seconds": {phase.value: round(seconds, 3) for phase, seconds in life.lasted_s().items()},
         "ready": life.ready,
         "cold": life.cold,
+        "waits_for": list(plane.waits_for()),
         "started_at": plane.started_at,
         "inflight": plane.view.inflight,
+        "active": plane.active(),
         "connections": plane.connections(),
+        "pods_scraped": plane.pods_scraped(),
         "view_age_s": plane.store.age_s(),
-        "replicas": [{"id": each.id, "age_s": each.age_s} for each in plane.store.replicas()],
+        "unseen": {pool: round(count, 3) for pool, count in plane.view.unseen_by_pool().items()},
+        "state": plane.store.health()._asdict(),
+        "replicas": _replicas_shown(plane),
     }
+
+
+def _replicas_shown(plane: ControlPlane) -> list[dict[str, object]]:
+    """The live replicas, this one first. One that is not heard until its lease has run out is gone."""
+    lease_s = plane.settings.sync.lease_s
+    return [
+        {"id": each.id, "age_s": each.age_s, "lease_left_s": round(max(0.0, lease_s - each.age_s), 3)}
+        for each in plane.store.replicas()
+    ]

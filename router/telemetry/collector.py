@@ -19,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 from router.drain import Phase
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
+from statesync.store import StoreHealth
 from statesync.types import PodStatus
 
 
@@ -36,6 +37,14 @@ class Readings:
     """Requests that wait in the gateway for a saturated pool."""
     phase: Callable[[], Phase]
     cold: Callable[[], bool]
+    phase_s: Callable[[], Mapping[Phase, float]]
+    """Seconds in each phase that was reached."""
+    active: Callable[[], int]
+    """Requests that came here and have not ended."""
+    state: Callable[[], StoreHealth]
+    pods_scraped: Callable[[], int]
+    unseen: Callable[[], Mapping[str, float]]
+    """By pool."""
     policies: Callable[[], Mapping[str, tuple[str, int]]]
     """By pool: (policy, generation)."""
     version: str
@@ -83,6 +92,7 @@ class GatewayCollector(Collector):
         yield from _histograms(self._metrics)
         yield from _pod_gauges(self._readings.pods())
         yield from _replica_gauges(self._readings)
+        yield from _state(self._readings)
 
 
 def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
@@ -221,12 +231,16 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         ("turnout_prefix_index_blocks", "Blocks placed in the prefix index.", readings.prefix_index_blocks()),
         ("turnout_client_connections", "Open client connections.", readings.client_connections()),
         ("turnout_waiting_requests", "Requests that wait here for a saturated pool.", readings.waiting()),
+        ("turnout_active_requests", "Requests that came here and have not ended.", readings.active()),
+        ("turnout_pods_scraped", "Engines whose metrics this replica reads for all.", readings.pods_scraped()),
         ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
     )
     for name, words, value in plain:
         yield Family(name, "gauge", words, _one(name, {}, value))
     phases = [Sample("turnout_phase", {"phase": each.value}, float(each is phase)) for each in Phase]
     yield Family("turnout_phase", "gauge", "1 for the phase the replica is in.", lambda: phases)
+    lasted = [Sample("turnout_phase_seconds", {"phase": each.value}, s) for each, s in readings.phase_s().items()]
+    yield Family("turnout_phase_seconds", "gauge", "Seconds in each phase that was reached.", lambda: lasted)
     policies = [
         Sample("turnout_policy_generation", {"pool": pool, "policy": policy}, generation)
         for pool, (policy, generation) in readings.policies().items()
@@ -235,6 +249,38 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
     yield Family(
         "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
     )
+
+
+_STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
+    ("turnout_state_connected", "gauge", "1 while there is a link to the shared state.", lambda link: link.connected),
+    ("turnout_state_warm", "gauge", "1 once all that the others knew has been read.", lambda link: link.warm),
+    ("turnout_state_round_trips", "counter", "Exchanges with the server.", lambda link: link.round_trips),
+    ("turnout_state_sent_bytes", "counter", "Bytes sent to the server.", lambda link: link.bytes_sent),
+    ("turnout_state_received_bytes", "counter", "Bytes received from it.", lambda link: link.bytes_received),
+    ("turnout_state_reconnects", "counter", "Links made after the first.", lambda link: link.reconnects),
+    (
+        "turnout_state_lease_losses",
+        "counter",
+        "Times this replica had to register anew.",
+        lambda link: link.lease_losses,
+    ),
+    (
+        "turnout_state_placements_dropped",
+        "counter",
+        "Placements no other replica will hear of: the server was away for too long.",
+        lambda link: link.placements_dropped,
+    ),
+    ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),
+)
+
+
+def _state(readings: Readings) -> Iterator[Family]:
+    link = readings.state()
+    for name, kind, words, read in _STATE:
+        yield Family(name, kind, words, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
+    unseen = [Sample("turnout_unseen_requests", {"pool": pool}, count) for pool, count in readings.unseen().items()]
+    words = "Dispatches of other replicas that the loads do not show yet (estimate)."
+    yield Family("turnout_unseen_requests", "gauge", words, lambda: unseen)
 
 
 def _one(name: str, labels: Labels, value: float) -> Callable[[], Iterable[Sample]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -102,6 +103,34 @@ def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> N
     replica.lifecycle.enter(Phase.WARMING)
     assert replica.lifecycle.since == {Phase.STARTING: 100.0, Phase.WARMING: 101.5}
     assert steps == [Step(Phase.STARTING, Phase.WARMING, 101.5)]
+
+
+def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> None:
+    replica = Replica()
+    replica.now = 101.5
+    replica.lifecycle.enter(Phase.WARMING)
+    replica.now = 104.0
+    assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5}
+    replica.lifecycle.enter(Phase.READY)
+    replica.now = 110.0
+    assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5, Phase.READY: 6.0}
+
+
+def test_the_log_tells_the_whole_way_and_how_many_are_left(caplog: pytest.LogCaptureFixture) -> None:
+    replica = ready(inflight=3)
+
+    def some_end() -> None:
+        replica.inflight = 1 if replica.now > 118 else 2 if replica.now > 108 else 3
+
+    replica.each_pause = some_end
+    with caplog.at_level(logging.INFO, "turnout.lifecycle"):
+        asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=20)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "not ready any more, accepting for 5 s more: whoever routes here has to notice",
+        "accepting no more; 3 requests in flight have up to 20 s",
+        "2 requests in flight; they have 10 s more",
+        "cutting off 1 requests in flight",
+    ]
 
 
 def test_a_ready_replica_settles_then_stops_accepting_and_closes_when_nothing_is_in_flight() -> None:

@@ -112,20 +112,6 @@ def test_a_change_this_build_does_not_know_leaves_the_old_policy() -> None:
     assert policies.current("a").name == "random"
 
 
-def test_load_takes_over_what_was_set_before_this_replica_started() -> None:
-    store = MemoryStore()
-
-    async def run() -> PolicySwitch:
-        await store.put_policy("a", "least_load", {}, if_generation=None)
-        policies = switch(store)
-        await policies.load()
-        return policies
-
-    policies = asyncio.run(run())
-    assert policies.current("a").name == "least_load"
-    assert policies.current("b").name == "random"
-
-
 def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
     built: list[str] = []
 

@@ -9,6 +9,7 @@ from control_serving import OTHER_POD, POD, Replica, error_of, talk_to
 from router.drain import Phase
 from schedulers.types import Pod, PodId
 from statesync.errors import StoreUnavailable
+from statesync.store import StoreHealth
 
 
 def test_probes_follow_the_phase_and_say_it() -> None:
@@ -77,6 +78,7 @@ def test_pods_are_a_list_with_load_and_blockers() -> None:
             "labels": {},
             "max_inflight": None,
             "inflight": 1,
+            "own_inflight": 1,
             "inflight_tokens": 150,
             "pending_prefill_tokens": 100,
             "queued": 3,
@@ -243,13 +245,19 @@ def test_state_shows_the_replica_its_phases_and_the_others() -> None:
             "version": "1.2.3",
             "phase": "ready",
             "phases": {"starting": 30.0, "warming": 30.0, "ready": 30.0},
+            "phase_seconds": {"starting": 0.0, "warming": 0.0, "ready": 30.0},
             "ready": True,
             "cold": False,
+            "waits_for": ["rain"],
             "started_at": 1_700_000_000.0,
             "inflight": 1,
+            "active": 2,
             "connections": 7,
+            "pods_scraped": 1,
             "view_age_s": 0.0,
-            "replicas": [{"id": "r-1", "age_s": 0.0}],
+            "unseen": {"default": 0.0},
+            "state": StoreHealth()._asdict(),
+            "replicas": [{"id": "r-1", "age_s": 0.0, "lease_left_s": 5.0}],
         }
 
     talk_to(replica, talk)

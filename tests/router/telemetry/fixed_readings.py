@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.drain import Phase
 from router.telemetry.collector import Readings
 from schedulers.types import Pod, PodId, PodLoad
+from statesync.store import StoreHealth
 from statesync.types import PodStatus
 
 
@@ -35,6 +36,11 @@ def readings(count: int) -> Readings:
         waiting=lambda: 2,
         phase=lambda: Phase.READY,
         cold=lambda: False,
+        phase_s=lambda: {Phase.STARTING: 0.5, Phase.READY: 60.0},
+        active=lambda: 3,
+        state=lambda: StoreHealth(round_trips=500, bytes_sent=7_000_000, lease_losses=1, error="x"),
+        pods_scraped=lambda: 4,
+        unseen=lambda: {"default": 1.5},
         policies=lambda: {"default": ("p2c", 3)},
         version="1.2.3",
         replica="r-1",

@@ -79,6 +79,13 @@ def test_values_arrive_under_the_names_dashboards_use() -> None:
     assert found["turnout_view_age_seconds", ()] == 0.5
     assert found["turnout_phase", (("phase", "ready"),)] == 1
     assert found["turnout_phase", (("phase", "draining"),)] == 0
+    assert found["turnout_phase_seconds", (("phase", "ready"),)] == 60
+    assert (found["turnout_active_requests", ()], found["turnout_pods_scraped", ()]) == (3, 4)
+    assert (found["turnout_state_connected", ()], found["turnout_state_warm", ()]) == (1, 1)
+    assert found["turnout_state_round_trips_total", ()] == 500
+    assert found["turnout_state_sent_bytes_total", ()] == 7_000_000
+    assert found["turnout_state_lease_losses_total", ()] == 1
+    assert found["turnout_unseen_requests", (("pool", "default"),)] == 1.5
     assert found["turnout_client_disconnects_total", ()] == 4
     assert found["turnout_policy_generation", (("policy", "p2c"), ("pool", "default"))] == 3
     assert found["turnout_build_info", (("replica", "r-1"), ("version", "1.2.3"))] == 1
