@@ -57,7 +57,6 @@ class RedisStore:
         self._awaited = False
         """Whether `start` still waits."""
         self._error = "not started"
-        self._links = 0
 
     @classmethod
     def open(cls, url: str, config: SyncConfig) -> RedisStore:
@@ -162,7 +161,7 @@ class RedisStore:
             round_trips=trips,
             bytes_sent=sent,
             bytes_received=received,
-            reconnects=max(0, self._links - 1),
+            reconnects=max(0, session.links - 1),
             lease_losses=session.lease_losses,
             placements_dropped=self._outbox.placements_dropped,
             unreadable=session.hearing.reader.unreadable,
@@ -176,18 +175,17 @@ class RedisStore:
         """Open one link after another, for as long as the store is open."""
         pause_s, most_s = BACKOFF_S
         while True:
-            links = self._links
+            links = session.links
             try:
                 await session.live(await self._where.locate(), self._warm)
             except NameTaken as error:
                 self._refuse(error)
             except StateError as error:
                 self._lost(error)
-            pause_s = BACKOFF_S[0] if self._links > links else min(most_s, pause_s * 2)
+            pause_s = BACKOFF_S[0] if session.links > links else min(most_s, pause_s * 2)
             await asyncio.sleep(pause_s * self._dice.uniform(0.5, 1.0))
 
     def _warm(self) -> None:
-        self._links += 1
         self._error = ""
         if self._started is not None and not self._started.done():
             self._started.set_result(None)

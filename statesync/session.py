@@ -69,6 +69,8 @@ class Session:
         self.link: RespConnection | None = None
         """Where commands go, once registered."""
         self.warm = False
+        self.links = 0
+        """Counter: links that were made."""
         self.lease_losses = 0
         self._epoch = b""
         self._trouble: asyncio.Future[StateError] = loop.create_future()
@@ -90,6 +92,7 @@ class Session:
             news = await self._connect(address, self.hearing.push)
             await news.call("SUBSCRIBE", self._keys.news)
             link = await self._connect(address, None)
+            self.links += 1
             while True:
                 with contextlib.suppress(_LeaseLost):
                     await self._incarnation(link, on_warm)
@@ -188,9 +191,15 @@ class Session:
             except StateError as error:
                 self._fail(error)
 
-        task = spawn(guarded(), "state")
+        task = spawn(guarded(), f"state of {self.replica}")
         self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """A mistake in here or in the listener costs the link, and is logged; not the work that keeps the lease."""
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(StateError(f"the link was given up after {error!r}"))
 
     async def _register(self, link: RespConnection) -> bool:
         """Take the lease; waits while another incarnation's has yet to lapse. True if the server was emptied since.

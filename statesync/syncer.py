@@ -123,7 +123,9 @@ class Syncer:
             self._dispatch(arguments, batch, ("EVAL", FLUSH.source))
             return
         self.outbox.give_back(batch)
-        if current and not isinstance(reply, StoreUnavailable):  # a lost link tells its owner itself
+        if not current:
+            self._plan(self._loop.time())
+        elif not isinstance(reply, StoreUnavailable):  # a lost link tells its owner itself
             self._trouble(reply if isinstance(reply, ReplyError) else None)
 
     def _trouble(self, error: StateError | None) -> None:
