@@ -56,7 +56,7 @@ class Hearing:
         self.joined: Callable[[], None] | None = None
         """Called when a replica is heard that was not live."""
         self._held: list[Envelope] | None = None
-        self._handlers: Mapping[type[Message], Callable[[Any, str], None]] = {
+        self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
             Changes: self._changes,
             Beat: self._beat,
             Gone: self._gone,
@@ -76,12 +76,10 @@ class Hearing:
         message = envelope.message
         if message.token in self.own_tokens:
             self._own(envelope)
-        elif message.replica == self._replica:
-            self._namesake(envelope)
         elif self._held is not None:
             self._held.append(envelope)
         else:
-            self._handlers[type(message)](message, envelope.log_id)
+            self._take(envelope)
 
     def hold(self) -> None:
         """Let messages wait, and placements until the log was read."""
@@ -92,7 +90,7 @@ class Hearing:
         """All is read but the log: hear what waited."""
         held, self._held = self._held or [], None
         for envelope in held:
-            self._handlers[type(envelope.message)](envelope.message, envelope.log_id)
+            self._take(envelope)
 
     def drop(self, replica: str) -> None:
         """The roster let it go."""
@@ -146,33 +144,33 @@ class Hearing:
         if envelope.log_id:
             self.log.told(envelope.log_id, [])
 
-    def _namesake(self, envelope: Envelope) -> None:
-        """What an earlier process of this name still said: only its placements are of use."""
-        if envelope.log_id and isinstance(envelope.message, Changes):
-            self.log.told(envelope.log_id, envelope.message.placements)
+    def _take(self, envelope: Envelope) -> None:
+        message, entry = envelope.message, envelope.entry
+        if message.replica != self._replica:
+            self._handlers[type(message)](message)
+        if entry is not None:  # an earlier process of this name still has placements to tell, and nothing else
+            self.log.told(envelope.log_id, entry.placements)
 
-    def _changes(self, said: Changes, log_id: str) -> None:
+    def _changes(self, said: Changes) -> None:
         self._alive(said.replica, said.token)
         news, missed = self.shares.hear(said)
         if news:
             self._listener.replica_inflight(said.replica, news)
-        if log_id:
-            self.log.told(log_id, said.placements)
         for pod, report in said.reports.items():
             self._listener.reported_elsewhere(pod, report.engine(), report.age_s)
         if missed:
             self._miss(said.replica)
 
-    def _beat(self, said: Beat, _: str) -> None:
+    def _beat(self, said: Beat) -> None:
         self._alive(said.replica, said.token)
         if not self.shares.up_to_date(said.replica, said.token, said.seq):
             self._miss(said.replica)
 
-    def _gone(self, said: Gone, _: str) -> None:
+    def _gone(self, said: Gone) -> None:
         if self._roster.gone(said.replica, said.token):
             self.drop(said.replica)
 
-    def _policy(self, said: PolicyChanged, _: str) -> None:
+    def _policy(self, said: PolicyChanged) -> None:
         record = self.reader.record(said.record)
         if record is not None and self.book.learn(said.pool, record):
             self._listener.policy_changed(said.pool, record)

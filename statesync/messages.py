@@ -64,14 +64,13 @@ class _Said(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
 
 
 class Changes(_Said, tag="changes", kw_only=True):
-    """All that a replica noted since its last flush. Numbers are absolute."""
+    """What a replica noted since its last flush, but for placements. Numbers are absolute."""
 
     seq: int
     """Of the incarnation's messages, from 1 without a gap."""
     full: bool = False
     """Pods that are absent have nothing in flight, rather than no change."""
     numbers: Mapping[PodId, Sequence[int]] = {}
-    placements: list[Placement] = []
     reports: Mapping[PodId, Report] = {}
 
 
@@ -97,14 +96,6 @@ class PolicyChanged(_Said, tag="policy", kw_only=True):
 Message = Changes | Beat | Gone | PolicyChanged
 
 
-class Envelope(msgspec.Struct, array_like=True):
-    """What is published: scripts put the log id, which only the server knows, before the sender's bytes."""
-
-    log_id: str
-    """Of the entry with the same placements; empty if there are none."""
-    message: Message
-
-
 class LogEntry(msgspec.Struct, omit_defaults=True):
     """An entry of the log, under the field `b`."""
 
@@ -112,6 +103,16 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
     token: str
     placements: list[Placement]
     v: int = SCHEMA
+
+
+class Envelope(msgspec.Struct, array_like=True):
+    """What is published: scripts put the log id, which only the server knows, before the sender's bytes."""
+
+    log_id: str
+    """Empty if nothing was logged."""
+    message: Message
+    entry: LogEntry | None = None
+    """With that id: what of the message is also in the log."""
 
 
 class Page(msgspec.Struct, array_like=True):

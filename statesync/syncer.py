@@ -154,7 +154,6 @@ class Syncer:
             seq=seq,
             full=batch.full,
             numbers=batch.numbers,
-            placements=placements,
             reports=reports,
         )
         arguments: list[Part] = [

@@ -37,7 +37,7 @@ if ARGV[11] ~= '' then
   id = redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', 'b', ARGV[11])
   redis.call('PEXPIRE', KEYS[3], ARGV[6])
 end
--- msgpack: an array of two, a string, and the message.
-local head = #id < 32 and string.char(0x92, 0xa0 + #id) or string.char(0x92, 0xd9, #id)
-redis.call('PUBLISH', ARGV[3], head .. id .. ARGV[10])
+-- msgpack: an array of a string and the message, and of the log entry where there is one.
+local head = #id < 32 and string.char(0xa0 + #id) or string.char(0xd9, #id)
+redis.call('PUBLISH', ARGV[3], string.char(id == '' and 0x92 or 0x93) .. head .. id .. ARGV[10] .. ARGV[11])
 return 1
