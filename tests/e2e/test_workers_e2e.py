@@ -1,0 +1,349 @@
+"""Several workers on one port: what clients and probes see while they are rolled, die, or are told to go, under load.
+
+Where the shared state is not the point each worker keeps its own in memory, which the command line refuses to do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, pool
+from sim_process import SimPods
+from socket_wire import Wire, chat, endless, events, get, post
+from waiting import wait_for
+
+from loadtests.upgrade import redis_server
+
+CI = os.environ.get("CI") == "true"
+
+pytestmark = pytest.mark.slow
+
+WITHOUT_STATE = """
+import sys
+from router.config_file import load
+from router.workers.supervisor import supervise
+command = [sys.executable, "-P", "-m", "router", "serve", "--config", sys.argv[1]]
+sys.exit(supervise(load(sys.argv[1]), 2, command))
+"""
+
+needs_redis = pytest.mark.skipif(
+    redis_server.program() is None and not CI, reason="no redis-server here; CI fails without it"
+)
+
+
+class Workers(GatewayProcess):
+    """A supervisor with two workers."""
+
+    def pids(self) -> set[int]:
+        """Of its workers, former ones that still drain included."""
+        return {int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
+
+    def said(self, words: str) -> int:
+        """How often the supervisor said so."""
+        return sum(words in line["msg"] for line in self.lines() if line.get("logger") == "turnout.workers")
+
+    def roll(self) -> set[int]:
+        """Roll them; the new workers, and only they, once they serve."""
+        before, rolls = self.pids(), self.said("all workers are new")
+        self.signal(signal.SIGHUP)
+        wait_for("all workers are new", lambda: self.said("all workers are new") > rolls, 60.0)
+        return self.pids() - before
+
+
+@contextmanager
+def workers(
+    directory: Path,
+    settings: dict[str, Any],
+    *,
+    expected: Sequence[str] = (),
+    program: Sequence[str] = ("-c", WITHOUT_STATE),
+    flags: Sequence[str] = (),
+) -> Iterator[Workers]:
+    """Two of them that serve; afterwards nothing in the log that is not `expected`, and no process left."""
+    gateway = Workers(settings, directory / "gateway", program=program, flags=flags)
+    seen = set[int]()
+    try:
+        wait_for("both serve", lambda: gateway.said("serves slot") == 2, 30.0)
+        seen = gateway.pids()
+        yield gateway
+        assert gateway.complaints(expected) == []
+    finally:
+        gateway.kill()
+        wait_for("no worker is left", lambda: not any(map(alive, seen)), 30.0)
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "State:\tZ" not in status
+
+
+def ended_well(gateway: Workers) -> None:
+    """SIGTERM: status 0, and nobody stays behind."""
+    left = gateway.pids()
+    gateway.signal()
+    assert gateway.ended(30.0) == 0
+    assert not any(map(alive, left))
+
+
+class Load:
+    """Clients that keep asking: kept-alive and new connections, streams and whole answers, and probes."""
+
+    def __init__(self, gateway: Workers) -> None:
+        self.gateway = gateway
+        self.answered = 0
+        self.probed = 0
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(8)
+        work: list[Callable[[], None]] = [self._kept_alive, self._kept_alive, self._kept_alive, self._new, self._new]
+        work += [self._probe, self._probe_control]
+        self._users = [self._threads.submit(self._until_over, each) for each in work]
+
+    def stop(self) -> None:
+        """Raises what went wrong for any of them."""
+        self._over.set()
+        self._threads.shutdown()
+        for user in self._users:
+            user.result()
+
+    def _until_over(self, user: Callable[[], None]) -> None:
+        try:
+            user()
+        except BaseException:
+            self._over.set()
+            raise
+
+    def _kept_alive(self) -> None:
+        with httpx.Client(base_url=self.gateway.url, trust_env=False, timeout=30.0) as client:
+            while not self._over.is_set():
+                answer = client.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20))
+                assert answer.status_code == 200, answer.text
+                assert answer.text.endswith("data: [DONE]\n\n")
+                self._count()
+
+    def _new(self) -> None:
+        while not self._over.is_set():
+            with Wire(self.gateway.host, self.gateway.port, timeout_s=30.0) as wire:
+                wire.send(post(chat()))
+                answer = wire.answer()
+                assert (answer.status, answer.complete) == (200, True), answer
+            self._count()
+
+    def _probe(self) -> None:
+        """A load balancer's check, far too often."""
+        while not self._over.wait(0.002):
+            with Wire(self.gateway.host, self.gateway.port) as wire:
+                wire.send(get("/readyz"))
+                answer = wire.answer()
+                assert (answer.status, answer.json()["status"] in ("ready", "draining")) == (200, True), answer
+            self.probed += 1
+
+    def _probe_control(self) -> None:
+        while not self._over.wait(0.01):
+            answer = self.gateway.control.get("/readyz")
+            assert answer.status_code == 200, answer.text
+
+    def _count(self) -> None:
+        with self._lock:
+            self.answered += 1
+
+
+@contextmanager
+def load_on(gateway: Workers) -> Iterator[Load]:
+    """Load for the block, which nothing may fail of."""
+    load = Load(gateway)
+    try:
+        wait_for("the load is on", lambda: load.answered >= 20)
+        yield load
+    finally:
+        load.stop()
+
+
+@contextmanager
+def streams(gateway: Workers, count: int, tokens: int) -> Iterator[list[Wire]]:
+    """Streams that have begun, each on a connection of its own."""
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(gateway.host, gateway.port, timeout_s=60.0)) for _ in range(count)]
+        for wire in wires:
+            wire.send(post(endless(tokens=tokens)))
+        assert all(wire.readable(10.0) for wire in wires)
+        yield wires
+
+
+def whole(wire: Wire, tokens: int) -> None:
+    """Its stream ended well, with all that was asked for."""
+    answer = wire.answer()
+    assert answer.complete
+    said = events(answer.body)
+    assert said[-1] == "[DONE]"
+    assert len(said) > tokens
+
+
+def serves(gateway: Workers) -> bool:
+    """Whether it answers a chat on a new connection."""
+    with Wire(gateway.host, gateway.port) as wire:
+        wire.send(post(chat()))
+        return wire.answer().status == 200
+
+
+def roll_twice_under_load(gateway: Workers) -> None:
+    tokens = 5000
+    first = gateway.pids()
+    with load_on(gateway) as load:
+        with streams(gateway, 8, tokens) as long:
+            second = gateway.roll()
+            assert first <= gateway.pids(), "the roll waited for streams"
+            for wire in long:
+                whole(wire, tokens)
+        wait_for("the old ones are gone", lambda: gateway.pids() == second, 30.0)
+        with streams(gateway, 8, tokens) as long:
+            third = gateway.roll()
+            for wire in long:
+                whole(wire, tokens)
+        wait_for("the old ones are gone", lambda: gateway.pids() == third, 30.0)
+    assert len(first) == len(second) == len(third) == 2
+    assert not first & second
+    assert not second & third
+    assert load.probed > 100
+    gateway.settle()
+
+
+def test_two_rolls_under_load_fail_no_request_cut_no_stream_and_are_never_unready(
+    sims: SimPods, tmp_path: Path
+) -> None:
+    with workers(tmp_path, settings(sims)) as gateway:
+        roll_twice_under_load(gateway)
+        ended_well(gateway)
+
+
+@needs_redis
+def test_two_rolls_of_workers_that_share_their_state_are_as_smooth(sims: SimPods, tmp_path: Path) -> None:
+    """And the new ones go on with what the old ones knew: who leaves is no longer counted, who came is."""
+    assert redis_server.program() is not None, "no redis-server"
+    server = redis_server.RedisServer(tmp_path)
+    try:
+        with workers(
+            tmp_path,
+            settings(sims, state=server.url),
+            program=("-m", "router", "serve", "--config"),
+            flags=("--workers", "2"),
+        ) as gateway:
+            wait_for("they see each other", lambda: len(replicas(gateway)) == 2)
+            before = replicas(gateway)
+            roll_twice_under_load(gateway)
+            wait_for("the last ones see each other, and nobody else", lambda: len(replicas(gateway)) == 2)
+            assert not before & replicas(gateway)
+            ended_well(gateway)
+    finally:
+        server.stop()
+
+
+def replicas(gateway: Workers) -> set[str]:
+    """The replicas that the asked one knows of."""
+    return {each["id"] for each in gateway.control.get("/admin/state").raise_for_status().json()["replicas"]}
+
+
+def settings(sims: SimPods, **sections: Any) -> dict[str, Any]:
+    """Two pods; time for streams to end."""
+    return config(sims.urls[:2], **({"drain": {"settle_s": 0.5, "timeout_s": 60.0}} | sections))
+
+
+def test_a_roll_with_a_file_that_is_wrong_is_refused_and_a_mended_one_is_read(sims: SimPods, tmp_path: Path) -> None:
+    expected = ("did not start", "the roll stops here")
+    with workers(tmp_path, settings(sims), expected=expected) as gateway:
+        file = tmp_path / "gateway" / "turnout.yaml"
+        good, before = file.read_text(), gateway.pids()
+        file.write_text(good.replace("least_load", "lest_load"))
+        with load_on(gateway):
+            gateway.signal(signal.SIGHUP)
+            wait_for("it is refused", lambda: gateway.said("the roll stops here") == 1)
+            assert gateway.said("no policy 'lest_load' (did you mean 'least_load'?)") == 1
+            assert gateway.pids() == before
+            file.write_text(good.replace("least_load", "round_robin"))
+            gateway.roll()
+            policy = gateway.control.get("/admin/pools/default/policy").raise_for_status().json()
+            assert policy["policy"] == "round_robin"
+        ended_well(gateway)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_who_waits_in_its_queue_is_served(
+    sims: SimPods, tmp_path: Path
+) -> None:
+    with workers(tmp_path, settings(sims), expected=("died",)) as gateway:
+        before = gateway.pids()
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        wait_for("it is gone", lambda: killed not in gateway.pids())
+        with ExitStack() as stack:
+            wires = [stack.enter_context(Wire(gateway.host, gateway.port, timeout_s=30.0)) for _ in range(16)]
+            for wire in wires:
+                wire.send(post(chat()))
+            assert [wire.answer().status for wire in wires] == [200] * 16
+        wait_for("there are two again", lambda: gateway.said("serves slot") == 3, 30.0)
+        assert len(gateway.pids()) == 2
+        assert gateway.said("died (it ended by signal 9)") == 1
+        ended_well(gateway)
+
+
+def test_an_operators_drain_of_one_worker_replaces_it(sims: SimPods, tmp_path: Path) -> None:
+    with workers(tmp_path, settings(sims)) as gateway, load_on(gateway):
+        assert gateway.control.post("/admin/drain").status_code == 202
+        wait_for("it has a successor", lambda: gateway.said("hands slot") == 1, 30.0)
+        wait_for("it is gone", lambda: gateway.said("ended with status 0") == 1, 30.0)
+
+
+def test_workers_whose_supervisor_is_killed_finish_their_streams_and_end(sims: SimPods, tmp_path: Path) -> None:
+    tokens = 1000
+    with workers(tmp_path, settings(sims)) as gateway, streams(gateway, 8, tokens) as long:
+        orphans = gateway.pids()
+        gateway.signal(signal.SIGKILL)
+        for wire in long:
+            whole(wire, tokens)
+        wait_for("they end", lambda: not any(map(alive, orphans)), 30.0)
+        with pytest.raises(ConnectionRefusedError):
+            serves(gateway)
+
+
+def test_a_signal_to_every_process_at_once_cuts_no_stream(sims: SimPods, tmp_path: Path) -> None:
+    """As systemd does it, and as Ctrl-C would."""
+    tokens = 1000
+    with workers(tmp_path, settings(sims)) as gateway, streams(gateway, 8, tokens) as long:
+        for pid in (*gateway.pids(), gateway.pid):
+            os.kill(pid, signal.SIGTERM)
+        for wire in long:
+            whole(wire, tokens)
+        assert gateway.ended(30.0) == 0
+
+
+def test_a_second_signal_ends_all_workers_at_once(sims: SimPods, tmp_path: Path) -> None:
+    slow = {"settle_s": 60.0, "timeout_s": 60.0}
+    with workers(tmp_path, settings(sims, drain=slow)) as gateway, streams(gateway, 4, 8000) as long:
+        gateway.signal()
+        wait_for("they settle", lambda: gateway.control.get("/readyz").status_code == 503)
+        gateway.signal(signal.SIGINT)
+        for wire in long:
+            assert events(wire.answer().body)[-1]["error"]["code"] == "gateway_draining"
+        assert gateway.ended(30.0) == 0
+
+
+def test_workers_that_cannot_start_end_the_supervisor_with_their_error(tmp_path: Path) -> None:
+    """The supervisor has read the file before it changed."""
+    nowhere = config((), pools=[pool("default", [], discovery={"source": "dns://nowhere.invalid:1"})])
+    directory = tmp_path / "gateway"
+    program = WITHOUT_STATE.replace('"--config", sys.argv[1]]', '"--config", sys.argv[1] + ".gone"]')
+    with pytest.raises(AssertionError, match="no worker can start: giving up"):
+        Workers(nowhere, directory, program=("-c", program))
+    assert "turnout.yaml.gone: cannot be read: No such file" in (directory / "gateway.log").read_text()
