@@ -1,0 +1,82 @@
+"""Replicas on real sockets before a small real engine, for tests of what a replica does as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from router.settings import Control, Drain, PolicySpec, Pool, Settings
+
+BODY = b'{"model":"m","messages":[]}'
+ASK = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+
+STREAMED = b'{"model":"m","stream":true,"messages":[]}'
+ASK_STREAM = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(STREAMED),
+    STREAMED,
+)
+
+STREAM = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    b'f\r\ndata: {"n":1}\n\n\r\n'
+)
+"""The beginning of a stream, whose end never comes."""
+
+
+class Engine(asyncio.Protocol):
+    """An engine on one port: well, without metrics, and with an answer to everything that `held` does not hold back.
+
+    A request with `"stream":true` gets an event, and no more.
+    """
+
+    held: asyncio.Event | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if b'"stream":true' in data:
+            self.transport.write(STREAM)
+        elif data.startswith(b"POST") and Engine.held is not None:
+            asyncio.get_running_loop().create_task(self._later(Engine.held))
+        else:
+            self.transport.write(ANSWER)
+
+    async def _later(self, held: asyncio.Event) -> None:
+        await held.wait()
+        self.transport.write(ANSWER)
+
+
+async def engine() -> tuple[asyncio.Server, str]:
+    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def settings(*pods: str, **fields: object) -> Settings:
+    pool = Pool(name="main", pods=list(pods), models=["m"], policy=PolicySpec(name="p2c"))
+    sections: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "control": Control(listen="127.0.0.1:0"),
+        "pools": [pool],
+        "drain": Drain(settle_s=0.0, timeout_s=10.0),
+        "replica": "r1",
+    }
+    return Settings(**(sections | fields))  # type: ignore[arg-type]
+
+
+async def ask(port: int, request: bytes = ASK) -> bytes:
+    """The whole answer of a connection that is then closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.replace(b"host: g", b"host: g\r\nconnection: close"))
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not met():  # noqa: ASYNC110  a replica's numbers have no event
+            await asyncio.sleep(0.001)
