@@ -26,6 +26,7 @@ COMPILED = [
     "router/dataplane/heads.py",
     "router/dataplane/identity.py",
     "router/dataplane/local.py",
+    "router/dataplane/openai.py",
     "router/dataplane/reader.py",
     "router/dataplane/relay.py",
     "router/dataplane/retry.py",
@@ -33,7 +34,7 @@ COMPILED = [
     "router/dataplane/upstream.py",
     "router/dataplane/upstream_connection.py",
 ]
-"""Not `openai.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""
+"""Not `body.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""
 
 
 def extensions() -> list[object]:

@@ -10,12 +10,14 @@ by what its KV cache holds.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, pairwise
 from math import log2
+from struct import Struct
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
 
@@ -30,8 +32,14 @@ from statesync.types import PrefixPage
 BLOCK_BYTES: Final = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN
 """The smallest block, and the unit of `match`."""
 
-# Slices made once: building one per block would cost 0.07 us of the 0.17 us a block takes.
-_CUTS: Final = tuple(slice(start * BLOCK_BYTES, end * BLOCK_BYTES) for start, end in pairwise(REACH))
+_ENDS: Final = tuple(end * BLOCK_BYTES for end in REACH[1:])
+"""How many bytes of prompt the first n + 1 blocks of a chain stand for."""
+
+# Blocks of up to 2 KB are copied out of the prompt by one call for all of them, 0.04 us each; longer ones are looked at
+# in place, which costs 0.11 us whatever their length.
+_COPIED: Final = 4 * BLOCKS_PER_SIZE
+_CUTTERS: Final = [Struct("".join(f"{BLOCK_BYTES * weight}s" for weight in WEIGHTS[:n])) for n in range(_COPIED + 1)]
+_CUTS: Final = [slice(start, end) for start, end in pairwise((0, *_ENDS))]
 
 # A dict that entries come to and go from holds 3 to 6 slots of 20 bytes an entry; these are the costs at 6, so that
 # `max_bytes` is never exceeded (tracemalloc: real memory of blocks with one holder is 0.64 to 0.82 of what is counted).
@@ -101,15 +109,18 @@ class PrefixIndex:
 
         How the bytes are split into parts does not matter. A last, partial block is left out.
         """
-        # One part, the common case, is never copied; joining a 400 KB prompt from two costs 25 us.
+        # One part, the common case, is never copied as a whole; joining a 400 KB prompt from two costs 25 us.
         data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-        size = len(data)
-        link = xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"))
+        blocks = bisect_right(_ENDS, len(data))
+        digest = xxh3_64_intdigest
         chain: list[int] = []
-        for cut in _CUTS:
-            if cut.stop > size:
-                break
-            link = xxh3_64_intdigest(data[cut], link)
+        # Any: mypyc would take an int of 64 bits out of its object and put it into another for every block.
+        link: Any = digest(model.encode("utf-8", "surrogatepass"))
+        for block in _CUTTERS[min(blocks, _COPIED)].unpack_from(data):
+            link = digest(block, link)
+            chain.append(link)
+        for cut in _CUTS[_COPIED:blocks]:
+            link = digest(data[cut], link)
             chain.append(link)
         return chain
 

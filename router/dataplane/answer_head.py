@@ -11,10 +11,13 @@ import httptools
 from router.dataplane.headers import RESPONSE, Fields
 from router.dataplane.heads import Heads, Recall
 
-NO_BODY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+NO_BODY: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
 """How an answer's end is told."""
 
-MAX_HEAD_BYTES = 65536
+MAX_HEAD_BYTES: Final = 65536
 
 
 class BadHead(ValueError):
@@ -43,7 +46,7 @@ class Begun(NamedTuple):
     """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it says nothing."""
 
 
-_heads: Heads[AnswerHead] = Heads()
+_heads: Final[Heads[AnswerHead]] = Heads()
 
 _new: Final = tuple.__new__
 

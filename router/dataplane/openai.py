@@ -1,7 +1,7 @@
 """Stage 2: body -> `Call`, what routing needs to know of a request. Pure: bytes in, a value or a ClientError out.
 
-A body is decoded once, into a struct with the few fields that matter; the prompt stays `msgspec.Raw`, bytes to count
-and to hash. What else is in the body is the pod's business and reaches it unchanged.
+A body is decoded once, into a struct with the few fields that matter (`body.py`); the prompt stays `msgspec.Raw`, bytes
+to count and to hash. What else is in the body is the pod's business and reaches it unchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from router.dataplane.body import NONE, Body, decode
 from router.errors import BadRequest, MissingModel
 from schedulers.types import BYTES_PER_TOKEN
 
@@ -21,7 +22,8 @@ IMAGE_TOKENS = 1024
 MAX_TOKENS = 1 << 24
 """No answer is longer; a limit of 1e308 would spoil every sum it is added to."""
 
-_INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{2048,}")
+_DATA_BYTES = 2048
+_INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
 _TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
 _MODEL_PART = re.compile(
     rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model)[ \t]*(?:;[^\r\n]*)?\r\n'
@@ -29,29 +31,6 @@ _MODEL_PART = re.compile(
     re.IGNORECASE,
 )
 """The value of a form's `model`. It begins with what file contents seldom hold: 26 ms for 25 MB of audio."""
-
-_NONE = msgspec.Raw(b"")
-
-
-class Body(msgspec.Struct, gc=False):
-    """The fields of all OpenAI-like request bodies that routing reads. Types are checked only for these."""
-
-    model: str | None = None
-    messages: msgspec.Raw = _NONE
-    prompt: msgspec.Raw = _NONE
-    input: msgspec.Raw = _NONE
-    system: msgspec.Raw = _NONE
-    instructions: msgspec.Raw = _NONE
-    tools: msgspec.Raw = _NONE
-    query: msgspec.Raw = _NONE
-    documents: msgspec.Raw = _NONE
-    text_1: msgspec.Raw = _NONE
-    max_tokens: int | float | None = None
-    max_completion_tokens: int | float | None = None
-    max_output_tokens: int | float | None = None
-    stream: bool | None = None
-    prompt_cache_key: str | None = None
-    user: str | None = None
 
 
 class Call(NamedTuple):
@@ -66,15 +45,12 @@ class Call(NamedTuple):
     session_key: str
 
 
-_decode = msgspec.json.Decoder(Body).decode
-
-
 def read(content_type: bytes, body: bytes) -> Call:
     """The `Call` of a POST body. Raises BadRequest or MissingModel, each naming the field and what is wrong."""
     if content_type.startswith(b"multipart/form-data"):
         return _multipart(body)
     try:
-        fields = _decode(body)
+        fields = decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(*_explain(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -104,7 +80,7 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 
 def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
-    if (messages := fields.messages) is not _NONE and fields.tools is _NONE and fields.system is _NONE:
+    if (messages := fields.messages) is not NONE and fields.tools is NONE and fields.system is NONE:
         return (memoryview(messages),)  # the common chat, kept free of the list below: 0.5 against 0.8 us
     order = (
         fields.tools,
@@ -117,7 +93,7 @@ def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
         fields.text_1,
         fields.documents,
     )
-    return tuple([memoryview(part) for part in order if part is not _NONE])
+    return tuple([memoryview(part) for part in order if part is not NONE])
 
 
 def _tokens(prompt: Sequence[bytes | memoryview], may_hold_data: bool) -> int:
@@ -139,8 +115,20 @@ def _limit(asked: float) -> int:
 
 def _may_hold_data(body: bytes) -> bool:
     # Looking for the data itself costs 780 us on 32 KB of prose; for a mark of data URLs, of Anthropic's sources and of
-    # OpenAI's audio 30. Five bytes each, because CPython's search skips faster for needles under six.
-    return b"ase64" in body or b"_audi" in body
+    # OpenAI's audio 10 (five bytes each, because CPython's search skips faster for needles under six); and for a word
+    # as long as data is, 1.5.
+    return _has_long_word(body) and (b"ase64" in body or b"_audi" in body)
+
+
+def _has_long_word(body: bytes) -> bool:
+    """Whether there are `_DATA_BYTES` without a blank. Of prose, a few bytes at the end of each so many are read."""
+    at, last = 0, len(body) - _DATA_BYTES
+    while at <= last:
+        blank = body.rfind(b" ", at, at + _DATA_BYTES)
+        if blank < 0:
+            return True
+        at = blank + 1
+    return False
 
 
 def _multipart(body: bytes) -> Call:

@@ -7,7 +7,7 @@ request is. What cannot be a request raises a GatewayError out of `feed`.
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import httptools
 
@@ -16,13 +16,15 @@ from router.dataplane.heads import Heads, Key, Recall
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
-IDLE, HEAD, BODY = range(3)
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
 """What is being read: nothing yet, headers, a body."""
 
-MAX_PARTS = 4096
+MAX_PARTS: Final = 4096
 """Parts of a body that are kept apart before they are joined."""
 
-_CONTINUE_EXPECTED = b"100-continue"
+_CONTINUE_EXPECTED: Final = b"100-continue"
 
 _log = logging.getLogger("turnout.edge")
 
@@ -43,7 +45,7 @@ class RequestHead(NamedTuple):
 NO_HEAD = RequestHead(b"", b"", True, False, [], {})
 """Of bytes that never became a request."""
 
-_heads: Heads[RequestHead] = Heads()
+_heads: Final[Heads[RequestHead]] = Heads()
 """Of all connections of this process: a client's connections send the same heads."""
 
 

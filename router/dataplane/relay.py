@@ -8,7 +8,7 @@ leaves the client between two events, where it is told of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from router.dataplane import answers
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
     from router.dataplane.upstream_connection import UpstreamConnection
 
-RAW, WRAP, BARE = range(3)
+RAW: Final = 0
+WRAP: Final = 1
+BARE: Final = 2
 """Body framing towards the client: as the pod sent it, put into chunks, or none (its end is the connection's)."""
 
-MAX_HELD_BYTES = 65536
+MAX_HELD_BYTES: Final = 65536
 """An SSE event larger than this is passed on in pieces."""
 
-_CHUNKED_HEADER = b"transfer-encoding: chunked\r\n"
-_CLOSE_HEADER = b"connection: close\r\n"
-_STATUS_LINES = {status: answers.status_line(status) for status in range(200, 600)}
+_CHUNKED_HEADER: Final = b"transfer-encoding: chunked\r\n"
+_CLOSE_HEADER: Final = b"connection: close\r\n"
+_STATUS_LINES: Final = {status: answers.status_line(status) for status in range(200, 600)}
 
 
 class Attempts(Protocol):

@@ -53,6 +53,7 @@ class UpstreamConnection:
         "_buffer",
         "_framing",
         "_head_only",
+        "_idle_s",
         "_in_body",
         "_keep",
         "_left",
@@ -80,6 +81,8 @@ class UpstreamConnection:
         # the request under way
         self.receiver: Receiver | None = None
         self._timeouts = Timeouts()
+        self._idle_s = NEVER
+        """`_timeouts.idle_s`, at hand for every chunk."""
         self._head_only = False
         self._buffer = b""
         self._in_body = False
@@ -107,6 +110,7 @@ class UpstreamConnection:
         assert self.transport is not None
         self.receiver = receiver
         self._timeouts = timeouts
+        self._idle_s = timeouts.idle_s or NEVER
         self._head_only = head_only
         self._in_body = False
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
@@ -173,7 +177,7 @@ class UpstreamConnection:
     def resume(self) -> None:
         """Read on."""
         if self.transport is not None and not self.transport.is_closing():
-            self.expires_at = self.upstream.sweep.clock() + (self._timeouts.idle_s or NEVER)
+            self.expires_at = self.upstream.sweep.clock() + self._idle_s
             self.transport.resume_reading()
 
     # Receiving the answer, in wire order
@@ -220,7 +224,7 @@ class UpstreamConnection:
     def _body(self, data: bytes) -> None:
         receiver = self.receiver
         assert receiver is not None
-        self.expires_at = self.upstream.sweep.clock() + (self._timeouts.idle_s or NEVER)
+        self.expires_at = self.upstream.sweep.clock() + self._idle_s
         if self._framing == CHUNKED:
             self._chunks(data, receiver)
         elif self._framing == LENGTH:

@@ -115,6 +115,36 @@ def test_any_bytes_are_followed_or_refused(data: bytes, places: list[int]) -> No
     assert all(0 < position <= len(data) for position in safe)
 
 
+TOKEN = b'data: {"choices":[]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("wire", "safe"),
+    [
+        (b"16\r\n" + TOKEN + b"\r\n", True),
+        (b"1F4\r\n" + b"x" * 498 + b"\n\n\r\n", True),
+        (b"16;a\r\n" + TOKEN + b"\r\n", True),
+        (b"016\r\n" + TOKEN + b"\r\n", True),
+        (b"0016\r\n" + TOKEN + b"\r\n", True),
+        (b"15\r\n" + TOKEN[:-1] + b"\r\n", False),
+        (b"17\r\n" + TOKEN + b"\r\n", False),
+        (b"18\r\n" + TOKEN + b"\r\n", False),
+        (b"16\r\n" + TOKEN + b"\r\n5\r\nhello\r\n", False),
+        (b"b\r\ndata: 123\n\n\r\n", True),
+    ],
+)
+def test_a_tokens_event_is_told_from_what_only_looks_like_one(wire: bytes, safe: bool) -> None:
+    whole, in_bytes = ChunkScanner(), ChunkScanner()
+    assert whole.feed(wire) == -1
+    assert (whole.safe == len(wire)) is safe
+    last = 0
+    for at in range(len(wire)):
+        assert in_bytes.feed(wire[at : at + 1]) == -1
+        last = at + 1 if in_bytes.safe else last
+    assert (last == len(wire)) is safe
+    assert whole.left == in_bytes.left
+
+
 @pytest.mark.parametrize(
     "wire",
     [

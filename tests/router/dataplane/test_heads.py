@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.heads import Heads, split
+from router.dataplane.heads import Heads, Recall, split
 
 HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\nx-a: 1\r\n\r\n"
 
@@ -74,3 +74,30 @@ def test_memory_is_bounded() -> None:
         heads.learn((b"GET /%d HTTP/1.1" % number, b""), number)
     assert len(heads) <= Heads.MAX_ENTRIES
     assert heads.get((b"GET /%d HTTP/1.1" % number, b"")) == number
+
+
+@pytest.mark.parametrize("value", [b"42", b"7", b"0", b"1" * 12, b"007"])
+def test_the_last_head_is_known_again_whatever_its_length_says(value: bytes) -> None:
+    recall = known(HEAD % b"1234")
+    assert recall.recall(HEAD % value + b"body") == ("it", len(HEAD % value), int(value))
+
+
+@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
+def test_the_last_head_with_odd_digits_is_another(value: bytes) -> None:
+    assert known(HEAD % b"1234").recall(HEAD % value) is None
+
+
+@pytest.mark.parametrize("end", range(len(HEAD % b"42")))
+def test_a_piece_of_the_last_head_is_not_taken_for_it(end: int) -> None:
+    assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
+
+
+def known(head: bytes) -> Recall[str]:
+    """A connection's memory that saw `head` last."""
+    heads: Heads[str] = Heads()
+    found = split(head)
+    assert found is not None
+    heads.learn(found.key, "it")
+    recall = Recall(heads)
+    assert recall.recall(head) is not None
+    return recall
