@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro upgrade-demo guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-state upgrade-demo guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -92,6 +92,9 @@ bench: setup-run  ## beside nginx, the Rust routers and a FastAPI one, about 10 
 
 bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plots (ARGS=--huge: 10M blocks too)
 	$(BIN)/python -m loadtests.bench.micro $(ARGS)
+
+bench-state: setup-run redis  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
+	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
 
 guard: setup  ## instructions a request, counted by callgrind; fails at 10 % over the baseline
 	$(BIN)/python -m loadtests.bench.guard $(ARGS)

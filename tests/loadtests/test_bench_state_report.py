@@ -1,0 +1,63 @@
+"""The figures of `make bench-state`: which delay belongs to which stamp, and what counts as a missed goal."""
+
+from __future__ import annotations
+
+import json
+
+from loadtests.bench.state.report import Table, as_json, delays, document, markdown, misses, number, quantile
+
+
+def test_a_dispatch_is_seen_when_it_or_a_later_one_to_the_pod_is_first_heard_of() -> None:
+    sent = [(0, 1, 10.0), (0, 2, 10.5), (1, 1, 10.25), (0, 3, 11.0)]
+    heard = [(1, 1, 10.5), (0, 2, 11.0), (0, 2, 12.0)]
+    assert delays(sent, heard) == ([0.25, 0.5, 1.0], 1)
+    assert delays(sent, []) == ([], 4)
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    assert quantile([], 0.5) is None
+    assert [quantile([1.0, 2.0, 3.0, 4.0], share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 3.0, 4.0, 4.0]
+
+
+TABLE = Table(
+    "Load",
+    "Two replicas.",
+    {
+        "10 req/s": {"round trips/s": 40.0, "seen p99 ms": None, "CPU us/request": 1234.5},
+        "1000 req/s": {"round trips/s": 600.0, "seen p99 ms": 15.1, "CPU us/request": 0.05},
+    },
+)
+
+
+def test_a_goal_is_missed_above_it_and_nowhere_else() -> None:
+    assert misses(TABLE) == ["Load, 1000 req/s: seen p99 ms 15.1, goal 15"]
+
+
+def test_the_table_has_the_goals_beside() -> None:
+    assert markdown(TABLE).splitlines()[4:] == [
+        "|  | 10 req/s | 1000 req/s | goal |",
+        "| --- | ---: | ---: | ---: |",
+        "| round trips/s | 40 | 600 | <= 600 |",
+        "| seen p99 ms | - | 15.1 | <= 15 |",
+        "| CPU us/request | 1,234 | 0.050 |  |",
+    ]
+
+
+def test_the_page_begins_with_what_was_missed() -> None:
+    page = document({"cores": "2"}, [TABLE])
+    assert "**Goals missed:** Load, 1000 req/s: seen p99 ms 15.1, goal 15." in page
+    assert "- cores: 2" in page
+    kept = TABLE._replace(columns={"10 req/s": TABLE.columns["10 req/s"]})
+    assert "All goals are kept." in document({}, [kept])
+
+
+def test_the_json_holds_every_figure_in_full() -> None:
+    found = json.loads(json.dumps(as_json({"cores": "2"}, [TABLE])))
+    assert found["tables"]["Load"]["1000 req/s"]["CPU us/request"] == 0.05
+    assert found["missed"] == misses(TABLE)
+
+
+def test_numbers_have_three_digits_where_they_have_that_many() -> None:
+    assert [number(value) for value in (None, 0.0, 5000.0, 131.4, 24.31, 4.034, 0.1, 0.0264)] == [
+        *("-", "0", "5,000", "131", "24.3", "4.03", "0.10", "0.026"),
+    ]
