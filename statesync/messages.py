@@ -29,8 +29,9 @@ _SWAP: Final = sys.byteorder == "big"
 class Report(msgspec.Struct, omit_defaults=True, frozen=True):
     """An `EngineReport` and how old it was when it was sent, in seconds by the sender's clock."""
 
-    age_s: float = 0.0
-    replica: str = ""
+    v: int
+    age_s: float
+    replica: str
     """Who scraped it."""
     queued: int | None = None
     running: int | None = None
@@ -39,7 +40,6 @@ class Report(msgspec.Struct, omit_defaults=True, frozen=True):
     prefix_queries_tokens: int | None = None
     prefix_hits_tokens: int | None = None
     started_at: float | None = None
-    v: int = SCHEMA
 
     def engine(self) -> EngineReport:
         """The report as the rest of the router knows it."""
@@ -60,7 +60,7 @@ class _Said(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
     replica: str
     token: str
     """Of the sender's incarnation."""
-    v: int = SCHEMA
+    v: int
 
 
 class Changes(_Said, tag="changes", kw_only=True):
@@ -99,10 +99,10 @@ Message = Changes | Beat | Gone | PolicyChanged
 class LogEntry(msgspec.Struct, omit_defaults=True):
     """An entry of the log, under the field `b`."""
 
+    v: int
     replica: str
     token: str
     placements: list[Placement]
-    v: int = SCHEMA
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -130,7 +130,7 @@ class Record(msgspec.Struct):
     generation: int
     name: str
     params: dict[str, object]
-    v: int = SCHEMA
+    v: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -240,7 +240,7 @@ def numbers_of(counts: Sequence[int]) -> InflightNumbers:
 
 def report_of(report: EngineReport, age_s: float, replica: str) -> Report:
     """An engine's report as it is sent."""
-    return Report(age_s, replica, *report)
+    return Report(SCHEMA, age_s, replica, *report)
 
 
 def pack_blocks(blocks: Sequence[int]) -> bytes:
@@ -272,7 +272,7 @@ def pack_record(name: str, params: Mapping[str, object]) -> bytes:
 
 def pack_whole_record(record: PolicyRecord) -> bytes:
     """A record with its generation, to be put back after Redis lost it."""
-    return msgspec.json.encode(Record(record.generation, record.name, dict(record.params)))
+    return msgspec.json.encode(Record(record.generation, record.name, dict(record.params), SCHEMA))
 
 
 def standing(token: str, seq: int) -> str:

@@ -107,7 +107,7 @@ class Session:
             return
         await self.syncer.finish()
         self.syncer.close()
-        gone = pack(Gone(replica=self.replica, token=self.token))
+        gone = pack(Gone(v=SCHEMA, replica=self.replica, token=self.token))
         await RELEASE.run(link, self._own_keys(), self.replica, self.token, self._keys.news, gone)
 
     def stop(self) -> None:
@@ -232,7 +232,7 @@ class Session:
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
             self.freshness.sent(self._loop.time())
-            beat = pack(Beat(replica=self.replica, token=self.token, seq=self.syncer.seq))
+            beat = pack(Beat(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
             taken = await RENEW.run(
                 link,
                 self._own_keys(),

@@ -15,7 +15,7 @@ from statesync.errors import StateError, StoreUnavailable
 from statesync.freshness import Freshness
 from statesync.keys import LOG_ENTRIES, LOG_TTL_S, REPORT_TTL_S, SHARE_LEASES, Keys
 from statesync.ledger import Batch, Outbox
-from statesync.messages import Changes, LogEntry, Placement, pack, pack_blocks, report_of, standing
+from statesync.messages import SCHEMA, Changes, LogEntry, Placement, pack, pack_blocks, report_of, standing
 from statesync.resp import Part, ReplyError, RespConnection
 from statesync.resp import pack as command
 from statesync.scripts import FLUSH
@@ -149,6 +149,7 @@ class Syncer:
         placements = [Placement(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
         reports = {pod: report_of(report, now - at, replica) for pod, (report, at) in batch.reports.items()}
         message = Changes(
+            v=SCHEMA,
             replica=replica,
             token=token,
             seq=seq,
@@ -160,7 +161,7 @@ class Syncer:
             standing(token, seq),
             "1" if batch.full else "0",
             pack(message),
-            pack(LogEntry(replica, token, placements)) if placements else b"",
+            pack(LogEntry(SCHEMA, replica, token, placements)) if placements else b"",
             2 * len(batch.numbers),
             len(batch.dropped),
         ]

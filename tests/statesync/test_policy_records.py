@@ -1,0 +1,43 @@
+"""What is known of policies, for when the server knows less."""
+
+from __future__ import annotations
+
+from statesync.keys import HISTORY
+from statesync.policy_records import PolicyBook
+from statesync.store import PolicyRecord
+
+
+def record(generation: int) -> PolicyRecord:
+    return PolicyRecord("p2c", {}, generation)
+
+
+def test_a_record_is_news_once_and_an_older_one_never() -> None:
+    book = PolicyBook()
+    assert book.learn("a", record(2))
+    assert not book.learn("a", record(2))
+    assert not book.learn("a", record(1))
+    assert book.learn("a", record(3))
+    assert book.lost({}) == {"a": [record(3), record(2)]}
+
+
+def test_what_is_read_is_news_where_it_is_newer() -> None:
+    book = PolicyBook()
+    assert book.read("a", []) is None
+    assert book.read("a", [record(2), record(1)]) == record(2)
+    assert book.read("a", [record(2), record(1)]) is None
+    assert book.read("a", [record(1)]) is None
+
+
+def test_only_what_the_server_lost_is_put_back() -> None:
+    book = PolicyBook()
+    book.learn("a", record(2))
+    book.learn("b", record(5))
+    assert book.lost({"a": 2, "b": 4}) == {"b": [record(5)]}
+    assert book.lost({"a": 3, "b": 5}) == {}
+
+
+def test_as_many_are_kept_as_the_server_keeps() -> None:
+    book = PolicyBook()
+    for generation in range(1, HISTORY + 5):
+        book.learn("a", record(generation))
+    assert len(book.lost({})["a"]) == HISTORY

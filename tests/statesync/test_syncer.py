@@ -1,0 +1,183 @@
+"""When changes are sent, over a real server whose answers are held back by pausing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from random import Random
+
+import pytest
+from ears import heard
+from redis_server import RedisServer, redis_server
+
+from schedulers.types import PodId
+from statesync.errors import StateError
+from statesync.freshness import Freshness
+from statesync.keys import Keys
+from statesync.ledger import Outbox
+from statesync.messages import Reader
+from statesync.resp import Address, RespConnection
+from statesync.store import SyncConfig
+from statesync.syncer import Syncer
+from statesync.types import InflightNumbers
+
+A, B = PodId("a"), PodId("b")
+KEYS = Keys("turnout")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def n(count: int) -> InflightNumbers:
+    return InflightNumbers(count, count, count, count)
+
+
+class Scene:
+    """A syncer, the link it may use, and what came of it."""
+
+    def __init__(self, link: RespConnection) -> None:
+        self.link = link
+        self.outbox = Outbox()
+        self.syncer = Syncer("me", self.outbox, KEYS, SyncConfig(), Freshness(0.0))
+        self.token = f"{Random().getrandbits(64):016x}"
+        self.troubles: list[StateError | None] = []
+
+    async def lease(self) -> None:
+        await self.link.call("FLUSHALL")
+        await self.link.call("HSET", KEYS.tokens, "me", self.token)
+
+    def open(self) -> None:
+        self.syncer.open(self.link, self.token, self.troubles.append)
+
+    async def hash(self) -> dict[bytes, bytes]:
+        stored: dict[bytes, bytes] = await self.link.call("HGETALL", KEYS.inflight("me"))
+        return stored
+
+
+def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=10.0, name="test")
+        played = Scene(link)
+        await played.lease()
+        await scene(played)
+        played.syncer.close()
+        link.close()
+
+    asyncio.run(run())
+
+
+def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        await on.link.call("HSET", KEYS.inflight("me"), "old", "x")
+        on.outbox.announce(A, n(1))
+        assert on.link.round_trips == 4
+        on.open()
+        await on.syncer.finish()
+        stored = await on.hash()
+        assert stored.keys() == {b"@", b"a"}
+        assert Reader().numbers(stored[b"a"]) == n(1)
+        assert stored[b"@"].decode() == f"{on.token} 1"
+        assert on.troubles == []
+
+    play(server, scene)
+
+
+def test_what_is_noted_while_a_request_is_under_way_travels_together(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        before = on.link.round_trips
+        server.pause()
+        try:
+            on.outbox.announce(A, n(0))
+            await heard(lambda: on.link.round_trips == before + 1)
+            for count in range(1, 1000):
+                on.outbox.announce(A, n(count))
+                on.outbox.placed(B, [count])
+                if count % 100 == 0:
+                    await asyncio.sleep(0.003)
+            assert on.link.round_trips == before + 1
+        finally:
+            server.resume()
+        await on.syncer.finish()
+        assert on.link.round_trips <= before + 1 + 4  # 999 placements, 256 at a time
+        assert Reader().numbers((await on.hash())[b"a"]) == n(999)
+        entries = await on.link.call("XRANGE", KEYS.log, "-", "+")
+        packed = [Reader().entry(fields[1]) for _, fields in entries]
+        assert sum(len(entry.placements) for entry in packed if entry is not None) == 999
+
+    play(server, scene)
+
+
+def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        await on.link.call("DEL", KEYS.tokens)
+        on.outbox.placed(A, [1])
+        on.outbox.announce(A, n(1))
+        await heard(lambda: on.troubles == [None])
+        on.outbox.placed(A, [2])
+        assert not await on.link.call("EXISTS", KEYS.log)
+        await on.link.call("HSET", KEYS.tokens, "me", "another")
+        on.syncer.open(on.link, "another", on.troubles.append)
+        await on.syncer.finish()
+        (_, fields), *more = await on.link.call("XRANGE", KEYS.log, "-", "+")
+        entry = Reader().entry(fields[1])
+        assert entry is not None
+        assert not more
+        assert [placement.blocks[0] for placement in entry.placements] == [1, 2]
+        assert (await on.hash())[b"@"] == b"another 1"
+        assert on.troubles == [None]
+
+    play(server, scene)
+
+
+def test_a_server_that_refuses_to_write_is_told_of_as_it_says(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        await on.link.call("REPLICAOF", "127.0.0.1", "1")
+        on.outbox.announce(A, n(1))
+        await heard(lambda: bool(on.troubles))
+        await on.link.call("REPLICAOF", "NO", "ONE")
+        assert "READONLY" in str(on.troubles[0])
+
+    play(server, scene)
+
+
+def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        server.pause()
+        try:
+            on.outbox.placed(A, [1])
+            before = on.link.round_trips
+            await heard(lambda: on.link.round_trips == before + 1)
+            on.link.close()
+            on.syncer.close()
+            await heard(lambda: on.outbox.waiting)
+        finally:
+            server.resume()
+        assert list(on.outbox.placements) == [(A, [1])]
+        assert on.troubles == []
+
+    play(server, scene)
+
+
+def test_a_pod_that_was_idle_for_long_leaves_the_hash(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        on.open()
+        await on.syncer.finish()
+        on.outbox.sweep(0.0)
+        on.outbox.sweep(60.0)
+        on.outbox.announce(B, n(1))
+        await on.syncer.finish()
+        assert (await on.hash()).keys() == {b"@", b"b"}
+
+    play(server, scene)
