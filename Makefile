@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-state upgrade-demo guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-freeze bench-state upgrade-demo guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -95,6 +95,10 @@ bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plo
 
 bench-state: setup-run redis  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
+
+bench-freeze: setup-run  ## are streams held up by scrapes, /admin/pods, DNS, discovery, Redis? (ARGS="--out docs/benchmarks")
+	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench.freeze --python "$$python" $(ARGS)
 
 guard: setup  ## instructions a request, counted by callgrind; fails at 10 % over the baseline
 	$(BIN)/python -m loadtests.bench.guard $(ARGS)

@@ -17,6 +17,8 @@ class Tally:
         self.answers = 0
         self.failed = 0
         self.bad_status = 0
+        self.longest_s = 0.0
+        """Between two chunks of a stream."""
         self._gaps = [0] * BUCKETS
         self._firsts = [0] * BUCKETS
 
@@ -28,6 +30,8 @@ class Tally:
 
     def gap(self, gap_s: float, chunks: int) -> None:
         """`chunks` came at once, `gap_s` after the last: one waited so long, the others not at all."""
+        if gap_s > self.longest_s:
+            self.longest_s = gap_s
         self._gaps[min(int(gap_s / BUCKET_S), BUCKETS - 1)] += 1
         self._gaps[0] += chunks - 1
         self.chunks += chunks

@@ -1,0 +1,36 @@
+"""The freeze bench in small: every disturbance really happens, and no stream is cut by it. How long gaps are is the
+bench's to say, on a machine that has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench.freeze.cases import CASES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_disturbance_happens_and_every_stream_goes_on(case: str, tmp_path: Path) -> None:
+    if CASES[case].redis and not shutil.which("redis-server") and not os.environ.get("CI"):
+        pytest.skip("no redis-server here")
+    found = tmp_path / "freeze.json"
+    python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
+    small = ["--pods", "120", "--streams", "6", "--seconds", "0.3", "--rounds", "1"]
+    command = [sys.executable, "-m", "loadtests.bench.freeze", case, *small, "--python", python, "--json", str(found)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(found.read_text())["cases"][case]
+    quiet, disturbed = row["quiet"][0], row["disturbed"][0]
+    assert quiet["happened"] == 0 < disturbed["happened"]
+    assert min(quiet["chunks"], disturbed["chunks"]) > 0
+    assert row["cut"] == 0
+    assert case in done.stderr
