@@ -1,0 +1,163 @@
+"""A session over real links: what ends one, what only begins a new incarnation, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from random import Random
+
+import pytest
+from ears import Ears, heard
+from redis_server import RedisServer, redis_server
+
+from schedulers.types import PodId
+from statesync.errors import StateError, StoreUnavailable
+from statesync.keys import Keys
+from statesync.ledger import Outbox
+from statesync.resp import Address, RespConnection
+from statesync.session import NameTaken, Session
+from statesync.store import SyncConfig
+from statesync.types import InflightNumbers
+
+A = PodId("a")
+ONE = InflightNumbers(1, 1, 1, 1)
+CONFIG = SyncConfig(lease_s=1.0, timeout_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def linked(session: Session) -> bool:
+    return session.link is not None
+
+
+class Scene:
+    """An administrator's link, and sessions that live until the scene ends."""
+
+    def __init__(self, address: Address, admin: RespConnection) -> None:
+        self.address = address
+        self.admin = admin
+        self.lives: list[asyncio.Task[None]] = []
+        self.sessions: list[Session] = []
+
+    async def begin(self, name: str, ears: Ears | None = None) -> Session:
+        session = Session(name, ears or Ears(), Outbox(), Keys("turnout"), CONFIG, Random())
+        self.sessions.append(session)
+        await self.live(session)
+        return session
+
+    async def live(self, session: Session) -> None:
+        warm = asyncio.Event()
+        life = asyncio.get_running_loop().create_task(session.live(self.address, warm.set))
+        self.lives.append(life)
+        waiting = asyncio.get_running_loop().create_task(warm.wait())
+        await asyncio.wait([life, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def end(self) -> None:
+        for life in self.lives:
+            life.cancel()
+        await asyncio.gather(*self.lives, return_exceptions=True)
+        for session in self.sessions:
+            session.stop()
+
+
+def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        address = Address("127.0.0.1", server.port)
+        admin = await RespConnection.open(address, timeout_s=10.0, name="test")
+        await admin.call("FLUSHALL")
+        played = Scene(address, admin)
+        try:
+            await scene(played)
+        finally:
+            await played.end()
+            admin.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["normal", "pubsub"])
+def test_either_connection_lost_ends_the_life_of_the_link_and_another_can_follow(
+    server: RedisServer, kind: str
+) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        token, trips = session.token, session.traffic()[0]
+        await on.admin.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        with pytest.raises(StoreUnavailable, match="lost"):
+            await on.lives[0]
+        assert not linked(session)
+        assert session.traffic()[0] >= trips
+        await on.live(session)
+        assert linked(session)
+        assert (session.links, session.lease_losses) == (2, 0)
+        assert session.token == token
+
+    play(server, scene)
+
+
+def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        token = session.token
+        await on.admin.call("DEL", "{turnout}:tokens")
+        await heard(lambda: session.lease_losses == 1 and session.link is not None)
+        assert session.token != token
+        assert await on.admin.call("HGET", "{turnout}:tokens", "left") == session.token.encode()
+        assert session.links == 1
+
+    play(server, scene)
+
+
+def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        await on.begin("left")
+        await on.begin("left")
+        with pytest.raises(NameTaken, match="'left'"):
+            await on.lives[1]
+        on.lives[0].cancel()  # It ends without giving its lease back.
+        await asyncio.wait([on.lives[0]])
+        again = await on.begin("left")
+        assert await on.admin.call("HGET", "{turnout}:tokens", "left") == again.token.encode()
+
+    play(server, scene)
+
+
+def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Ears):
+        def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+            raise RuntimeError("broken")
+
+    async def scene(on: Scene) -> None:
+        right = await on.begin("right")
+        right.syncer.outbox.announce(A, ONE)
+        await right.syncer.finish()
+        await on.begin("left", Broken())
+        with pytest.raises(StateError, match="broken"):
+            await on.lives[1]
+
+    play(server, scene)
+    assert any("background task state of left failed" in record.getMessage() for record in caplog.records)
+
+
+def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        ears = Ears()
+        left = await on.begin("left")
+        await on.begin("right", ears)
+        left.syncer.outbox.announce(A, ONE)
+        left.syncer.outbox.placed(A, [1])
+        await left.leave()
+        await heard(lambda: ears.gone == ["left"])
+        assert ears.placed == [(A, (1,))]
+        assert await on.admin.call("ZRANGE", "{turnout}:leases", 0, -1) == [b"right"]
+        assert await on.admin.call("HKEYS", "{turnout}:tokens") == [b"right"]
+        assert not await on.admin.call("EXISTS", "{turnout}:inflight:left")
+
+    play(server, scene)
