@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-
-import httpx
+from typing import cast
 
 from schedulers.types import Pod, PodId
 from statesync.health import HealthTracker
 from statesync.patrol import Pace, Patrol
 from statesync.tasks import spawn
 
+_REQUEST = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\nconnection: close\r\n\r\n"
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+_MAX_HEAD_BYTES = 65536
 _READMIT_S = 0.25
 """How late an ejected pod may be tried again."""
 
@@ -70,31 +72,73 @@ class Prober:
 
     async def run(self) -> None:
         """Probe until cancelled."""
-        # A connection for each probe: a kept one would meet vLLM's 5 s keep-alive just as it closes, and a pod that
-        # takes no new connections is not well. `verify` only spares loading certificates: pods speak no TLS.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        async with httpx.AsyncClient(verify=False, trust_env=False, limits=limits, timeout=None) as client:
-            readmission = spawn(self._readmit(), "readmission")
-            try:
-                await self._patrol.run(partial(self._probe, client))
-            finally:
-                readmission.cancel()
+        readmission = spawn(self._readmit(), "readmission")
+        try:
+            await self._patrol.run(self._probe)
+        finally:
+            readmission.cancel()
 
-    async def _probe(self, client: httpx.AsyncClient, pod: Pod) -> None:
-        ok = await self._ask(client, f"http://{pod.address}{self._config.path}")
+    async def _probe(self, pod: Pod) -> None:
+        ok = await self._ask(pod.address)
         self._health.probe(pod.id, ok, self._clock())
         self._unprobed.discard(pod.id)
         self._progress.set()
 
-    async def _ask(self, client: httpx.AsyncClient, url: str) -> bool:
+    async def _ask(self, address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        asking = _Asking(_REQUEST % (self._config.path.encode(), address.encode()), loop.create_future())
         try:
-            # One limit for all of it: httpx's own start anew with every byte, and a hung engine may drip.
-            async with asyncio.timeout(self._config.timeout_s), client.stream("GET", url) as response:
-                return response.status_code == 200
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError):
+            async with asyncio.timeout(self._config.timeout_s):
+                await loop.create_connection(lambda: asking, host.strip("[]"), int(port))
+                return await asking.status == 200
+        except (TimeoutError, OSError, ValueError):
             return False
+        finally:
+            asking.abort()
 
     async def _readmit(self) -> None:
         while True:
             self._health.due(self._clock())
             await asyncio.sleep(_READMIT_S)
+
+
+class _Asking(asyncio.Protocol):
+    """One request on a connection of its own, and the status it gets; 0 where that is no HTTP.
+
+    A connection for each probe: a kept one would meet vLLM's 5 s keep-alive just as it closes, and a pod that takes no
+    new connections is not well. By hand, because httpx takes 2 ms of the event loop for it: a fifth of a core with
+    1,000 pods.
+    """
+
+    def __init__(self, request: bytes, status: asyncio.Future[int]) -> None:
+        self._request = request
+        self.status = status
+        self._head = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not descend from asyncio's: no isinstance here.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" in self._head:
+            found = _STATUS.match(self._head)
+            self._settle(int(found[1]) if found else 0)
+        elif len(self._head) > _MAX_HEAD_BYTES:
+            self._settle(0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle(0)
+
+    def abort(self) -> None:
+        """Close at once, also when nobody waits any more."""
+        self.status.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _settle(self, status: int) -> None:
+        if not self.status.done():
+            self.status.set_result(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -182,3 +183,25 @@ def test_stopping_breaks_off_probes_and_leaves_no_task_behind() -> None:
 def _background() -> set[str]:
     names = {task.get_name() for task in asyncio.all_tasks()}
     return {name for name in names if name.startswith(("probe ", "readmission"))}
+
+
+@pytest.mark.parametrize("said", [b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"x" * 70_000, b""])
+def test_what_is_no_whole_answer_is_not_well(said: bytes) -> None:
+    async def talk() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            other = Pod(PodId("other"), "127.0.0.1:1")  # the last pod of a pool is never blocked
+            scene = Scene(ProbeConfig(interval_s=60.0), health=HealthConfig(max_ejected_ratio=1.0))
+            scene.set_pods(Pod(PodId(address), address), other, Pod(PodId("third"), "127.0.0.1:1"))
+            async with probing(scene):
+                await asyncio.wait_for(scene.prober.first_round(), 10)
+            assert (PodId(address), "probe", True) in [scene.heard.get_nowait() for _ in range(scene.heard.qsize())]
+
+    asyncio.run(talk())
