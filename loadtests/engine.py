@@ -17,6 +17,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
+from collections.abc import Collection
 
 from loadtests.engine_types import DuplicateRequest, EngineRequest, Live, RequestId, RequestTooLong, Step, StepResult
 from loadtests.kv_blocks import KvBlocks
@@ -66,6 +67,32 @@ class Engine:
     def kv_usage(self) -> float:
         """Share of the KV blocks that requests hold, 0..1; cached blocks nobody holds do not count."""
         return self.kv.used / self.kv.capacity
+
+    # What nobody outside can see; for whoever needs the truth to compare with
+
+    @property
+    def queue(self) -> Collection[Live]:
+        """The waiting requests, in order."""
+        return self._waiting.values()
+
+    @property
+    def prefilling(self) -> Collection[Live]:
+        """Requests whose prompt is under way, in order."""
+        return self._prefilling.values()
+
+    @property
+    def decoding(self) -> Collection[Live]:
+        """Requests that get a token with every step."""
+        return self._decoding.values()
+
+    @property
+    def decode_step_s(self) -> float:
+        """What the next step costs without any prefill."""
+        return self._decode_s(1, len(self._decoding))
+
+    def steps_left(self, live: Live) -> int:
+        """Steps until a decoding request ends."""
+        return live.request.output_tokens - live.emitted - (self._at - live.entered)
 
     # What comes in
 
