@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import redis as redis_py
 from ears import Ears, heard
-from redis_server import RedisServer, redis_server
+from redis_server import RedisServer, cluster_nodes, poll, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
 from statesync.keys import LOG_TTL_S, REPORT_TTL_S
 from statesync.ledger import PLACEMENTS
 from statesync.redis import RedisStore
-from statesync.redis_address import Whereabouts, whereabouts
+from statesync.redis_address import Whereabouts, slot_of, whereabouts
 from statesync.resp import Address
 from statesync.store import PolicyRecord, SyncConfig
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
@@ -344,6 +344,55 @@ def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: Redis
             await store.aclose()
 
     asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_in_a_cluster_all_works_and_a_slot_that_moves_is_followed() -> None:
+    async def run(one: RedisServer, two: RedisServer) -> None:
+        url = f"redis+cluster://127.0.0.1:{one.port}"
+        left, right, ears, right_ears = RedisStore.open(url, QUICK), RedisStore.open(url, QUICK), Ears(), Ears()
+        await left.start("left", ears)
+        await right.start("right", right_ears)
+        left.announce(A, InflightNumbers(1, 1, 1, 1))
+        left.placed(A, [1])
+        await left.put_policy("default", "p2c", {}, if_generation=0)
+        await heard(lambda: bool(right_ears.inflight and right_ears.placed and right_ears.policies))
+        with client(one) as admin, client(two) as other:
+            await heard(lambda: bool(admin.exists("{turnout}:checkpoint")))
+            taker = other.execute_command("CLUSTER MYID")
+            slot = slot_of(b"{turnout}")
+            other.execute_command("CLUSTER SETSLOT", slot, "NODE", taker)
+            await moved(admin, slot, taker)
+            await heard(lambda: bool(other.hexists("{turnout}:inflight:left", A)))
+            await heard(lambda: bool(other.exists("{turnout}:policy:default")))
+        await heard(lambda: left.health().connected and right.health().connected)
+        await left.aclose()
+        await heard(lambda: right_ears.gone[-1:] == ["left"])
+        await right.aclose()
+
+    with cluster_nodes(2) as (one, two):
+        with client(one) as admin, client(two) as other:
+            admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            admin.execute_command("CLUSTER MEET", "127.0.0.1", two.port)
+            for node in (admin, other):
+                poll(lambda node=node: cluster_is_whole(node), "the cluster")  # type: ignore[misc]
+        asyncio.run(run(one, two))
+
+
+def cluster_is_whole(node: Any) -> bool:
+    known = node.execute_command("CLUSTER INFO")
+    return (known["cluster_known_nodes"], known["cluster_slots_ok"]) == ("2", "16384")
+
+
+async def moved(admin: Any, slot: int, taker: bytes) -> None:
+    """Give the slot away; the stores write into it all the while, and a node keeps a slot that it has keys of."""
+    while True:
+        try:
+            admin.execute_command("CLUSTER SETSLOT", slot, "NODE", taker)
+        except redis_py.ResponseError:
+            admin.flushall()
+        else:
+            return
 
 
 def test_a_start_that_is_given_up_goes_on_in_the_background(server: RedisServer) -> None:
