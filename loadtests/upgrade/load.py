@@ -22,8 +22,8 @@ WHOLE, STREAM, LONG = "whole", "stream", "long"
 """Kinds of requests."""
 
 
-TALK = Shape(systems=4, system_tokens=128, turns=5, turn_tokens=200, max_tokens=4, think_s=0.0)
-"""Prompts of 130 to 1,200 tokens, most of which the turn before has sent already."""
+TALK = Shape(systems=4, system_tokens=256, turns=5, turn_tokens=400, max_tokens=4, think_s=0.0)
+"""Prompts of some 650 to 2,250 tokens, most of which the turn before has sent already."""
 
 
 @dataclass(frozen=True)

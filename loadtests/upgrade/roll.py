@@ -63,7 +63,7 @@ class Roll:
     seen: dict[str, int]
     """In flight by pod, as the new replica saw it when it became ready."""
     truth: dict[str, int]
-    """As the pods themselves saw it, in the same moment."""
+    """As the pods themselves saw it, just before and just after, halved."""
     left_at: float
     """When the old one was told to leave."""
 
@@ -155,7 +155,12 @@ async def _roll(fleet: Fleet) -> Roll:
 
 def _views(fleet: Fleet, new: ReplicaProcess) -> tuple[dict[str, int], dict[str, int]]:
     """What the new replica believes of the pods before it has its first request, and what is true."""
-    return new.inflight(), {pod.address: pod.open_requests for pod in fleet.truth()}
+    before = fleet.truth()
+    seen = new.inflight()
+    return seen, {
+        was.address: (was.open_requests + now.open_requests) // 2
+        for was, now in zip(before, fleet.truth(), strict=True)
+    }
 
 
 async def _sample(fleet: Fleet, story: Story) -> None:

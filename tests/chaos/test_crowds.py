@@ -1,0 +1,103 @@
+"""Many clients at once: a burst over two replicas in the same moment, and a crowd that vanishes mid-stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+import uvloop
+from gateway_process import GatewayProcess
+from replica_ground import ground, needs_redis
+from socket_wire import chat
+
+from loadtests.upgrade.verdict import expected, judge
+from loadtests.upgrade.wire import Wire
+from statesync.tasks import spawn
+
+pytestmark = [pytest.mark.slow, needs_redis]
+
+BURST, BURSTS = 256, 3
+CROWD, WAVE = 2000, 250
+MOST_APART = 8
+
+
+def request(number: int, tokens: int) -> tuple[list[dict[str, str]], bytes]:
+    """Messages that nobody else sends, and the bytes that ask for a stream of so many tokens."""
+    messages = [{"role": "user", "content": f"Tell story {number}."}]
+    body = msgspec.json.encode(chat(messages=messages, stream=True, max_tokens=tokens, ignore_eos=True))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    return messages, head.encode() + body
+
+
+async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[Wire]:
+    """So many connections, by turns to each gateway."""
+    loop = asyncio.get_running_loop()
+    wires = []
+    for at in range(count):
+        gateway = gateways[at % len(gateways)]
+        wires.append((await loop.create_connection(Wire, gateway.host, gateway.port))[1])
+    return wires
+
+
+def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path) -> None:
+    with ground(tmp_path, 2, "--profile", "paced") as there:
+        there.use("least_load")
+        gateways = [*there.gateways.values()]
+
+        async def burst(first: int) -> list[str]:
+            wires = await connected(gateways, BURST)
+            asked = [request(number, 8) for number in range(first, first + BURST)]
+            answers = await asyncio.gather(*(w.exchange(raw) for w, (_, raw) in zip(wires, asked, strict=True)))
+            for wire in wires:
+                wire.abort()
+            return [
+                judge(
+                    got.status,
+                    b"".join(got.body),
+                    complete=got.message_complete,
+                    stream=True,
+                    wanted=expected(messages, 8),
+                ).fault
+                for got, (messages, _) in zip(answers, asked, strict=True)
+            ]
+
+        for number in range(BURSTS):
+            before = [there.sims.served(pod) for pod in there.sims.addresses]
+            assert set(uvloop.run(burst(number * BURST))) == {""}
+            counts = [there.sims.served(pod) - had for pod, had in zip(there.sims.addresses, before, strict=True)]
+            assert sum(counts) == BURST
+            assert max(counts) - min(counts) <= MOST_APART, counts
+            there.wait_until_empty()
+
+
+def test_two_thousand_clients_that_vanish_mid_stream_leave_nothing_in_flight(tmp_path: Path) -> None:
+    """They come in waves and vanish at once; a token a second each, so that a small machine holds them all open."""
+    with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.1") as there:
+        gateways = [*there.gateways.values()]
+
+        async def read(wire: Wire, number: int) -> None:
+            await wire.exchange(request(number, 4000)[1])
+
+        async def crowd() -> None:
+            wires: list[Wire] = []
+            reading = []
+            for first in range(0, CROWD, WAVE):
+                wave = await connected(gateways, WAVE)
+                reading += [spawn(read(wire, first + at), "client") for at, wire in enumerate(wave)]
+                async with asyncio.timeout(30.0):
+                    while not all(wire.began for wire in wave):  # noqa: ASYNC110  hundreds of flags, no event
+                        await asyncio.sleep(0.02)
+                wires += wave
+            assert {wire.answer.status for wire in wires} == {200}
+            seen = await asyncio.to_thread(there.view, "replica-0")
+            assert sum(seen.values()) == CROWD
+            for wire in wires:
+                wire.abort()
+            await asyncio.gather(*reading)
+
+        uvloop.run(crowd())
+        there.wait_until_empty()
+        assert sum(there.sims.state(pod)["finished"].get("abort", 0) for pod in there.sims.addresses) == CROWD

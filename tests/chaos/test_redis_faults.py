@@ -1,0 +1,79 @@
+"""Redis dies, hangs or is slow while replicas are loaded: no request may notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from replica_ground import Loading, Property, cpu_s, faults, ground, needs_redis, p99_s, say
+from waiting import wait_for
+
+pytestmark = [pytest.mark.slow, needs_redis]
+
+HANG_S = 10.0
+
+
+def test_redis_killed_and_restarted_empty_loses_no_request_and_gets_back_all_that_replicas_know(
+    tmp_path: Path,
+) -> None:
+    with ground(tmp_path) as there:
+        there.use("p2c")
+        with Loading(there.gateways) as load:
+            load.steady()
+            there.redis.restart_empty()
+            wait_for("the replicas take their leases anew", lambda: there.leases() == there.live(), 30.0)
+            load.flow(3.0)
+            load.no_more(*there.live())
+            there.wait_until_all_agree()
+        assert faults(load.records) == []
+        assert there.policy("replica-0") == there.policy("replica-1") == ("p2c", 1)
+        newcomer = there.add("replica-new")
+        newcomer.wait_until_ready()
+        assert there.policy("replica-new") == ("p2c", 1), "Redis was not told the policy again"
+
+
+def test_a_redis_that_hangs_costs_no_request_and_no_time(tmp_path: Path, record_property: Property) -> None:
+    with ground(tmp_path) as there, Loading(there.gateways) as load:
+        load.steady()
+        calm = perf_counter()
+        load.flow(HANG_S)
+        there.redis.pause()
+        hung, spent = perf_counter(), cpu_s(there)
+        try:
+            load.flow(HANG_S)
+            assert {there.gateways[name].control.get("/readyz").status_code for name in there.live()} == {200}
+        finally:
+            there.redis.resume()
+        woken, spent = perf_counter(), cpu_s(there) - spent
+        wait_for("the replicas see each other again", lambda: all(there.sees(n) == there.live() for n in there.live()))
+        load.flow(2.0)
+        before_s, during_s = p99_s(load.records, calm, hung), p99_s(load.records, hung, woken)
+        say(record_property, "first byte p99 before Redis hangs, s", before_s)
+        say(record_property, "first byte p99 while Redis hangs, s", during_s)
+        say(record_property, "cores used by replicas while Redis hangs", spent / (woken - hung))
+        load.no_more(*there.live())
+        there.wait_until_all_agree()
+    assert faults(load.records) == []
+
+
+def test_a_slow_redis_costs_no_request_and_the_views_still_agree(tmp_path: Path, record_property: Property) -> None:
+    """100 ms a reply: announcements get coarser, and nothing piles up."""
+    with ground(tmp_path, slowed=True) as there, Loading(there.gateways) as load:
+        link = there.slow
+        assert link is not None
+        load.steady()
+        calm = perf_counter()
+        load.flow(4.0)
+        slow, held = perf_counter(), link.held
+        link.delay_s = 0.1
+        load.flow(8.0)
+        over = perf_counter()
+        say(record_property, "replies held back a second", (link.held - held) / (over - slow))
+        say(record_property, "first byte p99 before, s", p99_s(load.records, calm, slow))
+        say(record_property, "first byte p99 while Redis is slow, s", p99_s(load.records, slow, over))
+        assert all(there.sees(name) == there.live() for name in there.live())
+        load.no_more(*there.live())
+        there.wait_until_all_agree()
+        link.delay_s = 0.0
+    assert faults(load.records) == []

@@ -1,0 +1,64 @@
+"""A replica dies or stands still while all are loaded: the others lose nothing, and count it out and in again."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from replica_ground import MIX, Loading, Property, faults, ground, needs_redis, say
+from waiting import wait_for
+
+pytestmark = [pytest.mark.slow, needs_redis]
+
+STOP_S = 10.0
+LONG = dataclasses.replace(MIX, long_tokens=1500)
+"""Streams of half a minute, so that some outlast the fault."""
+
+
+def test_a_killed_replica_takes_exactly_its_share_with_it(tmp_path: Path, record_property: Property) -> None:
+    with ground(tmp_path, 3) as there:
+        with Loading(there.gateways, LONG) as load:
+            load.steady()
+            load.no_more("replica-2")
+            there.kill("replica-2")
+            killed = perf_counter()
+            wait_for(
+                "its lease lapses",
+                lambda: there.leases() == there.live() and all(there.sees(n) == there.live() for n in there.live()),
+                30.0,
+            )
+            say(record_property, "from kill -9 to its share being gone everywhere, s", perf_counter() - killed)
+            load.flow(2.0, *there.live())
+            load.no_more(*there.live())
+            streams = sum(load.by_replica[name].open["long"] for name in there.live())
+            wait_for("only streams are left", lambda: sum(there.truth().values()) <= streams)
+            assert streams, "no stream outlasted the kill"
+            there.wait_until_all_agree()
+        lost = [record for record in load.by_replica["replica-2"].records if record.fault]
+        say(record_property, "requests lost with the replica", len(lost))
+        assert lost, "it had streams open"
+        assert all(record.started_at < killed for record in lost), "only what was open on it"
+        assert faults([r for name in there.live() for r in load.by_replica[name].records]) == []
+
+
+def test_a_replica_that_stands_still_is_counted_out_and_heals(tmp_path: Path) -> None:
+    """Its own clients wait, and get their answers all the same."""
+    with ground(tmp_path, 3) as there:
+        with Loading(there.gateways, LONG) as load:
+            load.steady()
+            others = there.live() - {"replica-2"}
+            there.gateways["replica-2"].signal(signal.SIGSTOP)
+            try:
+                load.flow(STOP_S, *others)
+                assert all(there.sees(name) == others for name in others)
+                assert there.leases() == others
+            finally:
+                there.gateways["replica-2"].signal(signal.SIGCONT)
+            wait_for("it is back", lambda: all(there.sees(name) == there.live() for name in there.live()), 30.0)
+            load.flow(2.0)
+            load.no_more(*there.live())
+            there.wait_until_all_agree()
+        assert faults(load.records) == []
