@@ -126,7 +126,6 @@ class Replica:
         self.stop_asked = asyncio.Event()
         self.asked_to_drain: Callable[[], None] = self.stop
         """What an operator's drain does."""
-        self._stops = 0
         self._background: list[asyncio.Task[None]] = []
         self.lifecycle.listen(lambda step: _log.info("replica %s: %s -> %s", self.name, step.before, step.after))
 
@@ -278,13 +277,12 @@ class Replica:
 
     def stop(self) -> None:
         """Begin to drain; asked again, end at once."""
-        if self._stops:
+        if self.stop_asked.is_set():
             self.hurry.set()
-        self._stops += 1
         self.stop_asked.set()
 
     def hand_over(self) -> None:
-        """A successor accepts on the same sockets: stop accepting now, finish what is here, end. `stop` may follow."""
+        """A successor accepts on the same sockets: stop accepting now, finish what is here, end."""
         if not self.stop_asked.is_set():
             self.lifecycle.handed_over = True
             self.stop_asked.set()

@@ -34,35 +34,40 @@ class Supervised:
 
     def __init__(self, line: Tether) -> None:
         self._line = line
-        self._insisted = False
+        self._signals = 0
 
     def attach(self, replica: Replica) -> None:
         """Before it starts."""
         loop = asyncio.get_running_loop()
 
+        def stop() -> None:
+            """However often, and by whomever: only `hurry` insists."""
+            if not replica.stop_asked.is_set():
+                replica.stop()
+
+        def hurry() -> None:
+            stop()
+            replica.hurry.set()
+
         def ask() -> None:
             """Nobody would accept from this slot's queue while we drain: so first a successor, then go."""
             self._line.say(tether.LEAVE)
 
-        def hurry() -> None:
-            replica.stop()
-            replica.hurry.set()
-
         def signalled() -> None:
-            if not replica.lifecycle.ready:
-                replica.stop()
-            elif self._insisted:
+            self._signals += 1
+            if self._signals > 1:
                 hurry()
-            else:
-                self._insisted = True
+            elif replica.lifecycle.ready:
                 ask()
+            else:
+                stop()
 
-        words = {tether.HAND_OVER: replica.hand_over, tether.STOP: replica.stop, tether.HURRY: hurry}
+        words = {tether.HAND_OVER: replica.hand_over, tether.STOP: stop, tether.HURRY: hurry}
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor rolls, whoever else hears of it
         replica.asked_to_drain = ask
-        self._line.listen(lambda word, rest: words.get(word, _nothing)(), lost=replica.stop)
+        self._line.listen(lambda word, rest: words.get(word, _nothing)(), lost=stop)
 
     def serving(self) -> None:
         """It accepts requests."""

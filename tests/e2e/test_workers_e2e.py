@@ -105,11 +105,13 @@ class Load:
         self.gateway = gateway
         self.answered = 0
         self.probed = 0
+        self.spanning = 0
+        """Streams that began before a hand-over and ended well after it."""
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(8)
+        self._threads = ThreadPoolExecutor(11)
         work: list[Callable[[], None]] = [self._kept_alive, self._kept_alive, self._kept_alive, self._new, self._new]
-        work += [self._probe, self._probe_control]
+        work += [self._probe, self._probe_control, *[self._long_stream] * 4]
         self._users = [self._threads.submit(self._until_over, each) for each in work]
 
     def stop(self) -> None:
@@ -141,6 +143,14 @@ class Load:
                 answer = wire.answer()
                 assert (answer.status, answer.complete) == (200, True), answer
             self._count()
+
+    def _long_stream(self) -> None:
+        while not self._over.is_set():
+            before = self.gateway.said("hands slot")
+            with streams(self.gateway, 1, 1000) as (wire,):
+                whole(wire, 1000)
+            with self._lock:
+                self.spanning += self.gateway.said("hands slot") > before
 
     def _probe(self) -> None:
         """A load balancer's check, far too often."""
@@ -200,24 +210,17 @@ def serves(gateway: Workers) -> bool:
 
 
 def roll_twice_under_load(gateway: Workers) -> None:
-    tokens = 5000
     first = gateway.pids()
     with load_on(gateway) as load:
-        with streams(gateway, 8, tokens) as long:
-            second = gateway.roll()
-            assert first <= gateway.pids(), "the roll waited for streams"
-            for wire in long:
-                whole(wire, tokens)
-        wait_for("the old ones are gone", lambda: gateway.pids() == second, 30.0)
-        with streams(gateway, 8, tokens) as long:
-            third = gateway.roll()
-            for wire in long:
-                whole(wire, tokens)
-        wait_for("the old ones are gone", lambda: gateway.pids() == third, 30.0)
+        second = gateway.roll()
+        wait_for("the old ones are gone", lambda: gateway.pids() == second, 60.0)
+        third = gateway.roll()
+        wait_for("the old ones are gone", lambda: gateway.pids() == third, 60.0)
     assert len(first) == len(second) == len(third) == 2
     assert not first & second
     assert not second & third
     assert load.probed > 100
+    assert load.spanning, "no stream was open while its worker was replaced"
     gateway.settle()
 
 

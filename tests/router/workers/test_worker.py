@@ -210,6 +210,25 @@ def test_a_signal_asks_for_a_successor_and_a_second_one_ends_it() -> None:
     supervised(test)
 
 
+def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_stop() -> None:
+    """systemd signals every process of a service; the supervisor's word may come first."""
+
+    async def test(worker: Supervision) -> None:
+        await worker.hears(READY)
+
+        def settling(step: Step) -> None:
+            if step.after is Phase.SETTLING:
+                signal.raise_signal(signal.SIGTERM)
+                worker.line.close()
+
+        worker.replica.lifecycle.listen(settling)
+        worker.line.say(STOP)
+        await worker.ends()
+        assert not worker.replica.hurry.is_set()
+
+    supervised(test, Drain(settle_s=0.5, timeout_s=600))
+
+
 def test_an_operators_drain_asks_for_a_successor_however_often_it_is_asked_for() -> None:
     async def test(worker: Supervision) -> None:
         await worker.hears(READY)
