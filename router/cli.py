@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="run the gateway"))
     _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
     _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
+    _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
     policy = commands.add_parser("policy", help="see or replace a pool's policy")
     _add_policy(policy.add_subparsers(required=True, metavar="get|set"))
     pods = commands.add_parser("pods", help="pods and their load")
@@ -183,6 +184,12 @@ def _sim(rest: Sequence[str]) -> int:
     from loadtests.simpod import main as sim
 
     return sim(rest)
+
+
+def _simulate(rest: Sequence[str]) -> int:
+    from loadtests.simulate.command import main as simulate
+
+    return simulate(rest)
 
 
 @contextlib.contextmanager

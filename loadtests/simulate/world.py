@@ -64,11 +64,10 @@ class World:
         self.engines = [Engine(profile, unit_tokens=unit_tokens) for _ in range(pods)]
         self.step_ends = [0.0] * pods
         """When the step under way ends, by pod; in the past where a pod is idle."""
-        self.rejected = 0
-        """Requests that no pod could ever hold; they have no outcome."""
         self.on_end: Callable[[int], None] | None = None
         """Called with the number of each request that has ended or was refused: closed loops go on from here."""
         self._outcomes: dict[int, Outcome] = {}
+        self._rejected: set[int] = set()
         self._events: list[tuple[float, int, Act]] = []
         self._sequence = 0
         self._chores = 0
@@ -87,6 +86,15 @@ class World:
     def open(self) -> int:
         """Requests that have arrived and not ended."""
         return len(self._open)
+
+    @property
+    def rejected(self) -> int:
+        """Requests that no pod could ever hold; they have no outcome."""
+        return len(self._rejected)
+
+    def was_rejected(self, number: int) -> bool:
+        """Whether the request is one of those."""
+        return number in self._rejected
 
     def at(self, when: float, act: Act) -> None:
         """Call `act` at that time."""
@@ -129,7 +137,7 @@ class World:
         try:
             self.engines[pod].submit(request)
         except RequestTooLong:
-            self.rejected += 1
+            self._rejected.add(number)
             self._ended(number, router)
             return
         self._open[number] = _Open(pod, arrival, self.now)
