@@ -26,8 +26,13 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a little of everything, in a few seconds")
     parser.add_argument("--only", choices=[*CASES], action="append", help="this case; may be given again")
     parser.add_argument("--seconds", type=float, help="of load")
+    parser.add_argument("--rates", type=_rates, metavar="R,R,...", help="requests a second, on each of two replicas")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write state.json and state.md there")
     return parser.parse_args(argv)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return tuple(float(each) for each in text.split(","))
 
 
 async def measure(sizes: Sizes, names: Sequence[str], directory: Path) -> list[Table]:
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("bench-state: not installed: redis-server (Debian: apt-get install redis-server)\n")
         return 2
     sizes = SMOKE if chosen.smoke else Sizes()
-    sizes = sizes._replace(seconds=chosen.seconds or sizes.seconds)
+    sizes = sizes._replace(seconds=chosen.seconds or sizes.seconds, rates=chosen.rates or sizes.rates)
     with tempfile.TemporaryDirectory(prefix="turnout-state-") as name:
         described = about(Path(name))
         try:
