@@ -257,7 +257,7 @@ class PrefixIndex:
         for link in fresh:
             table = tables[link & _SPREAD]
             held = table.setdefault(link, bit)
-            if held is not bit:
+            if held != bit:  # by value: where this is compiled, a small int is a new object each time
                 new -= 1
                 if held != seen:
                     seen, joined = held, held | bit
