@@ -23,6 +23,7 @@ from router.settings import Settings
 from router.workers.tether import FAILED, Tether, place_in
 from schedulers.errors import SchedulerError
 from schedulers.registry import load_entry_points
+from statesync.errors import StateError
 
 if TYPE_CHECKING:
     from router.control_client import ControlClient
@@ -271,7 +272,7 @@ def summary(settings: Settings) -> list[str]:
     return lines
 
 
-_EXPLAINED = (UsageError, SchedulerError, ConfigError, OSError)
+_EXPLAINED = (UsageError, SchedulerError, StateError, ConfigError, OSError)
 """What goes wrong by the user's doing: it is told in a line, without a traceback."""
 
 
