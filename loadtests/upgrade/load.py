@@ -20,17 +20,20 @@ from loadtests.upgrade.wire import Client
 
 WHOLE, STREAM, LONG = "whole", "stream", "long"
 """Kinds of requests."""
+UNFINISHED = "unfinished"
+"""The fault of a request that was still open when the run had to end."""
 
 
-TALK = Shape(systems=4, system_tokens=256, turns=5, turn_tokens=400, max_tokens=4, think_s=0.0)
-"""Prompts of some 650 to 2,250 tokens, most of which the turn before has sent already."""
+TALK = Shape(systems=4, system_tokens=100, turns=16, turn_tokens=100, max_tokens=4, think_s=0.0)
+"""Prompts of some 200 to 1,700 tokens, most of which the turn before has sent already. Many turns, so that a history is
+worth more than the pods' loads differ; a conversation lasts ten seconds, so that any window holds all turns alike."""
 
 
 @dataclass(frozen=True)
 class Mix:
     """What the load is made of."""
 
-    talkers: int = 150
+    talkers: int = 120
     period_s: float = 0.6
     """Between two requests of a talker: talkers / period_s is the rate."""
     listeners: int = 240
@@ -124,8 +127,12 @@ class Load:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         kind = kind or (STREAM if stream else WHOLE)
         self.open[kind] += 1
+        began = perf_counter()
         try:
             answer = await client.post(msgspec.json.encode(body), self._mix.timeout_s)
+        except asyncio.CancelledError:
+            self.records.append(Record(kind, began, 0.0, perf_counter(), UNFINISHED, "", ""))
+            raise
         finally:
             self.open[kind] -= 1
         verdict = judge(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loadtests.traffic import quantile
@@ -15,6 +15,7 @@ TRUNCATED = ("truncated", "error_event")
 
 
 MINUTE_S = 60.0
+FIRST_S = 4.0
 
 
 class Act(NamedTuple):
@@ -43,6 +44,10 @@ class Summary(NamedTuple):
     spanning_lost: int
     """Those that did not."""
     acts: dict[str, Act]
+    newcomers_hit_rate: float
+    """Of the first seconds of every new replica: had it to learn anew, it would show here."""
+    residents_hit_rate: float
+    """Of all other replicas in the same seconds: what else goes on then, such as a process that starts, is in both."""
     seen_share: list[float]
     """For each new replica: what it saw in flight as it became ready, over what was in flight."""
     cut: int
@@ -68,6 +73,8 @@ def summary(story: Story) -> Summary:
         spanning=sum(not record.fault and record.ended_at - record.started_at >= MINUTE_S for record in spans),
         spanning_lost=sum(bool(record.fault) for record in spans),
         acts={name: act(story, window) for name, window in story.windows.items()},
+        newcomers_hit_rate=hit_rate(newcomers(records, story.rolls, new=True)),
+        residents_hit_rate=hit_rate(newcomers(records, story.rolls, new=False)),
         seen_share=[_share(roll) for roll in story.rolls],
         cut=sum(status != 0 for status in story.exits.values()),
         ready_s=_mean([roll.ready_s for roll in story.rolls]),
@@ -113,6 +120,14 @@ def spanning(records: Iterable[Record], rolls: Iterable[Roll]) -> list[Record]:
     ]
 
 
+def newcomers(records: Iterable[Record], rolls: Sequence[Roll], *, new: bool) -> Iterator[Record]:
+    """Requests of each new replica's first seconds, or (`new` false) those of all others in the same seconds."""
+    for record in records:
+        for roll in rolls:
+            if 0.0 <= record.started_at - roll.serving_at < FIRST_S and (record.replica == roll.new) == new:
+                yield record
+
+
 def _share(roll: Roll) -> float:
     truth = sum(roll.truth.values())
     return sum(roll.seen.values()) / truth if truth else 1.0
@@ -148,6 +163,8 @@ _LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("streams of 60 s open on a replica as it left", lambda s: f"{s.spanning}"),
     ("such streams lost", lambda s: f"{s.spanning_lost}"),
     ("load that a new replica saw before its first request", lambda s: f"{_mean(s.seen_share):.0%}"),
+    ("prompt tokens found in cache, first 4 s of new replicas", lambda s: f"{s.newcomers_hit_rate:.1%}"),
+    ("the same seconds, all other replicas", lambda s: f"{s.residents_hit_rate:.1%}"),
     ("start to ready, mean", lambda s: f"{s.ready_s:.1f} s"),
     ("connections HAProxy had to try again", lambda s: f"{s.haproxy.get('wretr', 0)}"),
 )

@@ -30,7 +30,7 @@ class Times:
     after_s: float = 12.0
     requests: int = 20_000
     """The load goes on until so many were sent."""
-    most_s: float = 200.0
+    most_s: float = 300.0
     """But no longer than this."""
 
 
@@ -64,6 +64,8 @@ class Roll:
     """In flight by pod, as the new replica saw it when it became ready."""
     truth: dict[str, int]
     """As the pods themselves saw it, just before and just after, halved."""
+    serving_at: float
+    """When the new one was in rotation."""
     left_at: float
     """When the old one was told to leave."""
 
@@ -150,7 +152,16 @@ async def _roll(fleet: Fleet) -> Roll:
     await asyncio.to_thread(fleet.wait_in_rotation, new)
     in_rotation = perf_counter()
     old = await asyncio.to_thread(fleet.retire_oldest)
-    return Roll(old.slot.name, new.slot.name, ready - began, in_rotation - began, seen, truth, left_at=perf_counter())
+    return Roll(
+        old.slot.name,
+        new.slot.name,
+        ready - began,
+        in_rotation - began,
+        seen,
+        truth,
+        in_rotation,
+        left_at=perf_counter(),
+    )
 
 
 def _views(fleet: Fleet, new: ReplicaProcess) -> tuple[dict[str, int], dict[str, int]]:

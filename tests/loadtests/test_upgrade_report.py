@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.upgrade.fleet import PodState
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Record
-from loadtests.upgrade.report import act, as_json, hit_rate, spanning, summary, table
+from loadtests.upgrade.report import act, as_json, hit_rate, newcomers, spanning, summary, table
 from loadtests.upgrade.roll import Roll, Story, Window
 from loadtests.upgrade.verdict import Usage, _Details
 
@@ -16,7 +16,7 @@ def record(
 
 
 def roll(old: str, left_at: float, *, seen: int = 10, truth: int = 10) -> Roll:
-    return Roll(old, f"{old}2", 1.0, 1.5, {"pod": seen}, {"pod": truth}, left_at)
+    return Roll(old, f"{old}2", 1.0, 1.5, {"pod": seen}, {"pod": truth}, left_at - 1.0, left_at)
 
 
 def window(began: float, ended: float) -> Window:
@@ -87,3 +87,11 @@ def test_the_report_goes_into_json_and_a_table() -> None:
     assert "shared state | nothing shared" in lines[0]
     assert len({len(line) for line in lines}) == 1
     assert any(line.startswith("| failed ") for line in lines)
+
+
+def test_the_first_seconds_of_a_new_replica_are_set_beside_those_of_the_others() -> None:
+    first, resident = record(STREAM, 30.0, 31.0, replica="a2"), record(STREAM, 30.0, 31.0, replica="b")
+    records = [first, resident, record(STREAM, 28.9, 31.0), record(STREAM, 33.0, 34.0, replica="a2")]
+    rolls = [roll("a", 30.0)]
+    assert list(newcomers(records, rolls, new=True)) == [first]
+    assert list(newcomers(records, rolls, new=False)) == [resident]

@@ -1,0 +1,71 @@
+"""The users, against a real simulated pod: what they ask for, and that nothing that goes wrong with it is missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from loadtests.conversation import Shape
+from loadtests.simpod import SimPod
+from loadtests.simpod_faults import Fault
+from loadtests.upgrade.load import LONG, STREAM, UNFINISHED, WHOLE, Load, Mix
+
+MIX = Mix(
+    talkers=6, period_s=0.01, listeners=2, long_tokens=30, ramp_s=0.0, shape=Shape(system_tokens=50, max_tokens=4)
+)
+
+
+def loaded(fault: Fault | None = None, *, cut: bool = False) -> Load:
+    """Some 60 requests against a pod with that fault; `cut`: ended while requests are open."""
+
+    async def run() -> Load:
+        async with SimPod() as pod:
+            pod.set_fault(fault)
+            load = Load("127.0.0.1", pod.port, MIX)
+            running = asyncio.get_running_loop().create_task(load.run())
+            async with asyncio.timeout(20.0):
+                while not (all(load.open.values()) if cut else len(load.records) >= 60):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            if cut:
+                running.cancel()
+                await asyncio.wait({running})
+            else:
+                load.no_more.set()
+                await running
+            return load
+
+    return asyncio.run(run())
+
+
+def test_conversations_and_long_streams_are_answered_whole() -> None:
+    load = loaded()
+    assert {record.fault for record in load.records} == {""}
+    kinds = Counter(record.kind for record in load.records)
+    assert min(kinds[WHOLE], kinds[STREAM], kinds[LONG]) > 0
+    assert set(load.open.values()) == {0}
+    assert all(record.started_at < record.first_at <= record.ended_at for record in load.records)
+    assert all(record.usage.completion_tokens == 4 for record in load.records if record.kind != LONG)
+
+
+def test_later_turns_find_the_earlier_ones_in_the_cache() -> None:
+    assert any(record.usage.cached_tokens > 0 for record in loaded().records)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault(kind="http_503", rate=0.5), {"", "http_503"}),
+        (Fault(kind="truncated_sse", rate=0.5), {"", "truncated"}),
+        (Fault(kind="close_before_first_byte", rate=0.5), {"", "no_answer"}),
+    ],
+    ids=lambda given: given.kind if isinstance(given, Fault) else "",
+)
+def test_what_goes_wrong_is_recorded_once_and_not_tried_again(fault: Fault, told: set[str]) -> None:
+    assert {record.fault for record in loaded(fault).records} == told
+
+
+def test_what_is_open_when_the_run_is_cut_is_no_success() -> None:
+    load = loaded(cut=True)
+    assert {UNFINISHED} <= {record.fault for record in load.records} <= {"", UNFINISHED}
