@@ -19,6 +19,7 @@ from router.settings import (
     Logging,
     Pool,
     Prefix,
+    Recording,
     Retries,
     Scrape,
     Section,
@@ -97,6 +98,7 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Scrape, "max_per_s"): _POSITIVE,
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
+    (Recording, "max_bytes"): _COUNT,
 }
 """Numbers that are not listed may be anything from 0 up."""
 
@@ -111,6 +113,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_pools(settings.pools),
         *_default_pool(settings),
         *_keepalive(settings),
+        *_recording(settings.recording),
     ]
 
 
@@ -145,6 +148,11 @@ def _ports(settings: Settings) -> Iterator[Problem]:
         )
     if control is not None and control.port != 0 and listens.get(("listen",)) == control:
         yield Problem(("control", "listen"), f"{control} is the inference port already; choose another")
+
+
+def _recording(recording: Recording) -> Iterator[Problem]:
+    if recording.path and not recording.path.endswith(".jsonl"):
+        yield Problem(("recording", "path"), "must end in .jsonl, by which `turnout simulate` knows what it is")
 
 
 def _state(settings: Settings) -> Iterator[Problem]:

@@ -34,6 +34,7 @@ from router.listen import parse_listen
 from router.membership import Membership
 from router.others import Others
 from router.policy_switch import PolicySwitch
+from router.recorder import Recorder
 from router.settings import Settings
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
@@ -115,6 +116,7 @@ class Replica:
         self.scraper = self.membership.scraper = self._scraper()
         self.others = Others(self.view, self.prefix, self.membership, self.scraper, self.policies)
         self.warmup = self._warmup()
+        self.recorder = Recorder(settings.recording) if settings.recording.path else None
         self.gateway = self._gateway()
         refused = self.gateway.endings.refused
         self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused)
@@ -177,6 +179,7 @@ class Replica:
                 identity=identity,
                 metrics=self.metrics,
                 outcome=self.health.outcome,
+                tap=self.recorder.tap if self.recorder is not None else None,
             )
         )
 
@@ -229,6 +232,8 @@ class Replica:
         Raises OSError when a port is taken, StateError when a live replica has this one's name.
         """
         self.sweep.start()
+        if self.recorder is not None:
+            self.recorder.start()
         if self._sockets is None:
             await self._open_ports()
         self.lifecycle.enter(Phase.WARMING)
@@ -322,6 +327,8 @@ class Replica:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._flush_clients()
         self.upstream.close()
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.stop)
         # The control port goes last: until then it shows how far the drain is.
         before = self.clock()
         await self.store.aclose()

@@ -180,6 +180,15 @@ class Sync(Section, frozen=True):
     """Between two checkpoints of the prefix index."""
 
 
+class Recording(Section, frozen=True):
+    """The gateway's own traffic on disk, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
+
+    path: str = ""
+    """A file whose name ends in `.jsonl`, to which a line is added for each request; empty is off."""
+    max_bytes: int = 268435456
+    """At half of it the file becomes `NAME.1`, in place of the one before."""
+
+
 class Settings(Section, frozen=True):
     """The whole file."""
 
@@ -202,5 +211,6 @@ class Settings(Section, frozen=True):
     prefix: Prefix = Prefix()
     drain: Drain = Drain()
     logging: Logging = Logging()
+    recording: Recording = Recording()
     warmup_timeout_s: float = 10.0
     """Discovery and state may take this long at start; then the replica serves, marked cold."""

@@ -1,4 +1,4 @@
-"""`turnout simulate`: reads its command line, runs each policy over the trace in virtual time, and says what came of it.
+"""`turnout simulate`: reads its command line, runs each policy over the trace in virtual time, tells what came of it.
 
 The result goes to stdout, as a table or as JSON; progress goes to stderr, and only if that is a terminal.
 """

@@ -113,7 +113,9 @@ class Gateway:
             metrics.overhead.observe(exchange.sent_at - exchange.arrived)
             metrics.bytes_in += len(payload)
         head_only = exchange.method == b"HEAD"
-        self.parts.upstream.send(pod.address, payload, relay, timeouts, head_only=head_only, fresh=fresh)
+        tap = self.parts.tap
+        receiver = relay if tap is None else tap(exchange, relay)
+        self.parts.upstream.send(pod.address, payload, receiver, timeouts, head_only=head_only, fresh=fresh)
 
     # From the pod to the client: what the relay reports
 

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
+from router.dataplane.exchange import Exchange
 from router.dataplane.identity import Identity
 from router.dataplane.local import Local
+from router.dataplane.relay import Relay
 from router.dataplane.routes import Routes
 from router.dataplane.upstream import Upstream
+from router.dataplane.upstream_connection import Receiver
 from router.drain import Lifecycle
 from router.settings import Settings
 from router.telemetry.metrics import Metrics
@@ -34,3 +37,5 @@ class Parts(NamedTuple):
     identity: Identity
     metrics: Metrics
     outcome: Callable[[PodId, Outcome, float], None]
+    tap: Callable[[Exchange, Relay], Receiver] | None = None
+    """Puts a listener before the relay, where traffic is recorded."""

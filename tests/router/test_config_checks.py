@@ -16,6 +16,7 @@ from router.settings import (
     PolicySpec,
     Pool,
     Prefix,
+    Recording,
     Retries,
     Scrape,
     Settings,
@@ -102,6 +103,8 @@ ERRORS = {
     "no room for a body": (settings(limits=Limits(max_body_bytes=0)), "limits.max_body_bytes"),
     "fewer than no retries": (settings(retries=Retries(attempts=-1)), "retries.attempts"),
     "a negative index": (settings(prefix=Prefix(max_bytes=-1)), "prefix.max_bytes"),
+    "a recording nobody knows": (settings(recording=Recording(path="/tmp/r.log")), "recording.path"),
+    "no room for a recording": (settings(recording=Recording(max_bytes=0)), "recording.max_bytes"),
     "a negative warm-up": (settings(warmup_timeout_s=-1.0), "warmup_timeout_s"),
 }
 
