@@ -121,9 +121,8 @@ class Relay:
                 self._mode = BARE
                 self.exchange.keep_alive = False
 
-    def data(self, piece: bytes, safe: int) -> None:
+    def data(self, piece: bytes, safe: int, now: float) -> None:
         """Body bytes; see `Receiver.data`."""
-        now = self.exchange.edge.clock()
         if not self.last_at:
             self.attempts.first_byte(self, now)
         elif self.sse and (metrics := self.exchange.metrics) is not None:

@@ -27,7 +27,7 @@ class Discard:
         """Nothing to do."""
         return False
 
-    def data(self, piece: bytes, safe: int, /) -> None:
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
         """Nothing to do."""
 
     def end(self) -> None:

@@ -36,8 +36,8 @@ class Receiver(Protocol):
     def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
         """The answer's head; `length` is -1 where it says none. True: give me payloads without chunk framing."""
 
-    def data(self, piece: bytes, safe: int, /) -> None:
-        """Body bytes; the first `safe` of them end at an SSE event and a chunk."""
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """Body bytes that came `now`; the first `safe` of them end at an SSE event and a chunk."""
 
     def end(self) -> None:
         """The answer is complete."""
@@ -224,34 +224,35 @@ class UpstreamConnection:
     def _body(self, data: bytes) -> None:
         receiver = self.receiver
         assert receiver is not None
-        self.expires_at = self.upstream.sweep.clock() + self._idle_s
+        now = self.upstream.sweep.clock()
+        self.expires_at = now + self._idle_s
         if self._framing == CHUNKED:
-            self._chunks(data, receiver)
+            self._chunks(data, receiver, now)
         elif self._framing == LENGTH:
             size = len(data)
             if size < self._left:
                 self._left -= size
-                receiver.data(data, 0)
+                receiver.data(data, 0, now)
             else:
-                receiver.data(data if size == self._left else data[: self._left], 0)
+                receiver.data(data if size == self._left else data[: self._left], 0, now)
                 self._done(reusable=size == self._left)
         else:
-            receiver.data(data, events_end(data))
+            receiver.data(data, events_end(data), now)
 
-    def _chunks(self, data: bytes, receiver: Receiver) -> None:
+    def _chunks(self, data: bytes, receiver: Receiver, now: float) -> None:
         scanner = self._scanner
         assert scanner is not None
         try:
             if self._unwrap:
                 pieces, end = payloads(scanner, data)
                 piece = b"".join(pieces)
-                receiver.data(piece, events_end(piece))
+                receiver.data(piece, events_end(piece), now)
             else:
                 end = scanner.feed(data)
                 if end < 0:
-                    receiver.data(data, scanner.safe)
+                    receiver.data(data, scanner.safe, now)
                 else:
-                    receiver.data(data if end == len(data) else data[:end], end)
+                    receiver.data(data if end == len(data) else data[:end], end, now)
         except BadChunk as error:
             self._fail(BadAnswer(f"Pod {self.address} broke its chunk framing: {error}."))
             return

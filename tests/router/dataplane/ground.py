@@ -36,7 +36,7 @@ class Attempt:
         self.heads.append((head.status, framing, length))
         return self.unwrap
 
-    def data(self, piece: bytes, safe: int, /) -> None:
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
         self.body += piece
 
     def end(self) -> None:

@@ -140,7 +140,7 @@ def test_an_ipv6_address_loses_its_brackets() -> None:
 
 def test_discarding_takes_anything() -> None:
     assert DISCARD.head(AnswerHead(200, 0, True, False, []), 0, 0) is False
-    DISCARD.data(b"x", 0)
+    DISCARD.data(b"x", 0, 0.0)
     DISCARD.end()
     DISCARD.failed(ConnectFailed("x"))
 
