@@ -1,7 +1,7 @@
 """Records the gateway's own traffic, so that `turnout simulate` can replay it. Off unless a path is set.
 
-A `Tap` stands between a pod's connection and the relay, sees the answer pass, and leaves a value per request in a queue.
-A thread makes lines of them and writes them (`recording.py`), once a second: the event loop never waits for a disk.
+A `Tap` stands between a pod's connection and the relay, sees the answer pass, and leaves a value in a queue. A thread
+makes lines of what is there and writes them (`recording.py`), once a second: the event loop never waits for a disk.
 Where the disk cannot keep up, the newest are counted and dropped.
 """
 
@@ -60,14 +60,14 @@ class Tap:
         """See `Receiver`."""
         return self._relay.head(head, framing, length)
 
-    def data(self, piece: bytes, safe: int, /) -> None:
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
         """See `Receiver`; keeps the answer's end."""
-        self._first_at = self._first_at or self._exchange.edge.clock()
+        self._first_at = self._first_at or now
         self._body_bytes += len(piece)
         if self._relay.sse:
             self._events += piece.count(b"data:")
         self._tail = piece[-TAIL_BYTES:] if len(piece) >= TAIL_BYTES else (self._tail + piece)[-TAIL_BYTES:]
-        self._relay.data(piece, safe)
+        self._relay.data(piece, safe, now)
 
     def end(self) -> None:
         """See `Receiver`; the relay may still need what is read here, so it is told last."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from statistics import mean, pstdev
 from typing import Final
 
@@ -58,7 +59,7 @@ class AibrixPrefixCache(Peer):
         oldest = self.world.now - TTL_S
         for at, unit in enumerate(arrival.units, 1):
             times = self._table.get(unit, {})
-            holders = {pod for pod in holders if times.get(pod, -TTL_S) >= oldest}
+            holders = {pod for pod in holders if times.get(pod, -inf) >= oldest}
             if not holders:
                 break
             found.update(dict.fromkeys(holders, min(100, 100 * at * self.unit_tokens // arrival.prompt_tokens)))

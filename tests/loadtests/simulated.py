@@ -1,0 +1,47 @@
+"""What the tests of the simulator and of the peers share: a small engine, arrivals by the shortest way."""
+
+from __future__ import annotations
+
+from loadtests.profiles import EngineProfile
+from loadtests.simulate.traces import Arrival, Trace
+from loadtests.simulate.world import World
+
+UNIT = 64
+
+SMALL = EngineProfile(
+    name="small",
+    kv_blocks=1000,
+    block_tokens=16,
+    max_num_seqs=8,
+    max_batched_tokens=512,
+    max_model_len=20_000,
+    step_s=0.01,
+    sequence_s=0.0,
+    kv_token_s=0.0,
+    prefill_token_s=0.001,
+    attention_s=0.0,
+)
+"""A thousand prompt tokens a second, a hundred answer tokens a second a request."""
+
+
+def arrival(at_s: float, prompt: int = 640, output: int = 10) -> Arrival:
+    """A prompt nobody has sent before."""
+    return Arrival(at_s, prompt, output)
+
+
+def prompt(*units: int, at_s: float = 0.0, output: int = 10) -> Arrival:
+    """A prompt of exactly these units and one token more, so that all of them can be found again."""
+    return Arrival(at_s, len(units) * UNIT + 1, output, units)
+
+
+def chain(name: int, length: int) -> tuple[int, ...]:
+    """A prompt's units of its own."""
+    return tuple(range(name * 1000, name * 1000 + length))
+
+
+def trace(*arrivals: Arrival) -> Trace:
+    return Trace("t", UNIT, arrivals)
+
+
+def world(pods: int = 2, profile: EngineProfile = SMALL) -> World:
+    return World(profile, pods, UNIT)
