@@ -39,6 +39,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pods", type=int, default=Plan().pods)
     parser.add_argument("--rounds", type=int, default=Plan().rounds, help="how often each replica is rolled")
     parser.add_argument("--talkers", type=int, default=Mix().talkers, help="conversations at a time")
+    parser.add_argument("--askers", type=int, default=Mix().askers, help="users with one question after the other")
     parser.add_argument("--listeners", type=int, default=Mix().listeners, help="streams of a minute at a time")
     parser.add_argument("--requests", type=int, default=Times().requests, help="at least so many in a run")
     parser.add_argument("--json", type=Path, help="write all numbers here")
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
     plan = Plan(pods=given.pods, policy=given.policy, rounds=given.rounds)
-    mix, times = Mix(talkers=given.talkers, listeners=given.listeners), Times(requests=given.requests)
+    mix = Mix(talkers=given.talkers, askers=given.askers, listeners=given.listeners)
+    times = Times(requests=given.requests)
     found: dict[str, Summary] = {}
     for name in [given.only] if given.only else RUNS:
         to_stderr(f"{name}:")

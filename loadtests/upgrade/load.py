@@ -1,7 +1,8 @@
 """The users: conversations at a constant rate, and streams of a minute. Each request leaves one record, good or bad.
 
-Talkers ask every `period_s`, answers whole or streamed by turns, each turn on top of the ones before it; so the rate
-does not follow the latency. Listeners hold one long stream after the other. Nothing is tried twice.
+Talkers and askers send a request every `period_s`, for whole answers and streams at random, so that the rate does not
+follow the latency; a talker's turn comes on top of the ones before it. Listeners hold one long stream after the other.
+Nothing is tried twice.
 """
 
 from __future__ import annotations
@@ -24,24 +25,31 @@ UNFINISHED = "unfinished"
 """The fault of a request that was still open when the run had to end."""
 
 
-TALK = Shape(systems=4, system_tokens=100, turns=16, turn_tokens=100, max_tokens=4, think_s=0.0)
-"""Prompts of some 200 to 1,700 tokens, most of which the turn before has sent already. Many turns, so that a history is
-worth more than the pods' loads differ; a conversation lasts ten seconds, so that any window holds all turns alike."""
+TALK = Shape(systems=10_000, system_tokens=2000, turns=16, turn_tokens=50, max_tokens=4, think_s=0.0)
+"""Conversations about a document of their own: what a pod has read of one is worth more than the pods' loads differ, so
+that a turn only goes elsewhere if its replica does not know. They last ten seconds, so any window holds all turns."""
+
+ASK = Shape(systems=4, system_tokens=100, turns=1, turn_tokens=20, max_tokens=4, think_s=0.0)
+"""Questions under a prompt that all of them share."""
 
 
 @dataclass(frozen=True)
 class Mix:
     """What the load is made of."""
 
-    talkers: int = 120
+    talkers: int = 36
+    """Conversations at a time."""
+    askers: int = 90
+    """Users who ask one question after the other."""
     period_s: float = 0.6
-    """Between two requests of a talker: talkers / period_s is the rate."""
+    """Between two requests of either: their number / period_s is the rate."""
     listeners: int = 240
     """Long streams open at a time."""
     long_tokens: int = 600
     ramp_s: float = 10.0
     """Users join over this time."""
-    shape: Shape = TALK
+    talk: Shape = TALK
+    ask: Shape = ASK
     model: str = "sim-model"
     timeout_s: float = 150.0
 
@@ -82,19 +90,21 @@ class Load:
         mix = self._mix
         async with asyncio.TaskGroup() as group:
             for number in range(mix.talkers):
-                group.create_task(self._talk(number, mix.ramp_s * number / mix.talkers))
+                group.create_task(self._talk(number, mix.talk, mix.ramp_s * number / mix.talkers))
+            for number in range(mix.askers):
+                group.create_task(self._talk(mix.talkers + number, mix.ask, mix.ramp_s * number / mix.askers))
             for number in range(mix.listeners):
                 group.create_task(self._listen(number, mix.ramp_s * number / mix.listeners))
 
-    async def _talk(self, number: int, delay_s: float) -> None:
-        conversation = Conversation(self._mix.shape, self._seed * 100_003 + number)
+    async def _talk(self, number: int, shape: Shape, delay_s: float) -> None:
+        conversation = Conversation(shape, self._seed * 100_003 + number)
         dice, client = random.Random(number), Client(self._host, self._port)
         due = perf_counter() + delay_s + self._mix.period_s * dice.random()
         try:
             while not await _set_before(self.no_more, due):
                 # A late one does not catch up: two requests at once would be another load.
                 due = max(due, perf_counter()) + self._mix.period_s
-                verdict = await self._ask(client, conversation.ask(), self._mix.shape.max_tokens, dice.random() < 0.5)
+                verdict = await self._ask(client, conversation.ask(), shape.max_tokens, dice.random() < 0.5)
                 if verdict.fault:
                     conversation.failed()
                 else:

@@ -25,9 +25,10 @@ class Times:
     """How long the acts are, in seconds, and how much there has to be."""
 
     warm_s: float = 12.0
-    before_s: float = 12.0
+    before_s: float = 20.0
     between_rolls_s: float = 2.0
     after_s: float = 12.0
+    """At least: until the last long stream has ended."""
     requests: int = 20_000
     """The load goes on until so many were sent."""
     most_s: float = 300.0
@@ -137,9 +138,9 @@ async def _acts(fleet: Fleet, load: Load, times: Times, story: Story, say: Calla
     load.no_more_long.set()
     after = story.windows["after"] = Window()
     await asyncio.sleep(times.after_s)
-    after.end()
     while load.open[LONG] or len(load.records) < times.requests:  # noqa: ASYNC110  two counters, no event
         await asyncio.sleep(0.1)
+    after.end()
     load.no_more.set()
 
 

@@ -42,11 +42,12 @@ QUICK = ("--profile", "paced", "--speed", "5")
 """Pods of fifty tokens a second."""
 MIX = Mix(
     talkers=60,
+    askers=0,
     period_s=0.6,
     listeners=12,
     long_tokens=250,
     ramp_s=1.0,
-    shape=Shape(system_tokens=100, turn_tokens=60, max_tokens=4, think_s=0.0),
+    talk=Shape(system_tokens=100, turn_tokens=60, max_tokens=4, think_s=0.0),
 )
 """On each replica: 100 requests a second, and a dozen streams of five seconds."""
 

@@ -41,10 +41,11 @@ def test_rolling_every_replica_twice_under_load_loses_nothing(tmp_path: Path) ->
     assert found.requests >= 20_000
     assert found.spanning >= 200
     assert found.cut == 0, "a retired replica did not end by itself, or not well"
-    before, during, after = (found.acts[name].hit_rate for name in ("before", "during", "after"))
-    assert before > 0.5
-    assert during > before - 0.01
-    assert after > before - 0.01
+    before, after = found.acts["before"].hit_rate, found.acts["after"].hit_rate
+    assert before > 0.75
+    assert after > before - 0.01, "the upgrade lost what was learned"
+    # Whatever a process that starts beside them costs on a small machine, it costs new and other replicas alike.
+    assert found.newcomers_hit_rate > found.residents_hit_rate - 0.03, "new replicas had to learn"
     # Both sides move while they are read; the other test of this file reads them while they stand still.
     assert min(found.seen_share) > 0.8, found.seen_share
 

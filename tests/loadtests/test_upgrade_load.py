@@ -13,7 +13,13 @@ from loadtests.simpod_faults import Fault
 from loadtests.upgrade.load import LONG, STREAM, UNFINISHED, WHOLE, Load, Mix
 
 MIX = Mix(
-    talkers=6, period_s=0.01, listeners=2, long_tokens=30, ramp_s=0.0, shape=Shape(system_tokens=50, max_tokens=4)
+    talkers=4,
+    askers=2,
+    period_s=0.01,
+    listeners=2,
+    long_tokens=30,
+    ramp_s=0.0,
+    talk=Shape(system_tokens=50, max_tokens=4),
 )
 
 
