@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Final, NamedTuple
 
 from loadtests.engine import Engine
@@ -57,7 +58,7 @@ class Replica:
             self.view = LoadView(world.clock)
         self.view.set_pods(POOL, pods)
         self.prefix = PrefixIndex(INDEX_BYTES, world.engines[0].profile.kv_tokens)
-        self.sequence = 0
+        self.sequence = count()
 
 
 Tell = Callable[[Replica, PodId, InflightNumbers], None]
@@ -140,7 +141,6 @@ class Replicas:
         return Replica(f"replica-{self._started}", self._world, self._pods, self._sharing, self._tell)
 
     def _info(self, number: int, arrival: Arrival, replica: Replica, chain: Sequence[int]) -> RequestInfo:
-        replica.sequence += 1
         return RequestInfo(
             id=str(number),
             model=MODEL,
@@ -148,7 +148,7 @@ class Replicas:
             max_tokens=0,
             arrived_at=self._world.now,
             entropy=self._dice.getrandbits(64),
-            sequence=replica.sequence,
+            sequence=next(replica.sequence),
             session_key=arrival.session,
             prefix_hits=replica.prefix.match(chain),
         )

@@ -42,6 +42,7 @@ SHOWS = {
     "turnout policy set": "default: p2c",
     "turnout pods": "routable",
     "turnout check": "pool qwen",
+    "turnout simulate": "prefix_aware",
     "curl -sf http://127.0.0.1:9000/admin/pods": '"routable":true',
     "curl -sf -X PUT": '"session_affinity"',
     "curl -sf http://127.0.0.1:9000/metrics": "turnout_requests_total{",
@@ -114,6 +115,7 @@ def test_every_link_to_a_file_leads_to_one() -> None:
 @pytest.mark.slow
 def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
     (tmp_path / "turnout.yaml").write_text("".join(blocks("yaml")))
+    (tmp_path / "loadtests").symlink_to(ROOT / "loadtests")
     run = [command for command in commands() if beginning(command, NOT_RUN) is None]
     steps = "\n".join(f"echo '@@{at}'\n{command}" for at, command in enumerate(run))
     script = f"set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n{moved(steps)}\necho '@@end'\n"

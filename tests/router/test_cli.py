@@ -29,7 +29,7 @@ def test_version_is_the_distributions() -> None:
     [
         ([], "arguments are required: COMMAND"),
         (["nonesuch"], "invalid choice: 'nonesuch'"),
-        (["simulate", "trace"], "invalid choice: 'simulate'"),
+        (["emulate", "trace"], "invalid choice: 'emulate'"),
         (["policy", "shadow", "default", "p2c"], "invalid choice: 'shadow'"),
         (["serve"], "nothing to route to: give --config FILE or --pod URL"),
         (["serve", "--pod", "ftp://x:1"], "pools[0].pods[0]: pod 'ftp://x:1': unknown scheme 'ftp'"),
@@ -101,7 +101,7 @@ def test_serve_names_the_first_error_of_a_file_and_how_to_see_the_rest(tmp_path:
     )
 
 
-@pytest.mark.parametrize("command", ["sim", "demo"])
+@pytest.mark.parametrize("command", ["sim", "demo", "simulate"])
 def test_commands_of_loadtests_have_their_own_help(command: str) -> None:
     told = turnout(command, "--help")
     assert told.returncode == 0

@@ -1,0 +1,47 @@
+"""Names become routers: the gateway's policies with their parameters, peers as published."""
+
+from __future__ import annotations
+
+import pytest
+from simulated import UNIT, world
+
+from loadtests.peers.catalogue import PEERS
+from loadtests.simulate.contenders import contender
+from loadtests.simulate.replicas import Replicas, Sharing
+from schedulers import registry
+from schedulers.errors import InvalidParams, UnknownPolicy
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_a_policy_of_the_gateway_runs_in_its_replicas(name: str) -> None:
+    router = contender(name)(world(), UNIT, Sharing(3), 0)
+    assert isinstance(router, Replicas)
+    assert len(router.replicas) == 3
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_is_itself(name: str) -> None:
+    assert type(contender(name)(world(), UNIT, Sharing(3), 0)) is PEERS[name]
+
+
+def test_no_peer_hides_a_policy() -> None:
+    assert not PEERS.keys() & registry.BUILT_IN.keys()
+
+
+def test_parameters_are_the_policys_own() -> None:
+    contender("session_affinity:balance_factor=1.5")
+    with pytest.raises(InvalidParams, match="no_such"):
+        contender("p2c:no_such=1")
+
+
+WRONG = {
+    "a name nobody has": ("prefix_awar", UnknownPolicy, "did you mean 'prefix_aware'.*and peers: oracle"),
+    "a parameter without a value": ("p2c:x", InvalidParams, "'x' is not key=value"),
+    "a parameter of a peer": ("lmetric:x=1", InvalidParams, "published settings"),
+}
+
+
+@pytest.mark.parametrize(("spec", "kind", "words"), list(WRONG.values()), ids=list(WRONG))
+def test_what_is_wrong_is_said(spec: str, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        contender(spec)
