@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from router.dataplane.routes import Routes
 from router.dataplane.upstream import Upstream
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
+from statesync.changes import Change, change_of, in_steps
 from statesync.errors import StateError, UnknownPod
 from statesync.health import HealthTracker
 from statesync.prefix import PrefixIndex
@@ -24,6 +27,16 @@ _log = logging.getLogger("turnout.membership")
 
 MOST_AT_ONCE = 50
 """Pods that come or go in one turn of the event loop: 3 ms with 1,000 in the pool, where all at once took 0.13 s."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """A change of one pool that is under way."""
+
+    steps: deque[Change]
+    """What is left of it."""
+    came: int = 0
+    went: int = 0
 
 
 class Membership:
@@ -45,45 +58,53 @@ class Membership:
         self._strangers: set[PodId] = set()
         """Pods that no pool knows, on which another replica placed a prompt since the last look."""
         self._old_strangers: set[PodId] = set()
-        self._wanted: dict[str, Mapping[PodId, Pod]] = {}
-        """What discovery said last of pools that are on the way there."""
-        self._pods: dict[str, Mapping[PodId, Pod]] = {}
+        self._courses: dict[str, _Course] = {}
+        """Pools on the way to what discovery said last."""
+        self._pods: dict[str, dict[PodId, Pod]] = {}
 
     def on_pods(self, pool: str, pods: Sequence[Pod]) -> None:
         """Discovery's full truth for a pool. A large change takes effect over several turns of the event loop."""
-        under_way = pool in self._wanted
-        self._wanted[pool] = {pod.id: pod for pod in pods}
-        if not under_way:
-            self._step(pool)
+        steps = deque(in_steps(change_of(self._pods.get(pool, {}), pods), MOST_AT_ONCE))
+        under_way = self._courses.get(pool)
+        if under_way is not None:
+            under_way.steps = steps
+            return
+        self._courses[pool] = _Course(steps)
+        self._step(pool)
 
     def _step(self, pool: str) -> None:
         """Come as near to what is wanted as one turn of the loop allows, and go on in the next."""
-        wanted = self._wanted[pool]
-        nearer = step_towards(self._pods.get(pool, {}), wanted, MOST_AT_ONCE)
-        if not self._apply(pool, nearer) or nearer == wanted:
-            del self._wanted[pool]
-        else:
+        course = self._courses[pool]
+        taken = self._apply(pool, course.steps.popleft(), course)
+        if taken and course.steps:
             asyncio.get_running_loop().call_soon(self._step, pool)
+            return
+        del self._courses[pool]
+        if taken:
+            self.known.add(pool)
+        if course.came or course.went:
+            _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(self._pods[pool]), course.came, course.went)
 
-    def _apply(self, pool: str, pods: Mapping[PodId, Pod]) -> bool:
+    def _apply(self, pool: str, change: Change, course: _Course) -> bool:
         """Tell everybody; whether the pool could take these."""
         try:
-            added, removed = self._view.set_pods(pool, [*pods.values()])
+            added, removed = self._view.change_pods(pool, change)
         except StateError as error:
             _log.error("pool %s keeps its pods: %s", pool, error)
             return False
-        self._pods[pool] = pods
+        here = self._pods.setdefault(pool, {})
+        here.update((pod.id, pod) for pod in change.come)
+        for gone in change.gone:
+            here.pop(gone, None)
         if self.health is not None:
-            self.health.set_pods(pool, pods)
+            self.health.change_pods(pool, [pod.id for pod in change.come], change.gone)
         if self.prober is not None:
-            self.prober.set_pods(pool, pods.values())
+            self.prober.change_pods(pool, change)
         if self.scraper is not None:
-            self.scraper.set_pods(pool, pods.values())
+            self.scraper.change_pods(pool, change)
         self._forget(pool, removed)
-        if pods == self._wanted[pool]:
-            self.known.add(pool)
-        if added or removed:
-            _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(pods), len(added), len(removed))
+        course.came += len(added)
+        course.went += len(removed)
         return True
 
     def _forget(self, pool: str, removed: Sequence[Pod]) -> None:
@@ -157,19 +178,6 @@ class Membership:
     def complete(self) -> bool:
         """Whether every pool has been told its pods, and the models of those that have any."""
         return all(
-            name in self.known
-            and (pool.models or name in self._routes.pools_learned() or not self._view.statuses(name))
+            name in self.known and (pool.models or name in self._routes.pools_learned() or not self._pods.get(name))
             for name, pool in self._routes.pools.items()
         )
-
-
-def step_towards(now: Mapping[PodId, Pod], wanted: Mapping[PodId, Pod], most: int) -> Mapping[PodId, Pod]:
-    """`wanted`, or what lies at most `most` changes nearer to it. Pods come before others go: no pool runs empty."""
-    fresh = [pod for pod in wanted.values() if now.get(pod.id) != pod]
-    gone = [pod for pod in now if pod not in wanted]
-    if len(fresh) + len(gone) <= most:
-        return wanted
-    if fresh:
-        return {**now, **{pod.id: pod for pod in fresh[:most]}}
-    going = set(gone[:most])
-    return {pod: about for pod, about in now.items() if pod not in going}

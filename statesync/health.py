@@ -90,7 +90,7 @@ class HealthTracker:
         self._on_change = on_change
         self._dice = dice
         self._records: dict[PodId, _Record] = {}
-        self._pools: dict[str, frozenset[PodId]] = {}
+        self._pools: dict[str, set[PodId]] = {}
         self._blocked: set[PodId] = set()
         self._until: dict[PodId, float] = {}
         # Pods a success changes something for; all others cost `outcome` one look-up.
@@ -102,14 +102,20 @@ class HealthTracker:
 
     def set_pods(self, pool: str, ids: Iterable[PodId]) -> None:
         """The pool's pods are now these. What was known of a pod that is in no pool any more is forgotten."""
-        before, after = self._pools.get(pool, frozenset()), frozenset(ids)
-        self._pools[pool] = after
-        for pod in after - before:
+        before, after = self._pools.get(pool, set()), set(ids)
+        self.change_pods(pool, after - before, before - after)
+
+    def change_pods(self, pool: str, come: Iterable[PodId], gone: Iterable[PodId]) -> None:
+        """As `set_pods`, told only the difference. Pods that came or went before are passed over."""
+        members = self._pools.setdefault(pool, set())
+        for pod in come:
             if pod not in self._records:
                 self._records[pod] = _Record()
                 self._shaky.add(pod)
             self._records[pod].pools.add(pool)
-        for pod in before - after:
+            members.add(pod)
+        for pod in members.intersection(gone):
+            members.discard(pod)
             self._records[pod].pools.discard(pool)
             if not self._records[pod].pools:
                 self._forget(pod)

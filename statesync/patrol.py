@@ -10,9 +10,11 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from schedulers.types import Pod, PodId
+from statesync.changes import Change, change_of
 from statesync.tasks import spawn
 
 _JITTER = 0.1
@@ -46,6 +48,8 @@ class Rounds:
         self._pools: dict[str, dict[PodId, Pod]] = {}
         self._pods: dict[PodId, Pod] = {}
         self._turn: dict[PodId, float] = {}
+        self._heap: list[tuple[float, PodId]] = []
+        """All turns, and some that were moved or whose pod has left: only those that `_turn` agrees with count."""
         self._seen: set[PodId] = set()
         self._passed_over: set[PodId] = set()
         self._free_at = float("-inf")
@@ -56,42 +60,70 @@ class Rounds:
         """All pods, over all pools."""
         return self._pods
 
+    def pods_of(self, pool: str) -> Mapping[PodId, Pod]:
+        """One pool's."""
+        return self._pools.get(pool, {})
+
     def set_pods(self, pool: str, pods: Iterable[Pod], now: float) -> None:
         """The pool's pods are now these; a pod in several pools is visited once."""
-        self._pools[pool] = {pod.id: pod for pod in pods}
-        self._pods = {pod.id: pod for each in self._pools.values() for pod in each.values()}
-        self._seen &= self._pods.keys()
-        self._passed_over &= self._pods.keys()
-        self._turn = {pod: self._turn.get(pod, now) for pod in self._pods}
+        self.change_pods(pool, change_of(self.pods_of(pool), pods), now)
+
+    def change_pods(self, pool: str, change: Change, now: float) -> list[PodId]:
+        """As `set_pods`, told only the difference; returns those that are in no pool any more."""
+        members = self._pools.setdefault(pool, {})
+        for pod in change.come:
+            members[pod.id] = self._pods[pod.id] = pod
+            if pod.id not in self._turn:
+                self._book(pod.id, now)
+        left = [pod for pod in change.gone if members.pop(pod, None) is not None and not self._is_member(pod)]
+        for gone in left:
+            del self._pods[gone], self._turn[gone]
+            self._seen.discard(gone)
+            self._passed_over.discard(gone)
+        return left
 
     def due(self, now: float) -> list[Pod]:
         """Those whose turn has come; each has its next turn booked."""
-        turns = sorted((at, pod) for pod, at in self._turn.items() if at <= now)
         gap_s = 1.0 / self._pace.max_per_s
         self._looked_at = now
         # What was not used of the allowance is not saved up beyond one visit: a late loop makes no burst.
         free_at = max(self._free_at, now - gap_s)
         visits: list[Pod] = []
-        for _, pod in turns:
-            if free_at > now:
-                break
+        next_turns: list[tuple[PodId, float]] = []
+        while free_at <= now and (first := self._first()) is not None and first[0] <= now:
+            _, pod = heappop(self._heap)
             if self._wanted(pod):
                 self._passed_over.discard(pod)
                 visits.append(self._pods[pod])
                 free_at += gap_s
             else:
                 self._passed_over.add(pod)
-            self._turn[pod] = now + self._wait_s(pod)
+            next_turns.append((pod, now + self._wait_s(pod)))
+        for pod, at in next_turns:  # after the loop, or an interval of nothing would make it endless
+            self._book(pod, at)
         self._free_at = free_at
         return visits
 
     def next_at(self) -> float | None:
         """When `due` has something to say; None without pods."""
-        if not self._turn:
+        if (first := self._first()) is None:
             return None
-        at = max(min(self._turn.values()), self._free_at)
+        at = max(first[0], self._free_at)
         # Turns of pods that are passed over are not kept apart by the allowance: look at several of them at a time.
         return max(at, self._looked_at + 1.0 / self._pace.max_per_s) if self._passed_over else at
+
+    def _first(self) -> tuple[float, PodId] | None:
+        """The earliest turn; it stands first in the heap then."""
+        while self._heap and self._turn.get(self._heap[0][1]) != self._heap[0][0]:
+            heappop(self._heap)
+        return self._heap[0] if self._heap else None
+
+    def _book(self, pod: PodId, at: float) -> None:
+        self._turn[pod] = at
+        heappush(self._heap, (at, pod))
+
+    def _is_member(self, pod: PodId) -> bool:
+        return any(pod in members for members in self._pools.values())
 
     def _wait_s(self, pod: PodId) -> float:
         interval_s = max(self._pace.interval_s, (len(self._pods) - len(self._passed_over)) / self._pace.max_per_s)
@@ -125,13 +157,23 @@ class Patrol:
         """All pods, over all pools."""
         return self._rounds.pods
 
+    def pods_of(self, pool: str) -> Mapping[PodId, Pod]:
+        """One pool's."""
+        return self._rounds.pods_of(pool)
+
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these. A visit of a pod that has left is broken off."""
-        self._rounds.set_pods(pool, pods, self._clock())
-        for pod in self._visits.keys() - self._rounds.pods.keys():
+        self.change_pods(pool, change_of(self.pods_of(pool), pods))
+
+    def change_pods(self, pool: str, change: Change) -> list[PodId]:
+        """As `set_pods`, told only the difference; returns those that are in no pool any more."""
+        left = self._rounds.change_pods(pool, change, self._clock())
+        for pod in left:
             # Forgotten at once, not when the task ends: the pod may come back before that and is due a visit then.
-            self._visits.pop(pod).cancel()
+            if (visit := self._visits.pop(pod, None)) is not None:
+                visit.cancel()
         self._changed.set()
+        return left
 
     async def run(self, visit: Callable[[Pod], Coroutine[Any, Any, None]]) -> None:
         """Visit until cancelled; visits under way are broken off then. What a visit raises is logged."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from schedulers.types import Pod, PodId
+from statesync.changes import Change, change_of
 from statesync.health import HealthTracker
 from statesync.patrol import Pace, Patrol
 from statesync.tasks import spawn
@@ -57,10 +58,13 @@ class Prober:
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these; the `HealthTracker` is told by whoever tells this."""
-        before = set(self._patrol.pods)
-        self._patrol.set_pods(pool, pods)
-        known = self._patrol.pods.keys()
-        self._unprobed = (self._unprobed & known) | (known - before)
+        self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
+
+    def change_pods(self, pool: str, change: Change) -> None:
+        """As `set_pods`, told only the difference."""
+        here = self._patrol.pods
+        self._unprobed.update(pod.id for pod in change.come if pod.id not in here)
+        self._unprobed.difference_update(self._patrol.change_pods(pool, change))
         self._progress.set()
 
     async def first_round(self) -> None:

@@ -22,6 +22,7 @@ import httpx
 import msgspec
 
 from schedulers.types import Pod, PodId
+from statesync.changes import Change, change_of
 from statesync.patrol import Pace, Patrol
 from statesync.promtext import parse
 from statesync.types import EngineReport
@@ -137,9 +138,17 @@ class Scraper:
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these."""
-        self._patrol.set_pods(pool, pods)
+        self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
+
+    def change_pods(self, pool: str, change: Change) -> None:
+        """As `set_pods`, told only the difference."""
+        left = self._patrol.change_pods(pool, change)
         now = self._clock()
-        self._engines = {pod: self._engines.get(pod) or _Engine(now) for pod in self._patrol.pods}
+        for pod in change.come:
+            if pod.id not in self._engines:
+                self._engines[pod.id] = _Engine(now)
+        for gone in left:
+            del self._engines[gone]
 
     @property
     def pods_read_here(self) -> int:

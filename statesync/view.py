@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
+from statesync.changes import Change, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.lineup import Lineup, Seat
 from statesync.shares import Shares
@@ -63,17 +64,22 @@ class LoadView:
         cleanly; if it comes back before they have, it gets those numbers back, and nothing else.
         Raises StateError, and changes nothing, if another pool holds one of the pods.
         """
-        wanted = {pod.id: pod for pod in pods}
-        self._refuse_shared(pool, wanted)
+        lineup = self._lineups.get(pool)
+        members = lineup.members if lineup is not None else {}
+        return self.change_pods(pool, change_of({pod: seat.pod for pod, seat in members.items()}, pods))
+
+    def change_pods(self, pool: str, change: Change) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
+        """As `set_pods`, told only the difference: costs what changes, however many pods the pool has."""
+        self._refuse_shared(pool, change.come)
         lineup = self._lineups.setdefault(pool, Lineup(pool))
-        removed = [seat for pod_id, seat in lineup.members.items() if pod_id not in wanted]
+        removed = [seat for pod in change.gone if (seat := lineup.members.get(pod)) is not None]
         for gone in removed:
             lineup.remove(gone)
             self._reap(gone)
             self._others.left(gone.pod.id)
         added: list[Pod] = []
         joined = False
-        for pod in wanted.values():
+        for pod in change.come:
             seat = lineup.members.get(pod.id)
             if seat is None:
                 joined |= lineup.add(self._seat_for(pod))
@@ -263,11 +269,11 @@ class LoadView:
         if self.on_headroom is not None:
             self.on_headroom(lineup.pool)
 
-    def _refuse_shared(self, pool: str, wanted: Mapping[PodId, Pod]) -> None:
-        for pod_id in wanted:
-            seat = self._seats.get(pod_id)
+    def _refuse_shared(self, pool: str, come: Sequence[Pod]) -> None:
+        for pod in come:
+            seat = self._seats.get(pod.id)
             if seat is not None and seat.lineup is not None and seat.lineup.pool != pool:
-                raise StateError(f"pod {pod_id!r} is in pool {seat.lineup.pool!r} and cannot be in {pool!r} too")
+                raise StateError(f"pod {pod.id!r} is in pool {seat.lineup.pool!r} and cannot be in {pool!r} too")
 
     def _seat_for(self, pod: Pod) -> Seat:
         """The seat of a pod that (re)appears: own open requests kept, the others' numbers added up anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,15 +29,20 @@ class Routes:
         }
         self._default = default_pool
         self._learned: dict[str, dict[str, frozenset[str]]] = {}
+        self._served: dict[str, Counter[str]] = {}
+        """How many of a pool's pods serve each model: only the first and the last of them change a route."""
         self._by_model: dict[str, Route] = {}
         self._by_pool: dict[str, dict[str, Route]] = {}
         self._rebuild()
 
     def learned(self, pool: str, pod: str, models: frozenset[str]) -> None:
         """What a pod says it serves; matters for pools whose models are not configured."""
-        known = self._learned.setdefault(pool, {})
-        if known.get(pod) != models:
-            known[pod] = models
+        known, served = self._learned.setdefault(pool, {}), self._served.setdefault(pool, Counter())
+        before = known.get(pod, frozenset())
+        known[pod] = models
+        news = [model for model in models if not served[model]]
+        served.update(models)
+        if _discount(served, before) or news:
             self._rebuild()
 
     def pools_learned(self) -> set[str]:
@@ -45,11 +51,9 @@ class Routes:
 
     def forgotten(self, pool: str, pods: Collection[str]) -> None:
         """These pods are gone, and with them what only they served."""
-        learned = self._learned.get(pool, {})
-        known = [pod for pod in pods if pod in learned]
-        for pod in known:
-            del learned[pod]
-        if known:
+        learned, served = self._learned.get(pool, {}), self._served.get(pool, Counter())
+        # Not `any`, which would stop at the first.
+        if sum([_discount(served, learned.pop(pod)) for pod in pods if pod in learned]):
             self._rebuild()
 
     def models(self) -> dict[str, str]:
@@ -94,7 +98,7 @@ class Routes:
 
     def _takes_any(self, pool: str) -> bool:
         """A pool whose models are neither configured nor told by its pods takes every name: the pods will judge."""
-        return not self.pools[pool].models and not any(self._learned.get(pool, {}).values())
+        return not self.pools[pool].models and not self._served.get(pool)
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
         close = difflib.get_close_matches(model, known, n=1)
@@ -107,13 +111,22 @@ class Routes:
         by_model: dict[str, Route] = {}
         by_pool: dict[str, dict[str, Route]] = {}
         for name, pool in self.pools.items():
-            served = pool.models or sorted(frozenset().union(*self._learned.get(name, {}).values()))
+            served = pool.models or sorted(self._served.get(name, ()))
             mine = {model: Route(name, model) for model in served}
             mine |= {alias: Route(name, model) for alias, model in pool.aliases.items()}
             by_pool[name] = mine
             for model, route in mine.items():
                 by_model.setdefault(model, route)  # the first pool in the file wins
         self._by_model, self._by_pool = by_model, by_pool
+
+
+def _discount(served: Counter[str], models: frozenset[str]) -> bool:
+    """A pod serves these no more; whether some of them nobody does."""
+    served.subtract(models)
+    last = [model for model in models if not served[model]]
+    for model in last:
+        del served[model]
+    return bool(last)
 
 
 def _text(value: bytes | None, header: str) -> str | None:

@@ -7,14 +7,12 @@ import logging
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep
 from router.dataplane.upstream import Upstream
 from router.dataplane.upstream_connection import UpstreamConnection
-from router.membership import MOST_AT_ONCE, Membership, step_towards
+from router.membership import MOST_AT_ONCE, Membership
 from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
@@ -48,6 +46,11 @@ class Town:
 
     def idle_connection(self, to: Pod) -> None:
         self.upstream.park(UpstreamConnection(self.upstream, to.address))
+
+    async def arrived(self, pool: str) -> None:
+        """All of the pool's pods are known."""
+        while pool not in self.members.known:  # noqa: ASYNC110  it takes turns of the loop, and has no event
+            await asyncio.sleep(0)
 
     def routable(self, pool: str) -> list[PodId]:
         try:
@@ -239,18 +242,27 @@ def test_a_large_change_takes_several_turns_of_the_loop_and_the_latest_truth_win
     assert min(sizes[1:]) > 0, "no pool runs empty on the way"
 
 
-@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(1, 9))
-def test_every_step_changes_no_more_than_it_may_and_the_last_arrives(
-    now: set[int], wanted: set[int], most: int
-) -> None:
-    here = {pod(number).id: pod(number) for number in now}
-    there = {pod(number).id: pod(number)._replace(max_inflight=number % 2) for number in wanted}
-    for _ in range(100):
-        nearer = step_towards(here, there, most)
-        changed = [each for each in nearer if here.get(each) != nearer[each]]
-        assert len(changed) + len(here.keys() - nearer.keys()) <= most
-        assert nearer or not there
-        if nearer == there:
-            return
-        here = dict(nearer)
-    raise AssertionError("it never arrives")
+def test_a_large_change_is_told_by_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def change() -> None:
+        town = Town()
+        with caplog.at_level(logging.INFO, "turnout.membership"):
+            town.members.on_pods("knows", MANY[:300])
+            await town.arrived("knows")
+
+    asyncio.run(change())
+    assert [each.getMessage() for each in caplog.records] == ["pool knows: 300 pods (300 new, 0 gone)"]
+
+
+def test_pods_that_another_pool_has_end_a_change_under_way() -> None:
+    async def change() -> None:
+        town = Town()
+        town.members.on_pods("learns", [MANY[-1]])
+        town.members.on_pods("knows", MANY)
+        for _ in range(2 * len(MANY) // MOST_AT_ONCE):
+            await asyncio.sleep(0)
+        assert town.members.known == {"learns"}
+        town.members.on_pods("knows", [A])
+        await town.arrived("knows")
+        assert town.routable("knows") == [A.id]
+
+    asyncio.run(change())

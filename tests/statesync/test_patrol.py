@@ -7,6 +7,7 @@ import random
 from collections import Counter
 
 from schedulers.types import Pod, PodId
+from statesync.changes import Change
 from statesync.patrol import Pace, Patrol, Rounds
 
 
@@ -73,6 +74,43 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
     rounds.due(0.0)
     rounds.set_pods("pool", pods_of("a", "b"), 1.0)
     assert [pod.id for pod in rounds.due(1.0)] == ["b"]
+
+
+def test_changes_told_one_by_one_come_to_the_same_as_the_full_truth() -> None:
+    told, whole = (Rounds(Pace(1.0, 50.0), random.Random(7).random) for _ in range(2))
+    now, here = 0.0, set[str]()
+    dice = random.Random(8)
+    for _ in range(60):
+        there = {f"p{dice.randrange(40)}" for _ in range(20)}
+        change = Change(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
+        assert set(told.change_pods("pool", change, now)) == here - there
+        whole.set_pods("pool", pods_of(*sorted(there)), now)
+        assert told.pods.keys() == whole.pods.keys()
+        now, here = now + dice.random() / 5, there
+        assert told.next_at() == whole.next_at()
+        assert told.due(now) == whole.due(now)
+
+
+def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
+    rounds = Rounds(Pace(10.0, 1000.0), lambda: 0.5)
+    a, b = pods_of("a", "b")
+    rounds.change_pods("pool", Change((a, b)), 0.0)
+    walk(rounds, 1.0)
+    assert rounds.change_pods("pool", Change(gone=(a.id,)), 1.0) == [a.id]
+    assert rounds.change_pods("pool", Change(gone=(a.id,)), 1.0) == [], "told twice"
+    rounds.change_pods("pool", Change((a,)), 2.0)
+    assert rounds.due(2.0) == [a]
+    assert [pod for _, pod in walk(rounds, 12.5, 2.0)] == ["b", "a"]
+
+
+def test_a_pod_described_anew_keeps_its_turn_and_is_visited_where_it_is_now() -> None:
+    rounds = Rounds(Pace(10.0, 1000.0), lambda: 0.5)
+    rounds.set_pods("pool", pods_of("a"), 0.0)
+    rounds.due(0.0)
+    moved = Pod(PodId("a"), "elsewhere:1")
+    rounds.change_pods("pool", Change((moved,)), 1.0)
+    assert rounds.due(1.0) == []
+    assert rounds.due(11.0) == [moved]
 
 
 def test_pods_passed_over_cost_nothing_and_stretch_nobody_s_interval() -> None:
