@@ -16,7 +16,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, compress, filterfalse, repeat
+from itertools import accumulate, islice, repeat
 from typing import Final
 
 from schedulers.types import PodId
@@ -39,7 +39,7 @@ MAX_SIZE: Final = 40
 """The largest size (log2 of base blocks) that a page may name: 2^40 blocks are more than any pod holds."""
 
 PART = 1024
-"""Blocks noted until the next part begins. Sealing or sifting one stops the loop for 0.1 ms."""
+"""Blocks noted until the next part begins. Sifting one stops the loop for 0.1 ms."""
 
 SLACK: Final = 4
 """The log is sifted when it is so many times as long as what is held: at 4, a block costs 8 to 32 bytes in it."""
@@ -55,11 +55,13 @@ class Shelf:
 
     __slots__ = (
         "_codes",
+        "_draining",
         "_hand",
         "_log",
         "_logged",
         "_numbers",
         "_open",
+        "_part",
         "_restored",
         "bit",
         "blocks",
@@ -81,43 +83,45 @@ class Shelf:
         self.blocks: dict[int, int] = {}
         """Block -> part number << 6 | log2 of its size."""
         self._log: dict[int, array[int]] = {}
-        """Part number -> blocks: newest first and each once, but in the open part oldest first and as they came."""
+        """Part number -> blocks, oldest first; a block may come several times: the last one counts."""
         self._numbers: list[int] = []
         """The parts, oldest first; the open one is the last."""
         self._logged = 0
         """Blocks in all parts, the stale ones included."""
         self._hand = 0
         self._restored = 0
+        self._part = array("Q")
+        """The open part."""
         self._open = _LIVE - 1
+        self._draining = -1
+        """The part that gives up blocks: each of it once, newest first, for an array is short of what it pops."""
         self._codes: tuple[int, ...] = ()
         """By position in a chain, for the open part."""
         self._begin()
-
-    def over(self) -> bool:
-        """Whether it holds more than its capacity."""
-        return self.used > self.capacity and bool(self.blocks)
 
     def touch(self, chain: Sequence[int]) -> list[int]:
         """Make the chain the newest, its end first. Returns the blocks that were not held, each once."""
         blocks = self.blocks
         noted = array("Q", chain)  # first, because it is what may raise
-        fresh = list(filterfalse(blocks.__contains__, chain))
         before = len(blocks)
-        blocks.update(zip(chain, self._codes, strict=False))
-        if fresh:
+        for link, code in zip(chain, self._codes, strict=False):  # update() would take three times as long
+            blocks[link] = code
+        fresh: list[int] = []
+        if len(blocks) > before:
+            fresh = list(islice(reversed(blocks), len(blocks) - before))  # a dict keeps its keys as they came
             start = len(chain) - len(fresh)
-            if chain[start] == fresh[0] and len(blocks) - before == len(fresh):
+            if chain[start] == fresh[-1]:
                 self.used += REACH[len(chain)] - REACH[start]
             else:  # no prompt makes such a chain
-                fresh = list(dict.fromkeys(fresh))
                 self.used += sum([1 << (blocks[link] & _SIZE) for link in fresh])
         noted.reverse()
-        self._log[self._open].extend(noted)
+        part = self._part
+        part += noted
         self._logged += len(noted)
-        if len(self._log[self._open]) >= PART:
+        if len(part) >= PART:
             self._begin()
-        if self._logged > SLACK * len(blocks) + PART:
-            self._sift()
+            if self._logged > SLACK * len(blocks) + PART:
+                self._sift()
         return fresh
 
     def take_older(self, links: Sequence[int], sizes: bytes) -> list[int]:
@@ -130,29 +134,32 @@ class Shelf:
             fresh += self._take_part(links[start : start + PART], sizes[start : start + PART])
         return fresh
 
-    def pop_oldest(self) -> int:
-        """Give up the least recently touched block. Raises IndexError if there is none."""
-        blocks = self.blocks
-        while True:
+    def give_up(self, to: int) -> list[int]:
+        """Give up the least recently touched blocks until at most `to` base blocks are used; returns them."""
+        blocks, used, gone = self.blocks, self.used, []
+        get = blocks.get
+        while used > to and blocks:
             number = self._numbers[0]
-            if number == self._open:
-                if not blocks:
-                    raise IndexError("an empty shelf")
-                self._begin()
+            if number != self._draining:
+                self._drain(number)
             part = self._log[number]
-            while part:
+            before = len(part)
+            while part and used > to:
                 link = part.pop()
-                self._logged -= 1
-                code = blocks.get(link, -1)
+                code = get(link, -1)
                 if code >> _SHIFT == number:
                     del blocks[link]
-                    self.used = self.used - (1 << (code & _SIZE)) if blocks else 0
-                    return link
-            self._remove(number)
+                    used -= 1 << (code & _SIZE)
+                    gone.append(link)
+            self._logged -= before - len(part)
+            if not part:
+                self._remove(number)
+        self.used = used if blocks else 0
+        return gone
 
-    def pop_any(self) -> int:
-        """Give up some block, at half the cost: for a shelf that nobody asks any more. Raises KeyError if empty."""
-        return self.blocks.popitem()[0]
+    def empty(self, most: int) -> list[int]:
+        """Give up so many blocks, whichever: for a shelf that nobody asks any more."""
+        return [self.blocks.popitem()[0] for _ in range(min(most, len(self.blocks)))]
 
     def pages(self, blocks: int) -> Iterator[PrefixPage]:
         """All that is held now, oldest first, page by page.
@@ -178,19 +185,17 @@ class Shelf:
     def _take_part(self, links: Sequence[int], sizes: bytes) -> list[int]:
         blocks, number = self.blocks, self._restored
         self._restored += 1
-        noted = array("Q", links)
-        noted.reverse()
         if not blocks.keys().isdisjoint(links) or len(set(links)) < len(links):
-            noted = array("Q", dict.fromkeys(noted))
             fresh = self._take_each(number, links, sizes)
         else:
             base = number << _SHIFT
-            blocks.update(zip(links, map(base.__or__, sizes), strict=True))
+            for link, size in zip(links, sizes, strict=True):
+                blocks[link] = base | size
             self.used += sum([sizes.count(size) << size for size in set(sizes)])
             fresh = list(links)
-        self._log[number] = noted
+        self._log[number] = array("Q", links)
         insort(self._numbers, number)
-        self._logged += len(noted)
+        self._logged += len(links)
         return fresh
 
     def _take_each(self, number: int, links: Sequence[int], sizes: bytes) -> list[int]:
@@ -210,35 +215,51 @@ class Shelf:
         return fresh
 
     def _begin(self) -> None:
-        """Seal the open part, and open the next."""
-        number = self._open
-        if number in self._log:
-            part = self._log[number]
-            self._log[number] = _sealed(part)
-            self._logged += len(self._log[number]) - len(part)
-        number = self._open = number + 1
-        self._log[number] = array("Q")
+        """Open the next part."""
+        number = self._open = self._open + 1
+        self._part = self._log[number] = array("Q")
         self._numbers.append(number)
         codes: list[int] = []
         for size in range(_SIZES):
             codes += [number << _SHIFT | size] * BLOCKS_PER_SIZE
         self._codes = tuple(codes)
 
-    def _sift(self) -> None:
-        """Drop what is stale in one part, each in turn."""
-        self._hand += 1
-        if self._hand >= len(self._numbers) - 1:
-            self._hand = 0
-        number = self._numbers[self._hand]
+    def _drain(self, number: int) -> None:
+        """Turn the oldest part around, so that it can give up its blocks from the end."""
         if number == self._open:
-            return
-        part, get = self._log[number], self.blocks.get
-        kept = array("Q", [link for link in part if get(link, -1) >> _SHIFT == number])
-        self._logged -= len(part) - len(kept)
-        self._log[number] = kept
-        if not kept:
-            self._remove(number)
-            self._hand -= 1
+            self._begin()
+        before, part = len(self._log[number]), self._latest(number)
+        if self._draining in self._log:  # older ones were restored meanwhile
+            self._log[self._draining].reverse()
+        part.reverse()
+        self._log[number] = part
+        self._logged += len(part) - before
+        self._draining = number
+
+    def _latest(self, number: int) -> array[int]:
+        """The blocks of a part that still count, oldest first, each where it came last."""
+        part, get, low = self._log[number], self.blocks.get, number << _SHIFT
+        codes = set(map(get, part, repeat(-1)))  # there are few different ones
+        if not any(low <= code <= low | _SIZE for code in codes):
+            return array("Q")
+        newest_first = dict.fromkeys(part if number == self._draining else reversed(part))
+        latest = array("Q", [link for link in newest_first if get(link, -1) >> _SHIFT == number])
+        latest.reverse()
+        return latest
+
+    def _sift(self) -> None:
+        """Drop what is stale in two parts, each in turn: it is called once a part."""
+        for _ in range(2):
+            self._hand = self._hand + 1 if self._hand + 2 < len(self._numbers) else 0
+            number = self._numbers[self._hand]
+            if number in (self._open, self._draining):
+                continue
+            kept = self._latest(number)
+            self._logged += len(kept) - len(self._log[number])
+            self._log[number] = kept
+            if not kept:
+                self._remove(number)
+                self._hand -= 1
 
     def _remove(self, number: int) -> None:
         self._logged -= len(self._log.pop(number))
@@ -246,14 +267,9 @@ class Shelf:
 
     def _gather(self, number: int, links: array[int], sizes: bytearray) -> None:
         """Add what still counts of a part, oldest first."""
-        part = self._log[number][::-1] if number != self._open else _sealed(self._log[number])[::-1]
-        codes = list(map(self.blocks.get, part, repeat(-1)))
-        low = number << _SHIFT
-        if min(codes, default=low) < low or max(codes, default=low) > low | _SIZE:  # some are stale
-            live = [low <= code <= low | _SIZE for code in codes]
-            part, codes = array("Q", compress(part, live)), list(compress(codes, live))
-        links += part
-        sizes += bytes([code - low for code in codes])
+        latest = self._latest(number)
+        links += latest
+        sizes += bytes([code & _SIZE for code in map(self.blocks.__getitem__, latest)])
 
 
 def links_of(page: PrefixPage) -> list[int]:
@@ -264,11 +280,6 @@ def links_of(page: PrefixPage) -> list[int]:
     if sys.byteorder == "big":
         links.byteswap()
     return links.tolist()
-
-
-def _sealed(part: array[int]) -> array[int]:
-    """Newest first, each block where it came last."""
-    return array("Q", dict.fromkeys(reversed(part)))
 
 
 def _page(pod: PodId, links: array[int], sizes: bytearray) -> PrefixPage:
