@@ -18,22 +18,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-import httpx
 import msgspec
 
 from schedulers.types import Pod, PodId
 from statesync.changes import Change, change_of
+from statesync.pages import Pages, Unreadable
 from statesync.patrol import Pace, Patrol
 from statesync.promtext import parse
 from statesync.types import EngineReport
 
 _log = logging.getLogger("turnout.scraper")
 
-_MAX_PAGE_BYTES = 8 * 2**20
-_KEEPALIVE_S = 4.0
-"""Below vLLM's (uvicorn's) 5 s, so that an idle connection is ours to close."""
-_KEPT = 4
-"""Idle connections. httpcore compares each with each, twice a request: 200 of them stop the event loop for 10 ms."""
 _RETRY_MODELS_S = 5.0
 _SILENT_INTERVALS = 3
 """An engine of which nothing was heard for so long is read here too: whoever is elected for it is cut off, or dead."""
@@ -91,10 +86,6 @@ class _Model(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[_Model]
-
-
-class _Unreadable(Exception):
-    """The page came, but is not what it should be."""
 
 
 @dataclass(slots=True)
@@ -157,15 +148,11 @@ class Scraper:
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        async with httpx.AsyncClient(
-            # Pods speak no TLS: `verify` only spares loading certificates. Engines are spared compressing.
-            verify=False,
-            trust_env=False,
-            timeout=None,
-            limits=httpx.Limits(max_keepalive_connections=_KEPT, keepalive_expiry=_KEEPALIVE_S),
-            headers={"accept-encoding": "identity", **self._config.headers},
-        ) as client:
-            await self._patrol.run(partial(self._visit, client))
+        pages = Pages(self._config.headers)
+        try:
+            await self._patrol.run(partial(self._visit, pages))
+        finally:
+            pages.close()
 
     # Told by other replicas
 
@@ -201,19 +188,16 @@ class Scraper:
         engine.read_here = self._shared.elected(pod) or now - engine.heard_at >= _SILENT_INTERVALS * interval_s
         return engine.read_here or now >= engine.models_at
 
-    async def _visit(self, client: httpx.AsyncClient, pod: Pod) -> None:
+    async def _visit(self, pages: Pages, pod: Pod) -> None:
         # A pod that left while this waited keeps an engine nobody sees any more.
         engine = self._engines.get(pod.id)
         if engine is None:
             return
         began = self._clock()
-        if (
-            engine.read_here
-            and (page := await self._read(client, pod, engine, self._config.path, _metrics)) is not None
-        ):
+        if engine.read_here and (page := await self._read(pages, pod, engine, self._config.path, _metrics)) is not None:
             self._heard(pod.id, engine, page, began)
         if self._clock() >= engine.models_at:
-            models = await self._read(client, pod, engine, self._config.models_path, _model_ids)
+            models = await self._read(pages, pod, engine, self._config.models_path, _model_ids)
             wait_s = _RETRY_MODELS_S if models is None else self._config.models_interval_s
             engine.models_at = self._clock() + min(wait_s, self._config.models_interval_s)
             if models is not None:
@@ -235,14 +219,14 @@ class Scraper:
         self._listener.on_restart(pod)
 
     async def _read(
-        self, client: httpx.AsyncClient, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
+        self, pages: Pages, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
     ) -> _T | None:
         """What `reader` makes of the page at this path; None, counted and logged once, if there is no such page."""
         self.scrapes_total += 1
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                read = reader(await _page(client, f"http://{pod.address}{path}"))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError, _Unreadable) as error:
+                read = reader(await pages.get(pod.address, path))
+        except (OSError, Unreadable) as error:
             self.failures_total += 1
             if path not in engine.failing:
                 engine.failing.add(path)
@@ -270,22 +254,10 @@ def _started_anew(before: EngineReport, after: EngineReport) -> bool:
     return was is not None and now is not None and abs(now - was) > _SAME_START_S
 
 
-async def _page(client: httpx.AsyncClient, url: str) -> bytes:
-    async with client.stream("GET", url) as response:
-        if response.status_code != 200:
-            raise _Unreadable(f"status {response.status_code}")
-        page = bytearray()
-        async for chunk in response.aiter_bytes():
-            page += chunk
-            if len(page) > _MAX_PAGE_BYTES:
-                raise _Unreadable(f"more than {_MAX_PAGE_BYTES} bytes")
-        return bytes(page)
-
-
 def _metrics(page: bytes) -> EngineReport:
     report = parse(page)
     if report == NOTHING_KNOWN:
-        raise _Unreadable("no metrics of an engine known here")
+        raise Unreadable("no metrics of an engine known here")
     return report
 
 
@@ -293,4 +265,4 @@ def _model_ids(page: bytes) -> frozenset[str]:
     try:
         return frozenset(model.id for model in msgspec.json.decode(page, type=_Models).data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _Unreadable(f"no list of models: {error}") from None
+        raise Unreadable(f"no list of models: {error}") from None

@@ -1,0 +1,187 @@
+"""Reading the pages that a pod has beside its API: GET, on a connection of its own that is kept for a while.
+
+By hand, because httpx takes 3 ms of the event loop for a page and leaves garbage in cycles, whose collection stops the
+loop for 30 ms at a time; this takes a tenth. Knows HTTP/1.x without TLS, and nothing of what the pages say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, cast
+
+import httptools
+
+MAX_PAGE_BYTES: Final = 8 * 2**20
+"""Of an answer, its head included."""
+KEEP_S: Final = 4.0
+"""Below vLLM's (uvicorn's) 5 s, so that an idle connection is ours to close."""
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Unreadable(Exception):
+    """Something answered, but not with the page."""
+
+
+class Pages:
+    """Asks pods; keeps at most one idle connection to each."""
+
+    def __init__(self, headers: Mapping[str, str] = _NO_HEADERS, *, keep_s: float = KEEP_S) -> None:
+        """Opens nothing. `headers` go along with every request. Engines are spared compressing."""
+        told = {"accept": "*/*", "accept-encoding": "identity", **headers}
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        self._keep_s = keep_s
+        self._idle: dict[str, tuple[_Connection, asyncio.TimerHandle]] = {}
+
+    async def get(self, address: str, path: str) -> bytes:
+        """The page at this path. Has no time limit of its own; cancelled, it closes the connection.
+
+        Raises Unreadable, also for any other answer than 200, and OSError.
+        """
+        request = f"GET {path} HTTP/1.1\r\nhost: {address}\r\n{self._headers}\r\n".encode("latin-1")
+        kept = self._take(address)
+        if kept is not None:
+            try:
+                return await self._ask(kept, address, request)
+            except ConnectionError:
+                if kept.heard:
+                    raise
+                # The pod closed it just as it was asked: that says nothing of the pod.
+        return await self._ask(await _connect(address), address, request)
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for address in list(self._idle):
+            self._drop(address)
+
+    async def _ask(self, connection: _Connection, address: str, request: bytes) -> bytes:
+        try:
+            page = await connection.ask(request)
+        finally:
+            if connection.reusable:
+                self._keep(address, connection)
+            else:
+                connection.abort()
+        if connection.status != 200:
+            raise Unreadable(f"status {connection.status}")
+        return page
+
+    def _keep(self, address: str, connection: _Connection) -> None:
+        self._drop(address)
+        timer = asyncio.get_running_loop().call_later(self._keep_s, self._drop, address)
+        self._idle[address] = connection, timer
+
+    def _take(self, address: str) -> _Connection | None:
+        """An idle connection that is still open."""
+        connection, timer = self._idle.pop(address, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return connection if connection is not None and connection.reusable else None
+
+    def _drop(self, address: str) -> None:
+        if (connection := self._take(address)) is not None:
+            connection.abort()
+
+
+async def _connect(address: str) -> _Connection:
+    host, _, port = address.rpartition(":")
+    try:
+        _, connection = await asyncio.get_running_loop().create_connection(_Connection, host.strip("[]"), int(port))
+    except ValueError as error:
+        raise Unreadable(f"no address: {address!r}: {error}") from None
+    return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One answer at a time. The methods from `on_message_begin` on are called by httptools."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[bytes] | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+        self._ends = False
+        """Whether the head says where the body ends; else it ends with the connection."""
+        self.status = 0
+        """The last answer's; 0 before its head is whole."""
+        self.heard = False
+        """Whether a byte of the last answer came."""
+        self.reusable = False
+        """Whether it may be asked again."""
+
+    def ask(self, request: bytes) -> asyncio.Future[bytes]:
+        """The body of the answer. Raises Unreadable and ConnectionError."""
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        self._size = self.status = 0
+        self.heard = self.reusable = False
+        if self._transport is None or self._transport.is_closing():
+            self._fail(ConnectionResetError("closed before it was asked"))
+        else:
+            self._transport.write(request)
+        return answer
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not descend from asyncio's: no isinstance here.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._answer is None or self._parser is None:
+            self.abort()  # it speaks without being asked
+            return
+        self.heard = True
+        if self._size > MAX_PAGE_BYTES:
+            self._fail(Unreadable(f"more than {MAX_PAGE_BYTES} bytes"))
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(Unreadable(f"no HTTP: {error}"))
+            self.abort()  # also where the answer was whole before
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.status >= 200 and not self._ends and exc is None:
+            self._settle()
+        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("closed before the answer was whole"))
+        self.reusable = False
+        self._parser = self._transport = None  # they know this object: a cycle
+
+    def on_message_begin(self) -> None:
+        self._body.clear()
+        self.status = 0
+        self._ends = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._ends |= name.lower() in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:
+        if self._parser is not None:
+            self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.status >= 200 and self._parser is not None:  # below: the answer is still to come
+            self.reusable = self._parser.should_keep_alive()
+            self._settle()
+
+    def _settle(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(b"".join(self._body))
+        self._body.clear()
+
+    def _fail(self, error: Exception) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
