@@ -58,14 +58,14 @@ class Pages:
 
     async def _ask(self, connection: _Connection, address: str, request: bytes) -> bytes:
         try:
-            page = await connection.ask(request)
+            status, page = await connection.ask(request)
         finally:
             if connection.reusable:
                 self._keep(address, connection)
             else:
                 connection.abort()
-        if connection.status != 200:
-            raise Unreadable(f"status {connection.status}")
+        if status != 200:
+            raise Unreadable(f"status {status}")
         return page
 
     def _keep(self, address: str, connection: _Connection) -> None:
@@ -100,22 +100,22 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[bytes] | None = None
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._ends = False
         """Whether the head says where the body ends; else it ends with the connection."""
-        self.status = 0
-        """The last answer's; 0 before its head is whole."""
+        self._status = 0
+        """Of what is being read; 0 before its head is whole."""
         self.heard = False
         """Whether a byte of the last answer came."""
         self.reusable = False
         """Whether it may be asked again."""
 
-    def ask(self, request: bytes) -> asyncio.Future[bytes]:
-        """The body of the answer. Raises Unreadable and ConnectionError."""
+    def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        """Status and body of the answer. Raises Unreadable and ConnectionError."""
         answer = self._answer = asyncio.get_running_loop().create_future()
-        self._size = self.status = 0
+        self._size = self._status = 0
         self.heard = self.reusable = False
         if self._transport is None or self._transport.is_closing():
             self._fail(ConnectionResetError("closed before it was asked"))
@@ -149,7 +149,7 @@ class _Connection(asyncio.Protocol):
             self.abort()  # also where the answer was whole before
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.status >= 200 and not self._ends and exc is None:
+        if self._status >= 200 and not self._ends and exc is None:
             self._settle()
         self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("closed before the answer was whole"))
         self.reusable = False
@@ -157,7 +157,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._body.clear()
-        self.status = 0
+        self._status = 0
         self._ends = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -165,20 +165,20 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         if self._parser is not None:
-            self.status = self._parser.get_status_code()
+            self._status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self.status >= 200 and self._parser is not None:  # below: the answer is still to come
+        if self._status >= 200 and self._parser is not None:  # below: the answer is still to come
             self.reusable = self._parser.should_keep_alive()
             self._settle()
 
     def _settle(self) -> None:
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_result(b"".join(self._body))
+            answer.set_result((self._status, b"".join(self._body)))
         self._body.clear()
 
     def _fail(self, error: Exception) -> None:
