@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-freeze bench-state upgrade-demo guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -95,6 +95,9 @@ bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plo
 
 bench-state: setup-run redis  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
+
+bench-scheduling: setup-run  ## policies and other routers' algorithms on recorded traffic, 8 minutes: docs/benchmarks/scheduling.md
+	$(BIN)/python -m loadtests.bench.scheduling --out docs/benchmarks --readme README.md $(ARGS)
 
 bench-freeze: setup-run  ## are streams held up by scrapes, /admin/pods, DNS, discovery, Redis? (ARGS="--out docs/benchmarks")
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)

@@ -1,0 +1,96 @@
+"""`make bench-scheduling`: plays every case, prints each number beside its goal, writes scheduling.json and .md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from loadtests.bench import machine
+from loadtests.bench.process import NotReady
+from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
+from loadtests.bench.scheduling.goals import goals
+from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
+from loadtests.bench.scheduling.play import TRACES, conversation, play
+from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, live_table, readme_block, with_block
+from loadtests.simulate.traces import TraceError
+
+PROCESSES = 2
+LIVE_PODS = 4
+LIVE_RATE = 0.7
+"""Of the conversation trace: what four pods, a gateway and a client on two cores are never busy with."""
+
+
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.scheduling", description=__doc__)
+    add = parser.add_argument
+    add("--smoke", action="store_true", help="a little of everything, in a few seconds; its numbers mean nothing")
+    add("--only", action="append", metavar="PART", help="policies, replicas, herding, agentic, restart; repeat")
+    add("--no-live", action="store_true", help="leave out the comparison in real time")
+    add("--traces", type=Path, default=TRACES, metavar="DIR", help="where the traces are")
+    add("--processes", type=int, default=min(PROCESSES, os.cpu_count() or 1), metavar="N")
+    add("--seed", type=int, default=0, metavar="S")
+    add("--out", type=Path, metavar="DIR", help="write scheduling.json and scheduling.md there")
+    add("--readme", type=Path, metavar="FILE", help="renew the marked block of that file")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and report: 0, or 1 when a goal was missed, or 2 when it could not run."""
+    given = options(argv)
+    sizes = SMOKE if given.smoke else Sizes()
+    chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
+    about = {"command": "make bench-scheduling", "seed": str(given.seed), "commit": machine.commit()}
+    started = time.monotonic()
+    try:
+        rows = play(chosen, sizes, given.traces, given.processes, _progress(len(chosen)))
+        live = None if given.no_live or not sizes.live_s else _live(sizes, given.traces, given.seed)
+    except (TraceError, NotReady, OSError) as error:
+        sys.stderr.write(f"bench-scheduling: {error}\n")
+        return 2
+    about["took"] = f"{time.monotonic() - started:.0f} s of {given.processes} processes"
+    found = Found(about, sizes, rows, live, goals(rows, live))
+    sys.stdout.write(goal_table(found.goals) + "\n" + (f"\n{live_table(live)}\n" if live else ""))
+    if not given.only:
+        _write(found, given.out, given.readme)
+    return int(not given.smoke and not all(goal.met for goal in found.goals))
+
+
+def _live(sizes: Sizes, traces: Path, seed: int) -> Agreement:
+    sys.stderr.write(f"bench-scheduling: {sizes.live_s:.0f} s in real time\n")
+    trace = slice_of(conversation(traces, sizes.requests, seed), LIVE_RATE, sizes.live_s)
+    with tempfile.TemporaryDirectory(prefix="turnout-live-") as name:
+        return agreement(trace, OURS, LIVE_PODS, Path(name), seed=seed)
+
+
+def _progress(total: int) -> Callable[[Job], None]:
+    done = 0
+
+    def tell(job: Job) -> None:
+        nonlocal done
+        done += 1
+        sys.stderr.write(f"bench-scheduling: {done} of {total}: {job.part}, {job.label}, {job.policy}\n")
+
+    return tell
+
+
+def _write(found: Found, out: Path | None, readme: Path | None) -> None:
+    text = document(found)
+    if out is None:
+        sys.stdout.write("\n" + text)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "scheduling.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
+        (out / "scheduling.md").write_text(text)
+    if readme is not None:
+        readme.write_text(with_block(readme.read_text(), readme_block(found)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Plays the jobs, over processes. What comes back is each run's row of numbers; what they mean is `goals.py`'s."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+from loadtests.bench.scheduling.cases import Job, Sizes
+from loadtests.simulate.contenders import contender
+from loadtests.simulate.runs import Case, Run, new_world, simulate
+from loadtests.simulate.sessions import agentic, converse
+from loadtests.simulate.summary import Row, summarise
+from loadtests.simulate.traces import MOONCAKE_UNIT_TOKENS, Arrival, Trace, read_trace
+
+TRACES: Final = Path(__file__).parents[2] / "traces"
+CONVERSATION: Final = "mooncake_conversation.jsonl.gz"
+AZURE: Final = "azure_2023_conversation.csv.gz"
+
+Key = tuple[str, str, str]
+"""Part, label, policy."""
+Rows = Mapping[Key, Row]
+
+
+def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, tell: Callable[[Job], None]) -> Rows:
+    """Every job's row; `tell` hears of each job that is done. Raises what a run raises; TraceError, OSError."""
+    # Fresh interpreters: nothing of this process' threads or open files comes along.
+    context = multiprocessing.get_context("spawn")
+    rows: dict[Key, Row] = {}
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        waiting = {pool.submit(one, job, sizes, traces): job for job in jobs}
+        for done in as_completed(waiting):
+            job = waiting[done]
+            rows[job.part, job.label, job.policy] = done.result()
+            tell(job)
+    return rows
+
+
+def one(job: Job, sizes: Sizes, traces: Path) -> Row:
+    """One run."""
+    run = _PARTS.get(job.part, _recorded)(job, sizes, traces)
+    return summarise(run, job.case)
+
+
+def _recorded(job: Job, sizes: Sizes, traces: Path) -> Run:
+    return simulate(conversation(traces, sizes.requests, job.case.seed), job.policy, job.case)
+
+
+def _herding(job: Job, sizes: Sizes, traces: Path) -> Run:
+    return simulate(crowd(traces, sizes.herd_requests, sizes.herd_rate, job.case.seed), job.policy, job.case)
+
+
+def _closed(job: Job, sizes: Sizes, traces: Path) -> Run:
+    case: Case = job.case
+    world = new_world(case, MOONCAKE_UNIT_TOKENS)
+    router = contender(job.policy)(world, MOONCAKE_UNIT_TOKENS, case.sharing, case.seed)
+    outcomes = converse(world, agentic(sizes.shape, MOONCAKE_UNIT_TOKENS, seed=case.seed), router)
+    return Run(job.policy, outcomes, world.rejected, (), world.now)
+
+
+_PARTS: Final[Mapping[str, Callable[[Job, Sizes, Path], Run]]] = {"herding": _herding, "agentic": _closed}
+"""How a part's jobs are played; all others replay the conversations."""
+
+
+@cache
+def conversation(traces: Path, requests: int | None, seed: int) -> Trace:
+    """The recorded conversations, or so many of them."""
+    whole = read_trace(traces / CONVERSATION, seed=seed)
+    return whole if requests is None else whole.first(requests)
+
+
+@cache
+def crowd(traces: Path, requests: int, rate: float, seed: int) -> Trace:
+    """Azure's lengths in their order, arriving independently of each other at that rate a second."""
+    recorded = read_trace(traces / AZURE, seed=seed).first(requests)
+    gap = partial(random.Random(seed).expovariate, rate)
+    moment, arrivals = 0.0, list[Arrival]()
+    for each in recorded.arrivals:
+        arrivals.append(each._replace(at_s=moment))
+        moment += gap()
+    return recorded._replace(arrivals=arrivals)

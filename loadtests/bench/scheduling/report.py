@@ -1,0 +1,212 @@
+"""The report: Markdown for people, JSON for programs, and the block in the README. Pure: findings in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from loadtests.bench.markdown import grid
+from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
+from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99, short_p99
+from loadtests.bench.scheduling.live import Agreement
+from loadtests.bench.scheduling.play import Rows
+from loadtests.simulate.summary import Row
+
+MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
+AROUND_S: Final = 120.0
+"""Before and after a restart, the hit rate of the requests in between is told."""
+
+
+class Found(NamedTuple):
+    """All that the bench knows in the end."""
+
+    about: Mapping[str, str]
+    """Command, seed, commit and so on."""
+    sizes: Sizes
+    rows: Rows
+    live: Agreement | None
+    goals: Sequence[Goal]
+
+
+def document(found: Found) -> str:
+    """The whole report."""
+    parts = ["# Policies on recorded traffic", _HOW]
+    parts += [grid(["run", ""], [[name, value] for name, value in found.about.items()])]
+    parts += ["## Goals", goal_table(found.goals)]
+    for rate in found.sizes.rates:
+        parts += [f"## Conversations, 8 pods, rate x {rate}{_utilisation(found.rows, rate)}", rate_table(found, rate)]
+    parts += _others(found)
+    return "\n\n".join(parts) + "\n"
+
+
+def _others(found: Found) -> Iterator[str]:
+    yield f"## Replicas: mean TTFT of `{OURS}` by the age of their view, over one replica's; rate x {REPLICA_RATE}"
+    yield _sharing_table(found.rows, "replicas")
+    yield (
+        f"## Herding: {HERD_PODS} pods, {HERD_REPLICAS} replicas, Azure's conversation lengths, "
+        f"{found.sizes.herd_rate:.0f} requests a second"
+    )
+    yield _sharing_table(found.rows, "herding")
+    shape = found.sizes.shape
+    tokens = shape.first_tokens + shape.turns * shape.turn_tokens
+    yield f"## Agents: {shape.sessions} sessions of {tokens:,} tokens, each turn after the last one's answer"
+    yield _agentic_table(found.rows)
+    yield f"## Restart of one of 4 replicas: hit rate of the {AROUND_S:.0f} s before and after"
+    yield _restart_table(found)
+    if found.live is not None:
+        yield "## In real time, behind the real gateway"
+        yield live_table(found.live)
+
+
+def goal_table(goals: Sequence[Goal]) -> str:
+    """Each goal beside what was found."""
+    lines = [
+        [each.what, f"{each.found:.2f}", f"{'at most' if each.at_most else 'at least'} {each.bound:g}", _verdict(each)]
+        for each in goals
+    ]
+    return grid(["number", "found", "goal", ""], lines)
+
+
+def _verdict(goal: Goal) -> str:
+    return "met" if goal.met else "MISSED"
+
+
+def rate_table(found: Found, rate: str) -> str:
+    """Every policy at a rate, best mean first."""
+    rows = sorted(_of(found.rows, "policies", rate), key=mean)
+    oracle, own = (found.rows["policies", rate, name] for name in ("oracle", OURS))
+    lines = [
+        [
+            _name(row),
+            *(f"{figure(row):.2f}" for figure in (mean, _p50, p99, short_p99)),
+            f"{row.hit_rate:.1%}",
+            f"{mean(row) / mean(oracle):.2f}",
+            f"{mean(row) / mean(own):.2f}",
+        ]
+        for row in rows
+    ]
+    return grid(["", "TTFT mean", "p50", "p99", "short p99", "hits", "x oracle", f"x {OURS}"], lines)
+
+
+def _p50(row: Row) -> float:
+    return row.ttft_s.p50
+
+
+def _name(row: Row) -> str:
+    return f"**{row.policy}**" if row.policy == OURS else row.policy
+
+
+def _of(rows: Rows, part: str, label: str) -> list[Row]:
+    return [row for key, row in rows.items() if key[:2] == (part, label)]
+
+
+def _utilisation(rows: Rows, rate: str) -> str:
+    row = rows.get(("policies", rate, OURS))
+    return f": prefill utilisation {row.prefill_utilisation:.2f}" if row else ""
+
+
+def _sharing_table(rows: Rows, part: str) -> str:
+    labels = sorted({key[1] for key in rows if key[0] == part}, key=_in_order)
+    one = rows[part, labels[0], OURS]
+    lines = []
+    for label in labels:
+        row = rows[part, label, OURS]
+        lines.append(
+            [label, f"{mean(row):.3f}", f"{mean(row) / mean(one):.2f}", f"{p99(row):.2f}", f"{row.hit_rate:.1%}"]
+        )
+    return grid(["replicas x age of what is shared", "TTFT mean", "x one", "p99", "hits"], lines)
+
+
+def _in_order(label: str) -> tuple[int, float]:
+    """`one`, then by replicas and age, nothing shared last."""
+    count, _, age = label.partition(" x ")
+    milliseconds = age.removesuffix(" ms")
+    return (int(count) if count.isdigit() else 0, float(milliseconds) if milliseconds.isdigit() else float("inf"))
+
+
+def _agentic_table(rows: Rows) -> str:
+    found = sorted(_of(rows, "agentic", "closed loop"), key=p99)
+    lines = [
+        [_name(row), f"{mean(row):.2f}", f"{_p50(row):.2f}", f"{p99(row):.2f}", f"{row.hit_rate:.1%}"] for row in found
+    ]
+    return grid(["", "TTFT mean", "p50", "p99", "hits"], lines)
+
+
+def _restart_table(found: Found) -> str:
+    lines = []
+    for label in RESTARTS:
+        row = found.rows["restart", label, OURS]
+        before, after = hits_around(row, found.sizes.restart_at_s, AROUND_S, AROUND_S)
+        lines.append([label, f"{before:.1%}", f"{after:.1%}", f"{row.hit_rate:.1%}", f"{mean(row):.3f}"])
+    return grid(["", "hits before", "hits after", "hits of all", "TTFT mean of all"], lines)
+
+
+def live_table(live: Agreement) -> str:
+    """Simulated and real, side by side."""
+    sides = (("simulated", live.simulated, live.simulated_hits), ("real", live.real, live.real_hits))
+    lines = [
+        [name, *(f"{value:.3f}" for value in (side.mean, side.p50, side.p90, side.p99)), f"{hits:.1%}"]
+        for name, side, hits in sides
+    ]
+    return (
+        f"{grid(['TTFT', 'mean', 'p50', 'p90', 'p99', 'hits'], lines)}\n\n"
+        f"{live.requests} requests over {live.seconds:.0f} s to {live.pods} pods; the client was at most "
+        f"{live.late_s * 1000:.0f} ms late with one."
+    )
+
+
+def readme_block(found: Found) -> str:
+    """What stands in the README: all policies at all rates, and the goals."""
+    rates = found.sizes.rates
+    policies = sorted(_of(found.rows, "policies", rates[-1]), key=mean)
+    lines = []
+    for row in policies:
+        at = [found.rows["policies", rate, row.policy] for rate in rates]
+        lines.append([_name(row), *(f"{mean(each):.2f} ({short_p99(each):.1f})" for each in at)])
+    heads = [f"x {rate}{_utilisation(found.rows, rate).replace(': prefill utilisation', ', util')}" for rate in rates]
+    return "\n\n".join(
+        [
+            (
+                f"Mean TTFT in seconds (p99 of prompts under 16k tokens), 8 simulated pods, an hour of recorded chat: "
+                f"`{found.about['command']}`, seed {found.about['seed']}, commit {found.about['commit']}. All of it: "
+                "[docs/benchmarks/scheduling.md](docs/benchmarks/scheduling.md)."
+            ),
+            grid(["", *heads], lines),
+            goal_table(found.goals),
+        ]
+    )
+
+
+def with_block(readme: str, block: str) -> str:
+    """The README with the block between its marks. ValueError where they are not in it."""
+    before, start, rest = readme.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not start or not end:
+        raise ValueError(f"no {MARKS[0]} ... {MARKS[1]} in it")
+    return f"{before}{start}\n\n{block}\n\n{end}{after}"
+
+
+def as_json(found: Found) -> Any:
+    """What a program reads. Windows are left out: they are most of it, and only the restart's say something."""
+    rows = [
+        {"part": part, "label": label, **{k: v for k, v in msgspec.to_builtins(row).items() if k != "windows"}}
+        for (part, label, _), row in sorted(found.rows.items())
+    ]
+    return {
+        "about": dict(found.about),
+        "goals": [{**each._asdict(), "met": each.met} for each in found.goals],
+        "rows": rows,
+        "restart_windows": {
+            key[1]: msgspec.to_builtins(row.windows) for key, row in found.rows.items() if key[0] == "restart"
+        },
+        "live": msgspec.to_builtins(found.live),
+    }
+
+
+_HOW: Final = """\
+`make bench-scheduling` writes this. The gateway's own policies, view and prefix index, and other routers' algorithms
+written anew from their sources, in virtual time over a model of the engines ([simulate.md](../simulate.md)): profile
+`h100-8b`, the whole Mooncake conversation trace. TTFT in seconds; *short* prompts are those under 16,000 tokens.
+`oracle` reads the engines' true state, which no router can; a peer is one replica with a view that is never old."""

@@ -1,0 +1,37 @@
+"""What is sent in real time is what the trace says."""
+
+from __future__ import annotations
+
+import msgspec
+
+from loadtests.bench.scheduling.live import body, slice_of, text
+from loadtests.simpod_text import chat_text, prompt_of
+from loadtests.simulate.traces import Arrival, Trace
+
+UNIT = 512
+
+
+def told(arrival: Arrival) -> bytes:
+    return chat_text([{"role": "user", "content": text(arrival, UNIT)}])
+
+
+def test_a_prompt_is_as_long_as_the_trace_says() -> None:
+    arrival = Arrival(0.0, 1300, 20, (1, 2, 3))
+    assert prompt_of(told(arrival)).tokens == 1300
+
+
+def test_prompts_are_equal_as_far_as_their_units_are() -> None:
+    left, right = told(Arrival(0.0, 1500, 1, (1, 2, 3))), told(Arrival(0.0, 1500, 1, (1, 2, 9)))
+    shared = 2 * UNIT * 4
+    assert left[:shared] == right[:shared]
+    assert left[shared : shared + 100] != right[shared : shared + 100]
+
+
+def test_an_answer_is_as_long_as_the_trace_says() -> None:
+    sent = msgspec.json.decode(body(Arrival(0.0, 600, 77, (1, 2)), UNIT))
+    assert (sent["max_tokens"], sent["ignore_eos"], sent["stream"]) == (77, True, True)
+
+
+def test_a_slice_is_of_the_rated_trace() -> None:
+    trace = Trace("t", UNIT, [Arrival(float(at), 10, 1) for at in range(10)])
+    assert [each.at_s for each in slice_of(trace, 2.0, 3.0).arrivals] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]

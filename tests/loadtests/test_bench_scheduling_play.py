@@ -1,0 +1,35 @@
+"""The bench's cases can be played, and the same seed gives the same rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.bench.scheduling.cases import SMOKE, Job, Sizes, jobs
+from loadtests.bench.scheduling.play import TRACES, crowd, one
+from loadtests.simulate.sessions import Shape
+
+TINY = SMOKE._replace(requests=30, herd_requests=60, shape=Shape(2, 2))
+
+
+def test_every_run_is_made_once() -> None:
+    every = jobs(Sizes(), 0)
+    assert len({(job.part, job.label, job.policy) for job in every}) == len(every)
+    assert {job.part for job in every} == {"policies", "replicas", "herding", "agentic", "restart"}
+
+
+def first_of(part: str) -> Job:
+    return next(job for job in jobs(TINY, 3) if job.part == part)
+
+
+@pytest.mark.parametrize(("part", "requests"), [("policies", 30), ("replicas", 30), ("herding", 60), ("agentic", 4)])
+def test_a_run_serves_everything_and_can_be_repeated(part: str, requests: int) -> None:
+    job = first_of(part)
+    row = one(job, TINY, TRACES)
+    assert row.requests == requests
+    assert row == one(job, TINY, TRACES)
+
+
+def test_a_crowd_comes_at_the_rate_that_was_asked_for() -> None:
+    trace = crowd(TRACES, 2000, 160.0, 0)
+    assert len(trace.arrivals) == 2000
+    assert trace.arrivals[-1].at_s == pytest.approx(2000 / 160.0, rel=0.1)
