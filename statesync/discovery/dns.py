@@ -38,6 +38,8 @@ _ADDRESS_TYPES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 _UDP_PAYLOAD_BYTES = 1232  # dnsflagday.net/2020: large enough for about 70 A records, small enough to never fragment
 _TARGETS_AT_ONCE = 16
 _DNS_PORT = 53
+_MADE_AT_ONCE = 250
+"""Pods that are made in one turn of the event loop."""
 
 
 class DnsName(NamedTuple):
@@ -127,6 +129,8 @@ class DnsSource:
         self._sleep = sleep
         self._known = KnownPods(interval_s, dice)
         self._target_hosts: dict[str, str] = {}
+        self._pods: dict[str, Pod] = {}
+        """The last answer's, by address."""
 
     async def run(self, on_pods: OnPods, /) -> None:
         """Look, call `on_pods` if the list changed, sleep, and so on until cancelled."""
@@ -148,8 +152,23 @@ class DnsSource:
             return Failed(found.failure)
         if not found.hosts:
             return Empty(f"{self._name.name} has no A or AAAA records")
-        port = self._name.port
-        return Found(tuple(self._template.pod(host, port) for host in found.hosts), found.ttl_s)
+        return Found(await self._pods_at(found.hosts, self._name.port), found.ttl_s)
+
+    async def _pods_at(self, hosts: Sequence[str], port: int) -> tuple[Pod, ...]:
+        """The pods at these addresses. One takes 2 us to make, so known ones are kept and many take several turns of
+        the loop."""
+        before, pods = self._pods, dict[str, Pod]()
+        made = 0
+        for host in hosts:
+            pod = before.get(host)
+            if pod is None:
+                pod = self._template.pod(host, port)
+                made += 1
+                if not made % _MADE_AT_ONCE:
+                    await asyncio.sleep(0)
+            pods[host] = pod
+        self._pods = pods
+        return tuple(pods.values())
 
     async def _look_srv(self) -> Look:
         try:

@@ -14,6 +14,7 @@ from dnsserver import DnsServer, serving
 
 from statesync.discovery import PodTemplate, open_source
 from statesync.discovery.dns import DnsName, DnsSource, name_of, open_resolver
+from statesync.discovery.known import Found
 from statesync.errors import DiscoveryError
 
 NAME = "vllm.ns.svc."
@@ -65,6 +66,22 @@ async def watching(
             yield watch
         finally:
             running.cancel()
+
+
+def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kept() -> None:
+    async def tell(server: DnsServer) -> None:
+        server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(1000)])
+        source = DnsSource(name_of("dns://vllm.ns.svc:8000"), resolver=open_resolver([("127.0.0.1", server.port)]))
+        first = await source.look()
+        server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(900, 1900)])
+        second = await source.look()
+        assert isinstance(first, Found)
+        assert isinstance(second, Found)
+        assert {pod.id for pod in first.pods} == {f"10.0.{at // 250}.{at % 250}:8000" for at in range(1000)}
+        assert (len(first.pods), len(second.pods)) == (1000, 1000)
+        assert len({id(pod) for pod in (*first.pods, *second.pods)}) == 1900
+
+    story(tell)
 
 
 def story(tell: Callable[[DnsServer], Coroutine[None, None, None]]) -> None:

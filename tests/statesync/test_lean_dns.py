@@ -8,6 +8,7 @@ import ipaddress
 
 import dns.exception
 import dns.message
+import dns.name
 import dns.rrset
 import pytest
 from dnsserver import serving
@@ -51,6 +52,21 @@ def test_ipv6_behind_a_chain_of_names_and_the_shortest_ttl() -> None:
     assert isinstance(message, dns.message.QueryMessage)
     resolved = message.resolve_chaining()
     assert (resolved.canonical_name.to_text(), resolved.minimum_ttl) == ("b.test.", 5)
+
+
+@pytest.mark.parametrize("spelled", [False, True], ids=["names point back", "a name spelled out"])
+def test_records_of_many_ttls_and_spellings_are_read_with_the_shortest_ttl(spelled: bool) -> None:
+    hosts = MANY[:20]
+    head = answer(texts(NAME, 30, "A", hosts[:1])).to_wire()
+    packed = [ipaddress.ip_address(host).packed for host in hosts]
+    records = [head[-16:-10] + (99 - at).to_bytes(4) + b"\0\4" + host for at, host in enumerate(packed)]
+    if spelled:
+        records[7] = (dns.name.from_text(NAME).to_wire() or b"") + records[7][2:]
+    found = addresses_of(read(head[:6] + len(hosts).to_bytes(2) + head[8:-16] + b"".join(records)))
+    if spelled:
+        assert found is None, "which names are the same, dnspython knows"
+    else:
+        assert found == Addresses(tuple(hosts), 80)
 
 
 @pytest.mark.parametrize(
