@@ -23,6 +23,7 @@ from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
 from router.dataplane.identity import Identity
+from router.dataplane.lessons import Lessons
 from router.dataplane.listener import Listener
 from router.dataplane.local import Local
 from router.dataplane.parts import Parts
@@ -45,6 +46,7 @@ from schedulers import registry
 from statesync.discovery.source import open_source
 from statesync.health import HealthTracker
 from statesync.prefix import PrefixIndex
+from statesync.prefix_truth import PrefixTruth
 from statesync.prober import Prober
 from statesync.scraper import ScrapeListener, Scraper
 from statesync.store import StateStore
@@ -110,7 +112,8 @@ class Replica:
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
         self.upstream = Upstream(self.sweep)
-        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self.truth = PrefixTruth(self.prefix.set_trust)
+        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
         self.health = self.membership.health = HealthTracker(health_config(settings.health), self.membership.on_health)
         self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
         self.scraper = self.membership.scraper = self._scraper()
@@ -180,6 +183,7 @@ class Replica:
                 metrics=self.metrics,
                 outcome=self.health.outcome,
                 tap=self.recorder.tap if self.recorder is not None else None,
+                learn=Lessons(self.truth).learn,
             )
         )
 
@@ -192,6 +196,7 @@ class Replica:
                 replicas=lambda: len(self.store.replicas()),
                 prefix_index_bytes=lambda: self.prefix.bytes_used,
                 prefix_index_blocks=lambda: self.prefix.blocks,
+                prefix_truth=lambda: self.truth.pods,
                 client_connections=lambda: len(self.listener.edges),
                 waiting=lambda: self.gateway.parts.admission.queued,
                 phase=lambda: self.lifecycle.phase,

@@ -68,6 +68,8 @@ class Shelf:
         "capacity",
         "pod",
         "slot",
+        "told",
+        "trust",
         "used",
     )
 
@@ -76,8 +78,12 @@ class Shelf:
         self.slot = slot
         self.bit = 1 << slot
         """The one int object used for all blocks that only this pod holds: 1,000 pods make it 160 bytes long."""
+        self.told = capacity
+        """What the pod's KV cache holds as far as anybody said, in base blocks."""
+        self.trust = 1.0
+        """The share of it that the pod is believed to keep."""
         self.capacity = capacity
-        """In base blocks."""
+        """The product of both."""
         self.used = 0
         """In base blocks."""
         self.blocks: dict[int, int] = {}

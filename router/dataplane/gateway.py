@@ -151,6 +151,8 @@ class Gateway:
         exchange = relay.exchange
         self.endings.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
+        if exchange.chain and relay.status == 200 and self.parts.learn is not None:
+            self.parts.learn(exchange, relay.tail)
 
     def failed(self, relay: Relay, failure: PodFailure) -> None:
         """The attempt ended early: another one, an error, or a cut stream."""

@@ -39,3 +39,5 @@ class Parts(NamedTuple):
     outcome: Callable[[PodId, Outcome, float], None]
     tap: Callable[[Exchange, Relay], Receiver] | None = None
     """Puts a listener before the relay, where traffic is recorded."""
+    learn: Callable[[Exchange, bytes], None] | None = None
+    """Hears how each good answer to a prompt of a block or more ended."""

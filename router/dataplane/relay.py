@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from router.dataplane import answers
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
+from router.dataplane.usage import SMALL_PIECE
 from router.errors import PodFailure
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Relay:
         "last_at",
         "sse",
         "status",
+        "tail",
     )
 
     def __init__(self, attempts: Attempts, exchange: Exchange) -> None:
@@ -78,6 +80,8 @@ class Relay:
         """Whether the client has been sent anything."""
         self.last_at = 0.0
         """When body bytes last came; 0.0 before the first."""
+        self.tail = b""
+        """The last body bytes that may hold `usage`, as they came."""
         self._head: list[bytes] = []
         self._held = b""
         self._torn = False
@@ -128,6 +132,8 @@ class Relay:
         elif self.sse and (metrics := self.exchange.metrics) is not None:
             metrics.itl.observe(now - self.last_at)
         self.last_at = now
+        if len(piece) > SMALL_PIECE:
+            self.tail = piece
         if self.sse and (safe != len(piece) or self._held or self._torn):
             piece = self._hold_back(piece, safe)
         if piece:

@@ -19,6 +19,8 @@ from prometheus_client.utils import floatToGoString
 from router.drain import Phase
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
+from schedulers.types import PodId
+from statesync.prefix_truth import PodTruth
 from statesync.store import StoreHealth
 from statesync.types import PodStatus
 
@@ -32,6 +34,8 @@ class Readings:
     replicas: Callable[[], int]
     prefix_index_bytes: Callable[[], int]
     prefix_index_blocks: Callable[[], int]
+    prefix_truth: Callable[[], Mapping[PodId, PodTruth]]
+    """By pod: what the prefix index believed of it, and what was true."""
     client_connections: Callable[[], int]
     waiting: Callable[[], int]
     """Requests that wait in the gateway for a saturated pool."""
@@ -91,6 +95,7 @@ class GatewayCollector(Collector):
         yield from _counters(self._metrics)
         yield from _histograms(self._metrics)
         yield from _pod_gauges(self._readings.pods())
+        yield from _prefix_truth(self._readings.prefix_truth())
         yield from _replica_gauges(self._readings)
         yield from _state(self._readings)
 
@@ -219,6 +224,41 @@ def _pod_gauges(pods: Sequence[PodStatus]) -> Iterator[Family]:
 
 def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:
     return lambda: (Sample(name, {"pool": pod.pool, "pod": str(pod.pod.id)}, read(pod)) for pod in pods)
+
+
+_PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodTruth], float]]] = (
+    (
+        "turnout_prefix_predicted_tokens",
+        "counter",
+        "Prompt tokens the pod was believed to hold, where the engine told the truth after.",
+        lambda truth: truth.predicted,
+    ),
+    ("turnout_prefix_true_tokens", "counter", "Of the same prompts, what it held.", lambda truth: truth.true),
+    (
+        "turnout_prefix_error_tokens",
+        "counter",
+        "Sum of the differences, too high or too low.",
+        lambda truth: truth.error,
+    ),
+    (
+        "turnout_prefix_trust_ratio",
+        "gauge",
+        "Share of the pod's KV capacity that the prefix index keeps: learned from the differences.",
+        lambda truth: truth.trust,
+    ),
+)
+
+
+def _prefix_truth(truths: Mapping[PodId, PodTruth]) -> Iterator[Family]:
+    pods = list(truths.items())
+    for name, kind, words, read in _PREFIX_TRUTH:
+        yield Family(name, kind, words, _by_truth(name + "_total" * (kind == "counter"), pods, read))
+
+
+def _by_truth(
+    name: str, pods: Sequence[tuple[PodId, PodTruth]], read: Callable[[PodTruth], float]
+) -> Callable[[], Iterable[Sample]]:
+    return lambda: (Sample(name, {"pod": str(pod)}, read(truth)) for pod, truth in pods)
 
 
 def _replica_gauges(readings: Readings) -> Iterator[Family]:

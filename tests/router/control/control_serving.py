@@ -104,6 +104,7 @@ class Replica:
             replicas=lambda: len(self.store.replicas()),
             prefix_index_bytes=lambda: 0,
             prefix_index_blocks=lambda: 0,
+            prefix_truth=dict,
             client_connections=lambda: 7,
             waiting=lambda: 2,
             phase=lambda: self.lifecycle.phase,

@@ -32,6 +32,7 @@ def readings(count: int) -> Readings:
         replicas=lambda: 2,
         prefix_index_bytes=lambda: 4096,
         prefix_index_blocks=lambda: 64,
+        prefix_truth=dict,
         client_connections=lambda: 7,
         waiting=lambda: 2,
         phase=lambda: Phase.READY,
