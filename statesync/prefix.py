@@ -332,14 +332,12 @@ class PrefixIndex:
     def _hits(self, levels: list[tuple[int, int]]) -> Mapping[PodId, int]:
         """`levels` are (mask, base blocks) from shallow to deep, each mask a part of the one before."""
         mask, reach = levels[0]
-        if mask.bit_count() > _FEW:
-            shared = self._wide_hits(mask, reach)
-            if len(levels) == 1:
-                return shared
-            hits, found = dict(shared), list(shared.levels)
-        else:
-            pods = self._pods(mask)
-            hits, found = dict.fromkeys(pods, reach), [Level(reach, pods)]
+        if mask.bit_count() <= _FEW:
+            return self._few_hits(levels)
+        shared = self._wide_hits(mask, reach)
+        if len(levels) == 1:
+            return shared
+        hits, found = dict(shared), list(shared.levels)
         for at in range(1, len(levels)):
             mask, reach = levels[at]
             deeper = levels[at + 1][0] if at + 1 < len(levels) else 0
@@ -349,6 +347,17 @@ class PrefixIndex:
                 hits[pod] = reach
         found.reverse()
         return PrefixHits(hits, found)
+
+    def _few_hits(self, levels: list[tuple[int, int]]) -> dict[PodId, int]:
+        """A plain dict: sorting a few pods by what they hold costs less than bringing them sorted, 1.5 us a request."""
+        hits: dict[PodId, int] = {}
+        names = self._names
+        for mask, reach in levels:
+            while mask:
+                slot = mask.bit_length() - 1
+                hits[names[slot]] = reach
+                mask ^= 1 << slot
+        return hits
 
     def _wide_hits(self, mask: int, reach: int) -> PrefixHits:
         """The start of the hits where many pods share a prefix, such as a system prompt: 3 us with 1,000 pods once
