@@ -18,6 +18,7 @@ from loadtests.bench.scheduling.goals import goals
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, conversation, play
 from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, live_table, readme_block, with_block
+from loadtests.simulate.summary import Row
 from loadtests.simulate.traces import TraceError
 
 PROCESSES = 2
@@ -69,15 +70,19 @@ def _live(sizes: Sizes, traces: Path, seed: int) -> Agreement:
         return agreement(trace, OURS, LIVE_PODS, Path(name), seed=seed)
 
 
-def _progress(total: int) -> Callable[[Job], None]:
+def _progress(total: int) -> Callable[[Job, Row], None]:
     done = 0
 
-    def tell(job: Job) -> None:
+    def tell(job: Job, row: Row) -> None:
         nonlocal done
         done += 1
-        sys.stderr.write(f"bench-scheduling: {done} of {total}: {job.part}, {job.label}, {job.policy}\n")
+        sys.stderr.write(f"bench-scheduling: {done} of {total}: {job.part}, {job.label}, {job.policy}: {_brief(row)}\n")
 
     return tell
+
+
+def _brief(row: Row) -> str:
+    return f"mean {row.ttft_s.mean:.3f}, p99 {row.ttft_s.p99:.2f}, short p99 {row.ttft_short_s.p99:.2f}"
 
 
 def _write(found: Found, out: Path | None, readme: Path | None) -> None:

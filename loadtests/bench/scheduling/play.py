@@ -26,8 +26,8 @@ Key = tuple[str, str, str]
 Rows = Mapping[Key, Row]
 
 
-def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, tell: Callable[[Job], None]) -> Rows:
-    """Every job's row; `tell` hears of each job that is done. Raises what a run raises; TraceError, OSError."""
+def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, tell: Callable[[Job, Row], None]) -> Rows:
+    """Every job's row; `tell` hears of each as it is done. Raises what a run raises; TraceError, OSError."""
     # Fresh interpreters: nothing of this process' threads or open files comes along.
     context = multiprocessing.get_context("spawn")
     rows: dict[Key, Row] = {}
@@ -35,8 +35,8 @@ def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, tell: 
         waiting = {pool.submit(one, job, sizes, traces): job for job in jobs}
         for done in as_completed(waiting):
             job = waiting[done]
-            rows[job.part, job.label, job.policy] = done.result()
-            tell(job)
+            row = rows[job.part, job.label, job.policy] = done.result()
+            tell(job, row)
     return rows
 
 
@@ -47,7 +47,8 @@ def one(job: Job, sizes: Sizes, traces: Path) -> Row:
 
 
 def _recorded(job: Job, sizes: Sizes, traces: Path) -> Run:
-    return simulate(conversation(traces, sizes.requests, job.case.seed), job.policy, job.case)
+    requests = sizes.requests if job.part == "policies" else sizes.replica_requests
+    return simulate(conversation(traces, requests, job.case.seed), job.policy, job.case)
 
 
 def _herding(job: Job, sizes: Sizes, traces: Path) -> Run:

@@ -42,7 +42,8 @@ def document(found: Found) -> str:
 
 
 def _others(found: Found) -> Iterator[str]:
-    yield f"## Replicas: mean TTFT of `{OURS}` by the age of their view, over one replica's; rate x {REPLICA_RATE}"
+    yield f"## Replicas: mean TTFT of `{OURS}` by the age of their view; rate x {REPLICA_RATE}"
+    yield f"The first {found.sizes.replica_requests:,} requests; so it is where one restarts, below."
     yield _sharing_table(found.rows, "replicas")
     yield (
         f"## Herding: {HERD_PODS} pods, {HERD_REPLICAS} replicas, Azure's conversation lengths, "
