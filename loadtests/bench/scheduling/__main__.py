@@ -22,6 +22,7 @@ from loadtests.simulate.summary import Row
 from loadtests.simulate.traces import TraceError
 
 PROCESSES = 2
+PARTS = ("policies", "replicas", "herding", "agentic", "restart")
 LIVE_PODS = 4
 LIVE_RATE = 0.7
 """Of the conversation trace: what four pods, a gateway and a client on two cores are never busy with."""
@@ -32,7 +33,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.scheduling", description=__doc__)
     add = parser.add_argument
     add("--smoke", action="store_true", help="a little of everything, in a few seconds; its numbers mean nothing")
-    add("--only", action="append", metavar="PART", help="policies, replicas, herding, agentic, restart; repeat")
+    add("--only", choices=PARTS, action="append", help="this part; may be given again")
     add("--no-live", action="store_true", help="leave out the comparison in real time")
     add("--traces", type=Path, default=TRACES, metavar="DIR", help="where the traces are")
     add("--processes", type=int, default=min(PROCESSES, os.cpu_count() or 1), metavar="N")
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     about["took"] = f"{time.monotonic() - started:.0f} s of {given.processes} processes"
     found = Found(about, sizes, rows, live, goals(rows, live))
     sys.stdout.write(goal_table(found.goals) + "\n" + (f"\n{live_table(live)}\n" if live else ""))
-    if not given.only:
-        _write(found, given.out, given.readme)
+    # The README's block is made of all parts or left as it is.
+    _write(found, given.out, given.readme if not given.only else None)
     return int(not given.smoke and not all(goal.met for goal in found.goals))
 
 
@@ -88,7 +89,7 @@ def _brief(row: Row) -> str:
 def _write(found: Found, out: Path | None, readme: Path | None) -> None:
     text = document(found)
     if out is None:
-        sys.stdout.write("\n" + text)
+        sys.stdout.write(f"\n{text}")
     else:
         out.mkdir(parents=True, exist_ok=True)
         (out / "scheduling.json").write_text(json.dumps(as_json(found), indent=1) + "\n")

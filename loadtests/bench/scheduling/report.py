@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,27 +35,18 @@ def document(found: Found) -> str:
     parts = ["# Policies on recorded traffic", _HOW]
     parts += [grid(["run", ""], [[name, value] for name, value in found.about.items()])]
     parts += ["## Goals", goal_table(found.goals)]
-    for rate in found.sizes.rates:
+    for rate in found.sizes.rates if any(key[0] == "policies" for key in found.rows) else ():
         parts += [f"## Conversations, 8 pods, rate x {rate}{_utilisation(found.rows, rate)}", rate_table(found, rate)]
     parts += _others(found)
     return "\n\n".join(parts) + "\n"
 
 
 def _others(found: Found) -> Iterator[str]:
-    yield f"## Replicas: mean TTFT of `{OURS}` by the age of their view; rate x {REPLICA_RATE}"
-    yield f"The first {found.sizes.replica_requests:,} requests; so it is where one restarts, below."
-    yield _sharing_table(found.rows, "replicas")
-    yield (
-        f"## Herding: {HERD_PODS} pods, {HERD_REPLICAS} replicas, Azure's conversation lengths, "
-        f"{found.sizes.herd_rate:.0f} requests a second"
-    )
-    yield _sharing_table(found.rows, "herding")
-    shape = found.sizes.shape
-    tokens = shape.first_tokens + shape.turns * shape.turn_tokens
-    yield f"## Agents: {shape.sessions} sessions of {tokens:,} tokens, each turn after the last one's answer"
-    yield _agentic_table(found.rows)
-    yield f"## Restart of one of 4 replicas: hit rate of the {AROUND_S:.0f} s before and after"
-    yield _restart_table(found)
+    """The parts beside the rates; what was not run is left out."""
+    ran = {key[0] for key in found.rows}
+    for name, part in _PARTS.items():
+        if name in ran:
+            yield from part(found)
     if found.live is not None:
         yield "## In real time, behind the real gateway"
         yield live_table(found.live)
@@ -106,6 +97,41 @@ def _of(rows: Rows, part: str, label: str) -> list[Row]:
 def _utilisation(rows: Rows, rate: str) -> str:
     row = rows.get(("policies", rate, OURS))
     return f": prefill utilisation {row.prefill_utilisation:.2f}" if row else ""
+
+
+def _replicas(found: Found) -> Iterator[str]:
+    yield f"## Replicas: mean TTFT of `{OURS}` by the age of their view, rate x {REPLICA_RATE}"
+    yield f"The first {found.sizes.replica_requests:,} requests."
+    yield _sharing_table(found.rows, "replicas")
+
+
+def _herding(found: Found) -> Iterator[str]:
+    yield (
+        f"## Herding: {HERD_PODS} pods, {HERD_REPLICAS} replicas, Azure's conversation lengths, "
+        f"{found.sizes.herd_rate:.0f} requests a second"
+    )
+    yield _sharing_table(found.rows, "herding")
+
+
+def _agentic(found: Found) -> Iterator[str]:
+    shape = found.sizes.shape
+    tokens = shape.first_tokens + (shape.turns - 1) * shape.turn_tokens
+    yield f"## Agents: {shape.sessions} sessions of {tokens:,} tokens, each turn after the last one's answer"
+    yield _agentic_table(found.rows)
+
+
+def _restart(found: Found) -> Iterator[str]:
+    yield f"## Restart of one of 4 replicas: hit rate of the {AROUND_S:.0f} s before and after"
+    yield f"The first {found.sizes.replica_requests:,} requests at rate x {REPLICA_RATE}; the view is 5 ms old."
+    yield _restart_table(found)
+
+
+_PARTS: Final[Mapping[str, Callable[[Found], Iterator[str]]]] = {
+    "replicas": _replicas,
+    "herding": _herding,
+    "agentic": _agentic,
+    "restart": _restart,
+}
 
 
 def _sharing_table(rows: Rows, part: str) -> str:
