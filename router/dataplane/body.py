@@ -14,6 +14,8 @@ class Body(msgspec.Struct, gc=False):
     """The fields of all OpenAI-like request bodies that routing reads. Types are checked only for these."""
 
     model: str | None = None
+    cache_salt: msgspec.Raw = NONE
+    """vLLM's: prompts share no cache with those of another salt."""
     messages: msgspec.Raw = NONE
     prompt: msgspec.Raw = NONE
     input: msgspec.Raw = NONE

@@ -80,13 +80,15 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 
 def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
-    if (messages := fields.messages) is not NONE and fields.tools is NONE and fields.system is NONE:
+    messages, salt = fields.messages, fields.cache_salt
+    if messages is not NONE and fields.tools is NONE and fields.system is NONE and salt is NONE:
         return (memoryview(messages),)  # the common chat, kept free of the list below: 0.5 against 0.8 us
     order = (
+        salt,
         fields.tools,
         fields.system,
         fields.instructions,
-        fields.messages,
+        messages,
         fields.prompt,
         fields.input,
         fields.query,

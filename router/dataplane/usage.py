@@ -32,13 +32,14 @@ class CacheUse(NamedTuple):
 def cache_use(tail: bytes) -> CacheUse | None:
     """The counts in OpenAI's or Anthropic's shape; None where the end of the answer does not give both."""
     at = tail.rfind(b'"usage":', -TAIL_BYTES)  # the last: an engine may repeat it with every event
-    if at < 0 or tail.find(b"cache", at) < 0:
+    if at < 0:
         return None
     if (cached := _CACHED.search(tail, at)) is not None:
-        prompts = _PROMPT.findall(tail, at)[:1]
+        prompt = _PROMPT.search(tail, at)
+        total = int(prompt.group(1)) if prompt is not None else 0
     elif (cached := _READ.search(tail, at)) is not None:
-        prompts = _PARTS.findall(tail, at)  # Anthropic counts apart what was not cached
-    if cached is None or not prompts:
+        total = sum(map(int, _PARTS.findall(tail, at)))  # Anthropic counts apart what was not cached
+    else:
         return None
-    prompt, found = sum(map(int, prompts)), int(cached.group(1))
-    return CacheUse(prompt, found) if found <= prompt else None
+    found = int(cached.group(1))
+    return CacheUse(total, found) if found <= total else None

@@ -19,6 +19,7 @@ from schedulers.types import Pod, PodId
 from statesync.errors import NoRoutablePod
 from statesync.health import HealthConfig, HealthTracker, Outcome
 from statesync.prefix import PrefixIndex
+from statesync.prefix_truth import PrefixTruth
 from statesync.types import EngineReport
 from statesync.view import LoadView
 
@@ -266,3 +267,31 @@ def test_pods_that_another_pool_has_end_a_change_under_way() -> None:
         assert town.routable("knows") == [A.id]
 
     asyncio.run(change())
+
+
+def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers_do_not_say() -> None:
+    town = Town()
+    truth = PrefixTruth(town.prefix.set_trust)
+    members = Membership(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    members.on_pods("learns", [A])
+    truth.unjudged(A.id, 1, 1)
+    members.on_report(A.id, EngineReport(prefix_queries_tokens=0, prefix_hits_tokens=0), 0.0)
+    truth.unjudged(A.id, 100_000, 100_000)
+    members.on_report(A.id, EngineReport(prefix_queries_tokens=200_000, prefix_hits_tokens=0), 0.0)
+    assert truth.pods[A.id].trust < 1.0
+    members.on_restart(A.id)
+    assert truth.pods[A.id].trust == 1.0
+
+
+def test_what_was_learned_of_a_pod_goes_with_it_also_where_its_last_answer_came_after() -> None:
+    town = Town()
+    truth = PrefixTruth(town.prefix.set_trust)
+    members = Membership(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    members.on_pods("learns", [A, B])
+    truth.judge(A.id, 1000, 1000)
+    truth.judge(B.id, 1000, 1000)
+    members.on_pods("learns", [B])
+    assert set(truth.pods) == {B.id}
+    truth.judge(A.id, 1000, 1000)
+    members.forget_strangers()
+    assert set(truth.pods) == {B.id}

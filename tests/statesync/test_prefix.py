@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xxhash import xxh3_64_intdigest
 
 from schedulers.types import PodId
-from statesync.prefix import BLOCK_BYTES, BLOCK_COST, BLOCKS_PER_SIZE, HOLDING_COST, REACH, WEIGHTS, PrefixIndex
+from statesync.prefix import BLOCK_BYTES, BLOCK_COST, HOLDING_COST, REACH, PrefixIndex
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
 PODS = [PodId(f"pod-{n}") for n in range(40)]
@@ -25,59 +23,6 @@ def index(max_bytes: int = 1 << 30, kv_tokens: int = 1 << 30) -> PrefixIndex:
 
 def prompt(blocks: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(blocks * BLOCK_BYTES)
-
-
-# Chains
-
-
-def test_a_block_is_256_bytes_and_a_partial_one_is_left_out() -> None:
-    chain = index().chain("m", [prompt(3)])
-    assert BLOCK_BYTES == 256
-    assert len(chain) == 3
-    assert index().chain("m", [prompt(3) + b"x" * 255]) == chain
-    assert index().chain("m", [prompt(3)[:-1]]) == chain[:2]
-    assert index().chain("m", [b"x" * 255]) == index().chain("m", [b""]) == index().chain("m", []) == []
-
-
-def test_each_hash_is_seeded_by_the_one_before_and_the_first_by_the_model() -> None:
-    body = prompt(2)
-    first = xxh3_64_intdigest(body[:256], xxh3_64_intdigest(b"m"))
-    assert index().chain("m", [body]) == [first, xxh3_64_intdigest(body[256:], first)]
-
-
-def test_blocks_double_in_size_and_cover_every_byte_once() -> None:
-    body = prompt(1600)
-    chain = index().chain("m", [body])
-    link, start, sizes = xxh3_64_intdigest(b"m"), 0, []
-    for at, expected in enumerate(chain):
-        size = BLOCK_BYTES * 2 ** (at // BLOCKS_PER_SIZE)
-        link = xxh3_64_intdigest(body[start : start + size], link)
-        assert link == expected
-        start += size
-        sizes.append(size)
-    assert start <= len(body) < start + BLOCK_BYTES * 2 ** (len(chain) // BLOCKS_PER_SIZE)
-    assert sizes == sorted(sizes)
-    assert len(chain) < 300
-    assert [BLOCK_BYTES * weight for weight in WEIGHTS[: len(chain)]] == sizes
-    assert all(after - before == weight for (before, after), weight in zip(pairwise(REACH), WEIGHTS, strict=True))
-
-
-def test_the_model_name_separates() -> None:
-    ix, body = index(), prompt(4)
-    ix.place(A, ix.chain("m", [body]))
-    assert ix.match(ix.chain("other", [body])) == {}
-    assert not set(ix.chain("m", [body])) & set(ix.chain("other", [body]))
-    assert len(ix.chain("\udcff", [body])) == 4  # a lone surrogate comes out of JSON, and must not raise
-
-
-@given(cuts=st.lists(st.integers(0, 3000), max_size=6), view=st.booleans())
-def test_how_the_bytes_are_split_into_parts_does_not_matter(cuts: list[int], view: bool) -> None:
-    body = prompt(11)[:2900]
-    edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    parts: list[bytes | memoryview] = [
-        memoryview(body)[start:end] if view else body[start:end] for start, end in pairwise(edges)
-    ]
-    assert index().chain("m", parts) == index().chain("m", [body])
 
 
 def test_the_next_turn_of_a_conversation_matches_up_to_the_closing_bracket() -> None:
@@ -402,3 +347,20 @@ def test_an_index_says_what_it_holds() -> None:
     used = ix.bytes_used
     assert repr(ix) == f"<PrefixIndex 1 pods, 2 blocks held 4 times, {used}/1000000 bytes, 1 to sweep>"
     assert repr(ix._shelves[B]) == "<Shelf 1 of b: 2 blocks, 2/16777216 used>"
+
+
+def test_a_pod_that_is_trusted_less_gives_up_its_oldest_and_gets_the_room_back() -> None:
+    ix = index(kv_tokens=100 * 64)
+    chains = [ix.chain("m", [prompt(10, seed)]) for seed in range(10)]
+    ix.set_trust(PodId("a"), 0.5)  # unknown as yet: nothing to give up, and no place opened
+    assert ix.pods() == ()
+    for chain in chains:
+        ix.place(PodId("a"), chain)
+    ix.set_trust(PodId("a"), 0.5)
+    assert held(ix, PodId("a"), chains) == [0] * 5 + [10] * 5
+    ix.set_capacity(PodId("a"), 60 * 64)
+    assert held(ix, PodId("a"), chains) == [0] * 7 + [10] * 3
+    ix.set_trust(PodId("a"), 1.0)
+    for chain in chains:
+        ix.place(PodId("a"), chain)
+    assert held(ix, PodId("a"), chains) == [0] * 4 + [10] * 6
