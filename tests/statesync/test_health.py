@@ -264,8 +264,11 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
             case ("outcome", pod, outcome):
                 tracker.outcome(pod, outcome, now)  # type: ignore[arg-type]
             case ("pods", str(pool), set(ids)):
+                if len(ids) % 2:
+                    tracker.set_pods(pool, ids)
+                else:
+                    tracker.change_pods(pool, ids, pools[pool] - ids)  # also those that are there already
                 pools[pool] = ids
-                tracker.set_pods(pool, ids)
                 for pod in heard.blocked.keys() - set().union(*pools.values()):
                     del heard.blocked[pod]
             case ("wait", float(passed), _):

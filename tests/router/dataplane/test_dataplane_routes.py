@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from router.dataplane.routes import Route, Routes
@@ -95,6 +97,22 @@ def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
     assert here.pools_learned() == {"learns"}
     here.forgotten("learns", ["p2"])
     assert (here.models(), here.pools_learned()) == ({}, set())
+
+
+def test_what_is_served_is_the_union_after_any_history_of_pods_that_tell_and_go() -> None:
+    dice = random.Random(1)
+    routes = Routes([Pool(name="learns")], "", Timeouts())
+    told: dict[str, frozenset[str]] = {}
+    for _ in range(500):
+        pods = dice.sample("abcdef", dice.randrange(1, 4))
+        if dice.random() < 0.4:
+            routes.forgotten("learns", pods)
+            told = {pod: models for pod, models in told.items() if pod not in pods}
+        else:
+            told[pods[0]] = frozenset(dice.sample("mnop", dice.randrange(3)))
+            routes.learned("learns", pods[0], told[pods[0]])
+        assert set(routes.models()) == set().union(*told.values())
+        assert routes.pools_learned() == ({"learns"} if told else set())
 
 
 def test_configured_models_are_not_changed_by_what_pods_tell() -> None:
