@@ -1,45 +1,32 @@
 """Who is believed to hold which prompt prefix: one look-up answers for all pods.
 
-Here are the chain of block hashes that stands for a prompt, and the table from hash to the pods that hold the
-block. This file knows no policy, no clock and no other replica: they call `place` and `forget` like anybody else.
+Here is the table from block hash to the pods that hold the block; how a prompt becomes a chain of hashes is
+`prefix_chain.py`. This file knows no policy, no clock and no other replica: they call `place` and `forget` like
+anybody else.
 
-The table maps a hash to a bit mask with one bit per pod, so the longest prefix for all pods is one walk down the
-prompt, ANDing masks until none is left. Each pod has its own least-recently-used order (`prefix_shelf.py`), bounded
+The table maps a hash to a bit mask with one bit per pod, so the longest prefix for all pods is found by
+bisection down the prompt, ANDing masks. Each pod has its own least-recently-used order (`prefix_shelf.py`), bounded
 by what its KV cache holds.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress, pairwise
+from itertools import compress
 from math import log2
-from struct import Struct
 from types import MappingProxyType
-from typing import Any, Final
-
-from xxhash import xxh3_64_intdigest
+from typing import Final
 
 from schedulers.hits import Level, PrefixHits
-from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS, PodId
+from schedulers.types import PREFIX_BLOCK_TOKENS, PodId
+from statesync.prefix_chain import BLOCK_BYTES as BLOCK_BYTES
+from statesync.prefix_chain import chain
 from statesync.prefix_shelf import BLOCKS_PER_SIZE as BLOCKS_PER_SIZE
 from statesync.prefix_shelf import REACH as REACH
 from statesync.prefix_shelf import WEIGHTS as WEIGHTS
 from statesync.prefix_shelf import Shelf, links_of
 from statesync.types import PrefixPage
-
-BLOCK_BYTES: Final = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN
-"""The smallest block, and the unit of `match`."""
-
-_ENDS: Final = tuple(end * BLOCK_BYTES for end in REACH[1:])
-"""How many bytes of prompt the first n + 1 blocks of a chain stand for."""
-
-# Blocks of up to 2 KB are copied out of the prompt by one call for all of them, 0.04 us each; longer ones are looked at
-# in place, which costs 0.11 us whatever their length.
-_COPIED: Final = 4 * BLOCKS_PER_SIZE
-_CUTTERS: Final = [Struct("".join(f"{BLOCK_BYTES * weight}s" for weight in WEIGHTS[:n])) for n in range(_COPIED + 1)]
-_CUTS: Final = [slice(start, end) for start, end in pairwise((0, *_ENDS))]
 
 # A dict that entries come to and go from holds 3 to 6 slots of 20 bytes an entry; these are the costs at 6, so that
 # `max_bytes` is never exceeded (tracemalloc: real memory of blocks with one holder is 0.64 to 0.82 of what is counted).
@@ -105,24 +92,8 @@ class PrefixIndex:
     # 400 KB        49 us   18 us   18 us       32 us    so 0.15 ms at most together
 
     def chain(self, model: str, parts: Sequence[bytes | memoryview]) -> list[int]:
-        """The prompt as chained block hashes: the n-th stands for the model and all bytes up to the n-th block's end.
-
-        How the bytes are split into parts does not matter. A last, partial block is left out.
-        """
-        # One part, the common case, is never copied as a whole; joining a 400 KB prompt from two costs 25 us.
-        data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-        blocks = bisect_right(_ENDS, len(data))
-        digest = xxh3_64_intdigest
-        chain: list[int] = []
-        # Any: mypyc would take an int of 64 bits out of its object and put it into another for every block.
-        link: Any = digest(model.encode("utf-8", "surrogatepass"))
-        for block in _CUTTERS[min(blocks, _COPIED)].unpack_from(data):
-            link = digest(block, link)
-            chain.append(link)
-        for cut in _CUTS[_COPIED:blocks]:
-            link = digest(data[cut], link)
-            chain.append(link)
-        return chain
+        """See `prefix_chain.chain`."""
+        return chain(model, parts)
 
     def match(self, chain: Sequence[int]) -> Mapping[PodId, int]:
         """For every pod that holds a leading part of the chain, how long it is in base blocks of 64 tokens.
@@ -251,10 +222,8 @@ class PrefixIndex:
         return self._blocks
 
     def __repr__(self) -> str:
-        return (
-            f"<PrefixIndex {len(self._shelves)} pods, {self.blocks} blocks held {self._holdings} times, "
-            f"{self.bytes_used}/{self._max_bytes} bytes, {len(self._forgotten)} to sweep>"
-        )
+        held = f"{self.blocks} blocks held {self._holdings} times, {self.bytes_used}/{self._max_bytes} bytes"
+        return f"<PrefixIndex {len(self._shelves)} pods, {held}, {len(self._forgotten)} to sweep>"
 
     def _bound(self, shelf: Shelf) -> None:
         shelf.capacity = int(shelf.told * shelf.trust)
