@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     about["took"] = f"{time.monotonic() - started:.0f} s of {given.processes} processes"
     found = Found(about, sizes, rows, live, goals(rows, live))
     sys.stdout.write(goal_table(found.goals) + "\n" + (f"\n{live_table(live)}\n" if live else ""))
-    # The README's block is made of all parts or left as it is.
-    _write(found, given.out, given.readme if not given.only else None)
+    whole = not given.only or "policies" in given.only  # without them there is no table for the README
+    _write(found, given.out, given.readme if whole else None)
     return int(not given.smoke and not all(goal.met for goal in found.goals))
 
 
