@@ -41,13 +41,14 @@ def parse(page: bytes) -> EngineReport:
         return EngineReport()
     values = {field: _first(page, metrics) for field, metrics in names.items()}
     capacity = _whole(values["kv_capacity_tokens"], values["offload_tokens"])
+    hits = values["prefix_hits_tokens"]
     return EngineReport(
         queued=_whole(values["queued"]),
         running=_whole(values["running"]),
         kv_usage=None if (usage := values["kv_usage"]) is None else min(max(usage, 0.0), 1.0),
         kv_capacity_tokens=capacity or None,
         prefix_queries_tokens=_whole(values["prefix_queries_tokens"]),
-        prefix_hits_tokens=_whole(values["prefix_hits_tokens"]),
+        prefix_hits_tokens=None if hits is None else _whole(hits, values["tier_hits"]),
         started_at=values["started_at"],
     )
 
@@ -116,7 +117,9 @@ def _capacity(found: list[Sample]) -> float | None:
     """Tokens of the KV cache out of the labels of vLLM's `cache_config_info`, one series an engine.
 
     CPU blocks count too: what is swapped there is still a hit. `kv_offloading_size` does not: it is in GiB over all
-    tensor-parallel ranks, and the page does not say how many bytes a token takes there.
+    tensor-parallel ranks, and the page does not say how many bytes a token takes there: `kv_cache_memory_bytes` is of
+    one rank, where it is set at all, and the number of ranks is not told. What such a tier holds is learned from hits
+    (`prefix_truth.py`).
     """
     total = 0
     for sample in found:
@@ -169,6 +172,8 @@ _VLLM: Mapping[str, tuple[tuple[bytes, Reading], ...]] = {
         (b"vllm:gpu_prefix_cache_hits_total", _total),
     ),
     # vLLM 0.32 exports no process metrics; a counter's creation stamp is the same to tell a restart.
+    # Looked up only for what the cache itself does not hold, so its queries are no tokens of their own.
+    "tier_hits": ((b"vllm:external_prefix_cache_hits_total", _total),),
     "started_at": (_PROCESS_START, (b"vllm:prefix_cache_queries_created", _latest)),
 }
 """vLLM V1: a page of 0.32; before 0.10 the usage and prefix metrics had `gpu_` in their names."""
@@ -181,6 +186,7 @@ _SGLANG: Mapping[str, tuple[tuple[bytes, Reading], ...]] = {
     "offload_tokens": ((b"sglang:hicache_host_total_tokens", _rank_total),),
     "prefix_queries_tokens": ((b"sglang:prompt_tokens_total", _total),),
     "prefix_hits_tokens": ((b"sglang:cached_tokens_total", _total),),
+    "tier_hits": (),
     "started_at": (_PROCESS_START,),
 }
 """SGLang: `SchedulerMetricsCollector` and `TokenizerMetricsCollector` of srt/observability/metrics_collector.py

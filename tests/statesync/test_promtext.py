@@ -108,3 +108,11 @@ def test_a_page_of_something_else_reports_nothing(page: bytes) -> None:
 def test_garbage_anywhere_in_a_page_never_raises(garbage: bytes, at: int) -> None:
     report = parse(VLLM[:at] + garbage + VLLM[at + len(garbage) :])
     assert report.kv_usage is None or 0 <= report.kv_usage <= 1
+
+
+def test_what_vllm_found_in_an_offload_tier_is_a_hit_too() -> None:
+    page = b"vllm:prefix_cache_queries_total{} 100\nvllm:prefix_cache_hits_total{} 30\n"
+    tier = b"vllm:external_prefix_cache_queries_total{} 70\nvllm:external_prefix_cache_hits_total{} 20\n"
+    assert parse(page).prefix_hits_tokens == 30
+    assert parse(page + tier).prefix_hits_tokens == 50
+    assert parse(page + tier).prefix_queries_tokens == 100
