@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple, NewType, TypeVar
 
+from schedulers.ttft import PACE_S, outlook
+
 _T = TypeVar("_T")
 
 PodId = NewType("PodId", str)
@@ -25,7 +27,7 @@ BYTES_PER_TOKEN = 4
 """Prompt bytes a token, for estimates made without a tokenizer (English text and code on current vocabularies)."""
 
 DECODE_TOKENS_EACH = 64.0
-"""What one running request costs whoever comes next, in prefill tokens: the small term that breaks near-ties.
+"""What one request costs whoever comes next beside its tokens: the small term that breaks near-ties.
 
 A decode step shares the engine with a prefill chunk; at the published 6 ms + 0.35 ms a running request and 8k
 prefill tokens a second, one more running request delays a prefill by a few dozen tokens' worth of time.
@@ -69,6 +71,18 @@ class PodLoad(NamedTuple):
     """Moving average of the time to first token; 0.0 before the first answer."""
     reported_at: float = 0.0
     """When the engine last reported, on the replica's monotonic clock; 0.0 if it never has."""
+    prefilling: int = 0
+    """Requests dispatched whose first token has not come back yet."""
+    prefill_work: int = 0
+    """What their prefill takes, in token equivalents (`ttft.prefill_work`)."""
+    head_since: float = 0.0
+    """Since when the first of them is computed, on the replica's monotonic clock; means nothing if there is none."""
+    pace_s: float = PACE_S
+    """Seconds that a token equivalent takes on this pod, as learned from its first tokens."""
+    kv_capacity_tokens: int = 0
+    """Tokens the engine's KV cache holds; 0 if it does not say."""
+    e2e_ewma_s: float = 0.0
+    """Moving average of how long a request is on this pod; 0.0 before the first has ended."""
 
 
 class Candidate(NamedTuple):
@@ -78,9 +92,11 @@ class Candidate(NamedTuple):
     load: PodLoad
 
 
-def expected_work(load: PodLoad) -> float:
-    """Work ahead of a new request on this pod, in prefill tokens: pending prefill, plus a little a running request."""
-    return load.pending_prefill_tokens + DECODE_TOKENS_EACH * load.inflight
+def expected_outlook(load: PodLoad) -> tuple[float, float]:
+    """When this pod could begin with one more prompt: `ttft.Outlook`."""
+    return outlook(
+        load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
+    )
 
 
 def token_load(load: PodLoad) -> float:
@@ -106,22 +122,42 @@ class LoadSnapshot(NamedTuple):
     unseen: float
     """Estimated dispatches of other replicas that the loads do not show yet: their rate times the view's age."""
     candidates: tuple[Candidate, ...]
-    work: tuple[float, ...] = ()
-    """`expected_work` of each candidate, kept up on change so that a policy can take a minimum at C speed."""
     positions: Mapping[PodId, int] | None = None
     """Where each pod stands in `candidates`."""
     tokens: tuple[float, ...] = ()
-    """`token_load` of each candidate, kept up on change likewise."""
+    """`token_load` of each candidate, kept up on change so that a policy can take a minimum at C speed."""
     inflight: int | None = None
     """Requests in flight on all candidates."""
-
-    def work_column(self) -> tuple[float, ...]:
-        """`work`, computed if the maker of this snapshot left it out."""
-        return self.work or tuple([expected_work(load) for _, load in self.candidates])
+    until: tuple[float, ...] = ()
+    """When each candidate could begin with one more prompt (`ttft.Outlook`), kept up on change likewise."""
+    wait: tuple[float, ...] = ()
+    """Seconds that each candidate would let it wait at least."""
+    pace: tuple[float, ...] = ()
+    """`pace_s` of each candidate."""
+    pending_s: float | None = None
+    """Seconds of prefill that wait on the average candidate, about."""
 
     def token_column(self) -> tuple[float, ...]:
         """`tokens`, computed if the maker of this snapshot left it out."""
         return self.tokens or tuple([token_load(load) for _, load in self.candidates])
+
+    def until_column(self) -> tuple[float, ...]:
+        """`until`, computed if the maker of this snapshot left it out."""
+        return self.until or tuple([expected_outlook(load)[0] for _, load in self.candidates])
+
+    def wait_column(self) -> tuple[float, ...]:
+        """`wait`, computed if the maker of this snapshot left it out."""
+        return self.wait or tuple([expected_outlook(load)[1] for _, load in self.candidates])
+
+    def pace_column(self) -> tuple[float, ...]:
+        """`pace`, computed if the maker of this snapshot left it out."""
+        return self.pace or tuple([load.pace_s for _, load in self.candidates])
+
+    def mean_pending_s(self) -> float:
+        """`pending_s`, computed if the maker of this snapshot left it out."""
+        if self.pending_s is not None:
+            return self.pending_s
+        return sum([load.prefill_work * load.pace_s for _, load in self.candidates]) / len(self.candidates)
 
     def total_inflight(self) -> int:
         """`inflight`, computed if the maker of this snapshot left it out."""
@@ -144,10 +180,12 @@ class LoadSnapshot(NamedTuple):
         # Columns are cut around the few that are gone: 12 us at 1,000 pods, 170 if each pod were looked at.
         return self._replace(
             candidates=_cut(self.candidates, gone),
-            work=_cut(self.work, gone),
             positions=None,
             tokens=_cut(self.tokens, gone),
             inflight=None,
+            until=_cut(self.until, gone),
+            wait=_cut(self.wait, gone),
+            pace=_cut(self.pace, gone),
         )
 
 
@@ -197,7 +235,7 @@ class Decision(NamedTuple):
     score: float = 0.0
     """What the policy minimised; comparable only within one policy."""
     reason: str = ""
-    """A short constant for logs and tests, such as `least_work`."""
+    """A short constant for logs and tests, such as `soonest`."""
 
 
 class Rejection(NamedTuple):

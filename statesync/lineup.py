@@ -11,16 +11,23 @@ Measured on one core of this machine class (Python 3.11): a snapshot after one c
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, TypeVar
 
+from schedulers.ttft import PACE_S, first_token_work, outlook, step_work
 from schedulers.types import DECODE_TOKENS_EACH, Candidate, LoadSnapshot, Pod, PodId, PodLoad
+from statesync.pace import POD_SAMPLES, Pace
 from statesync.tempo import Tempo
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request.
 _new: Final = tuple.__new__
 
+_T = TypeVar("_T")
+
 NO_LIMIT: Final = sys.maxsize
+
+E2E_ALPHA: Final = 0.1
+"""Weight of the newest stay in its moving average."""
 
 
 class Seat:
@@ -30,19 +37,29 @@ class Seat:
         "blockers",
         "dirty",
         "dispatched",
+        "e2e_ewma_s",
+        "head_since",
+        "kv_capacity_tokens",
         "kv_usage",
         "limit",
         "lineup",
         "other_prefill_tokens",
+        "other_prefill_work",
+        "other_prefilling",
         "other_requests",
         "other_tokens",
+        "pace",
+        "pace_factor",
         "pod",
         "position",
         "prefill_tokens",
+        "prefill_work",
+        "prefilling",
         "queued",
         "reported_at",
         "requests",
         "running",
+        "sample",
         "tokens",
         "ttft_ewma_s",
     )
@@ -53,7 +70,10 @@ class Seat:
         self.position = -1
         """Where it stands among the pool's candidates; -1 when it is not one."""
         self.dirty = False
-        self.requests = self.tokens = self.prefill_tokens = 0
+        self.requests = self.tokens = self.prefill_tokens = self.prefilling = self.prefill_work = 0
+        self.head_since = 0.0
+        """Since when the first of the prompts is computed, theirs and ours: nobody was before it, or one just came
+        back. Means nothing if there is none."""
         self.dispatched = 0
         """Counter: requests this replica ever sent there."""
         self.adopt(pod)
@@ -67,19 +87,58 @@ class Seat:
     def start_over(self) -> None:
         """Forget all but this replica's own open requests: the pod has just (re)appeared."""
         self.other_requests = self.other_tokens = self.other_prefill_tokens = 0
-        self.queued = self.running = 0
-        self.kv_usage = self.ttft_ewma_s = self.reported_at = 0.0
+        self.other_prefilling = self.other_prefill_work = 0
+        self.queued = self.running = self.kv_capacity_tokens = 0
+        self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
+        self.pace = Pace()
+        self.pace_factor = 1.0
+        """How many times its pool's pace it is, in steps."""
+        self.sample: tuple[float, int, int] | None = None
+        """What the last prompt of ours took, its work and its uncached tokens: a pace is learned from it, if it was a
+        stream's."""
         self.blockers: set[str] = set()
 
     def own(self) -> InflightNumbers:
         """This replica's absolute numbers."""
-        return _new(InflightNumbers, (self.requests, self.tokens, self.prefill_tokens, self.dispatched))
+        return _new(
+            InflightNumbers,
+            (self.requests, self.tokens, self.prefill_tokens, self.dispatched, self.prefilling, self.prefill_work),
+        )
 
-    def shift_others(self, old: InflightNumbers, new: InflightNumbers) -> None:
+    def begin(self, tokens: int, prefill_tokens: int, work: int, now: float) -> None:
+        """Count a request of ours."""
+        if not self.prefilling and not self.other_prefilling:
+            self.head_since = now
+        self.requests += 1
+        self.dispatched += 1
+        self.tokens += tokens
+        self.prefill_tokens += prefill_tokens
+        self.prefilling += 1
+        self.prefill_work += work
+
+    def prefilled(self, prefill_tokens: int, work: int, now: float) -> None:
+        """The first token of a request of ours is back: the next prompt is computed from now on."""
+        self.sample = now - self.head_since, work, prefill_tokens
+        self.prefilling -= 1
+        self.prefill_tokens -= prefill_tokens
+        self.prefill_work -= work
+        self.head_since = now
+
+    def shift_others(self, old: InflightNumbers, new: InflightNumbers, now: float) -> None:
         """Put `new` in place of `old` in the other replicas' sum."""
+        came_back = new.dispatched - old.dispatched - new.prefilling + old.prefilling
+        if came_back > 0 or not (self.prefilling or self.other_prefilling):
+            self.head_since = now
         self.other_requests += new.requests - old.requests
         self.other_tokens += new.tokens - old.tokens
         self.other_prefill_tokens += new.prefill_tokens - old.prefill_tokens
+        self.other_prefilling += new.prefilling - old.prefilling
+        self.other_prefill_work += new.prefill_work - old.prefill_work
+
+    def stayed(self, seconds: float) -> None:
+        """A request of ours that was answered has ended, so long after it was sent."""
+        old = self.e2e_ewma_s
+        self.e2e_ewma_s = old + E2E_ALPHA * (seconds - old) if old else seconds
 
     def read(self, report: EngineReport, at: float) -> None:
         """Take an engine's report, read at this time; what it does not say stays as it was."""
@@ -89,6 +148,11 @@ class Seat:
             self.running = report.running
         if report.kv_usage is not None:
             self.kv_usage = report.kv_usage
+        if report.kv_capacity_tokens is not None:
+            self.kv_capacity_tokens = report.kv_capacity_tokens
+        if self.lineup is not None and self.reported_at:
+            self.pace.fade(at - self.reported_at, self.lineup.pace.s)
+            self.pace_factor = self.pace.factor(self.lineup.pace.s)
         self.reported_at = at
 
     def load(self) -> PodLoad:
@@ -104,6 +168,12 @@ class Seat:
                 self.prefill_tokens + self.other_prefill_tokens,
                 self.ttft_ewma_s,
                 self.reported_at,
+                self.prefilling + self.other_prefilling,
+                self.prefill_work + self.other_prefill_work,
+                self.head_since,
+                (self.lineup.pace_s if self.lineup is not None else PACE_S) * self.pace_factor,
+                self.kv_capacity_tokens,
+                self.e2e_ewma_s,
             ),
         )
 
@@ -123,13 +193,19 @@ class Lineup:
         self.members: dict[PodId, Seat] = {}
         self.elsewhere = Tempo()
         """How fast the other replicas dispatch to this pool, all together."""
+        self.pace = Pace(10 * POD_SAMPLES)
+        self.pace_s = PACE_S
+        """The same in steps: what a pod's pace is, but for its factor. All columns go by the same."""
         self._latest: LoadSnapshot | None = None
         self._dirty: list[Seat] = []
         self._row: list[Seat] = []
         self._candidates: list[Candidate] = []
-        self._work: list[float] = []
         self._tokens: list[float] = []
+        self._until: list[float] = []
+        self._wait: list[float] = []
+        self._pace: list[float] = []
         self._inflight = 0
+        self._prefill_work = 0
         self._positions: dict[PodId, int] = {}
         self._positions_shared = False
 
@@ -156,6 +232,23 @@ class Lineup:
         self.generation += 1
         return self.changed(seat)
 
+    def learn(self, seat: Seat) -> None:
+        """Take what the seat's last prompt took into its pace and the pool's."""
+        if seat.sample is None:
+            return
+        seconds, prompt, uncached = seat.sample
+        seat.sample = None
+        decoding = seat.requests + seat.other_requests - seat.prefilling - seat.other_prefilling
+        work = first_token_work(prompt, uncached, step_work(decoding, seat.tokens + seat.other_tokens))
+        self.pace.learn(seconds, work, PACE_S)
+        seat.pace.learn(seconds, work, self.pace.s)
+        seat.pace_factor = seat.pace.factor(self.pace.s)
+        pace_s = PACE_S * self.pace.factor(PACE_S)
+        if pace_s != self.pace_s:
+            self.pace_s = pace_s
+            for each in self.members.values():
+                self.changed(each)
+
     def add(self, seat: Seat) -> bool:
         """Make the seat a member; True if it is a candidate at once."""
         seat.lineup = self
@@ -171,17 +264,20 @@ class Lineup:
 
     def snapshot(self, now: float, unseen: float = 0.0) -> LoadSnapshot:
         """The columns as a value that never changes; `unseen` goes into it as it is."""
-        candidates, work, tokens = self._candidates, self._work, self._tokens
+        candidates, tokens = self._candidates, self._tokens
         for seat in self._dirty:
             seat.dirty = False
             load = seat.load()
             at = seat.position
-            queued, _, _, inflight, inflight_tokens, pending, _, _ = load
-            self._inflight += inflight - candidates[at].load.inflight
+            queued, _, _, inflight, inflight_tokens, _, _, _, prefilling, work, head_since, pace_s, _, _ = load
+            before = candidates[at].load
+            self._inflight += inflight - before.inflight
+            self._prefill_work += work - before.prefill_work
             candidates[at] = _new(Candidate, (seat.pod, load))
-            # `expected_work` and `token_load` without calls and look-ups: 0.05 us against 0.2. A test holds them equal.
-            work[at] = pending + DECODE_TOKENS_EACH * inflight
+            # `token_load` without calls and look-ups: 0.05 us against 0.2. A test holds them equal.
             tokens[at] = inflight_tokens + DECODE_TOKENS_EACH * (inflight + queued)
+            self._until[at], self._wait[at] = outlook(inflight, inflight_tokens, prefilling, work, head_since, pace_s)
+            self._pace[at] = pace_s
         self._dirty.clear()
         self._positions_shared = True
         self._latest = _new(
@@ -192,10 +288,13 @@ class Lineup:
                 now,
                 unseen,
                 tuple(candidates),
-                tuple(work),
                 self._positions,
                 tuple(tokens),
                 self._inflight,
+                tuple(self._until),
+                tuple(self._wait),
+                tuple(self._pace),
+                self._prefill_work * self.pace_s / len(candidates),
             ),
         )
         return self._latest
@@ -210,8 +309,8 @@ class Lineup:
         positions[seat.pod.id] = seat.position = len(self._row)
         self._row.append(seat)
         self._candidates.append(Candidate(seat.pod, PodLoad()))  # its numbers come with the next snapshot
-        self._work.append(0.0)
-        self._tokens.append(0.0)
+        for column in self._columns():
+            column.append(0.0)
         seat.dirty = True
         self._dirty.append(seat)
 
@@ -222,11 +321,18 @@ class Lineup:
         positions = self._own_positions()
         at = positions.pop(seat.pod.id)
         self._inflight -= self._candidates[at].load.inflight
-        last, candidate, work, tokens = self._row.pop(), self._candidates.pop(), self._work.pop(), self._tokens.pop()
-        if last is not seat:  # the last one takes the free place: nobody else moves
-            self._row[at], self._candidates[at], self._work[at], self._tokens[at] = last, candidate, work, tokens
+        self._prefill_work -= self._candidates[at].load.prefill_work
+        last = self._row[-1]  # it takes the free place: nobody else moves
+        _fill(self._row, at)
+        _fill(self._candidates, at)
+        for column in self._columns():
+            _fill(column, at)
+        if last is not seat:
             positions[last.pod.id] = last.position = at
         seat.position = -1
+
+    def _columns(self) -> tuple[list[float], ...]:
+        return self._tokens, self._until, self._wait, self._pace
 
     def _own_positions(self) -> dict[PodId, int]:
         """The positions, to be changed: a copy if a snapshot holds them (5 us with 1,000 pods)."""
@@ -239,3 +345,10 @@ class Lineup:
 
     def __repr__(self) -> str:
         return f"<Lineup {self.pool}: {len(self)} of {len(self.members)} pods may be picked, gen {self.generation}>"
+
+
+def _fill(column: list[_T], at: int) -> None:
+    """Put the last entry into the place of the one that goes."""
+    last = column.pop()
+    if at < len(column):
+        column[at] = last

@@ -23,6 +23,7 @@ from statesync.types import EngineReport, InflightNumbers, PrefixPage
 SCHEMA: Final = 1
 
 _log = logging.getLogger("turnout.state")
+_NUMBERS: Final = len(InflightNumbers._fields)
 _SWAP: Final = sys.byteorder == "big"
 
 
@@ -135,7 +136,7 @@ class Record(msgspec.Struct):
 
 _encoder = msgspec.msgpack.Encoder()
 pack = _encoder.encode
-"""Any of the structs above as msgpack; also the four numbers of an inflight hash."""
+"""Any of the structs above as msgpack; also the numbers of an inflight hash."""
 
 _T = TypeVar("_T")
 
@@ -235,7 +236,7 @@ class Reader:
 
 def numbers_of(counts: Sequence[int]) -> InflightNumbers:
     """As many of the numbers as both sides know; the rest is 0."""
-    return InflightNumbers(*counts[:4])
+    return InflightNumbers(*counts[:_NUMBERS])
 
 
 def report_of(report: EngineReport, age_s: float, replica: str) -> Report:

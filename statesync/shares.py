@@ -29,7 +29,7 @@ class Share:
         """By pool: how fast it dispatches."""
         self.heard_at = now
 
-    def take(self, pod: PodId, told: InflightNumbers, seat: Seat | None) -> int:
+    def take(self, pod: PodId, told: InflightNumbers, seat: Seat | None, now: float) -> int:
         """Put new numbers in place of the old; returns by how much its counter of dispatched requests grew."""
         new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
         known = self.numbers.pop(pod, None)
@@ -38,7 +38,7 @@ class Share:
             self.numbers[pod] = new
         if seat is None:
             return 0
-        seat.shift_others(known or _NOTHING, new)
+        seat.shift_others(known or _NOTHING, new, now)
         # Without an earlier number there is no telling when they were sent.
         return max(0, new.dispatched - known.dispatched) if known is not None else 0
 
@@ -69,9 +69,9 @@ class Shares:
             seat = self._seats.get(pod)
             lineup = seat.lineup if seat is not None else None
             if seat is None or lineup is None:
-                share.take(pod, told, None)
+                share.take(pod, told, None, now)
                 continue
-            if grown := share.take(pod, told, seat):
+            if grown := share.take(pod, told, seat, now):
                 sent[lineup.pool] = sent.get(lineup.pool, 0) + grown
             if lineup.changed(seat):
                 freed[lineup.pool] = lineup
@@ -93,10 +93,10 @@ class Shares:
             self._lineups[pool].elsewhere = together(others, now)
         return freed
 
-    def seated(self, seat: Seat) -> None:
+    def seated(self, seat: Seat, now: float) -> None:
         """A pod (re)appeared: add up what all have told of it."""
         for share in self._shares.values():
-            seat.shift_others(_NOTHING, share.numbers.get(seat.pod.id, _NOTHING))
+            seat.shift_others(_NOTHING, share.numbers.get(seat.pod.id, _NOTHING), now)
 
     def left(self, pod: PodId) -> None:
         """A pod is gone: only what is still in flight on it is kept."""

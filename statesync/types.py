@@ -44,6 +44,10 @@ class InflightNumbers(NamedTuple):
     prefill_tokens: int = 0
     dispatched: int = 0
     """Counter: requests it ever sent there. Its growth is the replica's dispatch rate; it says nothing of the load."""
+    prefilling: int = 0
+    """Requests whose first token has not come back yet."""
+    prefill_work: int = 0
+    """What their prefill takes, in token equivalents."""
 
 
 class PrefixPage(NamedTuple):
@@ -62,9 +66,11 @@ class Charge:
     The amounts live here, so that what was added is exactly what is taken off, however the estimates change.
     """
 
-    __slots__ = ("pod", "prefill_tokens", "requests", "tokens")
+    __slots__ = ("cached", "pod", "prefill_tokens", "requests", "since", "tokens", "work")
 
-    def __init__(self, pod: PodId, tokens: int, prefill_tokens: int) -> None:
+    def __init__(
+        self, pod: PodId, tokens: int, prefill_tokens: int, work: int = 0, cached: int = 0, since: float = 0.0
+    ) -> None:
         self.pod = pod
         self.requests = 1
         """1 until released, then 0."""
@@ -72,6 +78,12 @@ class Charge:
         """Prompt plus expected answer tokens."""
         self.prefill_tokens = prefill_tokens
         """Uncached prompt tokens; 0 once the first token is back."""
+        self.work = work
+        """What their prefill takes, in token equivalents; at least 1 when reserved, 0 once the first token is back."""
+        self.cached = cached
+        """Prompt tokens that the pod was believed to hold; stays."""
+        self.since = since
+        """When it was taken, on the replica's monotonic clock; stays."""
 
     def __repr__(self) -> str:
         state = "open" if self.requests else "released"

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.changes import Change, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.lineup import Lineup, Seat
 from statesync.shares import Shares
 from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
-
-DEFAULT_ANSWER_TOKENS = 256
-"""Answer tokens assumed of a request that sets no `max_tokens`."""
 
 TTFT_ALPHA = 0.2
 """Weight of the newest time to first token in its moving average: the last ten answers make 90 % of it."""
@@ -138,14 +136,14 @@ class LoadView:
         if seat is None or seat.lineup is None:
             raise UnknownPod(f"no pod {pod!r}")
         prompt, answer = request.prompt_tokens, request.max_tokens
-        uncached = prompt - request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS
-        charge = Charge(
-            pod, prompt + (answer if answer > 0 else DEFAULT_ANSWER_TOKENS), uncached if uncached > 0 else 0
-        )
-        seat.requests += 1
-        seat.dispatched += 1
-        seat.tokens += charge.tokens
-        seat.prefill_tokens += charge.prefill_tokens
+        cached = request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS
+        if cached > prompt:
+            cached = prompt
+        uncached = prompt - cached
+        now = self._clock()
+        work = prefill_work(uncached, cached)
+        charge = Charge(pod, prompt + (answer if answer > 0 else ANSWER_TOKENS), uncached, work, cached, now)
+        seat.begin(charge.tokens, uncached, work, now)
         self._inflight += 1
         seat.lineup.changed(seat)
         if self._announce is not None:
@@ -154,11 +152,11 @@ class LoadView:
 
     def prefill_done(self, charge: Charge) -> None:
         """Give back the pending prefill: the first token is here. The second call does nothing."""
-        if not charge.prefill_tokens:
+        if not charge.work:
             return
         seat = self._seats[charge.pod]
-        seat.prefill_tokens -= charge.prefill_tokens
-        charge.prefill_tokens = 0
+        seat.prefilled(charge.prefill_tokens, charge.work, self._clock())
+        charge.prefill_tokens = charge.work = 0
         if seat.lineup is not None:
             seat.lineup.changed(seat)
         if self._announce is not None:
@@ -171,8 +169,13 @@ class LoadView:
         seat = self._seats[charge.pod]
         seat.requests -= 1
         seat.tokens -= charge.tokens
-        seat.prefill_tokens -= charge.prefill_tokens
-        charge.requests = charge.tokens = charge.prefill_tokens = 0
+        if charge.work:  # it failed before it had a first token: neither its time nor its place says anything
+            seat.prefilling -= 1
+            seat.prefill_tokens -= charge.prefill_tokens
+            seat.prefill_work -= charge.work
+        else:
+            seat.stayed(self._clock() - charge.since)
+        charge.requests = charge.tokens = charge.prefill_tokens = charge.work = 0
         self._inflight -= 1
         lineup = seat.lineup
         joined = lineup is not None and lineup.changed(seat)
@@ -184,11 +187,16 @@ class LoadView:
             self._tell_headroom(lineup)
 
     def observe_ttft(self, pod: PodId, seconds: float) -> None:
-        """Take one time to first token into the pod's moving average. A pod that is gone is ignored."""
+        """Take one time to first token into the pod's moving average. A pod that is gone is ignored.
+
+        Called right after the `prefill_done` of a stream, it also says that this was a first token, and not a whole
+        answer: from what the prefill took, the pod's pace is learned.
+        """
         seat = self._seats.get(pod)
         if seat is not None and seat.lineup is not None:
             old = seat.ttft_ewma_s
             seat.ttft_ewma_s = old + TTFT_ALPHA * (seconds - old) if old else seconds
+            seat.lineup.learn(seat)
             seat.lineup.changed(seat)
 
     # Told by the scraper and by other replicas.
@@ -280,7 +288,7 @@ class LoadView:
         seat = self._seats.setdefault(pod.id, Seat(pod))
         seat.adopt(pod)
         seat.start_over()
-        self._others.seated(seat)
+        self._others.seated(seat, self._clock())
         return seat
 
     def _reap(self, seat: Seat) -> None:

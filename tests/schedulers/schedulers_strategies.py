@@ -8,6 +8,7 @@ from itertools import product
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from schedulers.ttft import PACE_S
 from schedulers.types import (
     PREFIX_BLOCK_TOKENS,
     Candidate,
@@ -16,7 +17,7 @@ from schedulers.types import (
     PodId,
     PodLoad,
     RequestInfo,
-    expected_work,
+    expected_outlook,
     token_load,
 )
 
@@ -40,10 +41,13 @@ def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: 
         return bare
     each = named.values()
     return bare._replace(
-        work=tuple(map(expected_work, each)),
         positions=bare.position_of(),
         tokens=tuple(map(token_load, each)),
         inflight=sum(load.inflight for load in each),
+        until=tuple(expected_outlook(load)[0] for load in each),
+        wait=tuple(expected_outlook(load)[1] for load in each),
+        pace=tuple(load.pace_s for load in each),
+        pending_s=sum(load.prefill_work * load.pace_s for load in each) / len(named),
     )
 
 
@@ -82,8 +86,8 @@ def request_of(
 
 
 LOADS = [
-    PodLoad(queued, 1, 0.5, inflight, tokens, prefill, 0.25, 7.0)
-    for queued, inflight, tokens, prefill in product((0, 1), (0, 1, 4), (0, 64, 5000), (0, 1, 64, 4000))
+    PodLoad(queued, 1, 0.5, inflight, tokens, work, 0.25, 7.0, min(work, inflight), work if inflight else 0, 1.5, pace)
+    for queued, inflight, tokens, work, pace in product((0, 1), (0, 1, 4), (0, 5000), (0, 1, 64, 4000), (PACE_S, 1e-4))
 ]
 """Few distinct values, so that equal pods and exact ties are common. One draw a pod keeps hypothesis quick."""
 

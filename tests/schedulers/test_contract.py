@@ -84,12 +84,15 @@ def test_the_inputs_stay_as_they_were(policy: Scheduler, case: tuple[RequestInfo
 def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     full = snapshot._replace(
-        work=snapshot.work_column(),
+        until=snapshot.until_column(),
+        wait=snapshot.wait_column(),
+        pace=snapshot.pace_column(),
+        pending_s=snapshot.mean_pending_s(),
         positions=snapshot.position_of(),
         tokens=snapshot.token_column(),
         inflight=snapshot.total_inflight(),
     )
-    assert policy.pick(request, full) == policy.pick(request, full._replace(work=(), positions=None))
+    assert policy.pick(request, full) == policy.pick(request, full._replace(wait=(), positions=None))
 
 
 @every_policy
@@ -104,7 +107,9 @@ def test_pods_alike_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: 
 @every_policy
 @both_keys
 def test_half_a_pool_alike_gets_near_equal_shares(policy: Scheduler, keyed: bool) -> None:
-    busy = PodLoad(inflight=900, inflight_tokens=90_000, pending_prefill_tokens=90_000)
+    busy = PodLoad(
+        inflight=900, inflight_tokens=90_000, pending_prefill_tokens=90_000, prefilling=900, prefill_work=90_000
+    )
     snapshot = snapshot_of([busy, busy, PodLoad(), busy, PodLoad(), PodLoad(), busy, busy])
     share = Counter(picked(policy, request, snapshot) for request in traffic(1200, keyed=keyed))
     free = [share[pod.id] for pod, load in snapshot.candidates if load == PodLoad()]

@@ -5,17 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from schedulers_strategies import cases, idle, ids_of, pod_ids, snapshot_of, snapshots, unhurried
 
-from schedulers.types import LoadSnapshot, PodId, PodLoad, RequestInfo, expected_work, token_load
+from schedulers.ttft import outlook
+from schedulers.types import LoadSnapshot, PodId, PodLoad, RequestInfo, expected_outlook, token_load
 
 
-def test_expected_work_is_pending_prefill_and_a_little_a_request() -> None:
-    assert expected_work(PodLoad(pending_prefill_tokens=500, inflight=2, inflight_tokens=9000, queued=4)) == 628.0
+def test_expected_outlook_is_that_of_the_cost_model() -> None:
+    load = PodLoad(inflight=3, inflight_tokens=900, prefilling=2, prefill_work=500, head_since=7.0, pace_s=1e-3)
+    assert expected_outlook(load) == outlook(3, 900, 2, 500, 7.0, 1e-3)
 
 
 @unhurried
 @given(snapshots())
 def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None:
-    assert snapshot.work_column() == tuple(expected_work(load) for _, load in snapshot.candidates)
+    expected = [expected_outlook(load) for _, load in snapshot.candidates]
+    assert list(zip(snapshot.until_column(), snapshot.wait_column(), strict=True)) == expected
+    assert snapshot.pace_column() == tuple(load.pace_s for _, load in snapshot.candidates)
+    pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
+    assert snapshot.mean_pending_s() == pending / len(snapshot.candidates)
     assert snapshot.token_column() == tuple(token_load(load) for _, load in snapshot.candidates)
     assert snapshot.total_inflight() == sum(load.inflight for _, load in snapshot.candidates)
     assert [snapshot.candidates[at].pod.id for at in snapshot.position_of().values()] == list(snapshot.position_of())
@@ -32,7 +38,9 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         assert not kept
     else:
         assert list(left.candidates) == kept
-        assert left.work_column() == tuple(expected_work(load) for _, load in kept)
+        expected = [expected_outlook(load) for _, load in kept]
+        assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
+        assert left.pace_column() == tuple(load.pace_s for _, load in kept)
         assert left.token_column() == tuple(token_load(load) for _, load in kept)
         assert left.total_inflight() == sum(load.inflight for _, load in kept)
         assert list(left.position_of()) == ids_of(left)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from itertools import count
 
-from schedulers.types import Pod, PodId, expected_work
+import pytest
+
+from schedulers.ttft import PACE_S
+from schedulers.types import Pod, PodId, PodLoad, expected_outlook
 from statesync.lineup import Lineup, Seat
 from statesync.types import EngineReport, InflightNumbers
 
@@ -40,15 +43,19 @@ def test_a_snapshot_stays_the_latest_until_something_changes() -> None:
     assert second.candidates[1] is first.candidates[1]  # only the dirty cell was made anew
 
 
-def test_work_is_expected_work_of_each_candidate() -> None:
+def test_columns_are_what_the_loads_say() -> None:
     seats = [seat(name) for name in "abc"]
     lineup = lineup_of(*seats)
     for requests, each in enumerate(seats):
-        each.other_requests, each.other_prefill_tokens = 2, 7
+        each.other_requests, each.other_tokens, each.other_prefilling, each.other_prefill_work = 2, 900, 1, 700
+        each.head_since = float(requests)
         busy(each, lineup, requests)
     snapshot = lineup.snapshot(0.0)
-    assert snapshot.work == tuple(expected_work(load) for _, load in snapshot.candidates)
-    assert len(set(snapshot.work)) == 3
+    expected = [expected_outlook(load) for _, load in snapshot.candidates]
+    assert list(zip(snapshot.until, snapshot.wait, strict=True)) == expected
+    assert snapshot.pace == (PACE_S,) * 3
+    assert snapshot.pending_s == pytest.approx(snapshot._replace(pending_s=None).mean_pending_s())
+    assert len(set(snapshot.until)) == 3
 
 
 def test_a_snapshot_in_hand_never_changes() -> None:
@@ -116,11 +123,11 @@ def test_a_new_description_counts_as_a_change_of_membership() -> None:
 def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
     a = seat("a")
     a.requests = 2
-    a.shift_others(InflightNumbers(), InflightNumbers(1, 2, 3))
+    a.shift_others(InflightNumbers(), InflightNumbers(1, 2, 3), 5.0)
     a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)
     a.blockers.add("probe")
     a.start_over()
-    assert a.load() == (0, 0, 0.0, 2, 0, 0, 0.0, 0.0)
+    assert a.load() == PodLoad(inflight=2, head_since=5.0)
     assert not a.blockers
 
 

@@ -39,12 +39,19 @@ DATA = Path(__file__).parents[1] / "data" / "messages"
 TOKEN = "0123456789abcdef"
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 
-NUMBERS = InflightNumbers(3, 900, 200, 41)
+NUMBERS = InflightNumbers(3, 900, 200, 41, 2, 230)
+FOUR_NUMBERS = NUMBERS[:4]
+"""What version 1 told before it told of prefill."""
 REPORT = report_of(EngineReport(3, 2, 0.5, 500000, 1000, 400, 7.25), 0.125, "gw-1")
 ENTRY = LogEntry(1, "gw-1", TOKEN, [Placement(A, pack_blocks([1, 2**64 - 1])), Placement(B, b"")])
 RECORD = PolicyRecord("p2c", {"choices": 2}, 3)
 SAID: dict[str, Envelope] = {
     "changes": Envelope(
+        "1763816597123-4",
+        Changes(v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: FOUR_NUMBERS}, reports={A: REPORT}),
+        ENTRY,
+    ),
+    "changes-prefilling": Envelope(
         "1763816597123-4",
         Changes(v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: NUMBERS}, reports={A: REPORT}),
         ENTRY,
@@ -90,7 +97,8 @@ def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
     reader = Reader()
     assert reader.entry(kept("entry")) == ENTRY
     assert reader.report(kept("report")) == REPORT
-    assert reader.numbers(kept("numbers")) == NUMBERS
+    assert reader.numbers(kept("numbers")) == InflightNumbers(*FOUR_NUMBERS)
+    assert reader.numbers(kept("numbers-prefilling")) == NUMBERS
     assert reader.record(kept("record")) == RECORD
     assert reader.page(kept("page")) == PrefixPage(A, array("Q", [1, 2]).tobytes(), b"\0\1")
     assert reader.unreadable == 0
@@ -100,7 +108,7 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
     assert SCHEMA == 1, "a new version: keep its bytes beside the old ones, and compare with those"
     assert pack(ENTRY) == kept("entry")
     assert pack(REPORT) == kept("report")
-    assert pack(NUMBERS) == kept("numbers")
+    assert pack(NUMBERS) == kept("numbers-prefilling")
     assert pack_whole_record(RECORD) == kept("record")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
 
@@ -124,7 +132,7 @@ def test_a_newer_message_is_read_as_far_as_it_is_known_and_that_is_said_once(
 
 def test_more_numbers_more_of_a_placement_and_more_of_a_page_are_left_out() -> None:
     reader = Reader()
-    assert reader.numbers(pack([3, 900, 200, 41, 99])) == NUMBERS
+    assert reader.numbers(pack([3, 900, 200, 41, 2, 230, 99])) == NUMBERS
     entry = reader.entry(pack({"v": 2, "replica": "x", "token": "t", "placements": [[A, b"", 7]], "more": 1}))
     assert entry is not None
     assert entry.placements == [Placement(A, b"")]

@@ -99,7 +99,10 @@ def test_a_server_that_comes_back_empty_is_told_all_again(server: RedisServer) -
         with client(server) as admin:
             await heard(lambda: bool(admin.exists("{turnout}:checkpoint")))
         async with replica(server, "late") as (late, late_ears):
-            assert late_ears.inflight == {"left": {A: (2, 20, 2, 6)}, "right": {B: (1, 10, 1, 1)}}
+            assert late_ears.inflight == {
+                "left": {A: InflightNumbers(2, 20, 2, 6)},
+                "right": {B: InflightNumbers(1, 10, 1, 1)},
+            }
             assert late_ears.restored_pages == [page(A, 1, 2)]
             assert late_ears.reports == {A: EngineReport(queued=4)}
             assert late_ears.policies == {"default": PolicyRecord("random", {"seed": 1}, 2)}

@@ -7,10 +7,11 @@ from itertools import count
 
 import pytest
 
+from schedulers.ttft import ANSWER_TOKENS
 from schedulers.types import LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.types import Charge, EngineReport, InflightNumbers
-from statesync.view import DEFAULT_ANSWER_TOKENS, TTFT_ALPHA, LoadView
+from statesync.view import TTFT_ALPHA, LoadView
 
 
 def pod(name: str, max_inflight: int | None = None) -> Pod:
@@ -194,7 +195,7 @@ def test_max_inflight_counts_other_replicas_requests_too_and_follows_discovery()
     ("request_", "tokens", "prefill"),
     [
         (asking(300, 100), 400, 300),
-        (asking(300, 0), 300 + DEFAULT_ANSWER_TOKENS, 300),
+        (asking(300, 0), 300 + ANSWER_TOKENS, 300),
         (asking(300, 100, {A.id: 2, B.id: 4}), 400, 300 - 2 * 64),
         (asking(300, 100, {A.id: 99}), 400, 0),
     ],
@@ -305,7 +306,7 @@ def test_an_engine_s_report_shows_and_what_it_does_not_say_stays() -> None:
     view.report(A.id, EngineReport(queued=4))
     load = view.snapshot("default").candidates[0].load
     assert (load.queued, load.running, load.kv_usage) == (4, 7, 0.5)
-    assert load.reported_at == 2.0
+    assert load.reported_at == 3.0
 
 
 def test_ttft_starts_at_the_first_value_and_then_follows_slowly() -> None:

@@ -8,25 +8,45 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from schedulers.types import LoadSnapshot, Pod, PodId, RequestInfo, expected_work, token_load
+from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
+from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, expected_outlook, token_load
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
 from statesync.types import Charge, EngineReport, InflightNumbers
-from statesync.view import DEFAULT_ANSWER_TOKENS, LoadView
+from statesync.view import LoadView
 
 POOLS = ("p", "q")
 IDS = tuple(PodId(name) for name in "abcdef")
 NUMBERS = st.just(InflightNumbers()) | st.builds(
-    InflightNumbers, st.integers(0, 3), st.integers(0, 50), st.integers(0, 50), st.integers(0, 9)
+    InflightNumbers,
+    st.integers(0, 3),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(0, 9),
+    st.integers(0, 3),
+    st.integers(0, 60),
 )
 
 
+def told(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
+    """Without the counter, in the order of `amounts`."""
+    return (*numbers[:3], numbers.prefilling, numbers.prefill_work)
+
+
+def amounts(load: PodLoad) -> tuple[int, int, int, int, int]:
+    return load.inflight, load.inflight_tokens, load.pending_prefill_tokens, load.prefilling, load.prefill_work
+
+
 def consistent(snapshot: LoadSnapshot) -> None:
-    assert len(snapshot.work) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
+    assert len(snapshot.until) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
     assert snapshot.tokens == tuple(token_load(load) for _, load in snapshot.candidates)
     assert snapshot.unseen >= 0.0
     assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
-    for candidate, work in zip(snapshot.candidates, snapshot.work, strict=True):
-        assert work == expected_work(candidate.load)
+    work = sum(load.prefill_work for _, load in snapshot.candidates)
+    assert snapshot.pending_s == pytest.approx(work * PACE_S / len(snapshot.candidates))
+    columns = zip(snapshot.until, snapshot.wait, snapshot.pace, strict=True)
+    for candidate, (until, wait, pace) in zip(snapshot.candidates, columns, strict=True):
+        assert (until, wait) == expected_outlook(candidate.load)
+        assert pace == candidate.load.pace_s
         assert snapshot.candidates[snapshot.position_of()[candidate.pod.id]] is candidate
         assert min(candidate.load) >= 0
 
@@ -44,7 +64,7 @@ class ViewMachine(RuleBasedStateMachine):
         self.view.on_headroom = self.told.append
         self.members: dict[str, dict[PodId, Pod]] = {}
         self.blockers: dict[PodId, set[str]] = {}
-        self.open: dict[int, tuple[Charge, int, int]] = {}
+        self.open: dict[int, tuple[Charge, int, int, int]] = {}
         self.shares: dict[str, dict[PodId, InflightNumbers]] = {}
         self.held: list[tuple[LoadSnapshot, LoadSnapshot]] = []
         self.candidates: dict[str, set[PodId]] = {}
@@ -93,14 +113,17 @@ class ViewMachine(RuleBasedStateMachine):
                 self.view.reserve(pod_id, request)
             return multiple()
         charge = self.view.reserve(pod_id, request)
-        self.open[id(charge)] = (charge, prompt + (answer or DEFAULT_ANSWER_TOKENS), max(0, prompt - hits * 64))
+        cached = min(prompt, hits * 64)
+        work = prefill_work(prompt - cached, cached)
+        assert (charge.cached, charge.work) == (cached, work)
+        self.open[id(charge)] = (charge, prompt + (answer or ANSWER_TOKENS), prompt - cached, work)
         return charge
 
     @rule(charge=charges)
     def prefill_done(self, charge: Charge) -> None:
         self.view.prefill_done(charge)
         if id(charge) in self.open:
-            self.open[id(charge)] = (charge, self.open[id(charge)][1], 0)
+            self.open[id(charge)] = (charge, self.open[id(charge)][1], 0, 0)
 
     @rule(charge=charges)
     def release(self, charge: Charge) -> None:
@@ -133,12 +156,13 @@ class ViewMachine(RuleBasedStateMachine):
         self.view.report(pod_id, EngineReport(queued=queued))
         self.view.observe_ttft(pod_id, seconds)
 
-    def own(self, pod_id: PodId) -> tuple[int, int, int]:
-        mine = [amounts for amounts in self.open.values() if amounts[0].pod == pod_id]
-        return len(mine), sum(tokens for _, tokens, _ in mine), sum(prefill for _, _, prefill in mine)
+    def own(self, pod_id: PodId) -> tuple[int, int, int, int, int]:
+        mine = [held for held in self.open.values() if held[0].pod == pod_id]
+        _, tokens, prefill, work = zip(*mine, strict=True) if mine else ((), (), (), ())
+        return len(mine), sum(tokens), sum(prefill), sum(map(bool, work)), sum(work)
 
     def total(self, pod_id: PodId) -> tuple[int, ...]:
-        others = [share[pod_id][:3] for share in self.shares.values() if pod_id in share]
+        others = [told(share[pod_id]) for share in self.shares.values() if pod_id in share]
         return tuple(sum(column) for column in zip(self.own(pod_id), *others, strict=True))
 
     def may_be_picked(self, pool: str) -> set[PodId]:
@@ -152,9 +176,9 @@ class ViewMachine(RuleBasedStateMachine):
     def loads_are_sums(self) -> None:
         assert self.view.inflight == len(self.open)
         for pod_id in IDS:
-            assert self.announced.get(pod_id, InflightNumbers())[:3] == self.own(pod_id)
+            assert told(self.announced.get(pod_id, InflightNumbers())) == self.own(pod_id)
             if pod_id in self.blockers:
-                assert self.view.status(pod_id).load[3:6] == self.total(pod_id)
+                assert amounts(self.view.status(pod_id).load) == self.total(pod_id)
 
     @invariant()
     def snapshots_hold_exactly_who_may_be_picked(self) -> None:
@@ -164,7 +188,7 @@ class ViewMachine(RuleBasedStateMachine):
                 snapshot = self.view.snapshot(pool)
                 consistent(snapshot)
                 assert {c.pod.id: c.pod for c in snapshot.candidates} == {pod_id: pods[pod_id] for pod_id in fit}
-                assert all(candidate.load[3:6] == self.total(candidate.pod.id) for candidate in snapshot.candidates)
+                assert all(amounts(candidate.load) == self.total(candidate.pod.id) for candidate in snapshot.candidates)
                 self.held.append((snapshot, snapshot._replace(positions=dict(snapshot.position_of()))))
             else:
                 routable = any(not self.blockers[pod_id] for pod_id in pods)
@@ -181,11 +205,11 @@ class ViewMachine(RuleBasedStateMachine):
             assert held == copy
 
     def teardown(self) -> None:
-        for charge, _, _ in list(getattr(self, "open", {}).values()):
+        for charge, *_ in list(getattr(self, "open", {}).values()):
             self.view.release(charge)
         if hasattr(self, "view"):
             assert self.view.inflight == 0
-            assert all(numbers[:3] == (0, 0, 0) for numbers in self.announced.values())
+            assert all(told(numbers) == (0,) * 5 for numbers in self.announced.values())
 
 
 ViewMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

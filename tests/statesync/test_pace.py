@@ -1,0 +1,148 @@
+"""Paces: what they converge to, what may not throw them off, and where they are learned."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from loadtests.profiles import A100_8B, H100_8B, H100_70B_TP8, EngineProfile
+from schedulers.ttft import PACE_S, first_token_work, prefill_work, step_work
+from schedulers.types import Pod, PodId, RequestInfo
+from statesync.pace import FADE_S, Pace
+from statesync.types import EngineReport
+from statesync.view import LoadView
+
+A, B = PodId("a:1"), PodId("b:1")
+
+
+@pytest.mark.parametrize("true_s", [PACE_S / 3, PACE_S, 3 * PACE_S, 20 * PACE_S])
+def test_a_pace_converges_to_what_the_samples_say(true_s: float) -> None:
+    pace, dice = Pace(), random.Random(1)
+    for _ in range(60):
+        work = dice.randrange(500, 20_000)
+        pace.learn(work * true_s * dice.uniform(0.8, 1.2), work, PACE_S)
+    assert pace.s == pytest.approx(true_s, rel=0.15)
+
+
+def test_two_prompts_of_one_step_count_as_one() -> None:
+    pace = Pace()
+    for _ in range(500):
+        pace.learn(2.0, 1000, 1e-3)
+        pace.learn(0.0, 1000, 1e-3)
+    assert pace.s == pytest.approx(1e-3, rel=0.02)
+
+
+def test_one_prompt_that_waited_for_something_else_moves_it_little() -> None:
+    pace = Pace()
+    for _ in range(60):
+        pace.learn(10_000 * PACE_S, 10_000, PACE_S)
+    pace.learn(60.0, 10_000, PACE_S)
+    assert pace.s < 1.1 * PACE_S
+
+
+def test_what_is_not_renewed_fades_to_what_was_known_without_it() -> None:
+    pace = Pace()
+    for _ in range(60):
+        pace.learn(10_000 * 9 * PACE_S, 10_000, PACE_S)
+    for _ in range(10):
+        pace.fade(FADE_S / 2, PACE_S)
+    assert pace.s == pytest.approx(PACE_S, rel=0.3)
+    pace.fade(2 * FADE_S, PACE_S)
+    assert pace.s == PACE_S
+
+
+@pytest.mark.parametrize(("times", "step"), [(1.0, 1.0), (1.08, 1.0), (0.93, 1.0), (1.9, 2.0), (0.5, 0.5)])
+def test_equal_machines_are_equal_to_each_other_and_others_to_a_step(times: float, step: float) -> None:
+    assert Pace(s=times * PACE_S).factor(PACE_S) == pytest.approx(step)
+
+
+def test_a_pace_says_what_it_is() -> None:
+    assert repr(Pace()) == "<Pace 24000 token equivalents/s from 0>"
+
+
+class Times:
+    """A view and a clock to set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.view = LoadView(lambda: self.now)
+        self.view.set_pods("p", [Pod(A, "a:1"), Pod(B, "b:1")])
+
+    def stream(self, pod: PodId, prompt: int, takes_s: float, *, whole: bool = False) -> None:
+        charge = self.view.reserve(pod, RequestInfo("r", "m", prompt, 0, self.now, 0, 0))
+        self.now += takes_s
+        self.view.prefill_done(charge)
+        if not whole:
+            self.view.observe_ttft(pod, takes_s)
+        self.view.release(charge)
+
+    def pace_s(self, pod: PodId) -> float:
+        return self.view.status(pod).load.pace_s
+
+
+def lone_prefill_s(profile: EngineProfile, prompt: int) -> float:
+    """On an idle engine of that profile."""
+    chunks = -(-prompt // profile.max_batched_tokens)
+    return profile.step_s * chunks + profile.prefill_token_s * prompt + profile.attention_s * prompt * prompt / 2
+
+
+@pytest.mark.parametrize("profile", [H100_8B, A100_8B, H100_70B_TP8], ids=lambda p: p.name)
+def test_the_view_learns_a_pool_s_pace_whatever_its_machines(profile: EngineProfile) -> None:
+    times, dice = Times(), random.Random(2)
+    for _ in range(80):
+        prompt = dice.randrange(200, 40_000)
+        times.stream(dice.choice((A, B)), prompt, lone_prefill_s(profile, prompt))
+    assert times.pace_s(A) == times.pace_s(B) == pytest.approx(profile.prefill_token_s, rel=0.3)
+
+
+def test_in_a_mixed_pool_each_pod_gets_its_own() -> None:
+    times = Times()
+    for _ in range(80):
+        times.stream(A, 8000, lone_prefill_s(H100_8B, 8000))
+        times.stream(B, 8000, lone_prefill_s(A100_8B, 8000))
+    ratio = A100_8B.prefill_token_s / H100_8B.prefill_token_s
+    assert times.pace_s(B) / times.pace_s(A) == pytest.approx(ratio, rel=0.25)
+    for _ in range(40):
+        times.now += FADE_S
+        times.view.report(B, EngineReport(queued=0))
+    assert times.pace_s(B) < 3 * times.pace_s(A)
+
+
+def test_nothing_is_learned_from_a_whole_answer_or_a_failure() -> None:
+    times = Times()
+    for _ in range(20):
+        times.stream(A, 1000, 30.0, whole=True)
+        times.view.release(times.view.reserve(A, RequestInfo("r", "m", 1000, 0, 0.0, 0, 0)))
+        times.view.observe_ttft(B, 1.0)
+    assert times.pace_s(A) == times.pace_s(B) == PACE_S
+
+
+def test_the_head_of_the_queue_is_timed_from_when_it_was_first() -> None:
+    times = Times()
+    held = [times.view.reserve(A, RequestInfo("r", "m", 4000, 0, 0.0, 0, 0)) for _ in range(3)]
+    load = times.view.status(A).load
+    assert (load.head_since, load.prefilling, load.prefill_work) == (100.0, 3, 3 * prefill_work(4000, 0))
+    times.now = 101.0
+    times.view.prefill_done(held[0])
+    load = times.view.status(A).load
+    assert (load.head_since, load.prefilling) == (101.0, 2)
+    times.view.release(held[1])
+    assert times.view.status(A).load.head_since == 101.0
+    assert first_token_work(load.prefill_work, 4000, step_work(1, 8512)) > load.prefill_work
+
+
+def test_how_long_requests_stay_is_learned_from_those_that_were_answered() -> None:
+    times = Times()
+    times.stream(A, 100, 2.0)
+    times.view.release(times.view.reserve(A, RequestInfo("r", "m", 1000, 0, 0.0, 0, 0)))
+    assert times.view.status(A).load.e2e_ewma_s == pytest.approx(2.0)
+    times.stream(A, 100, 12.0)
+    assert times.view.status(A).load.e2e_ewma_s == pytest.approx(3.0)
+
+
+def test_an_engine_that_tells_its_capacity_keeps_it() -> None:
+    times = Times()
+    times.view.report(A, EngineReport(kv_capacity_tokens=9000))
+    times.view.report(A, EngineReport(queued=1))
+    assert times.view.status(A).load.kv_capacity_tokens == 9000
