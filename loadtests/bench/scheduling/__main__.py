@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = options(argv)
     sizes = SMOKE if given.smoke else Sizes()
     chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
-    about = {"command": "make bench-scheduling", "seed": str(given.seed), "commit": machine.commit()}
+    only = f' ARGS="{" ".join(f"--only {part}" for part in given.only)}"' if given.only else ""
+    about = {"command": f"make bench-scheduling{only}", "seed": str(given.seed), "commit": machine.commit()}
     started = time.monotonic()
     try:
         rows = play(chosen, sizes, given.traces, given.processes, _progress(len(chosen)))
