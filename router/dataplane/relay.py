@@ -55,10 +55,13 @@ class Relay:
     """One attempt's way back to the client."""
 
     __slots__ = (
+        "_before",
         "_framing",
         "_head",
         "_held",
+        "_last",
         "_mode",
+        "_oldest",
         "_torn",
         "attempts",
         "begun",
@@ -67,7 +70,6 @@ class Relay:
         "last_at",
         "sse",
         "status",
-        "tail",
     )
 
     def __init__(self, attempts: Attempts, exchange: Exchange) -> None:
@@ -80,8 +82,8 @@ class Relay:
         """Whether the client has been sent anything."""
         self.last_at = 0.0
         """When body bytes last came; 0.0 before the first."""
-        self.tail = b""
-        """The last body bytes that may hold `usage`, as they came."""
+        self._oldest = self._before = self._last = b""
+        """The last three pieces of the body."""
         self._head: list[bytes] = []
         self._held = b""
         self._torn = False
@@ -132,8 +134,7 @@ class Relay:
         elif self.sse and (metrics := self.exchange.metrics) is not None:
             metrics.itl.observe(now - self.last_at)
         self.last_at = now
-        if len(piece) > SMALL_PIECE:
-            self.tail = piece
+        self._oldest, self._before, self._last = self._before, self._last, piece
         if self.sse and (safe != len(piece) or self._held or self._torn):
             piece = self._hold_back(piece, safe)
         if piece:
@@ -184,6 +185,13 @@ class Relay:
             self.attempts.failed(self, failure)
 
     # What the gateway and the client's connection ask
+
+    @property
+    def tail(self) -> bytes:
+        """The last body bytes that may hold `usage`, as they came: `[DONE]` and the last chunk may come after."""
+        if len(self._last) > SMALL_PIECE:
+            return self._last
+        return self._before if len(self._before) > SMALL_PIECE else self._oldest
 
     def pause(self) -> None:
         """The client is full."""

@@ -15,10 +15,12 @@ TAIL_BYTES: Final = 1536
 SMALL_PIECE: Final = 64
 """What comes in so few bytes holds no usage: `data: [DONE]`, a last chunk."""
 
-_CACHED: Final = re.compile(rb'"cached_tokens": ?(\d{1,9})\b')
-_PROMPT: Final = re.compile(rb'"(?:prompt|input)_tokens": ?(\d{1,9})\b')
-_READ: Final = re.compile(rb'"cache_read_input_tokens": ?(\d{1,9})\b')
-_PARTS: Final = re.compile(rb'"(?:cache_read_|cache_creation_|)input_tokens": ?(\d{1,9})\b')
+_CACHED: Final = b'"cached_tokens":'
+_TOKENS: Final = b'_tokens":'
+_PROMPTS: Final = frozenset((b"prompt", b'"input'))
+_READ: Final = b'"cache_read_input_tokens":'
+_COUNT: Final = re.compile(rb" ?(\d{1,9})\b")
+_PARTS: Final = re.compile(rb'"(cache_read_|cache_creation_|)input_tokens": ?(\d{1,9})\b')
 
 
 class CacheUse(NamedTuple):
@@ -34,12 +36,22 @@ def cache_use(tail: bytes) -> CacheUse | None:
     at = tail.rfind(b'"usage":', -TAIL_BYTES)  # the last: an engine may repeat it with every event
     if at < 0:
         return None
-    if (cached := _CACHED.search(tail, at)) is not None:
-        prompt = _PROMPT.search(tail, at)
-        total = int(prompt.group(1)) if prompt is not None else 0
-    elif (cached := _READ.search(tail, at)) is not None:
-        total = sum(map(int, _PARTS.findall(tail, at)))  # Anthropic counts apart what was not cached
-    else:
+    where = tail.find(_CACHED, at)
+    if where < 0:
+        return _anthropic(tail, at) if tail.find(_READ, at) >= 0 else None
+    cached = _COUNT.match(tail, where + len(_CACHED))
+    first = tail.find(_TOKENS, at)  # every engine names the prompt's before all others
+    total = _COUNT.match(tail, first + len(_TOKENS))
+    if cached is None or total is None or tail[first - 6 : first] not in _PROMPTS:
         return None
-    found = int(cached.group(1))
+    return _use(int(total[1]), int(cached[1]))
+
+
+def _anthropic(tail: bytes, at: int) -> CacheUse | None:
+    """What was read from the cache, written to it and neither are counted apart."""
+    counts = dict(_PARTS.findall(tail, at))
+    return _use(sum(map(int, counts.values())), int(counts.get(b"cache_read_", 0)))
+
+
+def _use(total: int, found: int) -> CacheUse | None:
     return CacheUse(total, found) if found <= total else None
