@@ -236,4 +236,5 @@ _HOW: Final = """\
 `make bench-scheduling` writes this. The gateway's own policies, view and prefix index, and other routers' algorithms
 written anew from their sources, in virtual time over a model of the engines ([simulate.md](../simulate.md)): profile
 `h100-8b`, the whole Mooncake conversation trace. TTFT in seconds; *short* prompts are those under 16,000 tokens.
-`oracle` reads the engines' true state, which no router can; a peer is one replica with a view that is never old."""
+`oracle` reads the engines' true state, which no router can; a peer is one replica with a view that is never old.
+The trace has no session keys: there `session_affinity` is what it falls back on, `least_load`."""
