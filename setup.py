@@ -9,8 +9,14 @@ import os
 from setuptools import setup
 
 COMPILED = [
-    *("schedulers/entropy.py", "schedulers/types.py"),
-    *("statesync/health.py", "statesync/lineup.py", "statesync/prefix.py", "statesync/prefix_chain.py"),
+    *("schedulers/entropy.py", "schedulers/soonest.py", "schedulers/ttft.py", "schedulers/types.py"),
+    *(
+        "statesync/health.py",
+        "statesync/lineup.py",
+        "statesync/pace.py",
+        "statesync/prefix.py",
+        "statesync/prefix_chain.py",
+    ),
     *("statesync/prefix_shelf.py", "statesync/shares.py", "statesync/tempo.py", "statesync/types.py"),
     "statesync/view.py",
     *("router/telemetry/histograms.py", "router/telemetry/metrics.py"),

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schedulers_strategies import BITS, cases, idle, ids_of, pod_ids, request_of, snapshot_of, snapshots, unhurried
 
-from schedulers.entropy import mix
-from schedulers.policies.prefix_aware import DRAWN, FEWEST, HOLDERS, PrefixAware
+from schedulers.policies.prefix_aware import PrefixAware
 from schedulers.ttft import admission_s, outlook, prefill_work
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 
@@ -157,43 +156,3 @@ def test_where_the_kv_cache_is_full_the_wait_for_blocks_counts() -> None:
     assert both.score > admission_s(9900, 10_000, 1256, 2.0)
     unknown = snapshot_of([full._replace(kv_capacity_tokens=0), roomy])
     assert decision(request_of(prompt_tokens=1000), unknown).pod == A
-
-
-def distinct(pods: int, unseen: float) -> LoadSnapshot:
-    """Pods of which each is busier than the one before."""
-    loads = [PodLoad(inflight=1, prefilling=1, prefill_work=1000 * (at + 1)) for at in range(pods)]
-    return snapshot_of(loads)._replace(unseen=unseen)
-
-
-@pytest.mark.parametrize(("unseen", "least", "most"), [(0.0, 1.0, 1.0), (0.05, 0.7, 0.9), (1e9, 0.1, 0.28)])
-def test_the_more_is_unseen_the_fewer_requests_go_to_the_best_pod(unseen: float, least: float, most: float) -> None:
-    snapshot = distinct(16, unseen)
-    best = [decision(request_of(entropy=mix(3, at)), snapshot).pod == A for at in range(1000)]
-    assert least <= sum(best) / 1000 <= most
-
-
-def test_three_are_drawn_and_the_one_that_holds_most_is_always_looked_at() -> None:
-    snapshot = distinct(16, 1e9)
-    share = Counter(decision(request_of(entropy=mix(4, at)), snapshot).pod for at in range(6000))
-    assert set(share) == set(ids_of(snapshot)[: 16 - FEWEST + 1])  # the busiest is never the best of three
-    hits = {ids_of(snapshot)[-1]: 15}
-    costly = request_of(prompt_tokens=100_000, prefix_hits=dict.fromkeys(hits, 1500))
-    assert {decision(costly._replace(entropy=mix(5, at)), snapshot).pod for at in range(200)} == set(hits)
-
-
-def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_looked_at() -> None:
-    pods = pod_ids(1000)
-    snapshot = distinct(1000, 0.0)
-    assert {decision(request_of(entropy=mix(6, at)), snapshot).pod for at in range(50)} == {A}
-    hits = {pod: 1500 + at % 2 for at, pod in enumerate(pods[-2 * HOLDERS :])}
-    request = request_of(prompt_tokens=1_000_000, prefix_hits={**hits, pods[-1]: 15_000})
-    assert {decision(request._replace(entropy=mix(6, at)), snapshot).pod for at in range(50)} == {pods[-1]}
-
-
-def test_of_a_large_pool_where_all_hold_the_same_every_idle_pod_gets_its_share() -> None:
-    snapshot = idle(100)
-    request = request_of(prefix_hits=dict.fromkeys(ids_of(snapshot), 7))
-    share = Counter(decision(request._replace(entropy=mix(8, at)), snapshot).pod for at in range(5000))
-    assert len(share) == 100
-    assert max(share.values()) < 100
-    assert DRAWN < 100

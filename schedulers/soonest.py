@@ -1,0 +1,157 @@
+"""Where a request's first token is expected soonest: which pods are priced, at what, and what of them is taken.
+
+The choice of `prefix_aware`, apart from it so that mypyc can compile it. The cost model is `ttft.py`'s. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from schedulers import entropy
+from schedulers.hits import levels_of
+from schedulers.ttft import ANSWER_TOKENS, OWN_WEIGHT, QUEUE_WEIGHT, admission_s, prefill_work
+from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, PodId, PodLoad, RequestInfo
+
+WHOLE: Final = 32
+"""A pool of up to so many pods is priced pod by pod, 0.1 us each."""
+
+DRAWN: Final = 16
+"""Of a larger one so many are drawn; the least busy, and those that hold most of the prompt, come on top."""
+
+HOLDERS: Final = 4
+"""At most so many of the latter."""
+
+FEWEST: Final = 3
+"""However old the view is, so many are drawn: load that is known late still evens out between a few (as p2c does)."""
+
+HERDING: Final = 0.25
+"""Unseen dispatches at which the choice is half as wide.
+
+Found with 16 pods, 160 requests/s by 8 replicas: mean time to first token is flat between 0.03 and 1, and 9 % worse at
+a view 50 ms old where the choice does not narrow."""
+
+_STRIDES: Final = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
+"""Primes: steps of such a length around a ring of pods meet each pod once before one twice."""
+
+_DRAW: Final = 24
+"""Clear of the draws that `entropy.tied` makes, so that who is looked at does not say who is taken."""
+
+
+class Soonest(NamedTuple):
+    """Who won, and at what cost."""
+
+    pod: PodId
+    cost: float
+    """In seconds."""
+    reason: str
+
+
+def soonest(request: RequestInfo, left: LoadSnapshot) -> Soonest:
+    """The pod of least cost; equal ones by entropy."""
+    at = _looked_at(request, left)
+    costs = _costs(request, left, at)
+    best = min(costs)
+    drawn = entropy.tied(costs, best, request.entropy)
+    pod, load = left.candidates[drawn if at is None else at[drawn]]
+    if load.kv_capacity_tokens and _room_s(request, pod.id, load):
+        positions = range(len(costs)) if at is None else at
+        for number, (each, its_load) in enumerate([left.candidates[position] for position in positions]):
+            costs[number] += _room_s(request, each.id, its_load)
+        best = min(costs)
+        pod, _ = left.candidates[positions[entropy.tied(costs, best, request.entropy)]]
+        return Soonest(pod.id, best, "soonest_to_have_room")
+    return Soonest(pod.id, best, "soonest_by_prefix" if pod.id in request.prefix_hits else "soonest")
+
+
+def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: Sequence[int] | None) -> list[float]:
+    """What the request costs at each of these pods, or at all, in seconds; KV blocks left aside."""
+    now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
+    until = snapshot.until or snapshot.until_column()
+    wait = snapshot.wait or snapshot.wait_column()
+    pace = snapshot.pace or snapshot.pace_column()
+    if at is not None:
+        cut = itemgetter(*at)
+        until, wait, pace = cut(until), cut(wait), cut(pace)
+    weight = OWN_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()
+    if not request.prefix_hits:
+        work = weight * prefill_work(request.prompt_tokens, 0)
+        return [
+            (ahead if (ahead := due - now) > least else least) + work * each
+            for due, least, each in zip(until, wait, pace, strict=True)
+        ]
+    held = request.prefix_hits.get
+    candidates = snapshot.candidates if at is None else cut(snapshot.candidates)
+    own: dict[int, float] = {}
+    costs: list[float] = []
+    for due, least, each, (pod, _) in zip(until, wait, pace, candidates, strict=True):
+        blocks = held(pod[0], 0)
+        cost = own.get(blocks)
+        if cost is None:
+            cost = own[blocks] = weight * _own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * blocks)
+        ahead = due - now
+        costs.append((ahead if ahead > least else least) + cost * each)
+    return costs
+
+
+def _own_work(prompt_tokens: int, cached: int) -> int:
+    uncached = prompt_tokens - cached
+    return prefill_work(uncached, cached if uncached > 0 else prompt_tokens)
+
+
+def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> Sequence[int] | None:
+    """Positions of the pods to price. None for all: a small pool of which all is seen.
+
+    Replicas that see the same load would all take the same best pod; among few drawn ones each takes another.
+    """
+    pods = len(snapshot.candidates)
+    if pods <= WHOLE and (not snapshot.unseen or pods <= FEWEST):
+        return None
+    share = HERDING / (HERDING + snapshot.unseen)
+    bits = entropy.mix(request.entropy, _DRAW)
+    luck = (bits >> 32 & 0xFFFF) / 0x10000
+    count = int(FEWEST + (pods - FEWEST) * share + luck)
+    if pods > WHOLE:
+        count = min(count, DRAWN)
+    elif count >= pods:
+        return None
+    start, stride = bits % pods, _STRIDES[bits >> 60]
+    drawn = [at % pods for at in range(start, start + stride * count, stride)]
+    if pods > WHOLE and luck < share:
+        drawn.append(_least(snapshot.until or snapshot.until_column(), start))
+    if request.prefix_hits:
+        drawn += _holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
+    return drawn
+
+
+def _least(column: Sequence[float], start: int) -> int:
+    """Where the least number stands; of equal ones, the first from `start` on."""
+    least = min(column)
+    try:
+        return column.index(least, start)
+    except ValueError:
+        return column.index(least)
+
+
+def _holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, dice: int) -> list[int]:
+    """So many of the pods that hold most of the prompt; on each level, from a drawn one on."""
+    found: list[int] = []
+    for _, pods in levels_of(hits):
+        start = dice % len(pods)
+        for pod in (*pods[start : start + count], *pods[: max(0, min(start, start + count - len(pods)))]):
+            at = positions.get(pod)
+            if at is not None:
+                found.append(at)
+                if len(found) == count:
+                    return found
+    return found
+
+
+def _room_s(request: RequestInfo, pod: PodId, load: PodLoad) -> float:
+    """Seconds until the pod has KV blocks for what of the request it does not hold."""
+    if not load.kv_capacity_tokens:
+        return 0.0
+    cached = min(request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS, request.prompt_tokens)
+    size = request.prompt_tokens - cached + (request.max_tokens or ANSWER_TOKENS)
+    return admission_s(load.inflight_tokens, load.kv_capacity_tokens, size, load.e2e_ewma_s)
