@@ -17,7 +17,13 @@ COMPILED = [
         "statesync/prefix.py",
         "statesync/prefix_chain.py",
     ),
-    *("statesync/prefix_shelf.py", "statesync/shares.py", "statesync/tempo.py", "statesync/types.py"),
+    *(
+        "statesync/prefix_shelf.py",
+        "statesync/prefix_truth.py",
+        "statesync/shares.py",
+        "statesync/tempo.py",
+        "statesync/types.py",
+    ),
     "statesync/view.py",
     *("router/telemetry/histograms.py", "router/telemetry/metrics.py"),
     "router/dataplane/admission.py",
@@ -31,6 +37,7 @@ COMPILED = [
     "router/dataplane/headers.py",
     "router/dataplane/heads.py",
     "router/dataplane/identity.py",
+    "router/dataplane/lessons.py",
     "router/dataplane/local.py",
     "router/dataplane/openai.py",
     "router/dataplane/reader.py",
@@ -39,6 +46,7 @@ COMPILED = [
     "router/dataplane/routes.py",
     "router/dataplane/upstream.py",
     "router/dataplane/upstream_connection.py",
+    "router/dataplane/usage.py",
 ]
 """Not `body.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""
 
