@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from schedulers import entropy
 from schedulers.hits import levels_of
-from schedulers.ttft import ANSWER_TOKENS, OWN_WEIGHT, QUEUE_WEIGHT, admission_s, prefill_work
+from schedulers.ttft import ANSWER_TOKENS, OTHERS_WEIGHT, QUEUE_WEIGHT, admission_s, prefill_work
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, PodId, PodLoad, RequestInfo
 
 WHOLE: Final = 32
@@ -74,24 +74,24 @@ def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: Sequence[int] | Non
     if at is not None:
         cut = itemgetter(*at)
         until, wait, pace = cut(until), cut(wait), cut(pace)
-    weight = OWN_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()
+    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()) * snapshot.mean_pace_s()
     if not request.prefix_hits:
-        work = weight * prefill_work(request.prompt_tokens, 0)
+        work = prefill_work(request.prompt_tokens, 0)
         return [
-            (ahead if (ahead := due - now) > least else least) + work * each
+            (ahead if (ahead := due - now) > least else least) + work * (each + others)
             for due, least, each in zip(until, wait, pace, strict=True)
         ]
     held = request.prefix_hits.get
     candidates = snapshot.candidates if at is None else cut(snapshot.candidates)
-    own: dict[int, float] = {}
+    own: dict[int, int] = {}
     costs: list[float] = []
     for due, least, each, (pod, _) in zip(until, wait, pace, candidates, strict=True):
         blocks = held(pod[0], 0)
-        cost = own.get(blocks)
-        if cost is None:
-            cost = own[blocks] = weight * _own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * blocks)
+        work = own.get(blocks, 0)
+        if not work:
+            work = own[blocks] = _own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * blocks)
         ahead = due - now
-        costs.append((ahead if ahead > least else least) + cost * each)
+        costs.append((ahead if ahead > least else least) + work * (each + others))
     return costs
 
 

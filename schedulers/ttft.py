@@ -42,8 +42,11 @@ Progress is only known when a first token comes back. A pod that has not answere
 be about to, or may hang, or wait for KV blocks: it must not look idle, or it would draw all that comes.
 """
 
-OWN_WEIGHT: Final = 2.0
-"""How often a request's own uncached work counts: once for itself, once for whoever comes next to that pod."""
+OTHERS_WEIGHT: Final = 1.0
+"""How often a request's own uncached work counts beyond its own wait: for whoever comes next to that pod.
+
+In seconds of the average pod, not of that one: to a pod that takes twice as long half as many come next.
+"""
 
 QUEUE_WEIGHT: Final = 1.0
 """How much that grows with each second of prefill that waits on the average pod: in a queue, more are delayed by it."""

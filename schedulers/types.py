@@ -136,6 +136,8 @@ class LoadSnapshot(NamedTuple):
     """`pace_s` of each candidate."""
     pending_s: float | None = None
     """Seconds of prefill that wait on the average candidate, about."""
+    pool_pace_s: float | None = None
+    """Seconds a token equivalent takes on the average candidate, about."""
 
     def token_column(self) -> tuple[float, ...]:
         """`tokens`, computed if the maker of this snapshot left it out."""
@@ -158,6 +160,12 @@ class LoadSnapshot(NamedTuple):
         if self.pending_s is not None:
             return self.pending_s
         return sum([load.prefill_work * load.pace_s for _, load in self.candidates]) / len(self.candidates)
+
+    def mean_pace_s(self) -> float:
+        """`pool_pace_s`, computed if the maker of this snapshot left it out."""
+        if self.pool_pace_s is not None:
+            return self.pool_pace_s
+        return sum([load.pace_s for _, load in self.candidates]) / len(self.candidates)
 
     def total_inflight(self) -> int:
         """`inflight`, computed if the maker of this snapshot left it out."""

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from schedulers.ttft import PACE_S, first_token_work, outlook, step_work
 from schedulers.types import DECODE_TOKENS_EACH, Candidate, LoadSnapshot, Pod, PodId, PodLoad
-from statesync.pace import POD_SAMPLES, Pace
+from statesync.pace import PoolPace, Ratio
 from statesync.tempo import Tempo
 from statesync.types import EngineReport, InflightNumbers
 
@@ -48,7 +48,6 @@ class Seat:
         "other_prefilling",
         "other_requests",
         "other_tokens",
-        "pace",
         "pace_factor",
         "pod",
         "position",
@@ -56,6 +55,7 @@ class Seat:
         "prefill_work",
         "prefilling",
         "queued",
+        "ratio",
         "reported_at",
         "requests",
         "running",
@@ -90,9 +90,10 @@ class Seat:
         self.other_prefilling = self.other_prefill_work = 0
         self.queued = self.running = self.kv_capacity_tokens = 0
         self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
-        self.pace = Pace()
+        self.ratio = Ratio()
+        """How many times its pool's pace it is, as learned."""
         self.pace_factor = 1.0
-        """How many times its pool's pace it is, in steps."""
+        """The same in steps."""
         self.sample: tuple[float, int, int] | None = None
         """What the last prompt of ours took, its work and its uncached tokens: a pace is learned from it, if it was a
         stream's."""
@@ -151,8 +152,8 @@ class Seat:
         if report.kv_capacity_tokens is not None:
             self.kv_capacity_tokens = report.kv_capacity_tokens
         if self.lineup is not None and self.reported_at:
-            self.pace.fade(at - self.reported_at, self.lineup.pace.s)
-            self.pace_factor = self.pace.factor(self.lineup.pace.s)
+            self.ratio.fade(at - self.reported_at)
+            self.pace_factor = self.ratio.step()
         self.reported_at = at
 
     def load(self) -> PodLoad:
@@ -171,7 +172,7 @@ class Seat:
                 self.prefilling + self.other_prefilling,
                 self.prefill_work + self.other_prefill_work,
                 self.head_since,
-                (self.lineup.pace_s if self.lineup is not None else PACE_S) * self.pace_factor,
+                (self.lineup.pace.s if self.lineup is not None else PACE_S) * self.pace_factor,
                 self.kv_capacity_tokens,
                 self.e2e_ewma_s,
             ),
@@ -193,9 +194,7 @@ class Lineup:
         self.members: dict[PodId, Seat] = {}
         self.elsewhere = Tempo()
         """How fast the other replicas dispatch to this pool, all together."""
-        self.pace = Pace(10 * POD_SAMPLES)
-        self.pace_s = PACE_S
-        """The same in steps: what a pod's pace is, but for its factor. All columns go by the same."""
+        self.pace = PoolPace()
         self._latest: LoadSnapshot | None = None
         self._dirty: list[Seat] = []
         self._row: list[Seat] = []
@@ -240,12 +239,9 @@ class Lineup:
         seat.sample = None
         decoding = seat.requests + seat.other_requests - seat.prefilling - seat.other_prefilling
         work = first_token_work(prompt, uncached, step_work(decoding, seat.tokens + seat.other_tokens))
-        self.pace.learn(seconds, work, PACE_S)
-        seat.pace.learn(seconds, work, self.pace.s)
-        seat.pace_factor = seat.pace.factor(self.pace.s)
-        pace_s = PACE_S * self.pace.factor(PACE_S)
-        if pace_s != self.pace_s:
-            self.pace_s = pace_s
+        changed = self.pace.learn(seat.ratio, seconds, work)
+        seat.pace_factor = seat.ratio.step()
+        if changed:
             for each in self.members.values():
                 self.changed(each)
 
@@ -294,7 +290,8 @@ class Lineup:
                 tuple(self._until),
                 tuple(self._wait),
                 tuple(self._pace),
-                self._prefill_work * self.pace_s / len(candidates),
+                self._prefill_work * self.pace.s / len(candidates),
+                self.pace.s,
             ),
         )
         return self._latest

@@ -1,10 +1,12 @@
-"""How fast pods compute prompts, learned from their first tokens: seconds a token equivalent takes. Pure.
+"""How fast pods compute prompts, learned from their first tokens. Pure.
 
-A ratio of sums, not a mean of ratios: of two prompts that one step completes, the second seems to have taken nothing.
-The sums forget, and what few samples say is drawn towards what is known without them: for a pod, its pool's pace.
+Ratios of sums, not means of ratios: of two prompts that one step completes, the second seems to have taken nothing. The
+sums forget, and what few samples say is drawn towards what is known without them.
 
-What is told of it goes in steps. A long prompt costs seconds everywhere, so that a few percent between equal machines,
-which are noise, would outweigh all that waits on them: with exact values the mean time to first token was 13 % worse.
+A pool learns what prompts of each size take; a pod how many times that it takes. Apart, because the cost model fits no
+engine at every size: were a pod's pace taken from its own prompts alone, one that happened to get the long ones would
+look fast (or slow), and get more of them. What is told of both goes in steps: a long prompt costs seconds everywhere,
+so that a few percent between equal machines, which are noise, would outweigh all that waits on them.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import Final
 
 from schedulers.ttft import PACE_S
 
-POD_SAMPLES: Final = 100
-"""First tokens that make most of a pod's pace; the pool's has ten times as many."""
+SAMPLES: Final = 100
+"""First tokens that make most of what was learned of a pod, or of a size."""
 
-PRIOR_WORK: Final = 20_000
-"""Token equivalents after which the samples count as much as what was known without them: two or three prompts."""
+PRIOR_S: Final = 1.0
+"""Seconds of prefill after which the samples count as much as what was known without them: two or three prompts."""
 
 MOST: Final = 4.0
 """A sample counts at most so many times what was expected. A prompt that waited for KV blocks, or behind others that
@@ -30,35 +32,66 @@ FADE_S: Final = 60.0
 STEPS: Final = 4
 """Of a doubling: 19 % each."""
 
+SIZES: Final = 24
+"""Sizes of prompts that are told apart, by doubling."""
 
-class Pace:
-    """What was learned, and what it comes to."""
 
-    __slots__ = ("_keep", "_seconds", "_work", "s")
+class Ratio:
+    """How many times as long as expected things take."""
 
-    def __init__(self, samples: int = POD_SAMPLES, s: float = PACE_S) -> None:
-        self.s = s
-        """Seconds a token equivalent takes."""
+    __slots__ = ("_expected_s", "_keep", "_took_s", "value")
+
+    def __init__(self, samples: int = SAMPLES) -> None:
+        self.value = 1.0
         self._keep = 1.0 - 1.0 / samples
-        self._seconds = self._work = 0.0
+        self._took_s = self._expected_s = 0.0
 
-    def learn(self, seconds: float, work: float, prior_s: float) -> None:
-        """So much work took so long; `work` is above 0. `prior_s` is the pace that is known without samples."""
-        most = MOST * self.s * work
-        self._seconds = self._seconds * self._keep + (seconds if seconds < most else most)
-        self._work = self._work * self._keep + work
-        self.s = (prior_s * PRIOR_WORK + self._seconds) / (PRIOR_WORK + self._work)
+    def learn(self, took_s: float, expected_s: float) -> None:
+        """One of them; `expected_s` is above 0."""
+        most = MOST * self.value * expected_s
+        self._took_s = self._took_s * self._keep + (took_s if took_s < most else most)
+        self._expected_s = self._expected_s * self._keep + expected_s
+        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
 
-    def fade(self, over_s: float, prior_s: float) -> None:
+    def fade(self, over_s: float) -> None:
         """So much time has passed."""
         keep = max(0.0, 1.0 - over_s / FADE_S)
-        self._seconds *= keep
-        self._work *= keep
-        self.s = (prior_s * PRIOR_WORK + self._seconds) / (PRIOR_WORK + self._work)
+        self._took_s *= keep
+        self._expected_s *= keep
+        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
 
-    def factor(self, of_s: float) -> float:
-        """How many times another pace this one is, to the nearest step; equal machines are 1.0 to each other."""
-        return float(2.0 ** (round(STEPS * log2(self.s / of_s)) / STEPS))
+    def step(self) -> float:
+        """The value to the nearest step: the same for machines that are equal."""
+        return float(2.0 ** (round(STEPS * log2(self.value)) / STEPS))
 
     def __repr__(self) -> str:
-        return f"<Pace {1 / self.s:.0f} token equivalents/s from {self._work:.0f}>"
+        return f"<Ratio {self.value:.3g} from {self._expected_s:.3g} s>"
+
+
+class PoolPace:
+    """What a pool's prompts take."""
+
+    __slots__ = ("_by_size", "_overall", "s")
+
+    def __init__(self) -> None:
+        self.s = PACE_S
+        """Seconds a token equivalent takes on a pod of ratio 1, in steps."""
+        self._overall = Ratio(10 * SAMPLES)
+        self._by_size = [Ratio() for _ in range(SIZES)]
+
+    def learn(self, pod: Ratio, took_s: float, work: float) -> bool:
+        """So much work took so long on a pod: taken into its ratio, and into this. True if `s` changed."""
+        expected_s = work * PACE_S
+        size = self._by_size[min(int(work).bit_length(), SIZES) - 1]
+        pod.learn(took_s, expected_s * size.value)
+        took_s /= pod.value
+        size.learn(took_s, expected_s)
+        self._overall.learn(took_s, expected_s)
+        pace_s = PACE_S * self._overall.step()
+        if pace_s == self.s:
+            return False
+        self.s = pace_s
+        return True
+
+    def __repr__(self) -> str:
+        return f"<PoolPace {1 / self.s:.0f} token equivalents/s, {self._overall!r}>"

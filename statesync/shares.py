@@ -18,6 +18,11 @@ from statesync.types import InflightNumbers
 _NOTHING: Final = InflightNumbers()
 
 
+def _holds(numbers: InflightNumbers) -> bool:
+    """Whether there is anything but the counter."""
+    return numbers._replace(dispatched=0) != _NOTHING
+
+
 class Share:
     """What one other replica has told."""
 
@@ -34,7 +39,7 @@ class Share:
         new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
         known = self.numbers.pop(pod, None)
         # The counter alone is worth keeping only of a pod that is known here, or those of pods long gone would add up.
-        if new != _NOTHING and (seat is not None or any(new[:3])):
+        if new != _NOTHING and (seat is not None or _holds(new)):
             self.numbers[pod] = new
         if seat is None:
             return 0
@@ -101,5 +106,5 @@ class Shares:
     def left(self, pod: PodId) -> None:
         """A pod is gone: only what is still in flight on it is kept."""
         for share in self._shares.values():
-            if not any(share.numbers.get(pod, _NOTHING)[:3]):
+            if not _holds(share.numbers.get(pod, _NOTHING)):
                 share.numbers.pop(pod, None)

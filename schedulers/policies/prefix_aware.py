@@ -16,11 +16,11 @@ from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, 
 class PrefixAware:
     """The pod where this request's first token is expected soonest.
 
-    Formula: `argmin(wait + own * pace + room)`, in seconds, equal pods by entropy. `wait` is until the prompts before
-    it are computed, plus two decode steps of the batch. `own` is this request's uncached prompt in token equivalents
-    (`ttft.prefill_work`: attention over a long context costs more), weighted `2 + seconds of prefill that wait on the
-    average pod`, because work that misses the cache also delays whoever comes next. `pace` is what a token equivalent
-    takes on that pod, as learned. `room` is the wait for KV blocks, where there are too few.
+    Formula: `argmin(wait + own * pace + own * others + room)`, in seconds, equal pods by entropy. `wait` is until the
+    prompts before it are computed, plus two decode steps of the batch. `own` is this request's uncached prompt in token
+    equivalents (`ttft.prefill_work`: attention over a long context costs more). `pace` is what one takes on that pod,
+    as learned; `others`, on the average pod, times `1 + seconds of prefill that wait there`: work that misses the cache
+    also delays whoever comes next. `room` is the wait for KV blocks, where there are too few.
     Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens and prefix hits.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
     Herding: as `unseen` grows the choice narrows from all pods to three drawn ones and the one that holds most.

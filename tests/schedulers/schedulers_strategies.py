@@ -48,6 +48,7 @@ def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: 
         wait=tuple(expected_outlook(load)[1] for load in each),
         pace=tuple(load.pace_s for load in each),
         pending_s=sum(load.prefill_work * load.pace_s for load in each) / len(named),
+        pool_pace_s=sum(load.pace_s for load in each) / len(named),
     )
 
 

@@ -88,6 +88,7 @@ def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[Requ
         wait=snapshot.wait_column(),
         pace=snapshot.pace_column(),
         pending_s=snapshot.mean_pending_s(),
+        pool_pace_s=snapshot.mean_pace_s(),
         positions=snapshot.position_of(),
         tokens=snapshot.token_column(),
         inflight=snapshot.total_inflight(),

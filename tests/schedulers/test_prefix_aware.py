@@ -24,15 +24,16 @@ def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, flo
     """The formula as the docstring has it, for every untried pod."""
     kept = [each for each in snapshot.candidates if each.pod.id not in request.tried]
     queue_s = sum(load.prefill_work * load.pace_s for _, load in kept) / len(kept) if kept else 0.0
-    if snapshot.pending_s is not None:
-        queue_s = snapshot.pending_s
+    mean_pace_s = sum(load.pace_s for _, load in kept) / len(kept) if kept else 0.0
+    if snapshot.pending_s is not None and snapshot.pool_pace_s is not None:
+        queue_s, mean_pace_s = snapshot.pending_s, snapshot.pool_pace_s
     now = max(request.arrived_at, snapshot.taken_at)
     costs = {}
     for pod, load in kept:
         until, wait = outlook(
             load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
         )
-        costs[pod.id] = max(until - now, wait) + (2 + queue_s) * own_work(request, pod.id) * load.pace_s
+        costs[pod.id] = max(until - now, wait) + own_work(request, pod.id) * (load.pace_s + (1 + queue_s) * mean_pace_s)
     return costs
 
 

@@ -22,6 +22,7 @@ def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None
     assert snapshot.pace_column() == tuple(load.pace_s for _, load in snapshot.candidates)
     pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
     assert snapshot.mean_pending_s() == pending / len(snapshot.candidates)
+    assert snapshot.mean_pace_s() == sum(load.pace_s for _, load in snapshot.candidates) / len(snapshot.candidates)
     assert snapshot.token_column() == tuple(token_load(load) for _, load in snapshot.candidates)
     assert snapshot.total_inflight() == sum(load.inflight for _, load in snapshot.candidates)
     assert [snapshot.candidates[at].pod.id for at in snapshot.position_of().values()] == list(snapshot.position_of())
