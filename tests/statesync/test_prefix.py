@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
-from statesync.prefix import BLOCK_BYTES, BLOCK_COST, HOLDING_COST, REACH, PrefixIndex
+from statesync.prefix import BLOCK_BYTES, BLOCK_COST, BLOCKS_PER_SIZE, HOLDING_COST, REACH, PrefixIndex
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
 PODS = [PodId(f"pod-{n}") for n in range(40)]
@@ -51,14 +51,15 @@ def test_nothing_placed_matches_nothing() -> None:
 
 
 def test_one_look_up_gives_every_pod_its_own_longest_prefix() -> None:
-    ix, body = index(), prompt(24)
+    ix, body = index(), prompt(BLOCKS_PER_SIZE + 4 * 2)
     chain = ix.chain("m", [body])
     ix.place(A, chain)
     ix.place(B, chain[:5])
     ix.place(C, chain[:2] + ix.chain("m", [prompt(5, seed=1)]))
-    assert ix.match(chain) == {A: 16 + 4 * 2, B: 5, C: 2}
+    assert ix.match(chain) == {A: BLOCKS_PER_SIZE + 4 * 2, B: 5, C: 2}
     assert ix.match(chain[:4]) == {A: 4, B: 4, C: 2}
-    assert ix.match(chain[1:]) == {A: REACH[19], B: 4, C: 1}  # a hash is a hash: chains are told apart by their start
+    # A hash is a hash: chains are told apart by their start.
+    assert ix.match(chain[1:]) == {A: REACH[BLOCKS_PER_SIZE + 3], B: 4, C: 1}
 
 
 PROMPTS = st.lists(st.integers(0, 2), max_size=6)
@@ -140,11 +141,12 @@ def test_parents_outlive_children_also_within_one_prompt_that_is_too_long() -> N
 
 
 def test_a_coarse_block_counts_as_the_tokens_it_stands_for() -> None:
-    ix = index(kv_tokens=24 * 64)
-    chain = ix.chain("m", [prompt(48)])
-    assert len(chain) == 32
+    room = BLOCKS_PER_SIZE + 4 * 2
+    ix = index(kv_tokens=room * 64)
+    chain = ix.chain("m", [prompt(3 * BLOCKS_PER_SIZE)])
+    assert len(chain) == 2 * BLOCKS_PER_SIZE
     ix.place(A, chain)
-    assert ix.match(chain) == {A: 16 + 4 * 2}
+    assert ix.match(chain) == {A: room}
 
 
 def test_capacity_is_each_pod_s_own_and_may_shrink_and_come_before_the_first_placement() -> None:
@@ -178,19 +180,20 @@ def test_under_pressure_a_busy_pod_does_not_push_out_a_quiet_one() -> None:
     rng = random.Random(0)
     for _ in range(1000):
         ix.place(B, [rng.getrandbits(64) for _ in range(5)])
-    assert ix.match(quiet) == {A: 20}
+    assert ix.match(quiet) == {A: REACH[len(quiet)]}
     for _ in range(1000):
         ix.place(C, [rng.getrandbits(64) for _ in range(5)])
-    assert ix.match(quiet) == {A: 20}
+    assert ix.match(quiet) == {A: REACH[len(quiet)]}
     assert ix.blocks == 100
 
 
 def test_under_pressure_the_oldest_goes_first_and_the_newest_stays() -> None:
-    ix = index(max_bytes=40 * (BLOCK_COST + HOLDING_COST))
-    chains = [ix.chain("m", [prompt(10, seed)]) for seed in range(6)]
+    chains = [index().chain("m", [prompt(10, seed)]) for seed in range(6)]
+    size = len(chains[0])
+    ix = index(max_bytes=4 * size * (BLOCK_COST + HOLDING_COST))
     for chain in chains:
         ix.place(A, chain)
-    assert held(ix, A, chains) == [0, 0, 10, 10, 10, 10]
+    assert held(ix, A, chains) == [0] * 2 + [REACH[size]] * 4
 
 
 def test_an_index_without_room_holds_nothing_and_does_not_hang() -> None:
@@ -215,8 +218,9 @@ def test_a_forgotten_pod_is_gone_from_matches_at_once_and_from_memory_after_swee
     ix.forget(PodId("never seen"))
     assert ix.match(chain) == {B: 4}
     assert ix.match(alone) == {}
-    assert ix.blocks == 15
-    assert [ix.sweep(6), ix.sweep(6), ix.sweep(6), ix.sweep(6)] == [6, 6, 3, 0]
+    left = len(chain) + len(alone)
+    assert ix.blocks == left
+    assert [ix.sweep(5), ix.sweep(5), ix.sweep(left), ix.sweep(5)] == [5, 5, left - 10, 0]
     assert ix.blocks == 4
     assert ix.match(chain) == {B: 4}
 
@@ -274,14 +278,15 @@ def test_a_pod_that_was_known_for_a_shared_prefix_is_forgotten_there_too() -> No
 
 
 def test_under_pressure_the_forgotten_give_up_theirs_first() -> None:
-    ix = index(max_bytes=50 * (BLOCK_COST + HOLDING_COST))
-    old, new = ix.chain("m", [prompt(24)]), ix.chain("m", [prompt(30, seed=1)])
-    live = ix.chain("m", [prompt(20, seed=2)])
+    old, new, live = (index().chain("m", [prompt(blocks, seed=blocks)]) for blocks in (24, 30, 20))
+    room = len(live) + len(new) + len(old) // 2
+    ix = index(max_bytes=room * (BLOCK_COST + HOLDING_COST))
     ix.place(A, old)
     ix.place(B, live)
     ix.forget(A)
     ix.place(B, new)
-    assert held(ix, B, [live, new]) == [20, 30]
+    assert held(ix, B, [live, new]) == [REACH[len(live)], REACH[len(new)]]
+    assert ix.blocks <= room < len(old) + len(live) + len(new)
 
 
 STEPS = st.one_of(
@@ -350,17 +355,17 @@ def test_an_index_says_what_it_holds() -> None:
 
 
 def test_a_pod_that_is_trusted_less_gives_up_its_oldest_and_gets_the_room_back() -> None:
-    ix = index(kv_tokens=100 * 64)
-    chains = [ix.chain("m", [prompt(10, seed)]) for seed in range(10)]
+    ix = index(kv_tokens=50 * 64)
+    chains = [ix.chain("m", [prompt(5, seed)]) for seed in range(10)]
     ix.set_trust(PodId("a"), 0.5)  # unknown as yet: nothing to give up, and no place opened
     assert ix.pods() == ()
     for chain in chains:
         ix.place(PodId("a"), chain)
     ix.set_trust(PodId("a"), 0.5)
-    assert held(ix, PodId("a"), chains) == [0] * 5 + [10] * 5
-    ix.set_capacity(PodId("a"), 60 * 64)
-    assert held(ix, PodId("a"), chains) == [0] * 7 + [10] * 3
+    assert held(ix, PodId("a"), chains) == [0] * 5 + [5] * 5
+    ix.set_capacity(PodId("a"), 30 * 64)
+    assert held(ix, PodId("a"), chains) == [0] * 7 + [5] * 3
     ix.set_trust(PodId("a"), 1.0)
     for chain in chains:
         ix.place(PodId("a"), chain)
-    assert held(ix, PodId("a"), chains) == [0] * 4 + [10] * 6
+    assert held(ix, PodId("a"), chains) == [0] * 4 + [5] * 6

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schedulers.types import PodId
 from statesync import prefix_shelf
 from statesync.errors import StateError
-from statesync.prefix import BLOCK_COST, HOLDING_COST, PrefixIndex
+from statesync.prefix import BLOCK_COST, BLOCKS_PER_SIZE, HOLDING_COST, REACH, PrefixIndex
 from statesync.types import PrefixPage
 
 A, B = PodId("a"), PodId("b")
@@ -154,19 +154,21 @@ def test_a_pod_with_less_room_keeps_the_newest() -> None:
         chains = [[seed * 100 + n for n in range(10)] for seed in range(1, 6)]
         for each in chains:
             one.place(A, each)
-        small = restored(one.pages(4), index(kv_tokens=20 * 64))
-        assert [small.match(each).get(A, 0) for each in chains] == [0, 0, 0, 10, 10]
+        kept = [0, 0, 0, REACH[10], REACH[10]]
+        small = restored(one.pages(4), index(kv_tokens=2 * REACH[10] * 64))
+        assert [small.match(each).get(A, 0) for each in chains] == kept
         bounded = restored(one.pages(4), index(max_bytes=20 * (BLOCK_COST + HOLDING_COST)))
-        assert [bounded.match(each).get(A, 0) for each in chains] == [0, 0, 0, 10, 10]
+        assert [bounded.match(each).get(A, 0) for each in chains] == kept
 
 
 def test_a_coarse_block_keeps_its_size() -> None:
     one = index()
-    long = chain(*range(60))
+    size = BLOCKS_PER_SIZE * (1 + 2) + 3 * 4
+    long = chain(*range(size))
     one.place(A, long)
     two = restored(one.pages(), index())
-    assert two.match(long) == one.match(long) == {A: 60}
-    assert two._shelves[A].used == one._shelves[A].used == 60
+    assert two.match(long) == one.match(long) == {A: size}
+    assert two._shelves[A].used == one._shelves[A].used == size
 
 
 @pytest.mark.parametrize(

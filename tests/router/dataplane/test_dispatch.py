@@ -19,11 +19,13 @@ from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated
-from statesync.prefix import PrefixIndex
+from statesync.prefix import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
 from statesync.view import LoadView
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
-PROMPT = (b"x" * 4096,)
+UNITS = BLOCKS_PER_SIZE + 4 * 2
+TOKENS = UNITS * 64
+PROMPT = (b"x" * UNITS * BLOCK_BYTES,)
 
 
 class Watched:
@@ -70,7 +72,7 @@ class Floor:
         """A request that was understood."""
         made = exchange(noted={name.replace("_", "-").encode(): value.encode() for name, value in noted.items()})
         made.request_id = b"r1"
-        made.call = Call("m", prompt, 1024, 16, False, "from-the-body")
+        made.call = Call("m", prompt, TOKENS, 16, False, "from-the-body")
         made.metrics = self.metrics.pool("main")
         return made
 
@@ -94,7 +96,7 @@ def test_a_policy_is_told_all_of_the_request() -> None:
     made.deadline = 1005.0
     floor.place(made)
     info, snapshot = floor.policy.told[0]
-    assert (info.id, info.model, info.prompt_tokens, info.max_tokens) == ("r1", "m", 1024, 16)
+    assert (info.id, info.model, info.prompt_tokens, info.max_tokens) == ("r1", "m", TOKENS, 16)
     assert (info.arrived_at, info.deadline, info.session_key, info.priority) == (1000.0, 1005.0, "s", -7)
     assert (info.entropy, info.sequence, info.tried) == (100, 0, frozenset())
     assert [pod.id for pod, _ in snapshot.candidates] == [A, B]
@@ -120,7 +122,7 @@ def test_another_attempt_knows_what_was_tried_and_is_the_same_request() -> None:
     first, second = (info for info, _ in floor.policy.told)
     assert (second.tried, second.sequence, second.id) == (frozenset({A}), first.sequence, first.id)
     assert second.entropy != first.entropy
-    assert second.prefix_hits == {A: 16}
+    assert second.prefix_hits == {A: UNITS}
     assert made.pod is not None and made.pod.id == B
 
 
@@ -145,11 +147,11 @@ def test_a_prompt_is_remembered_and_told_to_the_other_replicas() -> None:
     floor = Floor()
     floor.place(floor.asked(PROMPT))
     ((pod, blocks),) = floor.placed
-    assert (pod, len(blocks)) == (A, 16)
+    assert (pod, len(blocks)) == (A, BLOCKS_PER_SIZE + 4)
     floor.place(floor.asked(PROMPT))
-    assert floor.policy.told[1][0].prefix_hits == {A: 16}
+    assert floor.policy.told[1][0].prefix_hits == {A: UNITS}
     metrics = floor.metrics.pool("main")
-    assert (metrics.prefix_queries_tokens, metrics.prefix_hits_tokens) == (2048, 1024)
+    assert (metrics.prefix_queries_tokens, metrics.prefix_hits_tokens) == (2 * TOKENS, TOKENS)
 
 
 def test_a_request_without_a_prompt_leaves_no_trace() -> None:

@@ -8,10 +8,12 @@ from ends import SSE_HEAD, chunk, ok
 from rig import Rig
 
 from router.dataplane.lessons import Lessons
+from statesync.prefix import BLOCK_BYTES, REACH
 from statesync.prefix_truth import PodTruth, PrefixTruth
 
 WORDS = "word " * 2000
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": WORDS}]}).encode()
+PROMPT = json.dumps([{"role": "user", "content": WORDS}]).encode()
 
 
 class School(Rig):
@@ -44,7 +46,8 @@ def test_an_answer_is_held_against_what_was_believed_in_the_engines_own_tokens()
         assert (rig.learned.predicted, rig.learned.true) == (0, 0)
         rig.asks(BODY)
         rig.asked().sends(ok(usage(cached=960)))
-        assert 930 < rig.learned.predicted <= 1000, "all of the prompt but its last blocks, of 1000 tokens"
+        known = REACH[len(rig.prefix.chain("m", [PROMPT]))] * BLOCK_BYTES
+        assert rig.learned.predicted == 1000 * known // len(PROMPT), "all of the prompt but what fills no last block"
         assert rig.learned.true == 960
         assert rig.learned.trust == 1.0
 
@@ -55,7 +58,7 @@ def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is
             rig.asks(BODY)
             rig.asked().sends(ok(usage(cached)))
         assert rig.learned.trust < 1.0
-        chain = rig.prefix.chain("m", [json.dumps([{"role": "user", "content": WORDS}]).encode()])
+        chain = rig.prefix.chain("m", [PROMPT])
         assert rig.pod in rig.prefix.match(chain)
 
 

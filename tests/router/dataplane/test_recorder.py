@@ -14,8 +14,11 @@ from loadtests.simulate.traces import read_trace
 from router.recorder import MAX_WAITING, Recorder
 from router.recording import Finished
 from router.settings import Recording
+from statesync.prefix import REACH
+from statesync.prefix_chain import chain
 
-LONG = b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % (b"secret words " * 300)
+PROMPT = b'[{"role":"user","content":"%s"}]' % (b"secret words " * 300)
+LONG = b'{"model":"m","messages":%s}' % PROMPT
 USAGE = '{"usage":{"prompt_tokens":1200,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":128}}}'
 
 
@@ -87,7 +90,7 @@ def test_the_simulator_reads_what_was_recorded(tmp_path: Path) -> None:
     assert [round(each.at_s, 3) for each in trace.arrivals] == [0.0, 2.0, 4.0]
     assert trace.unit_tokens == 64
     first = trace.arrivals[0].units
-    assert len(first) == len(LONG) // 256
+    assert len(first) == REACH[len(chain("m", [PROMPT]))]
     assert all(each.units == first for each in trace.arrivals)
 
 
