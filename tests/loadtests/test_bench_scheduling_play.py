@@ -8,7 +8,7 @@ from loadtests.bench.scheduling.cases import SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.play import TRACES, crowd, one
 from loadtests.simulate.sessions import Shape
 
-TINY = SMOKE._replace(requests=30, herd_requests=60, shape=Shape(2, 2))
+TINY = SMOKE._replace(requests=30, replica_requests=30, herd_requests=60, shape=Shape(2, 2))
 
 
 def test_every_run_is_made_once() -> None:
