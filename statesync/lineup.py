@@ -4,8 +4,6 @@ Here are the counts of a pod (`Seat`) and the columns of a pool (`Lineup`). This
 replica and no clock; `view.py` decides what changes, this file keeps the columns in step with it.
 
 A change marks its seat dirty; the next snapshot rebuilds only the dirty cells and copies the columns at C speed.
-Measured on one core of this machine class (Python 3.11): a snapshot after one change 2.1 us with 16 pods,
-7 us with 1,000; each further change 0.8 us.
 """
 
 from __future__ import annotations

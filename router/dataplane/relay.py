@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from router.dataplane import answers
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
-from router.dataplane.usage import SMALL_PIECE
+from router.dataplane.usage import SMALL_PIECE, TAIL_BYTES
 from router.errors import PodFailure
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Relay:
         self.last_at = 0.0
         """When body bytes last came; 0.0 before the first."""
         self._oldest = self._before = self._last = b""
-        """The last three pieces of the body."""
+        """The ends of the last three pieces of the body."""
         self._head: list[bytes] = []
         self._held = b""
         self._torn = False
@@ -134,7 +134,9 @@ class Relay:
         elif self.sse and (metrics := self.exchange.metrics) is not None:
             metrics.itl.observe(now - self.last_at)
         self.last_at = now
-        self._oldest, self._before, self._last = self._before, self._last, piece
+        # A large piece is cut to what `tail` can be asked for: whole, those of a slow reader would hold 0.7 MB a stream.
+        last = piece if len(piece) <= TAIL_BYTES else piece[-TAIL_BYTES:]
+        self._oldest, self._before, self._last = self._before, self._last, last
         if self.sse and (safe != len(piece) or self._held or self._torn):
             piece = self._hold_back(piece, safe)
         if piece:
