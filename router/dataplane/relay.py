@@ -134,7 +134,7 @@ class Relay:
         elif self.sse and (metrics := self.exchange.metrics) is not None:
             metrics.itl.observe(now - self.last_at)
         self.last_at = now
-        # A large piece is cut to what `tail` can be asked for: whole, those of a slow reader would hold 0.7 MB a stream.
+        # A large piece is cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
         last = piece if len(piece) <= TAIL_BYTES else piece[-TAIL_BYTES:]
         self._oldest, self._before, self._last = self._before, self._last, last
         if self.sse and (safe != len(piece) or self._held or self._torn):
