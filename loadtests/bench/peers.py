@@ -23,6 +23,8 @@ class Place(NamedTuple):
     engines: Sequence[int]
     python: str = sys.executable
     """Runs this gateway."""
+    state: str = ""
+    """URL of a Redis, for those who share state."""
 
 
 class Start(NamedTuple):
@@ -58,9 +60,11 @@ def start_nginx(place: Place) -> Start:
 
 def start_turnout(name: str, place: Place) -> Start:
     """This project, by one of its settings files."""
+    if turnout.VARIANTS[name].shared and not place.state:
+        raise Missing("redis-server is not installed (Debian: apt-get install redis-server)")
     url = f"http://127.0.0.1:{place.port}"
     (control,) = free_ports(1)
-    command = turnout.command(name, place.python, place.directory, place.port, control, place.engines)
+    command = turnout.command(name, place.python, place.directory, place.port, control, place.engines, place.state)
     scrape = f"http://127.0.0.1:{control}/metrics" if name == "turnout-all" else ""
     return Start(command, url, f"{url}/readyz", scrape)
 
@@ -112,7 +116,9 @@ PEERS: dict[str, Peer] = {
     "nginx": Peer(start_nginx, _nginx_version, "plain proxy, no decisions: the floor"),
     "turnout-random": _ours("turnout-random", "random; no probes, scrapes, retries"),
     "turnout": _ours("turnout", "prefix_aware, all settings as they come", streams=False),
-    "turnout-all": _ours("turnout-all", "prefix_aware; all limits, timeouts, probes; /metrics read at 1 Hz"),
+    "turnout-all": _ours(
+        "turnout-all", "prefix_aware, state in Redis, all limits, timeouts, probes; /metrics read at 1 Hz"
+    ),
     "sglang-router": _rust("sglang-router", "", "its default, cache_aware"),
     "sglang-router-rr": _rust("sglang-router", "round_robin", "round_robin"),
     "vllm-router": _rust("vllm-router", "", "its default, cache_aware"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from loadtests.bench.process import TICK_S, NotReady, Owned, pin, wait_until_rea
 from loadtests.bench.report import LOAD_CORE, ROUTER_CORE, Sample
 from loadtests.bench.scrape import scraped
 from loadtests.bench.stream_load import Found, Pids
+from loadtests.bench.turnout import VARIANTS
 from loadtests.bench.wheels import Missing
 from loadtests.ports import free_ports
 
@@ -80,9 +82,10 @@ class Bench:
             self._engines = engines.pids()
             url = f"http://127.0.0.1:{ports[0]}"
             wait_until_ready(engines, f"{url}/health")
+            state = _redis(stack, directory) if any(VARIANTS[name].shared for name in VARIANTS.keys() & names) else ""
             started = []
             for name in names:
-                target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python))
+                target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python, state))
                 if target is not None:
                     stack.enter_context(target.owned)
                     started.append(target)
@@ -161,6 +164,17 @@ class Bench:
         return Sample(
             case.name, target.peer, number, load, spent.cpu_s, spent.rss_bytes, idle, cores_s, load_cpu_s, held
         )
+
+
+def _redis(stack: contextlib.ExitStack, directory: Path) -> str:
+    """The URL of a Redis of our own beside the engines; empty where there is none to run."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        return ""
+    (port,) = free_ports(1)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
+    stack.enter_context(Owned(command, LOAD_CORE, directory / "redis.log"))
+    return f"redis://127.0.0.1:{port}"
 
 
 def _whole(url: str, case: Case, seconds: int, first: int, pids: Pids, directory: Path) -> Found:

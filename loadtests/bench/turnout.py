@@ -34,20 +34,22 @@ class Variant(NamedTuple):
     policy: str
     settings: Mapping[str, Any] = {}
     pool: Mapping[str, Any] = {}
+    shared: bool = False
+    """Its state is in Redis."""
 
 
 VARIANTS: Mapping[str, Variant] = {
     "turnout-random": Variant("random", QUIET),
     "turnout": Variant("prefix_aware"),
     "turnout-all": Variant(
-        "prefix_aware", EVERYTHING, pool={"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}
+        "prefix_aware", EVERYTHING, {"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}, shared=True
     ),
 }
-"""By the name in the report. One with shared state adds `"state": "redis://..."` to its settings."""
+"""By the name in the report."""
 
 
-def settings(name: str, port: int, control: int, engines: Sequence[int]) -> dict[str, Any]:
-    """The settings file of a variant."""
+def settings(name: str, port: int, control: int, engines: Sequence[int], state: str = "") -> dict[str, Any]:
+    """The settings file of a variant; `state` is the URL of the Redis for one that shares it."""
     variant = VARIANTS[name]
     pool = {
         "name": "default",
@@ -62,13 +64,16 @@ def settings(name: str, port: int, control: int, engines: Sequence[int]) -> dict
         "default_pool": "default",
         # Nobody waits for a bench to drain.
         "drain": {"settle_s": 0, "timeout_s": 0.5},
+        **({"state": state} if variant.shared and state else {}),
         **variant.settings,
     }
 
 
-def command(name: str, python: str, directory: Path, port: int, control: int, engines: Sequence[int]) -> list[str]:
+def command(
+    name: str, python: str, directory: Path, port: int, control: int, engines: Sequence[int], state: str = ""
+) -> list[str]:
     """Write the settings into `directory` and say how to run them on that Python."""
     path = directory / "turnout.yaml"
-    path.write_text(yaml.safe_dump(settings(name, port, control, engines), sort_keys=False))
+    path.write_text(yaml.safe_dump(settings(name, port, control, engines, state), sort_keys=False))
     # -P: the installed build, which may be a compiled one, not the sources in the working directory.
     return [python, "-P", "-m", "router", "serve", "--config", str(path)]

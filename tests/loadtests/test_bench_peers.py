@@ -13,7 +13,7 @@ from loadtests.bench.peers import PEERS, Place, start_nginx, start_rust, start_t
 def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_their_own_word(tmp_path: Path) -> None:
     starts = {}
     for name in ("turnout-random", "turnout", "turnout-all"):
-        starts[name] = start_turnout(name, Place(tmp_path, 8123, [7001, 7002]))
+        starts[name] = start_turnout(name, Place(tmp_path, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
     assert [name for name, start in starts.items() if start.scrape.endswith("/metrics")] == ["turnout-all"]
     assert {start.ready for start in starts.values()} == {"http://127.0.0.1:8123/readyz"}
 
@@ -41,3 +41,8 @@ def test_each_rust_router_is_in_the_stream_cases_once() -> None:
     names = [name for name, peer in PEERS.items() if peer.streams]
     assert [name for name in names if name.endswith("-rr")] == ["sglang-router-rr", "vllm-router-rr", "smg-rr"]
     assert not {"sglang-router", "vllm-router", "smg"} & {*names}
+
+
+def test_all_of_it_on_is_left_out_by_name_where_there_is_no_redis(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="redis-server"):
+        start_turnout("turnout-all", Place(tmp_path, 8123, [7001]))
