@@ -8,6 +8,7 @@ import pytest
 
 from loadtests.bench import nginx, wheels
 from loadtests.bench.peers import PEERS, Place, start_nginx, start_rust, start_turnout
+from loadtests.bench.wheels import Missing
 
 
 def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_their_own_word(tmp_path: Path) -> None:
