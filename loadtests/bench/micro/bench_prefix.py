@@ -27,7 +27,7 @@ KINDS = ("new prompt", "known prompt")
 @lru_cache(maxsize=1)
 def full_index(blocks: int, blocks_per_prompt: int) -> PrefixIndex:
     """An index that holds `blocks` blocks, of prompts of that length, and no room for more. The latest one is kept."""
-    prompts = max(PODS, blocks // blocks_per_prompt)
+    prompts = PODS * max(1, round(blocks / (blocks_per_prompt * PODS)))
     tokens = prompts // PODS * sum(WEIGHTS[:blocks_per_prompt]) * PREFIX_BLOCK_TOKENS
     index = PrefixIndex(max_bytes=1 << 40, default_kv_tokens=tokens)
     dice, pods = random.Random(blocks), itertools.cycle(pod_ids(PODS))
