@@ -7,7 +7,7 @@ key                 type    TTL        holds; who writes it: who reads it
 ------------------  ------  ---------  -----------------------------------------------------------------------------
 {ns}:leases         zset    4 leases   replica -> end of its lease in ms by Redis' own clock; register, renew: joining
 {ns}:tokens         hash    4 leases   replica -> token of the incarnation that holds it; register, renew: every script
-{ns}:inflight:<id>  hash    4 leases   pod -> its four numbers, `@` -> token and sequence; replica <id> alone, its
+{ns}:inflight:<id>  hash    4 leases   pod -> its numbers, `@` -> token and sequence; replica <id> alone, its
                                        share is deleted by who reaps it: joining, or having missed a message
 {ns}:reports        hash    10 min     pod -> ms by Redis' clock, then the engine's report; elected scrapers: joining
 {ns}:log            stream  1 day      an entry a flush: its placements in order; all, trimmed by checkpoints and
@@ -41,9 +41,6 @@ LOCK_TTL_S: Final = 60.0
 
 LOG_ENTRIES: Final = 250_000
 """Bound of the log. Eight replicas at 500 flushes a second write half of it between two checkpoints."""
-
-HISTORY: Final = 16
-"""Generations of a pool's policy that are kept."""
 
 STANDING: Final = "@"
 """The field of an inflight hash that is no pod: its writer's token and the sequence number of its last message."""

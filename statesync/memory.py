@@ -17,11 +17,8 @@ from xxhash import xxh3_64_intdigest
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
-from statesync.store import PolicyRecord, ReplicaInfo, StateListener, StoreHealth
+from statesync.store import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.types import EngineReport, InflightNumbers
-
-HISTORY = 16
-"""Generations of a pool's policy that are kept."""
 
 PLACEMENTS = 1_000
 """Placements kept for replicas that start later; of what lies before, a live one gives a checkpoint."""
@@ -165,7 +162,7 @@ class MemoryStore:
         self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
     ) -> PolicyRecord:
         """Compare-and-set; `if_generation=None` overwrites, 0 means 'if none was ever set'. Raises StaleGeneration."""
-        records = self._hub.history.setdefault(pool, deque(maxlen=HISTORY))
+        records = self._hub.history.setdefault(pool, deque(maxlen=POLICY_HISTORY))
         generation = records[0].generation if records else 0
         if if_generation is not None and if_generation != generation:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from statesync.keys import HISTORY
-from statesync.store import PolicyRecord
+from statesync.store import POLICY_HISTORY, PolicyRecord
 
 
 class PolicyBook:
@@ -19,7 +18,7 @@ class PolicyBook:
         known = self._records.setdefault(pool, [])
         if known and known[0].generation >= record.generation:
             return False
-        self._records[pool] = [record, *known][:HISTORY]
+        self._records[pool] = [record, *known][:POLICY_HISTORY]
         return True
 
     def read(self, pool: str, stored: Sequence[PolicyRecord]) -> PolicyRecord | None:
@@ -27,7 +26,7 @@ class PolicyBook:
         known = self._records.get(pool)
         if not stored or (known and known[0].generation >= stored[0].generation):
             return None
-        self._records[pool] = list(stored[:HISTORY])
+        self._records[pool] = list(stored[:POLICY_HISTORY])
         return stored[0]
 
     def lost(self, stored: Mapping[str, int]) -> dict[str, list[PolicyRecord]]:

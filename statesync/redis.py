@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError, StoreUnavailable
-from statesync.keys import HISTORY, Keys
+from statesync.keys import Keys
 from statesync.ledger import Outbox
 from statesync.messages import SCHEMA, pack_record
 from statesync.redis_address import Whereabouts, whereabouts
 from statesync.resp import ReplyError, RespConnection
 from statesync.scripts import PUT_POLICY
 from statesync.session import NameTaken, Session
-from statesync.store import PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
+from statesync.store import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers
 
@@ -113,7 +113,7 @@ class RedisStore:
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
         """The pool's last records, newest first. Raises StoreUnavailable."""
-        return await self._records(pool, HISTORY)
+        return await self._records(pool, POLICY_HISTORY)
 
     async def put_policy(
         self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
@@ -125,7 +125,7 @@ class RedisStore:
                 link,
                 (keys.policy(pool), keys.pools),
                 *(pool, "" if if_generation is None else if_generation, pack_record(name, params)),
-                *(HISTORY, keys.news, session.replica, session.token, SCHEMA),
+                *(POLICY_HISTORY, keys.news, session.replica, session.token, SCHEMA),
             )
         )
         if not taken:

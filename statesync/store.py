@@ -7,10 +7,14 @@ send arrives through the `StateListener`. So a store that is slow, hung or gone 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schedulers.types import PodId
+from statesync.policy_plan import Canary, PolicyChoice
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
+
+POLICY_HISTORY: Final = 16
+"""Generations of a pool's policy that are kept."""
 
 
 class SyncConfig(NamedTuple):
@@ -35,6 +39,12 @@ class PolicyRecord(NamedTuple):
     params: Mapping[str, object]
     generation: int
     """Starts at 1, grows by one with every change."""
+    shadow: PolicyChoice | None = None
+    """Sees the same requests and decides none."""
+    canary: Canary | None = None
+    """Decides a share of them."""
+    note: str = ""
+    """Why it was changed, where a person or a guard said so."""
 
 
 class ReplicaInfo(NamedTuple):

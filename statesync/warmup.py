@@ -11,12 +11,12 @@ from typing import Any
 
 from statesync.checkpoints import Checkpoints
 from statesync.hearing import Hearing
-from statesync.keys import HISTORY, Keys
+from statesync.keys import Keys
 from statesync.lease import Roster
 from statesync.messages import SCHEMA, pack_whole_record
 from statesync.resp import ReplyError, RespConnection
 from statesync.scripts import RESTORE_POLICY
-from statesync.store import StateListener
+from statesync.store import POLICY_HISTORY, StateListener
 
 
 class WarmUp:
@@ -79,7 +79,7 @@ class WarmUp:
         """Read what the server has, and put back what it lost."""
         keys, hearing = self._keys, self._hearing
         pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
-        lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, HISTORY - 1) for pool in pools))
+        lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
         stored = {
             pool: [record for data in packed if (record := hearing.reader.record(data)) is not None]
             for pool, packed in zip(pools, lists, strict=True)

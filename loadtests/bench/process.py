@@ -22,8 +22,12 @@ ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 """One core each, so one worker thread for the routers that are built on tokio."""
 
 
+ANY_CORE = -1
+"""Not pinned."""
+
+
 def pin(core: int) -> list[str]:
-    """The command prefix that ties a program to a core; nothing where there is no such core."""
+    """The command prefix that ties a program to a core; nothing where there is no such core, or for `ANY_CORE`."""
     if core in os.sched_getaffinity(0) and shutil.which("taskset"):
         return ["taskset", "-c", str(core)]
     return []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from loadtests import redis_server
 from loadtests.bench import stream_load, usage, wrk
 from loadtests.bench.cases import Case
 from loadtests.bench.load import LoadFailed
@@ -25,6 +25,7 @@ from loadtests.bench.stream_load import Found, Pids
 from loadtests.bench.turnout import VARIANTS
 from loadtests.bench.wheels import Missing
 from loadtests.ports import free_ports
+from loadtests.redis_server import RedisServer
 
 ENGINES = 4
 NUMBERS_A_RUN = 1_280_000
@@ -82,7 +83,8 @@ class Bench:
             self._engines = engines.pids()
             url = f"http://127.0.0.1:{ports[0]}"
             wait_until_ready(engines, f"{url}/health")
-            state = _redis(stack, directory) if any(VARIANTS[name].shared for name in VARIANTS.keys() & names) else ""
+            sharing = any(VARIANTS[name].shared for name in VARIANTS.keys() & names) and redis_server.program()
+            state = stack.enter_context(RedisServer(directory, LOAD_CORE)).url if sharing else ""
             started = []
             for name in names:
                 target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python, state))
@@ -164,17 +166,6 @@ class Bench:
         return Sample(
             case.name, target.peer, number, load, spent.cpu_s, spent.rss_bytes, idle, cores_s, load_cpu_s, held
         )
-
-
-def _redis(stack: contextlib.ExitStack, directory: Path) -> str:
-    """The URL of a Redis of our own beside the engines; empty where there is none to run."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
-        return ""
-    (port,) = free_ports(1)
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
-    stack.enter_context(Owned(command, LOAD_CORE, directory / "redis.log"))
-    return f"redis://127.0.0.1:{port}"
 
 
 def _whole(url: str, case: Case, seconds: int, first: int, pids: Pids, directory: Path) -> Found:

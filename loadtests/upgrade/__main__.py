@@ -15,7 +15,8 @@ from pathlib import Path
 
 import uvloop
 
-from loadtests.upgrade import haproxy, redis_server
+from loadtests import redis_server
+from loadtests.upgrade import haproxy
 from loadtests.upgrade.fleet import Fleet, Plan
 from loadtests.upgrade.load import Mix
 from loadtests.upgrade.report import Summary, as_json, summary, table

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from loadtests.bench.process import Owned
+from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports, neighbouring_ports
-from loadtests.upgrade.haproxy import ANY_CORE, HAProxy
-from loadtests.upgrade.redis_server import RedisServer
+from loadtests.redis_server import RedisServer
+from loadtests.upgrade.haproxy import HAProxy
 from loadtests.upgrade.replica import ReplicaProcess, Slot, settings
 
 START_S = 30.0

@@ -14,11 +14,8 @@ from string import Template
 
 import httpx
 
-from loadtests.bench.process import Owned
+from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST
-
-ANY_CORE = -1
-"""Not pinned."""
 
 _CONF = Template("""\
 global

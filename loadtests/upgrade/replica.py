@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from loadtests.bench.process import Owned
+from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST
-from loadtests.upgrade.haproxy import ANY_CORE
 
 
 class Slot(NamedTuple):

@@ -59,8 +59,6 @@ class Roll:
     new: str
     ready_s: float
     """From the new one's start to its readiness."""
-    in_rotation_s: float
-    """To its first requests."""
     seen: dict[str, int]
     """In flight by pod, as the new replica saw it when it became ready."""
     truth: dict[str, int]
@@ -157,7 +155,6 @@ async def _roll(fleet: Fleet) -> Roll:
         old.slot.name,
         new.slot.name,
         ready - began,
-        in_rotation - began,
         seen,
         truth,
         in_rotation,

@@ -28,9 +28,9 @@ from waiting import wait_for
 from loadtests.bench import usage
 from loadtests.conversation import Shape
 from loadtests.ports import HOST
+from loadtests.redis_server import RedisServer, program
 from loadtests.traffic import quantile
 from loadtests.upgrade.load import LONG, Load, Mix, Record
-from loadtests.upgrade.redis_server import RedisServer, program
 from statesync.keys import Keys
 from statesync.messages import Reader
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from loadtests import redis_server
 from loadtests.bench.freeze.cases import CASES
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_disturbance_happens_and_every_stream_goes_on(case: str, tmp_path: Path) -> None:
-    if CASES[case].redis and not shutil.which("redis-server") and not os.environ.get("CI"):
+    if CASES[case].redis and redis_server.program() is None and not os.environ.get("CI"):
         pytest.skip("no redis-server here")
     found = tmp_path / "freeze.json"
     python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)

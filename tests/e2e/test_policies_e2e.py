@@ -109,7 +109,7 @@ def test_session_affinity_sticks_by_header_and_spreads_sessions(gateway: Gateway
     use(gateway, "session_affinity")
     homes = {
         session: pods_of([ask(gateway.port, chat(f"{at}"), f"x-session-id: {session}") for at in range(3)])
-        for session in map("user-{}".format, range(12))
+        for session in map("user-{}".format, range(60))  # of 12, all miss one of the pods in a run of 43
     }
     assert all(len(home) == 1 for home in homes.values())
     assert {pod for home in homes.values() for pod in home} == set(near)

@@ -13,7 +13,8 @@ from sim_process import SimPods, sim_pods
 from socket_wire import Wire, endless, post
 from waiting import wait_for
 
-from loadtests.upgrade import haproxy, redis_server
+from loadtests import redis_server
+from loadtests.upgrade import haproxy
 from loadtests.upgrade.__main__ import run
 from loadtests.upgrade.fleet import Plan
 from loadtests.upgrade.load import Mix

@@ -21,7 +21,7 @@ from sim_process import SimPods
 from socket_wire import Wire, chat, endless, events, get, post
 from waiting import wait_for
 
-from loadtests.upgrade import redis_server
+from loadtests import redis_server
 
 CI = os.environ.get("CI") == "true"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtests import redis_server
 from loadtests.bench.state import __main__ as bench
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, replica
-from loadtests.upgrade import redis_server
 
 needs_redis = pytest.mark.skipif(
     redis_server.program() is None and os.environ.get("CI") != "true",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from loadtests.bench.state.report import Table, as_json, delays, document, markdown, misses, number, quantile
+from loadtests.bench.state.report import Table, as_json, delays, document, markdown, misses, number
 
 
 def test_a_dispatch_is_seen_when_it_or_a_later_one_to_the_pod_is_first_heard_of() -> None:
@@ -12,11 +12,6 @@ def test_a_dispatch_is_seen_when_it_or_a_later_one_to_the_pod_is_first_heard_of(
     heard = [(1, 1, 10.5), (0, 2, 11.0), (0, 2, 12.0)]
     assert delays(sent, heard) == ([0.25, 0.5, 1.0], 1)
     assert delays(sent, []) == ([], 4)
-
-
-def test_quantiles_are_values_that_were_measured() -> None:
-    assert quantile([], 0.5) is None
-    assert [quantile([1.0, 2.0, 3.0, 4.0], share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 3.0, 4.0, 4.0]
 
 
 TABLE = Table(

@@ -16,7 +16,7 @@ def record(
 
 
 def roll(old: str, left_at: float, *, seen: int = 10, truth: int = 10) -> Roll:
-    return Roll(old, f"{old}2", 1.0, 1.5, {"pod": seen}, {"pod": truth}, left_at - 1.0, left_at)
+    return Roll(old, f"{old}2", 1.0, {"pod": seen}, {"pod": truth}, left_at - 1.0, left_at)
 
 
 def window(began: float, ended: float) -> Window:

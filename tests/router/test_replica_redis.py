@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from replica_rig import Engine, ask, engine, settings, until
 
-from loadtests.upgrade.redis_server import RedisServer, program
+from loadtests.redis_server import RedisServer, program
 from router.replica import Replica
 from router.settings import Settings, Sync
 from schedulers.types import PodId

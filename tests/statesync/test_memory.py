@@ -12,8 +12,8 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StateError
-from statesync.memory import HISTORY, PLACEMENTS, REPORTS, MemoryStore
-from statesync.store import PolicyRecord
+from statesync.memory import PLACEMENTS, REPORTS, MemoryStore
+from statesync.store import POLICY_HISTORY, PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 A = PodId("10.0.0.1:8000")
@@ -178,12 +178,12 @@ def test_history_and_placements_are_bounded() -> None:
     async def run() -> None:
         one, late, diary = MemoryStore("bounds"), MemoryStore("bounds"), Diary()
         await one.start("one", Diary())
-        for generation in range(HISTORY + 5):
+        for generation in range(POLICY_HISTORY + 5):
             await one.put_policy("a", "p2c", {}, if_generation=generation)
         for block in range(PLACEMENTS + 5):
             one.placed(A, [block])
         await settle()
-        assert [r.generation for r in await one.policy_history("a")] == list(range(HISTORY + 5, 5, -1))
+        assert [r.generation for r in await one.policy_history("a")] == list(range(POLICY_HISTORY + 5, 5, -1))
         await late.start("late", diary)
         assert diary.lines.count("placed 1") == PLACEMENTS
 

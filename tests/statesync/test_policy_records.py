@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from statesync.keys import HISTORY
 from statesync.policy_records import PolicyBook
-from statesync.store import PolicyRecord
+from statesync.store import POLICY_HISTORY, PolicyRecord
 
 
 def record(generation: int) -> PolicyRecord:
@@ -38,6 +37,6 @@ def test_only_what_the_server_lost_is_put_back() -> None:
 
 def test_as_many_are_kept_as_the_server_keeps() -> None:
     book = PolicyBook()
-    for generation in range(1, HISTORY + 5):
+    for generation in range(1, POLICY_HISTORY + 5):
         book.learn("a", record(generation))
-    assert len(book.lost({})["a"]) == HISTORY
+    assert len(book.lost({})["a"]) == POLICY_HISTORY

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from loadtests import redis_server
 from loadtests.bench import machine
 from loadtests.bench.freeze.cases import CASES, NotDisturbed
 from loadtests.bench.freeze.measure import Plan, run
@@ -46,7 +46,7 @@ def measured(chosen: argparse.Namespace) -> Iterator[Row]:
     """Case by case; one that cannot be run is told and left out."""
     plan = Plan(chosen.pods, chosen.streams, chosen.seconds, chosen.rounds, chosen.python)
     for name in chosen.only or CASES:
-        if CASES[name].redis and not shutil.which("redis-server"):
+        if CASES[name].redis and redis_server.program() is None:
             sys.stderr.write(f"{name}: left out, there is no redis-server\n")
             continue
         with tempfile.TemporaryDirectory(prefix="turnout-freeze-") as directory:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from loadtests.bench.freeze.nameserver import NAME, addresses
 from loadtests.bench.process import Owned
+from loadtests.redis_server import RedisServer
 
 EVERY_S = 1.0
 LOOK_S = 0.02
@@ -23,8 +24,8 @@ class Ground(NamedTuple):
     pods: int
     pods_port: int
     dns_port: int
-    redis_port: int
-    """0 without one."""
+    state: str
+    """URL of the shared state, for the case that has one."""
 
 
 class Stage(NamedTuple):
@@ -33,7 +34,7 @@ class Stage(NamedTuple):
     control: tuple[str, int]
     field: Owned
     field_log: Path
-    redis: Owned | None
+    redis: RedisServer | None
 
 
 class NotDisturbed(Exception):
@@ -69,7 +70,7 @@ def discovered(ground: Ground) -> Mapping[str, Any]:
 
 def shared(ground: Ground) -> Mapping[str, Any]:
     """State in Redis."""
-    return {**static(ground), "state": f"redis://127.0.0.1:{ground.redis_port}"}
+    return {**static(ground), "state": ground.state}
 
 
 async def fetch(address: tuple[str, int], path: str) -> int:
@@ -136,11 +137,11 @@ async def stop_redis(stage: Stage, seconds: float) -> int:
     """Redis hangs: connections stay open and nobody answers."""
     if stage.redis is None:
         raise NotDisturbed("there is no Redis to stop")
-    stage.redis.send_signal(signal.SIGSTOP)
+    stage.redis.pause()
     try:
         await asyncio.sleep(seconds)
     finally:
-        stage.redis.send_signal(signal.SIGCONT)
+        stage.redis.resume()
     return 1
 
 

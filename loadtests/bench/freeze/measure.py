@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from loadtests.bench.stream_load import Pids, order
 from loadtests.bench.streams import Opened
 from loadtests.bench.tally import Tally
 from loadtests.ports import free_ports
+from loadtests.redis_server import RedisServer
 from statesync.tasks import spawn
 
 FIELD = "loadtests.bench.freeze.field"
@@ -47,13 +48,13 @@ class Plan(NamedTuple):
 def run(name: str, case: Case, plan: Plan, directory: Path) -> Row:
     """Start everything, measure, end everything. Raises NotReady and NotDisturbed."""
     with ExitStack() as stack:
-        ports = free_ports(3)
-        redis = stack.enter_context(_redis(ports[2], directory)) if case.redis else None
+        ports = free_ports(2)
+        redis = stack.enter_context(RedisServer(directory, LOAD_CORE)) if case.redis else None
         field = stack.enter_context(
             Owned([sys.executable, "-m", FIELD, str(plan.pods)], LOAD_CORE, directory / "field.log")
         )
         pods_port, dns_port = _ports_of(field)
-        ground = Ground(plan.pods, pods_port, dns_port, ports[2] if case.redis else 0)
+        ground = Ground(plan.pods, pods_port, dns_port, redis.url if redis is not None else "memory://")
         command = _gateway(case, ground, ports, plan, directory)
         gateway = stack.enter_context(Owned(command, ROUTER_CORE, directory / "gateway.log"))
         wait_until_ready(gateway, f"http://127.0.0.1:{ports[1]}/readyz", START_S)
@@ -96,12 +97,6 @@ def _gateway(case: Case, ground: Ground, ports: Sequence[int], plan: Plan, direc
     path = directory / "turnout.yaml"
     path.write_text(json.dumps(settings))  # JSON is YAML
     return [plan.python, "-P", "-m", "router", "serve", "--config", str(path)]
-
-
-def _redis(port: int, directory: Path) -> AbstractContextManager[Owned]:
-    """A Redis of our own that keeps nothing."""
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    return Owned(command, LOAD_CORE, directory / "redis.log")
 
 
 def _ports_of(field: Owned) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import uvloop
 
-from loadtests.bench.process import Owned, wait_until_ready
+from loadtests.bench.process import ANY_CORE, Owned, wait_until_ready
 from loadtests.ports import HOST, free_ports, neighbouring_ports
 from loadtests.profiles import H100_8B
 from loadtests.simpod import DEFAULT_MODEL
@@ -27,8 +27,6 @@ from loadtests.simulate.summary import Spread, hit_rate, spread
 from loadtests.simulate.traces import Arrival, Trace
 from loadtests.traffic_client import Client, Reply
 
-ANY_CORE: Final = -1
-"""The scheduler may put pods, gateway and client where there is room."""
 TEMPLATE_BYTES: Final = 24
 """What the pods' chat template adds to a single message: taken off the text, so that prompts are as long as said."""
 GRACE_S: Final = 60.0

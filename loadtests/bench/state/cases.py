@@ -11,9 +11,10 @@ from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, ReplicaHandle, everyone, fleet, replica
-from loadtests.bench.state.report import Found, Table, delays, quantile
+from loadtests.bench.state.report import Found, Table, delays
 from loadtests.bench.state.witness import Reading, Witness
-from loadtests.upgrade.redis_server import RedisServer
+from loadtests.redis_server import RedisServer
+from loadtests.traffic import quantile
 
 STEADY_PODS = 16
 CPU_FROM_RATE = 100.0
@@ -99,9 +100,9 @@ def _seen(shared: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     ways = [delays(one["sent"], two["heard"]), delays(two["sent"], one["heard"])]
     ordered = sorted(delay for found, _ in ways for delay in found)
     return {
-        "seen p50 ms": _ms(quantile(ordered, 0.5)),
-        "seen p99 ms": _ms(quantile(ordered, 0.99)),
-        "seen at most ms": _ms(quantile(ordered, 1.0)),
+        "seen p50 ms": _quantile_ms(ordered, 0.5),
+        "seen p99 ms": _quantile_ms(ordered, 0.99),
+        "seen at most ms": _quantile_ms(ordered, 1.0),
         "never seen": float(sum(unseen for _, unseen in ways)),
         "age of the view, as the store says, ms": fmean(each["age_s"] for each in shared) * 1e3,
     }
@@ -238,5 +239,5 @@ def _rate(found: Sequence[dict[str, Any]], name: str) -> float:
     return fmean(each[name] / each["seconds"] for each in found)
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1e3
+def _quantile_ms(ordered: Sequence[float], share: float) -> float | None:
+    return quantile(ordered, share) * 1e3 if ordered else None

@@ -47,11 +47,6 @@ def delays(sent: Sequence[Sequence[float]], heard: Sequence[Sequence[float]]) ->
     return sorted(found), len(sent) - len(found)
 
 
-def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The value that `share` of them do not exceed; None where there is none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
 def misses(table: Table) -> list[str]:
     """Which goals were missed, in words."""
     return [

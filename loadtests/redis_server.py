@@ -8,10 +8,10 @@ import signal
 import socket
 import time
 from pathlib import Path
+from typing import Self
 
-from loadtests.bench.process import Owned
+from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports
-from loadtests.upgrade.haproxy import ANY_CORE
 
 START_S = 10.0
 
@@ -22,10 +22,11 @@ def program() -> str | None:
 
 
 class RedisServer:
-    """Started by its constructor; `stop` ends it."""
+    """Started by its constructor; `stop` ends it, and so does the end of a `with` block."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, core: int = ANY_CORE) -> None:
         self.port = free_ports(1)[0]
+        self._core = core
         self._directory = directory
         self.process = self._start()
 
@@ -37,7 +38,7 @@ class RedisServer:
     def _start(self) -> Owned:
         where = ["--port", str(self.port), "--bind", HOST, "--dir", str(self._directory)]
         command = [program() or "redis-server", *where, "--save", "", "--appendonly", "no"]
-        process = Owned(command, ANY_CORE, self._directory / "redis.log")
+        process = Owned(command, self._core, self._directory / "redis.log")
         end = time.monotonic() + START_S
         while not self._listens():
             if process.ended() or time.monotonic() > end:
@@ -68,3 +69,9 @@ class RedisServer:
     def stop(self) -> None:
         """End it, also when it hangs."""
         self.process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
