@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from weakref import WeakValueDictionary
 
 from xxhash import xxh3_64_intdigest
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
+from statesync.policy_plan import Canary, PolicyChoice
+from statesync.policy_records import own_copy
 from statesync.store import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.types import EngineReport, InflightNumbers
 
@@ -91,7 +92,7 @@ class MemoryStore:
         for pod, (report, at) in hub.reports.items():
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
         for pool, records in hub.history.items():
-            listener.policy_changed(pool, deepcopy(records[0]))
+            listener.policy_changed(pool, own_copy(records[0]))
         hub.members[replica] = self
         self._plan_flush()
 
@@ -152,25 +153,34 @@ class MemoryStore:
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None where none was ever set."""
         records = self._hub.history.get(pool)
-        return deepcopy(records[0]) if records else None
+        return own_copy(records[0]) if records else None
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
         """The pool's last records, newest first; empty where none was ever set."""
-        return [deepcopy(record) for record in self._hub.history.get(pool, ())]
+        return [own_copy(record) for record in self._hub.history.get(pool, ())]
 
     async def put_policy(
-        self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
+        self,
+        pool: str,
+        name: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        if_generation: int | None,
+        shadow: PolicyChoice | None = None,
+        canary: Canary | None = None,
+        note: str = "",
     ) -> PolicyRecord:
-        """Compare-and-set; `if_generation=None` overwrites, 0 means 'if none was ever set'. Raises StaleGeneration."""
+        """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration."""
         records = self._hub.history.setdefault(pool, deque(maxlen=POLICY_HISTORY))
         generation = records[0].generation if records else 0
         if if_generation is not None and if_generation != generation:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
-        record = PolicyRecord(name, deepcopy(dict(params)), generation + 1)
+        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note))
         records.appendleft(record)
-        news = deepcopy(record)
+        news = own_copy(record)
         self._tell_others(lambda listener: listener.policy_changed(pool, news))
-        return deepcopy(record)
+        return own_copy(record)
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first. What lives in one process was heard just now."""

@@ -1,6 +1,6 @@
 """What replicas write for each other: the bytes on the channel and in the keys, and how old and new versions meet.
 
-Everything is msgpack (a policy record is JSON: it is read by scripts, and by people). Maps and arrays may grow: a
+Everything is msgpack (a policy record is JSON: `policy_text.py`). Maps and arrays may grow: a
 reader leaves alone what it does not know, so a field is only ever added, with a default, and never given another
 meaning. `SCHEMA` grows with every such addition. A kind of message that is not known is passed over. Whatever was
 not read in full is said once in the log. This file knows no connection and no state.
@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from schedulers.types import PodId
+from statesync.policy_text import Record, written
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
@@ -125,15 +126,6 @@ class Page(msgspec.Struct, array_like=True):
     sizes: bytes
 
 
-class Record(msgspec.Struct):
-    """A policy record, as JSON."""
-
-    generation: int
-    name: str
-    params: dict[str, object]
-    v: int
-
-
 _encoder = msgspec.msgpack.Encoder()
 pack = _encoder.encode
 """Any of the structs above as msgpack; also the numbers of an inflight hash."""
@@ -199,7 +191,7 @@ class Reader:
         except msgspec.MsgspecError as error:
             self._refuse("a policy record", error)
             return None
-        return self._versioned(PolicyRecord(record.name, record.params, record.generation), record.v)
+        return self._versioned(record.record(), record.v)
 
     def numbers(self, data: bytes) -> InflightNumbers | None:
         """A pod's numbers in an inflight hash."""
@@ -266,14 +258,14 @@ def pack_page(page: PrefixPage) -> bytes:
     return pack(Page(SCHEMA, page.pod, page.hashes, page.sizes))
 
 
-def pack_record(name: str, params: Mapping[str, object]) -> bytes:
+def pack_record(record: PolicyRecord) -> bytes:
     """A record as JSON without its generation, which the script puts in front. Raises TypeError if it is not JSON."""
-    return msgspec.json.encode({"name": name, "params": params, "v": SCHEMA})
+    return msgspec.json.encode(written(record, SCHEMA))
 
 
 def pack_whole_record(record: PolicyRecord) -> bytes:
     """A record with its generation, to be put back after Redis lost it."""
-    return msgspec.json.encode(Record(record.generation, record.name, dict(record.params), SCHEMA))
+    return msgspec.json.encode({"generation": record.generation, **written(record, SCHEMA)})
 
 
 def standing(token: str, seq: int) -> str:

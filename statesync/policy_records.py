@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
+from statesync.policy_plan import PolicyChoice
 from statesync.store import POLICY_HISTORY, PolicyRecord
+
+
+def own_copy(record: PolicyRecord) -> PolicyRecord:
+    """The record with parameters that nobody else holds."""
+    canary = record.canary
+    return record._replace(
+        params=_own_params(record.params),
+        shadow=_own_choice(record.shadow) if record.shadow is not None else None,
+        canary=canary._replace(choice=_own_choice(canary.choice)) if canary is not None else None,
+    )
+
+
+def _own_choice(choice: PolicyChoice) -> PolicyChoice:
+    return choice._replace(params=_own_params(choice.params))
+
+
+def _own_params(params: Mapping[str, object]) -> Mapping[str, object]:
+    return deepcopy(dict(params))
 
 
 class PolicyBook:

@@ -18,6 +18,7 @@ from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.keys import Keys
 from statesync.ledger import Outbox
 from statesync.messages import SCHEMA, pack_record
+from statesync.policy_plan import Canary, PolicyChoice
 from statesync.redis_address import Whereabouts, whereabouts
 from statesync.resp import ReplyError, RespConnection
 from statesync.scripts import PUT_POLICY
@@ -116,15 +117,25 @@ class RedisStore:
         return await self._records(pool, POLICY_HISTORY)
 
     async def put_policy(
-        self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
+        self,
+        pool: str,
+        name: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        if_generation: int | None,
+        shadow: PolicyChoice | None = None,
+        canary: Canary | None = None,
+        note: str = "",
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
         session, link, keys = *self._linked(), self._keys
+        wanted = PolicyRecord(name, params, 0, shadow, canary, note)
         taken, answer = await _asked(
             PUT_POLICY.run(
                 link,
                 (keys.policy(pool), keys.pools),
-                *(pool, "" if if_generation is None else if_generation, pack_record(name, params)),
+                *(pool, "" if if_generation is None else if_generation, pack_record(wanted)),
                 *(POLICY_HISTORY, keys.news, session.replica, session.token, SCHEMA),
             )
         )

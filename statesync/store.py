@@ -145,11 +145,20 @@ class StateStore(Protocol):
         """The pool's last records, newest first, for a rollback; empty where none was set. Raises StoreUnavailable."""
 
     async def put_policy(
-        self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None
+        self,
+        pool: str,
+        name: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        if_generation: int | None,
+        shadow: PolicyChoice | None = None,
+        canary: Canary | None = None,
+        note: str = "",
     ) -> PolicyRecord:
-        """Compare-and-set; `if_generation=None` overwrites, 0 means 'only if none was ever set'.
+        """Compare-and-set of the whole record; what is not given is not in the new one.
 
-        Raises StaleGeneration, StoreUnavailable.
+        `if_generation=None` overwrites, 0 means 'only if none was ever set'. Raises StaleGeneration, StoreUnavailable.
         """
 
     def replicas(self) -> Sequence[ReplicaInfo]:

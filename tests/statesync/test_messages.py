@@ -32,6 +32,7 @@ from statesync.messages import (
     standing,
     unpack_blocks,
 )
+from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
@@ -45,6 +46,11 @@ FOUR_NUMBERS = NUMBERS[:4]
 REPORT = report_of(EngineReport(3, 2, 0.5, 500000, 1000, 400, 7.25), 0.125, "gw-1")
 ENTRY = LogEntry(1, "gw-1", TOKEN, [Placement(A, pack_blocks([1, 2**64 - 1])), Placement(B, b"")])
 RECORD = PolicyRecord("p2c", {"choices": 2}, 3)
+ON_TRIAL = RECORD._replace(
+    shadow=PolicyChoice("random", {}),
+    canary=Canary(PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2}]}), 12.5, CanaryGuard(0.05)),
+    note="half of them, for a day",
+)
 SAID: dict[str, Envelope] = {
     "changes": Envelope(
         "1763816597123-4",
@@ -100,6 +106,7 @@ def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
     assert reader.numbers(kept("numbers")) == InflightNumbers(*FOUR_NUMBERS)
     assert reader.numbers(kept("numbers-prefilling")) == NUMBERS
     assert reader.record(kept("record")) == RECORD
+    assert reader.record(kept("record-on-trial")) == ON_TRIAL
     assert reader.page(kept("page")) == PrefixPage(A, array("Q", [1, 2]).tobytes(), b"\0\1")
     assert reader.unreadable == 0
 
@@ -110,6 +117,7 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
     assert pack(REPORT) == kept("report")
     assert pack(NUMBERS) == kept("numbers-prefilling")
     assert pack_whole_record(RECORD) == kept("record")
+    assert pack_whole_record(ON_TRIAL) == kept("record-on-trial")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
 
 
@@ -168,9 +176,11 @@ def test_a_report_is_the_engines_own_again() -> None:
     assert report_of(engine, 1.5, "gw-1").engine() == engine
 
 
-def test_a_record_is_completed_by_what_the_script_puts_in_front() -> None:
-    written = b'{"generation":3,' + pack_record("p2c", {"choices": 2})[1:]
-    assert Reader().record(written) == RECORD
+@pytest.mark.parametrize("record", [RECORD, ON_TRIAL])
+def test_a_record_is_completed_by_what_the_script_puts_in_front(record: PolicyRecord) -> None:
+    written = b'{"generation":3,' + pack_record(record)[1:]
+    assert written == pack_whole_record(record)
+    assert Reader().record(written) == record
 
 
 def test_the_standing_of_an_incarnation_is_read_back() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from statesync.policy_records import PolicyBook
+from types import MappingProxyType
+
+from statesync.policy_plan import Canary, PolicyChoice
+from statesync.policy_records import PolicyBook, own_copy
 from statesync.store import POLICY_HISTORY, PolicyRecord
 
 
@@ -40,3 +43,13 @@ def test_as_many_are_kept_as_the_server_keeps() -> None:
     for generation in range(1, POLICY_HISTORY + 5):
         book.learn("a", record(generation))
     assert len(book.lost({})["a"]) == POLICY_HISTORY
+
+
+def test_a_copy_shares_no_parameters_with_its_record() -> None:
+    names = ["a"]
+    choice = PolicyChoice("p2c", MappingProxyType({"names": names}))
+    copied = own_copy(PolicyRecord(choice.name, choice.params, 1, choice, Canary(choice, 5.0), "why"))
+    names.append("b")
+    kept = PolicyChoice("p2c", {"names": ["a"]})
+    assert copied == PolicyRecord(*kept, 1, kept, Canary(kept, 5.0), "why")
+    assert own_copy(PolicyRecord("p2c", {}, 1)) == PolicyRecord("p2c", {}, 1)

@@ -12,6 +12,7 @@ from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
+from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord, StateStore
 from statesync.stores import open_store
 from statesync.types import EngineReport, InflightNumbers
@@ -185,6 +186,27 @@ def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> Non
     play(url, scene)
 
 
+def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str) -> None:
+    shadow = PolicyChoice("random")
+    candidate = PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2.5}]})
+    canary = Canary(candidate, 12.5, CanaryGuard(error_rate=0.0, min_requests=9))
+
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        note = "why, and in ümlauts"
+        put = await left.put_policy("a", "p2c", {}, if_generation=0, shadow=shadow, canary=canary, note=note)
+        assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note)
+        await heard(lambda: right_ears.policies == {"a": put})
+        late, late_ears = open_store(url), Ears()
+        await late.start("late", late_ears)
+        await late.aclose()
+        assert late_ears.policies == {"a": put}
+        bare = await right.put_policy("a", "p2c", {}, if_generation=1)
+        assert bare == PolicyRecord("p2c", {}, 2)
+        assert await left.policy_history("a") == [bare, put]
+
+    play(url, scene)
+
+
 def test_a_stale_generation_changes_nothing(url: str) -> None:
     async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
         with pytest.raises(StaleGeneration, match="generation 0"):
@@ -222,9 +244,11 @@ def test_a_new_policy_is_heard_by_the_others(url: str) -> None:
 def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
     async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
         names = ["a"]
-        await left.put_policy("a", "p2c", {"names": names}, if_generation=None)
+        choice = PolicyChoice("p2c", {"names": names})
+        await left.put_policy("a", *choice, if_generation=None, shadow=choice, canary=Canary(choice, 5.0))
         names.append("b")
-        assert await right.policy("a") == PolicyRecord("p2c", {"names": ["a"]}, 1)
+        kept = PolicyChoice("p2c", {"names": ["a"]})
+        assert await right.policy("a") == PolicyRecord(*kept, 1, kept, Canary(kept, 5.0))
 
     play(url, scene)
 
