@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from types import UnionType
 from typing import NamedTuple, get_args, get_origin
+from urllib.parse import quote
 
 import msgspec
 import yaml
@@ -23,6 +24,15 @@ from router.settings import Section, Settings
 
 TOKEN_VARIABLE = "TURNOUT_CONTROL_TOKEN"
 """Environment variable that holds the control port's token; it wins over the file."""
+
+PASSWORD_VARIABLE = "TURNOUT_STATE_PASSWORD"
+"""Environment variable that holds the password of a `state` in Redis, as it is: nothing in it needs to be encoded."""
+
+REPLICA_VARIABLE = "TURNOUT_REPLICA"
+"""Environment variable that holds the replica's name: many replicas read one file."""
+
+_LOGIN = re.compile(r"(?P<scheme>(?:redis|unix)[^:]*://)(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?(?P<rest>.*)", re.DOTALL)
+"""A state URL up to where its password belongs; memory:// has none."""
 
 
 class ConfigError(Exception):
@@ -101,10 +111,21 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
 
 def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """`settings` with what the environment says on top."""
-    token = environ.get(TOKEN_VARIABLE, "")
-    if not token:
-        return settings
-    return msgspec.structs.replace(settings, control=msgspec.structs.replace(settings.control, token=token))
+    replace = msgspec.structs.replace
+    if token := environ.get(TOKEN_VARIABLE, ""):
+        settings = replace(settings, control=replace(settings.control, token=token))
+    if password := environ.get(PASSWORD_VARIABLE, ""):
+        settings = replace(settings, state=_with_password(settings.state, password))
+    if replica := environ.get(REPLICA_VARIABLE, ""):
+        settings = replace(settings, replica=replica)
+    return settings
+
+
+def _with_password(url: str, password: str) -> str:
+    match = _LOGIN.fullmatch(url)
+    if match is None:
+        return url
+    return f"{match['scheme']}{match['user'] or ''}:{quote(password, safe='')}@{match['rest']}"
 
 
 def told(source: str, problem: Problem) -> str:

@@ -202,6 +202,27 @@ def test_the_token_comes_from_the_environment_and_wins_over_the_file() -> None:
     assert read_text(POOL, {}).settings.control.token == ""
 
 
+@pytest.mark.parametrize(
+    ("url", "with_password"),
+    [
+        ("redis://r:6379/0", "redis://:p%40s%2Fs@r:6379/0"),
+        ("redis://turnout@r:6379", "redis://turnout:p%40s%2Fs@r:6379"),
+        ("rediss://turnout:old@r/2?ssl_cert_reqs=required", "rediss://turnout:p%40s%2Fs@r/2?ssl_cert_reqs=required"),
+        ("redis+sentinel://a:26379,b:26379/main", "redis+sentinel://:p%40s%2Fs@a:26379,b:26379/main"),
+        ("unix:///run/redis.sock", "unix://:p%40s%2Fs@/run/redis.sock"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_the_password_of_the_state_comes_from_the_environment_as_it_is(url: str, with_password: str) -> None:
+    reading = read_text(POOL + f"state: {url!r}", {"TURNOUT_STATE_PASSWORD": "p@s/s"})
+    assert reading.settings.state == with_password
+    assert reading.problems == []
+
+
+def test_the_replica_s_name_comes_from_the_environment_and_wins_over_the_file() -> None:
+    assert read_text(POOL + "replica: file", {"TURNOUT_REPLICA": "turnout-7f-x2"}).settings.replica == "turnout-7f-x2"
+
+
 def test_nothing_else_in_the_file_is_expanded() -> None:
     assert read_text(POOL + "replica: ${HOME}", {"HOME": "/root"}).settings.replica == "${HOME}"
 
