@@ -104,16 +104,26 @@ class Membership:
         here.update((pod.id, pod) for pod in change.come)
         for gone in change.gone:
             here.pop(gone, None)
-        if self.health is not None:
-            self.health.change_pods(pool, [pod.id for pod in change.come], change.gone)
-        if self.prober is not None:
-            self.prober.change_pods(pool, change)
+        self._watch_health(pool, change)
         if self.scraper is not None:
             self.scraper.change_pods(pool, change)
         self._forget(pool, removed)
         course.came += len(added)
         course.went += len(removed)
         return True
+
+    def _watch_health(self, pool: str, change: Change) -> None:
+        """A pod that discovery holds unready is not probed, and is none of those of which so many may be ejected:
+        Kubernetes' own probe says when it is well, and a pod that terminates fails ours for good reason."""
+        unready = tuple(pod.id for pod in change.come if pod.unready)
+        watched = Change(tuple(pod for pod in change.come if not pod.unready), change.gone + unready)
+        if self.health is not None:
+            for pod in unready:
+                for reason in self.health.blockers(pod):
+                    self._view.unblock(pod, reason)
+            self.health.change_pods(pool, [pod.id for pod in watched.come], watched.gone)
+        if self.prober is not None:
+            self.prober.change_pods(pool, watched)
 
     def _forget(self, pool: str, removed: Sequence[Pod]) -> None:
         for pod in removed:

@@ -50,6 +50,9 @@ class Pod(NamedTuple):
     """Free labels such as `cluster` and `zone`."""
     max_inflight: int | None = None
     """The gateway sends no more requests than this at a time; None is no limit."""
+    unready: str = ""
+    """Why discovery keeps it out of the rotation although it is there: `not_ready`, `terminating`; empty if it does not.
+    What is known of such a pod stays, and so do its streams; it is never a candidate."""
 
 
 class PodLoad(NamedTuple):

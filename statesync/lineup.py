@@ -74,11 +74,16 @@ class Seat:
         back. Means nothing if there is none."""
         self.dispatched = 0
         """Counter: requests this replica ever sent there."""
+        self.pod = pod
+        self.blockers: set[str] = set()
         self.adopt(pod)
         self.start_over()
 
     def adopt(self, pod: Pod) -> None:
         """Take discovery's newest description of the pod."""
+        self.blockers.discard(self.pod.unready)
+        if pod.unready:
+            self.blockers.add(pod.unready)
         self.pod = pod
         self.limit = NO_LIMIT if pod.max_inflight is None else pod.max_inflight
 
@@ -95,7 +100,7 @@ class Seat:
         self.sample: tuple[float, int, int] | None = None
         """What the last prompt of ours took, its work and its uncached tokens: a pace is learned from it, if it was a
         stream's."""
-        self.blockers: set[str] = set()
+        self.blockers = {self.pod.unready} if self.pod.unready else set()
 
     def own(self) -> InflightNumbers:
         """This replica's absolute numbers."""

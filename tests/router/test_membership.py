@@ -15,7 +15,7 @@ from router.dataplane.upstream_connection import UpstreamConnection
 from router.membership import MOST_AT_ONCE, Membership
 from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
-from schedulers.types import Pod, PodId
+from schedulers.types import Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod
 from statesync.health import HealthConfig, HealthTracker, Outcome
 from statesync.prefix import REACH, PrefixIndex
@@ -29,6 +29,10 @@ def pod(number: int) -> Pod:
 
 
 A, B, C = pod(1), pod(2), pod(3)
+
+
+def asking() -> RequestInfo:
+    return RequestInfo("r", "m", 300, 100, 0.0, 1, 0)
 
 
 class Town:
@@ -82,6 +86,38 @@ def test_a_pod_that_left_is_forgotten_by_everyone() -> None:
     assert town.upstream.idle == {}
     assert town.metrics.requests == {}
     assert town.health.blockers(A.id) == frozenset()
+
+
+def test_a_pod_that_is_not_ready_is_not_picked_and_nothing_that_is_known_of_it_is_lost() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    town.prefix.place(A.id, town.prefix.chain("m", [b"x" * 4096]))
+    charge = town.view.reserve(A.id, asking())
+    town.members.on_pods("learns", [A._replace(unready="not_ready"), B])
+    assert town.routable("learns") == ["p2"]
+    assert town.view.status(A.id).blockers == ("not_ready",)
+    assert town.view.status(A.id).load.inflight == 1
+    assert set(town.prefix.match(town.prefix.chain("m", [b"x" * 4096]))) == {A.id}
+    town.view.release(charge)
+    town.members.on_pods("learns", [A._replace(unready="terminating"), B])
+    assert town.view.status(A.id).blockers == ("terminating",)
+    town.members.on_pods("learns", [A, B])
+    assert sorted(town.routable("learns")) == ["p1", "p2"]
+    assert set(town.prefix.match(town.prefix.chain("m", [b"x" * 4096]))) == {A.id}
+
+
+def test_a_pod_that_was_ejected_and_is_not_ready_comes_back_with_a_clean_slate_and_takes_no_others_place() -> None:
+    town = Town()
+    town.members.on_pods("learns", [A, B])
+    town.health.outcome(A.id, Outcome.FAILURE, town.now)
+    assert town.health.cap("learns") == 1
+    town.members.on_pods("learns", [A._replace(unready="not_ready"), B, C])
+    town.health.outcome(A.id, Outcome.FAILURE, town.now)
+    assert town.view.status(A.id).blockers == ("not_ready",)
+    town.health.outcome(B.id, Outcome.FAILURE, town.now)
+    assert town.routable("learns") == ["p3"]
+    town.members.on_pods("learns", [A, B, C])
+    assert sorted(town.routable("learns")) == ["p1", "p3"]
 
 
 def test_the_same_pods_again_change_nothing() -> None:

@@ -163,6 +163,17 @@ def test_a_pod_is_out_until_every_blocker_is_lifted() -> None:
     assert names(view.snapshot("default")) == {"a", "b"}
 
 
+def test_a_pod_that_comes_unready_is_a_member_and_no_candidate_until_it_is_described_as_ready() -> None:
+    view = view_of(pod("a"), pod("b")._replace(unready="not_ready"))
+    assert names(view.snapshot("default")) == {"a"}
+    assert view.status(PodId("b")).blockers == ("not_ready",)
+    view.block(PodId("b"), "draining")
+    view.set_pods("default", [pod("a"), pod("b")])
+    assert view.status(PodId("b")).blockers == ("draining",)
+    view.unblock(PodId("b"), "draining")
+    assert names(view.snapshot("default")) == {"a", "b"}
+
+
 def test_all_pods_blocked_is_no_routable_pod_and_all_full_is_saturated() -> None:
     view = view_of(pod("a", 1), B)
     view.block(B.id, "probe")
