@@ -11,6 +11,7 @@ from setuptools import setup
 COMPILED = [
     *("schedulers/entropy.py", "schedulers/soonest.py", "schedulers/ttft.py", "schedulers/types.py"),
     *(
+        "statesync/columns.py",
         "statesync/health.py",
         "statesync/lineup.py",
         "statesync/pace.py",

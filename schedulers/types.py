@@ -8,6 +8,7 @@ dataclass sets each field through `object.__setattr__`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Literal, NamedTuple, NewType, TypeVar
 
@@ -35,6 +36,7 @@ prefill tokens a second, one more running request delays a prefill by a few doze
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_HITS: Mapping[PodId, int] = MappingProxyType({})
+NOWHERE: Mapping[str, str] = {}  # no proxy: snapshots are copied and pickled
 
 
 class Pod(NamedTuple):
@@ -53,6 +55,20 @@ class Pod(NamedTuple):
     unready: str = ""
     """Why discovery keeps it out of the rotation although it is there: `not_ready`, `terminating`; empty if it does not.
     What is known of such a pod stays, and so do its streams; it is never a candidate."""
+
+
+class Adapters(NamedTuple):
+    """LoRA adapters in an engine, by its own report."""
+
+    active: frozenset[str] = frozenset()
+    """Those that requests in its batch use."""
+    waiting: frozenset[str] = frozenset()
+    """Those that requests in its queue will use."""
+    limit: int = 0
+    """How many may be active at a time; 0 if it does not say."""
+
+
+NO_ADAPTERS = Adapters()
 
 
 class PodLoad(NamedTuple):
@@ -86,6 +102,8 @@ class PodLoad(NamedTuple):
     """Tokens the engine's KV cache holds; 0 if it does not say."""
     e2e_ewma_s: float = 0.0
     """Moving average of how long a request is on this pod; 0.0 before the first has ended."""
+    adapters: Adapters = NO_ADAPTERS
+    """LoRA adapters in use (its own report)."""
 
 
 class Candidate(NamedTuple):
@@ -141,6 +159,8 @@ class LoadSnapshot(NamedTuple):
     """Seconds of prefill that wait on the average candidate, about."""
     pool_pace_s: float | None = None
     """Seconds a token equivalent takes on the average candidate, about."""
+    home: Mapping[str, str] = NOWHERE
+    """Labels of the gateway itself, such as its `zone`; what `Pod.labels` are compared with to stay near."""
 
     def token_column(self) -> tuple[float, ...]:
         """`tokens`, computed if the maker of this snapshot left it out."""
@@ -199,6 +219,26 @@ class LoadSnapshot(NamedTuple):
             pace=_cut(self.pace, gone),
         )
 
+    def only(self, at: Sequence[int]) -> LoadSnapshot:
+        """The same snapshot with the candidates at these positions alone, in that order. `at` is not empty."""
+        return self._replace(
+            candidates=_picked(self.candidates, at),
+            positions=None,
+            tokens=_picked(self.tokens, at),
+            inflight=None,
+            until=_picked(self.until, at),
+            wait=_picked(self.wait, at),
+            pace=_picked(self.pace, at),
+        )
+
+
+def _picked(column: tuple[_T, ...], at: Sequence[int]) -> tuple[_T, ...]:
+    """The entries at these positions; an empty column stays empty."""
+    if not column:
+        return column
+    # 9 us for 900 of 1,000, 35 in a comprehension; of one position it gives no tuple.
+    return itemgetter(*at)(column) if len(at) > 1 else (column[at[0]],)
+
 
 def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
     """The column without these positions, which ascend; an empty one stays empty."""
@@ -244,7 +284,7 @@ class Decision(NamedTuple):
     pod: PodId
     policy: str
     score: float = 0.0
-    """What the policy minimised; comparable only within one policy."""
+    """What the policy weighed the pod by; comparable only within one policy."""
     reason: str = ""
     """A short constant for logs and tests, such as `soonest`."""
 

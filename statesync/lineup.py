@@ -9,18 +9,18 @@ A change marks its seat dirty; the next snapshot rebuilds only the dirty cells a
 from __future__ import annotations
 
 import sys
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 from schedulers.ttft import PACE_S, first_token_work, outlook, step_work
-from schedulers.types import DECODE_TOKENS_EACH, Candidate, LoadSnapshot, Pod, PodId, PodLoad
+from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, NOWHERE, Candidate, LoadSnapshot, Pod, PodId, PodLoad
+from statesync.columns import fill
 from statesync.pace import PoolPace, Ratio
 from statesync.tempo import Tempo
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request.
 _new: Final = tuple.__new__
-
-_T = TypeVar("_T")
 
 NO_LIMIT: Final = sys.maxsize
 
@@ -32,6 +32,7 @@ class Seat:
     """What is known of one pod: this replica's counts, the others' sum, the engine's report, the blockers."""
 
     __slots__ = (
+        "adapters",
         "blockers",
         "dirty",
         "dispatched",
@@ -93,6 +94,7 @@ class Seat:
         self.other_prefilling = self.other_prefill_work = 0
         self.queued = self.running = self.kv_capacity_tokens = 0
         self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
+        self.adapters = NO_ADAPTERS
         self.ratio = Ratio()
         """How many times its pool's pace it is, as learned."""
         self.pace_factor = 1.0
@@ -154,6 +156,7 @@ class Seat:
             self.kv_usage = report.kv_usage
         if report.kv_capacity_tokens is not None:
             self.kv_capacity_tokens = report.kv_capacity_tokens
+        self.adapters = report.adapters or self.adapters
         if self.lineup is not None and self.reported_at:
             self.ratio.fade(at - self.reported_at)
             self.pace_factor = self.ratio.step()
@@ -178,6 +181,7 @@ class Seat:
                 (self.lineup.pace.s if self.lineup is not None else PACE_S) * self.pace_factor,
                 self.kv_capacity_tokens,
                 self.e2e_ewma_s,
+                self.adapters,
             ),
         )
 
@@ -190,8 +194,8 @@ class Seat:
 class Lineup:
     """A pool: its pods in discovery's order, and the columns of those that may be picked."""
 
-    def __init__(self, pool: str) -> None:
-        self.pool = pool
+    def __init__(self, pool: str, home: Mapping[str, str] = NOWHERE) -> None:
+        self.pool, self.home = pool, home
         self.generation = 0
         """Changes with the candidates: the same generation means the same pods in the same places."""
         self.members: dict[PodId, Seat] = {}
@@ -206,8 +210,7 @@ class Lineup:
         self._until: list[float] = []
         self._wait: list[float] = []
         self._pace: list[float] = []
-        self._inflight = 0
-        self._prefill_work = 0
+        self._inflight = self._prefill_work = 0
         self._positions: dict[PodId, int] = {}
         self._positions_shared = False
 
@@ -266,9 +269,8 @@ class Lineup:
         candidates, tokens = self._candidates, self._tokens
         for seat in self._dirty:
             seat.dirty = False
-            load = seat.load()
-            at = seat.position
-            queued, _, _, inflight, inflight_tokens, _, _, _, prefilling, work, head_since, pace_s, _, _ = load
+            load, at = seat.load(), seat.position
+            queued, _, _, inflight, inflight_tokens, _, _, _, prefilling, work, head_since, pace_s, _, _, _ = load
             before = candidates[at].load
             self._inflight += inflight - before.inflight
             self._prefill_work += work - before.prefill_work
@@ -295,6 +297,7 @@ class Lineup:
                 tuple(self._pace),
                 self._prefill_work * self.pace.s / len(candidates),
                 self.pace.s,
+                self.home,
             ),
         )
         return self._latest
@@ -323,10 +326,10 @@ class Lineup:
         self._inflight -= self._candidates[at].load.inflight
         self._prefill_work -= self._candidates[at].load.prefill_work
         last = self._row[-1]  # it takes the free place: nobody else moves
-        _fill(self._row, at)
-        _fill(self._candidates, at)
+        fill(self._row, at)
+        fill(self._candidates, at)
         for column in self._columns():
-            _fill(column, at)
+            fill(column, at)
         if last is not seat:
             positions[last.pod.id] = last.position = at
         seat.position = -1
@@ -345,10 +348,3 @@ class Lineup:
 
     def __repr__(self) -> str:
         return f"<Lineup {self.pool}: {len(self)} of {len(self.members)} pods may be picked, gen {self.generation}>"
-
-
-def _fill(column: list[_T], at: int) -> None:
-    """Put the last entry into the place of the one that goes."""
-    last = column.pop()
-    if at < len(column):
-        column[at] = last

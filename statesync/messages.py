@@ -12,11 +12,11 @@ import logging
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from schedulers.types import PodId
+from schedulers.types import Adapters, PodId
 from statesync.policy_text import Record, written
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
@@ -25,6 +25,7 @@ SCHEMA: Final = 1
 
 _log = logging.getLogger("turnout.state")
 _NUMBERS: Final = len(InflightNumbers._fields)
+_PLAIN: Final = tuple([name for name in EngineReport._fields if name != "adapters"])
 _SWAP: Final = sys.byteorder == "big"
 
 
@@ -42,10 +43,17 @@ class Report(msgspec.Struct, omit_defaults=True, frozen=True):
     prefix_queries_tokens: int | None = None
     prefix_hits_tokens: int | None = None
     started_at: float | None = None
+    adapters: tuple[str, ...] | None = None
+    waiting_adapters: tuple[str, ...] | None = None
+    max_adapters: int | None = None
 
     def engine(self) -> EngineReport:
         """The report as the rest of the router knows it."""
-        return EngineReport(*(getattr(self, name) for name in EngineReport._fields))
+        report = EngineReport(*(getattr(self, name) for name in _PLAIN))
+        if self.adapters is None:
+            return report
+        waiting, limit = frozenset(self.waiting_adapters or ()), self.max_adapters or 0
+        return report._replace(adapters=Adapters(frozenset(self.adapters), waiting, limit))
 
 
 class Placement(msgspec.Struct, array_like=True, gc=False):
@@ -233,7 +241,12 @@ def numbers_of(counts: Sequence[int]) -> InflightNumbers:
 
 def report_of(report: EngineReport, age_s: float, replica: str) -> Report:
     """An engine's report as it is sent."""
-    return Report(SCHEMA, age_s, replica, *report)
+    told: dict[str, Any] = report._asdict()
+    lora: Adapters | None = told.pop("adapters")
+    if lora is not None:
+        told["adapters"], told["waiting_adapters"] = tuple(sorted(lora.active)), tuple(sorted(lora.waiting))
+        told["max_adapters"] = lora.limit
+    return Report(v=SCHEMA, age_s=age_s, replica=replica, **told)
 
 
 def pack_blocks(blocks: Sequence[int]) -> bytes:

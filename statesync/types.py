@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from schedulers.types import Pod, PodId, PodLoad
+from schedulers.types import Adapters, Pod, PodId, PodLoad
 
 
 class EngineReport(NamedTuple):
@@ -21,6 +21,8 @@ class EngineReport(NamedTuple):
     """Counter: of those, found."""
     started_at: float | None = None
     """The engine process's own start stamp, to tell a restart; never compared with our clocks."""
+    adapters: Adapters | None = None
+    """LoRA adapters in use; None also where the engine serves none."""
 
 
 class PodStatus(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from schedulers.ttft import ANSWER_TOKENS, prefill_work
-from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
+from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.changes import Change, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.lineup import Lineup, Seat
@@ -32,7 +32,8 @@ Announce = Callable[[PodId, InflightNumbers], None]
 class LoadView:
     """Pods by pool, who may be picked, and what is in flight where.
 
-    `clock` is the replica's monotonic clock in seconds; `age_s` says how old the other replicas' part is.
+    `clock` is the replica's monotonic clock in seconds; `age_s` says how old the other replicas' part is; `home` are
+    this gateway's own labels.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class LoadView:
         clock: Callable[[], float],
         announce: Announce | None = None,
         age_s: Callable[[], float] | None = None,
+        home: Mapping[str, str] = NOWHERE,
     ) -> None:
         self._clock = clock
+        self._home = home
         self._announce = announce
         self._age_s = age_s
         self._lineups: dict[str, Lineup] = {}
@@ -69,7 +72,7 @@ class LoadView:
     def change_pods(self, pool: str, change: Change) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
         """As `set_pods`, told only the difference: costs what changes, however many pods the pool has."""
         self._refuse_shared(pool, change.come)
-        lineup = self._lineups.setdefault(pool, Lineup(pool))
+        lineup = self._lineups.setdefault(pool, Lineup(pool, self._home))
         removed = [seat for pod in change.gone if (seat := lineup.members.get(pod)) is not None]
         for gone in removed:
             lineup.remove(gone)

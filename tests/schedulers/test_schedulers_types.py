@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given
+from hypothesis import strategies as st
 from schedulers_strategies import cases, idle, ids_of, pod_ids, snapshot_of, snapshots, unhurried
 
 from schedulers.ttft import outlook
@@ -53,3 +54,22 @@ def test_without_nobody_is_the_snapshot_itself() -> None:
     assert snapshot.without(frozenset()) is snapshot
     assert snapshot.without(frozenset({PodId("gone:1")})) == snapshot._replace(positions=None, inflight=None)
     assert snapshot_of([PodLoad()]).without(frozenset(pod_ids(1))) is None
+
+
+@unhurried
+@given(case=cases(), data=st.data())
+def test_only_some_is_a_snapshot_of_them_in_the_order_asked_for(
+    case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
+) -> None:
+    _, snapshot = case
+    everybody = range(len(snapshot.candidates))
+    at = data.draw(st.lists(st.sampled_from(everybody), unique=True, min_size=1))
+    left = snapshot.only(at)
+    chosen = [snapshot.candidates[each] for each in at]
+    assert list(left.candidates) == chosen
+    expected = [expected_outlook(load) for _, load in chosen]
+    assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
+    assert left.pace_column() == tuple(load.pace_s for _, load in chosen)
+    assert left.token_column() == tuple(token_load(load) for _, load in chosen)
+    assert left.total_inflight() == sum(load.inflight for _, load in chosen)
+    assert list(left.position_of()) == ids_of(left)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from schedulers.types import PodId
+from schedulers.types import Adapters, PodId
 from statesync.messages import (
     SCHEMA,
     Beat,
@@ -44,6 +44,7 @@ NUMBERS = InflightNumbers(3, 900, 200, 41, 2, 230)
 FOUR_NUMBERS = NUMBERS[:4]
 """What version 1 told before it told of prefill."""
 REPORT = report_of(EngineReport(3, 2, 0.5, 500000, 1000, 400, 7.25), 0.125, "gw-1")
+LORA = report_of(EngineReport(queued=3, adapters=Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2)), 0.125, "gw-1")
 ENTRY = LogEntry(1, "gw-1", TOKEN, [Placement(A, pack_blocks([1, 2**64 - 1])), Placement(B, b"")])
 RECORD = PolicyRecord("p2c", {"choices": 2}, 3)
 ON_TRIAL = RECORD._replace(
@@ -104,6 +105,7 @@ def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
     assert reader.entry(kept("entry")) == ENTRY
     assert reader.report(kept("report")) == REPORT
     assert reader.numbers(kept("numbers")) == InflightNumbers(*FOUR_NUMBERS)
+    assert reader.report(kept("report-lora")) == LORA
     assert reader.numbers(kept("numbers-prefilling")) == NUMBERS
     assert reader.record(kept("record")) == RECORD
     assert reader.record(kept("record-on-trial")) == ON_TRIAL
@@ -116,6 +118,7 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
     assert pack(ENTRY) == kept("entry")
     assert pack(REPORT) == kept("report")
     assert pack(NUMBERS) == kept("numbers-prefilling")
+    assert pack(LORA) == kept("report-lora")
     assert pack_whole_record(RECORD) == kept("record")
     assert pack_whole_record(ON_TRIAL) == kept("record-on-trial")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
@@ -172,6 +175,21 @@ def test_blocks_are_little_endian_and_a_torn_one_is_left_out() -> None:
 
 
 def test_a_report_is_the_engines_own_again() -> None:
+def test_the_adapters_of_a_report_are_its_own_again_and_nothing_is_not_none_in_use() -> None:
+    for adapters in (Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2), Adapters(limit=4), None):
+        assert report_of(EngineReport(adapters=adapters), 0.0, "gw-1").engine().adapters == adapters
+
+
+def test_a_replica_that_knew_of_no_adapters_reads_the_rest_of_a_report() -> None:
+    class Before(msgspec.Struct, omit_defaults=True, frozen=True):
+        v: int
+        age_s: float
+        replica: str
+        queued: int | None = None
+
+    assert msgspec.msgpack.decode(kept("report-lora"), type=Before) == Before(1, 0.125, "gw-1", 3)
+
+
     engine = EngineReport(queued=3, started_at=7.25)
     assert report_of(engine, 1.5, "gw-1").engine() == engine
 

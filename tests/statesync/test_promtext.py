@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statesync.promtext import parse, samples
+from schedulers.types import Adapters
+from statesync.promtext import newest, parse, samples
 from statesync.types import EngineReport
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -87,6 +88,39 @@ def test_windows_line_ends_and_a_missing_last_newline_are_read() -> None:
 def test_a_metric_is_found_although_another_begins_with_its_name() -> None:
     page = b'\nx_total_created 5\nx_total{a="1"} 7\nx_total{a="2"} 8\nx_total_more 9\n'
     assert [sample.value for sample in samples(page, b"x_total")] == [7.0, 8.0]
+
+
+def test_the_lora_adapters_are_those_of_the_newest_series() -> None:
+    page = rb"""# TYPE vllm:lora_requests_info gauge
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="",waiting_lora_adapters=""} 0.0
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="sql,chat",waiting_lora_adapters="poet"} 1.7631e+09
+vllm:lora_requests_info{max_lora="4",running_lora_adapters="old",waiting_lora_adapters=""} 1.7629e+09
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running 3
+"""
+    report = parse(page)
+    assert report.adapters == Adapters(frozenset({"sql", "chat"}), frozenset({"poet"}), 4)
+    assert report.running == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (r'running_lora_adapters="a\"b, c\\d,",max_lora="x"', Adapters(frozenset({'a"b', "c\\d"}))),
+        ('engine="0",waiting_lora_adapters="w",max_lora="2"', Adapters(frozenset(), frozenset({"w"}), 2)),
+        ('engine="0"', None),
+        ("", None),
+    ],
+)
+def test_adapters_are_read_whatever_the_order_and_the_quoting(labels: str, expected: Adapters | None) -> None:
+    page = f"vllm:num_requests_running 1\nvllm:lora_requests_info{{{labels}}} 1.0\r\n".encode()
+    assert parse(page).adapters == expected
+
+
+@pytest.mark.parametrize("line", ["{} NaN", "{}", "{", " 5", '{max_lora="4"} x', "_more{} 5"])
+def test_a_series_without_a_time_says_nothing_of_adapters(line: str) -> None:
+    page = f'\nvllm:lora_requests_info{line}\nvllm:num_requests_running{{max_lora="9"}} 7'.encode()
+    assert newest(page, b"vllm:lora_requests_info") == b""
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "nonsense", ""])

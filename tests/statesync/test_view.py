@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from schedulers.ttft import ANSWER_TOKENS
-from schedulers.types import LoadSnapshot, Pod, PodId, RequestInfo
+from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.types import Charge, EngineReport, InflightNumbers
 from statesync.view import TTFT_ALPHA, LoadView
@@ -318,6 +318,23 @@ def test_an_engine_s_report_shows_and_what_it_does_not_say_stays() -> None:
     load = view.snapshot("default").candidates[0].load
     assert (load.queued, load.running, load.kv_usage) == (4, 7, 0.5)
     assert load.reported_at == 3.0
+
+
+def test_the_adapters_an_engine_reports_stay_until_it_reports_others() -> None:
+    view = view_of(A)
+    sql, chat = Adapters(frozenset({"sql"}), limit=2), Adapters(frozenset({"chat"}), limit=2)
+    view.report(A.id, EngineReport(adapters=sql))
+    view.report(A.id, EngineReport(queued=4))
+    assert view.snapshot("default").candidates[0].load.adapters == sql
+    view.report(A.id, EngineReport(adapters=chat))
+    assert view.snapshot("default").candidates[0].load.adapters == chat
+
+
+def test_every_snapshot_says_where_the_gateway_is() -> None:
+    view = LoadView(lambda: 1.0, home={"zone": "a"})
+    view.set_pods("default", [A])
+    assert view.snapshot("default").home == {"zone": "a"}
+    assert view_of(A).snapshot("default").home == {}
 
 
 def test_ttft_starts_at_the_first_value_and_then_follows_slowly() -> None:
