@@ -170,13 +170,14 @@ class MemoryStore:
         shadow: PolicyChoice | None = None,
         canary: Canary | None = None,
         note: str = "",
+        restores: int | None = None,
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration."""
         records = self._hub.history.setdefault(pool, deque(maxlen=POLICY_HISTORY))
         generation = records[0].generation if records else 0
         if if_generation is not None and if_generation != generation:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
-        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note))
+        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores))
         records.appendleft(record)
         news = own_copy(record)
         self._tell_others(lambda listener: listener.policy_changed(pool, news))

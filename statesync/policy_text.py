@@ -54,12 +54,13 @@ class Record(msgspec.Struct):
     shadow: Choice | None = None
     canary: OnTrial | None = None
     note: str = ""
+    restores: int | None = None
 
     def record(self) -> PolicyRecord:
         """As the rest of the router knows it."""
         shadow = self.shadow.choice() if self.shadow is not None else None
         canary = self.canary.canary() if self.canary is not None else None
-        return PolicyRecord(self.name, self.params, self.generation, shadow, canary, self.note)
+        return PolicyRecord(self.name, self.params, self.generation, shadow, canary, self.note, self.restores)
 
 
 def written(record: PolicyRecord, schema: int) -> dict[str, object]:
@@ -75,6 +76,8 @@ def written(record: PolicyRecord, schema: int) -> dict[str, object]:
         }
     if record.note:
         said["note"] = record.note
+    if record.restores is not None:
+        said["restores"] = record.restores
     return said
 
 

@@ -127,10 +127,11 @@ class RedisStore:
         shadow: PolicyChoice | None = None,
         canary: Canary | None = None,
         note: str = "",
+        restores: int | None = None,
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
         session, link, keys = *self._linked(), self._keys
-        wanted = PolicyRecord(name, params, 0, shadow, canary, note)
+        wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores)
         taken, answer = await _asked(
             PUT_POLICY.run(
                 link,

@@ -45,6 +45,8 @@ class PolicyRecord(NamedTuple):
     """Decides a share of them."""
     note: str = ""
     """Why it was changed, where a person or a guard said so."""
+    restores: int | None = None
+    """The generation whose policy a rollback brought back; changes of shadow and canary keep it."""
 
 
 class ReplicaInfo(NamedTuple):
@@ -155,6 +157,7 @@ class StateStore(Protocol):
         shadow: PolicyChoice | None = None,
         canary: Canary | None = None,
         note: str = "",
+        restores: int | None = None,
     ) -> PolicyRecord:
         """Compare-and-set of the whole record; what is not given is not in the new one.
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError, in_slices
 from router.control.plane import DRAINING, ControlPlane, pod_shown, policy_shown, pools_shown, state_shown
+from router.policy_parts import How
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
 
@@ -96,8 +97,8 @@ def policy_routes(plane: ControlPlane) -> APIRouter:
         pool: str, body: PolicyBody, response: Response, if_match: Annotated[str | None, Header()] = None
     ) -> dict[str, object]:
         """Replace the pool's policy on every replica, if If-Match (when given) is its present generation."""
-        expected = _generation(if_match)
-        return _tagged(await plane.policies.set(pool, body.policy, body.params, expected), response)
+        how = How(if_generation=_generation(if_match))
+        return _tagged(await plane.policies.set(pool, body.policy, body.params, how), response)
 
     return router
 

@@ -51,6 +51,7 @@ ON_TRIAL = RECORD._replace(
     shadow=PolicyChoice("random", {}),
     canary=Canary(PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2}]}), 12.5, CanaryGuard(0.05)),
     note="half of them, for a day",
+    restores=1,
 )
 SAID: dict[str, Envelope] = {
     "changes": Envelope(
@@ -104,8 +105,8 @@ def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
     reader = Reader()
     assert reader.entry(kept("entry")) == ENTRY
     assert reader.report(kept("report")) == REPORT
-    assert reader.numbers(kept("numbers")) == InflightNumbers(*FOUR_NUMBERS)
     assert reader.report(kept("report-lora")) == LORA
+    assert reader.numbers(kept("numbers")) == InflightNumbers(*FOUR_NUMBERS)
     assert reader.numbers(kept("numbers-prefilling")) == NUMBERS
     assert reader.record(kept("record")) == RECORD
     assert reader.record(kept("record-on-trial")) == ON_TRIAL
@@ -117,8 +118,8 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
     assert SCHEMA == 1, "a new version: keep its bytes beside the old ones, and compare with those"
     assert pack(ENTRY) == kept("entry")
     assert pack(REPORT) == kept("report")
-    assert pack(NUMBERS) == kept("numbers-prefilling")
     assert pack(LORA) == kept("report-lora")
+    assert pack(NUMBERS) == kept("numbers-prefilling")
     assert pack_whole_record(RECORD) == kept("record")
     assert pack_whole_record(ON_TRIAL) == kept("record-on-trial")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
@@ -174,7 +175,6 @@ def test_blocks_are_little_endian_and_a_torn_one_is_left_out() -> None:
     assert list(unpack_blocks(pack_blocks([1, 2**64 - 1]) + b"\x01")) == [1, 2**64 - 1]
 
 
-def test_a_report_is_the_engines_own_again() -> None:
 def test_the_adapters_of_a_report_are_its_own_again_and_nothing_is_not_none_in_use() -> None:
     for adapters in (Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2), Adapters(limit=4), None):
         assert report_of(EngineReport(adapters=adapters), 0.0, "gw-1").engine().adapters == adapters
@@ -190,6 +190,7 @@ def test_a_replica_that_knew_of_no_adapters_reads_the_rest_of_a_report() -> None
     assert msgspec.msgpack.decode(kept("report-lora"), type=Before) == Before(1, 0.125, "gw-1", 3)
 
 
+def test_a_report_is_the_engines_own_again() -> None:
     engine = EngineReport(queued=3, started_at=7.25)
     assert report_of(engine, 1.5, "gw-1").engine() == engine
 

@@ -9,7 +9,7 @@ from statesync.policy_text import Guard, Record, written
 from statesync.store import PolicyRecord
 
 CANARY = Canary(PolicyChoice("random", {"seed": 1}), 5.0, CanaryGuard(0.1, 2.0, 7, 0.9))
-FULL = PolicyRecord("p2c", {"choices": 3}, 4, PolicyChoice("least_load", {}), CANARY, "why")
+FULL = PolicyRecord("p2c", {"choices": 3}, 4, PolicyChoice("least_load", {}), CANARY, "why", 2)
 
 
 def read(**fields: object) -> PolicyRecord:
