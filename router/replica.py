@@ -15,9 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from router import __version__
 from router.control.api import create_control
-from router.control.plane import ControlPlane
 from router.control.server import ControlServer
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
@@ -36,9 +34,8 @@ from router.membership import Membership
 from router.others import Others
 from router.policy_switch import PolicySwitch
 from router.recorder import Recorder
+from router.replica_shown import control_plane
 from router.settings import Settings
-from router.telemetry.collector import Readings
-from router.telemetry.exposition import Exposition
 from router.telemetry.metrics import Metrics
 from router.warmup import Warmup
 from router.wiring import health_config, pod_template, probe_config, request_limits_s, scrape_config, sync_config
@@ -124,7 +121,7 @@ class Replica:
         refused = self.gateway.endings.refused
         self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused)
         self.control = ControlServer(
-            create_control(self._plane()), parse_listen(settings.control.listen), sockets and sockets.control
+            create_control(control_plane(self)), parse_listen(settings.control.listen), sockets and sockets.control
         )
         self.port = 0
         self.hurry = asyncio.Event()
@@ -185,48 +182,6 @@ class Replica:
                 tap=self.recorder.tap if self.recorder is not None else None,
                 learn=Lessons(self.truth).learn,
             )
-        )
-
-    def _plane(self) -> ControlPlane:
-        exposition = Exposition(
-            self.metrics,
-            Readings(
-                pods=self.view.statuses,
-                view_age_s=self.store.age_s,
-                replicas=lambda: len(self.store.replicas()),
-                prefix_index_bytes=lambda: self.prefix.bytes_used,
-                prefix_index_blocks=lambda: self.prefix.blocks,
-                prefix_truth=lambda: self.truth.pods,
-                client_connections=lambda: len(self.listener.edges),
-                waiting=lambda: self.gateway.parts.admission.queued,
-                phase=lambda: self.lifecycle.phase,
-                cold=lambda: self.lifecycle.cold,
-                phase_s=self.lifecycle.lasted_s,
-                active=lambda: len(self.gateway.parts.admission.active),
-                state=self.store.health,
-                pods_scraped=lambda: self.scraper.pods_read_here,
-                unseen=self.view.unseen_by_pool,
-                policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
-                version=__version__,
-                replica=self.name,
-            ),
-        )
-        return ControlPlane(
-            settings=self.settings,
-            view=self.view,
-            store=self.store,
-            policies=self.policies,
-            lifecycle=self.lifecycle,
-            render_metrics=exposition.render,
-            connections=lambda: len(self.listener.edges),
-            active=lambda: len(self.gateway.parts.admission.active),
-            pods_scraped=lambda: self.scraper.pods_read_here,
-            waits_for=self.warmup.waits_for,
-            drain=lambda: self.asked_to_drain(),
-            clock=self.clock,
-            started_at=time.time(),
-            replica=self.name,
-            version=__version__,
         )
 
     # Life
