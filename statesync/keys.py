@@ -17,6 +17,8 @@ key                 type    TTL        holds; who writes it: who reads it
 {ns}:lock           string  1 min      token of who writes a checkpoint; the same: nobody
 {ns}:pools          set     none       pools that have a policy; put_policy: joining
 {ns}:policy:<pool>  list    none       the pool's last records as JSON, newest first; put_policy: joining, policy()
+{ns}:trial:<g>:<p>  hash    1 hour     teller -> its figures of the trial that pool <p>'s generation <g> runs; share_trial,
+                                       a dead one's stay and count: the others
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. Channels know no databases: it does
 
@@ -35,6 +37,9 @@ SHARE_LEASES: Final = 4
 REPORT_TTL_S: Final = 600.0
 LOG_TTL_S: Final = 86400.0
 """Of the log and the checkpoint: what engines held a day ago they hold no more."""
+
+TRIAL_TTL_S: Final = 3600.0
+"""After the last replica has told its figures. One that died left its own, which happened."""
 
 LOCK_TTL_S: Final = 60.0
 """A checkpoint that takes longer is given up: another replica may write one."""
@@ -78,6 +83,10 @@ class Keys:
     def policy(self, pool: str) -> str:
         """A pool's records."""
         return f"{self.prefix}policy:{pool}"
+
+    def trial(self, pool: str, generation: int) -> str:
+        """The figures of what a pool tries in that generation."""
+        return f"{self.prefix}trial:{generation}:{pool}"
 
     def __repr__(self) -> str:
         return f"<Keys {self.prefix}*>"

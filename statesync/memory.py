@@ -27,6 +27,9 @@ PLACEMENTS = 1_000
 REPORTS = 4_096
 """Engines whose last report is kept for replicas that start later."""
 
+TRIALS = 64
+"""Trials whose figures are kept."""
+
 _UNUSED = InflightNumbers()
 _FORGOTTEN: Sequence[int] = ()
 """A placement without blocks says that the engine restarted: placements before it are void, those after it stand."""
@@ -47,6 +50,8 @@ class Hub:
         """Placements ever put there."""
         self.reports: dict[PodId, tuple[EngineReport, float]] = {}
         """The last one of each engine and when it was made, on the loop's clock."""
+        self.trials: dict[tuple[str, int], dict[str, bytes]] = {}
+        """By pool and generation what each teller told; the latest trials last."""
 
     def __repr__(self) -> str:
         return f"<Hub {self.name or '(private)'}: {', '.join(self.members) or 'nobody'}>"
@@ -182,6 +187,15 @@ class MemoryStore:
         news = own_copy(record)
         self._tell_others(lambda listener: listener.policy_changed(pool, news))
         return own_copy(record)
+
+    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """This replica's figures, for those of all tellers of the hub."""
+        trials = self._hub.trials
+        told = trials.pop((pool, generation), {})
+        trials[pool, generation] = told | {teller: figures}
+        while len(trials) > TRIALS:
+            del trials[next(iter(trials))]
+        return dict(trials[pool, generation])
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first. What lives in one process was heard just now."""

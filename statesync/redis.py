@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError, StoreUnavailable
-from statesync.keys import Keys
+from statesync.keys import TRIAL_TTL_S, Keys
 from statesync.ledger import Outbox
 from statesync.messages import SCHEMA, pack_record
 from statesync.policy_plan import Canary, PolicyChoice
 from statesync.redis_address import Whereabouts, whereabouts
 from statesync.resp import ReplyError, RespConnection
-from statesync.scripts import PUT_POLICY
+from statesync.scripts import PUT_POLICY, SHARE_TRIAL
 from statesync.session import NameTaken, Session
 from statesync.store import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.tasks import spawn
@@ -147,6 +147,13 @@ class RedisStore:
             raise StoreUnavailable(f"the record of pool {pool!r} cannot be read back")
         session.hearing.book.learn(pool, record)
         return record
+
+    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """This replica's figures, for those of all tellers. Raises StoreUnavailable."""
+        _, link = self._linked()
+        key = self._keys.trial(pool, generation)
+        told = await _asked(SHARE_TRIAL.run(link, (key,), teller, figures, int(TRIAL_TTL_S * 1000)))
+        return {who.decode(): packed for who, packed in zip(told[::2], told[1::2], strict=True)}
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas as last heard, this one first."""

@@ -164,6 +164,14 @@ class StateStore(Protocol):
         `if_generation=None` overwrites, 0 means 'only if none was ever set'. Raises StaleGeneration, StoreUnavailable.
         """
 
+    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """Tell this replica's figures of what `pool` tries in `generation`, absolute ones, for those of all tellers.
+
+        `teller` names this process among all that ever run: what a dead one told stays, for it happened.
+        Raises StoreUnavailable.
+        """
+        ...
+
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first."""
 

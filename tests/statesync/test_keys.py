@@ -12,7 +12,7 @@ from statesync.redis_address import slot_of
 
 def names(of: Keys) -> list[str]:
     fixed = [name for name in vars(of).values() if name != of.prefix]
-    return [*fixed, of.inflight("gw-1"), of.pages("abc"), of.policy("default")]
+    return [*fixed, of.inflight("gw-1"), of.pages("abc"), of.policy("default"), of.trial("default", 3)]
 
 
 def test_all_keys_and_the_channel_of_a_namespace_live_in_one_slot() -> None:

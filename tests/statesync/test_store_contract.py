@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from ears import Ears, heard
@@ -193,8 +194,9 @@ def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str)
 
     async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
         note = "why, and in ümlauts"
-        put = await left.put_policy("a", "p2c", {}, if_generation=0, shadow=shadow, canary=canary, note=note)
-        assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note)
+        beside: Any = {"shadow": shadow, "canary": canary, "note": note, "restores": 0}
+        put = await left.put_policy("a", "p2c", {}, if_generation=0, **beside)
+        assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note, 0)
         await heard(lambda: right_ears.policies == {"a": put})
         late, late_ears = open_store(url), Ears()
         await late.start("late", late_ears)
@@ -316,5 +318,33 @@ def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
         await twin.aclose()
         await heard(lambda: "left" in right_ears.inflight)
         assert right_ears.gone == []
+
+    play(url, scene)
+
+
+def test_figures_of_a_trial_are_told_for_those_of_all(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        assert await left.share_trial("a", 3, "left/1", b"\x00old") == {"left/1": b"\x00old"}
+        assert await right.share_trial("a", 3, "right/1", b"two") == {"left/1": b"\x00old", "right/1": b"two"}
+        assert await left.share_trial("a", 3, "left/1", b"new") == {"left/1": b"new", "right/1": b"two"}
+
+    play(url, scene)
+
+
+def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.share_trial("a", 3, "left", b"1")
+        assert await right.share_trial("a", 4, "right", b"2") == {"right": b"2"}
+        assert await right.share_trial("b", 3, "right", b"3") == {"right": b"3"}
+
+    play(url, scene)
+
+
+def test_what_a_replica_told_of_a_trial_stays_when_it_has_gone(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.share_trial("a", 3, "left", b"1")
+        await left.aclose()
+        await heard(lambda: right_ears.gone == ["left"])
+        assert await right.share_trial("a", 3, "right", b"2") == {"left": b"1", "right": b"2"}
 
     play(url, scene)
