@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy demo test unit unit-other lint format types imports docs lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -34,10 +34,13 @@ demo: setup-run  ## engines, gateway, traffic and a live view, all on this machi
 haproxy:
 	@scripts/ensure-haproxy
 
+prometheus:
+	@scripts/ensure-prometheus
+
 upgrade-demo: setup-run redis haproxy  ## roll every replica twice under load, behind HAProxy, with shared state and without; 6 minutes
 	@$(BIN)/python -m loadtests.upgrade $(ARGS)
 
-test: lint types imports redis haproxy  ## all checks and all tests; the unit tests on a second Python where there is one
+test: lint types imports redis haproxy prometheus  ## all checks and all tests; the unit tests on a second Python where there is one
 	$(BIN)/python -m pytest $(ARGS)
 	@$(MAKE) unit-other
 	$(MAKE) guard
@@ -64,6 +67,7 @@ format: setup  ## let ruff rewrite what it can
 types: setup  ## mypy --strict
 	$(BIN)/mypy
 	$(BIN)/mypy scripts/configuration_md.py
+	$(BIN)/mypy -p scripts.monitoring
 
 imports: setup  ## import-linter: router -> statesync -> schedulers
 	$(BIN)/lint-imports
@@ -71,6 +75,13 @@ imports: setup  ## import-linter: router -> statesync -> schedulers
 docs: setup  ## write docs/configuration.md from router/settings.py
 	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+
+monitoring: setup  ## write the dashboard and the alerts under deploy/ from scripts/monitoring
+	$(BIN)/python -m scripts.monitoring
+
+image-test: setup  ## build the image with buildah on a base of Debian's, start what it built; as root, 6 minutes
+	scripts/image-build --layers
+	TURNOUT_IMAGE=localhost/turnout $(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
 
 lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer versions)
 	PYTHON="$(PYTHON)" scripts/lock $(ARGS)

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("dev.txt", "run.txt", "build.txt")
+LOCKS = ("dev.txt", "run.txt", "build.txt", "compile.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -49,7 +49,9 @@ def direct(name: str) -> list[Requirement]:
     run = PROJECT["project"]["dependencies"]
     build = PROJECT["build-system"]["requires"]
     load = PROJECT["project"]["optional-dependencies"]["load"]
-    asked = {"dev.txt": run + build + load + PROJECT["dependency-groups"]["dev"], "run.txt": run, "build.txt": build}
+    dev = PROJECT["dependency-groups"]["dev"]
+    compiler = [line for line in dev if line.startswith("mypy")]
+    asked = {"dev.txt": run + build + load + dev, "run.txt": run, "build.txt": build, "compile.txt": build + compiler}
     return [Requirement(line) for line in asked[name]]
 
 
@@ -64,7 +66,7 @@ def test_it_answers_all_that_pyproject_asks_for(name: str) -> None:
 
 def test_the_image_runs_the_versions_that_were_tested() -> None:
     tested = entries("dev.txt")
-    for name in ("run.txt", "build.txt"):
+    for name in ("run.txt", "build.txt", "compile.txt"):
         for package, entry in entries(name).items():
             assert version(entry) == version(tested[package])
 

@@ -1,0 +1,1 @@
+"""The Grafana dashboard and the Prometheus alerts, made from tables: `make monitoring`."""

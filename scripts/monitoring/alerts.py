@@ -1,0 +1,212 @@
+"""What is worth waking somebody for, as data: an expression, for how long it must hold, and what the reader is told.
+
+Every alert has a heading of its name in docs/operations.md, which says what to look at and what to do. `critical` means
+that requests fail or soon will; `warning` that it can wait for the morning. Thresholds are defaults: a service whose
+first token may take ten seconds sets its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+RUNBOOK = "docs/operations.md#"
+CRITICAL, WARNING = "critical", "warning"
+
+
+class Alert(NamedTuple):
+    """One rule. `hold` is a Prometheus duration; `summary` may name labels as `{{ $labels.pool }}`."""
+
+    name: str
+    expr: str
+    hold: str
+    severity: str
+    summary: str
+
+    @property
+    def runbook(self) -> str:
+        """Where the reader goes on: an anchor as Markdown makes it of the heading."""
+        return RUNBOOK + self.name.lower()
+
+
+_APART = "namespace, job"
+"""Every sum keeps these: one Prometheus may watch several deployments, with a pool `default` in each."""
+
+
+def _by(*labels: str) -> str:
+    return f"by ({', '.join([_APART, *labels])})"
+
+
+def _rate(metric: str, *by: str, span: str = "5m") -> str:
+    return f"sum {_by(*by)} (rate({metric}[{span}]))"
+
+
+def _late(q: float, metric: str, by: str) -> str:
+    return f"histogram_quantile({q}, {_rate(f'{metric}_bucket', by, 'le')})"
+
+
+_ANSWERED = _rate("turnout_requests_total", "pool")
+_FAILED = _rate('turnout_requests_total{status=~"5.."}', "pool")
+_POOL, _POD = _by("pool"), _by("pool", "pod")
+_INFLIGHT = f"max {_POD} (turnout_inflight_requests)"
+_GENERATION = "turnout_policy_generation"
+
+ALERTS = (
+    Alert(
+        "TurnoutGone",
+        "absent(turnout_build_info)",
+        "2m",
+        CRITICAL,
+        "No replica is seen by Prometheus.",
+    ),
+    Alert(
+        "TurnoutErrors",
+        f"{_FAILED} / {_ANSWERED} > 0.01",
+        "5m",
+        CRITICAL,
+        "{{ $value | humanizePercentage }} of the answers of pool {{ $labels.pool }} are errors.",
+    ),
+    Alert(
+        "TurnoutNoPod",
+        f"max {_POOL} (turnout_pod_routable) == 0",
+        "1m",
+        CRITICAL,
+        "No pod of pool {{ $labels.pool }} may be sent requests.",
+    ),
+    Alert(
+        "TurnoutPodsOut",
+        f"avg {_POOL} (turnout_pod_routable) < 0.8 and max {_POOL} (turnout_pod_routable) > 0",
+        "5m",
+        WARNING,
+        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} may be sent requests.",
+    ),
+    Alert(
+        "TurnoutRefusing",
+        f"{_rate('turnout_rejections_total', 'pool', 'reason')} > 0.1",
+        "5m",
+        WARNING,
+        "{{ $value | humanize }} requests a second are refused: {{ $labels.reason }}.",
+    ),
+    Alert(
+        "TurnoutRetries",
+        f"{_rate('turnout_retries_total', 'pool')} / {_ANSWERED} > 0.05",
+        "10m",
+        WARNING,
+        "{{ $value | humanizePercentage }} of the requests of pool {{ $labels.pool }} need a second pod.",
+    ),
+    Alert(
+        "TurnoutEjections",
+        f"sum {_by('pod')} (increase(turnout_ejections_total[30m])) > 5",
+        "5m",
+        WARNING,
+        "Pod {{ $labels.pod }} is taken out again and again.",
+    ),
+    Alert(
+        "TurnoutFirstTokenLate",
+        f"{_late(0.9, 'turnout_time_to_first_token_seconds', 'pool')} > 5",
+        "10m",
+        WARNING,
+        "A tenth of the requests of pool {{ $labels.pool }} wait {{ $value | humanizeDuration }} for a first token.",
+    ),
+    Alert(
+        "TurnoutWaiting",
+        "min_over_time(turnout_waiting_requests[5m]) > 0",
+        "5m",
+        WARNING,
+        "Requests wait in {{ $labels.instance }} because every pod is full.",
+    ),
+    Alert(
+        "TurnoutKvFull",
+        f"avg {_POOL} (max {_POD} (avg_over_time(turnout_kv_usage_ratio[10m]))) > 0.95",
+        "10m",
+        WARNING,
+        "The KV caches of pool {{ $labels.pool }} are {{ $value | humanizePercentage }} full.",
+    ),
+    Alert(
+        "TurnoutImbalance",
+        f"max {_POOL} ({_INFLIGHT}) / avg {_POOL} ({_INFLIGHT}) > 4 and avg {_POOL} ({_INFLIGHT}) > 4",
+        "15m",
+        WARNING,
+        "One pod of pool {{ $labels.pool }} has {{ $value | humanize }} times the mean in flight.",
+    ),
+    Alert(
+        "TurnoutSlow",
+        f"{_late(0.99, 'turnout_gateway_overhead_seconds', 'instance')} > 0.01 "
+        "unless on (instance) max_over_time(turnout_waiting_requests[5m]) > 0",
+        "10m",
+        WARNING,
+        "{{ $labels.instance }} itself adds {{ $value | humanizeDuration }} to a hundredth of the requests.",
+    ),
+    Alert(
+        "TurnoutCpuFull",
+        "rate(process_cpu_seconds_total[5m]) > 0.85 and on (instance) turnout_build_info",
+        "10m",
+        WARNING,
+        "{{ $labels.instance }} uses {{ $value | humanizePercentage }} of the one core it can use.",
+    ),
+    Alert(
+        "TurnoutStateLost",
+        "turnout_state_connected == 0",
+        "1m",
+        WARNING,
+        "{{ $labels.instance }} has no link to the shared state and decides on what it last heard.",
+    ),
+    Alert(
+        "TurnoutViewOld",
+        "turnout_view_age_seconds > 0.1 and on (instance) turnout_state_connected == 1",
+        "2m",
+        WARNING,
+        "What {{ $labels.instance }} knows of the others is {{ $value | humanizeDuration }} old.",
+    ),
+    Alert(
+        "TurnoutReplicasApart",
+        f"max {_by()} (turnout_replicas) - min {_by()} (turnout_replicas) > 0",
+        "2m",
+        WARNING,
+        "Replicas do not agree on how many they are: some do not share state with the rest.",
+    ),
+    Alert(
+        "TurnoutPoliciesApart",
+        f"max {_POOL} ({_GENERATION}) - min {_POOL} ({_GENERATION}) > 0",
+        "2m",
+        WARNING,
+        "Replicas do not agree on the policy of pool {{ $labels.pool }}.",
+    ),
+    Alert(
+        "TurnoutStateDropped",
+        "increase(turnout_state_placements_dropped_total[15m]) > 0 "
+        "or increase(turnout_state_unreadable_total[15m]) > 0",
+        "1m",
+        WARNING,
+        "{{ $labels.instance }} and the others lose what they tell each other.",
+    ),
+    Alert(
+        "TurnoutCold",
+        "turnout_cold == 1",
+        "5m",
+        WARNING,
+        "{{ $labels.instance }} serves without knowing all that the others know.",
+    ),
+    Alert(
+        "TurnoutRollStuck",
+        f"count {_by()} (count {_by('version')} (turnout_build_info)) > 1",
+        "1h",
+        WARNING,
+        "Two versions have been running for an hour: a roll does not end.",
+    ),
+    Alert(
+        "TurnoutDrainLong",
+        'turnout_phase_seconds{phase="draining"} > 240 and on (instance) turnout_active_requests > 0',
+        "0m",
+        WARNING,
+        "{{ $labels.instance }} has drained for {{ $value | humanizeDuration }}, and streams are still open.",
+    ),
+    Alert(
+        "TurnoutPrefixWrong",
+        f"{_rate('turnout_prefix_error_tokens_total', 'pod', span='15m')} / "
+        f"({_rate('turnout_prefix_predicted_tokens_total', 'pod', span='15m')} > 10) > 0.25",
+        "15m",
+        WARNING,
+        "The prefix index is wrong by {{ $value | humanizePercentage }} about pod {{ $labels.pod }}.",
+    ),
+)
+"""In the order of how bad it is."""

@@ -1,0 +1,198 @@
+"""Each alert fires when it should and stays quiet when it should, by Prometheus' own rule tester.
+
+Series are a sample a minute in promtool's notation: `0+60x30` is 0, 60, 120, ... Annotations are left out of the rules
+under test, for promtool wants every one repeated; that their templates hold is `promtool check rules`' to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from scripts.monitoring.alerts import ALERTS, Alert
+from scripts.monitoring.rules import groups, prometheus_rule
+
+ROOT = Path(__file__).resolve().parents[2]
+CI = os.environ.get("CI") == "true"
+NEEDED = pytest.mark.skipif(shutil.which("promtool") is None and not CI, reason="no promtool here; CI fails without it")
+
+Series = Mapping[str, str]
+
+
+class Case(NamedTuple):
+    """Series that make an alert fire within two hours, the labels it then has, and series that must not."""
+
+    fires: Series
+    labels: Mapping[str, str]
+    quiet: Series
+
+
+ONE = {"instance": "a"}
+POOL = {"pool": "p"}
+UP = {'turnout_build_info{instance="a",version="1"}': "1x120"}
+
+
+def _pods(metric: str, *values: str) -> Series:
+    return {f'{metric}{{instance="a",pool="p",pod="pod-{at}"}}': f"{value}x120" for at, value in enumerate(values)}
+
+
+def _answers(good: int, bad: int) -> Series:
+    """So many a minute."""
+    name = 'turnout_requests_total{instance="a",pool="p",policy="x",pod="1",status='
+    return {f'{name}"200"}}': f"0+{good}x120", f'{name}"502"}}': f"0+{bad}x120"}
+
+
+def _late(metric: str, fast: int, slow: int, edge: str) -> Series:
+    """Observations a minute: at most `edge` seconds, and between that and ten times it."""
+    labels = 'instance="a",pool="p"'
+    total = fast + slow
+    return {
+        f'{metric}_bucket{{{labels},le="{edge}"}}': f"0+{fast}x120",
+        f'{metric}_bucket{{{labels},le="{float(edge) * 10:g}"}}': f"0+{total}x120",
+        f'{metric}_bucket{{{labels},le="+Inf"}}': f"0+{total}x120",
+    }
+
+
+def _prefix(predicted: int, error: int) -> Series:
+    """Tokens a minute."""
+    return {
+        'turnout_prefix_predicted_tokens_total{instance="a",pod="1"}': f"0+{predicted}x120",
+        'turnout_prefix_error_tokens_total{instance="a",pod="1"}': f"0+{error}x120",
+    }
+
+
+def _two(metric: str, one: str, other: str, more: str = "") -> Series:
+    """What two replicas say."""
+    return {f'{metric}{{instance="a"{more}}}': f"{one}x120", f'{metric}{{instance="b"{more}}}': f"{other}x120"}
+
+
+_TTFT, _OVERHEAD = "turnout_time_to_first_token_seconds", "turnout_gateway_overhead_seconds"
+_REFUSED = 'turnout_rejections_total{instance="a",pool="p",reason="saturated"}'
+_RETRIED = 'turnout_retries_total{instance="a",pool="p",reason="connect"}'
+_EJECTED = 'turnout_ejections_total{instance="a",pod="1",reason="connect"}'
+_WAITING = 'turnout_waiting_requests{instance="a"}'
+_CPU = 'process_cpu_seconds_total{instance="a"}'
+_CONNECTED, _AGE = 'turnout_state_connected{instance="a"}', 'turnout_view_age_seconds{instance="a"}'
+_GENERATION = "turnout_policy_generation"
+_DROPPED = 'turnout_state_placements_dropped_total{instance="a"}'
+_DRAINING = 'turnout_phase_seconds{instance="a",phase="draining"}'
+_ACTIVE = 'turnout_active_requests{instance="a"}'
+_INFLIGHT = "turnout_inflight_requests"
+
+CASES: Mapping[str, Case] = {
+    "TurnoutGone": Case({"up": "0x120"}, {}, UP),
+    "TurnoutErrors": Case(_answers(97, 3), POOL, _answers(1000, 9)),
+    "TurnoutNoPod": Case(_pods("turnout_pod_routable", "0", "0"), POOL, _pods("turnout_pod_routable", "0", "1")),
+    "TurnoutPodsOut": Case(
+        _pods("turnout_pod_routable", "0", "1", "1", "0"), POOL, _pods("turnout_pod_routable", "1", "1", "1", "1", "0")
+    ),
+    "TurnoutRefusing": Case({_REFUSED: "0+12x120"}, POOL | {"reason": "saturated"}, {_REFUSED: "0+3x120"}),
+    "TurnoutRetries": Case({_RETRIED: "0+10x120", **_answers(100, 0)}, POOL, {_RETRIED: "0+4x120", **_answers(100, 0)}),
+    "TurnoutEjections": Case({_EJECTED: "0+1x120"}, {"pod": "1"}, {_EJECTED: "0x30 1x10 2x60"}),
+    "TurnoutFirstTokenLate": Case(_late(_TTFT, 80, 20, "5"), POOL, _late(_TTFT, 95, 5, "5")),
+    "TurnoutWaiting": Case({_WAITING: "3x120"}, ONE, {_WAITING: "3 3 0 5 5 1 0 9 9 0" + " 4 4 0 2 2 0" * 18}),
+    "TurnoutKvFull": Case(
+        _pods("turnout_kv_usage_ratio", "0.99", "0.97"), POOL, _pods("turnout_kv_usage_ratio", "1", "0.8")
+    ),
+    "TurnoutImbalance": Case(
+        _pods(_INFLIGHT, "50", "1", "1", "1", "1", "1"), POOL, _pods(_INFLIGHT, "10", "0", "0", "0", "0", "0")
+    ),
+    "TurnoutSlow": Case(_late(_OVERHEAD, 95, 5, "0.01"), ONE, {**_late(_OVERHEAD, 95, 5, "0.01"), _WAITING: "7x120"}),
+    "TurnoutCpuFull": Case(
+        {_CPU: "0+57x120", **UP}, ONE, {_CPU: "0+57x120", 'turnout_build_info{instance="b"}': "1x120"}
+    ),
+    "TurnoutStateLost": Case({_CONNECTED: "0x120"}, ONE, {_CONNECTED: "1x10 0 1x100"}),
+    "TurnoutViewOld": Case({_AGE: "0.3x120", _CONNECTED: "1x120"}, ONE, {_AGE: "0.05x120", _CONNECTED: "1x120"}),
+    "TurnoutReplicasApart": Case(_two("turnout_replicas", "1", "2"), {}, _two("turnout_replicas", "2", "2")),
+    "TurnoutPoliciesApart": Case(
+        _two(_GENERATION, "3", "4", ',pool="p",policy="x"'), POOL, _two(_GENERATION, "4", "4", ',pool="p",policy="x"')
+    ),
+    "TurnoutStateDropped": Case({_DROPPED: "0+5x120"}, ONE, {_DROPPED: "5x120"}),
+    "TurnoutCold": Case({'turnout_cold{instance="a"}': "1x120"}, ONE, {'turnout_cold{instance="a"}': "1x3 0x110"}),
+    "TurnoutRollStuck": Case(
+        {**UP, 'turnout_build_info{instance="b",version="2"}': "1x120"},
+        {},
+        {
+            **UP,
+            'turnout_build_info{instance="b",version="2"}': "1x20",
+            'turnout_build_info{instance="c",version="1"}': "1x120",
+        },
+    ),
+    "TurnoutDrainLong": Case(
+        {_DRAINING: "0+60x120", _ACTIVE: "4x120"},
+        ONE | {"phase": "draining"},
+        {_DRAINING: "0+60x120", _ACTIVE: "0x120"},
+    ),
+    "TurnoutPrefixWrong": Case(_prefix(6000, 3000), {"pod": "1"}, _prefix(300, 300)),
+}
+
+
+def _tested(alert: Alert, case: Case, minute: int) -> dict[str, object]:
+    """promtool's test of one alert: at `minute` it fires with these labels; and with the quiet series, at no time."""
+    fires = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in case.fires.items()],
+        "alert_rule_test": [_expected(alert, 0, None), _expected(alert, minute, case.labels)],
+    }
+    quiet = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in case.quiet.items()],
+        "alert_rule_test": [_expected(alert, at, None) for at in range(0, minute + 1, 5)],
+    }
+    return {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [fires, quiet]}
+
+
+def _expected(alert: Alert, minute: int, labels: Mapping[str, str] | None) -> dict[str, object]:
+    found = [] if labels is None else [{"exp_labels": {"severity": alert.severity, **labels}}]
+    return {"eval_time": f"{minute}m", "alertname": alert.name, "exp_alerts": found}
+
+
+def _without_annotations() -> dict[str, object]:
+    content = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    for rule in content["groups"][0]["rules"]:
+        del rule["annotations"]
+    return dict(content)
+
+
+def test_every_alert_has_a_case() -> None:
+    assert list(CASES) == [alert.name for alert in ALERTS]
+
+
+@NEEDED
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_it_fires_and_it_does_not(alert: Alert, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(_without_annotations()))
+    test = _tested(alert, CASES[alert.name], 110)
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(test))
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "test.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@NEEDED
+def test_prometheus_takes_the_rule_file() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "rules", ROOT / "deploy/prometheus/alerts.yaml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(ALERTS)} rules found" in done.stdout
+
+
+def test_kubernetes_gets_the_same_rules() -> None:
+    made = prometheus_rule(ALERTS)
+    assert made["kind"] == "PrometheusRule"
+    assert made["spec"] == groups(ALERTS)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_its_runbook_is_a_heading_that_exists(alert: Alert) -> None:
+    page, _, anchor = alert.runbook.partition("#")
+    headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert anchor in {heading.lower().replace(" ", "-") for heading in headings}

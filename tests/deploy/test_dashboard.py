@@ -1,0 +1,52 @@
+"""The dashboard's JSON: in step with the tables it is made from, and of the shape that Grafana draws."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.monitoring.__main__ import files
+from scripts.monitoring.panels import ROWS
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/turnout.json").read_text())
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+
+
+@pytest.mark.parametrize("path", files())
+def test_what_is_in_the_tree_is_what_the_tables_say(path: str) -> None:
+    assert (ROOT / path).read_text() == files()[path], "run `make monitoring`"
+
+
+def test_every_panel_of_the_tables_is_on_it_in_order() -> None:
+    assert [panel["title"] for panel in PANELS] == [panel.title for row in ROWS for panel in row.panels]
+
+
+def test_no_two_panels_lie_on_each_other_and_none_hangs_over_the_edge() -> None:
+    taken = [{(x, y) for x in _span(panel, "x", "w") for y in _span(panel, "y", "h")} for panel in BOARD["panels"]]
+    assert not any(one & other for one, other in combinations(taken, 2))
+    assert all(0 <= x < 24 for cells in taken for x, _ in cells)
+
+
+def _span(panel: dict[str, Any], start: str, length: str) -> range:
+    where = panel["gridPos"]
+    return range(where[start], where[start] + where[length])
+
+
+def test_every_panel_explains_itself_and_no_id_comes_twice() -> None:
+    assert all(panel["description"] for panel in PANELS)
+    ids = [panel["id"] for panel in BOARD["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_query_asks_the_chosen_source_and_names_its_lines() -> None:
+    for panel in PANELS:
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(references) == len(set(references))
+        for target in panel["targets"]:
+            assert target["datasource"]["uid"] == "${datasource}"
+            assert target["legendFormat"]
