@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from router import config_targets
 from router.listen import Listen, parse_listen
+from router.problems import Path as Path
+from router.problems import Problem as Problem
 from router.settings import (
     Discovery,
     Health,
     Limits,
     Logging,
+    PolicySpec,
     Pool,
     Prefix,
     Recording,
@@ -25,37 +29,18 @@ from router.settings import (
     Section,
     Settings,
     Timeouts,
+    TrialSettings,
 )
 from router.telemetry.logs import FORMATS, LEVELS
-from schedulers.errors import SchedulerError
-from schedulers.registry import create, names
 from statesync.discovery.source import open_source
 from statesync.discovery.static import host_and_port
 from statesync.errors import BadStoreUrl, DiscoveryError
 from statesync.stores import open_store
 
-Path = tuple[str | int, ...]
-"""Where in the settings: `("pools", 0, "name")`."""
-
 VLLM_KEEPALIVE_S = 5.0
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 """It stands in headers, metric labels and the admin API's paths."""
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong, and where."""
-
-    path: Path
-    message: str
-    severity: Literal["error", "warning"] = "error"
-    line: int | None = None
-    """Line in the file, from 1."""
-
-    @property
-    def where(self) -> str:
-        """`pools[0].policy.name`; empty for the whole."""
-        return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path).lstrip(".")
 
 
 class _Range(NamedTuple):
@@ -99,6 +84,7 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
     (Recording, "max_bytes"): _COUNT,
+    (TrialSettings, "shadow_per_s"): _Range(0.001, 10_000.0),
 }
 """Numbers that are not listed may be anything from 0 up."""
 
@@ -110,7 +96,9 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_ports(settings),
         *_state(settings),
         *_choices(settings),
-        *_pools(settings.pools),
+        *_pools(settings.pools, settings.policies),
+        *config_targets.ready_made(settings),
+        *config_targets.targets(settings),
         *_default_pool(settings),
         *_keepalive(settings),
         *_recording(settings.recording),
@@ -174,12 +162,13 @@ def _choices(settings: Settings) -> Iterator[Problem]:
         yield Problem(("health", "eject_max_s"), "is shorter than eject_s, the first ejection")
 
 
-def _pools(pools: Sequence[Pool]) -> Iterator[Problem]:
+def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[Problem]:
     if not pools:
         yield Problem(("pools",), "there is no pool, so no request can go anywhere")
     seen: dict[str, int] = {}
     homes: dict[str, str] = {}
     served: dict[str, str] = {}
+    by_name = {pool.name: pool for pool in pools}
     for at, pool in enumerate(pools):
         path: Path = ("pools", at)
         if not _POOL_NAME.fullmatch(pool.name):
@@ -189,7 +178,8 @@ def _pools(pools: Sequence[Pool]) -> Iterator[Problem]:
             yield Problem((*path, "name"), f"{pool.name!r} is the name of pools[{seen[pool.name]}] too")
         yield from _pods(pool, path, homes)
         yield from _aliases(pool, path)
-        yield from _policies(pool, path)
+        yield from config_targets.policies(pool, path, ready)
+        yield from config_targets.fallbacks(pool, path, by_name)
         yield from _models(pool, path, served)
 
 
@@ -234,17 +224,6 @@ def _loops(aliases: Mapping[str, str], start: str) -> bool:
         visited.add(name)
         name = aliases[name]
     return name == start
-
-
-def _policies(pool: Pool, path: Path) -> Iterator[Problem]:
-    try:
-        create(pool.policy.name, pool.policy.params)
-    except SchedulerError as error:
-        about = "name" if pool.policy.name not in names() else "params"
-        yield Problem((*path, "policy", about), str(error))
-    for at, name in enumerate(pool.allowed_policies):
-        if name != "*" and name not in names():
-            yield Problem((*path, "allowed_policies", at), f"no policy {name!r}; there are: {', '.join(names())}")
 
 
 def _models(pool: Pool, path: Path, served: dict[str, str]) -> Iterator[Problem]:

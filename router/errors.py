@@ -58,6 +58,10 @@ class PoolNotFound(ClientError):
     """`x-turnout-pool` or `x-turnout-cluster` names what does not exist."""
 
 
+class TargetNotAllowed(ClientError):
+    """`x-turnout-pool` or `x-turnout-cluster` names what this client may not choose."""
+
+
 class PolicyNotAllowed(ClientError):
     """`x-turnout-policy` names a policy this pool does not offer."""
 
@@ -194,6 +198,7 @@ TOLD: dict[type[GatewayError], Told] = {
     MissingModel: Told(400, INVALID, "missing_model"),
     ModelNotFound: Told(404, INVALID, "model_not_found"),
     PoolNotFound: Told(404, INVALID, "pool_not_found"),
+    TargetNotAllowed: Told(403, INVALID, "target_not_allowed"),
     PolicyNotAllowed: Told(403, INVALID, "policy_not_allowed"),
     UnknownPath: Told(404, INVALID, "unknown_path"),
     MethodNotAllowed: Told(405, INVALID, "method_not_allowed"),

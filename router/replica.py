@@ -27,16 +27,19 @@ from router.dataplane.local import Local
 from router.dataplane.parts import Parts
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep, resolution_for
+from router.dataplane.targets import Targets
 from router.dataplane.upstream import Upstream
 from router.drain import Lifecycle, Phase, drain_sequence
 from router.listen import parse_listen
 from router.membership import Membership
 from router.others import Others
+from router.policy_catalogue import PolicyCatalogue
 from router.policy_switch import PolicySwitch
 from router.recorder import Recorder
 from router.replica_shown import control_plane
 from router.settings import Settings
 from router.telemetry.metrics import Metrics
+from router.trials.wired import trials_of
 from router.warmup import Warmup
 from router.wiring import health_config, pod_template, probe_config, request_limits_s, scrape_config, sync_config
 from schedulers import registry
@@ -105,13 +108,20 @@ class Replica:
         shared = self.store.shared
         self.view = LoadView(self.clock, self.store.announce if shared else None, self.store.age_s if shared else None)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-        self.policies = PolicySwitch(self.store, {pool.name: pool.policy for pool in settings.pools}, registry.create)
+        self.catalogue = PolicyCatalogue(settings.policies)
+        self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
+        configured = {pool.name: pool.policy for pool in settings.pools}
+        self.policies = PolicySwitch(self.store, configured, self.catalogue.create, self.trials.make)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
         self.upstream = Upstream(self.sweep)
         self.truth = PrefixTruth(self.prefix.set_trust)
         self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
-        self.health = self.membership.health = HealthTracker(health_config(settings.health), self.membership.on_health)
+        self.health = self.membership.health = HealthTracker(
+            health_config(settings.health),
+            self.membership.on_health,
+            fallbacks={pool.name: pool.fallback for pool in settings.pools if pool.fallback},
+        )
         self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
         self.scraper = self.membership.scraper = self._scraper()
         self.others = Others(self.view, self.prefix, self.membership, self.scraper, self.policies)
@@ -154,8 +164,7 @@ class Replica:
         )
 
     def _gateway(self) -> Gateway:
-        identity = Identity(self.name, secrets.randbits(48))
-        by_name = {name: registry.create(name) for name in registry.names()}
+        identity = Identity(self.name, secrets.randbits(48), self.routes.clusters)
         return Gateway(
             Parts(
                 settings=self.settings,
@@ -169,10 +178,11 @@ class Replica:
                     self.prefix,
                     self.policies.current,
                     registry.create(SAFE_POLICY),
-                    by_name,
+                    self.catalogue.by_name(),
                     self.metrics,
                     self.store.placed,
                     self._dice,
+                    self.trials.running,
                 ),
                 upstream=self.upstream,
                 view=self.view,
@@ -181,6 +191,7 @@ class Replica:
                 outcome=self.health.outcome,
                 tap=self.recorder.tap if self.recorder is not None else None,
                 learn=Lessons(self.truth).learn,
+                targets=Targets(self.settings.targets),
             )
         )
 
@@ -202,6 +213,7 @@ class Replica:
             spawn(self.prober.run(), "prober"),
             spawn(self.scraper.run(), "scraper"),
             spawn(self._sweep_prefixes(), "prefix-sweep"),
+            spawn(self.trials.run(), "trials"),
         ]
         await self.warmup.run(self.settings.warmup_timeout_s)
         if not self.stop_asked.is_set():

@@ -56,6 +56,7 @@ def readings(of: Replica) -> Readings:
         state=of.store.health,
         pods_scraped=lambda: of.scraper.pods_read_here,
         unseen=of.view.unseen_by_pool,
+        clusters=of.routes.clusters,
         policies=lambda: {pool: (each.name, each.generation) for pool, each in of.policies.records.items()},
         version=__version__,
         replica=of.name,

@@ -148,13 +148,41 @@ class Pool(Section, frozen=True):
     """Name a client may use -> name the pods know."""
     policy: PolicySpec = PolicySpec()
     allowed_policies: list[str] = []
-    """Policies a request may ask for with `x-turnout-policy`; `["*"]` for all."""
+    """Policies a request may ask for with `x-turnout-policy`, ready-made ones included; `["*"]` for all."""
     cluster: str = ""
+    """Where its pods are: what `x-turnout-cluster` names, and a label of metrics and answers."""
+    fallback: list[str] = []
+    """Pools that take its requests, tried in this order, when it has no pod that can be used, is full, or failed them
+    before the first byte of an answer. Each request starts here again. Theirs are not followed."""
+    fallback_after_s: float = 0.0
+    """How long a request waits for a full pool (every pod at its `max_inflight`) before a fall-back is tried. 0: at
+    once; with more than `limits.queue_timeout_s` only where the wait would end in an error."""
     labels: dict[str, str] = {}
     max_inflight_per_pod: int = 0
     """0 is no limit."""
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
+
+
+class TargetClient(Section, frozen=True):
+    """A client known by its API key, and where it may go. Use long random keys: the hash of a guessable one is no
+    secret."""
+
+    key_sha256: str
+    """SHA-256, in hex, of the key that it sends as `Authorization: Bearer` or `x-api-key`."""
+    name: str = ""
+    """For people; stands in messages to that client."""
+    allow: list[str] = []
+    """In place of `targets.allow`."""
+
+
+class Targets(Section, frozen=True):
+    """Who may say with `x-turnout-pool` or `x-turnout-cluster` where a request goes. Naming the pool that it would go
+    to anyway is always allowed, all else only as said here: no header moves traffic past whoever laid it out."""
+
+    allow: list[str] = []
+    """Pools and clusters that any request may name; `["*"]` for all."""
+    clients: list[TargetClient] = []
 
 
 class Prefix(Section, frozen=True):
@@ -180,6 +208,13 @@ class Sync(Section, frozen=True):
     """Between two checkpoints of the prefix index."""
 
 
+class TrialSettings(Section, frozen=True):
+    """Policies that are tried on live traffic: in the shadow of the one that decides, or on a share of it."""
+
+    shadow_per_s: float = 100.0
+    """Requests a second and pool, at most, that a shadow is shown, however many there are."""
+
+
 class Recording(Section, frozen=True):
     """The gateway's own traffic on disk, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
 
@@ -201,6 +236,10 @@ class Settings(Section, frozen=True):
     replica: str = ""
     """This process's name among the replicas; empty makes one from host and dice."""
     pools: list[Pool] = []
+    policies: dict[str, PolicySpec] = {}
+    """Ready-made policies: a name of your own -> policy and parameters. A pool's `policy`, `allowed_policies`, the
+    header `x-turnout-policy` and the control port take these names like any other."""
+    targets: Targets = Targets()
     default_pool: str = ""
     """Takes models no pool names; empty: unknown models get 404."""
     timeouts: Timeouts = Timeouts()
@@ -212,5 +251,6 @@ class Settings(Section, frozen=True):
     drain: Drain = Drain()
     logging: Logging = Logging()
     recording: Recording = Recording()
+    trials: TrialSettings = TrialSettings()
     warmup_timeout_s: float = 10.0
     """Discovery and state may take this long at start; then the replica serves, marked cold."""

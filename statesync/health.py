@@ -9,6 +9,10 @@ pod; and should they all be down, then blocking the rest would only turn a faile
 share that the cap protects is routed to, and the data plane retries elsewhere what a dead pod refuses. A pod that
 the cap protects keeps its count of failures: its next one blocks it if there is room by then.
 
+A pool that falls back to another one which has pods to offer needs no such protection from failed requests: all of its
+pods may be ejected, so that the next request goes there at once. Of two pools that fall back to each other one keeps
+its share. Failed probes alone still take out no more than the cap: a broken prober would find every pool dead.
+
 A pod that has never answered, to a probe or to a request, is blocked by its first failed probe: it is likelier
 booting than flaky, and trusting it would send real requests to find out.
 """
@@ -16,7 +20,7 @@ booting than flaky, and trusting it would send real requests to find out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -27,6 +31,8 @@ Reason = Literal["probe", "ejected"]
 
 OnChange = Callable[[PodId, Reason, bool], None]
 """Hears (pod, reason, blocked) on each change, and nothing of pods that have left."""
+
+_NO_FALLBACKS: Mapping[str, Sequence[str]] = {}
 
 _JITTER = 0.2
 
@@ -85,8 +91,17 @@ class _Record:
 class HealthTracker:
     """Blocks and unblocks pods, and says so through `on_change`. All `now` are seconds on one monotonic clock."""
 
-    def __init__(self, config: HealthConfig, on_change: OnChange, *, dice: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        config: HealthConfig,
+        on_change: OnChange,
+        *,
+        dice: Callable[[], float] = random.random,
+        fallbacks: Mapping[str, Sequence[str]] = _NO_FALLBACKS,
+    ) -> None:
+        """`fallbacks`: by pool, those that take its requests when it has no pod."""
         self._config = config
+        self._fallbacks = fallbacks
         self._on_change = on_change
         self._dice = dice
         self._records: dict[PodId, _Record] = {}
@@ -199,7 +214,7 @@ class HealthTracker:
         """Block the pod if each of its pools has room; says whether it is blocked for this reason now."""
         if reason in record.blockers:
             return True
-        if not record.blockers and not all(self._count(pool) < self.cap(pool) for pool in record.pools):
+        if not record.blockers and not all(self._has_room(pool, reason) for pool in record.pools):
             self.spared_total += 1
             return False
         record.blockers.add(reason)
@@ -217,6 +232,17 @@ class HealthTracker:
             self._blocked.discard(pod)
         self._on_change(pod, reason, False)
 
+    def _has_room(self, pool: str, reason: Reason) -> bool:
+        return self._count(pool) < self.cap(pool) or (reason == "ejected" and self._has_refuge(pool))
+
+    def _has_refuge(self, pool: str) -> bool:
+        """Whether another pool can take its requests now."""
+        return any(
+            self._count(other) < len(self._pools[other])
+            for other in self._fallbacks.get(pool, ())
+            if other in self._pools
+        )
+
     def _count(self, pool: str) -> int:
         return len(self._pools[pool] & self._blocked)
 
@@ -226,7 +252,7 @@ class HealthTracker:
         Failed probes are the better evidence, and a spared pod that fails on is blocked again when there is room.
         """
         excess = self._count(pool) - self.cap(pool)
-        if excess <= 0:
+        if excess <= 0 or self._has_refuge(pool):
             return
         blocked = self._pools[pool] & self._blocked
         ranked = sorted(("probe" in self._records[pod].blockers, self._until.get(pod, 0.0), pod) for pod in blocked)

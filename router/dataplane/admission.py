@@ -5,7 +5,7 @@ saturated pool. Knows no pod: it asks the gateway to try again when there is roo
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from router.dataplane.exchange import Exchange
@@ -43,29 +43,50 @@ class Admission:
         """Count it out; safe to call twice."""
         self.active.discard(exchange)
         if exchange.queued:
-            exchange.queued = False
-            self.queued -= 1  # its entry in the line is skipped when its turn comes
-            line = self._lines[exchange.pool]
-            if len(line) > 2 * self.queued + SLACK:  # unless so many left that what they hold would add up
-                line[:] = [place for place in line if place[2].queued]
-                heapq.heapify(line)
+            self.step_out(exchange)  # its entry in the line is skipped when its turn comes
+            self._tidy(self._lines[exchange.pool])  # unless so many left that what they hold would add up
 
     @property
     def held(self) -> int:
         """Entries in all lines, those of requests that left included."""
         return sum(map(len, self._lines.values()))
 
-    def wait(self, exchange: Exchange) -> None:
-        """Put it in its pool's line. Raises Saturated when the line is full."""
+    def wait(self, exchange: Exchange, also: Sequence[str] = ()) -> None:
+        """Put it in its pool's line, and in those of the pools `also`, whose room it may take.
+
+        Raises Saturated when too many wait.
+        """
         if self.queued >= self._limits.max_queue:
             raise Saturated(
                 f"Every pod of pool {exchange.pool!r} is at its limit and {self.queued} requests already wait.",
                 retry_after_s=1.0,
             )
+        self.step_back(exchange)
+        self.join(exchange, (exchange.pool, *also))
+
+    def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
+        """Put one that waits in the lines of these pools."""
+        priority = exchange.info.priority if exchange.info is not None else 0
+        place = (-priority, next(self._ticket), exchange)
+        for pool in pools:
+            line = self._lines.setdefault(pool, [])
+            self._tidy(line)
+            heapq.heappush(line, place)
+
+    def step_out(self, exchange: Exchange) -> None:
+        """It no longer waits; where it stood is kept for a while."""
+        exchange.queued = False
+        self.queued -= 1
+
+    def step_back(self, exchange: Exchange) -> None:
+        """It waits, where it stood if it did."""
         exchange.queued = True
         self.queued += 1
-        priority = exchange.info.priority if exchange.info is not None else 0
-        heapq.heappush(self._lines.setdefault(exchange.pool, []), (-priority, next(self._ticket), exchange))
+
+    def _tidy(self, line: Line) -> None:
+        if len(line) > 2 * self.queued + SLACK:
+            line[:] = [place for place in line if place[2].queued]
+            heapq.heapify(line)
 
     def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
         """There is room: let those who wait try, in order, until one says that there is none (False)."""
@@ -74,12 +95,10 @@ class Admission:
             place = line[0]
             exchange = place[2]
             if exchange.queued:
-                exchange.queued = False
-                self.queued -= 1
+                self.step_out(exchange)
                 heapq.heappop(line)
                 if not attempt(exchange):
-                    exchange.queued = True
-                    self.queued += 1
+                    self.step_back(exchange)
                     heapq.heappush(line, place)
                     return
             else:

@@ -39,6 +39,8 @@ class Endings:
             return
         if error.told.closes:
             exchange.keep_alive = False
+        if exchange.detour is not None:
+            error.message += exchange.detour.told()
         if not isinstance(error, PodFailure):
             self._parts.metrics.count_rejection(exchange.pool, error.told.code or error.told.type)
         answer = error_answer(
@@ -100,6 +102,8 @@ class Endings:
         if exchange.charge is not None:
             parts.view.release(exchange.charge)
         parts.admission.leave(exchange)
+        if exchange.arm is not None:
+            exchange.arm.ends(exchange, status, parts.clock())
         if exchange.metrics is not None:
             exchange.metrics.e2e.observe(parts.clock() - exchange.arrived)
         pod = exchange.pod.id if exchange.pod is not None else "-"

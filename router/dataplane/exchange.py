@@ -12,12 +12,14 @@ from router.dataplane.openai import Call
 from schedulers.types import Pod, PodId, RequestInfo
 
 if TYPE_CHECKING:
+    from router.dataplane.detours import Detour
     from router.dataplane.edge import Edge
     from router.dataplane.reader import RequestHead
     from router.dataplane.relay import Relay
     from router.errors import GatewayError
     from router.settings import Timeouts
     from router.telemetry.metrics import PoolMetrics
+    from router.trials.arm import Arm
     from statesync.types import Charge
 
 
@@ -25,13 +27,16 @@ class Exchange:
     """One request on its way, and what became of it."""
 
     __slots__ = (
+        "arm",
         "arrived",
+        "asked",
         "attempts",
         "body",
         "call",
         "chain",
         "charge",
         "deadline",
+        "detour",
         "done",
         "edge",
         "http11",
@@ -54,6 +59,7 @@ class Exchange:
         "target",
         "timeouts",
         "tried",
+        "wait_until",
     )
 
     def __init__(self, edge: Edge, head: RequestHead, body: bytes, arrived: float) -> None:
@@ -67,11 +73,16 @@ class Exchange:
         self.refusal: GatewayError | None = None
         # 2 openai: what it means
         self.call: Call | None = None
+        self.asked = ""
+        """The model as the client calls it; `call.model` is what the pods call it."""
         self.pool = "-"
         self.metrics: PoolMetrics | None = None
         self.timeouts: Timeouts | None = None
+        self.detour: Detour | None = None
+        """Where else it was tried; None as long as its own pool serves it."""
         # 3 admission
         self.queued = False
+        self.wait_until = 0.0
         self.deadline = 0.0
         # 4 dispatch: where it goes; anew with every attempt
         self.info: RequestInfo | None = None
@@ -79,6 +90,8 @@ class Exchange:
         self.pod: Pod | None = None
         self.policy = "-"
         self.charge: Charge | None = None
+        self.arm: Arm | None = None
+        """The arm of a canary that it was given to; None but while one runs."""
         self.tried: frozenset[PodId] = frozenset()
         self.attempts = 0
         self.stale_tries = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from router.dataplane import openai
+from router.dataplane.detours import FAILED, NO_POD, SATURATED, Detours
 from router.dataplane.endings import Endings
 from router.dataplane.exchange import Exchange
 from router.dataplane.parts import Parts
@@ -38,6 +39,7 @@ class Gateway:
         self.parts = parts
         self.budget = RetryBudget(parts.settings.retries, parts.clock())
         self.endings = Endings(parts)
+        self.detours = Detours(parts, self._place)
         parts.view.on_headroom = self._on_headroom
 
     # From the client to a pod
@@ -68,7 +70,11 @@ class Gateway:
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
         call = exchange.call = openai.read(noted.get(b"content-type", b""), exchange.body)
         routes = self.parts.routes
-        route = routes.resolve(call.model, noted.get(b"x-turnout-pool"), noted.get(b"x-turnout-cluster"))
+        exchange.asked = call.model
+        if b"x-turnout-pool" in noted or b"x-turnout-cluster" in noted or b"x-turnout-fallback" in noted:
+            route = self.parts.targets.route(routes, call.model, noted)
+        else:
+            route = routes.resolve(call.model)
         if route.model != call.model:
             exchange.body = openai.with_model(exchange.body, noted.get(b"content-type", b""), route.model)
             exchange.call = call._replace(model=route.model)
@@ -80,11 +86,30 @@ class Gateway:
             exchange.edge.expires_at = exchange.deadline
 
     def _attempt(self, exchange: Exchange) -> None:
-        """Stages 4 and 5, or the queue. Raises GatewayError when no pod can take it."""
-        if not self._place(exchange):
-            self.parts.admission.wait(exchange)
-            wait_until = self.parts.clock() + self.parts.settings.limits.queue_timeout_s
-            exchange.edge.expires_at = min(exchange.deadline or wait_until, wait_until)
+        """Stages 4 and 5, in a fall-back pool if need be, or the queue. Raises GatewayError when no pod can take it."""
+        try:
+            placed = self._place(exchange)
+        except NoPodAvailable:
+            if not self.detours.take(exchange, NO_POD):
+                raise
+            return
+        if placed:
+            return
+        wait_s = self.detours.due_s(exchange)
+        if wait_s > 0 or not self.detours.take(exchange, SATURATED):
+            self._wait(exchange, wait_s)
+
+    def _wait(self, exchange: Exchange, fall_back_after_s: float) -> None:
+        """Stand in line: for the pool's own pods, and for those of its fall-backs once it may go there."""
+        now = self.parts.clock()
+        try:
+            self.parts.admission.wait(exchange, () if fall_back_after_s else self.detours.pools(exchange))
+        except Saturated:
+            if not fall_back_after_s or not self.detours.take(exchange, SATURATED):
+                raise
+            return
+        exchange.wait_until = min(exchange.deadline or NEVER, now + self.parts.settings.limits.queue_timeout_s)
+        exchange.edge.expires_at = min(exchange.wait_until, now + (fall_back_after_s or NEVER))
 
     def _place(self, exchange: Exchange) -> bool:
         """Dispatch and send; False when the pool is saturated. Raises NoPodAvailable."""
@@ -96,7 +121,8 @@ class Gateway:
             raise NoPodAvailable(f"No pod can take this request now: {error}.", retry_after_s=1.0) from None
         if rejection is not None:
             raise NoPodAvailable(
-                f"No pod can take this request now: {rejection.reason}.", retry_after_s=rejection.retry_after_s
+                f"No pod of pool {exchange.pool!r} can take this request now: {rejection.reason}.",
+                retry_after_s=rejection.retry_after_s,
             )
         exchange.attempts += 1
         self._send(exchange)
@@ -142,7 +168,10 @@ class Gateway:
         charge, pod, metrics = exchange.charge, exchange.pod, exchange.metrics
         assert charge is not None and pod is not None and metrics is not None
         self.parts.view.prefill_done(charge)
-        if relay.sse and relay.status == 200:
+        token = relay.sse and relay.status == 200
+        if exchange.arm is not None:
+            exchange.arm.first_byte(exchange, now - exchange.arrived, token=token)
+        if token:
             metrics.ttft.observe(now - exchange.arrived)
             self.parts.view.observe_ttft(pod.id, now - exchange.sent_at)
 
@@ -180,7 +209,7 @@ class Gateway:
         verdict = decide(
             failure,
             begun=relay.begun,
-            attempts=exchange.attempts,
+            attempts=exchange.attempts - (0 if exchange.detour is None else exchange.detour.attempts_before),
             stale_tries=exchange.stale_tries,
             limits=limits,
         )
@@ -191,25 +220,30 @@ class Gateway:
             parts.upstream.drop_idle(exchange.pod.address)
             self._send(exchange, fresh=True)
             return True
+        if verdict is Verdict.ANOTHER_POOL and not self.detours.pools(exchange):
+            return False
         if not self.budget.withdraw(parts.clock()):
             parts.metrics.count_rejection(exchange.pool, "retry_budget")
             return False
-        return self._elsewhere(exchange, relay, failure)
+        return self._elsewhere(exchange, failure, here=verdict is Verdict.ANOTHER_POD)
 
-    def _elsewhere(self, exchange: Exchange, relay: Relay, failure: PodFailure) -> bool:
-        """Place the exchange on a pod not tried yet; if there is none, all stays as it is."""
-        before, charge, policy = exchange.pod, exchange.charge, exchange.policy
+    def _elsewhere(self, exchange: Exchange, failure: PodFailure, *, here: bool) -> bool:
+        """Place the exchange on a pod not tried yet, of its pool (`here`) or of a fall-back; if there is none, all
+        stays as it is."""
+        before, charge, policy, pool = exchange.pod, exchange.charge, exchange.policy, exchange.pool
         assert before is not None and charge is not None
         exchange.tried |= {before.id}
-        try:
-            placed = self._place(exchange)
-        except NoPodAvailable:
-            placed = False
-        if not placed:
+        placed = False
+        if here:
+            try:
+                placed = self._place(exchange)
+            except NoPodAvailable:
+                placed = False
+        if not placed and not self.detours.take(exchange, FAILED):
             exchange.pod, exchange.charge, exchange.policy = before, charge, policy
             return False
         self.parts.view.release(charge)
-        self.parts.metrics.count_retry(exchange.pool, failure.reason)
+        self.parts.metrics.count_retry(pool, failure.reason)
         return True
 
     # From outside
@@ -219,14 +253,32 @@ class Gateway:
         self.endings.abandon(exchange)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
-        """Its deadline passed, in the queue or at a pod."""
-        if exchange.queued:
-            late = exchange.deadline and now >= exchange.deadline
-            kind = DeadlineExceeded if late else Saturated
-            error = kind(f"No pod of pool {exchange.pool!r} had room in time.", retry_after_s=1.0)
-            self.endings.refuse(exchange, error)
-        else:
+        """Its deadline passed, at a pod or in the queue; or it has stood there long enough to try a fall-back."""
+        if not exchange.queued:
             self.endings.give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
+            return
+        late = exchange.deadline and now >= exchange.deadline
+        try:
+            if not late and self._step_out(exchange):
+                return
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
+            self.endings.defect(exchange)
+            return
+        if now < exchange.wait_until:
+            self.parts.admission.join(exchange, self.detours.pools(exchange))
+            exchange.edge.expires_at = exchange.wait_until
+            return
+        kind = DeadlineExceeded if late else Saturated
+        error = kind(f"No pod of pool {exchange.pool!r} had room in time.", retry_after_s=1.0)
+        self.endings.refuse(exchange, error)
+
+    def _step_out(self, exchange: Exchange) -> bool:
+        """From the line into a fall-back that has room; else it keeps its place."""
+        self.parts.admission.step_out(exchange)
+        if self.detours.take(exchange, SATURATED):
+            return True
+        self.parts.admission.step_back(exchange)
+        return False
 
     def cut_off(self) -> None:
         """The drain ran out of time: end every request, none silently."""
@@ -243,17 +295,35 @@ class Gateway:
             asyncio.get_running_loop().call_soon(self._serve_queue, pool)
 
     def _serve_queue(self, pool: str) -> None:
-        self.parts.admission.serve(pool, self._retry_queued)
+        self.parts.admission.serve(pool, lambda exchange: self._retry_queued(exchange, pool))
 
-    def _retry_queued(self, exchange: Exchange) -> bool:
+    def _retry_queued(self, exchange: Exchange, pool: str) -> bool:
+        """There is room in `pool`; False when there is no more."""
         try:
-            if not self._place(exchange):
-                return False
-            exchange.edge.expires_at = exchange.deadline or NEVER
+            return self._place_queued(exchange, pool)
         except GatewayError as error:
             self.endings.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
             self.endings.defect(exchange)
+        return True
+
+    def _place_queued(self, exchange: Exchange, pool: str) -> bool:
+        try:
+            if self._place(exchange):
+                exchange.edge.expires_at = exchange.deadline or NEVER
+                return True
+        except NoPodAvailable:
+            if not self.detours.take(exchange, NO_POD):
+                raise
+            return True
+        if pool == exchange.pool:
+            return False
+        if self.detours.take(exchange, SATURATED):
+            return True
+        if exchange.detour is not None and exchange.detour.tried.get(pool) == SATURATED:
+            return False
+        # The room there is not for this request: it waits for its own pool, and those behind it go on.
+        self.parts.admission.step_back(exchange)
         return True
 
 

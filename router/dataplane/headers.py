@@ -37,6 +37,9 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-turnout-policy": NOTE,
     b"x-turnout-pool": NOTE,
     b"x-turnout-cluster": NOTE,
+    b"x-turnout-fallback": NOTE,
+    b"authorization": KEEP | NOTE,
+    b"x-api-key": KEEP | NOTE,
     b"x-turnout-priority": NOTE,
     b"x-turnout-deadline-ms": NOTE,
 }
@@ -50,8 +53,12 @@ RESPONSE: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-request-id": 0,  # the one the client knows goes out
     b"x-turnout-pod": 0,  # a gateway behind this one named its own
     b"x-turnout-policy": 0,
+    b"x-turnout-arm": 0,
     b"x-turnout-replica": 0,
     b"x-turnout-attempts": 0,
+    b"x-turnout-pool": 0,
+    b"x-turnout-cluster": 0,
+    b"x-turnout-fallback": 0,
 }
 
 _ORDINARY_CONNECTION = frozenset((b"keep-alive", b"close", b"upgrade", b"http2-settings", b"te", b""))

@@ -5,22 +5,27 @@ counter; prepared once where the parts do not change between requests.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from router.dataplane.answers import Headers
 from router.dataplane.exchange import Exchange
 from schedulers.types import Pod
 
+_NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
 _FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class Identity:
-    """Makes the bytes that name this replica, a request and a pod. `seed` tells this process's ids from others'."""
+    """Makes the bytes that name this replica, a request and a pod. `seed` tells this process's ids from others';
+    `clusters` are those of the pools that name one."""
 
-    def __init__(self, replica: str, seed: int) -> None:
+    def __init__(self, replica: str, seed: int, clusters: Mapping[str, str] = _NO_CLUSTERS) -> None:
         self._replica = replica.encode()
+        self._clusters = clusters
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
-        self._by_placement: dict[tuple[str, str, int], bytes] = {}
+        self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
 
     def request_id(self, noted: dict[bytes, bytes]) -> bytes:
         """The client's own id if it is a sane one, else a new one."""
@@ -52,7 +57,8 @@ class Identity:
     def response_headers(self, exchange: Exchange) -> list[bytes]:
         """`x-request-id` and who served it, ready to be joined into a head."""
         pod = exchange.pod
-        key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts)
+        home = exchange.pool if exchange.detour is None else exchange.detour.home.pool
+        key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts, exchange.pool, home)
         named = self._by_placement.get(key)
         if named is None:
             if len(self._by_placement) > 100_000:
@@ -60,6 +66,8 @@ class Identity:
             named = self._by_placement[key] = b"".join(
                 name + b": " + value + b"\r\n" for name, value in self._placement(exchange)
             )
+        if exchange.arm is not None:
+            return [b"x-request-id: ", exchange.request_id, b"\r\n", named, exchange.arm.header]
         return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
 
     def error_headers(self, exchange: Exchange) -> Headers:
@@ -73,10 +81,23 @@ class Identity:
         return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica))
 
     def _placement(self, exchange: Exchange) -> Headers:
-        pod = exchange.pod
-        return (
+        pod, pool = exchange.pod, exchange.pool
+        placed: Headers = (
             (b"x-turnout-pod", pod.id.encode() if pod is not None else b"-"),
+            (b"x-turnout-pool", pool.encode()),
             (b"x-turnout-policy", exchange.policy.encode()),
             (b"x-turnout-replica", self._replica),
             (b"x-turnout-attempts", b"%d" % exchange.attempts),
         )
+        cluster = pod.labels.get("cluster") if pod is not None else None
+        cluster = cluster or self._clusters.get(pool)
+        if cluster:
+            placed += ((b"x-turnout-cluster", _fine(cluster)),)
+        if exchange.detour is not None and exchange.detour.home.pool != pool:
+            placed += ((b"x-turnout-fallback", b"from=" + exchange.detour.home.pool.encode()),)
+        return placed
+
+
+def _fine(label: str) -> bytes:
+    """A label as a header's value: discovery may bring any text."""
+    return "".join(each if each.isprintable() and each.isascii() else "?" for each in label).encode()

@@ -79,7 +79,18 @@ class Local:
         return self._say(exchange, 200, self._card(name, pool))
 
     def _card(self, name: str, pool: str) -> dict[str, object]:
-        return {"id": name, "object": "model", "created": self._started_at, "owned_by": "turnout", "pool": pool}
+        card: dict[str, object] = {
+            "id": name,
+            "object": "model",
+            "created": self._started_at,
+            "owned_by": "turnout",
+            "pool": pool,
+        }
+        if cluster := self._routes.clusters[pool]:
+            card["cluster"] = cluster
+        if fallback := self._routes.pools[pool].fallback:
+            card["fallback"] = fallback
+        return card
 
     def _say(self, exchange: Exchange, status: int, body: object) -> bytes:
         return whole(

@@ -12,10 +12,12 @@ from router.dataplane.identity import Identity
 from router.dataplane.local import Local
 from router.dataplane.relay import Relay
 from router.dataplane.routes import Routes
+from router.dataplane.targets import Targets
 from router.dataplane.upstream import Upstream
 from router.dataplane.upstream_connection import Receiver
 from router.drain import Lifecycle
 from router.settings import Settings
+from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from schedulers.types import PodId
 from statesync.health import Outcome
@@ -41,3 +43,5 @@ class Parts(NamedTuple):
     """Puts a listener before the relay, where traffic is recorded."""
     learn: Callable[[Exchange, bytes], None] | None = None
     """Hears how each good answer to a prompt of a block or more ended."""
+    targets: Targets = Targets(TargetSettings())
+    """Who may choose where a request goes."""

@@ -27,6 +27,8 @@ class Verdict(Enum):
     """What becomes of the request."""
 
     ANOTHER_POD = "another_pod"
+    ANOTHER_POOL = "another_pool"
+    """This pool has had its attempts; one that it falls back to may do better."""
     SAME_POD = "same_pod"
     GIVE_UP = "give_up"
 
@@ -66,7 +68,8 @@ the pod, so it is passed on and says nothing."""
 
 
 def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> Verdict:
-    """What to do after `failure`, the budget apart. `begun`: the client has part of the answer."""
+    """What to do after `failure`, the budget apart. `begun`: the client has part of the answer; `attempts`: those in
+    the present pool."""
     verdict = RULES[type(failure)].verdict
     if begun:
         return Verdict.GIVE_UP
@@ -76,7 +79,7 @@ def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int,
 
 
 def _within(attempts: int, limits: Retries) -> Verdict:
-    return Verdict.ANOTHER_POD if attempts <= limits.attempts else Verdict.GIVE_UP
+    return Verdict.ANOTHER_POD if attempts <= limits.attempts else Verdict.ANOTHER_POOL
 
 
 class RetryBudget:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from router.errors import BadRequest, ModelNotFound, PoolNotFound
+from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, Timeouts
+
+Allowed = Callable[[Pool], bool]
+"""Whether a request may be sent to this pool because it asks for it."""
 
 
 class Route(NamedTuple):
@@ -27,6 +30,8 @@ class Routes:
         self.timeouts: Mapping[str, Timeouts] = {
             name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.pools.items()
         }
+        self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
+        """Of every pool; empty where it names none."""
         self._default = default_pool
         self._learned: dict[str, dict[str, frozenset[str]]] = {}
         self._served: dict[str, Counter[str]] = {}
@@ -60,41 +65,72 @@ class Routes:
         """Every name a client may use -> its pool; the union of the pools', in their order."""
         return {name: route.pool for name, route in self._by_model.items()}
 
-    def resolve(self, model: str, pool: bytes | None, cluster: bytes | None) -> Route:
-        """The route of a request. Raises ModelNotFound, PoolNotFound or BadRequest, saying what there is instead."""
+    def resolve(
+        self, model: str, pool: bytes | None = None, cluster: bytes | None = None, allowed: Allowed | None = None
+    ) -> Route:
+        """The route of a request. Raises ModelNotFound, PoolNotFound, TargetNotAllowed or BadRequest, saying what there
+        is instead."""
         if pool is None and cluster is None:
-            route = self._by_model.get(model)
-            if route is not None:
-                return route
-            return self._fallback(model)
-        return self._explicit(model, _text(pool, "x-turnout-pool"), _text(cluster, "x-turnout-cluster"))
+            route = self._by_model.get(model) or self._anywhere(model)
+            if route is None:
+                raise self._not_found(model, self._by_model)
+            return route
+        named = self._named(_text(pool, "x-turnout-pool"), _text(cluster, "x-turnout-cluster"))
+        return self._among([each.name for each in self._permitted(named, model, allowed)], model)
 
-    def _fallback(self, model: str) -> Route:
-        for name in self.pools:
-            if self._takes_any(name) or name == self._default:
-                return Route(name, model)
-        raise self._not_found(model, self._by_model)
+    def onward(self, asked: str, route: Route, cluster: bytes | None, allowed: Allowed | None = None) -> list[Route]:
+        """Where else a request of this route may be served, in order: in the cluster that it asked for, if it did, then
+        in the fall-backs of its pool. `asked` is the model as the client calls it."""
+        home = self.pools[route.pool]
+        named = self._named(None, _text(cluster, "")) if cluster is not None else []
+        siblings = [each.name for each in named if allowed is None or allowed(each)]
+        others = [name for name in dict.fromkeys((*siblings, *home.fallback)) if name != home.name]
+        ways = [self._served_by(name, asked) or self._served_by(name, route.model) for name in others]
+        return [way for way in ways if way is not None]
 
-    def _explicit(self, model: str, pool: str | None, cluster: str | None) -> Route:
+    def _anywhere(self, model: str) -> Route | None:
+        """Where a model goes that no pool is known to serve."""
+        return next((Route(name, model) for name in self.pools if self._takes_any(name) or name == self._default), None)
+
+    def _named(self, pool: str | None, cluster: str | None) -> list[Pool]:
         named = [
             each
             for each in self.pools.values()
-            if pool in (None, each.name) and cluster in (None, each.cluster or each.labels.get("cluster", ""))
+            if pool in (None, each.name) and cluster in (None, self.clusters[each.name])
         ]
         if not named:
             wanted = f"pool {pool!r}" if pool is not None else f"cluster {cluster!r}"
             both = f" in cluster {cluster!r}" if pool is not None and cluster is not None else ""
-            clusters = sorted({each.cluster for each in self.pools.values() if each.cluster})
+            clusters = sorted(set(self.clusters.values()) - {""})
             there = f"pools: {', '.join(self.pools)}" + (f"; clusters: {', '.join(clusters)}" if clusters else "")
             raise PoolNotFound(f"There is no {wanted}{both} here. What there is: {there}.")
-        for each in named:
-            route = self._by_pool[each.name].get(model)
+        return named
+
+    def _permitted(self, named: list[Pool], model: str, allowed: Allowed | None) -> list[Pool]:
+        """Those of them that this request may choose; the pool where it would go anyway it may always name."""
+        if allowed is None:
+            return named
+        by_itself = self._by_model.get(model) or self._anywhere(model)
+        permitted = [each for each in named if allowed(each) or (by_itself is not None and by_itself.pool == each.name)]
+        if not permitted:
+            raise TargetNotAllowed(f"This client may not choose {' or '.join(repr(each.name) for each in named)}.")
+        return permitted
+
+    def _among(self, names: list[str], model: str) -> Route:
+        for name in names:
+            route = self._by_pool[name].get(model)
             if route is not None:
                 return route
-        for each in named:
-            if self._takes_any(each.name):
-                return Route(each.name, model)
-        raise self._not_found(model, {name: None for each in named for name in self._by_pool[each.name]})
+        for name in names:
+            if self._takes_any(name):
+                return Route(name, model)
+        raise self._not_found(model, {known: None for name in names for known in self._by_pool[name]})
+
+    def _served_by(self, name: str, model: str) -> Route | None:
+        route = self._by_pool[name].get(model)
+        if route is None and (self._takes_any(name) or name == self._default):
+            return Route(name, model)
+        return route
 
     def _takes_any(self, pool: str) -> bool:
         """A pool whose models are neither configured nor told by its pods takes every name: the pods will judge."""
@@ -118,6 +154,11 @@ class Routes:
             for model, route in mine.items():
                 by_model.setdefault(model, route)  # the first pool in the file wins
         self._by_model, self._by_pool = by_model, by_pool
+
+
+def cluster_of(pool: Pool) -> str:
+    """The cluster a pool is in; empty if it names none."""
+    return pool.cluster or pool.labels.get("cluster", "")
 
 
 def _discount(served: Counter[str], models: frozenset[str]) -> bool:

@@ -7,7 +7,7 @@ the event loop breathe between two pieces; `collect` is the same in whole famili
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from router.drain import Phase
+from router.telemetry.clusters import by_cluster
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
@@ -51,6 +52,8 @@ class Readings:
     """By pool."""
     policies: Callable[[], Mapping[str, tuple[str, int]]]
     """By pool: (policy, generation)."""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """By pool, of those that name one."""
     version: str
     replica: str
 
@@ -92,7 +95,7 @@ class GatewayCollector(Collector):
                 yield _piece(family, run)
 
     def _families(self) -> Iterator[Family]:
-        yield from _counters(self._metrics)
+        yield from _counters(self._metrics, self._readings.clusters)
         yield from _histograms(self._metrics)
         yield from _pod_gauges(self._readings.pods())
         yield from _prefix_truth(self._readings.prefix_truth())
@@ -106,7 +109,7 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
     return made
 
 
-def _counters(metrics: Metrics) -> Iterator[Family]:
+def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
     """Counters by label tuple, then the plain sums. Dicts are copied: the loop adds to them between two pieces."""
     tables: Sequence[tuple[str, str, Counts, tuple[str, ...]]] = (
         (
@@ -132,6 +135,18 @@ def _counters(metrics: Metrics) -> Iterator[Family]:
             "Requests the gateway itself refused.",
             list(metrics.rejections.items()),
             ("pool", "reason"),
+        ),
+        (
+            "turnout_fallbacks",
+            "Requests that another pool than their own took.",
+            list(metrics.fallbacks.items()),
+            ("from", "to", "reason"),
+        ),
+        (
+            "turnout_cluster_requests",
+            "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",
+            list(by_cluster(metrics, clusters).items()),
+            ("cluster", "status_class"),
         ),
     )
     for name, words, counts, labels in tables:

@@ -24,11 +24,14 @@ from router.dataplane.local import Local
 from router.dataplane.parts import Parts
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep
+from router.dataplane.targets import Targets
 from router.dataplane.upstream import Upstream
 from router.drain import Lifecycle, Phase
 from router.membership import Membership
+from router.policy_catalogue import PolicyCatalogue
 from router.policy_switch import PolicySwitch
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
+from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -57,8 +60,10 @@ class Rig:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         retries: Retries | None = None,
+        targets: TargetSettings | None = None,
+        policies: Mapping[str, PolicySpec] | None = None,
         logging_section: Logging | None = None,
-        create: Callable[[str, Mapping[str, object]], Scheduler] = registry.create,
+        create: Callable[[str, Mapping[str, object]], Scheduler] | None = None,
         expect_errors: bool = False,
     ) -> None:
         every = list(pools) or [pool or one_pool()]
@@ -68,6 +73,8 @@ class Rig:
             timeouts=timeouts or Timeouts(),
             limits=limits or Limits(),
             retries=retries or Retries(),
+            targets=targets or TargetSettings(),
+            policies=dict(policies or {}),
             logging=logging_section or Logging(),
         )
         self.wire = Wire()
@@ -75,7 +82,8 @@ class Rig:
         self.clients: list[Client] = []
         self.errors = _Errors()
         self._expect_errors = expect_errors
-        self._create = create
+        self.catalogue = PolicyCatalogue(self.settings.policies)
+        self._create = create or self.catalogue.create
         self._build()
         counts = {each.name: pods for each in every} if isinstance(pods, int) else pods
         self._fill(counts)
@@ -90,7 +98,8 @@ class Rig:
         self.sweep = Sweep(clock, 0.1)
         self.upstream = Upstream(self.sweep, self.net.dial)
         self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
-        self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0)
+        fallbacks = {pool.name: pool.fallback for pool in settings.pools}
+        self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0, fallbacks=fallbacks)
         self.membership.health = self.health
         self.gateway = Gateway(self._parts())
         self.admission = self.gateway.parts.admission
@@ -104,15 +113,14 @@ class Rig:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
         self.policies = PolicySwitch(store, {pool.name: pool.policy for pool in settings.pools}, self._create)
-        identity = Identity("rig", seed=0xABC)
+        identity = Identity("rig", 0xABC, self.routes.clusters)
         dice = count(1)
-        by_name = {name: registry.create(name) for name in registry.names()}
         dispatch = Dispatch(
             self.view,
             self.prefix,
             self.policies.current,
             registry.create("least_load"),
-            by_name,
+            self.catalogue.by_name(),
             self.metrics,
             store.placed,
             lambda: next(dice),
@@ -130,6 +138,7 @@ class Rig:
             identity=identity,
             metrics=self.metrics,
             outcome=self.health.outcome,
+            targets=Targets(settings.targets),
         )
 
     def _fill(self, counts: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ends import CHAT, Client, ok, post
 from rig import Rig, one_pool
 
-from router.settings import PolicySpec, Pool
+from router.settings import PolicySpec, Pool, Targets
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, Rejection, RequestInfo
@@ -19,6 +19,7 @@ BIG = Pool(name="big", models=["llama-70b"], cluster="east", aliases={"gpt-4": "
 SMALL = Pool(name="small", models=["llama-8b"], cluster="west", aliases={"gpt-3": "llama-8b"})
 SMALL_TOO = Pool(name="small-2", models=["llama-8b"], cluster="east")
 POOLS = [BIG, SMALL, SMALL_TOO]
+ANYWHERE = Targets(allow=["*"])
 
 
 def chat(model: str) -> bytes:
@@ -42,7 +43,7 @@ def error(client: Client) -> tuple[int, str, str]:
     ],
 )
 def test_a_model_or_an_explicit_target_decides_the_pool(model: str, headers: list[str], pod: str) -> None:
-    with Rig(pools=POOLS, pods=1) as rig:
+    with Rig(pools=POOLS, pods=1, targets=ANYWHERE) as rig:
         client = rig.asks(chat(model), *headers)
         assert rig.asked().address == pod
         rig.asked().sends(ok())
@@ -61,7 +62,7 @@ def test_a_model_or_an_explicit_target_decides_the_pool(model: str, headers: lis
     ],
 )
 def test_a_target_that_does_not_exist_is_said(model: str, headers: list[str], status: int, code: str) -> None:
-    with Rig(pools=POOLS, pods=1) as rig:
+    with Rig(pools=POOLS, pods=1, targets=ANYWHERE) as rig:
         client = rig.asks(chat(model), *headers)
         assert error(client)[:2] == (status, code)
         assert client.fate == ""
@@ -182,7 +183,7 @@ def test_a_policy_that_misbehaves_loses_the_decision_and_not_the_request(name: s
 def test_a_policy_that_rejects_is_obeyed() -> None:
     with Rig(one_pool("declines"), create=custom) as rig:
         client = rig.asks()
-        assert error(client) == (503, "no_pod_available", "No pod can take this request now: not_today.")
+        assert error(client) == (503, "no_pod_available", "No pod of pool 'main' can take this request now: not_today.")
         assert client.answer().headers["retry-after"] == "3"
 
 

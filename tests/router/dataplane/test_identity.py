@@ -16,6 +16,7 @@ POD = Pod(PodId("uid-1"), "10.0.0.1:8000")
 def placed(pod: Pod = POD, attempts: int = 1) -> Exchange:
     made = exchange(target=b"/v1/x?a=b", kept=(b"x-a", b": ", b"1", b"\r\n"), body=b"hello")
     made.request_id, made.pod, made.policy, made.attempts = b"id-1", pod, "p2c", attempts
+    made.pool = "main"
     return made
 
 
@@ -43,7 +44,7 @@ def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
 
 def test_the_answer_names_request_pod_policy_replica_and_attempts() -> None:
     expected = (
-        b"x-request-id: id-1\r\nx-turnout-pod: uid-1\r\nx-turnout-policy: p2c\r\n"
+        b"x-request-id: id-1\r\nx-turnout-pod: uid-1\r\nx-turnout-pool: main\r\nx-turnout-policy: p2c\r\n"
         b"x-turnout-replica: r\r\nx-turnout-attempts: 2\r\n"
     )
     identity = Identity("r", 1)

@@ -37,9 +37,11 @@ def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure
 
 @pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
 @pytest.mark.parametrize(
-    ("attempts", "expected"), [(1, Verdict.ANOTHER_POD), (2, Verdict.ANOTHER_POD), (3, Verdict.GIVE_UP)]
+    ("attempts", "expected"), [(1, Verdict.ANOTHER_POD), (2, Verdict.ANOTHER_POD), (3, Verdict.ANOTHER_POOL)]
 )
-def test_two_more_attempts_follow_the_first(kind: type[PodFailure], attempts: int, expected: Verdict) -> None:
+def test_two_more_attempts_follow_the_first_before_the_pool_is_given_up(
+    kind: type[PodFailure], attempts: int, expected: Verdict
+) -> None:
     assert verdict(kind, attempts=attempts) is expected
 
 
@@ -51,7 +53,7 @@ def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> Non
 def test_a_stale_connection_is_replaced_once() -> None:
     assert verdict(StaleConnection) is Verdict.SAME_POD
     assert verdict(StaleConnection, stale_tries=1) is Verdict.ANOTHER_POD
-    assert verdict(StaleConnection, stale_tries=1, attempts=3) is Verdict.GIVE_UP
+    assert verdict(StaleConnection, stale_tries=1, attempts=3) is Verdict.ANOTHER_POOL
 
 
 def test_a_full_pod_is_busy_and_not_failing() -> None:
