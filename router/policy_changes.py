@@ -18,6 +18,8 @@ Change = Callable[[PolicyRecord, Sequence[PolicyRecord]], PolicyRecord]
 class ChangeRefused(Exception):
     """Nothing can be changed in this way now; the message says why and what can be done."""
 
+    status = 409
+    """The HTTP status that says so."""
     code = "not_possible"
     param: str | None = None
 
@@ -37,6 +39,7 @@ class NothingBefore(ChangeRefused):
 class NotInHistory(ChangeRefused):
     """The generation to go back to is not kept, or never was."""
 
+    status = 422
     code = "generation_not_found"
     param = "to"
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from schedulers.errors import InvalidParams, SchedulerError
 from schedulers.protocols import Scheduler
+from statesync.errors import StaleGeneration
 from statesync.policy_plan import Canary, PolicyChoice
 from statesync.store import PolicyRecord
 
@@ -64,6 +65,8 @@ class Live(NamedTuple):
     """What runs beside it."""
     local: bool = False
     """This replica's alone, for as long as the shared state is away. `record` has the generation it stands for."""
+    taken_out: str = ""
+    """Why `scheduler` is another than the record says; the next record puts its own in."""
 
 
 class How(NamedTuple):
@@ -109,3 +112,19 @@ def build(create: Create, record: PolicyRecord) -> Built:
         except SchedulerError as error:
             raise Unbuildable(place, error) from error
     return Built(scheduler, beside["shadow"], beside["canary"])
+
+
+def expect(pool: str, present: PolicyRecord, how: How) -> None:
+    """Raises StaleGeneration where the change is meant for another generation than the present one."""
+    if how.if_generation not in (None, present.generation):
+        raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
+
+
+def words(record: PolicyRecord) -> str:
+    """A record for the log."""
+    said = f"policy {record.name}, generation {record.generation}"
+    if record.shadow is not None:
+        said += f", {record.shadow.name} in its shadow"
+    if record.canary is not None:
+        said += f", {record.canary.choice.name} for {record.canary.percent:g} %"
+    return said + (f" ({record.note})" if record.note else "")

@@ -15,7 +15,7 @@ from typing import Final
 
 from router import policy_changes
 from router.policy_changes import Change, LocalRefused, NotPromoted
-from router.policy_parts import Built, Create, How, Live, MakeTrial, PolicyStore, build
+from router.policy_parts import Built, Create, How, Live, MakeTrial, PolicyStore, build, expect, words
 from router.settings import PolicySpec
 from schedulers.errors import SchedulerError
 from schedulers.protocols import Scheduler
@@ -80,6 +80,10 @@ class PolicySwitch:
         """The pool's scheduler now. Raises KeyError for a pool that is not configured."""
         return self._live[pool].scheduler
 
+    def shown(self, pool: str) -> Live:
+        """All that serves the pool now. Raises UnknownPool."""
+        return self._known(pool)
+
     def record(self, pool: str) -> PolicyRecord:
         """What `live` was built from; generation 0 is the settings' own. Raises UnknownPool."""
         return self._known(pool).record
@@ -88,10 +92,6 @@ class PolicySwitch:
     def records(self) -> Mapping[str, PolicyRecord]:
         """Every pool's record."""
         return {pool: live.record for pool, live in self._live.items()}
-
-    def is_local(self, pool: str) -> bool:
-        """Whether this replica serves by a record of its own. Raises UnknownPool."""
-        return self._known(pool).local
 
     def waits_for(self, pool: str) -> str:
         """Why a newer record is not followed yet, in words; empty if none is waiting."""
@@ -166,6 +166,12 @@ class PolicySwitch:
         for pool, (record, _) in list(self._waiting.items()):
             self._follow(pool, record)
 
+    def take_out(self, pool: str, scheduler: Scheduler, stand_in: Scheduler, why: str) -> None:
+        """Let another decide in place of this very scheduler, if it is live, until there is a new record."""
+        live = self._live.get(pool)
+        if live is not None and live.scheduler is scheduler:
+            self._live[pool] = live._replace(scheduler=stand_in, taken_out=why)
+
     def stop(self) -> None:
         """Look for nothing any more."""
         for look in self._looks.values():
@@ -208,7 +214,7 @@ class PolicySwitch:
 
     async def _put(self, pool: str, change: Change, history: Sequence[PolicyRecord], how: How) -> PolicyRecord:
         present = history[0]
-        _expect(pool, present, how)
+        expect(pool, present, how)
         wanted = change(present, history)
         if wanted is present:
             return present
@@ -235,7 +241,7 @@ class PolicySwitch:
     def _change_here(self, pool: str, change: Change, how: How) -> PolicyRecord:
         """On this replica alone: no shadow, no canary, and nothing that is kept."""
         shared = self._live[pool].record
-        _expect(pool, shared, how)
+        expect(pool, shared, how)
         # As if it were the next generation, so that to roll back a change made here is to go back to the shared one.
         present = shared._replace(generation=shared.generation + 1)
         wanted = change(present, self._seen[pool])
@@ -292,7 +298,7 @@ class PolicySwitch:
         trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
         self._seen[pool].appendleft(record)
         self._replace(pool, Live(built.scheduler, record, trial))
-        _log.info("pool %s now has %s", pool, _words(record))
+        _log.info("pool %s now has %s", pool, words(record))
 
     def _replace(self, pool: str, new: Live) -> None:
         ended = self._live[pool].trial
@@ -309,18 +315,3 @@ _UNCERTAIN: Final = (
     "the shared state did not confirm the change ({}): whether it was made will be seen when it is back, "
     "on all replicas alike; this one keeps what it has until then"
 )
-
-
-def _expect(pool: str, present: PolicyRecord, how: How) -> None:
-    if how.if_generation not in (None, present.generation):
-        raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
-
-
-def _words(record: PolicyRecord) -> str:
-    """A record for the log."""
-    words = f"policy {record.name}, generation {record.generation}"
-    if record.shadow is not None:
-        words += f", {record.shadow.name} in its shadow"
-    if record.canary is not None:
-        words += f", {record.canary.choice.name} for {record.canary.percent:g} %"
-    return words + (f" ({record.note})" if record.note else "")

@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from router.policy_changes import ChangeRefused
+from router.policy_parts import Unbuildable
 from schedulers.errors import InvalidParams, UnknownPolicy
 from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPod, UnknownPool
 
@@ -93,3 +95,12 @@ def explain_errors(app: FastAPI) -> None:
 
     for kind in _TOLD:
         app.add_exception_handler(kind, known)
+
+    @app.exception_handler(Unbuildable)
+    async def unbuildable(_: Request, error: Unbuildable) -> JSONResponse:
+        told = _TOLD[InvalidParams if error.part == "params" else UnknownPolicy]
+        return refusal(told.status, told.code, str(error), f"{error.place}.{error.part}")
+
+    @app.exception_handler(ChangeRefused)
+    async def refused(_: Request, error: ChangeRefused) -> JSONResponse:
+        return refusal(error.status, error.code, str(error), error.param)

@@ -13,6 +13,7 @@ from router.drain import Lifecycle
 from router.policy_switch import PolicySwitch
 from router.settings import Settings
 from schedulers.types import PodId
+from statesync.policy_plan import PolicyChoice
 from statesync.store import PolicyRecord, ReplicaInfo, StoreHealth
 from statesync.types import PodStatus
 
@@ -86,6 +87,8 @@ class ControlPlane:
     """Unix time of the process's start."""
     replica: str
     version: str
+    trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}
+    """How what is tried in a pool goes."""
 
 
 def pod_shown(status: PodStatus) -> dict[str, object]:
@@ -115,9 +118,30 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
     }
 
 
-def policy_shown(record: PolicyRecord) -> dict[str, object]:
-    """A pool's policy as the API answers it; generation 0 is the settings' own."""
-    return {"policy": record.name, "params": dict(record.params), "generation": record.generation}
+def policy_shown(plane: ControlPlane, pool: str) -> dict[str, object]:
+    """A pool's policy, and how this replica stands to it. Raises UnknownPool."""
+    live = plane.policies.shown(pool)
+    waits_for = plane.policies.waits_for(pool)
+    return {**record_shown(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
+
+
+def record_shown(record: PolicyRecord) -> dict[str, object]:
+    """A pool's record as the API answers it; generation 0 is the settings' own."""
+    canary = record.canary
+    return {
+        **_choice_shown(PolicyChoice(record.name, record.params)),
+        "generation": record.generation,
+        "shadow": _choice_shown(record.shadow) if record.shadow is not None else None,
+        "canary": {**_choice_shown(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
+        if canary is not None
+        else None,
+        "note": record.note,
+        "restores": record.restores,
+    }
+
+
+def _choice_shown(choice: PolicyChoice) -> dict[str, object]:
+    return {"policy": choice.name, "params": dict(choice.params)}
 
 
 def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
@@ -136,7 +160,7 @@ def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
                 "pods": len(pods),
                 "routable": sum(pod.routable for pod in pods),
                 "inflight": sum(pod.load.inflight for pod in pods),
-                **policy_shown(plane.policies.record(pool.name)),
+                **policy_shown(plane, pool.name),
             }
         )
     return shown

@@ -1,27 +1,13 @@
-"""The control port's paths. Each reads or calls the plane and says so; no decision is made here."""
+"""The control port's paths, but for policies'. Each reads or calls the plane and says so; no decision is made here."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 
-from router.control.answers import ControlError, in_slices
-from router.control.plane import DRAINING, ControlPlane, pod_shown, policy_shown, pools_shown, state_shown
-from router.policy_parts import How
+from router.control.answers import in_slices
+from router.control.plane import DRAINING, ControlPlane, pod_shown, state_shown
 from schedulers.types import PodId
-from statesync.store import PolicyRecord
-
-
-class PolicyBody(BaseModel):
-    """A policy by name, with its parameters."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    policy: str
-    params: dict[str, object] = Field(default_factory=dict)
 
 
 def open_routes(plane: ControlPlane) -> APIRouter:
@@ -78,31 +64,6 @@ def pod_routes(plane: ControlPlane) -> APIRouter:
     return router
 
 
-def policy_routes(plane: ControlPlane) -> APIRouter:
-    """Pools, and the policy of each."""
-    router = APIRouter(prefix="/admin/pools", tags=["policies"])
-
-    @router.get("")
-    async def pools() -> list[dict[str, object]]:
-        """Every pool: models, pods, policy."""
-        return pools_shown(plane)
-
-    @router.get("/{pool}/policy")
-    async def policy(pool: str, response: Response) -> dict[str, object]:
-        """The pool's policy; its generation is the ETag."""
-        return _tagged(plane.policies.record(pool), response)
-
-    @router.put("/{pool}/policy")
-    async def put_policy(
-        pool: str, body: PolicyBody, response: Response, if_match: Annotated[str | None, Header()] = None
-    ) -> dict[str, object]:
-        """Replace the pool's policy on every replica, if If-Match (when given) is its present generation."""
-        how = How(if_generation=_generation(if_match))
-        return _tagged(await plane.policies.set(pool, body.policy, body.params, how), response)
-
-    return router
-
-
 def replica_routes(plane: ControlPlane) -> APIRouter:
     """This replica itself."""
     router = APIRouter(prefix="/admin", tags=["replica"])
@@ -121,18 +82,3 @@ def replica_routes(plane: ControlPlane) -> APIRouter:
         return {"phase": plane.lifecycle.phase.value}
 
     return router
-
-
-def _tagged(record: PolicyRecord, response: Response) -> dict[str, object]:
-    response.headers["etag"] = f'"{record.generation}"'
-    return policy_shown(record)
-
-
-def _generation(if_match: str | None) -> int | None:
-    """`"3"`, `3` or `*`; anything else is the client's mistake rather than a silent overwrite."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    bare = if_match.strip().removeprefix("W/").strip('"')
-    if not (bare.isascii() and bare.isdigit() and len(bare) < 20):
-        raise ControlError(400, "invalid_if_match", f"If-Match holds a generation, not {if_match!r}", "If-Match")
-    return int(bare)

@@ -347,6 +347,19 @@ def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
     assert built == ["p2c", "random"]
 
 
+def test_a_policy_that_is_taken_out_gives_way_until_the_next_record() -> None:
+    policies = switch()
+    out, safe = policies.current("a"), create("least_load", {})
+    policies.take_out("a", policies.current("b"), safe, "not this one")
+    policies.take_out("not here", out, safe, "nor this")
+    assert policies.live("a").taken_out == ""
+    policies.take_out("a", out, safe, "it raised")
+    assert (policies.current("a"), policies.live("a").taken_out) == (safe, "it raised")
+    assert policies.record("a").name == "p2c"
+    asyncio.run(policies.set("a", "p2c", {}))
+    assert (policies.current("a").name, policies.live("a").taken_out) == ("p2c", "")
+
+
 # On this replica alone
 
 
@@ -381,14 +394,18 @@ def test_without_the_shared_state_a_change_can_be_made_on_this_replica_alone_unt
         store.away = True
         local = await policies.set("a", "random", {}, How(local=True))
         assert local == PolicyRecord("random", {}, 1)
-        assert (policies.current("a").name, policies.is_local("a"), policies.is_local("b")) == ("random", True, False)
+        assert (policies.current("a").name, policies.live("a").local, policies.live("b").local) == (
+            "random",
+            True,
+            False,
+        )
         assert trials.ended == [1]
         await pauses.pass_once()
-        assert policies.is_local("a")
+        assert policies.live("a").local
         store.away = False
         await pauses.pass_once()
         assert policies.record("a") == PolicyRecord("p2c", {}, 1, None, CANARY)
-        assert not policies.is_local("a")
+        assert not policies.live("a").local
         assert policies.live("a").trial is not None
 
     asyncio.run(run())
@@ -403,7 +420,7 @@ def test_what_is_live_here_alone_gives_way_to_a_newer_shared_record_at_once() ->
         store.away = True
         await policies.set("a", "random", {}, How(local=True))
         policies.policy_changed("a", PolicyRecord("round_robin", {}, 1))
-        assert (policies.current("a").name, policies.is_local("a")) == ("round_robin", False)
+        assert (policies.current("a").name, policies.live("a").local) == ("round_robin", False)
         policies.stop()
 
     asyncio.run(run())
@@ -444,6 +461,6 @@ def test_nothing_is_local_while_the_shared_state_answers_and_a_trial_never_is() 
             await policies.set("a", "random", {}, How(if_generation=3, local=True))
         assert (await policies.set("a", "random", {}, How(local=True, dry_run=True))).name == "random"
         assert (await policies.cancel("a", How(local=True))) == policies.record("a")
-        assert not policies.is_local("a")
+        assert not policies.live("a").local
 
     asyncio.run(run())

@@ -8,7 +8,6 @@ from control_serving import OTHER_POD, POD, Replica, error_of, talk_to
 
 from router.drain import Phase
 from schedulers.types import Pod, PodId
-from statesync.errors import StoreUnavailable
 from statesync.store import StoreHealth
 
 
@@ -132,106 +131,21 @@ def test_what_is_not_there_is_told_in_openais_shape(method: str, path: str, stat
     talk_to(Replica(), talk)
 
 
-def test_a_policy_is_read_replaced_and_tagged_with_its_generation() -> None:
-    replica = Replica()
-
-    async def talk(client: httpx.AsyncClient) -> None:
-        before = await client.get("/admin/pools/default/policy")
-        assert before.json() == {"policy": "p2c", "params": {}, "generation": 0}
-        assert before.headers["etag"] == '"0"'
-        tag = {"if-match": before.headers["etag"]}
-        body = {"policy": "round_robin", "params": {}}
-        after = await client.put("/admin/pools/default/policy", json=body, headers=tag)
-        assert (after.status_code, after.headers["etag"]) == (200, '"1"')
-        assert after.json() == {"policy": "round_robin", "params": {}, "generation": 1}
-        assert replica.policies.current("default").name == "round_robin"
-        stale = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=tag)
-        assert (stale.status_code, error_of(stale)["code"]) == (412, "stale_generation")
-        assert replica.policies.current("default").name == "round_robin"
-        for unconditional in ({}, {"if-match": "*"}):
-            put = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=unconditional)
-            assert put.status_code == 200
-        assert replica.policies.record("default").generation == 3
-
-    talk_to(replica, talk)
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "status", "code", "word"),
-    [
-        ('{"policy": "nonesuch"}', {}, 422, "unknown_policy", "nonesuch"),
-        ('{"policy": "p2c", "params": {"nonesuch": 1}}', {}, 422, "invalid_params", "nonesuch"),
-        ('{"policy": "p2c", "parms": {}}', {}, 422, "invalid_request", "parms"),
-        ('{"params": {}}', {}, 422, "invalid_request", "policy"),
-        ('{"policy": 3}', {}, 422, "invalid_request", "policy"),
-        ("{", {}, 422, "invalid_request", "JSON"),
-        ("[]", {}, 422, "invalid_request", "dictionary"),
-        ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
-        ('{"policy": "os.system"}', {}, 422, "unknown_policy", "os.system"),
-    ],
-)
-def test_a_policy_that_cannot_be_changes_nothing_and_says_why(
-    content: str, headers: dict[str, str], status: int, code: str, word: str
-) -> None:
-    replica = Replica()
-    before = replica.policies.current("default")
-
-    async def talk(client: httpx.AsyncClient) -> None:
-        sent = {"content-type": "application/json", **headers}
-        answer = await client.put("/admin/pools/default/policy", content=content, headers=sent)
-        error = error_of(answer)
-        assert (answer.status_code, error["code"]) == (status, code)
-        assert word in str(error["message"])
-
-    talk_to(replica, talk)
-    assert replica.policies.current("default") is before
-
-
-def test_a_silent_store_is_a_503_and_an_unforeseen_failure_a_500_without_a_traceback(
+def test_an_unforeseen_failure_is_a_500_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replica = Replica()
 
-    async def silent(*_: object, **__: object) -> None:
-        raise StoreUnavailable("redis does not answer")
-
     def broken() -> float:
         raise RuntimeError("inner detail")
 
-    monkeypatch.setattr(replica.store, "put_policy", silent)
     monkeypatch.setattr(replica.store, "age_s", broken)
 
     async def talk(client: httpx.AsyncClient) -> None:
-        unavailable = await client.put("/admin/pools/default/policy", json={"policy": "random"})
-        assert (unavailable.status_code, error_of(unavailable)["code"]) == (503, "store_unavailable")
         failed = await client.get("/admin/state")
         assert (failed.status_code, error_of(failed)["code"]) == (500, "internal_error")
         assert "inner detail" not in failed.text
         assert (await client.get("/livez")).status_code == 200
-
-    talk_to(replica, talk)
-
-
-def test_pools_show_models_pods_and_policy() -> None:
-    replica = Replica()
-    replica.busy()
-    replica.view.block(OTHER_POD, "probe")
-
-    async def talk(client: httpx.AsyncClient) -> None:
-        assert (await client.get("/admin/pools")).json() == [
-            {
-                "name": "default",
-                "cluster": "",
-                "models": ["m"],
-                "aliases": {"alias": "m"},
-                "pods": 2,
-                "routable": 1,
-                "inflight": 1,
-                "policy": "p2c",
-                "params": {},
-                "generation": 0,
-            }
-        ]
 
     talk_to(replica, talk)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 from control_serving import POD, Replica
 
-from router.control.plane import pod_shown, policy_shown, pools_shown, state_shown
+from router.control.plane import pod_shown, pools_shown, record_shown, state_shown
 from router.drain import Phase
 from router.settings import Pool
 from schedulers.types import Pod, PodId, PodLoad
+from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord
 from statesync.types import PodStatus
 
@@ -24,7 +25,18 @@ def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
 
 
 def test_a_policy_is_shown_as_it_can_be_put_back() -> None:
-    assert policy_shown(PolicyRecord("p2c", {"k": 1}, 4)) == {"policy": "p2c", "params": {"k": 1}, "generation": 4}
+    canary = Canary(PolicyChoice("random", {"k": 2}), 5.0)
+    shown = record_shown(PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2))
+    assert shown == {
+        "policy": "p2c",
+        "params": {"k": 1},
+        "generation": 4,
+        "shadow": {"policy": "least_load", "params": {}},
+        "canary": {"policy": "random", "params": {"k": 2}, "percent": 5.0, "guard": CanaryGuard()._asdict()},
+        "note": "why",
+        "restores": 2,
+    }
+    assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
 
 
 def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:

@@ -1,0 +1,169 @@
+"""The control port's paths for policies. Each reads or asks the switch and says so; no decision is made here.
+
+Every change understands `If-Match` (the generation it is meant for; a stale one is a 412), `?dry_run=true` (say what
+would be, change nothing), `?note=` (why, for the history) and `?local=true` (while the shared state is away: on this
+replica alone, until it is back).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from router.control.answers import ControlError
+from router.control.plane import ControlPlane, policy_shown, pools_shown, record_shown
+from router.policy_parts import How
+from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
+from statesync.store import PolicyRecord
+
+_GUARD = CanaryGuard()
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PolicyBody(_Body):
+    """A policy by name, with its parameters."""
+
+    policy: str
+    params: dict[str, object] = Field(default_factory=dict)
+
+    def choice(self) -> PolicyChoice:
+        """As the switch knows it."""
+        return PolicyChoice(self.policy, self.params)
+
+
+class GuardBody(_Body):
+    """What ends a canary; 0 turns one off."""
+
+    error_rate: float = Field(default=_GUARD.error_rate, ge=0, le=1)
+    ttft_p95_ratio: float = Field(default=_GUARD.ttft_p95_ratio, ge=0, allow_inf_nan=False)
+    min_requests: int = Field(default=_GUARD.min_requests, ge=1)
+    confidence: float = Field(default=_GUARD.confidence, ge=0.5, lt=1)
+
+
+class CanaryBody(PolicyBody):
+    """A candidate, its share of the sessions, and its guard."""
+
+    percent: float = Field(gt=0, le=100)
+    guard: GuardBody = Field(default_factory=GuardBody)
+
+    def canary(self) -> Canary:
+        """As the switch knows it."""
+        return Canary(self.choice(), self.percent, CanaryGuard(**self.guard.model_dump()))
+
+
+class RollbackBody(_Body):
+    """Where to; without it, to the policy before."""
+
+    to: int | None = Field(default=None, ge=0)
+
+
+def _generation(if_match: str | None) -> int | None:
+    """`"3"`, `3` or `*`; anything else is the client's mistake rather than a silent overwrite."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    bare = if_match.strip().removeprefix("W/").strip('"')
+    if not (bare.isascii() and bare.isdigit() and len(bare) < 20):
+        raise ControlError(400, "invalid_if_match", f"If-Match holds a generation, not {if_match!r}", "If-Match")
+    return int(bare)
+
+
+def _how(
+    if_match: Annotated[str | None, Header()] = None,
+    dry_run: bool = False,
+    local: bool = False,
+    note: Annotated[str, Query(max_length=1000)] = "",
+) -> How:
+    return How(_generation(if_match), note, dry_run, local)
+
+
+_How = Annotated[How, Depends(_how)]
+
+
+def policy_routes(plane: ControlPlane) -> APIRouter:
+    """Pools, the policy of each, and the way back."""
+    router = APIRouter(prefix="/admin/pools", tags=["policies"])
+    policies = plane.policies
+
+    @router.get("")
+    async def pools() -> list[dict[str, object]]:
+        """Every pool: models, pods, policy."""
+        return pools_shown(plane)
+
+    @router.get("/{pool}/policy")
+    async def policy(pool: str, response: Response) -> dict[str, object]:
+        """The pool's policy; its generation is the ETag."""
+        _tag(policies.record(pool), response)
+        return policy_shown(plane, pool)
+
+    @router.put("/{pool}/policy")
+    async def put_policy(pool: str, body: PolicyBody, how: _How, response: Response) -> dict[str, object]:
+        """Replace the pool's policy on every replica; a shadow stays, a canary ends."""
+        record = await policies.set(pool, body.policy, body.params, how)
+        return _changed(record, how, response)
+
+    @router.post("/{pool}/rollback")
+    async def rollback(pool: str, how: _How, response: Response, body: RollbackBody | None = None) -> dict[str, object]:
+        """Back to the policy before this one, or to that of a generation; shadow and canary end."""
+        record = await policies.rollback(pool, how, to=body.to if body is not None else None)
+        return _changed(record, how, response)
+
+    @router.get("/{pool}/history")
+    async def history(pool: str) -> list[dict[str, object]]:
+        """The last records, newest first; generation 0 is the settings' own."""
+        return [record_shown(record) for record in await policies.history(pool)]
+
+    return router
+
+
+def trial_routes(plane: ControlPlane) -> APIRouter:
+    """What is tried beside a pool's policy."""
+    router = APIRouter(prefix="/admin/pools", tags=["trials"])
+    policies = plane.policies
+
+    @router.put("/{pool}/shadow")
+    async def put_shadow(pool: str, body: PolicyBody, how: _How, response: Response) -> dict[str, object]:
+        """Let this policy see what the pool's policy sees, and decide nothing."""
+        return _changed(await policies.set_shadow(pool, body.choice(), how), how, response)
+
+    @router.delete("/{pool}/shadow")
+    async def delete_shadow(pool: str, how: _How, response: Response) -> dict[str, object]:
+        """End the shadow."""
+        return _changed(await policies.set_shadow(pool, None, how), how, response)
+
+    @router.put("/{pool}/canary")
+    async def put_canary(pool: str, body: CanaryBody, how: _How, response: Response) -> dict[str, object]:
+        """Let this policy decide a share of the sessions, until it is promoted, ended, or taken back by its guard."""
+        return _changed(await policies.set_canary(pool, body.canary(), how), how, response)
+
+    @router.delete("/{pool}/canary")
+    async def delete_canary(pool: str, how: _How, response: Response) -> dict[str, object]:
+        """End the canary; the pool's policy decides all."""
+        return _changed(await policies.set_canary(pool, None, how), how, response)
+
+    @router.post("/{pool}/promote")
+    async def promote(pool: str, how: _How, response: Response, force: bool = False) -> dict[str, object]:
+        """Make the candidate the policy; with `force` also against what its trial found."""
+        return _changed(await policies.promote(pool, how, force=force), how, response)
+
+    @router.get("/{pool}/trial")
+    async def trial(pool: str) -> dict[str, object]:
+        """How shadow and canary do, over all replicas."""
+        policies.record(pool)
+        return dict(plane.trial(pool))
+
+    return router
+
+
+def _changed(record: PolicyRecord, how: How, response: Response) -> dict[str, object]:
+    """What was put, or would be."""
+    _tag(record, response)
+    return {**record_shown(record), "local": how.local, "dry_run": how.dry_run}
+
+
+def _tag(record: PolicyRecord, response: Response) -> None:
+    response.headers["etag"] = f'"{record.generation}"'
