@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
+from types import MappingProxyType
 from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.errors import BadRequest, PolicyNotAllowed
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
+from router.trials.trial import Trial
 from schedulers.protocols import Scheduler
 from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 from statesync.prefix import PrefixIndex
@@ -41,7 +43,9 @@ class Dispatch:
         metrics: Metrics,
         placed: Placed,
         dice: Callable[[], int],
+        trials: Mapping[str, Trial] = MappingProxyType({}),
     ) -> None:
+        """`trials` are those that run now, by pool."""
         self._view = view
         self._prefix = prefix
         self._current = current
@@ -50,6 +54,7 @@ class Dispatch:
         self._metrics = metrics
         self._placed = placed
         self._dice = dice
+        self._trials = trials
         self._sequence: dict[str, int] = {}
 
     def place(self, exchange: Exchange, pool: Pool) -> Rejection | None:
@@ -60,10 +65,16 @@ class Dispatch:
         info = self._info(exchange, pool.name)  # first: the line for a saturated pool goes by its priority
         snapshot = self._view.snapshot(pool.name)
         scheduler = self._scheduler(exchange, pool)
+        trial = self._trials.get(pool.name) if self._trials else None
+        if trial is not None:
+            scheduler = self._tried(trial, exchange, info) or scheduler
         began = perf_counter()
         answer = self._pick(scheduler, info, snapshot)
+        took_s = perf_counter() - began
         assert exchange.metrics is not None
-        exchange.metrics.decision.observe(perf_counter() - began)
+        exchange.metrics.decision.observe(took_s)
+        if trial is not None and b"x-turnout-policy" not in exchange.noted:
+            trial.decided(exchange, info, snapshot, answer, began, took_s)
         if isinstance(answer, Rejection):
             return answer
         exchange.policy = answer.policy
@@ -110,11 +121,17 @@ class Dispatch:
         name = wanted.decode("latin-1")
         allowed = pool.allowed_policies
         if name not in self._by_name or ("*" not in allowed and name not in allowed):
+            if exchange.detour is not None and exchange.detour.home.pool != pool.name:
+                return self._current(pool.name)  # it was asked of another pool
             offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
             raise PolicyNotAllowed(
                 f"Pool {pool.name!r} does not let a request choose policy {name[:64]!r}; allowed: {offered}."
             )
         return self._by_name[name]
+
+    def _tried(self, trial: Trial, exchange: Exchange, info: RequestInfo) -> Scheduler | None:
+        """The candidate, where this request is one of its own; one that names its policy itself is on no trial."""
+        return None if b"x-turnout-policy" in exchange.noted else trial.candidate(exchange, info)
 
     def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
         try:

@@ -1,0 +1,118 @@
+"""One arm of a canary while requests pass: who decides its requests, and plain counts of what became of them.
+
+Called by the data plane at most four times a request, and only while a canary runs. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.trials.durations import Durations, bucket_of
+from router.trials.figures import ArmFigures
+from schedulers.protocols import Scheduler
+from schedulers.types import PREFIX_BLOCK_TOKENS, PodId, RequestInfo
+
+if TYPE_CHECKING:
+    from router.dataplane.exchange import Exchange
+
+CLIENT_LEFT = 499
+FAILED = 500
+"""From this status on the client counts an answer as failed."""
+
+
+class Arm:
+    """Counts of one arm on this replica."""
+
+    __slots__ = (
+        "_hits",
+        "_hits_squared",
+        "_queries",
+        "_queries_hits",
+        "_queries_squared",
+        "_ttft",
+        "_unserved",
+        "_waiting",
+        "ended",
+        "failures",
+        "header",
+        "left",
+        "name",
+        "placed",
+        "policy_failures",
+        "rejections",
+        "scheduler",
+    )
+
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        """All zero; `name` is `baseline` or `canary`."""
+        self.name = name
+        self.scheduler = scheduler
+        self.header = b"x-turnout-arm: %b\r\n" % name.encode()
+        """Ready to be joined into an answer's head."""
+        self.placed = self.ended = self.failures = self.left = self.rejections = self.policy_failures = 0
+        self._ttft = Durations()
+        self._unserved = Durations()
+        self._waiting: dict[Exchange, float] = {}
+        """Streams without a first token yet, and when they arrived."""
+        self._queries = self._hits = self._queries_squared = self._hits_squared = self._queries_hits = 0.0
+
+    def begins(self, exchange: Exchange) -> None:
+        """A request was given to this arm."""
+        self.placed += 1
+        if exchange.call is not None and exchange.call.stream:
+            self._waiting[exchange] = exchange.arrived
+
+    def decided(self, pod: PodId, request: RequestInfo) -> None:
+        """A pod was picked for its first attempt: what it is believed to hold of the prompt."""
+        tokens = request.prompt_tokens
+        hits = min(tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
+        self._queries += tokens
+        self._queries_squared += tokens * tokens
+        if hits:
+            self._hits += hits
+            self._hits_squared += hits * hits
+            self._queries_hits += tokens * hits
+
+    def first_byte(self, exchange: Exchange, seconds: float, *, token: bool) -> None:
+        """The answer began, so long after the request arrived; `token`: it is a stream that went well."""
+        if self._waiting.pop(exchange, None) is not None and token:
+            self._ttft.observe(seconds)
+
+    def ends(self, exchange: Exchange, status: int, now: float) -> None:
+        """The request is over."""
+        self.ended += 1
+        if status == CLIENT_LEFT:
+            self.left += 1
+        elif status >= FAILED:
+            self.failures += 1
+        since = self._waiting.pop(exchange, None)
+        if since is not None and (status == CLIENT_LEFT or status >= FAILED):
+            self._unserved.observe(now - since)
+
+    def figures(self, now: float) -> ArmFigures:
+        """The counts as they are now."""
+        waiting: dict[int, int] = {}
+        for since in self._waiting.values():
+            at = bucket_of(now - since)
+            waiting[at] = waiting.get(at, 0) + 1
+        return ArmFigures(
+            placed=self.placed,
+            ended=self.ended,
+            failures=self.failures,
+            left=self.left,
+            rejections=self.rejections,
+            policy_failures=self.policy_failures,
+            ttft=dict(self._ttft.counts),
+            ttft_sum_s=self._ttft.sum_s,
+            ttft_squares=self._ttft.squares,
+            unserved=dict(self._unserved.counts),
+            waiting=waiting,
+            queries=self._queries,
+            hits=self._hits,
+            queries_squared=self._queries_squared,
+            hits_squared=self._hits_squared,
+            queries_hits=self._queries_hits,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Arm {self.name}: {self.scheduler.name}, {self.placed} requests, {self.failures} failed>"

@@ -1,0 +1,144 @@
+"""What is counted of a trial: by arm, by replica, and added up over replicas. Values and their sums; nothing is judged.
+
+The structs are also what replicas write for each other, in msgpack: a reader leaves out what it does not know, so a
+field is only ever added, with a default, and never given another meaning; `SCHEMA` grows with every addition.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+
+from router.trials.durations import added
+from router.trials.intervals import PairSums
+
+SCHEMA: Final = 1
+
+_log = logging.getLogger("turnout.trials")
+
+
+class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One arm of a canary, as clients met it."""
+
+    placed: int = 0
+    """Requests given to the arm; a retry is none."""
+    ended: int = 0
+    """Of these, those that are over; less `left`, they are what failures are a share of."""
+    failures: int = 0
+    """Ended in a status of 500 or more, or in a cut stream."""
+    left: int = 0
+    """Ended because the client went away."""
+    rejections: int = 0
+    """The policy had no pod for them."""
+    policy_failures: int = 0
+    """The policy failed, and the safe one decided."""
+    ttft: dict[int, int] = {}
+    """Times to first token of streams, by bucket."""
+    ttft_sum_s: float = 0.0
+    ttft_squares: float = 0.0
+    unserved: dict[int, int] = {}
+    """How long streams were waited for that ended without a first token: each would have taken longer."""
+    waiting: dict[int, int] = {}
+    """How long streams have been waited for whose first token is to come: likewise."""
+    queries: float = 0.0
+    """Prompt tokens, and of these the ones the pod was believed to hold; then their squares and products."""
+    hits: float = 0.0
+    queries_squared: float = 0.0
+    hits_squared: float = 0.0
+    queries_hits: float = 0.0
+
+    @property
+    def prefix(self) -> PairSums:
+        """For the hit rate."""
+        squares = self.hits_squared, self.queries_squared, self.queries_hits
+        return PairSums(self.placed, self.hits, self.queries, *squares)
+
+
+class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one of the two policies of a shadow run chose, over the requests that both saw."""
+
+    picks: int = 0
+    rejections: int = 0
+    tokens: float = 0.0
+    """Tokens in flight on the pods picked, summed over picks."""
+    wait_s: float = 0.0
+    """Expected wait there, likewise."""
+    hits: float = 0.0
+    """Prompt tokens those pods were believed to hold."""
+    pods: dict[str, int] = {}
+    """Picks by pod."""
+    took: dict[int, int] = {}
+    """Times that picks took, by bucket."""
+
+
+class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A shadow beside the policy that decides."""
+
+    sampled: int = 0
+    """Requests put aside."""
+    dropped: int = 0
+    """Of these, lost because too many waited."""
+    compared: int = 0
+    """Both sides picked a pod."""
+    agreed: int = 0
+    """The same one."""
+    failures: int = 0
+    queries: float = 0.0
+    """Prompt tokens of what both picked a pod for."""
+    live: SideFigures = SideFigures()
+    shadow: SideFigures = SideFigures()
+
+
+class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All that a replica has counted of one trial."""
+
+    v: int = SCHEMA
+    baseline: ArmFigures = ArmFigures()
+    canary: ArmFigures = ArmFigures()
+    shadow: ShadowFigures = ShadowFigures()
+
+
+_Figures = TypeVar("_Figures", bound=msgspec.Struct)
+_encode: Final[Callable[[TrialFigures], bytes]] = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(TrialFigures).decode
+
+
+def pack(figures: TrialFigures) -> bytes:
+    """As another replica reads it."""
+    return _encode(figures)
+
+
+def unpack(told: Mapping[str, bytes]) -> dict[str, TrialFigures]:
+    """What each replica told; what cannot be read is left out, and said."""
+    read: dict[str, TrialFigures] = {}
+    for replica, packed in told.items():
+        try:
+            read[replica] = _decode(packed)
+        except msgspec.MsgspecError as error:
+            _log.warning("the trial figures of replica %s cannot be read and are left out: %s", replica, error)
+    return read
+
+
+def summed(figures: Iterable[_Figures], empty: _Figures) -> _Figures:
+    """All of one kind together: numbers and counts added up, field by field."""
+    whole = empty
+    for each in figures:
+        whole = _plus(whole, each)
+    return whole
+
+
+def _plus(left: _Figures, right: _Figures) -> _Figures:
+    fields = {name: _sum_of(getattr(left, name), getattr(right, name)) for name in left.__struct_fields__}
+    return type(left)(**fields | ({"v": SCHEMA} if "v" in fields else {}))
+
+
+def _sum_of(left: object, right: object) -> object:
+    if isinstance(left, msgspec.Struct) and isinstance(right, msgspec.Struct):
+        return _plus(left, right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return added(left, right)
+    assert isinstance(left, int | float) and isinstance(right, int | float)
+    return left + right

@@ -1,0 +1,147 @@
+"""Whether a canary is within its guard. Pure: the figures of all replicas in, a verdict with its figures out.
+
+A guard is looked at again and again while the trial runs, and each look is a chance to see harm where there is none.
+So looks are spaced and paid for: one whenever the smaller arm has grown by a fifth, the k-th (from 0) with the share
+1 / ((k + 1) (k + 2)) of what `confidence` leaves, which sums to all of it (alpha spending, K. K. G. Lan and D. L.
+DeMets, Biometrika 70 (1983), by a union bound, which needs no assumption on how looks hang together). The two guards
+share what is left by halves. A look of another replica is at almost the same figures and is not paid for again.
+
+Both arms share pods, so a candidate that overloads a pod harms the other arm too, and the comparison shows less than
+the whole harm; one that does better than the other by leaving it the slow pods would not do so alone. The draw is by
+session, and requests of a session are alike: intervals that take them for independent are somewhat too narrow, which
+the limits, being well above none, leave room for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from router.trials.durations import Counts, added, quantile, total
+from router.trials.figures import ArmFigures
+from router.trials.intervals import Interval, difference, duration, exact_share, ratio
+from statesync.policy_plan import CanaryGuard
+
+LOOK_GROWTH: Final = 1.2
+"""The next look is due when the smaller arm has so many times the requests."""
+
+POLICY_FAILURES: Final = 5
+"""A candidate that failed so often, in more than `POLICY_FAILURE_SHARE` of its requests, is taken back at once. A sound
+policy never fails, so there is no chance to allow for, and no reason to wait for `min_requests`."""
+
+POLICY_FAILURE_SHARE: Final = 0.001
+
+P95: Final = 0.95
+
+
+class Comparison(NamedTuple):
+    """What one guard found."""
+
+    guard: str
+    """As the field of `CanaryGuard` is called; `policy_failures` has none."""
+    found: Interval
+    limit: float
+    """0.0 where the guard is turned off."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether all of the interval is over the limit."""
+        return bool(self.limit) and self.found.low > self.limit
+
+    def words(self, requests: int) -> str:
+        """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5 after 812 requests`."""
+        value, low, high = map(_number, self.found)
+        return f"{self.guard} {value} ({low} to {high}) over {_number(self.limit)} after {requests} requests"
+
+
+class Verdict(NamedTuple):
+    """How a canary stands."""
+
+    state: str
+    """`waiting` for more requests, `within` its guard, or `broken`."""
+    words: str
+    comparisons: tuple[Comparison, ...]
+    """Those that could be made."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the policy itself fails too often, which waits for no look."""
+        return any(each.guard == "policy_failures" and each.broken for each in self.comparisons)
+
+
+def judge(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, look: int) -> Verdict:
+    """The verdict at look number `look` (see `look_at`); -1 is before the first."""
+    requests = baseline.placed + canary.placed
+    failing = _policy_failures(canary)
+    if failing is not None and failing.broken:
+        return Verdict("broken", f"broken: {failing.words(requests)}", (failing,))
+    alpha = allowed(guard.confidence, max(0, look)) / 2
+    made = [_error_rate(guard, baseline, canary, alpha), _ttft(guard, baseline, canary, alpha), failing]
+    found = tuple(each for each in made if each is not None)
+    if look < 0:
+        missing = max(1, guard.min_requests - min(baseline.placed, canary.placed))
+        return Verdict("waiting", f"needs {missing} more requests on its smaller arm", found)
+    for each in found:
+        if each.broken:
+            return Verdict("broken", f"broken: {each.words(requests)}", found)
+    return Verdict("within", "within its guard", found)
+
+
+def look_at(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures) -> int:
+    """The number of the last look that is due with so many requests; -1 before each arm has `min_requests`."""
+    smaller, first = min(baseline.placed, canary.placed), max(1, guard.min_requests)
+    if smaller < first:
+        return -1
+    # Rounding must not put a look off for good at the very count it is due at.
+    return int(math.log(smaller / first) / math.log(LOOK_GROWTH) + 1e-9)
+
+
+def allowed(confidence: float, look: int) -> float:
+    """The chance of a false alarm that this look may spend."""
+    return (1.0 - confidence) / ((look + 1) * (look + 2))
+
+
+def known_ttfts(baseline: ArmFigures, canary: ArmFigures) -> tuple[Counts, Counts]:
+    """Times to first token of both arms, those that are not over included where they already say something.
+
+    An arm whose pods hang brings no time at all, so streams that still wait, or ended unserved, count with the time so
+    far where it is beyond the smaller of the arms' 95th percentiles: the whole time can only be more.
+    """
+    finished = [arm.ttft for arm in (baseline, canary) if arm.ttft]
+    beyond = min(quantile(counts, P95) for counts in finished) if finished else 0
+    return _known(baseline, beyond), _known(canary, beyond)
+
+
+def _known(arm: ArmFigures, beyond: int) -> Counts:
+    open_ended = added(arm.unserved, arm.waiting)
+    return added(arm.ttft, {at: count for at, count in open_ended.items() if at > beyond})
+
+
+def _error_rate(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, alpha: float) -> Comparison | None:
+    seen = [arm.ended - arm.left for arm in (canary, baseline)]
+    if not all(seen):
+        return None
+    found = difference(exact_share(canary.failures, seen[0], alpha), exact_share(baseline.failures, seen[1], alpha))
+    return Comparison("error_rate", found, guard.error_rate)
+
+
+def _ttft(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, alpha: float) -> Comparison | None:
+    """None where an arm has too few streams."""
+    of_baseline, of_canary = known_ttfts(baseline, canary)
+    if min(total(of_baseline), total(of_canary)) < max(1, guard.min_requests):
+        return None
+    one, other = duration(of_canary, P95, alpha), duration(of_baseline, P95, alpha)
+    assert one is not None and other is not None
+    return Comparison("ttft_p95_ratio", ratio(one, other), guard.ttft_p95_ratio)
+
+
+def _policy_failures(canary: ArmFigures) -> Comparison | None:
+    if not canary.policy_failures:
+        return None
+    found = exact_share(min(canary.policy_failures, canary.placed), canary.placed, 0.001)
+    limit = POLICY_FAILURE_SHARE if canary.policy_failures >= POLICY_FAILURES else math.inf
+    return Comparison("policy_failures", found, limit)
+
+
+def _number(value: float) -> str:
+    return "any" if math.isinf(value) else f"{value:.3g}"

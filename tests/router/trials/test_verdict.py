@@ -1,0 +1,154 @@
+"""The guard's verdict: what breaks it, what it waits for, and how rarely it is wrong."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from router.trials.durations import bucket_of
+from router.trials.figures import ArmFigures
+from router.trials.verdict import Verdict, allowed, judge, known_ttfts, look_at
+from statesync.policy_plan import CanaryGuard
+
+GUARD = CanaryGuard()
+EDGE = CanaryGuard(error_rate=1e-9, ttft_p95_ratio=1.0 + 1e-9)
+"""What an A/A canary is on the very edge of: every excess is chance."""
+
+
+def arm(placed: int, failures: int = 0, ttft: dict[int, int] | None = None, **more: object) -> ArmFigures:
+    return ArmFigures(placed=placed, ended=placed, failures=failures, ttft=ttft or {}, **more)  # type: ignore[arg-type]
+
+
+def at(seconds: float, count: int) -> dict[int, int]:
+    return {bucket_of(seconds): count}
+
+
+def test_before_each_arm_has_enough_it_says_how_many_are_missing() -> None:
+    assert look_at(GUARD, arm(900), arm(13)) == -1
+    verdict = judge(GUARD, arm(900), arm(13, 13), -1)
+    assert (verdict.state, verdict.words) == ("waiting", "needs 37 more requests on its smaller arm")
+
+
+def test_a_look_is_due_at_the_first_and_whenever_the_smaller_arm_has_grown_by_a_fifth() -> None:
+    assert [look_at(GUARD, arm(900), arm(n)) for n in (50, 59, 60, 72, 86, 87)] == [0, 0, 1, 2, 2, 3]
+
+
+def test_all_looks_together_spend_what_confidence_leaves() -> None:
+    assert sum(allowed(0.95, look) for look in range(10_000)) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_failures_of_the_candidate_alone_break_the_error_guard_and_the_words_say_so() -> None:
+    verdict = judge(GUARD, arm(400, 2), arm(400, 80), 0)
+    assert verdict.state == "broken"
+    assert verdict.words.startswith("broken: error_rate 0.195 (0.1")
+    assert verdict.words.endswith("over 0.02 after 800 requests")
+
+
+def test_failures_of_both_arms_break_nothing() -> None:
+    assert judge(GUARD, arm(400, 80), arm(400, 84), 0).state == "within"
+
+
+def test_clients_that_leave_are_no_failures() -> None:
+    assert judge(GUARD, arm(400), arm(400, 0, left=300), 0).state == "within"
+
+
+def test_a_slow_candidate_breaks_the_ttft_guard() -> None:
+    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.4, 400)), 0)
+    assert verdict.state == "broken"
+    assert "ttft_p95_ratio 3.9" in verdict.words or "ttft_p95_ratio 4" in verdict.words
+
+
+def test_a_candidate_within_the_limit_is_within() -> None:
+    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.13, 400)), 0)
+    assert (verdict.state, verdict.words) == ("within", "within its guard")
+    assert {each.guard for each in verdict.comparisons} == {"error_rate", "ttft_p95_ratio"}
+
+
+def test_a_guard_that_is_turned_off_is_never_broken() -> None:
+    off = CanaryGuard(error_rate=0.0, ttft_p95_ratio=0.0)
+    assert judge(off, arm(400, 0, at(0.1, 400)), arm(400, 400, at(9.0, 400)), 0).state == "within"
+
+
+def test_a_candidate_whose_pods_hang_is_found_though_it_has_no_time_to_show() -> None:
+    hangs = ArmFigures(placed=400, waiting=at(8.0, 390))
+    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), hangs, 0)
+    assert verdict.state == "broken" and "ttft_p95_ratio" in verdict.words
+
+
+def test_streams_that_have_not_waited_long_say_nothing_yet() -> None:
+    fresh = ArmFigures(placed=400, ended=300, ttft=at(0.1, 300), waiting=at(0.02, 100))
+    assert known_ttfts(arm(400, 0, at(0.1, 400)), fresh)[1] == at(0.1, 300)
+
+
+def test_a_policy_that_fails_is_broken_before_there_are_enough_requests() -> None:
+    verdict = judge(GUARD, arm(20), arm(10, policy_failures=6), -1)
+    assert verdict.state == "broken" and verdict.failing
+    assert verdict.words.startswith("broken: policy_failures 0.6 (")
+
+
+def test_a_pick_that_is_slow_now_and_then_breaks_nothing() -> None:
+    assert judge(GUARD, arm(100_000), arm(100_000, policy_failures=20), 30).state == "within"
+    assert judge(GUARD, arm(20), arm(10, policy_failures=4), -1).state == "waiting"
+
+
+# How often it is wrong. 30 minutes at 5 requests a second, a tenth of them the candidate's, looked at every second.
+
+SECONDS, PER_S, SHARE = 1800, 5, 0.1
+SHAPE = [bucket_of(math.exp(-2 + 0.9 * z / 10)) for z in range(-30, 31)]
+"""Times to first token: log-normal, 135 ms in the middle."""
+WEIGHTS = [math.exp(-((z / 10) ** 2) / 2) for z in range(-30, 31)]
+
+Judge = Callable[[ArmFigures, ArmFigures, int], tuple[Verdict | None, int]]
+
+
+def spaced(baseline: ArmFigures, canary: ArmFigures, last: int) -> tuple[Verdict | None, int]:
+    """As the gateway looks."""
+    due = look_at(EDGE, baseline, canary)
+    return (judge(EDGE, baseline, canary, due), due) if due > last else (None, last)
+
+
+def naive(baseline: ArmFigures, canary: ArmFigures, last: int) -> tuple[Verdict | None, int]:
+    """Every tenth second, at full strength each time."""
+    return (judge(EDGE, baseline, canary, 0), 0) if look_at(EDGE, baseline, canary) >= 0 else (None, 0)
+
+
+def rolled_back(dice: random.Random, look: Judge, slower: int = 0, every_s: int = 1) -> int:
+    """The second in which the canary is taken back; 0 if it never is. `slower`: buckets of 5 % each."""
+    arms: Sequence[dict[str, object]] = [{"placed": 0, "failures": 0, "ttft": {}} for _ in range(2)]
+    last = -1
+    for second in range(1, SECONDS + 1):
+        for bucket in dice.choices(SHAPE, WEIGHTS, k=PER_S):
+            of = int(dice.random() < SHARE)
+            told = arms[of]
+            ttft: dict[int, int] = told["ttft"]  # type: ignore[assignment]
+            ttft[bucket + slower * of] = ttft.get(bucket + slower * of, 0) + 1
+            told["placed"] += 1  # type: ignore[operator]
+            told["failures"] += dice.random() < 0.01  # type: ignore[operator]
+        if second % every_s:
+            continue
+        verdict, last = look(*(arm(**told) for told in arms), last)  # type: ignore[arg-type]
+        if verdict is not None and verdict.state == "broken":
+            return second
+    return 0
+
+
+def test_an_a_a_canary_on_the_very_edge_is_rolled_back_in_fewer_than_5_percent_of_runs() -> None:
+    dice = random.Random(11)
+    wrong = sum(rolled_back(dice, spaced) > 0 for _ in range(100))
+    assert wrong < 5
+
+
+def test_looking_at_full_strength_each_time_would_be_wrong_more_often() -> None:
+    dice = random.Random(11)
+    wrong = sum(rolled_back(dice, naive, every_s=10) > 0 for _ in range(40))
+    assert wrong >= 4
+
+
+def test_a_candidate_with_twice_the_ttft_is_found_in_nearly_every_run() -> None:
+    dice = random.Random(11)
+    found = [rolled_back(dice, spaced, slower=14) for _ in range(20)]
+    assert all(found)
+    assert max(found) < 1200
