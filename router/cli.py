@@ -7,28 +7,22 @@ runs, so that `turnout --version` loads neither a server nor a simulator.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NoReturn
-
-import msgspec
+from typing import NoReturn
 
 from router.config_file import ConfigError, read, told
+from router.control_commands import add_pods, say
 from router.flags import COMMAND_LINE, UsageError, settings_for
+from router.policy_commands import add_policy
 from router.settings import Settings
 from router.workers.tether import FAILED, Tether, place_in
 from schedulers.errors import SchedulerError
 from schedulers.registry import load_entry_points
 from statesync.errors import StateError
-
-if TYPE_CHECKING:
-    from router.control_client import ControlClient
-
-DEFAULT_CONTROL = "http://127.0.0.1:9000"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,12 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
     _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
     _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
-    policy = commands.add_parser("policy", help="see or replace a pool's policy")
-    _add_policy(policy.add_subparsers(required=True, metavar="get|set"))
-    pods = commands.add_parser("pods", help="pods and their load")
-    pods.add_argument("--json", action="store_true", help="as the control API answers it")
-    _add_control(pods)
-    pods.set_defaults(run=_pods)
+    add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
+    add_pods(commands.add_parser("pods", help="pods and their load"))
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
     check.add_argument("config", metavar="CONFIG")
     check.set_defaults(run=_check)
@@ -89,44 +79,10 @@ def _add_passed_on(
     command.set_defaults(run=lambda given: run(given.rest))
 
 
-def _add_policy(actions: argparse._SubParsersAction[_Parser]) -> None:
-    get = actions.add_parser("get", help="show a pool's policy")
-    get.add_argument("pool", metavar="POOL")
-    get.set_defaults(run=_policy_get)
-    put = actions.add_parser("set", help="replace a pool's policy on every replica, under load")
-    put.add_argument("pool", metavar="POOL")
-    put.add_argument("name", metavar="NAME")
-    put.add_argument("--param", metavar="KEY=VALUE", type=_param, action="append", default=[], help="repeat")
-    put.add_argument("--if-generation", metavar="N", type=int, help="only if the policy has not changed since")
-    put.set_defaults(run=_policy_set)
-    for action in (get, put):
-        _add_control(action)
-
-
-def _add_control(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--control",
-        metavar="URL",
-        default=DEFAULT_CONTROL,
-        help=f"control port of any replica (default {DEFAULT_CONTROL}); token from TURNOUT_CONTROL_TOKEN",
-    )
-
-
 def _workers(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
     return int(text)
-
-
-def _param(text: str) -> tuple[str, object]:
-    """`key=value`: a value that reads as JSON is that (3, 0.5, true, [1]), any other is text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return key, value
 
 
 def _again(argv: Sequence[str] | None) -> list[str]:
@@ -193,68 +149,16 @@ def _simulate(rest: Sequence[str]) -> int:
     return simulate(rest)
 
 
-@contextlib.contextmanager
-def _control(given: argparse.Namespace) -> Iterator[ControlClient]:
-    # httpx takes longer to import than everything else here together.
-    from router.control_client import ControlClient, ControlFailure
-
-    try:
-        with ControlClient(given.control, os.environ) as control:
-            yield control
-    except ControlFailure as error:
-        raise UsageError(str(error)) from None
-
-
-def _policy_get(given: argparse.Namespace) -> int:
-    with _control(given) as control:
-        _say(_policy_line(given.pool, control.policy(given.pool)))
-    return 0
-
-
-def _policy_set(given: argparse.Namespace) -> int:
-    with _control(given) as control:
-        answer = control.set_policy(given.pool, given.name, dict(given.param), given.if_generation)
-    _say(_policy_line(given.pool, answer))
-    return 0
-
-
-def _policy_line(pool: str, answer: Mapping[str, object]) -> str:
-    params = msgspec.json.encode(answer["params"]).decode()
-    return f"{pool}: {answer['policy']} {params} (generation {answer['generation']})"
-
-
-def _pods(given: argparse.Namespace) -> int:
-    with _control(given) as control:
-        pods = control.pods()
-    if given.json:
-        _say(msgspec.json.format(msgspec.json.encode(pods)).decode())
-        return 0
-    rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
-    for pod in pods:
-        state = "routable" if pod["routable"] else ",".join(map(str, _list(pod["blockers"]))) or "not routable"
-        kv = f"{float(str(pod['kv_usage'])):.0%}"
-        counts = (str(pod[key]) for key in ("inflight", "queued", "running"))
-        rows.append((str(pod["pool"]), str(pod["id"]), state, *counts, kv))  # type: ignore[arg-type]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        _say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return 0
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
 def _check(given: argparse.Namespace) -> int:
     load_entry_points()
     reading = read(given.config)
     for problem in reading.problems:
-        _say(told(given.config, problem))
+        say(told(given.config, problem))
     errors = sum(problem.severity == "error" for problem in reading.problems)
     if errors:
-        _say(f"{errors} error{'s' if errors > 1 else ''}")
+        say(f"{errors} error{'s' if errors > 1 else ''}")
         return 1
-    _say("\n".join(summary(reading.settings)))
+    say("\n".join(summary(reading.settings)))
     return 0
 
 
@@ -296,10 +200,6 @@ def _first_of(error: ConfigError) -> str:
 def _os_words(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
 
 
 def _fail(words: str) -> int:

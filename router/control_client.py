@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -18,6 +18,15 @@ _T = TypeVar("_T")
 
 class ControlFailure(Exception):
     """The control port cannot be reached, or refused; the message says which and why."""
+
+
+class Move(NamedTuple):
+    """One change, as the control port takes it."""
+
+    method: str
+    part: str
+    """Of the pool: `policy`, `shadow`, `canary`, `promote` or `rollback`."""
+    body: object | None = None
 
 
 class ControlClient:
@@ -44,29 +53,49 @@ class ControlClient:
         """Every pod, as /admin/pods answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/pods"), list[dict[str, object]])
 
-    def policy(self, pool: str) -> dict[str, object]:
-        """A pool's policy, params and generation. Raises ControlFailure."""
-        return _decoded(self._ask("GET", f"/admin/pools/{quote(pool, safe='')}/policy"), dict[str, object])
+    def policy(self, pool: str, part: str = "policy") -> dict[str, object]:
+        """A pool's policy, or its `trial`'s figures. Raises ControlFailure."""
+        return _decoded(self._ask("GET", _path(pool, part)), dict[str, object])
 
-    def set_policy(
-        self, pool: str, name: str, params: Mapping[str, object], if_generation: int | None
+    def history(self, pool: str) -> list[dict[str, object]]:
+        """A pool's last records, newest first. Raises ControlFailure."""
+        return _decoded(self._ask("GET", _path(pool, "history")), list[dict[str, object]])
+
+    def change(
+        self,
+        pool: str,
+        move: Move,
+        *,
+        if_generation: int | None = None,
+        options: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, object]:
-        """Replace a pool's policy. Raises ControlFailure, also when `if_generation` is stale."""
+        """Change a pool's policy, or what is tried beside it; `options` are those of every change, such as `note`.
+
+        Raises ControlFailure, also when `if_generation` is stale.
+        """
         headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
-        body = {"policy": name, "params": dict(params)}
-        answer = self._ask("PUT", f"/admin/pools/{quote(pool, safe='')}/policy", json=body, headers=headers)
+        answer = self._ask(move.method, _path(pool, move.part), json=move.body, headers=headers, params=options)
         return _decoded(answer, dict[str, object])
 
     def _ask(
-        self, method: str, path: str, json: object | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        json: object | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
     ) -> bytes:
         try:
-            answer = self._http.request(method, path, json=json, headers=headers)
+            answer = self._http.request(method, path, json=json, headers=headers, params=params)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ControlFailure(f"no control port at {self._url}: {error or type(error).__name__}") from None
         if answer.is_success:
             return answer.content
         raise ControlFailure(_refused(answer))
+
+
+def _path(pool: str, part: str) -> str:
+    return f"/admin/pools/{quote(pool, safe='')}/{part}"
 
 
 def _decoded(body: bytes, kind: type[_T]) -> _T:

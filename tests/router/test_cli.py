@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.cli import _parser, main
+from router.cli import main
 
 GOOD = "pools:\n- {name: default, pods: [http://10.0.0.1:8000], models: [m]}\n- {name: b, pods: [http://10.0.0.2:1]}\n"
 
@@ -30,7 +30,13 @@ def test_version_is_the_distributions() -> None:
         ([], "arguments are required: COMMAND"),
         (["nonesuch"], "invalid choice: 'nonesuch'"),
         (["emulate", "trace"], "invalid choice: 'emulate'"),
-        (["policy", "shadow", "default", "p2c"], "invalid choice: 'shadow'"),
+        (["policy", "emulate", "default", "p2c"], "invalid choice: 'emulate'"),
+        (["policy", "shadow", "default"], "name a policy, or say --off"),
+        (["policy", "shadow", "default", "p2c", "--off"], "name a policy, or say --off"),
+        (["policy", "canary", "default", "p2c"], "--percent P"),
+        (["policy", "canary", "default", "p2c", "--percent", "x"], "invalid float value: 'x'"),
+        (["policy", "set", "default", "p2c", "--params", "[1]"], "not a JSON object"),
+        (["policy", "rollback", "default", "--to", "x"], "invalid int value: 'x'"),
         (["serve"], "nothing to route to: give --config FILE or --pod URL"),
         (["serve", "--pod", "ftp://x:1"], "pools[0].pods[0]: pod 'ftp://x:1': unknown scheme 'ftp'"),
         (["serve", "--pod", "http://h:1", "--policy", "p3c"], "no policy 'p3c' (did you mean 'p2c'?)"),
@@ -106,12 +112,3 @@ def test_commands_of_loadtests_have_their_own_help(command: str) -> None:
     told = turnout(command, "--help")
     assert told.returncode == 0
     assert "--profile" in told.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("k=3", 3), ("k=0.5", 0.5), ("k=true", True), ("k=[1]", [1]), ("k=word", "word"), ("k=a=b", "a=b"), ("k=", "")],
-)
-def test_a_param_is_json_where_it_reads_as_json_and_text_elsewhere(text: str, value: object) -> None:
-    given = _parser().parse_args(["policy", "set", "default", "p2c", "--param", text])
-    assert given.param == [("k", value)]

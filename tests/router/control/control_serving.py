@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import httpx
 import msgspec
 
+from router.cli import main
 from router.control.api import create_control
 from router.control.plane import ControlPlane
 from router.control.server import ControlServer
@@ -140,6 +141,18 @@ def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
             await replica.store.aclose()
 
     asyncio.run(run())
+
+
+def command(replica: Replica, *argv: str) -> int:
+    """`turnout ARGV --control <the replica's>`, in a thread beside its event loop."""
+    codes: list[int] = []
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        url = str(client.base_url)
+        codes.append(await asyncio.to_thread(main, [*argv, "--control", url]))
+
+    talk_to(replica, talk)
+    return codes[0]
 
 
 def error_of(answer: httpx.Response) -> dict[str, object]:
