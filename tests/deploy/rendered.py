@@ -1,0 +1,183 @@
+"""What `kubectl kustomize` makes of deploy/kubernetes, as Python objects, and how to find one's way in them.
+
+Nothing is judged here. A `Render` is the caller's own to change: each call of `render` gives a copy. Without a kubectl
+the tests that need one are skipped, but fail where CI=true.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from router.config_file import Reading, read_text
+
+ROOT = Path(__file__).resolve().parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+OVERLAYS = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir() if path.is_dir()))
+ALL = ("base", *OVERLAYS)
+"""Everything that can be rendered."""
+
+Manifest = dict[str, Any]
+
+MADE_BY_HAND: Mapping[str, frozenset[str]] = {
+    "turnout": frozenset({"control-token", "redis-password"}),
+    "huggingface": frozenset({"token"}),
+}
+"""Secrets that a user makes (the head of base/kustomization.yaml says how), and their keys."""
+
+SELECTED = ("Deployment", "StatefulSet")
+"""Kinds whose pod template stands in spec.template."""
+
+
+class Workload(NamedTuple):
+    """Something that makes pods."""
+
+    kind: str
+    name: str
+    template: Manifest
+    """With `metadata` and `spec`."""
+    owner: Manifest
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its pods' labels."""
+        labels: Mapping[str, str] = self.template["metadata"].get("labels", {})
+        return labels
+
+    @property
+    def spec(self) -> Manifest:
+        """The pod's spec."""
+        spec: Manifest = self.template["spec"]
+        return spec
+
+    @property
+    def containers(self) -> list[Manifest]:
+        """Init containers included."""
+        return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
+
+
+class Render:
+    """One build: its manifests in the order in which they would be applied."""
+
+    def __init__(self, name: str, manifests: list[Manifest]) -> None:
+        self.name = name
+        self.manifests = manifests
+
+    def all(self, kind: str) -> list[Manifest]:
+        """Those of a kind."""
+        return [each for each in self.manifests if each["kind"] == kind]
+
+    def find(self, kind: str, name: str) -> Manifest:
+        """The one of that name. Raises LookupError."""
+        for each in self.all(kind):
+            if each["metadata"]["name"] == name:
+                return each
+        raise LookupError(f"{self.name}: no {kind} {name}")
+
+    def workloads(self) -> Iterator[Workload]:
+        """Everything that makes pods, Ray's groups included."""
+        for kind in SELECTED:
+            for each in self.all(kind):
+                yield Workload(kind, each["metadata"]["name"], each["spec"]["template"], each)
+        for each in self.all("RayService"):
+            cluster = each["spec"]["rayClusterConfig"]
+            for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+                name = f"{each['metadata']['name']}-{group.get('groupName', 'head')}"
+                yield Workload("RayService", name, group["template"], each)
+
+    def workload(self, name: str) -> Workload:
+        """The one of that name. Raises StopIteration."""
+        return next(each for each in self.workloads() if each.name == name)
+
+    @property
+    def gateway(self) -> Workload:
+        """The router's Deployment."""
+        return self.workload("turnout")
+
+    @property
+    def container(self) -> Manifest:
+        """The router's container."""
+        return next(each for each in self.gateway.containers if each["name"] == "turnout")
+
+    @property
+    def replicas(self) -> int:
+        """How many gateways there are where nobody says otherwise: the autoscaler's least, if there is one."""
+        for scaler in self.all("HorizontalPodAutoscaler"):
+            return int(scaler["spec"]["minReplicas"])
+        return int(self.gateway.owner["spec"]["replicas"])
+
+    def port_of(self, container: Manifest, port: int | str) -> int:
+        """The number of a port given by number or by name. Raises StopIteration for a name that is not there."""
+        if isinstance(port, int):
+            return port
+        return next(int(each["containerPort"]) for each in container.get("ports", ()) if each["name"] == port)
+
+    def mounted(self, container: Manifest, path: str) -> str:
+        """The text of the ConfigMap's file that the container sees at `path`. Raises LookupError."""
+        directory, _, file = path.rpartition("/")
+        for mount in container["volumeMounts"]:
+            if mount["mountPath"] == directory:
+                volume = next(each for each in self.gateway.spec["volumes"] if each["name"] == mount["name"])
+                text: str = self.find("ConfigMap", volume["configMap"]["name"])["data"][file]
+                return text
+        raise LookupError(f"nothing is mounted at {directory}")
+
+    def config_path(self) -> str:
+        """What the container is told to read."""
+        args: list[str] = self.container["args"]
+        return args[args.index("--config") + 1]
+
+    def config(self) -> Reading:
+        """The gateway's settings, read as it reads them, with the pod's environment."""
+        return read_text(self.mounted(self.container, self.config_path()), self.environment())
+
+    def environment(self, pod_name: str = "turnout-7d4b9c-x2x4z") -> dict[str, str]:
+        """What the gateway's container finds in its environment; Secrets made by hand have made-up values."""
+        found = {}
+        for each in self.container["env"]:
+            source = each.get("valueFrom", {})
+            if "secretKeyRef" in source:
+                found[each["name"]] = f"made-up {source['secretKeyRef']['key']}"
+            elif "fieldRef" in source:
+                assert source["fieldRef"]["fieldPath"] == "metadata.name", source
+                found[each["name"]] = pod_name
+            else:
+                found[each["name"]] = each["value"]
+        return found
+
+
+def program(name: str) -> str:
+    """Where it is; else the test is skipped, or fails where CI=true."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"no {name} here, and CI=true: what needs it may not be left out")
+    pytest.skip(f"no {name} here; CI fails without it")
+
+
+def directory_of(name: str) -> Path:
+    """Where `base` or an overlay is."""
+    return KUBERNETES / name if name == "base" else KUBERNETES / "overlays" / name
+
+
+@functools.cache
+def _build(name: str) -> tuple[Manifest, ...]:
+    done = subprocess.run([program("kubectl"), "kustomize", str(directory_of(name))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, done.stderr  # what is deprecated is told here
+    return tuple(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def render(name: str) -> Render:
+    """`base`, or an overlay by its directory's name."""
+    return Render(name, copy.deepcopy(list(_build(name))))

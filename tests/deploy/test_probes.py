@@ -1,0 +1,160 @@
+"""The rendered probes, asked of the rendered container at each stage of a replica's life; and what else is said to run
+in a container: Redis' arguments, the engines' preStop hook.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_container import GatewayContainer, Place, RedisContainer
+from rendered import KUBERNETES, OVERLAYS, program, render
+from sim_process import MODEL, SimPods, sim_pods
+from waiting import wait_for
+
+from loadtests.ports import HOST
+
+pytestmark = pytest.mark.slow
+
+# At ten tokens a second, longer than any test here.
+LONG: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "max_tokens": 1000,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
+    with sim_pods(2, tmp_path_factory.mktemp("sims") / "sims.log", "--profile", "paced") as pods:
+        yield pods
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisContainer]:
+    server = RedisContainer(render("quickstart"), tmp_path_factory.mktemp("redis"), program("redis-server"))
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+@contextmanager
+def started(overlay: str, place: Place) -> Iterator[GatewayContainer]:
+    """A container for the block, once its startup probe is content."""
+    container = GatewayContainer(render(overlay), f"turnout-{overlay}-x2x4z", place)
+    try:
+        wait_for("the startup probe is content", lambda: container.content("startupProbe"), 30.0)
+        yield container
+    finally:
+        container.end()
+
+
+def state(container: GatewayContainer) -> dict[str, Any]:
+    """GET /admin/state."""
+    url = f"http://127.0.0.1:{container.port('control')}/admin/state"
+    token = {"authorization": "Bearer made-up control-token"}
+    said: dict[str, Any] = httpx.get(url, headers=token, trust_env=False).raise_for_status().json()
+    return said
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_given(
+    overlay: str, tmp_path: Path, engines: SimPods, redis: RedisContainer
+) -> None:
+    with started(overlay, Place(tmp_path, redis.port, engines.urls)) as container:
+        wait_for("the readiness probe is content", lambda: container.content("readinessProbe"), 30.0)
+        assert container.ask("livenessProbe") == 200
+        said = state(container)
+        assert said["state"]["connected"]
+        assert said["replica"] == container.name
+        control = f"http://127.0.0.1:{container.port('control')}"
+        assert httpx.get(f"{control}/metrics", trust_env=False).status_code == 200, "Prometheus has no token"
+        assert httpx.get(f"{control}/admin/pods", trust_env=False).status_code == 401
+
+
+def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays_until_the_last_stream_has_ended(
+    tmp_path: Path, engines: SimPods, redis: RedisContainer
+) -> None:
+    def quick(config: dict[str, Any]) -> None:
+        config["drain"]["settle_s"] = 1
+
+    place = Place(tmp_path, redis.port, engines.urls[:1])
+    container = GatewayContainer(render("base"), "turnout-x", place, quick)
+    try:
+        wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+        url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
+        with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=30.0) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            container.process.terminate()
+            wait_for("it settles", lambda: state(container)["phase"] == "settling")
+            assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [503, 200]
+            wait_for("it drains", lambda: state(container)["phase"] == "draining")
+            # The inference port is closed by now, the stream goes on, and nobody may kill it.
+            assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [0, 200]
+            assert any(lines)
+        # Its client is gone, and with it the last reason to stay.
+        assert container.process.wait(20.0) == 0, container.words()
+    finally:
+        container.end()
+
+
+def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -> None:
+    def patient(config: dict[str, Any]) -> None:
+        config["warmup_timeout_s"] = 60
+
+    # A Redis that takes connections and says nothing.
+    with socket.create_server((HOST, 0)) as mute:
+        place = Place(tmp_path, mute.getsockname()[1], ["http://127.0.0.1:9"])
+        container = GatewayContainer(render("base"), "turnout-x", place, patient)
+        try:
+            wait_for("it has started", lambda: container.content("startupProbe"), 30.0)
+            assert container.ask("readinessProbe") == 503
+            assert container.ask("livenessProbe") == 200
+        finally:
+            container.end()
+
+
+def test_redis_own_probe_is_content_with_the_redis_that_is_started(redis: RedisContainer) -> None:
+    (spec,) = render("quickstart").workload("turnout-redis").containers
+    for kind in ("startupProbe", "readinessProbe"):
+        command = [each.replace("redis-cli", f"redis-cli -p {redis.port}") for each in spec[kind]["exec"]["command"]]
+        asked = subprocess.run(command, env=redis.environment, capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+        locked_out = subprocess.run(command, env={"PATH": redis.environment["PATH"]}, capture_output=True)
+        assert locked_out.returncode != 0
+
+
+def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
+    hook = [sys.executable, str(KUBERNETES / "components" / "engine-drain" / "drain.py")]
+    address = engines.addresses[1]
+    url = f"http://{address}/v1/chat/completions"
+    with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=30.0) as stream:
+        lines = stream.iter_lines()  # kept: a generator that is dropped closes the stream
+        next(lines)
+        waiting = subprocess.Popen([*hook, f"http://{address}/metrics", "0"])
+        try:
+            seen = engines.state(address)["requests"]
+            # It looks again and again, and stays.
+            wait_for("it has looked three times", lambda: engines.state(address)["requests"] >= seen + 3)
+            assert waiting.poll() is None
+            stream.close()
+            assert waiting.wait(20.0) == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
+
+
+def test_an_engine_s_hook_ends_where_the_engine_has_ended() -> None:
+    hook = [sys.executable, str(KUBERNETES / "components" / "engine-drain" / "drain.py")]
+    assert subprocess.run([*hook, "http://127.0.0.1:9/metrics", "0"], capture_output=True, timeout=20).returncode == 0
