@@ -11,6 +11,7 @@ from router import __version__
 from router.control.plane import ControlPlane
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
+from router.telemetry.trials import families
 
 if TYPE_CHECKING:
     from router.replica import Replica
@@ -33,6 +34,7 @@ def control_plane(of: Replica) -> ControlPlane:
         drain=lambda: of.asked_to_drain(),
         clock=of.clock,
         started_at=time.time(),
+        trial=of.trials.report,
         replica=of.name,
         version=__version__,
     )
@@ -57,6 +59,7 @@ def readings(of: Replica) -> Readings:
         pods_scraped=lambda: of.scraper.pods_read_here,
         unseen=of.view.unseen_by_pool,
         clusters=of.routes.clusters,
+        trials=lambda: families(of.trials.readings(), of.trials.taken_back),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in of.policies.records.items()},
         version=__version__,
         replica=of.name,

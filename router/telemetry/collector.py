@@ -56,6 +56,8 @@ class Readings:
     """By pool, of those that name one."""
     version: str
     replica: str
+    trials: Callable[[], Iterable[Family]] = tuple
+    """Of what is tried on live traffic; `trials.families`."""
 
 
 Labels = dict[str, str]
@@ -101,6 +103,7 @@ class GatewayCollector(Collector):
         yield from _prefix_truth(self._readings.prefix_truth())
         yield from _replica_gauges(self._readings)
         yield from _state(self._readings)
+        yield from self._readings.trials()
 
 
 def _piece(family: Family, samples: Iterable[Sample]) -> Metric:

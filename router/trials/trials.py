@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
+from router.telemetry.trials import TrialReading
 from router.trials.figures import TrialFigures, pack, unpack
 from router.trials.intervals import Interval
 from router.trials.report import canary_shown, shadow_shown
@@ -92,6 +93,15 @@ class Trials:
         running = self._watched.get(pool)
         now = self._shown(running) if running is not None else {}
         return {"pool": pool, "running": running is not None, **now, "last": self._last.get(pool)}
+
+    def readings(self) -> list[TrialReading]:
+        """What runs, as this replica counts it."""
+        return [
+            TrialReading(
+                pool, of.own(), of.trial.canary is not None, of.trial.shadow is not None, of.broken is not None
+            )
+            for pool, of in self._watched.items()
+        ]
 
     def policy_failed(self, pool: str, scheduler: Scheduler) -> None:
         """A policy failed at a request, and the safe one decided."""

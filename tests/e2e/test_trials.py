@@ -1,0 +1,234 @@
+"""Trials on live traffic: two replicas on Redis before simulated pods, under load. A policy that sends all to one pod
+is taken back by its guard on both; a good one stays and is promoted; a shadow sees and decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+from gateway_process import GatewayProcess, config, pool, running
+from sim_process import MODEL, SimPods, sim_pods
+from waiting import wait_for
+
+from loadtests import redis_server
+from loadtests.traffic_client import Client, TrafficError
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        redis_server.program() is None and os.environ.get("CI") != "true", reason="no redis-server; CI fails without"
+    ),
+]
+
+USERS_EACH: Final = 10
+TEXT: Final = "word " * 1_100
+"""A prompt of some 1,400 tokens: 60 ms of one pod's time each, and no two begin alike."""
+
+ONE_POD: Final = '''
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar
+from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo
+
+@dataclass(frozen=True)
+class OnePod:
+    """All to the pod with the smallest name."""
+
+    name: ClassVar[str] = "one_pod"
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        left = sorted(each.pod.id for each in snapshot.candidates if each.pod.id not in request.tried)
+        return Decision(left[0], self.name) if left else NO_UNTRIED_POD
+
+@dataclass(frozen=True)
+class Raises:
+    """Fails at every other request."""
+
+    name: ClassVar[str] = "raises"
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        if request.entropy % 2:
+            raise RuntimeError("no idea")
+        return Decision(snapshot.candidates[0].pod.id, self.name)
+'''
+
+
+def install(directory: Path) -> None:
+    """A package with two bad policies, as pip would leave it there."""
+    about = directory / "bad_policies-1.0.dist-info"
+    about.mkdir(parents=True)
+    (directory / "bad_policies.py").write_text(ONE_POD)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-policies\nVersion: 1.0\n")
+    entries = "one_pod = bad_policies:OnePod\nraises = bad_policies:Raises\n"
+    (about / "entry_points.txt").write_text(f"[turnout.schedulers]\n{entries}")
+
+
+class Load:
+    """Users of every gateway, each request a session of its own, until the block ends."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.errors: Counter[str] = Counter()
+        self.answers = 0
+        self.policies: Counter[str] = Counter()
+        """Answers by the policy that decided; cleared by who wants those from now on."""
+        self._ports = ports
+        self._stop = threading.Event()
+        self._serial = itertools.count()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as users:
+            for port in self._ports * USERS_EACH:
+                users.create_task(self._user(port))
+
+    async def _user(self, port: int) -> None:
+        client = Client("127.0.0.1", port)
+        while not self._stop.is_set():
+            serial = next(self._serial)
+            body = (
+                f'{{"model":"{MODEL}","stream":true,"max_tokens":3,"messages":'
+                f'[{{"role":"user","content":"{serial} {TEXT}"}}]}}'
+            )
+            try:
+                reply = await client.chat(body.encode(), {"x-session-id": f"s{serial}"}, 60.0)
+                self.answers += 1
+                self.policies[reply.headers["x-turnout-policy"]] += 1
+            except TrafficError as error:
+                self.errors[str(error)] += 1
+        client.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def busy_sims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
+    """Four pods of which one alone cannot carry the load."""
+    with sim_pods(4, tmp_path_factory.mktemp("sims") / "busy.log", "--profile", "h100-8b") as pods:
+        yield pods
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies that the gateways find installed."""
+    install(tmp_path / "packages")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+
+
+@contextmanager
+def replicas(sims: SimPods, directory: Path, expected: list[str]) -> Iterator[list[GatewayProcess]]:
+    """Two gateways that share a Redis."""
+    with ExitStack() as stack:
+        directory.mkdir(exist_ok=True)
+        redis = stack.enter_context(redis_server.RedisServer(directory))
+        pools = [pool("default", sims.urls, policy={"name": "p2c"})]
+        settings = config((), pools=pools, state=redis.url)
+        yield [
+            stack.enter_context(running(settings | {"replica": name}, directory / name, expected))
+            for name in ("east", "west")
+        ]
+
+
+def trial(gateway: GatewayProcess) -> dict[str, Any]:
+    """GET the pool's report."""
+    shown: dict[str, Any] = gateway.control.get("/admin/pools/default/trial").raise_for_status().json()
+    return shown
+
+
+def note(gateway: GatewayProcess) -> str:
+    """Of the pool's present record."""
+    return str(gateway.control.get("/admin/pools/default/policy").raise_for_status().json()["note"])
+
+
+def canary(gateway: GatewayProcess, policy: str, percent: float = 50, **guard: float) -> int:
+    """Begin one; its generation."""
+    body = {"policy": policy, "percent": percent, "guard": guard}
+    answer = gateway.control.put("/admin/pools/default/canary", json=body)
+    return int(answer.raise_for_status().json()["generation"])
+
+
+def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
+    busy_sims: SimPods, packages: None, tmp_path: Path
+) -> None:
+    with replicas(busy_sims, tmp_path, []) as (east, west), Load([east.port, west.port]) as load:
+        wait_for("traffic flows", lambda: load.answers > 20, 30.0)
+        canary(west, "one_pod")
+        for gateway in (east, west):
+            wait_for("the canary is over", lambda gateway=gateway: not trial(gateway)["running"], 30.0)
+            assert note(gateway).startswith("canary one_pod rolled back: ttft_p95_ratio ")
+            assert " over 1.5 after " in note(gateway)
+            last = trial(gateway)["last"]
+            assert last["ended"] == note(gateway)
+            arms = last["canary"]["arms"]
+            assert arms["canary"]["requests"] >= 50 and arms["baseline"]["requests"] >= 50
+            p95 = {name: arm["ttft_s"]["p95"]["value"] for name, arm in arms.items()}
+            assert p95["canary"] > 1.5 * p95["baseline"]
+            assert len(last["replicas"]) == 2
+        history = west.control.get("/admin/pools/default/history").json()
+        assert [each["canary"] is None for each in history[:2]] == [True, False]
+        load.policies.clear()
+        before = load.answers
+        wait_for("it decides nothing more", lambda: load.answers > before + 40, 30.0)
+        taken_back = [gateway.metric("turnout_trial_rollbacks_total", pool="default") for gateway in (east, west)]
+        assert sum(taken_back) == 1
+    assert not load.errors
+    assert load.policies["p2c"] > 20
+
+
+def test_a_canary_whose_policy_fails_is_taken_back_and_no_request_is_lost(
+    busy_sims: SimPods, packages: None, tmp_path: Path
+) -> None:
+    with replicas(busy_sims, tmp_path, ["raises"]) as (east, west), Load([east.port, west.port]) as load:
+        wait_for("traffic flows", lambda: load.answers > 20, 30.0)
+        canary(east, "raises")
+        for gateway in (east, west):
+            wait_for("the canary is over", lambda gateway=gateway: not trial(gateway)["running"], 30.0)
+            assert note(gateway).startswith("canary raises rolled back: policy_failures")
+    assert not load.errors
+
+
+def test_a_good_canary_stays_and_is_promoted_once_there_is_enough_to_judge_it_by(
+    busy_sims: SimPods, tmp_path: Path
+) -> None:
+    with replicas(busy_sims, tmp_path, []) as (east, west), Load([east.port, west.port]) as load:
+        wait_for("traffic flows", lambda: load.answers > 20, 30.0)
+        shadow = east.control.put("/admin/pools/default/shadow", json={"policy": "round_robin"})
+        assert shadow.status_code == 200
+        generation = canary(east, "least_load", min_requests=100)
+        too_early = east.control.post("/admin/pools/default/promote")
+        assert too_early.status_code == 409
+        assert "more requests" in too_early.json()["error"]["message"]
+        wait_for("the other follows", lambda: trial(west).get("generation") == generation)
+        wait_for("it is within its guard", lambda: trial(west)["canary"]["state"] == "within", 60.0)
+        shown = trial(west)
+        assert shown["canary"]["verdict"] == "within its guard"
+        assert set(shown["canary"]["comparisons"]) == {"error_rate", "ttft_p95_ratio"}
+        assert 0 < shown["shadow"]["agreement"]["value"] < 1
+        assert shown["shadow"]["compared"] > 20 and shown["shadow"]["failures"] == 0
+        assert east.metric("turnout_trial_requests_total", arm="canary") > 0
+        assert 0 < east.metric("turnout_shadow_agreement_ratio", pool="default") < 1
+
+        promoted = west.control.post("/admin/pools/default/promote")
+        assert promoted.status_code == 200, promoted.text
+        wait_for(
+            "both have it", lambda: all(each.metric("turnout_policy_generation") > generation for each in (east, west))
+        )
+        load.policies.clear()
+        before = load.answers
+        wait_for("it decides all", lambda: load.answers > before + 60, 30.0)
+        assert load.policies["least_load"] > 40
+    assert not load.errors
