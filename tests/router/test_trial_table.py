@@ -6,7 +6,7 @@ from typing import Any
 
 from router.trial_table import trial_lines
 
-INTERVAL = {"value": 0.2, "low": 0.1, "high": 0.5}
+INTERVAL = {"value": 0.2, "low": 0.1, "high": 1}
 ARM: dict[str, Any] = {
     "requests": 812,
     "failures": 3,
@@ -57,10 +57,10 @@ def test_a_canary_is_its_verdict_a_row_an_arm_and_what_the_guard_compared() -> N
     assert list(trial_lines(REPORT)) == [
         "a: p2c (generation 4), 2 replicas, 12 s",
         "canary random, 12.5 %: within its guard",
-        "          REQUESTS  FAILURES  ERROR RATE                 TTFT P50                TTFT P95             HIT RATE",
-        "baseline  812       3         20.00% (10.00% to 50.00%)  0.2 s (0.1 s to 0.5 s)  1.5 s (1.25 s to -)  -",
-        "canary    812       3         20.00% (10.00% to 50.00%)  0.2 s (0.1 s to 0.5 s)  1.5 s (1.25 s to -)  -",
-        "error_rate: 0.2 (0.1 to 0.5), limit 0.02",
+        "          REQUESTS  FAILURES  ERROR RATE                  TTFT P50              TTFT P95             HIT RATE",
+        "baseline  812       3         20.00% (10.00% to 100.00%)  0.2 s (0.1 s to 1 s)  1.5 s (1.25 s to -)  -",
+        "canary    812       3         20.00% (10.00% to 100.00%)  0.2 s (0.1 s to 1 s)  1.5 s (1.25 s to -)  -",
+        "error_rate: 0.2 (0.1 to 1), limit 0.02",
     ]
 
 
