@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from router.dataplane import openai
 from router.dataplane.exchange import Exchange
@@ -21,6 +21,9 @@ from router.errors import NoPodAvailable
 from router.settings import Timeouts
 from router.telemetry.metrics import PoolMetrics
 from schedulers.types import RequestInfo
+
+if TYPE_CHECKING:
+    from router.trials.arm import Arm
 
 NO_POD: Final = "no_pod"
 """The pool has no pod that can be used, or its policy wants none."""
@@ -52,14 +55,14 @@ class Detour:
         self.refused = False
         """The client wants no fall-back."""
 
-    def told(self) -> str:
-        """The end of an error message: which pools were tried."""
+    def told(self, pool: str) -> str:
+        """The end of an error message about a request that is in `pool`: which pools were tried."""
         if self.refused:
             return f" The request belongs to pool {self.home.pool!r} and refuses fall-back (x-turnout-fallback)."
-        if self.tried.keys() <= {self.home.pool}:
+        tried = self.tried if pool in self.tried else {**self.tried, pool: FAILED}
+        if tried.keys() <= {self.home.pool}:
             return ""
-        pools = ", ".join(f"{pool!r} {_WORDS[why]}" for pool, why in self.tried.items())
-        return f" Pools tried: {pools}."
+        return f" Pools tried: {', '.join(f'{name!r} {_WORDS[why]}' for name, why in tried.items())}."
 
 
 class _Stand(NamedTuple):
@@ -73,6 +76,7 @@ class _Stand(NamedTuple):
     call: Call | None
     info: RequestInfo | None
     chain: Sequence[int]
+    arm: Arm | None
 
 
 class Detours:
@@ -157,7 +161,7 @@ class Detours:
         exchange.pool, exchange.timeouts = route.pool, timeouts
         exchange.metrics = parts.metrics.pool(route.pool)
         # Model and pool are in both: made anew by the dispatch. Pods that failed it stay in `tried`.
-        exchange.info, exchange.chain = None, ()
+        exchange.info, exchange.chain, exchange.arm = None, (), None
 
     def _arrived(self, exchange: Exchange, home: str, why: str) -> None:
         exchange.edge.expires_at = exchange.deadline or NEVER
@@ -178,6 +182,7 @@ def _stand(exchange: Exchange) -> _Stand:
         exchange.call,
         exchange.info,
         exchange.chain,
+        exchange.arm,
     )
 
 
@@ -191,4 +196,5 @@ def _restore(exchange: Exchange, stand: _Stand) -> None:
         exchange.call,
         exchange.info,
         exchange.chain,
+        exchange.arm,
     ) = stand

@@ -40,7 +40,7 @@ class Endings:
         if error.told.closes:
             exchange.keep_alive = False
         if exchange.detour is not None:
-            error.message += exchange.detour.told()
+            error.message += exchange.detour.told(exchange.pool)
         if not isinstance(error, PodFailure):
             self._parts.metrics.count_rejection(exchange.pool, error.told.code or error.told.type)
         answer = error_answer(

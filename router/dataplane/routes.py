@@ -85,7 +85,7 @@ class Routes:
         named = self._named(None, _text(cluster, "")) if cluster is not None else []
         siblings = [each.name for each in named if allowed is None or allowed(each)]
         others = [name for name in dict.fromkeys((*siblings, *home.fallback)) if name != home.name]
-        ways = [self._served_by(name, asked) or self._served_by(name, route.model) for name in others]
+        ways = [self._by_pool[name].get(asked) or self._served_by(name, route.model) for name in others]
         return [way for way in ways if way is not None]
 
     def _anywhere(self, model: str) -> Route | None:
@@ -129,7 +129,7 @@ class Routes:
     def _served_by(self, name: str, model: str) -> Route | None:
         route = self._by_pool[name].get(model)
         if route is None and (self._takes_any(name) or name == self._default):
-            return Route(name, model)
+            return Route(name, model)  # its pods will judge
         return route
 
     def _takes_any(self, pool: str) -> bool:

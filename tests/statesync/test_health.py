@@ -285,3 +285,61 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
         for pod in set().union(*pools.values()):
             tracker.probe(pod, True, now)
     assert not any(heard.blocked.values()), "lost for ever"
+
+
+# Pools that fall back to others
+
+
+def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Heard]:
+    """Pools `near` (A, B) and `far` (C, D)."""
+    heard = Heard()
+    tracker = HealthTracker(HealthConfig(), heard, dice=lambda: 0.0, fallbacks=fallbacks)
+    tracker.set_pods("near", [A, B])
+    tracker.set_pods("far", [C, D])
+    for pod in (A, B, C, D):
+        tracker.probe(pod, True, 0.0)
+    return tracker, heard
+
+
+def all_fail(tracker: HealthTracker, *pods: PodId, now: float = 1.0) -> None:
+    for _ in range(3):
+        for pod in pods:
+            tracker.outcome(pod, FAILURE, now)
+
+
+def test_a_pool_with_somewhere_to_go_may_be_ejected_as_a_whole_and_comes_back() -> None:
+    tracker, _ = falling(near=["far"])
+    all_fail(tracker, A, B)
+    assert tracker.blockers(A) == tracker.blockers(B) == {"ejected"}
+    tracker.due(6.5)
+    assert not tracker.blockers(A) and not tracker.blockers(B)
+
+
+def test_of_two_pools_that_fall_back_to_each_other_one_keeps_its_share() -> None:
+    tracker, _ = falling(near=["far"], far=["near"])
+    all_fail(tracker, A, B, C, D)
+    all_fail(tracker, A, B, C, D)
+    assert sum(not tracker.blockers(pod) for pod in (A, B, C, D)) == 1
+
+
+def test_a_prober_that_finds_every_pod_dead_takes_out_no_more_than_the_cap() -> None:
+    tracker, _ = falling(near=["far"])
+    for _ in range(5):
+        for pod in (A, B):
+            tracker.probe(pod, False, 1.0)
+    assert sum(not tracker.blockers(pod) for pod in (A, B)) == 1
+
+
+def test_a_pool_that_is_out_as_a_whole_stays_so_when_pods_come_and_go() -> None:
+    tracker, _ = falling(near=["far"])
+    all_fail(tracker, A, B)
+    tracker.set_pods("near", [A])
+    assert tracker.blockers(A) == {"ejected"}
+
+
+def test_without_a_pod_in_its_fall_back_a_pool_keeps_its_share() -> None:
+    for fallbacks in ({"near": ["gone"]}, {"near": ["far"]}):
+        tracker, _ = falling(**fallbacks)
+        tracker.set_pods("far", [])
+        all_fail(tracker, A, B)
+        assert sum(not tracker.blockers(pod) for pod in (A, B)) == 1

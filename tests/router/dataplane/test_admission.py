@@ -123,3 +123,42 @@ def test_the_order_is_priority_then_arrival_whoever_leaves(arrivals: list[tuple[
             line.append((-priority, len(line), each))
     assert served(gate) == [each for _, _, each in sorted(line, key=lambda entry: entry[:2])]
     assert gate.queued == 0
+
+
+def test_who_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
+    gate = Admission(Limits())
+    both, one = waits(), waits()
+    gate.wait(both, ["other"])
+    gate.wait(one)
+    assert gate.queued == 2
+    assert served(gate, "other") == [both]
+    assert served(gate) == [one]
+    assert gate.queued == 0
+
+
+def test_who_finds_no_room_in_one_line_keeps_its_place_in_both() -> None:
+    gate = Admission(Limits())
+    first, second = waits(), waits()
+    gate.wait(first, ["other"])
+    gate.wait(second, ["other"])
+    assert served(gate, "other", room=0) == []
+    assert served(gate, "main", room=1) == [first]
+    assert served(gate, "other") == [second]
+
+
+def test_what_was_served_elsewhere_does_not_add_up_in_a_line_that_never_moves() -> None:
+    gate = Admission(Limits())
+    for _ in range(500):
+        gate.wait(waits(), ["stuck"])
+        assert len(served(gate)) == 1
+    assert gate.held < 150
+
+
+def test_who_steps_out_is_passed_over_until_it_is_back() -> None:
+    gate = Admission(Limits())
+    made = waits()
+    gate.wait(made)
+    gate.step_out(made)
+    assert gate.queued == 0
+    gate.step_back(made)
+    assert served(gate) == [made]

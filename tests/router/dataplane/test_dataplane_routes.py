@@ -129,3 +129,25 @@ def test_a_pools_own_timeouts_replace_the_global_ones() -> None:
     own = Timeouts(first_byte_s=1)
     here = routes(BIG, Pool(name="quick", timeouts=own))
     assert here.timeouts == {"big": Timeouts(), "quick": own}
+
+
+def test_onward_are_the_fall_backs_that_serve_the_model_each_by_its_own_name_for_it() -> None:
+    home = Pool(name="home", models=["llama"], aliases={"gpt": "llama"}, fallback=["own", "none", "same", "any"])
+    own = Pool(name="own", models=["llama-fp8"], aliases={"gpt": "llama-fp8"})
+    here = routes(home, own, Pool(name="none", models=["x"]), Pool(name="same", models=["llama"]), Pool(name="any"))
+    expected = [Route("own", "llama-fp8"), Route("same", "llama"), Route("any", "llama")]
+    assert here.onward("gpt", Route("home", "llama"), None) == expected
+    assert here.onward("llama", Route("home", "llama"), None) == [Route("same", "llama"), Route("any", "llama")]
+
+
+def test_onward_of_a_cluster_are_its_other_pools_first() -> None:
+    east = [Pool(name=name, models=["m"], cluster="east", fallback=["west"]) for name in ("one", "two", "three")]
+    here = routes(*east, Pool(name="west", models=["m"]))
+    ways = here.onward("m", Route("two", "m"), b"east", lambda pool: pool.name != "three")
+    assert [way.pool for way in ways] == ["one", "west"]
+
+
+def test_the_default_pool_as_a_fall_back_takes_any_model() -> None:
+    home = Pool(name="home", models=["m"], fallback=["rest"])
+    here = routes(home, Pool(name="rest", models=["n"]), default="rest")
+    assert here.onward("m", Route("home", "m"), None) == [Route("rest", "m")]

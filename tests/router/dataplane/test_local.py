@@ -46,6 +46,15 @@ def test_the_models_are_listed_with_their_aliases() -> None:
         ]
 
 
+def test_a_model_is_listed_with_its_cluster_and_where_it_falls_back_to() -> None:
+    near = Pool(name="near", models=["m"], cluster="east", fallback=["far"])
+    with Rig(pools=[near, Pool(name="far", models=["n"])]) as rig:
+        said = json.loads(rig.client().sends(get("/v1/models")).answer("GET").body)
+        near_card, far_card = said["data"]
+        assert (near_card["cluster"], near_card["fallback"]) == ("east", ["far"])
+        assert not {"cluster", "fallback"} & far_card.keys()
+
+
 @pytest.mark.parametrize("name", [LLAMA, "meta-llama%2FLlama-3.1-8B", "small"])
 def test_one_model_is_found_however_its_name_is_written(name: str) -> None:
     with Rig(POOL) as rig:
