@@ -84,8 +84,17 @@ def _open_dns(url: str, interval_s: float, nameservers: Sequence[str], template:
     return DnsSource(name_of(url), interval_s=interval_s, template=template, resolver=resolver)
 
 
+def _open_kubernetes(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
+    from statesync.discovery.k8s_target import target_of
+    from statesync.discovery.kubernetes import KubernetesSource
+
+    return KubernetesSource(target_of(url), template=template)
+
+
 _SOURCES: Mapping[str, Callable[[str, float, Sequence[str], PodTemplate], PodSource]] = {
     "dns": _open_dns,
     "dns+srv": _open_dns,
+    "kubernetes": _open_kubernetes,
+    "kubernetes+service": _open_kubernetes,
 }
 """URL scheme -> how to open it."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from schedulers.types import PodId
 from statesync.discovery.dns import DnsSource
+from statesync.discovery.kubernetes import KubernetesSource
 from statesync.discovery.source import PodTemplate, open_source
 from statesync.discovery.static import StaticSource
 from statesync.errors import DiscoveryError
@@ -20,6 +24,15 @@ def test_a_dns_name_opens_a_dns_source(url: str) -> None:
     assert isinstance(open_source(source=url), DnsSource)
 
 
+@pytest.mark.parametrize("url", ["kubernetes://llm?selector=app=vllm", "kubernetes+service://llm/vllm?port=http"])
+def test_a_cluster_opens_a_kubernetes_source_without_loading_its_client(url: str) -> None:
+    looks = "import sys; from statesync.discovery.source import open_source"
+    script = f"{looks}; open_source(source={url!r}); print('kubernetes' in sys.modules, 'aiohttp' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout == "False False\n"
+    assert isinstance(open_source(source=url), KubernetesSource)
+
+
 def test_neither_and_both_are_errors_that_say_which() -> None:
     with pytest.raises(DiscoveryError, match=r"either `pods` or `discovery.source`$"):
         open_source()
@@ -29,7 +42,7 @@ def test_neither_and_both_are_errors_that_say_which() -> None:
 
 @pytest.mark.parametrize("source", ["consul://vllm", "vllm.ns.svc:8000"])
 def test_an_unknown_scheme_is_told_what_there_is(source: str) -> None:
-    with pytest.raises(DiscoveryError, match=r"dns://, dns\+srv://"):
+    with pytest.raises(DiscoveryError, match=r"dns://, dns\+srv://, kubernetes://"):
         open_source(source=source)
 
 

@@ -1,0 +1,68 @@
+"""Lists and watches as they come over the wire: bytes in, pieces out. Knows the frame, not what an object means.
+
+An object is handed on as raw JSON, so that one that cannot be read takes nothing else with it, and so that many can be
+read over several turns of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from statesync.errors import DiscoveryError
+
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+"""etcd holds no object of more than 1.5 MB."""
+
+
+class ListMetadata(msgspec.Struct, rename="camel"):
+    """Of a list, or of the object of a bookmark."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class ListObject(msgspec.Struct):
+    """A list of anything."""
+
+    metadata: ListMetadata = msgspec.field(default_factory=ListMetadata)
+    items: list[msgspec.Raw] | None = None
+
+
+class Event(msgspec.Struct):
+    """A line of a watch."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Marked(msgspec.Struct):
+    """The object of a bookmark."""
+
+    metadata: ListMetadata = msgspec.field(default_factory=ListMetadata)
+
+
+decode_list = msgspec.json.Decoder(ListObject).decode
+decode_event = msgspec.json.Decoder(Event).decode
+decode_marked = msgspec.json.Decoder(Marked).decode
+
+
+class Lines:
+    """Cuts a stream into lines; what follows the last line break waits for the rest."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that are whole now. Raises DiscoveryError if one has no end."""
+        whole, _, rest = data.rpartition(b"\n")
+        if not whole and len(rest) == len(data):
+            self._rest += data
+            if len(self._rest) > MAX_LINE_BYTES:
+                raise DiscoveryError(f"a line of a watch has more than {MAX_LINE_BYTES} bytes")
+            return
+        lines = (bytes(self._rest) + whole).split(b"\n")
+        self._rest = bytearray(rest)
+        yield from filter(None, lines)

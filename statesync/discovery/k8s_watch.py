@@ -1,0 +1,215 @@
+"""Keeping a copy of a Kubernetes collection: what to ask next after each answer. A pure fold; no network, no clock.
+
+The rules. A list is asked for without a resource version, which makes it a consistent read: one with `0` may come from
+a cache that is older than what is known, and bring back the dead. A watch goes on from the last version seen. Events
+are taken by their object's version, so one that comes twice, late or out of order changes nothing. A full list every
+`relist_s` replaces what is known, so that a deletion that the watch lost is found. Nothing that fails takes anything
+away: only an answer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+FIRST_DELAY_S: Final = 1.0
+MAX_DELAY_S: Final = 30.0
+MAX_RETRY_AFTER_S: Final = 120.0
+"""A server that asks for more patience than this is asked again nevertheless."""
+WATCH_S: Final = (240.0, 360.0)
+"""The server ends a watch after a random time between these, so that watches spread over servers that come and go."""
+SHORT_S: Final = 1.0
+"""A watch that ends sooner and brought nothing has failed, whatever its status says."""
+GIVE_UP_AT: Final = 3
+"""Refused watches in a row after which the version itself is doubted."""
+MOST_DELETED: Final = 10_000
+"""Deleted objects that are remembered until the next list, against events that come late."""
+
+GONE: Final = 410
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
+
+
+class ListPage(NamedTuple):
+    """Ask for a page of the list."""
+
+    token: str = ""
+    """Where the last page said to go on; empty for the first."""
+
+
+class Follow(NamedTuple):
+    """Ask for what changes from this version on."""
+
+    version: str
+    timeout_s: int
+
+
+class Step(NamedTuple):
+    """What to do next."""
+
+    ask: ListPage | Follow
+    delay_s: float = 0.0
+    """To wait before."""
+    renew: bool = False
+    """Read the credentials again before."""
+    note: str = ""
+    """What to log; empty for nothing."""
+
+
+class Item(NamedTuple, Generic[T]):
+    """An object of the collection, as far as it is kept."""
+
+    uid: str
+    version: str
+    value: T
+
+
+class Page(NamedTuple, Generic[T]):
+    """A page of a list."""
+
+    items: Iterable[Item[T]]
+    version: str
+    """That of the whole list."""
+    token: str
+    """Where to go on; empty on the last page."""
+
+
+class Failure(NamedTuple):
+    """Why there was no answer."""
+
+    why: str
+    status: int = 0
+    """HTTP's; 0 where no answer came."""
+    retry_after_s: float = 0.0
+
+
+class ListWatch(Generic[T]):
+    """The copy of one collection. `now` are seconds on one monotonic clock, `dice` gives floats in [0, 1)."""
+
+    def __init__(self, relist_s: float, dice: Callable[[], float]) -> None:
+        self._relist_s = relist_s
+        self._dice = dice
+        self._objects: dict[str, Item[T]] = {}
+        self._deleted: dict[str, str] = {}
+        """Deleted since the last list, with the version of that."""
+        self._pages: dict[str, Item[T]] | None = None
+        """Of the list under way; None while there is none."""
+        self._version = ""
+        """To watch from; empty: unknown, a list is needed."""
+        self._list_version = ""
+        self._relist_at = 0.0
+        self._watched_from = 0.0
+        self._heard = False
+        """Whether the watch under way has brought anything."""
+        self._listing = True
+        """Whether what was asked last is a list."""
+        self._lists_failed = 0
+        self._watches_failed = 0
+        self._reported = ""
+        self.synced = False
+        """Whether a list has ever been complete."""
+
+    def values(self) -> Iterable[T]:
+        """What is known, the latest changed last."""
+        return (item.value for item in self._objects.values())
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def listed(self, page: Page[T], now: float) -> Step:
+        """A page of the list is here. What is known changes with the last one."""
+        pages = self._pages = {} if self._pages is None else self._pages
+        pages.update((item.uid, item) for item in page.items)
+        if page.token:
+            return Step(ListPage(page.token))
+        self._objects, self._pages, self._deleted = pages, None, {}
+        self._version = self._list_version = page.version
+        self._relist_at = now + self._relist_s * (0.9 + 0.2 * self._dice())
+        self._lists_failed = 0
+        self.synced = True
+        note, self._reported = ("answers again" if self._reported else ""), ""
+        return self._follow(now, note=note)
+
+    def changed(self, item: Item[T], deleted: bool) -> bool:
+        """An event of the watch; False if it is no news."""
+        self._heard, self._watches_failed = True, 0
+        known = self._objects.get(item.uid)
+        last = known.version if known is not None else self._deleted.get(item.uid, self._list_version)
+        if not _newer(item.version, last):
+            return False
+        self.bookmark(item.version)
+        # Put in anew, so that the order is that of the changes.
+        self._objects.pop(item.uid, None)
+        self._deleted.pop(item.uid, None)
+        if not deleted:
+            self._objects[item.uid] = item
+            return True
+        self._deleted[item.uid] = item.version
+        if len(self._deleted) > MOST_DELETED:
+            del self._deleted[next(iter(self._deleted))]
+        return known is not None
+
+    def bookmark(self, version: str) -> None:
+        """All up to this version has been told."""
+        self._heard, self._watches_failed = True, 0
+        if _newer(version, self._version):
+            self._version = version
+
+    def ended(self, now: float) -> Step:
+        """The watch ended without an error: its time was over, or the connection was."""
+        if not self._heard and now - self._watched_from < SHORT_S:
+            return self.failed(Failure("the watch ends as soon as it begins"), now)
+        self._watches_failed = 0
+        return self._onward(now)
+
+    def failed(self, failure: Failure, now: float) -> Step:
+        """What was asked last had no good answer."""
+        listing, self._pages = self._listing, None
+        count = self._lists_failed if listing else self._watches_failed
+        first = failure.status in (GONE, UNAUTHORIZED) and not count
+        delay_s = 0.0 if first else self._delay_s(count, failure)
+        if listing:
+            self._lists_failed += 1
+            # The watch goes on meanwhile, if it can.
+            self._relist_at = now + 2 * delay_s
+        else:
+            self._watches_failed += 1
+        doubted = failure.status == GONE or (failure.status and self._watches_failed >= GIVE_UP_AT)
+        if doubted and not listing:
+            self._version = ""
+        note = "" if failure.status == GONE and first else self._once(failure)
+        return self._onward(now + delay_s, delay_s, failure.status == UNAUTHORIZED, note)
+
+    def _onward(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> Step:
+        if not self._version or then >= self._relist_at:
+            self._listing = True
+            return Step(ListPage(), delay_s, renew, note)
+        return self._follow(then, delay_s, renew, note)
+
+    def _follow(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> Step:
+        low, high = WATCH_S
+        lasts_s = min(low + (high - low) * self._dice(), self._relist_at - then)
+        self._watched_from, self._heard, self._listing = then, False, False
+        return Step(Follow(self._version, max(1, int(lasts_s) + 1)), delay_s, renew, note)
+
+    def _delay_s(self, failures: int, failure: Failure) -> float:
+        # Jittered downwards: replicas that lost the same server must not come back to it at one moment.
+        backoff_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)) * (0.5 + 0.5 * self._dice())
+        return max(backoff_s, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
+
+    def _once(self, failure: Failure) -> str:
+        kind = str(failure.status)
+        if kind == self._reported:
+            return ""
+        self._reported = kind
+        return f"keeping {len(self._objects)} known objects: {failure.why}"
+
+
+def _newer(version: str, than: str) -> bool:
+    """Whether it is a later version. Kubernetes says that they are numbers to compare (since 1.35; they always were);
+    of a server where they are not, what comes later is newer."""
+    if version.isdecimal() and than.isdecimal():
+        return int(version) > int(than)
+    return version != than or not version
