@@ -180,7 +180,7 @@ def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[P
         yield from _aliases(pool, path)
         yield from config_targets.policies(pool, path, ready)
         yield from config_targets.fallbacks(pool, path, by_name)
-        yield from _models(pool, path, served)
+        yield from _models(pool, path, served, by_name)
 
 
 def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
@@ -226,11 +226,11 @@ def _loops(aliases: Mapping[str, str], start: str) -> bool:
     return name == start
 
 
-def _models(pool: Pool, path: Path, served: dict[str, str]) -> Iterator[Problem]:
+def _models(pool: Pool, path: Path, served: dict[str, str], pools: Mapping[str, Pool]) -> Iterator[Problem]:
     for section, models in (("models", pool.models), ("aliases", list(pool.aliases))):
         for at, model in enumerate(models):
             home = served.setdefault(model, pool.name)
-            if home != pool.name:
+            if home != pool.name and pool.name not in pools[home].fallback:
                 key = at if section == "models" else model
                 words = f"pool {home!r} serves {model!r} too; requests without x-turnout-pool go there"
                 yield Problem((*path, section, key), words, "warning")

@@ -173,6 +173,7 @@ def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str
         gateway.settle()
         gateway.signal()
         assert gateway.ended() == 0, gateway.log.read_text()[-2000:]
-        assert gateway.complaints(expected) == []
+        complaints = gateway.complaints(expected)
+        assert complaints == [], complaints
     finally:
         gateway.kill()

@@ -21,9 +21,10 @@ MODEL = "sim-model"
 class SimPods:
     """Pods on neighbouring ports; faults and states go over a control port, so that a pod may refuse connections."""
 
-    def __init__(self, count: int, log: Path, *options: str) -> None:
+    def __init__(self, count: int, log: Path, *options: str, first: int = 0) -> None:
+        """`first` is the first pod's port, where it matters: pods that come back come back where they were."""
         self.log = log
-        first, control = _neighbours(count), free_ports(1)[0]
+        first, control = first or _neighbours(count), free_ports(1)[0]
         self.addresses = [f"{HOST}:{first + at}" for at in range(count)]
         command = [sys.executable, "-m", "router", "sim", "--port", str(first), "--count", str(count)]
         with log.open("wb") as output:
@@ -85,6 +86,12 @@ class SimPods:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def kill(self) -> None:
+        """End them as a power cut would."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
 
     def _path(self, pod: str, what: str) -> str:
         return f"/sim/{pod.rpartition(':')[2]}/{what}"

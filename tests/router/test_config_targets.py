@@ -131,3 +131,8 @@ def test_what_only_some_requests_can_use_is_a_warning() -> None:
 def test_a_wait_that_never_happens_is_a_warning(more: dict[str, Any]) -> None:
     told = found(pool("a", fallback_after_s=1.0, **more), pool("b"))
     assert [(place, severity) for place, severity, _ in told] == [("pools[0].fallback_after_s", "warning")]
+
+
+def test_a_model_of_two_pools_is_no_surprise_where_one_falls_back_to_the_other() -> None:
+    assert found(pool("a", models=["m"], fallback=["b"]), pool("b", models=["m"], fallback=["a"])) == []
+    assert len(found(pool("a", models=["m"]), pool("b", models=["m"]))) == 1

@@ -1,0 +1,262 @@
+"""Two clusters behind one gateway: who may choose, who takes whose requests when, and that all of it adds up.
+
+Pods are real processes. Those of the cluster `east` are killed and come back under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, pool, running
+from sim_process import SimPods, sim_pods
+from socket_wire import Answer, Wire, chat, endless, post
+from waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+KEY = "sk-research-0123456789abcdef"
+PROFILE = {"name": "profile", "params": {"scorers": [{"name": "queue"}, {"name": "prefix", "weight": 3}]}}
+
+
+class East:
+    """The pods of the cluster `east`, which can go and come back."""
+
+    def __init__(self, directory: Any) -> None:
+        self._directory = directory
+        self._times = 0
+        self.pods = self._start()
+        self.urls = self.pods.urls
+        self.up = True
+
+    def _start(self, first: int = 0) -> SimPods:
+        self._times += 1
+        return SimPods(2, self._directory / f"east-{self._times}.log", "--model", "llama-east", first=first)
+
+    def goes(self) -> None:
+        self.pods.kill()
+        self.up = False
+
+    def comes_back(self) -> None:
+        if not self.up:
+            self.pods = self._start(int(self.urls[0].rpartition(":")[2]))
+            self.up = True
+
+
+@pytest.fixture(scope="module")
+def east(tmp_path_factory: pytest.TempPathFactory) -> Iterator[East]:
+    pods = East(tmp_path_factory.mktemp("east"))
+    yield pods
+    pods.pods.kill()
+
+
+@pytest.fixture(scope="module")
+def west(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
+    with sim_pods(2, tmp_path_factory.mktemp("west") / "west.log", "--model", "llama-west") as pods:
+        yield pods
+
+
+@pytest.fixture(scope="module")
+def gateway(east: East, west: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Retries and their budget are the defaults; probes and ejections are quicker, so that tests are."""
+    pools = [
+        pool("near", east.urls, cluster="east", models=["llama-east"], aliases={"llama": "llama-east"})
+        | {"fallback": ["far"], "max_inflight_per_pod": 12, "allowed_policies": ["swift", "p2c"]},
+        pool("far", west.urls, cluster="west", models=["llama-west"], aliases={"llama": "llama-west"})
+        | {"policy": {"name": "steady"}},
+        pool("spare", ["http://127.0.0.1:9"], models=["llama-spare"], cluster="north"),
+    ]
+    settings = config(
+        (),
+        pools=pools,
+        policies={"swift": PROFILE, "steady": {"name": "least_load"}},
+        targets={
+            "allow": ["east"],
+            "clients": [{"key_sha256": hashlib.sha256(KEY.encode()).hexdigest(), "name": "lab", "allow": ["west"]}],
+        },
+        health={"interval_s": 0.25, "timeout_s": 1.0, "eject_s": 0.5, "eject_max_s": 1.0},
+    )
+    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def all_is_well(east: East, gateway: GatewayProcess) -> None:
+    """The pods of `east` are there, and the gateway knows."""
+    east.comes_back()
+    wait_for("east is back", lambda: routable(gateway, "near") == 2)
+
+
+def routable(gateway: GatewayProcess, name: str) -> int:
+    return sum(pod["routable"] for pod in gateway.pods() if pod["pool"] == name)
+
+
+def ask(port: int, body: dict[str, object], *headers: str) -> Answer:
+    with Wire("127.0.0.1", port) as wire:
+        wire.send(post(body, *headers))
+        return wire.answer()
+
+
+def llama(text: str = "hello", **fields: object) -> dict[str, object]:
+    return chat(text, model="llama", **fields)
+
+
+def test_an_answer_says_where_it_was_made(gateway: GatewayProcess) -> None:
+    answer = ask(gateway.port, llama())
+    assert (answer.headers["x-turnout-pool"], answer.headers["x-turnout-cluster"]) == ("near", "east")
+    assert "x-turnout-fallback" not in answer.headers
+    assert answer.json()["model"] == "llama-east"
+
+
+def test_a_target_is_open_to_who_is_allowed_and_to_nobody_else(gateway: GatewayProcess) -> None:
+    for header in ("x-turnout-pool: near", "x-turnout-cluster: east"):
+        assert ask(gateway.port, llama(), header).headers["x-turnout-pool"] == "near"
+    for header in ("x-turnout-pool: far", "x-turnout-cluster: west"):
+        refused = ask(gateway.port, llama(), header)
+        assert (refused.status, refused.error["code"]) == (403, "target_not_allowed")
+        assert "it may choose: east" in refused.error["message"]
+        let_in = ask(gateway.port, llama(), header, f"authorization: Bearer {KEY}")
+        assert (let_in.headers["x-turnout-pool"], let_in.headers["x-turnout-cluster"]) == ("far", "west")
+        assert let_in.json()["model"] == "llama-west"
+    unknown = ask(gateway.port, llama(), "x-turnout-cluster: south")
+    assert (unknown.status, unknown.error["code"]) == (404, "pool_not_found")
+    assert KEY not in gateway.log.read_text()
+
+
+def test_a_ready_made_policy_is_asked_for_by_its_name(gateway: GatewayProcess) -> None:
+    answer = ask(gateway.port, llama(), "x-turnout-policy: swift")
+    assert (answer.status, answer.headers["x-turnout-policy"]) == (200, "swift")
+    refused = ask(gateway.port, llama(), "x-turnout-policy: steady")
+    assert (refused.status, refused.error["code"]) == (403, "policy_not_allowed")
+    assert "swift, p2c" in refused.error["message"]
+    assert gateway.metric("turnout_requests_total", pool="near", policy="swift", status="200") >= 1
+
+
+def test_a_ready_made_policy_is_put_by_its_name(gateway: GatewayProcess) -> None:
+    path = "/admin/pools/near/policy"
+    assert gateway.control.put(path, json={"policy": "swift"}).raise_for_status().json()["policy"] == "swift"
+    assert ask(gateway.port, llama()).headers["x-turnout-policy"] == "swift"
+    wrong = gateway.control.put(path, json={"policy": "swift", "params": {"scorers": []}})
+    assert wrong.status_code == 422
+    assert "ready-made" in wrong.json()["error"]["message"]
+    assert ask(gateway.port, llama()).headers["x-turnout-policy"] == "swift"
+    gateway.control.put(path, json={"policy": "least_load"}).raise_for_status()
+    shown = gateway.control.get("/admin/pools/far/policy").json()
+    assert (shown["policy"], shown["params"]) == ("steady", {})
+
+
+def test_pools_and_models_show_cluster_and_fall_back(gateway: GatewayProcess) -> None:
+    shown = {each["name"]: each for each in gateway.control.get("/admin/pools").json()}
+    assert (shown["near"]["cluster"], shown["near"]["fallback"]) == ("east", ["far"])
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        cards = {card["id"]: card for card in client.get("/v1/models").json()["data"]}
+    assert (cards["llama"]["cluster"], cards["llama"]["fallback"]) == ("east", ["far"])
+
+
+def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
+    gateway: GatewayProcess, east: East
+) -> None:
+    async def user(client: httpx.AsyncClient, at: int, over: asyncio.Event, seen: list[httpx.Response]) -> None:
+        turn = 0
+        while not over.is_set():
+            turn += 1
+            seen.append(await client.post("/v1/chat/completions", json=llama(f"{at} {turn}")))
+
+    async def load() -> list[httpx.Response]:
+        seen: list[httpx.Response] = []
+        over = asyncio.Event()
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        async with (
+            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20.0, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for at in range(12):
+                group.create_task(user(client, at, over, seen))
+            await come(seen, 150)
+            east.goes()
+            await come(seen, 600)
+            await asyncio.to_thread(east.comes_back)
+            await asyncio.to_thread(wait_for, "east is back", lambda: routable(gateway, "near") == 2, 20.0)
+            await come(seen, 150)
+            over.set()
+        return seen
+
+    async def come(seen: list[httpx.Response], more: int) -> None:
+        async with asyncio.timeout(30):
+            goal = len(seen) + more
+            while len(seen) < goal:  # noqa: ASYNC110  a list has no event
+                await asyncio.sleep(0.01)
+
+    answers = asyncio.run(load())
+    assert Counter(answer.status_code for answer in answers) == {200: len(answers)}
+    ways = Counter((answer.headers["x-turnout-pool"], answer.headers.get("x-turnout-fallback")) for answer in answers)
+    assert set(ways) == {("near", None), ("far", "from=near")}
+    assert ways["far", "from=near"] > 200
+    assert all(
+        answer.json()["model"] == {"near": "llama-east", "far": "llama-west"}[answer.headers["x-turnout-pool"]]
+        for answer in answers
+    )
+    assert [answer.headers["x-turnout-pool"] for answer in answers[-12:]] == ["near"] * 12
+    assert gateway.metric("turnout_fallbacks_total", **{"from": "near", "to": "far"}) >= ways["far", "from=near"]
+
+
+def test_while_a_cluster_is_gone_streams_go_elsewhere_too_and_refusals_are_said(
+    gateway: GatewayProcess, east: East
+) -> None:
+    east.goes()
+    stream = ask(gateway.port, llama(stream=True))
+    assert stream.body.endswith(b"data: [DONE]\n\n")
+    assert (stream.headers["x-turnout-cluster"], stream.headers["x-turnout-fallback"]) == ("west", "from=near")
+    wait_for("no pod of east is routable", lambda: fails_at_once(gateway))
+    refused = ask(gateway.port, llama(), "x-turnout-fallback: false")
+    assert refused.status == 503
+    assert "'near'" in refused.error["message"] and "refuses fall-back" in refused.error["message"]
+    asked = ask(gateway.port, llama(), "x-turnout-cluster: east")
+    assert (asked.headers["x-turnout-pool"], asked.headers["x-turnout-fallback"]) == ("far", "from=near")
+
+
+def fails_at_once(gateway: GatewayProcess) -> bool:
+    answer = ask(gateway.port, llama())
+    return answer.headers["x-turnout-pool"] == "far" and answer.headers["x-turnout-attempts"] == "1"
+
+
+def test_where_nothing_can_take_it_every_pool_is_named(gateway: GatewayProcess, east: East, west: SimPods) -> None:
+    for pod in (pod for pod in gateway.pods() if pod["pool"] in ("near", "far")):
+        gateway.control.post(f"/admin/pods/{pod['id']}/drain").raise_for_status()
+    answer = ask(gateway.port, llama())
+    assert (answer.status, answer.error["code"]) == (503, "no_pod_available")
+    assert "'near' has no pod for it, 'far' has no pod for it" in answer.error["message"]
+    for pod in (pod for pod in gateway.pods() if "draining" in pod["blockers"]):
+        gateway.control.delete(f"/admin/pods/{pod['id']}/drain").raise_for_status()
+
+
+def test_a_full_cluster_overflows_into_the_other(gateway: GatewayProcess) -> None:
+    wires = [Wire("127.0.0.1", gateway.port) for _ in range(24)]
+    for wire in wires:
+        wire.send(post(endless() | {"model": "llama"}))
+        assert b"x-turnout-pool: near" in wire.some()
+    answer = ask(gateway.port, llama())
+    assert (answer.headers["x-turnout-pool"], answer.headers["x-turnout-fallback"]) == ("far", "from=near")
+    assert gateway.metric("turnout_fallbacks_total", reason="saturated") == 1
+    for wire in wires:
+        wire.close()
+    gateway.settle()
+    assert ask(gateway.port, llama()).headers["x-turnout-pool"] == "near"
+
+
+def test_requests_by_cluster_add_up_to_all_requests(gateway: GatewayProcess) -> None:
+    ask(gateway.port, llama())
+    ask(gateway.port, chat(model="nonesuch"))
+    by_cluster = {
+        name: gateway.metric("turnout_cluster_requests_total", cluster=name) for name in ("east", "west", "-")
+    }
+    assert all(by_cluster.values())
+    assert sum(by_cluster.values()) == gateway.metric("turnout_cluster_requests_total")
+    assert sum(by_cluster.values()) == gateway.metric("turnout_requests_total")
+    assert by_cluster["west"] == gateway.metric("turnout_requests_total", pool="far")
+    assert gateway.metric("turnout_cluster_requests_total", cluster="-", status_class="4xx") >= 1
