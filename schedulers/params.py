@@ -14,6 +14,7 @@ from schedulers.errors import InvalidParams
 from schedulers.protocols import Scheduler
 
 _T = TypeVar("_T", int, float, bool, str)
+_V = TypeVar("_V")
 
 _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
@@ -21,6 +22,13 @@ _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), 
 def parameter(default: _T, *, low: float | None = None, high: float | None = None) -> _T:
     """A dataclass field that is a parameter: its default, and the least and greatest value it may take."""
     field: _T = dataclasses.field(default=default, metadata={"low": low, "high": high})
+    return field
+
+
+def made_by(make: Callable[[], _V], words: str) -> _V:
+    """A field that is a parameter of a type of the policy's own making, `words` in messages, with the default that
+    `make` makes. The policy's `__post_init__` checks it, and makes what policies are compared by of it."""
+    field: _V = dataclasses.field(default_factory=make, compare=False, metadata={"words": words})
     return field
 
 
@@ -83,7 +91,7 @@ def _in_range(field: dataclasses.Field[Any], value: object) -> bool:
 
 def _wanted(field: dataclasses.Field[Any]) -> str:
     low, high = field.metadata.get("low"), field.metadata.get("high")
-    words = [_kind(field)]
+    words = [field.metadata.get("words") or _kind(field)]
     if low is not None:
         words.append(f"from {low}")
     if high is not None:
@@ -92,6 +100,8 @@ def _wanted(field: dataclasses.Field[Any]) -> str:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        return f", default {field.default_factory()!r}"
     return "" if field.default is dataclasses.MISSING else f", default {field.default!r}"
 
 

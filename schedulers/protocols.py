@@ -1,7 +1,8 @@
-"""What a policy is. This file knows no policy and no gateway."""
+"""What a policy is, and what a composed one is made of. This file knows no policy and no gateway."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
@@ -22,4 +23,57 @@ class Scheduler(Protocol):
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """Choose a pod for `request`, or say why none will do."""
+        ...
+
+
+Scores = Sequence[float] | float
+"""0 to 1 for each candidate, in their order; or one number for all of them."""
+
+
+class Filter(Protocol):
+    """Says which candidates may be picked. Pure, as a policy is."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a profile's parameters."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether nobody is picked where nobody passes; else the filter is passed over."""
+        ...
+
+    def passes(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Sequence[int]:
+        """Where those stand that may, ascending."""
+        ...
+
+
+class Scorer(Protocol):
+    """Says how much it would like each candidate to be picked. Pure, as a policy is."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a profile's parameters."""
+        ...
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether those it would like best can be anywhere, so that a few drawn candidates would not do."""
+        ...
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """1 is where it would go, 0 where it would not."""
+        ...
+
+
+class Picker(Protocol):
+    """Takes one by the scores. Pure; its dice are the request's."""
+
+    @property
+    def name(self) -> str:
+        """Its name in a profile's parameters, and the reason in its decisions."""
+        ...
+
+    def pick(self, scores: Sequence[float], entropy: int, /) -> int:
+        """Where the one it takes stands; `scores` is not empty."""
         ...

@@ -16,6 +16,7 @@ from schedulers.errors import DuplicatePolicy, InvalidPolicy, UnknownPolicy
 from schedulers.policies.least_load import LeastLoad
 from schedulers.policies.p2c import PowerOfTwoChoices
 from schedulers.policies.prefix_aware import PrefixAware
+from schedulers.policies.profile import Profile
 from schedulers.policies.random import Random
 from schedulers.policies.round_robin import RoundRobin
 from schedulers.policies.session_affinity import SessionAffinity
@@ -31,6 +32,7 @@ BUILT_IN: Mapping[str, type[Scheduler]] = {
     "p2c": PowerOfTwoChoices,
     "session_affinity": SessionAffinity,
     "prefix_aware": PrefixAware,
+    "profile": Profile,
 }
 
 _ELSEWHERE: Mapping[str, str] = {

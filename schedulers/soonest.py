@@ -121,7 +121,7 @@ def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> Sequence[int] | 
     if pods > WHOLE and luck < share:
         drawn.append(_least(snapshot.until or snapshot.until_column(), start))
     if request.prefix_hits:
-        drawn += _holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
+        drawn += holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
     return drawn
 
 
@@ -134,7 +134,7 @@ def _least(column: Sequence[float], start: int) -> int:
         return column.index(least)
 
 
-def _holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, dice: int) -> list[int]:
+def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, dice: int) -> list[int]:
     """So many of the pods that hold most of the prompt; on each level, from a drawn one on."""
     found: list[int] = []
     for _, pods in levels_of(hits):

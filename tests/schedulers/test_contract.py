@@ -1,4 +1,4 @@
-"""What every policy owes its caller, over every policy in the registry."""
+"""What every policy owes its caller, over every policy in the registry and composed ones of every part."""
 
 from __future__ import annotations
 
@@ -14,12 +14,30 @@ from schedulers_strategies import cases, idle, ids_of, pod_ids, request_of, snap
 
 from schedulers import registry
 from schedulers.entropy import mix
+from schedulers.profile import SCORERS
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
 
-every_policy = pytest.mark.parametrize(
-    "policy", [registry.create(name) for name in registry.names()], ids=lambda p: p.name
-)
+COMPOSED: dict[str, dict[str, object]] = {
+    "every scorer": {"scorers": [{"name": name} for name in SCORERS]},
+    "every filter": {
+        "filters": [
+            {"name": "headroom", "queued": 1, "inflight": 4},
+            {"name": "role"},
+            {"name": "label", "label": "gpu", "not_in": ["l4"]},
+        ],
+        "scorers": [{"name": "outlook"}, {"name": "latency"}],
+    },
+    "weighted": {"picker": {"name": "weighted", "power": 2}},
+    "top_k": {"scorers": [{"name": "inflight_tokens"}, {"name": "prefix"}], "picker": {"name": "top_k", "k": 2}},
+    "sample": {"sample": 2},
+    "no scorer": {"scorers": []},
+}
+POLICIES = [
+    *(pytest.param(registry.create(name), id=name) for name in registry.names()),
+    *(pytest.param(registry.create("profile", params), id=f"profile: {name}") for name, params in COMPOSED.items()),
+]
+every_policy = pytest.mark.parametrize("policy", POLICIES)
 both_keys = pytest.mark.parametrize("keyed", [False, True], ids=["no session", "sessions"])
 
 

@@ -48,7 +48,8 @@ def entry(name: str, value: str) -> EntryPoint:
 
 
 def test_the_built_in_policies_are_these() -> None:
-    assert registry.names() == ("random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware")
+    names = "random round_robin least_load p2c session_affinity prefix_aware profile"
+    assert registry.names() == tuple(names.split())
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
@@ -110,7 +111,7 @@ def test_an_unknown_name_lists_the_names_and_the_nearest(asked: str, meant: str)
         registry.create(asked)
     assert str(refused.value) == (
         f"no policy {asked!r} (did you mean {meant!r}?); there are: "
-        "random, round_robin, least_load, p2c, session_affinity, prefix_aware"
+        "random, round_robin, least_load, p2c, session_affinity, prefix_aware, profile"
     )
 
 

@@ -1,0 +1,27 @@
+"""`inflight_tokens`: less in flight, in tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schedulers.params import parameter
+from schedulers.protocols import Scores
+from schedulers.scorers.scale import halving
+from schedulers.types import LoadSnapshot, RequestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class FewTokens:
+    """`half_tokens / (half_tokens + load)`, load as in `least_load`: by no scale of the candidates, so that a few
+    tokens more or less weigh little. Source: llm-d's `token-load-scorer`, which is linear up to 4 million.
+    """
+
+    name: ClassVar[str] = "inflight_tokens"
+    needs_all: ClassVar[bool] = False
+
+    half_tokens: int = parameter(32_768, low=1)
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """One for each candidate."""
+        return halving(snapshot.token_column(), self.half_tokens)

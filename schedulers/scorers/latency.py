@@ -1,0 +1,35 @@
+"""`latency`: sooner first tokens so far, and fewer requests to share them with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schedulers.protocols import Scores
+from schedulers.types import LoadSnapshot, RequestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PeakEwma:
+    """`least / cost` over the candidates; `cost = ttft_ewma_s * (inflight + 1)`.
+
+    A pod that has not answered yet counts at the mean of those that have: it is neither flooded nor shunned.
+    Source: Finagle's and tower's Peak EWMA balancers, on the time to first token.
+    """
+
+    name: ClassVar[str] = "latency"
+    needs_all: ClassVar[bool] = False
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """One for each candidate."""
+        costs = [load.ttft_ewma_s * (load.inflight + 1) for _, load in snapshot.candidates]
+        least = min(costs)
+        if not least:
+            costs = self._with_the_unknown(snapshot)
+            least = min(costs)
+        return [least / cost for cost in costs]
+
+    def _with_the_unknown(self, snapshot: LoadSnapshot) -> list[float]:
+        known = [load.ttft_ewma_s for _, load in snapshot.candidates if load.ttft_ewma_s]
+        mean_s = sum(known) / len(known) if known else 1.0
+        return [(load.ttft_ewma_s or mean_s) * (load.inflight + 1) for _, load in snapshot.candidates]

@@ -1,0 +1,29 @@
+"""`lora`: pods that have the request's adapter in use, or room for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schedulers.protocols import Scores
+from schedulers.types import LoadSnapshot, RequestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInUse:
+    """1 where the adapter that `request.model` names is in use, 0.8 where there is room for one more, 0.6 where it is
+    waited for, else 0, also where the engine does not tell.
+
+    Source: `lora-affinity-scorer` of llm-d and the Gateway API inference extension.
+    """
+
+    name: ClassVar[str] = "lora"
+    needs_all: ClassVar[bool] = True
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """One for each candidate."""
+        model = request.model
+        return [
+            1.0 if model in active else 0.8 if len(active) + len(waiting) < limit else 0.6 if model in waiting else 0.0
+            for active, waiting, limit in [load.adapters for _, load in snapshot.candidates]
+        ]

@@ -1,0 +1,31 @@
+"""`outlook`: an earlier expected start of the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from schedulers.params import parameter
+from schedulers.protocols import Scores
+from schedulers.types import LoadSnapshot, RequestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStart:
+    """`half_s / (half_s + wait)`; `wait`, in seconds, until the prompts that are on the pod are computed.
+
+    Source: own; the first term of `prefix_aware` (`ttft.py`).
+    """
+
+    name: ClassVar[str] = "outlook"
+    needs_all: ClassVar[bool] = False
+
+    half_s: float = parameter(0.5, low=0.001, high=3600.0)
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """One for each candidate."""
+        now, half = max(request.arrived_at, snapshot.taken_at), self.half_s
+        return [
+            half / (half + (ahead if (ahead := due - now) > least else least))
+            for due, least in zip(snapshot.until_column(), snapshot.wait_column(), strict=True)
+        ]

@@ -1,0 +1,19 @@
+"""How numbers of any size become scores from 0 to 1. Knows no pod."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def falling(column: Sequence[float]) -> Sequence[float] | float:
+    """1 for the least of them, down to 0 for the most; 1 for all where they are equal. `column` is not empty."""
+    most, least = max(column), min(column)
+    if most == least:
+        return 1.0
+    span = most - least
+    return [(most - each) / span for each in column]
+
+
+def halving(column: Sequence[float], half: float) -> Sequence[float]:
+    """1 at nothing, 1/2 at `half`, towards 0 beyond it. Numbers are not negative, `half` is positive."""
+    return [half / (half + each) for each in column]

@@ -1,0 +1,36 @@
+"""`session`: the pods that come first in the session's own order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+from schedulers import rendezvous
+from schedulers.protocols import Scores
+from schedulers.types import LoadSnapshot, RequestInfo
+
+_PLACES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlace:
+    """1 for the first pod in the session's order, 1/2 for the second, 1/4 for the third, ..., 0 from the ninth on.
+
+    The order is `session_affinity`'s (`rendezvous.py`), so that a session that load drives away from its pod goes to
+    the same next one each time. 0 for all if the request has no session key. Source: llm-d's `session-affinity-scorer`,
+    which knows a first place only.
+    """
+
+    name: ClassVar[str] = "session"
+    needs_all: ClassVar[bool] = True
+
+    def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
+        """One for each candidate."""
+        if not request.session_key:
+            return 0.0
+        scores, score = [0.0] * len(snapshot.candidates), 1.0
+        for at in islice(rendezvous.descending(rendezvous.ranking(request.session_key, snapshot)), _PLACES):
+            scores[at] = score
+            score /= 2
+        return scores

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from schedulers_strategies import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
+
+from schedulers.entropy import mix
+from schedulers.sampling import drawn
+from schedulers.types import LoadSnapshot, PodLoad, RequestInfo
+
+
+@unhurried
+@given(case=cases(), data=st.data())
+def test_each_stands_there_once_and_as_many_as_were_asked_for(
+    case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
+) -> None:
+    request, snapshot = case
+    pods = len(snapshot.candidates)
+    count = data.draw(st.integers(0, pods - 1))
+    at = drawn(request, snapshot, count)
+    assert len(set(at)) == len(at) >= count
+    assert set(at) <= set(range(pods))
+
+
+def test_the_least_loaded_is_always_looked_at() -> None:
+    loads = [PodLoad(inflight_tokens=100 + at) for at in range(1009)]
+    loads[700] = PodLoad()
+    for number in range(50):
+        assert 700 in drawn(request_of(entropy=mix(3, number)), snapshot_of(loads), 4)
+
+
+def test_those_that_hold_most_of_the_prompt_are_always_looked_at() -> None:
+    hits = {pod_ids(100)[at]: at for at in range(40, 50)}
+    for number in range(50):
+        assert {46, 47, 48, 49} <= set(drawn(request_of(entropy=mix(3, number), prefix_hits=hits), idle(100), 4))
+
+
+def test_all_are_drawn_about_as_often() -> None:
+    snapshot = idle(24)
+    seen = Counter(at for number in range(2400) for at in drawn(request_of(entropy=mix(5, number)), snapshot, 5))
+    assert len(seen) == len(ids_of(snapshot))
+    assert max(seen.values()) - min(seen.values()) < 0.4 * 2400 * 6 / 24
