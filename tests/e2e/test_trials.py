@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -154,6 +155,11 @@ def note(gateway: GatewayProcess) -> str:
     return str(gateway.control.get("/admin/pools/default/policy").raise_for_status().json()["note"])
 
 
+def is_over(gateway: GatewayProcess) -> bool:
+    """Whether nothing is tried there."""
+    return not trial(gateway)["running"]
+
+
 def canary(gateway: GatewayProcess, policy: str, percent: float = 50, **guard: float) -> int:
     """Begin one; its generation."""
     body = {"policy": policy, "percent": percent, "guard": guard}
@@ -168,7 +174,7 @@ def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
         wait_for("traffic flows", lambda: load.answers > 20, 30.0)
         canary(west, "one_pod")
         for gateway in (east, west):
-            wait_for("the canary is over", lambda gateway=gateway: not trial(gateway)["running"], 30.0)
+            wait_for("the canary is over", partial(is_over, gateway), 30.0)
             assert note(gateway).startswith("canary one_pod rolled back: ttft_p95_ratio ")
             assert " over 1.5 after " in note(gateway)
             last = trial(gateway)["last"]
@@ -196,7 +202,7 @@ def test_a_canary_whose_policy_fails_is_taken_back_and_no_request_is_lost(
         wait_for("traffic flows", lambda: load.answers > 20, 30.0)
         canary(east, "raises")
         for gateway in (east, west):
-            wait_for("the canary is over", lambda gateway=gateway: not trial(gateway)["running"], 30.0)
+            wait_for("the canary is over", partial(is_over, gateway), 30.0)
             assert note(gateway).startswith("canary raises rolled back: policy_failures")
     assert not load.errors
 

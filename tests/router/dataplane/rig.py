@@ -33,6 +33,7 @@ from router.policy_switch import PolicySwitch
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
+from router.trials.wired import trials_of
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
@@ -112,7 +113,9 @@ class Rig:
     def _parts(self) -> Parts:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
-        self.policies = PolicySwitch(store, {pool.name: pool.policy for pool in settings.pools}, self._create)
+        self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
+        configured = {pool.name: pool.policy for pool in settings.pools}
+        self.policies = PolicySwitch(store, configured, self._create, self.trials.make)
         identity = Identity("rig", 0xABC, self.routes.clusters)
         dice = count(1)
         dispatch = Dispatch(
@@ -124,6 +127,7 @@ class Rig:
             self.metrics,
             store.placed,
             lambda: next(dice),
+            self.trials.running,
         )
         return Parts(
             settings=settings,

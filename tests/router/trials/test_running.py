@@ -1,0 +1,88 @@
+"""A running trial: the sum over replicas, when the guard looks, and what speaks against a promotion."""
+
+from __future__ import annotations
+
+from trial_ground import Fixed, Ticks, record
+
+from router.trials.figures import ArmFigures, TrialFigures
+from router.trials.running import Running
+from router.trials.trial import Trial
+from statesync.policy_plan import CanaryGuard
+
+
+def running(ended: list[Running] | None = None) -> Running:
+    trial = Trial("main", record(guard=CanaryGuard(min_requests=10)), Fixed(), Fixed(name="new"), None)
+    return Running(trial, "here/1", Ticks(), (ended if ended is not None else []).append)
+
+
+def told(baseline: int, canary: int, failures: int = 0, **more: int) -> dict[str, TrialFigures]:
+    """What another replica tells."""
+    of_canary = ArmFigures(placed=canary, ended=canary, failures=failures, **more)  # type: ignore[arg-type]
+    return {"there/2": TrialFigures(baseline=ArmFigures(placed=baseline, ended=baseline), canary=of_canary)}
+
+
+def test_the_sum_is_this_replica_s_own_and_the_others_last_words() -> None:
+    one = running()
+    assert one.trial.canary is not None
+    one.trial.canary.placed = 2
+    one.heard(told(5, 4) | {"here/1": TrialFigures(canary=ArmFigures(placed=99)), "gone/3": told(1, 1)["there/2"]})
+    assert (one.figures().canary.placed, one.figures().baseline.placed) == (7, 6)
+    assert one.tellers == ["here/1", "gone/3", "there/2"]
+
+
+def test_a_look_is_taken_when_it_is_due_and_not_again_before_the_next_is() -> None:
+    one = running()
+    one.heard(told(9, 9))
+    verdict = one.look()
+    assert verdict is None
+    one.heard(told(10, 10))
+    verdict = one.look()
+    assert verdict is not None and verdict.state == "within"
+    one.heard(told(11, 11))
+    assert one.look() is None
+    one.heard(told(12, 12))
+    assert one.look() is not None
+
+
+def test_a_broken_guard_stays_broken_and_halts_the_candidate() -> None:
+    one = running()
+    one.heard(told(100, 100, failures=60))
+    verdict = one.look()
+    assert verdict is not None and verdict.state == "broken"
+    assert one.trial.halted
+    one.heard(told(9000, 9000, failures=60))
+    assert one.look() == verdict
+    assert one.verdict(one.figures()) == verdict
+
+
+def test_a_policy_that_fails_waits_for_no_look() -> None:
+    one = running()
+    one.heard(told(3, 6, policy_failures=6))
+    verdict = one.look()
+    assert verdict is not None and verdict.failing
+
+
+def test_asking_for_the_verdict_is_no_look() -> None:
+    one = running()
+    one.heard(told(100, 100, failures=60))
+    shown = one.verdict(one.figures())
+    assert shown is not None and shown.state == "broken"
+    assert one.broken is None
+
+
+def test_what_speaks_against_a_promotion_is_said() -> None:
+    one = running()
+    one.heard(told(100, 4))
+    assert one.objection().startswith("canary new is not ready: needs 6 more requests")
+    one.heard(told(100, 100, failures=60))
+    assert "broken: error_rate" in one.objection()
+    one.heard(told(100, 100))
+    assert one.objection() == ""
+
+
+def test_it_ends_once() -> None:
+    ended: list[Running] = []
+    one = running(ended)
+    one.end()
+    one.end()
+    assert ended == [one]

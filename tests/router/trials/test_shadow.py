@@ -1,0 +1,112 @@
+"""A shadow: how much it is shown, what is counted of it, and when it is turned off."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from trial_ground import SNAPSHOT, A, B, Fixed, Later, Ticks, request
+
+from router.trials.durations import total
+from router.trials.shadow import BACKLOG, MOST_FAILURES, Sample, Shadow
+from schedulers.guard import PolicyTimeout
+from schedulers.types import Decision, PodId, Rejection
+
+LIVE = Decision(A, "live")
+
+
+def shadow_of(answer: object, ticks: Ticks | None = None) -> tuple[Shadow, Later]:
+    later = Later()
+    return Shadow("main", Fixed(answer), later, ticks or Ticks(), per_s=100.0), later
+
+
+def shown(shadow: Shadow, count: int = 1, live: Decision | Rejection = LIVE) -> None:
+    for at in range(count):
+        shadow.sample(at * 0.01, Sample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
+
+
+def test_it_is_asked_later_and_one_at_a_time() -> None:
+    shadow, later = shadow_of(LIVE)
+    shown(shadow, 3)
+    assert shadow.figures().compared == 0
+    for compared in (1, 2, 3):
+        assert len(later.due) == 1
+        later.due.pop()()
+        assert shadow.figures().compared == compared
+    assert not later.due
+
+
+def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
+    shadow, _ = shadow_of(LIVE)
+    shadow.sample(5.0, Sample(request(), SNAPSHOT, LIVE, 2e-6))
+    assert shadow.next_at == pytest.approx(5.01)
+
+
+def test_what_finds_too_many_waiting_is_dropped_and_counted() -> None:
+    shadow, later = shadow_of(LIVE)
+    shown(shadow, BACKLOG + 7)
+    later.run()
+    figures = shadow.figures()
+    assert (figures.sampled, figures.dropped, figures.compared) == (BACKLOG + 7, 7, BACKLOG)
+
+
+def test_agreement_and_what_both_choices_would_meet_are_counted() -> None:
+    shadow, later = shadow_of(Decision(B, "shadow"))
+    shown(shadow)
+    shown(shadow, live=Decision(B, "live"))
+    later.run()
+    figures = shadow.figures()
+    assert (figures.compared, figures.agreed, figures.queries) == (2, 1, 1280.0)
+    assert (figures.live.tokens, figures.shadow.tokens) == (100.0, 0.0)
+    assert (figures.live.hits, figures.shadow.hits) == (320.0, 0.0)
+    assert (figures.live.pods, figures.shadow.pods) == ({A: 1, B: 1}, {B: 2})
+    assert total(figures.shadow.took) == 2
+
+
+def test_rejections_of_either_side_are_counted_and_not_compared() -> None:
+    shadow, later = shadow_of(Rejection("saturated"))
+    shown(shadow, 2)
+    shown(shadow, live=Rejection("no_untried_pod"))
+    later.run()
+    figures = shadow.figures()
+    assert (figures.compared, figures.shadow.rejections, figures.live.rejections) == (0, 3, 1)
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("no idea"), Decision(PodId("elsewhere"), "x"), None, 7])
+def test_a_shadow_that_fails_again_and_again_is_turned_off(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+    shadow, later = shadow_of(answer)
+    with caplog.at_level(logging.ERROR, "turnout.trials"):
+        shown(shadow, MOST_FAILURES + 3)
+        later.run()
+    assert shadow.off.startswith(f"turned off after {MOST_FAILURES} failures")
+    assert shadow.figures().failures == MOST_FAILURES
+    assert shadow.next_at == float("inf")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    shown(shadow)
+    assert not later.due
+
+
+def test_failures_with_successes_in_between_do_not_turn_it_off() -> None:
+    shadow, later = shadow_of(LIVE)
+    policy = shadow.scheduler
+    assert isinstance(policy, Fixed)
+    for at in range(4 * MOST_FAILURES):
+        policy.answer = RuntimeError() if at % 2 else LIVE
+        shown(shadow)
+        later.run()
+    assert not shadow.off
+    assert shadow.figures().failures == 2 * MOST_FAILURES
+
+
+def test_a_shadow_that_had_to_be_broken_off_gets_no_second_chance_to_hold_requests_up() -> None:
+    shadow, later = shadow_of(PolicyTimeout("did not return within 0.25 s"))
+    shown(shadow, 2)
+    later.run()
+    assert shadow.off == "turned off after 1 failures, the last: it did not return within 0.25 s"
+
+
+def test_a_shadow_that_is_slow_is_turned_off_at_once() -> None:
+    shadow, later = shadow_of(LIVE, Ticks(each=0.08))
+    shown(shadow, 2)
+    later.run()
+    assert shadow.off == "turned off after 1 failures, the last: it took 80 ms"

@@ -1,0 +1,84 @@
+"""How a canary's requests are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from trial_ground import SNAPSHOT, A, Fixed, Later, Ticks, record, request
+
+from router.trials.shadow import Shadow
+from router.trials.trial import Trial
+from schedulers.entropy import mix
+from schedulers.types import Decision, RequestInfo
+from statesync.store import PolicyRecord
+
+
+class Asked:
+    """As much of an exchange as a trial reads."""
+
+    def __init__(self) -> None:
+        self.arm = None
+        self.call = None
+        self.attempts = 0
+
+
+def drawn(trial: Trial, requests: Iterable[RequestInfo]) -> list[bool]:
+    """Which of them the candidate decides."""
+    return [trial.candidate(Asked(), each) is not None for each in requests]  # type: ignore[arg-type]
+
+
+def trial(generation: int = 3, percent: float = 20.0) -> Trial:
+    return Trial("main", record(generation, percent), Fixed(), Fixed(name="new"), None)
+
+
+SESSIONS = [request(f"session {at}") for at in range(4000)]
+STRAYS = [request(entropy=mix(at, 99)) for at in range(4000)]
+
+
+@pytest.mark.parametrize("percent", [1.0, 20.0, 50.0])
+@pytest.mark.parametrize("requests", [SESSIONS, STRAYS], ids=["sessions", "strays"])
+def test_the_share_is_what_was_asked_for(percent: float, requests: list[RequestInfo]) -> None:
+    assert sum(drawn(trial(percent=percent), requests)) / 4000 == pytest.approx(percent / 100, abs=0.025)
+
+
+def test_all_replicas_draw_alike_and_another_canary_draws_others() -> None:
+    assert drawn(trial(), SESSIONS) == drawn(trial(), SESSIONS)
+    both = sum(one and other for one, other in zip(drawn(trial(3), SESSIONS), drawn(trial(4), SESSIONS), strict=True))
+    assert both / 4000 == pytest.approx(0.04, abs=0.015)
+
+
+def test_a_whole_share_takes_every_request() -> None:
+    assert all(drawn(trial(percent=100.0), SESSIONS[:200] + STRAYS[:200]))
+
+
+def test_a_request_without_a_session_keeps_the_dice_its_policy_throws() -> None:
+    ours = [each for each, is_ours in zip(STRAYS, drawn(trial(percent=10.0), STRAYS), strict=True) if is_ours]
+    throws = [mix(each.entropy) >> 63 for each in ours]
+    assert sum(throws) / len(throws) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_retry_stays_on_its_arm_and_is_counted_once() -> None:
+    one, asked = trial(percent=100.0), Asked()
+    for _ in range(3):
+        assert one.candidate(asked, request("s")) is not None  # type: ignore[arg-type]
+    assert one.canary is not None and one.canary.placed == 1
+
+
+def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
+    shadow = Shadow("main", Fixed(), Later(), Ticks())
+    one = Trial("main", record(percent=50.0), Fixed(), Fixed(name="new"), shadow)
+    own = 0
+    for at, each in enumerate(SESSIONS[:100]):
+        asked = Asked()
+        own += one.candidate(asked, each) is None  # type: ignore[arg-type]
+        one.decided(asked, each, SNAPSHOT, Decision(A, "x"), float(at), 1e-6)  # type: ignore[arg-type]
+    assert shadow.figures().sampled == own
+
+
+def test_between_two_samples_nothing_is_put_aside() -> None:
+    shadow = Shadow("main", Fixed(), Later(), Ticks(), per_s=10.0)
+    one = Trial("main", PolicyRecord("old", {}, 3), Fixed(), None, shadow)
+    for at in range(1000):
+        one.decided(Asked(), request(), SNAPSHOT, Decision(A, "x"), at / 1000, 1e-6)  # type: ignore[arg-type]
+    assert shadow.figures().sampled == 10
