@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy kubectl prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy kubectl prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo swap-soak guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -42,6 +42,9 @@ prometheus:
 
 upgrade-demo: setup-run redis haproxy  ## roll every replica twice under load, behind HAProxy, with shared state and without; 6 minutes
 	@$(BIN)/python -m loadtests.upgrade $(ARGS)
+
+swap-soak: setup-run redis  ## 200 policy swaps a minute for 3 minutes on two replicas under load: nothing fails, leaks or slows down
+	@$(BIN)/python -m loadtests.swaps $(ARGS)
 
 test: lint types imports redis haproxy kubectl prometheus  ## all checks and all tests; the unit tests on a second Python where there is one
 	$(BIN)/python -m pytest $(ARGS)

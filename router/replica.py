@@ -106,7 +106,8 @@ class Replica:
         self.store: StateStore = open_store(settings.state, sync_config(settings))
         # Telling nobody would still cost 1.5 us a request.
         shared = self.store.shared
-        self.view = LoadView(self.clock, self.store.announce if shared else None, self.store.age_s if shared else None)
+        tell, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
+        self.view = LoadView(self.clock, tell, age_s, settings.labels)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.catalogue = PolicyCatalogue(settings.policies)
         self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
@@ -294,6 +295,7 @@ class Replica:
         """Let go of everything, at once."""
         self.listener.stop()
         await self.warmup.stop()
+        self.policies.stop()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

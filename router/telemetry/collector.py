@@ -17,7 +17,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from router.drain import Phase
-from router.telemetry.clusters import by_cluster
+from router.telemetry.counts import Counts, labelled
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
@@ -56,13 +56,13 @@ class Readings:
     """By pool, of those that name one."""
     version: str
     replica: str
+    policies_alone: Callable[[], Iterable[str]] = tuple
+    """Pools with a policy of this replica's own."""
     trials: Callable[[], Iterable[Family]] = tuple
     """Of what is tried on live traffic; `trials.families`."""
 
 
 Labels = dict[str, str]
-Counts = Sequence[tuple[tuple[object, ...], int]]
-"""Label values and the count under them."""
 
 
 class Family(NamedTuple):
@@ -114,45 +114,7 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
 
 def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
     """Counters by label tuple, then the plain sums. Dicts are copied: the loop adds to them between two pieces."""
-    tables: Sequence[tuple[str, str, Counts, tuple[str, ...]]] = (
-        (
-            "turnout_requests",
-            "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
-            list(metrics.requests.items()),
-            ("pool", "policy", "pod", "status"),
-        ),
-        (
-            "turnout_retries",
-            "Requests sent to another pod before the first byte of an answer.",
-            list(metrics.retries.items()),
-            ("pool", "reason"),
-        ),
-        (
-            "turnout_ejections",
-            "Pods taken out of routing after failures.",
-            list(metrics.ejections.items()),
-            ("pod", "reason"),
-        ),
-        (
-            "turnout_rejections",
-            "Requests the gateway itself refused.",
-            list(metrics.rejections.items()),
-            ("pool", "reason"),
-        ),
-        (
-            "turnout_fallbacks",
-            "Requests that another pool than their own took.",
-            list(metrics.fallbacks.items()),
-            ("from", "to", "reason"),
-        ),
-        (
-            "turnout_cluster_requests",
-            "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",
-            list(by_cluster(metrics, clusters).items()),
-            ("cluster", "status_class"),
-        ),
-    )
-    for name, words, counts, labels in tables:
+    for name, words, counts, labels in labelled(metrics, clusters):
         yield Family(name, "counter", words, _counted(name, counts, labels))
     left = metrics.client_disconnects
     yield Family(
@@ -304,6 +266,9 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         for pool, (policy, generation) in readings.policies().items()
     ]
     yield Family("turnout_policy_generation", "gauge", "Generation of each pool's policy.", lambda: policies)
+    alone = set(readings.policies_alone())
+    local = [Sample("turnout_policy_local", {"pool": pool}, float(pool in alone)) for pool in readings.policies()]
+    yield Family("turnout_policy_local", "gauge", "1 for a policy of this replica's own.", lambda: local)
     yield Family(
         "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
     )

@@ -1,0 +1,80 @@
+"""`python -m loadtests.swaps`: replicas on Redis and simulated pods as processes of their own, conversations through
+all of them, and 200 swaps a minute. Exit status 1 if anything failed, leaked, or decisions took longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import uvloop
+
+from loadtests import redis_server
+from loadtests.bench.process import ANY_CORE, Owned, wait_until_ready
+from loadtests.ports import HOST, free_ports, neighbouring_ports
+from loadtests.redis_server import RedisServer
+from loadtests.swaps.play import Gateway, Outcome, Plan, play
+from loadtests.swaps.report import as_json, lines
+from loadtests.upgrade.fleet import wait_for
+from loadtests.upgrade.replica import ReplicaProcess, Slot, settings
+
+
+def run(plan: Plan, replicas: int, pods: int, directory: Path) -> Outcome:
+    """One run in `directory`, which keeps the logs."""
+    with ExitStack() as stack:
+        urls = _pods(stack, pods, directory)
+        state = stack.enter_context(RedisServer(directory)).url if replicas > 1 else "memory://"
+        ports = free_ports(2 * replicas)
+        slots = [Slot(f"replica-{at}", ports[2 * at], ports[2 * at + 1]) for at in range(replicas)]
+        for slot in slots:
+            replica = ReplicaProcess(slot, settings(slot, state, urls, "prefix_aware", 0.0), directory)
+            stack.callback(replica.stop)
+            wait_for(f"{slot.name} is ready", replica.ready)
+        gateways = [Gateway(f"http://{HOST}:{slot.port}", f"http://{HOST}:{slot.control}") for slot in slots]
+        return uvloop.run(play(gateways, plan))
+
+
+def _pods(stack: ExitStack, count: int, directory: Path) -> list[str]:
+    ports = neighbouring_ports(count)
+    command = [sys.executable, "-m", "router", "sim", "--port", str(ports[0]), "--count", str(count)]
+    sims = stack.enter_context(Owned([*command, "--profile", "tiny"], ANY_CORE, directory / "pods.log"))
+    urls = [f"http://{HOST}:{port}" for port in ports]
+    wait_until_ready(sims, f"{urls[-1]}/health")
+    return urls
+
+
+def options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.swaps", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--seconds", type=float, default=Plan().rush_s, help="of swapping")
+    parser.add_argument("--calm", type=float, default=Plan().calm_s, help="seconds before, to compare with")
+    parser.add_argument("--per-minute", type=float, default=Plan().swaps_per_minute)
+    parser.add_argument("--users", type=int, default=Plan().users, help="conversations at a time, by replica")
+    parser.add_argument("--replicas", type=int, default=2, help="1 runs without Redis")
+    parser.add_argument("--pods", type=int, default=6)
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it and say what came of it."""
+    given = options(argv)
+    if given.replicas > 1 and not redis_server.program():
+        sys.stderr.write("not installed: redis-server (Debian: apt-get install redis-server)\n")
+        return 2
+    plan = Plan(given.calm, given.seconds, given.per_minute, given.users)
+    with tempfile.TemporaryDirectory(prefix="turnout-swaps-") as directory:
+        outcome = run(plan, given.replicas, given.pods, Path(directory))
+    sys.stdout.write("\n".join(lines(outcome)) + "\n")
+    if given.json:
+        given.json.write_text(json.dumps(as_json(outcome), indent=1) + "\n")
+    return int(not outcome.well)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,47 @@
+"""How long picks took, out of a metrics page: the buckets of `turnout_decision_seconds`, and what lies between two
+readings. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+BUCKETS = "turnout_decision_seconds_bucket{"
+
+
+class Decisions(dict[float, int]):
+    """Picks that took at most so many seconds, by the histogram's upper bounds; cumulative, as Prometheus has them."""
+
+    @classmethod
+    def read(cls, pages: Iterable[str]) -> Decisions:
+        """The sum over pools and over the pages of several replicas."""
+        found = cls()
+        for page in pages:
+            for line in page.splitlines():
+                if line.startswith(BUCKETS):
+                    sample, _, count = line.rpartition(" ")
+                    bound = float(sample.partition('le="')[2].partition('"')[0])
+                    found[bound] = found.get(bound, 0) + int(float(count))
+        return found
+
+    def since(self, before: Decisions) -> Decisions:
+        """Those after another reading."""
+        return Decisions({bound: count - before.get(bound, 0) for bound, count in self.items()})
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.get(math.inf, 0)
+
+    def bucket(self, share: float) -> int:
+        """Which bucket the slowest of this share of picks fell into, from 0; -1 of no picks."""
+        for at, bound in enumerate(sorted(self)):
+            if self.count and self[bound] >= share * self.count:
+                return at
+        return -1
+
+    def bound_s(self, share: float) -> float:
+        """The upper bound of that bucket in seconds; 0.0 of no picks."""
+        at = self.bucket(share)
+        return sorted(self)[at] if at >= 0 else 0.0

@@ -1,0 +1,214 @@
+"""Swapping policies of real gateways: under load, over two replicas on Redis, and while Redis hangs or is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, running
+from sim_process import SimPods
+from socket_wire import Wire, chat, post
+from waiting import wait_for
+
+from loadtests.redis_server import RedisServer, program
+from loadtests.swaps.choices import CHOICES
+from loadtests.swaps.play import Gateway, Plan, play
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        program() is None and os.environ.get("CI") != "true", reason="no redis-server; CI fails without"
+    ),
+]
+
+POOL = "/admin/pools/default"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Empty, and of this test alone."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def start(redis: RedisServer, sims: SimPods, tmp_path: Path) -> Iterator[Callable[[str], GatewayProcess]]:
+    """Starts replicas that share their state, ready; their end is watched as everywhere."""
+    with ExitStack() as stack:
+
+        def started(name: str) -> GatewayProcess:
+            settings = config(sims.urls[:3], state=redis.url, replica=name)
+            return stack.enter_context(running(settings, tmp_path / name))
+
+        yield started
+
+
+@pytest.fixture
+def pair(start: Callable[[str], GatewayProcess]) -> tuple[GatewayProcess, GatewayProcess]:
+    """Two of them."""
+    return start("left"), start("right")
+
+
+def put(gateway: GatewayProcess, part: str = "policy", *, match: str = "*", **body: Any) -> httpx.Response:
+    """PUT of a policy, shadow or canary; `local` goes where it belongs."""
+    params = {"local": "true"} if body.pop("local", False) else {}
+    return gateway.control.put(f"{POOL}/{part}", json=body, params=params, headers={"if-match": match})
+
+
+def shown(gateway: GatewayProcess) -> dict[str, Any]:
+    """The policy as the control port has it."""
+    found: dict[str, Any] = gateway.control.get(f"{POOL}/policy").raise_for_status().json()
+    return found
+
+
+def decided_by(gateway: GatewayProcess) -> str:
+    """Which policy places a request that is sent now."""
+    with Wire(gateway.host, gateway.port) as wire:
+        wire.send(post(chat()))
+        answer = wire.answer()
+    assert answer.status == 200
+    return answer.headers["x-turnout-policy"]
+
+
+def refused(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, code and words of a refusal."""
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["message"]
+
+
+def agree(pair: tuple[GatewayProcess, ...], policy: str) -> None:
+    """Wait until all replicas serve by the same shared record, of this policy."""
+
+    def agreed() -> bool:
+        records = [shown(gateway) for gateway in pair]
+        return all(each == records[0] for each in records) and not records[0]["local"]
+
+    wait_for("the replicas agree", agreed, 15.0)
+    assert [decided_by(gateway) for gateway in pair] == [policy] * len(pair)
+
+
+def test_swaps_in_a_rush_lose_no_request_leak_nothing_and_take_no_longer_to_decide(
+    pair: tuple[GatewayProcess, GatewayProcess],
+) -> None:
+    gateways = [Gateway(each.url, str(each.control.base_url)) for each in pair]
+    outcome = asyncio.run(play(gateways, Plan(calm_s=8.0, rush_s=20.0, users=6)))
+    assert outcome.well, outcome
+    assert outcome.swaps >= 66
+    assert set(outcome.policies) == {choice.policy for choice in CHOICES}
+    for gateway in pair:
+        assert gateway.metric("turnout_rejections_total", reason="policy_failed") == 0
+
+
+def test_a_swap_on_one_replica_is_live_on_the_other_within_a_second_and_a_stale_one_is_refused(
+    pair: tuple[GatewayProcess, GatewayProcess],
+) -> None:
+    left, right = pair
+    for policy in ("round_robin", "random", "p2c"):
+        set_at = time.monotonic()
+        tag = put(left, policy=policy).raise_for_status().headers["etag"]
+        while decided_by(right) != policy:
+            assert time.monotonic() - set_at < 1.0
+    stale = put(right, match='"1"', policy="least_load")
+    assert refused(stale)[:2] == (412, "stale_generation")
+    assert [decided_by(gateway) for gateway in pair] == ["p2c", "p2c"]
+    assert put(right, match=tag, policy="least_load").status_code == 200
+    agree(pair, "least_load")
+
+
+def test_a_replica_that_starts_later_has_policy_shadow_and_canary_before_it_is_ready(
+    start: Callable[[str], GatewayProcess], redis: RedisServer, sims: SimPods, tmp_path: Path
+) -> None:
+    first = start("first")
+    put(first, policy="round_robin").raise_for_status()
+    put(first, "shadow", policy="random").raise_for_status()
+    put(first, "canary", policy="p2c", percent=1).raise_for_status()
+    late = GatewayProcess(config(sims.urls[:3], state=redis.url, replica="late"), tmp_path / "late")
+    try:
+        # Whenever it is ready, what comes next finds the shared record.
+        wait_for("the late one is ready", lambda: late.control.get("/readyz").status_code == 200, 30.0)
+        assert decided_by(late) in ("round_robin", "p2c")
+        assert shown(late) == shown(first)
+        assert shown(late)["generation"] == 3
+    finally:
+        late.signal()
+        late.ended()
+        late.kill()
+
+
+def test_a_replica_is_not_ready_before_it_has_read_the_shared_record(
+    start: Callable[[str], GatewayProcess], redis: RedisServer, sims: SimPods, tmp_path: Path
+) -> None:
+    put(start("first"), policy="round_robin").raise_for_status()
+    redis.pause()
+    late = GatewayProcess(config(sims.urls[:3], state=redis.url, replica="late"), tmp_path / "late")
+    try:
+        wait_for("it waits for the shared state alone", lambda: shared_state_is_awaited(late))
+        assert late.control.get("/readyz").status_code == 503
+        assert shown(late)["policy"] == "least_load"
+        redis.resume()
+        wait_for("the late one is ready", lambda: late.control.get("/readyz").status_code == 200, 30.0)
+        assert decided_by(late) == "round_robin"
+    finally:
+        redis.resume()
+        late.signal()
+        late.ended()
+        late.kill()
+
+
+def shared_state_is_awaited(gateway: GatewayProcess) -> bool:
+    """Whether it has all but that."""
+    waits_for = gateway.control.get("/admin/state").raise_for_status().json()["waits_for"]
+    return len(waits_for) == 1 and waits_for[0].startswith("the shared state")
+
+
+def while_redis_is_away(pair: tuple[GatewayProcess, GatewayProcess]) -> None:
+    """Refused, or made on one replica alone by explicit choice: never half."""
+    left = pair[0]
+    status, code, words = refused(put(left, policy="random"))
+    assert (status, code) == (503, "store_unavailable")
+    assert "nothing was changed on any replica" in words
+    assert "--local-only" in words
+    assert [decided_by(gateway) for gateway in pair] == ["round_robin", "round_robin"]
+    local = put(left, policy="random", local=True).raise_for_status().json()
+    assert (local["policy"], local["local"], local["generation"]) == ("random", True, 1)
+    assert [decided_by(gateway) for gateway in pair] == ["random", "round_robin"]
+    assert [shown(gateway)["local"] for gateway in pair] == [True, False]
+    assert left.metric("turnout_policy_local", pool="default") == 1
+    assert refused(put(left, "canary", policy="p2c", percent=5, local=True))[:2] == (409, "not_local")
+
+
+def test_while_redis_hangs_a_swap_is_refused_or_local_by_choice_and_all_agree_when_it_is_back(
+    pair: tuple[GatewayProcess, GatewayProcess], redis: RedisServer
+) -> None:
+    put(pair[0], policy="round_robin").raise_for_status()
+    agree(pair, "round_robin")
+    redis.pause()
+    try:
+        while_redis_is_away(pair)
+    finally:
+        redis.resume()
+    agree(pair, "round_robin")
+    put(pair[1], policy="p2c").raise_for_status()
+    agree(pair, "p2c")
+    assert shown(pair[0])["generation"] == 2
+
+
+def test_while_redis_is_gone_as_well_and_an_empty_one_is_told_what_was_known(
+    pair: tuple[GatewayProcess, GatewayProcess], redis: RedisServer
+) -> None:
+    put(pair[0], policy="round_robin").raise_for_status()
+    agree(pair, "round_robin")
+    redis.stop()
+    while_redis_is_away(pair)
+    redis.restart_empty()
+    agree(pair, "round_robin")
+    wait_for("a change is taken again", lambda: put(pair[1], policy="p2c").status_code == 200)
+    agree(pair, "p2c")
+    assert shown(pair[0])["generation"] == 2
