@@ -1,0 +1,213 @@
+"""`kubectl rollout restart deployment/turnout`, as Kubernetes would do it, under load: nothing is lost.
+
+Real gateways with the rendered container (args, environment, ports, probes, settle and drain), the rendered Redis,
+simulated engines, a controller that applies the Deployment's rules, and nodes that hear of endpoints up to 3 s late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import pytest
+import uvloop
+from deployment_controller import Counts, Deployment, Service, Threshold, next_step
+from gateway_container import Configuration, GatewayContainer, Place, RedisContainer
+from l4_balancer import Balancer
+from rendered import Render, program, render
+from sim_process import sim_pods
+
+from loadtests.ports import HOST
+from loadtests.upgrade.load import LONG, Load, Mix, Record
+from statesync.tasks import spawn
+
+PROPAGATION_S = 3.0
+NODES = 2
+MIX = Mix(talkers=6, askers=12, period_s=0.4, listeners=16, long_tokens=150, ramp_s=3.0)
+"""Of each node. A long stream takes 15 s: some begin before a replica is told to leave and end long after."""
+
+Change = Callable[[Configuration], None]
+
+
+class Story(NamedTuple):
+    """What happened."""
+
+    records: list[Record]
+    left_at: dict[str, float]
+    """When each replica that was retired was told so, by name."""
+    exits: dict[str, int | None]
+    killed: dict[str, str]
+
+
+class Cluster(NamedTuple):
+    """A Deployment, and users at each node."""
+
+    deployment: Deployment
+    loads: list[Load]
+
+    @contextlib.asynccontextmanager
+    async def loaded(self) -> AsyncIterator[None]:
+        """Users for the block, and then until their last answer is there."""
+        loading = [spawn(load.run(), "load") for load in self.loads]
+        yield
+        for load in self.loads:
+            load.no_more.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*loading)
+
+    def records(self) -> list[Record]:
+        """Of all users."""
+        return [record for load in self.loads for record in load.records]
+
+
+@contextlib.asynccontextmanager
+async def cluster(rendered: Render, place: Place, change: Change) -> AsyncIterator[Cluster]:
+    """Replicas that are available and known to every node, for the block."""
+    dice = random.Random(7)
+    nodes = [Balancer(random.Random(number)) for number in range(NODES)]
+    for node in nodes:
+        await node.start()
+    service = Service(nodes, lambda: dice.uniform(0.0, PROPAGATION_S))
+    deployment = Deployment(
+        rendered.gateway.owner, service, lambda name: GatewayContainer(rendered, name, place, change)
+    )
+    try:
+        async with asyncio.timeout(60):
+            await deployment.scale_up()
+            while any(len(node.endpoints) < deployment.replicas for node in nodes):  # noqa: ASYNC110  no event
+                await asyncio.sleep(0.02)
+        yield Cluster(deployment, [Load(HOST, node.port, MIX, seed) for seed, node in enumerate(nodes)])
+    finally:
+        for pod in deployment.pods:
+            pod.end()
+        for node in nodes:
+            node.stop()
+
+
+async def roll(found: Cluster) -> Story:
+    """Load, a rollout, load for a while more."""
+    first, left_at = list(found.deployment.pods), dict[str, float]()
+    async with found.loaded():
+        await asyncio.sleep(MIX.ramp_s + 3.0)
+        rolling = spawn(found.deployment.rollout_restart(), "rollout")
+        while not rolling.done():
+            for pod in first:
+                if pod.terminating:
+                    left_at.setdefault(pod.name, perf_counter())
+            await asyncio.sleep(0.02)
+        rolling.result()
+        await asyncio.sleep(8.0)
+    await found.deployment.gone()
+    exits = {pod.name: pod.container.process.poll() for pod in first}
+    return Story(found.records(), left_at, exits, {pod.name: pod.killed for pod in found.deployment.pods})
+
+
+async def lose_one(found: Cluster) -> Story:
+    """Load, and one replica that is deleted: enough to see whether that alone loses anything."""
+    loading = [spawn(load.run(), "load") for load in found.loads]
+    await asyncio.sleep(MIX.ramp_s)
+    found.deployment.stop(found.deployment.pods[0])
+    await asyncio.sleep(PROPAGATION_S)
+    for task in loading:
+        task.cancel()
+    await asyncio.gather(*loading, return_exceptions=True)
+    return Story(found.records(), {}, {}, {})
+
+
+def played(plot: Callable[[Cluster], Awaitable[Story]], rendered: Render, directory: Path, change: Change) -> Story:
+    """A plot, with engines and a Redis of its own."""
+
+    async def play(place: Place) -> Story:
+        async with cluster(rendered, place, change) as found:
+            return await plot(found)
+
+    redis = RedisContainer(rendered, directory, program("redis-server"))
+    try:
+        with sim_pods(4, directory / "sims.log", "--profile", "paced") as engines:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(play(Place(directory, redis.port, engines.urls)))
+    finally:
+        redis.end()
+
+
+def as_rendered(config: Configuration) -> None:
+    """Settle and drain included."""
+
+
+@pytest.mark.slow
+def test_a_rollout_under_load_fails_no_request_and_cuts_no_stream(tmp_path: Path) -> None:
+    story = played(roll, render("quickstart"), tmp_path, as_rendered)
+
+    faults = Counter(record.fault for record in story.records if record.fault)
+    assert not faults, f"{faults} of {len(story.records)}"
+    assert len(story.records) > 1000
+    assert story.exits == dict.fromkeys(story.left_at, 0)
+    assert set(story.killed.values()) == {""}
+    replicas = {record.replica for record in story.records}
+    assert len(replicas) == 4, "both old ones and both new ones had a part in it"
+    spanning = [each for each in story.records if each.kind == LONG and _spans(each, story.left_at)]
+    assert len(spanning) > 10, "streams outlived the order to leave"
+    late = [each for each in story.records if each.started_at > story.left_at.get(each.replica, perf_counter())]
+    assert late, "nodes that had not heard yet sent requests to a replica that was leaving"
+
+
+def _spans(record: Record, left_at: dict[str, float]) -> bool:
+    told = left_at.get(record.replica)
+    return told is not None and record.started_at < told < record.ended_at
+
+
+def hasty() -> Render:
+    """The quickstart, available as soon as it is ready."""
+    found = render("quickstart")
+    found.gateway.owner["spec"]["minReadySeconds"] = 0
+    return found
+
+
+def without_settling(config: Configuration) -> None:
+    """A replica closes its port as soon as it is told to leave."""
+    config["drain"]["settle_s"] = 0.0
+
+
+@pytest.mark.slow
+def test_requests_are_lost_where_replicas_do_not_settle(tmp_path: Path) -> None:
+    story = played(lose_one, hasty(), tmp_path, without_settling)
+    assert "no_answer" in {record.fault for record in story.records}
+
+
+@pytest.mark.slow
+def test_streams_are_cut_where_the_grace_period_is_shorter_than_the_drain(tmp_path: Path) -> None:
+    impatient = hasty()
+    impatient.gateway.spec["terminationGracePeriodSeconds"] = 2
+    story = played(lose_one, impatient, tmp_path, as_rendered)
+    assert "truncated" in {record.fault for record in story.records if record.kind == LONG}
+
+
+def test_a_probe_s_result_changes_after_its_threshold_of_answers_in_a_row() -> None:
+    readiness = Threshold({"failureThreshold": 2, "successThreshold": 1}, False)
+    answers = [True, False, True, False, False, True]
+    assert [readiness.observe(each) for each in answers] == [True, True, True, True, False, True]
+    liveness = Threshold({}, True)
+    assert [liveness.observe(False) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("counts", "step"),
+    [
+        (Counts(2, 0, 2, 0), "start"),
+        (Counts(2, 1, 2, 0), "wait"),
+        (Counts(2, 1, 2, 1), "stop"),
+        (Counts(1, 1, 1, 1), "start"),
+        (Counts(1, 2, 1, 1), "wait"),
+        (Counts(1, 2, 1, 2), "stop"),
+        (Counts(0, 2, 0, 1), "wait"),
+        (Counts(2, 1, 1, 1), "wait"),
+    ],
+)
+def test_a_rolling_update_surges_by_one_and_never_has_less_than_all(counts: Counts, step: str) -> None:
+    assert next_step(2, 1, 0, counts) == step
