@@ -27,6 +27,7 @@ COMPILED = [
     ),
     "statesync/view.py",
     *("router/telemetry/histograms.py", "router/telemetry/metrics.py"),
+    "router/dataplane/abridged.py",
     "router/dataplane/admission.py",
     "router/dataplane/answer_head.py",
     "router/dataplane/dispatch.py",

@@ -132,12 +132,12 @@ class Gateway:
         """Stage 5."""
         pod, timeouts, metrics = exchange.pod, exchange.timeouts, exchange.metrics
         assert pod is not None and timeouts is not None and metrics is not None
-        payload = self.parts.identity.request_bytes(exchange, pod)
+        payload = self.parts.identity.request_parts(exchange, pod)
         relay = exchange.relay = Relay(self, exchange)
         exchange.sent_at = self.parts.clock()
         if exchange.attempts == 1:
             metrics.overhead.observe(exchange.sent_at - exchange.arrived)
-            metrics.bytes_in += len(payload)
+            metrics.bytes_in += sum([len(part) for part in payload])
         head_only = exchange.method == b"HEAD"
         tap = self.parts.tap
         receiver = relay if tap is None else tap(exchange, relay)

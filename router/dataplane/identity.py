@@ -7,12 +7,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
 from router.dataplane.answers import Headers
 from router.dataplane.exchange import Exchange
 from schedulers.types import Pod
 
 _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
+APART_BYTES: Final = 16384
+"""A body from this size on is written beside its head: two buffers in one system call cost 0.7 us, copying 32 KB 2."""
+
 _FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -35,24 +39,26 @@ class Identity:
         self._count += 1
         return b"%b%08x" % (self._prefix, self._count)
 
-    def request_bytes(self, exchange: Exchange, pod: Pod) -> bytes:
-        """The request as the pod gets it: the client's headers as they came, less what ends here."""
+    def request_parts(self, exchange: Exchange, pod: Pod) -> list[bytes]:
+        """The request as the pod gets it: the client's headers as they came, less what ends here. A large body is a
+        part of its own, because joining it to its head would copy it."""
         body = exchange.body
-        return b"".join(
-            (
-                exchange.method,
-                b" ",
-                exchange.target,
-                b" HTTP/1.1\r\nhost: ",
-                pod.address.encode(),
-                b"\r\n",
-                *exchange.kept,
-                b"x-request-id: ",
-                exchange.request_id,
-                b"\r\ncontent-length: %d\r\n\r\n" % len(body),
-                body,
-            )
-        )
+        parts = [
+            exchange.method,
+            b" ",
+            exchange.target,
+            b" HTTP/1.1\r\nhost: ",
+            pod.address.encode(),
+            b"\r\n",
+            *exchange.kept,
+            b"x-request-id: ",
+            exchange.request_id,
+            b"\r\ncontent-length: %d\r\n\r\n" % len(body),
+        ]
+        if len(body) >= APART_BYTES:
+            return [b"".join(parts), body]
+        parts.append(body)
+        return [b"".join(parts)]
 
     def response_headers(self, exchange: Exchange) -> list[bytes]:
         """`x-request-id` and who served it, ready to be joined into a head."""

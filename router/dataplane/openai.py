@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from router.dataplane.abridged import FROM_BYTES, Abridged, abridge
 from router.dataplane.body import NONE, Body, decode
 from router.errors import BadRequest, MissingModel
 from schedulers.types import BYTES_PER_TOKEN
@@ -22,7 +23,8 @@ IMAGE_TOKENS = 1024
 MAX_TOKENS = 1 << 24
 """No answer is longer; a limit of 1e308 would spoil every sum it is added to."""
 
-_DATA_BYTES = 2048
+_DATA_BYTES = IMAGE_TOKENS * BYTES_PER_TOKEN
+"""What is shorter counts for no more by its length."""
 _INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
 _TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
 _MODEL_PART = re.compile(
@@ -49,16 +51,14 @@ def read(content_type: bytes, body: bytes) -> Call:
     """The `Call` of a POST body. Raises BadRequest or MissingModel, each naming the field and what is wrong."""
     if content_type.startswith(b"multipart/form-data"):
         return _multipart(body)
-    try:
-        fields = decode(body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(*_explain(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    if len(body) >= FROM_BYTES:
+        fields, prompt = _read_abridged(body)
+    else:
+        fields = _decode(body)
+        prompt = _prompt(fields)
     model = fields.model
     if not model:
         raise MissingModel("The body names no model: set 'model' to one that GET /v1/models lists.", param="model")
-    prompt = _prompt(fields)
     return Call(
         model,
         prompt,
@@ -77,6 +77,47 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
+
+
+def _decode(body: bytes) -> Body:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(*_explain(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}") from None
+
+
+def _read_abridged(body: bytes) -> tuple[Body, Sequence[bytes | memoryview]]:
+    """The fields and the prompt of a large body; where leaving out its texts leaves a doubt, all of it is decoded."""
+    short = abridge(body)
+    if short is not None:
+        try:
+            fields = decode(short.text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # the whole body has the better words for it
+        else:
+            prompt = _unabridged(body, short, _prompt(fields))
+            if prompt is not None:
+                return fields, prompt
+    fields = _decode(body)
+    return fields, _prompt(fields)
+
+
+def _unabridged(
+    body: bytes, short: Abridged, prompt: Sequence[bytes | memoryview]
+) -> Sequence[bytes | memoryview] | None:
+    """The parts of a prompt as they stand in the whole body; None where something else was cut as well."""
+    whole = memoryview(body)
+    parts: list[bytes | memoryview] = []
+    cuts_in_prompt = 0
+    for part in prompt:
+        at = short.text.find(part)
+        end = at + len(part)
+        parts.append(whole[short.original(at) : short.original(end)])
+        for place, _ in short.cuts:
+            cuts_in_prompt += at < place < end
+    return parts if cuts_in_prompt == len(short.cuts) else None
 
 
 def _prompt(fields: Body) -> Sequence[bytes | memoryview]:

@@ -6,7 +6,7 @@ Knows addresses and sockets, nothing of policies or retries. What comes back is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from router.dataplane.answer_head import AnswerHead
@@ -60,14 +60,17 @@ class Upstream:
     def send(
         self,
         address: str,
-        payload: bytes,
+        payload: Sequence[bytes],
         receiver: Receiver,
         timeouts: Timeouts,
         *,
         head_only: bool,
         fresh: bool = False,
     ) -> None:
-        """Send `payload` to the pod at `address`; `receiver` hears the rest. `fresh` wants a new connection."""
+        """Send the parts of `payload` to the pod at `address`; `receiver` hears the rest.
+
+        `fresh` wants a new connection.
+        """
         stack = self.idle.get(address)
         if stack and not fresh:
             now = self.sweep.clock()
@@ -80,7 +83,7 @@ class Upstream:
         spawn(self._connect(address, payload, receiver, timeouts, head_only), name="connect")
 
     async def _connect(
-        self, address: str, payload: bytes, receiver: Receiver, timeouts: Timeouts, head_only: bool
+        self, address: str, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool
     ) -> None:
         host, _, port = address.rpartition(":")
         connection = UpstreamConnection(self, address)

@@ -7,6 +7,7 @@ they came.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead, BadHead, begin, memory
@@ -105,8 +106,8 @@ class UpstreamConnection:
         self.upstream.open += 1
         self.upstream.sweep.members.add(self)
 
-    def send(self, payload: bytes, receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
-        """Send one request."""
+    def send(self, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
+        """Send one request, in one or more parts."""
         assert self.transport is not None
         self.receiver = receiver
         self._timeouts = timeouts
@@ -116,7 +117,10 @@ class UpstreamConnection:
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         if self.receiver is not None:  # wanted no more: a pod must not begin on it
-            self.transport.write(payload)
+            if len(payload) == 1:
+                self.transport.write(payload[0])
+            else:
+                self.transport.writelines(payload)
 
     def eof_received(self) -> bool:
         """The pod closed its side: the connection is over."""

@@ -7,7 +7,7 @@ plays the far ends is `script.py`'s business. Nothing here checks or buffers: it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 
@@ -41,6 +41,11 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """The gateway sends."""
         self.sent.append(cast(bytes, data))
+        self._asked.append(self)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """The gateway sends parts, as a real transport does: none is copied."""
+        self.sent.extend(cast(Iterable[bytes], list_of_data))
         self._asked.append(self)
 
     def is_closing(self) -> bool:

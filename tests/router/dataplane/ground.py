@@ -61,7 +61,7 @@ class Ground:
         """Send a request; what comes of it is kept in the attempt."""
         attempt, limits = Attempt(), timeouts or Timeouts()
         send = self.upstream.send
-        self.wire.do(lambda: send(address, ASK, attempt, limits, head_only=head_only, fresh=fresh))
+        self.wire.do(lambda: send(address, [ASK], attempt, limits, head_only=head_only, fresh=fresh))
         return attempt
 
     def passes(self, seconds: float) -> Ground:

@@ -7,7 +7,7 @@ from exchanges import exchange
 from wire import read_requests
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.identity import Identity
+from router.dataplane.identity import APART_BYTES, Identity
 from schedulers.types import Pod, PodId
 
 POD = Pod(PodId("uid-1"), "10.0.0.1:8000")
@@ -37,9 +37,17 @@ def test_made_ids_differ_within_and_between_processes() -> None:
 
 
 def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
-    (asked,) = read_requests(Identity("r", 1).request_bytes(placed(), POD))
+    (asked,) = read_requests(b"".join(Identity("r", 1).request_parts(placed(), POD)))
     assert (asked.method, asked.target, asked.body) == ("POST", "/v1/x?a=b", b"hello")
     assert asked.headers == {"host": "10.0.0.1:8000", "x-a": "1", "x-request-id": "id-1", "content-length": "5"}
+
+
+def test_a_large_body_is_not_copied_to_stand_behind_its_head() -> None:
+    exchange = placed()
+    exchange.body = bytes(APART_BYTES)
+    head, body = Identity("r", 1).request_parts(exchange, POD)
+    assert body is exchange.body
+    assert head.endswith(b"content-length: 16384\r\n\r\n")
 
 
 def test_the_answer_names_request_pod_policy_replica_and_attempts() -> None:

@@ -141,12 +141,12 @@ def test_an_inline_image_counts_as_an_image_and_not_as_text() -> None:
     assert text.prompt_tokens > 90_000
 
 
-@given(st.integers(0, 6000), st.integers(0, 6000), st.sampled_from([2047, 2048, 2049, 5000]))
+@given(st.integers(0, 6000), st.integers(0, 6000), st.sampled_from([4095, 4096, 4097, 9000]))
 def test_data_is_found_wherever_it_lies_between_words(before: int, after: int, length: int) -> None:
     prose = "word " * 1200
     said = f'"{prose[:before]} ;base64,{"A" * length}.{prose[:after]}{" " * 4096}"'
     tokens = read(f'{{"model":"m","prompt":{said}}}'.encode()).prompt_tokens
-    assert tokens == ((len(said) - length) // 4 + IMAGE_TOKENS if length >= 2048 else len(said) // 4)
+    assert tokens == ((len(said) - length) // 4 + IMAGE_TOKENS if length >= 4096 else len(said) // 4)
 
 
 def test_an_audio_clip_counts_as_one_clip() -> None:
