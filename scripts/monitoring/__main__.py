@@ -9,7 +9,7 @@ import yaml
 
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.dashboard import dashboard
-from scripts.monitoring.panels import ROWS
+from scripts.monitoring.rows import ROWS
 from scripts.monitoring.rules import groups, prometheus_rule
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -46,6 +46,7 @@ def _late(q: float, metric: str, by: str) -> str:
 
 _ANSWERED = _rate("turnout_requests_total", "pool")
 _FAILED = _rate('turnout_requests_total{status=~"5.."}', "pool")
+_POLICY_FAILED = _rate('turnout_rejections_total{reason="policy_failed"}', "pool")
 _POOL, _POD = _by("pool"), _by("pool", "pod")
 _INFLIGHT = f"max {_POD} (turnout_inflight_requests)"
 _GENERATION = "turnout_policy_generation"
@@ -92,6 +93,27 @@ ALERTS = (
         "10m",
         WARNING,
         "{{ $value | humanizePercentage }} of the requests of pool {{ $labels.pool }} need a second pod.",
+    ),
+    Alert(
+        "TurnoutFallback",
+        f"{_rate('turnout_fallbacks_total', 'from', 'to')} > 0",
+        "5m",
+        WARNING,
+        "{{ $value | humanize }} requests a second of pool {{ $labels.from }} are taken by pool {{ $labels.to }}.",
+    ),
+    Alert(
+        "TurnoutPolicyFails",
+        f"{_POLICY_FAILED} > 0",
+        "1m",
+        WARNING,
+        "The policy of pool {{ $labels.pool }} fails; another one decides in its place.",
+    ),
+    Alert(
+        "TurnoutCanaryTakenBack",
+        f"sum {_POOL} (increase(turnout_trial_rollbacks_total[30m])) > 0",
+        "0m",
+        WARNING,
+        "A canary of pool {{ $labels.pool }} did badly and was taken back.",
     ),
     Alert(
         "TurnoutEjections",

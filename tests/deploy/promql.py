@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-TARGET_LABELS = frozenset({"instance", "job"})
-"""What Prometheus itself puts on every series."""
+TARGET_LABELS = frozenset({"instance", "job", "namespace"})
+"""What Prometheus puts on every series: of the last, inside Kubernetes only."""
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _METRIC = re.compile(r"\b((?:turnout|process)_\w+)(?:\{([^}]*)\})?")

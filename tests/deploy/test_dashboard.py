@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.monitoring.__main__ import files
-from scripts.monitoring.panels import ROWS
+from scripts.monitoring.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 BOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/turnout.json").read_text())

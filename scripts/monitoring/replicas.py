@@ -1,0 +1,207 @@
+"""The dashboard's rows about what the gateways know, try, tell each other, and how they are."""
+
+from __future__ import annotations
+
+from scripts.monitoring.panels import HERE, POOL, RATE, Panel, Query, Row, by_replica, rate, rates_by_replica
+
+PREFIX = Row(
+    "Prefix cache",
+    (
+        Panel(
+            "Hit rate, predicted and true",
+            "Prompt tokens that the picked pod was believed to hold, of all; and, where engines tell, what they held "
+            "of what they were believed to.",
+            "percentunit",
+            (
+                Query(
+                    f"{rate('turnout_prefix_cache_hits_total', POOL, 'pool')} / "
+                    f"({rate('turnout_prefix_cache_queries_total', POOL, 'pool')} > 0)",
+                    "{{pool}} predicted",
+                ),
+                Query(
+                    f"sum(rate(turnout_prefix_true_tokens_total{{{HERE}}}[{RATE}])) / "
+                    f"(sum(rate(turnout_prefix_predicted_tokens_total{{{HERE}}}[{RATE}])) > 0)",
+                    "true over predicted",
+                ),
+            ),
+        ),
+        Panel(
+            "Error of the index by pod",
+            "Differences between belief and truth, too high or too low, over what was believed.",
+            "percentunit",
+            (
+                Query(
+                    f"{rate('turnout_prefix_error_tokens_total', HERE, 'pod')} / "
+                    f"({rate('turnout_prefix_predicted_tokens_total', HERE, 'pod')} > 0)",
+                    "{{pod}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Trust by pod",
+            "Share of a pod's KV capacity that the index keeps.",
+            "percentunit",
+            (Query(f"max by (pod) (turnout_prefix_trust_ratio{{{HERE}}})", "{{pod}}"),),
+        ),
+        Panel("Size of the index", "Memory by replica.", "bytes", by_replica("turnout_prefix_index_bytes")),
+        Panel("Blocks in the index", "By replica.", "short", by_replica("turnout_prefix_index_blocks")),
+    ),
+)
+
+_TRIED = "pool, arm"
+
+TRIALS = Row(
+    "Trials",
+    (
+        Panel(
+            "Canary: requests",
+            "Given to each arm.",
+            "reqps",
+            (Query(rate("turnout_trial_requests_total", POOL, _TRIED), "{{pool}} {{arm}}"),),
+        ),
+        Panel(
+            "Canary: time to first token",
+            "The 95th percentile of each arm: what the guard compares.",
+            "s",
+            (
+                Query(
+                    f"histogram_quantile(0.95, {rate('turnout_trial_ttft_seconds_bucket', POOL, 'pool, arm, le')})",
+                    "{{pool}} {{arm}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Canary: failures",
+            "Answers that failed, requests the arm's policy had no pod for, and picks at which it failed.",
+            "reqps",
+            (
+                Query(rate("turnout_trial_failures_total", POOL, _TRIED), "{{pool}} {{arm}} failed"),
+                Query(rate("turnout_trial_rejections_total", POOL, _TRIED), "{{pool}} {{arm}} no pod"),
+                Query(rate("turnout_trial_policy_failures_total", POOL, _TRIED), "{{pool}} {{arm}} policy failed"),
+            ),
+        ),
+        Panel(
+            "Canary: guard",
+            "1 where a guard is broken; canaries that were taken back.",
+            "short",
+            (
+                Query(f"max by (pool) (turnout_trial_broken{{{POOL}}})", "{{pool}} broken"),
+                Query(f"sum by (pool) (increase(turnout_trial_rollbacks_total{{{POOL}}}[1h]))", "{{pool}} taken back"),
+            ),
+        ),
+        Panel(
+            "Shadow: agreement",
+            "Share of the requests for which the shadow picked the pod that was picked.",
+            "percentunit",
+            (Query(f"avg by (pool) (turnout_shadow_agreement_ratio{{{POOL}}})", "{{pool}}"),),
+        ),
+        Panel(
+            "Shadow: requests",
+            "Compared; not shown to it because too many waited; failed at.",
+            "reqps",
+            (
+                Query(rate("turnout_shadow_compared_total", POOL, "pool"), "{{pool}} compared"),
+                Query(rate("turnout_shadow_dropped_total", POOL, "pool"), "{{pool}} dropped"),
+                Query(rate("turnout_shadow_failures_total", POOL, "pool"), "{{pool}} failed"),
+            ),
+        ),
+    ),
+)
+
+STATE = Row(
+    "Shared state",
+    (
+        Panel(
+            "Link",
+            "1 while there is a link to the shared state, and once all that the others knew has been read.",
+            "short",
+            (
+                Query(f"turnout_state_connected{{{HERE}}}", "{{instance}} connected"),
+                Query(f"turnout_state_warm{{{HERE}}}", "{{instance}} warm"),
+            ),
+        ),
+        Panel("Age of the view", "Of what the others said.", "s", by_replica("turnout_view_age_seconds")),
+        Panel(
+            "Not seen yet",
+            "Dispatches of other replicas that the loads do not show yet (estimate).",
+            "short",
+            (Query(f"turnout_unseen_requests{{{POOL}}}", "{{instance}} {{pool}}"),),
+        ),
+        Panel(
+            "Round trips a second",
+            "The goal is at most 600 a replica.",
+            "ops",
+            rates_by_replica(("turnout_state_round_trips_total", "")),
+        ),
+        Panel(
+            "Bytes",
+            "To and from Redis.",
+            "Bps",
+            rates_by_replica(
+                ("turnout_state_sent_bytes_total", "sent"), ("turnout_state_received_bytes_total", "received")
+            ),
+        ),
+        Panel(
+            "What went wrong",
+            "Links made anew, leases lost, placements no other replica hears of, messages that could not be read.",
+            "ops",
+            rates_by_replica(
+                ("turnout_state_reconnects_total", "reconnects"),
+                ("turnout_state_lease_losses_total", "leases lost"),
+                ("turnout_state_placements_dropped_total", "placements dropped"),
+                ("turnout_state_unreadable_total", "unreadable"),
+            ),
+        ),
+        Panel(
+            "Engines read for all",
+            "Whose metrics each replica reads: together, all pods.",
+            "short",
+            by_replica("turnout_pods_scraped"),
+        ),
+    ),
+)
+
+REPLICAS = Row(
+    "Replicas",
+    (
+        Panel(
+            "Replicas by version",
+            "Two versions during a roll, one otherwise.",
+            "short",
+            (Query(f"count by (version) (turnout_build_info{{{HERE}}})", "{{version}}"),),
+        ),
+        Panel("Replicas seen", "What each replica says of their number.", "short", by_replica("turnout_replicas")),
+        Panel(
+            "Phase",
+            "starting, warming, ready, settling, draining, closed.",
+            "short",
+            (Query(f"count by (phase) (turnout_phase{{{HERE}}} == 1)", "{{phase}}"),),
+        ),
+        Panel(
+            "Still to finish",
+            "Requests that have not ended, by replica: a drain waits for these.",
+            "short",
+            by_replica("turnout_active_requests"),
+        ),
+        Panel(
+            "Seconds in each phase",
+            "Warming and draining are the ones to watch.",
+            "s",
+            (Query(f'turnout_phase_seconds{{{HERE},phase!="ready"}}', "{{instance}} {{phase}}"),),
+        ),
+        Panel("Cold", "1: ready before its warm-up was through.", "short", by_replica("turnout_cold")),
+        Panel(
+            "Policy in force",
+            "Its generation, by pool. Two lines for a pool are replicas that disagree.",
+            "short",
+            (Query(f"max by (pool, policy) (turnout_policy_generation{{{POOL}}})", "{{pool}} {{policy}}"),),
+        ),
+        Panel(
+            "CPU",
+            "One process uses one core at most.",
+            "percentunit",
+            (Query(f"rate(process_cpu_seconds_total{{{HERE}}}[{RATE}])", "{{instance}}"),),
+        ),
+        Panel("Memory", "Resident.", "bytes", by_replica("process_resident_memory_bytes")),
+    ),
+)

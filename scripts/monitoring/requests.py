@@ -1,0 +1,153 @@
+"""The dashboard's rows about requests and the pods that answer them."""
+
+from __future__ import annotations
+
+from scripts.monitoring.panels import HERE, POOL, Panel, Query, Row, by_pod, by_replica, quantiles, rate
+
+_FAILED = rate("turnout_requests_total", f'{POOL},status=~"5.."', "pool")
+_ANSWERED = rate("turnout_requests_total", POOL, "pool")
+_INFLIGHT = by_pod("turnout_inflight_requests")
+
+TRAFFIC = Row(
+    "Traffic",
+    (
+        Panel(
+            "Requests by pool",
+            "Requests answered, by pool and policy.",
+            "reqps",
+            (Query(rate("turnout_requests_total", POOL, "pool, policy"), "{{pool}} {{policy}}"),),
+        ),
+        Panel(
+            "Answers by status",
+            "499: the client left first.",
+            "reqps",
+            (Query(rate("turnout_requests_total", POOL, "status"), "{{status}}"),),
+        ),
+        Panel(
+            "Failed share",
+            "Answers with a status of 500 or more, of all.",
+            "percentunit",
+            (Query(f"({_FAILED} or 0 * {_ANSWERED}) / ({_ANSWERED} > 0)", "{{pool}}"),),
+        ),
+        Panel(
+            "Refused by the gateway",
+            "By reason: what was shed, had no pod, was too large.",
+            "reqps",
+            (Query(rate("turnout_rejections_total", HERE, "pool, reason"), "{{pool}} {{reason}}"),),
+        ),
+        Panel(
+            "Retries",
+            "Requests that went to another pod before the first byte of an answer.",
+            "reqps",
+            (Query(rate("turnout_retries_total", POOL, "pool, reason"), "{{pool}} {{reason}}"),),
+        ),
+        Panel(
+            "Fallbacks",
+            "Requests that another pool than their own took.",
+            "reqps",
+            (Query(rate("turnout_fallbacks_total", HERE, "from, to, reason"), "{{from}} to {{to}} {{reason}}"),),
+        ),
+        Panel(
+            "Answers by cluster",
+            "By the cluster of the pool that answered; `-` where it names none.",
+            "reqps",
+            (
+                Query(
+                    rate("turnout_cluster_requests_total", HERE, "cluster, status_class"),
+                    "{{cluster}} {{status_class}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Bytes",
+            "Bodies of requests in, answers out.",
+            "Bps",
+            (
+                Query(rate("turnout_received_bytes_total", POOL, "pool"), "{{pool}} in"),
+                Query(rate("turnout_sent_bytes_total", POOL, "pool"), "{{pool}} out"),
+            ),
+        ),
+        Panel(
+            "Clients",
+            "Open connections, and clients that left before their answer was whole.",
+            "short",
+            (
+                Query(f"turnout_client_connections{{{HERE}}}", "{{instance}} connections"),
+                Query(rate("turnout_client_disconnects_total", HERE, "instance"), "{{instance}} left a second"),
+            ),
+        ),
+    ),
+)
+
+LATENCY = Row(
+    "Latency",
+    (
+        Panel(
+            "Time to first token", "From a request's arrival.", "s", quantiles("turnout_time_to_first_token_seconds")
+        ),
+        Panel("Inter-token latency", "Streams.", "s", quantiles("turnout_inter_token_latency_seconds")),
+        Panel("Whole answer", "From arrival to end.", "s", quantiles("turnout_e2e_request_latency_seconds")),
+        Panel(
+            "Gateway overhead",
+            "Between arrival and the request being sent to a pod: waiting for a saturated pool is in it.",
+            "s",
+            quantiles("turnout_gateway_overhead_seconds"),
+        ),
+        Panel("Decision", "Time a policy took to pick.", "s", quantiles("turnout_decision_seconds")),
+    ),
+)
+
+PODS = Row(
+    "Pods",
+    (
+        Panel("In flight by pod", "Over all replicas.", "short", (Query(_INFLIGHT, "{{pool}} {{pod}}"),)),
+        Panel(
+            "Imbalance",
+            "The fullest pod's requests in flight over the pool's mean: 1 is even. Prefix affinity keeps it above.",
+            "short",
+            (Query(f"max by (pool) ({_INFLIGHT}) / (avg by (pool) ({_INFLIGHT}) > 0)", "{{pool}}"),),
+        ),
+        Panel(
+            "Tokens in flight",
+            "Prompt and expected answer tokens; of these, prompt tokens whose first token is still to come.",
+            "short",
+            (
+                Query(f"sum by (pool) ({by_pod('turnout_inflight_tokens')})", "{{pool}} in flight"),
+                Query(f"sum by (pool) ({by_pod('turnout_pending_prefill_tokens')})", "{{pool}} waiting for prefill"),
+            ),
+        ),
+        Panel(
+            "Inside the engines",
+            "Queued and running by the engines' own reports.",
+            "short",
+            (
+                Query(f"sum by (pool) ({by_pod('turnout_queued_requests')})", "{{pool}} queued"),
+                Query(f"sum by (pool) ({by_pod('turnout_running_requests')})", "{{pool}} running"),
+            ),
+        ),
+        Panel(
+            "KV cache in use", "By pod.", "percentunit", (Query(by_pod("turnout_kv_usage_ratio"), "{{pool}} {{pod}}"),)
+        ),
+        Panel(
+            "Waiting in the gateway",
+            "Requests that wait for a saturated pool, by replica.",
+            "short",
+            by_replica("turnout_waiting_requests"),
+        ),
+        Panel(
+            "Routable pods",
+            "Of how many: pods that fail probes, are ejected or drained are not.",
+            "short",
+            (
+                Query(f"sum by (pool) (min by (pool, pod) (turnout_pod_routable{{{POOL}}}))", "{{pool}} routable"),
+                Query(f"count by (pool) (max by (pool, pod) (turnout_pod_routable{{{POOL}}}))", "{{pool}} known"),
+            ),
+        ),
+        Panel(
+            "Ejections",
+            "Pods taken out after failures, in the last ten minutes.",
+            "short",
+            (Query(f"sum by (pod, reason) (increase(turnout_ejections_total{{{HERE}}}[10m]))", "{{pod}} {{reason}}"),),
+        ),
+    ),
+)

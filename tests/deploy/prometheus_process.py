@@ -1,0 +1,69 @@
+"""A real Prometheus on a free port of this machine, watched through its API."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from loadtests.bench.process import ANY_CORE, Owned
+from loadtests.ports import HOST, free_ports
+
+
+def program() -> str | None:
+    """Where it is."""
+    return shutil.which("prometheus")
+
+
+class Prometheus:
+    """Started by its constructor with this configuration; end it with `stop`."""
+
+    def __init__(self, config: Mapping[str, Any], directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "prometheus.yml"
+        file.write_text(json.dumps(config))  # JSON is YAML
+        self.port = free_ports(1)[0]
+        command = [
+            program() or "prometheus",
+            f"--config.file={file}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={HOST}:{self.port}",
+        ]
+        self.process = Owned(command, ANY_CORE, directory / "prometheus.log")
+        self._client = httpx.Client(base_url=f"http://{HOST}:{self.port}", trust_env=False, timeout=10.0)
+
+    def ready(self) -> bool:
+        """Whether it answers. Raises AssertionError, with its last words, if it has ended."""
+        assert not self.process.ended(), self.process.log.read_text()[-2000:]
+        try:
+            return self._client.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def healthy_targets(self) -> int:
+        """Targets whose last scrape went well."""
+        found = self._get("/api/v1/targets")["activeTargets"]
+        return sum(target["health"] == "up" for target in found)
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        """The expression's value now. Raises AssertionError, with its words, for one it does not take."""
+        return list(self._get("/api/v1/query", query=expr)["result"])
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule, with its health."""
+        return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
+
+    def _get(self, path: str, **params: str) -> dict[str, Any]:
+        answer = self._client.get(path, params=params)
+        content = answer.json()
+        assert content["status"] == "success", f"{params}: {content.get('error')}"
+        return dict(content["data"])
+
+    def stop(self) -> None:
+        """End it."""
+        self._client.close()
+        self.process.stop()

@@ -1,0 +1,178 @@
+"""deploy/compose: what the file promises, and its services run for real, without containers: started in its order,
+judged by its health checks, asked through its HAProxy; a gateway leaves and comes back under load without a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import composed
+import httpx
+import pytest
+import yaml
+from composed import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order
+from waiting import wait_for
+
+from loadtests.ports import HOST
+from loadtests.upgrade.load import Load, Mix
+
+CI = os.environ.get("CI") == "true"
+HERE = [name for name in in_order() if name != "grafana"]
+"""Grafana is in no distribution: its files are checked, it is not started."""
+
+MIX = Mix(talkers=4, askers=6, listeners=12, long_tokens=600, ramp_s=1.0, timeout_s=60.0)
+
+
+def seconds(text: str) -> float:
+    """A duration of the file; all are in seconds."""
+    assert text.endswith("s")
+    return float(text[:-1])
+
+
+@pytest.mark.skipif(
+    shutil.which("docker-compose") is None and not CI, reason="no docker-compose here; CI fails without it"
+)
+def test_compose_takes_the_file() -> None:
+    # The Compose that Debian has is older than the project's name at the top; it is the only thing it does not know.
+    text = re.sub(r"^name: .*\n", "", FILE.read_text(), flags=re.MULTILINE)
+    command = ["docker-compose", "--file", "-", "--project-directory", str(FILE.parent), "config"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(yaml.safe_load(done.stdout)["services"]) == set(SERVICES)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_pinned_and_says_how_it_is(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"])
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_it_waits_for_exists_and_is_waited_for_until_it_is_healthy(name: str) -> None:
+    for other, how in depends_on(name).items():
+        assert how == {"condition": "service_healthy"}
+        assert "healthcheck" in SERVICES[other]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_file_it_mounts_is_there_and_read_only(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", []):
+        source, _, *mode = volume.split(":")
+        if source.startswith("."):
+            assert (FILE.parent / source).is_file()
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+
+
+def test_the_grace_period_is_longer_than_a_drain() -> None:
+    drain = yaml.safe_load((FILE.parent / "turnout.yaml").read_text())["drain"]
+    longest = drain["settle_s"] + drain["timeout_s"]
+    haproxy = (FILE.parent / "haproxy.cfg").read_text()
+    hard_stop = re.search(r"hard-stop-after (\w+)", haproxy)
+    assert hard_stop is not None
+    for name in ("gateway-a", "gateway-b", "haproxy"):
+        assert seconds(SERVICES[name]["stop_grace_period"]) > longest
+    assert longest < seconds(hard_stop[1]) < seconds(SERVICES["haproxy"]["stop_grace_period"])
+
+
+def test_only_the_inference_port_can_be_reached_from_elsewhere() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8000:8000"]
+
+
+def test_grafana_finds_its_dashboard_and_its_source() -> None:
+    def provisioned(name: str, key: str) -> dict[str, Any]:
+        (only,) = yaml.safe_load((FILE.parent / "grafana" / name).read_text())[key]
+        return dict(only)
+
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    board = mounts["../grafana/turnout.json"]
+    assert provisioned("dashboards.yaml", "providers")["options"]["path"] == str(Path(board).parent)
+    assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == board
+    source = provisioned("datasources.yaml", "datasources")
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Composed]:
+    """All services but Grafana, started one after the other, each once what it waits for is healthy."""
+    made = Composed(tmp_path)
+    try:
+        for name in HERE:
+            for other in depends_on(name):
+                until_healthy(made, other)
+            made.start(name)
+        for name in HERE:
+            until_healthy(made, name)
+        yield made
+    finally:
+        made.stop()
+
+
+def until_healthy(stack: Composed, name: str) -> None:
+    """By the service's own check."""
+    wait_for(f"{name} is healthy", lambda: stack.healthy(name), 60.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(composed.missing()) and not CI, reason=f"not here: {composed.missing()}; CI fails without")
+def test_its_services_serve_and_a_gateway_leaves_and_comes_back_under_load(stack: Composed) -> None:
+    models = httpx.get(f"http://{HOST}:{stack.port('haproxy', 8000)}/v1/models", trust_env=False).json()
+    assert [model["id"] for model in models["data"]] == ["sim-model"]
+    assert state(stack, "gateway-b")["replica"] == "gateway-b"
+    wait_for("Prometheus reads all", lambda: targets(stack) == {"turnout": 2, "engines": 4}, 60.0)
+
+    load = asyncio.run(under_load(stack))
+
+    faults = Counter(record.fault for record in load.records)
+    assert set(faults) == {""}, faults
+    assert len(load.records) > 100
+
+
+async def under_load(stack: Composed) -> Load:
+    """Requests through HAProxy while gateway-a leaves, is gone, and comes back."""
+    load = Load(HOST, stack.port("haproxy", 8000), MIX)
+
+    def answered(*names: str) -> Callable[[], bool]:
+        since = len(load.records)
+        return lambda: {record.replica for record in load.records[since:]} >= set(names)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        await asyncio.to_thread(wait_for, "both answer", answered("gateway-a", "gateway-b"), 30.0)
+        await asyncio.to_thread(wait_for, "long streams are open", lambda: load.open["long"] == MIX.listeners, 30.0)
+        stack.processes["gateway-a"].terminate()
+        await asyncio.to_thread(wait_for, "gateway-a has left", stack.processes["gateway-a"].ended, 60.0)
+        assert stack.processes["gateway-a"].exit_status == 0
+        stack.start("gateway-a")
+        await asyncio.to_thread(wait_for, "it answers again", answered("gateway-a"), 60.0)
+        load.no_more.set()
+    return load
+
+
+def state(stack: Composed, name: str) -> dict[str, Any]:
+    """GET /admin/state of a gateway, with the token of its environment."""
+    token = composed.interpolated(SERVICES[name]["environment"]["TURNOUT_CONTROL_TOKEN"])
+    url = f"http://{HOST}:{stack.port(name, 9000)}/admin/state"
+    answer = httpx.get(url, headers={"authorization": f"Bearer {token}"}, trust_env=False)
+    return dict(json.loads(answer.raise_for_status().text))
+
+
+def targets(stack: Composed) -> dict[str, int]:
+    """Healthy targets of Prometheus by job."""
+    url = f"http://{HOST}:{stack.port('prometheus', 9090)}/api/v1/targets"
+    found = httpx.get(url, trust_env=False).json()["data"]["activeTargets"]
+    return dict(Counter(target["labels"]["job"] for target in found if target["health"] == "up"))

@@ -1,0 +1,141 @@
+"""The image that `make image-test` has built: what is in it, and that it starts, serves and drains.
+
+It runs by buildah in a chroot with this machine's network, as it would in a container: with its own user, command and
+health check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sim_process import MODEL, SimPods, sim_pods
+from waiting import wait_for
+
+from loadtests.bench.process import ANY_CORE, Owned
+from loadtests.ports import HOST, free_ports
+
+IMAGE = os.environ.get("TURNOUT_IMAGE", "")
+CACHE = Path(__file__).resolve().parents[2] / ".cache/image"
+LARGEST_BYTES = 300 * 2**20
+"""Of what the image adds to its base."""
+
+pytestmark = pytest.mark.skipif(not IMAGE, reason="`make image-test` builds an image and runs this")
+
+
+def buildah(*words: str) -> list[str]:
+    """A command on the storage that scripts/image-build uses."""
+    driver = os.environ.get("STORAGE_DRIVER", "")
+    storage = ["--root", str(CACHE / "storage"), "--runroot", str(CACHE / "run")]
+    return ["buildah", *storage, *(["--storage-driver", driver] if driver else []), *words]
+
+
+def output(*words: str) -> str:
+    """What such a command says."""
+    done = subprocess.run(buildah(*words), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class Container:
+    """A container of the image."""
+
+    def __init__(self) -> None:
+        self.name = output("from", "--pull-never", IMAGE)
+        self.root = Path(output("mount", self.name))
+
+    def command(self, *words: str) -> list[str]:
+        """`words` run in it, as its user."""
+        return buildah("run", "--isolation", "chroot", self.name, "--", *words)
+
+    def run(self, *words: str) -> str:
+        """What they say."""
+        done = subprocess.run(self.command(*words), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def remove(self) -> None:
+        """Nothing of it is left."""
+        output("umount", self.name)
+        output("rm", self.name)
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Container]:
+    """One for all tests."""
+    made = Container()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    """What the image says of itself."""
+    return dict(json.loads(output("inspect", "--type", "image", IMAGE))["Docker"]["config"])
+
+
+def test_it_is_the_compiled_build_without_a_compiler(container: Container) -> None:
+    assert container.run("python", "-c", "import router.dataplane.gateway as g; print(g.__file__)").endswith(".so")
+    assert not [tool for tool in ("gcc", "cc", "ld") if (container.root / "usr/bin" / tool).exists()]
+
+
+def test_it_is_not_root_and_cannot_write_to_itself(container: Container) -> None:
+    assert container.run("id", "-u") == "10001"
+    refused = subprocess.run(container.command("touch", "/opt/turnout/bin/x"), capture_output=True, text=True)
+    assert "denied" in refused.stderr
+
+
+def test_it_is_small(container: Container) -> None:
+    size = sum(path.lstat().st_size for path in (container.root / "opt/turnout").rglob("*"))
+    assert size < LARGEST_BYTES
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Iterator[SimPods]:
+    """One simulated pod outside of it."""
+    with sim_pods(1, tmp_path / "pods.log", "--profile", "tiny") as made:
+        yield made
+
+
+def test_it_starts_serves_says_that_it_is_well_and_drains(
+    container: Container, settings: dict[str, Any], pods: SimPods, tmp_path: Path
+) -> None:
+    inference, control = free_ports(2)
+    given = {
+        "listen": f"{HOST}:{inference}",
+        "control": {"listen": f"{HOST}:{control}"},
+        "pools": [{"name": "default", "pods": pods.urls}],
+        "drain": {"settle_s": 0.0, "timeout_s": 5.0},
+    }
+    file = container.root / "etc/turnout/turnout.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(given))
+    url = f"http://{HOST}:{inference}"
+
+    with Owned(container.command(*settings["Entrypoint"], *settings["Cmd"]), ANY_CORE, tmp_path / "image.log") as run:
+        wait_for("it is ready", lambda: answers(f"{url}/readyz"), 60.0)
+        body = {"model": MODEL, "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False, timeout=20.0)
+        assert answer.json()["usage"]["completion_tokens"] == 4
+
+        kind, *check = settings["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        container.run(*(word.replace("127.0.0.1:8000", f"{HOST}:{inference}") for word in check))
+
+        assert httpx.post(f"http://{HOST}:{control}/admin/drain", trust_env=False).status_code == 202
+        wait_for("it has ended", run.ended, 30.0)
+        assert run.exit_status == 0, run.log.read_text()
+
+
+def answers(url: str) -> bool:
+    """Whether somebody there says yes."""
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,201 @@
+"""Dashboard and alerts beside two real gateways that share state, under traffic in which everything happens: no
+expression names a metric or a label that is not there, a real Prometheus takes every one, every panel shows something.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import httpx
+import prometheus_process
+import pytest
+from gateway_process import GatewayProcess, config, pool
+from prometheus_process import Prometheus
+from promql import TARGET_LABELS, grouping, selectors
+from sim_process import MODEL, SimPods, sim_pods
+from socket_wire import Wire, endless, post
+from waiting import wait_for
+
+from loadtests import redis_server
+from scripts.monitoring.alerts import ALERTS
+from scripts.monitoring.panels import RATE
+from scripts.monitoring.rows import ROWS
+
+CI = os.environ.get("CI") == "true"
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(redis_server.program() is None and not CI, reason="no redis-server here; CI fails without it"),
+]
+
+VARIABLES = {RATE: "15s", "$namespace": ".*", "$instance": ".*", "$pool": ".*"}
+
+QUERIES = {
+    f"{row.title} / {panel.title} / {query.legend}": query
+    for row in ROWS
+    for panel in row.panels
+    for query in panel.queries
+}
+EXPRESSIONS = {name: query.expr for name, query in QUERIES.items()} | {alert.name: alert.expr for alert in ALERTS}
+
+TRIALS = {
+    "canary": {"policy": "p2c", "percent": 50.0, "guard": {"error_rate": 0, "ttft_p95_ratio": 0}},
+    "shadow": {"policy": "least_load"},
+}
+
+UNSEEN = {"turnout_trial_rollbacks_total": {"pool"}}
+"""Metrics that only an accident brings forth, which the tests of trials have, and their labels."""
+
+QUIET = {name for name, query in QUERIES.items() if any(each.metric in UNSEEN for each in selectors(query.expr))}
+"""Lines that stay empty here."""
+
+
+def filled(expr: str) -> str:
+    """The expression with Grafana's variables replaced, as Grafana does it."""
+    for name, value in VARIABLES.items():
+        expr = expr.replace(name, value)
+    return expr
+
+
+class Stage:
+    """Two gateways, a Redis, two pods, and traffic in which everything that is counted happens."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        server = stack.enter_context(redis_server.RedisServer(directory))
+        self.pods: SimPods = stack.enter_context(sim_pods(3, directory / "pods.log", "--profile", "tiny"))
+        *two, third = self.pods.urls
+        shared = config(
+            (),
+            pools=[
+                pool("default", two, policy={"name": "prefix_aware"}, cluster="here"),
+                pool("spare", [third], fallback=["default"]),
+            ],
+            targets={"allow": ["*"]},
+            state=server.url,
+            health={"eject_failures": 1, "eject_s": 0.2},
+        )
+        self.gateways = [GatewayProcess(shared | {"replica": name}, directory / name) for name in ("a", "b")]
+        for gateway in self.gateways:
+            stack.callback(gateway.kill)
+            gateway.wait_until_ready()
+        for trial, body in TRIALS.items():
+            answer = self.gateways[0].control.put(f"/admin/pools/default/{trial}", json=body)
+            assert answer.status_code == 200, answer.text
+        self.targets = [gateway.control.base_url.netloc.decode() for gateway in self.gateways]
+
+    def traffic(self) -> None:
+        """A round of it through both: whole answers and streams, errors, a retry, a refusal, a client that leaves."""
+        for at, gateway in enumerate(self.gateways):
+            for stream in (False, True):
+                assert ask(gateway, stream=stream).status_code == 200
+            assert ask(gateway, model="no-such-model").status_code == 404
+            for kind in ("http_500", "http_503", "garbage"):
+                self.pods.fault(self.pods.addresses[at], kind, count=1)
+                ask(gateway)
+            self.pods.fault(self.pods.addresses[2], "http_503")
+            assert ask(gateway, pool="spare").headers["x-turnout-pod"] in self.pods.addresses[:2]
+            with Wire(gateway.host, gateway.port) as wire:
+                wire.send(post(endless()))
+                wire.some()
+            self.pods.well()
+
+    def scraped(self) -> str:
+        """The first gateway's metrics."""
+        return str(self.gateways[0].control.get("/metrics").raise_for_status().text)
+
+
+def ask(gateway: GatewayProcess, *, stream: bool = False, model: str = MODEL, pool: str = "default") -> httpx.Response:
+    """A question with a prompt long enough to have prefixes."""
+    body: dict[str, object] = {
+        "model": model,
+        "max_tokens": 4,
+        "messages": [{"role": "system", "content": "Answer briefly. " * 200}, {"role": "user", "content": "Hello"}],
+    }
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return httpx.post(
+        f"{gateway.url}/v1/chat/completions", json=body, headers={"x-turnout-pool": pool}, trust_env=False, timeout=20.0
+    )
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The gateways after a round of traffic."""
+    with ExitStack() as stack:
+        made = Stage(stack, tmp_path_factory.mktemp("stage"))
+        made.traffic()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def samples(stage: Stage) -> dict[str, set[str]]:
+    """Sample name -> labels it has, of a real scrape."""
+    found: dict[str, set[str]] = {}
+    for line in stage.scraped().splitlines():
+        if not line.startswith("#"):
+            name, _, labels = line.rpartition(" ")[0].partition("{")
+            found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
+    assert not found.keys() & UNSEEN
+    return found | UNSEEN
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_an_expression_names_only_metrics_and_labels_that_are_there(name: str, samples: dict[str, set[str]]) -> None:
+    expr = EXPRESSIONS[name]
+    known = set(TARGET_LABELS)
+    assert selectors(expr)
+    for metric, labels in selectors(expr):
+        assert metric in samples, f"{metric} is no metric of the gateway"
+        assert labels <= samples[metric] | TARGET_LABELS, f"{metric} has no label {labels - samples[metric]}"
+        known |= samples[metric]
+    assert grouping(expr) <= known
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_lines_of_a_panel_are_called_by_labels_that_the_expression_leaves(name: str) -> None:
+    query = QUERIES[name]
+    named = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
+    kept = grouping(query.expr) if grouping(query.expr) else named
+    assert named <= kept
+
+
+def test_every_metric_of_the_gateway_is_on_the_dashboard(stage: Stage) -> None:
+    families = set(re.findall(r"^# TYPE (turnout_\w+) ", stage.scraped(), re.MULTILINE))
+    shown = {selector.metric for query in QUERIES.values() for selector in selectors(query.expr)}
+    bare = {re.sub(r"_(total|bucket)$", "", metric) for metric in shown}
+    missing = {family for family in families if family.removesuffix("_total") not in bare}
+    assert missing == set(), "give each a panel in a row of scripts/monitoring"
+
+
+@pytest.mark.skipif(prometheus_process.program() is None and not CI, reason="no prometheus here; CI fails without it")
+def test_a_real_prometheus_answers_every_expression_and_no_panel_is_empty(stage: Stage, tmp_path: Path) -> None:
+    scrape = {"job_name": "turnout", "honor_labels": True, "static_configs": [{"targets": stage.targets}]}
+    every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    rules = [str(ROOT / "deploy/prometheus/alerts.yaml")]
+    prometheus = Prometheus({"global": every, "rule_files": rules, "scrape_configs": [scrape]}, tmp_path)
+    try:
+        wait_for("it is ready", prometheus.ready, 30.0)
+        wait_for("it reads both gateways", lambda: prometheus.healthy_targets() == len(stage.targets), 30.0)
+        waiting = {name: filled(query.expr) for name, query in QUERIES.items() if name not in QUIET}
+        wait_for("every panel has data", partial(none_left, stage, prometheus, waiting), 90.0)
+        for expr in EXPRESSIONS.values():
+            prometheus.query(filled(expr))
+        assert {rule["name"] for rule in prometheus.rules()} == {alert.name for alert in ALERTS}
+        wait_for("every rule was evaluated", lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), 30.0)
+    finally:
+        prometheus.stop()
+
+
+def none_left(stage: Stage, prometheus: Prometheus, waiting: dict[str, str]) -> bool:
+    """One more round of traffic; takes out of `waiting` what has data by now."""
+    stage.traffic()
+    for name, expr in list(waiting.items()):
+        if prometheus.query(expr):
+            del waiting[name]
+    return not waiting
