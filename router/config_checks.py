@@ -102,6 +102,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_default_pool(settings),
         *_keepalive(settings),
         *_recording(settings.recording),
+        *_labels(settings),
     ]
 
 
@@ -141,6 +142,23 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 def _recording(recording: Recording) -> Iterator[Problem]:
     if recording.path and not recording.path.endswith(".jsonl"):
         yield Problem(("recording", "path"), "must end in .jsonl, by which `turnout simulate` knows what it is")
+
+
+def _labels(settings: Settings) -> Iterator[Problem]:
+    for name, value in settings.labels.items():
+        if not name or not value:
+            yield Problem(("labels", name), f"{name or value!r} is half a label; each has a name and a value")
+    if settings.labels:
+        return
+    specs: list[tuple[Path, PolicySpec]] = [(("pools", at, "policy"), p.policy) for at, p in enumerate(settings.pools)]
+    specs += [(("policies", name), spec) for name, spec in settings.policies.items()]
+    for path, spec in specs:
+        scorers = spec.params.get("scorers")
+        if isinstance(scorers, list) and any(isinstance(s, dict) and s.get("name") == "locality" for s in scorers):
+            words = (
+                "scorer locality compares pods with the gateway's own `labels`; there are none, so it changes nothing"
+            )
+            yield Problem((*path, "params"), words, "warning")
 
 
 def _state(settings: Settings) -> Iterator[Problem]:

@@ -31,6 +31,10 @@ PASSWORD_VARIABLE = "TURNOUT_STATE_PASSWORD"
 REPLICA_VARIABLE = "TURNOUT_REPLICA"
 """Environment variable that holds the replica's name: many replicas read one file."""
 
+LABELS_VARIABLE = "TURNOUT_LABELS"
+"""Environment variable that holds labels of the gateway, `zone=eu-1a,cluster=a`: replicas in several zones read one
+file. It wins over the file, label by label; one without a value is left out."""
+
 _LOGIN = re.compile(r"(?P<scheme>(?:redis|unix)[^:]*://)(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?(?P<rest>.*)", re.DOTALL)
 """A state URL up to where its password belongs; memory:// has none."""
 
@@ -118,7 +122,15 @@ def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings
         settings = replace(settings, state=_with_password(settings.state, password))
     if replica := environ.get(REPLICA_VARIABLE, ""):
         settings = replace(settings, replica=replica)
+    if labels := environ.get(LABELS_VARIABLE, ""):
+        settings = replace(settings, labels={**settings.labels, **_labels(labels)})
     return settings
+
+
+def _labels(text: str) -> dict[str, str]:
+    """A pair without `=` is kept, with no value: that is a problem, and is told with the others."""
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    return {name.strip(): value.strip() for name, equals, value in pairs if value.strip() or not equals}
 
 
 def _with_password(url: str, password: str) -> str:

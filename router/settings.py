@@ -235,6 +235,8 @@ class Settings(Section, frozen=True):
     sync: Sync = Sync()
     replica: str = ""
     """This process's name among the replicas; empty makes one from host and dice."""
+    labels: dict[str, str] = {}
+    """The gateway's own labels, such as `zone` and `cluster`: a policy can prefer pods that share them."""
     pools: list[Pool] = []
     policies: dict[str, PolicySpec] = {}
     """Ready-made policies: a name of your own -> policy and parameters. A pool's `policy`, `allowed_policies`, the

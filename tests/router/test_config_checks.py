@@ -162,3 +162,22 @@ def test_an_alias_of_an_alias_is_told_what_to_write() -> None:
     (problem,) = problems_in(settings(pool(models=["m"], aliases={"a": "b", "b": "m"})))
     assert problem.where == "pools[0].aliases.a"
     assert "write 'm'" in problem.message
+
+
+LOCAL = PolicySpec(name="profile", params={"scorers": [{"name": "queue"}, {"name": "locality"}]})
+
+
+def test_locality_without_the_gateways_own_labels_changes_nothing_and_that_is_said() -> None:
+    near = settings(pool(policy=LOCAL), policies={"near": LOCAL})
+    assert found(near) == [("pools[0].policy.params", "warning"), ("policies.near.params", "warning")]
+    assert problems_in(settings(pool(policy=LOCAL), labels={"zone": "a"})) == []
+
+
+def test_what_is_wrong_with_a_composed_policy_is_said_in_the_words_of_the_policy() -> None:
+    spec = PolicySpec(name="profile", params={"scorers": [{"name": "queue", "weight": "x"}], "picker": {"name": "bst"}})
+    (problem,) = problems_in(settings(pool(policy=spec)))
+    assert problem.where == "pools[0].policy.params"
+    assert problem.message == (
+        "profile: params.scorers[0].weight must be a number from 0 up to 1000, not 'x'; "
+        "params.picker.name: no picker 'bst' (did you mean 'best'?); there are: best, weighted, top_k"
+    )

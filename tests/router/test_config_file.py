@@ -223,6 +223,20 @@ def test_the_replica_s_name_comes_from_the_environment_and_wins_over_the_file() 
     assert read_text(POOL + "replica: file", {"TURNOUT_REPLICA": "turnout-7f-x2"}).settings.replica == "turnout-7f-x2"
 
 
+def test_the_gateways_labels_come_from_file_and_environment_and_the_latter_wins() -> None:
+    file = POOL + "labels: {zone: eu-1a, cluster: a}"
+    assert read_text(file, {}).settings.labels == {"zone": "eu-1a", "cluster": "a"}
+    reading = read_text(file, {"TURNOUT_LABELS": "zone=eu-1b, rack = 7,host=,"})
+    assert reading.settings.labels == {"zone": "eu-1b", "cluster": "a", "rack": "7"}
+    assert reading.problems == []
+
+
+@pytest.mark.parametrize(("text", "environ"), [("labels: {zone: ''}", {}), ("", {"TURNOUT_LABELS": "zone"})])
+def test_half_a_label_is_an_error(text: str, environ: dict[str, str]) -> None:
+    (problem,) = read_text(POOL + text, environ).problems
+    assert (problem.where, problem.message) == ("labels.zone", "'zone' is half a label; each has a name and a value")
+
+
 def test_nothing_else_in_the_file_is_expanded() -> None:
     assert read_text(POOL + "replica: ${HOME}", {"HOME": "/root"}).settings.replica == "${HOME}"
 
