@@ -20,8 +20,8 @@ OWN_IMAGES = frozenset({"turnout", "redis"})
 """Images that need no root and no writable root for sure; engines' images write caches where they like."""
 
 ROLE_NEEDS: Mapping[tuple[str, str], frozenset[str]] = {
-    ("", "pods"): frozenset({"get", "list", "watch"}),
-    ("discovery.k8s.io", "endpointslices"): frozenset({"get", "list", "watch"}),
+    ("", "pods"): frozenset({"list", "watch"}),
+    ("discovery.k8s.io", "endpointslices"): frozenset({"list", "watch"}),
 }
 """(API group, resource) -> what discovery asks."""
 

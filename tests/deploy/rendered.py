@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -142,16 +143,20 @@ class Render:
 
     def environment(self, pod_name: str = "turnout-7d4b9c-x2x4z") -> dict[str, str]:
         """What the gateway's container finds in its environment; Secrets made by hand have made-up values."""
-        found = {}
+        fields = {"metadata.name": pod_name}
+        # The labels that a cluster adds; one that is not there is empty.
+        fields |= {f"metadata.labels['{key}']": value for key, value in self.gateway.labels.items()}
+        fields.setdefault("metadata.labels['topology.kubernetes.io/zone']", "")
+        found: dict[str, str] = {}
         for each in self.container["env"]:
             source = each.get("valueFrom", {})
             if "secretKeyRef" in source:
                 found[each["name"]] = f"made-up {source['secretKeyRef']['key']}"
             elif "fieldRef" in source:
-                assert source["fieldRef"]["fieldPath"] == "metadata.name", source
-                found[each["name"]] = pod_name
+                found[each["name"]] = fields[source["fieldRef"]["fieldPath"]]
             else:
-                found[each["name"]] = each["value"]
+                # A reference to a variable that comes before.
+                found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], each["value"])
         return found
 
 

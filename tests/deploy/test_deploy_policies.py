@@ -126,7 +126,7 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
     ),
     (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["*"])),
     (rules.roles_allow_what_discovery_asks_and_no_more, put(role, resources=["pods", "secrets"])),
-    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["get", "list"])),
+    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["list"])),
     (rules.roles_allow_what_discovery_asks_and_no_more, cluster_role),
     (rules.the_gateway_s_account_has_the_role, put(pod, serviceAccountName="default")),
     (rules.no_budget_blocks_the_drain_of_a_node, put(spec("PodDisruptionBudget"), minAvailable=2)),
@@ -150,7 +150,7 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
     (rules.every_key_that_is_mentioned_exists, lose_config),
     (
         rules.every_key_that_is_mentioned_exists,
-        put(lambda each: container(each)["env"][1]["valueFrom"]["secretKeyRef"], key="token"),
+        put(lambda each: container(each)["env"][-1]["valueFrom"]["secretKeyRef"], key="token"),
     ),
     (rules.every_volume_is_mounted_and_every_mount_has_one, drop(container, "volumeMounts")),
     (rules.every_container_says_what_it_needs, put(engine, resources={})),
@@ -167,6 +167,13 @@ def test_a_broken_render_is_noticed_by(rule: Rule, break_it: Break) -> None:
     broken = render("vllm")
     break_it(broken)
     assert list(rule(broken))
+
+
+def test_the_zone_that_the_cluster_knows_is_the_gateway_s_and_one_it_does_not_know_is_none() -> None:
+    zoned = render("base")
+    zoned.gateway.template["metadata"]["labels"]["topology.kubernetes.io/zone"] = "eu-1a"
+    assert zoned.config().settings.labels == {"zone": "eu-1a"}
+    assert render("base").config().settings.labels == {}
 
 
 def test_every_rule_has_a_break_that_it_notices() -> None:

@@ -67,6 +67,16 @@ def state(container: GatewayContainer) -> dict[str, Any]:
     return said
 
 
+def ask_instead(container: GatewayContainer, kind: str, **action: str) -> int:
+    """What a wrong probe would see."""
+    right = container.spec[kind]["httpGet"]
+    container.spec[kind]["httpGet"] = {**right, **action}
+    try:
+        return container.ask(kind)
+    finally:
+        container.spec[kind]["httpGet"] = right
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_given(
     overlay: str, tmp_path: Path, engines: SimPods, redis: RedisContainer
@@ -99,9 +109,11 @@ def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays_until
             container.process.terminate()
             wait_for("it settles", lambda: state(container)["phase"] == "settling")
             assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [503, 200]
+            assert ask_instead(container, "readinessProbe", path="/livez") == 200, "as in charts that never unready"
             wait_for("it drains", lambda: state(container)["phase"] == "draining")
             # The inference port is closed by now, the stream goes on, and nobody may kill it.
             assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [0, 200]
+            assert ask_instead(container, "livenessProbe", port="inference") == 0, "there it would be killed"
             assert any(lines)
         # Its client is gone, and with it the last reason to stay.
         assert container.process.wait(20.0) == 0, container.words()
@@ -123,6 +135,26 @@ def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -
             assert container.ask("livenessProbe") == 200
         finally:
             container.end()
+
+
+def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_other_when_it_is_gone(
+    tmp_path: Path, engines: SimPods, redis: RedisContainer
+) -> None:
+    east, west = engines.addresses
+
+    def pod_for(**headers: str) -> str:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
+        url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
+        answer = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30.0).raise_for_status()
+        return str(answer.headers["x-turnout-pod"])
+
+    with started("multi-cluster", Place(tmp_path, redis.port, engines.urls)) as container:
+        wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+        assert pod_for() == east
+        assert pod_for(**{"x-turnout-cluster": "west"}) == west
+        engines.fault(east, "refuse")
+        assert pod_for() == west
+        engines.well()
 
 
 def test_redis_own_probe_is_content_with_the_redis_that_is_started(redis: RedisContainer) -> None:
