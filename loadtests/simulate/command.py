@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         action="append",
         required=True,
-        metavar="NAME[:KEY=VALUE,...]",
+        metavar="[TITLE=]NAME[:KEY=VALUE,...|:{JSON}]",
         help="a policy or a peer; repeat to compare",
     )
     add("--pods", type=_at_least_one, default=8, metavar="N", help="simulated engines (default 8)")

@@ -16,9 +16,19 @@ Join = Callable[[World, int, Sharing, int], Router]
 """Builds the router: world, unit_tokens, sharing, seed. A peer is always one replica that knows all."""
 
 
+def title(spec: str) -> str:
+    """What a table calls it: the `TITLE` of `TITLE=NAME...`, else the whole of it."""
+    head, equals, _ = spec.partition(":")[0].partition("=")
+    return head if equals else spec
+
+
 def contender(spec: str) -> Join:
-    """`NAME` or `NAME:key=value,...`, a policy or a peer. Raises UnknownPolicy, InvalidParams."""
-    name, _, rest = spec.partition(":")
+    """`NAME`, `NAME:key=value,...` or `NAME:{...}` (JSON), a policy or a peer; `TITLE=` may stand before it.
+
+    Raises UnknownPolicy, InvalidParams.
+    """
+    head, _, rest = spec.partition(":")
+    name = head.rpartition("=")[2]
     params = _params(rest, spec)
     peer = PEERS.get(name)
     if peer is not None:
@@ -33,7 +43,13 @@ def contender(spec: str) -> Join:
 
 
 def _params(text: str, spec: str) -> Mapping[str, object]:
-    """A value that reads as JSON is that (3, 0.5, true), any other is text."""
+    """A value that reads as JSON is that (3, 0.5, true), any other is text; what begins with a brace is JSON itself."""
+    if text.startswith("{"):
+        try:
+            whole: dict[str, object] = msgspec.json.decode(text, type=dict[str, object])
+        except msgspec.MsgspecError as error:
+            raise InvalidParams(f"{spec!r}: {text!r} is no JSON object: {error}") from None
+        return whole
     params: dict[str, object] = {}
     for pair in filter(None, text.split(",")):
         key, equals, value = pair.partition("=")

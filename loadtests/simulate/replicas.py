@@ -80,7 +80,8 @@ class Replicas:
         self._dice = random.Random(seed)
         self._sharing = sharing or Sharing()
         self._unit_tokens = unit_tokens
-        self._scheduler = scheduler
+        self.scheduler = scheduler
+        """Decides for all of them."""
         self._pods = [Pod(PodId(f"pod-{at}"), f"127.0.0.1:{at}") for at in range(len(world.engines))]
         self._at = {pod.id: at for at, pod in enumerate(self._pods)}
         self._started = 0
@@ -96,9 +97,9 @@ class Replicas:
         replica = self.replicas[self._dice.randrange(len(self.replicas))]
         chain = replica.prefix.chain(MODEL, [self._prompt(arrival)]) if arrival.units else []
         info = self._info(number, arrival, replica, chain)
-        answer = self._scheduler.pick(info, replica.view.snapshot(POOL))
+        answer = self.scheduler.pick(info, replica.view.snapshot(POOL))
         if not isinstance(answer, Decision):
-            raise Rejected(f"{self._scheduler.name} refused request {number}: {answer.reason}")
+            raise Rejected(f"{self.scheduler.name} refused request {number}: {answer.reason}")
         pod = answer.pod
         self._open[number] = _Request(replica, replica.view.reserve(pod, info), self._world.now)
         if chain:

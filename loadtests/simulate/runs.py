@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from loadtests.engine import Engine
 from loadtests.profiles import H100_8B, EngineProfile
-from loadtests.simulate.contenders import contender
+from loadtests.simulate.contenders import contender, title
 from loadtests.simulate.replicas import Replicas, Sharing
 from loadtests.simulate.traces import Trace, TraceError
 from loadtests.simulate.world import Outcome, World
@@ -70,7 +70,7 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
     samples = watch(world, rated.arrivals[-1].at_s / SAMPLES if rated.arrivals else 0.0)
     outcomes = world.play(rated, router, progress)
     ends = [each.at_s + each.e2e_s for each in outcomes]
-    return Run(policy, outcomes, world.rejected, samples, max(ends, default=0.0))
+    return Run(title(policy), outcomes, world.rejected, samples, max(ends, default=0.0))
 
 
 def new_world(case: Case, unit_tokens: int) -> World:

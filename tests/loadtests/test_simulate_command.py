@@ -25,6 +25,16 @@ def test_a_table_has_a_row_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in out.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
 
 
+def test_a_composed_policy_plays_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    light = 'light=profile:{"scorers": [{"name": "inflight_tokens"}, {"name": "prefix", "weight": 2}]}'
+    status, out, err = simulated(capsys, "--policy", light, "--policy", "random", "--limit", "400", "--json")
+    assert (status, err) == (0, "")
+    composed, blind = json.loads(out)["policies"]
+    assert (composed["policy"], blind["policy"]) == ("light", "random")
+    assert composed["hit_rate"] > blind["hit_rate"]
+    assert composed["ttft_s"]["mean"] < blind["ttft_s"]["mean"]
+
+
 def test_json_says_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "p2c", "--pods", "4", "--rate", "1.5", "--replicas", "2", "--age-ms", "50", "--limit", "100")
     _, out, _ = simulated(capsys, *argv, "--json")
