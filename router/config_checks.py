@@ -20,6 +20,8 @@ from router.settings import (
     Health,
     Limits,
     Logging,
+    Plugins,
+    PolicyGuard,
     PolicySpec,
     Pool,
     Prefix,
@@ -84,6 +86,13 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
     (Recording, "max_bytes"): _COUNT,
+    (PolicyGuard, "failures"): _COUNT,
+    (PolicyGuard, "window_s"): _POSITIVE,
+    (PolicyGuard, "slow_s"): _POSITIVE,
+    (PolicyGuard, "stuck_s"): _POSITIVE,
+    (Plugins, "interval_s"): _POSITIVE,
+    (Plugins, "check_timeout_s"): _POSITIVE,
+    (Plugins, "check_memory_bytes"): _Range(low=1 << 27),
     (TrialSettings, "shadow_per_s"): _Range(0.001, 10_000.0),
 }
 """Numbers that are not listed may be anything from 0 up."""

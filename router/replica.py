@@ -34,6 +34,7 @@ from router.listen import parse_listen
 from router.membership import Membership
 from router.others import Others
 from router.policy_catalogue import PolicyCatalogue
+from router.policy_guard import PolicyGuard
 from router.policy_switch import PolicySwitch
 from router.recorder import Recorder
 from router.replica_shown import control_plane
@@ -41,7 +42,15 @@ from router.settings import Settings
 from router.telemetry.metrics import Metrics
 from router.trials.wired import trials_of
 from router.warmup import Warmup
-from router.wiring import health_config, pod_template, probe_config, request_limits_s, scrape_config, sync_config
+from router.wiring import (
+    guard_limits,
+    health_config,
+    pod_template,
+    probe_config,
+    request_limits_s,
+    scrape_config,
+    sync_config,
+)
 from schedulers import registry
 from statesync.discovery.source import open_source
 from statesync.health import HealthTracker
@@ -113,6 +122,7 @@ class Replica:
         self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicySwitch(self.store, configured, self.catalogue.create, self.trials.make)
+        self.guard = self._guard()
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
         self.upstream = Upstream(self.sweep)
@@ -164,6 +174,14 @@ class Replica:
             lifecycle=self.lifecycle,
         )
 
+    def _guard(self) -> PolicyGuard:
+        limits = guard_limits(self.settings.policy_guard)
+        guard = PolicyGuard(registry.create(SAFE_POLICY), self.metrics, self.clock, limits)
+        guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, guard.safe, why))
+        guard.listen(self.trials.policy_taken_out)
+        guard.listen_to_strikes(self.trials.policy_failed)
+        return guard
+
     def _gateway(self) -> Gateway:
         identity = Identity(self.name, secrets.randbits(48), self.routes.clusters)
         return Gateway(
@@ -178,9 +196,8 @@ class Replica:
                     self.view,
                     self.prefix,
                     self.policies.current,
-                    registry.create(SAFE_POLICY),
+                    self.guard,
                     self.catalogue.by_name(),
-                    self.metrics,
                     self.store.placed,
                     self._dice,
                     self.trials.running,

@@ -61,6 +61,7 @@ def readings(of: Replica) -> Readings:
         clusters=of.routes.clusters,
         trials=lambda: families(of.trials.readings(), of.trials.taken_back),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in of.policies.records.items()},
+        policies_out=lambda: [pool for pool in of.policies.records if of.policies.live(pool).taken_out],
         policies_alone=lambda: [pool for pool in of.policies.records if of.policies.live(pool).local],
         version=__version__,
         replica=of.name,

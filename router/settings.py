@@ -215,6 +215,33 @@ class TrialSettings(Section, frozen=True):
     """Requests a second and pool, at most, that a shadow is shown, however many there are."""
 
 
+class PolicyGuard(Section, frozen=True):
+    """What a policy may get wrong before it decides no more; until then another decides the requests it fails at."""
+
+    failures: int = 5
+    """So many within `window_s` take a policy out; setting one, the same or another, puts it in again."""
+    window_s: float = 10.0
+    slow_s: float = 0.05
+    """A pick that takes longer counts as a failure, though its answer is used."""
+    stuck_s: float = 0.25
+    """A pick that takes longer is broken off, unless the policy is one of the gateway's own."""
+
+
+class Plugins(Section, frozen=True):
+    """Policies that are not the gateway's own. They run in its process: whoever may write them may do what it may."""
+
+    entry_points: list[str] = []
+    """Policies of installed packages to load at start, by name (group `turnout.schedulers`); `["*"]` for all."""
+    directory: str = ""
+    """Each `*.py` in it, once checked, is offered as `name@digest`; a mounted ConfigMap will do. Empty is off."""
+    interval_s: float = 2.0
+    """Between two looks at the directory."""
+    check_timeout_s: float = 20.0
+    """A check that takes longer has failed. It runs in a process of its own."""
+    check_memory_bytes: int = 1073741824
+    """Address space of that process."""
+
+
 class Recording(Section, frozen=True):
     """The gateway's own traffic on disk, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
 
@@ -253,6 +280,8 @@ class Settings(Section, frozen=True):
     drain: Drain = Drain()
     logging: Logging = Logging()
     recording: Recording = Recording()
+    policy_guard: PolicyGuard = PolicyGuard()
+    plugins: Plugins = Plugins()
     trials: TrialSettings = TrialSettings()
     warmup_timeout_s: float = 10.0
     """Discovery and state may take this long at start; then the replica serves, marked cold."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from router.settings import Health, Pool, Scrape, Settings, Timeouts
+from router.settings import Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
+from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
 from statesync.health import HealthConfig
 from statesync.prober import ProbeConfig
@@ -38,6 +39,11 @@ def sync_config(settings: Settings) -> SyncConfig:
     """How the state store keeps in step."""
     sync = settings.sync
     return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
+
+
+def guard_limits(guard: PolicyGuard) -> GuardLimits:
+    """How much a policy may get wrong."""
+    return GuardLimits(guard.failures, guard.window_s, guard.slow_s, guard.stuck_s)
 
 
 def pod_template(pool: Pool) -> PodTemplate:

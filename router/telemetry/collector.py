@@ -58,6 +58,8 @@ class Readings:
     replica: str
     policies_alone: Callable[[], Iterable[str]] = tuple
     """Pools with a policy of this replica's own."""
+    policies_out: Callable[[], Iterable[str]] = tuple
+    """Pools whose policy failed too often, and decides no more."""
     trials: Callable[[], Iterable[Family]] = tuple
     """Of what is tried on live traffic; `trials.families`."""
 
@@ -269,6 +271,13 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
     alone = set(readings.policies_alone())
     local = [Sample("turnout_policy_local", {"pool": pool}, float(pool in alone)) for pool in readings.policies()]
     yield Family("turnout_policy_local", "gauge", "1 for a policy of this replica's own.", lambda: local)
+    gone = set(readings.policies_out())
+    out = [
+        Sample("turnout_policy_taken_out", {"pool": pool, "policy": policy}, float(pool in gone))
+        for pool, (policy, _) in readings.policies().items()
+    ]
+    words = "1 where the pool's policy failed too often, and another decides until one is set."
+    yield Family("turnout_policy_taken_out", "gauge", words, lambda: out)
     yield Family(
         "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
     )

@@ -53,6 +53,12 @@ def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[Labelled
             ("pool", "reason"),
         ),
         Labelled(
+            "turnout_policy_failures",
+            "Requests at which a policy failed: its reason says how. Another decided, unless it was only slow.",
+            list(metrics.policy_failures.items()),
+            ("pool", "policy", "reason"),
+        ),
+        Labelled(
             "turnout_fallbacks",
             "Requests that another pool than their own took.",
             list(metrics.fallbacks.items()),

@@ -48,7 +48,17 @@ class PoolMetrics:
 class Metrics:
     """All that this replica counts."""
 
-    __slots__ = ("_pools", "client_disconnects", "ejections", "fallbacks", "gone", "rejections", "requests", "retries")
+    __slots__ = (
+        "_pools",
+        "client_disconnects",
+        "ejections",
+        "fallbacks",
+        "gone",
+        "policy_failures",
+        "rejections",
+        "requests",
+        "retries",
+    )
 
     def __init__(self) -> None:
         """All zero."""
@@ -63,6 +73,8 @@ class Metrics:
         """By (pool, reason); pool is empty before one was chosen."""
         self.fallbacks: dict[tuple[str, str, str], int] = {}
         """By (from, to, reason): requests that another pool than their own took."""
+        self.policy_failures: dict[tuple[str, str, str], int] = {}
+        """By (pool, policy, reason): requests at which a policy failed."""
         self.gone: dict[tuple[str, int], int] = {}
         """By (pool, status): requests of pods that were forgotten, for sums that must never shrink."""
         self.client_disconnects = 0
@@ -96,6 +108,10 @@ class Metrics:
     def count_ejection(self, pod: str, reason: str) -> None:
         """A pod was taken out because of `reason`."""
         self.ejections[pod, reason] = self.ejections.get((pod, reason), 0) + 1
+
+    def count_policy_failure(self, pool: str, policy: str, reason: str) -> None:
+        """A policy failed at a request because of `reason`."""
+        self.policy_failures[pool, policy, reason] = self.policy_failures.get((pool, policy, reason), 0) + 1
 
     def count_rejection(self, pool: str, reason: str) -> None:
         """The gateway itself refused a request because of `reason`."""

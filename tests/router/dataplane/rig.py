@@ -29,6 +29,7 @@ from router.dataplane.upstream import Upstream
 from router.drain import Lifecycle, Phase
 from router.membership import Membership
 from router.policy_catalogue import PolicyCatalogue
+from router.policy_guard import PolicyGuard
 from router.policy_switch import PolicySwitch
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
@@ -116,15 +117,16 @@ class Rig:
         self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicySwitch(store, configured, self._create, self.trials.make)
+        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, clock)
+        self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
         identity = Identity("rig", 0xABC, self.routes.clusters)
         dice = count(1)
         dispatch = Dispatch(
             self.view,
             self.prefix,
             self.policies.current,
-            registry.create("least_load"),
+            self.guard,
             self.catalogue.by_name(),
-            self.metrics,
             store.placed,
             lambda: next(dice),
             self.trials.running,

@@ -13,9 +13,11 @@ from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
 from router.dataplane.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
+from router.policy_guard import PolicyGuard
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
 from schedulers import registry
+from schedulers.guard import Failure
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated
@@ -49,7 +51,8 @@ class Floor:
 
     def __init__(self, **pool: object) -> None:
         self.pool = Pool(name="main", **pool)  # type: ignore[arg-type]
-        self.view = LoadView(Clock())
+        self.clock = Clock()
+        self.view = LoadView(self.clock)
         self.view.set_pods("main", [Pod(A, A, max_inflight=2), Pod(B, B, max_inflight=2)])
         self.prefix = PrefixIndex(1 << 24, 100_000)
         self.metrics = Metrics()
@@ -57,13 +60,13 @@ class Floor:
         self.policy = Watched()
         dice = count(100)
         by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
+        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, self.clock)
         self.dispatch = Dispatch(
             self.view,
             self.prefix,
             lambda pool: self.policy,
-            registry.create("least_load"),
+            self.guard,
             by_name,
-            self.metrics,
             lambda pod, blocks: self.placed.append((pod, blocks)),
             lambda: next(dice),
         )
@@ -203,3 +206,56 @@ def test_an_allowed_policy_decides() -> None:
     made = floor.asked(x_turnout_policy="round_robin")
     floor.place(made)
     assert (made.policy, floor.policy.told) == ("round_robin", [])
+
+
+class Answers(Watched):
+    """Answers whatever it is told to."""
+
+    name = "answers"
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        return self.answer  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "no_answer"),
+        (Decision(PodId("10.9.9.9:1"), "answers"), "not_in_snapshot"),
+        (Decision(B, "answers"), "tried"),
+        (Decision(["unhashable"], "answers"), "raised"),  # type: ignore[arg-type]
+        (Rejection("no word for a metric"), "no_answer"),
+    ],
+    ids=str,
+)
+def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answer: object, reason: str) -> None:
+    floor = Floor()
+    floor.policy = Answers(answer)
+    made = floor.asked()
+    made.tried = frozenset({B})
+    assert floor.place(made) is None
+    assert made.pod is not None
+    assert (made.pod.id, made.policy) == (A, "least_load")
+    assert floor.metrics.policy_failures == {("main", "answers", reason): 1}
+
+
+def test_a_decision_in_anothers_name_is_told_under_the_policys_own() -> None:
+    floor = Floor()
+    floor.policy = Answers(Decision(A, "x\r\nx-injected: 1"))
+    made = floor.asked()
+    floor.place(made)
+    assert made.policy == "answers"
+
+
+def test_a_policy_of_the_requests_choice_that_failed_too_often_is_no_choice_any_more() -> None:
+    floor = Floor(allowed_policies=["*"])
+    chosen = floor.dispatch._by_name["round_robin"]
+    for _ in range(5):
+        floor.guard.struck(chosen, "main", Failure("raised", "raised"))
+    made = floor.asked(x_turnout_policy="round_robin")
+    floor.place(made)
+    assert made.policy == "least_load"

@@ -14,6 +14,7 @@ from router.settings import PolicySpec, Pool, Targets
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from statesync.store import PolicyRecord
 
 BIG = Pool(name="big", models=["llama-70b"], cluster="east", aliases={"gpt-4": "llama-70b"})
 SMALL = Pool(name="small", models=["llama-8b"], cluster="west", aliases={"gpt-3": "llama-8b"})
@@ -170,14 +171,31 @@ def custom(name: str, params: Mapping[str, object]) -> Scheduler:
     return made[name]
 
 
-@pytest.mark.parametrize("name", ["raises", "strays"])
-def test_a_policy_that_misbehaves_loses_the_decision_and_not_the_request(name: str) -> None:
-    with Rig(one_pool(name), create=custom, expect_errors=True) as rig:
+@pytest.mark.parametrize(("name", "reason"), [("raises", "raised"), ("strays", "not_in_snapshot")])
+def test_a_policy_that_misbehaves_loses_the_decision_and_not_the_request(name: str, reason: str) -> None:
+    with Rig(one_pool(name), create=custom) as rig:
         client = rig.asks()
         rig.asked().sends(ok())
         assert (client.answer().status, client.answer().headers["x-turnout-policy"]) == (200, "least_load")
-        assert name in rig.errors.told[0]
-        assert rig.metrics.rejections == {("main", "policy_failed"): 1}
+        assert rig.metrics.policy_failures == {("main", name, reason): 1}
+
+
+def test_a_policy_that_misbehaves_too_often_decides_no_more_until_one_is_set() -> None:
+    with Rig(one_pool("raises"), create=custom, expect_errors=True) as rig:
+        for _ in range(7):
+            client = rig.asks()
+            rig.asked().sends(ok())
+            assert (client.answer().status, client.answer().headers["x-turnout-policy"]) == (200, "least_load")
+        assert rig.metrics.policy_failures == {("main", "raises", "raised"): 5}
+        (told,) = rig.errors.told
+        assert "policy raises is taken out" in told and "ZeroDivisionError" in told
+        assert "5 failures within 10 s" in rig.policies.live("main").taken_out
+        rig.policies.policy_changed("main", PolicyRecord("raises", {}, 1))
+        client = rig.asks()
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+        assert rig.policies.live("main").taken_out == ""
+        assert rig.metrics.policy_failures == {("main", "raises", "raised"): 6}
 
 
 def test_a_policy_that_rejects_is_obeyed() -> None:

@@ -1,0 +1,115 @@
+"""Breaks off a pick, or a load, that does not end: a timer of the kernel's, and a signal handler that raises inside it.
+
+A loop in somebody's `pick` would hold the event loop, and every request, for ever. Python runs signal handlers in the
+main thread between two bytecodes, and what a handler raises comes out where the thread is. So the handler looks at the
+stack: only below `_bounded`, and not in it, somebody else's code runs, and only there it raises. That look cannot race.
+
+It works whether the code computes, sleeps, or is in a regular expression; a single call into C that neither returns
+nor looks for signals (`sum(itertools.count())`) it cannot reach. Code that swallows even `BaseException` is met
+by the same again, ever faster, until it comes out. Costs 1.7 us a call, so only what is not built in is watched.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+from schedulers.guard import PolicyTimeout
+from schedulers.protocols import Scheduler
+from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
+
+_T = TypeVar("_T")
+
+AGAIN_S: Final = 0.005
+"""Between two rings, for code that swallowed the first."""
+PATIENCE: Final = 3
+"""After so many rings the next comes `FINE_S` to 20 times that later: then one falls between two `try`."""
+FINE_S: Final = 10e-6
+
+
+class Stuck(BaseException):
+    """Raised in the middle of somebody's code. No `Exception`, which that code may well swallow."""
+
+
+class Watched:
+    """A policy whose picks are broken off after `stuck_s`; then they raise PolicyTimeout. Main thread only."""
+
+    __slots__ = ("_pick", "_stuck_s", "name", "scheduler")
+
+    def __init__(self, scheduler: Scheduler, stuck_s: float) -> None:
+        """Takes SIGALRM and ITIMER_REAL for its own."""
+        _install()
+        self.scheduler = scheduler
+        self.name = scheduler.name
+        self._pick = scheduler.pick
+        self._stuck_s = stuck_s
+
+    def __repr__(self) -> str:
+        return f"<Watched {self.scheduler!r}>"
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        """See Scheduler. Raises PolicyTimeout too."""
+        return _bounded(self._stuck_s, self._pick, request, snapshot)
+
+
+def watched(scheduler: Scheduler, stuck_s: float) -> Scheduler:
+    """`scheduler`, watched; as it is in a thread that gets no signals."""
+    return Watched(scheduler, stuck_s) if threading.current_thread() is threading.main_thread() else scheduler
+
+
+def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
+    """What `work` returns. Raises PolicyTimeout if that takes longer than `limit_s`. Main thread only."""
+    _install()
+    return _bounded(limit_s, work, *given)
+
+
+def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
+    _bell.rings = 0
+    signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
+    try:
+        return work(*given)
+    except Stuck as stuck:
+        raise PolicyTimeout(f"did not return within {limit_s:g} s, it was {stuck}") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+class _Bell:
+    rings = 0
+
+    def ring(self, number: int, frame: FrameType | None) -> None:
+        """The signal's handler; `frame` is where the main thread is."""
+        if frame is None or not _somebody_elses(frame):
+            return
+        self.rings += 1
+        if self.rings >= PATIENCE:
+            # Never after the same while, so that no loop can be in step with it.
+            signal.setitimer(signal.ITIMER_REAL, FINE_S * (1 + self.rings % 20), 50 * FINE_S)
+        raise Stuck(f"at line {frame.f_lineno} of {frame.f_code.co_filename}")
+
+
+def _somebody_elses(frame: FrameType) -> bool:
+    """Whether `_bounded` called what runs here, and it is not this handler that a second ring interrupted."""
+    at: FrameType | None = frame
+    if frame.f_code is _BOUNDED:
+        return False
+    while at is not None and at.f_code is not _BOUNDED:
+        if at.f_code is _RING:
+            return False
+        at = at.f_back
+    return at is not None
+
+
+_BOUNDED: Final = _bounded.__code__
+_RING: Final = _Bell.ring.__code__
+_bell = _Bell()
+
+
+def _install() -> None:
+    """Idempotent; a bound method is a new object each time, so it is compared and not remembered."""
+    if signal.getsignal(signal.SIGALRM) != _bell.ring:
+        signal.signal(signal.SIGALRM, _bell.ring)
+        signal.siginterrupt(signal.SIGALRM, False)

@@ -1,0 +1,100 @@
+"""What is wrong with a policy's answer, and when a policy has been wrong too often. Pure: no clock, no log, no metric;
+who acts on it is the gateway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
+
+
+class GuardLimits(NamedTuple):
+    """How much a policy may get wrong before it decides no more."""
+
+    failures: int = 5
+    """So many within `window_s` take it out."""
+    window_s: float = 10.0
+    slow_s: float = 0.05
+    """A pick that takes longer counts as a failure, though its answer is used."""
+    stuck_s: float = 0.25
+    """A pick that takes longer is broken off, where the policy is not one of the gateway's own."""
+
+
+class Failure(NamedTuple):
+    """One thing a policy did wrong."""
+
+    reason: str
+    """A label: `raised`, `no_answer`, `not_in_snapshot`, `tried`, `stuck`, `slow`."""
+    words: str
+    """What it did, to come after 'the policy'."""
+
+
+class PolicyTimeout(Exception):
+    """A pick was broken off; the message says after how long and where it was."""
+
+
+def raised(error: Exception) -> Failure:
+    """A pick ended in `error`."""
+    if isinstance(error, PolicyTimeout):
+        return Failure("stuck", str(error))
+    return Failure("raised", f"raised {_short(error)}")
+
+
+def slow(took_s: float) -> Failure:
+    """A pick took too long, and yet ended."""
+    return Failure("slow", f"took {took_s * 1000:.0f} ms")
+
+
+def fault(answer: object, request: RequestInfo, snapshot: LoadSnapshot) -> Failure | None:
+    """What is wrong with the answer to this request; None if nothing is."""
+    if isinstance(answer, Rejection):
+        return None if is_sound(answer) else Failure("no_answer", f"rejected with {_short(answer)}")
+    if not isinstance(answer, Decision) or not isinstance(answer.pod, str):
+        return Failure("no_answer", f"answered {_short(answer)}, which is neither a Decision nor a Rejection")
+    if answer.pod not in snapshot.position_of():
+        count = len(snapshot.candidates)
+        return Failure("not_in_snapshot", f"picked {answer.pod!r:.80}, which is not in the snapshot ({count} pods)")
+    if answer.pod in request.tried:
+        return Failure("tried", f"picked {answer.pod!r:.80}, which already failed this request")
+    return None
+
+
+def is_sound(answer: Rejection) -> bool:
+    """Whether its fields are what a client, a log and a metric can be told."""
+    after = answer.retry_after_s
+    return (
+        isinstance(answer.reason, str)
+        and answer.reason.isidentifier()
+        and len(answer.reason) <= 64
+        and isinstance(after, int | float)
+        and math.isfinite(after)
+        and after >= 0
+    )
+
+
+class Strikes:
+    """Counts the failures of one policy; the clock is the caller's."""
+
+    def __init__(self, limits: GuardLimits) -> None:
+        self._limits = limits
+        self._at: deque[float] = deque(maxlen=limits.failures)
+
+    def add(self, now: float) -> bool:
+        """Count one. True when it is one too many."""
+        self._at.append(now)
+        return len(self._at) == self._limits.failures and now - self._at[0] <= self._limits.window_s
+
+    def words(self, last: Failure) -> str:
+        """Why the policy is out."""
+        return f"{self._limits.failures} failures within {self._limits.window_s:g} s, the last: it {last.words}"
+
+
+def _short(thing: object) -> str:
+    """`repr`, bounded, of a thing whose own `repr` may be anybody's code."""
+    try:
+        return f"{thing!r:.200}"
+    except Exception:  # noqa: BLE001  it is a word in a log line
+        return f"a {type(thing).__name__}"

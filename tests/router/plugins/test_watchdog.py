@@ -1,0 +1,147 @@
+"""Somebody else's code that does not return is broken off, in the main thread, under a running event loop too."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvloop
+
+from router.plugins.watchdog import Watched, bounded, watched
+from schedulers.guard import PolicyTimeout, raised
+from schedulers.policies.random import Random
+from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+
+SNAPSHOT = LoadSnapshot("default", 1, 0.0, 0.0, (Candidate(Pod(PodId("a:1"), "a:1"), None),))  # type: ignore[arg-type]
+REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
+
+
+@pytest.fixture(autouse=True)
+def _the_alarm_as_it_was() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def swallow_exceptions() -> None:
+    while True:
+        try:
+            spin()
+        except Exception:  # noqa: BLE001  what it must not get away with
+            pass
+
+
+def swallow_everything() -> None:
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:  # noqa: BLE001  the same
+            sum(range(50))
+
+
+def swallow_twice() -> None:
+    while True:
+        try:
+            swallow_everything()
+        except BaseException:  # noqa: BLE001  the same
+            spin()
+
+
+def sleep() -> None:
+    time.sleep(600)
+
+
+def backtrack() -> None:
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+STUCK = [spin, swallow_exceptions, swallow_everything, swallow_twice, sleep, backtrack]
+
+
+class Calls:
+    """A policy whose pick calls a function."""
+
+    name = "calls"
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        self._work()
+        return Rejection("done")
+
+
+@pytest.mark.parametrize("work", STUCK, ids=lambda work: work.__name__)
+def test_what_does_not_return_is_broken_off(work: Callable[[], None]) -> None:
+    with pytest.raises(PolicyTimeout, match=r"did not return within 0.02 s, it was at line \d+ of .*\.py"):
+        Watched(Calls(work), 0.02).pick(REQUEST, SNAPSHOT)
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_it_works_in_a_callback_of_an_event_loop_which_then_goes_on(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def run() -> list[str]:
+        running, said = asyncio.get_running_loop(), list[str]()
+        running.add_signal_handler(signal.SIGTERM, lambda: None)  # as the gateway has it
+        over = running.create_future()
+
+        def called_back() -> None:
+            for work in STUCK:
+                try:
+                    Watched(Calls(work), 0.02).pick(REQUEST, SNAPSHOT)
+                except PolicyTimeout as error:
+                    said.append(str(error))
+            running.call_soon(over.set_result, None)
+
+        running.call_soon(called_back)
+        await over
+        return said
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert len(runner.run(run())) == len(STUCK)
+
+
+def test_a_pick_that_returns_is_left_alone_and_so_is_what_comes_after() -> None:
+    policy = Watched(Random(), 0.005)
+    for _ in range(2000):
+        assert policy.pick(REQUEST, SNAPSHOT) == Random().pick(REQUEST, SNAPSHOT)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    # A ring that comes late finds nobody below: it does not raise.
+    signal.raise_signal(signal.SIGALRM)
+
+
+def test_what_it_raises_itself_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        bounded(1.0, lambda: 1 // 0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_timeout_is_a_failure_of_the_kind_stuck() -> None:
+    with pytest.raises(PolicyTimeout) as caught:
+        bounded(0.01, spin)
+    assert raised(caught.value).reason == "stuck"
+
+
+def test_a_watched_policy_has_its_name_and_shows_what_it_is() -> None:
+    policy = watched(Random(), 1.0)
+    assert (policy.name, repr(policy)) == ("random", "<Watched Random()>")
+
+
+def test_a_thread_that_gets_no_signals_gets_the_policy_as_it_is() -> None:
+    policy, found = Random(), list[object]()
+    thread = threading.Thread(target=lambda: found.append(watched(policy, 1.0)))
+    thread.start()
+    thread.join()
+    assert found == [policy] and found[0] is policy
