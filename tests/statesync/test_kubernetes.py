@@ -12,6 +12,8 @@ import pytest
 from kube_api import PODS, SLICES, Change, KubeApi, Refusal, pod_object
 from kube_ground import Ground, ground
 
+from statesync.discovery.k8s_follower import PAGE
+
 NOT_READY, TERMINATING = "not_ready", "terminating"
 
 
@@ -77,7 +79,7 @@ def test_a_thousand_pods_come_in_pages(tmp_path: Path) -> None:
         async with ground(tmp_path, before=many) as town:
             await town.until(lambda: len(town.view) == 1000)
             assert len(town.heard) == 1
-            assert town.api.asked["list pods"] == 10
+            assert town.api.asked["list pods"] == 1000 / PAGE
 
     asyncio.run(main())
 
