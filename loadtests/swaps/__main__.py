@@ -52,7 +52,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.swaps", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=Plan().rush_s, help="of swapping")
-    parser.add_argument("--calm", type=float, default=Plan().calm_s, help="seconds before, to compare with")
+    parser.add_argument("--calm", type=float, default=Plan().calm_s, help="seconds between, to compare with")
     parser.add_argument("--per-minute", type=float, default=Plan().swaps_per_minute)
     parser.add_argument("--users", type=int, default=Plan().users, help="conversations at a time, by replica")
     parser.add_argument("--replicas", type=int, default=2, help="1 runs without Redis")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.replicas > 1 and not redis_server.program():
         sys.stderr.write("not installed: redis-server (Debian: apt-get install redis-server)\n")
         return 2
-    plan = Plan(given.calm, given.seconds, given.per_minute, given.users)
+    plan = Plan(given.calm, given.seconds, swaps_per_minute=given.per_minute, users=given.users)
     with tempfile.TemporaryDirectory(prefix="turnout-swaps-") as directory:
         outcome = run(plan, given.replicas, given.pods, Path(directory))
     sys.stdout.write("\n".join(lines(outcome)) + "\n")

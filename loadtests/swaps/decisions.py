@@ -5,7 +5,7 @@ readings. Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 BUCKETS = "turnout_decision_seconds_bucket{"
 
@@ -22,8 +22,13 @@ class Decisions(dict[float, int]):
                 if line.startswith(BUCKETS):
                     sample, _, count = line.rpartition(" ")
                     bound = float(sample.partition('le="')[2].partition('"')[0])
-                    found[bound] = found.get(bound, 0) + int(float(count))
+                    found.add({bound: int(float(count))})
         return found
+
+    def add(self, more: Mapping[float, int]) -> None:
+        """Count these as well."""
+        for bound, count in more.items():
+            self[bound] = self.get(bound, 0) + count
 
     def since(self, before: Decisions) -> Decisions:
         """Those after another reading."""

@@ -1,7 +1,7 @@
-"""One run: conversations through every replica, each policy for a while, then all of them in a rush of swaps.
+"""One run: conversations through every replica, each policy for a while, then all of them in a rush of swaps, in turns.
 
-The calm stretch goes through the same policies as the rush, so that what differs between their decision times is the
-swapping. Talks to gateways that somebody else started, over their two ports.
+The calm stretches go through the same policies as the rushes and lie between them, so that what differs between their
+decision times is the swapping and not what else the machine does. Talks to gateways that somebody else started.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -35,9 +35,12 @@ class Gateway(NamedTuple):
 class Plan(NamedTuple):
     """What to do."""
 
-    calm_s: float = 30.0
-    """Each policy has its share of it."""
+    calm_s: float = 60.0
+    """In all; each policy has its share of it."""
     rush_s: float = 180.0
+    """In all."""
+    turns: int = 3
+    """Of a calm stretch and a rush."""
     swaps_per_minute: float = 200.0
     users: int = 12
     """Conversations at a time, by replica."""
@@ -81,13 +84,12 @@ async def play(gateways: Sequence[Gateway], plan: Plan, seed: int = 0) -> Outcom
             for each in gateways
         ]
         rider = _Rider(controls, random.Random(seed))
+        calm, rush = Decisions(), Decisions()
         async with _load(gateways, plan) as load:
-            await rider.walk(plan.calm_s / 5)  # the first picks of a process are slow
-            start = await rider.decisions()
-            await rider.walk(plan.calm_s)
-            calm = await rider.decisions()
-            await rider.rush(plan)
-            rush = await rider.decisions()
+            await rider.walk(2.0)  # the first picks of a process are slow
+            for _ in range(plan.turns):
+                await rider.timed(calm, rider.walk(plan.calm_s / plan.turns))
+                await rider.timed(rush, rider.rush(plan.rush_s / plan.turns, plan.swaps_per_minute))
         inflight = await rider.settled()
         stats = [each.stats for each in load]
         return Outcome(
@@ -96,8 +98,8 @@ async def play(gateways: Sequence[Gateway], plan: Plan, seed: int = 0) -> Outcom
             requests=sum(each.requests for each in stats),
             failed=dict(sum((Counter(each.errors_by_kind) for each in stats), Counter())),
             policies=dict(sum((Counter(each.by_pod) for each in stats), Counter())),
-            calm=calm.since(start),
-            rush=rush.since(calm),
+            calm=calm,
+            rush=rush,
             generations=await rider.generations(),
             inflight=inflight,
         )
@@ -106,7 +108,7 @@ async def play(gateways: Sequence[Gateway], plan: Plan, seed: int = 0) -> Outcom
 @asynccontextmanager
 async def _load(gateways: Sequence[Gateway], plan: Plan) -> AsyncIterator[list[Traffic]]:
     """Conversations for the block; those under way at its end are broken off, as clients do."""
-    shape = Shape(turns=4, max_tokens=48, think_s=0.05)
+    shape = Shape(system_tokens=200, turns=4, max_tokens=8, think_s=0.02)
     load = [
         Traffic(each.inference, plan.model, plan.users, shape=shape, seed=at, pod_header="x-turnout-policy")
         for at, each in enumerate(gateways)
@@ -138,18 +140,24 @@ class _Rider:
         if not answer.is_success:
             self.refused[f"{answer.status_code} {answer.text[:200]}"] += 1
 
+    async def timed(self, counted: Decisions, stretch: Coroutine[None, None, None]) -> None:
+        """Add the decisions of a stretch to those that were `counted`."""
+        before = await self.decisions()
+        await stretch
+        counted.add((await self.decisions()).since(before))
+
     async def walk(self, seconds: float) -> None:
         """Every policy in its turn, each for its share of the time."""
         for choice in CHOICES:
             await self.swap(choice)
             await asyncio.sleep(seconds / len(CHOICES))
 
-    async def rush(self, plan: Plan) -> None:
+    async def rush(self, seconds: float, per_minute: float) -> None:
         """Swap after swap, on a clock of its own: a slow one is followed by the next without a pause."""
         loop = asyncio.get_running_loop()
         start, choice = loop.time(), CHOICES[-1]
-        for at in range(round(plan.rush_s * plan.swaps_per_minute / 60)):
-            await asyncio.sleep(max(0.0, start + at * 60 / plan.swaps_per_minute - loop.time()))
+        for at in range(round(seconds * per_minute / 60)):
+            await asyncio.sleep(max(0.0, start + at * 60 / per_minute - loop.time()))
             choice = self._dice.choice([each for each in CHOICES if each != choice])
             await self.swap(choice)
 

@@ -98,7 +98,7 @@ def test_swaps_in_a_rush_lose_no_request_leak_nothing_and_take_no_longer_to_deci
     pair: tuple[GatewayProcess, GatewayProcess],
 ) -> None:
     gateways = [Gateway(each.url, str(each.control.base_url)) for each in pair]
-    outcome = asyncio.run(play(gateways, Plan(calm_s=8.0, rush_s=20.0, users=6)))
+    outcome = asyncio.run(play(gateways, Plan(calm_s=10.0, rush_s=20.0, turns=2, users=4)))
     assert outcome.well, outcome
     assert outcome.swaps >= 66
     assert set(outcome.policies) == {choice.policy for choice in CHOICES}
