@@ -14,7 +14,7 @@ UNIT := -m "not slow and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy kubectl prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling upgrade-demo swap-soak guard guard-baseline profile locust locust-ui clean
+.PHONY: compiled test-compiled help setup setup-run redis haproxy kubectl prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling bench-shadow upgrade-demo swap-soak guard guard-baseline profile locust locust-ui clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -119,6 +119,10 @@ bench-scheduling: setup-run  ## policies and other routers' algorithms on record
 bench-freeze: setup-run  ## are streams held up by scrapes, /admin/pods, DNS, discovery, Redis? (ARGS="--out docs/benchmarks")
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.freeze --python "$$python" $(ARGS)
+
+bench-shadow: setup-run  ## what a shadow and a canary cost a request, in one run, 5 minutes: docs/benchmarks/shadow.md
+	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench.shadow --out docs/benchmarks --python "$$python" $(ARGS)
 
 guard: setup  ## instructions a request, counted by callgrind; fails at 10 % over the baseline
 	$(BIN)/python -m loadtests.bench.guard $(ARGS)

@@ -84,7 +84,20 @@ def judge(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, look: in
     for each in found:
         if each.broken:
             return Verdict("broken", f"broken: {each.words(requests)}", found)
+    if guard.ttft_p95_ratio and not any(each.guard == "ttft_p95_ratio" for each in found):
+        return _without_ttft(guard, baseline, canary, found)
     return Verdict("within", "within its guard", found)
+
+
+def _without_ttft(
+    guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, found: tuple[Comparison, ...]
+) -> Verdict:
+    """Where there are streams, their time to first token has to be judged too before all is well."""
+    streams = [total(counts) for counts in known_ttfts(baseline, canary)]
+    if not any(streams):
+        return Verdict("within", "within its guard; without streams there is no ttft_p95_ratio to judge", found)
+    missing = max(1, guard.min_requests) - min(streams)
+    return Verdict("waiting", f"needs {missing} more streams with a first token on its smaller arm", found)
 
 
 def look_at(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures) -> int:

@@ -101,7 +101,7 @@ def test_replicas_judge_the_sum_of_what_all_count() -> None:
         shown = right.trials.report("main")
         arms = shown["canary"]["arms"]  # type: ignore[index]
         assert (arms["canary"]["requests"], arms["baseline"]["requests"]) == (12, 12)
-        assert shown["canary"]["verdict"] == "within its guard"  # type: ignore[index]
+        assert shown["canary"]["state"] == "within"  # type: ignore[index]
         assert len(shown["replicas"]) == 2  # type: ignore[arg-type]
 
     scene(play)

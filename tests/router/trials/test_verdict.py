@@ -79,6 +79,15 @@ def test_a_candidate_whose_pods_hang_is_found_though_it_has_no_time_to_show() ->
     assert verdict.state == "broken" and "ttft_p95_ratio" in verdict.words
 
 
+def test_where_there_are_streams_enough_of_them_are_waited_for_and_where_there_are_none_it_is_said() -> None:
+    few = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 0, at(0.1, 20)), 0)
+    assert (few.state, few.words) == ("waiting", "needs 30 more streams with a first token on its smaller arm")
+    none = judge(GUARD, arm(400), arm(60), 0)
+    assert none.state == "within" and "without streams" in none.words
+    failing = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 40, at(0.1, 20)), 0)
+    assert failing.state == "broken"
+
+
 def test_streams_that_have_not_waited_long_say_nothing_yet() -> None:
     fresh = ArmFigures(placed=400, ended=300, ttft=at(0.1, 300), waiting=at(0.02, 100))
     assert known_ttfts(arm(400, 0, at(0.1, 400)), fresh)[1] == at(0.1, 300)
@@ -95,7 +104,7 @@ def test_a_pick_that_is_slow_now_and_then_breaks_nothing() -> None:
     assert judge(GUARD, arm(20), arm(10, policy_failures=4), -1).state == "waiting"
 
 
-# How often it is wrong. 30 minutes at 2 requests a second, three tenths of them the candidate's, looked at every second.
+# How often it is wrong: 30 minutes, 2 requests a second, three tenths of them the candidate's, looked at every second.
 
 SECONDS, PER_S, SHARE = 1800, 2, 0.3
 SHAPE = [bucket_of(math.exp(-2 + 0.9 * z / 10)) for z in range(-30, 31)]

@@ -1,0 +1,117 @@
+"""One gateway process under the same load, again and again, with another trial switched on each time over its control
+port. Between two windows nothing else changes, so what differs is the trial. Figures only; `report.py` words them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from loadtests.bench import turnout, usage, wrk
+from loadtests.bench.cases import CASES, Case
+from loadtests.bench.process import Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.bench.report import LOAD_CORE, ROUTER_CORE
+from loadtests.bench.run import ENGINES, NUMBERS_A_RUN, calm
+from loadtests.bench.stream_load import request
+from loadtests.ports import free_ports
+
+SHADOW: Final[Mapping[str, Any]] = {"policy": "p2c"}
+CANARY: Final[Mapping[str, Any]] = {"policy": "prefix_aware", "percent": 10}
+"""The same policy as the pool's, so that what is measured is the trial and not the candidate."""
+
+MODES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "none": {},
+    "shadow": {"shadow": SHADOW},
+    "canary": {"canary": CANARY},
+    "both": {"shadow": SHADOW, "canary": CANARY},
+}
+"""By name in the report what is put at the control port. The first is what the others are held against."""
+
+
+class Window(NamedTuple):
+    """One load with one trial."""
+
+    mode: str
+    round: int
+    requests: int
+    rate: float
+    cpu_us: float
+    """Of the gateway, a request."""
+    p50_ms: float
+    p99_ms: float
+    wrong: int
+    """Answers that were none, or not 2xx."""
+
+
+class Plan(NamedTuple):
+    """How much of it."""
+
+    rounds: int = 15
+    seconds: int = 3
+    python: str = sys.executable
+    case: Case = CASES["1k"]
+
+
+class Gateway:
+    """A gateway before canned engines, and its control port."""
+
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        self.url, self._control, *_ = urls = [f"http://127.0.0.1:{port}" for port in free_ports(2 + ENGINES)]
+        port, control, *engines = (int(url.rpartition(":")[2]) for url in urls)
+        canned = [sys.executable, "-m", "loadtests.bench.canned", *map(str, engines)]
+        self._engines = Owned(canned, LOAD_CORE, directory / "engines.log")
+        command = turnout.command("turnout", plan.python, directory, port, control, engines)
+        self.owned = Owned(command, ROUTER_CORE, directory / "turnout.log")
+        wait_until_ready(self.owned, f"{self._control}/readyz")
+        body = request(plan.case, 0).partition("\r\n\r\n")[2].encode()
+        wait_until_serving(self.owned, self.url + wrk.PATH, body)
+
+    def use(self, mode: str) -> None:
+        """Switch trials on and off."""
+        with httpx.Client(base_url=f"{self._control}/admin/pools/default", trust_env=False) as control:
+            for kind in ("shadow", "canary"):
+                wanted = MODES[mode].get(kind)
+                put = control.put(f"/{kind}", json=wanted) if wanted is not None else control.delete(f"/{kind}")
+                put.raise_for_status()
+
+    def trial(self) -> dict[str, Any]:
+        """The report of what runs."""
+        shown: dict[str, Any] = httpx.get(f"{self._control}/admin/pools/default/trial", trust_env=False).json()
+        return shown
+
+    def stop(self) -> None:
+        """End both processes."""
+        self.owned.stop()
+        self._engines.stop()
+
+
+def windows(plan: Plan, directory: Path) -> Iterator[Window]:
+    """Round by round every mode once, each time beginning with another one."""
+    gateway, runs = Gateway(plan, directory), 0
+    modes = [*MODES]
+    try:
+        wrk.run(pin(LOAD_CORE), gateway.url, plan.case, 1, 0, directory)
+        for number in range(1, plan.rounds + 1):
+            for mode in modes[number % len(modes) :] + modes[: number % len(modes)]:
+                gateway.use(mode)
+                calm(gateway.owned)
+                runs += 1
+                yield _window(gateway, plan, mode, number, runs * NUMBERS_A_RUN, directory)
+    finally:
+        gateway.stop()
+
+
+def _window(gateway: Gateway, plan: Plan, mode: str, number: int, first: int, directory: Path) -> Window:
+    pids = gateway.owned.pids()
+    before, began = usage.read(pids), time.monotonic()
+    load = wrk.run(pin(LOAD_CORE), gateway.url, plan.case, plan.seconds, first, directory)
+    cpu_s = usage.read(pids).since(before).cpu_s
+    took_s = time.monotonic() - began
+    wrong = load.failed + load.bad_status
+    cpu_us = cpu_s / load.requests * 1e6
+    return Window(mode, number, load.requests, load.requests / took_s, cpu_us, load.p50_ms, load.p99_ms, wrong)

@@ -1,0 +1,75 @@
+"""Windows in, a table out: CPU time a request with each trial, and what it adds, pair by pair. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from loadtests.bench.shadow.measure import MODES, Window
+
+TITLES: Mapping[str, str] = {
+    "none": "no trial",
+    "shadow": "a shadow (p2c, 100 requests a second)",
+    "canary": "a canary of 10 %",
+    "both": "both",
+}
+
+
+def added_us(windows: Sequence[Window], mode: str) -> list[float]:
+    """CPU time a request beyond that without a trial, by round: a machine that is busy is busy in all of a round."""
+    plain = {each.round: each.cpu_us for each in windows if each.mode == "none"}
+    return [each.cpu_us - plain[each.round] for each in windows if each.mode == mode and each.round in plain]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The middle half of them, about the median."""
+    ordered = sorted(values)
+    quarter = len(ordered) // 4
+    return ordered[quarter], median(ordered), ordered[-1 - quarter]
+
+
+def table(windows: Sequence[Window]) -> str:
+    """In Markdown. Every figure is the median of the windows of its row."""
+    lines = [
+        "| trial | CPU, us a request | added (middle half), us | added | p50 / p99, ms | wrong |",
+        "|---|---|---|---|---|---|",
+    ]
+    plain = median([each.cpu_us for each in windows if each.mode == "none"])
+    for mode in MODES:
+        of = [each for each in windows if each.mode == mode]
+        low, middle, high = quartiles(added_us(windows, mode))
+        added = ("", "") if mode == "none" else (f"{middle:+.2f} ({low:+.2f} to {high:+.2f})", f"{middle / plain:+.1%}")
+        times = f"{median(each.p50_ms for each in of):.2f} / {median(each.p99_ms for each in of):.2f}"
+        cpu = f"{median(each.cpu_us for each in of):.2f}"
+        lines.append(f"| {' | '.join((TITLES[mode], cpu, *added, times, str(sum(each.wrong for each in of))))} |")
+    return "\n".join(lines)
+
+
+def page(about: Mapping[str, Any], windows: Sequence[Window]) -> str:
+    """The document."""
+    machine = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    rounds = max(each.round for each in windows)
+    return f"""# What a trial costs a request
+
+Made by `make bench-shadow`: one gateway process (policy `prefix_aware`, one core), canned engines and `wrk` on another,
+1.2 KB prompts, whole answers, 32 connections. {rounds} rounds; in each every row had one window, in turn, switched over
+the control port while the process ran. What is added is the difference to "no trial" within a round. The canary's
+candidate is the pool's own policy, so that the trial is measured and not the candidate.
+
+{table(windows)}
+
+{machine}
+"""
+
+
+def as_json(about: Mapping[str, Any], windows: Sequence[Window]) -> dict[str, Any]:
+    """What a program reads."""
+    modes = {
+        mode: {
+            "cpu_us": round(median([each.cpu_us for each in windows if each.mode == mode]), 3),
+            "added_us": [round(value, 3) for value in quartiles(added_us(windows, mode))],
+        }
+        for mode in MODES
+    }
+    return {"machine": dict(about), "modes": modes, "windows": [each._asdict() for each in windows]}

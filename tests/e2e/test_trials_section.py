@@ -1,0 +1,70 @@
+"""The commands of the section 'Shadow and canary' of docs/policies.md: each is run, in order, against a gateway under
+load, and says what the text promises.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gateway_process import config, pool, running
+from sim_process import SimPods
+from trial_load import Load
+from waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
+SECTION = PAGE.partition("## Shadow and canary\n")[2].partition("\n## ")[0]
+
+SHOWS = {
+    "turnout policy shadow default least_load": "shadow least_load {}",
+    "turnout policy report default": "default: p2c",
+    "turnout policy shadow default --off": "default: p2c {} (generation 2)",
+    "turnout policy canary default least_load --percent 20": "canary least_load {} for 20 %",
+    'turnout policy promote default --force --note "seen enough"': "default: least_load {} (generation 4); seen enough",
+    "turnout policy rollback default": "default: p2c {} (generation 5)",
+    "turnout policy canary default random --percent 5": "canary random {} for 5 %",
+    "turnout policy canary default --off": "default: p2c {} (generation 7)",
+    "turnout policy history default": "random {} 5 %",
+}
+"""Command -> what its output holds."""
+
+
+def commands() -> list[str]:
+    """In the order of the text."""
+    blocks = re.findall(r"^```shell\n(.*?)^```", SECTION, re.DOTALL | re.MULTILINE)
+    return "".join(blocks).splitlines()
+
+
+def test_every_command_of_the_section_says_what_it_must() -> None:
+    assert {*commands()} == {*SHOWS}
+
+
+def test_the_guards_of_the_section_are_the_defaults() -> None:
+    from statesync.policy_plan import CanaryGuard
+
+    guard = CanaryGuard()
+    assert f"| `error_rate` | `--max-error-rate` | {guard.error_rate} |" in SECTION
+    assert f"| `ttft_p95_ratio` | `--max-ttft-ratio` | {guard.ttft_p95_ratio} |" in SECTION
+    assert f"`--min-requests` ({guard.min_requests})" in SECTION
+    assert f"`--confidence`\n({guard.confidence})" in SECTION
+
+
+def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: Path) -> None:
+    turnout = str(Path(sys.executable).parent / "turnout")
+    settings = config((), pools=[pool("default", sims.urls, policy={"name": "p2c"})])
+    with running(settings, tmp_path / "gateway") as gateway, Load([gateway.port]) as load:
+        wait_for("traffic flows", lambda: load.answers > 20, 30.0)
+        for command in commands():
+            words = [turnout, *shlex.split(command)[1:], "--control", str(gateway.control.base_url)]
+            done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "NO_PROXY": "127.0.0.1"})
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            said = re.sub(r" {2,}", " ", done.stdout)
+            assert SHOWS[command] in said, f"{command}\n{done.stdout}"
+    assert not load.errors

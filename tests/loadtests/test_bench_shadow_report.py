@@ -1,0 +1,42 @@
+"""The table of what a trial costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loadtests.bench.shadow.measure import MODES, Window
+from loadtests.bench.shadow.report import added_us, as_json, page, quartiles, table
+
+
+def window(mode: str, round_: int, cpu_us: float) -> Window:
+    return Window(mode, round_, 1000, 5000.0, cpu_us, 1.5, 3.0, 0)
+
+
+# Each round is busier than the one before; a shadow adds 1 us in each.
+WINDOWS = [
+    window(mode, number, 100.0 + 10 * number + extra)
+    for number in range(1, 6)
+    for mode, extra in zip(MODES, (0.0, 1.0, 2.0, 3.0), strict=True)
+]
+
+
+def test_what_is_added_is_the_difference_within_a_round() -> None:
+    assert added_us(WINDOWS, "shadow") == [1.0] * 5
+    assert quartiles([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 3.0, 4.0)
+
+
+def test_a_row_for_each_trial() -> None:
+    rows = table(WINDOWS).splitlines()[2:]
+    assert len(rows) == len(MODES)
+    assert "| 130.00 |" in rows[0]
+    assert "+1.00 (+1.00 to +1.00) | +0.8% | 1.50 / 3.00 | 0 |" in rows[1]
+
+
+def test_a_round_that_was_cut_off_is_left_out() -> None:
+    assert added_us([*WINDOWS, window("shadow", 6, 999.0)], "shadow") == [1.0] * 5
+
+
+def test_the_page_says_how_it_was_made_and_the_json_holds_every_window(tmp_path: Path) -> None:
+    text = page({"cpu": "x"}, WINDOWS)
+    assert "5 rounds" in text and "make bench-shadow" in text and "- cpu: x" in text
+    assert len(as_json({}, WINDOWS)["windows"]) == len(WINDOWS)
