@@ -31,6 +31,8 @@ NOT_RUN = {
     "make test-compiled": "CI runs it after make test",
     "docker build": "base images cannot be pulled everywhere; tests/repo/test_dockerfile.py runs its steps",
     "docker run": "needs the image",
+    "docker compose": "tests/deploy/test_compose.py runs the services of the file",
+    "kubectl apply": "needs a cluster; tests/deploy checks all that it would apply",
 }
 """The start of a command -> why it is not run here."""
 

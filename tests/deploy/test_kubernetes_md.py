@@ -1,0 +1,196 @@
+"""docs/kubernetes.md: its commands for a cluster name what the overlays contain, those of `turnout` run in their order
+against a real replica, and its figures are those that were measured.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from gateway_process import GatewayProcess, config, pool
+from rendered import KUBERNETES, ROOT, render
+from sim_process import sim_pods
+
+PAGE = (ROOT / "docs/kubernetes.md").read_text()
+OVERLAY = "quickstart"
+TOKEN = "a-token-of-this-test"
+
+NOT_RUN = {
+    "kind create cluster": "needs a cluster",
+    "kind load": "the same; that the image's name is the rendered one is checked",
+    "docker build": "base images cannot be pulled everywhere; `make image-test` builds the image",
+    "curl": "its address is a port-forward's; its path and token are checked",
+}
+"""The start of a command -> why it is not run here."""
+
+FLAGS_WITH_VALUE = {"--namespace", "--selector", "--tail", "--replicas"}
+SHOWS = {
+    "turnout check": "pool default",
+    "turnout pods": "routable",
+    "turnout policy get": "default: prefix_aware",
+    "turnout policy shadow": "least_load",
+    "turnout policy canary": "p2c",
+    "turnout policy report": "canary p2c, 10 %",
+    "turnout policy promote": "default: p2c",
+    "turnout policy history": "p2c",
+    "turnout policy rollback": "default: prefix_aware",
+}
+"""The start of a command of `turnout` -> what it must say."""
+
+MEASURED = {
+    "docs/benchmarks/routers.md": ("114", "214", "29"),
+    "docs/benchmarks/state.md": ("162", "539", "18.7"),
+}
+"""Page of measurements -> figures of it that the section on sizes is made from."""
+
+
+def commands() -> list[str]:
+    """Every line of every `sh` block."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+KUBECTL = [command for command in commands() if command.startswith("kubectl ")]
+INSIDE = [command.partition(" -- ")[2] for command in KUBECTL if " -- " in command]
+
+
+def words(command: str) -> tuple[list[str], dict[str, str]]:
+    """A kubectl command's plain words and its flags, up to `--`."""
+    given = iter(shlex.split(command.partition(" -- ")[0])[1:])
+    plain, flags = [], {}
+    for word in given:
+        if word.startswith("-"):
+            flag, equals, value = word.partition("=")
+            flags[flag] = value if equals else (next(given) if flag in FLAGS_WITH_VALUE | {"-k"} else "")
+        else:
+            plain.append(word)
+    return plain, flags
+
+
+def test_every_command_is_of_a_kind_that_is_run_or_checked() -> None:
+    for command in commands():
+        assert command.startswith("kubectl ") or any(command.startswith(start) for start in NOT_RUN), command
+    assert set(SHOWS) == {next(key for key in SHOWS if command.startswith(key)) for command in INSIDE}
+
+
+@pytest.mark.parametrize("command", KUBECTL)
+def test_what_a_command_names_is_in_the_overlay(command: str) -> None:
+    plain, flags = words(command)
+    overlay = render(OVERLAY)
+    if "-k" in flags or plain[0] == "kustomize":
+        path = ROOT / (flags.get("-k") or plain[1])
+        assert path.parent == KUBERNETES / "overlays"
+        assert render(path.name).manifests
+    elif plain[:2] == ["create", "namespace"]:
+        assert overlay.find("Namespace", plain[2])
+    else:
+        assert overlay.find("Namespace", flags["--namespace"])
+        for kind, slash, name in (word.partition("/") for word in plain):
+            if slash:
+                assert overlay.find(kind.capitalize(), name)
+
+
+def test_the_secret_it_makes_is_the_one_the_pods_read() -> None:
+    (command,) = [command for command in KUBECTL if "create secret" in command]
+    made = set(re.findall(r"--from-literal=([\w-]+)=", command))
+    env = render("vllm").find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"][0]["env"]
+    read = [each["valueFrom"]["secretKeyRef"] for each in env if "secretKeyRef" in each.get("valueFrom", {})]
+    assert {each["key"] for each in read} == made
+    assert {each["name"] for each in read} == {words(command)[0][3]}
+
+
+def test_the_ports_it_forwards_are_there() -> None:
+    ports = {
+        port["containerPort"]
+        for each in render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"]
+        for port in each["ports"]
+    }
+    forwarded = {int(pair.split(":")[1]) for command in KUBECTL for pair in re.findall(r"\b\d+:\d+\b", command)}
+    assert forwarded == ports
+
+
+def test_labels_it_selects_by_are_the_pods() -> None:
+    labels = render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["metadata"]["labels"]
+    selectors = [words(command)[1].get("--selector") for command in KUBECTL]
+    for selector in filter(None, selectors):
+        key, _, value = selector.partition("=")
+        assert labels[key] == value
+
+
+def test_the_image_it_builds_is_the_one_the_overlay_runs() -> None:
+    image = render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"][0]["image"]
+    built = [command for command in commands() if command.startswith(("docker build", "kind load"))]
+    assert len(built) == 2
+    assert all(image in command.split() for command in built)
+
+
+def test_the_times_it_tells_are_those_of_the_base() -> None:
+    pod = render("base").find("Deployment", "turnout")["spec"]["template"]["spec"]
+    drain = yaml.safe_load((KUBERNETES / "base/turnout.yaml").read_text())["drain"]
+    assert f"`drain.settle_s` ({drain['settle_s']} s in the base)" in PAGE
+    assert f"at most `drain.timeout_s` ({drain['timeout_s']} s)" in PAGE
+    assert f"`terminationGracePeriodSeconds` ({pod['terminationGracePeriodSeconds']})" in PAGE
+
+
+@pytest.mark.parametrize("page", MEASURED)
+def test_its_figures_are_those_that_were_measured(page: str) -> None:
+    measured = (ROOT / page).read_text()
+    for figure in MEASURED[page]:
+        assert re.search(rf"\| *{re.escape(figure)}[. ]", measured), f"{figure} is not in {page} any more: size anew"
+
+
+def test_links_lead_to_pages_and_headings() -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", PAGE):
+        path = ROOT / "docs" / target if target else ROOT / "docs/kubernetes.md"
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[GatewayProcess]:
+    """One with a token, as in the overlay."""
+    with sim_pods(2, tmp_path / "pods.log") as pods:
+        shared = config(
+            (),
+            pools=[pool("default", pods.urls, policy={"name": "prefix_aware"})],
+            control={"listen": "127.0.0.1:0", "token": TOKEN},
+        )
+        gateway = GatewayProcess(shared, tmp_path / "gateway")
+        try:
+            gateway.wait_until_ready()
+            yield gateway
+        finally:
+            gateway.kill()
+
+
+@pytest.mark.slow
+def test_its_turnout_commands_work_in_the_order_they_are_given(replica: GatewayProcess, tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(mounted("turnout.yaml"))
+    env = {**os.environ, "TURNOUT_CONTROL_TOKEN": TOKEN}
+    for command in INSIDE:
+        given = shlex.split(command.replace("/etc/turnout/turnout.yaml", str(file)))[1:]
+        if given[0] != "check":
+            given += ["--control", str(replica.control.base_url)]
+        if given[1] == "promote":
+            given += ["--force"]  # it has had no traffic here, and the page says that it refuses then
+        done = subprocess.run([sys.executable, "-m", "router", *given], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert SHOWS[next(key for key in SHOWS if command.startswith(key))] in done.stdout, f"{command}\n{done.stdout}"
+
+
+def mounted(name: str) -> str:
+    """A file of the ConfigMap that the overlay's gateways read."""
+    overlay = render(OVERLAY)
+    volumes = overlay.find("Deployment", "turnout")["spec"]["template"]["spec"]["volumes"]
+    (volume,) = [each["configMap"]["name"] for each in volumes if "configMap" in each]
+    return str(overlay.find("ConfigMap", volume)["data"][name])
