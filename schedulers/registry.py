@@ -1,14 +1,15 @@
-"""Which policies there are: the built-in ones in one table, and those that installed packages declare.
+"""Which policies there are: the built-in ones in one table, those that installed packages declare, and those that come
+and go while the gateway runs, under `name@digest`.
 
-A name that comes from a file or over the wire is only ever looked up here. Nothing is imported because of a name, and
-importing this module changes nothing: `load_entry_points()` is called once, at start.
+A name that comes over the wire is only ever looked up here: nothing is imported because of it. Importing this module
+changes nothing: `load_entry_points()` is called at start, with the names that the settings give.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from schedulers import params as parameters
@@ -48,6 +49,9 @@ _ELSEWHERE: Mapping[str, str] = {
 }
 """What other routers call the same thing; only for the hint in an error message."""
 
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_OFFERED = re.compile(r"[a-z][a-z0-9_]{0,62}@[0-9a-f]{8}")
+
 _policies: dict[str, type[Scheduler]] = dict(BUILT_IN)
 
 
@@ -66,31 +70,69 @@ def create(name: str, params: Mapping[str, object] | None = None) -> Scheduler:
 
 def register(policy: type[Scheduler]) -> None:
     """Add a policy under its own `name`. Raises InvalidPolicy, or DuplicatePolicy where another class has that name."""
-    _check_class(policy)
+    check_class(policy)
     name = str(policy.name)
     if _policies.setdefault(name, policy) is not policy:
         raise DuplicatePolicy(f"{_place(policy)} calls itself {name!r}, but so does {_place(_policies[name])}")
 
 
-def load_entry_points(found: Iterable[EntryPoint] | None = None) -> None:
-    """Add the policies that installed packages declare in the group `turnout.schedulers`; again is harmless.
+def is_built_in(name: str) -> bool:
+    """Whether it is one of the gateway's own, which need not be watched."""
+    return name in BUILT_IN
 
-    `found` replaces the search of the installed packages. Raises InvalidPolicy, DuplicatePolicy.
+
+def offer(name: str, policy: type[Scheduler]) -> None:
+    """Add a policy that may be withdrawn again, as `freest_kv@3f2a9c1d`: its own name and a digest of its source.
+
+    Raises InvalidPolicy, or DuplicatePolicy where another class is offered under that name.
     """
-    for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
-        try:
-            policy = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise InvalidPolicy(f"entry point {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-        if getattr(policy, "name", None) != entry.name:
-            raise InvalidPolicy(
-                f"entry point {entry.name!r} ({entry.value}): the class must have name = {entry.name!r}"
-            )
-        register(policy)
+    if not _OFFERED.fullmatch(name):
+        raise InvalidPolicy(f"{name!r} is not NAME@DIGEST, eight hexadecimal digits")
+    check_class(policy)
+    if _policies.setdefault(name, policy) is not policy:
+        raise DuplicatePolicy(f"{name!r} is offered already, by another load of the same file")
 
 
-def _check_class(policy: type[Scheduler]) -> None:
-    """Wrong things are found at start, by name, and not when the first request comes."""
+def withdraw(name: str) -> None:
+    """Offer it no more. What was created of it goes on; built-in and installed policies stay, too."""
+    if _OFFERED.fullmatch(name):
+        _policies.pop(name, None)
+
+
+def load_entry_points(wanted: Collection[str] = ("*",), found: Iterable[EntryPoint] | None = None) -> None:
+    """Add the policies `wanted` (`*` is every one) of those that installed packages declare in the group
+    `turnout.schedulers`; again is harmless.
+
+    `found` replaces the search of the installed packages. Raises InvalidPolicy, DuplicatePolicy, and UnknownPolicy for
+    a name that no package declares.
+    """
+    declared = list(entry_points(group=ENTRY_POINT_GROUP) if found is None else found) if wanted else []
+    known = {entry.name for entry in declared}
+    if lacking := [name for name in wanted if name != "*" and name not in known]:
+        there = ", ".join(sorted(known)) or "none"
+        raise UnknownPolicy(f"no installed package declares the policy {lacking[0]!r}; declared: {there}")
+    for entry in declared:
+        if "*" in wanted or entry.name in wanted:
+            register(_loaded(entry))
+
+
+def _loaded(entry: EntryPoint) -> type[Scheduler]:
+    try:
+        policy: type[Scheduler] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise InvalidPolicy(f"entry point {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+    if getattr(policy, "name", None) != entry.name:
+        raise InvalidPolicy(f"entry point {entry.name!r} ({entry.value}): the class must have name = {entry.name!r}")
+    return policy
+
+
+def is_policy(thing: object) -> bool:
+    """Whether it is a class that has what a policy needs, its own name first of all."""
+    return all(is_met(thing) for is_met in _NEEDS.values())
+
+
+def check_class(policy: type[Scheduler]) -> None:
+    """Raises InvalidPolicy, saying all that the class lacks to be a policy."""
     lacking = [words for words, is_met in _NEEDS.items() if not is_met(policy)]
     if lacking:
         raise InvalidPolicy(f"{_place(policy)} is no policy: it needs {', '.join(lacking)}")
@@ -106,7 +148,7 @@ def _is_frozen(policy: object) -> bool:
 
 def _has_good_name(policy: object) -> bool:
     name = getattr(policy, "name", None)
-    return isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,62}", name) is not None
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _has_pick(policy: object) -> bool:
@@ -122,6 +164,8 @@ _NEEDS: Mapping[str, Callable[[object], bool]] = {
 
 def _hint(name: str) -> str:
     plain = name[:64].lower().replace("-", "_")
+    if versions := [each for each in _policies if each.partition("@")[0] == plain.partition("@")[0] and "@" in each]:
+        return f" ({plain.partition('@')[0]!r} of a plugin file is offered as {' and '.join(versions)})"
     near = [_ELSEWHERE[plain]] if plain in _ELSEWHERE else difflib.get_close_matches(plain, names(), 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -78,7 +78,7 @@ def test_the_readmes_policy_of_your_own_works_as_printed(monkeypatch: pytest.Mon
     module = ModuleType("my_package")
     monkeypatch.setitem(sys.modules, "my_package", module)
     exec(program, module.__dict__)
-    registry.load_entry_points([entry("freest_kv", "my_package:FreestKv")])
+    registry.load_entry_points(found=[entry("freest_kv", "my_package:FreestKv")])
     snapshot = snapshot_of([PodLoad(kv_usage=0.9), PodLoad(kv_usage=0.4)])
     answer = registry.create("freest_kv").pick(request_of(), snapshot)
     assert answer == Decision(pod_ids(2)[1], "freest_kv", 0.4, "most_kv_free")
@@ -172,8 +172,8 @@ def test_a_policy_with_a_parameter_that_has_no_default_is_refused() -> None:
 
 def test_entry_points_are_loaded_when_asked_and_again_is_harmless() -> None:
     found = [entry("firstborn", f"{__name__}:Firstborn")]
-    registry.load_entry_points(found)
-    registry.load_entry_points(found)
+    registry.load_entry_points(found=found)
+    registry.load_entry_points(found=found)
     assert registry.create("firstborn") == Firstborn()
 
 
@@ -193,7 +193,7 @@ def test_what_is_installed_here_loads() -> None:
 )
 def test_a_bad_entry_point_is_named(name: str, value: str, error: type[SchedulerError], said: str) -> None:
     with pytest.raises(error, match=said):
-        registry.load_entry_points([entry(name, value)])
+        registry.load_entry_points(found=[entry(name, value)])
     assert registry.names() == tuple(registry.BUILT_IN)
 
 
@@ -205,3 +205,68 @@ def test_importing_the_registry_looks_for_no_entry_points() -> None:
         "import schedulers.registry\n"
     )
     subprocess.run([sys.executable, "-c", spy], check=True, timeout=60)
+
+
+# Policies that come and go
+
+
+def test_an_offered_policy_is_created_under_its_name_and_digest_only() -> None:
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    assert registry.names()[-1] == "firstborn@3f2a9c1d"
+    assert isinstance(registry.create("firstborn@3f2a9c1d"), Firstborn)
+    with pytest.raises(UnknownPolicy, match="'firstborn' of a plugin file is offered as firstborn@3f2a9c1d"):
+        registry.create("firstborn")
+
+
+def test_the_hint_names_every_version_that_is_there() -> None:
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    registry.offer("firstborn@00000000", Firstborn)
+    with pytest.raises(UnknownPolicy, match="offered as firstborn@3f2a9c1d and firstborn@00000000"):
+        registry.create("firstborn@99999999")
+
+
+def test_a_withdrawn_policy_is_unknown_and_what_was_created_of_it_goes_on() -> None:
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    policy = registry.create("firstborn@3f2a9c1d")
+    registry.withdraw("firstborn@3f2a9c1d")
+    registry.withdraw("firstborn@3f2a9c1d")
+    assert "firstborn@3f2a9c1d" not in registry.names()
+    assert isinstance(policy.pick(request_of(), snapshot_of([PodLoad()])), Decision)
+
+
+def test_what_is_built_in_cannot_be_withdrawn() -> None:
+    registry.withdraw("random")
+    assert "random" in registry.names()
+
+
+@pytest.mark.parametrize("name", ["firstborn", "firstborn@", "firstborn@3F2A9C1D", "firstborn@3f2a9c1d0", "@3f2a9c1d"])
+def test_an_offer_needs_a_name_and_a_digest(name: str) -> None:
+    with pytest.raises(InvalidPolicy, match="is not NAME@DIGEST"):
+        registry.offer(name, Firstborn)
+
+
+def test_one_name_is_one_class() -> None:
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    with pytest.raises(DuplicatePolicy, match="offered already"):
+        registry.offer("firstborn@3f2a9c1d", Usurper)
+
+
+def test_only_the_entry_points_that_are_wanted_are_loaded() -> None:
+    found = [entry("firstborn", f"{__name__}:Firstborn"), entry("broken", "no_such_module_anywhere:X")]
+    registry.load_entry_points(["firstborn"], found)
+    assert "firstborn" in registry.names()
+    registry.load_entry_points([], found)
+    with pytest.raises(InvalidPolicy, match="cannot be loaded"):
+        registry.load_entry_points(["*"], found)
+
+
+def test_an_entry_point_that_nobody_declares_is_named() -> None:
+    with pytest.raises(UnknownPolicy, match="'nonesuch'; declared: firstborn"):
+        registry.load_entry_points(["nonesuch"], [entry("firstborn", f"{__name__}:Firstborn")])
+
+
+def test_only_the_gateways_own_need_no_watching() -> None:
+    registry.offer("firstborn@3f2a9c1d", Firstborn)
+    assert registry.is_built_in("random")
+    assert not registry.is_built_in("firstborn@3f2a9c1d")
