@@ -4,6 +4,7 @@ in a container: Redis' arguments, the engines' preStop hook.
 
 from __future__ import annotations
 
+import runpy
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from waiting import wait_for
 
 from loadtests.ports import HOST
 
+DRAIN = KUBERNETES / "components" / "engine-drain" / "drain.py"
 pytestmark = pytest.mark.slow
 
 # At ten tokens a second, longer than any test here.
@@ -137,6 +139,17 @@ def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -
             container.end()
 
 
+def test_a_container_that_was_killed_comes_back_under_its_name(
+    tmp_path: Path, engines: SimPods, redis: RedisContainer
+) -> None:
+    place = Place(tmp_path, redis.port, engines.urls)
+    for _ in range(2):
+        # The kubelet starts it anew in the same pod, long before the lease of the one before runs out.
+        with started("quickstart", place) as container:
+            wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+            assert state(container)["replica"] == container.name
+
+
 def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_other_when_it_is_gone(
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
@@ -168,7 +181,7 @@ def test_redis_own_probe_is_content_with_the_redis_that_is_started(redis: RedisC
 
 
 def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
-    hook = [sys.executable, str(KUBERNETES / "components" / "engine-drain" / "drain.py")]
+    hook = [sys.executable, str(DRAIN)]
     address = engines.addresses[1]
     url = f"http://{address}/v1/chat/completions"
     with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=30.0) as stream:
@@ -187,6 +200,16 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
             waiting.wait()
 
 
+def test_an_engine_s_hook_counts_what_runs_and_what_waits_on_vllm_and_on_sglang() -> None:
+    count = runpy.run_path(str(DRAIN))["open_requests"]
+    vllm = 'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_waiting{engine="0"} 1.0\n'
+    by_reason = 'vllm:num_requests_waiting_by_reason{reason="capacity"} 1.0\n'
+    sglang = (
+        '# TYPE sglang:num_running_reqs gauge\nsglang:num_running_reqs{tp_rank="0"} 3.0\nsglang:num_queue_reqs 1e1\n'
+    )
+    assert [count(text) for text in (vllm, vllm + by_reason, sglang, "")] == [3.0, 3.0, 13.0, 0.0]
+
+
 def test_an_engine_s_hook_ends_where_the_engine_has_ended() -> None:
-    hook = [sys.executable, str(KUBERNETES / "components" / "engine-drain" / "drain.py")]
+    hook = [sys.executable, str(DRAIN)]
     assert subprocess.run([*hook, "http://127.0.0.1:9/metrics", "0"], capture_output=True, timeout=20).returncode == 0
