@@ -98,7 +98,7 @@ def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays_until
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
     def quick(config: dict[str, Any]) -> None:
-        config["drain"]["settle_s"] = 1
+        config["drain"]["settle_s"] = 4
 
     place = Place(tmp_path, redis.port, engines.urls[:1])
     container = GatewayContainer(render("base"), "turnout-x", place, quick)
