@@ -121,7 +121,8 @@ class Discovery(Section, frozen=True):
     """Where a pool's pods come from: either a list or a source."""
 
     source: str = ""
-    """`dns://name:port`, `dns+srv://_http._tcp.name`; empty with `pods` given."""
+    """`dns://name:port`, `dns+srv://_http._tcp.name`, `kubernetes://namespace?selector=app=vllm`,
+    `kubernetes+service://namespace/service`; empty with `pods` given."""
     interval_s: float = 5.0
     """The longest time between two looks; a shorter DNS TTL shortens it."""
     nameservers: list[str] = []

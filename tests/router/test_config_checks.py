@@ -68,6 +68,10 @@ ERRORS = {
         settings(pool(discovery=Discovery(source="dns://vllm.ns.svc"))),
         "pools[0].discovery.source",
     ),
+    "a selector that is none": (
+        settings(pool(discovery=Discovery(source="kubernetes://llm?selector=app in vllm"))),
+        "pools[0].discovery.source",
+    ),
     "a pod that is no URL": (settings(pool(pods=["ftp://x:1"])), "pools[0].pods[0]"),
     "a pod with a path": (settings(pool(pods=["http://x:1/v1"])), "pools[0].pods[0]"),
     "a pod without a port": (settings(pool(pods=["http://x"])), "pools[0].pods[0]"),
@@ -145,6 +149,7 @@ RIGHT = {
     "any policy by request": settings(pool(allowed_policies=["*"])),
     "a default pool": settings(default_pool="a"),
     "a discovery": settings(pool(discovery=Discovery(source="dns://vllm.ns.svc:8000"))),
+    "a cluster": settings(pool(discovery=Discovery(source="kubernetes://?selector=app in (vllm,sglang)&port=http"))),
 }
 
 

@@ -1,0 +1,49 @@
+"""docs/kubernetes-discovery.md: its configuration is right, and its tables name what the sources know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from router.config_checks import problems_in
+from router.settings import Settings
+from statesync.discovery import k8s_pods
+from statesync.discovery.k8s_target import RELIST_S, target_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "kubernetes-discovery.md").read_text()
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_its_pools_are_valid_and_say_what_the_page_says_of_them() -> None:
+    settings = msgspec.convert(yaml.safe_load(BLOCKS[0]), Settings)
+    assert [problem for problem in problems_in(settings) if problem.severity == "error"] == []
+    own, several, everywhere, service, other = [target_of(pool.discovery.source) for pool in settings.pools]
+    assert own.namespaces == ()
+    assert several.namespaces == ("models", "research")
+    assert everywhere.namespaces == ("*",)
+    assert (service.service, service.port) == ("llm-serve-svc", "serve")
+    assert (other.context, other.kubeconfig) == ("west", "/etc/turnout/kubeconfig")
+
+
+def test_its_role_is_the_one_that_is_deployed() -> None:
+    shown = yaml.safe_load(BLOCKS[1])
+    deployed = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "base" / "rbac.yaml").read_text())
+    (role,) = [each for each in deployed if each["kind"] == "Role"]
+    assert shown["rules"] == role["rules"]
+
+
+def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
+    understood = {key for keys in k8s_pods._TOLD.values() for key in keys}
+    section = PAGE.partition("## What labels and annotations say")[2].partition("\n## ")[0]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    named = {key for key in re.findall(r"`([^`]+)`", rows) if "/" in key and not key.startswith("/")} - {"/v1/models"}
+    assert named | {"role-name", "model"} == understood
+
+
+def test_its_numbers_are_the_programs() -> None:
+    assert f"{RELIST_S:g} by default" in PAGE
+    assert {k8s_pods.NOT_READY, k8s_pods.TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))
