@@ -26,8 +26,8 @@ class Scheduler(Protocol):
         ...
 
 
-Scores = Sequence[float] | float
-"""0 to 1 for each candidate, in their order; or one number for all of them."""
+Scores = Sequence[float] | dict[int, float] | float
+"""0 to 1 for each candidate, in their order; or for some, by where they stand, and 0 for the rest; or one for all."""
 
 
 class Filter(Protocol):

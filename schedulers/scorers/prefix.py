@@ -30,9 +30,4 @@ class PrefixShare:
         if positions is None or len(hits) * _FEW > len(positions):
             held = hits.get
             return [shares[held(pod.id, 0)] for pod, _ in snapshot.candidates]
-        scores = [0.0] * len(positions)
-        for pod, blocks in hits.items():
-            at = positions.get(pod)
-            if at is not None:
-                scores[at] = shares[blocks]
-        return scores
+        return {positions[pod]: shares[blocks] for pod, blocks in hits.items() if pod in positions}

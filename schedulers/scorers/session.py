@@ -29,8 +29,5 @@ class SessionPlace:
         """One for each candidate."""
         if not request.session_key:
             return 0.0
-        scores, score = [0.0] * len(snapshot.candidates), 1.0
-        for at in islice(rendezvous.descending(rendezvous.ranking(request.session_key, snapshot)), _PLACES):
-            scores[at] = score
-            score /= 2
-        return scores
+        order = rendezvous.descending(rendezvous.ranking(request.session_key, snapshot))
+        return {at: 0.5**place for place, at in enumerate(islice(order, _PLACES))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -57,6 +57,9 @@ def oddities(draw: st.DrawFn) -> tuple[RequestInfo, LoadSnapshot]:
 
 def scores(scorer: Scorer, snapshot: LoadSnapshot, request: RequestInfo | None = None) -> Sequence[float]:
     found = scorer.score(request or request_of(), snapshot)
+    if isinstance(found, Mapping):
+        assert found.keys() <= set(range(len(snapshot.candidates)))
+        return [found.get(at, 0.0) for at in range(len(snapshot.candidates))]
     return [found] * len(snapshot.candidates) if isinstance(found, float) else found
 
 

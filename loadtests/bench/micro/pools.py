@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from schedulers.types import Pod, PodId, RequestInfo
+from statesync.types import EngineReport
 from statesync.view import LoadView
 
 POOL = "default"
@@ -19,7 +20,7 @@ def pod_ids(count: int) -> list[PodId]:
 
 
 def view(pods: int) -> LoadView:
-    """A pool in the middle of its work: every pod has 0 to 7 requests in flight, of up to 4,000 tokens."""
+    """A pool in the middle of its work: every pod has 0 to 7 requests in flight of up to 4,000 tokens, and reported."""
     clock = itertools.count(1000.0, 1e-5).__next__
     made = LoadView(clock)
     made.set_pods(POOL, [Pod(pod, pod) for pod in pod_ids(pods)])
@@ -27,6 +28,8 @@ def view(pods: int) -> LoadView:
     for pod in pod_ids(pods):
         for number in range(dice.randrange(8)):
             made.reserve(pod, request(number, prompt_tokens=dice.randrange(1, 4000)))
+    for pod in pod_ids(pods):
+        made.report(pod, EngineReport(queued=dice.randrange(4), running=4, kv_usage=dice.random()))
     made.snapshot(POOL)
     return made
 
