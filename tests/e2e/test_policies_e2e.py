@@ -14,6 +14,9 @@ from sim_process import MODEL, SimPods, sim_pods
 from socket_wire import Answer, Wire, chat, endless, post
 from waiting import wait_for
 
+from schedulers import registry
+from schedulers.errors import InvalidParams
+
 pytestmark = pytest.mark.slow
 
 LONG = "All work and no play makes Jack a dull boy. " * 60
@@ -37,7 +40,7 @@ def gateway(all_sims: SimPods, far_sims: SimPods, tmp_path_factory: pytest.TempP
         ),
         pool("far", far_sims.urls, models=["far-model"], aliases={"distant": "far-model"}, cluster="west"),
     ]
-    settings = config((), pools=pools, retries={"budget_min": 1000})
+    settings = config((), pools=pools, retries={"budget_min": 1000}, targets={"allow": ["far"]})
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
@@ -120,8 +123,31 @@ def test_session_affinity_falls_back_to_the_bodys_user(gateway: GatewayProcess) 
     assert len(pods_of([ask(gateway.port, chat(f"{at}", user="someone")) for at in range(5)])) == 1
 
 
+def test_a_composed_policy_keeps_sessions_and_refuses_by_name_what_no_pod_passes(gateway: GatewayProcess) -> None:
+    scorers = [{"name": "session", "weight": 9}, {"name": "queue"}, {"name": "prefix"}]
+    use(gateway, "profile", filters=[{"name": "role"}, {"name": "headroom"}], scorers=scorers)
+    answers = [ask(gateway.port, chat(f"{at}"), "x-session-id: me") for at in range(6)]
+    assert len(pods_of(answers)) == 1
+    assert {answer.headers["x-turnout-policy"] for answer in answers} == {"profile"}
+    use(gateway, "profile", filters=[{"name": "label", "label": "gpu", "equals": "h100"}])
+    refused = ask(gateway.port, chat())
+    assert refused.status == 503
+    assert "no_pod_passes_label" in refused.json()["error"]["message"]
+
+
+def test_a_composed_policy_that_cannot_be_is_refused_in_the_words_of_turnout_check(gateway: GatewayProcess) -> None:
+    before = gateway.control.get("/admin/pools/default/policy").json()
+    params = {"scorers": [{"name": "queue"}, {"name": "prefix", "weight": "x"}], "picker": {"name": "bset"}}
+    refused = gateway.control.put("/admin/pools/default/policy", json={"policy": "profile", "params": params})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "params")
+    with pytest.raises(InvalidParams) as checked:
+        registry.create("profile", params)
+    assert refused.json()["error"]["message"].rstrip(".") == str(checked.value)
+    assert gateway.control.get("/admin/pools/default/policy").json() == before
+
+
 def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> None:
-    policies = ["random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware"]
+    policies = ["random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware", "profile"]
 
     async def user(client: httpx.AsyncClient, at: int, seen: Counter[str]) -> None:
         for turn in range(20):
