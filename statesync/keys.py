@@ -17,8 +17,8 @@ key                 type    TTL        holds; who writes it: who reads it
 {ns}:lock           string  1 min      token of who writes a checkpoint; the same: nobody
 {ns}:pools          set     none       pools that have a policy; put_policy: joining
 {ns}:policy:<pool>  list    none       the pool's last records as JSON, newest first; put_policy: joining, policy()
-{ns}:trial:<g>:<p>  hash    1 hour     teller -> its figures of the trial that pool <p>'s generation <g> runs; share_trial,
-                                       a dead one's stay and count: the others
+{ns}:trial:<g>:<p>  hash    1 hour     teller -> its figures of what pool <p> tries in generation <g>, kept when it
+                                       dies; share_trial: every replica that runs the trial
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. Channels know no databases: it does
 

@@ -1,0 +1,73 @@
+"""What an arm counts of a request, step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from trial_ground import A, Fixed, request
+
+from router.trials.arm import Arm
+from router.trials.durations import bucket_of
+from router.trials.figures import ArmFigures
+
+
+class Asked:
+    """As much of an exchange as an arm reads."""
+
+    def __init__(self, stream: bool = True) -> None:
+        self.call = type("Call", (), {"stream": stream})
+        self.arrived = 10.0
+
+
+def begun(stream: bool = True) -> tuple[Arm, Any]:
+    arm, asked = Arm("canary", Fixed()), Asked(stream)
+    arm.begins(asked)  # type: ignore[arg-type]
+    return arm, asked
+
+
+def test_a_stream_waits_from_its_arrival_until_its_first_token() -> None:
+    arm, asked = begun()
+    assert arm.figures(10.5).waiting == {bucket_of(0.5): 1}
+    arm.first_byte(asked, 0.7, token=True)
+    figures = arm.figures(11.0)
+    assert (figures.waiting, figures.ttft, figures.ttft_sum_s) == ({}, {bucket_of(0.7): 1}, 0.7)
+
+
+def test_a_first_byte_that_is_no_token_ends_the_wait_and_says_nothing() -> None:
+    arm, asked = begun()
+    arm.first_byte(asked, 0.7, token=False)
+    assert (arm.figures(11.0).waiting, arm.figures(11.0).ttft) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "failures", "left", "unserved"),
+    [(200, 0, 0, 0), (400, 0, 0, 0), (499, 0, 1, 1), (500, 1, 0, 1), (504, 1, 0, 1)],
+)
+def test_how_a_stream_without_a_first_token_ended_decides_what_it_counts_as(
+    status: int, failures: int, left: int, unserved: int
+) -> None:
+    arm, asked = begun()
+    arm.ends(asked, status, 13.0)
+    figures = arm.figures(20.0)
+    assert (figures.ended, figures.failures, figures.left) == (1, failures, left)
+    assert figures.unserved == ({bucket_of(3.0): 1} if unserved else {})
+    assert figures.waiting == {}
+
+
+def test_a_whole_answer_is_waited_for_by_nobody() -> None:
+    arm, asked = begun(stream=False)
+    assert arm.figures(20.0).waiting == {}
+    arm.ends(asked, 500, 13.0)
+    assert arm.figures(20.0) == ArmFigures(placed=1, ended=1, failures=1)
+
+
+def test_hits_are_no_more_than_the_prompt() -> None:
+    arm, _ = begun()
+    arm.decided(A, request(prefix_hits={A: 3}))
+    arm.decided(A, request(prefix_hits={A: 30}))
+    arm.decided(A, request())
+    figures = arm.figures(20.0)
+    assert (figures.queries, figures.hits) == (1920.0, 192.0 + 640.0)
+    assert figures.hits_squared == 192.0**2 + 640.0**2
+    assert (figures.queries_squared, figures.queries_hits) == (3 * 640.0**2, 640.0 * 832.0)
