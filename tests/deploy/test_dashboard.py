@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from scripts.monitoring.__main__ import files
 from scripts.monitoring.rows import ROWS
@@ -50,3 +51,11 @@ def test_every_query_asks_the_chosen_source_and_names_its_lines() -> None:
         for target in panel["targets"]:
             assert target["datasource"]["uid"] == "${datasource}"
             assert target["legendFormat"]
+
+
+def test_wherever_it_is_scraped_a_metrics_own_pod_is_kept() -> None:
+    """Prometheus' own label `pod` would be the gateway's, and the engine's would become `exported_pod`."""
+    compose = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    assert [job["honor_labels"] for job in compose["scrape_configs"] if job["job_name"] == "turnout"] == [True]
+    monitor = yaml.safe_load((ROOT / "deploy/kubernetes/components/monitoring/servicemonitor.yaml").read_text())
+    assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
