@@ -50,8 +50,9 @@ class Comparison(NamedTuple):
 
     def words(self, requests: int) -> str:
         """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5 after 812 requests`."""
-        value, low, high = map(_number, self.found)
-        return f"{self.guard} {value} ({low} to {high}) over {_number(self.limit)} after {requests} requests"
+        value, low, high = self.found
+        bounds = f"{low:.3g} or more" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
+        return f"{self.guard} {value:.3g} ({bounds}) over {self.limit:g} after {requests} requests"
 
 
 class Verdict(NamedTuple):
@@ -154,7 +155,3 @@ def _policy_failures(canary: ArmFigures) -> Comparison | None:
     found = exact_share(min(canary.policy_failures, canary.placed), canary.placed, 0.001)
     limit = POLICY_FAILURE_SHARE if canary.policy_failures >= POLICY_FAILURES else math.inf
     return Comparison("policy_failures", found, limit)
-
-
-def _number(value: float) -> str:
-    return "any" if math.isinf(value) else f"{value:.3g}"

@@ -48,6 +48,11 @@ def test_failures_of_the_candidate_alone_break_the_error_guard_and_the_words_say
     assert verdict.words.endswith("over 0.02 after 800 requests")
 
 
+def test_a_bound_that_few_streams_do_not_allow_is_left_open_in_the_words() -> None:
+    verdict = judge(GUARD, arm(900, 0, at(0.1, 900)), arm(60, 0, at(0.9, 60)), 0)
+    assert verdict.state == "broken" and " or more) over 1.5 after 960 requests" in verdict.words
+
+
 def test_failures_of_both_arms_break_nothing() -> None:
     assert judge(GUARD, arm(400, 80), arm(400, 84), 0).state == "within"
 
