@@ -21,6 +21,7 @@ COMPILED = [
     *(
         "statesync/prefix_shelf.py",
         "statesync/prefix_truth.py",
+        "statesync/seat.py",
         "statesync/shares.py",
         "statesync/tempo.py",
         "statesync/types.py",

@@ -53,8 +53,8 @@ class Pod(NamedTuple):
     max_inflight: int | None = None
     """The gateway sends no more requests than this at a time; None is no limit."""
     unready: str = ""
-    """Why discovery keeps it out of the rotation although it is there: `not_ready`, `terminating`; empty if it does not.
-    What is known of such a pod stays, and so do its streams; it is never a candidate."""
+    """Why discovery keeps it out of the rotation although it is there: `not_ready`, `terminating`; empty if it does
+    not. What is known of such a pod stays, and so do its streams; it is never a candidate."""
 
 
 class Adapters(NamedTuple):
@@ -104,6 +104,8 @@ class PodLoad(NamedTuple):
     """Moving average of how long a request is on this pod; 0.0 before the first has ended."""
     adapters: Adapters = NO_ADAPTERS
     """LoRA adapters in use (its own report)."""
+    foreign: int = 0
+    """Requests in the engine, by its own report, that no gateway sent."""
 
 
 class Candidate(NamedTuple):
@@ -121,15 +123,15 @@ def expected_outlook(load: PodLoad) -> tuple[float, float]:
 
 
 def token_load(load: PodLoad) -> float:
-    """A pod's load, in tokens: tokens in flight, plus 64 a request in flight and a request queued.
+    """A pod's load, in tokens: tokens in flight, plus 64 a request in flight and a foreign request.
 
     Tokens, because a prompt of 100,000 and one of ten are both one request: on a production trace the fewest tokens in
     flight halve the mean time to first token against p2c on requests. What a request costs beside its tokens (a row
-    in every decode step) is `DECODE_TOKENS_EACH`. The engine's own queue counts at that rate only: it is up to a scrape
-    old and mostly the same requests again, so it settles near-ties and shows traffic that came past the gateway, but
-    cannot outweigh what was dispatched since.
+    in every decode step) is `DECODE_TOKENS_EACH`. Requests that came past the gateway count at that rate: nothing is
+    known of their tokens. The engine's own queue does not count: it is up to a scrape old and mostly what is in flight
+    anyway. When it did, a pod that had been asked for its metrics in the middle of a burst got nothing of the next.
     """
-    return load.inflight_tokens + DECODE_TOKENS_EACH * (load.inflight + load.queued)
+    return load.inflight_tokens + DECODE_TOKENS_EACH * (load.inflight + load.foreign)
 
 
 class LoadSnapshot(NamedTuple):

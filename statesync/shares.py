@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from schedulers.types import PodId
-from statesync.lineup import Lineup, Seat
+from statesync.lineup import Lineup
+from statesync.seat import Seat
 from statesync.tempo import Tempo, together
 from statesync.types import InflightNumbers
 

@@ -16,7 +16,8 @@ from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.changes import Change, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
-from statesync.lineup import Lineup, Seat
+from statesync.lineup import Lineup
+from statesync.seat import Seat
 from statesync.shares import Shares
 from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
 

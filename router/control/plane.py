@@ -109,6 +109,7 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
         "prefilling": load.prefilling,
         "pending_s": load.prefill_work * load.pace_s,
         "prefill_tokens_per_s": round(1 / load.pace_s, 1),
+        "foreign": load.foreign,
         "queued": load.queued,
         "running": load.running,
         "kv_usage": load.kv_usage,
@@ -155,6 +156,7 @@ def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
             {
                 "name": pool.name,
                 "cluster": pool.cluster,
+                "fallback": list(pool.fallback),
                 "models": sorted(models),
                 "aliases": dict(pool.aliases),
                 "pods": len(pods),

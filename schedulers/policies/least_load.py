@@ -20,7 +20,7 @@ def least_loaded(request: RequestInfo, left: LoadSnapshot, policy: str) -> Decis
 class LeastLoad:
     """The pod with the least load in tokens.
 
-    Formula: `argmin(inflight_tokens + 64 * (inflight + queued))`, equal pods by entropy.
+    Formula: `argmin(inflight_tokens + 64 * (inflight + foreign))`, equal pods by entropy.
     Inputs: the pods' loads. Parameters: none.
     When: prompts that share little, and few replicas or a fresh view: with many replicas on an old view all run to the
     same pod, which `p2c` avoids.

@@ -15,11 +15,11 @@ A, B = pod_ids(2)
     [
         (PodLoad(), 0.0),
         (PodLoad(inflight=1, inflight_tokens=1000), 1064.0),
-        (PodLoad(queued=2), 128.0),
-        (PodLoad(running=9, kv_usage=0.9, pending_prefill_tokens=5, ttft_ewma_s=3.0), 0.0),
+        (PodLoad(foreign=2), 128.0),
+        (PodLoad(queued=9, running=9, kv_usage=0.9, pending_prefill_tokens=5, ttft_ewma_s=3.0), 0.0),
     ],
 )
-def test_load_is_tokens_and_a_little_for_each_request_in_flight_or_queued(load: PodLoad, tokens: float) -> None:
+def test_load_is_tokens_and_a_little_for_each_request_whoever_sent_it(load: PodLoad, tokens: float) -> None:
     assert token_load(load) == tokens
 
 
@@ -28,10 +28,10 @@ def test_load_is_tokens_and_a_little_for_each_request_in_flight_or_queued(load: 
     [
         (PodLoad(inflight=1, inflight_tokens=9000), PodLoad(inflight=5, inflight_tokens=500)),
         (PodLoad(inflight=3, inflight_tokens=100), PodLoad(inflight=2, inflight_tokens=100)),
-        (PodLoad(queued=4), PodLoad()),
-        (PodLoad(inflight=1, inflight_tokens=5000), PodLoad(queued=30)),
+        (PodLoad(foreign=4), PodLoad()),
+        (PodLoad(inflight=1, inflight_tokens=5000), PodLoad(foreign=30)),
     ],
-    ids=["tokens before requests", "then requests", "the engine's queue breaks a tie", "and outweighs no tokens"],
+    ids=["tokens before requests", "then requests", "requests of others break a tie", "and outweighs no tokens"],
 )
 def test_the_less_loaded_pod_is_b(a: PodLoad, b: PodLoad) -> None:
     picks = {LeastLoad().pick(request_of(entropy=bits), snapshot_of([a, b])) for bits in range(20)}

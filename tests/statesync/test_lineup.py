@@ -7,9 +7,10 @@ from itertools import count
 import pytest
 
 from schedulers.ttft import PACE_S
-from schedulers.types import Pod, PodId, PodLoad, expected_outlook
-from statesync.lineup import Lineup, Seat
-from statesync.types import EngineReport, InflightNumbers
+from schedulers.types import Pod, PodId, expected_outlook
+from statesync.lineup import Lineup
+from statesync.seat import Seat
+from statesync.types import EngineReport
 
 
 def seat(name: str, max_inflight: int | None = None) -> Seat:
@@ -118,17 +119,6 @@ def test_a_new_description_counts_as_a_change_of_membership() -> None:
     after = lineup.snapshot(0.0)
     assert after.generation > before.generation
     assert after.candidates[0].pod.address == "elsewhere:1"
-
-
-def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
-    a = seat("a")
-    a.requests = 2
-    a.shift_others(InflightNumbers(), InflightNumbers(1, 2, 3), 5.0)
-    a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)
-    a.blockers.add("probe")
-    a.start_over()
-    assert a.load() == PodLoad(inflight=2, head_since=5.0)
-    assert not a.blockers
 
 
 def test_they_say_what_they_hold() -> None:

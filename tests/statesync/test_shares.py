@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from schedulers.types import Pod, PodId
-from statesync.lineup import Lineup, Seat
+from statesync.lineup import Lineup
+from statesync.seat import Seat
 from statesync.shares import Share, Shares
 from statesync.types import InflightNumbers
 

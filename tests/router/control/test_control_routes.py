@@ -83,6 +83,7 @@ def test_pods_are_a_list_with_load_and_blockers() -> None:
             "prefilling": 1,
             "pending_s": 100 / 24_000,
             "prefill_tokens_per_s": 24_000.0,
+            "foreign": 6,
             "queued": 3,
             "running": 4,
             "kv_usage": 0.5,
