@@ -1,0 +1,117 @@
+"""What a file may do while it is checked, in the process that exists for that alone: compute, and read. A policy does
+no I/O, so who tries to is told. It is a check and no sandbox: a plugin that passes runs with all the gateway's rights.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import sys
+import threading
+from typing import Final
+
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_REFUSED: Final = {
+    "socket.": "it opens a socket",
+    "subprocess.Popen": "it starts a process",
+    "os.system": "it starts a process",
+    "os.exec": "it starts a process",
+    "os.fork": "it starts a process",
+    "os.posix_spawn": "it starts a process",
+    "pty.spawn": "it starts a process",
+    "os.kill": "it sends a signal",
+    "signal.pthread_kill": "it sends a signal",
+    "os.remove": "it changes files",
+    "os.rename": "it changes files",
+    "os.mkdir": "it changes files",
+    "os.rmdir": "it changes files",
+    "os.truncate": "it changes files",
+    "os.chmod": "it changes files",
+    "os.link": "it changes files",
+    "os.symlink": "it changes files",
+    "shutil.": "it changes files",
+    "os.putenv": "it changes the environment",
+}
+"""The beginning of an audit event's name -> what it is."""
+
+
+class Refused(RuntimeError):
+    """What a policy does not do; the message says what."""
+
+
+class Cage:
+    """Limits and a look-out over this process; nothing lifts them."""
+
+    def __init__(self) -> None:
+        """Nothing is limited yet."""
+        self.seen = ""
+        """The first thing that was refused, or printed."""
+        self.when = "while it is loaded"
+        """What is going on, for `seen`."""
+
+    def limit(self, memory_bytes: int, cpu_s: float) -> None:
+        """Bound what the process takes from the machine."""
+        _lower(resource.RLIMIT_AS, memory_bytes)
+        _lower(resource.RLIMIT_CPU, int(cpu_s) + 1)
+        _lower(resource.RLIMIT_FSIZE, 0)
+        _lower(resource.RLIMIT_CORE, 0)
+
+    def close(self) -> None:
+        """From now on look out for what is refused."""
+        sys.dont_write_bytecode = True
+        sys.stdout = Noted(self)
+        # Python 3.11 has no audit event for it.
+        setattr(threading.Thread, "start", lambda _: self._refuse("it starts a thread"))  # noqa: B010
+        sys.addaudithook(self._audit)
+
+    def note(self, words: str) -> None:
+        """Remember the first thing that was wrong, even if who did it swallows the exception."""
+        self.seen = self.seen or f"{words} {self.when}: a policy does no I/O"
+
+    def _audit(self, event: str, args: tuple[object, ...]) -> None:
+        words = _refused(event, args)
+        if words:
+            self._refuse(words)
+
+    def _refuse(self, words: str) -> None:
+        self.note(words)
+        raise Refused(f"{words}: a policy does no I/O")
+
+
+class Noted(io.TextIOBase):
+    """Where prints go."""
+
+    def __init__(self, cage: Cage) -> None:
+        """`cage` hears of them."""
+        self._cage = cage
+
+    def writable(self) -> bool:
+        """For `print`."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Takes it, and tells."""
+        if text.strip():
+            self._cage.note(f"it prints ({text.strip()!r:.60})")
+        return len(text)
+
+
+def _refused(event: str, args: tuple[object, ...]) -> str:
+    if event == "open":
+        return _opened(args)
+    return next((words for beginning, words in _REFUSED.items() if event.startswith(beginning)), "")
+
+
+def _opened(args: tuple[object, ...]) -> str:
+    """Modules are read when they are imported; nothing is written."""
+    _, mode, flags = args
+    writes = set(mode) & set("wax+") if isinstance(mode, str) else isinstance(flags, int) and flags & _WRITING
+    return "it writes a file" if writes else ""
+
+
+def _lower(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, hard if kind == resource.RLIMIT_AS else value))

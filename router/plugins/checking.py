@@ -1,0 +1,90 @@
+"""Starts the process that checks a file, waits for it, and puts what came of it into words: a file that loops, crashes
+or eats memory costs the gateway nothing. Blocks; the gateway calls it from a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import router
+from router.plugins.examples import Example
+from router.plugins.job import Job, Report, packed
+from router.plugins.loading import digest_of
+
+_ROOT: Final = str(Path(router.__file__).resolve().parents[1])
+_PROGRAM: Final = f"import sys; sys.path.append({_ROOT!r}); from router.plugins.check import main; main()"
+
+
+class CheckLimits(NamedTuple):
+    """What a check may take."""
+
+    timeout_s: float = 20.0
+    memory_bytes: int = 1 << 30
+
+
+def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> Report:
+    """Check this version of the file in a process of its own, on some requests of the gateway's too. Never raises."""
+    given = limits or CheckLimits()
+    began = time.monotonic()
+    job = Job(source, file, tuple(sys.path), given.memory_bytes, given.timeout_s, tuple(recorded))
+    try:
+        said, ended = _run(packed(job), given.timeout_s)
+    except OSError as error:
+        said, ended = [], f"its check could not be started: {error}"
+    report = Report(file, digest_of(source), took_s=round(time.monotonic() - began, 3))
+    return _told(report, said, ended, len(recorded))
+
+
+def _run(job: bytes, timeout_s: float) -> tuple[list[dict[str, Any]], str]:
+    """What the process said, and, where it did not come to its end, why."""
+    # -I: neither the working directory nor PYTHON* variables decide what is imported; the job brings the path.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"LANG": "C.UTF-8"},
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(job, timeout_s)
+        ended = "" if process.returncode == 0 else _status(process.returncode)
+    except subprocess.TimeoutExpired:
+        ended = f"did not end within {timeout_s:g} s"
+        _kill(process.pid)
+        output, _ = process.communicate()
+    return [json.loads(line) for line in output.splitlines()], ended
+
+
+def _kill(group: int) -> None:
+    """All of the session, whatever it has started."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _status(code: int) -> str:
+    return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
+def _told(report: Report, said: Sequence[dict[str, Any]], ended: str, replayed: int) -> Report:
+    last = said[-1] if said else {}
+    if "problem" not in last:
+        ended = ended or "ended without a word"
+        at = f" while {last['at']}" if "at" in last else ""
+        words = ended if ended.startswith("its check") else f"its check {ended}{at}"
+        return report._replace(problem=words)
+    if last["problem"]:
+        return report._replace(problem=last["problem"])
+    return report._replace(
+        policies=tuple(last["policies"]), load_s=last["load_s"], pick_us=last["pick_us"], replayed=replayed
+    )

@@ -1,0 +1,53 @@
+"""What a policy is asked: the same each time, of every size, and whole."""
+
+from __future__ import annotations
+
+from router.plugins.examples import SIZES, examples, idle, shuffled, traffic
+
+
+def test_examples_are_made_alike_each_time_and_share_nothing_that_can_change() -> None:
+    first, second = examples(), examples()
+    assert first == second
+    assert all(a.request.prefix_hits is not b.request.prefix_hits for a, b in zip(first, second, strict=True))
+
+
+def test_there_are_pools_of_every_size_with_no_some_and_all_pods_tried() -> None:
+    made = examples()
+    assert {len(example.snapshot.candidates) for example in made} == set(SIZES)
+    for size in (2, 8, 1000):
+        tried = {len(each.request.tried) for each in made if len(each.snapshot.candidates) == size}
+        assert tried == {0, 1, size - 1, size}
+
+
+def test_the_columns_say_what_the_loads_say() -> None:
+    for example in examples()[::2]:
+        whole = example.snapshot
+        bare = whole._replace(tokens=(), until=(), wait=(), pace=(), positions=None, inflight=None)
+        assert bare.token_column() == whole.tokens
+        assert bare.wait_column() == whole.wait
+        assert bare.position_of() == whole.positions
+        assert bare.total_inflight() == whole.inflight
+
+
+def test_words_tell_how_many_pods_and_how_many_tried() -> None:
+    assert [each.words() for each in examples()[6:11]] == [
+        "2 pods",
+        "2 pods",
+        "2 pods, 1 of them tried",
+        "2 pods, 1 of them tried",
+        "2 pods, 2 of them tried",
+    ]
+
+
+def test_a_shuffled_pool_has_the_same_pods_in_another_order() -> None:
+    pool = idle(8)
+    other = shuffled(pool, 1)
+    assert other.candidates != pool.candidates
+    assert sorted(other.candidates, key=lambda each: each.pod.id) == sorted(
+        pool.candidates, key=lambda each: each.pod.id
+    )
+
+
+def test_traffic_has_dice_of_its_own_for_each_request() -> None:
+    assert len({request.entropy for request in traffic(100, keyed=False)}) == 100
+    assert len({request.session_key for request in traffic(100, keyed=True)}) == 100
