@@ -46,7 +46,7 @@ def _late(q: float, metric: str, by: str) -> str:
 
 _ANSWERED = _rate("turnout_requests_total", "pool")
 _FAILED = _rate('turnout_requests_total{status=~"5.."}', "pool")
-_POLICY_FAILED = _rate('turnout_rejections_total{reason="policy_failed"}', "pool")
+_POLICY_FAILED = _rate("turnout_policy_failures_total", "pool", "policy")
 _POOL, _POD = _by("pool"), _by("pool", "pod")
 _INFLIGHT = f"max {_POD} (turnout_inflight_requests)"
 _GENERATION = "turnout_policy_generation"
@@ -106,7 +106,14 @@ ALERTS = (
         f"{_POLICY_FAILED} > 0",
         "1m",
         WARNING,
-        "The policy of pool {{ $labels.pool }} fails; another one decides in its place.",
+        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} fails at requests.",
+    ),
+    Alert(
+        "TurnoutPolicyTakenOut",
+        f"max {_by('pool', 'policy')} (turnout_policy_taken_out) == 1",
+        "0m",
+        WARNING,
+        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} failed too often: another decides in its place.",
     ),
     Alert(
         "TurnoutCanaryTakenBack",

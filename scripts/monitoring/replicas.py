@@ -197,6 +197,21 @@ REPLICAS = Row(
             (Query(f"max by (pool, policy) (turnout_policy_generation{{{POOL}}})", "{{pool}} {{policy}}"),),
         ),
         Panel(
+            "Policies that fail",
+            "Requests at which a policy failed, by reason; 1 where it was taken out and another decides.",
+            "short",
+            (
+                Query(rate("turnout_policy_failures_total", POOL, "pool, policy, reason"), "{{policy}} {{reason}}"),
+                Query(f"max by (pool, policy) (turnout_policy_taken_out{{{POOL}}})", "{{pool}} {{policy}} out"),
+            ),
+        ),
+        Panel(
+            "Policies of one replica's own",
+            "1 where one was changed on a replica alone, while the shared state was away.",
+            "short",
+            (Query(f"turnout_policy_local{{{POOL}}}", "{{instance}} {{pool}}"),),
+        ),
+        Panel(
             "CPU",
             "One process uses one core at most.",
             "percentunit",

@@ -76,7 +76,8 @@ def _two(metric: str, one: str, other: str, more: str = "") -> Series:
 
 _TTFT, _OVERHEAD = "turnout_time_to_first_token_seconds", "turnout_gateway_overhead_seconds"
 _REFUSED = 'turnout_rejections_total{instance="a",pool="p",reason="saturated"}'
-_UNDECIDED = 'turnout_rejections_total{instance="a",pool="p",reason="policy_failed"}'
+_UNDECIDED = 'turnout_policy_failures_total{instance="a",pool="p",policy="x",reason="raised"}'
+_OUT = 'turnout_policy_taken_out{instance="a",pool="p",policy="x"}'
 _FELL = 'turnout_fallbacks_total{instance="a",from="p",to="q",reason="no_pod"}'
 _TAKEN_BACK = 'turnout_trial_rollbacks_total{instance="a",pool="p"}'
 _RETRIED = 'turnout_retries_total{instance="a",pool="p",reason="connect"}'
@@ -100,7 +101,8 @@ CASES: Mapping[str, Case] = {
     "TurnoutRefusing": Case({_REFUSED: "0+12x120"}, POOL | {"reason": "saturated"}, {_REFUSED: "0+3x120"}),
     "TurnoutRetries": Case({_RETRIED: "0+10x120", **_answers(100, 0)}, POOL, {_RETRIED: "0+4x120", **_answers(100, 0)}),
     "TurnoutFallback": Case({_FELL: "0+1x120"}, {"from": "p", "to": "q"}, {_FELL: "7x120"}),
-    "TurnoutPolicyFails": Case({_UNDECIDED: "0+1x120"}, POOL, {_REFUSED: "0+1x120"}),
+    "TurnoutPolicyFails": Case({_UNDECIDED: "0+1x120"}, POOL | {"policy": "x"}, {_UNDECIDED: "9x120"}),
+    "TurnoutPolicyTakenOut": Case({_OUT: "0x5 1x115"}, POOL | {"policy": "x"}, {_OUT: "0x120"}),
     "TurnoutCanaryTakenBack": Case({_TAKEN_BACK: "0x85 1x35"}, POOL, {_TAKEN_BACK: "1x120"}),
     "TurnoutEjections": Case({_EJECTED: "0+1x120"}, {"pod": "1"}, {_EJECTED: "0x30 1x10 2x60"}),
     "TurnoutFirstTokenLate": Case(_late(_TTFT, 80, 20, "5"), POOL, _late(_TTFT, 95, 5, "5")),
