@@ -6,7 +6,7 @@ of those a number from 0 to 1, the picker takes one by the weighted mean. The po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schedulers.filters.headroom import HasHeadroom
@@ -87,41 +87,42 @@ class Composition(NamedTuple):
                 few.append((share, scores))
             else:
                 columns.append((share, scores))
-        total = _sum(same, columns) if columns else [same] * len(snapshot.candidates)
+        count = len(snapshot.candidates)
+        total = _SUMS.get(len(columns), _many)(same, columns) if columns else [same] * count
         for share, some in few:
             for at, score in some.items():
                 total[at] += share * score
         return total
 
 
-_Column = tuple[float, Sequence[float]]
-"""A share and what it is a share of."""
+_Columns = Sequence[tuple[float, Sequence[float]]]
+"""Shares, and what they are shares of."""
 
 
-def _sum(same: float, columns: Sequence[_Column]) -> list[float]:
-    total = _SUMS[min(len(columns), 3)](same, *columns[:3])
+def _one(same: float, columns: _Columns) -> list[float]:
+    ((p, column),) = columns
+    return [same + p * a for a in column]
+
+
+def _two(same: float, columns: _Columns) -> list[float]:
+    (p, first), (q, second) = columns
+    return [same + p * a + q * b for a, b in zip(first, second, strict=True)]
+
+
+def _three(same: float, columns: _Columns) -> list[float]:
+    (p, first), (q, second), (r, third) = columns
+    return [same + p * a + q * b + r * c for a, b, c in zip(first, second, third, strict=True)]
+
+
+def _many(same: float, columns: _Columns) -> list[float]:
+    total = _three(same, columns[:3])
     for share, column in columns[3:]:
         total = [each + share * score for each, score in zip(total, column, strict=True)]
     return total
 
 
-def _one(same: float, one: _Column) -> list[float]:
-    p, column = one
-    return [same + p * a for a in column]
-
-
-def _two(same: float, one: _Column, two: _Column) -> list[float]:
-    (p, first), (q, second) = one, two
-    return [same + p * a + q * b for a, b in zip(first, second, strict=True)]
-
-
-def _three(same: float, one: _Column, two: _Column, three: _Column) -> list[float]:
-    (p, first), (q, second), (r, third) = one, two, three
-    return [same + p * a + q * b + r * c for a, b, c in zip(first, second, third, strict=True)]
-
-
-_SUMS: Final[Mapping[int, Callable[..., list[float]]]] = {1: _one, 2: _two, 3: _three}
-"""In one pass: at 1,000 pods three columns take 60 us so, and 120 one after the other."""
+_SUMS: Final = {1: _one, 2: _two, 3: _three}
+"""By the number of columns, in one pass: at 1,000 pods three take 60 us so, and 120 one after the other."""
 
 
 def compose(policy: str, filters: object, scorers: object, picker: object, sample: int) -> Composition:

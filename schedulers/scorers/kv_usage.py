@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.protocols import Scores
+from schedulers.scorers.column import column, field
 from schedulers.types import LoadSnapshot, RequestInfo
+
+_USAGE = field("kv_usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +21,4 @@ class FreeKv:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        return [1.0 - load.kv_usage for _, load in snapshot.candidates]
+        return [1.0 - usage for usage in column(_USAGE, snapshot)]

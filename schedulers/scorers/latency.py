@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.protocols import Scores
+from schedulers.scorers.column import column, field
 from schedulers.types import LoadSnapshot, RequestInfo
+
+_PACE = field("ttft_ewma_s", "inflight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class PeakEwma:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        costs = [load.ttft_ewma_s * (load.inflight + 1) for _, load in snapshot.candidates]
+        costs = [usual_s * (inflight + 1) for usual_s, inflight in column(_PACE, snapshot)]
         least = min(costs)
         if not least:
             costs = self._with_the_unknown(snapshot)

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.protocols import Scores
+from schedulers.scorers.column import column, field
 from schedulers.types import LoadSnapshot, RequestInfo
+
+_ADAPTERS = field("adapters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +28,5 @@ class AdapterInUse:
         model = request.model
         return [
             1.0 if model in active else 0.8 if len(active) + len(waiting) < limit else 0.6 if model in waiting else 0.0
-            for active, waiting, limit in [load.adapters for _, load in snapshot.candidates]
+            for active, waiting, limit in column(_ADAPTERS, snapshot)
         ]

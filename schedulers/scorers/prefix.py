@@ -8,9 +8,6 @@ from typing import ClassVar
 from schedulers.protocols import Scores
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, RequestInfo
 
-_FEW = 4
-"""Where less than one pod in so many holds anything, only those are looked at."""
-
 
 @dataclass(frozen=True, slots=True)
 class PrefixShare:
@@ -24,10 +21,12 @@ class PrefixShare:
         hits = request.prefix_hits
         if not hits:
             return 0.0
-        each = PREFIX_BLOCK_TOKENS / request.prompt_tokens
-        shares = {blocks: min(1.0, blocks * each) for blocks in (0, *hits.values())}
-        positions = snapshot.positions
-        if positions is None or len(hits) * _FEW > len(positions):
-            held = hits.get
-            return [shares[held(pod.id, 0)] for pod, _ in snapshot.candidates]
-        return {positions[pod]: shares[blocks] for pod, blocks in hits.items() if pod in positions}
+        each, positions = PREFIX_BLOCK_TOKENS / request.prompt_tokens, snapshot.positions
+        if positions is not None and len(hits) * 2 <= len(positions):
+            return {
+                positions[pod]: share if (share := blocks * each) < 1.0 else 1.0
+                for pod, blocks in hits.items()
+                if pod in positions
+            }
+        held = hits.get
+        return [share if (share := held(pod.id, 0) * each) < 1.0 else 1.0 for pod, _ in snapshot.candidates]

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.protocols import Scores
+from schedulers.scorers.column import column, field
 from schedulers.scorers.scale import falling
 from schedulers.types import LoadSnapshot, RequestInfo
+
+_COUNTS = field("queued", "prefilling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,4 @@ class ShortQueue:
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
         # `max` would cost as much again as all the rest: 0.1 us a pod.
-        return falling(
-            [load.queued if load.queued > load.prefilling else load.prefilling for _, load in snapshot.candidates]
-        )
+        return falling([said if said > sent else sent for said, sent in column(_COUNTS, snapshot)])
