@@ -81,18 +81,18 @@ def newest(page: bytes, name: bytes) -> bytes:
     """The labels of this metric's series with the highest value, if it has any. The page starts with a newline.
 
     For a gauge that tells by its labels, and whose value is the time at which they held. Each combination of labels
-    that ever was stays on the page: of 1,000 only the value is read, 0.3 us each, and the labels of one.
+    that ever was stays on the page, so of most only the value is read: 0.7 us each.
     """
-    at = page.find(b"\n" + name + b"{")
+    mark = b"\n" + name + b"{"
+    start = page.find(mark)
+    if start < 0:
+        return b""
     best, labels = -1.0, b""
-    while at >= 0:
-        end = page.find(b"\n", at + 1)
-        line = page[at + 1 :] if end < 0 else page[at + 1 : end]
-        close = line.rfind(b"}")
-        value = _number(line[close + 1 :].split(maxsplit=1)[0]) if line[close + 1 :].strip() else None
+    for line in page[start:].split(mark)[1:]:
+        told, _, text = line.partition(b"\n")[0].rpartition(b"}")
+        value = _number(text.split(maxsplit=1)[0]) if text.strip() else None
         if value is not None and value > best:
-            best, labels = value, line[len(name) + 1 : close]
-        at = end if end >= 0 and page.startswith(name, end + 1) else -1
+            best, labels = value, told
     return labels
 
 
