@@ -262,7 +262,8 @@ class Deployment:
 
     def _counts(self) -> Counts:
         now = asyncio.get_running_loop().time()
-        old, new = [], []
+        old: list[bool] = []
+        new: list[bool] = []
         for pod in self._staying():
             (new if self._of_revision[pod] == self._revision else old).append(pod.available(self._min_ready_s, now))
         return Counts(len(old), len(new), sum(old), sum(new))
