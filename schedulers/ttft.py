@@ -9,7 +9,7 @@ they do not fit, the pace makes up for it. Knows no pod, no policy and no clock.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 CONTEXT_TOKENS: Final = 32_000
 """Tokens of context before it that make a prompt's token cost twice as much: attention reads them all.
@@ -58,15 +58,6 @@ STAY_S: Final = 8.0
 """How long a request is on its pod, as long as none has ended yet."""
 
 
-class Outlook(NamedTuple):
-    """When a pod could begin with one more prompt."""
-
-    until: float
-    """The time at which, should all go as expected, it would."""
-    wait: float
-    """Seconds it has at least to wait, however late it is."""
-
-
 def prefill_work(uncached: int, cached: int) -> int:
     """What it takes to compute `uncached` tokens after `cached` ones, in token equivalents.
 
@@ -85,7 +76,8 @@ def step_work(decoding: int, tokens: int) -> float:
 def outlook(
     inflight: int, tokens: int, prefilling: int, work: int, head_since: float, pace_s: float
 ) -> tuple[float, float]:
-    """An `Outlook`, as a plain pair: it is made for every change of every pod.
+    """When a pod could begin with one more prompt: the time at which, should all go as expected, it would, and the
+    seconds it has at least to wait, however late it is. A plain pair, because it is made for every change of every pod.
 
     `prefilling` of the `inflight` requests, `work` together, wait for their first token; the head of them is computed
     since `head_since`.

@@ -116,7 +116,7 @@ class Candidate(NamedTuple):
 
 
 def expected_outlook(load: PodLoad) -> tuple[float, float]:
-    """When this pod could begin with one more prompt: `ttft.Outlook`."""
+    """When this pod could begin with one more prompt: `ttft.outlook`."""
     return outlook(
         load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
     )
@@ -152,7 +152,7 @@ class LoadSnapshot(NamedTuple):
     inflight: int | None = None
     """Requests in flight on all candidates."""
     until: tuple[float, ...] = ()
-    """When each candidate could begin with one more prompt (`ttft.Outlook`), kept up on change likewise."""
+    """When each candidate could begin with one more prompt (`ttft.outlook`), kept up on change likewise."""
     wait: tuple[float, ...] = ()
     """Seconds that each candidate would let it wait at least."""
     pace: tuple[float, ...] = ()

@@ -13,7 +13,8 @@ from xxhash import xxh3_64_intdigest
 from statesync.store import ReplicaInfo
 
 
-def _weight(replica: str, thing: str) -> int:
+def weight(replica: str, thing: str) -> int:
+    """Of several replicas a pod (or a chore) falls to the one with the greatest: rendezvous hashing."""
     return xxh3_64_intdigest(f"{replica}{thing}".encode("utf-8", "surrogatepass"))
 
 
@@ -87,8 +88,8 @@ class Roster:
 
         When a replica comes or goes, only what falls to it changes hands (rendezvous hashing).
         """
-        mine = _weight(self._me, thing)
-        return all(_weight(other, thing) <= mine for other in self._members)
+        mine = weight(self._me, thing)
+        return all(weight(other, thing) <= mine for other in self._members)
 
     def __repr__(self) -> str:
         return f"<Roster of {self._me}: {', '.join(self._members) or 'alone'}>"

@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
-from xxhash import xxh3_64_intdigest
-
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
+from statesync.lease import weight
 from statesync.policy_plan import Canary, PolicyChoice
 from statesync.policy_records import own_copy
 from statesync.store import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
@@ -148,7 +147,7 @@ class MemoryStore:
         """True on one member of the hub: the one whose name and the pod's hash highest together."""
         if self._listener is None:
             return True
-        return self._replica == max(self._hub.members, key=lambda name: xxh3_64_intdigest(f"{name} {pod}".encode()))
+        return self._replica == max(self._hub.members, key=lambda name: weight(name, pod))
 
     def health(self) -> StoreHealth:
         """Well from `start` to `aclose`; nothing travels."""
