@@ -21,7 +21,6 @@ from router.policy_commands import add_policy
 from router.settings import Settings
 from router.workers.tether import FAILED, Tether, place_in
 from schedulers.errors import SchedulerError
-from schedulers.registry import load_entry_points
 from statesync.errors import StateError
 
 
@@ -121,7 +120,6 @@ def _serve_alone(given: argparse.Namespace) -> int:
 
 
 def _settings_to_serve(given: argparse.Namespace, **warn: Callable[[str], None]) -> Settings:
-    load_entry_points()
     settings = settings_for(given, os.environ, **warn)
     if given.workers > 1 and settings.state.startswith("memory:"):
         raise UsageError(
@@ -150,7 +148,6 @@ def _simulate(rest: Sequence[str]) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    load_entry_points()
     reading = read(given.config)
     for problem in reading.problems:
         say(told(given.config, problem))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from router import config_targets
+from router import config_plugins, config_targets
 from router.listen import Listen, parse_listen
 from router.problems import Path as Path
 from router.problems import Problem as Problem
@@ -105,6 +105,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_ports(settings),
         *_state(settings),
         *_choices(settings),
+        *config_plugins.plugin_problems(settings),
         *_pools(settings.pools, settings.policies),
         *config_targets.ready_made(settings),
         *config_targets.targets(settings),

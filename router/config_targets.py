@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 
+from router.config_plugins import is_version
 from router.dataplane.routes import cluster_of
 from router.problems import Path, Problem
 from router.settings import PolicySpec, Pool, Settings
@@ -41,12 +42,14 @@ def policies(pool: Pool, path: Path, ready: Mapping[str, PolicySpec]) -> Iterato
         yield Problem((*path, "policy", "params"), f"{spec.name!r} is ready-made and takes no parameters")
     known = (*names(), *ready)
     for at, name in enumerate(pool.allowed_policies):
-        if name != "*" and name not in known:
+        if name != "*" and name not in known and not is_version(name):
             yield Problem((*path, "allowed_policies", at), f"no policy {name!r}; there are: {', '.join(known)}")
 
 
 def spec_problems(spec: PolicySpec, path: Path, ready: Collection[str] = ()) -> Iterator[Problem]:
     """Of a policy by name and parameters."""
+    if is_version(spec.name):
+        return
     try:
         create(spec.name, spec.params)
     except SchedulerError as error:

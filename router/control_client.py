@@ -53,6 +53,10 @@ class ControlClient:
         """Every pod, as /admin/pods answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/pods"), list[dict[str, object]])
 
+    def plugins(self) -> dict[str, object]:
+        """The plugin directory, as /admin/plugins answers it. Raises ControlFailure."""
+        return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])
+
     def policy(self, pool: str, part: str = "policy") -> dict[str, object]:
         """A pool's policy, or its `trial`'s figures. Raises ControlFailure."""
         return _decoded(self._ask("GET", _path(pool, part)), dict[str, object])

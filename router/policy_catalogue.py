@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from router.policy_parts import Create
 from router.settings import PolicySpec
 from schedulers import registry
 from schedulers.errors import InvalidParams, UnknownPolicy
@@ -18,9 +19,13 @@ from schedulers.protocols import Scheduler
 class PolicyCatalogue:
     """Names -> policies."""
 
-    def __init__(self, ready_made: Mapping[str, PolicySpec]) -> None:
-        """Builds the ready-made ones. Raises UnknownPolicy or InvalidParams, naming the one that cannot be built."""
-        self._ready = {name: _built(name, spec) for name, spec in ready_made.items()}
+    def __init__(self, ready_made: Mapping[str, PolicySpec], create: Create = registry.create) -> None:
+        """Builds the ready-made ones. Raises UnknownPolicy or InvalidParams, naming the one that cannot be built.
+
+        `create` builds what is in the registry.
+        """
+        self._create = create
+        self._ready = {name: _built(name, spec, create) for name, spec in ready_made.items()}
 
     def names(self) -> tuple[str, ...]:
         """Every name that `create` takes: the registry's first."""
@@ -46,15 +51,15 @@ class PolicyCatalogue:
 
     def _registered(self, name: str, params: Mapping[str, object] | None) -> Scheduler:
         try:
-            return registry.create(name, params)
+            return self._create(name, {} if params is None else params)
         except UnknownPolicy as error:
             if not self._ready:
                 raise
             raise UnknownPolicy(f"{error}; ready-made: {', '.join(self._ready)}") from None
 
 
-def _built(name: str, spec: PolicySpec) -> Named:
+def _built(name: str, spec: PolicySpec, create: Create) -> Named:
     try:
-        return Named(name, registry.create(spec.name, spec.params))
+        return Named(name, create(spec.name, spec.params))
     except (UnknownPolicy, InvalidParams) as error:
         raise type(error)(f"ready-made policy {name!r}: {error}") from None

@@ -10,6 +10,7 @@ import msgspec
 
 from router.control_commands import add_control, control, say, say_json, say_table
 from router.flags import UsageError
+from router.plugin_commands import add_plugins
 from router.trial_table import trial_lines
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def add_policy(policy: argparse.ArgumentParser) -> None:
     _add_canary(actions)
     _add_promote(actions)
     _add_rollback(actions)
+    add_plugins(actions)
 
 
 def _add_asking(actions: _Actions) -> None:

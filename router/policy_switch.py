@@ -93,6 +93,15 @@ class PolicySwitch:
         """Every pool's record."""
         return {pool: live.record for pool, live in self._live.items()}
 
+    @property
+    def mentioned(self) -> set[str]:
+        """Policies that serve, are tried, are waited for, or can be gone back to, by name."""
+        records = [record for seen in self._seen.values() for record in seen]
+        records += [record for record, _ in self._waiting.values()]
+        beside = [record.shadow.name for record in records if record.shadow is not None]
+        beside += [record.canary.choice.name for record in records if record.canary is not None]
+        return {record.name for record in records}.union(beside)
+
     def waits_for(self, pool: str) -> str:
         """Why a newer record is not followed yet, in words; empty if none is waiting."""
         waiting = self._waiting.get(pool)

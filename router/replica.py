@@ -33,6 +33,7 @@ from router.drain import Lifecycle, Phase, drain_sequence
 from router.listen import parse_listen
 from router.membership import Membership
 from router.others import Others
+from router.plugins.wired import WiredPlugins
 from router.policy_catalogue import PolicyCatalogue
 from router.policy_guard import PolicyGuard
 from router.policy_switch import PolicySwitch
@@ -118,7 +119,8 @@ class Replica:
         tell, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
         self.view = LoadView(self.clock, tell, age_s, settings.labels)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-        self.catalogue = PolicyCatalogue(settings.policies)
+        self.plugins = WiredPlugins(settings)
+        self.catalogue = PolicyCatalogue(settings.policies, self.plugins.create)
         self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicySwitch(self.store, configured, self.catalogue.create, self.trials.make)
@@ -183,6 +185,8 @@ class Replica:
         return guard
 
     def _gateway(self) -> Gateway:
+        by_name = self.catalogue.by_name()
+        self.plugins.join(self.policies, self.catalogue.create, by_name)
         identity = Identity(self.name, secrets.randbits(48), self.routes.clusters)
         return Gateway(
             Parts(
@@ -197,10 +201,11 @@ class Replica:
                     self.prefix,
                     self.policies.current,
                     self.guard,
-                    self.catalogue.by_name(),
+                    by_name,
                     self.store.placed,
                     self._dice,
                     self.trials.running,
+                    self.plugins.samples,
                 ),
                 upstream=self.upstream,
                 view=self.view,
@@ -232,6 +237,7 @@ class Replica:
             spawn(self.scraper.run(), "scraper"),
             spawn(self._sweep_prefixes(), "prefix-sweep"),
             spawn(self.trials.run(), "trials"),
+            spawn(self.plugins.run(), "plugins"),
         ]
         await self.warmup.run(self.settings.warmup_timeout_s)
         if not self.stop_asked.is_set():

@@ -35,6 +35,7 @@ def control_plane(of: Replica) -> ControlPlane:
         clock=of.clock,
         started_at=time.time(),
         trial=of.trials.report,
+        plugins=of.plugins.shown,
         replica=of.name,
         version=__version__,
     )

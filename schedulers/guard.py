@@ -36,10 +36,16 @@ class PolicyTimeout(Exception):
     """A pick was broken off; the message says after how long and where it was."""
 
 
+class PolicyQuit(Exception):
+    """A pick raised what is no Exception, such as SystemExit; the message says what."""
+
+
 def raised(error: Exception) -> Failure:
     """A pick ended in `error`."""
     if isinstance(error, PolicyTimeout):
         return Failure("stuck", str(error))
+    if isinstance(error, PolicyQuit):
+        return Failure("raised", str(error))
     return Failure("raised", f"raised {_short(error)}")
 
 

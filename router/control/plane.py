@@ -87,6 +87,8 @@ class ControlPlane:
     """Unix time of the process's start."""
     replica: str
     version: str
+    plugins: Callable[[], Mapping[str, object]] = dict
+    """The plugin directory: each file, and the result of its check."""
     trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}
     """How what is tried in a pool goes."""
 

@@ -120,6 +120,18 @@ def policy_routes(plane: ControlPlane) -> APIRouter:
     return router
 
 
+def plugin_routes(plane: ControlPlane) -> APIRouter:
+    """Policies that are not the gateway's own."""
+    router = APIRouter(prefix="/admin", tags=["policies"])
+
+    @router.get("/plugins")
+    async def plugins() -> dict[str, object]:
+        """Each file of the plugin directory: what it is offered as, or why it is not."""
+        return dict(plane.plugins())
+
+    return router
+
+
 def trial_routes(plane: ControlPlane) -> APIRouter:
     """What is tried beside a pool's policy."""
     router = APIRouter(prefix="/admin/pools", tags=["trials"])

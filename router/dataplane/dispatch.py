@@ -12,6 +12,7 @@ from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.errors import BadRequest, PolicyNotAllowed
+from router.plugins.samples import Samples
 from router.policy_guard import PolicyGuard
 from router.settings import Pool
 from router.trials.trial import Trial
@@ -41,8 +42,9 @@ class Dispatch:
         placed: Placed,
         dice: Callable[[], int],
         trials: Mapping[str, Trial] = MappingProxyType({}),
+        samples: Samples | None = None,
     ) -> None:
-        """`trials` are those that run now, by pool."""
+        """`trials` are those that run now, by pool; `samples`, if given, wants some of the requests."""
         self._view = view
         self._prefix = prefix
         self._current = current
@@ -52,6 +54,7 @@ class Dispatch:
         self._placed = placed
         self._dice = dice
         self._trials = trials
+        self._samples = samples
         self._sequence: dict[str, int] = {}
 
     def place(self, exchange: Exchange, pool: Pool) -> Rejection | None:
@@ -70,6 +73,8 @@ class Dispatch:
         took_s = perf_counter() - began
         assert exchange.metrics is not None
         exchange.metrics.decision.observe(took_s)
+        if self._samples is not None and exchange.arrived >= self._samples.next_at:
+            self._samples.take(exchange.arrived, info, snapshot)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
         if trial is not None and b"x-turnout-policy" not in exchange.noted:

@@ -21,7 +21,7 @@ from router.plugins.job import Job
 from router.plugins.loading import Loaded, PluginError, load
 from router.plugins.watchdog import bounded
 from schedulers.errors import SchedulerError
-from schedulers.guard import PolicyTimeout
+from schedulers.guard import PolicyQuit, PolicyTimeout
 from schedulers.protocols import Scheduler
 from schedulers.registry import BUILT_IN
 
@@ -96,7 +96,7 @@ def bounded_pick(limit_s: float, policy: Scheduler, request: object, snapshot: o
 def _load(job: Job, module: str) -> Loaded:
     try:
         return bounded(5 * LOAD_S, load, job.source, job.filename, module)
-    except PolicyTimeout as error:
+    except (PolicyTimeout, PolicyQuit) as error:
         raise PluginError(f"loading it {error}") from None
 
 

@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from schedulers import registry
 from schedulers.errors import InvalidPolicy
-from schedulers.guard import PolicyTimeout
 from schedulers.protocols import Scheduler
 
 DIGEST_DIGITS: Final = 8
@@ -76,8 +75,6 @@ def _compiled(source: bytes, filename: str) -> CodeType:
 def _run(code: CodeType, module: ModuleType, filename: str) -> None:
     try:
         exec(code, module.__dict__)
-    except PolicyTimeout as error:
-        raise PluginError(f"loading it {error}") from None
     except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  anybody's code runs here
         raise PluginError(f"loading it raised {type(error).__name__}: {error}{where(error, filename)}") from None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from schedulers.guard import PolicyTimeout
+from schedulers.guard import PolicyQuit, PolicyTimeout
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 
@@ -35,7 +35,7 @@ class Stuck(BaseException):
 
 
 class Watched:
-    """A policy whose picks are broken off after `stuck_s`; then they raise PolicyTimeout. Main thread only."""
+    """A policy whose picks are broken off after `stuck_s`, and raise nothing but Exceptions. Main thread only."""
 
     __slots__ = ("_pick", "_stuck_s", "name", "scheduler")
 
@@ -51,7 +51,7 @@ class Watched:
         return f"<Watched {self.scheduler!r}>"
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        """See Scheduler. Raises PolicyTimeout too."""
+        """See Scheduler. Raises PolicyTimeout and PolicyQuit too."""
         return _bounded(self._stuck_s, self._pick, request, snapshot)
 
 
@@ -61,7 +61,10 @@ def watched(scheduler: Scheduler, stuck_s: float) -> Scheduler:
 
 
 def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
-    """What `work` returns. Raises PolicyTimeout if that takes longer than `limit_s`. Main thread only."""
+    """What `work` returns. Main thread only.
+
+    Raises PolicyTimeout if that takes longer than `limit_s`, PolicyQuit in place of what is no Exception.
+    """
     _install()
     return _bounded(limit_s, work, *given)
 
@@ -73,6 +76,11 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
         return work(*given)
     except Stuck as stuck:
         raise PolicyTimeout(f"did not return within {limit_s:g} s, it was {stuck}") from None
+    except Exception:
+        raise
+    except BaseException as error:  # noqa: BLE001  what it means is said next
+        # SystemExit and its like mean the process or the task around it, which are not this code's to end.
+        raise PolicyQuit(f"raised {error!r}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 

@@ -13,6 +13,7 @@ from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
 from router.dataplane.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
+from router.plugins.samples import Samples
 from router.policy_guard import PolicyGuard
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class Watched:
 class Floor:
     """A dispatch over two pods of one pool."""
 
-    def __init__(self, **pool: object) -> None:
+    def __init__(self, samples: Samples | None = None, **pool: object) -> None:
         self.pool = Pool(name="main", **pool)  # type: ignore[arg-type]
         self.clock = Clock()
         self.view = LoadView(self.clock)
@@ -69,6 +70,7 @@ class Floor:
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),
             lambda: next(dice),
+            samples=samples,
         )
 
     def asked(self, prompt: Sequence[bytes] = (), **noted: str) -> Exchange:
@@ -259,3 +261,16 @@ def test_a_policy_of_the_requests_choice_that_failed_too_often_is_no_choice_any_
     made = floor.asked(x_turnout_policy="round_robin")
     floor.place(made)
     assert made.policy == "least_load"
+
+
+def test_some_of_the_requests_are_kept_where_somebody_wants_them() -> None:
+    samples = Samples()
+    floor = Floor(samples=samples)
+    for at in range(3):
+        made = floor.asked()
+        made.arrived = 1000.0 + at * 0.06
+        floor.place(made)
+        assert made.charge is not None
+        floor.view.release(made.charge)
+    assert [example.request.sequence for example in samples.recent()] == [0, 2]
+    assert [len(example.snapshot.candidates) for example in samples.recent()] == [2, 2]

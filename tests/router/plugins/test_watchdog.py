@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from router.plugins.watchdog import Watched, bounded, watched
-from schedulers.guard import PolicyTimeout, raised
+from schedulers.guard import PolicyQuit, PolicyTimeout, raised
 from schedulers.policies.random import Random
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
 
@@ -126,6 +126,16 @@ def test_what_it_raises_itself_comes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         bounded(1.0, lambda: 1 // 0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_what_would_end_more_than_the_pick_ends_only_that(kind: type[BaseException]) -> None:
+    def leave() -> None:
+        raise kind(3)
+
+    with pytest.raises(PolicyQuit) as caught:
+        Watched(Calls(leave), 1.0).pick(REQUEST, SNAPSHOT)
+    assert raised(caught.value).words == f"raised {kind.__name__}(3)"
 
 
 def test_a_timeout_is_a_failure_of_the_kind_stuck() -> None:

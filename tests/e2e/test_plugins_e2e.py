@@ -1,0 +1,210 @@
+"""Plugin files and a real gateway under load: whatever is put into the directory, and whatever it does once it decides,
+no request fails, and somebody says clearly what was wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, config, running
+from plugin_files import GOOD, RIGHT, WRONG, picks
+from plugin_mount import Mount
+from sim_process import SimPods
+from socket_wire import chat
+from waiting import wait_for
+
+from router.plugins.loading import digest_of
+
+pytestmark = pytest.mark.slow
+
+POOL = "/admin/pools/default"
+TOLD = ["is not offered", "is taken out", "keeps policy", "shadow .* turned off"]
+"""Errors that these gateways may log."""
+
+
+@contextmanager
+def gateway(sims: SimPods, directory: Path, plugins: Path, **sections: Any) -> Iterator[GatewayProcess]:
+    """A gateway that watches `plugins`."""
+    section = {"directory": str(plugins), "interval_s": 0.1}
+    with running(config(sims.urls[:3], plugins=section, **sections), directory, TOLD) as process:
+        yield process
+
+
+def named(text: str, name: str = "mine") -> str:
+    """What the gateway offers it as."""
+    return f"{name}@{digest_of(text.encode())}"
+
+
+def files(process: GatewayProcess) -> dict[str, dict[str, Any]]:
+    """What the gateway says of each file."""
+    shown = process.control.get("/admin/plugins").raise_for_status().json()
+    return {each["file"]: each for each in shown["plugins"] if each["present"]}
+
+
+def checked(process: GatewayProcess, file: str, text: str) -> dict[str, Any]:
+    """Of this version, once its check is through."""
+
+    def look() -> dict[str, Any] | None:
+        found = files(process).get(file, {})
+        through = found.get("digest") == digest_of(text.encode()) and found["problem"] != "is being checked"
+        return found if through else None
+
+    return wait_for(f"{file} is checked", look, 60.0)
+
+
+def use(process: GatewayProcess, policy: str) -> None:
+    """Set the pool's policy."""
+    process.control.put(f"{POOL}/policy", json={"policy": policy}).raise_for_status()
+
+
+def shown(process: GatewayProcess) -> dict[str, Any]:
+    """The pool's policy as the control port has it."""
+    found: dict[str, Any] = process.control.get(f"{POOL}/policy").raise_for_status().json()
+    return found
+
+
+def under_load(process: GatewayProcess, work: Callable[[], None], users: int = 4, **request: Any) -> Counter[str]:
+    """Do the work while users send requests, none of which may fail. Who decided them, by name."""
+    seen: Counter[str] = Counter()
+
+    async def user(client: httpx.AsyncClient, at: int, over: asyncio.Event) -> None:
+        turn = 0
+        while not over.is_set() or turn < 3:
+            turn += 1
+            answer = await client.post("/v1/chat/completions", json=chat(f"{at} {turn}", max_tokens=4, **request))
+            assert answer.status_code == 200, answer.text
+            seen[answer.headers["x-turnout-policy"]] += 1
+
+    async def run() -> None:
+        over = asyncio.Event()
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=30.0) as client:
+            asking = [asyncio.get_running_loop().create_task(user(client, at, over)) for at in range(users)]
+            await asyncio.to_thread(work)
+            over.set()
+            await asyncio.gather(*asking)
+
+    asyncio.run(run())
+    return seen
+
+
+def test_wrong_files_are_refused_one_by_one_and_no_request_hears_of_it(sims: SimPods, tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    kinds = [
+        "a syntax error",
+        "one that raises",
+        "one that loops",
+        "one that loops when it is loaded",
+        "one that picks what is not there",
+        "one that remembers in a global",
+        "one that prints when it is loaded",
+        "one that opens a socket",
+    ]
+    with gateway(sims, tmp_path / "gateway", plugins) as process:
+
+        def put_all() -> None:
+            for at, kind in enumerate(kinds):
+                (plugins / f"wrong_{at}.py").write_text(WRONG[kind][0])
+            for at, kind in enumerate(kinds):
+                found = checked(process, f"wrong_{at}.py", WRONG[kind][0])
+                assert found["policies"] == [] and found["problem"], kind
+                refused = process.control.put(f"{POOL}/policy", json={"policy": named(WRONG[kind][0])})
+                assert refused.status_code == 422
+
+        assert set(under_load(process, put_all)) == {"least_load"}
+        said = [line["msg"] for line in process.lines() if "is not offered" in str(line["msg"])]
+        assert len(said) == len(kinds)
+
+
+def test_a_version_is_replaced_under_load_by_a_swap_of_the_mounted_configmap(sims: SimPods, tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    mount = Mount(plugins, {"mine.py": picks(RIGHT)})
+    newer = picks(f"{RIGHT}  # newer")
+    with gateway(sims, tmp_path / "gateway", plugins) as process:
+
+        def replace() -> None:
+            assert checked(process, "mine.py", picks(RIGHT))["policies"] == [named(picks(RIGHT))]
+            use(process, named(picks(RIGHT)))
+            mount.swap({"mine.py": newer})
+            found = checked(process, "mine.py", newer)
+            assert found["policies"] == [named(newer)]
+            assert found["replayed"] > 0
+            use(process, named(newer))
+            use(process, "p2c")
+            process.control.post(f"{POOL}/rollback").raise_for_status()
+
+        seen = under_load(process, replace)
+        assert set(seen) <= {"least_load", "p2c", named(picks(RIGHT)), named(newer)}
+        assert shown(process)["policy"] == named(newer)
+
+
+SWALLOWS = """\
+while request.sequence > 40:
+    try:
+        while True:
+            pass
+    except BaseException:
+        pass"""
+
+BAD_LATER = {
+    "loops": ("if request.model == 'other' or request.sequence > 40:\n    while True:\n        pass", "stuck"),
+    "loops and swallows": (SWALLOWS, "stuck"),
+    "raises": ("if request.sequence > 40:\n    raise LookupError('a model nobody knows')", "raised"),
+    "exits": ("if request.sequence > 40:\n    raise SystemExit(0)", "raised"),
+    "answers nothing": ("if request.sequence > 40:\n    return None", "no_answer"),
+    "picks what is gone": (
+        "if request.sequence > 40:\n    return Decision(PodId('gone:1'), self.name)",
+        "not_in_snapshot",
+    ),
+    "is slow": ("if request.sequence > 40:\n    time.sleep(0.06)", "slow"),
+}
+"""A policy that passes its check, and does this later -> the reason it is taken out for."""
+
+
+@pytest.mark.parametrize("what", BAD_LATER)
+def test_a_policy_that_goes_wrong_later_is_taken_out_and_no_request_fails(
+    what: str, sims: SimPods, tmp_path: Path
+) -> None:
+    body, reason = BAD_LATER[what]
+    # The check asks with sequence numbers up to 1,100; a model by the name of `sim-model` it does not know.
+    text = picks(
+        f"{body}\n{RIGHT}".replace("request.sequence > 40", "request.model == 'sim-model' and request.sequence > 40")
+    )
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "mine.py").write_text(text)
+    with gateway(sims, tmp_path / "gateway", plugins) as process:
+        found = checked(process, "mine.py", text)
+        assert found["problem"] == "", found
+
+        def until_out() -> None:
+            use(process, named(text))
+            wait_for("it is taken out", lambda: shown(process)["taken_out"], 60.0)
+
+        seen = under_load(process, until_out)
+        assert seen[named(text)] > 0 and seen["least_load"] > 0
+        assert process.metric("turnout_policy_failures_total", policy=named(text), reason=reason) >= 5
+        assert process.metric("turnout_policy_taken_out", policy=named(text)) == 1
+        assert "5 failures within 10 s" in shown(process)["taken_out"]
+        (line,) = [each["msg"] for each in process.lines() if "is taken out" in str(each["msg"])]
+        assert named(text) in line
+        use(process, named(text))
+        assert shown(process)["taken_out"] == ""
+
+
+def test_a_pools_own_policy_may_be_a_file_and_is_there_from_the_first_request(sims: SimPods, tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "freest.py").write_text(GOOD)
+    policy = {"name": named(GOOD, "freest_kv"), "params": {"limit": 0.99}}
+    pools = [{"name": "default", "pods": sims.urls[:3], "policy": policy, "allowed_policies": ["*"]}]
+    with gateway(sims, tmp_path / "gateway", plugins, pools=pools) as process:
+        assert set(under_load(process, lambda: None)) == {named(GOOD, "freest_kv")}

@@ -1,0 +1,19 @@
+"""Some of the requests, and never many."""
+
+from __future__ import annotations
+
+from router.plugins.examples import examples
+from router.plugins.samples import EVERY_S, KEPT, Samples
+
+
+def test_the_last_ones_are_kept_and_the_next_is_wanted_a_while_later() -> None:
+    samples, made = Samples(), examples()
+    for at in range(KEPT + 3):
+        samples.take(10.0 + at, *made[at % len(made)])
+    assert samples.recent() == tuple(made[at % len(made)] for at in range(3, KEPT + 3))
+    assert samples.next_at == 10.0 + KEPT + 2 + EVERY_S
+
+
+def test_without_any_none_are_kept_and_the_first_is_wanted() -> None:
+    samples = Samples()
+    assert (samples.recent(), samples.next_at) == ((), 0.0)
