@@ -23,6 +23,7 @@ from loadtests.simulate.replicas import Rejected, Sharing
 from loadtests.simulate.runs import Case, Run, simulate, with_kv_tokens
 from loadtests.simulate.summary import Table, lines, summarise, table
 from loadtests.simulate.traces import Trace, TraceError, read_trace
+from router.plugins.loading import PluginError, load
 from schedulers import registry
 from schedulers.errors import SchedulerError
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     try:
         registry.load_entry_points()
+        for file in given.plugin:
+            _load(file)
         for policy in given.policy:
             contender(policy)  # a misspelt name is said before the first policy has run, not after
         trace = _trace(given)
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = table(given.trace.name, case, [summarise(run, case) for run in runs])
         if given.report is not None:
             given.report.write_text(page(found, runs), encoding="utf-8")
-    except (TraceError, SchedulerError, Rejected, OSError) as error:
+    except (TraceError, SchedulerError, PluginError, Rejected, OSError) as error:
         sys.stderr.write(f"turnout simulate: {_words(error)}\n")
         return 2
     sys.stdout.write(_json(found) if given.json else _text(found))
@@ -68,6 +71,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[TITLE=]NAME[:KEY=VALUE,...|:{JSON}]",
         help="a policy or a peer; repeat to compare",
     )
+    add(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="load policies of your own, by the names they have there; repeat",
+    )
     add("--pods", type=_at_least_one, default=8, metavar="N", help="simulated engines (default 8)")
     add("--rate", type=_above_zero, default=1.0, metavar="X", help="how many times as fast requests come (default 1)")
     add("--profile", choices=sorted(PROFILES), default=H100_8B.name, help=f"the engines (default {H100_8B.name})")
@@ -87,6 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="JSON instead of a table")
     add("--report", type=_html, metavar="FILE.html", help="write a page with charts, complete in one file")
     return parser
+
+
+def _load(file: Path) -> None:
+    """Not checked first, as a gateway would: `turnout policy check` does that."""
+    try:
+        loaded = load(file.read_bytes(), str(file), f"turnout_plugin_{file.stem}")
+    except PluginError as error:
+        raise PluginError(f"{file}: {error}") from None
+    for policy in loaded.policies.values():
+        registry.register(policy)
 
 
 def _case(given: argparse.Namespace) -> Case:

@@ -9,6 +9,7 @@ import pytest
 
 from loadtests.peers.catalogue import PEERS
 from loadtests.simulate.command import main
+from schedulers import registry
 
 SAMPLE = str(Path(__file__).resolve().parents[2] / "loadtests" / "traces" / "conversation.jsonl.gz")
 
@@ -119,3 +120,37 @@ def test_the_help_names_every_peer(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert all(name in told for name in PEERS)
+
+
+PLUGIN = """\
+from dataclasses import dataclass
+from typing import ClassVar
+from schedulers.types import NO_UNTRIED_POD, Decision
+
+@dataclass(frozen=True)
+class FirstOne:
+    name: ClassVar[str] = "first_one"
+
+    def pick(self, request, snapshot):
+        left = snapshot.without(request.tried)
+        return Decision(left.candidates[0].pod.id, self.name) if left else NO_UNTRIED_POD
+"""
+
+
+def test_a_policy_of_ones_own_plays_under_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    policies = ("--policy", "first_one", "--policy", "p2c")
+    status, out, err = simulated(capsys, "--plugin", str(tmp_path / "mine.py"), *policies, "--limit", "100", "--json")
+    assert (status, err) == (0, "")
+    imbalance = {row["policy"]: row["load_imbalance"] for row in json.loads(out)["policies"]}
+    assert imbalance["first_one"] > 2 * imbalance["p2c"]
+
+
+def test_a_plugin_that_does_not_load_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("def")
+    status, out, err = simulated(capsys, "--plugin", str(tmp_path / "mine.py"), "--policy", "p2c")
+    assert (status, out) == (2, "")
+    assert err == f"turnout simulate: {tmp_path}/mine.py: line 1: invalid syntax\n"
