@@ -5,9 +5,10 @@ no request fails, and somebody says clearly what was wrong.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sim_process import SimPods
 from socket_wire import chat
 from waiting import wait_for
 
+from loadtests.redis_server import RedisServer, program
 from router.plugins.loading import digest_of
 
 pytestmark = pytest.mark.slow
@@ -208,3 +210,43 @@ def test_a_pools_own_policy_may_be_a_file_and_is_there_from_the_first_request(si
     pools = [{"name": "default", "pods": sims.urls[:3], "policy": policy, "allowed_policies": ["*"]}]
     with gateway(sims, tmp_path / "gateway", plugins, pools=pools) as process:
         assert set(under_load(process, lambda: None)) == {named(GOOD, "freest_kv")}
+
+
+def test_a_shadow_that_hangs_is_turned_off_and_no_request_fails(sims: SimPods, tmp_path: Path) -> None:
+    text = picks(f"while request.model == 'sim-model':\n    pass\n{RIGHT}")
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "mine.py").write_text(text)
+    with gateway(sims, tmp_path / "gateway", plugins) as process:
+        assert checked(process, "mine.py", text)["problem"] == ""
+
+        def until_off() -> None:
+            process.control.put(f"{POOL}/shadow", json={"policy": named(text)}).raise_for_status()
+            wait_for("it is turned off", lambda: "turned off" in process.control.get(f"{POOL}/trial").text, 30.0)
+
+        assert set(under_load(process, until_off)) == {"least_load"}
+
+
+@pytest.mark.skipif(program() is None and os.environ.get("CI") != "true", reason="no redis-server; CI fails without")
+def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_file(
+    sims: SimPods, tmp_path: Path
+) -> None:
+    early, late = tmp_path / "early", tmp_path / "late"
+    early.mkdir()
+    late.mkdir()
+    (early / "freest.py").write_text(GOOD)
+    name = named(GOOD, "freest_kv")
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(tmp_path))
+        left, right = (
+            stack.enter_context(gateway(sims, tmp_path / f"gateway-{at}", plugins, state=redis.url, replica=at))
+            for at, plugins in (("left", early), ("right", late))
+        )
+        checked(left, "freest.py", GOOD)
+        use(left, name)
+        wait_for("the other has read of it", lambda: name in shown(right)["waits_for"], 30.0)
+        assert set(under_load(right, lambda: None)) == {"least_load"}
+        (late / "freest.py").write_text(GOOD)
+        wait_for("the other follows", lambda: shown(right)["policy"] == name, 30.0)
+        assert set(under_load(right, lambda: None)) == {name}
+        assert shown(left) == shown(right)
