@@ -43,6 +43,7 @@ COMPILED = [
     "router/dataplane/lessons.py",
     "router/dataplane/local.py",
     "router/dataplane/openai.py",
+    "router/dataplane/outbox.py",
     "router/dataplane/reader.py",
     "router/dataplane/relay.py",
     "router/dataplane/retry.py",

@@ -45,6 +45,7 @@ class Edge:
 
     __slots__ = (
         "_body_since",
+        "_out",
         "_owes_continue",
         "_reader",
         "clock",
@@ -55,7 +56,6 @@ class Edge:
         "transport",
         "waiting",
         "writable",
-        "write",
     )
 
     def __init__(self, requests: Requests, listener: Listener, clock: Callable[[], float]) -> None:
@@ -63,7 +63,8 @@ class Edge:
         self.listener = listener
         self.clock = clock
         self.transport: asyncio.Transport | None = None
-        self.write: Callable[[bytes], None] = _nowhere
+        self._out: list[bytes] = []
+        """Written in this turn of the loop and not sent yet."""
         self.current: Exchange | None = None
         """The exchange being answered."""
         self.waiting: deque[Exchange] = deque()
@@ -80,7 +81,6 @@ class Edge:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client connected."""
         self.transport = transport
-        self.write = self.transport.write
         self.transport.set_write_buffer_limits(high=self.listener.limits.write_buffer_bytes)
         self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
         if not self.listener.opened(self):
@@ -90,7 +90,7 @@ class Edge:
         """The client is gone; whatever it waited for is dropped at once."""
         self.listener.closed(self)
         self.transport = None
-        self.write = _nowhere
+        self._out.clear()
         self._reader = None  # it holds our callbacks: a cycle
         self.waiting.clear()
         if self.current is not None:
@@ -168,6 +168,21 @@ class Edge:
 
     # Answers out
 
+    def write(self, data: bytes) -> None:
+        """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
+        if self.transport is not None:
+            self._out.append(data)
+            if len(self._out) == 1:
+                self.listener.outbox.note(self)
+
+    def flush(self) -> None:
+        """See `outbox.Sender`."""
+        out = self._out
+        if out and self.transport is not None:
+            self._out = []
+            if not self.transport.is_closing():
+                self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
     def _next(self) -> None:
         """Take up the next request that was read."""
         exchange = self.current = self.waiting.popleft()
@@ -225,6 +240,7 @@ class Edge:
             return
         if self.transport.can_write_eof():
             self.expires_at = self.clock() + LINGER_S
+            self.flush()
             self.transport.write_eof()
             if not self.transport.is_reading():
                 self.transport.resume_reading()
@@ -260,13 +276,12 @@ class Edge:
         """Send what is buffered, then close; a client that does not take it is cut off in the end."""
         if self.transport is not None:
             self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or LINGER_S)
-            self.transport.close()
+            self.flush()
+            if self.transport is not None:
+                self.transport.close()
 
     def abort(self) -> None:
         """Close at once, so that the client cannot take what it has for complete."""
+        self._out.clear()
         if self.transport is not None:
             self.transport.abort()
-
-
-def _nowhere(data: bytes) -> None:
-    """Where answers to a client that is gone are written."""

@@ -9,6 +9,7 @@ from typing import cast
 
 from router.dataplane.answers import Headers
 from router.dataplane.edge import Edge, Requests
+from router.dataplane.outbox import Outbox
 from router.dataplane.sweep import Sweep
 from router.errors import GatewayError
 from router.settings import Limits, Timeouts
@@ -32,6 +33,7 @@ class Listener:
         self.limits = limits
         self.timeouts = timeouts
         self.refused = on_refused
+        self.outbox = Outbox()
         self.edges: set[Edge] = set()
         self.stopped = False
         self._server: asyncio.Server | None = None

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from router.dataplane.answer_head import AnswerHead
+from router.dataplane.outbox import Outbox
 from router.dataplane.sweep import Sweep
 from router.dataplane.upstream_connection import Receiver, UpstreamConnection
 from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer
@@ -53,6 +54,7 @@ class Upstream:
 
     def __init__(self, sweep: Sweep, dial: Dial = dial) -> None:
         self.sweep = sweep
+        self.outbox = Outbox()
         self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
         self.open = 0

@@ -58,6 +58,7 @@ class UpstreamConnection:
         "_in_body",
         "_keep",
         "_left",
+        "_out",
         "_recall",
         "_scanner",
         "_timeouts",
@@ -81,6 +82,8 @@ class UpstreamConnection:
         self._recall = memory()
         # the request under way
         self.receiver: Receiver | None = None
+        self._out: Sequence[bytes] = ()
+        """The request, until the end of the loop's turn in which it was dispatched."""
         self._timeouts = Timeouts()
         self._idle_s = NEVER
         """`_timeouts.idle_s`, at hand for every chunk."""
@@ -116,11 +119,18 @@ class UpstreamConnection:
         self._in_body = False
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
-        if self.receiver is not None:  # wanted no more: a pod must not begin on it
-            if len(payload) == 1:
-                self.transport.write(payload[0])
-            else:
-                self.transport.writelines(payload)
+        self._out = payload
+        self.upstream.outbox.note(self)
+
+    def flush(self) -> None:
+        """See `outbox.Sender`."""
+        out, self._out = self._out, ()
+        if self.receiver is None or self.transport is None or self.transport.is_closing():
+            return  # wanted no more: a pod must not begin on it
+        if len(out) == 1:
+            self.transport.write(out[0])
+        elif out:
+            self.transport.writelines(out)
 
     def eof_received(self) -> bool:
         """The pod closed its side: the connection is over."""
