@@ -139,8 +139,10 @@ class Dispatch:
 
     def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
         """Its answer if that will do, under its name; the safe policy's if not."""
+        # It may be anybody's, so nothing is known of what it answers; compiled, a declared type would be enforced here.
+        pick: Callable[[RequestInfo, LoadSnapshot], object] = scheduler.pick
         try:
-            answer = scheduler.pick(info, snapshot)
+            answer = pick(info, snapshot)
             if isinstance(answer, Decision):
                 if answer.pod in snapshot.position_of() and answer.pod not in info.tried:
                     name = scheduler.name  # what is not its own name would be anything in a header and a metric
