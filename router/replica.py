@@ -24,6 +24,7 @@ from router.dataplane.identity import Identity
 from router.dataplane.lessons import Lessons
 from router.dataplane.listener import Listener
 from router.dataplane.local import Local
+from router.dataplane.outbox import Outbox
 from router.dataplane.parts import Parts
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep, resolution_for
@@ -127,7 +128,9 @@ class Replica:
         self.guard = self._guard()
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
-        self.upstream = Upstream(self.sweep)
+        self.admission = Admission(settings.limits)
+        self.outbox = Outbox(self.admission.active)
+        self.upstream = Upstream(self.sweep, outbox=self.outbox)
         self.truth = PrefixTruth(self.prefix.set_trust)
         self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
         self.health = self.membership.health = HealthTracker(
@@ -142,7 +145,7 @@ class Replica:
         self.recorder = Recorder(settings.recording) if settings.recording.path else None
         self.gateway = self._gateway()
         refused = self.gateway.endings.refused
-        self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused)
+        self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused, self.outbox)
         self.control = ControlServer(
             create_control(control_plane(self)), parse_listen(settings.control.listen), sockets and sockets.control
         )
@@ -195,7 +198,7 @@ class Replica:
                 lifecycle=self.lifecycle,
                 local=Local(self.lifecycle, self.routes, identity, int(time.time())),
                 routes=self.routes,
-                admission=Admission(self.settings.limits),
+                admission=self.admission,
                 dispatch=Dispatch(
                     self.view,
                     self.prefix,

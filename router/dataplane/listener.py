@@ -27,13 +27,14 @@ class Listener:
         limits: Limits,
         timeouts: Timeouts,
         on_refused: Callable[[GatewayError], Headers],
+        outbox: Outbox | None = None,
     ) -> None:
         self.requests = requests
         self.sweep = sweep
         self.limits = limits
         self.timeouts = timeouts
         self.refused = on_refused
-        self.outbox = Outbox()
+        self.outbox = outbox or Outbox()
         self.edges: set[Edge] = set()
         self.stopped = False
         self._server: asyncio.Server | None = None

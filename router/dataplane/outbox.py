@@ -9,7 +9,11 @@ CPU, most of that in the kernel, and no answer comes later.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Final, Protocol
+
+CROWD: Final = 4
+"""Fewer requests under way are seldom ready in one turn: each is sent at once, 3 us sooner."""
 
 AT_ONCE: Final = 16
 """So many connections do not wait for the end of a long turn: the first of them would wait for the last."""
@@ -25,14 +29,19 @@ class Sender(Protocol):
 class Outbox:
     """The connections that have something to send."""
 
-    __slots__ = ("_due", "_scheduled")
+    __slots__ = ("_active", "_due", "_scheduled")
 
-    def __init__(self) -> None:
+    def __init__(self, active: Sized = ()) -> None:
+        """`active` are the requests under way."""
+        self._active = active
         self._due: list[Sender] = []
         self._scheduled = False
 
     def note(self, sender: Sender) -> None:
         """`sender` has something to send; said once until it is flushed."""
+        if len(self._active) < CROWD:
+            sender.flush()
+            return
         due = self._due
         due.append(sender)
         if len(due) >= AT_ONCE:

@@ -52,9 +52,9 @@ async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> No
 class Upstream:
     """All pods' idle connections, and how to get another."""
 
-    def __init__(self, sweep: Sweep, dial: Dial = dial) -> None:
+    def __init__(self, sweep: Sweep, dial: Dial = dial, outbox: Outbox | None = None) -> None:
         self.sweep = sweep
-        self.outbox = Outbox()
+        self.outbox = outbox or Outbox()
         self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
         self.open = 0

@@ -191,8 +191,7 @@ class Stage:
 
     def _end_turn(self) -> None:
         """What the loop does at the end of a turn, without the loop's own instructions."""
-        self.replica.upstream.outbox.flush()
-        self.replica.listener.outbox.flush()
+        self.replica.outbox.flush()
 
     async def close(self) -> None:
         """The client goes, then the replica."""

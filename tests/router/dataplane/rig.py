@@ -21,6 +21,7 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.identity import Identity
 from router.dataplane.listener import Listener
 from router.dataplane.local import Local
+from router.dataplane.outbox import CROWD, Outbox
 from router.dataplane.parts import Parts
 from router.dataplane.routes import Routes
 from router.dataplane.sweep import Sweep
@@ -98,7 +99,8 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.sweep = Sweep(clock, 0.1)
-        self.upstream = Upstream(self.sweep, self.net.dial)
+        outbox = Outbox(range(CROWD))  # the longer way: at the end of the turn
+        self.upstream = Upstream(self.sweep, self.net.dial, outbox)
         self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0, fallbacks=fallbacks)
@@ -106,7 +108,7 @@ class Rig:
         self.gateway = Gateway(self._parts())
         self.admission = self.gateway.parts.admission
         self.listener = Listener(
-            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.endings.refused
+            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.endings.refused, outbox
         )
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)

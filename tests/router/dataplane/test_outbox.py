@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from router.dataplane.outbox import AT_ONCE, Outbox
+from router.dataplane.outbox import AT_ONCE, CROWD, Outbox
+
+ACTIVE = range(CROWD)
+"""Requests under way, enough to wait for the end of a turn."""
 
 
 class Line:
@@ -28,7 +31,7 @@ async def turn() -> None:
 def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = Outbox(), [Line(told) for _ in range(3)]
+        outbox, lines = Outbox(ACTIVE), [Line(told) for _ in range(3)]
         for line in lines:
             outbox.note(line)
         assert told == []
@@ -46,7 +49,7 @@ def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
 def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = Outbox(), [Line(told) for _ in range(AT_ONCE + 1)]
+        outbox, lines = Outbox(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
         for line in lines:
             outbox.note(line)
         assert told == lines[:AT_ONCE]
@@ -59,7 +62,7 @@ def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
 def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox()
+        outbox = Outbox(ACTIVE)
         late = Line(told)
         outbox.note(Line(told, lambda: outbox.note(late)))
         await turn()
@@ -73,10 +76,16 @@ def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
 def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox()
+        outbox = Outbox(ACTIVE)
         outbox.note(Line(told))
         outbox.flush()
         await turn()
         assert len(told) == 1
 
     asyncio.run(run())
+
+
+def test_with_few_requests_under_way_each_is_sent_at_once() -> None:
+    told: list[Line] = []
+    Outbox(ACTIVE[1:]).note(line := Line(told))
+    assert told == [line]
