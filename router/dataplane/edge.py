@@ -170,10 +170,15 @@ class Edge:
 
     def write(self, data: bytes) -> None:
         """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
-        if self.transport is not None:
-            self._out.append(data)
-            if len(self._out) == 1:
-                self.listener.outbox.note(self)
+        out, outbox = self._out, self.listener.outbox
+        if self.transport is None:
+            return
+        if not out and outbox.quiet:
+            self.transport.write(data)
+            return
+        out.append(data)
+        if len(out) == 1:
+            outbox.note(self)
 
     def flush(self) -> None:
         """See `outbox.Sender`."""

@@ -37,11 +37,13 @@ class Outbox:
         self._due: list[Sender] = []
         self._scheduled = False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether so little is under way that what is to be sent had better be sent at once."""
+        return len(self._active) < CROWD
+
     def note(self, sender: Sender) -> None:
         """`sender` has something to send; said once until it is flushed."""
-        if len(self._active) < CROWD:
-            sender.flush()
-            return
         due = self._due
         due.append(sender)
         if len(due) >= AT_ONCE:

@@ -120,7 +120,10 @@ class UpstreamConnection:
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         self._out = payload
-        self.upstream.outbox.note(self)
+        if self.upstream.outbox.quiet:
+            self.flush()
+        else:
+            self.upstream.outbox.note(self)
 
     def flush(self) -> None:
         """See `outbox.Sender`."""
