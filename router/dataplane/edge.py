@@ -173,7 +173,7 @@ class Edge:
         out, outbox = self._out, self.listener.outbox
         if self.transport is None:
             return
-        if not out and outbox.quiet:
+        if not out and outbox.quiet():
             self.transport.write(data)
             return
         out.append(data)

@@ -15,6 +15,12 @@ from typing import Final, Protocol
 CROWD: Final = 4
 """Fewer requests under way are seldom ready in one turn: each is sent at once, 3 us sooner."""
 
+COMPANY: Final = 3
+"""A turn that had fewer to send was not worth the waiting, which costs 2 us: streams at an engine's pace, mostly."""
+
+ALONE: Final = 32
+"""So many are then sent at once, before another turn is waited for."""
+
 AT_ONCE: Final = 16
 """So many connections do not wait for the end of a long turn: the first of them would wait for the last."""
 
@@ -29,23 +35,32 @@ class Sender(Protocol):
 class Outbox:
     """The connections that have something to send."""
 
-    __slots__ = ("_active", "_due", "_scheduled")
+    __slots__ = ("_active", "_alone", "_due", "_noted", "_scheduled")
 
     def __init__(self, active: Sized = ()) -> None:
         """`active` are the requests under way."""
         self._active = active
         self._due: list[Sender] = []
         self._scheduled = False
+        self._noted = 0
+        """In this turn."""
+        self._alone = 0
+        """How many more are sent at once."""
 
-    @property
     def quiet(self) -> bool:
-        """Whether so little is under way that what is to be sent had better be sent at once."""
-        return len(self._active) < CROWD
+        """Whether what is to be sent had better be sent at once. Asked once each time."""
+        if len(self._active) < CROWD:
+            return True
+        if self._alone:
+            self._alone -= 1
+            return True
+        return False
 
     def note(self, sender: Sender) -> None:
         """`sender` has something to send; said once until it is flushed."""
         due = self._due
         due.append(sender)
+        self._noted += 1
         if len(due) >= AT_ONCE:
             self.flush()
         elif not self._scheduled:
@@ -60,4 +75,7 @@ class Outbox:
 
     def _end_of_turn(self) -> None:
         self._scheduled = False
+        if self._noted < COMPANY:
+            self._alone = ALONE
+        self._noted = 0
         self.flush()

@@ -120,7 +120,7 @@ class UpstreamConnection:
         self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         self._out = payload
-        if self.upstream.outbox.quiet:
+        if self.upstream.outbox.quiet():
             self.flush()
         else:
             self.upstream.outbox.note(self)

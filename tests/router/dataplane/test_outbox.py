@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from router.dataplane.outbox import AT_ONCE, CROWD, Outbox
+from router.dataplane.outbox import ALONE, AT_ONCE, COMPANY, CROWD, Outbox
 
 ACTIVE = range(CROWD)
 """Requests under way, enough to wait for the end of a turn."""
@@ -86,5 +86,28 @@ def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
 
 
 def test_it_is_quiet_while_few_requests_are_under_way() -> None:
-    assert Outbox(ACTIVE[1:]).quiet
-    assert not Outbox(ACTIVE).quiet
+    assert Outbox(ACTIVE[1:]).quiet()
+    assert not Outbox(ACTIVE).quiet()
+
+
+def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_waited_for_again() -> None:
+    async def run() -> None:
+        told: list[Line] = []
+        outbox = Outbox(ACTIVE)
+        outbox.note(Line(told))
+        await turn()
+        assert [outbox.quiet() for _ in range(ALONE + 1)] == [True] * ALONE + [False]
+
+    asyncio.run(run())
+
+
+def test_after_a_turn_with_company_the_next_is_waited_for_as_well() -> None:
+    async def run() -> None:
+        told: list[Line] = []
+        outbox = Outbox(ACTIVE)
+        for _ in range(COMPANY):
+            outbox.note(Line(told))
+        await turn()
+        assert not outbox.quiet()
+
+    asyncio.run(run())
