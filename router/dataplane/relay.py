@@ -158,12 +158,17 @@ class Relay:
             piece = answers.chunk(piece)
         if (metrics := self.exchange.metrics) is not None:
             metrics.bytes_out += len(piece)
+        edge = self.exchange.edge
         if self._head:
             self._head.append(piece)
             piece = b"".join(self._head)
             self._head = []
             self.begun = True
-        self.exchange.edge.write(piece)
+            edge.flush()  # of the answer before
+        if self.sse:
+            edge.write_now(piece)
+        else:
+            edge.write(piece)
 
     def end(self) -> None:
         """The answer is complete."""

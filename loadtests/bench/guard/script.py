@@ -173,7 +173,6 @@ class Stage:
         for request, head, pieces in script:
             got.clear()
             client.deliver(request)
-            self._end_turn()
             if not asked:
                 await _until(asked)
             pod = asked[-1]
@@ -181,17 +180,11 @@ class Stage:
             pod.sent.clear()
             if head:
                 pod.deliver(head)
-                self._end_turn()
             for piece in pieces:
                 before = len(got)
                 pod.deliver(piece)
-                self._end_turn()
                 if len(got) == before:
                     await _until(got, before)
-
-    def _end_turn(self) -> None:
-        """What the loop does at the end of a turn, without the loop's own instructions."""
-        self.replica.outbox.flush()
 
     async def close(self) -> None:
         """The client goes, then the replica."""
