@@ -86,7 +86,7 @@ def replicas(sims: SimPods, directory: Path, expected: list[str]) -> Iterator[li
         directory.mkdir(exist_ok=True)
         redis = stack.enter_context(redis_server.RedisServer(directory))
         pools = [pool("default", sims.urls, policy={"name": "p2c"})]
-        settings = config((), pools=pools, state=redis.url)
+        settings = config((), pools=pools, state=redis.url, plugins={"entry_points": ["*"]})
         yield [
             stack.enter_context(running(settings | {"replica": name}, directory / name, expected))
             for name in ("east", "west")
