@@ -66,7 +66,7 @@ class Dispatch:
         snapshot = self._view.snapshot(pool.name)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
-        if trial is not None:
+        if trial is not None and trial.canary is not None:
             scheduler = self._tried(trial, exchange, info) or scheduler
         began = perf_counter()
         answer = self._pick(scheduler, info, snapshot)
@@ -77,7 +77,12 @@ class Dispatch:
             self._samples.take(exchange.arrived, info, snapshot)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
-        if trial is not None and b"x-turnout-policy" not in exchange.noted:
+        # With a shadow alone, a hundred requests a second are asked about, and the others pay two comparisons.
+        if (
+            trial is not None
+            and (trial.canary is not None or (trial.shadow is not None and began >= trial.shadow.next_at))
+            and b"x-turnout-policy" not in exchange.noted
+        ):
             trial.decided(exchange, info, snapshot, answer, began, took_s)
         if isinstance(answer, Rejection):
             return answer
