@@ -50,14 +50,16 @@ class Outbox:
 
     __slots__ = (
         *("_dropped", "_touched", "numbers", "placements", "placements_dropped", "reports"),
-        *("unsent_numbers", "unsent_reports", "waiting", "wake"),
+        *("unsent_numbers", "unsent_reports", "urgent", "waiting", "wake"),
     )
 
     def __init__(self) -> None:
         self.wake: Callable[[], None] = _nobody
-        """Called with the first change after each `take`."""
+        """Called with the first change after each `take`, and with the first urgent one."""
         self.waiting = False
         """Whether there is something to take."""
+        self.urgent = False
+        """Whether a dispatch is in it: a pod has more to do than the others believe, who may all run to it."""
         self.numbers: dict[PodId, InflightNumbers] = {}
         """All own numbers, but for those not taken yet."""
         self.unsent_numbers: dict[PodId, InflightNumbers] = {}
@@ -71,6 +73,12 @@ class Outbox:
 
     def announce(self, pod: PodId, numbers: InflightNumbers) -> None:
         """The last numbers of a pod are the ones that count."""
+        if not self.urgent:
+            known = self.unsent_numbers.get(pod) or self.numbers.get(pod)
+            if known is None or known.dispatched != numbers.dispatched:
+                self.unsent_numbers[pod] = numbers
+                self._now_urgent()
+                return
         self.unsent_numbers[pod] = numbers
         if not self.waiting:
             self.waiting = True
@@ -83,9 +91,8 @@ class Outbox:
         if len(self.placements) == PLACEMENTS:
             self.placements_dropped += 1
         self.placements.append((pod, blocks))
-        if not self.waiting:
-            self.waiting = True
-            self.wake()
+        if not self.urgent:
+            self._now_urgent()
 
     def forgot(self, pod: PodId) -> None:
         """A placement without blocks: placements before it are void, those after it stand."""
@@ -113,7 +120,7 @@ class Outbox:
             self.placements = deque(maxlen=PLACEMENTS)
         else:
             placements = [self.placements.popleft() for _ in range(PER_FLUSH)]
-        self.waiting = bool(self.placements)
+        self.waiting = self.urgent = bool(self.placements)
         reports, self.unsent_reports = self.unsent_reports, {}
         dropped, self._dropped = self._dropped, []
         self.numbers.update(numbers)
@@ -129,7 +136,11 @@ class Outbox:
         old = list(batch.placements)
         self.placements_dropped += max(0, len(old) - room)
         self.placements.extendleft(reversed(old[max(0, len(old) - room) :]))
-        self.waiting = True
+        self.waiting = self.urgent = True
+
+    def _now_urgent(self) -> None:
+        self.waiting = self.urgent = True
+        self.wake()
 
     def sweep(self, now: float) -> None:
         """Leave out pods that were idle since the last sweep, and old reports: they have most likely gone."""

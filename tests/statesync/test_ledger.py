@@ -50,6 +50,27 @@ def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> 
     assert len(woken) == 2
 
 
+def test_a_dispatch_among_what_is_less_urgent_wakes_the_sender_once_more() -> None:
+    woken: list[bool] = []
+    outbox = Outbox()
+    outbox.announce(A, n(2))
+    taken(outbox)
+    outbox.wake = lambda: woken.append(outbox.urgent)
+    outbox.announce(A, InflightNumbers(requests=1, dispatched=2))
+    outbox.report(A, EngineReport(), 0.0)
+    outbox.announce(A, idle(2))
+    assert woken == [False]
+    outbox.announce(A, InflightNumbers(requests=1, dispatched=3))
+    outbox.announce(B, n(1))
+    outbox.placed(A, [1])
+    outbox.announce(A, idle(3))
+    assert woken == [False, True]
+    taken(outbox)
+    assert not outbox.urgent
+    outbox.announce(A, idle(3))
+    assert woken == [False, True, False]
+
+
 def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> None:
     outbox = Outbox()
     outbox.announce(A, n(1))

@@ -35,13 +35,29 @@ def n(count: int) -> InflightNumbers:
     return InflightNumbers(count, count, count, count)
 
 
+class Ahead:
+    """The running loop's clock, which a test may put forward."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
+        self._by_s = 0.0
+        self._loop.time = lambda: self._time() + self._by_s  # type: ignore[method-assign]
+
+    async def put(self, seconds: float) -> None:
+        self._by_s += seconds
+        for _ in range(3):  # timers that are due now, what they call soon, and what that calls
+            await asyncio.sleep(0)
+
+
 class Scene:
     """A syncer, the link it may use, and what came of it."""
 
-    def __init__(self, link: RespConnection) -> None:
+    def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
         self.link = link
         self.outbox = Outbox()
-        self.syncer = Syncer("me", self.outbox, KEYS, SyncConfig(), Freshness(0.0))
+        self.freshness = Freshness(0.0)
+        self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness)
         self.token = f"{Random().getrandbits(64):016x}"
         self.troubles: list[StateError | None] = []
 
@@ -57,10 +73,12 @@ class Scene:
         return stored
 
 
-def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
+def play(
+    server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]], config: SyncConfig | None = None
+) -> None:
     async def run() -> None:
         link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=10.0, name="test")
-        played = Scene(link)
+        played = Scene(link, config)
         await played.lease()
         await scene(played)
         played.syncer.close()
@@ -110,6 +128,67 @@ def test_what_is_noted_while_a_request_is_under_way_travels_together(server: Red
         assert sum(len(entry.placements) for entry in packed if entry is not None) == 999
 
     play(server, scene)
+
+
+SLOW = SyncConfig(interval_s=100.0)
+"""Times that nothing but a clock put forward lets pass."""
+
+
+def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, n(2))
+        on.open()
+        await on.syncer.finish()
+        clock, sent = Ahead(), on.link.round_trips
+        await clock.put(SLOW.interval_s)
+        on.outbox.announce(A, InflightNumbers(requests=1, dispatched=2))
+        await clock.put(SLOW.interval_s)
+        assert on.link.round_trips == sent
+        on.outbox.announce(B, n(1))
+        await clock.put(0.0)
+        assert on.link.round_trips == sent + 1
+        await on.syncer.finish()
+        stored = await on.hash()
+        assert Reader().numbers(stored[b"a"]) == InflightNumbers(requests=1, dispatched=2)
+        assert Reader().numbers(stored[b"b"]) == n(1)
+
+    play(server, scene, SLOW)
+
+
+def test_without_a_dispatch_it_goes_after_four_intervals_or_at_once_if_those_are_over(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, n(3))
+        on.open()
+        await on.syncer.finish()
+        on.freshness.linked()
+        clock, sent = Ahead(), on.link.round_trips
+        on.outbox.announce(A, InflightNumbers(requests=2, dispatched=3))
+        await clock.put(3.9 * SLOW.interval_s)
+        assert on.link.round_trips == sent
+        await clock.put(0.1 * SLOW.interval_s)
+        assert on.link.round_trips == sent + 1
+        assert on.freshness.age_s(asyncio.get_running_loop().time()) < SLOW.interval_s  # there was no dispatch
+        await heard(lambda: "idle" in repr(on.syncer))
+        await clock.put(4 * SLOW.interval_s)
+        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        await clock.put(0.0)
+        assert on.link.round_trips == sent + 2
+
+    play(server, scene, SLOW)
+
+
+def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        clock, sent = Ahead(), on.link.round_trips
+        on.outbox.announce(A, n(1))
+        await clock.put(0.9 * SLOW.interval_s)
+        assert on.link.round_trips == sent
+        await clock.put(0.1 * SLOW.interval_s)
+        assert on.link.round_trips == sent + 1
+
+    play(server, scene, SLOW)
 
 
 def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
