@@ -27,6 +27,8 @@ COMPILED = [
         "statesync/types.py",
     ),
     "statesync/view.py",
+    *("statesync/freshness.py", "statesync/hearing.py", "statesync/ledger.py", "statesync/placement_log.py"),
+    "statesync/syncer.py",
     *("router/telemetry/histograms.py", "router/telemetry/metrics.py"),
     "router/dataplane/abridged.py",
     "router/dataplane/admission.py",

@@ -55,14 +55,13 @@ class Relay:
     """One attempt's way back to the client."""
 
     __slots__ = (
-        "_before",
         "_framing",
         "_head",
         "_held",
-        "_last",
+        "_metrics",
         "_mode",
-        "_oldest",
         "_torn",
+        "_write_event",
         "attempts",
         "begun",
         "connection",
@@ -70,6 +69,7 @@ class Relay:
         "last_at",
         "sse",
         "status",
+        "tail",
     )
 
     def __init__(self, attempts: Attempts, exchange: Exchange) -> None:
@@ -82,8 +82,10 @@ class Relay:
         """Whether the client has been sent anything."""
         self.last_at = 0.0
         """When body bytes last came; 0.0 before the first."""
-        self._oldest = self._before = self._last = b""
-        """The ends of the last three pieces of the body."""
+        self.tail = b""
+        """The end of the last piece of the body that may hold `usage`: `[DONE]` and the last chunk may come after."""
+        self._metrics = exchange.metrics
+        self._write_event = exchange.edge.write_now
         self._head: list[bytes] = []
         self._held = b""
         self._torn = False
@@ -129,15 +131,16 @@ class Relay:
 
     def data(self, piece: bytes, safe: int, now: float) -> None:
         """Body bytes; see `Receiver.data`."""
+        size = len(piece)
         if not self.last_at:
             self.attempts.first_byte(self, now)
-        elif self.sse and (metrics := self.exchange.metrics) is not None:
-            metrics.itl.observe(now - self.last_at)
+        elif self.sse and self._metrics is not None:
+            self._metrics.itl.observe(now - self.last_at)
         self.last_at = now
-        # A large piece is cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
-        last = piece if len(piece) <= TAIL_BYTES else piece[-TAIL_BYTES:]
-        self._oldest, self._before, self._last = self._before, self._last, last
-        if self.sse and (safe != len(piece) or self._held or self._torn):
+        if size > SMALL_PIECE:
+            # A large piece is cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
+            self.tail = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
+        if self.sse and (safe != size or self._held or self._torn):
             piece = self._hold_back(piece, safe)
         if piece:
             self._pass_on(piece)
@@ -156,19 +159,18 @@ class Relay:
     def _pass_on(self, piece: bytes) -> None:
         if self._mode == WRAP:
             piece = answers.chunk(piece)
-        if (metrics := self.exchange.metrics) is not None:
-            metrics.bytes_out += len(piece)
-        edge = self.exchange.edge
+        if self._metrics is not None:
+            self._metrics.bytes_out += len(piece)
         if self._head:
             self._head.append(piece)
             piece = b"".join(self._head)
             self._head = []
             self.begun = True
-            edge.flush()  # of the answer before
+            self.exchange.edge.flush()  # of the answer before
         if self.sse:
-            edge.write_now(piece)
+            self._write_event(piece)
         else:
-            edge.write(piece)
+            self.exchange.edge.write(piece)
 
     def end(self) -> None:
         """The answer is complete."""
@@ -192,13 +194,6 @@ class Relay:
             self.attempts.failed(self, failure)
 
     # What the gateway and the client's connection ask
-
-    @property
-    def tail(self) -> bytes:
-        """The last body bytes that may hold `usage`, as they came: `[DONE]` and the last chunk may come after."""
-        if len(self._last) > SMALL_PIECE:
-            return self._last
-        return self._before if len(self._before) > SMALL_PIECE else self._oldest
 
     def pause(self) -> None:
         """The client is full."""
