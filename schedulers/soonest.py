@@ -65,34 +65,31 @@ def soonest(request: RequestInfo, left: LoadSnapshot) -> Soonest:
     return Soonest(pod.id, best, "soonest_by_prefix" if pod.id in request.prefix_hits else "soonest")
 
 
-def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: Sequence[int] | None) -> list[float]:
+def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
     """What the request costs at each of these pods, or at all, in seconds; KV blocks left aside."""
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
     until = snapshot.until or snapshot.until_column()
     wait = snapshot.wait or snapshot.wait_column()
     pace = snapshot.pace or snapshot.pace_column()
+    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()) * snapshot.mean_pace_s()
+    if request.prefix_hits:
+        held, candidates, tokens = request.prefix_hits.get, snapshot.candidates, request.prompt_tokens
+        costs: list[float] = []
+        blocks, work = 0, prefill_work(tokens, 0)
+        for position in range(len(until)) if at is None else at:
+            if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold alike
+                blocks, work = its, _own_work(tokens, PREFIX_BLOCK_TOKENS * its)
+            ahead, least = until[position] - now, wait[position]
+            costs.append((ahead if ahead > least else least) + work * (pace[position] + others))
+        return costs
     if at is not None:
         cut = itemgetter(*at)
         until, wait, pace = cut(until), cut(wait), cut(pace)
-    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()) * snapshot.mean_pace_s()
-    if not request.prefix_hits:
-        work = prefill_work(request.prompt_tokens, 0)
-        return [
-            (ahead if (ahead := due - now) > least else least) + work * (each + others)
-            for due, least, each in zip(until, wait, pace, strict=True)
-        ]
-    held = request.prefix_hits.get
-    candidates = snapshot.candidates if at is None else cut(snapshot.candidates)
-    own: dict[int, int] = {}
-    costs: list[float] = []
-    for due, least, each, (pod, _) in zip(until, wait, pace, candidates, strict=True):
-        blocks = held(pod[0], 0)
-        work = own.get(blocks, 0)
-        if not work:
-            work = own[blocks] = _own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * blocks)
-        ahead = due - now
-        costs.append((ahead if ahead > least else least) + work * (each + others))
-    return costs
+    work = prefill_work(request.prompt_tokens, 0)
+    return [
+        (ahead if (ahead := due - now) > least else least) + work * (each + others)
+        for due, least, each in zip(until, wait, pace, strict=True)
+    ]
 
 
 def _own_work(prompt_tokens: int, cached: int) -> int:
@@ -100,7 +97,7 @@ def _own_work(prompt_tokens: int, cached: int) -> int:
     return prefill_work(uncached, cached if uncached > 0 else prompt_tokens)
 
 
-def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> Sequence[int] | None:
+def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
     """Positions of the pods to price. None for all: a small pool of which all is seen.
 
     Replicas that see the same load would all take the same best pod; among few drawn ones each takes another.
@@ -138,9 +135,9 @@ def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: in
     """So many of the pods that hold most of the prompt; on each level, from a drawn one on."""
     found: list[int] = []
     for _, pods in levels_of(hits):
-        start = dice % len(pods)
-        for pod in (*pods[start : start + count], *pods[: max(0, min(start, start + count - len(pods)))]):
-            at = positions.get(pod)
+        size = len(pods)
+        for number in range(dice % size, dice % size + min(count, size)):
+            at = positions.get(pods[number % size])
             if at is not None:
                 found.append(at)
                 if len(found) == count:

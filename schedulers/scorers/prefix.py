@@ -21,8 +21,9 @@ class PrefixShare:
         hits = request.prefix_hits
         if not hits:
             return 0.0
-        each, positions = PREFIX_BLOCK_TOKENS / request.prompt_tokens, snapshot.positions
-        if positions is not None and len(hits) * 2 <= len(positions):
+        each = PREFIX_BLOCK_TOKENS / request.prompt_tokens
+        if len(hits) * 2 <= len(snapshot.candidates):
+            positions = snapshot.position_of()
             return {
                 positions[pod]: share if (share := blocks * each) < 1.0 else 1.0
                 for pod, blocks in hits.items()
