@@ -108,7 +108,8 @@ bench: setup-run  ## beside nginx, the Rust routers and a FastAPI one, about 10 
 	$(BIN)/python -m loadtests.bench --out docs/benchmarks --python "$$python" $(ARGS)
 
 bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plots (ARGS=--huge: 10M blocks too)
-	$(BIN)/python -m loadtests.bench.micro $(ARGS)
+	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
+	"$$python" -P -m loadtests.bench.micro --docs docs $(ARGS)
 
 bench-state: setup-run redis  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)

@@ -138,7 +138,7 @@ class Relay:
             self._metrics.itl.observe(now - self.last_at)
         self.last_at = now
         if size > SMALL_PIECE:
-            # A large piece is cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
+            # Cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
             self.tail = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
         if self.sse and (safe != size or self._held or self._torn):
             piece = self._hold_back(piece, safe)

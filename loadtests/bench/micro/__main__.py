@@ -1,4 +1,7 @@
-"""`make bench-micro`: run the microbenchmarks, write docs/benchmarks/ and the marked part of docs/benchmarks.md."""
+"""`make bench-micro`: run the microbenchmarks, write docs/benchmarks/ and the marked part of docs/benchmarks.md.
+
+It measures the packages of the Python that runs it: the compiled build's, where there is a compiler.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ import pytest
 from loadtests.bench.micro import report
 from loadtests.bench.micro.plot import svg
 from loadtests.bench.micro.report import GROUPS, Result
+from schedulers import soonest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 LIBRARIES = ("msgspec", "httptools", "xxhash", "pytest-benchmark")
 BEGIN, END = "<!-- micro: begin -->", "<!-- micro: end -->"
 
@@ -39,13 +42,14 @@ def measure(arguments: Sequence[str]) -> dict[str, Any]:
         return found
 
 
-def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, object]:
+def circumstances(found: Mapping[str, Any], load_before: float, docs: Path) -> dict[str, object]:
     """Where and of what it was measured; nothing that names the machine."""
     cpu = found["machine_info"]["cpu"]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(),
+        "commit": commit(docs),
         "python": platform.python_version(),
+        "build": "pure" if str(soonest.__file__).endswith(".py") else "compiled by mypyc",
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "cpu": cpu.get("brand_raw", platform.machine()),
         "cores": os.cpu_count(),
@@ -54,9 +58,9 @@ def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, obj
     }
 
 
-def commit() -> str:
-    """The commit, with a word where the sources differ from it."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=, changed"]
+def commit(docs: Path) -> str:
+    """The commit that these docs are of, with a word where the sources differ from it."""
+    asked = ["git", "-C", str(docs), "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=, changed"]
     told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
     return told or "unknown"
 
@@ -67,7 +71,8 @@ def section(about: Mapping[str, Any], every: Sequence[Result]) -> str:
     before, after = about["load_average"]
     where = (
         f"Measured {about['date']} at commit {about['commit']}: {about['cpu']}, {about['cores']} cores, "
-        f"{about['system']}, Python {about['python']}, {libraries}; load average {before} before, {after} after."
+        f"{about['system']}, Python {about['python']}, {about['build']}, {libraries}; "
+        f"load average {before} before, {after} after."
     )
     parts = [where]
     for name, group in GROUPS.items():
@@ -108,14 +113,14 @@ def write(docs: Path, about: Mapping[str, Any], every: Sequence[Result]) -> None
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, then write."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.micro", description=__doc__)
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.md is")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where benchmarks.md is")
     parser.add_argument("--huge", action="store_true", help="also an index of 10 million blocks: 5 GB and a minute")
     parser.add_argument("--passes", type=int, default=3, help="over all of it; the best round of all of them counts")
     chosen = parser.parse_args(argv)
     load_before = os.getloadavg()[0]
     passes = [measure(["--huge"] if chosen.huge else []) for _ in range(chosen.passes)]
     every = report.merged([report.results(found) for found in passes])
-    write(chosen.docs, circumstances(passes[0], load_before), every)
+    write(chosen.docs, circumstances(passes[0], load_before, chosen.docs), every)
 
 
 if __name__ == "__main__":
