@@ -243,7 +243,9 @@ def _picked(column: tuple[_T, ...], at: Sequence[int]) -> tuple[_T, ...]:
 
 
 def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
-    """The column without these positions, which ascend; an empty one stays empty."""
+    """The column without these positions, which ascend: one, nearly always. An empty column stays empty."""
+    if len(gone) == 1:
+        return column[: gone[0]] + column[gone[0] + 1 :]
     left: list[_T] = []
     start = 0
     for at in gone:
