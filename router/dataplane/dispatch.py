@@ -44,7 +44,7 @@ class Dispatch:
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
-        """`trials` are those that run now, by pool; `samples`, if given, wants some of the requests."""
+        """`trials` are those that want the next request, by pool; `samples`, if given, wants some of the requests."""
         self._view = view
         self._prefix = prefix
         self._current = current
@@ -77,13 +77,8 @@ class Dispatch:
             self._samples.take(exchange.arrived, info, snapshot)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
-        # With a shadow alone, a hundred requests a second are asked about, and the others pay two comparisons.
-        if (
-            trial is not None
-            and (trial.canary is not None or (trial.shadow is not None and began >= trial.shadow.next_at))
-            and b"x-turnout-policy" not in exchange.noted
-        ):
-            trial.decided(exchange, info, snapshot, answer, began, took_s)
+        if trial is not None and b"x-turnout-policy" not in exchange.noted:
+            trial.decided(exchange, info, snapshot, answer, took_s)
         if isinstance(answer, Rejection):
             return answer
         exchange.policy = answer.policy

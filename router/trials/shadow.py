@@ -1,8 +1,9 @@
 """A policy in the shadow of the one that decides: shown the same requests and snapshots, later, one at a time.
 
-The hot path puts a bounded sample aside; slices of the event loop, one pick each, look at it when other work is done. A
-thread would be no quieter: a pick holds the interpreter all the same, and the thread's wake-ups cost the loop its turn.
-What a shadow does wrong is counted, and too much of it turns the shadow off; no request ever hears of it.
+The hot path puts a bounded sample aside, and between two of them knows nothing of a shadow; slices of the event loop,
+one pick each, look at it when other work is done. A thread would be no quieter: a pick holds the interpreter all the
+same, and the thread's wake-ups cost the loop its turn. What a shadow does wrong is counted, and too much of it turns
+the shadow off; no request ever hears of it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ _log = logging.getLogger("turnout.trials")
 
 Later = Callable[[float, Callable[[], None]], object]
 """Runs something in so many seconds; the event loop's `call_later`."""
+
+
+def _nobody(wanted: bool) -> None:
+    """Nobody need know."""
 
 
 class Sample(NamedTuple):
@@ -104,10 +109,11 @@ class Shadow:
         "_queries",
         "_sampled",
         "_shadow",
-        "next_at",
         "off",
         "pool",
         "scheduler",
+        "told",
+        "wants",
     )
 
     def __init__(
@@ -118,11 +124,13 @@ class Shadow:
         clock: Callable[[], float],
         per_s: float = PER_S,
     ) -> None:
-        """`clock` times picks, in seconds, and is the one that `sample` is told the time of."""
+        """`clock` times picks, in seconds."""
         self.pool = pool
         self.scheduler = scheduler
-        self.next_at = 0.0
-        """On the clock of picks: from then on the next request is wanted. Read by the hot path."""
+        self.wants = True
+        """Whether the next request is to be put aside."""
+        self.told: Callable[[bool], None] = _nobody
+        """Hears when that changes."""
         self.off = ""
         """Why it looks no longer; empty while it does."""
         self._later = later
@@ -134,11 +142,12 @@ class Shadow:
         self._queries = 0.0
         self._live, self._shadow = Side(), Side()
 
-    def sample(self, now: float, sample: Sample) -> None:
-        """Put a request aside; only counted where too many wait."""
-        if self.off:
+    def sample(self, sample: Sample) -> None:
+        """Put a request aside, if it is wanted; only counted where too many wait."""
+        if not self.wants:
             return
-        self.next_at = now + self._every_s
+        self._want(False)
+        self._later(self._every_s, self._want_again)
         self._sampled += 1
         if len(self._backlog) >= BACKLOG:
             self._dropped += 1
@@ -151,13 +160,21 @@ class Shadow:
     def stop(self, why: str) -> None:
         """Look no longer, and forget what waits."""
         self.off = why
-        self.next_at = float("inf")
+        self._want(False)
         self._backlog.clear()
 
     def figures(self) -> ShadowFigures:
         """The counts as they are now."""
         counts = self._sampled, self._dropped, self._compared, self._agreed, self._failures
         return ShadowFigures(*counts, self._queries, self._live.figures(), self._shadow.figures())
+
+    def _want(self, wanted: bool) -> None:
+        self.wants = wanted
+        self.told(wanted)
+
+    def _want_again(self) -> None:
+        if not self.off:
+            self._want(True)
 
     def _slice(self) -> None:
         """One of those that wait."""

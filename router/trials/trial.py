@@ -71,10 +71,9 @@ class Trial:
         request: RequestInfo,
         snapshot: LoadSnapshot,
         answer: Decision | Rejection,
-        began: float,
         took_s: float,
     ) -> None:
-        """What came of it. `began` is when, on the clock of picks."""
+        """What came of it."""
         if exchange.attempts:
             return  # a retry says of neither policy what it would do with a request
         arm = exchange.arm
@@ -84,8 +83,8 @@ class Trial:
             else:
                 arm.decided(answer.pod, request)
         shadow = self.shadow
-        if shadow is not None and began >= shadow.next_at and arm is self.baseline:
-            shadow.sample(began, Sample(request, snapshot, answer, took_s))
+        if shadow is not None and shadow.wants and arm is self.baseline:
+            shadow.sample(Sample(request, snapshot, answer, took_s))
 
     def figures(self, now: float) -> TrialFigures:
         """All that was counted here; `now` on the clock on which requests arrive."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from router.telemetry.trials import TrialReading
@@ -61,7 +62,7 @@ class Trials:
     def __init__(self, outside: Outside, teller: str, per_s: float = PER_S) -> None:
         """`teller` names this process among all that ever run; `per_s` bounds what a shadow is shown of a pool."""
         self.running: dict[str, Trial] = {}
-        """By pool, for the data plane; empty but while something is tried."""
+        """By pool, for the data plane: those that want the next request. A canary wants each, a shadow one at times."""
         self.taken_back: dict[str, int] = {}
         """Counter by pool: canaries that this replica's guard ended."""
         self._outside = outside
@@ -85,6 +86,8 @@ class Trials:
         outside = self._outside
         looking = Shadow(pool, shadow, outside.later, outside.pick_clock, self._per_s) if shadow is not None else None
         trial = self.running[pool] = Trial(pool, record, scheduler, candidate, looking)
+        if looking is not None and candidate is None:
+            looking.told = partial(self._in_the_way, trial)
         running = self._watched[pool] = Running(trial, self._teller, outside.clock, self._ended)
         return running
 
@@ -161,7 +164,17 @@ class Trials:
         self._last[pool] = self._shown(running) | {"ended": self._outside.note(pool)}
         if self._watched.get(pool) is running:
             del self._watched[pool]
-            del self.running[pool]
+            self.running.pop(pool, None)
+
+    def _in_the_way(self, trial: Trial, wanted: bool) -> None:
+        """A shadow alone is in the way of the requests that it wants, and costs the others nothing."""
+        running = self._watched.get(trial.pool)
+        if running is None or running.trial is not trial:
+            return
+        if wanted:
+            self.running[trial.pool] = trial
+        else:
+            self.running.pop(trial.pool, None)
 
     def _shown(self, running: Running) -> dict[str, object]:
         trial, figures = running.trial, running.figures()

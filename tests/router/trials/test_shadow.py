@@ -8,43 +8,60 @@ import pytest
 from trial_ground import SNAPSHOT, A, B, Fixed, Later, Ticks, request
 
 from router.trials.durations import total
-from router.trials.shadow import BACKLOG, MOST_FAILURES, Sample, Shadow
+from router.trials.shadow import BACKLOG, MOST_FAILURES, SLICE_S, Sample, Shadow
 from schedulers.guard import PolicyTimeout
 from schedulers.types import Decision, PodId, Rejection
 
 LIVE = Decision(A, "live")
+EVERY_S = 0.01
 
 
 def shadow_of(answer: object, ticks: Ticks | None = None) -> tuple[Shadow, Later]:
     later = Later()
-    return Shadow("main", Fixed(answer), later, ticks or Ticks(), per_s=100.0), later
+    return Shadow("main", Fixed(answer), later, ticks or Ticks(), per_s=1 / EVERY_S), later
 
 
-def shown(shadow: Shadow, count: int = 1, live: Decision | Rejection = LIVE) -> None:
-    for at in range(count):
-        shadow.sample(at * 0.01, Sample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
+def shown(shadow: Shadow, later: Later, count: int = 1, live: Decision | Rejection = LIVE) -> None:
+    """As many requests as it wants one after the other, before it has looked at any."""
+    for _ in range(count):
+        shadow.sample(Sample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
+        later.run_all_of(EVERY_S)
 
 
 def test_it_is_asked_later_and_one_at_a_time() -> None:
     shadow, later = shadow_of(LIVE)
-    shown(shadow, 3)
+    shown(shadow, later, 3)
     assert shadow.figures().compared == 0
     for compared in (1, 2, 3):
         assert len(later.due) == 1
-        later.due.pop()()
+        later.run_all_of(SLICE_S)
         assert shadow.figures().compared == compared
     assert not later.due
 
 
 def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
-    shadow, _ = shadow_of(LIVE)
-    shadow.sample(5.0, Sample(request(), SNAPSHOT, LIVE, 2e-6))
-    assert shadow.next_at == pytest.approx(5.01)
+    shadow, later = shadow_of(LIVE)
+    told: list[bool] = []
+    shadow.told = told.append
+    for _ in range(3):
+        shadow.sample(Sample(request(), SNAPSHOT, LIVE, 2e-6))
+    assert (shadow.wants, shadow.figures().sampled, told) == (False, 1, [False])
+    later.run_all_of(EVERY_S)
+    assert (shadow.wants, told) == (True, [False, True])
+
+
+def test_one_that_is_stopped_wants_nothing_any_more() -> None:
+    shadow, later = shadow_of(LIVE)
+    shadow.sample(Sample(request(), SNAPSHOT, LIVE, 2e-6))
+    shadow.stop("ended")
+    later.run()
+    assert not shadow.wants
+    assert shadow.figures().compared == 0
 
 
 def test_what_finds_too_many_waiting_is_dropped_and_counted() -> None:
     shadow, later = shadow_of(LIVE)
-    shown(shadow, BACKLOG + 7)
+    shown(shadow, later, BACKLOG + 7)
     later.run()
     figures = shadow.figures()
     assert (figures.sampled, figures.dropped, figures.compared) == (BACKLOG + 7, 7, BACKLOG)
@@ -52,8 +69,8 @@ def test_what_finds_too_many_waiting_is_dropped_and_counted() -> None:
 
 def test_agreement_and_what_both_choices_would_meet_are_counted() -> None:
     shadow, later = shadow_of(Decision(B, "shadow"))
-    shown(shadow)
-    shown(shadow, live=Decision(B, "live"))
+    shown(shadow, later)
+    shown(shadow, later, live=Decision(B, "live"))
     later.run()
     figures = shadow.figures()
     assert (figures.compared, figures.agreed, figures.queries) == (2, 1, 1280.0)
@@ -65,8 +82,8 @@ def test_agreement_and_what_both_choices_would_meet_are_counted() -> None:
 
 def test_rejections_of_either_side_are_counted_and_not_compared() -> None:
     shadow, later = shadow_of(Rejection("saturated"))
-    shown(shadow, 2)
-    shown(shadow, live=Rejection("no_untried_pod"))
+    shown(shadow, later, 2)
+    shown(shadow, later, live=Rejection("no_untried_pod"))
     later.run()
     figures = shadow.figures()
     assert (figures.compared, figures.shadow.rejections, figures.live.rejections) == (0, 3, 1)
@@ -76,13 +93,13 @@ def test_rejections_of_either_side_are_counted_and_not_compared() -> None:
 def test_a_shadow_that_fails_again_and_again_is_turned_off(answer: object, caplog: pytest.LogCaptureFixture) -> None:
     shadow, later = shadow_of(answer)
     with caplog.at_level(logging.ERROR, "turnout.trials"):
-        shown(shadow, MOST_FAILURES + 3)
+        shown(shadow, later, MOST_FAILURES + 3)
         later.run()
     assert shadow.off.startswith(f"turned off after {MOST_FAILURES} failures")
     assert shadow.figures().failures == MOST_FAILURES
-    assert shadow.next_at == float("inf")
+    assert not shadow.wants
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    shown(shadow)
+    shown(shadow, later)
     assert not later.due
 
 
@@ -92,7 +109,7 @@ def test_failures_with_successes_in_between_do_not_turn_it_off() -> None:
     assert isinstance(policy, Fixed)
     for at in range(4 * MOST_FAILURES):
         policy.answer = RuntimeError() if at % 2 else LIVE
-        shown(shadow)
+        shown(shadow, later)
         later.run()
     assert not shadow.off
     assert shadow.figures().failures == 2 * MOST_FAILURES
@@ -100,13 +117,13 @@ def test_failures_with_successes_in_between_do_not_turn_it_off() -> None:
 
 def test_a_shadow_that_had_to_be_broken_off_gets_no_second_chance_to_hold_requests_up() -> None:
     shadow, later = shadow_of(PolicyTimeout("did not return within 0.25 s"))
-    shown(shadow, 2)
+    shown(shadow, later, 2)
     later.run()
     assert shadow.off == "turned off after 1 failures, the last: it did not return within 0.25 s"
 
 
 def test_a_shadow_that_is_slow_is_turned_off_at_once() -> None:
     shadow, later = shadow_of(LIVE, Ticks(each=0.08))
-    shown(shadow, 2)
+    shown(shadow, later, 2)
     later.run()
     assert shadow.off == "turned off after 1 failures, the last: it took 80 ms"

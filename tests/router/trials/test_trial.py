@@ -66,19 +66,24 @@ def test_a_retry_stays_on_its_arm_and_is_counted_once() -> None:
 
 
 def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
-    shadow = Shadow("main", Fixed(), Later(), Ticks())
+    later = Later()
+    shadow = Shadow("main", Fixed(), later, Ticks())
     one = Trial("main", record(percent=50.0), Fixed(), Fixed(name="new"), shadow)
     own = 0
-    for at, each in enumerate(SESSIONS[:100]):
+    for each in SESSIONS[:100]:
         asked = Asked()
         own += one.candidate(asked, each) is None  # type: ignore[arg-type]
-        one.decided(asked, each, SNAPSHOT, Decision(A, "x"), float(at), 1e-6)  # type: ignore[arg-type]
+        one.decided(asked, each, SNAPSHOT, Decision(A, "x"), 1e-6)  # type: ignore[arg-type]
+        later.run()
     assert shadow.figures().sampled == own
 
 
 def test_between_two_samples_nothing_is_put_aside() -> None:
-    shadow = Shadow("main", Fixed(), Later(), Ticks(), per_s=10.0)
+    later = Later()
+    shadow = Shadow("main", Fixed(), later, Ticks(), per_s=10.0)
     one = Trial("main", PolicyRecord("old", {}, 3), Fixed(), None, shadow)
-    for at in range(1000):
-        one.decided(Asked(), request(), SNAPSHOT, Decision(A, "x"), at / 1000, 1e-6)  # type: ignore[arg-type]
+    for _ in range(10):
+        for _ in range(100):
+            one.decided(Asked(), request(), SNAPSHOT, Decision(A, "x"), 1e-6)  # type: ignore[arg-type]
+        later.run()
     assert shadow.figures().sampled == 10

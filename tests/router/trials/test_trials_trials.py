@@ -7,13 +7,15 @@ import json
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from trial_ground import Ticks
+from trial_ground import SNAPSHOT, A, Ticks, request
 
 from router.policy_switch import PolicySwitch
 from router.settings import PolicySpec, TrialSettings
+from router.trials.shadow import Sample
 from router.trials.trials import Trials
 from router.trials.wired import trials_of
 from schedulers import registry
+from schedulers.types import Decision
 from statesync.errors import StoreUnavailable
 from statesync.memory import MemoryStore
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
@@ -86,6 +88,36 @@ def test_nothing_runs_and_nothing_is_shown_without_a_trial() -> None:
         await left.trials.step()
         assert left.trials.report("main") == {"pool": "main", "running": False, "last": None}
         assert not left.trials.running
+
+    scene(play)
+
+
+def test_a_shadow_alone_is_in_the_way_of_the_requests_that_it_wants_only() -> None:
+    async def play(left: Replica, right: Replica) -> None:
+        await left.switch.set_shadow("main", PolicyChoice("random"))
+        shadow = left.trials.running["main"].shadow
+        assert shadow is not None
+        shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        assert not left.trials.running
+        assert left.trials.report("main")["running"]
+        await heard(lambda: bool(left.trials.running))
+        shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        await left.switch.set_shadow("main", None)
+        assert not left.trials.report("main")["running"]
+        shadow.told(True)  # as the timer of a shadow that ended would
+        assert not left.trials.running
+
+    scene(play)
+
+
+def test_a_canary_beside_a_shadow_is_asked_about_every_request() -> None:
+    async def play(left: Replica, right: Replica) -> None:
+        await left.switch.set_shadow("main", PolicyChoice("random"))
+        await left.switch.set_canary("main", NEW)
+        trial = left.trials.running["main"]
+        assert trial.shadow is not None
+        trial.shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        assert left.trials.running["main"] is trial
 
     scene(play)
 

@@ -46,15 +46,22 @@ class Later:
     """A `call_later` that the test runs."""
 
     def __init__(self) -> None:
-        self.due: list[Any] = []
+        self.due: list[tuple[float, Any]] = []
 
     def __call__(self, seconds: float, work: Any, /) -> None:
-        self.due.append(work)
+        self.due.append((seconds, work))
 
     def run(self) -> None:
         """All that is due, and what comes of it."""
         while self.due:
-            self.due.pop(0)()
+            self.due.pop(0)[1]()
+
+    def run_all_of(self, seconds: float) -> None:
+        """What was put off by just so long, and not what comes of it."""
+        these = [each for each in self.due if each[0] == seconds]
+        self.due = [each for each in self.due if each[0] != seconds]
+        for _, work in these:
+            work()
 
 
 class Ticks:
