@@ -104,8 +104,10 @@ class Syncer:
             self._timer.cancel()
             self._timer = None
         if self._link is not None and self._under_way is None:
-            # How old the view is, is how late dispatches are seen; of the rest it is what the way takes.
-            noted_at = self._noted_at if self.outbox.urgent else self._loop.time()
+            noted_at = self._noted_at
+            if not self.outbox.urgent:
+                # How old the view is, is how late dispatches are seen: one noted instead would have waited so long.
+                noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
             self._send(self.outbox.take(noted_at, full=False))
 
     def _send(self, batch: Batch | None) -> None:
