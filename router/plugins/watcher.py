@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from router.plugins.checking import CheckLimits, check
 from router.plugins.directory import look
 from router.plugins.examples import Example
-from router.plugins.shelf import Shelf
+from router.plugins.shelf import Due, Shelf
 from router.settings import Plugins
+
+SETTLE_S: Final = 0.1
+"""A file that was copied into place, not renamed, is there before its content is: what has not changed for so long is
+whole. What has is looked at again after `interval_s`."""
 
 
 class PluginWatcher:
@@ -37,10 +42,20 @@ class PluginWatcher:
 
     async def step(self) -> None:
         """Look once, and see it through."""
-        for due in self._shelf.see(await asyncio.to_thread(look, self._settings.directory)):
+        for due in await self._settled():
             report = await asyncio.to_thread(check, due.source, due.file, self._recent(), self._limits)
             self._shelf.take(due, report)
         self._shelf.tidy()
+
+    async def _settled(self) -> list[Due]:
+        """What has to be checked and nobody is still writing."""
+        if not (seen := await self._look()):
+            return []
+        await asyncio.sleep(SETTLE_S)
+        return [due for due in await self._look() if due in seen]
+
+    async def _look(self) -> list[Due]:
+        return self._shelf.see(await asyncio.to_thread(look, self._settings.directory))
 
     def shown(self) -> dict[str, object]:
         """As `GET /admin/plugins` answers it."""

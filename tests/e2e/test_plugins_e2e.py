@@ -39,6 +39,13 @@ def gateway(sims: SimPods, directory: Path, plugins: Path, **sections: Any) -> I
         yield process
 
 
+def place(file: Path, text: str) -> None:
+    """There it is, whole."""
+    written = file.with_suffix(".part")
+    written.write_text(text)
+    written.rename(file)
+
+
 def named(text: str, name: str = "mine") -> str:
     """What the gateway offers it as."""
     return f"{name}@{digest_of(text.encode())}"
@@ -113,7 +120,7 @@ def test_wrong_files_are_refused_one_by_one_and_no_request_hears_of_it(sims: Sim
 
         def put_all() -> None:
             for at, kind in enumerate(kinds):
-                (plugins / f"wrong_{at}.py").write_text(WRONG[kind][0])
+                place(plugins / f"wrong_{at}.py", WRONG[kind][0])
             for at, kind in enumerate(kinds):
                 found = checked(process, f"wrong_{at}.py", WRONG[kind][0])
                 assert found["policies"] == [] and found["problem"], kind
@@ -246,7 +253,7 @@ def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_f
         use(left, name)
         wait_for("the other has read of it", lambda: name in shown(right)["waits_for"], 30.0)
         assert set(under_load(right, lambda: None)) == {"least_load"}
-        (late / "freest.py").write_text(GOOD)
+        place(late / "freest.py", GOOD)
         wait_for("the other follows", lambda: shown(right)["policy"] == name, 30.0)
         assert set(under_load(right, lambda: None)) == {name}
         assert shown(left) == shown(right)

@@ -69,6 +69,25 @@ def test_it_looks_again_and_again(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, text, told = tmp_path / "mine.py", picks(RIGHT), list[str]()
+    rest = [text[:40], text]
+
+    async def meanwhile(seconds: float) -> None:
+        if rest:
+            file.write_text(rest.pop(0))
+
+    monkeypatch.setattr(asyncio, "sleep", meanwhile)
+    watch = watcher(tmp_path, told)
+    file.write_text("")
+    for _ in range(3):
+        asyncio.run(watch.step())
+    assert told == [f"mine@{digest_of(text.encode())}"]
+    assert "is not offered" not in caplog.text
+
+
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     watch = watcher(tmp_path / "nowhere", [])
     watch.look_first()
