@@ -9,7 +9,14 @@ import os
 from setuptools import setup
 
 COMPILED = [
-    *("schedulers/entropy.py", "schedulers/soonest.py", "schedulers/ttft.py", "schedulers/types.py"),
+    *(
+        "schedulers/entropy.py",
+        "schedulers/scorers/column.py",
+        "schedulers/soonest.py",
+        "schedulers/ttft.py",
+        "schedulers/types.py",
+        "schedulers/weighing.py",
+    ),
     *(
         "statesync/columns.py",
         "statesync/health.py",

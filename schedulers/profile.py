@@ -6,7 +6,7 @@ of those a number from 0 to 1, the picker takes one by the weighted mean. The po
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from schedulers.filters.headroom import HasHeadroom
@@ -27,6 +27,7 @@ from schedulers.scorers.prefix import PrefixShare
 from schedulers.scorers.queue import ShortQueue
 from schedulers.scorers.session import SessionPlace
 from schedulers.types import LoadSnapshot, Rejection, RequestInfo
+from schedulers.weighing import Weighed
 
 FILTERS: Final[Mapping[str, type[Filter]]] = {"role": HasRole, "label": HasLabel, "headroom": HasHeadroom}
 
@@ -76,53 +77,12 @@ class Composition(NamedTuple):
                 snapshot = snapshot.only(at)
         return snapshot
 
-    def scores(self, request: RequestInfo, snapshot: LoadSnapshot) -> Sequence[float]:
-        """The weighted mean of the scorers' scores, of each candidate."""
-        same, few, columns = 0.0, [], []
+    def weighed(self, request: RequestInfo, snapshot: LoadSnapshot) -> Weighed:
+        """What the scorers say of the candidates."""
+        weighed = Weighed(len(snapshot.candidates))
         for share, scorer in self.scorers:
-            scores = scorer.score(request, snapshot)
-            if isinstance(scores, float):
-                same += share * scores
-            elif isinstance(scores, dict):
-                few.append((share, scores))
-            else:
-                columns.append((share, scores))
-        count = len(snapshot.candidates)
-        total = _SUMS.get(len(columns), _many)(same, columns) if columns else [same] * count
-        for share, some in few:
-            for at, score in some.items():
-                total[at] += share * score
-        return total
-
-
-_Columns = Sequence[tuple[float, Sequence[float]]]
-"""Shares, and what they are shares of."""
-
-
-def _one(same: float, columns: _Columns) -> list[float]:
-    ((p, column),) = columns
-    return [same + p * a for a in column]
-
-
-def _two(same: float, columns: _Columns) -> list[float]:
-    (p, first), (q, second) = columns
-    return [same + p * a + q * b for a, b in zip(first, second, strict=True)]
-
-
-def _three(same: float, columns: _Columns) -> list[float]:
-    (p, first), (q, second), (r, third) = columns
-    return [same + p * a + q * b + r * c for a, b, c in zip(first, second, third, strict=True)]
-
-
-def _many(same: float, columns: _Columns) -> list[float]:
-    total = _three(same, columns[:3])
-    for share, column in columns[3:]:
-        total = [each + share * score for each, score in zip(total, column, strict=True)]
-    return total
-
-
-_SUMS: Final = {1: _one, 2: _two, 3: _three}
-"""By the number of columns, in one pass: at 1,000 pods three take 100 us so, and 140 one after the other."""
+            weighed.add(share, scorer.score(request, snapshot))
+        return weighed
 
 
 def compose(policy: str, filters: object, scorers: object, picker: object, sample: int) -> Composition:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
+from schedulers.weighing import Scores, Weighed
 
 
 @runtime_checkable
@@ -24,10 +25,6 @@ class Scheduler(Protocol):
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """Choose a pod for `request`, or say why none will do."""
         ...
-
-
-Scores = Sequence[float] | dict[int, float] | float
-"""0 to 1 for each candidate, in their order; or for some, by where they stand, and 0 for the rest; or one for all."""
 
 
 class Filter(Protocol):
@@ -74,6 +71,6 @@ class Picker(Protocol):
         """Its name in a profile's parameters, and the reason in its decisions."""
         ...
 
-    def pick(self, scores: Sequence[float], entropy: int, /) -> int:
-        """Where the one it takes stands; `scores` is not empty."""
+    def pick(self, scores: Weighed, entropy: int, /) -> int:
+        """Where the one it takes stands; there is at least one."""
         ...

@@ -134,6 +134,12 @@ def token_load(load: PodLoad) -> float:
     return load.inflight_tokens + DECODE_TOKENS_EACH * (load.inflight + load.foreign)
 
 
+def queue_length(load: PodLoad) -> float:
+    """Requests that wait inside the engine by its own report or, if that is more, dispatched requests whose first token
+    has not come back: the report is up to a scrape old, in which a burst would go to one pod."""
+    return float(load.queued if load.queued > load.prefilling else load.prefilling)
+
+
 class LoadSnapshot(NamedTuple):
     """A pool's routable pods and their load at one moment; never empty."""
 
@@ -164,6 +170,11 @@ class LoadSnapshot(NamedTuple):
     home: Mapping[str, str] = NOWHERE
     """Labels of the gateway itself, such as its `zone`; what `Pod.labels` are compared with to stay near."""
 
+    queue: tuple[float, ...] = ()
+    """`queue_length` of each candidate, kept up on change likewise."""
+    kv_usage: tuple[float, ...] = ()
+    """`kv_usage` of each candidate."""
+
     def token_column(self) -> tuple[float, ...]:
         """`tokens`, computed if the maker of this snapshot left it out."""
         return self.tokens or tuple([token_load(load) for _, load in self.candidates])
@@ -179,6 +190,14 @@ class LoadSnapshot(NamedTuple):
     def pace_column(self) -> tuple[float, ...]:
         """`pace`, computed if the maker of this snapshot left it out."""
         return self.pace or tuple([load.pace_s for _, load in self.candidates])
+
+    def queue_column(self) -> tuple[float, ...]:
+        """`queue`, computed if the maker of this snapshot left it out."""
+        return self.queue or tuple([queue_length(load) for _, load in self.candidates])
+
+    def kv_column(self) -> tuple[float, ...]:
+        """`kv_usage`, computed if the maker of this snapshot left it out."""
+        return self.kv_usage or tuple([load.kv_usage for _, load in self.candidates])
 
     def mean_pending_s(self) -> float:
         """`pending_s`, computed if the maker of this snapshot left it out."""
@@ -219,6 +238,8 @@ class LoadSnapshot(NamedTuple):
             until=_cut(self.until, gone),
             wait=_cut(self.wait, gone),
             pace=_cut(self.pace, gone),
+            queue=_cut(self.queue, gone),
+            kv_usage=_cut(self.kv_usage, gone),
         )
 
     def only(self, at: Sequence[int]) -> LoadSnapshot:
@@ -231,6 +252,8 @@ class LoadSnapshot(NamedTuple):
             until=_picked(self.until, at),
             wait=_picked(self.wait, at),
             pace=_picked(self.pace, at),
+            queue=_picked(self.queue, at),
+            kv_usage=_picked(self.kv_usage, at),
         )
 
 
@@ -244,7 +267,7 @@ def _picked(column: tuple[_T, ...], at: Sequence[int]) -> tuple[_T, ...]:
 
 def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
     """The column without these positions, which ascend: one, nearly always. An empty column stays empty."""
-    if len(gone) == 1:
+    if len(gone) == 1:  # 0.3 us less than below
         return column[: gone[0]] + column[gone[0] + 1 :]
     left: list[_T] = []
     start = 0

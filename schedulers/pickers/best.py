@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from schedulers import entropy as dice
+from schedulers.weighing import Weighed
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +14,6 @@ class Best:
 
     name: ClassVar[str] = "best"
 
-    def pick(self, scores: Sequence[float], entropy: int, /) -> int:
+    def pick(self, scores: Weighed, entropy: int, /) -> int:
         """Where it stands."""
-        return dice.tied(scores, max(scores), entropy)
+        return scores.best(entropy)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import ClassVar
 
 from schedulers import entropy as dice
 from schedulers.params import parameter
+from schedulers.weighing import Weighed
 
 _DRAW = 24
 """Clear of the draws that `entropy.tied` makes with the same bits."""
@@ -25,9 +25,10 @@ class TopK:
 
     k: int = parameter(3, low=1, high=1000)
 
-    def pick(self, scores: Sequence[float], entropy: int, /) -> int:
+    def pick(self, scores: Weighed, entropy: int, /) -> int:
         """Where it stands."""
-        count = min(self.k, len(scores))
+        count = min(self.k, scores.count)
         # A rank first, then any pod of that rank's score: so a tie at the edge shares the places it has.
-        ranked = nlargest(count, scores)
-        return dice.tied(scores, ranked[dice.index(entropy, count, _DRAW)], entropy)
+        means = scores.all()
+        ranked = nlargest(count, means)
+        return dice.tied(means, ranked[dice.index(entropy, count, _DRAW)], entropy)

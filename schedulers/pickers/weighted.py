@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar
 
 from schedulers import entropy as dice
 from schedulers.params import parameter
+from schedulers.weighing import Weighed
 
 _DRAW = 24
 """Clear of the draws that others make with the same bits."""
@@ -26,11 +26,12 @@ class Weighted:
 
     power: float = parameter(1.0, low=0.0, high=64.0)
 
-    def pick(self, scores: Sequence[float], entropy: int, /) -> int:
+    def pick(self, scores: Weighed, entropy: int, /) -> int:
         """Where it stands."""
         power = self.power
-        sums = list(accumulate(scores if power == 1.0 else [score**power for score in scores]))
+        means = scores.all()
+        sums = list(accumulate(means if power == 1.0 else [mean**power for mean in means]))
         if not sums[-1]:
-            return dice.index(entropy, len(scores))
+            return dice.index(entropy, scores.count)
         # The draw is below 1, but times the sum it may round up to it.
-        return min(bisect_right(sums, dice.mix(entropy, _DRAW) / 2**64 * sums[-1]), len(scores) - 1)
+        return min(bisect_right(sums, dice.mix(entropy, _DRAW) / 2**64 * sums[-1]), scores.count - 1)

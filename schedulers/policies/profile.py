@@ -60,6 +60,6 @@ class Profile:
             return left
         if self.sample and len(left.candidates) > self.sample:
             left = left.only(drawn(request, left, self.sample))
-        scores = parts.scores(request, left)
+        scores = parts.weighed(request, left)
         at = parts.picker.pick(scores, request.entropy)
-        return Decision(left.candidates[at].pod.id, self.name, scores[at], parts.picker.name)
+        return Decision(left.candidates[at].pod.id, self.name, scores.of(at), parts.picker.name)

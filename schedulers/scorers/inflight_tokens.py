@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.params import parameter
-from schedulers.protocols import Scores
 from schedulers.scorers.scale import halving
 from schedulers.types import LoadSnapshot, RequestInfo
+from schedulers.weighing import Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from schedulers.protocols import Scores
-from schedulers.scorers.column import column, field
 from schedulers.types import LoadSnapshot, RequestInfo
-
-_USAGE = field("kv_usage")
+from schedulers.weighing import Falling, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +18,4 @@ class FreeKv:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        return [1.0 - usage for usage in column(_USAGE, snapshot)]
+        return Falling(snapshot.kv_column(), 1.0, 1.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from schedulers.protocols import Scores
 from schedulers.scorers.column import column, field
 from schedulers.types import LoadSnapshot, RequestInfo
+from schedulers.weighing import Scores
 
 _PACE = field("ttft_ewma_s", "inflight")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.params import parameter
-from schedulers.protocols import Scores
 from schedulers.types import LoadSnapshot, RequestInfo
+from schedulers.weighing import Scores
 
 
 @dataclass(frozen=True, slots=True)

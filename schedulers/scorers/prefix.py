@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from schedulers.protocols import Scores
+from schedulers.scorers.column import shares
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, RequestInfo
+from schedulers.weighing import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +30,4 @@ class PrefixShare:
                 for pod, blocks in hits.items()
                 if pod in positions
             }
-        held = hits.get
-        return [share if (share := held(pod.id, 0) * each) < 1.0 else 1.0 for pod, _ in snapshot.candidates]
+        return shares(hits, snapshot, each)

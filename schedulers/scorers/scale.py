@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schedulers.weighing import Falling, span_of
 
-def falling(column: Sequence[float]) -> Sequence[float] | float:
+
+def falling(column: tuple[float, ...]) -> Falling | float:
     """1 for the least of them, down to 0 for the most; 1 for all where they are equal. `column` is not empty."""
-    most, least = max(column), min(column)
-    if most == least:
-        return 1.0
-    span = most - least
-    return [(most - each) / span for each in column]
+    least, most = span_of(column)
+    return Falling(column, most, most - least) if most > least else 1.0
 
 
 def halving(column: Sequence[float], half: float) -> Sequence[float]:

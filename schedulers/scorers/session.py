@@ -7,8 +7,8 @@ from itertools import islice
 from typing import ClassVar
 
 from schedulers import rendezvous
-from schedulers.protocols import Scores
 from schedulers.types import LoadSnapshot, RequestInfo
+from schedulers.weighing import Scores
 
 _PLACES = 8
 

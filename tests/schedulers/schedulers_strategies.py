@@ -18,8 +18,10 @@ from schedulers.types import (
     PodLoad,
     RequestInfo,
     expected_outlook,
+    queue_length,
     token_load,
 )
+from schedulers.weighing import Weighed
 
 unhurried = settings(deadline=None, max_examples=60)
 """For every property here: how long an example takes on a busy machine says nothing."""
@@ -49,12 +51,21 @@ def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: 
         pace=tuple(load.pace_s for load in each),
         pending_s=sum(load.prefill_work * load.pace_s for load in each) / len(named),
         pool_pace_s=sum(load.pace_s for load in each) / len(named),
+        queue=tuple(map(queue_length, each)),
+        kv_usage=tuple(load.kv_usage for load in each),
     )
 
 
 def idle(count: int) -> LoadSnapshot:
     """`count` pods that nobody can tell apart by load."""
     return snapshot_of([PodLoad()] * count)
+
+
+def weighed(scores: Sequence[float]) -> Weighed:
+    """What one scorer alone says."""
+    alone = Weighed(len(scores))
+    alone.add(1.0, list(scores))
+    return alone
 
 
 def ids_of(snapshot: LoadSnapshot) -> list[PodId]:

@@ -110,8 +110,11 @@ def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[Requ
         positions=snapshot.position_of(),
         tokens=snapshot.token_column(),
         inflight=snapshot.total_inflight(),
+        queue=snapshot.queue_column(),
+        kv_usage=snapshot.kv_column(),
     )
-    assert policy.pick(request, full) == policy.pick(request, full._replace(wait=(), positions=None))
+    some = full._replace(wait=(), positions=None, queue=(), kv_usage=())
+    assert policy.pick(request, full) == policy.pick(request, some)
 
 
 @every_policy

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import BITS, unhurried
+from schedulers_strategies import BITS, unhurried, weighed
 
 from schedulers.entropy import mix
 from schedulers.pickers.best import Best
@@ -20,7 +20,7 @@ every_picker = pytest.mark.parametrize("picker", [kind() for kind in PICKERS.val
 
 
 def shares(picker: Picker, scores: list[float], draws: int = 4000) -> list[float]:
-    taken = Counter(picker.pick(scores, mix(11, number)) for number in range(draws))
+    taken = Counter(picker.pick(weighed(scores), mix(11, number)) for number in range(draws))
     return [taken[at] / draws for at in range(len(scores))]
 
 
@@ -36,7 +36,7 @@ def unmixed(drawn: int, salt: int) -> int:
 @unhurried
 @given(scores=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12), entropy=BITS)
 def test_it_takes_one_of_them(picker: Picker, scores: list[float], entropy: int) -> None:
-    assert picker.pick(scores, entropy) in range(len(scores))
+    assert picker.pick(weighed(scores), entropy) in range(len(scores))
 
 
 @every_picker
@@ -64,13 +64,13 @@ def test_weighted_takes_in_proportion(power: float, expected: list[float]) -> No
 @unhurried
 @given(entropy=BITS)
 def test_weighted_never_takes_what_scores_nothing(entropy: int) -> None:
-    assert Weighted().pick([0.0, 1e-300, 0.0], entropy) == 1
+    assert Weighted().pick(weighed([0.0, 1e-300, 0.0]), entropy) == 1
 
 
 def test_weighted_with_the_highest_dice_takes_the_last() -> None:
     highest = unmixed(2**64 - 1, 24)
     assert mix(highest, 24) == 2**64 - 1
-    assert Weighted().pick([0.1] * 10, highest) == 9
+    assert Weighted().pick(weighed([0.1] * 10), highest) == 9
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schedulers_strategies import cases, idle, ids_of, pod_ids, snapshot_of, snapshots, unhurried
 
 from schedulers.ttft import outlook
-from schedulers.types import LoadSnapshot, PodId, PodLoad, RequestInfo, expected_outlook, token_load
+from schedulers.types import LoadSnapshot, PodId, PodLoad, RequestInfo, expected_outlook, queue_length, token_load
 
 
 def test_expected_outlook_is_that_of_the_cost_model() -> None:
@@ -21,6 +21,8 @@ def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None
     expected = [expected_outlook(load) for _, load in snapshot.candidates]
     assert list(zip(snapshot.until_column(), snapshot.wait_column(), strict=True)) == expected
     assert snapshot.pace_column() == tuple(load.pace_s for _, load in snapshot.candidates)
+    assert snapshot.queue_column() == tuple(queue_length(load) for _, load in snapshot.candidates)
+    assert snapshot.kv_column() == tuple(load.kv_usage for _, load in snapshot.candidates)
     pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
     assert snapshot.mean_pending_s() == pending / len(snapshot.candidates)
     assert snapshot.mean_pace_s() == sum(load.pace_s for _, load in snapshot.candidates) / len(snapshot.candidates)
@@ -43,6 +45,8 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         expected = [expected_outlook(load) for _, load in kept]
         assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
         assert left.pace_column() == tuple(load.pace_s for _, load in kept)
+        assert left.queue_column() == tuple(queue_length(load) for _, load in kept)
+        assert left.kv_column() == tuple(load.kv_usage for _, load in kept)
         assert left.token_column() == tuple(token_load(load) for _, load in kept)
         assert left.total_inflight() == sum(load.inflight for _, load in kept)
         assert list(left.position_of()) == ids_of(left)
@@ -70,6 +74,8 @@ def test_only_some_is_a_snapshot_of_them_in_the_order_asked_for(
     expected = [expected_outlook(load) for _, load in chosen]
     assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
     assert left.pace_column() == tuple(load.pace_s for _, load in chosen)
+    assert left.queue_column() == tuple(queue_length(load) for _, load in chosen)
+    assert left.kv_column() == tuple(load.kv_usage for _, load in chosen)
     assert left.token_column() == tuple(token_load(load) for _, load in chosen)
     assert left.total_inflight() == sum(load.inflight for _, load in chosen)
     assert list(left.position_of()) == ids_of(left)

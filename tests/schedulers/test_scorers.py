@@ -21,6 +21,7 @@ from schedulers.scorers.prefix import PrefixShare
 from schedulers.scorers.queue import ShortQueue
 from schedulers.scorers.session import SessionPlace
 from schedulers.types import Adapters, Candidate, LoadSnapshot, PodId, PodLoad, RequestInfo
+from schedulers.weighing import Weighed
 
 COUNTS = st.integers(0, 2**40)
 SECONDS = st.floats(0.0, 1e7)
@@ -59,8 +60,9 @@ def scores(scorer: Scorer, snapshot: LoadSnapshot, request: RequestInfo | None =
     found = scorer.score(request or request_of(), snapshot)
     if isinstance(found, Mapping):
         assert found.keys() <= set(range(len(snapshot.candidates)))
-        return [found.get(at, 0.0) for at in range(len(snapshot.candidates))]
-    return [found] * len(snapshot.candidates) if isinstance(found, float) else found
+    weighed = Weighed(len(snapshot.candidates))
+    weighed.add(1.0, found)
+    return weighed.all()
 
 
 every_scorer = pytest.mark.parametrize("scorer", [kind() for kind in SCORERS.values()], ids=list(SCORERS))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
-from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, expected_outlook, token_load
+from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, expected_outlook, queue_length, token_load
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
 from statesync.types import Charge, EngineReport, InflightNumbers
 from statesync.view import LoadView
@@ -43,6 +43,8 @@ def consistent(snapshot: LoadSnapshot) -> None:
     assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
     work = sum(load.prefill_work for _, load in snapshot.candidates)
     assert snapshot.pending_s == pytest.approx(work * PACE_S / len(snapshot.candidates))
+    assert snapshot.queue == tuple(queue_length(load) for _, load in snapshot.candidates)
+    assert snapshot.kv_usage == tuple(load.kv_usage for _, load in snapshot.candidates)
     columns = zip(snapshot.until, snapshot.wait, snapshot.pace, strict=True)
     for candidate, (until, wait, pace) in zip(snapshot.candidates, columns, strict=True):
         assert (until, wait) == expected_outlook(candidate.load)
