@@ -73,16 +73,12 @@ class Outbox:
 
     def announce(self, pod: PodId, numbers: InflightNumbers) -> None:
         """The last numbers of a pod are the ones that count."""
-        if not self.urgent:
-            known = self.unsent_numbers.get(pod) or self.numbers.get(pod)
-            if known is None or known.dispatched != numbers.dispatched:
-                self.unsent_numbers[pod] = numbers
-                self._now_urgent()
-                return
+        if self.urgent:
+            self.unsent_numbers[pod] = numbers
+            return
+        known = self.unsent_numbers.get(pod) or self.numbers.get(pod)
         self.unsent_numbers[pod] = numbers
-        if not self.waiting:
-            self.waiting = True
-            self.wake()
+        self._note(known is None or known.dispatched != numbers.dispatched)
 
     def placed(self, pod: PodId, blocks: Sequence[int]) -> None:
         """Keeps the sequence itself until it is sent: it must not change."""
@@ -91,24 +87,19 @@ class Outbox:
         if len(self.placements) == PLACEMENTS:
             self.placements_dropped += 1
         self.placements.append((pod, blocks))
-        if not self.urgent:
-            self._now_urgent()
+        self._note(True)
 
     def forgot(self, pod: PodId) -> None:
         """A placement without blocks: placements before it are void, those after it stand."""
         if len(self.placements) == PLACEMENTS:
             self.placements_dropped += 1
         self.placements.append((pod, _NO_BLOCKS))
-        if not self.waiting:
-            self.waiting = True
-            self.wake()
+        self._note(False)
 
     def report(self, pod: PodId, report: EngineReport, now: float) -> None:
         """The last reading of a pod is the one that counts."""
         self.reports[pod] = self.unsent_reports[pod] = (report, now)
-        if not self.waiting:
-            self.waiting = True
-            self.wake()
+        self._note(False)
 
     def take(self, noted_at: float, full: bool) -> Batch | None:
         """All that is unsent, or all there is; None if that is nothing. Of many placements the first `PER_FLUSH`."""
@@ -138,9 +129,11 @@ class Outbox:
         self.placements.extendleft(reversed(old[max(0, len(old) - room) :]))
         self.waiting = self.urgent = True
 
-    def _now_urgent(self) -> None:
-        self.waiting = self.urgent = True
-        self.wake()
+    def _note(self, urgent: bool) -> None:
+        """There is something to take; an urgent change makes all of it urgent."""
+        if not self.waiting or urgent > self.urgent:
+            self.waiting, self.urgent = True, urgent
+            self.wake()
 
     def sweep(self, now: float) -> None:
         """Leave out pods that were idle since the last sweep, and old reports: they have most likely gone."""

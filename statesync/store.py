@@ -21,7 +21,8 @@ class SyncConfig(NamedTuple):
     """How replicas keep in step; the defaults are the settings'. Stores that need none of it ignore it."""
 
     interval_s: float = 0.002
-    """Changes within this time travel together; the first after a quiet moment goes at once."""
+    """Changes within this time travel together; the first after a quiet moment goes at once. What only makes a pod look
+    idler waits for a dispatch to travel with, up to four times as long."""
     lease_s: float = 5.0
     """A replica not heard for so long is gone, and its share with it. Renewed five times in that time."""
     timeout_s: float = 1.0

@@ -66,7 +66,7 @@ class Dispatch:
         snapshot = self._view.snapshot(pool.name)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
-        if trial is not None and trial.canary is not None:
+        if trial is not None:
             scheduler = self._tried(trial, exchange, info) or scheduler
         began = perf_counter()
         answer = self._pick(scheduler, info, snapshot)

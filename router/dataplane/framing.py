@@ -84,11 +84,6 @@ class ChunkScanner:
                 self._size(line)
         return -1
 
-    @property
-    def aligned(self) -> bool:
-        """Whether the next byte starts a chunk."""
-        return not self.left and not self.line and not self.trailing
-
     def _ends_here(self, rest: bytes) -> bool:
         """Whether a chunk's `rest`, its CRLF included, ends an event that began in earlier chunks or reads."""
         seen = self._tail + rest[-_LONGEST_END:]

@@ -171,15 +171,6 @@ def test_a_chunk_header_that_never_ends_is_refused() -> None:
             scanner.feed(b"1" * 100)
 
 
-def test_a_scanner_is_aligned_between_chunks() -> None:
-    scanner = ChunkScanner()
-    aligned = []
-    for piece in (b"3", b"\r\n", b"abc", b"\r\n", b"0\r\n"):
-        scanner.feed(piece)
-        aligned.append(scanner.aligned)
-    assert aligned == [False, False, False, True, False]
-
-
 @pytest.mark.parametrize(
     ("payload", "end"),
     [
