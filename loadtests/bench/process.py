@@ -25,10 +25,13 @@ ENVIRONMENT = {"TOKIO_WORKER_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 ANY_CORE = -1
 """Not pinned."""
 
+_CORES = frozenset(os.sched_getaffinity(0))
+"""Those this process may use, as it was started: later it ties itself to one, and with it all that it does not pin."""
+
 
 def pin(core: int) -> list[str]:
     """The command prefix that ties a program to a core; nothing where there is no such core, or for `ANY_CORE`."""
-    if core in os.sched_getaffinity(0) and shutil.which("taskset"):
+    if core in _CORES and shutil.which("taskset"):
         return ["taskset", "-c", str(core)]
     return []
 

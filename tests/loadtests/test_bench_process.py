@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from loadtests.bench.process import (
 )
 from loadtests.ports import free_ports
 
+TIED = "import os; print(os.sched_getaffinity(0), end='')"
 BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
 
 
@@ -84,3 +87,15 @@ def test_serving_is_a_good_answer_to_a_post_and_a_long_stream_is_not_awaited(tmp
     command = [sys.executable, "-m", "loadtests.bench.canned", str(port), "--stream", "--gap-ms", "600000"]
     with Owned(command, 1, tmp_path / "log") as owned:
         wait_until_serving(owned, f"http://127.0.0.1:{port}/v1/chat/completions", b"{}")
+
+
+def test_a_program_has_its_own_core_when_the_bench_has_tied_itself_to_another(tmp_path: Path) -> None:
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(every)})
+    try:
+        with Owned([sys.executable, "-c", TIED], max(every), tmp_path / "log") as owned:
+            while not owned.ended():
+                time.sleep(0.01)
+    finally:
+        os.sched_setaffinity(0, every)
+    assert owned.log.read_text() == f"{{{max(every)}}}"
