@@ -8,10 +8,11 @@ every Python, so a recorded decision can be replayed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-_MASK = 0xFFFFFFFFFFFFFFFF
-_GOLDEN = 0x9E3779B97F4A7C15
-_THROWS = 8
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_THROWS: Final = 8
 
 
 def mix(entropy: int, salt: int = 0) -> int:

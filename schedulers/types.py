@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Literal, NamedTuple, NewType, TypeVar
+from typing import Final, Literal, NamedTuple, NewType, TypeVar
 
 from schedulers.ttft import PACE_S, outlook
 
@@ -21,13 +21,13 @@ PodId = NewType("PodId", str)
 
 Role = Literal["both", "prefill", "decode"]
 
-PREFIX_BLOCK_TOKENS = 64
+PREFIX_BLOCK_TOKENS: Final = 64
 """The unit of `RequestInfo.prefix_hits`: one block stands for 64 prompt tokens."""
 
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 """Prompt bytes a token, for estimates made without a tokenizer (English text and code on current vocabularies)."""
 
-DECODE_TOKENS_EACH = 64.0
+DECODE_TOKENS_EACH: Final = 64.0
 """What one request costs whoever comes next beside its tokens: the small term that breaks near-ties.
 
 A decode step shares the engine with a prefill chunk; at the published 6 ms + 0.35 ms a running request and 8k

@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice, repeat
-from typing import Final
+from typing import Any, Final
 
 from schedulers.types import PodId
 from statesync.errors import StateError
@@ -116,7 +116,10 @@ class Shelf:
             return []
         noted = array("Q", chain)  # first, because it is what may raise
         before = len(blocks)
-        for link, code in zip(chain, self._codes, strict=False):  # update() would take three times as long
+        # Any: mypyc would take each int out of its object and put it into another. update() takes three times as long.
+        links: Sequence[Any] = chain
+        codes: Sequence[Any] = self._codes
+        for link, code in zip(links, codes, strict=False):
             blocks[link] = code
         fresh: list[int] = []
         if len(blocks) > before:
@@ -128,7 +131,7 @@ class Shelf:
                 self.used += sum([1 << (blocks[link] & _SIZE) for link in fresh])
         noted.reverse()
         part += noted
-        self._logged += len(noted)
+        self._logged += size
         if len(part) >= PART:
             self._begin()
             if self._logged > SLACK * len(blocks) + PART:

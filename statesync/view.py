@@ -11,6 +11,7 @@ Measured with 16 pods on one core of this machine class (Python 3.11): snapshot 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
@@ -21,7 +22,7 @@ from statesync.seat import Seat
 from statesync.shares import Shares
 from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
 
-TTFT_ALPHA = 0.2
+TTFT_ALPHA: Final = 0.2
 """Weight of the newest time to first token in its moving average: the last ten answers make 90 % of it."""
 
 _NOTHING = InflightNumbers()

@@ -34,14 +34,15 @@ class Abridged(NamedTuple):
     cuts: list[tuple[int, int]]
     """From this place of `text` on, so many bytes are missing before it, in all; in order."""
 
-    def original(self, at: int) -> int:
-        """Where in the whole body the byte at this place of `text` stands."""
-        missing = 0
-        for place, gone in self.cuts:
-            if place > at:
-                break
-            missing = gone
-        return at + missing
+
+def original(cuts: list[tuple[int, int]], at: int) -> int:
+    """Where in the whole body the byte at this place of the text with these cuts stands."""
+    missing = 0
+    for place, gone in cuts:
+        if place > at:
+            break
+        missing = gone
+    return at + missing
 
 
 def abridge(body: bytes) -> Abridged | None:

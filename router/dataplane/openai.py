@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from router.dataplane.abridged import FROM_BYTES, Abridged, abridge
+from router.dataplane.abridged import FROM_BYTES, Abridged, abridge, original
 from router.dataplane.body import NONE, Body, decode
 from router.errors import BadRequest, MissingModel
 from schedulers.types import BYTES_PER_TOKEN
 
-IMAGE_TOKENS = 1024
+IMAGE_TOKENS: Final = 1024
 """What an inline image or audio clip counts for, instead of its base64 length."""
 
-MAX_TOKENS = 1 << 24
+MAX_TOKENS: Final = 1 << 24
 """No answer is longer; a limit of 1e308 would spoil every sum it is added to."""
 
-_DATA_BYTES = IMAGE_TOKENS * BYTES_PER_TOKEN
+_DATA_BYTES: Final = IMAGE_TOKENS * BYTES_PER_TOKEN
 """What is shorter counts for no more by its length."""
-_INLINE_DATA = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
-_TOKEN_IDS = re.compile(rb"\[\s*\[?\s*\d")
-_MODEL_PART = re.compile(
+_BLANK: Final = 0x20
+_NEAR: Final = 24
+"""So far back a blank is looked for byte by byte, 0.2 us sooner found than by a call where words are short."""
+_INLINE_DATA: Final = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
+_TOKEN_IDS: Final = re.compile(rb"\[\s*\[?\s*\d")
+_MODEL_PART: Final = re.compile(
     rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model)[ \t]*(?:;[^\r\n]*)?\r\n'
     rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n",
     re.IGNORECASE,
@@ -110,14 +113,14 @@ def _unabridged(
     """The parts of a prompt as they stand in the whole body; None where something else was cut as well."""
     whole = memoryview(body)
     parts: list[bytes | memoryview] = []
-    cuts_in_prompt = 0
+    cuts, cuts_in_prompt = short.cuts, 0
     for part in prompt:
         at = short.text.find(part)
         end = at + len(part)
-        parts.append(whole[short.original(at) : short.original(end)])
-        for place, _ in short.cuts:
+        parts.append(whole[original(cuts, at) : original(cuts, end)])
+        for place, _ in cuts:
             cuts_in_prompt += at < place < end
-    return parts if cuts_in_prompt == len(short.cuts) else None
+    return parts if cuts_in_prompt == len(cuts) else None
 
 
 def _prompt(fields: Body) -> Sequence[bytes | memoryview]:
@@ -167,9 +170,14 @@ def _has_long_word(body: bytes) -> bool:
     """Whether there are `_DATA_BYTES` without a blank. Of prose, a few bytes at the end of each so many are read."""
     at, last = 0, len(body) - _DATA_BYTES
     while at <= last:
-        blank = body.rfind(b" ", at, at + _DATA_BYTES)
-        if blank < 0:
-            return True
+        blank = at + _DATA_BYTES - 1
+        near = blank - _NEAR
+        while blank > near and body[blank] != _BLANK:
+            blank -= 1
+        if blank == near:
+            blank = body.rfind(b" ", at, near + 1)
+            if blank < 0:
+                return True
         at = blank + 1
     return False
 
