@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from statesync.commands import Part
 from statesync.errors import StateError
 from statesync.hearing import Hearing
 from statesync.keys import LOCK_TTL_S, LOG_TTL_S, Keys
 from statesync.messages import pack_page
 from statesync.placement_log import START, LogId, format_id, parse_id
-from statesync.resp import Part, RespConnection
+from statesync.resp import RespConnection
 from statesync.scripts import BEGIN_CHECKPOINT, SWITCH_CHECKPOINT
 from statesync.types import PrefixPage
 

@@ -35,6 +35,11 @@ class Roster:
         self._lease_s = lease_s
         self._members: dict[str, _Member] = {}
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other replica is known to be live."""
+        return not self._members
+
     def heard(self, replica: str, token: str, now: float) -> bool:
         """It spoke, so its lease runs anew. True if it was not known to be live."""
         member = self._members.get(replica)

@@ -1,6 +1,6 @@
 """One connection to a Redis server: bytes out, replies and pushes in. It speaks RESP3 (server >= 6.0, Valkey).
 
-Commands are packed and replies parsed by hiredis, on an `asyncio.Protocol`, because the state is sent hundreds of
+Replies are parsed by hiredis, on an `asyncio.Protocol`, because the state is sent hundreds of
 times a second: a future is all that a call makes, one timer watches all that are owed, and there is no pool, no
 stream and no lock. A connection is used until it is lost, then thrown away; making it anew is its owner's business,
 as is knowing keys, scripts and messages. No text made here holds a password.
@@ -14,14 +14,16 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import hiredis
 
+from statesync.commands import Part, pack
 from statesync.errors import StateError, StoreUnavailable
 
-Part: TypeAlias = bytes | str | int | float
-"""An argument of a command. Text goes as UTF-8, numbers as Python writes them."""
+Hearer: TypeAlias = Callable[[Any], None]
+"""Of a reply."""
 
 Push: TypeAlias = list[object]
 """What the server says unasked: `[b"message", channel, data]`."""
@@ -92,14 +94,6 @@ class Address(NamedTuple):
         return f"<Address {self}/{self.db}{' TLS' if self.tls else ''}>"
 
 
-_packed: Final = cast("Callable[[tuple[Part, ...]], bytes]", hiredis.pack_command)
-
-
-def pack(*command: Part) -> bytes:
-    """A command as it travels; several may be joined into one `send`."""
-    return _packed(command)
-
-
 class RespConnection(asyncio.Protocol):
     """A connection that is open until it is lost; made by `open`."""
 
@@ -122,7 +116,7 @@ class RespConnection(asyncio.Protocol):
         """Why it is of no more use."""
         self._full = False
         self._reader = hiredis.Reader(replyError=ReplyError.parsed, notEnoughData=_MORE)
-        self._owed: deque[tuple[asyncio.Future[Any], int, float]] = deque()
+        self._owed: deque[tuple[Hearer, int, float]] = deque()
         """Oldest first: whom to tell, after how many replies, when it was sent (the loop's time)."""
         self._partial: list[object] = []
         """Replies of the oldest so far, when it is owed several."""
@@ -174,7 +168,7 @@ class RespConnection(asyncio.Protocol):
 
         A reply that does not come within the time limit costs the connection: the next could not be told from it.
         """
-        reply = await self.send(_packed(command))
+        reply = await self.send(pack(*command))
         if isinstance(reply, ReplyError):
             raise reply
         return reply
@@ -183,7 +177,7 @@ class RespConnection(asyncio.Protocol):
         """Commands in one write; their replies in order, errors in place as ReplyError. Raises StoreUnavailable."""
         if not commands:
             return []
-        packed = b"".join(map(_packed, commands))
+        packed = b"".join(pack(*command) for command in commands)
         replies = await self.send(packed, len(commands))
         return cast("list[Any]", replies) if len(commands) > 1 else [replies]
 
@@ -193,19 +187,26 @@ class RespConnection(asyncio.Protocol):
         It fails with StoreUnavailable only; nobody need look at it. Cancelling it leaves the others in order.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
+        if not self.write(packed, partial(_settle, future), replies):
+            _settle(future, StoreUnavailable(self._lost))
+        return future
+
+    def write(self, packed: bytes, hearer: Hearer, replies: int = 1) -> bool:
+        """`send` without a future: `hearer` is called with what it would hold, or with the StoreUnavailable it would
+        raise, when that is read or the connection is lost: it must not block. False: it is lost, nobody will be called.
+        """
         if self._full:
             self._lose(f"{self.address} takes no more: {UNSENT_BYTES >> 20} MiB are unsent")
         if self._transport is None:
-            _fail(future, self._lost)
-            return future
+            return False
         now = self._loop.time()
-        self._owed.append((future, replies, now))
+        self._owed.append((hearer, replies, now))
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._timeout_s, self._check)
         self.round_trips += 1
         self.bytes_sent += len(packed)
         self._transport.write(packed)
-        return future
+        return True
 
     def close(self) -> None:
         """Break it off; who still waits gets StoreUnavailable, and nothing is pushed or told any more. Idempotent."""
@@ -255,8 +256,8 @@ class RespConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         owed, self._owed = self._owed, deque()
-        for future, _, _ in owed:
-            _fail(future, why)
+        for hearer, _, _ in owed:
+            hearer(StoreUnavailable(why))
         self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
@@ -296,15 +297,14 @@ class RespConnection(asyncio.Protocol):
             said = _refusal(reply, self.address) if isinstance(reply, ReplyError) else "what nobody asked for"
             self._lose(f"{self.address} said {said}")  # Such as that it has too many clients.
             return
-        future, count, _ = self._owed[0]
+        hearer, count, _ = self._owed[0]
         if count > 1:
             self._partial.append(reply)
             if len(self._partial) < count:
                 return
             reply, self._partial = self._partial, []
         self._owed.popleft()
-        if not future.done():
-            future.set_result(reply)
+        hearer(reply)
 
     def pause_writing(self) -> None:
         """More than UNSENT_BYTES are unsent."""
@@ -320,10 +320,14 @@ class RespConnection(asyncio.Protocol):
         self._lose(f"lost {self.address}: {_reason(exc) if exc else 'it closed the connection'}")
 
 
-def _fail(future: asyncio.Future[Any], why: str) -> None:
-    if not future.done():
-        future.set_exception(StoreUnavailable(why))
+def _settle(future: asyncio.Future[Any], reply: object) -> None:
+    if future.done():
+        return
+    if isinstance(reply, StoreUnavailable):
+        future.set_exception(reply)
         future.exception()  # Counts as looked at: a future nobody awaits is no mistake here.
+    else:
+        future.set_result(reply)
 
 
 def _refusal(reply: ReplyError, address: Address) -> str:

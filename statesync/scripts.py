@@ -9,7 +9,8 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final
 
-from statesync.resp import Part, ReplyError, RespConnection
+from statesync.commands import Part
+from statesync.resp import ReplyError, RespConnection
 
 
 class Script:

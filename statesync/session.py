@@ -1,6 +1,8 @@
 """This replica among the others, over one link after another: it registers, tells all, reads all, keeps its lease.
 
-A link is two connections to the same server, one for commands and one that listens. When the lease is found gone
+A link is two connections to the same server. One listens, and says what others listen to: what it says and the server's
+answer come back in one piece, so a flush costs one reading of a socket, not two. The other is for all else, such as
+answers of megabytes, for which a server throws out who listens. When the lease is found gone
 (this process stood still, the server was emptied), a new incarnation begins over the same link; when the link is
 lost, `live` ends and its caller opens another. What was learned stays: only what is new is read again.
 """
@@ -61,8 +63,8 @@ class Session:
         self.roster = Roster(replica, config.lease_s)
         self.freshness = Freshness(loop.time())
         self.hearing = Hearing(replica, listener, self.roster, self.freshness, loop.time)
-        self.hearing.missed, self.hearing.joined = self._missed, self._watch_leases
-        self.syncer = Syncer(replica, outbox, keys, config, self.freshness)
+        self.hearing.missed, self.hearing.joined = self._missed, self._joined
+        self.syncer = Syncer(replica, outbox, keys, config, self.freshness, self.roster)
         self._checkpoints = Checkpoints(keys, self.hearing)
         self._warmup = WarmUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
         self.token = self._new_token()
@@ -95,7 +97,7 @@ class Session:
             self.links += 1
             while True:
                 with contextlib.suppress(_LeaseLost):
-                    await self._incarnation(link, on_warm)
+                    await self._incarnation(link, news, on_warm)
                 self._lose_lease()
         finally:
             self._unlink()
@@ -157,7 +159,7 @@ class Session:
 
     # One incarnation.
 
-    async def _incarnation(self, link: RespConnection, on_warm: Callable[[], None]) -> None:
+    async def _incarnation(self, link: RespConnection, news: RespConnection, on_warm: Callable[[], None]) -> None:
         """From registering to trouble, which it raises."""
         self._trouble = self._loop.create_future()
         for connection in self._open:
@@ -166,9 +168,9 @@ class Session:
         emptied = await self._register(link)
         self.freshness.linked()
         self.link = link
-        self.syncer.open(link, self.token, self._refused)
+        self.syncer.open(news, self.token, self._refused)
         try:
-            self._do(self._keep_lease(link))
+            self._do(self._keep_lease(news))
             self._do(self._serve(link, emptied, on_warm))
             raise await self._trouble
         finally:
@@ -227,14 +229,15 @@ class Session:
         self._epoch = reply[1]
         return emptied
 
-    async def _keep_lease(self, link: RespConnection) -> None:
+    async def _keep_lease(self, news: RespConnection) -> None:
+        """Over the connection of the flushes, which a beat must not overtake: it says how many there were."""
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
             self.freshness.sent(self._loop.time())
             beat = pack(Beat(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
             taken = await RENEW.run(
-                link,
+                news,
                 self._own_keys(),
                 *(self.replica, self.token, keys.news, lease_ms, lease_ms * SHARE_LEASES, keys.inflight("")),
                 *(SCHEMA, beat),
@@ -255,7 +258,7 @@ class Session:
     async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
         began = self._loop.time()
         await self._warmup.read_all(link, self.token, again=self.warm)
-        self._watch_leases()
+        self._joined()
         self.warm = True
         _log.info(
             "in step with %d other replicas at %s after %.3f s",
@@ -295,6 +298,11 @@ class Session:
         await self._warmup.read_share(link, replica)
 
     # Others' leases.
+
+    def _joined(self) -> None:
+        """There are others, or were a moment ago."""
+        self._watch_leases()
+        self.syncer.hurry()
 
     def _watch_leases(self) -> None:
         due = self.roster.next_lapse()

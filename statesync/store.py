@@ -22,7 +22,8 @@ class SyncConfig(NamedTuple):
 
     interval_s: float = 0.002
     """Changes within this time travel together; the first after a quiet moment goes at once. What only makes a pod look
-    idler waits for a dispatch to travel with, up to four times as long."""
+    idler waits for a dispatch to travel with, up to four times as long. While no other replica lives it is 0.05 at
+    least."""
     lease_s: float = 5.0
     """A replica not heard for so long is gone, and its share with it. Renewed five times in that time."""
     timeout_s: float = 1.0

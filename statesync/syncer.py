@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
+from statesync.commands import Part, Prepared
+from statesync.commands import pack as command
 from statesync.errors import StateError, StoreUnavailable
 from statesync.freshness import Freshness
 from statesync.keys import LOG_ENTRIES, LOG_TTL_S, REPORT_TTL_S, SHARE_LEASES, Keys
+from statesync.lease import Roster
 from statesync.ledger import Batch, Outbox
 from statesync.messages import SCHEMA, Changes, LogEntry, Placement, pack, pack_blocks, report_of, standing
-from statesync.resp import Part, ReplyError, RespConnection
-from statesync.resp import pack as command
+from statesync.resp import ReplyError, RespConnection
 from statesync.scripts import FLUSH
 from statesync.store import SyncConfig
 
@@ -30,6 +33,9 @@ RELIEF_INTERVALS: Final = 4
 """So many intervals after the last flush, changes go even if no dispatch is among them. Two thirds of all changes are
 none; most then travel with one: 222 round trips instead of 356 at 200 requests a second, 315 instead of 447 at 400."""
 
+ALONE_S: Final = 0.05
+"""Between two flushes while no other replica lives. Then they are for whoever starts, and who does says so at once."""
+
 LostLease = Callable[[StateError | None], None]
 """Hears that the lease is gone (None), or that the server refuses to write."""
 
@@ -37,7 +43,9 @@ LostLease = Callable[[StateError | None], None]
 class Syncer:
     """Sends what the outbox holds, over the link that is open now. Its times are the loop's."""
 
-    def __init__(self, replica: str, outbox: Outbox, keys: Keys, config: SyncConfig, freshness: Freshness) -> None:
+    def __init__(
+        self, replica: str, outbox: Outbox, keys: Keys, config: SyncConfig, freshness: Freshness, roster: Roster
+    ) -> None:
         self.outbox = outbox
         outbox.wake = self.wake
         self._replica = replica
@@ -45,24 +53,27 @@ class Syncer:
         self._interval_s = max(config.interval_s, MIN_INTERVAL_S)
         self._lease_s = config.lease_s
         self._freshness = freshness
+        self._roster = roster
         self._loop = asyncio.get_running_loop()
         self._link: RespConnection | None = None
         self._on_trouble: LostLease | None = None
         self._token = ""
         self.seq = 0
         """Of the last message of this incarnation."""
-        self._under_way: asyncio.Future[Any] | None = None
+        self._under_way: Batch | None = None
+        self._answer: asyncio.Future[None] | None = None
+        """Done when it is taken or not, where somebody waits for that."""
         self._timer: asyncio.Handle | None = None
         self._noted_at = self._loop.time()
         self._sent_at = float("-inf")
-        self._head: tuple[Part, ...] = ()
+        self._flush_command = Prepared()
 
     def open(self, link: RespConnection, token: str, on_trouble: LostLease) -> None:
         """Send over this link from now on, beginning with all there is. `on_trouble` is called at most once."""
         if token != self._token:
             self._token, self.seq = token, 0
         self._link, self._on_trouble = link, on_trouble
-        self._head = self._constant_part()
+        self._flush_command = Prepared("EVALSHA", FLUSH.sha, *self._constant_part())
         self._under_way = None
         self._send(self.outbox.take(self._loop.time(), full=True))
 
@@ -79,8 +90,8 @@ class Syncer:
             if self._under_way is None:
                 self._flush()
             if self._under_way is not None:
-                await asyncio.wait([self._under_way])
-                await asyncio.sleep(0)  # its callback runs
+                self._answer = self._answer or self._loop.create_future()
+                await asyncio.wait([self._answer])
 
     def wake(self) -> None:
         """There is something to send; called by the outbox, see there."""
@@ -88,16 +99,29 @@ class Syncer:
         self._noted_at = now
         self._plan(now)
 
+    def hurry(self) -> None:
+        """Others have come, or may have: what waits for nobody goes now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.wake()
+
     def _plan(self, now: float) -> None:
         if self._link is None or self._under_way is not None:
             return
         urgent = self.outbox.urgent
         if self._timer is not None:
-            if not urgent:
+            if not urgent or self._roster.alone:
                 return
             self._timer.cancel()  # planned for what was none
-        due = self._sent_at + (self._interval_s if urgent else RELIEF_INTERVALS * self._interval_s)
+        due = self._sent_at + self._pause_s(urgent)
         self._timer = self._loop.call_at(due, self._flush) if due > now else self._loop.call_soon(self._flush)
+
+    def _pause_s(self, urgent: bool) -> float:
+        """From one flush to the next."""
+        if self._roster.alone:
+            return max(ALONE_S, self._interval_s)
+        return self._interval_s if urgent else RELIEF_INTERVALS * self._interval_s
 
     def _flush(self) -> None:
         if self._timer is not None:
@@ -105,8 +129,8 @@ class Syncer:
             self._timer = None
         if self._link is not None and self._under_way is None:
             noted_at = self._noted_at
-            if not self.outbox.urgent:
-                # How old the view is, is how late dispatches are seen: one noted instead would have waited so long.
+            if not self.outbox.urgent or self._roster.alone:
+                # How old the view is, is how late dispatches are seen: one noted in company would have waited so long.
                 noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
             self._send(self.outbox.take(noted_at, full=False))
 
@@ -116,26 +140,29 @@ class Syncer:
         now = self._loop.time()
         self._sent_at = now
         self.seq += 1
-        arguments = self._head + self._arguments(batch, now)
+        arguments = self._arguments(batch, now)
         self._freshness.sent(batch.noted_at)
-        self._dispatch(arguments, batch, ("EVALSHA", FLUSH.sha))
+        self._dispatch(self._flush_command.pack(arguments), arguments, batch)
 
-    def _dispatch(self, arguments: tuple[Part, ...], batch: Batch, run: tuple[Part, Part]) -> None:
+    def _dispatch(self, packed: bytes, arguments: list[bytes], batch: Batch) -> None:
         assert self._link is not None
-        self._under_way = future = self._link.send(command(*run, *arguments))
-        future.add_done_callback(lambda done: self._answered(done, arguments, batch))
+        self._under_way = batch
+        if not self._link.write(packed, partial(self._answered, arguments, batch)):
+            self._answered(arguments, batch, StoreUnavailable(self._link.lost))
 
-    def _answered(self, done: asyncio.Future[Any], arguments: tuple[Part, ...], batch: Batch) -> None:
-        current = done is self._under_way
+    def _answered(self, arguments: list[bytes], batch: Batch, reply: object) -> None:
+        current = batch is self._under_way
         if current:
             self._under_way = None
-        reply = done.exception() or done.result()
+        if self._answer is not None:
+            self._answer.set_result(None)
+            self._answer = None
         if reply == 1:
             if self.outbox.waiting:
                 self._plan(self._loop.time())
             return
         if isinstance(reply, ReplyError) and reply.code == "NOSCRIPT" and current and self._link is not None:
-            self._dispatch(arguments, batch, ("EVAL", FLUSH.source))
+            self._dispatch(command("EVAL", FLUSH.source, *self._constant_part(), *arguments), arguments, batch)
             return
         self.outbox.give_back(batch)
         if not current:
@@ -158,7 +185,7 @@ class Syncer:
             *(int(self._lease_s * SHARE_LEASES * 1000), LOG_ENTRIES, int(LOG_TTL_S * 1000), int(REPORT_TTL_S * 1000)),
         )
 
-    def _arguments(self, batch: Batch, now: float) -> tuple[Part, ...]:
+    def _arguments(self, batch: Batch, now: float) -> list[bytes]:
         """The rest of them, as `flush.lua` says."""
         replica, token, seq = self._replica, self._token, self.seq
         placements = [Placement(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
@@ -172,20 +199,20 @@ class Syncer:
             numbers=batch.numbers,
             reports=reports,
         )
-        arguments: list[Part] = [
-            standing(token, seq),
-            "1" if batch.full else "0",
+        arguments = [
+            standing(token, seq).encode(),
+            b"1" if batch.full else b"0",
             pack(message),
             pack(LogEntry(SCHEMA, replica, token, placements)) if placements else b"",
-            2 * len(batch.numbers),
-            len(batch.dropped),
+            b"%d" % (2 * len(batch.numbers)),
+            b"%d" % len(batch.dropped),
         ]
         for pod, numbers in batch.numbers.items():
-            arguments += (pod, pack(numbers))
-        arguments += batch.dropped
+            arguments += (pod.encode(), pack(numbers))
+        arguments += [pod.encode() for pod in batch.dropped]
         for reported, report in reports.items():
-            arguments += (reported, pack(report))
-        return tuple(arguments)
+            arguments += (reported.encode(), pack(report))
+        return arguments
 
     def __repr__(self) -> str:
         state = "no link" if self._link is None else "waiting for an answer" if self._under_way else "idle"

@@ -15,8 +15,9 @@ import pytest
 import uvloop
 from redis_server import HOST, RedisServer, certificates, free_port, redis_server, tls_options
 
+from statesync.commands import pack
 from statesync.errors import StoreUnavailable
-from statesync.resp import UNSENT_BYTES, Address, Push, ReplyError, RespConnection, pack
+from statesync.resp import UNSENT_BYTES, Address, Push, ReplyError, RespConnection
 
 SECRET = "s3cret!pass"
 

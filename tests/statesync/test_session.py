@@ -127,6 +127,23 @@ def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServe
     play(server, scene)
 
 
+def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statesync.syncer.ALONE_S", 1000.0)
+
+    async def scene(on: Scene) -> None:
+        left = await on.begin("left")
+        left.syncer.outbox.announce(A, ONE)
+        left.syncer.outbox.placed(A, [1])
+        ears = Ears()
+        await on.begin("right", ears)
+        await heard(lambda: ears.inflight.get("left") == {A: ONE})
+        assert ears.placed == [(A, (1,))]
+
+    play(server, scene)
+
+
 def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

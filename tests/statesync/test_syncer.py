@@ -14,11 +14,13 @@ from schedulers.types import PodId
 from statesync.errors import StateError
 from statesync.freshness import Freshness
 from statesync.keys import Keys
+from statesync.lease import Roster
 from statesync.ledger import Outbox
 from statesync.messages import Reader
 from statesync.resp import Address, RespConnection
 from statesync.store import SyncConfig
-from statesync.syncer import Syncer
+from statesync.syncer import ALONE_S, Syncer
+from statesync.tasks import spawn
 from statesync.types import InflightNumbers
 
 A, B = PodId("a"), PodId("b")
@@ -57,7 +59,9 @@ class Scene:
         self.link = link
         self.outbox = Outbox()
         self.freshness = Freshness(0.0)
-        self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness)
+        self.roster = Roster("me", 5.0)
+        self.roster.heard("other", "its token", 0.0)
+        self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness, self.roster)
         self.token = f"{Random().getrandbits(64):016x}"
         self.troubles: list[StateError | None] = []
 
@@ -189,6 +193,65 @@ def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisSer
         assert on.link.round_trips == sent + 1
 
     play(server, scene, SLOW)
+
+
+def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.roster.gone("other", "its token")
+        on.open()
+        await on.syncer.finish()
+        on.freshness.linked()
+        clock, sent = Ahead(), on.link.round_trips
+        for count in range(1, 20):
+            on.outbox.announce(A, n(count))
+            await clock.put(ALONE_S / 20)
+        assert on.link.round_trips == sent
+        await clock.put(ALONE_S / 20)
+        assert on.link.round_trips == sent + 1
+        await on.syncer.finish()
+        assert Reader().numbers((await on.hash())[b"a"]) == n(19)
+        assert on.freshness.silent_s(asyncio.get_running_loop().time()) < ALONE_S / 2
+
+    play(server, scene)
+
+
+def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.roster.gone("other", "its token")
+        on.open()
+        await on.syncer.finish()
+        clock, sent = Ahead(), on.link.round_trips
+        on.outbox.announce(A, n(1))
+        await clock.put(ALONE_S / 2)
+        on.syncer.hurry()
+        await clock.put(0.0)
+        assert on.link.round_trips == sent, "nobody came"
+        on.roster.heard("other", "its token", 0.0)
+        on.syncer.hurry()
+        await clock.put(0.0)
+        assert on.link.round_trips == sent + 1
+
+    play(server, scene)
+
+
+def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        server.pause()
+        try:
+            on.outbox.announce(A, n(1))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await on.syncer.finish()
+            waiting = spawn(on.syncer.finish(), "another who waits")
+            await asyncio.sleep(0)
+        finally:
+            server.resume()
+        await asyncio.gather(waiting, on.syncer.finish())
+        assert Reader().numbers((await on.hash())[b"a"]) == n(1)
+
+    play(server, scene)
 
 
 def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
