@@ -66,8 +66,8 @@ STREAMS = (
     *_TAIL,
 )
 
-WATCHED = "turnout-all"
-"""Whom the summary compares with the others."""
+WATCHED = ("turnout-all", "turnout-pair")
+"""Whom the summaries compare with the others."""
 
 SUMMARY = (
     ("1k", "cpu_us", "CPU a request, 1.2 KB"),
@@ -89,7 +89,7 @@ def document(
 ) -> str:
     """The whole report. `peers` has version and description, by name."""
     parts = ["# Routers side by side", _HOW, _pairs("machine", machine), _peers(peers, missing)]
-    parts += [against(samples)] if any(sample.peer == WATCHED for sample in samples) else []
+    parts += [against(watched, samples) for watched in WATCHED if watched in peers_of(samples)]
     for case in cases:
         own = of_case(case.name, samples)
         if own:
@@ -127,16 +127,16 @@ def verdict(case: Case, samples: Sequence[Sample]) -> str:
     return " ".join(words)
 
 
-def against(samples: Sequence[Sample]) -> str:
-    """The summary: `WATCHED` over each peer."""
-    peers = [peer for peer in peers_of(samples) if peer not in ("direct", WATCHED)]
+def against(watched: str, samples: Sequence[Sample]) -> str:
+    """A summary: `watched` over each peer."""
+    peers = [peer for peer in peers_of(samples) if peer not in ("direct", *WATCHED)]
     lines = []
     for case, figure, title in SUMMARY:
         own = of_case(case, samples)
-        found = [ratio(figure, WATCHED, peer, own) for peer in peers]
+        found = [ratio(figure, watched, peer, own) for peer in peers]
         if any(value is not None for value in found):
             lines.append([title, *(f"{value:.2f}" if value is not None else "-" for value in found)])
-    title = f"## {WATCHED} over each of the others (below 1 is less than theirs)"
+    title = f"## {watched} over each of the others (below 1 is less than theirs)"
     return f"{title}\n\n{grid(['', *peers], lines)}" if lines else ""
 
 

@@ -37,6 +37,8 @@ class Start(NamedTuple):
     """Answers 2xx when the peer is up."""
     scrape: str = ""
     """A metrics page that is read once a second while the peer is measured."""
+    company: Sequence[str] = ()
+    """A program that runs beside it, on the load's core, and is not measured."""
 
 
 class Peer(NamedTuple):
@@ -63,10 +65,18 @@ def start_turnout(name: str, place: Place) -> Start:
     if turnout.VARIANTS[name].shared and not place.state:
         raise Missing("redis-server is not installed (Debian: apt-get install redis-server)")
     url = f"http://127.0.0.1:{place.port}"
-    (control,) = free_ports(1)
-    command = turnout.command(name, place.python, place.directory, place.port, control, place.engines, place.state)
-    scrape = f"http://127.0.0.1:{control}/metrics" if name == "turnout-all" else ""
-    return Start(command, url, f"{url}/readyz", scrape)
+    variant = turnout.VARIANTS[name]
+    control, port, other = free_ports(3)
+    # A database of their own: all that share one are each other's company.
+    state = f"{place.state}/1" if variant.company else place.state
+    command = turnout.command(name, place.python, place.directory, place.port, control, place.engines, state)
+    company: Sequence[str] = ()
+    if variant.company:
+        beside = place.directory / "company"
+        beside.mkdir()
+        company = turnout.command(name, place.python, beside, port, other, place.engines, state)
+    scrape = f"http://127.0.0.1:{control}/metrics" if variant.shared else ""
+    return Start(command, url, f"{url}/readyz", scrape, company)
 
 
 _LAUNCH: Mapping[str, tuple[Sequence[str], str]] = {
@@ -119,6 +129,7 @@ PEERS: dict[str, Peer] = {
     "turnout-all": _ours(
         "turnout-all", "prefix_aware, state in Redis, all limits, timeouts, probes; /metrics read at 1 Hz"
     ),
+    "turnout-pair": _ours("turnout-pair", "the same, with a second replica that hears what it does"),
     "sglang-router": _rust("sglang-router", "", "its default, cache_aware"),
     "sglang-router-rr": _rust("sglang-router", "round_robin", "round_robin"),
     "vllm-router": _rust("vllm-router", "", "its default, cache_aware"),

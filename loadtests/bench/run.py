@@ -91,6 +91,9 @@ class Bench:
                 if target is not None:
                     stack.enter_context(target.owned)
                     started.append(target)
+                    if target.start.company:
+                        log = directory / name / "company.log"
+                        stack.enter_context(Owned(target.start.company, LOAD_CORE, log))
             found = [Target("direct", Start([], url, url), engines)]
             found += [target for target in started if self._ready(case, target)]
             try:

@@ -36,14 +36,17 @@ class Variant(NamedTuple):
     pool: Mapping[str, Any] = {}
     shared: bool = False
     """Its state is in Redis."""
+    company: bool = False
+    """A second replica, which gets no requests, hears all that it says."""
 
+
+_ALL = Variant("prefix_aware", EVERYTHING, {"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}, shared=True)
 
 VARIANTS: Mapping[str, Variant] = {
     "turnout-random": Variant("random", QUIET),
     "turnout": Variant("prefix_aware"),
-    "turnout-all": Variant(
-        "prefix_aware", EVERYTHING, {"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}, shared=True
-    ),
+    "turnout-all": _ALL,
+    "turnout-pair": _ALL._replace(company=True),
 }
 """By the name in the report."""
 

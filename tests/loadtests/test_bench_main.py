@@ -52,7 +52,10 @@ def test_names_choose_cases_and_routers_and_one_kind_alone_leaves_the_other_whol
 
     assert chosen() == ([*CASES], [*PEERS])
     assert chosen("--only", "1k,paced-*") == (["1k", "paced-256", "paced-2000", "paced-5000"], [*PEERS])
-    assert chosen("--only", "nginx,turnout*") == ([*CASES], ["nginx", "turnout-random", "turnout", "turnout-all"])
+    assert chosen("--only", "nginx,turnout-*") == (
+        [*CASES],
+        ["nginx", "turnout-random", "turnout-all", "turnout-pair"],
+    )
     assert chosen("--only", "direct,one") == (["one"], [])
     assert chosen("--smoke") == (["smoke"], ["nginx", "turnout"])
 

@@ -41,7 +41,10 @@ def test_memory_of_a_stream_is_told_of_routers_with_many_of_them() -> None:
 
 
 def test_the_summary_compares_with_each_router_and_not_with_direct() -> None:
-    lines = against(SAMPLES).splitlines()
+    pair = [one._replace(peer="turnout-pair") for one in SAMPLES if one.peer == "turnout-all"]
+    lines = against("turnout-all", [*SAMPLES, *pair]).splitlines()
+    assert "turnout" not in lines[2]
+    assert against("turnout-pair", [*SAMPLES, *pair]).splitlines()[4] == lines[4]
     assert lines[2].split("|")[2].strip() == "nginx"
     assert "direct" not in lines[2]
     assert lines[4].split("|")[1:3] == [" CPU a request, 1.2 KB ", "  2.00 "]

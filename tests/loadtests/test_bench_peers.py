@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from loadtests.bench import nginx, wheels
 from loadtests.bench.peers import PEERS, Place, start_nginx, start_rust, start_turnout
@@ -13,10 +14,25 @@ from loadtests.bench.wheels import Missing
 
 def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_their_own_word(tmp_path: Path) -> None:
     starts = {}
-    for name in ("turnout-random", "turnout", "turnout-all"):
+    for name in ("turnout-random", "turnout", "turnout-all", "turnout-pair"):
         starts[name] = start_turnout(name, Place(tmp_path, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
-    assert [name for name, start in starts.items() if start.scrape.endswith("/metrics")] == ["turnout-all"]
+    scraped = [name for name, start in starts.items() if start.scrape.endswith("/metrics")]
+    assert scraped == ["turnout-all", "turnout-pair"]
     assert {start.ready for start in starts.values()} == {"http://127.0.0.1:8123/readyz"}
+
+
+def test_the_pair_shares_its_state_with_each_other_and_with_nobody_else(tmp_path: Path) -> None:
+    state: dict[str, list[tuple[str, str]]] = {}
+    for name in ("turnout-all", "turnout-pair"):
+        (tmp_path / name).mkdir()
+        start = start_turnout(name, Place(tmp_path / name, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
+        for command in filter(None, (start.command, start.company)):
+            settings = yaml.safe_load(Path(command[-1]).read_text())
+            state.setdefault(name, []).append((settings["state"], settings["listen"]))
+    (alone,) = state["turnout-all"]
+    (one, its_port), (two, other_port) = state["turnout-pair"]
+    assert one == two != alone[0]
+    assert its_port == "127.0.0.1:8123" != other_port
 
 
 @pytest.mark.parametrize("wheel", ["sglang-router", "vllm-router", "smg"])

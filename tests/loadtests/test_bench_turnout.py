@@ -32,5 +32,5 @@ def test_all_of_it_on_has_a_limit_and_a_time_out_everywhere() -> None:
 
 def test_all_of_it_on_shares_its_state_and_the_others_have_none_to_share() -> None:
     with_state = {name: turnout.settings(name, 1, 2, [3], "redis://127.0.0.1:4") for name in turnout.VARIANTS}
-    assert [name for name, found in with_state.items() if "state" in found] == ["turnout-all"]
+    assert [name for name, found in with_state.items() if "state" in found] == ["turnout-all", "turnout-pair"]
     assert with_state["turnout-all"]["state"] == "redis://127.0.0.1:4"
