@@ -22,6 +22,8 @@ class Freshness:
         """When the oldest change of each message without an echo was noted; echoes come in the order of sending."""
         self._usual_s = 0.0
         self._linked = False
+        self.echo = b""
+        """How the message sent last will end when it comes back; empty where nobody said."""
 
     def linked(self) -> None:
         """A new link: what was sent over the old one comes back no more."""
@@ -33,9 +35,10 @@ class Freshness:
         self._awaited.clear()
         self._linked = False
 
-    def sent(self, noted_at: float) -> None:
+    def sent(self, noted_at: float, echo: bytes = b"") -> None:
         """A message went out; the oldest change in it was noted then."""
         self._awaited.append(noted_at)
+        self.echo = echo
 
     def echoed(self, now: float) -> None:
         """The next message came back."""

@@ -24,6 +24,7 @@ from statesync.messages import (
     Placement,
     PolicyChanged,
     Reader,
+    log_id_before,
     read_standing,
     unpack_blocks,
 )
@@ -70,6 +71,10 @@ class Hearing:
 
     def hear(self, data: bytes) -> None:
         """A message came over the channel."""
+        echo = self._freshness.echo
+        if echo and data.endswith(echo):  # A tenth of what a flush costs is reading what one has just written.
+            self._echoed(log_id_before(data, len(echo)))
+            return
         envelope = self.reader.envelope(data)
         if envelope is None:
             return
@@ -140,9 +145,12 @@ class Hearing:
 
     def _own(self, envelope: Envelope) -> None:
         if isinstance(envelope.message, Changes | Beat):
-            self._freshness.echoed(self._clock())
-        if envelope.log_id:
-            self.log.told(envelope.log_id, [])
+            self._echoed(envelope.log_id)
+
+    def _echoed(self, log_id: str) -> None:
+        self._freshness.echoed(self._clock())
+        if log_id:
+            self.log.told(log_id, [])
 
     def _take(self, envelope: Envelope) -> None:
         message, entry = envelope.message, envelope.entry

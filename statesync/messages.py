@@ -266,6 +266,11 @@ def unpack_blocks(data: bytes) -> Sequence[int]:
     return blocks.tolist()
 
 
+def log_id_before(data: bytes, size: int) -> str:
+    """The log id of an envelope that ends in `size` bytes of message and entry, without reading those."""
+    return data[2 if data[1] < 0xC0 else 3 : len(data) - size].decode("ascii", "replace")
+
+
 def pack_page(page: PrefixPage) -> bytes:
     """A page of the checkpoint being written."""
     return pack(Page(SCHEMA, page.pod, page.hashes, page.sizes))

@@ -36,6 +36,10 @@ none; most then travel with one: 222 round trips instead of 356 at 200 requests 
 ALONE_S: Final = 0.05
 """Between two flushes while no other replica lives. Then they are for whoever starts, and who does says so at once."""
 
+MESSAGE: Final = 2
+ENTRY: Final = 3
+"""Their places among the arguments. Published one behind the other, they are how the message's echo ends."""
+
 LostLease = Callable[[StateError | None], None]
 """Hears that the lease is gone (None), or that the server refuses to write."""
 
@@ -141,7 +145,7 @@ class Syncer:
         self._sent_at = now
         self.seq += 1
         arguments = self._arguments(batch, now)
-        self._freshness.sent(batch.noted_at)
+        self._freshness.sent(batch.noted_at, arguments[MESSAGE] + arguments[ENTRY])
         self._dispatch(self._flush_command.pack(arguments), arguments, batch)
 
     def _dispatch(self, packed: bytes, arguments: list[bytes], batch: Batch) -> None:

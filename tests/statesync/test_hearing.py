@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from ears import Ears
 
 from schedulers.types import PodId
@@ -22,6 +23,7 @@ from statesync.messages import (
     report_of,
     standing,
 )
+from statesync.placement_log import parse_id
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers
 
@@ -161,3 +163,24 @@ def test_other_pushes_and_bytes_that_nobody_can_read_are_passed_over() -> None:
     scene.hearing.push([b"invalidate", None])
     scene.hearing.push([b"message", b"news", b"\xc1"])
     assert scene.hearing.reader.unreadable == 1
+
+
+@pytest.mark.parametrize("log_id", ["", "5-0", "1763900000000-0", "1763900000000-" + "9" * 20])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_it_would(
+    log_id: str, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    scene.hearing.log.read((4, 0), [])
+    message = pack(changes(1, replica="me", token="mine"))
+    entry = pack(LogEntry(1, "me", "mine", [Placement(A, b"12345678")])) if log_id else b""
+    scene.freshness.sent(scene.now - 0.25, message + entry if known else b"")
+    if known:
+        monkeypatch.setattr(scene.hearing.reader, "envelope", None)
+    head = pack([log_id, 0, 0] if log_id else [log_id, 0])[: -2 if log_id else -1]
+    scene.hearing.push([b"message", b"news", head + message + entry])
+    assert scene.freshness.age_s(scene.now) == 0.25
+    assert scene.freshness.silent_s(scene.now) == 0.0
+    assert scene.hearing.reader.unreadable == 0
+    assert scene.hearing.log.folded == (parse_id(log_id) if log_id else (4, 0))
+    assert (scene.ears.inflight, scene.ears.placed) == ({}, [])

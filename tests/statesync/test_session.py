@@ -14,6 +14,7 @@ from schedulers.types import PodId
 from statesync.errors import StateError, StoreUnavailable
 from statesync.keys import Keys
 from statesync.ledger import Outbox
+from statesync.messages import Beat, Changes, Envelope, Message
 from statesync.resp import Address, RespConnection
 from statesync.session import NameTaken, Session
 from statesync.store import SyncConfig
@@ -140,6 +141,29 @@ def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
         await on.begin("right", ears)
         await heard(lambda: ears.inflight.get("left") == {A: ONE})
         assert ears.placed == [(A, (1,))]
+
+    play(server, scene)
+
+
+def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(on: Scene) -> None:
+        left = await on.begin("left")
+        read: list[Message] = []
+        envelope = left.hearing.reader.envelope
+
+        def seen(data: bytes) -> Envelope | None:
+            found = envelope(data)
+            read.extend([found.message] if found is not None else [])
+            return found
+
+        monkeypatch.setattr(left.hearing.reader, "envelope", seen)
+        for blocks in ([], [1, 2]):
+            left.syncer.outbox.announce(A, ONE)
+            left.syncer.outbox.placed(A, blocks)
+            await left.syncer.finish()
+            await heard(lambda: left.freshness.silent_s(asyncio.get_running_loop().time()) == 0.0)
+        await heard(lambda: any(isinstance(message, Beat) for message in read))
+        assert not any(isinstance(message, Changes) for message in read)
 
     play(server, scene)
 
