@@ -89,8 +89,8 @@ class Syncer:
             self._timer = None
 
     async def finish(self) -> None:
-        """Send what is left, and wait for it to be taken. Nothing happens without a link."""
-        while self._link is not None and (self._under_way is not None or self.outbox.waiting):
+        """Send what is left, and wait for it to be taken. Nothing happens without a link, or over one that is lost."""
+        while self._link is not None and not self._link.lost and (self._under_way is not None or self.outbox.waiting):
             if self._under_way is None:
                 self._flush()
             if self._under_way is not None:
@@ -152,7 +152,8 @@ class Syncer:
         assert self._link is not None
         self._under_way = batch
         if not self._link.write(packed, partial(self._answered, arguments, batch)):
-            self._answered(arguments, batch, StoreUnavailable(self._link.lost))
+            # Not from within: who waits for the last flush would begin anew at once, and nothing else would run.
+            self._loop.call_soon(self._answered, arguments, batch, StoreUnavailable(self._link.lost))
 
     def _answered(self, arguments: list[bytes], batch: Batch, reply: object) -> None:
         current = batch is self._under_way

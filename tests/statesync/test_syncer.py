@@ -311,6 +311,25 @@ def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
     play(server, scene)
 
 
+def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_lost(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        on.outbox.placed(A, [1])
+        on.link.close()
+        await on.syncer.finish()
+        assert on.outbox.waiting
+        await heard(lambda: "idle" in repr(on.syncer) and on.outbox.waiting)
+        assert list(on.outbox.placements) == [(A, [1])]
+        on.syncer.open(on.link, on.token, on.troubles.append)
+        on.outbox.placed(A, [2])
+        await on.syncer.finish()
+        await heard(lambda: [pod for pod, _ in on.outbox.placements] == [A, A])
+        assert on.troubles == []
+
+    play(server, scene)
+
+
 def test_a_pod_that_was_idle_for_long_leaves_the_hash(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.outbox.announce(A, InflightNumbers(dispatched=3))
