@@ -37,8 +37,8 @@ class Start(NamedTuple):
     """Answers 2xx when the peer is up."""
     scrape: str = ""
     """A metrics page that is read once a second while the peer is measured."""
-    company: Sequence[str] = ()
-    """A program that runs beside it, on the load's core, and is not measured."""
+    company: Start | None = None
+    """What runs beside it, on the load's core, and is not measured."""
 
 
 class Peer(NamedTuple):
@@ -70,11 +70,13 @@ def start_turnout(name: str, place: Place) -> Start:
     # A database of their own: all that share one are each other's company.
     state = f"{place.state}/1" if variant.company else place.state
     command = turnout.command(name, place.python, place.directory, place.port, control, place.engines, state)
-    company: Sequence[str] = ()
+    company = None
     if variant.company:
         beside = place.directory / "company"
         beside.mkdir()
-        company = turnout.command(name, place.python, beside, port, other, place.engines, state)
+        command_beside = turnout.command(name, place.python, beside, port, other, place.engines, state)
+        url_beside = f"http://127.0.0.1:{port}"
+        company = Start(command_beside, url_beside, f"{url_beside}/readyz")
     scrape = f"http://127.0.0.1:{control}/metrics" if variant.shared else ""
     return Start(command, url, f"{url}/readyz", scrape, company)
 

@@ -41,6 +41,7 @@ class Target(NamedTuple):
     peer: str
     start: Start
     owned: Owned
+    company: Owned | None = None
 
 
 def say(text: str) -> None:
@@ -90,10 +91,9 @@ class Bench:
                 target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python, state))
                 if target is not None:
                     stack.enter_context(target.owned)
+                    if target.company is not None:
+                        stack.enter_context(target.company)
                     started.append(target)
-                    if target.start.company:
-                        log = directory / name / "company.log"
-                        stack.enter_context(Owned(target.start.company, LOAD_CORE, log))
             found = [Target("direct", Start([], url, url), engines)]
             found += [target for target in started if self._ready(case, target)]
             try:
@@ -111,12 +111,17 @@ class Bench:
                 say(f"  without {name}: {missing}")
             self.missing[name] = str(missing)
             return None
-        return Target(name, start, Owned(start.command, ROUTER_CORE, where.directory / "output.log"))
+        owned = Owned(start.command, ROUTER_CORE, where.directory / "output.log")
+        beside = start.company
+        company = Owned(beside.command, LOAD_CORE, where.directory / "company.log") if beside is not None else None
+        return Target(name, start, owned, company)
 
     def _ready(self, case: Case, target: Target) -> bool:
         first = stream_load.request(case, 0).partition("\r\n\r\n")[2].encode()
         try:
             wait_until_ready(target.owned, target.start.ready)
+            if target.company is not None and target.start.company is not None:
+                wait_until_ready(target.company, target.start.company.ready)
             wait_until_serving(target.owned, target.start.url + wrk.PATH, first)
         except NotReady as why:
             self._leave_out(case, target, why)
@@ -125,7 +130,8 @@ class Bench:
 
     def _leave_out(self, case: Case, target: Target, why: Exception) -> None:
         say(f"  without {target.peer}: {why}")
-        self.missing[f"{target.peer} ({case.name})"] = " ".join(str(why).split())[-300:]
+        said = " ".join(str(why).split()).replace(f"{Path.cwd()}/", "")  # where it is installed is nobody's business
+        self.missing[f"{target.peer} ({case.name})"] = said[-300:]
 
     def _rounds(self, case: Case, found: list[Target], directory: Path) -> None:
         """Warm every target, then load them in turn, again and again."""

@@ -26,7 +26,7 @@ def test_the_pair_shares_its_state_with_each_other_and_with_nobody_else(tmp_path
     for name in ("turnout-all", "turnout-pair"):
         (tmp_path / name).mkdir()
         start = start_turnout(name, Place(tmp_path / name, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
-        for command in filter(None, (start.command, start.company)):
+        for command in [start.command, *([start.company.command] if start.company is not None else [])]:
             settings = yaml.safe_load(Path(command[-1]).read_text())
             state.setdefault(name, []).append((settings["state"], settings["listen"]))
     (alone,) = state["turnout-all"]
