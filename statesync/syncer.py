@@ -113,13 +113,17 @@ class Syncer:
     def _plan(self, now: float) -> None:
         if self._link is None or self._under_way is not None:
             return
-        urgent = self.outbox.urgent
+        urgent = self._urgent()
         if self._timer is not None:
-            if not urgent or self._roster.alone:
+            if not urgent:
                 return
             self._timer.cancel()  # planned for what was none
         due = self._sent_at + self._pause_s(urgent)
         self._timer = self._loop.call_at(due, self._flush) if due > now else self._loop.call_soon(self._flush)
+
+    def _urgent(self) -> bool:
+        """Whether somebody ought to hear of a dispatch."""
+        return self.outbox.urgent and not self._roster.alone
 
     def _pause_s(self, urgent: bool) -> float:
         """From one flush to the next."""
@@ -133,7 +137,7 @@ class Syncer:
             self._timer = None
         if self._link is not None and self._under_way is None:
             noted_at = self._noted_at
-            if not self.outbox.urgent or self._roster.alone:
+            if not self._urgent():
                 # How old the view is, is how late dispatches are seen: one noted in company would have waited so long.
                 noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
             self._send(self.outbox.take(noted_at, full=False))
