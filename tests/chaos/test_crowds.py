@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 import uvloop
-from gateway_process import GatewayProcess
-from replica_ground import ground, needs_redis
-from socket_wire import chat
 
 from loadtests.upgrade.verdict import expected, judge
 from loadtests.upgrade.wire import Wire
 from statesync.tasks import spawn
+from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.raw_http_client import chat
+from tests.fakes.replica_fleet import ground, needs_redis
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
-from replica_ground import Loading, Property, cpu_s, faults, ground, needs_redis, p99_s, say
-from waiting import wait_for
+
+from tests.fakes.replica_fleet import Loading, Property, cpu_s, faults, ground, needs_redis, p99_s, say
+from tests.fakes.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
-from replica_ground import MIX, Loading, Property, faults, ground, needs_redis, say
-from waiting import wait_for
+
+from tests.fakes.replica_fleet import MIX, Loading, Property, faults, ground, needs_redis, say
+from tests.fakes.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import composed
 import httpx
 import pytest
 import yaml
-from composed import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order
-from waiting import wait_for
 
 from loadtests.ports import HOST
 from loadtests.upgrade.load import Load, Mix
+from tests.fakes import compose_stack as composed
+from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order
+from tests.fakes.waiting import wait_for
 
 CI = os.environ.get("CI") == "true"
 HERE = [name for name in in_order() if name != "grafana"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from kubernetes_network import End, allowed
-from rendered import Manifest, Render, render
+
+from tests.fakes.kubernetes_network import End, allowed
+from tests.fakes.rendered_manifests import Manifest, Render, render
 
 HERE = "turnout"
 GATEWAY = End(

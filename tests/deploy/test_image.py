@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
-from sim_process import MODEL, SimPods, sim_pods
-from waiting import wait_for
 
 from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports
+from tests.fakes.sim_process import MODEL, SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 IMAGE = os.environ.get("TURNOUT_IMAGE", "")
 CACHE = Path(__file__).resolve().parents[2] / ".cache/image"

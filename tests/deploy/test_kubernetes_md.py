@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gateway_process import GatewayProcess, config, pool
-from rendered import KUBERNETES, ROOT, render
-from sim_process import sim_pods
+
+from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
+from tests.fakes.sim_process import sim_pods
 
 PAGE = (ROOT / "docs/kubernetes.md").read_text()
 OVERLAY = "quickstart"

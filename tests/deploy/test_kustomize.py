@@ -8,8 +8,9 @@ import shlex
 
 import pytest
 import yaml
-from kubernetes_schema import CRDS, VERSIONS, problems
-from rendered import ALL, MADE_BY_HAND, OVERLAYS, ROOT, directory_of, render
+
+from tests.fakes.kubernetes_schema import CRDS, VERSIONS, problems
+from tests.fakes.rendered_manifests import ALL, MADE_BY_HAND, OVERLAYS, ROOT, directory_of, render
 
 NO_NAMESPACE = {"Namespace", "PriorityClass"}
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_container import GatewayContainer, Place, RedisContainer
-from rendered import KUBERNETES, OVERLAYS, program, render
-from sim_process import MODEL, SimPods, sim_pods
-from waiting import wait_for
 
 from loadtests.ports import HOST
+from tests.fakes.gateway_container import GatewayContainer, Place, RedisContainer
+from tests.fakes.rendered_manifests import KUBERNETES, OVERLAYS, program, render
+from tests.fakes.sim_process import MODEL, SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 DRAIN = KUBERNETES / "components" / "engine-drain" / "drain.py"
 pytestmark = pytest.mark.slow

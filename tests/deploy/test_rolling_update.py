@@ -17,15 +17,15 @@ from typing import NamedTuple
 
 import pytest
 import uvloop
-from deployment_controller import Counts, Deployment, Service, Threshold, next_step
-from gateway_container import Configuration, GatewayContainer, Place, RedisContainer
-from l4_balancer import Balancer
-from rendered import Render, program, render
-from sim_process import sim_pods
 
 from loadtests.ports import HOST
 from loadtests.upgrade.load import LONG, Load, Mix, Record
 from statesync.tasks import spawn
+from tests.fakes.deployment_controller import Counts, Deployment, Service, Threshold, next_step
+from tests.fakes.gateway_container import Configuration, GatewayContainer, Place, RedisContainer
+from tests.fakes.l4_balancer import Balancer
+from tests.fakes.rendered_manifests import Render, program, render
+from tests.fakes.sim_process import sim_pods
 
 PROPAGATION_S = 3.0
 NODES = 2

@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 
 import httpx
-import prometheus_process
 import pytest
-from gateway_process import GatewayProcess, config, pool
-from prometheus_process import Prometheus
-from promql import TARGET_LABELS, grouping, selectors
-from sim_process import MODEL, SimPods, sim_pods
-from socket_wire import Wire, endless, post
-from waiting import wait_for
 
 from loadtests import redis_server
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.panels import RATE
 from scripts.monitoring.rows import ROWS
+from tests.fakes import prometheus_process
+from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.prometheus_process import Prometheus
+from tests.fakes.promql import TARGET_LABELS, grouping, selectors
+from tests.fakes.raw_http_client import Wire, endless, post
+from tests.fakes.sim_process import MODEL, SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 CI = os.environ.get("CI") == "true"
 ROOT = Path(__file__).resolve().parents[2]

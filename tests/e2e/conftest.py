@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_process import GatewayProcess
-from sim_process import SimPods, sim_pods
+
+from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.sim_process import SimPods, sim_pods
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import MessageParam
-from gateway_process import GatewayProcess, config, running
-from sim_process import MODEL, SimPods
+
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.sim_process import MODEL, SimPods
 
 pytestmark = pytest.mark.slow
 

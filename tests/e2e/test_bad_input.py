@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from sim_process import SimPods
-from socket_wire import Answer, Closed, Wire, chat, get, post
-from waiting import wait_for, wait_until_still
 
 from loadtests.ports import free_ports
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.raw_http_client import Answer, Closed, Wire, chat, get, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for, wait_until_still
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from echo_pod import echo_pod
-from gateway_process import GatewayProcess, config, pool, running
-from sim_process import MODEL, SimPods
-from socket_wire import chat, events
+
+from tests.fakes.echo_pod import echo_pod
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.raw_http_client import chat, events
+from tests.fakes.sim_process import MODEL, SimPods
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config
-from sim_process import SimPods
-from socket_wire import Wire, chat, endless, events, get, post
-from waiting import wait_for
+
+from tests.fakes.gateway_process import GatewayProcess, config
+from tests.fakes.raw_http_client import Wire, chat, endless, events, get, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

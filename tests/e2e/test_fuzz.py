@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_process import GatewayProcess, config, running
-from mutations import SEEDS, mutant
-from sim_process import SimPods
-from socket_wire import Wire, chat, post
-from waiting import wait_for
+
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.raw_http_client import Wire, chat, post
+from tests.fakes.request_mutations import SEEDS, mutant
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

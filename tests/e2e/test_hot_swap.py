@@ -12,14 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, running
-from sim_process import SimPods
-from socket_wire import Wire, chat, post
-from waiting import wait_for
 
 from loadtests.redis_server import RedisServer, program
 from loadtests.swaps.choices import CHOICES
 from loadtests.swaps.play import Gateway, Plan, play
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.raw_http_client import Wire, chat, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from kube_api import PODS, KubeThread, kube_thread, kubeconfig, pod_object
-from sim_process import SimPods
-from socket_wire import chat
-from waiting import wait_for
+
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.kube_api import PODS, KubeThread, kube_thread, kubeconfig, pod_object
+from tests.fakes.raw_http_client import chat
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from gateway_process import GatewayProcess, config, running
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
-from sim_process import MODEL, SimPods
 
 from loadtests.ports import free_ports
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.sim_process import MODEL, SimPods
 
 pytestmark = pytest.mark.slow
 

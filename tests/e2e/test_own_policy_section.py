@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gateway_process import config, pool, running
-from sim_process import SimPods
-from trial_load import Load
-from waiting import wait_for
 
 from router.plugins.loading import digest_of
 from schedulers.guard import GuardLimits
 from statesync.store import POLICY_HISTORY
+from tests.fakes.gateway_process import config, pool, running
+from tests.fakes.sim_process import SimPods
+from tests.fakes.trial_load import Load
+from tests.fakes.waiting import wait_for
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
 SECTION = PAGE.partition("## A policy of your own\n")[2].partition("\n## ")[0]

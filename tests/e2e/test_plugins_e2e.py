@@ -14,15 +14,15 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, running
-from plugin_files import GOOD, RIGHT, WRONG, picks
-from plugin_mount import Mount
-from sim_process import SimPods
-from socket_wire import chat
-from waiting import wait_for
 
 from loadtests.redis_server import RedisServer, program
 from router.plugins.loading import digest_of
+from tests.fakes.configmap_mount import Mount
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.plugin_files import GOOD, RIGHT, WRONG, picks
+from tests.fakes.raw_http_client import chat
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from hose_pod import hose_pod
-from sim_process import SimPods
-from socket_wire import Answer, Wire, chat, endless, events, post
-from waiting import wait_for, wait_until_still
+
+from tests.fakes.endless_stream_pod import hose_pod
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.raw_http_client import Answer, Wire, chat, endless, events, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for, wait_until_still
 
 pytestmark = pytest.mark.slow
 

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from sim_process import MODEL, SimPods, sim_pods
-from socket_wire import Answer, Wire, chat, endless, post
-from waiting import wait_for
 
 from schedulers import registry
 from schedulers.errors import InvalidParams
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.raw_http_client import Answer, Wire, chat, endless, post
+from tests.fakes.sim_process import MODEL, SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

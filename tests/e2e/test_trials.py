@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from sim_process import SimPods, sim_pods
-from trial_load import Load
-from waiting import wait_for
 
 from loadtests import redis_server
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.sim_process import SimPods, sim_pods
+from tests.fakes.trial_load import Load
+from tests.fakes.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from gateway_process import config, pool, running
-from sim_process import SimPods
-from trial_load import Load
-from waiting import wait_for
+
+from tests.fakes.gateway_process import config, pool, running
+from tests.fakes.sim_process import SimPods
+from tests.fakes.trial_load import Load
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

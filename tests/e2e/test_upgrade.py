@@ -8,10 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from gateway_process import GatewayProcess, config, pool
-from sim_process import SimPods, sim_pods
-from socket_wire import Wire, endless, post
-from waiting import wait_for
 
 from loadtests import redis_server
 from loadtests.upgrade import haproxy
@@ -20,6 +16,10 @@ from loadtests.upgrade.fleet import Plan
 from loadtests.upgrade.load import Mix
 from loadtests.upgrade.report import table
 from loadtests.upgrade.roll import Times
+from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.raw_http_client import Wire, endless, post
+from tests.fakes.sim_process import SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 CI = os.environ.get("CI") == "true"
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from socket_wire import Wire, events, get, post
-from waiting import wait_for
+
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.raw_http_client import Wire, events, get, post
+from tests.fakes.waiting import wait_for
 
 URLS = [url.strip().rstrip("/") for url in os.environ.get("TURNOUT_VLLM_URLS", "").split(",") if url.strip()]
 

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, pool, running
-from waiting import wait_for
+
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.waiting import wait_for
 
 URLS = [url.strip().rstrip("/") for url in os.environ.get("TURNOUT_VLLM_URLS", "").split(",") if url.strip()]
 RESTART = os.environ.get("TURNOUT_VLLM_RESTART", "")

@@ -16,12 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_process import GatewayProcess, config, pool
-from sim_process import SimPods
-from socket_wire import Wire, chat, endless, events, get, post
-from waiting import wait_for
 
 from loadtests import redis_server
+from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.raw_http_client import Wire, chat, endless, events, get, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
 
 CI = os.environ.get("CI") == "true"
 

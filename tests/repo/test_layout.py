@@ -1,11 +1,10 @@
-"""The shape of the tree: a test file for every source file, a rule at the head of each, no file too long to read."""
+"""The shape of the tree: every source file has its test at the mirrored place, opens with its rule, and is short."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("router", "statesync", "schedulers")
@@ -17,50 +16,66 @@ UNTESTED: dict[str, str] = {
 }
 """Source files without a test file of their own, and why. One that gets its test leaves this table."""
 
-SOURCES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-ALL_SOURCES = SOURCES + sorted(path.relative_to(ROOT) for path in (ROOT / "loadtests").rglob("*.py"))
-TESTS = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+OWN_ROOMS = {"fakes", "data", "repo", "deploy", "e2e", "chaos"}
+"""Folders of tests/ that mirror no package: what tests share, and tests of more than one module."""
 
 
-def twins(source: Path) -> set[str]:
-    """The names its test file may have; with the package's name where two packages have a file of that name."""
-    return {f"test_{source.stem}.py", f"test_{source.parent.name}_{source.stem}.py"}
+@cache
+def sources(*packages: str) -> list[Path]:
+    return sorted(path.relative_to(ROOT) for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+@cache
+def text_of(source: Path) -> str:
+    return (ROOT / source).read_text()
+
+
+def twin(source: Path) -> Path:
+    """Where the test file of a source file is."""
+    return Path("tests", source.parent, f"test_{source.stem}.py")
 
 
 def does_something(source: Path) -> bool:
     """Whether any function in it has a body; a file of Protocols and values has nothing to test."""
-    tree = ast.parse((ROOT / source).read_text())
+    tree = ast.parse(text_of(source))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return any(not isinstance(line, ast.Expr) for function in functions for line in function.body)
 
 
 def needs_a_test(source: Path) -> bool:
-    long = len((ROOT / source).read_text().splitlines()) > SHORT
-    return long and does_something(source) and source.name != "__init__.py"
+    long = len(text_of(source).splitlines()) > SHORT
+    return long and source.name != "__init__.py" and str(source) not in UNTESTED and does_something(source)
 
 
-def test_the_sources_were_found() -> None:
-    assert Path("router/settings.py") in SOURCES
+def test_every_source_file_has_its_test_at_the_mirrored_place() -> None:
+    found = sources(*PACKAGES)
+    assert Path("router/settings.py") in found
+    missing = [f"{source}: no {twin(source)}" for source in found if needs_a_test(source)]
+    assert [line for line in missing if not (ROOT / line.split("no ")[1]).exists()] == []
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if str(s) not in UNTESTED and needs_a_test(s)], ids=str)
-def test_a_source_file_has_a_test_file_of_its_name(source: Path) -> None:
-    assert twins(source) & TESTS, f"no {' or '.join(sorted(twins(source)))} anywhere under tests/"
+def test_every_test_file_is_in_a_folder_that_mirrors_a_source_folder_or_is_a_room_of_its_own() -> None:
+    folders = {path.parent for path in sources(*PACKAGES, "loadtests")}
+    tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    assert [str(test) for test in tests if test.parts[0] not in OWN_ROOMS and test.parent not in folders] == []
 
 
 def test_the_table_of_exceptions_shrinks_when_it_can() -> None:
-    for source in UNTESTED:
-        assert not twins(Path(source)) & TESTS, f"{source} has its test now: take it out of UNTESTED"
+    assert [source for source in UNTESTED if (ROOT / twin(Path(source))).exists()] == []
 
 
-@pytest.mark.parametrize("source", ALL_SOURCES, ids=str)
-def test_a_source_file_opens_with_its_rule(source: Path) -> None:
-    text = (ROOT / source).read_text()
-    if text.strip():
-        assert ast.get_docstring(ast.parse(text)), f"{source} opens with no docstring"
+def test_every_source_file_opens_with_its_rule() -> None:
+    every = sources(*PACKAGES, "loadtests")
+    bare = [
+        str(source) for source in every if text_of(source).strip() and not ast.get_docstring(ast.parse(text_of(source)))
+    ]
+    assert bare == []
 
 
-@pytest.mark.parametrize("source", ALL_SOURCES, ids=str)
-def test_a_source_file_can_be_read_in_one_sitting(source: Path) -> None:
-    lines = len((ROOT / source).read_text().splitlines())
-    assert lines <= LONGEST, f"{source} has {lines} lines; more than {LONGEST} is two files"
+def test_every_source_file_can_be_read_in_one_sitting() -> None:
+    long = [
+        f"{each}: {lines} lines"
+        for each in sources(*PACKAGES, "loadtests")
+        if (lines := text_of(each).count("\n")) > LONGEST
+    ]
+    assert long == [], f"more than {LONGEST} lines are two files"

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from replica_rig import engine, settings, until
-
 from router.replica import Replica
 from schedulers.types import PodId, RequestInfo
 from statesync.types import EngineReport
+from tests.fakes.local_replica import engine, settings, until
 
 _hubs = count()
 Story = Callable[[Replica, Replica, PodId], Awaitable[None]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from replica_rig import Engine, ask, engine, settings, until
 
 from router.drain import Phase
 from router.replica import Replica
@@ -14,6 +13,7 @@ from schedulers.errors import SchedulerError
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
 from statesync.types import InflightNumbers
+from tests.fakes.local_replica import Engine, ask, engine, settings, until
 
 
 def test_a_replica_serves_from_start_to_drain() -> None:

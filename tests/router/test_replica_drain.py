@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from replica_rig import ASK, ASK_STREAM, Engine, ask, engine, settings, until
 
 from router.drain import Phase
 from router.replica import Replica
 from router.settings import Drain
 from schedulers.types import PodId
+from tests.fakes.local_replica import ASK, ASK_STREAM, Engine, ask, engine, settings, until
 
 
 @pytest.fixture

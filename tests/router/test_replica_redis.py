@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from replica_rig import Engine, ask, engine, settings, until
 
 from loadtests.redis_server import RedisServer, program
 from router.replica import Replica
@@ -16,6 +15,7 @@ from router.settings import Settings, Sync
 from schedulers.types import PodId
 from statesync.errors import StateError
 from statesync.types import EngineReport
+from tests.fakes.local_replica import Engine, ask, engine, settings, until
 
 pytestmark = pytest.mark.skipif(
     program() is None and os.environ.get("CI") != "true", reason="no redis-server here; CI fails without it"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from replica_rig import settings
-
 from router.replica import Replica
 from router.replica_shown import control_plane, readings
+from tests.fakes.local_replica import settings
 
 
 def test_every_reading_answers_before_the_replica_has_started() -> None:

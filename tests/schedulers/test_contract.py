@@ -10,13 +10,13 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 from schedulers import registry
 from schedulers.entropy import mix
 from schedulers.profile import SCORERS
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
+from tests.fakes.scheduler_inputs import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 COMPOSED: dict[str, dict[str, object]] = {
     "every scorer": {"scorers": [{"name": name} for name in SCORERS]},

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import unhurried
 
 from schedulers import entropy
+from tests.fakes.scheduler_inputs import unhurried
 
 COSTS = st.lists(st.sampled_from([0.0, 1.0, 2.5]), min_size=1, max_size=40)
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import copy
 
-from schedulers_strategies import pod_ids
-
 from schedulers.hits import Level, PrefixHits, levels, levels_of
+from tests.fakes.scheduler_inputs import pod_ids
 
 A, B, C = pod_ids(3)
 

@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
-from schedulers_strategies import pod_ids, request_of, snapshot_of
 
 from schedulers import registry
 from schedulers.errors import DuplicatePolicy, InvalidParams, InvalidPolicy, SchedulerError, UnknownPolicy
 from schedulers.policies.session_affinity import SessionAffinity
 from schedulers.types import Decision, LoadSnapshot, PodLoad, Rejection, RequestInfo
+from tests.fakes.scheduler_inputs import pod_ids, request_of, snapshot_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from itertools import islice
 
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import idle, pod_ids, unhurried
 
 from schedulers.rendezvous import descending, hash32, rank, ranking
+from tests.fakes.scheduler_inputs import idle, pod_ids, unhurried
 
 PROGRAM = "from schedulers.rendezvous import hash32; print([hash32(text) for text in ('session-7', '10.0.0.1:8000')])"
 

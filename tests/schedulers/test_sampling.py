@@ -4,11 +4,11 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 from schedulers.entropy import mix
 from schedulers.sampling import drawn
 from schedulers.types import LoadSnapshot, PodLoad, RequestInfo
+from tests.fakes.scheduler_inputs import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 
 @unhurried

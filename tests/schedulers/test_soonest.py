@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from schedulers_strategies import idle, ids_of, pod_ids, request_of, snapshot_of
 
 from schedulers.entropy import mix
 from schedulers.soonest import DRAWN, FEWEST, HOLDERS, soonest
 from schedulers.types import LoadSnapshot, PodLoad
+from tests.fakes.scheduler_inputs import idle, ids_of, pod_ids, request_of, snapshot_of
 
 A = pod_ids(1)[0]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import unhurried
 
 from schedulers.ttft import (
     LULL_STEPS,
@@ -17,6 +16,7 @@ from schedulers.ttft import (
     prefill_work,
     step_work,
 )
+from tests.fakes.scheduler_inputs import unhurried
 
 TOKENS = st.integers(0, 200_000)
 

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from schedulers_strategies import BITS, unhurried
 
 from schedulers.entropy import mix
 from schedulers.weighing import Falling, Scores, Weighed, span_of
+from tests.fakes.scheduler_inputs import BITS, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
 """So that ties are common."""

@@ -7,8 +7,6 @@ from array import array
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 
 import pytest
-from ears import Ears
-from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.checkpoints import PAGES, Checkpoints
@@ -20,6 +18,8 @@ from statesync.messages import LogEntry, Placement, pack, pack_blocks
 from statesync.placement_log import parse_id
 from statesync.resp import Address, RespConnection
 from statesync.types import PrefixPage
+from tests.fakes.recording_listener import Ears
+from tests.fakes.redis_server import RedisServer, redis_server
 
 A = PodId("a")
 KEYS = Keys("turnout")

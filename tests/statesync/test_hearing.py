@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from ears import Ears
 
 from schedulers.types import PodId
 from statesync.freshness import Freshness
@@ -26,6 +25,7 @@ from statesync.messages import (
 from statesync.placement_log import parse_id
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers
+from tests.fakes.recording_listener import Ears
 
 A, B = PodId("a"), PodId("b")
 ONE = InflightNumbers(1, 1, 1, 1)

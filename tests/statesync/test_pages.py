@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from loopback import Page, engine, refusing
 
 from statesync import pages as pages_module
 from statesync.pages import Pages, Unreadable
+from tests.fakes.engine_pages import Page, engine, refusing
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

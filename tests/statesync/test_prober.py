@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from loopback import Page, engine, refusing
 
 from schedulers.types import Pod, PodId
 from statesync.health import HealthConfig, HealthTracker, Outcome
 from statesync.prober import ProbeConfig, Prober
+from tests.fakes.engine_pages import Page, engine, refusing
 
 WELL = Page()
 

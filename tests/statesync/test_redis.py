@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import redis as redis_py
-from ears import Ears, heard
-from redis_server import RedisServer, cluster_nodes, poll, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
@@ -27,6 +25,8 @@ from statesync.redis_address import Whereabouts, slot_of, whereabouts
 from statesync.resp import Address
 from statesync.store import PolicyRecord, SyncConfig
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, cluster_nodes, poll, redis_server
 
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 QUICK = SyncConfig(lease_s=1.0, timeout_s=0.3, checkpoint_s=0.2)
@@ -213,8 +213,7 @@ def test_a_lost_lease_is_taken_anew_and_the_share_with_it(server: RedisServer) -
 
 KILLED = """
 import asyncio, sys
-sys.path.insert(0, "tests/statesync")
-from ears import Ears
+from tests.fakes.recording_listener import Ears
 from schedulers.types import PodId
 from statesync.redis import RedisStore
 from statesync.store import SyncConfig

@@ -15,7 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
-from redis_server import (
+
+from statesync.errors import BadStoreUrl, StoreUnavailable
+from statesync.redis_address import SLOTS, owner_of, slot_of, whereabouts
+from statesync.resp import Address, Push, ReplyError, RespConnection
+from tests.fakes.redis_server import (
     HOST,
     RedisServer,
     certificates,
@@ -26,10 +30,6 @@ from redis_server import (
     sentinel,
     tls_options,
 )
-
-from statesync.errors import BadStoreUrl, StoreUnavailable
-from statesync.redis_address import SLOTS, owner_of, slot_of, whereabouts
-from statesync.resp import Address, Push, ReplyError, RespConnection
 
 SECRET = "s3cret"
 T = TypeVar("T")

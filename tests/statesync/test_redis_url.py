@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis_server import certificates
 
 from statesync.errors import BadStoreUrl
 from statesync.redis_url import FORMS, RedisUrl, parse
+from tests.fakes.redis_server import certificates
 
 SECRET = "s3cret"
 

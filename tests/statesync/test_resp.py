@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import uvloop
-from redis_server import HOST, RedisServer, certificates, free_port, redis_server, tls_options
 
 from statesync.commands import pack
 from statesync.errors import StoreUnavailable
 from statesync.resp import UNSENT_BYTES, Address, Push, ReplyError, RespConnection
+from tests.fakes.redis_server import HOST, RedisServer, certificates, free_port, redis_server, tls_options
 
 SECRET = "s3cret!pass"
 

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
-from loopback import Page, engine, refusing
 
 from schedulers.types import Pod, PodId
 from statesync.memory import MemoryStore
 from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
 from statesync.types import EngineReport, PrefixPage
+from tests.fakes.engine_pages import Page, engine, refusing
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[1] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0)

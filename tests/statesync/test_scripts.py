@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from redis_server import redis_server
 
 from statesync import scripts
 from statesync.resp import Address, ReplyError, RespConnection
 from statesync.scripts import PRUNE_REPORTS, Script
+from tests.fakes.redis_server import redis_server
 
 SOURCES = Path(scripts.__file__).with_name("lua")
 KNOWN = {script.name: script for script in vars(scripts).values() if isinstance(script, Script)}

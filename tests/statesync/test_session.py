@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from random import Random
 
 import pytest
-from ears import Ears, heard
-from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StateError, StoreUnavailable
@@ -19,6 +17,8 @@ from statesync.resp import Address, RespConnection
 from statesync.session import NameTaken, Session
 from statesync.store import SyncConfig
 from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, redis_server
 
 A = PodId("a")
 ONE = InflightNumbers(1, 1, 1, 1)

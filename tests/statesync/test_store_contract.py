@@ -8,8 +8,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from ears import Ears, heard
-from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
@@ -17,6 +15,8 @@ from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord, StateStore
 from statesync.stores import open_store
 from statesync.types import EngineReport, InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, redis_server
 
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from random import Random
 
 import pytest
-from ears import heard
-from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.errors import StateError
@@ -22,6 +20,8 @@ from statesync.store import SyncConfig
 from statesync.syncer import ALONE_S, Syncer
 from statesync.tasks import spawn
 from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import heard
+from tests.fakes.redis_server import RedisServer, redis_server
 
 A, B = PodId("a"), PodId("b")
 KEYS = Keys("turnout")

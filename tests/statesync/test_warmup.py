@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
-from ears import Ears, heard
-from redis_server import RedisServer, redis_server
 
 from schedulers.types import PodId
 from statesync.messages import Changes, pack, standing
@@ -15,6 +13,8 @@ from statesync.redis import RedisStore
 from statesync.resp import Address, RespConnection
 from statesync.store import PolicyRecord, SyncConfig
 from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, redis_server
 
 A, B = PodId("a"), PodId("b")
 FOUR, FIVE = InflightNumbers(4, 4, 4, 4), InflightNumbers(5, 5, 5, 5)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from control_serving import Replica, error_of, talk_to
+
+from tests.fakes.control_port import Replica, error_of, talk_to
 
 
 @pytest.mark.parametrize(

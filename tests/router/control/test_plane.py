@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from control_serving import POD, Replica
 
 from router.control.plane import pod_shown, pools_shown, record_shown, state_shown
 from router.drain import Phase
@@ -12,6 +11,7 @@ from schedulers.types import Pod, PodId, PodLoad
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord
 from statesync.types import PodStatus
+from tests.fakes.control_port import POD, Replica
 
 
 def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:

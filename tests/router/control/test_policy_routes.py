@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import httpx
 import pytest
-from control_serving import OTHER_POD, Replica, error_of, talk_to
 
 from statesync.errors import StoreUnavailable
 from statesync.policy_plan import CanaryGuard
 from statesync.store import PolicyRecord
+from tests.fakes.control_port import OTHER_POD, Replica, error_of, talk_to
 
 PLAIN = {
     "policy": "p2c",

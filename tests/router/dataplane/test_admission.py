@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from exchanges import exchange
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from router.dataplane.exchange import Exchange
 from router.errors import Saturated, Shed
 from router.settings import Limits
 from schedulers.types import RequestInfo
+from tests.fakes.bare_exchange import exchange
 
 
 def waits(priority: int = 0, pool: str = "main") -> Exchange:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ends import SSE_HEAD, Client, PodEnd, event, ok, post
-from rig import Rig
 
 from router.settings import Limits, PolicySpec, Pool, Retries, Targets, Timeouts
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
+from tests.fakes.memory_client_and_pods import SSE_HEAD, Client, PodEnd, event, ok, post
+from tests.fakes.memory_gateway import Rig
 
 BODY = b'{"model":"m","messages":[]}'
 PODS = {"a": "10.0.0.", "b": "10.0.1.", "c": "10.0.2."}

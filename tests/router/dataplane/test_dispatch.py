@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 import pytest
-from exchanges import exchange
-from wire import Clock
 
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
@@ -24,6 +22,8 @@ from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, Requ
 from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.prefix import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
 from statesync.view import LoadView
+from tests.fakes.bare_exchange import exchange
+from tests.fakes.memory_transport import Clock
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
 UNITS = BLOCKS_PER_SIZE + 4 * 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ends import CHAT, LAST_CHUNK, SSE_HEAD, Client, event, get, ok, post
-from rig import Rig
 
 from router.drain import Phase
 from router.settings import Limits, Timeouts
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, Client, event, get, ok, post
+from tests.fakes.memory_gateway import Rig
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SMALL_BUFFER = Limits(write_buffer_bytes=1000)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from ends import CHAT, Client, get, ok, post
-from rig import Rig
 
 from router.settings import Limits, Timeouts
+from tests.fakes.memory_client_and_pods import CHAT, Client, get, ok, post
+from tests.fakes.memory_gateway import Rig
 
 SMALL = Limits(max_header_bytes=2000, max_body_bytes=1000)
 BIG = b'{"model":"m","pad":"%b"}' % (b"x" * 1000)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
-from ends import CHAT, SSE_HEAD, event, get, ok
-from rig import Rig
 
 from router.dataplane.endings import CLIENT_LEFT
 from router.dataplane.exchange import Exchange
 from router.errors import IdleTimeout, NoPodAvailable
 from router.settings import Logging, Settings
+from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, get, ok
+from tests.fakes.memory_gateway import Rig
 
 
 def under_way(rig: Rig) -> Exchange:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from exchanges import exchange
 
 from schedulers.types import Pod, PodId
+from tests.fakes.bare_exchange import exchange
 
 
 def test_the_path_is_the_target_without_its_query() -> None:

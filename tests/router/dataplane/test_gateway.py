@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from ends import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
-from rig import Rig
+
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
+from tests.fakes.memory_gateway import Rig
 
 
 def test_a_request_reaches_a_pod_and_its_answer_the_client() -> None:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
-from ends import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
-from rig import Rig
 
 from router.drain import Phase
 from router.settings import Pool, Timeouts
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
+from tests.fakes.memory_gateway import Rig
 
 LONG = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from ends import CHAT, SSE_HEAD, event, ok, post
-from rig import Rig, one_pool
 
 from router.drain import Phase
 from router.settings import Limits
 from schedulers.types import PodId
+from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, ok, post
+from tests.fakes.memory_gateway import Rig, one_pool
 
 POD = PodId("10.0.0.1:8000")
 

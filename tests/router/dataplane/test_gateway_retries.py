@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ends import CHAT, SSE_HEAD, PodEnd, event, ok
-from rig import Rig
 
 from router.settings import Retries
+from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, PodEnd, event, ok
+from tests.fakes.memory_gateway import Rig
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n"
 

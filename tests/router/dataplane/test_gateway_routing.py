@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import msgspec
 import pytest
-from ends import CHAT, Client, ok, post
-from rig import Rig, one_pool
 
 from router.settings import PolicySpec, Pool, Targets
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 from statesync.store import PolicyRecord
+from tests.fakes.memory_client_and_pods import CHAT, Client, ok, post
+from tests.fakes.memory_gateway import Rig, one_pool
 
 BIG = Pool(name="big", models=["llama-70b"], cluster="east", aliases={"gpt-4": "llama-70b"})
 SMALL = Pool(name="small", models=["llama-8b"], cluster="west", aliases={"gpt-3": "llama-8b"})

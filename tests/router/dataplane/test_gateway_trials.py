@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from ends import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
-from rig import Rig, one_pool
-
 from router.settings import Pool
 from router.trials.figures import ArmFigures
 from statesync.policy_plan import Canary, PolicyChoice
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
+from tests.fakes.memory_gateway import Rig, one_pool
 
 STREAM = b'{"model":"m","stream":true,"messages":[]}'
 

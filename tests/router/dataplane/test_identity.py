@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from exchanges import exchange
-from wire import read_requests
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.identity import APART_BYTES, Identity
 from schedulers.types import Pod, PodId
+from tests.fakes.bare_exchange import exchange
+from tests.fakes.memory_transport import read_requests
 
 POD = Pod(PodId("uid-1"), "10.0.0.1:8000")
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-from ends import SSE_HEAD, chunk, ok
-from rig import Rig
-
 from router.dataplane.lessons import Lessons
 from statesync.prefix import BLOCK_BYTES, REACH
 from statesync.prefix_truth import PodTruth, PrefixTruth
+from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok
+from tests.fakes.memory_gateway import Rig
 
 WORDS = "word " * 2000
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": WORDS}]}).encode()

@@ -6,13 +6,13 @@ import asyncio
 import socket
 
 import pytest
-from exchanges import Nobody
-from wire import Clock
 
 from router.dataplane.listener import Listener
 from router.dataplane.sweep import Sweep
 from router.listen import Listen, bind
 from router.settings import Limits, Timeouts
+from tests.fakes.bare_exchange import Nobody
+from tests.fakes.memory_transport import Clock
 
 
 def listener(limits: Limits | None = None) -> Listener:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from ends import get, post
-from rig import Rig
 
 from router.drain import Phase
 from router.settings import Pool
+from tests.fakes.memory_client_and_pods import get, post
+from tests.fakes.memory_gateway import Rig
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 POOL = Pool(name="main", models=[LLAMA], aliases={"small": LLAMA})

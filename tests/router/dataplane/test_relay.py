@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
-from ends import LAST_CHUNK, SSE_HEAD, chunk, ok, post
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import Rig
+
+from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, ok, post
+from tests.fakes.memory_gateway import Rig
 
 TEXTS = st.text("ab\u00e9 :", min_size=1, max_size=30)
 

@@ -6,9 +6,9 @@ import asyncio
 import logging
 
 import pytest
-from wire import Clock
 
 from router.dataplane.sweep import NEVER, Sweep, resolution_for
+from tests.fakes.memory_transport import Clock
 
 
 class Member:

@@ -6,13 +6,13 @@ import asyncio
 from typing import cast
 
 import pytest
-from ends import ok
-from ground import POD, Ground
 
 from router.dataplane.answer_head import AnswerHead
 from router.dataplane.upstream import DISCARD, dial
 from router.errors import ConnectFailed, ConnectTimeout
 from router.settings import Timeouts
+from tests.fakes.memory_client_and_pods import ok
+from tests.fakes.memory_upstream import POD, Ground
 
 
 def test_a_connection_is_made_when_none_is_idle() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from ends import LAST_CHUNK, SSE_HEAD, chunk, event, ok
-from ground import ASK, Ground
 
 from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
 from router.errors import (
@@ -19,6 +17,8 @@ from router.errors import (
     StaleConnection,
 )
 from router.settings import Timeouts
+from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, event, ok
+from tests.fakes.memory_upstream import ASK, Ground
 
 BARE = b"HTTP/1.0 200 OK\r\n\r\n"
 

@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from plugin_files import GOOD, RIGHT, SOUND, WRONG, picks
 
 from router.plugins.checking import CheckLimits, check
 from router.plugins.examples import Example, examples
 from router.plugins.loading import digest_of
+from tests.fakes.plugin_files import GOOD, RIGHT, SOUND, WRONG, picks
 
 
 @pytest.mark.slow

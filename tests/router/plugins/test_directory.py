@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from plugin_mount import Mount
 
 from router.plugins.directory import MAX_BYTES, look
+from tests.fakes.configmap_mount import Mount
 
 
 def test_every_python_file_is_read_and_nothing_else(tmp_path: Path) -> None:

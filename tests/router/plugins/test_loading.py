@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from plugin_files import GOOD, RIGHT, picks
 
 from router.plugins.loading import PluginError, digest_of, load, unload
+from tests.fakes.plugin_files import GOOD, RIGHT, picks
 
 NAME = "plugin_of_a_test"
 

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from plugin_files import GOOD, RIGHT, picks
 
 from router.plugins.directory import Look
 from router.plugins.job import Report
 from router.plugins.loading import digest_of
 from router.plugins.shelf import Due, Shelf
 from schedulers import registry
+from tests.fakes.plugin_files import GOOD, RIGHT, picks
 
 ONE, TWO = GOOD.encode(), GOOD.encode() + b"\n# another version\n"
 FIRST, SECOND = (f"freest_kv@{digest_of(source)}" for source in (ONE, TWO))

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_files import GOOD, RIGHT, picks
-from plugin_mount import Mount
 
 from router.plugins.examples import examples
 from router.plugins.loading import digest_of
@@ -18,6 +16,8 @@ from router.plugins.shelf import Shelf
 from router.plugins.watcher import PluginWatcher
 from router.settings import Plugins
 from schedulers import registry
+from tests.fakes.configmap_mount import Mount
+from tests.fakes.plugin_files import GOOD, RIGHT, picks
 
 
 @pytest.fixture(autouse=True)

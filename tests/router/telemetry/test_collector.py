@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fixed_readings import readings
 
 from router.telemetry.collector import GatewayCollector
 from router.telemetry.metrics import Metrics
+from tests.fakes.fixed_readings import readings
 
 
 @pytest.mark.parametrize("size", [1, 7, 20, 1000])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from trial_ground import A, Fixed, request
 
 from router.trials.arm import Arm
 from router.trials.durations import bucket_of
 from router.trials.figures import ArmFigures
+from tests.fakes.trial_inputs import A, Fixed, request
 
 
 class Asked:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from trial_ground import Fixed, Ticks, record
-
 from router.trials.figures import ArmFigures, TrialFigures
 from router.trials.running import Running
 from router.trials.trial import Trial
 from statesync.policy_plan import CanaryGuard
+from tests.fakes.trial_inputs import Fixed, Ticks, record
 
 
 def running(ended: list[Running] | None = None) -> Running:

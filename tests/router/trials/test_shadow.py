@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 
 import pytest
-from trial_ground import SNAPSHOT, A, B, Fixed, Later, Ticks, request
 
 from router.trials.durations import total
 from router.trials.shadow import BACKLOG, MOST_FAILURES, SLICE_S, Sample, Shadow
 from schedulers.guard import PolicyTimeout
 from schedulers.types import Decision, PodId, Rejection
+from tests.fakes.trial_inputs import SNAPSHOT, A, B, Fixed, Later, Ticks, request
 
 LIVE = Decision(A, "live")
 EVERY_S = 0.01

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from trial_ground import SNAPSHOT, A, Fixed, Later, Ticks, record, request
 
 from router.trials.shadow import Shadow
 from router.trials.trial import Trial
 from schedulers.entropy import mix
 from schedulers.types import Decision, RequestInfo
 from statesync.store import PolicyRecord
+from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, Later, Ticks, record, request
 
 
 class Asked:

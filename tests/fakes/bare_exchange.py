@@ -1,0 +1,46 @@
+"""An exchange without a gateway: for tests of the stages that only look at one."""
+
+from __future__ import annotations
+
+from router.dataplane.edge import Edge
+from router.dataplane.exchange import Exchange
+from router.dataplane.listener import Listener
+from router.dataplane.reader import RequestHead
+from router.dataplane.sweep import Sweep
+from router.settings import Limits, Timeouts
+from tests.fakes.memory_transport import Clock
+
+
+class Nobody:
+    """Where exchanges go in these tests: nowhere."""
+
+    def handle(self, exchange: Exchange, /) -> None:
+        """Not in these tests."""
+        raise AssertionError("an exchange was handled")
+
+    def abandon(self, exchange: Exchange, /) -> None:
+        """Not in these tests."""
+        raise AssertionError("an exchange was abandoned")
+
+    def overdue(self, exchange: Exchange, now: float, /) -> None:
+        """Not in these tests."""
+        raise AssertionError("an exchange was overdue")
+
+
+def edge() -> Edge:
+    """A client connection that is not connected."""
+    clock = Clock()
+    listener = Listener(Nobody(), Sweep(clock, 0.1), Limits(), Timeouts(), lambda error: ())
+    return listener.connect()
+
+
+def exchange(
+    method: bytes = b"POST",
+    target: bytes = b"/v1/completions",
+    kept: tuple[bytes, ...] = (),
+    noted: dict[bytes, bytes] | None = None,
+    body: bytes = b"",
+) -> Exchange:
+    """A request that was read."""
+    head = RequestHead(method, target, http11=True, keep_alive=True, kept=list(kept), noted=noted or {})
+    return Exchange(edge(), head, body, 1000.0)

@@ -1,0 +1,272 @@
+"""What Kubernetes does with a Deployment, to gateways that are processes of this machine.
+
+`Threshold` is the prober's rule and `next_step` the rolling update's, both pure. `Pod` is the kubelet (probes, preStop,
+SIGTERM, SIGKILL after the grace period), `Deployment` the controller, and `Service` what endpoints become on a node:
+a balancer that hears of each change some seconds late. No field of the manifest that matters to a roll is ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+from loadtests.ports import HOST
+from statesync.tasks import spawn
+from tests.fakes.gateway_container import GatewayContainer
+from tests.fakes.l4_balancer import Balancer
+from tests.fakes.rendered_manifests import Manifest
+
+LOOK_S = 0.02
+DEFAULTS = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+"""Kubernetes' own, of a probe; successThreshold is 1."""
+
+
+class Threshold:
+    """A probe's result: what it was, until enough answers in a row say otherwise."""
+
+    def __init__(self, probe: Manifest, result: bool) -> None:
+        fields = DEFAULTS | probe
+        self.result = result
+        self._needed = {True: int(fields.get("successThreshold", 1)), False: int(fields["failureThreshold"])}
+        self._last, self._run = result, 0
+
+    def observe(self, answer: bool) -> bool:
+        """One more answer; the result by now."""
+        self._run = self._run + 1 if answer is self._last else 1
+        self._last = answer
+        if self._run >= self._needed[answer]:
+            self.result = answer
+        return self.result
+
+
+class Counts(NamedTuple):
+    """Pods that are not terminating."""
+
+    old: int
+    new: int
+    available_old: int
+    available_new: int
+
+
+def next_step(replicas: int, max_surge: int, max_unavailable: int, counts: Counts) -> Literal["start", "stop", "wait"]:
+    """What a rolling update does now: surge within its limit, take an old one when enough others are available."""
+    if counts.new < replicas and counts.old + counts.new < replicas + max_surge:
+        return "start"
+    if counts.old and counts.available_old + counts.available_new > replicas - max_unavailable:
+        # Of the old ones those that are not available go first: they are not missed.
+        return "stop"
+    return "wait"
+
+
+async def status_of(port: int, path: str, timeout_s: float) -> int:
+    """The status that an httpGet probe sees, on a connection of its own; 0 without an answer in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: {HOST}:{port}\r\nconnection: close\r\n\r\n".encode())
+                words = (await reader.readline()).split()
+                return int(words[1]) if len(words) > 1 else 0
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return 0
+
+
+class Pod:
+    """A pod on its node. `changed` hears whenever it begins or ceases to be an endpoint."""
+
+    def __init__(self, container: GatewayContainer, pod_spec: Manifest, changed: Callable[[Pod], None]) -> None:
+        self.container = container
+        self.name = container.name
+        self.terminating = False
+        self.killed = ""
+        """Why the kubelet ended it by force; empty if it never had to."""
+        self.available_at: float | None = None
+        self._grace_s = float(pod_spec["terminationGracePeriodSeconds"])
+        self._changed = changed
+        self._ready = False
+        self._probing = spawn(self._probe(), f"probes of {self.name}")
+
+    @property
+    def endpoint(self) -> bool:
+        """Whether it should get new connections."""
+        return self._ready and not self.terminating
+
+    @property
+    def address(self) -> int:
+        """Its inference port, as it is here."""
+        return self.container.port("inference")
+
+    def available(self, min_ready_s: float, now: float) -> bool:
+        """Ready for long enough."""
+        return self.endpoint and self.available_at is not None and now >= self.available_at + min_ready_s
+
+    async def _probe(self) -> None:
+        spec = self.container.spec
+        started = Threshold(spec["startupProbe"], False)
+        failures = 0
+        await asyncio.sleep(spec["startupProbe"].get("initialDelaySeconds", 0))
+        while not started.result:
+            answer = await self._ask("startupProbe")
+            failures = 0 if answer else failures + 1
+            if not started.observe(answer) and failures >= spec["startupProbe"]["failureThreshold"]:
+                return self._kill("startup probe")
+            await asyncio.sleep(0 if started.result else spec["startupProbe"]["periodSeconds"])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow("readinessProbe", False, self._set_ready))
+            group.create_task(self._follow("livenessProbe", True, self._set_alive))
+
+    async def _follow(self, kind: str, result: bool, tell: Callable[[bool], None]) -> None:
+        probe = DEFAULTS | self.container.spec[kind]
+        threshold = Threshold(probe, result)
+        await asyncio.sleep(probe["initialDelaySeconds"])
+        while self.container.process.poll() is None:
+            # A terminating pod is not restarted, so it is asked for readiness only.
+            if not (self.terminating and kind == "livenessProbe"):
+                tell(threshold.observe(await self._ask(kind)))
+            await asyncio.sleep(probe["periodSeconds"])
+
+    async def _ask(self, kind: str) -> bool:
+        probe = DEFAULTS | self.container.spec[kind]
+        action = probe["httpGet"]
+        status = await status_of(self.container.port(action["port"]), action["path"], probe["timeoutSeconds"])
+        return 200 <= status < 400
+
+    def _set_ready(self, ready: bool) -> None:
+        if ready is not self._ready:
+            self._ready = ready
+            self.available_at = asyncio.get_running_loop().time() if ready else None
+            self._changed(self)
+
+    def _set_alive(self, alive: bool) -> None:
+        if not alive and not self.terminating:
+            self._kill("liveness probe")
+
+    def _kill(self, why: str) -> None:
+        self.killed = why
+        self.container.process.kill()
+
+    async def terminate(self) -> None:
+        """Deleted: endpoints and the kubelet hear of it at the same moment. Returns when its process has ended."""
+        self.terminating = True
+        self._changed(self)
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self._pre_stop()
+                self.container.process.send_signal(signal.SIGTERM)
+                while self.container.process.poll() is None:  # noqa: ASYNC110  a process has no event
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            self._kill("grace period")
+        self._probing.cancel()
+
+    async def _pre_stop(self) -> None:
+        hook = self.container.spec.get("lifecycle", {}).get("preStop", {})
+        if "sleep" in hook:
+            await asyncio.sleep(hook["sleep"]["seconds"])
+        elif hook:
+            running = await asyncio.create_subprocess_exec(*hook["exec"]["command"])
+            await running.wait()
+
+    def end(self) -> None:
+        """The test is over."""
+        self._probing.cancel()
+        self.container.end()
+
+
+class Service:
+    """The endpoints as the nodes know them: each node's balancer hears of each change after a delay of its own."""
+
+    def __init__(self, nodes: Sequence[Balancer], delay_s: Callable[[], float]) -> None:
+        self._nodes = nodes
+        self._delay_s = delay_s
+        self._due: dict[tuple[Balancer, int], float] = {}
+
+    def changed(self, pod: Pod) -> None:
+        """A pod is an endpoint now, or no longer."""
+        loop = asyncio.get_running_loop()
+        tell = Balancer.add if pod.endpoint else Balancer.remove
+        for node in self._nodes:
+            # News of one pod never overtake each other.
+            due = max(loop.time() + self._delay_s(), self._due.get((node, pod.address), 0.0))
+            self._due[node, pod.address] = due
+            loop.call_at(due, partial(tell, node, pod.address))
+
+
+class Deployment:
+    """The controller. `start_container` makes the next pod's container, given its name."""
+
+    def __init__(
+        self, manifest: Manifest, service: Service, start_container: Callable[[str], GatewayContainer]
+    ) -> None:
+        spec = manifest["spec"]
+        assert spec["strategy"]["type"] == "RollingUpdate"
+        self._limits = spec["strategy"]["rollingUpdate"]
+        self.replicas = int(spec["replicas"])
+        self._min_ready_s = float(spec.get("minReadySeconds", 0))
+        self._pod_spec = spec["template"]["spec"]
+        self._service, self._start_container = service, start_container
+        self.pods: list[Pod] = []
+        """All there ever were, oldest first."""
+        self._revision = 0
+        self._of_revision: dict[Pod, int] = {}
+        self._leaving: list[asyncio.Task[None]] = []
+
+    async def scale_up(self) -> None:
+        """The first revision, all at once, until all are available."""
+        for _ in range(self.replicas):
+            self._start()
+        while self._counts().available_new < self.replicas:
+            self._check()
+            await asyncio.sleep(LOOK_S)
+
+    async def rollout_restart(self) -> None:
+        """`kubectl rollout restart`, until `kubectl rollout status` would return: not until the last has drained."""
+        self._revision += 1
+        surge, unavailable = int(self._limits["maxSurge"]), int(self._limits["maxUnavailable"])
+        while (counts := self._counts()).old or counts.available_new < self.replicas:
+            self._check()
+            step = next_step(self.replicas, surge, unavailable, counts)
+            if step == "start":
+                self._start()
+            elif step == "stop":
+                self.stop(self._next_to_go())
+            await asyncio.sleep(LOOK_S)
+
+    async def gone(self) -> None:
+        """Until all that are leaving have left."""
+        await asyncio.gather(*self._leaving)
+
+    def stop(self, pod: Pod) -> None:
+        """Delete a pod."""
+        self._leaving.append(spawn(pod.terminate(), f"termination of {pod.name}"))
+        pod.terminating = True
+
+    def _start(self) -> None:
+        container = self._start_container(f"turnout-{self._revision}-{len(self.pods)}")
+        pod = Pod(container, self._pod_spec, self._service.changed)
+        self.pods.append(pod)
+        self._of_revision[pod] = self._revision
+
+    def _next_to_go(self) -> Pod:
+        old = [pod for pod in self._staying() if self._of_revision[pod] < self._revision]
+        return min(old, key=lambda pod: pod.endpoint)
+
+    def _staying(self) -> list[Pod]:
+        return [pod for pod in self.pods if not pod.terminating]
+
+    def _counts(self) -> Counts:
+        now = asyncio.get_running_loop().time()
+        old: list[bool] = []
+        new: list[bool] = []
+        for pod in self._staying():
+            (new if self._of_revision[pod] == self._revision else old).append(pod.available(self._min_ready_s, now))
+        return Counts(len(old), len(new), sum(old), sum(new))
+
+    def _check(self) -> None:
+        for pod in self._staying():
+            assert pod.container.process.poll() is None, f"{pod.name} {pod.killed}:\n{pod.container.words()}"

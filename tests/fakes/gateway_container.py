@@ -1,0 +1,135 @@
+"""A gateway's container as the manifests say it: its args, its environment, its mounted file, its probes, run as a
+process of this machine. Ports are moved to free ones of 127.0.0.1, files under a directory, Redis' address and the
+pools' source to what the test has; nothing else is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import yaml
+
+from loadtests.ports import HOST, free_ports
+from tests.fakes.rendered_manifests import Manifest, Render
+
+Configuration = dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a container's world is on this machine."""
+
+    directory: Path
+    redis_port: int
+    pods: Sequence[str]
+    """Engines, as `http://host:port`: in place of what discovery would find."""
+
+
+def _as_rendered(config: Configuration) -> None:
+    """No change."""
+
+
+class GatewayContainer:
+    """One container of one pod; started by its constructor."""
+
+    def __init__(
+        self, render: Render, pod_name: str, place: Place, change: Callable[[Configuration], None] = _as_rendered
+    ) -> None:
+        """`change` is made to the configuration last, such as a shorter drain."""
+        self.name = pod_name
+        self.spec: Manifest = render.container
+        wanted = sorted(port["containerPort"] for port in self.spec["ports"])
+        self.ports: Mapping[int, int] = dict(zip(wanted, free_ports(len(wanted)), strict=True))
+        """The container's -> this machine's."""
+        self._render = render
+        file = place.directory / f"{pod_name}.yaml"
+        config = self._moved(render, place)
+        change(config)
+        file.write_text(yaml.safe_dump(config))
+        args = [str(file) if each == render.config_path() else each for each in self.spec["args"]]
+        self.log = place.directory / f"{pod_name}.log"
+        # An image has an environment of its own, not the caller's.
+        environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "router", *args],
+                env=environment | render.environment(pod_name),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _moved(self, render: Render, place: Place) -> Configuration:
+        config: Configuration = yaml.safe_load(render.mounted(self.spec, render.config_path()))
+        config["listen"] = self._moved_listen(config["listen"])
+        config["control"]["listen"] = self._moved_listen(config["control"]["listen"])
+        config["state"] = config["state"].replace("turnout-redis:6379", f"{HOST}:{place.redis_port}")
+        assert str(place.redis_port) in config["state"]
+        for at, pool in enumerate(config["pools"]):
+            del pool["discovery"]
+            # Dealt out: a pod stands in one pool.
+            pool["pods"] = list(place.pods[at :: len(config["pools"])])
+        return config
+
+    def _moved_listen(self, listen: str) -> str:
+        return f"{HOST}:{self.ports[int(listen.rpartition(':')[2])]}"
+
+    def url(self, action: Manifest) -> str:
+        """Where an httpGet of a probe leads here."""
+        return f"http://{HOST}:{self.port(action['port'])}{action['path']}"
+
+    def port(self, port: int | str) -> int:
+        """A port of the container, by number or name, as it is here."""
+        return self.ports[self._render.port_of(self.spec, port)]
+
+    def ask(self, kind: str) -> int:
+        """The status that a probe would see (`readinessProbe`, ...); 0 if it gets no answer."""
+        probe = self.spec[kind]
+        try:
+            return httpx.get(self.url(probe["httpGet"]), trust_env=False, timeout=probe["timeoutSeconds"]).status_code
+        except httpx.TransportError:
+            return 0
+
+    def content(self, kind: str) -> bool:
+        """Whether a probe is. Fails, with its last words, if the process has ended."""
+        assert self.process.poll() is None, self.words()
+        return self.ask(kind) == 200
+
+    def words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class RedisContainer:
+    """The Redis that a render starts, its args and its password included; ended by `end`."""
+
+    def __init__(self, render: Render, directory: Path, program: str) -> None:
+        workload = render.workload("turnout-redis")
+        (spec,) = workload.containers
+        self.port = free_ports(1)[0]
+        password = "made-up redis-password"
+        moved = {"redis-server": program, "6379": str(self.port), "/data": str(directory), "$(REDISCLI_AUTH)": password}
+        command = [moved.get(each, each) for each in spec["args"]]
+        self.environment = {"PATH": os.environ["PATH"], "REDISCLI_AUTH": password}
+        self.log = directory / "redis.log"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "--bind", HOST], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
+            )
+
+    def end(self) -> None:
+        """Make sure that it is gone."""
+        self.process.kill()
+        self.process.wait()

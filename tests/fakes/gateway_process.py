@@ -1,0 +1,180 @@
+"""The gateway as users run it: a process of its own with a configuration file, watched through its ports and its log.
+
+`running` is what tests use. It asserts, once the tests are through, what must hold after any traffic: nothing in
+flight, no client connection left, no error in the log that was not announced, exit status 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.fakes.waiting import wait_for
+
+START_S = 30.0
+STOP_S = 20.0
+_BOUND = re.compile(r"inference on (\S+), control on (\S+)$")
+
+
+def config(pods: Sequence[str], **sections: Any) -> dict[str, Any]:
+    """A configuration with one pool `default` of these pods; `sections` replace or add whole sections."""
+    return {
+        "listen": "127.0.0.1:0",
+        "control": {"listen": "127.0.0.1:0"},
+        "pools": [pool("default", pods)],
+        "drain": {"settle_s": 0.0, "timeout_s": 5.0},
+        "logging": {"format": "json", "level": "info"},
+    } | sections
+
+
+def pool(name: str, pods: Sequence[str], **fields: Any) -> dict[str, Any]:
+    """A pool of a configuration."""
+    return {"name": name, "pods": list(pods), "policy": {"name": "least_load"}} | fields
+
+
+class GatewayProcess:
+    """`turnout serve`, started on ports that the system chose."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Path,
+        *,
+        program: Sequence[str] = ("-m", "router", "serve", "--config"),
+        flags: Sequence[str] = (),
+    ) -> None:
+        """Python runs `program`, then the configuration file's name, then `flags`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "turnout.yaml"
+        file.write_text(json.dumps(settings, indent=1))  # JSON is YAML
+        self.log = directory / "gateway.log"
+        python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
+        command = [python, "-P", *program, str(file), *flags]
+        with self.log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        self.host, self.port, control = self._bound()
+        self.url = f"http://{self.host}:{self.port}"
+        self.control = httpx.Client(
+            base_url=f"http://{control}", trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+
+    def _bound(self) -> tuple[str, int, str]:
+        """Where it listens, from its own words."""
+        found = wait_for("the gateway says where it listens", self._said_where, START_S)
+        host, _, port = found[1].rpartition(":")
+        return host, int(port), found[2]
+
+    def _said_where(self) -> re.Match[str] | None:
+        assert self._process.poll() is None, f"the gateway ended:\n{self.log.read_text()}"
+        found = [_BOUND.search(str(line.get("msg", ""))) for line in self.lines() if line.get("whole")]
+        return next(filter(None, found), None)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def wait_until_ready(self) -> None:
+        """Until /readyz says so."""
+        wait_for("the gateway is ready", lambda: self.control.get("/readyz").status_code == 200, START_S)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """GET /admin/pods."""
+        listed: list[dict[str, Any]] = self.control.get("/admin/pods").raise_for_status().json()
+        return listed
+
+    def pod(self, address: str) -> dict[str, Any]:
+        """The pod at `address`, of those."""
+        return next(pod for pod in self.pods() if pod["address"] == address)
+
+    def inflight(self) -> int:
+        """Requests in flight over all pods."""
+        return sum(pod["inflight"] for pod in self.pods())
+
+    def connections(self) -> int:
+        """Open client connections."""
+        return int(self.control.get("/admin/state").raise_for_status().json()["connections"])
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0.0 without any."""
+        total = 0.0
+        for line in self.control.get("/metrics").raise_for_status().text.splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample.partition("{")[0] == name and all(f'{key}="{each}"' in sample for key, each in labels.items()):
+                total += float(value)
+        return total
+
+    def rss_bytes(self) -> int:
+        """Resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The log; a line that is no JSON (a traceback past the logger) comes as `{"msg": line}` of level `raw`."""
+        for line in self.log.read_text(errors="replace").splitlines(keepends=True):
+            try:
+                yield json.loads(line) | {"whole": line.endswith("\n")}
+            except ValueError:
+                yield {"level": "raw", "msg": line}
+
+    def complaints(self, expected: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What in the log must not be there: errors, exceptions and words past the logger; `expected` are patterns."""
+        return [
+            line
+            for line in self.lines()
+            if (line["level"] in ("error", "critical", "raw") or "exc" in line)
+            and not any(re.search(pattern, f"{line['msg']} {line.get('exc', '')}") for pattern in expected)
+        ]
+
+    def settle(self) -> None:
+        """Until nothing is in flight and no client is connected."""
+        wait_for("nothing in flight", lambda: self.inflight() == 0)
+        wait_for("no client connected", lambda: self.connections() == 0)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def ended(self, timeout_s: float = STOP_S) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Make sure that it is gone."""
+        self.control.close()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str] = ()) -> Iterator[GatewayProcess]:
+    """A ready gateway for the block; then the assertions of the head of this file. `expected`: errors it may log."""
+    gateway = GatewayProcess(settings, directory)
+    try:
+        gateway.wait_until_ready()
+        yield gateway
+        gateway.settle()
+        gateway.signal()
+        assert gateway.ended() == 0, gateway.log.read_text()[-2000:]
+        complaints = gateway.complaints(expected)
+        assert complaints == [], complaints
+    finally:
+        gateway.kill()

@@ -1,0 +1,240 @@
+"""A gateway of real parts between a test's clients and pods. Only sockets, clock and dice are not the real ones.
+
+`with Rig() as rig:` ends with a look for leaks: when all clients are gone, nothing may be held for anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from types import TracebackType
+from typing import cast
+
+from router.dataplane.admission import Admission
+from router.dataplane.dispatch import Dispatch
+from router.dataplane.gateway import Gateway
+from router.dataplane.identity import Identity
+from router.dataplane.listener import Listener
+from router.dataplane.local import Local
+from router.dataplane.outbox import CROWD, Outbox
+from router.dataplane.parts import Parts
+from router.dataplane.routes import Routes
+from router.dataplane.sweep import Sweep
+from router.dataplane.targets import Targets
+from router.dataplane.upstream import Upstream
+from router.drain import Lifecycle, Phase
+from router.membership import Membership
+from router.policy_catalogue import PolicyCatalogue
+from router.policy_guard import PolicyGuard
+from router.policy_switch import PolicySwitch
+from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
+from router.settings import Targets as TargetSettings
+from router.telemetry.metrics import Metrics
+from router.trials.wired import trials_of
+from schedulers import registry
+from schedulers.protocols import Scheduler
+from schedulers.types import Pod, PodId, PodLoad
+from statesync.health import HealthConfig, HealthTracker
+from statesync.memory import MemoryStore
+from statesync.prefix import PrefixIndex
+from statesync.view import LoadView
+from tests.fakes.memory_client_and_pods import CHAT, Client, Net, PodEnd, post
+from tests.fakes.memory_transport import Wire
+
+
+def one_pool(policy: str = "round_robin", **fields: object) -> Pool:
+    """The pool `main`, which serves the model `m`."""
+    return Pool(name="main", models=["m"], policy=PolicySpec(name=policy), **fields)  # type: ignore[arg-type]
+
+
+class Rig:
+    """The gateway under test, its network of pods and its clients."""
+
+    def __init__(
+        self,
+        pool: Pool | None = None,
+        *,
+        pods: int | Mapping[str, int] = 2,
+        pools: Sequence[Pool] = (),
+        default_pool: str = "",
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        retries: Retries | None = None,
+        targets: TargetSettings | None = None,
+        policies: Mapping[str, PolicySpec] | None = None,
+        logging_section: Logging | None = None,
+        create: Callable[[str, Mapping[str, object]], Scheduler] | None = None,
+        expect_errors: bool = False,
+    ) -> None:
+        every = list(pools) or [pool or one_pool()]
+        self.settings = Settings(
+            pools=every,
+            default_pool=default_pool,
+            timeouts=timeouts or Timeouts(),
+            limits=limits or Limits(),
+            retries=retries or Retries(),
+            targets=targets or TargetSettings(),
+            policies=dict(policies or {}),
+            logging=logging_section or Logging(),
+        )
+        self.wire = Wire()
+        self.net = Net(self.wire)
+        self.clients: list[Client] = []
+        self.errors = _Errors()
+        self._expect_errors = expect_errors
+        self.catalogue = PolicyCatalogue(self.settings.policies)
+        self._create = create or self.catalogue.create
+        self._build()
+        counts = {each.name: pods for each in every} if isinstance(pods, int) else pods
+        self._fill(counts)
+
+    def _build(self) -> None:
+        settings, clock = self.settings, self.wire.clock
+        self.lifecycle = Lifecycle(clock)
+        self.metrics = Metrics()
+        self.view = LoadView(clock)
+        self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
+        self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
+        self.sweep = Sweep(clock, 0.1)
+        outbox = Outbox(range(CROWD))  # the longer way: at the end of the turn
+        self.upstream = Upstream(self.sweep, self.net.dial, outbox)
+        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        fallbacks = {pool.name: pool.fallback for pool in settings.pools}
+        self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0, fallbacks=fallbacks)
+        self.membership.health = self.health
+        self.gateway = Gateway(self._parts())
+        self.admission = self.gateway.parts.admission
+        self.listener = Listener(
+            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.endings.refused, outbox
+        )
+        self.lifecycle.enter(Phase.WARMING)
+        self.lifecycle.enter(Phase.READY)
+
+    def _parts(self) -> Parts:
+        settings, clock = self.settings, self.wire.clock
+        store = MemoryStore()
+        self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
+        configured = {pool.name: pool.policy for pool in settings.pools}
+        self.policies = PolicySwitch(store, configured, self._create, self.trials.make)
+        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, clock)
+        self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
+        identity = Identity("rig", 0xABC, self.routes.clusters)
+        dice = count(1)
+        dispatch = Dispatch(
+            self.view,
+            self.prefix,
+            self.policies.current,
+            self.guard,
+            self.catalogue.by_name(),
+            store.placed,
+            lambda: next(dice),
+            self.trials.running,
+        )
+        return Parts(
+            settings=settings,
+            clock=clock,
+            lifecycle=self.lifecycle,
+            local=Local(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
+            routes=self.routes,
+            admission=Admission(settings.limits),
+            dispatch=dispatch,
+            upstream=self.upstream,
+            view=self.view,
+            identity=identity,
+            metrics=self.metrics,
+            outcome=self.health.outcome,
+            targets=Targets(settings.targets),
+        )
+
+    def _fill(self, counts: Mapping[str, int]) -> None:
+        for at, pool in enumerate(self.settings.pools):
+            addresses = [f"10.0.{at}.{number}:8000" for number in range(1, counts.get(pool.name, 0) + 1)]
+            limit = pool.max_inflight_per_pod or None
+            self.membership.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
+
+    # What a test does
+
+    def client(self) -> Client:
+        """A new client, connected."""
+        self.clients.append(Client(self.wire, cast(asyncio.Protocol, self.listener.connect())))
+        return self.clients[-1]
+
+    def asks(self, body: bytes = CHAT, *headers: str) -> Client:
+        """A new client that has sent a request."""
+        return self.client().sends(post(body, *headers))
+
+    def asked(self) -> PodEnd:
+        """The pod connection that holds the oldest request nobody has begun to answer."""
+        return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
+
+    def asked_before(self) -> PodEnd:
+        """The pod connection that the test was last answering on."""
+        return next(end for end in reversed(self.net.made) if not end.transport.ending and end.answered)
+
+    def load(self, pod: PodEnd) -> PodLoad:
+        """What the view says of a pod."""
+        return self.view.status(PodId(pod.address)).load
+
+    def nobody_asked(self) -> bool:
+        """Whether no open pod connection waits for the test to answer."""
+        return all(end.transport.ending or len(end.requests) <= end.answered for end in self.net.made)
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, then the deadlines are looked at."""
+        self.wire.clock.now += seconds
+        self.wire.do(self.sweep.look)
+
+    # What must be true
+
+    @property
+    def inflight(self) -> int:
+        """Requests counted on pods, and all that goes with them."""
+        loads = [status.load for status in self.view.statuses()]
+        return sum(load.inflight + load.inflight_tokens + load.pending_prefill_tokens for load in loads)
+
+    def assert_clean(self) -> None:
+        """Nothing is held for a request: no charge, no place in the gate, no connection that is neither idle nor a
+        client's."""
+        assert self.inflight == 0, self.view.statuses()
+        assert not self.admission.active
+        assert self.admission.queued == 0
+        idle = [connection for stack in self.upstream.idle.values() for connection in stack]
+        assert self.upstream.open == len(idle)
+        watched: set[object] = {*self.listener.edges, *idle}
+        assert set(self.sweep.members) == watched
+        for connection in idle:
+            assert connection.receiver is None
+            assert connection.transport is not None
+            assert connection.transport.is_reading()
+        assert all(self.upstream.idle.values()), "an empty stack was kept"
+
+    def __enter__(self) -> Rig:
+        logging.getLogger("turnout").addHandler(self.errors)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                for client in self.clients:
+                    client.leaves()
+                assert not self.wire.crashes
+                assert not self.listener.edges
+                self.assert_clean()
+                assert bool(self.errors.told) == self._expect_errors, self.errors.told
+        finally:
+            logging.getLogger("turnout").removeHandler(self.errors)
+            self.wire.do(self.upstream.close)
+            self.wire.close()
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())

@@ -1,0 +1,310 @@
+"""Where the chaos happens: Redis, simulated pods and replicas as real processes, and load on each replica directly, so
+that a loss can be laid at somebody's door. `ground` asserts at its end what must hold after any fault: every record is
+a whole answer, nothing is in flight on any replica, in Redis or on a pod, leases are given back, no log complains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from types import FrameType, TracebackType
+from typing import Any
+
+import pytest
+import redis
+import uvloop
+
+from loadtests.bench import usage
+from loadtests.conversation import Shape
+from loadtests.ports import HOST
+from loadtests.redis_server import RedisServer, program
+from loadtests.traffic import quantile
+from loadtests.upgrade.load import LONG, Load, Mix, Record
+from statesync.keys import Keys
+from statesync.messages import Reader
+from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.sim_process import SimPods, sim_pods
+from tests.fakes.slow_proxy import SlowLink, slow_link
+from tests.fakes.waiting import wait_for
+
+LEASE_S = 3.0
+LIMIT_S = 150.0
+"""No test of these takes longer, whatever hangs."""
+KEYS = Keys("turnout")
+QUICK = ("--profile", "paced", "--speed", "5")
+"""Pods of fifty tokens a second."""
+MIX = Mix(
+    talkers=60,
+    askers=0,
+    period_s=0.6,
+    listeners=12,
+    long_tokens=250,
+    ramp_s=1.0,
+    talk=Shape(system_tokens=100, turn_tokens=60, max_tokens=4, think_s=0.0),
+)
+"""On each replica: 100 requests a second, and a dozen streams of five seconds."""
+
+needs_redis = pytest.mark.skipif(
+    program() is None and os.environ.get("CI") != "true", reason="no redis-server here; CI fails without it"
+)
+
+
+class Loading:
+    """The users of each replica, on an event loop in a thread of its own, for the block. Then all requests end."""
+
+    def __init__(self, gateways: Mapping[str, GatewayProcess], mix: Mix = MIX) -> None:
+        self.by_replica = {
+            name: Load(each.host, each.port, mix, seed) for seed, (name, each) in enumerate(gateways.items())
+        }
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="load")
+        self._failure: BaseException | None = None
+
+    def _run(self) -> None:
+        async def all_of_them() -> None:
+            async with asyncio.TaskGroup() as group:
+                for load in self.by_replica.values():
+                    group.create_task(load.run())
+
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(all_of_them())
+        except BaseException as error:  # noqa: BLE001  raised again where the block ends
+            self._failure = error
+
+    def __enter__(self) -> Loading:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name in self.by_replica:
+            self.no_more(name)
+        self._thread.join(60.0)
+        assert not self._thread.is_alive(), "the load did not end"
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def no_more(self, *replicas: str) -> None:
+        """These replicas get no new request; what is under way goes on to its end."""
+        for name in replicas:
+            self._loop.call_soon_threadsafe(self.by_replica[name].no_more.set)
+
+    @property
+    def records(self) -> list[Record]:
+        """All so far."""
+        return [record for load in self.by_replica.values() for record in load.records]
+
+    def flow(self, seconds: float, *replicas: str) -> None:
+        """Until each of these replicas (default: all) answered a request that began `seconds` from now."""
+        then = perf_counter() + seconds
+        for name in replicas or self.by_replica:
+            records = self.by_replica[name].records
+            wait_for(
+                f"{name} answers",
+                lambda each=records: any(r.started_at > then for r in each[-200:]),  # type: ignore[misc]
+                seconds + 30.0,
+            )
+
+    def steady(self) -> None:
+        """Until every user is there and every stream open."""
+        for name, load in self.by_replica.items():
+            wait_for(f"all streams of {name}", lambda each=load: each.open[LONG] >= MIX.listeners, 30.0)  # type: ignore[misc]
+        self.flow(1.0)
+
+
+class Ground:
+    """See the head of this file."""
+
+    def __init__(self, directory: Path, sims: SimPods, server: RedisServer, slow: SlowLink | None) -> None:
+        self.redis, self.sims = server, sims
+        self.state = f"redis://{HOST}:{slow.port}" if slow is not None else server.url
+        self.slow = slow
+        self.link = redis.Redis(port=server.port, socket_timeout=5.0)
+        self.directory = directory
+        self.gateways: dict[str, GatewayProcess] = {}
+        self.killed: set[str] = set()
+
+    def add(self, name: str, **sections: Any) -> GatewayProcess:
+        """One more replica; not ready yet."""
+        pools = [pool("default", self.sims.urls)]
+        given = config((), pools=pools, state=self.state, replica=name, sync={"lease_s": LEASE_S}) | sections
+        self.gateways[name] = GatewayProcess(given, self.directory / name)
+        return self.gateways[name]
+
+    def wait_until_ready(self) -> None:
+        """Until every replica is ready and sees every other."""
+        for gateway in self.gateways.values():
+            gateway.wait_until_ready()
+        wait_for("the replicas see each other", lambda: all(self.sees(name) == self.live() for name in self.live()))
+
+    def use(self, policy: str) -> None:
+        """Swap the policy on all replicas."""
+        first = next(iter(self.gateways.values()))
+        assert first.control.put("/admin/pools/default/policy", json={"policy": policy}).status_code == 200
+        wait_for("it is everywhere", lambda: all(self.policy(name)[0] == policy for name in self.live()))
+
+    def policy(self, name: str) -> tuple[str, int]:
+        """A replica's policy, and its generation."""
+        shown = self.gateways[name].control.get("/admin/pools/default/policy").raise_for_status().json()
+        return shown["policy"], shown["generation"]
+
+    def live(self) -> set[str]:
+        """Replicas that were not killed."""
+        return {name for name in self.gateways if name not in self.killed}
+
+    def sees(self, name: str) -> set[str]:
+        """The replicas that this one knows, itself included."""
+        return {each["id"] for each in self.status(name)["replicas"]}
+
+    def status(self, name: str) -> dict[str, Any]:
+        """A replica's /admin/state."""
+        shown: dict[str, Any] = self.gateways[name].control.get("/admin/state").raise_for_status().json()
+        return shown
+
+    def view(self, name: str) -> dict[str, int]:
+        """In flight by pod over all replicas, as this one sees it."""
+        return {pod["address"]: pod["inflight"] for pod in self.gateways[name].pods()}
+
+    def truth(self) -> dict[str, int]:
+        """In flight by pod, as the pods see it."""
+        return {address: int(self.sims.state(address)["open_requests"]) for address in self.sims.addresses}
+
+    def in_redis(self) -> dict[str, int]:
+        """In flight by pod, as Redis holds it, over all replicas that have a lease."""
+        total = dict.fromkeys(self.sims.addresses, 0)
+        for replica in self.leases():
+            fields: dict[bytes, bytes] = self.link.hgetall(KEYS.inflight(replica))  # type: ignore[assignment]
+            for pod, packed in fields.items():
+                if pod != b"@":
+                    numbers = Reader().numbers(packed)
+                    assert numbers is not None
+                    total[pod.decode()] = total.get(pod.decode(), 0) + numbers.requests
+        return total
+
+    def leases(self) -> set[str]:
+        """Replicas that Redis holds a lease for."""
+        members: list[bytes] = self.link.zrange(KEYS.leases, 0, -1)  # type: ignore[assignment]
+        return {member.decode() for member in members}
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        self.gateways[name].signal(signal.SIGKILL)
+        assert self.gateways[name].ended() == -signal.SIGKILL
+        self.killed.add(name)
+
+    def wait_until_all_agree(self, truth: Callable[[], Mapping[str, int]] | None = None) -> None:
+        """Until pods, Redis and every live replica tell the same numbers of requests in flight."""
+        wanted = truth or self.truth
+
+        def agreed() -> bool:
+            said = [dict(wanted()), self.in_redis(), *(self.view(name) for name in sorted(self.live()))]
+            return all(each == said[0] for each in said)
+
+        wait_for("pods, Redis and replicas agree", agreed, 20.0)
+
+    def wait_until_empty(self) -> None:
+        """Until nothing is in flight anywhere."""
+        self.wait_until_all_agree(lambda: dict.fromkeys(self.sims.addresses, 0))
+
+    def end(self) -> None:
+        """The replicas leave in order; nothing of them may stay."""
+        for name in sorted(self.live()):
+            self.gateways[name].settle()
+        self.wait_until_empty()
+        assert self.leases() == self.live()
+        for name in sorted(self.live()):
+            self.gateways[name].signal()
+        for name in sorted(self.live()):
+            assert self.gateways[name].ended() == 0, self.gateways[name].log.read_text()[-2000:]
+            assert self.gateways[name].complaints() == []
+        assert self.leases() == set()
+        assert not [key for name in self.gateways if self.link.exists(key := KEYS.inflight(name))]
+
+    def stop(self) -> None:
+        """End what is left."""
+        for gateway in self.gateways.values():
+            gateway.kill()
+        self.link.close()
+
+
+@contextmanager
+def ground(
+    directory: Path, replicas: int = 2, *sim_options: str, pods: int = 4, slowed: bool = False
+) -> Iterator[Ground]:
+    """Everything, ready, for the block; then the assertions of the head of this file. `slowed`: through a SlowLink."""
+    assert program() is not None, "no redis-server"
+    with ExitStack() as stack:
+        stack.enter_context(bounded(LIMIT_S))
+        server = RedisServer(directory)
+        stack.callback(server.stop)
+        stack.enter_context(many_files())
+        slow = stack.enter_context(slow_link(server.port)) if slowed else None
+        sims = stack.enter_context(sim_pods(pods, directory / "pods.log", *(sim_options or QUICK)))
+        built = Ground(directory, sims, server, slow)
+        stack.callback(built.stop)
+        for number in range(replicas):
+            built.add(f"replica-{number}")
+        built.wait_until_ready()
+        yield built
+        built.end()
+
+
+@contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Fail what takes longer, wherever it waits."""
+
+    def too_late(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"not through after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def many_files() -> Iterator[None]:
+    """Room for thousands of connections, in this process and those it starts."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(10_000, most)), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+
+def faults(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Replica and fault of each request that got no whole answer."""
+    return [(record.replica, record.fault) for record in records if record.fault]
+
+
+def p99_s(records: Sequence[Record], began: float, ended: float) -> float:
+    """Of the time to the first byte of the answer, for requests that began in that time."""
+    return quantile(sorted(r.ttft_s for r in records if began <= r.started_at < ended and not r.fault), 0.99)
+
+
+Property = Callable[[str, object], None]
+"""pytest's record_property."""
+
+
+def say(record_property: Property, what: str, number: float) -> None:
+    """A number for whoever reads the report; `-rP` prints it."""
+    record_property(what, round(number, 4))
+    print(f"{what}: {number:.4f}")  # noqa: T201
+
+
+def cpu_s(ground: Ground) -> float:
+    """CPU seconds that the replicas have used so far."""
+    return usage.read([gateway.pid for gateway in ground.gateways.values()]).cpu_s

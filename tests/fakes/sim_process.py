@@ -1,0 +1,123 @@
+"""Simulated pods in a process of their own (`turnout sim`), with their faults at hand."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from loadtests.ports import HOST, free_ports
+from tests.fakes.waiting import wait_for
+
+MODEL = "sim-model"
+
+
+class SimPods:
+    """Pods on neighbouring ports; faults and states go over a control port, so that a pod may refuse connections."""
+
+    def __init__(self, count: int, log: Path, *options: str, first: int = 0) -> None:
+        """`first` is the first pod's port, where it matters: pods that come back come back where they were."""
+        self.log = log
+        first, control = first or _neighbours(count), free_ports(1)[0]
+        self.addresses = [f"{HOST}:{first + at}" for at in range(count)]
+        command = [sys.executable, "-m", "router", "sim", "--port", str(first), "--count", str(count)]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, "--control-port", str(control), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._control = httpx.Client(
+            base_url=f"http://{HOST}:{control}", trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        wait_for("the simulated pods listen", self._listening, 30.0)
+        self.struck: set[str] = set()
+        """Pods with a fault switched on."""
+
+    def _listening(self) -> bool:
+        assert self._process.poll() is None, f"turnout sim ended:\n{self.log.read_text()}"
+        return self.log.read_text().count("\n") >= len(self.addresses)
+
+    @property
+    def urls(self) -> list[str]:
+        """As a configuration names them."""
+        return [f"http://{address}" for address in self.addresses]
+
+    def fault(self, pod: str, kind: str, **fields: Any) -> None:
+        """Switch a fault on at the pod with this address."""
+        answer = self._control.put(self._path(pod, "faults"), json={"kind": kind} | fields)
+        assert answer.status_code == 200, answer.text
+        self.struck.add(pod)
+
+    def well(self, *pods: str) -> None:
+        """Switch the faults of these pods off, or all."""
+        for pod in pods or tuple(self.struck):
+            assert self._control.delete(self._path(pod, "faults")).status_code == 200
+            self.struck.discard(pod)
+
+    def state(self, pod: str) -> dict[str, Any]:
+        """The pod's GET /sim/state."""
+        shown: dict[str, Any] = self._control.get(self._path(pod, "state")).raise_for_status().json()
+        return shown
+
+    def total(self, field: str) -> int:
+        """The sum of a field of all pods' states."""
+        return sum(int(self.state(pod)[field]) for pod in self.addresses)
+
+    def served(self, pod: str) -> int:
+        """Inference requests that the pod has had so far."""
+        by_path: dict[str, int] = self.state(pod)["by_path"]
+        return sum(count for path, count in by_path.items() if path.startswith("/v1/") and path != "/v1/models")
+
+    def stop(self) -> None:
+        """End them."""
+        self._control.close()
+        self._process.terminate()
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """End them as a power cut would."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _path(self, pod: str, what: str) -> str:
+        return f"/sim/{pod.rpartition(':')[2]}/{what}"
+
+
+def _neighbours(count: int) -> int:
+    """The first of `count` neighbouring ports that are free now."""
+    for first in free_ports(50):
+        if first + count < 65536 and not any(_taken(first + at) for at in range(count)):
+            return first
+    raise AssertionError(f"no {count} neighbouring ports are free")
+
+
+def _taken(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return True
+    return False
+
+
+@contextmanager
+def sim_pods(count: int, log: Path, *options: str) -> Iterator[SimPods]:
+    """Pods for the block."""
+    pods = SimPods(count, log, *options)
+    try:
+        yield pods
+    finally:
+        pods.stop()

@@ -1,0 +1,186 @@
+"""Every render keeps every rule, and every rule notices a render that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.fakes import manifest_rules as rules
+from tests.fakes.manifest_rules import RULES, Rule
+from tests.fakes.rendered_manifests import ALL, Manifest, Render, render
+
+Break = Callable[[Render], object]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_render_keeps(rule: Rule, name: str) -> None:
+    assert list(rule(render(name))) == []
+
+
+def config(each: Render) -> Manifest:
+    """The gateway's ConfigMap."""
+    return next(found for found in each.all("ConfigMap") if "turnout.yaml" in found["data"])
+
+
+def lose_config(each: Render) -> None:
+    each.manifests.remove(config(each))
+
+
+def edit(old: str, new: str) -> Break:
+    """Another configuration."""
+
+    def change(each: Render) -> None:
+        data = config(each)["data"]
+        assert old in data["turnout.yaml"]
+        data["turnout.yaml"] = data["turnout.yaml"].replace(old, new)
+
+    return change
+
+
+def put(at: Callable[[Render], Manifest], **fields: object) -> Break:
+    """Other values in a mapping."""
+    return lambda each: at(each).update(fields)
+
+
+def drop(at: Callable[[Render], Manifest], field: str) -> Break:
+    """One field less."""
+    return lambda each: at(each).pop(field)
+
+
+def pod(each: Render) -> Manifest:
+    return each.gateway.spec
+
+
+def container(each: Render) -> Manifest:
+    return each.container
+
+
+def engine(each: Render) -> Manifest:
+    found: Manifest = each.workload("vllm").containers[0]
+    return found
+
+
+def own(each: Render) -> Manifest:
+    context: Manifest = each.container["securityContext"]
+    return context
+
+
+def spec(kind: str, name: str = "turnout") -> Callable[[Render], Manifest]:
+    """The spec of an object."""
+    return lambda each: each.find(kind, name)["spec"]
+
+
+def role(each: Render) -> Manifest:
+    found: Manifest = each.find("Role", "turnout-discovery")["rules"][0]
+    return found
+
+
+def cluster_role(each: Render) -> None:
+    each.manifests.append({"kind": "ClusterRole", "metadata": {"name": "all"}, "rules": []})
+
+
+def second_budget(each: Render) -> None:
+    each.manifests.append(each.find("PodDisruptionBudget", "turnout"))
+
+
+def no_security(each: Render) -> None:
+    pod(each)["securityContext"] = {}
+
+
+MUTATIONS: tuple[tuple[Rule, Break], ...] = (
+    (rules.the_configuration_is_one_that_serve_accepts, edit("settle_s", "setle_s")),
+    (rules.the_configuration_is_one_that_serve_accepts, edit("kubernetes://?", "consul://?")),
+    (rules.the_configuration_is_one_that_serve_accepts, lambda each: each.container.update(env=[])),
+    (rules.the_grace_period_outlasts_settle_and_drain, put(pod, terminationGracePeriodSeconds=310)),
+    (rules.the_grace_period_outlasts_settle_and_drain, edit("timeout_s: 300", "timeout_s: 600")),
+    (rules.a_replica_settles_longer_than_endpoints_take_to_propagate, edit("settle_s: 10", "settle_s: 1")),
+    (rules.a_roll_never_has_a_replica_less, put(spec("Deployment"), strategy={"type": "Recreate"})),
+    (
+        rules.a_roll_never_has_a_replica_less,
+        put(lambda each: spec("Deployment")(each)["strategy"]["rollingUpdate"], maxUnavailable="25%"),
+    ),
+    (rules.there_are_two_replicas_at_least, put(spec("HorizontalPodAutoscaler"), minReplicas=1)),
+    (rules.replicas_that_are_several_share_their_state, edit("redis://turnout-redis:6379/0", "memory://")),
+    (rules.every_image_has_a_tag_that_stays, put(container, image="turnout:latest")),
+    (rules.every_image_has_a_tag_that_stays, put(container, image="registry:5000/turnout")),
+    (rules.no_image_is_pulled_that_kind_has_loaded, put(container, imagePullPolicy="Always")),
+    (rules.nobody_is_root, no_security),
+    (rules.nobody_is_root, put(own, runAsUser=0)),
+    (rules.nobody_is_root, put(own, allowPrivilegeEscalation=True)),
+    (rules.nobody_is_root, drop(lambda each: pod(each)["securityContext"], "seccompProfile")),
+    (rules.all_capabilities_are_dropped, put(own, capabilities={"drop": ["ALL"], "add": ["NET_ADMIN"]})),
+    (rules.the_root_file_system_is_read_only, drop(own, "readOnlyRootFilesystem")),
+    (rules.no_pod_shares_its_node_s_namespaces_or_files, put(pod, hostNetwork=True)),
+    (
+        rules.no_pod_shares_its_node_s_namespaces_or_files,
+        put(lambda each: pod(each)["volumes"][1], hostPath={"path": "/"}),
+    ),
+    (
+        rules.only_gateways_get_a_token_of_the_api_server,
+        drop(lambda each: each.workload("vllm").spec, "automountServiceAccountToken"),
+    ),
+    (
+        rules.only_gateways_get_a_token_of_the_api_server,
+        put(lambda each: each.find("ServiceAccount", "turnout"), automountServiceAccountToken=True),
+    ),
+    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["*"])),
+    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, resources=["pods", "secrets"])),
+    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["list"])),
+    (rules.roles_allow_what_discovery_asks_and_no_more, cluster_role),
+    (rules.the_gateway_s_account_has_the_role, put(pod, serviceAccountName="default")),
+    (rules.no_budget_blocks_the_drain_of_a_node, put(spec("PodDisruptionBudget"), minAvailable=2)),
+    (rules.no_budget_blocks_the_drain_of_a_node, put(spec("PodDisruptionBudget"), maxUnavailable=0)),
+    (rules.no_budget_blocks_the_drain_of_a_node, second_budget),
+    (rules.selectors_match_the_pods_they_are_for, put(spec("Service"), selector={"app": "turnout"})),
+    (
+        rules.selectors_match_the_pods_they_are_for,
+        put(spec("Service"), selector={"app.kubernetes.io/part-of": "turnout"}),
+    ),
+    (
+        rules.the_ports_of_services_are_ports_of_containers,
+        put(lambda each: spec("Service")(each)["ports"][0], targetPort="http"),
+    ),
+    (rules.the_container_s_ports_are_those_it_is_told_to_listen_on, edit("0.0.0.0:8000", "0.0.0.0:8080")),
+    (rules.the_container_s_ports_are_those_it_is_told_to_listen_on, edit("0.0.0.0:9000", "127.0.0.1:9000")),
+    (
+        rules.probes_ask_ports_that_the_container_has,
+        put(lambda each: container(each)["readinessProbe"]["httpGet"], port="http"),
+    ),
+    (rules.every_key_that_is_mentioned_exists, lose_config),
+    (
+        rules.every_key_that_is_mentioned_exists,
+        put(lambda each: container(each)["env"][-1]["valueFrom"]["secretKeyRef"], key="token"),
+    ),
+    (rules.every_volume_is_mounted_and_every_mount_has_one, drop(container, "volumeMounts")),
+    (rules.every_container_says_what_it_needs, put(engine, resources={})),
+    (rules.engines_finish_what_they_have, drop(engine, "lifecycle")),
+)
+
+
+def named(value: object) -> Iterator[str] | str | None:
+    return getattr(value, "__name__", None) if value in RULES else None
+
+
+@pytest.mark.parametrize(("rule", "break_it"), MUTATIONS, ids=named)
+def test_a_broken_render_is_noticed_by(rule: Rule, break_it: Break) -> None:
+    broken = render("vllm")
+    break_it(broken)
+    assert list(rule(broken))
+
+
+def test_the_zone_that_the_cluster_knows_is_the_gateway_s_and_one_it_does_not_know_is_none() -> None:
+    zoned = render("base")
+    zoned.gateway.template["metadata"]["labels"]["topology.kubernetes.io/zone"] = "eu-1a"
+    assert zoned.config().settings.labels == {"zone": "eu-1a"}
+    assert render("base").config().settings.labels == {}
+
+
+def test_every_rule_has_a_break_that_it_notices() -> None:
+    assert {rule for rule, _ in MUTATIONS} == set(RULES)
+
+
+def test_the_names_of_all_rules_are_in_the_list() -> None:
+    functions = {each for name, each in vars(rules).items() if callable(each) and name.count("_") >= 2}
+    assert functions == set(RULES)

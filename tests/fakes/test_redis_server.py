@@ -1,0 +1,43 @@
+"""The tests' own Redis: not left out in silence, and empty when it starts again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from statesync.resp import Address, RespConnection
+from tests.fakes.redis_server import HOST, RedisServer, program, redis_server
+
+
+def told(server: RedisServer, *command: str) -> object:
+    async def ask() -> object:
+        connection = await RespConnection.open(Address(HOST, server.port), timeout_s=5, name="test")
+        try:
+            return await connection.call(*command)
+        finally:
+            connection.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_program_skips_at_home_and_fails_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no no-such-program here"):
+        program("no-such-program", "nor-this")
+
+
+def test_a_server_that_starts_again_is_empty_and_on_its_port() -> None:
+    with redis_server() as server:
+        assert told(server, "SET", "k", "v") == b"OK"
+        server.kill()
+        server.start()
+        assert told(server, "GET", "k") is None
+
+
+def test_a_server_that_cannot_start_says_why() -> None:
+    with pytest.raises(pytest.fail.Exception, match="Bad directive"), redis_server("--no-such-option", "1"):
+        pass

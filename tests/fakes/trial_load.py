@@ -1,0 +1,59 @@
+"""Load for trials: users who stream long prompts through every replica, each request a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import Counter
+from typing import Final, Self
+
+from loadtests.traffic_client import Client, TrafficError
+from tests.fakes.sim_process import MODEL
+
+USERS_EACH: Final = 10
+TEXT: Final = "word " * 1_100
+"""A prompt of some 1,400 tokens: 60 ms of one pod's time each, and no two begin alike."""
+
+
+class Load:
+    """Users of every gateway, each request a session of its own, until the block ends."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.errors: Counter[str] = Counter()
+        self.answers = 0
+        self.policies: Counter[str] = Counter()
+        """Answers by the policy that decided; cleared by who wants those from now on."""
+        self._ports = ports
+        self._stop = threading.Event()
+        self._serial = itertools.count()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as users:
+            for port in self._ports * USERS_EACH:
+                users.create_task(self._user(port))
+
+    async def _user(self, port: int) -> None:
+        client = Client("127.0.0.1", port)
+        while not self._stop.is_set():
+            serial = next(self._serial)
+            body = (
+                f'{{"model":"{MODEL}","stream":true,"max_tokens":3,"messages":'
+                f'[{{"role":"user","content":"{serial} {TEXT}"}}]}}'
+            )
+            try:
+                reply = await client.chat(body.encode(), {"x-session-id": f"s{serial}"}, 60.0)
+                self.answers += 1
+                self.policies[reply.headers["x-turnout-policy"]] += 1
+            except TrafficError as error:
+                self.errors[str(error)] += 1
+        client.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()

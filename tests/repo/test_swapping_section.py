@@ -1,0 +1,52 @@
+"""The commands of the operations page's section on swapping, each of them, in their order, against a control port."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from statesync.errors import StoreUnavailable
+from statesync.store import PolicyRecord
+from tests.fakes.control_port import Replica, command
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+SECTION = PAGE.partition("## Swapping a policy")[2].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every line of the fenced blocks, as argument lists."""
+    blocks = re.findall(r"^```shell\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+def test_the_commands_of_the_page_swap_go_back_and_go_there_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica()
+    together, _, alone = SECTION.partition("### While the shared state is away")
+    said = [run(replica, argv, capsys) for argv in commands(together)]
+    assert [line.split()[1] for line in said if line.startswith("default: ")] == [
+        *("p2c", "p2c", "p2c", "session_affinity", "profile", "session_affinity", "p2c"),
+    ]
+    assert replica.policies.record("default").generation == 5
+    assert "prefix_aware beside it for a day" in said[5]
+
+    async def silent(_: str) -> Sequence[PolicyRecord]:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(replica.store, "policy_history", silent)
+    said = [run(replica, argv, capsys) for argv in commands(alone)]
+    assert len(said) == 2
+    for line in said:
+        assert line.endswith("on this replica alone, until the shared state is back")
+
+
+def run(replica: Replica, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command of the page says."""
+    assert argv[0] == "turnout"
+    assert command(replica, *argv[1:]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out.rstrip()

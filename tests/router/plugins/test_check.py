@@ -1,0 +1,34 @@
+"""The process that checks, spoken to over its pipe."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from router.plugins.job import Job, packed
+from tests.fakes.plugin_files import GOOD, RIGHT, picks
+
+
+def said(source: str) -> list[dict[str, Any]]:
+    job = packed(Job(source.encode(), "mine.py", tuple(sys.path), 1 << 30, 30.0))
+    command = [sys.executable, "-m", "router.plugins.check"]
+    done = subprocess.run(command, input=job, capture_output=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_it_says_where_it_is_and_what_came_of_it() -> None:
+    *at, result = said(GOOD)
+    assert at == [{"at": "loading it"}, {"at": "asking freest_kv"}]
+    assert (result["policies"], result["problem"]) == (["freest_kv"], "")
+    assert 0 < result["pick_us"]["freest_kv"]["8"] < result["pick_us"]["freest_kv"]["1000"]
+
+
+def test_the_pipe_is_its_own_whatever_the_file_writes_and_leaves_behind() -> None:
+    source = picks(RIGHT, "import atexit, os\nos.write(1, b'{}\\n')\natexit.register(os.abort)\n")
+    assert said(source)[-1]["policies"] == ["mine"]
+
+
+def test_all_policies_of_a_file_are_asked() -> None:
+    assert said(GOOD + picks("return None"))[-1]["problem"].startswith("mine: with 1 pod: it answered None")

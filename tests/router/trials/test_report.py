@@ -1,0 +1,61 @@
+"""The report's figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.trials.durations import bucket_of
+from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialFigures
+from router.trials.report import canary_shown, shadow_shown
+from router.trials.shadow import Shadow
+from router.trials.verdict import judge
+from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
+from tests.fakes.trial_inputs import Fixed, Later, Ticks
+
+
+def test_an_arm_is_shown_with_its_intervals() -> None:
+    canary = Canary(PolicyChoice("new", {"choices": 3}), 10.0, CanaryGuard())
+    arm = ArmFigures(
+        placed=200,
+        ended=190,
+        failures=19,
+        ttft={bucket_of(0.2): 180},
+        ttft_sum_s=36.0,
+        ttft_squares=7.2,
+        queries=2000.0,
+        hits=500.0,
+        queries_squared=20000.0,
+        hits_squared=1250.0,
+        queries_hits=5000.0,
+    )
+    figures = TrialFigures(baseline=arm, canary=arm)
+    shown: Any = canary_shown(canary, figures, judge(canary.guard, arm, arm, 0))
+    assert (shown["policy"], shown["params"], shown["percent"]) == ("new", {"choices": 3}, 10.0)
+    assert (shown["state"], shown["comparisons"]["error_rate"]["limit"]) == ("within", 0.02)
+    one = shown["arms"]["canary"]
+    assert one["error_rate"]["value"] == 0.1 and 0.06 < one["error_rate"]["low"] < one["error_rate"]["high"] < 0.16
+    assert abs(one["ttft_s"]["mean"]["value"] - 0.2) < 1e-9
+    assert 0.19 < one["ttft_s"]["p95"]["low"] <= one["ttft_s"]["p95"]["value"] <= one["ttft_s"]["p95"]["high"] < 0.22
+    assert one["hit_rate"]["value"] == 0.25
+
+
+def test_an_arm_without_anything_shows_nothing_rather_than_zero() -> None:
+    canary = Canary(PolicyChoice("new"), 10.0)
+    empty = ArmFigures()
+    shown: Any = canary_shown(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))
+    one = shown["arms"]["canary"]
+    assert (one["error_rate"], one["hit_rate"], one["ttft_s"]["p95"], one["ttft_s"]["mean"]) == (None,) * 4
+    assert shown["comparisons"] == {}
+
+
+def test_a_shadow_is_shown_beside_the_policy_that_decides() -> None:
+    live = SideFigures(picks=4, tokens=400.0, wait_s=2.0, hits=100.0, pods={"a": 2, "b": 2}, took={bucket_of(1e-5): 4})
+    other = SideFigures(picks=4, tokens=800.0, wait_s=4.0, hits=300.0, pods={"a": 4}, took={bucket_of(2e-5): 4})
+    figures = ShadowFigures(5, 1, 4, 2, 0, 400.0, live, other)
+    shown: Any = shadow_shown(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Ticks()))
+    assert shown["agreement"]["value"] == 0.5
+    assert (shown["live"]["imbalance"], shown["shadow"]["imbalance"]) == (1.0, 2.0)
+    assert (shown["live"]["predicted_tokens"], shown["shadow"]["predicted_wait_s"]) == (100.0, 1.0)
+    assert (shown["live"]["predicted_hit_rate"], shown["shadow"]["predicted_hit_rate"]) == (0.25, 0.75)
+    assert 9.5 < shown["live"]["pick_us"]["p99"] < 10.5
+    assert (shown["off"], shown["dropped"]) == (None, 1)

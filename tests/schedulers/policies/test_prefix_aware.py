@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schedulers.policies.prefix_aware import PrefixAware
+from schedulers.ttft import admission_s, outlook, prefill_work
+from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
+from tests.fakes.scheduler_inputs import (
+    BITS,
+    cases,
+    idle,
+    ids_of,
+    pod_ids,
+    request_of,
+    snapshot_of,
+    snapshots,
+    unhurried,
+)
+
+A, B, C = pod_ids(3)
+POLICY = PrefixAware()
+
+
+def own_work(request: RequestInfo, pod: PodId) -> int:
+    cached = min(64 * request.prefix_hits.get(pod, 0), request.prompt_tokens)
+    return prefill_work(request.prompt_tokens - cached, cached)
+
+
+def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, float]:
+    """The formula as the docstring has it, for every untried pod."""
+    kept = [each for each in snapshot.candidates if each.pod.id not in request.tried]
+    queue_s = sum(load.prefill_work * load.pace_s for _, load in kept) / len(kept) if kept else 0.0
+    mean_pace_s = sum(load.pace_s for _, load in kept) / len(kept) if kept else 0.0
+    if snapshot.pending_s is not None and snapshot.pool_pace_s is not None:
+        queue_s, mean_pace_s = snapshot.pending_s, snapshot.pool_pace_s
+    now = max(request.arrived_at, snapshot.taken_at)
+    costs = {}
+    for pod, load in kept:
+        until, wait = outlook(
+            load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
+        )
+        costs[pod.id] = max(until - now, wait) + own_work(request, pod.id) * (load.pace_s + (1 + queue_s) * mean_pace_s)
+    return costs
+
+
+def decision(request: RequestInfo, snapshot: LoadSnapshot) -> Decision:
+    answer = POLICY.pick(request, snapshot)
+    assert isinstance(answer, Decision)
+    return answer
+
+
+def pending(*work: int) -> LoadSnapshot:
+    """Pods with one request each whose prefill takes so much, a second a thousand."""
+    return snapshot_of(
+        [PodLoad(inflight=1, prefilling=1 if each else 0, prefill_work=each, pace_s=1e-3) for each in work]
+    )
+
+
+@settings(unhurried, max_examples=300)
+@given(cases())
+def test_it_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    costs = naive_costs(*case)
+    if costs:
+        answer = decision(*case)
+        assert answer.score == pytest.approx(min(costs.values()))
+        assert costs[answer.pod] == pytest.approx(answer.score)
+
+
+@settings(unhurried, max_examples=60)
+@given(snapshots(max_pods=5))
+def test_each_of_the_cheapest_is_picked_about_as_often(snapshot: LoadSnapshot) -> None:
+    costs = naive_costs(request_of(), snapshot)
+    cheapest = {pod for pod, cost in costs.items() if cost == min(costs.values())}
+    share = Counter(decision(request_of(entropy=bits), snapshot).pod for bits in range(60 * len(cheapest)))
+    assert set(share) == cheapest
+    assert all(25 <= count <= 105 for count in share.values()), share
+
+
+@unhurried
+@given(cases(max_pods=60), st.floats(0, 50), BITS)
+def test_with_an_old_view_too_it_is_an_untried_pod_and_the_same_one_for_the_same_dice(
+    case: tuple[RequestInfo, LoadSnapshot], unseen: float, bits: int
+) -> None:
+    request, snapshot = case[0]._replace(entropy=bits), case[1]._replace(unseen=unseen)
+    answer = POLICY.pick(request, snapshot)
+    if set(ids_of(snapshot)) <= request.tried:
+        assert not isinstance(answer, Decision)
+    else:
+        assert isinstance(answer, Decision)
+        assert answer.pod in set(ids_of(snapshot)) - request.tried
+        assert POLICY.pick(request, snapshot) == answer
+
+
+@pytest.mark.parametrize(
+    ("work", "hits", "pod", "reason"),
+    [
+        ((0, 500, 500), {}, A, "soonest"),
+        ((500, 0, 500), {A: 10}, A, "soonest_by_prefix"),
+        ((1500, 0, 500), {A: 10}, B, "soonest"),
+        ((100, 0, 900), {A: 10, B: 10, C: 10}, B, "soonest_by_prefix"),
+        ((100, 0, 900), {A: 12, B: 10, C: 10}, A, "soonest_by_prefix"),
+        ((0, 500, 500), {PodId("gone:1"): 15}, A, "soonest"),
+    ],
+    ids=[
+        "no hits",
+        "a hit outweighs less waiting than it spares",
+        "and not more",
+        "what everybody holds decides nothing",
+        "what one holds beyond it does",
+        "a hit on a pod that is gone is nothing",
+    ],
+)
+def test_waiting_and_cache_are_weighed_in_seconds(
+    work: tuple[int, int, int], hits: dict[PodId, int], pod: PodId, reason: str
+) -> None:
+    answer = decision(request_of(prompt_tokens=1000, prefix_hits=hits), pending(*work)._replace(pending_s=0.0))
+    assert (answer.pod, answer.reason) == (pod, reason)
+
+
+def test_what_spares_the_fleet_work_counts_more_when_the_fleet_queues() -> None:
+    request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 0, 500)
+    assert decision(request, loads._replace(pending_s=0.0)).pod == B
+    assert decision(request, loads._replace(pending_s=3.0)).pod == A
+
+
+def test_pending_work_gets_less_as_time_goes_on() -> None:
+    loads = pending(900, 0, 500)._replace(pending_s=0.0)
+    request = request_of(prompt_tokens=1000, prefix_hits={A: 4})
+    assert decision(request, loads).pod == B
+    assert decision(request._replace(arrived_at=0.8), loads).pod == A
+    assert decision(request, loads._replace(taken_at=0.8)).pod == A
+
+
+def test_a_pod_that_has_long_been_silent_draws_no_more_than_its_requests_let_it() -> None:
+    silent = PodLoad(inflight=4, prefilling=4, prefill_work=4000, pace_s=1e-3)
+    busy = PodLoad(inflight=1, prefilling=1, prefill_work=1000, head_since=999.5, pace_s=1e-3)
+    assert decision(request_of(prompt_tokens=10)._replace(arrived_at=1000.0), snapshot_of([silent, busy])).pod == B
+
+
+def test_a_large_batch_breaks_a_near_tie() -> None:
+    snapshot = snapshot_of([PodLoad(inflight=3), PodLoad(inflight=1), PodLoad(inflight=2)])
+    assert {decision(request_of(entropy=bits), snapshot).pod for bits in range(30)} == {B}
+
+
+def test_a_slower_pod_gets_a_prompt_only_where_the_others_are_that_much_busier() -> None:
+    slow, fast = PodLoad(pace_s=4e-5), PodLoad(pace_s=1e-5, prefilling=1, inflight=1, prefill_work=1000)
+    assert decision(request_of(prompt_tokens=1000), snapshot_of([slow, fast])).pod == B
+    assert decision(request_of(prompt_tokens=1000), snapshot_of([slow, fast._replace(prefill_work=20_000)])).pod == A
+
+
+def test_a_tried_pod_that_holds_it_all_is_not_picked() -> None:
+    request = request_of(prefix_hits={A: 15, B: 3}, tried=frozenset({A}))
+    assert decision(request, idle(3)).pod == B
+
+
+def test_where_the_kv_cache_is_full_the_wait_for_blocks_counts() -> None:
+    full = PodLoad(inflight=9, inflight_tokens=9900, kv_capacity_tokens=10_000, e2e_ewma_s=20.0)
+    roomy = full._replace(kv_capacity_tokens=50_000, prefilling=1, prefill_work=20_000)
+    answer = decision(request_of(prompt_tokens=1000), snapshot_of([full, roomy]))
+    assert (answer.pod, answer.reason) == (B, "soonest_to_have_room")
+    both = decision(request_of(prompt_tokens=1000), snapshot_of([full, full._replace(e2e_ewma_s=2.0)]))
+    assert both.pod == B
+    assert both.score > admission_s(9900, 10_000, 1256, 2.0)
+    unknown = snapshot_of([full._replace(kv_capacity_tokens=0), roomy])
+    assert decision(request_of(prompt_tokens=1000), unknown).pod == A
