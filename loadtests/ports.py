@@ -1,33 +1,83 @@
-"""Ports of this machine that are free now. Another program may take one before it is used: to be sure, bind port 0."""
+"""Free ports of this machine, for programs that must be given one. Where a program can bind port 0, that is better.
+
+A port is free for whoever looks, so two processes that look at once could both take it. Here a port is claimed first:
+the claim is a name in Linux's abstract socket namespace, which one process at a time can hold and which the kernel
+gives back when that process ends. Ports come from below the range of outgoing connections, which could take one, too.
+"""
 
 from __future__ import annotations
 
+import random
 import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
 
 HOST = "127.0.0.1"
 
+PORTS = range(15_000, 32_000)
+"""Linux gives outgoing connections 32,768 and up."""
+TRIES = 2_000
+
+_KEPT = 256
+"""Claims held at a time, so that a long run does not use up its descriptors: by then the oldest port is listened on."""
+_claims: deque[socket.socket] = deque()
+_random = random.SystemRandom()
+"""Not the seeded one: processes that start with the same seed would all try the same ports."""
+
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on; all are held until all are known, so that none comes twice."""
-    held = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(holder.getsockname()[1]) for holder in held]
-    for holder in held:
-        holder.close()
-    return ports
+    """`count` different ports that nobody listens on. Raises OSError where there seem to be none."""
+    return [neighbouring_ports(1)[0] for _ in range(count)]
 
 
 def neighbouring_ports(count: int) -> range:
     """`count` neighbouring ports that nobody listens on. Raises OSError where there seem to be none."""
-    for first in free_ports(50):
-        if first + count < 65536 and all(this_or_free(port) == port for port in range(first, first + count)):
+    for _ in range(TRIES):
+        first = _random.randrange(PORTS.start, PORTS.stop - count)
+        if claim(range(first, first + count)):
             return range(first, first + count)
-    raise OSError(f"no {count} neighbouring ports are free")
+    raise OSError(f"no {count} neighbouring ports are free from {PORTS.start} to {PORTS.stop}")
+
+
+def claim(ports: Sequence[int]) -> bool:
+    """Claim all of `ports` for this process, or none: whether nobody listens on them and nobody else claimed one."""
+    held: list[socket.socket] = []
+    for port in ports:
+        claimed = _claimed(port)
+        if claimed is None:
+            for each in held:
+                each.close()
+            return False
+        held.append(claimed)
+    _claims.extend(held)
+    while len(_claims) > max(_KEPT, len(held)):
+        _claims.popleft().close()
+    return True
 
 
 def this_or_free(port: int) -> int:
     """`port` if nobody listens on it, else any free one."""
+    return port if _bindable(port) else free_ports(1)[0]
+
+
+def _claimed(port: int) -> socket.socket | None:
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        if sys.platform == "linux":
+            mark.bind(f"\0turnout-port-{port}")
+    except OSError:
+        mark.close()
+        return None
+    if _bindable(port):
+        return mark
+    mark.close()
+    return None
+
+
+def _bindable(port: int) -> bool:
     try:
         socket.create_server((HOST, port)).close()
     except OSError:
-        return free_ports(1)[0]
-    return port
+        return False
+    return True
