@@ -8,7 +8,7 @@ from router.dataplane.listener import Listener
 from router.dataplane.reader import RequestHead
 from router.dataplane.sweep import Sweep
 from router.settings import Limits, Timeouts
-from tests.fakes.memory_transport import Clock
+from tests.fakes.virtual_time import Clock
 
 
 class Nobody:

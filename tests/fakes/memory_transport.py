@@ -14,26 +14,7 @@ from typing import Any, NamedTuple
 
 import h11
 
-
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose timers follow a `Clock`."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        super().__init__()
-
-    def time(self) -> float:
-        return self._clock.now
+from tests.fakes.virtual_time import Clock, VirtualLoop
 
 
 class Transport(asyncio.Transport):

@@ -40,37 +40,3 @@ def record(generation: int = 3, percent: float = 50.0, guard: CanaryGuard | None
     """One with a canary."""
     canary = Canary(PolicyChoice("new"), percent, guard or CanaryGuard())
     return PolicyRecord("old", {}, generation, None, canary)
-
-
-class Later:
-    """A `call_later` that the test runs."""
-
-    def __init__(self) -> None:
-        self.due: list[tuple[float, Any]] = []
-
-    def __call__(self, seconds: float, work: Any, /) -> None:
-        self.due.append((seconds, work))
-
-    def run(self) -> None:
-        """All that is due, and what comes of it."""
-        while self.due:
-            self.due.pop(0)[1]()
-
-    def run_all_of(self, seconds: float) -> None:
-        """What was put off by just so long, and not what comes of it."""
-        these = [each for each in self.due if each[0] == seconds]
-        self.due = [each for each in self.due if each[0] != seconds]
-        for _, work in these:
-            work()
-
-
-class Ticks:
-    """A clock that moves when told, and by `each` at every look."""
-
-    def __init__(self, each: float = 0.0) -> None:
-        self.now = 100.0
-        self.each = each
-
-    def __call__(self) -> float:
-        self.now += self.each
-        return self.now

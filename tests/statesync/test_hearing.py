@@ -26,6 +26,7 @@ from statesync.placement_log import parse_id
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import Ears
+from tests.fakes.virtual_time import Clock
 
 A, B = PodId("a"), PodId("b")
 ONE = InflightNumbers(1, 1, 1, 1)
@@ -35,12 +36,12 @@ class Scene:
     """A hearing whose clock is set by hand."""
 
     def __init__(self) -> None:
-        self.now = 100.0
+        self.clock = Clock()
         self.ears = Ears()
         self.roster = Roster("me", 5.0)
-        self.freshness = Freshness(self.now)
+        self.freshness = Freshness(self.clock.now)
         self.freshness.linked()
-        self.hearing = Hearing("me", self.ears, self.roster, self.freshness, lambda: self.now)
+        self.hearing = Hearing("me", self.ears, self.roster, self.freshness, self.clock)
         self.hearing.own_tokens.add("mine")
         self.missed: list[str] = []
         self.hearing.missed = self.missed.append
@@ -174,13 +175,13 @@ def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_
     scene.hearing.log.read((4, 0), [])
     message = pack(changes(1, replica="me", token="mine"))
     entry = pack(LogEntry(1, "me", "mine", [Placement(A, b"12345678")])) if log_id else b""
-    scene.freshness.sent(scene.now - 0.25, message + entry if known else b"")
+    scene.freshness.sent(scene.clock.now - 0.25, message + entry if known else b"")
     if known:
         monkeypatch.setattr(scene.hearing.reader, "envelope", None)
     head = pack([log_id, 0, 0] if log_id else [log_id, 0])[: -2 if log_id else -1]
     scene.hearing.push([b"message", b"news", head + message + entry])
-    assert scene.freshness.age_s(scene.now) == 0.25
-    assert scene.freshness.silent_s(scene.now) == 0.0
+    assert scene.freshness.age_s(scene.clock.now) == 0.25
+    assert scene.freshness.silent_s(scene.clock.now) == 0.0
     assert scene.hearing.reader.unreadable == 0
     assert scene.hearing.log.folded == (parse_id(log_id) if log_id else (4, 0))
     assert (scene.ears.inflight, scene.ears.placed) == ({}, [])

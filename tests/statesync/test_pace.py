@@ -12,6 +12,7 @@ from schedulers.types import Pod, PodId, RequestInfo
 from statesync.pace import FADE_S, PoolPace, Ratio
 from statesync.types import EngineReport
 from statesync.view import LoadView
+from tests.fakes.virtual_time import Clock
 
 A, B = PodId("a:1"), PodId("b:1")
 
@@ -78,13 +79,13 @@ class Times:
     """A view and a clock to set."""
 
     def __init__(self) -> None:
-        self.now = 100.0
-        self.view = LoadView(lambda: self.now)
+        self.clock = Clock(100.0)
+        self.view = LoadView(self.clock)
         self.view.set_pods("p", [Pod(A, "a:1"), Pod(B, "b:1")])
 
     def stream(self, pod: PodId, prompt: int, takes_s: float, *, whole: bool = False) -> None:
-        charge = self.view.reserve(pod, RequestInfo("r", "m", prompt, 0, self.now, 0, 0))
-        self.now += takes_s
+        charge = self.view.reserve(pod, RequestInfo("r", "m", prompt, 0, self.clock.now, 0, 0))
+        self.clock.now += takes_s
         self.view.prefill_done(charge)
         if not whole:
             self.view.observe_ttft(pod, takes_s)
@@ -117,7 +118,7 @@ def test_in_a_mixed_pool_each_pod_gets_its_own() -> None:
     ratio = A100_8B.prefill_token_s / H100_8B.prefill_token_s
     assert times.pace_s(B) / times.pace_s(A) == pytest.approx(ratio, rel=0.25)
     for _ in range(40):
-        times.now += FADE_S
+        times.clock.now += FADE_S
         times.view.report(B, EngineReport(queued=0))
     assert times.pace_s(B) < 3 * times.pace_s(A)
 
@@ -136,7 +137,7 @@ def test_the_head_of_the_queue_is_timed_from_when_it_was_first() -> None:
     held = [times.view.reserve(A, RequestInfo("r", "m", 4000, 0, 0.0, 0, 0)) for _ in range(3)]
     load = times.view.status(A).load
     assert (load.head_since, load.prefilling, load.prefill_work) == (100.0, 3, 3 * prefill_work(4000, 0))
-    times.now = 101.0
+    times.clock.now = 101.0
     times.view.prefill_done(held[0])
     load = times.view.status(A).load
     assert (load.head_since, load.prefilling) == (101.0, 2)

@@ -17,6 +17,7 @@ from statesync.memory import MemoryStore
 from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
 from statesync.types import EngineReport, PrefixPage
 from tests.fakes.engine_pages import Page, engine, refusing
+from tests.fakes.virtual_time import Clock
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[1] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0)
@@ -327,7 +328,7 @@ class Elsewhere:
     """A scraper that only hears what others read, on a clock that only the test moves."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.clock = Clock()
         self.pod = Pod(PodId("a"), "a")
         self.said: list[object] = []
         listener = ScrapeListener(
@@ -335,11 +336,11 @@ class Elsewhere:
             on_models=lambda pod, names: None,
             on_restart=lambda pod: self.said.append("restart"),
         )
-        self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=lambda: self.now)
+        self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
         self.scraper.set_pods("pool", [self.pod])
 
     def hears(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
-        self.now += after_s
+        self.clock.now += after_s
         report = EngineReport(prefix_queries_tokens=queries, started_at=started)
         self.scraper.reported_elsewhere(self.pod.id, report, age_s)
 

@@ -12,6 +12,7 @@ from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.types import Charge, EngineReport, InflightNumbers
 from statesync.view import TTFT_ALPHA, LoadView
+from tests.fakes.virtual_time import Clock
 
 
 def pod(name: str, max_inflight: int | None = None) -> Pod:
@@ -410,9 +411,9 @@ class Times:
     """A view of the pods A (pool `p`) and B (pool `q`), whose clock and age only the test moves."""
 
     def __init__(self, age_s: float = 0.1) -> None:
-        self.now = 1000.0
+        self.clock = Clock()
         self.age_s = age_s
-        self.view = LoadView(lambda: self.now, None, lambda: self.age_s)
+        self.view = LoadView(self.clock, None, lambda: self.age_s)
         self.view.set_pods("p", [A])
         self.view.set_pods("q", [B])
         self.sent = dict.fromkeys("xy", 0)
@@ -423,7 +424,7 @@ class Times:
 
     def tells(self, replica: str, more: int, after_s: float) -> None:
         """A replica sent so many more requests to A, and they are all done already."""
-        self.now += after_s
+        self.clock.now += after_s
         self.sent[replica] += more
         self.view.set_share(replica, {A.id: InflightNumbers(dispatched=self.sent[replica])})
 
@@ -472,7 +473,7 @@ def test_a_replica_that_stopped_sending_is_soon_not_expected_to_and_one_that_is_
 def test_while_nothing_can_be_heard_the_others_are_taken_to_go_on() -> None:
     times = Times(age_s=0.0)
     times.goes_on("x", 100, 5)
-    times.now += 3.0
+    times.clock.now += 3.0
     times.age_s = 3.0
     assert times.unseen() == pytest.approx(300, rel=0.02)
 
@@ -480,10 +481,10 @@ def test_while_nothing_can_be_heard_the_others_are_taken_to_go_on() -> None:
 def test_what_another_replica_counted_on_a_pod_that_is_not_known_here_is_no_burst_once_it_is() -> None:
     times = Times()
     times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 1000)})
-    times.now += 1.0
+    times.clock.now += 1.0
     times.view.set_share("x", {C.id: InflightNumbers(dispatched=1001)})
     times.view.set_pods("p", [A, C])
-    times.now += 1.0
+    times.clock.now += 1.0
     times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 5000)})
     assert times.unseen() == 0.0
 

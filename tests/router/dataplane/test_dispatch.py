@@ -23,7 +23,7 @@ from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.prefix import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
 from statesync.view import LoadView
 from tests.fakes.bare_exchange import exchange
-from tests.fakes.memory_transport import Clock
+from tests.fakes.virtual_time import Clock
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
 UNITS = BLOCKS_PER_SIZE + 4 * 2

@@ -12,7 +12,7 @@ from router.dataplane.sweep import Sweep
 from router.listen import Listen, bind
 from router.settings import Limits, Timeouts
 from tests.fakes.bare_exchange import Nobody
-from tests.fakes.memory_transport import Clock
+from tests.fakes.virtual_time import Clock
 
 
 def listener(limits: Limits | None = None) -> Listener:

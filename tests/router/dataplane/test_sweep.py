@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from router.dataplane.sweep import NEVER, Sweep, resolution_for
-from tests.fakes.memory_transport import Clock
+from tests.fakes.virtual_time import Clock
 
 
 class Member:

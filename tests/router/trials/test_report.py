@@ -10,7 +10,8 @@ from router.trials.report import canary_shown, shadow_shown
 from router.trials.shadow import Shadow
 from router.trials.verdict import judge
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
-from tests.fakes.trial_inputs import Fixed, Later, Ticks
+from tests.fakes.trial_inputs import Fixed
+from tests.fakes.virtual_time import Clock, Later
 
 
 def test_an_arm_is_shown_with_its_intervals() -> None:
@@ -52,7 +53,7 @@ def test_a_shadow_is_shown_beside_the_policy_that_decides() -> None:
     live = SideFigures(picks=4, tokens=400.0, wait_s=2.0, hits=100.0, pods={"a": 2, "b": 2}, took={bucket_of(1e-5): 4})
     other = SideFigures(picks=4, tokens=800.0, wait_s=4.0, hits=300.0, pods={"a": 4}, took={bucket_of(2e-5): 4})
     figures = ShadowFigures(5, 1, 4, 2, 0, 400.0, live, other)
-    shown: Any = shadow_shown(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Ticks()))
+    shown: Any = shadow_shown(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Clock()))
     assert shown["agreement"]["value"] == 0.5
     assert (shown["live"]["imbalance"], shown["shadow"]["imbalance"]) == (1.0, 2.0)
     assert (shown["live"]["predicted_tokens"], shown["shadow"]["predicted_wait_s"]) == (100.0, 1.0)

@@ -6,12 +6,13 @@ from router.trials.figures import ArmFigures, TrialFigures
 from router.trials.running import Running
 from router.trials.trial import Trial
 from statesync.policy_plan import CanaryGuard
-from tests.fakes.trial_inputs import Fixed, Ticks, record
+from tests.fakes.trial_inputs import Fixed, record
+from tests.fakes.virtual_time import Clock
 
 
 def running(ended: list[Running] | None = None) -> Running:
     trial = Trial("main", record(guard=CanaryGuard(min_requests=10)), Fixed(), Fixed(name="new"), None)
-    return Running(trial, "here/1", Ticks(), (ended if ended is not None else []).append)
+    return Running(trial, "here/1", Clock(), (ended if ended is not None else []).append)
 
 
 def told(baseline: int, canary: int, failures: int = 0, **more: int) -> dict[str, TrialFigures]:

@@ -10,15 +10,16 @@ from router.trials.durations import total
 from router.trials.shadow import BACKLOG, MOST_FAILURES, SLICE_S, Sample, Shadow
 from schedulers.guard import PolicyTimeout
 from schedulers.types import Decision, PodId, Rejection
-from tests.fakes.trial_inputs import SNAPSHOT, A, B, Fixed, Later, Ticks, request
+from tests.fakes.trial_inputs import SNAPSHOT, A, B, Fixed, request
+from tests.fakes.virtual_time import Clock, Later
 
 LIVE = Decision(A, "live")
 EVERY_S = 0.01
 
 
-def shadow_of(answer: object, ticks: Ticks | None = None) -> tuple[Shadow, Later]:
+def shadow_of(answer: object, ticks: Clock | None = None) -> tuple[Shadow, Later]:
     later = Later()
-    return Shadow("main", Fixed(answer), later, ticks or Ticks(), per_s=1 / EVERY_S), later
+    return Shadow("main", Fixed(answer), later, ticks or Clock(), per_s=1 / EVERY_S), later
 
 
 def shown(shadow: Shadow, later: Later, count: int = 1, live: Decision | Rejection = LIVE) -> None:
@@ -123,7 +124,7 @@ def test_a_shadow_that_had_to_be_broken_off_gets_no_second_chance_to_hold_reques
 
 
 def test_a_shadow_that_is_slow_is_turned_off_at_once() -> None:
-    shadow, later = shadow_of(LIVE, Ticks(each=0.08))
+    shadow, later = shadow_of(LIVE, Clock(each=0.08))
     shown(shadow, later, 2)
     later.run()
     assert shadow.off == "turned off after 1 failures, the last: it took 80 ms"

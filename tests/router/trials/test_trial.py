@@ -11,7 +11,8 @@ from router.trials.trial import Trial
 from schedulers.entropy import mix
 from schedulers.types import Decision, RequestInfo
 from statesync.store import PolicyRecord
-from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, Later, Ticks, record, request
+from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, record, request
+from tests.fakes.virtual_time import Clock, Later
 
 
 class Asked:
@@ -67,7 +68,7 @@ def test_a_retry_stays_on_its_arm_and_is_counted_once() -> None:
 
 def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
     later = Later()
-    shadow = Shadow("main", Fixed(), later, Ticks())
+    shadow = Shadow("main", Fixed(), later, Clock())
     one = Trial("main", record(percent=50.0), Fixed(), Fixed(name="new"), shadow)
     own = 0
     for each in SESSIONS[:100]:
@@ -80,7 +81,7 @@ def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
 
 def test_between_two_samples_nothing_is_put_aside() -> None:
     later = Later()
-    shadow = Shadow("main", Fixed(), later, Ticks(), per_s=10.0)
+    shadow = Shadow("main", Fixed(), later, Clock(), per_s=10.0)
     one = Trial("main", PolicyRecord("old", {}, 3), Fixed(), None, shadow)
     for _ in range(10):
         for _ in range(100):

@@ -17,7 +17,8 @@ from schedulers.types import Decision
 from statesync.errors import StoreUnavailable
 from statesync.memory import MemoryStore
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
-from tests.fakes.trial_inputs import SNAPSHOT, A, Ticks, request
+from tests.fakes.trial_inputs import SNAPSHOT, A, request
+from tests.fakes.virtual_time import Clock
 
 _hubs = count()
 NEW = Canary(PolicyChoice("random"), 50.0, CanaryGuard(min_requests=10))
@@ -39,7 +40,7 @@ class Replica:
     def __init__(self, hub: str, name: str) -> None:
         self.name = name
         self.store = MemoryStore(hub)
-        self.clock = Ticks()
+        self.clock = Clock()
         self.trials: Trials = trials_of(name, self, self.clock, lambda: self.switch, TrialSettings())
         self.switch = PolicySwitch(self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make)
         self.away = False

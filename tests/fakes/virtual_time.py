@@ -1,0 +1,120 @@
+"""Time that moves when a test says so: a clock, an event loop whose timers follow it, and calls put off by it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock:
+    """Call it for the time. It stands still until a test changes `now`; each call moves it by `each`."""
+
+    def __init__(self, now: float = 1000.0, *, each: float = 0.0) -> None:
+        self._now = now
+        self._each = each
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._asleep: asyncio.Event | None = None
+
+    def __call__(self) -> float:
+        if self._each:
+            self.now += self._each
+        return self.now
+
+    @property
+    def now(self) -> float:
+        """Seconds. Setting it wakes those whose sleep is over."""
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        for at, woken in self._sleepers:
+            if at <= now and not woken.done():
+                woken.set_result(None)
+
+    async def sleep(self, seconds: float) -> None:
+        """In place of asyncio.sleep: until the clock is so much later."""
+        sleeper = self.now + seconds, asyncio.get_running_loop().create_future()
+        self._sleepers.append(sleeper)
+        if self._asleep is not None:
+            self._asleep.set()
+        try:
+            await sleeper[1]
+        finally:
+            self._sleepers.remove(sleeper)
+
+    async def until_asleep(self) -> float:
+        """Wait until somebody sleeps; how long, from now, the first of them still will."""
+        self._asleep = asyncio.Event()
+        while (left := self.next_wake()) is None:
+            self._asleep.clear()
+            await self._asleep.wait()
+        return left - self.now
+
+    def next_wake(self) -> float | None:
+        """When the first of the sleepers is to wake; None while nobody sleeps."""
+        return min((at for at, woken in self._sleepers if not woken.done()), default=None)
+
+
+class RunningClock(Clock):
+    """The machine's own, which a test may put forward."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    @property
+    def now(self) -> float:
+        """Seconds, of which `now += n` lets n pass at once."""
+        return time.monotonic() + self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now - time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """For a loop that follows this clock."""
+        await asyncio.sleep(seconds)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose timers follow a `Clock`. Sockets are real: what comes over them wakes it at any time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        """The clock's."""
+        return self.clock.now
+
+
+def run_on(clock: Clock, work: Coroutine[Any, Any, T]) -> T:
+    """As asyncio.run, on a loop that follows `clock`."""
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
+        return runner.run(work)
+
+
+class Later:
+    """A `call_later` whose calls the test makes."""
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], object]]] = []
+
+    def __call__(self, seconds: float, work: Callable[[], object], /) -> None:
+        self.due.append((seconds, work))
+
+    def run(self) -> None:
+        """All that is due, and what comes of it."""
+        while self.due:
+            self.due.pop(0)[1]()
+
+    def run_all_of(self, seconds: float) -> None:
+        """What was put off by just so long, and not what comes of it."""
+        these = [each for each in self.due if each[0] == seconds]
+        self.due = [each for each in self.due if each[0] != seconds]
+        for _, work in these:
+            work()
