@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import product
 
 from hypothesis import settings
@@ -25,6 +27,12 @@ from schedulers.weighing import Weighed
 
 unhurried = settings(deadline=None, max_examples=60)
 """For every property here: how long an example takes on a busy machine says nothing."""
+
+
+def five_deviations(draws: int, share: float) -> float:
+    """Five standard deviations of how often something of this probability comes up in so many draws (a binomial)."""
+    return 5 * math.sqrt(draws * share * (1 - share))
+
 
 BITS = st.integers(min_value=0, max_value=2**64 - 1)
 
@@ -104,31 +112,47 @@ LOADS = [
 """Few distinct values, so that equal pods and exact ties are common. One draw a pod keeps hypothesis quick."""
 
 
+ANY_LOAD = st.sampled_from(LOADS)
+
+
+@cache
+def _lineups(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoad]]]:
+    """So many pods in any order, and a load each; made once a count, for hypothesis looks into each new strategy."""
+    return st.tuples(st.permutations(pod_ids(count)), st.lists(ANY_LOAD, min_size=count, max_size=count))
+
+
 @st.composite
 def snapshots(draw: st.DrawFn, max_pods: int = 12) -> LoadSnapshot:
     """From one pod to `max_pods`, in any order, with or without the optional columns."""
-    count = draw(st.integers(1, max_pods))
-    order = draw(st.permutations(pod_ids(count)))
-    given = draw(st.lists(st.sampled_from(LOADS), min_size=count, max_size=count))
+    order, given = draw(_lineups(draw(st.integers(1, max_pods))))
     return snapshot_of(dict(zip(order, given, strict=True)), columns=draw(st.booleans()))
+
+
+@cache
+def _hits(known: tuple[PodId, ...], most: int) -> st.SearchStrategy[dict[PodId, int]]:
+    """Up to `most` blocks on all of these pods, or on some."""
+    blocks = st.integers(1, most)
+    return st.fixed_dictionaries(dict.fromkeys(known, blocks)) | st.dictionaries(st.sampled_from(known), blocks)
+
+
+@cache
+def _tried(known: tuple[PodId, ...]) -> st.SearchStrategy[frozenset[PodId]]:
+    """None of these pods or one; or any of them."""
+    return st.frozensets(st.sampled_from(known), max_size=1) | st.frozensets(st.sampled_from(known))
 
 
 @st.composite
 def requests(draw: st.DrawFn, snapshot: LoadSnapshot) -> RequestInfo:
     """Any request: hits on none, some or all pods and on pods that are gone; some or all pods tried already."""
-    known = [*ids_of(snapshot), PodId("gone:1")]
+    known = (*sorted(ids_of(snapshot)), PodId("gone:1"))
     prompt_blocks = draw(st.integers(0, 6))
-    hits = st.integers(1, prompt_blocks + 1)
-    everybody = draw(st.booleans())
     return request_of(
         prompt_tokens=draw(st.integers(1, PREFIX_BLOCK_TOKENS)) + PREFIX_BLOCK_TOKENS * prompt_blocks,
         entropy=draw(BITS),
         sequence=draw(st.integers(0, 2**40)),
         session_key=draw(st.sampled_from(["", "a", "session-7", "\udcff"])),
-        prefix_hits=(
-            {pod: draw(hits) for pod in known} if everybody else draw(st.dictionaries(st.sampled_from(known), hits))
-        ),
-        tried=draw(st.frozensets(st.sampled_from(known), max_size=len(known) if draw(st.booleans()) else 1)),
+        prefix_hits=draw(_hits(known, prompt_blocks + 1)),
+        tried=draw(_tried(known)),
     )
 
 

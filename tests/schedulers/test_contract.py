@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
+from itertools import permutations
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from schedulers import registry
 from schedulers.entropy import mix
 from schedulers.profile import SCORERS
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
-from tests.fakes.scheduler_inputs import cases, idle, ids_of, pod_ids, request_of, snapshot_of, unhurried
+from tests.fakes.scheduler_inputs import (
+    cases,
+    five_deviations,
+    idle,
+    ids_of,
+    pod_ids,
+    request_of,
+    snapshot_of,
+    unhurried,
+)
 
 COMPOSED: dict[str, dict[str, object]] = {
     "every scorer": {"scorers": [{"name": name} for name in SCORERS]},
@@ -33,11 +44,12 @@ COMPOSED: dict[str, dict[str, object]] = {
     "sample": {"sample": 2},
     "no scorer": {"scorers": []},
 }
-POLICIES = [
-    *(pytest.param(registry.create(name), id=name) for name in registry.names()),
-    *(pytest.param(registry.create("profile", params), id=f"profile: {name}") for name, params in COMPOSED.items()),
-]
-every_policy = pytest.mark.parametrize("policy", POLICIES)
+POLICIES: dict[str, Scheduler] = {
+    **{name: registry.create(name) for name in registry.names()},
+    **{f"profile: {name}": registry.create("profile", params) for name, params in COMPOSED.items()},
+}
+TWINS: dict[str, Scheduler] = {name: pickle.loads(pickle.dumps(policy)) for name, policy in POLICIES.items()}
+every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 both_keys = pytest.mark.parametrize("keyed", [False, True], ids=["no session", "sessions"])
 
 
@@ -53,6 +65,14 @@ def picked(policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> P
     return answer.pod
 
 
+@cache
+def unequal(pods: int) -> LoadSnapshot:
+    """So many pods of various loads."""
+    return snapshot_of(
+        [PodLoad(inflight=at % 7, inflight_tokens=at % 5 * 100, pending_prefill_tokens=at % 3) for at in range(pods)]
+    )
+
+
 @every_policy
 def test_a_policy_is_a_scheduler_under_its_own_name(policy: Scheduler) -> None:
     assert isinstance(policy, Scheduler)
@@ -62,44 +82,35 @@ def test_a_policy_is_a_scheduler_under_its_own_name(policy: Scheduler) -> None:
     assert answer.reason
 
 
-@every_policy
 @unhurried
 @given(case=cases())
-def test_the_pod_is_of_the_snapshot_and_untried(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_the_pod_is_of_the_snapshot_and_untried(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     untried = set(ids_of(snapshot)) - request.tried
-    answer = policy.pick(request, snapshot)
-    if untried:
-        assert isinstance(answer, Decision)
-        assert answer.pod in untried
-        assert isinstance(answer.score, float)
-    else:
-        assert answer == Rejection("no_untried_pod")
+    for name, policy in POLICIES.items():
+        answer = policy.pick(request, snapshot)
+        if untried:
+            assert isinstance(answer, Decision), name
+            assert answer.pod in untried, name
+            assert isinstance(answer.score, float), name
+        else:
+            assert answer == Rejection("no_untried_pod"), name
 
 
-@every_policy
 @unhurried
 @given(case=cases())
-def test_the_same_input_gets_the_same_answer(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
-    twin: Scheduler = pickle.loads(pickle.dumps(policy))
-    answer = policy.pick(*case)
-    assert policy.pick(*case) == answer
-    assert twin.pick(*copy.deepcopy(case)) == answer
+def test_the_same_input_gets_the_same_answer_and_stays_as_it_was(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+    copied = copy.deepcopy(case)
+    for name, policy in POLICIES.items():
+        answer = policy.pick(*case)
+        assert case == copied, name
+        assert policy.pick(*case) == answer, name
+        assert TWINS[name].pick(*copied) == answer, name
 
 
-@every_policy
 @unhurried
 @given(case=cases())
-def test_the_inputs_stay_as_they_were(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
-    before = copy.deepcopy(case)
-    policy.pick(*case)
-    assert case == before
-
-
-@every_policy
-@unhurried
-@given(case=cases())
-def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_the_optional_columns_change_nothing(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     full = snapshot._replace(
         until=snapshot.until_column(),
@@ -114,16 +125,17 @@ def test_the_optional_columns_change_nothing(policy: Scheduler, case: tuple[Requ
         kv_usage=snapshot.kv_column(),
     )
     some = full._replace(wait=(), positions=None, queue=(), kv_usage=())
-    assert policy.pick(request, full) == policy.pick(request, some)
+    for name, policy in POLICIES.items():
+        assert policy.pick(request, full) == policy.pick(request, some), name
 
 
 @every_policy
 @both_keys
 @pytest.mark.parametrize("pods", [2, 3, 8])
 def test_pods_alike_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: int) -> None:
-    share = Counter(picked(policy, request, idle(pods)) for request in traffic(400 * pods, keyed=keyed))
-    # Five standard deviations of 400 draws or more: a fair policy stays inside, "the first one" is far out.
-    assert all(abs(share[pod] - 400) < 100 for pod in pod_ids(pods)), share
+    alike, count = idle(pods), 400 * pods
+    share = Counter(picked(policy, request, alike) for request in traffic(count, keyed=keyed))
+    assert all(abs(share[pod] - 400) < five_deviations(count, 1 / pods) for pod in pod_ids(pods)), share
 
 
 @every_policy
@@ -135,34 +147,29 @@ def test_half_a_pool_alike_gets_near_equal_shares(policy: Scheduler, keyed: bool
     snapshot = snapshot_of([busy, busy, PodLoad(), busy, PodLoad(), PodLoad(), busy, busy])
     share = Counter(picked(policy, request, snapshot) for request in traffic(1200, keyed=keyed))
     free = [share[pod.id] for pod, load in snapshot.candidates if load == PodLoad()]
-    assert max(free) - min(free) < 0.35 * sum(free) / len(free), share
+    mean = sum(free) / len(free)
+    # The difference of two counts of one mean varies by twice the mean at most.
+    assert max(free) - min(free) < 5 * math.sqrt(2 * mean), share
 
 
 @every_policy
 @both_keys
-@unhurried
-@given(order=st.permutations(range(4)))
-def test_the_order_of_the_candidates_does_not_say_who_can_be_picked(
-    policy: Scheduler, keyed: bool, order: list[int]
-) -> None:
+def test_the_order_of_the_candidates_does_not_say_who_can_be_picked(policy: Scheduler, keyed: bool) -> None:
     busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000)
-    loads = dict(zip(pod_ids(4), [PodLoad(), busy, PodLoad(), PodLoad()], strict=True))
-    shuffled = {pod_ids(4)[at]: loads[pod_ids(4)[at]] for at in order}
-
-    def reachable(snapshot: LoadSnapshot) -> set[PodId]:
-        return {picked(policy, request, snapshot) for request in traffic(80, keyed=keyed)}
-
-    assert reachable(snapshot_of(shuffled)) == reachable(snapshot_of(loads))
+    loads = list(zip(pod_ids(4), [PodLoad(), busy, PodLoad(), PodLoad()], strict=True))
+    requests = list(traffic(80, keyed=keyed))
+    reachable = {
+        frozenset(picked(policy, request, snapshot) for request in requests)
+        for snapshot in map(snapshot_of, map(dict, permutations(loads)))
+    }
+    assert len(reachable) == 1, reachable
 
 
 @every_policy
 @both_keys
 @pytest.mark.parametrize("pods", [1, 2, 999, 1000])
 def test_pools_of_one_to_a_thousand_pods(policy: Scheduler, keyed: bool, pods: int) -> None:
-    loads = [
-        PodLoad(inflight=at % 7, inflight_tokens=at % 5 * 100, pending_prefill_tokens=at % 3) for at in range(pods)
-    ]
-    snapshot = snapshot_of(loads)
+    snapshot = unequal(pods)
     known, most = frozenset(ids_of(snapshot)), frozenset(ids_of(snapshot)[1:])
     for request in traffic(20, keyed=keyed):
         assert picked(policy, request, snapshot) in known

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers import entropy
-from tests.fakes.scheduler_inputs import unhurried
+from tests.fakes.scheduler_inputs import five_deviations, unhurried
 
 COSTS = st.lists(st.sampled_from([0.0, 1.0, 2.5]), min_size=1, max_size=40)
 
@@ -35,13 +35,13 @@ def test_an_index_is_inside_its_range(bits: int, n: int, salt: int) -> None:
 
 def test_indices_are_even_also_for_bits_that_only_count_up() -> None:
     share = Counter(entropy.index(bits, 10) for bits in range(10_000))
-    assert all(abs(share[at] - 1000) < 150 for at in range(10)), share
+    assert all(abs(share[at] - 1000) < five_deviations(10_000, 0.1) for at in range(10)), share
 
 
 def test_two_salts_draw_independently() -> None:
     pairs = Counter((entropy.index(bits, 3, 0), entropy.index(bits, 3, 1)) for bits in range(9000))
     assert len(pairs) == 9
-    assert all(abs(count - 1000) < 150 for count in pairs.values()), pairs
+    assert all(abs(count - 1000) < five_deviations(9000, 1 / 9) for count in pairs.values()), pairs
 
 
 @unhurried
@@ -60,9 +60,10 @@ def test_least_finds_a_smallest_cost(costs: list[float], bits: int) -> None:
     ids=["all", "most: darts", "few: a walk"],
 )
 def test_equal_costs_share_evenly_wherever_they_stand(costs: list[float], ties: set[int]) -> None:
-    share = Counter(entropy.least(costs, bits) for bits in range(1000 * len(ties)))
+    draws = 1000 * len(ties)
+    share = Counter(entropy.least(costs, bits) for bits in range(draws))
     assert set(share) == ties
-    assert all(abs(count - 1000) < 150 for count in share.values()), share
+    assert all(abs(count - 1000) < five_deviations(draws, 1 / len(ties)) for count in share.values()), share
 
 
 def test_a_walk_settles_it_when_every_dart_misses() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schedulers.entropy import mix
 from schedulers.weighing import Falling, Scores, Weighed, span_of
-from tests.fakes.scheduler_inputs import BITS, unhurried
+from tests.fakes.scheduler_inputs import BITS, five_deviations, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
 """So that ties are common."""
@@ -89,7 +89,9 @@ def test_of_equal_ones_each_is_as_likely(said: list[tuple[float, Scores]]) -> No
     assert len(highest) > 1
     taken = Counter(found.best(mix(5, number)) for number in range(2000))
     assert sorted(taken) == highest
-    assert all(abs(count * len(highest) / 2000 - 1) < 0.15 for count in taken.values()), taken
+    assert all(
+        abs(count - 2000 / len(highest)) < five_deviations(2000, 1 / len(highest)) for count in taken.values()
+    ), taken
 
 
 @pytest.mark.parametrize("columns", [1, 2])

@@ -12,6 +12,7 @@ from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 from tests.fakes.scheduler_inputs import (
     BITS,
     cases,
+    five_deviations,
     idle,
     ids_of,
     pod_ids,
@@ -75,9 +76,10 @@ def test_it_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, LoadSnapsh
 def test_each_of_the_cheapest_is_picked_about_as_often(snapshot: LoadSnapshot) -> None:
     costs = naive_costs(request_of(), snapshot)
     cheapest = {pod for pod, cost in costs.items() if cost == min(costs.values())}
-    share = Counter(decision(request_of(entropy=bits), snapshot).pod for bits in range(60 * len(cheapest)))
+    draws = 60 * len(cheapest)
+    share = Counter(decision(request_of(entropy=bits), snapshot).pod for bits in range(draws))
     assert set(share) == cheapest
-    assert all(25 <= count <= 105 for count in share.values()), share
+    assert all(abs(count - 60) <= five_deviations(draws, 1 / len(cheapest)) for count in share.values()), share
 
 
 @unhurried

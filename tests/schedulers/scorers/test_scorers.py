@@ -65,32 +65,32 @@ def scores(scorer: Scorer, snapshot: LoadSnapshot, request: RequestInfo | None =
     return weighed.all()
 
 
-every_scorer = pytest.mark.parametrize("scorer", [kind() for kind in SCORERS.values()], ids=list(SCORERS))
+EVERY: dict[str, Scorer] = {name: kind() for name, kind in SCORERS.items()}
 
 
-@every_scorer
 @unhurried
 @given(case=oddities())
-def test_every_candidate_has_a_score_from_0_to_1(scorer: Scorer, case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_every_candidate_has_a_score_from_0_to_1(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
-    found = scores(scorer, snapshot, request)
-    assert len(found) == len(snapshot.candidates)
-    assert all(0.0 <= score <= 1.0 for score in found)
+    for name, scorer in EVERY.items():
+        found = scores(scorer, snapshot, request)
+        assert len(found) == len(snapshot.candidates), name
+        assert all(0.0 <= score <= 1.0 for score in found), name
 
 
-@every_scorer
 @unhurried
 @given(case=oddities(), data=st.data())
 def test_the_order_of_the_candidates_changes_no_score(
-    scorer: Scorer, case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
+    case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
 ) -> None:
     request, snapshot = case
     order = data.draw(st.permutations(range(len(snapshot.candidates))))
-    there, here = scores(scorer, snapshot.only(order), request), scores(scorer, snapshot, request)
-    assert there == pytest.approx([here[at] for at in order])
+    for name, scorer in EVERY.items():
+        there, here = scores(scorer, snapshot.only(order), request), scores(scorer, snapshot, request)
+        assert there == pytest.approx([here[at] for at in order]), name
 
 
-@every_scorer
+@pytest.mark.parametrize("scorer", EVERY.values(), ids=EVERY)
 def test_it_is_called_what_the_table_calls_it(scorer: Scorer) -> None:
     assert SCORERS[scorer.name] is type(scorer)
 
