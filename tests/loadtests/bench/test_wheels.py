@@ -11,6 +11,14 @@ import pytest
 
 from loadtests.bench import wheels
 
+PYTHON = """#!/bin/sh
+case "$2" in
+  venv) echo made >> "${0%/*}/made"; mkdir -p "$4/bin"; cp "$0" "$4/bin/" ;;
+  pip) echo looking; echo "ERROR: no such requirement" >&2; exit 1 ;;
+esac
+"""
+"""A Python that makes environments, in which no pip installs anything."""
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
@@ -36,10 +44,14 @@ def test_an_environment_is_made_once(tmp_path: Path, run: list[Sequence[str]]) -
 
 
 def test_an_environment_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(wheels.REQUIREMENTS, "nothing", ["no such requirement!==1"])
-    for _ in range(2):
-        with pytest.raises(wheels.Missing, match="could not be installed: "):
-            wheels.programs("nothing", tmp_path)
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    for times in (1, 2):
+        with pytest.raises(wheels.Missing, match="could not be installed: ERROR: no such requirement"):
+            wheels.programs("smg", tmp_path)
+        assert (tmp_path / "made").read_text() == "made\n" * times
 
 
 def test_a_program_that_cannot_be_run_is_a_peer_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
