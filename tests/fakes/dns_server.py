@@ -16,6 +16,9 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from loadtests.ports import HOST, free_ports
+from tests.fakes.stream_server import stream_server
+
 
 class DnsServer(asyncio.DatagramProtocol):
     """Answers from `records`: (name with final dot, type) -> (TTL, texts)."""
@@ -51,16 +54,14 @@ class DnsServer(asyncio.DatagramProtocol):
         self._transport.sendto(wire, addr)
 
     async def tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                length = int.from_bytes(await reader.readexactly(2))
-                answer = self._answer(await reader.readexactly(length), "tcp")
-                if self.hangs_up:
-                    break
-                if answer is not None and not self.silent_over_tcp:
-                    wire = answer.to_wire(max_size=65535)
-                    writer.write(len(wire).to_bytes(2) + wire)
-        writer.close()
+        while True:
+            length = int.from_bytes(await reader.readexactly(2))
+            answer = self._answer(await reader.readexactly(length), "tcp")
+            if self.hangs_up:
+                break
+            if answer is not None and not self.silent_over_tcp:
+                wire = answer.to_wire(max_size=65535)
+                writer.write(len(wire).to_bytes(2) + wire)
 
     def _answer(self, data: bytes, transport: str) -> dns.message.Message | None:
         query = dns.message.from_wire(data)
@@ -84,12 +85,12 @@ class DnsServer(asyncio.DatagramProtocol):
 async def serving() -> AsyncIterator[DnsServer]:
     """A server on a free port of 127.0.0.1."""
     server = DnsServer()
-    tcp = await asyncio.start_server(server.tcp, "127.0.0.1", 0)
-    server.port = tcp.sockets[0].getsockname()[1]
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=("127.0.0.1", server.port))
-    try:
-        yield server
-    finally:
-        transport.close()
-        tcp.close()
+    # One number for both, which nobody else on this machine takes for either.
+    (server.port,) = free_ports(1)
+    async with stream_server(server.tcp, port=server.port):
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: server, local_addr=(HOST, server.port))
+        try:
+            yield server
+        finally:
+            transport.close()

@@ -18,7 +18,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-HOST = "127.0.0.1"
+from loadtests.ports import HOST
+from tests.fakes.stream_server import stream_server
+from tests.fakes.waiting import DEADLINE_S
+
 PODS, SLICES = "pods", "endpointslices"
 _PATH = re.compile(r"/(?:api/v1|apis/discovery\.k8s\.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<kind>\w+)")
 _LISTS = {PODS: ("v1", "PodList"), SLICES: ("discovery.k8s.io/v1", "EndpointSliceList")}
@@ -144,16 +147,14 @@ class KubeApi:
         """A connection."""
         self._writers.add(writer)
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                    if self.down:
-                        break
-                    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
-                    await self._answer(head[0].split(" ")[1], headers, writer)
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                if self.down:
+                    break
+                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+                await self._answer(head[0].split(" ")[1], headers, writer)
         finally:
             self._writers.discard(writer)
-            writer.close()
 
     async def _answer(self, target: str, headers: Labels, writer: asyncio.StreamWriter) -> None:
         url = urlsplit(target)
@@ -313,18 +314,9 @@ async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers:
 async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
     """A server for the block, on this loop."""
     api = KubeApi()
-    server = await asyncio.start_server(api.handle, HOST, 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    api.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
-    try:
+    async with stream_server(api.handle, tls=tls) as port:
+        api.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
         yield api
-    finally:
-        api.down = True
-        api._wake()
-        server.close()
-        api.cut()
-        for _ in range(5):
-            await asyncio.sleep(0)
 
 
 class KubeThread:
@@ -337,7 +329,7 @@ class KubeThread:
         self.api: KubeApi
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(DEADLINE_S), "the API server does not listen"
 
     async def _run(self) -> None:
         async with kube_api() as self.api:
@@ -353,12 +345,13 @@ class KubeThread:
         async def call() -> Any:
             return what(self.api)
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(DEADLINE_S)
 
     def stop(self) -> None:
         """End it."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), "the API server does not end"
         self._loop.close()
 
 

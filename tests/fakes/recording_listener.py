@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
-
-PATIENCE_S = 20.0
+from tests.fakes.waiting import DEADLINE_S
 
 
 class Ears:
@@ -56,6 +56,7 @@ class Ears:
 
 async def heard(what: Callable[[], bool]) -> None:
     """Wait until it is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not what():  # noqa: ASYNC110 - what a store learns in the background has no event to wait for
-            await asyncio.sleep(0.001)
+    end = time.monotonic() + DEADLINE_S
+    while not what():  # what a store learns in the background has no event to wait for
+        assert time.monotonic() < end, f"not within {DEADLINE_S:g} s"
+        await asyncio.sleep(0.001)

@@ -1,18 +1,23 @@
 """A TCP proxy that holds back what the server says, for so long as it is told: a Redis that is far away or overloaded.
 
-Bytes keep their order and none is lost. It runs on an event loop in a thread of its own.
+Bytes keep their order and none is lost; an end is passed on as it came, half-closed or reset. It runs on an event loop
+in a thread of its own, and ends within a moment whatever its peers do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 from loadtests.ports import HOST
-from statesync.tasks import spawn
+
+END_S = 10.0
 
 
 class SlowLink:
@@ -23,88 +28,126 @@ class SlowLink:
         self.port = 0
         self.held = 0
         """Pieces that were held back."""
+        self.open: set[_Side] = set()
+        """Both sides of each connection."""
         self._target = target
-        self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
-        self._over = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()), name="slow-link")
+        self._loop: asyncio.AbstractEventLoop
+        self._over: asyncio.Event
+        self._joining: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="slow-link", daemon=True)
 
     async def _serve(self) -> None:
-        server = await self._loop.create_server(lambda: _Near(self), HOST, 0)
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        server = await self._loop.create_server(lambda: _Side(self), HOST, 0)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._over.wait()
         server.close()
+        for side in tuple(self.open):
+            side.reset()
+        await asyncio.sleep(0)  # until they are told
 
     def start(self) -> None:
         """Returns once it listens."""
         self._thread.start()
-        assert self._listening.wait(10.0)
+        assert self._listening.wait(END_S), "the proxy does not listen"
 
     def stop(self) -> None:
-        """No more connections; those that are open go with the loop."""
+        """No more connections; those that are open are reset."""
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10.0)
-        self._loop.close()
+        self._thread.join(END_S)
+        assert not self._thread.is_alive(), "the proxy does not end"
 
-    async def join(self, near: _Near) -> None:
+    def join(self, near: _Side) -> None:
         """Connect a client to the server."""
+        joining = self._loop.create_task(self._connect(near))
+        self._joining.add(joining)
+        joining.add_done_callback(self._joining.discard)
+
+    async def _connect(self, near: _Side) -> None:
         try:
-            _, far = await self._loop.create_connection(lambda: _Far(self, near), HOST, self._target)
+            await self._loop.create_connection(lambda: near.other, HOST, self._target)
         except OSError:
-            near.transport.abort()
-            return
-        near.joined(far)
+            near.reset()
 
 
-class _Near(asyncio.Protocol):
-    """The client's side: what it says goes on at once."""
+class _Side(asyncio.Protocol):
+    """The client's side, of which what it says goes on at once, or the server's (`far`), of which it comes late."""
 
-    def __init__(self, link: SlowLink) -> None:
+    def __init__(self, link: SlowLink, near: _Side | None = None) -> None:
+        self.transport: asyncio.Transport
         self._link = link
-        self._far: _Far | None = None
-        self._early: list[bytes] = []
+        self._far = near is not None
+        self.other: _Side = near or _Side(link, self)
+        self._coming: deque[tuple[float, bytes | None]] = deque()
+        """From the other side, and when; None: its end."""
+        self._connected = self._said_all = self._told_all = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        spawn(self._link.join(self), "slow-link")
+        self._connected = True
+        self._link.open.add(self)
+        if not self._far:
+            self._link.join(self)
+        elif self.other.transport.is_closing():
+            self.reset()
+        self._go_on()
 
-    def joined(self, far: _Far) -> None:
-        self._far = far
-        far.transport.write(b"".join(self._early))
-        if self.transport.is_closing():
-            far.transport.abort()
+    def reset(self) -> None:
+        """End this side's connection at once: its peer is told so."""
+        if not self.transport.is_closing():
+            sock: socket.socket = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._far is None:
-            self._early.append(data)
-        else:
-            self._far.transport.write(data)
+        self._pass_on(data)
+
+    def eof_received(self) -> bool:
+        self._said_all = True
+        self._pass_on(None)
+        self._close_if_over()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._far is not None:
-            self._far.transport.abort()
+        self._link.open.discard(self)
+        if self.other._connected and not (self._said_all and self._told_all):
+            self.other.reset()
 
-
-class _Far(asyncio.Protocol):
-    """The server's side: what it says comes late."""
-
-    def __init__(self, link: SlowLink, near: _Near) -> None:
-        self._link, self._near = link, near
-        self._last_at = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
+    def _pass_on(self, data: bytes | None) -> None:
+        delay_s = self._link.delay_s if self._far else 0.0
+        self._link.held += delay_s > 0
+        loop, coming = asyncio.get_running_loop(), self.other._coming
         # A delay that was lowered must not let later bytes overtake.
-        self._last_at = max(self._last_at, loop.time() + self._link.delay_s)
-        self._link.held += self._link.delay_s > 0
-        loop.call_at(self._last_at, self._near.transport.write, data)
+        due = max(loop.time() + delay_s, coming[-1][0] if coming else 0.0)
+        coming.append((due, data))
+        if delay_s:
+            loop.call_at(due, self.other._go_on)
+        else:
+            self.other._go_on()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._near.transport.abort()
+    def _go_on(self) -> None:
+        """Send what is due."""
+        now = asyncio.get_running_loop().time()
+        while self._connected and self._coming and self._coming[0][0] <= now:
+            _, data = self._coming.popleft()
+            if self.transport.is_closing():
+                continue
+            if data is not None:
+                self.transport.write(data)
+            else:
+                self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._told_all = True
+        with suppress(OSError):  # it was reset meanwhile
+            self.transport.write_eof()
+        self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if self._said_all and self._told_all:
+            self.transport.close()
 
 
 @contextmanager

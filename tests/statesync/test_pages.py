@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from loadtests.ports import HOST
 from statesync import pages as pages_module
 from statesync.pages import Pages, Unreadable
 from tests.fakes.engine_pages import Page, engine, refusing
+from tests.fakes.stream_server import stream_server
+from tests.fakes.waiting import DEADLINE_S
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -58,8 +61,8 @@ def saying(*parts: bytes, close: bool = False) -> Say:
 @asynccontextmanager
 async def talking(say: Say) -> AsyncIterator[tuple[Talker, str]]:
     talker = Talker(say)
-    async with await asyncio.start_server(talker.serve, "127.0.0.1", 0) as server, asyncio.timeout(10):
-        yield talker, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with stream_server(talker.serve) as port, asyncio.timeout(DEADLINE_S):
+        yield talker, f"{HOST}:{port}"
 
 
 async def get(say: Say) -> bytes:
@@ -187,10 +190,18 @@ def test_an_idle_connection_is_closed_when_its_time_is_up_or_all_are() -> None:
 
 def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
     async def story() -> None:
-        async with talking(saying(OK + b"content-length: 4\r\n\r\npa")) as (talker, address):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await Pages().get(address, "/metrics")
+        half = asyncio.Event()
+
+        async def half_a_page(_: int, writer: asyncio.StreamWriter) -> None:
+            writer.write(OK + b"content-length: 4\r\n\r\npa")
+            half.set()
+
+        async with talking(half_a_page) as (talker, address):
+            getting = asyncio.get_running_loop().create_task(Pages().get(address, "/metrics"))
+            await half.wait()
+            getting.cancel()
+            await asyncio.wait([getting])
+            assert getting.cancelled()
             assert await talker.ended.get() == 1
 
     asyncio.run(story())

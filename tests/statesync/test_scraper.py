@@ -9,18 +9,26 @@ import logging
 import pathlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
+from loadtests.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.memory import MemoryStore
 from statesync.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
 from statesync.types import EngineReport, PrefixPage
 from tests.fakes.engine_pages import Page, engine, refusing
-from tests.fakes.virtual_time import Clock
+from tests.fakes.stream_server import stream_server
+from tests.fakes.virtual_time import Clock, RunningClock, run_on
+from tests.fakes.waiting import DEADLINE_S
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[1] / "data" / "metrics-vllm-0.32.txt").read_bytes())
-QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0)
+TIMEOUT_S = 60.0
+QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S, models_interval_s=1e6)
+"""Reads again and again; nothing is given up, and models are asked for once, however busy the machine."""
+SLOW = replace(QUICK, interval_s=1e6)
+"""Reads once."""
 
 
 def page(queries: int, started: float = 1.7e9) -> Page:
@@ -49,7 +57,7 @@ class Heard:
 
     async def next(self, kind: str) -> object:
         """The next thing of this kind; others before it are passed over."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while True:
                 said, what = await self.log.get()
                 if said == kind:
@@ -92,9 +100,7 @@ def test_models_are_learned_from_a_pod_without_metrics_and_again_at_the_interval
         async with engine() as a:
             a.pages["/v1/models"] = models("one")
             heard = Heard()
-            config = ScrapeConfig(
-                interval_s=0.005, max_per_s=10_000.0, models_interval_s=0.01, headers={"authorization": "Bearer k"}
-            )
+            config = replace(QUICK, models_interval_s=0.01, headers={"authorization": "Bearer k"})
             async with scraping(heard, a.pod, config=config):
                 assert await heard.next("models") == {"one"}
                 a.pages["/v1/models"] = models("one", "two")
@@ -153,16 +159,21 @@ def test_a_failure_is_said_once_counted_each_time_and_hands_on_nothing(caplog: p
     ids=["no metrics", "stalls half way", "404"],
 )
 def test_a_page_that_cannot_be_used_says_why(wrong: Page, word: str, caplog: pytest.LogCaptureFixture) -> None:
+    clock = RunningClock()
+
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": wrong, "/v1/models": models("m")}
             heard = Heard()
-            async with scraping(heard, a.pod, config=ScrapeConfig(timeout_s=0.1)):
+            async with scraping(heard, a.pod, config=SLOW):
+                await a.until(lambda: a.asked["/metrics"] == 1)
+                if wrong.hang:
+                    clock.now += TIMEOUT_S
                 await heard.next("models")
             assert heard.log.empty()
 
     with caplog.at_level(logging.WARNING, "turnout.scraper"):
-        asyncio.run(story())
+        run_on(clock, story())
     assert word in caplog.text
 
 
@@ -278,11 +289,10 @@ def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_mod
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
             mine, other = await twins("one reads", a.pod)
-            config = ScrapeConfig(interval_s=0.2, max_per_s=10_000.0)
-            async with scraping(other.heard, a.pod, config=config, shared=other.store) as other.scraper:
+            async with scraping(other.heard, a.pod, config=SLOW, shared=other.store) as other.scraper:
                 assert await other.heard.next("models") == {"m"}
                 assert a.asked["/metrics"] == 0
-                async with scraping(mine.heard, a.pod, config=config, shared=mine.store) as mine.scraper:
+                async with scraping(mine.heard, a.pod, config=SLOW, shared=mine.store) as mine.scraper:
                     for twin in (mine, other):
                         assert await twin.heard.next("models" if twin is mine else "report")
                     assert mine.scraper.pods_read_here == 1
@@ -392,21 +402,19 @@ def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() 
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
             writer.close()
 
-        server = await asyncio.start_server(slowly, "127.0.0.1", 0)
-        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        heard, pod = Heard(), Pod(PodId(address), address)
-        config = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=10.0, models_path="/metrics")
-        async with scraping(heard, pod, config=config) as scraper:
-            await asked.wait()
-            scraper.reported_elsewhere(pod.id, EngineReport(prefix_queries_tokens=100), 0.0)
-            may_answer.set()
-            counts = []
-            while 110 not in counts:
-                report = await heard.next("report")
-                assert isinstance(report, EngineReport)
-                counts.append(report.prefix_queries_tokens)
+        config = replace(QUICK, models_path="/metrics")
+        async with stream_server(slowly) as port:
+            heard, pod = Heard(), Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")
+            async with scraping(heard, pod, config=config) as scraper:
+                await asked.wait()
+                scraper.reported_elsewhere(pod.id, EngineReport(prefix_queries_tokens=100), 0.0)
+                may_answer.set()
+                counts = []
+                while 110 not in counts:
+                    report = await heard.next("report")
+                    assert isinstance(report, EngineReport)
+                    counts.append(report.prefix_queries_tokens)
         assert counts == [100, 110]
-        server.close()
 
     asyncio.run(story())
 

@@ -1,0 +1,99 @@
+"""The proxy passes on what its peers do, and ends whatever they do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+
+from loadtests.ports import HOST
+from tests.fakes.slow_proxy import SlowLink, slow_link
+from tests.fakes.waiting import DEADLINE_S, wait_for
+
+
+class Ends(NamedTuple):
+    """Of one connection through a proxy: the client's socket and the server's."""
+
+    link: SlowLink
+    client: socket.socket
+    server: socket.socket
+
+
+@contextmanager
+def connected() -> Iterator[Ends]:
+    with socket.create_server((HOST, 0)) as listening, slow_link(listening.getsockname()[1]) as link:
+        listening.settimeout(DEADLINE_S)
+        with socket.create_connection((HOST, link.port), DEADLINE_S) as client, listening.accept()[0] as server:
+            server.settimeout(DEADLINE_S)
+            yield Ends(link, client, server)
+
+
+def reset(end: socket.socket) -> None:
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    end.close()
+
+
+def all_of(end: socket.socket) -> bytes:
+    """What comes until the end."""
+    return b"".join(iter(lambda: end.recv(65536), b""))
+
+
+def test_a_half_close_is_passed_on_and_the_answer_still_comes() -> None:
+    with connected() as ends:
+        ends.link.delay_s = 0.05
+        ends.client.sendall(b"question")
+        ends.client.shutdown(socket.SHUT_WR)
+        assert all_of(ends.server) == b"question"
+        ends.server.sendall(b"answer")
+        ends.server.close()
+        assert all_of(ends.client) == b"answer"
+        wait_for("both sides are closed", lambda: not ends.link.open)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_reset_of_either_ends_the_other(who: str) -> None:
+    with connected() as ends:
+        reset(ends.client if who == "client" else ends.server)
+        with pytest.raises(ConnectionResetError):
+            (ends.server if who == "client" else ends.client).recv(1)
+        wait_for("both sides are closed", lambda: not ends.link.open)
+
+
+def test_a_client_that_half_closed_and_then_resets_ends_the_server_s_side() -> None:
+    with connected() as ends:
+        ends.client.shutdown(socket.SHUT_WR)
+        assert ends.server.recv(1) == b""
+        reset(ends.client)
+        ends.server.sendall(b"x")  # only who writes hears of it
+        wait_for("both sides are closed", lambda: not ends.link.open)
+
+
+def test_a_server_that_is_not_there_ends_the_client() -> None:
+    with socket.create_server((HOST, 0)) as gone:
+        port = gone.getsockname()[1]
+    with slow_link(port) as link, socket.create_connection((HOST, link.port), DEADLINE_S) as client:
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_bytes_keep_their_order_when_the_delay_is_lowered() -> None:
+    with connected() as ends:
+        sent = b"".join(b"%d," % at for at in range(200))
+        for at in range(200):
+            ends.link.delay_s = 0.02 if at % 3 else 0.0
+            ends.server.sendall(b"%d," % at)
+        ends.server.close()
+        assert all_of(ends.client) == sent
+        assert ends.link.held > 0
+
+
+def test_it_ends_while_peers_stay_connected_and_read_nothing() -> None:
+    with connected() as ends:
+        ends.link.delay_s = 3600.0
+        ends.server.sendall(bytes(1 << 20))
+        ends.client.sendall(bytes(1 << 16))
+    assert not ends.link.open

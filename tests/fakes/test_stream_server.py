@@ -1,0 +1,54 @@
+"""The tests' own server ends whatever its peers do, and is not silent about a mistake of a test's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from loadtests.ports import HOST
+from tests.fakes.stream_server import Handle, stream_server
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(bytes(1 << 20))
+        await writer.drain()
+
+
+@pytest.mark.parametrize("handle", [silent, flooding])
+def test_it_ends_while_a_peer_stays_connected_and_reads_nothing(
+    handle: Handle,
+) -> None:
+    async def story() -> None:
+        async with stream_server(handle) as port:
+            _, writer = await asyncio.open_connection(HOST, port)
+            await asyncio.sleep(0.01)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_peer_that_goes_is_no_mistake_and_anything_else_is() -> None:
+    async def reads_ten(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(10)
+        raise RuntimeError("a mistake")
+
+    async def story(said: bytes) -> None:
+        async with stream_server(reads_ten) as port:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(said)
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(story(b"five?"))
+    with pytest.raises(RuntimeError, match="a mistake"):
+        asyncio.run(story(b"ten or so."))
