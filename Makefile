@@ -10,11 +10,16 @@ OTHER_PYTHON := 3.13
 # The distribution's own Python is an optimised build (PGO); one that pyenv made often is not, and a third slower.
 BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BIN := .venv/bin
-UNIT := -m "not slow and not vllm"
+# Three test processes on two cores: slow tests mostly wait for the processes they started.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+UNIT := -m "not slow and not realtime and not vllm"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
+# Tests start hundreds of Python processes: each would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: compiled test-compiled help setup setup-run redis haproxy kubectl prometheus demo test unit unit-other lint format types imports docs monitoring image-test lock bench bench-smoke bench-micro bench-freeze bench-state bench-scheduling bench-shadow upgrade-demo swap-soak guard guard-baseline profile locust locust-ui clean
+.PHONY: $(shell grep -oE "^[a-z-]+:" $(MAKEFILE_LIST) | tr -d :)
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,42 +30,43 @@ setup:
 setup-run:
 	@scripts/setup-venv .venv "$(PYTHON)" run
 
-redis:
-	@scripts/ensure-redis
+programs:  ## the programs that tests start, from Debian's packages where this user may install some
+	@scripts/ensure-programs
 
 demo: setup-run  ## engines, gateway, traffic and a live view, all on this machine
 	@$(BIN)/turnout demo $(ARGS)
 
-haproxy:
-	@scripts/ensure-haproxy
+upgrade-demo: setup-run  ## roll every replica twice under load, behind HAProxy, with shared state and without; 6 minutes
+	@scripts/ensure-programs redis-server haproxy
+	$(BIN)/python -m loadtests.upgrade $(ARGS)
 
-kubectl:
-	@scripts/ensure-kubectl
+swap-soak: setup-run  ## 200 policy swaps a minute for 3 minutes on two replicas under load: nothing fails, leaks or slows down
+	@scripts/ensure-programs redis-server
+	$(BIN)/python -m loadtests.swaps $(ARGS)
 
-prometheus:
-	@scripts/ensure-prometheus
+test:  ## all checks and every test that does not need minutes of real time, set-up included
+	@$(MAKE) -j2 setup programs
+	$(MAKE) -j2 --output-sync=target lint types imports
+	$(PYTEST) -m "not realtime and not vllm" $(ARGS)
 
-upgrade-demo: setup-run redis haproxy  ## roll every replica twice under load, behind HAProxy, with shared state and without; 6 minutes
-	@$(BIN)/python -m loadtests.upgrade $(ARGS)
+test-all: test test-realtime unit-other guard test-compiled  ## the same, and what takes minutes of real time
 
-swap-soak: setup-run redis  ## 200 policy swaps a minute for 3 minutes on two replicas under load: nothing fails, leaks or slows down
-	@$(BIN)/python -m loadtests.swaps $(ARGS)
+test-realtime: setup programs  ## upgrades, rolls, chaos and soaks in real time
+	$(BIN)/python -m pytest -n 2 -m "realtime and not vllm" $(ARGS)
 
-test: lint types imports redis haproxy kubectl prometheus  ## all checks and all tests; the unit tests on a second Python where there is one
-	$(BIN)/python -m pytest $(ARGS)
-	@$(MAKE) unit-other
-	$(MAKE) guard
+unit: setup  ## the tests that start no process
+	$(PYTEST) $(UNIT) $(ARGS)
 
-unit: setup  ## the fast tests
-	$(BIN)/python -m pytest $(UNIT) $(ARGS)
-
-unit-other: setup
+unit-other: setup  ## the same on a second Python, where there is one
 	@other=$$(scripts/find-python $(OTHER_PYTHON))
 	if [[ $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') == $(OTHER_PYTHON) ]]; then exit 0; fi
 	if [[ -z $$other ]]; then echo "no python$(OTHER_PYTHON) here: the unit tests ran on one Python only"; exit 0; fi
 	scripts/setup-venv .venv313 "$$other" dev
 	echo ".venv313/bin/python -m pytest $(UNIT)"
-	.venv313/bin/python -m pytest $(UNIT) $(ARGS)
+	.venv313/bin/python -m pytest -n $(WORKERS) $(UNIT) $(ARGS)
+
+coverage: setup programs  ## what `make test` covers of the three packages, in the tests' own processes
+	$(PYTEST) -m "not realtime and not vllm" -q --cov --cov-report=term $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -97,7 +103,7 @@ compiled: setup  ## the same gateway with its hot modules compiled by mypyc, in 
 
 test-compiled: setup  ## end-to-end tests of the compiled gateway
 	python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)")
-	TURNOUT_TESTED_PYTHON=$$python $(BIN)/python -m pytest tests/e2e -m "not vllm" $(ARGS)
+	TURNOUT_TESTED_PYTHON=$$python $(PYTEST) tests/e2e -m "not realtime and not vllm" $(ARGS)
 
 bench-smoke: setup-run  ## the compiled gateway beside nginx, one core each, under a minute
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
@@ -111,7 +117,8 @@ bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plo
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	"$$python" -P -m loadtests.bench.micro --docs docs $(ARGS)
 
-bench-state: setup-run redis  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
+bench-state: setup-run  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
+	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
 
 bench-scheduling: setup-run  ## policies and other routers' algorithms on recorded traffic, 8 minutes: docs/benchmarks/scheduling.md

@@ -1,0 +1,88 @@
+"""What holds for every test: a limit in seconds, fixed hypothesis examples, the programs it needs, slow ones first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, settings
+from pytest_timeout import Settings  # type: ignore[import-untyped]
+
+from tests import stuck
+from tests.fakes import programs
+
+LIMITS_S = {"realtime": 600.0, "slow": 240.0}
+"""By marker; pyproject.toml has the limit of all others. They are for tests that hang, not for busy machines."""
+
+# How long an example takes says more of the machine than of the code: no deadline, and none on drawing examples.
+settings.register_profile(
+    "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("fixed"), derandomize=False, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_configure() -> None:
+    stuck.install()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: the others fill the gaps while the last slow ones run."""
+
+    def kind(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(LIMITS_S) if item.get_closest_marker(name)), len(LIMITS_S))
+
+    slowest: dict[str, int] = {}
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        slowest[file] = min(slowest.get(file, len(LIMITS_S)), kind(item))
+        limit = next((seconds for name, seconds in LIMITS_S.items() if item.get_closest_marker(name)), None)
+        if limit is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(limit))
+    items.sort(key=lambda item: slowest[item.nodeid.partition("::")[0]])
+
+
+@contextmanager
+def failing_when_stuck() -> Iterator[None]:
+    try:
+        yield
+    except stuck.Stuck as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    with failing_when_stuck():
+        for mark in item.iter_markers("needs"):
+            for name in mark.args:
+                programs.need(name)
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    with failing_when_stuck():
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    with failing_when_stuck():
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> bool:
+    stuck.watching[:] = [stuck.Watch(item.nodeid, settings.timeout)]
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    for watch in stuck.watching:
+        watch.end()
+    stuck.watching.clear()
+    return True
