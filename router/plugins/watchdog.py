@@ -24,7 +24,8 @@ from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 _T = TypeVar("_T")
 
 AGAIN_S: Final = 0.005
-"""Between two rings, for code that swallowed the first."""
+"""Between two rings, for code that swallowed the first. Long beside this handler even where it is traced: if the next
+ring came before the handler returns, and so each time, the handlers would pile up and none would ever raise."""
 PATIENCE: Final = 3
 """After so many rings the next comes `FINE_S` to 20 times that later: then one falls between two `try`."""
 FINE_S: Final = 10e-6
@@ -70,6 +71,7 @@ def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
 
 
 def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
+    # No helper below `finally`: a late signal would find it under this function and take it for the policy.
     _bell.rings = 0
     signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
     try:
@@ -83,19 +85,34 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
         raise PolicyQuit(f"raised {error!r}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if _bell.rings:
+            signal.set_wakeup_fd(_bell.wakeup_fd)
+            signal.pthread_sigmask(signal.SIG_SETMASK, _bell.mask)
 
 
 class _Bell:
-    rings = 0
+    """The alarm. From the first ring to the end of the call no other signal is delivered, and none wakes the loop.
+
+    An event loop gets each signal's number through a socket that it cannot read while it is held up: after some 300
+    rings that would be full, Python would complain on standard error, and a SIGTERM's number would be lost for good.
+    """
+
+    def __init__(self) -> None:
+        self.rings = 0
+        self.wakeup_fd = -1
+        self.mask: set[int | signal.Signals] = set()
 
     def ring(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler; `frame` is where the main thread is."""
         if frame is None or not _somebody_elses(frame):
             return
+        if not self.rings:
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
+            self.wakeup_fd = signal.set_wakeup_fd(-1)
         self.rings += 1
         if self.rings >= PATIENCE:
             # Never after the same while, so that no loop can be in step with it.
-            signal.setitimer(signal.ITIMER_REAL, FINE_S * (1 + self.rings % 20), 50 * FINE_S)
+            signal.setitimer(signal.ITIMER_REAL, FINE_S * (1 + self.rings % 20), AGAIN_S)
         raise Stuck(f"at line {frame.f_lineno} of {frame.f_code.co_filename}")
 
 
@@ -111,6 +128,7 @@ def _somebody_elses(frame: FrameType) -> bool:
     return at is not None
 
 
+_OTHERS: Final = signal.valid_signals() - {signal.SIGALRM}
 _BOUNDED: Final = _bounded.__code__
 _RING: Final = _Bell.ring.__code__
 _bell = _Bell()

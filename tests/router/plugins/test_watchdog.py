@@ -8,10 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 import uvloop
 
+from router.plugins import watchdog
 from router.plugins.watchdog import Watched, bounded, watched
 from schedulers.guard import PolicyQuit, PolicyTimeout, raised
 from schedulers.policies.random import Random
@@ -111,6 +113,53 @@ def test_it_works_in_a_callback_of_an_event_loop_which_then_goes_on(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         assert len(runner.run(run())) == len(STUCK)
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to_stderr(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A socket pair takes about 300 bytes, one a signal, until somebody reads."""
+    monkeypatch.setattr(watchdog, "PATIENCE", 10_000)  # the only rings are those raised here
+    swallowed = 0
+
+    def swallow_a_thousand() -> None:
+        nonlocal swallowed
+        while swallowed < 1000:
+            if swallowed == 500:
+                signal.raise_signal(signal.SIGTERM)
+            try:
+                signal.raise_signal(signal.SIGALRM)
+            except BaseException:  # noqa: BLE001  what a stubborn policy would do
+                swallowed += 1
+
+    async def run() -> None:
+        running, terminated = asyncio.get_running_loop(), asyncio.Event()
+        running.add_signal_handler(signal.SIGTERM, terminated.set)
+        running.call_soon(lambda: Watched(Calls(swallow_a_thousand), 600.0).pick(REQUEST, SNAPSHOT))
+        await terminated.wait()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+    assert swallowed == 1000
+    assert capfd.readouterr().err == ""
+
+
+def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a tracer, a profiler, or a starved machine."""
+    look = watchdog._somebody_elses
+
+    def slow_look(frame: FrameType) -> bool:
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        return look(frame)
+
+    monkeypatch.setattr(watchdog, "_somebody_elses", slow_look)
+    with pytest.raises(PolicyTimeout):
+        Watched(Calls(swallow_everything), 0.02).pick(REQUEST, SNAPSHOT)
 
 
 def test_a_pick_that_returns_is_left_alone_and_so_is_what_comes_after() -> None:
