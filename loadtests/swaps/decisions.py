@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+SIGMAS = 5
+"""Standard errors that count as chance."""
 BUCKETS = "turnout_decision_seconds_bucket{"
 
 
@@ -46,7 +48,25 @@ class Decisions(dict[float, int]):
                 return at
         return -1
 
+    def over(self, bound_s: float) -> float:
+        """The share of picks that took longer than one of the bounds."""
+        return 1.0 - self[bound_s] / self.count if self.count else 0.0
+
     def bound_s(self, share: float) -> float:
         """The upper bound of that bucket in seconds; 0.0 of no picks."""
         at = self.bucket(share)
         return sorted(self)[at] if at >= 0 else 0.0
+
+
+def slower(calm: Decisions, rush: Decisions) -> bool:
+    """Whether picks of the rush took longer than those of the calm: more than a hundredth of them is beyond the bucket
+    after the one that holds the calm's p99, by more than chance explains.
+
+    Both shares are counted, each with the standard error of a binomial, sqrt(0.01 * 0.99 / picks); the margin is five
+    of the difference's.
+    """
+    bounds, beyond = sorted(rush), calm.bucket(0.99) + 1
+    if not calm.count or not rush.count or beyond >= len(bounds):
+        return False
+    margin = SIGMAS * math.sqrt(0.01 * 0.99 * (1 / calm.count + 1 / rush.count))
+    return rush.over(bounds[beyond]) > 0.01 + margin

@@ -1,4 +1,4 @@
-"""What all end-to-end tests share: one process of simulated pods, without faults at the start of each test."""
+"""What all end-to-end tests share: one process of simulated pods, idle and without faults at the start of each test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gateway_process import GatewayProcess
+from tests.fakes.raw_http_client import Wire
 from tests.fakes.sim_process import SimPods, sim_pods
+from tests.fakes.waiting import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +23,9 @@ def all_sims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
 
 @pytest.fixture
 def sims(all_sims: SimPods) -> Iterator[SimPods]:
-    """The pods, well before and after."""
+    """The pods, well before and after; what a test before this one left open has ended."""
     all_sims.well()
+    wait_for("the pods are idle", all_sims.idle)
     yield all_sims
     all_sims.well()
 
@@ -31,3 +34,10 @@ def sims(all_sims: SimPods) -> Iterator[SimPods]:
 def port(gateway: GatewayProcess) -> int:
     """The inference port of the module's gateway."""
     return gateway.port
+
+
+@pytest.fixture
+def wire(port: int) -> Iterator[Wire]:
+    """A connection to it."""
+    with Wire("127.0.0.1", port) as wire:
+        yield wire

@@ -10,7 +10,7 @@ import pytest
 from anthropic import Anthropic, AsyncAnthropic
 from anthropic.types import MessageParam
 
-from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, running
 from tests.fakes.sim_process import MODEL, SimPods
 
 pytestmark = pytest.mark.slow
@@ -20,7 +20,7 @@ HELLO: list[MessageParam] = [{"role": "user", "content": "good morning"}]
 
 @pytest.fixture(scope="module")
 def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    settings = config(all_sims.urls[:2], health={"eject_failures": 1000})
+    settings = config(all_sims.urls[:2], health=PATIENT_HEALTH | {"eject_failures": 1000}, retries={"budget_min": 1000})
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 

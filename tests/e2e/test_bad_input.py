@@ -1,18 +1,22 @@
-"""Bad input over raw sockets: each is answered in OpenAI's shape, nothing hangs, and good clients are served on."""
+"""Wrong bodies, headers and lengths, over raw sockets: each is answered in OpenAI's shape, others are served on.
+
+Bytes that are no request are in test_bad_framing.py, clients that are slow or leave in test_slow_clients.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from loadtests.ports import free_ports
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running
-from tests.fakes.raw_http_client import Answer, Closed, Wire, chat, get, post
+from tests.fakes.raw_http_client import Wire, ask, chat, get, post, stays_usable
 from tests.fakes.sim_process import SimPods
-from tests.fakes.waiting import wait_for, wait_until_still
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -27,16 +31,9 @@ def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iter
         (),
         pools=[pool("default", all_sims.urls[:2]), pool("empty", [f"http://127.0.0.1:{nobody}"], models=["gone"])],
         limits={"max_header_bytes": HEADER_BYTES, "max_body_bytes": BODY_BYTES},
-        timeouts={"client_header_s": 0.5, "client_body_s": 0.5, "connect_s": 0.5},
     )
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def wire(port: int) -> Iterator[Wire]:
-    with Wire("127.0.0.1", port) as wire:
-        yield wire
 
 
 @pytest.fixture(autouse=True)
@@ -44,18 +41,7 @@ def serves_on(port: int) -> Iterator[None]:
     """After each test a good request is answered."""
     yield
     with Wire("127.0.0.1", port) as wire:
-        wire.send(post(chat()))
-        assert wire.answer().status == 200
-
-
-def ask(wire: Wire, data: bytes) -> Answer:
-    wire.send(data)
-    return wire.answer()
-
-
-def stays_usable(wire: Wire) -> bool:
-    """Whether the connection serves another request."""
-    return ask(wire, post(chat())).status == 200
+        assert stays_usable(wire)
 
 
 # Bodies
@@ -97,13 +83,11 @@ def test_huge_numbers_in_a_body_do_no_harm(wire: Wire) -> None:
 def test_a_huge_number_in_flight_spoils_no_reading(gateway: GatewayProcess, sims: SimPods, port: int) -> None:
     for pod in sims.addresses[:2]:
         sims.fault(pod, "hang")
-    wires = [Wire("127.0.0.1", port) for _ in range(4)]
-    for wire in wires:
-        wire.send(post(chat(max_tokens=1.7e308)))
-    wait_for("all are in flight", lambda: gateway.inflight() == 4)
-    assert gateway.metric("turnout_inflight_tokens") >= 4
-    for wire in wires:
-        wire.close()
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(Wire("127.0.0.1", port)).send(post(chat(max_tokens=1.7e308)))
+        wait_for("all are in flight", lambda: gateway.inflight() == 4)
+        assert gateway.metric("turnout_inflight_tokens") >= 4
     gateway.settle()
 
 
@@ -171,12 +155,12 @@ def test_a_body_in_tiny_chunks_costs_no_more_memory_than_in_large_ones(gateway: 
     """Two bytes in a Python object of their own take more than forty."""
     wire.send(b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n")
     before = gateway.rss_bytes()
+    gateway.forget_peak()
     for _ in range(100):
         wire.send(b"2\r\nxx\r\n" * (BODY_BYTES // 200))
-    wait_until_still(gateway.rss_bytes, still_s=0.2)
-    assert gateway.rss_bytes() - before < 20 * 2**20
     wire.send(b"0\r\n\r\n")
     assert wire.answer().error["code"] == "invalid_request"
+    assert gateway.peak_rss_bytes() - before < 20 * 2**20
 
 
 def test_an_absurd_length_is_refused(wire: Wire) -> None:
@@ -202,154 +186,6 @@ def test_a_header_that_never_ends_is_a_431(wire: Wire) -> None:
 
 def test_a_target_over_the_limit_is_a_431(wire: Wire) -> None:
     assert ask(wire, get("/v1/" + "t" * (HEADER_BYTES + 1))).status == 431
-
-
-# Time
-
-
-@pytest.mark.parametrize("begun", [b"", b"G", b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-slow: "])
-def test_headers_that_do_not_come_end_in_time(wire: Wire, begun: bytes) -> None:
-    wire.send(begun)
-    if begun:
-        answer = wire.answer()
-        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-    assert wire.closed()
-
-
-def test_headers_that_drip_are_a_408_all_the_same(wire: Wire) -> None:
-    """A byte now and then does not move the deadline."""
-    wire.send(b"GET /v1/models HTTP/1.1\r\nx-drip: ")
-    answer = drip_until_answered(wire)
-    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-
-
-def test_a_body_that_does_not_come_is_a_408(wire: Wire) -> None:
-    answer = ask(wire, post(chat())[:-10])
-    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-    assert wire.closed()
-
-
-def test_a_body_that_drips_is_a_408(wire: Wire) -> None:
-    wire.send(post(b"x" * 5000)[:-4990])
-    assert drip_until_answered(wire).status == 408
-
-
-def drip_until_answered(wire: Wire) -> Answer:
-    """Send a byte every 50 ms until the gateway speaks."""
-    while not wire.readable(0.05):
-        wire.send(b"d")
-    return wire.answer()
-
-
-def test_a_second_request_that_stops_half_way_is_a_408_too(wire: Wire) -> None:
-    assert ask(wire, post(chat())).status == 200
-    assert ask(wire, post(chat())[:-10]).status == 408
-
-
-# Paths and methods
-
-
-@pytest.mark.parametrize("path", ["/", "/v2/chat/completions", "/admin/pods", "/metrics", "/v1", "*", "/v1/nothing"])
-def test_an_unknown_path_is_a_404(wire: Wire, path: str) -> None:
-    answer = ask(wire, get(path))
-    assert (answer.status, answer.error["code"]) == (404, "unknown_path")
-    assert stays_usable(wire)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("GET", "/v1/chat/completions", "POST"),
-        ("DELETE", "/v1/chat/completions", "POST"),
-        ("OPTIONS", "/v1/messages", "POST"),
-        ("GET", "/tokenize", "POST"),
-        ("POST", "/v1/models", "GET, HEAD"),
-        ("DELETE", "/v1/models/sim-model", "GET, HEAD"),
-        ("PUT", "/readyz", "GET, HEAD"),
-    ],
-)
-def test_a_wrong_method_is_a_405_that_says_the_right_one(wire: Wire, method: str, path: str, allow: str) -> None:
-    answer = ask(wire, get(path, "content-length: 0", method=method))
-    assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
-    assert answer.headers["allow"] == allow
-    assert stays_usable(wire)
-
-
-def test_head_of_a_refused_path_has_no_body(wire: Wire) -> None:
-    wire.send(get("/nothing", method="HEAD"))
-    assert wire.answer(head_only=True).status == 404
-    assert stays_usable(wire)
-
-
-def test_an_unknown_model_card_is_a_404(wire: Wire) -> None:
-    answer = ask(wire, get("/v1/models/no%2Fsuch%ff"))
-    assert (answer.status, answer.error["code"]) == (404, "model_not_found")
-
-
-# Framing
-
-MALFORMED = {
-    "not HTTP": b"hello there\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/3.0": b"GET / HTTP/3.0\r\n\r\n",
-    "two lengths": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
-    "length and chunks": (
-        b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
-        b"0\r\n\r\nGET /livez HTTP/1.1\r\n\r\n"
-    ),
-    "chunks and length": (
-        b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\nhello"
-    ),
-    "a length that is none": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: five\r\n\r\nhello",
-    "a negative length": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: -5\r\n\r\nhello",
-    "a length with a sign": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: +5\r\n\r\nhello",
-    "another coding": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "two codings": (
-        b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n"
-    ),
-    "a chunk size that is none": (
-        b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n"
-    ),
-    "a chunk longer than it says": (
-        b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n"
-    ),
-    "a header without a name": b"GET /v1/models HTTP/1.1\r\nhost: g\r\n: value\r\n\r\n",
-    "a space before the colon": b"GET /v1/models HTTP/1.1\r\nhost: g\r\nx-a : b\r\n\r\n",
-    "a folded header": b"GET /v1/models HTTP/1.1\r\nhost: g\r\nx-a: b\r\n\tc\r\n\r\n",
-    "a NUL in a header": b"GET /v1/models HTTP/1.1\r\nhost: g\r\nx-a: b\0c\r\n\r\n",
-    "a bare CR in a header": b"GET /v1/models HTTP/1.1\r\nhost: g\r\nx-a: b\rc\r\n\r\n",
-    "a space in the target": b"GET /v1/mod els HTTP/1.1\r\nhost: g\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("named", MALFORMED)
-def test_bytes_that_are_no_request_are_a_400_and_the_connection_closes(wire: Wire, named: str) -> None:
-    answer = ask(wire, MALFORMED[named])
-    assert (answer.status, answer.error["code"]) == (400, "bad_framing")
-    assert answer.headers["connection"] == "close"
-    assert wire.closed(), "what came after was taken for another request"
-
-
-def test_connect_is_refused(wire: Wire) -> None:
-    """The one method whose meaning is to stop speaking HTTP."""
-    answer = ask(wire, b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n")
-    assert (answer.status, answer.error["code"]) == (400, "bad_framing")
-    assert wire.closed()
-
-
-def test_a_good_request_before_garbage_gets_its_answer_first(wire: Wire) -> None:
-    wire.send(post(chat()) + b"rubbish\r\n\r\n")
-    assert wire.answer().status == 200
-    assert wire.answer().status == 400
-    assert wire.closed()
-
-
-def test_pipelined_requests_are_answered_in_order(wire: Wire) -> None:
-    wire.send(post(chat(), "x-request-id: first") + get("/nothing", "x-request-id: second") + get("/v1/models"))
-    answers = [wire.answer() for _ in range(3)]
-    assert [answer.status for answer in answers] == [200, 404, 200]
-    assert [answer.headers["x-request-id"] for answer in answers[:2]] == ["first", "second"]
 
 
 # Headers with a meaning here
@@ -401,14 +237,3 @@ def test_no_pod_is_a_503_that_says_when_to_come_back(wire: Wire) -> None:
     assert answer.error["code"] in ("no_pod_available", "pod_unreachable")
     assert int(answer.headers["retry-after"]) >= 1
     assert stays_usable(wire)
-
-
-# Clients that leave
-
-
-@pytest.mark.parametrize("upto", [1, 30, -1], ids=["in the line", "in the headers", "in the body"])
-def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(wire: Wire, upto: int) -> None:
-    wire.send(post(chat())[:upto])
-    wire.shut()
-    with contextlib.suppress(Closed):
-        assert wire.answer().status in (400, 408)

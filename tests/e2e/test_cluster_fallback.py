@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, pool, running
 from tests.fakes.raw_http_client import Answer, Wire, chat, endless, post
 from tests.fakes.sim_process import SimPods, sim_pods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +30,7 @@ PROFILE = {"name": "profile", "params": {"scorers": [{"name": "queue"}, {"name":
 class East:
     """The pods of the cluster `east`, which can go and come back."""
 
-    def __init__(self, directory: Any) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._times = 0
         self.pods = self._start()
@@ -80,7 +82,7 @@ def gateway(east: East, west: SimPods, tmp_path_factory: pytest.TempPathFactory)
             "allow": ["east"],
             "clients": [{"key_sha256": hashlib.sha256(KEY.encode()).hexdigest(), "name": "lab", "allow": ["west"]}],
         },
-        health={"interval_s": 0.25, "timeout_s": 1.0, "eject_s": 0.5, "eject_max_s": 1.0},
+        health=PATIENT_HEALTH | {"interval_s": 0.25, "eject_s": 0.5, "eject_max_s": 1.0},
     )
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
@@ -159,41 +161,62 @@ def test_pools_and_models_show_cluster_and_fall_back(gateway: GatewayProcess) ->
     assert (cards["llama"]["cluster"], cards["llama"]["fallback"]) == ("east", ["far"])
 
 
-def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
-    gateway: GatewayProcess, east: East
-) -> None:
-    async def user(client: httpx.AsyncClient, at: int, over: asyncio.Event, seen: list[httpx.Response]) -> None:
-        turn = 0
-        while not over.is_set():
-            turn += 1
-            seen.append(await client.post("/v1/chat/completions", json=llama(f"{at} {turn}")))
+class Crowd:
+    """Users who ask one thing after the other, and every answer with the time at which it was asked for."""
 
-    async def load() -> list[httpx.Response]:
-        seen: list[httpx.Response] = []
-        over = asyncio.Event()
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._gateway = gateway
+        self._over = asyncio.Event()
+        self.seen: list[tuple[float, httpx.Response]] = []
+
+    async def user(self, client: httpx.AsyncClient, at: int) -> None:
+        turn = 0
+        while not self._over.is_set():
+            turn += 1
+            asked_at = time.monotonic()
+            answer = await client.post("/v1/chat/completions", json=llama(f"{at} {turn}"))
+            self.seen.append((asked_at, answer))
+
+    async def through(self, plot: Callable[[Crowd], Awaitable[float]]) -> float:
+        """Ask for as long as the plot takes; what it returns."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20.0, limits=limits) as client,
+            httpx.AsyncClient(base_url=self._gateway.url, trust_env=False, timeout=DEADLINE_S, limits=limits) as client,
             asyncio.TaskGroup() as group,
         ):
             for at in range(12):
-                group.create_task(user(client, at, over, seen))
-            await come(seen, 150)
-            east.goes()
-            await come(seen, 600)
-            await asyncio.to_thread(east.comes_back)
-            await asyncio.to_thread(wait_for, "east is back", lambda: routable(gateway, "near") == 2, 20.0)
-            await come(seen, 150)
-            over.set()
-        return seen
+                group.create_task(self.user(client, at))
+            found = await plot(self)
+            self._over.set()
+        return found
 
-    async def come(seen: list[httpx.Response], more: int) -> None:
-        async with asyncio.timeout(30):
-            goal = len(seen) + more
-            while len(seen) < goal:  # noqa: ASYNC110  a list has no event
+    async def come(self, more: int, since: float = 0.0) -> None:
+        """Until so many more answers are there to what was asked since then."""
+        async with asyncio.timeout(DEADLINE_S):
+            goal = self._asked(since) + more
+            while self._asked(since) < goal:  # noqa: ASYNC110  a list has no event
                 await asyncio.sleep(0.01)
 
-    answers = asyncio.run(load())
+    def _asked(self, since: float) -> int:
+        return sum(asked_at >= since for asked_at, _ in self.seen)
+
+
+def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
+    gateway: GatewayProcess, east: East
+) -> None:
+    async def goes_and_comes_back(crowd: Crowd) -> float:
+        await crowd.come(60)
+        east.goes()
+        await crowd.come(250)
+        await asyncio.to_thread(east.comes_back)
+        await asyncio.to_thread(wait_for, "east is back", lambda: routable(gateway, "near") == 2)
+        home_at = time.monotonic()
+        await crowd.come(60, home_at)
+        return home_at
+
+    crowd = Crowd(gateway)
+    home_at = asyncio.run(crowd.through(goes_and_comes_back))
+    answers = [answer for _, answer in crowd.seen]
     assert Counter(answer.status_code for answer in answers) == {200: len(answers)}
     ways = Counter((answer.headers["x-turnout-pool"], answer.headers.get("x-turnout-fallback")) for answer in answers)
     assert set(ways) == {("near", None), ("far", "from=near")}
@@ -202,7 +225,8 @@ def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
         answer.json()["model"] == {"near": "llama-east", "far": "llama-west"}[answer.headers["x-turnout-pool"]]
         for answer in answers
     )
-    assert [answer.headers["x-turnout-pool"] for answer in answers[-12:]] == ["near"] * 12
+    at_home = [answer.headers["x-turnout-pool"] for asked_at, answer in crowd.seen if asked_at >= home_at]
+    assert at_home == ["near"] * len(at_home)
     assert gateway.metric("turnout_fallbacks_total", **{"from": "near", "to": "far"}) >= ways["far", "from=near"]
 
 
@@ -226,32 +250,42 @@ def fails_at_once(gateway: GatewayProcess) -> bool:
     return answer.headers["x-turnout-pool"] == "far" and answer.headers["x-turnout-attempts"] == "1"
 
 
-def test_where_nothing_can_take_it_every_pool_is_named(gateway: GatewayProcess, east: East, west: SimPods) -> None:
-    for pod in (pod for pod in gateway.pods() if pod["pool"] in ("near", "far")):
-        gateway.control.post(f"/admin/pods/{pod['id']}/drain").raise_for_status()
-    answer = ask(gateway.port, llama())
+@contextmanager
+def drained(gateway: GatewayProcess, pods: list[str]) -> Iterator[None]:
+    """No new request for these pods in the block."""
+    try:
+        for pod in pods:
+            gateway.control.post(f"/admin/pods/{pod}/drain").raise_for_status()
+        yield
+    finally:
+        for pod in pods:
+            gateway.control.delete(f"/admin/pods/{pod}/drain").raise_for_status()
+
+
+def test_where_nothing_can_take_it_every_pool_is_named(gateway: GatewayProcess) -> None:
+    with drained(gateway, [pod["id"] for pod in gateway.pods() if pod["pool"] in ("near", "far")]):
+        answer = ask(gateway.port, llama())
     assert (answer.status, answer.error["code"]) == (503, "no_pod_available")
     assert "'near' has no pod for it, 'far' has no pod for it" in answer.error["message"]
-    for pod in (pod for pod in gateway.pods() if "draining" in pod["blockers"]):
-        gateway.control.delete(f"/admin/pods/{pod['id']}/drain").raise_for_status()
 
 
 def test_a_full_cluster_overflows_into_the_other(gateway: GatewayProcess) -> None:
-    wires = [Wire("127.0.0.1", gateway.port) for _ in range(24)]
-    for wire in wires:
-        wire.send(post(endless() | {"model": "llama"}))
-        assert b"x-turnout-pool: near" in wire.some()
-    answer = ask(gateway.port, llama())
+    before = gateway.metric("turnout_fallbacks_total", reason="saturated")
+    with ExitStack() as stack:
+        for _ in range(24):
+            wire = stack.enter_context(Wire("127.0.0.1", gateway.port))
+            wire.send(post(endless() | {"model": "llama"}))
+            assert b"x-turnout-pool: near" in wire.some()
+        answer = ask(gateway.port, llama())
     assert (answer.headers["x-turnout-pool"], answer.headers["x-turnout-fallback"]) == ("far", "from=near")
-    assert gateway.metric("turnout_fallbacks_total", reason="saturated") == 1
-    for wire in wires:
-        wire.close()
+    assert gateway.metric("turnout_fallbacks_total", reason="saturated") == before + 1
     gateway.settle()
     assert ask(gateway.port, llama()).headers["x-turnout-pool"] == "near"
 
 
 def test_requests_by_cluster_add_up_to_all_requests(gateway: GatewayProcess) -> None:
     ask(gateway.port, llama())
+    ask(gateway.port, llama(), "x-turnout-cluster: west", f"authorization: Bearer {KEY}")
     ask(gateway.port, chat(model="nonesuch"))
     by_cluster = {
         name: gateway.metric("turnout_cluster_requests_total", cluster=name) for name in ("east", "west", "-")

@@ -20,7 +20,7 @@ from tests.fakes.gateway_process import GatewayProcess, config, pool, running
 from tests.fakes.kube_api import PODS, KubeThread, kube_thread, kubeconfig, pod_object
 from tests.fakes.raw_http_client import chat
 from tests.fakes.sim_process import SimPods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -121,7 +121,7 @@ def load(gateway: GatewayProcess) -> Iterator[Told]:
     told, over = Told(), threading.Event()
 
     def client() -> None:
-        with httpx.Client(base_url=gateway.url, trust_env=False, timeout=20.0) as session:
+        with httpx.Client(base_url=gateway.url, trust_env=False, timeout=DEADLINE_S) as session:
             while not over.is_set():
                 try:
                     told.answer(session.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20)))
@@ -178,7 +178,9 @@ def go(cluster: Cluster, gateway: GatewayProcess, sims: SimPods, address: str) -
     """A pod terminates: it finishes what it has, gets nothing new, and is gone."""
     cluster.tell(address, terminating=True)
     wait_for("it is out", lambda: blockers(gateway, address) == ["terminating"])
-    wait_for("its streams are through", lambda: sims.state(address)["open_requests"] == 0)
+    # The gateway's own count: a request may be on its way, and the pod has not seen it yet.
+    wait_for("its streams are through", lambda: gateway.pod(address)["inflight"] == 0)
+    wait_for("the pod has let them go", lambda: sims.state(address)["open_requests"] == 0)
     served = sims.served(address)
     sims.fault(address, "http_503", scope="all")
     cluster.delete(address)

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from loadtests.ports import free_ports
-from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, running
 from tests.fakes.sim_process import MODEL, SimPods
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ WEATHER: ChatCompletionToolParam = {
 
 @pytest.fixture(scope="module")
 def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    settings = config(all_sims.urls[:2], health={"eject_failures": 1000})
+    settings = config(all_sims.urls[:2], health=PATIENT_HEALTH | {"eject_failures": 1000}, retries={"budget_min": 1000})
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 

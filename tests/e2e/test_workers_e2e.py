@@ -94,7 +94,7 @@ def ended_well(gateway: Workers) -> None:
     """SIGTERM: status 0, and nobody stays behind."""
     left = gateway.pids()
     gateway.signal()
-    assert gateway.ended(30.0) == 0
+    assert gateway.ended() == 0
     assert not any(map(alive, left))
 
 
@@ -328,7 +328,7 @@ def test_a_signal_to_every_process_at_once_cuts_no_stream(sims: SimPods, tmp_pat
             os.kill(pid, signal.SIGTERM)
         for wire in long:
             whole(wire, tokens)
-        assert gateway.ended(30.0) == 0
+        assert gateway.ended() == 0
 
 
 def test_a_second_signal_ends_all_workers_at_once(sims: SimPods, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_second_signal_ends_all_workers_at_once(sims: SimPods, tmp_path: Path)
         gateway.signal(signal.SIGINT)
         for wire in long:
             assert events(wire.answer().body)[-1]["error"]["code"] == "gateway_draining"
-        assert gateway.ended(30.0) == 0
+        assert gateway.ended() == 0
 
 
 def test_workers_that_cannot_start_end_the_supervisor_with_their_error(tmp_path: Path) -> None:

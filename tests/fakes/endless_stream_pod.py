@@ -1,12 +1,17 @@
-"""A pod that streams without end, as fast as its reader takes it, and knows how much it got rid of."""
+"""A pod that streams without end, as fast as its reader takes it, and knows how much it got rid of, and which of its
+streams wait for their reader.
+"""
 
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from tests.fakes.waiting import DEADLINE_S
 
 EVENT = b"data: " + b"x" * 8184 + b"\n\n"
 _CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT) * 8
@@ -25,6 +30,8 @@ class HosePod:
         """Of all streams."""
         self.streams = 0
         """That are open."""
+        self.stuck = 0
+        """Of those, the ones whose reader takes nothing now."""
 
     def serve(self) -> None:
         """Accept until closed."""
@@ -57,15 +64,32 @@ class HosePod:
         self._count(streams=1)
         try:
             connection.sendall(_HEAD)
+            connection.setblocking(False)
             while True:
-                connection.sendall(_CHUNK)
-                self._count(sent_bytes=len(_CHUNK))
+                left = memoryview(_CHUNK)
+                while left:
+                    left = left[self._send(connection, left) :]
         finally:
             self._count(streams=-1)
 
-    def _count(self, *, streams: int = 0, sent_bytes: int = 0) -> None:
+    def _send(self, connection: socket.socket, data: memoryview) -> int:
+        """As much as the reader takes; waits while that is nothing."""
+        try:
+            sent = connection.send(data)
+        except BlockingIOError:
+            self._count(stuck=1)
+            try:
+                select.select([], [connection], [])
+            finally:
+                self._count(stuck=-1)
+            return 0
+        self._count(sent_bytes=sent)
+        return sent
+
+    def _count(self, *, streams: int = 0, stuck: int = 0, sent_bytes: int = 0) -> None:
         with self._lock:
             self.streams += streams
+            self.stuck += stuck
             self.sent_bytes += sent_bytes
 
 
@@ -79,4 +103,4 @@ def hose_pod() -> Iterator[HosePod]:
         yield pod
     finally:
         pod.close()
-        thread.join()
+        thread.join(DEADLINE_S)

@@ -15,24 +15,37 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
-START_S = 30.0
-STOP_S = 20.0
 _BOUND = re.compile(r"inference on (\S+), control on (\S+)$")
+
+PATIENT_HEALTH: Final[dict[str, float]] = {"timeout_s": DEADLINE_S}
+PATIENT_TIMEOUTS: Final[dict[str, float]] = {"connect_s": DEADLINE_S, "client_header_s": DEADLINE_S}
+PATIENT_SYNC: Final[dict[str, float]] = {"timeout_s": 30.0, "lease_s": 60.0}
+PATIENT_GUARD: Final[dict[str, float]] = {"slow_s": 5.0, "stuck_s": 10.0}
+"""What tests that set something else of a section begin with."""
 
 
 def config(pods: Sequence[str], **sections: Any) -> dict[str, Any]:
-    """A configuration with one pool `default` of these pods; `sections` replace or add whole sections."""
+    """A configuration with one pool `default` of these pods; `sections` replace or add whole sections.
+
+    What the gateway takes for a failure when it comes late is patient, so that on a busy machine nothing is one.
+    """
     return {
         "listen": "127.0.0.1:0",
         "control": {"listen": "127.0.0.1:0"},
         "pools": [pool("default", pods)],
-        "drain": {"settle_s": 0.0, "timeout_s": 5.0},
+        "drain": {"settle_s": 0.0, "timeout_s": DEADLINE_S},
+        "health": PATIENT_HEALTH,
+        "timeouts": PATIENT_TIMEOUTS,
+        "sync": PATIENT_SYNC,
+        "scrape": {"timeout_s": DEADLINE_S},
+        "policy_guard": PATIENT_GUARD,
+        "warmup_timeout_s": DEADLINE_S,
         "logging": {"format": "json", "level": "info"},
     } | sections
 
@@ -64,15 +77,22 @@ class GatewayProcess:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
-        self.host, self.port, control = self._bound()
+        try:
+            self.host, self.port, control = self._bound()
+        except BaseException:
+            self._end()
+            raise
         self.url = f"http://{self.host}:{self.port}"
         self.control = httpx.Client(
-            base_url=f"http://{control}", trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=f"http://{control}",
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            timeout=DEADLINE_S,
         )
 
     def _bound(self) -> tuple[str, int, str]:
         """Where it listens, from its own words."""
-        found = wait_for("the gateway says where it listens", self._said_where, START_S)
+        found = wait_for("the gateway says where it listens", self._said_where)
         host, _, port = found[1].rpartition(":")
         return host, int(port), found[2]
 
@@ -93,7 +113,7 @@ class GatewayProcess:
 
     def wait_until_ready(self) -> None:
         """Until /readyz says so."""
-        wait_for("the gateway is ready", lambda: self.control.get("/readyz").status_code == 200, START_S)
+        wait_for("the gateway is ready", lambda: self.control.get("/readyz").status_code == 200)
 
     def pods(self) -> list[dict[str, Any]]:
         """GET /admin/pods."""
@@ -123,8 +143,19 @@ class GatewayProcess:
 
     def rss_bytes(self) -> int:
         """Resident memory."""
+        return self._memory("VmRSS")
+
+    def peak_rss_bytes(self) -> int:
+        """The most resident memory since its start, or since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let the peak be what it has now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _memory(self, field: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+        return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The log; a line that is no JSON (a traceback past the logger) comes as `{"msg": line}` of level `raw`."""
@@ -152,23 +183,36 @@ class GatewayProcess:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def ended(self, timeout_s: float = STOP_S) -> int:
+    def ended(self) -> int:
         """Its exit status, once it has ended."""
-        return self._process.wait(timeout_s)
+        return self._process.wait(DEADLINE_S)
 
     def kill(self) -> None:
-        """Make sure that it is gone."""
+        """Make sure that it is gone, and all that it started."""
         self.control.close()
+        self._end()
+
+    def _end(self) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            # It leads a session of its own, so its process group is it and its children, nobody else.
+            os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait(DEADLINE_S)
+
+
+@contextmanager
+def starting(settings: Mapping[str, Any], directory: Path) -> Iterator[GatewayProcess]:
+    """A gateway for the block, which may not be ready yet and of which nothing is asserted; then it is gone."""
+    gateway = GatewayProcess(settings, directory)
+    try:
+        yield gateway
+    finally:
+        gateway.kill()
 
 
 @contextmanager
 def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str] = ()) -> Iterator[GatewayProcess]:
     """A ready gateway for the block; then the assertions of the head of this file. `expected`: errors it may log."""
-    gateway = GatewayProcess(settings, directory)
-    try:
+    with starting(settings, directory) as gateway:
         gateway.wait_until_ready()
         yield gateway
         gateway.settle()
@@ -176,5 +220,3 @@ def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str
         assert gateway.ended() == 0, gateway.log.read_text()[-2000:]
         complaints = gateway.complaints(expected)
         assert complaints == [], complaints
-    finally:
-        gateway.kill()

@@ -8,7 +8,7 @@ import socket
 from types import TracebackType
 from typing import Any, NamedTuple
 
-DEADLINE_S = 10.0
+from tests.fakes.waiting import DEADLINE_S
 
 
 class Closed(Exception):
@@ -92,7 +92,7 @@ class Wire:
             return got
         return self._socket.recv(65536)
 
-    def readable(self, wait_s: float) -> bool:
+    def readable(self, wait_s: float = DEADLINE_S) -> bool:
         """Whether the gateway says something, or closes, within `wait_s`."""
         return bool(self._got) or bool(select.select([self._socket], [], [], wait_s)[0])
 
@@ -178,9 +178,20 @@ def chat(text: str = "hello", model: str = "sim-model", **fields: object) -> dic
     return {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 8} | fields
 
 
-def endless(text: str = "go on", tokens: int = 8000) -> dict[str, object]:
-    """A stream that lasts until somebody ends it: at the tiny profile's 2 ms a token, many seconds."""
+def endless(text: str = "go on", tokens: int = 16_000) -> dict[str, object]:
+    """A stream that lasts until somebody ends it: at the tiny profile's 2 ms a token, half a minute and more."""
     return chat(text, stream=True, max_tokens=tokens, ignore_eos=True)
+
+
+def ask(wire: Wire, data: bytes) -> Answer:
+    """Send a request, and what comes back."""
+    wire.send(data)
+    return wire.answer()
+
+
+def stays_usable(wire: Wire) -> bool:
+    """Whether the connection serves another request."""
+    return ask(wire, post(chat())).status == 200
 
 
 def events(body: bytes) -> list[Any]:

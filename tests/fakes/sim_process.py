@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import socket
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from loadtests.ports import HOST, free_ports
-from tests.fakes.waiting import wait_for
+from loadtests.ports import HOST, free_ports, neighbouring_ports
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 MODEL = "sim-model"
 
@@ -24,7 +25,7 @@ class SimPods:
     def __init__(self, count: int, log: Path, *options: str, first: int = 0) -> None:
         """`first` is the first pod's port, where it matters: pods that come back come back where they were."""
         self.log = log
-        first, control = first or _neighbours(count), free_ports(1)[0]
+        first, control = first or neighbouring_ports(count)[0], free_ports(1)[0]
         self.addresses = [f"{HOST}:{first + at}" for at in range(count)]
         command = [sys.executable, "-m", "router", "sim", "--port", str(first), "--count", str(count)]
         with log.open("wb") as output:
@@ -36,11 +37,18 @@ class SimPods:
                 start_new_session=True,
             )
         self._control = httpx.Client(
-            base_url=f"http://{HOST}:{control}", trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=f"http://{HOST}:{control}",
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            timeout=DEADLINE_S,
         )
-        wait_for("the simulated pods listen", self._listening, 30.0)
         self.struck: set[str] = set()
         """Pods with a fault switched on."""
+        try:
+            wait_for("the simulated pods listen", self._listening)
+        except BaseException:
+            self.kill()
+            raise
 
     def _listening(self) -> bool:
         assert self._process.poll() is None, f"turnout sim ended:\n{self.log.read_text()}"
@@ -77,6 +85,11 @@ class SimPods:
         by_path: dict[str, int] = self.state(pod)["by_path"]
         return sum(count for path, count in by_path.items() if path.startswith("/v1/") and path != "/v1/models")
 
+    def idle(self) -> bool:
+        """Whether no pod has a request open, or one in its engine."""
+        states = self._control.get("/sim/pods").raise_for_status().json()
+        return not any(state["open_requests"] or state["running"] or state["waiting"] for state in states)
+
     def stop(self) -> None:
         """End them."""
         self._control.close()
@@ -84,33 +97,18 @@ class SimPods:
         try:
             self._process.wait(5.0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
 
     def kill(self) -> None:
         """End them as a power cut would."""
         self._control.close()
-        self._process.kill()
-        self._process.wait()
+        if self._process.poll() is None:
+            # They lead a session of their own, so this is them and what they started, nobody else.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(DEADLINE_S)
 
     def _path(self, pod: str, what: str) -> str:
         return f"/sim/{pod.rpartition(':')[2]}/{what}"
-
-
-def _neighbours(count: int) -> int:
-    """The first of `count` neighbouring ports that are free now."""
-    for first in free_ports(50):
-        if first + count < 65536 and not any(_taken(first + at) for at in range(count)):
-            return first
-    raise AssertionError(f"no {count} neighbouring ports are free")
-
-
-def _taken(port: int) -> bool:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
-        return True
-    return False
 
 
 @contextmanager

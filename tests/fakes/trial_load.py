@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from loadtests.traffic_client import Client, TrafficError
 from tests.fakes.sim_process import MODEL
+from tests.fakes.waiting import DEADLINE_S
 
 USERS_EACH: Final = 10
 TEXT: Final = "word " * 1_100
@@ -43,7 +44,7 @@ class Load:
                 f'[{{"role":"user","content":"{serial} {TEXT}"}}]}}'
             )
             try:
-                reply = await client.chat(body.encode(), {"x-session-id": f"s{serial}"}, 60.0)
+                reply = await client.chat(body.encode(), {"x-session-id": f"s{serial}"}, DEADLINE_S)
                 self.answers += 1
                 self.policies[reply.headers["x-turnout-policy"]] += 1
             except TrafficError as error:
@@ -56,4 +57,5 @@ class Load:
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(2 * DEADLINE_S)
+        assert not self._thread.is_alive(), "the load did not end"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from loadtests.swaps.decisions import Decisions
+from loadtests.swaps.decisions import Decisions, slower
 from loadtests.swaps.play import Outcome
 from loadtests.swaps.report import as_json, lines
 
@@ -33,6 +33,23 @@ def test_a_quantile_is_its_bucket_s_bound() -> None:
     assert (found.count, found.bucket(0.5), found.bucket(0.99), found.bucket(0.999)) == (100, 0, 1, 2)
     assert (found.bound_s(0.99), found.bound_s(0.999)) == (1e-4, math.inf)
     assert (Decisions().bucket(0.99), Decisions().bound_s(0.5)) == (-1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("picks", "beyond", "wrong"), [(100, 7, False), (100, 9, True), (10_000, 150, False), (10_000, 200, True)]
+)
+def test_a_rush_is_slower_if_more_than_chance_is_beyond_the_bucket_after_the_calm_s(
+    picks: int, beyond: int, wrong: bool
+) -> None:
+    """Five standard errors of 1 % against 1 % are 7.0 points of 100 picks each, and 0.70 points of 10,000."""
+    calm = decisions(picks, 0, 0)
+    assert slower(calm, decisions(picks - beyond, 0, beyond)) == wrong
+    assert not slower(calm, decisions(0, picks, 0)), "that is the bucket after it"
+
+
+def test_of_no_picks_nothing_is_slower() -> None:
+    assert not slower(Decisions(), decisions(0, 0, 9))
+    assert not slower(decisions(9, 0, 0), Decisions())
 
 
 WELL = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisions(90, 10, 0), [7, 7], 0)

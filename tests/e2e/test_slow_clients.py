@@ -1,0 +1,96 @@
+"""Clients that are slow or leave, over raw sockets: each is answered in time, nothing hangs, others are served on.
+
+The gateway is so short of patience that on a busy machine it may take a good client for a slow one: then that asks
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.raw_http_client import Answer, Closed, Wire, ask, chat, post
+from tests.fakes.sim_process import SimPods
+from tests.fakes.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    impatient = {"client_header_s": 1.0, "client_body_s": 1.0}
+    with running(config(all_sims.urls[:2], timeouts=impatient), tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def serves_on(port: int) -> Iterator[None]:
+    """After each test a good request is answered."""
+    yield
+    with served(port):
+        pass
+
+
+def served(port: int) -> Wire:
+    """A connection on which a good request was answered."""
+
+    def look() -> Wire | None:
+        wire = Wire("127.0.0.1", port)
+        with contextlib.suppress(Closed):
+            if ask(wire, post(chat())).status == 200:
+                return wire
+        wire.close()
+        return None
+
+    return wait_for("a good request is answered", look)
+
+
+@pytest.mark.parametrize("begun", [b"", b"G", b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-slow: "])
+def test_headers_that_do_not_come_end_in_time(wire: Wire, begun: bytes) -> None:
+    wire.send(begun)
+    if begun:
+        answer = wire.answer()
+        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert wire.closed()
+
+
+def test_headers_that_drip_are_a_408_all_the_same(wire: Wire) -> None:
+    """A byte now and then does not move the deadline."""
+    wire.send(b"GET /v1/models HTTP/1.1\r\nx-drip: ")
+    answer = drip_until_answered(wire)
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+
+
+def test_a_body_that_does_not_come_is_a_408(wire: Wire) -> None:
+    answer = ask(wire, post(chat())[:-10])
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert wire.closed()
+
+
+def test_a_body_that_drips_is_a_408(wire: Wire) -> None:
+    wire.send(post(b"x" * 5000)[:-4990])
+    assert drip_until_answered(wire).status == 408
+
+
+def drip_until_answered(wire: Wire) -> Answer:
+    """Send a byte every 50 ms until the gateway speaks."""
+    while not wire.readable(0.05):
+        with contextlib.suppress(ConnectionError):
+            wire.send(b"d")
+    return wire.answer()
+
+
+def test_a_second_request_that_stops_half_way_is_a_408_too(port: int) -> None:
+    with served(port) as wire:
+        assert ask(wire, post(chat())[:-10]).status == 408
+
+
+@pytest.mark.parametrize("upto", [1, 30, -1], ids=["in the line", "in the headers", "in the body"])
+def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(wire: Wire, upto: int) -> None:
+    wire.send(post(chat())[:upto])
+    wire.shut()
+    with contextlib.suppress(Closed):
+        assert wire.answer().status in (400, 408)
