@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Final, NamedTuple
 
-from router.plugins.examples import Example, examples, idle, shuffled, snapshot_of, traffic
+from router.plugins.examples import SIZES, Example, example_of, examples, idle, shuffled, snapshot_of, traffic
 from router.plugins.traces import changed, traces
 from schedulers.entropy import mix
 from schedulers.guard import fault, raised
@@ -88,8 +88,9 @@ def answers_every_example(subject: Subject, policy: Scheduler) -> None:
 def decides_where_it_can(subject: Subject, policy: Scheduler) -> None:
     """An idle pool is no reason to reject."""
     for pods in (1, 2, 100):
+        snapshot = idle(pods)
         for request in traffic(20, keyed=False):
-            _picked(subject, policy, request, idle(pods))
+            _picked(subject, policy, request, snapshot)
 
 
 def is_quick(subject: Subject, policy: Scheduler) -> None:
@@ -127,11 +128,12 @@ def cares_for_no_order(subject: Subject, policy: Scheduler) -> None:
 def shares_equally(subject: Subject, policy: Scheduler) -> None:
     """Of pods that are alike each gets as much as the next, with sessions and without."""
     for pods in (2, 3, 8):
+        snapshot = idle(pods)
         for keyed in (False, True):
             count = Counter(
-                _picked(subject, policy, request, idle(pods)) for request in traffic(SHARE * pods, keyed=keyed)
+                _picked(subject, policy, request, snapshot) for request in traffic(SHARE * pods, keyed=keyed)
             )
-            most, least = max(count.values()), min(count[pod.id] for pod, _ in idle(pods).candidates)
+            most, least = max(count.values()), min(count[pod.id] for pod, _ in snapshot.candidates)
             if most - SHARE > 5 * SHARE**0.5 or SHARE - least > 5 * SHARE**0.5:
                 raise Broken(
                     f"of {pods} pods that are alike one got {most} and one {least} of {SHARE * pods} requests; "
@@ -152,9 +154,7 @@ QUESTIONS: Final = (
 def timings(subject: Subject, policy: Scheduler) -> dict[str, float]:
     """The quickest of some picks, in microseconds, by number of pods: what it costs where nothing disturbs it."""
     return {
-        str(len(example.snapshot.candidates)): round(_quickest(subject, policy, example) * 1e6, 1)
-        for example in examples()[2::6]
-        if len(example.snapshot.candidates) >= 8
+        str(size): round(_quickest(subject, policy, example_of(size, turn=2)) * 1e6, 1) for size in SIZES if size >= 8
     }
 
 

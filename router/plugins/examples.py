@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from schedulers.entropy import index, mix
@@ -75,12 +76,13 @@ def traffic(count: int, *, keyed: bool) -> Iterator[RequestInfo]:
 
 def examples() -> list[Example]:
     """Pools of one to a thousand pods, under all kinds of load; no, one, most and all tried. Made anew each time."""
-    return [
-        Example(_request(size * ROUNDS + turn, snapshot, turn), snapshot)
-        for size in SIZES
-        for turn in range(ROUNDS)
-        for snapshot in [snapshot_of(_loads(size, turn), columns=turn % 2 == 0)]
-    ]
+    return [example_of(size, turn) for size in SIZES for turn in range(ROUNDS)]
+
+
+def example_of(size: int, turn: int) -> Example:
+    """The one of these with so many pods; `turn` is from 0 up to `ROUNDS`."""
+    snapshot = snapshot_of(_loads(size, turn), columns=turn % 2 == 0)
+    return Example(_request(size * ROUNDS + turn, snapshot, turn), snapshot)
 
 
 def shuffled(snapshot: LoadSnapshot, seed: int) -> LoadSnapshot:
@@ -95,6 +97,7 @@ def _request(seed: int, snapshot: LoadSnapshot, turn: int) -> RequestInfo:
     ids = [pod.id for pod, _ in snapshot.candidates]
     tried = (0, 0, 1, len(ids) - 1, len(ids), 0)[turn]
     holders = ids[:: max(1, len(ids) // 4)] if turn in (1, 3) else []
+    order = sorted(ids, key=lambda pod: mix(seed, hash_of(pod))) if tried else ids
     return RequestInfo(
         id=f"r{seed}",
         model="m",
@@ -107,7 +110,7 @@ def _request(seed: int, snapshot: LoadSnapshot, turn: int) -> RequestInfo:
         priority=(0, 0, 5)[turn % 3],
         deadline=None if turn % 2 else 160.0,
         prefix_hits={pod: 1 + at % 8 for at, pod in enumerate(holders)},
-        tried=frozenset(sorted(ids, key=lambda pod: mix(seed, hash_of(pod)))[:tried]),
+        tried=frozenset(order[:tried]),
     )
 
 
@@ -116,8 +119,10 @@ def hash_of(text: str) -> int:
     return int.from_bytes(text.encode()[-8:], "little")
 
 
-def _loads(size: int, turn: int) -> list[PodLoad]:
-    return [_load(mix(size * 7 + turn, at)) for at in range(size)]
+@cache
+def _loads(size: int, turn: int) -> tuple[PodLoad, ...]:
+    """Kept, for nobody can change them: making them anew for each question took a tenth of a check."""
+    return tuple([_load(mix(size * 7 + turn, at)) for at in range(size)])
 
 
 def _load(dice: int) -> PodLoad:
