@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 from pathlib import Path
@@ -14,11 +15,14 @@ from router.plugins.examples import Example, examples
 from router.plugins.loading import digest_of
 from tests.fakes.plugin_files import GOOD, RIGHT, SOUND, WRONG, picks
 
+PATIENT = CheckLimits(timeout_s=100.0)
+"""A busy machine is no reason to fail."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", SOUND)
 def test_a_sound_file_passes(what: str) -> None:
-    report = check(SOUND[what].encode(), "mine.py")
+    report = check(SOUND[what].encode(), "mine.py", limits=PATIENT)
     assert report.problem == ""
     assert len(report.policies) == 1
     assert set(report.pick_us[report.policies[0]]) == {"8", "100", "1000"}
@@ -28,13 +32,13 @@ def test_a_sound_file_passes(what: str) -> None:
 @pytest.mark.parametrize("what", WRONG)
 def test_a_file_that_is_wrong_is_refused_and_told_why(what: str) -> None:
     source, said = WRONG[what]
-    report = check(source.encode(), "mine.py")
+    report = check(source.encode(), "mine.py", limits=PATIENT)
     assert re.search(said, report.problem), report.problem
     assert (report.policies, report.names) == ((), ())
 
 
 def test_a_report_names_what_will_be_offered() -> None:
-    report = check(GOOD.encode(), "freest.py", examples()[:12])
+    report = check(GOOD.encode(), "freest.py", examples()[:12], PATIENT)
     digest = digest_of(GOOD.encode())
     assert (report.file, report.digest, report.problem, report.replayed) == ("freest.py", digest, "", 12)
     assert report.names == (f"freest_kv@{digest}",)
@@ -43,16 +47,21 @@ def test_a_report_names_what_will_be_offered() -> None:
 def test_recorded_requests_are_part_of_the_check() -> None:
     request, snapshot = examples()[6]
     raises = picks(f"if request.model == 'llama': raise ValueError('no such model')\n{RIGHT}")
-    assert check(raises.encode(), "mine.py").problem == ""
-    report = check(raises.encode(), "mine.py", [Example(request._replace(model="llama"), snapshot)])
+    assert not any(each.request.model == "llama" for each in examples())
+    report = check(raises.encode(), "mine.py", [Example(request._replace(model="llama"), snapshot)], PATIENT)
     assert report.problem == "mine: with 2 pods: it raised ValueError('no such model')"
 
 
 def test_a_check_that_does_not_end_is_ended_and_told_where_it_was() -> None:
     # A call into C that never comes back to Python cannot be broken off from within.
     endless = picks("import itertools\nsum(itertools.repeat(0))")
-    report = check(endless.encode(), "mine.py", limits=CheckLimits(timeout_s=3.0))
-    assert report.problem == "its check did not end within 3 s while asking mine"
+    for limit_s in (1, 4, 16, 64):  # until there is time enough to come to it
+        problem = check(endless.encode(), "mine.py", limits=CheckLimits(timeout_s=limit_s)).problem
+        ended, _, at = problem.partition(" while ")
+        assert ended == f"its check did not end within {limit_s} s"
+        if at == "asking mine":
+            break
+    assert at == "asking mine"
 
 
 def test_the_check_sees_the_modules_that_the_gateway_sees_and_no_environment(
@@ -61,8 +70,8 @@ def test_the_check_sees_the_modules_that_the_gateway_sees_and_no_environment(
     (tmp_path / "beside_the_gateway.py").write_text("X = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "secret")
-    source = picks(RIGHT, "import os, beside_the_gateway\nassert 'TURNOUT_CONTROL_TOKEN' not in os.environ\n")
-    assert check(source.encode(), "mine.py").problem == ""
+    source = "import os, beside_the_gateway\nassert 'TURNOUT_CONTROL_TOKEN' not in os.environ\n"
+    assert check(source.encode(), "mine.py", limits=PATIENT).problem.startswith("there is no policy in it")
 
 
 def children() -> set[str]:
@@ -77,7 +86,8 @@ def children() -> set[str]:
 
 
 def test_a_check_leaves_no_process_and_no_descriptor() -> None:
-    before, born = sorted(os.listdir("/proc/self/fd")), children()
-    check(b"def pick(:", "mine.py")
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    gc.collect()  # what tests before this one have dropped
+    before, born = set(os.listdir("/proc/self/fd")), children()
+    check(b"def pick(:", "mine.py", limits=PATIENT)
+    assert set(os.listdir("/proc/self/fd")) <= before
     assert children() <= born

@@ -1,4 +1,4 @@
-"""A directory watched by a running loop: real files, real checks."""
+"""A directory watched by a running loop: real files, and checks that ask nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from router.plugins import watcher
 from router.plugins.examples import examples
 from router.plugins.loading import digest_of
 from router.plugins.shelf import Shelf
 from router.plugins.watcher import PluginWatcher
 from router.settings import Plugins
 from schedulers import registry
+from tests.fakes import plugin_checks
 from tests.fakes.configmap_mount import Mount
 from tests.fakes.plugin_files import GOOD, RIGHT, picks
 
@@ -23,12 +25,13 @@ from tests.fakes.plugin_files import GOOD, RIGHT, picks
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    monkeypatch.setattr(watcher, "check", plugin_checks.check)
     before = signal.getsignal(signal.SIGALRM)
     yield
     signal.signal(signal.SIGALRM, before)
 
 
-def watcher(directory: Path, told: list[str]) -> PluginWatcher:
+def watching(directory: Path, told: list[str]) -> PluginWatcher:
     settings = Plugins(directory=str(directory), interval_s=0.01)
     return PluginWatcher(settings, Shelf(tuple, told.append, told.append), lambda: examples()[6:10])
 
@@ -40,7 +43,7 @@ def plugins(shown: dict[str, object]) -> Any:
 def test_a_swap_of_a_mounted_configmap_brings_the_new_version_and_takes_the_old_one(tmp_path: Path) -> None:
     mount = Mount(tmp_path, {"mine.py": picks(RIGHT)})
     told: list[str] = []
-    watch = watcher(tmp_path, told)
+    watch = watching(tmp_path, told)
     watch.look_first()
     changed = picks(f"{RIGHT}  # a comment")
     mount.swap({"mine.py": changed, "freest.py": GOOD, "bad.py": "def"})
@@ -63,7 +66,7 @@ def test_it_looks_again_and_again(tmp_path: Path) -> None:
         watch = PluginWatcher(settings, Shelf(tuple, lambda name: offered.set(), told.append), tuple)
         task = asyncio.get_running_loop().create_task(watch.run())
         (tmp_path / "mine.py").write_text(picks(RIGHT))
-        await asyncio.wait_for(offered.wait(), 30.0)
+        await asyncio.wait_for(offered.wait(), 60.0)
         task.cancel()
 
     asyncio.run(run())
@@ -80,7 +83,7 @@ def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
             file.write_text(rest.pop(0))
 
     monkeypatch.setattr(asyncio, "sleep", meanwhile)
-    watch = watcher(tmp_path, told)
+    watch = watching(tmp_path, told)
     file.write_text("")
     for _ in range(3):
         asyncio.run(watch.step())
@@ -89,6 +92,6 @@ def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
 
 
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
-    watch = watcher(tmp_path / "nowhere", [])
+    watch = watching(tmp_path / "nowhere", [])
     watch.look_first()
     assert "cannot be read" in str(watch.shown()["problem"])

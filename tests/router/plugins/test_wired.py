@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from router.plugins import watcher
 from router.plugins.loading import digest_of
 from router.plugins.watchdog import Watched
 from router.plugins.wired import WiredPlugins
@@ -20,6 +21,7 @@ from schedulers.errors import UnknownPolicy
 from schedulers.guard import PolicyTimeout
 from statesync.memory import MemoryStore
 from statesync.store import PolicyRecord
+from tests.fakes import plugin_checks
 from tests.fakes.plugin_files import GOOD, picks
 
 NAME = f"freest_kv@{digest_of(GOOD.encode())}"
@@ -33,8 +35,16 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture
+def _checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "check", plugin_checks.check)
+
+
+checked_here = pytest.mark.usefixtures("_checked_here")
+
+
 def wired(directory: Path | None, **guard: float) -> WiredPlugins:
-    plugins = Plugins(directory=str(directory or ""), interval_s=0.01)
+    plugins = Plugins(directory=str(directory or ""), interval_s=0.01, check_timeout_s=100.0)
     return WiredPlugins(Settings(plugins=plugins, policy_guard=PolicyGuard(**guard)))  # type: ignore[arg-type]
 
 
@@ -45,6 +55,7 @@ def test_without_a_directory_there_is_nothing_to_look_at_and_nobody_to_sample() 
     asyncio.run(plugins.run())
 
 
+@checked_here
 def test_only_what_is_not_built_in_is_watched(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_text(GOOD)
     plugins = wired(tmp_path)
@@ -56,6 +67,7 @@ def test_only_what_is_not_built_in_is_watched(tmp_path: Path) -> None:
     assert (ready.name, "Watched" in repr(ready)) == ("mine", True)
 
 
+@checked_here
 def test_a_plugin_that_hangs_in_the_gateway_is_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "freest.py").write_text(GOOD)
     plugins = wired(tmp_path, stuck_s=0.02)
@@ -71,6 +83,7 @@ def test_a_plugin_that_hangs_in_the_gateway_is_broken_off(tmp_path: Path, monkey
         policy.pick(None, None)  # type: ignore[arg-type]
 
 
+@checked_here
 def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) -> None:
     plugins = wired(tmp_path)
     catalogue = PolicyCatalogue({}, plugins.create)
@@ -82,7 +95,7 @@ def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) 
 
     async def until_offered() -> None:
         task = asyncio.get_running_loop().create_task(plugins.run())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while NAME not in by_name:  # noqa: ASYNC110  the watcher has no event
                 await asyncio.sleep(0.01)
         task.cancel()
@@ -93,6 +106,7 @@ def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) 
     assert policies.record("main").generation == 3
 
 
+@checked_here
 def test_a_version_is_kept_as_long_as_a_pool_can_come_back_to_it(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_text(GOOD)
     plugins = wired(tmp_path)
