@@ -13,10 +13,14 @@ import json
 import re
 import ssl
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+import msgspec
 
 from loadtests.ports import HOST
 from tests.fakes.stream_server import stream_server
@@ -100,7 +104,7 @@ class KubeApi:
         """Create or replace an object; its version."""
         meta = found["metadata"]
         self.version += 1
-        body = json.dumps({**found, "metadata": {**meta, "resourceVersion": str(self.version)}}).encode()
+        body = msgspec.json.encode({**found, "metadata": {**meta, "resourceVersion": str(self.version)}})
         key, labels = (kind, meta["namespace"], meta["name"]), meta.get("labels") or {}
         before = self._objects.get(key)
         self._objects[key] = (self.version, labels, body)
@@ -112,9 +116,9 @@ class KubeApi:
         key = (kind, namespace, name)
         _, labels, body = self._objects.pop(key)
         self.version += 1
-        found = json.loads(body)
+        found = msgspec.json.decode(body)
         found["metadata"]["resourceVersion"] = str(self.version)
-        self._record(key, "DELETED", labels, None, json.dumps(found).encode(), found["metadata"]["uid"])
+        self._record(key, "DELETED", labels, None, msgspec.json.encode(found), found["metadata"]["uid"])
 
     def compact(self, keep: int = 0) -> None:
         """Forget all history but the last changes."""
@@ -278,16 +282,22 @@ class KubeApi:
 
 def matches(selector: str, labels: Labels) -> bool:
     """Whether the labels meet a selector, as an API server sees it."""
-    return all(_meets(part.strip(), labels) for part in re.split(r",(?![^(]*\))", selector) if part.strip())
+    return all(meets(labels) for meets in _requirements(selector))
 
 
-def _meets(requirement: str, labels: Labels) -> bool:
-    if found := re.fullmatch(r"(\S+)\s+(in|notin)\s*\(([^)]*)\)", requirement):
-        among = labels.get(found[1]) in [value.strip() for value in found[3].split(",")]
-        return among if found[2] == "in" else not among
-    if found := re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", requirement):
-        return (labels.get(found[1].strip()) == found[3].strip()) != (found[2] == "!=")
-    return requirement[1:] not in labels if requirement.startswith("!") else requirement in labels
+@cache
+def _requirements(selector: str) -> list[Callable[[Labels], bool]]:
+    return [_requirement(part.strip()) for part in re.split(r",(?![^(]*\))", selector) if part.strip()]
+
+
+def _requirement(said: str) -> Callable[[Labels], bool]:
+    if found := re.fullmatch(r"(\S+)\s+(in|notin)\s*\(([^)]*)\)", said):
+        name, values, wanted = found[1], {value.strip() for value in found[3].split(",")}, found[2] == "in"
+        return lambda labels: (labels.get(name) in values) == wanted
+    if found := re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", said):
+        name, value, wanted = found[1].strip(), found[3].strip(), found[2] != "!="
+        return lambda labels: (labels.get(name) == value) == wanted
+    return (lambda labels: said[1:] not in labels) if said.startswith("!") else lambda labels: said in labels
 
 
 def _bookmark(kind: str, version: int) -> bytes:
@@ -394,7 +404,7 @@ def pod_object(
     bulk: int = 0,
 ) -> dict[str, Any]:
     """A Pod as the API server tells of it; `bulk` adds so many bytes of managed fields and the like."""
-    uid = uid or f"{abs(hash((namespace, name))):08x}"[:8] + "-0000-4000-8000-000000000000"
+    uid = uid or f"{zlib.crc32(f'{namespace}/{name}'.encode()):08x}" + "-0000-4000-8000-000000000000"
     meta: dict[str, Any] = {
         "name": name,
         "namespace": namespace,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,48 +15,63 @@ from statesync.discovery.k8s_client import Access
 from statesync.discovery.k8s_target import target_of
 from statesync.discovery.kubernetes import KubernetesSource
 from tests.fakes.kube_api import KubeApi, kube_api, kubeconfig
+from tests.fakes.virtual_time import Clock
+from tests.fakes.waiting import DEADLINE_S
 
-LOOKS = 20_000
-"""Turns of the loop within which everything that can happen now has happened."""
+_STILL_TURNS = 20
+"""Turns of the loop in which bytes on their way through the sockets and the client arrive."""
 
 
-class Clock:
-    """Time that moves when it is told; whoever sleeps wakes when it is late enough."""
+class Passing:
+    """Virtual time for an API server and those who follow it: it passes when all of them do nothing but wait for it.
 
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._sleepers: list[tuple[float, asyncio.Event]] = []
+    The sockets are real, and the client works in threads now and then: how long that takes says nothing.
+    """
 
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        self._sleepers.append((self.now + seconds, woken))
-        await woken.wait()
+    def __init__(self, api: KubeApi, followers: int) -> None:
+        self.api = api
+        self.clock = Clock(0.0)
+        self._followers = followers
 
     def pass_(self, seconds: float) -> None:
-        self.now += seconds
-        for at, woken in self._sleepers:
-            if at <= self.now:
-                woken.set()
-        self._sleepers = [each for each in self._sleepers if each[0] > self.now]
+        """It is so much later, here and on the server."""
+        self.clock.now += seconds
+        self.api.tick(self.clock.now)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether each follower sleeps or has an open watch."""
+        return self.clock.sleepers + self.api.watches >= self._followers
+
+    async def settle(self) -> None:
+        """Let happen all that happens without time passing."""
+        await self.until(lambda: self.waiting)
+        for _ in range(_STILL_TURNS):
+            await asyncio.sleep(0)
+
+    async def until(self, met: Callable[[], bool], *, each_s: float = 0.0) -> None:
+        """Let things happen until `met`; whenever they do not, virtual time goes on by `each_s`."""
+        end = time.monotonic() + DEADLINE_S
+        while not met():
+            assert time.monotonic() < end, f"it never was; {self}"
+            if not each_s or not self.waiting:
+                await asyncio.sleep(0.0005)
+                continue
+            self.pass_(each_s)
+            for _ in range(_STILL_TURNS):
+                await asyncio.sleep(0)
 
 
-class Ground:
+class Ground(Passing):
     """The server, the source, and what the source has told."""
 
     def __init__(self, api: KubeApi, url: str, file: Path, seed: int) -> None:
-        self.api = api
-        self.clock = Clock()
+        target = target_of(url)
+        super().__init__(api, len(target.places))
         self.heard: list[tuple[Pod, ...]] = []
         self._dice = random.Random(seed)
         self.source = KubernetesSource(
-            target_of(url),
-            access=Access(str(file)),
-            clock=self.clock.time,
-            sleep=self.clock.sleep,
-            dice=self._dice.random,
+            target, access=Access(str(file)), clock=self.clock, sleep=self.clock.sleep, dice=self._dice.random
         )
 
     def hear(self, pods: Sequence[Pod]) -> None:
@@ -66,25 +82,13 @@ class Ground:
         """Name -> why it is out, of the pods told last."""
         return {pod.id.rpartition(".")[0]: pod.unready for pod in self.heard[-1]} if self.heard else {}
 
-    def pass_(self, seconds: float) -> None:
-        """It is so much later, here and on the server."""
-        self.clock.pass_(seconds)
-        self.api.tick(self.clock.now)
-
-    async def until(self, met: Callable[[], bool], *, each_s: float = 0.0) -> None:
-        """Let things happen until `met`; virtual time goes on by `each_s` a look."""
-        for _ in range(LOOKS):
-            if met():
-                return
-            if each_s:
-                self.pass_(each_s)
-            await asyncio.sleep(0.0005)
-        raise AssertionError(f"it never was; told last: {dict(self.view)}, asked: {self.api.asked}")
-
     async def shows(self, *, each_s: float = 0.0, **names: str) -> None:
         """Until exactly these pods are told; `_` in a name stands for `-`."""
         wanted = {name.replace("_", "-"): unready for name, unready in names.items()}
         await self.until(lambda: dict(self.view) == wanted, each_s=each_s)
+
+    def __repr__(self) -> str:
+        return f"told last: {dict(self.view)}, asked: {self.api.asked}"
 
 
 def _as_it_is(api: KubeApi) -> None:

@@ -55,6 +55,11 @@ class Clock:
             await self._asleep.wait()
         return left - self.now
 
+    @property
+    def sleepers(self) -> int:
+        """How many sleep."""
+        return sum(not woken.done() for _, woken in self._sleepers)
+
     def next_wake(self) -> float | None:
         """When the first of the sleepers is to wake; None while nobody sleeps."""
         return min((at for at, woken in self._sleepers if not woken.done()), default=None)

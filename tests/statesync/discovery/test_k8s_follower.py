@@ -18,7 +18,7 @@ from statesync.discovery.k8s_follower import PAGE, Follower, Kind
 from statesync.discovery.k8s_pods import decode_pod
 from statesync.discovery.k8s_watch import Item, ListWatch
 from tests.fakes.kube_api import PODS, KubeApi, kube_api, kubeconfig, pod_object
-from tests.fakes.kube_pod_source import LOOKS, Clock
+from tests.fakes.kube_pod_source import Passing
 
 KIND = "/api/v1/namespaces/{}/pods"
 
@@ -36,12 +36,11 @@ def read(raw: msgspec.Raw) -> Item[str]:
     return Item(meta.uid, meta.resource_version, meta.name)
 
 
-class Road:
+class Road(Passing):
     """A follower of pods' names on its way, and the server."""
 
     def __init__(self, api: KubeApi, server: ApiServer) -> None:
-        self.api = api
-        self.clock = Clock()
+        super().__init__(api, followers=1)
         self.changes = 0
         self.follower = Follower(
             "llm",
@@ -49,21 +48,18 @@ class Road:
             server,
             ListWatch[str](300.0, lambda: 0.5),
             on_change=self._changed,
-            clock=self.clock.time,
+            clock=self.clock,
             sleep=self.clock.sleep,
         )
 
     def _changed(self) -> None:
         self.changes += 1
 
-    async def until(self, met: Callable[[], bool]) -> None:
-        """Let things happen, and virtual time pass, until `met`."""
-        for _ in range(LOOKS):
-            if met():
-                return
-            self.clock.pass_(0.1)
-            await asyncio.sleep(0.0005)
-        raise AssertionError(f"it never was; it knows {list(self.follower.known.values())}")
+    async def until(self, met: Callable[[], bool], *, each_s: float = 0.1) -> None:
+        await super().until(met, each_s=each_s)
+
+    def __repr__(self) -> str:
+        return f"it knows {list(self.follower.known.values())}"
 
     async def knows(self, *names: str) -> None:
         known = self.follower.known
@@ -120,10 +116,10 @@ def test_a_bookmark_moves_the_version_from_which_the_watch_goes_on(tmp_path: Pat
             await here.knows("a")
             for at in range(10):
                 here.api.put(PODS, pod_object(f"x{at}", namespace="elsewhere"))
-            here.api.tick(61.0)
+            here.pass_(61.0)
             here.api.put(PODS, pod_object("b"))
             await here.knows("a", "b")
-            here.api.tick(122.0)
+            here.pass_(61.0)
             here.api.cut()
             await here.until(lambda: here.api.asked["watch pods"] == 2)
             assert int(here.api.queries[-1]["resourceVersion"]) == here.api.version
