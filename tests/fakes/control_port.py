@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
 
 import httpx
 import msgspec
@@ -143,15 +144,25 @@ def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
     asyncio.run(run())
 
 
-def command(replica: Replica, *argv: str) -> int:
-    """`turnout ARGV --control <the replica's>`, in a thread beside its event loop."""
-    codes: list[int] = []
+class Run(Protocol):
+    """Runs a command and gives its exit code."""
+
+    def __call__(self, *argv: str) -> int: ...
+
+
+def commands(replica: Replica, script: Callable[[Run], None]) -> None:
+    """Run `script` in a thread beside the replica's event loop; it runs `turnout ARGV --control <the replica's>`."""
 
     async def talk(client: httpx.AsyncClient) -> None:
-        url = str(client.base_url)
-        codes.append(await asyncio.to_thread(main, [*argv, "--control", url]))
+        await asyncio.to_thread(script, lambda *argv: main([*argv, "--control", str(client.base_url)]))
 
     talk_to(replica, talk)
+
+
+def command(replica: Replica, *argv: str) -> int:
+    """The exit code of one command."""
+    codes: list[int] = []
+    commands(replica, lambda run: codes.append(run(*argv)))
     return codes[0]
 
 

@@ -52,32 +52,31 @@ def test_a_policy_is_read_replaced_and_tagged_with_its_generation() -> None:
     talk_to(replica, talk)
 
 
-@pytest.mark.parametrize(
-    ("content", "headers", "status", "code", "word"),
-    [
-        ('{"policy": "nonesuch"}', {}, 422, "unknown_policy", "nonesuch"),
-        ('{"policy": "p2c", "params": {"nonesuch": 1}}', {}, 422, "invalid_params", "nonesuch"),
-        ('{"policy": "p2c", "parms": {}}', {}, 422, "invalid_request", "parms"),
-        ('{"params": {}}', {}, 422, "invalid_request", "policy"),
-        ('{"policy": 3}', {}, 422, "invalid_request", "policy"),
-        ("{", {}, 422, "invalid_request", "JSON"),
-        ("[]", {}, 422, "invalid_request", "dictionary"),
-        ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
-        ('{"policy": "os.system"}', {}, 422, "unknown_policy", "os.system"),
-    ],
-)
-def test_a_policy_that_cannot_be_changes_nothing_and_says_why(
-    content: str, headers: dict[str, str], status: int, code: str, word: str
-) -> None:
+UNFIT: list[tuple[str, dict[str, str], int, str, str]] = [
+    ('{"policy": "nonesuch"}', {}, 422, "unknown_policy", "nonesuch"),
+    ('{"policy": "p2c", "params": {"nonesuch": 1}}', {}, 422, "invalid_params", "nonesuch"),
+    ('{"policy": "p2c", "parms": {}}', {}, 422, "invalid_request", "parms"),
+    ('{"params": {}}', {}, 422, "invalid_request", "policy"),
+    ('{"policy": 3}', {}, 422, "invalid_request", "policy"),
+    ("{", {}, 422, "invalid_request", "JSON"),
+    ("[]", {}, 422, "invalid_request", "dictionary"),
+    ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
+    ('{"policy": "os.system"}', {}, 422, "unknown_policy", "os.system"),
+]
+"""Body, headers; status, code, and a word of the message."""
+
+
+def test_a_policy_that_cannot_be_changes_nothing_and_says_why() -> None:
     replica = Replica()
     before = replica.policies.current("default")
 
     async def talk(client: httpx.AsyncClient) -> None:
-        sent = {"content-type": "application/json", **headers}
-        answer = await client.put("/admin/pools/default/policy", content=content, headers=sent)
-        error = error_of(answer)
-        assert (answer.status_code, error["code"]) == (status, code)
-        assert word in str(error["message"])
+        for content, headers, *expected, word in UNFIT:
+            sent = {"content-type": "application/json", **headers}
+            answer = await client.put("/admin/pools/default/policy", content=content, headers=sent)
+            error = error_of(answer)
+            assert [answer.status_code, error["code"]] == expected, content
+            assert word in str(error["message"])
 
     talk_to(replica, talk)
     assert replica.policies.current("default") is before
@@ -194,30 +193,31 @@ def test_every_change_can_be_rehearsed_and_is_refused_when_it_is_meant_for_anoth
     talk_to(replica, talk)
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "param"),
-    [
-        ("canary", {"policy": "random"}, "percent"),
-        ("canary", {"policy": "random", "percent": 0}, "percent"),
-        ("canary", {"policy": "random", "percent": 101}, "percent"),
-        ("canary", {"policy": "random", "percent": 5, "guard": {"min_requests": 0}}, "guard.min_requests"),
-        ("canary", {"policy": "random", "percent": 5, "guard": {"confidence": 1}}, "guard.confidence"),
-        ("canary", {"policy": "random", "percent": 5, "guard": {"patience": 1}}, "guard.patience"),
-        ("canary", {"policy": "p3c", "percent": 5}, "canary.policy"),
-        ("canary", {"policy": "p2c", "params": {"wat": 1}, "percent": 5}, "canary.params"),
-        ("shadow", {"policy": "p3c"}, "shadow.policy"),
-        ("shadow", {"policy": "p2c", "params": {"wat": 1}}, "shadow.params"),
-        ("shadow", {"policy": "p2c", "percent": 5}, "percent"),
-        ("policy", {"policy": "p2c", "params": {"wat": 1}}, "params"),
-        ("policy", {"policy": "p3c"}, "policy"),
-    ],
-)
-def test_what_is_wrong_is_a_422_that_names_its_place(path: str, body: dict[str, object], param: str) -> None:
+MISTAKES: list[tuple[str, dict[str, object], str]] = [
+    ("canary", {"policy": "random"}, "percent"),
+    ("canary", {"policy": "random", "percent": 0}, "percent"),
+    ("canary", {"policy": "random", "percent": 101}, "percent"),
+    ("canary", {"policy": "random", "percent": 5, "guard": {"min_requests": 0}}, "guard.min_requests"),
+    ("canary", {"policy": "random", "percent": 5, "guard": {"confidence": 1}}, "guard.confidence"),
+    ("canary", {"policy": "random", "percent": 5, "guard": {"patience": 1}}, "guard.patience"),
+    ("canary", {"policy": "p3c", "percent": 5}, "canary.policy"),
+    ("canary", {"policy": "p2c", "params": {"wat": 1}, "percent": 5}, "canary.params"),
+    ("shadow", {"policy": "p3c"}, "shadow.policy"),
+    ("shadow", {"policy": "p2c", "params": {"wat": 1}}, "shadow.params"),
+    ("shadow", {"policy": "p2c", "percent": 5}, "percent"),
+    ("policy", {"policy": "p2c", "params": {"wat": 1}}, "params"),
+    ("policy", {"policy": "p3c"}, "policy"),
+]
+"""What is put where, and the place of what is wrong with it."""
+
+
+def test_what_is_wrong_is_a_422_that_names_its_place() -> None:
     replica = Replica()
 
     async def talk(client: httpx.AsyncClient) -> None:
-        answer = await client.put(f"{POOL}/{path}", json=body)
-        assert (answer.status_code, error_of(answer)["param"]) == (422, param)
+        for path, body, param in MISTAKES:
+            answer = await client.put(f"{POOL}/{path}", json=body)
+            assert (answer.status_code, error_of(answer)["param"]) == (422, param), body
 
     talk_to(replica, talk)
     assert replica.policies.record("default") == PolicyRecord("p2c", {}, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -15,7 +16,8 @@ from router.control.server import ControlServer
 from router.listen import Listen, bind
 
 HELLO: ASGIApp = PlainTextResponse("hello")
-LOOPBACK = Listen("127.0.0.1", 0)
+LOOPBACK = Listen(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
+"""An address of this process's own: a port that is given back here is not another process's a moment later."""
 
 
 def test_it_answers_from_start_to_stop_and_not_after() -> None:
@@ -58,7 +60,7 @@ def test_on_a_lent_socket_it_answers_who_is_connected_after_it_stopped_accepting
             server.stop_accepting()
             assert (await client.get(f"http://{server.address}/")).text == "hello"
             with socket.create_connection(server.address):
-                accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 10)
+                accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 60)
                 accepted.close()
             await server.stop()
         lent.close()
