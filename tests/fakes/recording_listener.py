@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from tests.fakes.virtual_time import real_moment
 from tests.fakes.waiting import DEADLINE_S
 
 
@@ -54,9 +55,9 @@ class Ears:
         self.policies[pool] = record
 
 
-async def heard(what: Callable[[], bool]) -> None:
+async def heard(what: Callable[[], object]) -> None:
     """Wait until it is so."""
     end = time.monotonic() + DEADLINE_S
     while not what():  # what a store learns in the background has no event to wait for
         assert time.monotonic() < end, f"not within {DEADLINE_S:g} s"
-        await asyncio.sleep(0.001)
+        await real_moment()

@@ -1,53 +1,38 @@
 """Real redis-server processes on 127.0.0.1 for tests: plain, TLS, Sentinel or cluster nodes; nothing is persisted.
 
-Without the program a test that needs one is skipped, but fails where CI=true. Each server is ended by its pid.
+Each server is ended by its pid.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import random
-import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-HOST: Final = "127.0.0.1"
-_START_S: Final = 10.0
+from loadtests.ports import HOST, PORTS, TRIES, claim, free_ports
+from tests.fakes.programs import need
+from tests.fakes.waiting import DEADLINE_S, wait_for
+
+_BUS: Final = 10_000
 _EMPTY: Final = ("--save", "", "--appendonly", "no")
 """What makes a server forget all when it ends. Sentinel has no such options."""
-_ports: Final = random.Random(os.getpid())
-
-
-def program(*names: str) -> str:
-    """The first of these programs that is installed; else the test is skipped, or fails where CI=true."""
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"no {names[0]} here, and CI=true: what needs it may not be left out")
-    pytest.skip(f"no {names[0]} here")
 
 
 def free_port() -> int:
-    """A port that nobody listens on; nor on the one 10,000 above it, which is a cluster node's bus.
-
-    Below the range of ports that outgoing connections get, so that none of those takes it in between.
-    """
-    while True:
-        port = _ports.randrange(15_000, 22_000)
-        with socket.socket() as plain, socket.socket() as bus, contextlib.suppress(OSError):
-            plain.bind((HOST, port))
-            bus.bind((HOST, port + 10_000))
+    """A port that nobody listens on; nor on the one 10,000 above it, which is a cluster node's bus."""
+    for _ in range(TRIES):
+        (port,) = free_ports(1)
+        if port + _BUS in PORTS and claim([port + _BUS]):
             return port
+    raise OSError("no port is free with that of its bus")
 
 
 class RedisServer:
@@ -74,7 +59,7 @@ class RedisServer:
         """Run it until it answers."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log)
-        poll(self._answers, f"redis-server on port {self.port}")
+        wait_for(f"redis-server on port {self.port}", self._answers)
 
     def pause(self) -> None:
         """SIGSTOP: it stays connected and says nothing."""
@@ -88,7 +73,7 @@ class RedisServer:
         """SIGKILL, and wait until it is gone."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(_START_S)
+            self.process.wait(DEADLINE_S)
             self.process = None
 
     def _answers(self) -> bool:
@@ -102,22 +87,13 @@ class RedisServer:
         return False
 
 
-def poll(met: Callable[[], bool], what: str) -> None:
-    """Look until `met`, for ten seconds at most."""
-    deadline = time.monotonic() + _START_S
-    while not met():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited in vain for {what}")
-        time.sleep(0.01)
-
-
 @contextlib.contextmanager
 def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[RedisServer]:
     """A server that answers, with these options (`"--requirepass", "x"`), in a directory of its own.
 
     `config` is the text of a configuration file, which Sentinel cannot do without.
     """
-    binary = program("redis-server", "valkey-server")
+    binary = need("redis-server")
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="turnout-redis-") as place:
         directory = Path(place)
@@ -137,11 +113,11 @@ def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[Red
 def sentinel(
     master: RedisServer, name: str = "mymaster", *, password: str = "", own: str = ""
 ) -> Iterator[RedisServer]:
-    """A Sentinel that decides alone, and quickly. `password` is the servers', `own` its."""
+    """A Sentinel that decides alone, when it is told to, and quickly. `password` is the servers', `own` its."""
     lines = [
         f"sentinel monitor {name} {HOST} {master.port} 1",
-        f"sentinel down-after-milliseconds {name} 300",
-        f"sentinel failover-timeout {name} 2000",
+        f"sentinel down-after-milliseconds {name} 600000",
+        f"sentinel failover-timeout {name} 600000",
         *([f"sentinel auth-pass {name} {password}"] if password else []),
         *([f"requirepass {own}"] if own else []),
     ]
@@ -167,7 +143,7 @@ class Certificates(NamedTuple):
 
 def certificates(directory: Path) -> Certificates:
     """Make them, with the openssl program."""
-    openssl = program("openssl")
+    openssl = need("openssl")
     made = Certificates(*(directory / name for name in ("ca.pem", "server.pem", "server.key")))
     new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
     usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")

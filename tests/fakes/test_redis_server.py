@@ -6,13 +6,16 @@ import asyncio
 
 import pytest
 
+from loadtests.ports import HOST
 from statesync.resp import Address, RespConnection
-from tests.fakes.redis_server import HOST, RedisServer, program, redis_server
+from tests.fakes import programs
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.waiting import DEADLINE_S
 
 
 def told(server: RedisServer, *command: str) -> object:
     async def ask() -> object:
-        connection = await RespConnection.open(Address(HOST, server.port), timeout_s=5, name="test")
+        connection = await RespConnection.open(Address(HOST, server.port), timeout_s=DEADLINE_S, name="test")
         try:
             return await connection.call(*command)
         finally:
@@ -26,8 +29,9 @@ def test_a_missing_program_skips_at_home_and_fails_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    with pytest.raises(outcome, match="no no-such-program here"):
-        program("no-such-program", "nor-this")
+    monkeypatch.setattr(programs, "find", lambda name: None)
+    with pytest.raises(outcome, match="redis-server is missing"), redis_server():
+        pass
 
 
 def test_a_server_that_starts_again_is_empty_and_on_its_port() -> None:

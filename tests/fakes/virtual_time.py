@@ -103,6 +103,22 @@ def run_on(clock: Clock, work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
+def pass_time(seconds: float) -> None:
+    """So much later now for the running `VirtualLoop`."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.clock.now += seconds
+
+
+async def real_moment() -> None:
+    """A millisecond, whatever the running loop's clock does: for what other processes do meanwhile."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualLoop) and not isinstance(loop.clock, RunningClock):
+        await loop.run_in_executor(None, time.sleep, 0.001)
+    else:
+        await asyncio.sleep(0.001)
+
+
 class Later:
     """A `call_later` whose calls the test makes."""
 

@@ -14,15 +14,19 @@ from statesync.keys import Keys
 from statesync.ledger import Outbox
 from statesync.messages import Beat, Changes, Envelope, Message
 from statesync.resp import Address, RespConnection
-from statesync.session import NameTaken, Session
+from statesync.session import RENEWALS, NameTaken, Session
 from statesync.store import SyncConfig
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import Ears, heard
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 
 A = PodId("a")
+LEASES = "{turnout}:leases"
 ONE = InflightNumbers(1, 1, 1, 1)
-CONFIG = SyncConfig(lease_s=1.0, timeout_s=2.0)
+CONFIG = SyncConfig(lease_s=60.0, timeout_s=60.0)
+"""Times that no machine is too busy for; the tests let them pass."""
+RENEWAL_S = CONFIG.lease_s / RENEWALS
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,17 @@ class Scene:
         await asyncio.wait([life, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
+    async def pass_renewal(self) -> None:
+        """The time from one renewal to the next passes, on the server and here."""
+        for member in await self.admin.call("ZRANGE", LEASES, 0, -1):
+            await self.admin.call("ZINCRBY", LEASES, -int(RENEWAL_S * 1000), member)
+        pass_time(RENEWAL_S)
+
+    async def whole(self, name: str) -> bool:
+        """Whether a lease was renewed a moment ago."""
+        (seconds, _), ends = await self.admin.pipeline([("TIME",), ("ZSCORE", LEASES, name)])
+        return float(ends) / 1000 - int(seconds) > CONFIG.lease_s - RENEWAL_S / 2
+
     async def end(self) -> None:
         for life in self.lives:
             life.cancel()
@@ -69,7 +84,7 @@ class Scene:
 def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
         address = Address("127.0.0.1", server.port)
-        admin = await RespConnection.open(address, timeout_s=10.0, name="test")
+        admin = await RespConnection.open(address, timeout_s=CONFIG.timeout_s, name="test")
         await admin.call("FLUSHALL")
         played = Scene(address, admin)
         try:
@@ -78,7 +93,7 @@ def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, Non
             await played.end()
             admin.close()
 
-    asyncio.run(run())
+    run_on(RunningClock(), run())
 
 
 @pytest.mark.parametrize("kind", ["normal", "pubsub"])
@@ -106,6 +121,7 @@ def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisS
         session = await on.begin("left")
         token = session.token
         await on.admin.call("DEL", "{turnout}:tokens")
+        pass_time(RENEWAL_S)
         await heard(lambda: session.lease_losses == 1 and session.link is not None)
         assert session.token != token
         assert await on.admin.call("HGET", "{turnout}:tokens", "left") == session.token.encode()
@@ -117,12 +133,19 @@ def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisS
 def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         await on.begin("left")
-        await on.begin("left")
+        refused = asyncio.get_running_loop().create_task(on.begin("left"))
+        while not refused.done():
+            await on.pass_renewal()
+            while not await on.whole("left"):  # noqa: ASYNC110  the server tells nobody
+                await asyncio.sleep(0.001)
         with pytest.raises(NameTaken, match="'left'"):
             await on.lives[1]
         on.lives[0].cancel()  # It ends without giving its lease back.
         await asyncio.wait([on.lives[0]])
-        again = await on.begin("left")
+        replacing = asyncio.get_running_loop().create_task(on.begin("left"))
+        while not replacing.done():
+            await on.pass_renewal()
+        again = replacing.result()
         assert await on.admin.call("HGET", "{turnout}:tokens", "left") == again.token.encode()
 
     play(server, scene)
@@ -162,6 +185,7 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
             left.syncer.outbox.placed(A, blocks)
             await left.syncer.finish()
             await heard(lambda: left.freshness.silent_s(asyncio.get_running_loop().time()) == 0.0)
+        pass_time(RENEWAL_S)
         await heard(lambda: any(isinstance(message, Beat) for message in read))
         assert not any(isinstance(message, Changes) for message in read)
 
