@@ -11,13 +11,13 @@ import pytest
 
 from statesync.errors import StoreUnavailable
 from statesync.store import PolicyRecord
-from tests.fakes.control_port import Replica, command
+from tests.fakes.control_port import Replica, Run, commands
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
 SECTION = PAGE.partition("## Swapping a policy")[2].partition("\n## ")[0]
 
 
-def commands(text: str) -> list[list[str]]:
+def lines_of(text: str) -> list[list[str]]:
     """Every line of the fenced blocks, as argument lists."""
     blocks = re.findall(r"^```shell\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
@@ -28,7 +28,7 @@ def test_the_commands_of_the_page_swap_go_back_and_go_there_alone(
 ) -> None:
     replica = Replica()
     together, _, alone = SECTION.partition("### While the shared state is away")
-    said = [run(replica, argv, capsys) for argv in commands(together)]
+    said = output(replica, lines_of(together), capsys)
     assert [line.split()[1] for line in said if line.startswith("default: ")] == [
         *("p2c", "p2c", "p2c", "session_affinity", "profile", "session_affinity", "p2c"),
     ]
@@ -39,14 +39,21 @@ def test_the_commands_of_the_page_swap_go_back_and_go_there_alone(
         raise StoreUnavailable("gone")
 
     monkeypatch.setattr(replica.store, "policy_history", silent)
-    said = [run(replica, argv, capsys) for argv in commands(alone)]
+    said = output(replica, lines_of(alone), capsys)
     assert len(said) == 2
     for line in said:
         assert line.endswith("on this replica alone, until the shared state is back")
 
 
-def run(replica: Replica, argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command of the page says."""
-    assert argv[0] == "turnout"
-    assert command(replica, *argv[1:]) == 0, capsys.readouterr().err
-    return capsys.readouterr().out.rstrip()
+def output(replica: Replica, lines: list[list[str]], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What each of these commands of the page says."""
+    said: list[str] = []
+
+    def script(run: Run) -> None:
+        for program, *argv in lines:
+            assert program == "turnout"
+            assert run(*argv) == 0, capsys.readouterr().err
+            said.append(capsys.readouterr().out.rstrip())
+
+    commands(replica, script)
+    return said

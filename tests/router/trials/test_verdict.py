@@ -6,9 +6,12 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
 
 import pytest
 
+from router.trials import intervals, verdict
 from router.trials.durations import bucket_of
 from router.trials.figures import ArmFigures
 from router.trials.verdict import allowed, judge, known_ttfts, look_at
@@ -110,61 +113,86 @@ def test_a_pick_that_is_slow_now_and_then_breaks_nothing() -> None:
 
 
 # How often it is wrong: 30 minutes, 2 requests a second, three tenths of them the candidate's, looked at every second.
-
-SECONDS, PER_S, SHARE = 1800, 2, 0.3
+SECONDS, PER_S = 1800, 2
+CANARY = [at % 10 in (1, 4, 8) for at in range(SECONDS * PER_S)]
+PLACED = [0, *accumulate(CANARY)]
 SHAPE = [bucket_of(math.exp(-2 + 0.9 * z / 10)) for z in range(-30, 31)]
 """Times to first token: log-normal, 135 ms in the middle."""
-WEIGHTS = [math.exp(-((z / 10) ** 2) / 2) for z in range(-30, 31)]
+WEIGHTS = list(accumulate(math.exp(-((z / 10) ** 2) / 2) for z in range(-30, 31)))
 
-Look = Callable[[int, ArmFigures, ArmFigures, int], int]
-"""(second, arms, the last look's number) -> this one's; the last one's where none is due."""
+Look = Callable[[int, int], int]
+"""(second, the last look's number) -> this one's; the last one's where none is due."""
 
 
-def spaced(second: int, baseline: ArmFigures, canary: ArmFigures, last: int) -> int:
+@cache
+def due(second: int) -> int:
+    canary = PLACED[second * PER_S]
+    return look_at(EDGE, arm(second * PER_S - canary), arm(canary))
+
+
+def spaced(second: int, last: int) -> int:
     """As the gateway looks, every second."""
-    return max(last, look_at(EDGE, baseline, canary))
+    return max(last, due(second))
 
 
-def naive(second: int, baseline: ArmFigures, canary: ArmFigures, last: int) -> int:
+def naive(second: int, last: int) -> int:
     """Every half minute, and always as if it were the first time."""
-    return last + 1 if second % 30 == 0 and look_at(EDGE, baseline, canary) >= 0 else last
+    return last + 1 if second % 30 == 0 and due(second) >= 0 else last
 
 
-def rolled_back(dice: random.Random, look: Look, slower: int = 0) -> int:
-    """The second in which the canary is taken back; 0 if it never is. `slower`: buckets of 5 % each."""
-    placed, failures, ttft = [0, 0], [0, 0], [Counter[int](), Counter[int]()]
-    last = -1
-    for second in range(1, SECONDS + 1):
-        for bucket in dice.choices(SHAPE, WEIGHTS, k=PER_S):
-            of = int(dice.random() < SHARE)
-            placed[of] += 1
-            failures[of] += dice.random() < 0.01
-            ttft[of][bucket + slower * of] += 1
-        due = look(second, arm(placed[0]), arm(placed[1]), last)
-        if due > last:
-            last = due
-            arms = [arm(placed[of], failures[of], ttft[of]) for of in (0, 1)]
-            # At full strength one look has all that two guards may spend, a quarter of which is what the first gets.
-            guard, number = (EDGE, due) if look is spaced else (EDGE._replace(confidence=0.9), 0)
-            if judge(guard, arms[0], arms[1], number).state == "broken":
-                return second
-    return 0
+class Traffic:
+    """What came of the requests of a run, arm by arm: the baseline's, and the canary's."""
+
+    def __init__(self, dice: random.Random, slower: int = 0) -> None:
+        """Of a canary that is slower by so many buckets of 5 % each."""
+        sizes = (len(CANARY) - PLACED[-1], PLACED[-1])
+        self._failed = [[0, *accumulate(dice.random() < 0.01 for _ in range(size))] for size in sizes]
+        baseline, canary = (dice.choices(SHAPE, cum_weights=WEIGHTS, k=size) for size in sizes)
+        self._buckets = [baseline, [bucket + slower for bucket in canary]]
+
+    def arms(self, second: int) -> tuple[ArmFigures, ArmFigures]:
+        """The figures of both after so many seconds."""
+        canary = PLACED[second * PER_S]
+        return self._arm(0, second * PER_S - canary), self._arm(1, canary)
+
+    def _arm(self, of: int, placed: int) -> ArmFigures:
+        return arm(placed, self._failed[of][placed], Counter(self._buckets[of][:placed]))
+
+    def rolled_back(self, look: Look) -> int:
+        """The second in which the canary is taken back; 0 if it never is."""
+        last = -1
+        for second in range(1, SECONDS + 1):
+            number = look(second, last)
+            if number > last:
+                last = number
+                # At full strength a look has all that two guards may spend, a quarter of which is what the first gets.
+                guard, number = (EDGE, number) if look is spaced else (EDGE._replace(confidence=0.9), 0)
+                if judge(guard, *self.arms(second), number).state == "broken":
+                    return second
+        return 0
 
 
-def test_an_a_a_canary_on_the_very_edge_is_rolled_back_in_fewer_than_5_percent_of_runs() -> None:
+@pytest.fixture
+def _computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds come again and again from one run to the next."""
+    monkeypatch.setattr(verdict, "exact_share", cache(intervals.exact_share))
+    monkeypatch.setattr(intervals, "ranks", cache(intervals.ranks))
+
+
+@pytest.mark.usefixtures("_computed_once")
+def test_an_a_a_canary_on_the_very_edge_is_rolled_back_in_fewer_than_5_percent_of_runs_thanks_to_spaced_looks() -> None:
     dice = random.Random(11)
-    wrong = sum(rolled_back(dice, spaced) > 0 for _ in range(100))
-    assert wrong < 5
+    runs = [Traffic(dice) for _ in range(100)]
+    wrong, wrong_if_naive = (sum(run.rolled_back(look) > 0 for run in runs) for look in (spaced, naive))
+    # Of thousands of runs 0.5 % are wrong, with naive looks 16 %: 0.5 of 100 with a standard deviation of 0.7, and 16
+    # with one of 3.7.
+    assert wrong < 5 < wrong_if_naive
 
 
-def test_looking_at_full_strength_each_time_would_be_wrong_more_often() -> None:
-    dice = random.Random(11)
-    wrong = sum(rolled_back(dice, naive) > 0 for _ in range(40))
-    assert wrong > 2
-
-
+@pytest.mark.usefixtures("_computed_once")
 def test_a_candidate_with_twice_the_ttft_is_found_in_nearly_every_run() -> None:
     dice = random.Random(11)
-    found = [rolled_back(dice, spaced, slower=14) for _ in range(20)]
+    found = [Traffic(dice, slower=14).rolled_back(spaced) for _ in range(20)]
+    # In each of 1,000 runs it was, after 240 s on average and 1,070 s at most.
     assert all(found)
     assert max(found) < 1200
