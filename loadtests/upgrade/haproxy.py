@@ -23,9 +23,11 @@ global
     nbthread 1
 defaults
     mode http
-    timeout connect 2s
+    timeout connect 30s
     timeout client 180s
     timeout server 180s
+    # A check of a replica that is gone is refused at once; one that is slow to answer on a busy machine is no failure.
+    timeout check 30s
     # A connection that cannot be made is tried again, on the same replica: nothing else is, so nothing hides a failure.
     retries 3
     retry-on conn-failure
@@ -73,7 +75,7 @@ class HAProxy:
         path.write_text(config(port, stats_port, slots))
         self.port = port
         self.process = Owned([program() or "haproxy", "-db", "-f", str(path)], ANY_CORE, directory / "haproxy.log")
-        self._numbers = httpx.Client(base_url=f"http://{HOST}:{stats_port}", trust_env=False, timeout=5.0)
+        self._numbers = httpx.Client(base_url=f"http://{HOST}:{stats_port}", trust_env=False, timeout=60.0)
 
     def rows(self) -> list[dict[str, str]]:
         """What it says of each slot; nothing while it does not listen yet. Raises RuntimeError once it has ended."""

@@ -51,7 +51,8 @@ class Mix:
     talk: Shape = TALK
     ask: Shape = ASK
     model: str = "sim-model"
-    timeout_s: float = 150.0
+    timeout_s: float = 400.0
+    """Many times what the longest stream takes."""
 
 
 class Record(NamedTuple):
@@ -66,6 +67,8 @@ class Record(NamedTuple):
     replica: str
     pod: str
     usage: Usage = NO_USAGE
+    session: str = ""
+    """Of the conversation: what its requests find in caches goes together."""
 
     @property
     def ttft_s(self) -> float:
@@ -104,7 +107,8 @@ class Load:
             while not await _set_before(self.no_more, due):
                 # A late one does not catch up: two requests at once would be another load.
                 due = max(due, perf_counter()) + self._mix.period_s
-                verdict = await self._ask(client, conversation.ask(), shape.max_tokens, dice.random() < 0.5)
+                messages, stream = conversation.ask(), dice.random() < 0.5
+                verdict = await self._ask(client, messages, shape.max_tokens, stream, session=conversation.session)
                 if verdict.fault:
                     conversation.failed()
                 else:
@@ -121,14 +125,21 @@ class Load:
             while not await _set_before(self.no_more_long, due) and not self.no_more.is_set():
                 told += 1
                 question = [{"role": "user", "content": f"Tell story {told} of listener {number} of {self._seed}."}]
-                await self._ask(client, question, tokens, True, LONG)
+                await self._ask(client, question, tokens, True, LONG, session=f"listener {number}, story {told}")
                 tokens = self._mix.long_tokens
                 due = perf_counter() + 0.1
         finally:
             client.close()
 
     async def _ask(
-        self, client: Client, messages: list[dict[str, str]], tokens: int, stream: bool, kind: str = ""
+        self,
+        client: Client,
+        messages: list[dict[str, str]],
+        tokens: int,
+        stream: bool,
+        kind: str = "",
+        *,
+        session: str,
     ) -> Verdict:
         body: dict[str, object] = {
             "model": self._mix.model, "messages": messages, "max_tokens": tokens, "ignore_eos": True,
@@ -141,7 +152,7 @@ class Load:
         try:
             answer = await client.post(msgspec.json.encode(body), self._mix.timeout_s)
         except asyncio.CancelledError:
-            self.records.append(Record(kind, began, 0.0, perf_counter(), UNFINISHED, "", ""))
+            self.records.append(Record(kind, began, 0.0, perf_counter(), UNFINISHED, "", "", session=session))
             raise
         finally:
             self.open[kind] -= 1
@@ -153,7 +164,7 @@ class Load:
             wanted=expected(messages, tokens),
         )
         times = answer.sent_at, answer.first_at, answer.ended_at
-        self.records.append(Record(kind, *times, verdict.fault, answer.replica, answer.pod, verdict.usage))
+        self.records.append(Record(kind, *times, verdict.fault, answer.replica, answer.pod, verdict.usage, session))
         return verdict
 
 

@@ -30,7 +30,7 @@ def settings(slot: Slot, state: str, pods: Sequence[str], policy: str, settle_s:
         "state": state,
         "replica": slot.name,
         "pools": [{"name": "default", "pods": list(pods), "policy": {"name": policy}}],
-        "drain": {"settle_s": settle_s, "timeout_s": 150.0},
+        "drain": {"settle_s": settle_s, "timeout_s": 400.0},
         "logging": {"format": "json"},
     }
 
@@ -44,8 +44,8 @@ class ReplicaProcess:
         file.write_text(json.dumps(given, indent=1))  # JSON is YAML
         command = [python, "-P", "-m", "router", "serve", "--config", str(file)]
         self.process = Owned(command, ANY_CORE, directory / f"{slot.name}.log")
-        self._inference = httpx.Client(base_url=f"http://{HOST}:{slot.port}", trust_env=False, timeout=5.0)
-        self._control = httpx.Client(base_url=f"http://{HOST}:{slot.control}", trust_env=False, timeout=5.0)
+        self._inference = httpx.Client(base_url=f"http://{HOST}:{slot.port}", trust_env=False, timeout=60.0)
+        self._control = httpx.Client(base_url=f"http://{HOST}:{slot.control}", trust_env=False, timeout=60.0)
 
     def ready(self) -> bool:
         """What a load balancer hears. Raises RuntimeError, with its last words, if it has ended."""

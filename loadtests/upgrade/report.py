@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ class Act(NamedTuple):
     """Most loaded pod over the mean pod, in open requests, averaged over samples."""
     ttft_p50_s: float
     ttft_p99_s: float
+    hit_rate_error: float
+    """Its standard error."""
 
 
 class Summary(NamedTuple):
@@ -48,8 +51,13 @@ class Summary(NamedTuple):
     """Of the first seconds of every new replica: had it to learn anew, it would show here."""
     residents_hit_rate: float
     """Of all other replicas in the same seconds: what else goes on then, such as a process that starts, is in both."""
+    newcomers_error: float
+    residents_error: float
+    """Their standard errors."""
     seen_share: list[float]
     """For each new replica: what it saw in flight as it became ready, over what was in flight."""
+    unseen: list[int]
+    """For each new replica: by how many requests that was too few."""
     cut: int
     """Retired replicas that did not end by themselves with status 0."""
     ready_s: float
@@ -65,6 +73,7 @@ def summary(story: Story) -> Summary:
     faults = Counter(record.fault for record in records if record.fault)
     spans = spanning(records, story.rolls)
     truncated = sum(faults[fault] for fault in TRUNCATED)
+    new, resident = (list(newcomers(records, story.rolls, new=new)) for new in (True, False))
     return Summary(
         requests=len(records),
         failed=faults.total() - truncated,
@@ -73,9 +82,12 @@ def summary(story: Story) -> Summary:
         spanning=sum(not record.fault and record.ended_at - record.started_at >= MINUTE_S for record in spans),
         spanning_lost=sum(bool(record.fault) for record in spans),
         acts={name: act(story, window) for name, window in story.windows.items()},
-        newcomers_hit_rate=hit_rate(newcomers(records, story.rolls, new=True)),
-        residents_hit_rate=hit_rate(newcomers(records, story.rolls, new=False)),
+        newcomers_hit_rate=hit_rate(new),
+        residents_hit_rate=hit_rate(resident),
+        newcomers_error=hit_rate_error(new),
+        residents_error=hit_rate_error(resident),
         seen_share=[_share(roll) for roll in story.rolls],
+        unseen=[sum(roll.truth.values()) - sum(roll.seen.values()) for roll in story.rolls],
         cut=sum(status != 0 for status in story.exits.values()),
         ready_s=_mean([roll.ready_s for roll in story.rolls]),
         haproxy=story.haproxy,
@@ -98,6 +110,7 @@ def act(story: Story, window: Window) -> Act:
         max_over_mean=_mean([max(each) / _mean(each) for each in loads if any(each)]),
         ttft_p50_s=quantile(ttfts, 0.5),
         ttft_p99_s=quantile(ttfts, 0.99),
+        hit_rate_error=hit_rate_error(inside),
     )
 
 
@@ -108,6 +121,23 @@ def hit_rate(records: Iterable[Record]) -> float:
         prompt += record.usage.prompt_tokens
         cached += record.usage.cached_tokens
     return cached / prompt if prompt else 0.0
+
+
+def hit_rate_error(records: Iterable[Record]) -> float:
+    """The standard error of `hit_rate`, as the ratio of two sums over conversations, which are independent; requests of
+    one are not. With r the rate and c, p a conversation's cached and prompt tokens, of n conversations:
+    sqrt(n / (n - 1) * sum((c - r p)^2)) / sum(p).
+    """
+    sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for record in records:
+        sums[record.session][0] += record.usage.cached_tokens
+        sums[record.session][1] += record.usage.prompt_tokens
+    prompt = sum(each for _, each in sums.values())
+    if len(sums) < 2 or not prompt:
+        return 0.0
+    rate = sum(each for each, _ in sums.values()) / prompt
+    squares = sum((cached - rate * own) ** 2 for cached, own in sums.values())
+    return math.sqrt(len(sums) / (len(sums) - 1) * squares) / prompt
 
 
 def spanning(records: Iterable[Record], rolls: Iterable[Roll]) -> list[Record]:

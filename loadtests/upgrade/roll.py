@@ -87,7 +87,7 @@ class Story:
 
 
 SAMPLE_S = 0.25
-EXIT_S = 20.0
+EXIT_S = 60.0
 COUNTERS = ("wretr", "wredis", "econ", "eresp")
 
 

@@ -24,6 +24,9 @@ from tests.fakes.waiting import wait_for
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
 SECTION = PAGE.partition("## A policy of your own\n")[2].partition("\n## ")[0]
 
+COMMANDS_S = 220.0
+"""For all of them: for what hangs."""
+
 SHOWS = {
     "turnout policy check": "roomiest passes, and would be offered as roomiest@{digest}",
     "turnout simulate": "roomiest",
@@ -77,7 +80,7 @@ def test_the_figures_of_the_text_are_the_defaults() -> None:
     assert f"last {POLICY_HISTORY} records" in SECTION
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: Path) -> None:
     (text,) = blocks("yaml")
     (file,) = blocks("python")
@@ -88,7 +91,7 @@ def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: 
         sections[section][key] = str(tmp_path / sections[section][key])
     settings = config((), pools=[pool("default", sims.urls, policy={"name": "least_load"})], **sections)
     with running(settings, tmp_path / "gateway") as gateway, Load([gateway.port]) as load:
-        wait_for("traffic is recorded", lambda: _lines(tmp_path / "traffic.jsonl") > 50, 60.0)
+        wait_for("traffic is recorded", lambda: _lines(tmp_path / "traffic.jsonl") > 50)
         said = _run(commands(), str(gateway.control.base_url), tmp_path)
     assert not load.errors
     for command, output in zip(commands(), said, strict=True):
@@ -100,7 +103,11 @@ def _lines(path: Path) -> int:
 
 
 def _run(run: list[str], control: str, directory: Path) -> list[str]:
-    """What each command said, in a shell as the reader has it but for where the control port is."""
+    """What each command said, in a shell as the reader has it but for where the control port is.
+
+    How quick this machine's pods seem to be is chance, so no canary is taken back for it.
+    """
+    run = [command + " --max-ttft-ratio 0" * (" policy canary " in command) for command in run]
     asks = re.compile(r"(turnout policy (?:plugins|shadow|report|canary|promote|get|rollback|history)[^|;]*)")
     steps = "\n".join("echo '@@'\n" + asks.sub(rf"\1 --control {control} ", command) for command in run)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -111,7 +118,7 @@ def _run(run: list[str], control: str, directory: Path) -> list[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=COMMANDS_S,
     )
     said = [re.sub(r" {2,}", " ", output) for output in done.stdout.split("@@\n")[1:]]
     assert done.returncode == 0, f"stopped at `{run[len(said) - 1]}`\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

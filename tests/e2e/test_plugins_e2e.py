@@ -5,24 +5,23 @@ no request fails, and somebody says clearly what was wrong.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from loadtests.redis_server import RedisServer, program
+from loadtests.redis_server import RedisServer
 from router.plugins.loading import digest_of
 from tests.fakes.configmap_mount import Mount
-from tests.fakes.gateway_process import GatewayProcess, config, running
+from tests.fakes.gateway_process import PATIENT_GUARD, GatewayProcess, config, running
 from tests.fakes.plugin_files import GOOD, RIGHT, WRONG, picks
 from tests.fakes.raw_http_client import chat
 from tests.fakes.sim_process import SimPods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +64,7 @@ def checked(process: GatewayProcess, file: str, text: str) -> dict[str, Any]:
         through = found.get("digest") == digest_of(text.encode()) and found["problem"] != "is being checked"
         return found if through else None
 
-    return wait_for(f"{file} is checked", look, 60.0)
+    return wait_for(f"{file} is checked", look)
 
 
 def use(process: GatewayProcess, policy: str) -> None:
@@ -93,7 +92,7 @@ def under_load(process: GatewayProcess, work: Callable[[], None], users: int = 4
 
     async def run() -> None:
         over = asyncio.Event()
-        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=30.0) as client:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=DEADLINE_S) as client:
             asking = [asyncio.get_running_loop().create_task(user(client, at, over)) for at in range(users)]
             await asyncio.to_thread(work)
             over.set()
@@ -103,19 +102,23 @@ def under_load(process: GatewayProcess, work: Callable[[], None], users: int = 4
     return seen
 
 
-def test_wrong_files_are_refused_one_by_one_and_no_request_hears_of_it(sims: SimPods, tmp_path: Path) -> None:
+QUICKLY_WRONG = ["a syntax error", "one that raises", "one that loops", "one that opens a socket"]
+MORE_WRONG = [
+    "one that loops when it is loaded",
+    "one that picks what is not there",
+    "one that remembers in a global",
+    "one that prints when it is loaded",
+]
+
+
+@pytest.mark.parametrize(
+    "kinds", [QUICKLY_WRONG, pytest.param(MORE_WRONG, marks=pytest.mark.realtime)], ids=["some", "more"]
+)
+def test_wrong_files_are_refused_one_by_one_and_no_request_hears_of_it(
+    kinds: list[str], sims: SimPods, tmp_path: Path
+) -> None:
     plugins = tmp_path / "plugins"
     plugins.mkdir()
-    kinds = [
-        "a syntax error",
-        "one that raises",
-        "one that loops",
-        "one that loops when it is loaded",
-        "one that picks what is not there",
-        "one that remembers in a global",
-        "one that prints when it is loaded",
-        "one that opens a socket",
-    ]
     with gateway(sims, tmp_path / "gateway", plugins) as process:
 
         def put_all() -> None:
@@ -156,53 +159,62 @@ def test_a_version_is_replaced_under_load_by_a_swap_of_the_mounted_configmap(sim
 
 
 SWALLOWS = """\
-while request.sequence > 40:
+while LATE:
     try:
         while True:
             pass
     except BaseException:
         pass"""
 
+
+class Later(NamedTuple):
+    """What a policy does that passes its check."""
+
+    body: str
+    reason: str
+    """Why it is taken out."""
+    impatience: Mapping[str, float] = {}
+    """Whatever of the guard is not patient."""
+
+
 BAD_LATER = {
-    "loops": ("if request.model == 'other' or request.sequence > 40:\n    while True:\n        pass", "stuck"),
-    "loops and swallows": (SWALLOWS, "stuck"),
-    "raises": ("if request.sequence > 40:\n    raise LookupError('a model nobody knows')", "raised"),
-    "exits": ("if request.sequence > 40:\n    raise SystemExit(0)", "raised"),
-    "answers nothing": ("if request.sequence > 40:\n    return None", "no_answer"),
-    "picks what is gone": (
-        "if request.sequence > 40:\n    return Decision(PodId('gone:1'), self.name)",
-        "not_in_snapshot",
-    ),
-    "is slow": ("if request.sequence > 40:\n    time.sleep(0.06)", "slow"),
+    "loops": Later("if request.model == 'other' or LATE:\n    while True:\n        pass", "stuck", {"stuck_s": 0.25}),
+    "loops and swallows": Later(SWALLOWS, "stuck", {"stuck_s": 0.25}),
+    "raises": Later("if LATE:\n    raise LookupError('a model nobody knows')", "raised"),
+    "exits": Later("if LATE:\n    raise SystemExit(0)", "raised"),
+    "answers nothing": Later("if LATE:\n    return None", "no_answer"),
+    "picks what is gone": Later("if LATE:\n    return Decision(PodId('gone:1'), self.name)", "not_in_snapshot"),
+    "is slow": Later("if LATE:\n    time.sleep(0.06)", "slow", {"slow_s": 0.05}),
 }
-"""A policy that passes its check, and does this later -> the reason it is taken out for."""
+QUICK = ("loops", "raises", "is slow")
 
 
-@pytest.mark.parametrize("what", BAD_LATER)
+@pytest.mark.parametrize(
+    "what", [each if each in QUICK else pytest.param(each, marks=pytest.mark.realtime) for each in BAD_LATER]
+)
 def test_a_policy_that_goes_wrong_later_is_taken_out_and_no_request_fails(
     what: str, sims: SimPods, tmp_path: Path
 ) -> None:
-    body, reason = BAD_LATER[what]
+    later = BAD_LATER[what]
     # The check asks with sequence numbers up to 1,100; a model by the name of `sim-model` it does not know.
-    text = picks(
-        f"{body}\n{RIGHT}".replace("request.sequence > 40", "request.model == 'sim-model' and request.sequence > 40")
-    )
+    text = picks(f"{later.body}\n{RIGHT}".replace("LATE", "request.model == 'sim-model' and request.sequence > 40"))
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "mine.py").write_text(text)
-    with gateway(sims, tmp_path / "gateway", plugins) as process:
+    guard = PATIENT_GUARD | {"window_s": 60.0} | dict(later.impatience)
+    with gateway(sims, tmp_path / "gateway", plugins, policy_guard=guard) as process:
         found = checked(process, "mine.py", text)
         assert found["problem"] == "", found
 
         def until_out() -> None:
             use(process, named(text))
-            wait_for("it is taken out", lambda: shown(process)["taken_out"], 60.0)
+            wait_for("it is taken out", lambda: shown(process)["taken_out"])
 
         seen = under_load(process, until_out)
         assert seen[named(text)] > 0 and seen["least_load"] > 0
-        assert process.metric("turnout_policy_failures_total", policy=named(text), reason=reason) >= 5
+        assert process.metric("turnout_policy_failures_total", policy=named(text), reason=later.reason) >= 5
         assert process.metric("turnout_policy_taken_out", policy=named(text)) == 1
-        assert "5 failures within 10 s" in shown(process)["taken_out"]
+        assert "5 failures within 60 s" in shown(process)["taken_out"]
         (line,) = [each["msg"] for each in process.lines() if "is taken out" in str(each["msg"])]
         assert named(text) in line
         use(process, named(text))
@@ -224,17 +236,17 @@ def test_a_shadow_that_hangs_is_turned_off_and_no_request_fails(sims: SimPods, t
     plugins = tmp_path / "plugins"
     plugins.mkdir()
     (plugins / "mine.py").write_text(text)
-    with gateway(sims, tmp_path / "gateway", plugins) as process:
+    with gateway(sims, tmp_path / "gateway", plugins, policy_guard={"stuck_s": 0.25, "window_s": 60.0}) as process:
         assert checked(process, "mine.py", text)["problem"] == ""
 
         def until_off() -> None:
             process.control.put(f"{POOL}/shadow", json={"policy": named(text)}).raise_for_status()
-            wait_for("it is turned off", lambda: "turned off" in process.control.get(f"{POOL}/trial").text, 30.0)
+            wait_for("it is turned off", lambda: "turned off" in process.control.get(f"{POOL}/trial").text)
 
         assert set(under_load(process, until_off)) == {"least_load"}
 
 
-@pytest.mark.skipif(program() is None and os.environ.get("CI") != "true", reason="no redis-server; CI fails without")
+@pytest.mark.needs("redis-server")
 def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_file(
     sims: SimPods, tmp_path: Path
 ) -> None:
@@ -251,9 +263,9 @@ def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_f
         )
         checked(left, "freest.py", GOOD)
         use(left, name)
-        wait_for("the other has read of it", lambda: name in shown(right)["waits_for"], 30.0)
+        wait_for("the other has read of it", lambda: name in shown(right)["waits_for"])
         assert set(under_load(right, lambda: None)) == {"least_load"}
         place(late / "freest.py", GOOD)
-        wait_for("the other follows", lambda: shown(right)["policy"] == name, 30.0)
+        wait_for("the other follows", lambda: shown(right)["policy"] == name)
         assert set(under_load(right, lambda: None)) == {name}
         assert shown(left) == shown(right)

