@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -27,11 +26,6 @@ from schedulers.weighing import Weighed
 
 unhurried = settings(deadline=None, max_examples=60)
 """For every property here: how long an example takes on a busy machine says nothing."""
-
-
-def five_deviations(draws: int, share: float) -> float:
-    """Five standard deviations of how often something of this probability comes up in so many draws (a binomial)."""
-    return 5 * math.sqrt(draws * share * (1 - share))
 
 
 BITS = st.integers(min_value=0, max_value=2**64 - 1)

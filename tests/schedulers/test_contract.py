@@ -18,9 +18,9 @@ from schedulers.entropy import mix
 from schedulers.profile import SCORERS
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
+from tests.fakes.chance import five_deviations
 from tests.fakes.scheduler_inputs import (
     cases,
-    five_deviations,
     idle,
     ids_of,
     pod_ids,

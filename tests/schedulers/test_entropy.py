@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers import entropy
-from tests.fakes.scheduler_inputs import five_deviations, unhurried
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import unhurried
 
 COSTS = st.lists(st.sampled_from([0.0, 1.0, 2.5]), min_size=1, max_size=40)
 

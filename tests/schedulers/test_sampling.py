@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from schedulers.entropy import mix
 from schedulers.sampling import drawn
 from schedulers.types import LoadSnapshot, PodLoad, RequestInfo
+from tests.fakes.chance import five_deviations
 from tests.fakes.scheduler_inputs import (
     cases,
-    five_deviations,
     idle,
     ids_of,
     pod_ids,

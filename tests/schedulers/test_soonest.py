@@ -9,7 +9,8 @@ import pytest
 from schedulers.entropy import mix
 from schedulers.soonest import DRAWN, FEWEST, HOLDERS, soonest
 from schedulers.types import LoadSnapshot, PodLoad
-from tests.fakes.scheduler_inputs import five_deviations, idle, ids_of, pod_ids, request_of, snapshot_of
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import idle, ids_of, pod_ids, request_of, snapshot_of
 
 A = pod_ids(1)[0]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from schedulers.entropy import mix
 from schedulers.weighing import Falling, Scores, Weighed, span_of
-from tests.fakes.scheduler_inputs import BITS, five_deviations, unhurried
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import BITS, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
 """So that ties are common."""

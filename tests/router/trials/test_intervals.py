@@ -20,6 +20,7 @@ from router.trials.intervals import (
     ratio_of_sums,
     share,
 )
+from tests.fakes.chance import five_deviations
 
 
 def test_wilson_s_interval_is_the_published_one() -> None:
@@ -89,6 +90,7 @@ def test_the_interval_of_a_ratio_of_p95s_holds_as_often_as_it_says() -> None:
         assert arms[0] is not None and arms[1] is not None
         found = ratio(arms[0], arms[1])
         held += found.low <= 2.0 <= found.high
+    # It says 90 %. Its bounds are outer edges of buckets, so it holds in 97.6 %, which is eight deviations from there.
     assert held / runs >= 0.90
 
 
@@ -108,7 +110,7 @@ def test_a_mean_is_bounded_by_its_standard_error() -> None:
 
 
 def test_the_interval_of_a_hit_rate_holds_as_often_as_it_says() -> None:
-    dice, held, runs = random.Random(5), 0, 300
+    dice, held, runs = random.Random(5), 0, 1400
     for _ in range(runs):
         pairs = [(dice.choice((0, 0, size)), size) for size in (dice.randint(10, 1000) for _ in range(300))]
         sums = PairSums(
@@ -121,4 +123,4 @@ def test_the_interval_of_a_hit_rate_holds_as_often_as_it_says() -> None:
         )
         found = ratio_of_sums(sums, 0.025)
         held += found.low <= 1 / 3 <= found.high
-    assert held / runs >= 0.92
+    assert held >= 0.95 * runs - five_deviations(runs, 0.95)

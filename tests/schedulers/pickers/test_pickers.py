@@ -14,7 +14,8 @@ from schedulers.pickers.top_k import TopK
 from schedulers.pickers.weighted import Weighted
 from schedulers.profile import PICKERS
 from schedulers.protocols import Picker
-from tests.fakes.scheduler_inputs import BITS, five_deviations, unhurried, weighed
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import BITS, unhurried, weighed
 
 every_picker = pytest.mark.parametrize("picker", [kind() for kind in PICKERS.values()], ids=list(PICKERS))
 

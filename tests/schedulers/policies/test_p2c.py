@@ -4,7 +4,8 @@ from collections import Counter
 
 from schedulers.policies.p2c import PowerOfTwoChoices
 from schedulers.types import Decision, PodId, PodLoad
-from tests.fakes.scheduler_inputs import five_deviations, idle, pod_ids, request_of, snapshot_of
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import idle, pod_ids, request_of, snapshot_of
 
 P2C = PowerOfTwoChoices()
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from schedulers.policies.prefix_aware import PrefixAware
 from schedulers.ttft import admission_s, outlook, prefill_work
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
+from tests.fakes.chance import five_deviations
 from tests.fakes.scheduler_inputs import (
     BITS,
     cases,
-    five_deviations,
     idle,
     ids_of,
     pod_ids,

@@ -13,7 +13,8 @@ from schedulers.policies.least_load import LeastLoad
 from schedulers.policies.session_affinity import SessionAffinity
 from schedulers.rendezvous import hash32
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
-from tests.fakes.scheduler_inputs import cases, five_deviations, idle, pod_ids, request_of, snapshot_of, unhurried
+from tests.fakes.chance import five_deviations
+from tests.fakes.scheduler_inputs import cases, idle, pod_ids, request_of, snapshot_of, unhurried
 
 POLICY = SessionAffinity()
 
