@@ -1,0 +1,128 @@
+"""Replicas that are a store on a real Redis server and a listener, on a loop whose time a test may put forward."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, NamedTuple
+
+import redis as redis_py
+
+from schedulers.types import PodId
+from statesync.redis import RedisStore
+from statesync.session import RENEWALS
+from statesync.store import SyncConfig
+from statesync.types import InflightNumbers, PrefixPage
+from tests.fakes.recording_listener import Ears
+from tests.fakes.redis_server import RedisServer
+from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
+
+A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
+
+STEADY: Final = SyncConfig(lease_s=60.0, timeout_s=60.0, checkpoint_s=0.2)
+"""No machine is so busy that a lease lapses or an answer is overdue: a test lets the time pass for that."""
+RARE: Final = STEADY._replace(checkpoint_s=1e6)
+"""The same without a checkpoint."""
+VICTIM: Final = "victim"
+VICTIM_SHARE: Final = {A: InflightNumbers(7, 70, 7, 7)}
+
+
+@contextlib.contextmanager
+def client(server: RedisServer) -> Iterator[Any]:
+    """The official client."""
+    with redis_py.Redis(port=server.port) as admin:
+        yield admin
+
+
+def open_at(server: RedisServer, config: SyncConfig = STEADY) -> RedisStore:
+    """Not started."""
+    return RedisStore.open(f"redis://127.0.0.1:{server.port}", config)
+
+
+class Replica(NamedTuple):
+    """One."""
+
+    store: RedisStore
+    ears: Ears
+
+
+@contextlib.asynccontextmanager
+async def replica(server: RedisServer, name: str, config: SyncConfig = STEADY) -> AsyncIterator[Replica]:
+    """Started, for the block."""
+    made = Replica(open_at(server, config), Ears())
+    await made.store.start(name, made.ears)
+    try:
+        yield made
+    finally:
+        await made.store.aclose()
+
+
+Scene = Callable[[RedisStore, Ears, RedisStore, Ears], Coroutine[None, None, None]]
+
+
+def play(server: RedisServer, scene: Scene, config: SyncConfig = STEADY) -> None:
+    """Run a scene with two replicas, `left` and `right`."""
+
+    async def run() -> None:
+        async with replica(server, "left", config) as left, replica(server, "right", config) as right:
+            await scene(*left, *right)
+
+    run_on(RunningClock(), run())
+
+
+def pass_renewal(config: SyncConfig = STEADY) -> None:
+    """It is time for all to renew their leases, and to see whose have lapsed."""
+    pass_time(config.lease_s / RENEWALS)
+
+
+async def lose_link(*stores: RedisStore) -> None:
+    """Let time pass until none has a link: the server does not answer."""
+    while any(store.health().connected for store in stores):
+        pass_renewal()
+        await real_moment()
+
+
+def page(pod: PodId, *hashes: int) -> PrefixPage:
+    """Of an index."""
+    return PrefixPage(pod, array("Q", hashes).tobytes(), bytes(len(hashes)))
+
+
+_VICTIM = f"""
+import asyncio, sys
+from statesync.redis import RedisStore
+from statesync.store import SyncConfig
+from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import Ears
+
+async def main():
+    store = RedisStore.open(sys.argv[1], SyncConfig(lease_s=1.0, timeout_s={STEADY.timeout_s}))
+    await store.start({VICTIM!r}, Ears())
+    for pod, numbers in {VICTIM_SHARE!r}.items():
+        store.announce(pod, numbers)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def victim(server: RedisServer) -> Iterator[subprocess.Popen[bytes]]:
+    """A replica in a process of its own, with a lease of a second that really lapses: to kill or to pause."""
+    process = subprocess.Popen([sys.executable, "-c", _VICTIM, f"redis://127.0.0.1:{server.port}"])
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def has_lapsed(admin: Any, name: str) -> bool:
+    """Whether the server has no lease of this replica that still runs."""
+    ends_ms, (seconds, microseconds) = admin.zscore("{turnout}:leases", name), admin.time()
+    return ends_ms is None or ends_ms <= seconds * 1000 + microseconds / 1000
