@@ -17,6 +17,9 @@ _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
 APART_BYTES: Final = 16384
 """A body from this size on is written beside its head: two buffers in one system call cost 0.7 us, copying 32 KB 2."""
 
+MOST_PLACEMENTS: Final = 100_000
+"""Remembered at a time."""
+
 _FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -67,7 +70,7 @@ class Identity:
         key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts, exchange.pool, home)
         named = self._by_placement.get(key)
         if named is None:
-            if len(self._by_placement) > 100_000:
+            if len(self._by_placement) > MOST_PLACEMENTS:
                 self._by_placement.clear()  # pods come and go for years; what is live is back at once
             named = self._by_placement[key] = b"".join(
                 name + b": " + value + b"\r\n" for name, value in self._placement(exchange)

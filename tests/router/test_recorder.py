@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.simulate.traces import read_trace
-from router.recorder import MAX_WAITING, Recorder
+from router import recorder as recorder_module
+from router.recorder import Recorder
 from router.recording import Finished
 from router.settings import Recording
 from statesync.prefix import REACH
@@ -104,15 +105,18 @@ def test_a_disk_that_fails_costs_the_lines_and_nothing_else(tmp_path: Path, capl
         assert "1 requests were not recorded" in caplog.text
 
 
-def test_a_queue_that_is_full_drops_the_newest_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_queue_that_is_full_drops_the_newest_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_WAITING", 100)
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
     request = Finished(0.0, 1, (), "", None, 0.1, "p", 0, 4, b"")
-    for _ in range(MAX_WAITING + 2):
+    for _ in range(102):
         recorder.note(request)
     with caplog.at_level(logging.WARNING):
         recorder.write()
     assert "2 requests were not recorded" in caplog.text
-    assert len(lines(tmp_path)) == MAX_WAITING
+    assert len(lines(tmp_path)) == 100
 
 
 def test_stopping_writes_what_waits(tmp_path: Path) -> None:
