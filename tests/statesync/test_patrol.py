@@ -9,6 +9,7 @@ from collections import Counter
 from schedulers.types import Pod, PodId
 from statesync.changes import Change
 from statesync.patrol import Pace, Patrol, Rounds
+from tests.fakes.waiting import DEADLINE_S
 
 
 def pods_of(*names: str) -> list[Pod]:
@@ -158,7 +159,7 @@ def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
 
         patrol = Patrol(Pace(0.001, 10_000.0), "test")
         patrol.set_pods("pool", pods_of("slow", "quick"))
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(patrol.run(visit))
             await enough.wait()
             walking.cancel()
@@ -182,7 +183,7 @@ def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
 
         patrol = Patrol(Pace(1000.0, 10_000.0), "test")
         patrol.set_pods("pool", pods_of("a"))
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(patrol.run(visit))
             await started.get()
             patrol.set_pods("pool", [])

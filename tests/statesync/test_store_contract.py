@@ -13,14 +13,19 @@ from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from statesync.store import PolicyRecord, StateStore
-from statesync.stores import open_store
+from statesync.stores import open_store as open_with
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
 from tests.fakes.redis_server import RedisServer, redis_server
-
-A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
+from tests.fakes.virtual_time import RunningClock, run_on
 
 _fresh = count()
+
+
+def open_store(url: str) -> StateStore:
+    return open_with(url, STEADY)
+
 
 # Each makes a URL that two stores can share and that no other test has used.
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
@@ -56,7 +61,7 @@ def play(url: str, scene: Scene) -> None:
             await left.aclose()
             await right.aclose()
 
-    asyncio.run(run())
+    run_on(RunningClock(), run())
 
 
 def test_numbers_reach_the_other_replica_and_not_their_own(url: str) -> None:
@@ -313,8 +318,13 @@ def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
     async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
         left.announce(A, InflightNumbers(1, 1, 1, 1))
         twin = open_store(url)
+        starting = asyncio.get_running_loop().create_task(twin.start("left", Ears()))
+        await asyncio.sleep(0)
+        while not starting.done():  # it waits whether the other is renewed
+            pass_renewal()
+            await heard(lambda: starting.done() or all(known.age_s < 1.0 for known in right.replicas()))
         with pytest.raises(StateError, match="'left' is live"):
-            await twin.start("left", Ears())
+            await starting
         await twin.aclose()
         await heard(lambda: "left" in right_ears.inflight)
         assert right_ears.gone == []

@@ -16,50 +16,45 @@ from statesync.discovery.dns import DnsName, DnsSource, name_of, open_resolver
 from statesync.discovery.known import Found
 from statesync.errors import DiscoveryError
 from tests.fakes.dns_server import DnsServer, serving
+from tests.fakes.virtual_time import Clock
+from tests.fakes.waiting import DEADLINE_S
 
 NAME = "vllm.ns.svc."
 SRV = "_http._tcp.vllm.ns.svc."
 
 
 class Watch:
-    """A source at work: each `look` lets it look once more and says what it called back with and how long it wants
-    to sleep."""
+    """A source at work: each `look` lets it look once more and says how long it wants to sleep then."""
 
-    def __init__(self, source: DnsSource) -> None:
+    def __init__(self, source: DnsSource, clock: Clock) -> None:
         self.source = source
         self.heard: list[list[str]] = []
-        self.slept: asyncio.Queue[float] = asyncio.Queue()
-        self.go_on: asyncio.Queue[None] = asyncio.Queue()
-
-    async def sleep(self, delay_s: float) -> None:
-        self.slept.put_nowait(delay_s)
-        await self.go_on.get()
+        self._clock = clock
 
     async def first(self) -> float:
-        return await asyncio.wait_for(self.slept.get(), 10)
+        return await asyncio.wait_for(self._clock.until_asleep(), DEADLINE_S)
 
     async def look(self) -> float:
-        self.go_on.put_nowait(None)
+        self._clock.now += await self.first()
         return await self.first()
 
 
 @asynccontextmanager
 async def watching(
-    server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, dice: float = 0.0, timeout_s: float = 5.0
+    server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, dice: float = 0.0
 ) -> AsyncIterator[Watch]:
-    resolver = open_resolver([("127.0.0.1", server.port)], timeout_s=timeout_s)
+    resolver = open_resolver([("127.0.0.1", server.port)], timeout_s=DEADLINE_S)
     template = PodTemplate(labels={"zone": "a"})
-    watches: list[Watch] = []
+    clock = Clock(0.0)
     source = DnsSource(
         name_of(url),
         interval_s=5.0,
         template=template,
         resolver=resolver,
-        sleep=lambda delay_s: watches[0].sleep(delay_s),
+        sleep=clock.sleep,
         dice=lambda: dice,
     )
-    watch = Watch(source)
-    watches.append(watch)
+    watch = Watch(source, clock)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(source.run(lambda pods: watch.heard.append([pod.id for pod in pods])))
         try:
@@ -71,7 +66,10 @@ async def watching(
 def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kept() -> None:
     async def tell(server: DnsServer) -> None:
         server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(1000)])
-        source = DnsSource(name_of("dns://vllm.ns.svc:8000"), resolver=open_resolver([("127.0.0.1", server.port)]))
+        source = DnsSource(
+            name_of("dns://vllm.ns.svc:8000"),
+            resolver=open_resolver([("127.0.0.1", server.port)], timeout_s=DEADLINE_S),
+        )
         first = await source.look()
         server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(900, 1900)])
         second = await source.look()
@@ -177,9 +175,10 @@ def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplo
 def test_a_server_that_is_silent_changes_nothing() -> None:
     async def tell(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
-        async with watching(server, timeout_s=0.2) as watch:
+        async with watching(server) as watch:
             await watch.first()
             server.silent.add(NAME)
+            watch.source._resolver.lifetime = 0.2
             await watch.look()
         assert watch.heard == [["10.0.0.1:8000"]]
 

@@ -16,8 +16,10 @@ from statesync.discovery.k8s_client import Access, ApiFailed, ApiServer, ApiStat
 from statesync.discovery.k8s_watch import Failure
 from tests.fakes.kube_api import PODS, KubeApi, Refusal, kube_api, kubeconfig, pod_object
 from tests.fakes.redis_server import certificates
+from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 
 PATH = "/api/v1/namespaces/llm/pods"
+QUIET_S = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -30,22 +32,20 @@ def write(file: Path, found: object) -> None:
     file.write_text(found if isinstance(found, str) else json.dumps(found))
 
 
-def with_api(
-    use: Callable[[KubeApi, ApiServer, Path], Coroutine[Any, Any, None]], tmp_path: Path, *, quiet_s: float = 30.0
-) -> None:
-    """Run `use` with a server and a connection that a kubeconfig leads to."""
+def with_api(use: Callable[[KubeApi, ApiServer, Path], Coroutine[Any, Any, None]], tmp_path: Path) -> None:
+    """Run `use` with a server and a connection that a kubeconfig leads to; time can be put forward."""
 
     async def main() -> None:
         async with kube_api() as api:
             file = tmp_path / "kubeconfig"
             write(file, kubeconfig(api))
-            server = ApiServer(Access(str(file)), quiet_s=quiet_s)
+            server = ApiServer(Access(str(file)), quiet_s=QUIET_S)
             try:
                 await use(api, server, file)
             finally:
                 await server.aclose()
 
-    asyncio.run(main())
+    run_on(RunningClock(), main())
 
 
 async def failure_of(server: ApiServer) -> Failure:
@@ -93,10 +93,14 @@ def test_a_watch_that_is_cut_ends(tmp_path: Path) -> None:
 
 def test_a_watch_that_falls_silent_ends(tmp_path: Path) -> None:
     async def use(api: KubeApi, server: ApiServer, _: Path) -> None:
-        api.silent = True
-        assert [chunk async for chunk in server.watch(PATH, {"resourceVersion": "1000"}, 240)] == []
+        api.put(PODS, pod_object("a"))
+        events = []
+        async for chunk in server.watch(PATH, {"resourceVersion": "1000"}, 240):
+            events.append(json.loads(chunk)["type"])
+            pass_time(QUIET_S)
+        assert events == ["ADDED"]
 
-    with_api(use, tmp_path, quiet_s=0.1)
+    with_api(use, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +147,10 @@ def test_a_token_in_a_kubeconfig_is_read_again_when_told(tmp_path: Path) -> None
 def test_a_kubeconfig_without_the_context_or_that_is_none_is_a_failure_in_words(tmp_path: Path) -> None:
     async def use(api: KubeApi, _: ApiServer, file: Path) -> None:
         for access in (Access(str(file), "nowhere"), Access(str(tmp_path / "missing"))):
-            server = ApiServer(access, quiet_s=1.0)
+            server = ApiServer(access, quiet_s=QUIET_S)
             assert (await failure_of(server)).why.startswith("no credentials: ")
         write(file, "{[")
-        server = ApiServer(Access(str(file)), quiet_s=1.0)
+        server = ApiServer(Access(str(file)), quiet_s=QUIET_S)
         assert (await failure_of(server)).why.startswith("no credentials: ")
 
     with_api(use, tmp_path)
@@ -159,7 +163,7 @@ def test_a_context_is_one_of_several(tmp_path: Path) -> None:
         found["contexts"].append({"name": "elsewhere", "context": {"cluster": "gone", "user": "u"}})
         found["clusters"].append({"name": "gone", "cluster": {"server": "http://127.0.0.1:9"}})
         write(file, found)
-        server = ApiServer(Access(str(file), "test"), quiet_s=1.0)
+        server = ApiServer(Access(str(file), "test"), quiet_s=QUIET_S)
         await server.list(PATH, {})
         await server.aclose()
 
@@ -189,7 +193,7 @@ def test_in_a_cluster_the_service_account_is_used_over_tls_and_a_rotated_token_i
             (account / "token").write_text("first")
             (account / "namespace").write_text("research\n")
             environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
-            server = ApiServer(Access(environ=environ, account=account), quiet_s=5.0)
+            server = ApiServer(Access(environ=environ, account=account), quiet_s=QUIET_S)
             api.token = "first"
             await server.list(PATH, {})
             assert server.namespace == "research"

@@ -11,6 +11,7 @@ from schedulers.types import Pod, PodId
 from statesync.discovery import PodTemplate, open_source
 from statesync.discovery.static import pods_of
 from statesync.errors import DiscoveryError
+from tests.fakes.waiting import DEADLINE_S
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_the_pool_s_configuration_is_on_each_pod() -> None:
 
 def test_a_static_source_calls_back_once_with_all_pods() -> None:
     heard: list[Sequence[Pod]] = []
-    asyncio.run(asyncio.wait_for(open_source(["a:1", "b:1"]).run(heard.append), 5))
+    asyncio.run(asyncio.wait_for(open_source(["a:1", "b:1"]).run(heard.append), DEADLINE_S))
     assert [[pod.id for pod in pods] for pods in heard] == [["a:1", "b:1"]]
 
 
