@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from tests.fakes.virtual_time import real_moment
+
 T = TypeVar("T")
 
 DEADLINE_S: Final = 90.0
@@ -23,3 +25,11 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = DEADLIN
             raise AssertionError(f"not within {timeout_s:g} s: {what}; last seen: {seen!r}")
         time.sleep(LOOK_S)
     return seen
+
+
+async def until(met: Callable[[], object], timeout_s: float = DEADLINE_S) -> None:
+    """Let the loop turn until the condition holds, for what tells nobody. The deadline is real, whatever its clock."""
+    end = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < end, f"not within {timeout_s:g} s"
+        await real_moment()
