@@ -18,7 +18,7 @@ from tests.fakes.kube_api import KubeApi, kube_api, kubeconfig
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import DEADLINE_S
 
-_STILL_TURNS = 20
+_STILL_TURNS = 10
 """Turns of the loop in which bytes on their way through the sockets and the client arrive."""
 
 

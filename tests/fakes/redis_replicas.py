@@ -100,7 +100,7 @@ from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import Ears
 
 async def main():
-    store = RedisStore.open(sys.argv[1], SyncConfig(lease_s=1.0, timeout_s={STEADY.timeout_s}))
+    store = RedisStore.open(sys.argv[1], SyncConfig(lease_s=0.5, timeout_s={STEADY.timeout_s}))
     await store.start({VICTIM!r}, Ears())
     for pod, numbers in {VICTIM_SHARE!r}.items():
         store.announce(pod, numbers)
@@ -112,7 +112,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def victim(server: RedisServer) -> Iterator[subprocess.Popen[bytes]]:
-    """A replica in a process of its own, with a lease of a second that really lapses: to kill or to pause."""
+    """A replica in a process of its own, with a lease of half a second that really lapses: to kill or to pause."""
     process = subprocess.Popen([sys.executable, "-c", _VICTIM, f"redis://127.0.0.1:{server.port}"])
     try:
         yield process

@@ -214,5 +214,5 @@ class ViewMachine(RuleBasedStateMachine):
             assert all(told(numbers) == (0,) * 5 for numbers in self.announced.values())
 
 
-ViewMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ViewMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 test_nothing_is_ever_leaked_negative_or_out_of_place = ViewMachine.TestCase
