@@ -19,10 +19,12 @@ import pytest
 from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports
 from tests.fakes.sim_process import MODEL, SimPods, sim_pods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 IMAGE = os.environ.get("TURNOUT_IMAGE", "")
 CACHE = Path(__file__).resolve().parents[2] / ".cache/image"
+BUILDAH_S = 240.0
+"""For one command: for what hangs."""
 LARGEST_BYTES = 300 * 2**20
 """Of what the image adds to its base."""
 
@@ -38,7 +40,7 @@ def buildah(*words: str) -> list[str]:
 
 def output(*words: str) -> str:
     """What such a command says."""
-    done = subprocess.run(buildah(*words), capture_output=True, text=True)
+    done = subprocess.run(buildah(*words), capture_output=True, text=True, timeout=BUILDAH_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -56,7 +58,7 @@ class Container:
 
     def run(self, *words: str) -> str:
         """What they say."""
-        done = subprocess.run(self.command(*words), capture_output=True, text=True)
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=BUILDAH_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
@@ -70,8 +72,10 @@ class Container:
 def container() -> Iterator[Container]:
     """One for all tests."""
     made = Container()
-    yield made
-    made.remove()
+    try:
+        yield made
+    finally:
+        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,8 @@ def test_it_is_the_compiled_build_without_a_compiler(container: Container) -> No
 
 def test_it_is_not_root_and_cannot_write_to_itself(container: Container) -> None:
     assert container.run("id", "-u") == "10001"
-    refused = subprocess.run(container.command("touch", "/opt/turnout/bin/x"), capture_output=True, text=True)
+    command = container.command("touch", "/opt/turnout/bin/x")
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=BUILDAH_S)
     assert "denied" in refused.stderr
 
 
@@ -111,7 +116,7 @@ def test_it_starts_serves_says_that_it_is_well_and_drains(
         "listen": f"{HOST}:{inference}",
         "control": {"listen": f"{HOST}:{control}"},
         "pools": [{"name": "default", "pods": pods.urls}],
-        "drain": {"settle_s": 0.0, "timeout_s": 5.0},
+        "drain": {"settle_s": 0.0, "timeout_s": 60.0},
     }
     file = container.root / "etc/turnout/turnout.yaml"
     file.parent.mkdir(exist_ok=True)
@@ -119,9 +124,9 @@ def test_it_starts_serves_says_that_it_is_well_and_drains(
     url = f"http://{HOST}:{inference}"
 
     with Owned(container.command(*settings["Entrypoint"], *settings["Cmd"]), ANY_CORE, tmp_path / "image.log") as run:
-        wait_for("it is ready", lambda: answers(f"{url}/readyz"), 60.0)
+        wait_for("it is ready", lambda: answers(f"{url}/readyz"))
         body = {"model": MODEL, "max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False, timeout=20.0)
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False, timeout=DEADLINE_S)
         assert answer.json()["usage"]["completion_tokens"] == 4
 
         kind, *check = settings["Healthcheck"]["Test"]
@@ -129,13 +134,13 @@ def test_it_starts_serves_says_that_it_is_well_and_drains(
         container.run(*(word.replace("127.0.0.1:8000", f"{HOST}:{inference}") for word in check))
 
         assert httpx.post(f"http://{HOST}:{control}/admin/drain", trust_env=False).status_code == 202
-        wait_for("it has ended", run.ended, 30.0)
+        wait_for("it has ended", run.ended)
         assert run.exit_status == 0, run.log.read_text()
 
 
 def answers(url: str) -> bool:
     """Whether somebody there says yes."""
     try:
-        return httpx.get(url, trust_env=False).status_code == 200
+        return httpx.get(url, trust_env=False, timeout=DEADLINE_S).status_code == 200
     except httpx.TransportError:
         return False

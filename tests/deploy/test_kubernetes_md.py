@@ -4,18 +4,16 @@ against a real replica, and its figures are those that were measured.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.fakes.gateway_process import GatewayProcess, config, pool
+from router.cli import main
+from tests.fakes.gateway_process import GatewayProcess, config, pool, starting
 from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
 from tests.fakes.sim_process import sim_pods
 
@@ -165,28 +163,29 @@ def replica(tmp_path: Path) -> Iterator[GatewayProcess]:
             pools=[pool("default", pods.urls, policy={"name": "prefix_aware"})],
             control={"listen": "127.0.0.1:0", "token": TOKEN},
         )
-        gateway = GatewayProcess(shared, tmp_path / "gateway")
-        try:
+        with starting(shared, tmp_path / "gateway") as gateway:
             gateway.wait_until_ready()
             yield gateway
-        finally:
-            gateway.kill()
 
 
 @pytest.mark.slow
-def test_its_turnout_commands_work_in_the_order_they_are_given(replica: GatewayProcess, tmp_path: Path) -> None:
+def test_its_turnout_commands_work_in_the_order_they_are_given(
+    replica: GatewayProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "rendered.yaml"
     file.write_text(mounted("turnout.yaml"))
-    env = {**os.environ, "TURNOUT_CONTROL_TOKEN": TOKEN}
+    monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", TOKEN)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for command in INSIDE:
         given = shlex.split(command.replace("/etc/turnout/turnout.yaml", str(file)))[1:]
         if given[0] != "check":
             given += ["--control", str(replica.control.base_url)]
         if given[1] == "promote":
             given += ["--force"]  # it has had no traffic here, and the page says that it refuses then
-        done = subprocess.run([sys.executable, "-m", "router", *given], env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert SHOWS[next(key for key in SHOWS if command.startswith(key))] in done.stdout, f"{command}\n{done.stdout}"
+        status = main(given)
+        said = capsys.readouterr()
+        assert status == 0, f"{command}\n{said.out}{said.err}"
+        assert SHOWS[next(key for key in SHOWS if command.startswith(key))] in said.out, f"{command}\n{said.out}"
 
 
 def mounted(name: str) -> str:

@@ -18,9 +18,10 @@ import pytest
 
 from loadtests.ports import HOST
 from tests.fakes.gateway_container import GatewayContainer, Place, RedisContainer
-from tests.fakes.rendered_manifests import KUBERNETES, OVERLAYS, program, render
+from tests.fakes.programs import need
+from tests.fakes.rendered_manifests import KUBERNETES, OVERLAYS, render
 from tests.fakes.sim_process import MODEL, SimPods, sim_pods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 DRAIN = KUBERNETES / "components" / "engine-drain" / "drain.py"
 pytestmark = pytest.mark.slow
@@ -33,6 +34,9 @@ LONG: dict[str, Any] = {
     "ignore_eos": True,
     "stream": True,
 }
+QUICK = ("quickstart", "vllm")
+"""Overlays that are started in `make test`, too; tests/deploy/test_kustomize.py reads all of them."""
+PATIENT = {"warmup_timeout_s": 600}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisContainer]:
-    server = RedisContainer(render("quickstart"), tmp_path_factory.mktemp("redis"), program("redis-server"))
+    server = RedisContainer(render("quickstart"), tmp_path_factory.mktemp("redis"), need("redis-server"))
     try:
         yield server
     finally:
@@ -51,11 +55,16 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisContainer]:
 
 
 @contextmanager
-def started(overlay: str, place: Place) -> Iterator[GatewayContainer]:
-    """A container for the block, once its startup probe is content."""
-    container = GatewayContainer(render(overlay), f"turnout-{overlay}-x2x4z", place)
+def started(overlay: str, place: Place, name: str = "", **sections: dict[str, Any]) -> Iterator[GatewayContainer]:
+    """A container for the block, once its startup probe is content; `sections` are changed in its configuration."""
+
+    def change(config: dict[str, Any]) -> None:
+        for section, fields in sections.items():
+            config[section] = config.get(section, {}) | fields
+
+    container = GatewayContainer(render(overlay), name or f"turnout-{overlay}-x2x4z", place, change)
     try:
-        wait_for("the startup probe is content", lambda: container.content("startupProbe"), 30.0)
+        wait_for("the startup probe is content", lambda: container.content("startupProbe"))
         yield container
     finally:
         container.end()
@@ -65,7 +74,7 @@ def state(container: GatewayContainer) -> dict[str, Any]:
     """GET /admin/state."""
     url = f"http://127.0.0.1:{container.port('control')}/admin/state"
     token = {"authorization": "Bearer made-up control-token"}
-    said: dict[str, Any] = httpx.get(url, headers=token, trust_env=False).raise_for_status().json()
+    said: dict[str, Any] = httpx.get(url, headers=token, trust_env=False, timeout=DEADLINE_S).raise_for_status().json()
     return said
 
 
@@ -79,12 +88,14 @@ def ask_instead(container: GatewayContainer, kind: str, **action: str) -> int:
         container.spec[kind]["httpGet"] = right
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(
+    "overlay", [each if each in QUICK else pytest.param(each, marks=pytest.mark.realtime) for each in OVERLAYS]
+)
 def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_given(
     overlay: str, tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
     with started(overlay, Place(tmp_path, redis.port, engines.urls)) as container:
-        wait_for("the readiness probe is content", lambda: container.content("readinessProbe"), 30.0)
+        wait_for("the readiness probe is content", lambda: container.content("readinessProbe"))
         assert container.ask("livenessProbe") == 200
         said = state(container)
         assert said["state"]["connected"]
@@ -94,45 +105,48 @@ def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_g
         assert httpx.get(f"{control}/admin/pods", trust_env=False).status_code == 401
 
 
-def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays_until_the_last_stream_has_ended(
+def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays(
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
-    def quick(config: dict[str, Any]) -> None:
-        config["drain"]["settle_s"] = 4
-
     place = Place(tmp_path, redis.port, engines.urls[:1])
-    container = GatewayContainer(render("base"), "turnout-x", place, quick)
-    try:
-        wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+    with started("base", place, "turnout-settles", drain={"settle_s": 600}) as container:
+        wait_for("ready", lambda: container.content("readinessProbe"))
+        container.process.terminate()
+        wait_for("it settles", lambda: state(container)["phase"] == "settling")
+        assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [503, 200]
+        assert ask_instead(container, "readinessProbe", path="/livez") == 200, "as in charts that never unready"
+
+
+def test_liveness_stays_until_the_last_stream_has_ended(
+    tmp_path: Path, engines: SimPods, redis: RedisContainer
+) -> None:
+    place = Place(tmp_path, redis.port, engines.urls[:1])
+    with started("base", place, "turnout-drains", drain={"settle_s": 0}) as container:
+        wait_for("ready", lambda: container.content("readinessProbe"))
         url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
-        with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=30.0) as stream:
+        with (
+            httpx.Client(trust_env=False) as client,
+            client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream,
+        ):
             lines = stream.iter_lines()
             next(lines)
             container.process.terminate()
-            wait_for("it settles", lambda: state(container)["phase"] == "settling")
-            assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [503, 200]
-            assert ask_instead(container, "readinessProbe", path="/livez") == 200, "as in charts that never unready"
             wait_for("it drains", lambda: state(container)["phase"] == "draining")
             # The inference port is closed by now, the stream goes on, and nobody may kill it.
             assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [0, 200]
             assert ask_instead(container, "livenessProbe", port="inference") == 0, "there it would be killed"
             assert any(lines)
         # Its client is gone, and with it the last reason to stay.
-        assert container.process.wait(20.0) == 0, container.words()
-    finally:
-        container.end()
+        assert container.process.wait(DEADLINE_S) == 0, container.words()
 
 
 def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -> None:
-    def patient(config: dict[str, Any]) -> None:
-        config["warmup_timeout_s"] = 60
-
     # A Redis that takes connections and says nothing.
     with socket.create_server((HOST, 0)) as mute:
         place = Place(tmp_path, mute.getsockname()[1], ["http://127.0.0.1:9"])
-        container = GatewayContainer(render("base"), "turnout-x", place, patient)
+        container = GatewayContainer(render("base"), "turnout-x", place, lambda config: config.update(PATIENT))
         try:
-            wait_for("it has started", lambda: container.content("startupProbe"), 30.0)
+            wait_for("it has started", lambda: container.content("startupProbe"))
             assert container.ask("readinessProbe") == 503
             assert container.ask("livenessProbe") == 200
         finally:
@@ -144,9 +158,9 @@ def test_a_container_that_was_killed_comes_back_under_its_name(
 ) -> None:
     place = Place(tmp_path, redis.port, engines.urls)
     for _ in range(2):
-        # The kubelet starts it anew in the same pod, long before the lease of the one before runs out.
-        with started("quickstart", place) as container:
-            wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+        # The kubelet starts it anew in the same pod, before the lease of the one before runs out.
+        with started("quickstart", place, sync={"lease_s": 2.0}) as container:
+            wait_for("ready", lambda: container.content("readinessProbe"))
             assert state(container)["replica"] == container.name
 
 
@@ -158,25 +172,28 @@ def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_othe
     def pod_for(**headers: str) -> str:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
         url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
-        answer = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30.0).raise_for_status()
+        answer = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=DEADLINE_S).raise_for_status()
         return str(answer.headers["x-turnout-pod"])
 
     with started("multi-cluster", Place(tmp_path, redis.port, engines.urls)) as container:
-        wait_for("ready", lambda: container.content("readinessProbe"), 30.0)
+        wait_for("ready", lambda: container.content("readinessProbe"))
         assert pod_for() == east
         assert pod_for(**{"x-turnout-cluster": "west"}) == west
         engines.fault(east, "refuse")
-        assert pod_for() == west
-        engines.well()
+        try:
+            assert pod_for() == west
+        finally:
+            engines.well()
 
 
 def test_redis_own_probe_is_content_with_the_redis_that_is_started(redis: RedisContainer) -> None:
     (spec,) = render("quickstart").workload("turnout-redis").containers
     for kind in ("startupProbe", "readinessProbe"):
         command = [each.replace("redis-cli", f"redis-cli -p {redis.port}") for each in spec[kind]["exec"]["command"]]
-        asked = subprocess.run(command, env=redis.environment, capture_output=True, text=True)
+        asked = subprocess.run(command, env=redis.environment, capture_output=True, text=True, timeout=DEADLINE_S)
         assert asked.returncode == 0, asked.stdout + asked.stderr
-        locked_out = subprocess.run(command, env={"PATH": redis.environment["PATH"]}, capture_output=True)
+        bare = {"PATH": redis.environment["PATH"]}
+        locked_out = subprocess.run(command, env=bare, capture_output=True, timeout=DEADLINE_S)
         assert locked_out.returncode != 0
 
 
@@ -184,7 +201,7 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
     hook = [sys.executable, str(DRAIN)]
     address = engines.addresses[1]
     url = f"http://{address}/v1/chat/completions"
-    with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=30.0) as stream:
+    with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream:
         lines = stream.iter_lines()  # kept: a generator that is dropped closes the stream
         next(lines)
         waiting = subprocess.Popen([*hook, f"http://{address}/metrics", "0"])
@@ -194,10 +211,10 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
             wait_for("it has looked three times", lambda: engines.state(address)["requests"] >= seen + 3)
             assert waiting.poll() is None
             stream.close()
-            assert waiting.wait(20.0) == 0
+            assert waiting.wait(DEADLINE_S) == 0
         finally:
             waiting.kill()
-            waiting.wait()
+            waiting.wait(DEADLINE_S)
 
 
 def test_an_engine_s_hook_counts_what_runs_and_what_waits_on_vllm_and_on_sglang() -> None:
@@ -212,4 +229,7 @@ def test_an_engine_s_hook_counts_what_runs_and_what_waits_on_vllm_and_on_sglang(
 
 def test_an_engine_s_hook_ends_where_the_engine_has_ended() -> None:
     hook = [sys.executable, str(DRAIN)]
-    assert subprocess.run([*hook, "http://127.0.0.1:9/metrics", "0"], capture_output=True, timeout=20).returncode == 0
+    assert (
+        subprocess.run([*hook, "http://127.0.0.1:9/metrics", "0"], capture_output=True, timeout=DEADLINE_S).returncode
+        == 0
+    )

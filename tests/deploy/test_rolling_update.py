@@ -19,13 +19,15 @@ import pytest
 import uvloop
 
 from loadtests.ports import HOST
-from loadtests.upgrade.load import LONG, Load, Mix, Record
+from loadtests.upgrade.load import LONG, STREAM, WHOLE, Load, Mix, Record
 from statesync.tasks import spawn
 from tests.fakes.deployment_controller import Counts, Deployment, Service, Threshold, next_step
 from tests.fakes.gateway_container import Configuration, GatewayContainer, Place, RedisContainer
 from tests.fakes.l4_balancer import Balancer
-from tests.fakes.rendered_manifests import Render, program, render
+from tests.fakes.programs import need
+from tests.fakes.rendered_manifests import Render, render
 from tests.fakes.sim_process import sim_pods
+from tests.fakes.waiting import DEADLINE_S
 
 PROPAGATION_S = 3.0
 NODES = 2
@@ -33,6 +35,7 @@ MIX = Mix(talkers=6, askers=12, period_s=0.4, listeners=16, long_tokens=150, ram
 """Of each node. A long stream takes 15 s: some begin before a replica is told to leave and end long after."""
 
 Change = Callable[[Configuration], None]
+Plot = Callable[["Cluster"], Awaitable["Story"]]
 
 
 class Story(NamedTuple):
@@ -58,30 +61,34 @@ class Cluster(NamedTuple):
         yield
         for load in self.loads:
             load.no_more.set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             await asyncio.gather(*loading)
 
     def records(self) -> list[Record]:
         """Of all users."""
         return [record for load in self.loads for record in load.records]
 
+    def replicas(self) -> set[str]:
+        """Those that have answered."""
+        return {record.replica for record in self.records()}
+
 
 @contextlib.asynccontextmanager
-async def cluster(rendered: Render, place: Place, change: Change) -> AsyncIterator[Cluster]:
-    """Replicas that are available and known to every node, for the block."""
-    dice = random.Random(7)
+async def cluster(
+    rendered: Render, place: Place, change: Change, delay_s: Callable[[], float]
+) -> AsyncIterator[Cluster]:
+    """Replicas that are available and known to every node, for the block. Nodes hear of each change `delay_s` late."""
     nodes = [Balancer(random.Random(number)) for number in range(NODES)]
     for node in nodes:
         await node.start()
-    service = Service(nodes, lambda: dice.uniform(0.0, PROPAGATION_S))
+    service = Service(nodes, delay_s)
     deployment = Deployment(
         rendered.gateway.owner, service, lambda name: GatewayContainer(rendered, name, place, change)
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(DEADLINE_S):
             await deployment.scale_up()
-            while any(len(node.endpoints) < deployment.replicas for node in nodes):  # noqa: ASYNC110  no event
-                await asyncio.sleep(0.02)
+            await until(lambda: all(len(node.endpoints) == deployment.replicas for node in nodes))
         yield Cluster(deployment, [Load(HOST, node.port, MIX, seed) for seed, node in enumerate(nodes)])
     finally:
         for pod in deployment.pods:
@@ -90,11 +97,18 @@ async def cluster(rendered: Render, place: Place, change: Change) -> AsyncIterat
             node.stop()
 
 
+async def until(met: Callable[[], bool]) -> None:
+    """Until that is so; for what hangs there is a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not met():  # noqa: ASYNC110  counts of many tasks, no event
+            await asyncio.sleep(0.02)
+
+
 async def roll(found: Cluster) -> Story:
-    """Load, a rollout, load for a while more."""
+    """Load, a rollout, and load until every replica has had a part in it."""
     first, left_at = list(found.deployment.pods), dict[str, float]()
     async with found.loaded():
-        await asyncio.sleep(MIX.ramp_s + 3.0)
+        await until(lambda: all(load.open[LONG] == MIX.listeners for load in found.loads))
         rolling = spawn(found.deployment.rollout_restart(), "rollout")
         while not rolling.done():
             for pod in first:
@@ -102,32 +116,38 @@ async def roll(found: Cluster) -> Story:
                     left_at.setdefault(pod.name, perf_counter())
             await asyncio.sleep(0.02)
         rolling.result()
-        await asyncio.sleep(8.0)
+        await until(lambda: len(found.records()) > 1000 and len(found.replicas()) == len(found.deployment.pods))
     await found.deployment.gone()
     exits = {pod.name: pod.container.process.poll() for pod in first}
     return Story(found.records(), left_at, exits, {pod.name: pod.killed for pod in found.deployment.pods})
 
 
-async def lose_one(found: Cluster) -> Story:
-    """Load, and one replica that is deleted: enough to see whether that alone loses anything."""
-    loading = [spawn(load.run(), "load") for load in found.loads]
-    await asyncio.sleep(MIX.ramp_s)
-    found.deployment.stop(found.deployment.pods[0])
-    await asyncio.sleep(PROPAGATION_S)
-    for task in loading:
-        task.cancel()
-    await asyncio.gather(*loading, return_exceptions=True)
-    return Story(found.records(), {}, {}, {})
+def lose_one(fault: str, *kinds: str) -> Plot:
+    """Load, and one replica that is deleted: that alone loses something, of these kinds."""
+
+    async def plot(found: Cluster) -> Story:
+        loading = [spawn(load.run(), "load") for load in found.loads]
+        await until(lambda: all(load.open[LONG] == MIX.listeners for load in found.loads))
+        found.deployment.stop(found.deployment.pods[0])
+        await until(lambda: any(each.fault == fault and each.kind in kinds for each in found.records()))
+        for task in loading:
+            task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+        return Story(found.records(), {}, {}, {})
+
+    return plot
 
 
-def played(plot: Callable[[Cluster], Awaitable[Story]], rendered: Render, directory: Path, change: Change) -> Story:
+def played(
+    plot: Plot, rendered: Render, directory: Path, change: Change, delay_s: Callable[[], float] = lambda: PROPAGATION_S
+) -> Story:
     """A plot, with engines and a Redis of its own."""
 
     async def play(place: Place) -> Story:
-        async with cluster(rendered, place, change) as found:
+        async with cluster(rendered, place, change, delay_s) as found:
             return await plot(found)
 
-    redis = RedisContainer(rendered, directory, program("redis-server"))
+    redis = RedisContainer(rendered, directory, need("redis-server"))
     try:
         with sim_pods(4, directory / "sims.log", "--profile", "paced") as engines:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -140,13 +160,13 @@ def as_rendered(config: Configuration) -> None:
     """Settle and drain included."""
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_a_rollout_under_load_fails_no_request_and_cuts_no_stream(tmp_path: Path) -> None:
-    story = played(roll, render("quickstart"), tmp_path, as_rendered)
+    dice = random.Random(7)
+    story = played(roll, render("quickstart"), tmp_path, as_rendered, lambda: dice.uniform(0.0, PROPAGATION_S))
 
     faults = Counter(record.fault for record in story.records if record.fault)
     assert not faults, f"{faults} of {len(story.records)}"
-    assert len(story.records) > 1000
     assert story.exits == dict.fromkeys(story.left_at, 0)
     assert set(story.killed.values()) == {""}
     replicas = {record.replica for record in story.records}
@@ -174,17 +194,17 @@ def without_settling(config: Configuration) -> None:
     config["drain"]["settle_s"] = 0.0
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_requests_are_lost_where_replicas_do_not_settle(tmp_path: Path) -> None:
-    story = played(lose_one, hasty(), tmp_path, without_settling)
+    story = played(lose_one("no_answer", WHOLE, STREAM), hasty(), tmp_path, without_settling)
     assert "no_answer" in {record.fault for record in story.records}
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_streams_are_cut_where_the_grace_period_is_shorter_than_the_drain(tmp_path: Path) -> None:
     impatient = hasty()
     impatient.gateway.spec["terminationGracePeriodSeconds"] = 2
-    story = played(lose_one, impatient, tmp_path, as_rendered)
+    story = played(lose_one("truncated", LONG), impatient, tmp_path, as_rendered)
     assert "truncated" in {record.fault for record in story.records if record.kind == LONG}
 
 

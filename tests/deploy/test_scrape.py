@@ -4,7 +4,6 @@ expression names a metric or a label that is not there, a real Prometheus takes 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,21 +17,16 @@ from loadtests import redis_server
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.panels import RATE
 from scripts.monitoring.rows import ROWS
-from tests.fakes import prometheus_process
-from tests.fakes.gateway_process import GatewayProcess, config, pool
+from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, pool, starting
 from tests.fakes.prometheus_process import Prometheus
 from tests.fakes.promql import TARGET_LABELS, grouping, selectors
 from tests.fakes.raw_http_client import Wire, endless, post
 from tests.fakes.sim_process import MODEL, SimPods, sim_pods
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
-CI = os.environ.get("CI") == "true"
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(redis_server.program() is None and not CI, reason="no redis-server here; CI fails without it"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server")]
 
 VARIABLES = {RATE: "15s", "$namespace": ".*", "$instance": ".*", "$pool": ".*"}
 
@@ -78,11 +72,13 @@ class Stage:
             ],
             targets={"allow": ["*"]},
             state=server.url,
-            health={"eject_failures": 1, "eject_s": 0.2},
+            health=PATIENT_HEALTH | {"eject_failures": 1, "eject_s": 0.2},
+            retries={"budget_min": 1000},
         )
-        self.gateways = [GatewayProcess(shared | {"replica": name}, directory / name) for name in ("a", "b")]
+        self.gateways = [
+            stack.enter_context(starting(shared | {"replica": name}, directory / name)) for name in ("a", "b")
+        ]
         for gateway in self.gateways:
-            stack.callback(gateway.kill)
             gateway.wait_until_ready()
         for trial, body in TRIALS.items():
             answer = self.gateways[0].control.put(f"/admin/pools/default/{trial}", json=body)
@@ -125,9 +121,8 @@ def ask(gateway: GatewayProcess, *, stream: bool = False, model: str = MODEL, po
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return httpx.post(
-        f"{gateway.url}/v1/chat/completions", json=body, headers={"x-turnout-pool": pool}, trust_env=False, timeout=20.0
-    )
+    url, headers = f"{gateway.url}/v1/chat/completions", {"x-turnout-pool": pool}
+    return httpx.post(url, json=body, headers=headers, trust_env=False, timeout=DEADLINE_S)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +130,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The gateways after rounds of traffic: a request may be sent past the pod that would have answered it badly."""
     with ExitStack() as stack:
         made = Stage(stack, tmp_path_factory.mktemp("stage"))
-        wait_for("a pod is ejected", made.pod_ejected, 60.0)
+        wait_for("a pod is ejected", made.pod_ejected)
         yield made
 
 
@@ -179,21 +174,21 @@ def test_every_metric_of_the_gateway_is_on_the_dashboard(stage: Stage) -> None:
     assert missing == set(), "give each a panel in a row of scripts/monitoring"
 
 
-@pytest.mark.skipif(prometheus_process.program() is None and not CI, reason="no prometheus here; CI fails without it")
+@pytest.mark.needs("prometheus")
 def test_a_real_prometheus_answers_every_expression_and_no_panel_is_empty(stage: Stage, tmp_path: Path) -> None:
     scrape = {"job_name": "turnout", "honor_labels": True, "static_configs": [{"targets": stage.targets}]}
-    every = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    every = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
     rules = [str(ROOT / "deploy/prometheus/alerts.yaml")]
     prometheus = Prometheus({"global": every, "rule_files": rules, "scrape_configs": [scrape]}, tmp_path)
     try:
-        wait_for("it is ready", prometheus.ready, 30.0)
-        wait_for("it reads both gateways", lambda: prometheus.healthy_targets() == len(stage.targets), 30.0)
+        wait_for("it is ready", prometheus.ready)
+        wait_for("it reads both gateways", lambda: prometheus.healthy_targets() == len(stage.targets))
         waiting = {name: filled(query.expr) for name, query in QUERIES.items() if name not in QUIET}
-        wait_for("every panel has data", partial(none_left, stage, prometheus, waiting), 90.0)
+        wait_for("every panel has data", partial(none_left, stage, prometheus, waiting))
         for expr in EXPRESSIONS.values():
             prometheus.query(filled(expr))
         assert {rule["name"] for rule in prometheus.rules()} == {alert.name for alert in ALERTS}
-        wait_for("every rule was evaluated", lambda: all(rule["health"] == "ok" for rule in prometheus.rules()), 30.0)
+        wait_for("every rule was evaluated", lambda: all(rule["health"] == "ok" for rule in prometheus.rules()))
     finally:
         prometheus.stop()
 

@@ -4,19 +4,17 @@ load, and says what the text promises.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from router.cli import main
 from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import Load
-from tests.fakes.waiting import DEADLINE_S, wait_for
+from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -57,16 +55,16 @@ def test_the_guards_of_the_section_are_the_defaults() -> None:
     assert f"`--confidence`\n({guard.confidence})" in SECTION
 
 
-def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: Path) -> None:
-    turnout = str(Path(sys.executable).parent / "turnout")
+def test_the_commands_work_in_the_order_they_are_given(
+    sims: SimPods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     settings = config((), pools=[pool("default", sims.urls, policy={"name": "p2c"})])
     with running(settings, tmp_path / "gateway") as gateway, Load([gateway.port]) as load:
         wait_for("traffic flows", lambda: load.answers > 20)
         for command in commands():
-            words = [turnout, *shlex.split(command)[1:], "--control", str(gateway.control.base_url)]
-            env = {**os.environ, "NO_PROXY": "127.0.0.1"}
-            done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=DEADLINE_S)
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            said = re.sub(r" {2,}", " ", done.stdout)
-            assert SHOWS[command] in said, f"{command}\n{done.stdout}"
+            status = main([*shlex.split(command)[1:], "--control", str(gateway.control.base_url)])
+            said = capsys.readouterr()
+            assert status == 0, f"{command}\n{said.out}\n{said.err}"
+            assert SHOWS[command] in re.sub(r" {2,}", " ", said.out), f"{command}\n{said.out}"
     assert not load.errors

@@ -16,6 +16,7 @@ import yaml
 
 from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports, neighbouring_ports
+from tests.fakes.waiting import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "deploy/compose/compose.yaml"
@@ -128,7 +129,7 @@ class Composed:
         kind, *words = SERVICES[name]["healthcheck"]["test"]
         assert kind == "CMD"
         words = self.words(name, words)
-        return subprocess.run([found(words[0]), *words[1:]], capture_output=True, timeout=20).returncode == 0
+        return subprocess.run([found(words[0]), *words[1:]], capture_output=True, timeout=DEADLINE_S).returncode == 0
 
     def stop(self) -> None:
         """End all, last started first."""

@@ -22,6 +22,8 @@ from tests.fakes.rendered_manifests import Manifest
 LOOK_S = 0.02
 DEFAULTS = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
 """Kubernetes' own, of a probe; successThreshold is 1."""
+PATIENCE_S = 30.0
+"""No probe is shorter of time than this, whatever the manifest says: how quick this machine is, it cannot know."""
 
 
 class Threshold:
@@ -133,7 +135,8 @@ class Pod:
     async def _ask(self, kind: str) -> bool:
         probe = DEFAULTS | self.container.spec[kind]
         action = probe["httpGet"]
-        status = await status_of(self.container.port(action["port"]), action["path"], probe["timeoutSeconds"])
+        timeout_s = max(PATIENCE_S, probe["timeoutSeconds"])
+        status = await status_of(self.container.port(action["port"]), action["path"], timeout_s)
         return 200 <= status < 400
 
     def _set_ready(self, ready: bool) -> None:

@@ -6,6 +6,7 @@ pools' source to what the test has; nothing else is changed.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ import yaml
 
 from loadtests.ports import HOST, free_ports
 from tests.fakes.rendered_manifests import Manifest, Render
+from tests.fakes.waiting import DEADLINE_S
 
 Configuration = dict[str, Any]
 
@@ -89,10 +91,9 @@ class GatewayContainer:
         return self.ports[self._render.port_of(self.spec, port)]
 
     def ask(self, kind: str) -> int:
-        """The status that a probe would see (`readinessProbe`, ...); 0 if it gets no answer."""
-        probe = self.spec[kind]
+        """The status that a probe with time to spare would see (`readinessProbe`, ...); 0 if it gets no answer."""
         try:
-            return httpx.get(self.url(probe["httpGet"]), trust_env=False, timeout=probe["timeoutSeconds"]).status_code
+            return httpx.get(self.url(self.spec[kind]["httpGet"]), trust_env=False, timeout=DEADLINE_S).status_code
         except httpx.TransportError:
             return 0
 
@@ -106,10 +107,11 @@ class GatewayContainer:
         return self.log.read_text(errors="replace")[-3000:]
 
     def end(self) -> None:
-        """Make sure that it is gone."""
+        """Make sure that it is gone, and all that it started."""
         if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+            # It leads a session of its own, so its process group is it and its children, nobody else.
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(DEADLINE_S)
 
 
 class RedisContainer:
@@ -132,4 +134,4 @@ class RedisContainer:
     def end(self) -> None:
         """Make sure that it is gone."""
         self.process.kill()
-        self.process.wait()
+        self.process.wait(DEADLINE_S)

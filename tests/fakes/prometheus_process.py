@@ -12,6 +12,7 @@ import httpx
 
 from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports
+from tests.fakes.waiting import DEADLINE_S
 
 
 def program() -> str | None:
@@ -34,7 +35,7 @@ class Prometheus:
             f"--web.listen-address={HOST}:{self.port}",
         ]
         self.process = Owned(command, ANY_CORE, directory / "prometheus.log")
-        self._client = httpx.Client(base_url=f"http://{HOST}:{self.port}", trust_env=False, timeout=10.0)
+        self._client = httpx.Client(base_url=f"http://{HOST}:{self.port}", trust_env=False, timeout=DEADLINE_S)
 
     def ready(self) -> bool:
         """Whether it answers. Raises AssertionError, with its last words, if it has ended."""

@@ -1,25 +1,23 @@
 """What `kubectl kustomize` makes of deploy/kubernetes, as Python objects, and how to find one's way in them.
 
-Nothing is judged here. A `Render` is the caller's own to change: each call of `render` gives a copy. Without a kubectl
-the tests that need one are skipped, but fail where CI=true.
+Nothing is judged here. A `Render` is the caller's own to change: each call of `render` gives a copy.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import yaml
 
 from router.config_file import Reading, read_text
+from tests.fakes.programs import need
+from tests.fakes.waiting import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -160,16 +158,6 @@ class Render:
         return found
 
 
-def program(name: str) -> str:
-    """Where it is; else the test is skipped, or fails where CI=true."""
-    found = shutil.which(name)
-    if found is not None:
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"no {name} here, and CI=true: what needs it may not be left out")
-    pytest.skip(f"no {name} here; CI fails without it")
-
-
 def directory_of(name: str) -> Path:
     """Where `base` or an overlay is."""
     return KUBERNETES / name if name == "base" else KUBERNETES / "overlays" / name
@@ -177,7 +165,8 @@ def directory_of(name: str) -> Path:
 
 @functools.cache
 def _build(name: str) -> tuple[Manifest, ...]:
-    done = subprocess.run([program("kubectl"), "kustomize", str(directory_of(name))], capture_output=True, text=True)
+    command = [need("kubectl"), "kustomize", str(directory_of(name))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # what is deprecated is told here
     return tuple(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
