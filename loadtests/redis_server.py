@@ -13,7 +13,7 @@ from typing import Self
 from loadtests.bench.process import ANY_CORE, Owned
 from loadtests.ports import HOST, free_ports
 
-START_S = 10.0
+START_S = 60.0
 
 
 def program() -> str | None:

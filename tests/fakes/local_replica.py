@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
+from loadtests.ports import HOST, free_ports
 from router.settings import Control, Drain, PolicySpec, Pool, Settings
 
 BODY = b'{"model":"m","messages":[]}'
@@ -50,17 +50,18 @@ class Engine(asyncio.Protocol):
 
 
 async def engine() -> tuple[asyncio.Server, str]:
-    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.get_running_loop().create_server(Engine, HOST, 0)
+    return server, f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
 
 
 def settings(*pods: str, **fields: object) -> Settings:
     pool = Pool(name="main", pods=list(pods), models=["m"], policy=PolicySpec(name="p2c"))
     sections: dict[str, object] = {
-        "listen": "127.0.0.1:0",
-        "control": Control(listen="127.0.0.1:0"),
+        # Nobody else listens there when the replica does not any more.
+        "listen": f"{HOST}:{free_ports(1)[0]}",
+        "control": Control(listen=f"{HOST}:0"),
         "pools": [pool],
-        "drain": Drain(settle_s=0.0, timeout_s=10.0),
+        "drain": Drain(settle_s=0.0, timeout_s=600.0),
         "replica": "r1",
     }
     return Settings(**(sections | fields))  # type: ignore[arg-type]
@@ -68,15 +69,9 @@ def settings(*pods: str, **fields: object) -> Settings:
 
 async def ask(port: int, request: bytes = ASK) -> bytes:
     """The whole answer of a connection that is then closed."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection(HOST, port)
     writer.write(request.replace(b"host: g", b"host: g\r\nconnection: close"))
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
     return answer
-
-
-async def until(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not met():  # noqa: ASYNC110  a replica's numbers have no event
-            await asyncio.sleep(0.001)

@@ -229,7 +229,7 @@ def test_with_real_waiting_the_hurry_event_wakes_a_long_settle() -> None:
                 hurry=replica.hurry,
                 clock=loop.time,
             ),
-            30,
+            60,
         )
 
     assert asyncio.run(run()).hurried

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from loadtests.ports import HOST, free_ports
 from router.listen import Listen, bind, parse_listen
 
 
@@ -52,8 +53,7 @@ def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
 
 
 def test_only_shared_sockets_share_a_port() -> None:
-    with bind(Listen("127.0.0.1", 0)) as probe:
-        listen = Listen("127.0.0.1", probe.getsockname()[1])
+    listen = Listen(HOST, free_ports(1)[0])
     with bind(listen, shared=True) as first, bind(listen, shared=True) as second:
         first.listen()
         second.listen()

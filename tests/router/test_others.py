@@ -9,7 +9,8 @@ from itertools import count
 from router.replica import Replica
 from schedulers.types import PodId, RequestInfo
 from statesync.types import EngineReport
-from tests.fakes.local_replica import engine, settings, until
+from tests.fakes.local_replica import engine, settings
+from tests.fakes.waiting import until
 
 _hubs = count()
 Story = Callable[[Replica, Replica, PodId], Awaitable[None]]

@@ -13,7 +13,8 @@ from schedulers.errors import SchedulerError
 from schedulers.types import PodId
 from statesync.store import PolicyRecord
 from statesync.types import InflightNumbers
-from tests.fakes.local_replica import Engine, ask, engine, settings, until
+from tests.fakes.local_replica import Engine, ask, engine, settings
+from tests.fakes.waiting import until
 
 
 def test_a_replica_serves_from_start_to_drain() -> None:

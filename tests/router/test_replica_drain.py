@@ -13,7 +13,8 @@ from router.drain import Phase
 from router.replica import Replica
 from router.settings import Drain
 from schedulers.types import PodId
-from tests.fakes.local_replica import ASK, ASK_STREAM, Engine, ask, engine, settings, until
+from tests.fakes.local_replica import ASK, ASK_STREAM, Engine, ask, engine, settings
+from tests.fakes.waiting import until
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def held() -> Iterator[asyncio.Event]:
 
 async def state(replica: Replica) -> dict[str, object]:
     url = f"http://{replica.control.address}/admin/state"
-    async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60.0) as client:
         shown: dict[str, object] = (await client.get(url)).json()
         return shown
 
@@ -96,7 +97,7 @@ def test_operators_see_the_phase_its_seconds_and_the_requests_left(held: asyncio
         seconds = shown["phase_seconds"]
         assert isinstance(seconds, dict)
         assert list(seconds) == ["starting", "warming", "ready", "settling", "draining"]
-        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60.0) as client:
             metrics = (await client.get(f"http://{replica.control.address}/metrics")).text
         assert 'turnout_phase{phase="draining"} 1.0' in metrics
         assert "turnout_active_requests 1.0" in metrics

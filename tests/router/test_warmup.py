@@ -14,7 +14,8 @@ from statesync.errors import StateError
 from statesync.memory import MemoryStore
 from statesync.store import StateListener
 from statesync.tasks import spawn
-from tests.fakes.local_replica import engine, settings, until
+from tests.fakes.local_replica import engine, settings
+from tests.fakes.waiting import until
 
 
 class Away(MemoryStore):

@@ -7,12 +7,14 @@ import socket
 
 import pytest
 
+from loadtests.ports import free_ports
 from router.dataplane.listener import Listener
 from router.dataplane.sweep import Sweep
 from router.listen import Listen, bind
 from router.settings import Limits, Timeouts
 from tests.fakes.bare_exchange import Nobody
 from tests.fakes.virtual_time import Clock
+from tests.fakes.waiting import until
 
 
 def listener(limits: Limits | None = None) -> Listener:
@@ -20,9 +22,7 @@ def listener(limits: Limits | None = None) -> Listener:
 
 
 async def until_connected(to: Listener, count: int) -> None:
-    async with asyncio.timeout(10):
-        while len(to.edges) != count:  # noqa: ASYNC110  a set has no event
-            await asyncio.sleep(0)
+    await until(lambda: len(to.edges) == count)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
@@ -62,7 +62,7 @@ def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_c
         await until_connected(here, 1)
         here.stop_accepting()
         with socket.create_connection(("127.0.0.1", port)):
-            accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 10)
+            accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 60)
             accepted.close()
         assert len(here.edges) == 1
         here.stop()
@@ -76,7 +76,7 @@ def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_c
 def test_a_stopped_listener_accepts_nobody_and_lets_the_idle_go() -> None:
     async def run() -> None:
         here = listener()
-        port = await here.start("127.0.0.1", 0)
+        port = await here.start("127.0.0.1", free_ports(1)[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         await until_connected(here, 1)
         here.stop()

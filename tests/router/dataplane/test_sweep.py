@@ -74,7 +74,7 @@ def test_a_started_sweep_looks_until_it_is_stopped() -> None:
         for _ in range(3):
             told.clear()
             sweep.members = {Tells(1.0)}
-            await asyncio.wait_for(told.wait(), 10)
+            await asyncio.wait_for(told.wait(), 60)
         sweep.stop()
         sweep.stop()
 

@@ -19,6 +19,7 @@ from statesync.memory import MemoryStore
 from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
 from tests.fakes.trial_inputs import SNAPSHOT, A, request
 from tests.fakes.virtual_time import Clock
+from tests.fakes.waiting import until
 
 _hubs = count()
 NEW = Canary(PolicyChoice("random"), 50.0, CanaryGuard(min_requests=10))
@@ -77,12 +78,6 @@ def scene(play: Callable[[Replica, Replica], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-async def heard(met: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not met():  # noqa: ASYNC110  a hub's news have no event
-            await asyncio.sleep(0)
-
-
 def test_nothing_runs_and_nothing_is_shown_without_a_trial() -> None:
     async def play(left: Replica, right: Replica) -> None:
         await left.trials.step()
@@ -100,7 +95,7 @@ def test_a_shadow_alone_is_in_the_way_of_the_requests_that_it_wants_only() -> No
         shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         assert not left.trials.running
         assert left.trials.report("main")["running"]
-        await heard(lambda: bool(left.trials.running))
+        await until(lambda: bool(left.trials.running))
         shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         await left.switch.set_shadow("main", None)
         assert not left.trials.report("main")["running"]
@@ -125,7 +120,7 @@ def test_a_canary_beside_a_shadow_is_asked_about_every_request() -> None:
 def test_replicas_judge_the_sum_of_what_all_count() -> None:
     async def play(left: Replica, right: Replica) -> None:
         await left.switch.set_canary("main", NEW)
-        await heard(lambda: bool(right.trials.running))
+        await until(lambda: bool(right.trials.running))
         for each in (left, right):
             each.count(6)
         await left.trials.step()
@@ -142,11 +137,11 @@ def test_replicas_judge_the_sum_of_what_all_count() -> None:
 def test_a_broken_guard_takes_the_canary_back_for_all_once() -> None:
     async def play(left: Replica, right: Replica) -> None:
         await left.switch.set_canary("main", NEW)
-        await heard(lambda: bool(right.trials.running))
+        await until(lambda: bool(right.trials.running))
         left.count(100, 70)
         right.count(100, 70)
         await asyncio.gather(left.trials.step(), right.trials.step())
-        await heard(lambda: not left.trials.running and not right.trials.running)
+        await until(lambda: not left.trials.running and not right.trials.running)
         note = left.switch.record("main").note
         assert note.startswith("canary random rolled back: error_rate 0.7 (")
         assert (right.switch.record("main").note, right.switch.record("main").canary) == (note, None)

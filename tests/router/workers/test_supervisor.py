@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 import pytest
 
+from loadtests.ports import HOST, free_ports
 from router.listen import Listen
 from router.workers.roster import Roster, Timing
 from router.workers.slots import open_slots
 from router.workers.supervisor import CANNOT_RUN, Supervisor
 
-ANY = Listen("127.0.0.1", 0)
+ANY = Listen(HOST, 0)
 
 OBEDIENT = """
 import json, os, socket
@@ -61,12 +62,12 @@ def supervised(
             on_line(record.getMessage())
 
     log, handler = logging.getLogger("turnout.workers"), Hearing()
-    slots = open_slots(ANY, ANY, workers)
+    slots = open_slots(Listen(HOST, free_ports(1)[0]), ANY, workers)
     log.addHandler(handler)
     level, log.level = log.level, logging.INFO
     try:
         supervisor = Supervisor(command, slots, Roster(workers, timing, lambda: 0.0))
-        return asyncio.run(asyncio.wait_for(supervisor.run(), 60))
+        return asyncio.run(asyncio.wait_for(supervisor.run(), 100))
     finally:
         log.removeHandler(handler)
         log.level = level

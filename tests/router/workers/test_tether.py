@@ -38,7 +38,7 @@ class Heard:
         self.news.set()
 
     async def next(self) -> list[tuple[str, str]]:
-        await asyncio.wait_for(self.news.wait(), 10.0)
+        await asyncio.wait_for(self.news.wait(), 60.0)
         self.news.clear()
         return self.words
 
@@ -52,7 +52,7 @@ def test_words_arrive_whole_however_they_were_cut() -> None:
         heard.theirs.sendall(b".5\n")
         assert await heard.next() == [("ready", ""), ("warming", "2.5")]
         heard.theirs.close()
-        await asyncio.wait_for(heard.lost.wait(), 10.0)
+        await asyncio.wait_for(heard.lost.wait(), 60.0)
         heard.tether.close()
 
     asyncio.run(run())

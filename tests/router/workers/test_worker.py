@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from loadtests.ports import HOST, free_ports
 from router import replica as replica_module
 from router.app import run
 from router.drain import Phase, Step
@@ -53,13 +54,13 @@ class Supervision:
         self.news.set()
 
     async def hears(self, word: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while word not in self.heard:
                 self.news.clear()
                 await self.news.wait()
 
     async def ends(self) -> None:
-        await asyncio.wait_for(self.life, 10)
+        await asyncio.wait_for(self.life, 60)
         self.line.close()
         self.worker_line.close()
 
@@ -68,7 +69,7 @@ def supervised(test: Callable[[Supervision], Awaitable[None]], drain: Drain | No
     """Run `test` with a worker that is starting."""
 
     async def all_of_it() -> None:
-        (slot,) = open_slots(Listen("127.0.0.1", 0), Listen("127.0.0.1", 0), 1)
+        (slot,) = open_slots(Listen(HOST, free_ports(1)[0]), Listen(HOST, 0), 1)
         await test(Supervision(slot, drain or Drain(settle_s=600, timeout_s=600)))
         slot.close()
 
@@ -83,7 +84,7 @@ async def status(listen: Listen, path: str) -> tuple[int, bool]:
 async def status_on(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, bool]:
     reader, writer = connection
     writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
     return int(head.split()[1]), b"\r\nconnection: close\r\n" in head.lower()
 
@@ -96,7 +97,7 @@ def test_it_listens_only_once_it_is_ready() -> None:
 
         def try_it(step: Step) -> None:
             try:
-                socket.create_connection(worker.slot.listen, timeout=1.0).close()
+                socket.create_connection(worker.slot.listen, timeout=60.0).close()
             except ConnectionRefusedError:
                 refused.append(step.after)
 
@@ -121,7 +122,7 @@ def test_a_handed_over_worker_does_not_settle_and_answers_whoever_got_in_before(
         draining = asyncio.Event()
         worker.replica.lifecycle.listen(lambda step: draining.set())
         worker.line.say(HAND_OVER)
-        await asyncio.wait_for(draining.wait(), 10)
+        await asyncio.wait_for(draining.wait(), 60)
         assert await status_on(connected[0], "/readyz") == (200, True)
         assert (await status_on(controlled, "/readyz"))[0] == 200
         connected[1][1].close()
@@ -136,9 +137,9 @@ def test_a_handed_over_worker_leaves_its_slots_queue_to_its_successor() -> None:
         await worker.hears(READY)
         worker.line.say(HAND_OVER)
         await worker.ends()
-        with socket.create_connection(worker.slot.listen, timeout=5.0):
+        with socket.create_connection(worker.slot.listen, timeout=60.0):
             accepted, _ = await asyncio.wait_for(
-                asyncio.get_running_loop().sock_accept(worker.slot.inference_socket), 10
+                asyncio.get_running_loop().sock_accept(worker.slot.inference_socket), 60
             )
             accepted.close()
 
@@ -153,7 +154,7 @@ def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPat
         reader, writer = await asyncio.open_connection(*worker.slot.listen)
         assert await status(worker.slot.listen, "/livez") == (200, False)
         worker.line.say(HAND_OVER)
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
         await worker.ends()
 
@@ -164,7 +165,7 @@ def test_a_stop_settles_and_a_hurry_ends_it() -> None:
     async def test(worker: Supervision) -> None:
         await worker.hears(READY)
         worker.line.say(STOP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await status(worker.slot.listen, "/readyz")) != (503, True):
                 pass
         worker.line.say(HURRY)
