@@ -9,14 +9,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loadtests.bench.process import family, stats
 from loadtests.demo import Demo, Ports, gateway_config
 from router.config_file import read_text
+from tests.fakes.waiting import DEADLINE_S
 
 COMMAND = [sys.executable, "-m", "loadtests.demo", "--pods", "3", "--users", "8", "--speed", "4"]
 
@@ -39,11 +42,34 @@ def rest_of(terminal: int) -> bytes:
     return found
 
 
+@contextlib.contextmanager
+def started(*options: str, **given: Any) -> Iterator[subprocess.Popen[str]]:
+    """A demo for the block. One that hangs is ended after the deadline, so that nothing waits for it for ever."""
+    process = subprocess.Popen([*COMMAND, *options], text=True, start_new_session=True, **given)
+    late = threading.Timer(DEADLINE_S, end, (process,))
+    late.start()
+    try:
+        yield process
+    finally:
+        late.cancel()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Make sure that it is gone, and its gateway."""
+    for pid in reversed(list(family(process.pid, stats()))):
+        # The gateway leads a session of its own. Nobody else can have these pids: the demo has not been waited for.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait(DEADLINE_S)
+
+
 @pytest.fixture
 def demo() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    """It, and what it says."""
+    with started(stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process, process:
         yield process
-        process.kill()
 
 
 def test_the_gateways_file_is_one_the_gateway_accepts() -> None:
@@ -56,7 +82,7 @@ def test_the_gateways_file_is_one_the_gateway_accepts() -> None:
 
 @pytest.mark.slow
 def test_for_its_duration_it_shows_several_pods_with_requests_and_no_failure() -> None:
-    done = subprocess.run([*COMMAND, "--duration", "5"], capture_output=True, text=True)
+    done = subprocess.run([*COMMAND, "--duration", "5"], capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     last = [line for line in done.stdout.splitlines() if line.startswith("policy=prefix_aware")][-1]
     assert pods_with_requests(last) >= 2, done.stdout
@@ -75,7 +101,7 @@ def test_a_signal_ends_it_and_its_gateway(demo: subprocess.Popen[str], number: s
     assert len(own) >= 2, "the gateway is a process of its own"
 
     demo.send_signal(number)
-    out, err = demo.communicate()
+    out, err = demo.communicate(timeout=DEADLINE_S)
 
     assert demo.returncode == 0, err
     assert out.endswith("demo: ended\n")
@@ -85,15 +111,17 @@ def test_a_signal_ends_it_and_its_gateway(demo: subprocess.Popen[str], number: s
 
 @pytest.mark.slow
 def test_without_users_it_only_says_where_it_listens() -> None:
-    with subprocess.Popen([*COMMAND, "--users", "0"], stdout=subprocess.PIPE, text=True) as quiet:
+    with started("--users", "0", stdout=subprocess.PIPE) as quiet, quiet:
         assert quiet.stdout is not None
         assert re.match(r"gateway http://127\.0\.0\.1:\d+ control http://127\.0\.0\.1:\d+\n", quiet.stdout.readline())
         assert "requests=0 " in quiet.stdout.readline()
         quiet.send_signal(signal.SIGTERM)
+        assert quiet.wait(DEADLINE_S) == 0
 
 
 def test_a_gateway_that_cannot_start_is_told_with_its_own_words() -> None:
-    done = subprocess.run([*COMMAND, "--policy", "no_such_policy"], capture_output=True, text=True)
+    command = [*COMMAND, "--policy", "no_such_policy"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 1
     assert "no_such_policy" in done.stderr
     assert "Traceback" not in done.stderr
@@ -103,19 +131,17 @@ def test_a_gateway_that_cannot_start_is_told_with_its_own_words() -> None:
 def test_on_a_terminal_it_draws_one_screen_and_gives_the_terminal_back() -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"}
-    process = subprocess.Popen(COMMAND, stdin=follower, stdout=follower, stderr=follower, env=environment)
-    os.close(follower)
     shown = b""
-    try:
-        while b"Ctrl-C ends" not in shown or shown.count(b"127.0.0.1:") < 8:
-            shown += os.read(leader, 65536)
-        process.send_signal(signal.SIGINT)
-        shown += rest_of(leader)
-        process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(leader)
+    with started(stdin=follower, stdout=follower, stderr=follower, env=environment) as process:
+        os.close(follower)
+        try:
+            while b"Ctrl-C ends" not in shown or shown.count(b"127.0.0.1:") < 8:
+                shown += os.read(leader, 65536)
+            process.send_signal(signal.SIGINT)
+            shown += rest_of(leader)
+            process.wait(DEADLINE_S)
+        finally:
+            os.close(leader)
     assert process.returncode == 0
     enter, leave = b"\x1b[?1049h", b"\x1b[?1049l"
     assert shown.count(enter) == shown.count(leave) == 1

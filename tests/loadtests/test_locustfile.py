@@ -9,6 +9,7 @@ import pytest
 
 from loadtests.simpod import SimPod
 from loadtests.simpod_faults import Fault
+from tests.fakes.waiting import DEADLINE_S
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 
@@ -25,17 +26,28 @@ async def locust(pod: SimPod, requests: int) -> dict[str, dict[str, Any]]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while pod.received.total() < requests:
                 assert process.returncode is None, "locust gave up"
                 await asyncio.sleep(0.02)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        report, _ = await process.communicate()
+        report = await last_words(process)
     rows = json.loads(report[report.index(b"[") :])
     assert {row["name"] for row in rows} == {"/v1/chat/completions"}
     return {row["method"]: row for row in rows}
+
+
+async def last_words(process: asyncio.subprocess.Process) -> bytes:
+    """What it says until it ends, which it is made to if it does not."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return (await process.communicate())[0]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @pytest.mark.slow

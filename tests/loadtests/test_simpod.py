@@ -1,18 +1,15 @@
 import asyncio
-import contextlib
-import os
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from loadtests.ports import free_ports, neighbouring_ports
 from loadtests.profiles import PROFILES
 from loadtests.simpod import ControlPort, SimPod
+from tests.fakes.waiting import until
 
 CHAT = "/v1/chat/completions"
 SLOW = PROFILES["tiny"]._replace(step_s=3600.0)
@@ -24,14 +21,7 @@ def ask(text: str = "hi", **more: object) -> dict[str, object]:
 
 
 def client(pod: SimPod) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=pod.url, trust_env=False, timeout=10.0)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a pod, which signals nobody
-            await asyncio.sleep(0.001)
+    return httpx.AsyncClient(base_url=pod.url, trust_env=False, verify=False, timeout=60.0)
 
 
 def test_an_answer_names_its_pod_and_is_the_same_on_every_pod() -> None:
@@ -154,10 +144,10 @@ def test_what_cannot_be_answered_is_an_error_and_the_connection_lives(
 
 def test_a_refusing_pod_closes_its_port_and_the_control_port_opens_it_again() -> None:
     async def scenario() -> None:
-        async with SimPod(speed=100, controlled=True) as pod, client(pod) as http:
+        async with SimPod(free_ports(1)[0], speed=100, controlled=True) as pod, client(pod) as http:
             control = ControlPort([pod], 0, "127.0.0.1")
             url = f"http://127.0.0.1:{await control.start()}/sim"
-            async with httpx.AsyncClient(trust_env=False) as outside:
+            async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60.0) as outside:
                 await outside.put(f"{url}/{pod.port}/faults", json={"kind": "refuse"})
                 with pytest.raises(httpx.ConnectError):
                     await http.get("/health")
@@ -172,7 +162,7 @@ def test_a_refusing_pod_closes_its_port_and_the_control_port_opens_it_again() ->
 
 def test_a_pod_without_control_port_refuses_only_for_a_while() -> None:
     async def scenario() -> None:
-        async with SimPod(speed=100) as pod, client(pod) as http:
+        async with SimPod(free_ports(1)[0], speed=100) as pod, client(pod) as http:
             assert (await http.put("/sim/faults", json={"kind": "refuse"})).status_code == 409
             assert (await http.put("/sim/faults", json={"kind": "refuse", "for_s": 0.05})).status_code == 200
             await until(lambda: pod.faults.fault is None)
@@ -181,25 +171,17 @@ def test_a_pod_without_control_port_refuses_only_for_a_while() -> None:
     asyncio.run(scenario())
 
 
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            first: int = probe.getsockname()[1]
-        with contextlib.suppress(OSError, OverflowError):
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-            return first
-
-
 def test_the_command_serves_several_pods_until_it_is_told_to_stop() -> None:
-    first = free_ports(2)
-    script = f"from loadtests.simpod import main; raise SystemExit(main(['--port', '{first}', '--count', '2']))"
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    with process.stdout:
-        lines = [process.stdout.readline().split() for _ in range(2)]
-        assert [line[1] for line in lines] == [f"http://127.0.0.1:{first + number}" for number in range(2)]
-        assert all(httpx.get(f"{line[1]}/health", trust_env=False).status_code == 200 for line in lines)
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(10) == 0
+    ports = neighbouring_ports(2)
+    script = f"from loadtests.simpod import main; raise SystemExit(main(['--port', '{ports.start}', '--count', '2']))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().split() for _ in range(2)]
+            assert [line[1] for line in lines] == [f"http://127.0.0.1:{port}" for port in ports]
+            answers = [httpx.get(f"{line[1]}/health", trust_env=False, verify=False, timeout=60.0) for line in lines]
+            assert [answer.status_code for answer in answers] == [200, 200]
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

@@ -49,7 +49,7 @@ def test_a_stream_is_performed_token_by_token() -> None:
         _, pump = make_pump()
         sink = Sink()
         pump.submit(Answer("a", script(3, stream=True), sink, pump.cancel))
-        await asyncio.wait_for(sink.done.wait(), 10)
+        await asyncio.wait_for(sink.done.wait(), 60)
         return sink.sent
 
     assert asyncio.run(scenario()) == [b"open", b"cached 0", b"<0>", b"<1>", b"<2]", b"bye"]
@@ -61,7 +61,7 @@ def test_a_whole_answer_knows_what_was_cached() -> None:
         sinks = [Sink(), Sink()]
         for number, sink in enumerate(sinks):
             pump.submit(Answer(str(number), script(2, stream=False), sink, pump.cancel))
-            await asyncio.wait_for(sink.done.wait(), 10)
+            await asyncio.wait_for(sink.done.wait(), 60)
         return [sink.sent for sink in sinks]
 
     assert asyncio.run(scenario()) == [[b"whole 0"], [b"whole 144"]]
@@ -75,7 +75,7 @@ def test_a_slow_reader_gets_the_rest_when_it_reads_again() -> None:
         answer = Answer("slow", script(3, stream=True), sink, pump.cancel)
         pump.submit(answer)
         pump.submit(Answer("other", script(5, stream=False), other, pump.cancel))
-        await asyncio.wait_for(other.done.wait(), 10)
+        await asyncio.wait_for(other.done.wait(), 60)
         held = list(sink.sent)
         sink.paused = False
         answer.resume()
@@ -97,7 +97,7 @@ def test_a_cancelled_answer_is_sent_nothing_more_and_others_go_on() -> None:
         answer.cancel()
         answer.cancel()
         assert engine.waiting == 1
-        await asyncio.wait_for(stays.done.wait(), 10)
+        await asyncio.wait_for(stays.done.wait(), 60)
         return gone.sent
 
     assert asyncio.run(scenario()) == [b"open"]

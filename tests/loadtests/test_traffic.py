@@ -1,21 +1,15 @@
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from loadtests.conversation import Shape
+from loadtests.ports import free_ports
 from loadtests.simpod import SimPod
 from loadtests.simpod_faults import Fault, Kind
 from loadtests.traffic import Traffic, TrafficStats, quantile
+from tests.fakes.waiting import until
 
 SHAPE = Shape(systems=2, system_tokens=100, turns=4, turn_tokens=20, max_tokens=8, think_s=0.0)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Let the loop turn until the condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in a pod, which signals nobody
-            await asyncio.sleep(0.001)
 
 
 def drive(requests: int, fault: Fault | None = None) -> TrafficStats:
@@ -93,7 +87,7 @@ def test_without_an_end_it_runs_until_cancelled() -> None:
 
 def test_nobody_there_is_a_connect_error() -> None:
     async def scenario() -> None:
-        async with SimPod() as pod:
+        async with SimPod(free_ports(1)[0]) as pod:
             url = pod.url
         traffic = Traffic(url, "sim-model", 1, shape=SHAPE)
         await traffic.run(requests=2)

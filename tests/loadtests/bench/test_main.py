@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from loadtests.bench import __main__ as bench
-from loadtests.bench import nginx
 from loadtests.bench.cases import CASES
 from loadtests.bench.peers import PEERS
 
-needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None and os.environ.get("CI") != "true", reason="no wrk here")
-
 
 @pytest.mark.slow
-@needs_wrk
-@pytest.mark.skipif(nginx.program() is None, reason="nginx is not installed")
+@pytest.mark.needs("wrk", "nginx")
 def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = bench.main(["--smoke", "--only", "nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)])
 
@@ -34,8 +28,7 @@ def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: p
 
 
 @pytest.mark.slow
-@needs_wrk
-@pytest.mark.skipif(nginx.program() is None, reason="nginx is not installed")
+@pytest.mark.needs("wrk", "nginx")
 def test_paced_streams_are_counted_and_their_memory_is_told(tmp_path: Path) -> None:
     chosen = ["--only", "paced-256,nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)]
     assert bench.main(chosen) == 0

@@ -18,7 +18,7 @@ def test_every_engine_is_an_upstream_and_connections_are_kept(tmp_path: Path) ->
     assert "$" not in text
 
 
-@pytest.mark.skipif(nginx.program() is None, reason="nginx is not installed")
+@pytest.mark.needs("nginx")
 def test_nginx_accepts_it_and_stays_inside_its_directory(tmp_path: Path) -> None:
     command = nginx.command(tmp_path, 18080, [18081, 18082])
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True)

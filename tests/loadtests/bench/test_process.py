@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from loadtests.bench.process import (
     wait_until_serving,
 )
 from loadtests.ports import free_ports
+from tests.fakes.waiting import wait_for
 
 TIED = "import os; print(os.sched_getaffinity(0), end='')"
 BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
@@ -40,8 +40,8 @@ def test_a_family_is_the_process_and_all_below_it() -> None:
 
 def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
     with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
-        while usage.read(owned.pids()).cpu_s < 0.3:
-            assert not owned.ended(), owned.log.read_text()
+        wait_for("it uses the CPU", lambda: owned.ended() or usage.read(owned.pids()).cpu_s >= 0.3)
+        assert not owned.ended(), owned.log.read_text()
         assert len(list(family(owned.pid, stats()))) == 2
         assert usage.read(owned.pids()).rss_bytes > 5_000_000
         children = [pid for pid in family(owned.pid, stats()) if pid != owned.pid]
@@ -54,6 +54,14 @@ def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -
     with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
         with pytest.raises(NotReady, match="no such engine"):
             wait_until_ready(owned, f"http://127.0.0.1:{port}/")
+
+
+def runs(pid: int) -> bool:
+    """Not so of a zombie that its new parent has not collected yet: it uses nothing."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text() != ""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 DEAF = """
@@ -72,14 +80,11 @@ def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
 ) -> None:
     monkeypatch.setattr(process, "GRACE_S", 0.05)
     with Owned([sys.executable, "-c", DEAF], 0, tmp_path / "log") as owned:
-        while "pid" not in owned.log.read_text():
-            assert not owned.ended(), owned.log.read_text()
+        wait_for("its child is deaf", lambda: owned.ended() or "pid" in owned.log.read_text())
+        assert not owned.ended(), owned.log.read_text()
     child = int(owned.log.read_text().split()[1])
-    while child in (every := stats()):
-        # Its new parent may not have collected it yet; a zombie uses nothing and runs nothing.
-        if Path(f"/proc/{child}/cmdline").read_text() == "":
-            break
-    assert owned.pid not in every
+    assert owned.pid not in stats()
+    wait_for("its child is gone", lambda: not runs(child))
 
 
 def test_serving_is_a_good_answer_to_a_post_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
@@ -94,8 +99,7 @@ def test_a_program_has_its_own_core_when_the_bench_has_tied_itself_to_another(tm
     os.sched_setaffinity(0, {min(every)})
     try:
         with Owned([sys.executable, "-c", TIED], max(every), tmp_path / "log") as owned:
-            while not owned.ended():
-                time.sleep(0.01)
+            wait_for("it has said where it runs", owned.ended)
     finally:
         os.sched_setaffinity(0, every)
     assert owned.log.read_text() == f"{{{max(every)}}}"

@@ -24,7 +24,7 @@ def test_a_page_is_read_at_once_and_no_longer_than_the_block() -> None:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         with scraped(f"http://127.0.0.1:{server.server_port}/metrics"):
-            assert read.wait(10)
+            assert read.wait(60)
         assert "scrape" not in [thread.name for thread in threading.enumerate()]
         server.shutdown()
         serving.join()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any, cast
 
+import pytest
+
+from loadtests.bench import streams
 from loadtests.bench.canned import CHUNKS, STREAM
 from loadtests.bench.streams import Opened, Order, StreamClient, run
+from tests.fakes.stream_server import stream_server
+from tests.fakes.virtual_time import Clock, pass_time, real_moment, run_on
 
 ORDER = Order("127.0.0.1", 1, ["GET a", "GET b"], 1, 0.0, 0.0, [], [])
 
@@ -55,32 +59,28 @@ def test_a_bad_status_is_counted_and_the_connection_given_up() -> None:
     assert (opened.tally.bad_status, opened.tally.failed, wire.aborted) == (1, 0, True)
 
 
-def test_a_connection_that_ends_early_is_a_failure_and_made_again() -> None:
+def test_a_connection_that_ends_early_is_a_failure_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "AGAIN_S", 0.0)
+
     async def talk() -> dict[str, Any]:
-        served: list[asyncio.Task[None] | None] = []
-        done = asyncio.Event()
+        served, second = 0, asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            served.append(asyncio.current_task())
-            first = len(served) == 1
+            nonlocal served
+            served += 1
             await reader.read(100)
-            writer.write(STREAM[0] if first else b"".join(STREAM[:-1]))
-            with contextlib.suppress(ConnectionError):
-                await writer.drain()
-                if not first:
-                    await reader.read()
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-            if not first:
-                done.set()
+            writer.write(STREAM[0] if served == 1 else b"".join(STREAM[:-1]))
+            if served > 1:
+                second.set()
+                await reader.read()
 
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            found = await run(ORDER._replace(port=port, ramp_s=0.0, seconds=0.3))
-            await done.wait()
-        return found
+        async with stream_server(serve) as port:
+            running = asyncio.get_running_loop().create_task(run(ORDER._replace(port=port, seconds=60.0)))
+            await second.wait()
+            while not running.done():
+                pass_time(60.0)
+                await real_moment()
+            return await running
 
-    found = asyncio.run(asyncio.wait_for(talk(), 30))
-    assert found["failed"] == 1
-    assert found["bad_status"] == 0
+    found = run_on(Clock(), talk())
+    assert (found["failed"], found["bad_status"]) == (1, 0)

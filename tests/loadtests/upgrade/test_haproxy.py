@@ -27,7 +27,7 @@ def test_nothing_but_a_connection_that_was_not_made_is_tried_again() -> None:
     assert "retry-on conn-failure\n" in text
 
 
-@pytest.mark.skipif(program() is None, reason="haproxy is not installed")
+@pytest.mark.needs("haproxy")
 def test_haproxy_takes_the_configuration_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(config(18000, 18001, {"replica-0": 18002}))

@@ -11,6 +11,7 @@ from loadtests.conversation import Shape
 from loadtests.simpod import SimPod
 from loadtests.simpod_faults import Fault
 from loadtests.upgrade.load import LONG, STREAM, UNFINISHED, WHOLE, Load, Mix
+from tests.fakes.waiting import until
 
 MIX = Mix(
     talkers=4,
@@ -31,9 +32,7 @@ def loaded(fault: Fault | None = None, *, cut: bool = False) -> Load:
             pod.set_fault(fault)
             load = Load("127.0.0.1", pod.port, MIX)
             running = asyncio.get_running_loop().create_task(load.run())
-            async with asyncio.timeout(20.0):
-                while not (all(load.open.values()) if cut else len(load.records) >= 60):  # noqa: ASYNC110
-                    await asyncio.sleep(0.001)
+            await until(lambda: all(load.open.values()) if cut else len(load.records) >= 60)
             if cut:
                 running.cancel()
                 await asyncio.wait({running})

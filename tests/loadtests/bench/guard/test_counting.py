@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +76,7 @@ def test_client_requests_do_nothing_without_valgrind() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.needs("valgrind")
 def test_twice_the_work_is_twice_the_count(tmp_path: Path) -> None:
     program = """
 from loadtests.bench.guard.valgrind import Callgrind

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from loadtests.bench.shadow.measure import MODES, Gateway, Plan, windows
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("wrk") is None and os.environ.get("CI") != "true", reason="no wrk here"),
+    pytest.mark.needs("wrk"),
 ]
 
 

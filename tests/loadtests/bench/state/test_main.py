@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,8 @@ from loadtests import redis_server
 from loadtests.bench.state import __main__ as bench
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, replica
 
-needs_redis = pytest.mark.skipif(
-    redis_server.program() is None and os.environ.get("CI") != "true",
-    reason="no redis-server here; CI fails without it",
-)
 
-
-@needs_redis
+@pytest.mark.needs("redis-server")
 @pytest.mark.slow
 def test_a_smoke_run_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
     assert redis_server.program() is not None, "no redis-server"
