@@ -1,21 +1,24 @@
 """The README's commands: each is run, in order, in one shell, or stands in a short list with the reason why not.
 
-Ports are moved to free ones, so that a gateway that happens to run on this machine is not in the way; nothing else of
-a command is changed.
+Ports are moved to free ones, so that a gateway that happens to run on this machine is not in the way, and simulations
+end after some hundred requests; nothing else of a command is changed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import socket
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from loadtests.ports import free_ports
+from loadtests.ports import free_ports, neighbouring_ports
+
+COMMANDS_S = 200.0
+"""For all of them: for what hangs."""
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -25,7 +28,7 @@ NOT_RUN = {
     "make demo": "tests/loadtests/test_demo.py runs the demo",
     "make locust": "tests/loadtests runs the locust file",
     "make locust-ui": "the same with a web page that waits for a person",
-    "make bench-smoke": "tests/loadtests/test_bench_main.py runs the bench",
+    "make bench-smoke": "tests/loadtests/bench/test_main.py runs the bench",
     "make bench": "the same, for ten minutes",
     "make compiled": "minutes of compiling; CI runs make test-compiled, which begins with it",
     "make test-compiled": "CI runs it after make test",
@@ -72,21 +75,17 @@ def beginning(command: str, table: dict[str, str]) -> str | None:
 def moved(text: str) -> str:
     """`text` with every port of the README replaced by one that is free; neighbours stay neighbours."""
     gateway, control = free_ports(2)
-    sims = next(port for port in free_ports(50) if port_is_free(port + 1))
-    table = {"8000": gateway, "9000": control, "8101": sims, "8102": sims + 1}
+    first, second = neighbouring_ports(2)
+    table = {"8000": gateway, "9000": control, "8101": first, "8102": second}
     text = re.sub(r"(?<=127\.0\.0\.1:)(8\d00|9000|810\d)|(?<=--port )8101", lambda found: str(table[found[0]]), text)
     elsewhere = f" --listen 127.0.0.1:{gateway} --control 127.0.0.1:{control} "
     text = text.replace("turnout serve ", f"turnout serve {elsewhere}")
     return re.sub(r"(turnout (?:pods|policy (?:get|set) \S+.*))", rf"\1 --control http://127.0.0.1:{control}", text)
 
 
-def port_is_free(port: int) -> bool:
-    """Whether one can listen there now."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
+def limited(command: str) -> str:
+    """A simulation of no more than some hundred requests."""
+    return command if "turnout simulate" not in command or "--limit" in command else f"{command} --limit 300"
 
 
 def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
@@ -114,18 +113,37 @@ def test_every_link_to_a_file_leads_to_one() -> None:
         assert (ROOT / target).exists(), target
 
 
+def in_a_shell(script: str, directory: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run it to its end; whatever is left of it then, or after the deadline, is ended."""
+    with (directory / "out").open("w") as out, (directory / "err").open("w") as err:
+        command = ["bash", "-c", script]
+        shell = subprocess.Popen(
+            command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+        )
+        try:
+            status = shell.wait(COMMANDS_S)
+        finally:
+            if shell.returncode is None:
+                # It leads a session of its own, so its process group is it and its children, nobody else.
+                os.killpg(shell.pid, signal.SIGKILL)
+                shell.wait(COMMANDS_S)
+    texts = [(directory / name).read_text() for name in ("out", "err")]
+    return subprocess.CompletedProcess(command, status, *texts)
+
+
 @pytest.mark.slow
+@pytest.mark.needs("curl")
 def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
     (tmp_path / "turnout.yaml").write_text("".join(blocks("yaml")))
     (tmp_path / "loadtests").symlink_to(ROOT / "loadtests")
     run = [command for command in commands() if beginning(command, NOT_RUN) is None]
-    steps = "\n".join(f"echo '@@{at}'\n{command}" for at, command in enumerate(run))
-    script = f"set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n{moved(steps)}\necho '@@end'\n"
+    steps = "\n".join(f"echo '@@{at}'\n{limited(command)}" for at, command in enumerate(run))
+    # The second signal is for the gateway, which would settle at the first.
+    end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT"
+    script = f"set -euo pipefail\n{end}\n{moved(steps)}\necho '@@end'\n"
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
 
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    done = in_a_shell(script, tmp_path, env)
 
     said = dict(re.findall(r"@@(\w+)\n(.*?)(?=@@|\Z)", done.stdout, re.DOTALL))
     assert "end" in said, f"stopped at `{run[len(said) - 1]}`\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -67,9 +67,13 @@ class Gateway:
         self._engines = Owned(canned, LOAD_CORE, directory / "engines.log")
         command = turnout.command("turnout", plan.python, directory, port, control, engines)
         self.owned = Owned(command, ROUTER_CORE, directory / "turnout.log")
-        wait_until_ready(self.owned, f"{self._control}/readyz")
-        body = request(plan.case, 0).partition("\r\n\r\n")[2].encode()
-        wait_until_serving(self.owned, self.url + wrk.PATH, body)
+        try:
+            wait_until_ready(self.owned, f"{self._control}/readyz")
+            body = request(plan.case, 0).partition("\r\n\r\n")[2].encode()
+            wait_until_serving(self.owned, self.url + wrk.PATH, body)
+        except BaseException:
+            self.stop()
+            raise
 
     def use(self, mode: str) -> None:
         """Switch trials on and off."""

@@ -27,7 +27,7 @@ def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: p
     assert "| nginx " in (tmp_path / "routers.md").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 @pytest.mark.needs("wrk", "nginx")
 def test_paced_streams_are_counted_and_their_memory_is_told(tmp_path: Path) -> None:
     chosen = ["--only", "paced-256,nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)]

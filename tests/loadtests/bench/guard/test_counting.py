@@ -91,7 +91,7 @@ for n in (20000, 40000):
     callgrind.dump(str(n))
 """
     command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={tmp_path}/out"]
-    subprocess.run([*command, sys.executable, "-c", program], check=True, capture_output=True)
+    subprocess.run([*command, sys.executable, "-c", program], check=True, capture_output=True, timeout=200.0)
     found = total(path.read_text() for path in tmp_path.glob("out.*"))
     assert set(found) == {"20000", "40000"}
     assert found["40000"] / found["20000"] == pytest.approx(2, rel=0.05)

@@ -8,18 +8,17 @@ import pytest
 
 from loadtests.bench.shadow.measure import MODES, Gateway, Plan, windows
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.needs("wrk"),
-]
+pytestmark = pytest.mark.needs("wrk")
 
 
+@pytest.mark.realtime
 def test_every_mode_is_loaded_once_a_round_and_every_answer_is_good(tmp_path: Path) -> None:
     found = list(windows(Plan(rounds=1, seconds=1), tmp_path))
     assert {each.mode for each in found} == {*MODES}
     assert all(each.requests > 0 and each.cpu_us > 0 and each.wrong == 0 for each in found)
 
 
+@pytest.mark.slow
 def test_a_mode_is_what_runs(tmp_path: Path) -> None:
     gateway = Gateway(Plan(), tmp_path)
     try:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import redis_server
 from loadtests.bench.state import __main__ as bench
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, replica
 
 
+@pytest.mark.realtime
 @pytest.mark.needs("redis-server")
-@pytest.mark.slow
 def test_a_smoke_run_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
-    assert redis_server.program() is not None, "no redis-server"
     status = bench.main(["--smoke", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "state.json").read_text())
     assert status == int(bool(found["missed"]))  # how fast is not for a test to judge
