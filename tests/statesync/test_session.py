@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from random import Random
 
 import pytest
+import redis as redis_py
 
 from schedulers.types import PodId
 from statesync.errors import StateError, StoreUnavailable
@@ -19,13 +20,13 @@ from statesync.store import SyncConfig
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import Ears, heard
 from tests.fakes.redis_server import RedisServer, redis_server
-from tests.fakes.virtual_time import RunningClock, pass_time, run_on
+from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
 A = PodId("a")
 LEASES = "{turnout}:leases"
 ONE = InflightNumbers(1, 1, 1, 1)
-CONFIG = SyncConfig(lease_s=60.0, timeout_s=60.0)
-"""Times that no machine is too busy for; the tests let them pass."""
+CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
+"""No answer is overdue, however much time a test lets pass for a lease."""
 RENEWAL_S = CONFIG.lease_s / RENEWALS
 
 
@@ -63,10 +64,15 @@ class Scene:
         waiting.cancel()
 
     async def pass_renewal(self) -> None:
-        """The time from one renewal to the next passes, on the server and here."""
-        for member in await self.admin.call("ZRANGE", LEASES, 0, -1):
-            await self.admin.call("ZINCRBY", LEASES, -int(RENEWAL_S * 1000), member)
+        """The time from one renewal to the next passes, at one moment on the server and here, when all wait for it."""
+        while any(connection._owed for session in self.sessions for connection in session._open):
+            await real_moment()
+        await real_moment()  # who got the last answer sleeps
+        with redis_py.Redis(port=self.address.port) as server:
+            for member in server.zrange(LEASES, 0, -1):
+                server.zincrby(LEASES, -RENEWAL_S * 1000, member)
         pass_time(RENEWAL_S)
+        await real_moment()
 
     async def whole(self, name: str) -> bool:
         """Whether a lease was renewed a moment ago."""
