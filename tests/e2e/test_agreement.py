@@ -9,7 +9,7 @@ import pytest
 from loadtests.bench.scheduling.live import agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, conversation
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.realtime
 
 
 def test_simulated_and_real_ttft_agree_within_15_percent(tmp_path: Path) -> None:

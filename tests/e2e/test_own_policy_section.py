@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import Load
 from tests.fakes.waiting import wait_for
+from tests.fakes.whole_run import whole_run
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
 SECTION = PAGE.partition("## A policy of your own\n")[2].partition("\n## ")[0]
@@ -111,15 +111,8 @@ def _run(run: list[str], control: str, directory: Path) -> list[str]:
     asks = re.compile(r"(turnout policy (?:plugins|shadow|report|canary|promote|get|rollback|history)[^|;]*)")
     steps = "\n".join("echo '@@'\n" + asks.sub(rf"\1 --control {control} ", command) for command in run)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", f"set -euo pipefail\n{steps}"],
-        cwd=directory,
-        env={**os.environ, "PATH": path, "NO_PROXY": "127.0.0.1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=COMMANDS_S,
-    )
+    env = {**os.environ, "PATH": path, "NO_PROXY": "127.0.0.1"}
+    done = whole_run(["bash", "-c", f"set -euo pipefail\n{steps}"], COMMANDS_S, cwd=directory, env=env)
     said = [re.sub(r" {2,}", " ", output) for output in done.stdout.split("@@\n")[1:]]
     assert done.returncode == 0, f"stopped at `{run[len(said) - 1]}`\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return said

@@ -20,6 +20,7 @@ from loadtests.bench.process import family, stats
 from loadtests.demo import Demo, Ports, gateway_config
 from router.config_file import read_text
 from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.whole_run import end
 
 COMMAND = [sys.executable, "-m", "loadtests.demo", "--pods", "3", "--users", "8", "--speed", "4"]
 
@@ -53,16 +54,6 @@ def started(*options: str, **given: Any) -> Iterator[subprocess.Popen[str]]:
     finally:
         late.cancel()
         end(process)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Make sure that it is gone, and its gateway."""
-    for pid in reversed(list(family(process.pid, stats()))):
-        # The gateway leads a session of its own. Nobody else can have these pids: the demo has not been waited for.
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    process.wait(DEADLINE_S)
 
 
 @pytest.fixture

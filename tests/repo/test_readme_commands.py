@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from loadtests.ports import free_ports, neighbouring_ports
+from tests.fakes.whole_run import whole_run
 
 COMMANDS_S = 200.0
 """For all of them: for what hangs."""
@@ -113,24 +112,6 @@ def test_every_link_to_a_file_leads_to_one() -> None:
         assert (ROOT / target).exists(), target
 
 
-def in_a_shell(script: str, directory: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run it to its end; whatever is left of it then, or after the deadline, is ended."""
-    with (directory / "out").open("w") as out, (directory / "err").open("w") as err:
-        command = ["bash", "-c", script]
-        shell = subprocess.Popen(
-            command, cwd=directory, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-        )
-        try:
-            status = shell.wait(COMMANDS_S)
-        finally:
-            if shell.returncode is None:
-                # It leads a session of its own, so its process group is it and its children, nobody else.
-                os.killpg(shell.pid, signal.SIGKILL)
-                shell.wait(COMMANDS_S)
-    texts = [(directory / name).read_text() for name in ("out", "err")]
-    return subprocess.CompletedProcess(command, status, *texts)
-
-
 @pytest.mark.slow
 @pytest.mark.needs("curl")
 def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
@@ -143,7 +124,7 @@ def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
     script = f"set -euo pipefail\n{end}\n{moved(steps)}\necho '@@end'\n"
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
 
-    done = in_a_shell(script, tmp_path, env)
+    done = whole_run(["bash", "-c", script], COMMANDS_S, cwd=tmp_path, env=env)
 
     said = dict(re.findall(r"@@(\w+)\n(.*?)(?=@@|\Z)", done.stdout, re.DOTALL))
     assert "end" in said, f"stopped at `{run[len(said) - 1]}`\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

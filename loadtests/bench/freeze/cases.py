@@ -145,7 +145,7 @@ async def stop_redis(stage: Stage, seconds: float) -> int:
     return 1
 
 
-async def until(what: str, look: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(what: str, look: Callable[[], bool], timeout_s: float = 90.0) -> None:
     """Wait for another process. Raises NotDisturbed when it takes too long."""
     try:
         async with asyncio.timeout(timeout_s):

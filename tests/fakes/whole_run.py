@@ -1,0 +1,56 @@
+"""A program run to its end, of which nothing stays behind: what it started, and has not ended, is ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loadtests.bench.process import family, stats
+from tests.fakes.waiting import DEADLINE_S
+
+GRACE_S = 10.0
+"""For one that hangs, to end what it started by itself."""
+
+
+def whole_run(
+    command: Sequence[str | Path],
+    timeout_s: float = DEADLINE_S,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run`, output as text. Raises TimeoutExpired after the deadline, which is for what hangs."""
+    # Not pipes: what a child leaves running would keep them open, and the reader waiting.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, text=True
+        )
+        try:
+            status = process.wait(timeout_s)
+        except BaseException:
+            end(process)
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, status, out.read(), err.read())
+
+
+def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Make sure that it is gone, and all that descends from it."""
+    if process.returncode is not None:
+        return
+    descendants = list(family(process.pid, stats()))[1:]
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+    # Those it has started meanwhile are found while it has not been waited for; the others by what was seen before.
+    seen = {*descendants, *(family(process.pid, stats()) if process.returncode is None else ())}
+    for pid in seen:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(DEADLINE_S)
