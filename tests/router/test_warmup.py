@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 import pytest
@@ -18,11 +19,14 @@ from tests.fakes.local_replica import engine, settings
 from tests.fakes.waiting import until
 
 
+_numbers = itertools.count()
+
+
 class Away(MemoryStore):
     """A store whose server is away until it is `back`; a start that is no longer waited for goes on by itself."""
 
     def __init__(self) -> None:
-        super().__init__("away")
+        super().__init__(f"away-{next(_numbers)}")  # stores of one name share their state, with another test's, too
         self.back = asyncio.Event()
         self.asked = 0
 
