@@ -18,7 +18,6 @@ from statesync.tasks import spawn
 from tests.fakes.local_replica import engine, settings
 from tests.fakes.waiting import until
 
-
 _numbers = itertools.count()
 
 
