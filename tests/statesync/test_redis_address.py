@@ -218,7 +218,7 @@ def test_the_node_that_owns_the_namespaces_slot_is_found_from_any_other(cluster:
     for namespace in ("turnout", "a", "b", "c", "d"):
         answers = {run(finder_of(f"redis+cluster://{HOST}:{asked.port}", namespace).locate()) for asked in cluster}
         (owner,) = answers
-        assert told(owner, "INCR", f"{{{namespace}}}:n") == 1
+        assert told(owner, "INCR", f"{{{namespace}}}:n") >= 1, "it is the owner's to write"
         found.add(owner)
     assert len(found) > 1
 
