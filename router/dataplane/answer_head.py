@@ -78,25 +78,36 @@ def begin(data: bytes, recall: Recall[AnswerHead]) -> Begun | None:
 class _Parsing:
     """httptools' callbacks for one head."""
 
-    __slots__ = ("on_header",)
+    __slots__ = ("keep", "on_header", "parser")
 
     def __init__(self, fields: Fields) -> None:
         self.on_header = fields.add
+        self.keep = False
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    def on_headers_complete(self) -> None:
+        """Later is too late: an answer of no bytes is over then, and httptools takes its connection for closed."""
+        assert self.parser is not None
+        self.keep = self.parser.should_keep_alive()
 
 
 def _parse(data: bytes) -> tuple[AnswerHead, int]:
     fields = Fields(RESPONSE)
-    parser = httptools.HttpResponseParser(_Parsing(fields))
+    parsing = _Parsing(fields)
+    parser = parsing.parser
+    assert parser is not None
     try:
         parser.feed_data(data)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise BadHead(str(error)) from None
+    finally:
+        parsing.parser = None  # or it would keep itself alive
     noted = fields.noted
     if b"connection" in noted:
         fields.drop_nominated()
     status = parser.get_status_code()
     framing = _framing(status, noted)
-    keep = parser.should_keep_alive() and framing != UNTIL_CLOSE
+    keep = parsing.keep and framing != UNTIL_CLOSE
     sse = noted.get(b"content-type", b"").startswith(b"text/event-stream")
     return AnswerHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
 

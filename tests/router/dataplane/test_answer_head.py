@@ -63,6 +63,8 @@ def test_some_answers_never_have_a_body(status: str) -> None:
     ("lines", "version", "keep"),
     [
         (["content-length: 5"], "1.1", True),
+        (["content-length: 0"], "1.1", True),
+        (["content-length: 0", "connection: close"], "1.1", False),
         (["content-length: 5", "connection: close"], "1.1", False),
         (["content-length: 5"], "1.0", False),
         (["content-length: 5", "connection: keep-alive"], "1.0", True),
@@ -71,6 +73,11 @@ def test_some_answers_never_have_a_body(status: str) -> None:
 )
 def test_whether_the_connection_lives_on_is_told_by_its_head(lines: list[str], version: str, keep: bool) -> None:
     assert read(head(*lines, version=version)).head.keep is keep
+
+
+def test_an_answer_of_no_bytes_does_not_make_those_like_it_end_the_connection() -> None:
+    begin(head("x-like: it", "content-length: 0"), memory())
+    assert read(head("x-like: it", "content-length: 5")).head.keep
 
 
 def test_a_stream_is_told_by_its_type() -> None:
