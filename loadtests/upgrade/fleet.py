@@ -69,7 +69,9 @@ class Fleet:
         """Told to leave; they may still drain."""
         self.redis: RedisServer | None = None
         self._owned: list[Owned] = []
-        self._sims = httpx.Client(base_url=f"http://{HOST}:{self._sim_control}", trust_env=False, timeout=60.0)
+        self._sims = httpx.Client(
+            base_url=f"http://{HOST}:{self._sim_control}", trust_env=False, verify=False, timeout=60.0
+        )
         self.haproxy: HAProxy | None = None
 
     def __enter__(self) -> Fleet:

@@ -44,8 +44,12 @@ class ReplicaProcess:
         file.write_text(json.dumps(given, indent=1))  # JSON is YAML
         command = [python, "-P", "-m", "router", "serve", "--config", str(file)]
         self.process = Owned(command, ANY_CORE, directory / f"{slot.name}.log")
-        self._inference = httpx.Client(base_url=f"http://{HOST}:{slot.port}", trust_env=False, timeout=60.0)
-        self._control = httpx.Client(base_url=f"http://{HOST}:{slot.control}", trust_env=False, timeout=60.0)
+        self._inference = httpx.Client(
+            base_url=f"http://{HOST}:{slot.port}", trust_env=False, verify=False, timeout=60.0
+        )
+        self._control = httpx.Client(
+            base_url=f"http://{HOST}:{slot.control}", trust_env=False, verify=False, timeout=60.0
+        )
 
     def ready(self) -> bool:
         """What a load balancer hears. Raises RuntimeError, with its last words, if it has ended."""

@@ -74,7 +74,9 @@ def state(container: GatewayContainer) -> dict[str, Any]:
     """GET /admin/state."""
     url = f"http://127.0.0.1:{container.port('control')}/admin/state"
     token = {"authorization": "Bearer made-up control-token"}
-    said: dict[str, Any] = httpx.get(url, headers=token, trust_env=False, timeout=DEADLINE_S).raise_for_status().json()
+    said: dict[str, Any] = (
+        httpx.get(url, headers=token, trust_env=False, verify=False, timeout=DEADLINE_S).raise_for_status().json()
+    )
     return said
 
 
@@ -101,8 +103,10 @@ def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_g
         assert said["state"]["connected"]
         assert said["replica"] == container.name
         control = f"http://127.0.0.1:{container.port('control')}"
-        assert httpx.get(f"{control}/metrics", trust_env=False).status_code == 200, "Prometheus has no token"
-        assert httpx.get(f"{control}/admin/pods", trust_env=False).status_code == 401
+        assert httpx.get(f"{control}/metrics", trust_env=False, verify=False, timeout=DEADLINE_S).status_code == 200, (
+            "Prometheus has no token"
+        )
+        assert httpx.get(f"{control}/admin/pods", trust_env=False, verify=False, timeout=DEADLINE_S).status_code == 401
 
 
 def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays(
@@ -125,7 +129,7 @@ def test_liveness_stays_until_the_last_stream_has_ended(
         wait_for("ready", lambda: container.content("readinessProbe"))
         url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
         with (
-            httpx.Client(trust_env=False) as client,
+            httpx.Client(trust_env=False, verify=False, timeout=DEADLINE_S) as client,
             client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream,
         ):
             lines = stream.iter_lines()
@@ -172,7 +176,9 @@ def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_othe
     def pod_for(**headers: str) -> str:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1}
         url = f"http://127.0.0.1:{container.port('inference')}/v1/chat/completions"
-        answer = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=DEADLINE_S).raise_for_status()
+        answer = httpx.post(
+            url, json=body, headers=headers, trust_env=False, verify=False, timeout=DEADLINE_S
+        ).raise_for_status()
         return str(answer.headers["x-turnout-pod"])
 
     with started("multi-cluster", Place(tmp_path, redis.port, engines.urls)) as container:
@@ -201,7 +207,10 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
     hook = [sys.executable, str(DRAIN)]
     address = engines.addresses[1]
     url = f"http://{address}/v1/chat/completions"
-    with httpx.Client(trust_env=False) as client, client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream:
+    with (
+        httpx.Client(trust_env=False, verify=False, timeout=DEADLINE_S) as client,
+        client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream,
+    ):
         lines = stream.iter_lines()  # kept: a generator that is dropped closes the stream
         next(lines)
         waiting = subprocess.Popen([*hook, f"http://{address}/metrics", "0"])

@@ -92,7 +92,7 @@ def under_load(process: GatewayProcess, work: Callable[[], None], users: int = 4
 
     async def run() -> None:
         over = asyncio.Event()
-        async with httpx.AsyncClient(base_url=process.url, trust_env=False, timeout=DEADLINE_S) as client:
+        async with httpx.AsyncClient(base_url=process.url, trust_env=False, verify=False, timeout=DEADLINE_S) as client:
             asking = [asyncio.get_running_loop().create_task(user(client, at, over)) for at in range(users)]
             await asyncio.to_thread(work)
             over.set()

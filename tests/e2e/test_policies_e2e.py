@@ -177,8 +177,10 @@ def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> 
         seen: Counter[str] = Counter()
         over = asyncio.Event()
         async with (
-            httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=DEADLINE_S) as client,
-            httpx.AsyncClient(base_url=gateway.control.base_url, trust_env=False, timeout=DEADLINE_S) as control,
+            httpx.AsyncClient(base_url=gateway.url, trust_env=False, verify=False, timeout=DEADLINE_S) as client,
+            httpx.AsyncClient(
+                base_url=gateway.control.base_url, trust_env=False, verify=False, timeout=DEADLINE_S
+            ) as control,
             asyncio.TaskGroup() as group,
         ):
             swapping = group.create_task(swaps(control, over))
@@ -235,7 +237,7 @@ def test_the_model_decides_the_pool(gateway: GatewayProcess, far_sims: SimPods, 
 
 
 def test_all_names_are_listed_with_their_pool(gateway: GatewayProcess) -> None:
-    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+    with httpx.Client(base_url=gateway.url, trust_env=False, verify=False, timeout=DEADLINE_S) as client:
         cards = client.get("/v1/models").json()["data"]
     listed = {card["id"]: card["pool"] for card in cards}
     assert listed == {MODEL: "default", "gpt-4o": "default", "far-model": "far", "distant": "far"}

@@ -86,6 +86,7 @@ class GatewayProcess:
         self.control = httpx.Client(
             base_url=f"http://{control}",
             trust_env=False,
+            verify=False,
             limits=httpx.Limits(max_keepalive_connections=0),
             timeout=DEADLINE_S,
         )

@@ -39,6 +39,7 @@ class SimPods:
         self._control = httpx.Client(
             base_url=f"http://{HOST}:{control}",
             trust_env=False,
+            verify=False,
             limits=httpx.Limits(max_keepalive_connections=0),
             timeout=DEADLINE_S,
         )
