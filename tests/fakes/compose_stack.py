@@ -153,9 +153,3 @@ def found(program: str) -> str:
     if program == "python":
         return sys.executable
     return shutil.which(program) or shutil.which(program, path="/usr/sbin") or program
-
-
-def missing() -> set[str]:
-    """Programs that the services need and this machine has not."""
-    needed = {str(SERVICES[name]["command"][0]) for name in ("redis", "haproxy")} | {"prometheus", "wget"}
-    return {each for each in needed if not Path(found(each)).is_absolute()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from itertools import count
 
 import pytest
 
@@ -20,9 +19,6 @@ from tests.fakes.local_replica import engine, settings
 from tests.fakes.waiting import until
 
 _numbers = itertools.count()
-
-
-_hubs = count()
 
 
 class Away(MemoryStore):
