@@ -19,7 +19,7 @@ import yaml
 
 from loadtests.ports import HOST
 from loadtests.upgrade.load import Load, Mix
-from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order
+from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order, interpolated
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 HERE = [name for name in in_order() if name != "grafana"]
@@ -161,7 +161,7 @@ async def under_load(stack: Composed) -> Load:
 
 def state(stack: Composed, name: str) -> dict[str, Any]:
     """GET /admin/state of a gateway, with the token of its environment."""
-    token = composed.interpolated(SERVICES[name]["environment"]["TURNOUT_CONTROL_TOKEN"])
+    token = interpolated(SERVICES[name]["environment"]["TURNOUT_CONTROL_TOKEN"])
     url = f"http://{HOST}:{stack.port(name, 9000)}/admin/state"
     answer = httpx.get(
         url, headers={"authorization": f"Bearer {token}"}, trust_env=False, verify=False, timeout=DEADLINE_S
