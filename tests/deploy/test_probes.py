@@ -34,7 +34,7 @@ LONG: dict[str, Any] = {
     "ignore_eos": True,
     "stream": True,
 }
-QUICK = ("quickstart", "vllm")
+QUICK = ("quickstart",)
 """Overlays that are started in `make test`, too; tests/deploy/test_kustomize.py reads all of them."""
 PATIENT = {"warmup_timeout_s": 600}
 
@@ -157,6 +157,7 @@ def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -
             container.end()
 
 
+@pytest.mark.realtime
 def test_a_container_that_was_killed_comes_back_under_its_name(
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:

@@ -203,6 +203,7 @@ def test_while_redis_hangs_a_swap_is_refused_or_local_by_choice_and_all_agree_wh
     assert shown(pair[0])["generation"] == 2
 
 
+@pytest.mark.realtime
 def test_while_redis_is_gone_as_well_and_an_empty_one_is_told_what_was_known(
     pair: tuple[GatewayProcess, GatewayProcess], redis: RedisServer
 ) -> None:

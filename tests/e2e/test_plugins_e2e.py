@@ -186,7 +186,7 @@ BAD_LATER = {
     "picks what is gone": Later("if LATE:\n    return Decision(PodId('gone:1'), self.name)", "not_in_snapshot"),
     "is slow": Later("if LATE:\n    time.sleep(0.06)", "slow", {"slow_s": 0.05}),
 }
-QUICK = ("loops", "raises", "is slow")
+QUICK = ("loops", "raises")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,7 @@ def test_a_shadow_that_hangs_is_turned_off_and_no_request_fails(sims: SimPods, t
         assert set(under_load(process, until_off)) == {"least_load"}
 
 
+@pytest.mark.realtime
 @pytest.mark.needs("redis-server")
 def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_file(
     sims: SimPods, tmp_path: Path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -48,31 +49,39 @@ def served(port: int) -> Wire:
     return wait_for("a good request is answered", look)
 
 
-@pytest.mark.parametrize("begun", [b"", b"G", b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-slow: "])
-def test_headers_that_do_not_come_end_in_time(wire: Wire, begun: bytes) -> None:
+STOPS = {
+    "after a byte": b"G",
+    "in the headers": b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nx-slow: ",
+    "in the body": post(chat())[:-10],
+    "in a second request": post(chat())[:-10],
+}
+
+
+def test_a_client_that_stops_half_way_gets_a_408_and_one_that_says_nothing_is_closed(port: int) -> None:
+    """All of them at once, so that they wait at the same time."""
+    with ExitStack() as stack:
+        mute = stack.enter_context(Wire("127.0.0.1", port))
+        wires = {
+            named: stack.enter_context(served(port) if "second" in named else Wire("127.0.0.1", port))
+            for named in STOPS
+        }
+        for named, wire in wires.items():
+            wire.send(STOPS[named])
+        answers = {named: wire.answer() for named, wire in wires.items()}
+        told = {named: (answer.status, answer.error["code"]) for named, answer in answers.items()}
+        assert told == dict.fromkeys(STOPS, (408, "request_timeout"))
+        assert all(wire.closed() for wire in (mute, *wires.values()))
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET /v1/models HTTP/1.1\r\nx-drip: ", post(b"x" * 5000)[:-4990]],
+    ids=["in the headers", "in the body"],
+)
+def test_a_byte_now_and_then_does_not_move_the_deadline(wire: Wire, begun: bytes) -> None:
     wire.send(begun)
-    if begun:
-        answer = wire.answer()
-        assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-    assert wire.closed()
-
-
-def test_headers_that_drip_are_a_408_all_the_same(wire: Wire) -> None:
-    """A byte now and then does not move the deadline."""
-    wire.send(b"GET /v1/models HTTP/1.1\r\nx-drip: ")
     answer = drip_until_answered(wire)
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-
-
-def test_a_body_that_does_not_come_is_a_408(wire: Wire) -> None:
-    answer = ask(wire, post(chat())[:-10])
-    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
-    assert wire.closed()
-
-
-def test_a_body_that_drips_is_a_408(wire: Wire) -> None:
-    wire.send(post(b"x" * 5000)[:-4990])
-    assert drip_until_answered(wire).status == 408
 
 
 def drip_until_answered(wire: Wire) -> Answer:
@@ -81,11 +90,6 @@ def drip_until_answered(wire: Wire) -> Answer:
         with contextlib.suppress(ConnectionError):
             wire.send(b"d")
     return wire.answer()
-
-
-def test_a_second_request_that_stops_half_way_is_a_408_too(port: int) -> None:
-    with served(port) as wire:
-        assert ask(wire, post(chat())[:-10]).status == 408
 
 
 @pytest.mark.parametrize("upto", [1, 30, -1], ids=["in the line", "in the headers", "in the body"])

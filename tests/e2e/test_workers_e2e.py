@@ -36,10 +36,14 @@ def ended_well(gateway: Workers) -> None:
 
 
 class Load:
-    """Clients that keep asking: kept-alive and new connections, streams and whole answers, and probes."""
+    """Clients that keep asking: kept-alive and new connections, streams and whole answers, and probes.
 
-    def __init__(self, gateway: Workers) -> None:
+    A crowd leaves the machine no rest. Otherwise each client pauses, so that workers start as quickly as they can.
+    """
+
+    def __init__(self, gateway: Workers, crowd: bool) -> None:
         self.gateway = gateway
+        self._pause_s = 0.0 if crowd else 0.02
         self.answered = 0
         self.probed = 0
         self.spanning = 0
@@ -67,14 +71,14 @@ class Load:
 
     def _kept_alive(self) -> None:
         with httpx.Client(base_url=self.gateway.url, trust_env=False, verify=False, timeout=DEADLINE_S) as client:
-            while not self._over.is_set():
+            while not self._over.wait(self._pause_s):
                 answer = client.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20))
                 assert answer.status_code == 200, answer.text
                 assert answer.text.endswith("data: [DONE]\n\n")
                 self._count()
 
     def _new(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(self._pause_s):
             with Wire(self.gateway.host, self.gateway.port) as wire:
                 wire.send(post(chat()))
                 answer = wire.answer()
@@ -91,7 +95,7 @@ class Load:
 
     def _probe(self) -> None:
         """A load balancer's check, far too often."""
-        while not self._over.wait(0.002):
+        while not self._over.wait(max(0.002, self._pause_s)):
             with Wire(self.gateway.host, self.gateway.port) as wire:
                 wire.send(get("/readyz"))
                 answer = wire.answer()
@@ -99,7 +103,7 @@ class Load:
             self.probed += 1
 
     def _probe_control(self) -> None:
-        while not self._over.wait(0.01):
+        while not self._over.wait(max(0.01, self._pause_s)):
             answer = self.gateway.control.get("/readyz")
             assert answer.status_code == 200, answer.text
 
@@ -109,9 +113,9 @@ class Load:
 
 
 @contextmanager
-def load_on(gateway: Workers) -> Iterator[Load]:
+def load_on(gateway: Workers, crowd: bool = False) -> Iterator[Load]:
     """Load for the block, which nothing may fail of."""
-    load = Load(gateway)
+    load = Load(gateway, crowd)
     try:
         wait_for("the load is on", lambda: load.answered >= 20)
         yield load
@@ -148,7 +152,7 @@ def serves(gateway: Workers) -> bool:
 
 def roll_twice_under_load(gateway: Workers) -> None:
     first = gateway.pids()
-    with load_on(gateway) as load:
+    with load_on(gateway, crowd=True) as load:
         second = gateway.roll()
         wait_for("the old ones are gone", lambda: gateway.pids() == second)
         third = gateway.roll()

@@ -14,7 +14,7 @@ from tests.fakes.virtual_time import real_moment
 T = TypeVar("T")
 
 DEADLINE_S: Final = 90.0
-LOOK_S: Final = 0.01
+LOOK_S: Final = 0.02
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = DEADLINE_S) -> T:
