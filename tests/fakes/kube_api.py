@@ -12,10 +12,8 @@ import contextlib
 import json
 import re
 import ssl
-import threading
-import zlib
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +22,6 @@ import msgspec
 
 from loadtests.ports import HOST
 from tests.fakes.stream_server import stream_server
-from tests.fakes.waiting import DEADLINE_S
 
 PODS, SLICES = "pods", "endpointslices"
 _PATH = re.compile(r"/(?:api/v1|apis/discovery\.k8s\.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<kind>\w+)")
@@ -327,111 +324,3 @@ async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
     async with stream_server(api.handle, tls=tls) as port:
         api.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
         yield api
-
-
-class KubeThread:
-    """The same for tests without a loop: in a thread, in real time."""
-
-    def __init__(self) -> None:
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self.api: KubeApi
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(DEADLINE_S), "the API server does not listen"
-
-    async def _run(self) -> None:
-        async with kube_api() as self.api:
-            self._ready.set()
-            while not self._stop.is_set():
-                self.api.tick(self._loop.time())
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), 0.2)
-
-    def do(self, what: Callable[[KubeApi], Any]) -> Any:
-        """Call it on the server's loop, and return what it returns."""
-
-        async def call() -> Any:
-            return what(self.api)
-
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(DEADLINE_S)
-
-    def stop(self) -> None:
-        """End it."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(DEADLINE_S)
-        assert not self._thread.is_alive(), "the API server does not end"
-        self._loop.close()
-
-
-@contextlib.contextmanager
-def kube_thread() -> Iterator[KubeThread]:
-    """For the block."""
-    thread = KubeThread()
-    try:
-        yield thread
-    finally:
-        thread.stop()
-
-
-def kubeconfig(api: KubeApi, token: str = "", namespace: str = "") -> dict[str, Any]:
-    """A kubeconfig with one context, `test`; `token` goes into it as it is."""
-    context = {"cluster": "c", "user": "u"} | ({"namespace": namespace} if namespace else {})
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "test",
-        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
-        "users": [{"name": "u", "user": {"token": token} if token else {}}],
-        "contexts": [{"name": "test", "context": context}],
-    }
-
-
-def pod_object(
-    name: str,
-    ip: str = "10.0.0.1",
-    *,
-    uid: str = "",
-    namespace: str = "llm",
-    phase: str = "Running",
-    ready: bool = True,
-    terminating: bool = False,
-    port: int = 8000,
-    labels: Labels | None = None,
-    annotations: Labels | None = None,
-    restarts: int = 0,
-    bulk: int = 0,
-) -> dict[str, Any]:
-    """A Pod as the API server tells of it; `bulk` adds so many bytes of managed fields and the like."""
-    uid = uid or f"{zlib.crc32(f'{namespace}/{name}'.encode()):08x}" + "-0000-4000-8000-000000000000"
-    meta: dict[str, Any] = {
-        "name": name,
-        "namespace": namespace,
-        "uid": uid,
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "labels": {"app": "vllm", **(labels or {})},
-    }
-    if annotations:
-        meta["annotations"] = dict(annotations)
-    if terminating:
-        meta |= {"deletionTimestamp": "2026-01-01T01:00:00Z", "deletionGracePeriodSeconds": 30}
-    if bulk:
-        field = {"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {"f:conditions": {".": {}}}}}
-        meta["managedFields"] = [field] * (bulk // 110)
-    ports = [{"name": "http", "containerPort": port, "protocol": "TCP"}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": meta,
-        "spec": {"nodeName": "node-1", "containers": [{"name": "engine", "image": "vllm", "ports": ports}]},
-        "status": {
-            "phase": phase,
-            "podIP": ip,
-            "podIPs": [{"ip": ip}] if ip else [],
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "lastProbeTime": None}],
-            "containerStatuses": [
-                {"name": "engine", "ready": ready, "restartCount": restarts, "containerID": f"c://{uid}-{restarts}"}
-            ],
-        },
-    }

@@ -14,7 +14,8 @@ from schedulers.types import Pod
 from statesync.discovery.k8s_client import Access
 from statesync.discovery.k8s_target import target_of
 from statesync.discovery.kubernetes import KubernetesSource
-from tests.fakes.kube_api import KubeApi, kube_api, kubeconfig
+from tests.fakes.kube_api import KubeApi, kube_api
+from tests.fakes.kube_objects import kubeconfig
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import DEADLINE_S
 

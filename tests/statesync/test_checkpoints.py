@@ -20,6 +20,7 @@ from statesync.resp import Address, RespConnection
 from statesync.types import PrefixPage
 from tests.fakes.recording_listener import Ears
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.waiting import DEADLINE_S
 
 A = PodId("a")
 KEYS = Keys("turnout")
@@ -59,7 +60,7 @@ class Scene:
 
 def play(server: RedisServer, scene: Callable[[Scene, Scene], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
-        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=10.0, name="test")
+        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=DEADLINE_S, name="test")
         await link.call("FLUSHALL")
         await scene(Scene(link), Scene(link))
         link.close()
@@ -139,7 +140,7 @@ def test_a_checkpoint_switched_while_it_is_being_read_is_read_again(server: Redi
     async def scene(writer: Scene, reader: Scene) -> None:
         await writer.log(1)
         await writer.read()
-        await writer.write("first", [page(1)] * (2 * PAGES))
+        await writer.write("first", [page(1)] * (20 * PAGES))  # a long way for the reader
         await writer.log(2)
         await writer.read()
         switched: list[asyncio.Task[bool]] = []

@@ -14,7 +14,8 @@ import pytest
 
 from statesync.discovery.k8s_client import Access, ApiFailed, ApiServer, ApiStatus
 from statesync.discovery.k8s_watch import Failure
-from tests.fakes.kube_api import PODS, KubeApi, Refusal, kube_api, kubeconfig, pod_object
+from tests.fakes.kube_api import PODS, KubeApi, Refusal, kube_api
+from tests.fakes.kube_objects import kubeconfig, pod_object
 from tests.fakes.redis_server import certificates
 from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 

@@ -17,7 +17,8 @@ from statesync.discovery.k8s_client import Access, ApiServer
 from statesync.discovery.k8s_follower import PAGE, Follower, Kind
 from statesync.discovery.k8s_pods import decode_pod
 from statesync.discovery.k8s_watch import Item, ListWatch
-from tests.fakes.kube_api import PODS, KubeApi, kube_api, kubeconfig, pod_object
+from tests.fakes.kube_api import PODS, KubeApi, kube_api
+from tests.fakes.kube_objects import kubeconfig, pod_object
 from tests.fakes.kube_pod_source import Passing
 
 KIND = "/api/v1/namespaces/{}/pods"

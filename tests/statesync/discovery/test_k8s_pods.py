@@ -11,7 +11,7 @@ import pytest
 from schedulers.types import PodId, Role
 from statesync.discovery.k8s_pods import Seen, decode_pod, identity, seen_in
 from statesync.discovery.source import PodTemplate
-from tests.fakes.kube_api import pod_object
+from tests.fakes.kube_objects import pod_object
 
 UID = "1a2b3c4d-0000-4000-8000-000000000000"
 

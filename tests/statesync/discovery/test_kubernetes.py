@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from statesync.discovery.k8s_follower import PAGE
-from tests.fakes.kube_api import PODS, SLICES, Change, KubeApi, Refusal, pod_object
+from tests.fakes.kube_api import PODS, SLICES, Change, KubeApi, Refusal
+from tests.fakes.kube_objects import pod_object
 from tests.fakes.kube_pod_source import Ground, ground
 
 NOT_READY, TERMINATING = "not_ready", "terminating"

@@ -1,0 +1,58 @@
+"""The stub API server for tests without a loop: in a thread, in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.fakes.kube_api import KubeApi, kube_api
+from tests.fakes.waiting import DEADLINE_S
+
+
+class KubeThread:
+    """One, from its making to `stop`."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self.api: KubeApi
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(DEADLINE_S), "the API server does not listen"
+
+    async def _run(self) -> None:
+        async with kube_api() as self.api:
+            self._ready.set()
+            while not self._stop.is_set():
+                self.api.tick(self._loop.time())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), 0.2)
+
+    def do(self, what: Callable[[KubeApi], Any]) -> Any:
+        """Call it on the server's loop, and return what it returns."""
+
+        async def call() -> Any:
+            return what(self.api)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(DEADLINE_S)
+
+    def stop(self) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), "the API server does not end"
+        self._loop.close()
+
+
+@contextlib.contextmanager
+def kube_thread() -> Iterator[KubeThread]:
+    """For the block."""
+    thread = KubeThread()
+    try:
+        yield thread
+    finally:
+        thread.stop()
