@@ -5,8 +5,10 @@ pools' source to what the test has; nothing else is changed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,7 @@ import yaml
 
 from loadtests.ports import HOST, free_ports
 from tests.fakes.rendered_manifests import Manifest, Render
-from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.waiting import DEADLINE_S, wait_for
 
 Configuration = dict[str, Any]
 
@@ -117,7 +119,7 @@ class GatewayContainer:
 
 
 class RedisContainer:
-    """The Redis that a render starts, its args and its password included; ended by `end`."""
+    """The Redis that a render starts, its args and its password included: it listens. Ended by `end`."""
 
     def __init__(self, render: Render, directory: Path, program: str) -> None:
         workload = render.workload("turnout-redis")
@@ -132,6 +134,13 @@ class RedisContainer:
             self.process = subprocess.Popen(
                 [*command, "--bind", HOST], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
             )
+        wait_for(f"Redis listens on port {self.port}", self._listens)
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text(errors="replace")
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), DEADLINE_S):
+            return True
+        return False
 
     def end(self) -> None:
         """Make sure that it is gone."""
