@@ -23,11 +23,13 @@ def test_a_page_is_read_at_once_and_no_longer_than_the_block() -> None:
     with HTTPServer(("127.0.0.1", 0), Page) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
-        with scraped(f"http://127.0.0.1:{server.server_port}/metrics"):
-            assert read.wait(60)
-        assert "scrape" not in [thread.name for thread in threading.enumerate()]
-        server.shutdown()
-        serving.join()
+        try:
+            with scraped(f"http://127.0.0.1:{server.server_port}/metrics"):
+                assert read.wait(60)
+            assert "scrape" not in [thread.name for thread in threading.enumerate()]
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def test_no_page_no_thread() -> None:
