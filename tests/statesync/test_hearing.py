@@ -153,6 +153,8 @@ def test_a_policy_is_told_when_it_is_news_however_it_comes() -> None:
     scene.hearing.policies({"default": [record]})
     assert scene.ears.policies == {"default": record}
     scene.ears.policies.clear()
+    scene.hearing.policies({"default": [record]})
+    assert scene.ears.policies == {}, "it is known"
     for generation, name in ((2, "random"), (3, "least_load")):
         text = pack_whole_record(PolicyRecord(name, {}, generation)).decode()
         scene.hear(PolicyChanged(v=1, replica="other", token="t", pool="default", record=text))

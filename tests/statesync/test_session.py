@@ -65,13 +65,17 @@ class Scene:
 
     async def pass_renewal(self) -> None:
         """The time from one renewal to the next passes, at one moment on the server and here, when all wait for it."""
-        while any(connection._owed for session in self.sessions for connection in session._open):
-            await real_moment()
-        await real_moment()  # who got the last answer sleeps
+        await self.settle()
         with redis_py.Redis(port=self.address.port) as server:
             for member in server.zrange(LEASES, 0, -1):
                 server.zincrby(LEASES, -RENEWAL_S * 1000, member)
         pass_time(RENEWAL_S)
+        await real_moment()
+
+    async def settle(self) -> None:
+        """Until every answer is there, and who waited for it sleeps."""
+        while any(connection._owed for session in self.sessions for connection in session._open):
+            await real_moment()
         await real_moment()
 
     async def whole(self, name: str) -> bool:
@@ -230,5 +234,19 @@ def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(se
         assert await on.admin.call("ZRANGE", "{turnout}:leases", 0, -1) == [b"right"]
         assert await on.admin.call("HKEYS", "{turnout}:tokens") == [b"right"]
         assert not await on.admin.call("EXISTS", "{turnout}:inflight:left")
+
+    play(server, scene)
+
+
+def test_a_channel_that_brings_nothing_back_ends_the_link(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        session.freshness.echoed = lambda now: None  # type: ignore[method-assign]
+        await on.pass_renewal()
+        await on.settle()
+        assert linked(session)
+        pass_time(2 * CONFIG.timeout_s)
+        with pytest.raises(StoreUnavailable, match="what is published does not come back"):
+            await on.lives[0]
 
     play(server, scene)

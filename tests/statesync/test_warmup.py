@@ -73,6 +73,18 @@ def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server
     play(server, scene, ghost)
 
 
+def test_who_stood_still_itself_first_hears_what_lies_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        pass_time(2 * CONFIG.lease_s)
+        for _ in range(5):
+            await real_moment()
+        assert ears.gone == []
+        pass_time(CONFIG.lease_s / 5)
+        await heard(lambda: ears.gone == ["ghost"])
+
+    play(server, scene, ghost)
+
+
 def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
     async def lapsed(admin: RespConnection) -> None:
         await ghost(admin, left_ms=-5_000)
