@@ -7,6 +7,7 @@ gives back when that process ends. Ports come from below the range of outgoing c
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -21,7 +22,8 @@ TRIES = 2_000
 
 _KEPT = 256
 """Claims held at a time, so that a long run does not use up its descriptors: by then the oldest port is listened on."""
-_claims: deque[socket.socket] = deque()
+_claims: deque[int] = deque()
+"""Their descriptors: a socket object would complain at the process's end that nobody closed it."""
 _random = random.SystemRandom()
 """Not the seeded one: processes that start with the same seed would all try the same ports."""
 
@@ -50,9 +52,9 @@ def claim(ports: Sequence[int]) -> bool:
                 each.close()
             return False
         held.append(claimed)
-    _claims.extend(held)
+    _claims.extend(each.detach() for each in held)
     while len(_claims) > max(_KEPT, len(held)):
-        _claims.popleft().close()
+        os.close(_claims.popleft())
     return True
 
 
