@@ -140,12 +140,12 @@ class NotReady(Exception):
     """A program ended, or did not answer in time; the message holds its last words."""
 
 
-def wait_until_ready(owned: Owned, url: str, timeout_s: float = 30.0) -> None:
+def wait_until_ready(owned: Owned, url: str, timeout_s: float = 90.0) -> None:
     """Wait until `url` answers 2xx. Raises NotReady."""
     _wait(owned, "GET", url, b"", timeout_s)
 
 
-def wait_until_serving(owned: Owned, url: str, body: bytes, timeout_s: float = 30.0) -> None:
+def wait_until_serving(owned: Owned, url: str, body: bytes, timeout_s: float = 90.0) -> None:
     """Wait until a POST of `body` to `url` is answered 2xx: routers call themselves healthy before they know a pod.
 
     Raises NotReady.
