@@ -11,7 +11,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -309,13 +309,19 @@ class Replica:
         if self.lifecycle.handed_over:
             self.listener.stop_accepting()
             self.control.stop_accepting()
-            end = self.clock() + HAND_OVER_LINGER_S
             await asyncio.sleep(0.05)  # who was accepted just now becomes an edge
-            while self.listener.edges and self.clock() < end and not self.hurry.is_set():  # noqa: ASYNC110  no event
-                await asyncio.sleep(0.01)
+            await self._linger_while(lambda: self.listener.edges, HAND_OVER_LINGER_S)
+            # A client that has just connected may be slow to send; closing now would lose its request.
+            self.listener.stop(sparing=self.listener.new())
+            await self._linger_while(self.listener.new, self.settings.timeouts.client_header_s)
         idle = sum(edge.idle for edge in self.listener.edges)
         self.listener.stop()
         _log.info("replica %s: listens no more, %d idle connections closed", self.name, idle)
+
+    async def _linger_while(self, left: Callable[[], Collection[object]], most_s: float) -> None:
+        end = self.clock() + most_s
+        while left() and self.clock() < end and not self.hurry.is_set():  # noqa: ASYNC110  no event
+            await asyncio.sleep(0.01)
 
     async def close(self) -> None:
         """Let go of everything, at once."""

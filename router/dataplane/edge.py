@@ -48,6 +48,7 @@ class Edge:
         "_out",
         "_owes_continue",
         "_reader",
+        "asked",
         "clock",
         "current",
         "expires_at",
@@ -75,6 +76,8 @@ class Edge:
         """Pipelined requests, read while another was being answered."""
         self.writable = True
         self.expires_at = NEVER
+        self.asked = False
+        """Whether a request has come, ever."""
         self._reader: RequestReader | None = RequestReader(self, listener.limits)
         """None once nothing more will be understood: the connection was refused, or is gone."""
         self._body_since = 0.0
@@ -162,6 +165,7 @@ class Edge:
 
     def received(self, head: RequestHead, body: bytes) -> None:
         """See `Owner`."""
+        self.asked = True
         self.waiting.append(Exchange(self, head, body, self.clock()))
         self._owes_continue = False
         if (self.current is not None or not self.writable) and self.transport is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import cast
 
 from router.dataplane.answers import Headers
@@ -77,11 +77,15 @@ class Listener:
             self._server.close()
             self._server = None
 
-    def stop(self) -> None:
-        """Accept no more and close the idle ones; busy ones close after their answer."""
+    def new(self) -> list[Edge]:
+        """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
+        return [edge for edge in self.edges if edge.idle and not edge.asked]
+
+    def stop(self, *, sparing: Collection[Edge] = ()) -> None:
+        """Accept no more and close the idle ones, but for `sparing`; busy ones close after their answer."""
         self.stopped = True
         self.stop_accepting()
-        for edge in [edge for edge in self.edges if edge.idle]:
+        for edge in [edge for edge in self.edges if edge.idle and edge not in sparing]:
             edge.close()
 
     def abort(self) -> None:

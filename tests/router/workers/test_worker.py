@@ -146,16 +146,22 @@ def test_a_handed_over_worker_leaves_its_slots_queue_to_its_successor() -> None:
     supervised(test)
 
 
-def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_their_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(replica_module, "HAND_OVER_LINGER_S", 0.0)
 
     async def test(worker: Supervision) -> None:
         await worker.hears(READY)
-        reader, writer = await asyncio.open_connection(*worker.slot.listen)
-        assert await status(worker.slot.listen, "/livez") == (200, False)
+        idle, new = [await asyncio.open_connection(*worker.slot.listen) for _ in range(2)]
+        reader, writer = idle
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"}"), 60)
+        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
         worker.line.say(HAND_OVER)
-        assert await asyncio.wait_for(reader.read(), 60) == b""
+        await asyncio.wait_for(reader.read(), 60)  # to its end
         writer.close()
+        assert await status_on(new, "/livez") == (200, True)
         await worker.ends()
 
     supervised(test)
