@@ -59,8 +59,8 @@ def claim(ports: Sequence[int]) -> bool:
 
 
 def this_or_free(port: int) -> int:
-    """`port` if nobody listens on it, else any free one."""
-    return port if _bindable(port) else free_ports(1)[0]
+    """`port` if it can be claimed, else any free one: of two programs that want the same port at once, one gets it."""
+    return port if claim([port]) else free_ports(1)[0]
 
 
 def _claimed(port: int) -> socket.socket | None:
