@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -66,7 +66,7 @@ def read(content_type: bytes, body: bytes) -> Call:
         model,
         prompt,
         _tokens(prompt, len(body) > 4096 and _may_hold_data(body)),
-        _limit(fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0),
+        _limit(fields),
         fields.stream is True,
         fields.prompt_cache_key or fields.user or "",
     )
@@ -155,7 +155,9 @@ def _tokens(prompt: Sequence[bytes | memoryview], may_hold_data: bool) -> int:
     return max(1, total)
 
 
-def _limit(asked: float) -> int:
+def _limit(fields: Any) -> int:
+    # Untyped: compiled by mypyc, a number that is declared a float must fit into one, and 400 digits do not.
+    asked = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens or 0
     return max(0, int(min(asked, MAX_TOKENS)))
 
 
