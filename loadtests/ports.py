@@ -1,6 +1,6 @@
 """Free ports of this machine, for programs that must be given one. Where a program can bind port 0, that is better.
 
-A port is free for whoever looks, so two processes that look at once could both take it. Here a port is claimed first:
+Two processes that look for a free port at once could both take the same one. Here a port is claimed first:
 the claim is a name in Linux's abstract socket namespace, which one process at a time can hold and which the kernel
 gives back when that process ends. Ports come from below the range of outgoing connections, which could take one, too.
 """
@@ -23,18 +23,18 @@ TRIES = 2_000
 _KEPT = 256
 """Claims held at a time, so that a long run does not use up its descriptors: by then the oldest port is listened on."""
 _claims: deque[int] = deque()
-"""Their descriptors: a socket object would complain at the process's end that nobody closed it."""
+"""Their descriptors: socket objects would warn at the process's end that they were not closed."""
 _random = random.SystemRandom()
 """Not the seeded one: processes that start with the same seed would all try the same ports."""
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on. Raises OSError where there seem to be none."""
+    """`count` different ports without a listener. Raises OSError where there seem to be none."""
     return [neighbouring_ports(1)[0] for _ in range(count)]
 
 
 def neighbouring_ports(count: int) -> range:
-    """`count` neighbouring ports that nobody listens on. Raises OSError where there seem to be none."""
+    """`count` neighbouring ports without a listener. Raises OSError where there seem to be none."""
     for _ in range(TRIES):
         first = _random.randrange(PORTS.start, PORTS.stop - count)
         if claim(range(first, first + count)):
@@ -43,7 +43,7 @@ def neighbouring_ports(count: int) -> range:
 
 
 def claim(ports: Sequence[int]) -> bool:
-    """Claim all of `ports` for this process, or none: whether nobody listens on them and nobody else claimed one."""
+    """Claim all of `ports` for this process, or none. False where one has a listener or another process's claim."""
     held: list[socket.socket] = []
     for port in ports:
         claimed = _claimed(port)

@@ -44,7 +44,7 @@ class ControlClient:
                 timeout=_TIMEOUT_S,
                 # A proxy of the environment must not see the token, and could not reach a loopback port.
                 trust_env=False,
-                # Reading the authorities' certificates takes 40 ms, and over HTTP nobody shows one.
+                # Reading the authorities' certificates takes 40 ms, and plain HTTP needs none.
                 verify=not self._url.lower().startswith("http:"),
             )
         except httpx.InvalidURL as error:

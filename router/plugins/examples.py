@@ -121,7 +121,7 @@ def hash_of(text: str) -> int:
 
 @cache
 def _loads(size: int, turn: int) -> tuple[PodLoad, ...]:
-    """Kept, for nobody can change them: making them anew for each question took a tenth of a check."""
+    """Cached, since they are immutable: making them anew for each question took a tenth of a check."""
     return tuple([_load(mix(size * 7 + turn, at)) for at in range(size)])
 
 
