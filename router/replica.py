@@ -312,7 +312,7 @@ class Replica:
             await asyncio.sleep(0.05)  # who was accepted just now becomes an edge
             await self._linger_while(lambda: self.listener.edges, HAND_OVER_LINGER_S)
             # A client that has just connected may be slow to send; closing now would lose its request.
-            self.listener.stop(sparing=self.listener.new())
+            self.listener.stop(spare_new=True)
             await self._linger_while(self.listener.new, self.settings.timeouts.client_header_s)
         idle = sum(edge.idle for edge in self.listener.edges)
         self.listener.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import cast
 
 from router.dataplane.answers import Headers
@@ -81,11 +81,11 @@ class Listener:
         """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
         return [edge for edge in self.edges if edge.idle and not edge.asked]
 
-    def stop(self, *, sparing: Collection[Edge] = ()) -> None:
-        """Accept no more and close the idle ones, but for `sparing`; busy ones close after their answer."""
+    def stop(self, *, spare_new: bool = False) -> None:
+        """Accept no more and close the idle ones, `spare_new` but for the new; busy ones close after their answer."""
         self.stopped = True
         self.stop_accepting()
-        for edge in [edge for edge in self.edges if edge.idle and edge not in sparing]:
+        for edge in [edge for edge in self.edges if edge.idle and (edge.asked or not spare_new)]:
             edge.close()
 
     def abort(self) -> None:
