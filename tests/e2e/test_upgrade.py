@@ -26,7 +26,7 @@ pytestmark = pytest.mark.needs("redis-server")
 
 HELD = (0, 3, 6, 9)
 """Streams that the old replica holds on each pod."""
-REQUESTS = 10_000
+REQUESTS = 20_000
 ALLOWED = 0.01
 """Of hit rates: by how much the second may be below the first besides chance."""
 SIGMAS = 5
@@ -34,12 +34,13 @@ SIGMAS = 5
 
 
 @pytest.mark.realtime
+@pytest.mark.timeout(1200)  # the load goes on until there are enough requests, however slow the machine is
 @pytest.mark.needs("haproxy")
 def test_rolling_every_replica_twice_under_load_loses_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     # Long enough for HAProxy to see on a busy machine, too, that a replica is no longer ready.
     plan, mix = Plan(python=python_under_test(), settle_s=10.0), Mix()
-    found = run(plan, mix, Times(requests=REQUESTS, most_s=500.0), tmp_path, said.append)
+    found = run(plan, mix, Times(requests=REQUESTS, most_s=1000.0), tmp_path, said.append)
     print(table({"shared state": found}))  # noqa: T201  -rP shows it
     assert (found.failed, found.truncated, found.faults) == (0, 0, {}), said
     assert found.requests >= REQUESTS, said
