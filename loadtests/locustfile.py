@@ -23,7 +23,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
-from loadtests.conversation import Conversation, Shape
+from loadtests.sim.conversation import Conversation, Shape
 
 _PATH = "/v1/chat/completions"
 _DEFAULTS = Shape()

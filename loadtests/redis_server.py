@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST, free_ports
+from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.sim.ports import HOST, free_ports
 
 START_S = 60.0
 

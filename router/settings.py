@@ -1,5 +1,5 @@
 """What a user can configure: frozen structs, one per section of the YAML file. No file is read here and nothing is
-started; `config_file.py` decodes and explains, `cli.py` overlays the command line.
+started; `file.py` decodes and explains, `main.py` overlays the command line.
 
 Every field has a default that is right for a first try; an unknown key is an error that names itself.
 """

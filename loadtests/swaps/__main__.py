@@ -15,9 +15,9 @@ from pathlib import Path
 import uvloop
 
 from loadtests import redis_server
-from loadtests.bench.process import ANY_CORE, Owned, wait_until_ready
-from loadtests.ports import HOST, free_ports, neighbouring_ports
+from loadtests.bench.load.process import ANY_CORE, Owned, wait_until_ready
 from loadtests.redis_server import RedisServer
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
 from loadtests.swaps.play import Gateway, Outcome, Plan, play
 from loadtests.swaps.report import as_json, lines
 from loadtests.upgrade.fleet import wait_for

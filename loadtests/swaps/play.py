@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import httpx
 
-from loadtests.conversation import Shape
+from loadtests.sim.conversation import Shape
+from loadtests.sim.traffic import Traffic
 from loadtests.swaps.choices import CHOICES, Choice
 from loadtests.swaps.decisions import Decisions, slower
-from loadtests.traffic import Traffic
 
 POLICY = "/admin/pools/default/policy"
 SETTLE_S = 60.0

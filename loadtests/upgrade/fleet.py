@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST, free_ports, neighbouring_ports
+from loadtests.bench.load.process import ANY_CORE, Owned
 from loadtests.redis_server import RedisServer
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
 from loadtests.upgrade.haproxy import HAProxy
 from loadtests.upgrade.replica import ReplicaProcess, Slot, settings
 

@@ -14,8 +14,8 @@ from string import Template
 
 import httpx
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST
+from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.sim.ports import HOST
 
 _CONF = Template("""\
 global

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtests.conversation import Conversation, Shape
+from loadtests.sim.conversation import Conversation, Shape
 from loadtests.upgrade.verdict import NO_USAGE, Usage, Verdict, expected, judge
 from loadtests.upgrade.wire import Client
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST
+from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.sim.ports import HOST
 
 
 class Slot(NamedTuple):

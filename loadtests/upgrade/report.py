@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loadtests.traffic import quantile
+from loadtests.sim.traffic import quantile
 from loadtests.upgrade.load import LONG, WHOLE, Record
 from loadtests.upgrade.roll import Roll, Story, Window
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
-from loadtests.bench import usage
-from loadtests.ports import HOST
+from loadtests.bench.load import usage
+from loadtests.sim.ports import HOST
 from loadtests.upgrade.fleet import Fleet, PodState, wait_for
 from loadtests.upgrade.load import LONG, Load, Mix, Record
 from loadtests.upgrade.replica import ReplicaProcess

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from loadtests.simpod_text import answer_text, chat_text, prompt_of
+from loadtests.sim.simpod.text import answer_text, chat_text, prompt_of
 
 _TOKEN = re.compile(rb'"content":"( [a-z]{3})"')
 _DONE = b"data: [DONE]\n\n"

@@ -13,8 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from router.policy_changes import ChangeRefused
-from router.policy_parts import Unbuildable
+from router.policy.model import Unbuildable
+from router.policy.transitions import ChangeRefused
 from schedulers.errors import InvalidParams, UnknownPolicy
 from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPod, UnknownPool
 

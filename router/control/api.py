@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from router.address import parse_listen
 from router.control.answers import explain_errors
 from router.control.guard import Guard
 from router.control.plane import ControlPlane
 from router.control.policy_routes import plugin_routes, policy_routes, trial_routes
 from router.control.routes import open_routes, pod_routes, replica_routes
-from router.listen import parse_listen
 
 
 def create_control(plane: ControlPlane) -> FastAPI:

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from router.drain import Lifecycle
-from router.policy_switch import PolicySwitch
+from router.lifecycle import Lifecycle
+from router.policy.controller import PolicySwitch
 from router.settings import Settings
 from schedulers.types import PodId
-from statesync.policy_plan import PolicyChoice
-from statesync.store import PolicyRecord, ReplicaInfo, StoreHealth
+from statesync.store.policy_record import PolicyChoice
+from statesync.store.protocol import PolicyRecord, ReplicaInfo, StoreHealth
 from statesync.types import PodStatus
 
 DRAINING = "draining"

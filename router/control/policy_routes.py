@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError
 from router.control.plane import ControlPlane, policy_shown, pools_shown, record_shown
-from router.policy_parts import How
-from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
-from statesync.store import PolicyRecord
+from router.policy.model import How
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from statesync.store.protocol import PolicyRecord
 
 _GUARD = CanaryGuard()
 

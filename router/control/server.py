@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from router.listen import Listen, bind
+from router.address import Listen, bind
 from statesync.tasks import spawn
 
 _DATE_S = 1.0

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from router.dataplane.openai import Call
+from router.dataplane.request.openai import Call
 from schedulers.types import Pod, PodId, RequestInfo
 
 if TYPE_CHECKING:
-    from router.dataplane.detours import Detour
-    from router.dataplane.edge import Edge
-    from router.dataplane.reader import RequestHead
+    from router.dataplane.fallback import Detour
+    from router.dataplane.http.edge import Edge
+    from router.dataplane.http.request_parser import RequestHead
     from router.dataplane.relay import Relay
     from router.errors import GatewayError
     from router.settings import Timeouts

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 
-from router.dataplane import openai
-from router.dataplane.detours import FAILED, NO_POD, SATURATED, Detours
-from router.dataplane.endings import Endings
+from router.dataplane.completion import Endings
+from router.dataplane.deps import Parts
 from router.dataplane.exchange import Exchange
-from router.dataplane.parts import Parts
+from router.dataplane.fallback import FAILED, NO_POD, SATURATED, Detours
+from router.dataplane.http.deadlines import NEVER
+from router.dataplane.http.upstream import DISCARD
 from router.dataplane.relay import Relay
+from router.dataplane.request import openai
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
-from router.dataplane.sweep import NEVER
-from router.dataplane.upstream import DISCARD
 from router.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -28,8 +28,8 @@ from router.errors import (
     TotalTimeout,
     UnsupportedEncoding,
 )
+from statesync.engines.health import Outcome
 from statesync.errors import NoRoutablePod, PoolSaturated
-from statesync.health import Outcome
 
 
 class Gateway:

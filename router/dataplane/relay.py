@@ -2,7 +2,7 @@
 tells the gateway of the head, the first body byte and the end. Knows framing on both sides, no policy and no retry.
 
 The head is held until the first body byte: until then nothing has been said, so the attempt can still be given to
-another pod. Of an SSE stream, bytes past the last whole event are held too (see `framing.py`), so that a pod's death
+another pod. Of an SSE stream, bytes past the last whole event are held too (see `chunked.py`), so that a pod's death
 leaves the client between two events, where it is told of it.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from router.dataplane import answers
-from router.dataplane.answer_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
-from router.dataplane.usage import SMALL_PIECE, TAIL_BYTES
+from router.dataplane.http import responses
+from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
+from router.dataplane.request.usage import SMALL_PIECE, TAIL_BYTES
 from router.errors import PodFailure
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange
-    from router.dataplane.upstream_connection import UpstreamConnection
+    from router.dataplane.http.upstream_connection import UpstreamConnection
 
 RAW: Final = 0
 WRAP: Final = 1
@@ -29,7 +29,7 @@ MAX_HELD_BYTES: Final = 65536
 
 _CHUNKED_HEADER: Final = b"transfer-encoding: chunked\r\n"
 _CLOSE_HEADER: Final = b"connection: close\r\n"
-_STATUS_LINES: Final = {status: answers.status_line(status) for status in range(200, 600)}
+_STATUS_LINES: Final = {status: responses.status_line(status) for status in range(200, 600)}
 
 
 class Attempts(Protocol):
@@ -110,7 +110,7 @@ class Relay:
             return False
         exchange = self.exchange
         self._framing = framing
-        self._head = [_STATUS_LINES.get(head.status) or answers.status_line(head.status), *head.kept]
+        self._head = [_STATUS_LINES.get(head.status) or responses.status_line(head.status), *head.kept]
         self._frame(framing, length)
         if not exchange.keep_alive:
             self._head.append(_CLOSE_HEADER)
@@ -158,7 +158,7 @@ class Relay:
 
     def _pass_on(self, piece: bytes) -> None:
         if self._mode == WRAP:
-            piece = answers.chunk(piece)
+            piece = responses.chunk(piece)
         if self._metrics is not None:
             self._metrics.bytes_out += len(piece)
         if self._head:
@@ -178,7 +178,7 @@ class Relay:
         if self._held:  # an event without its blank line: not ours to judge
             held, self._held = self._held, b""
             self._pass_on(held)
-        last = answers.LAST_CHUNK if self._mode == WRAP else b""
+        last = responses.LAST_CHUNK if self._mode == WRAP else b""
         if self._head:
             last = b"".join(self._head) + last
             self._head = []
@@ -218,6 +218,6 @@ class Relay:
         if not self.sse or self._torn or (self._mode == RAW and self._framing != CHUNKED):
             edge.abort()
             return
-        event = answers.error_event(failure, anthropic=self.exchange.speaks_anthropic)
-        edge.write(event if self._mode == BARE else answers.chunk(event))
+        event = responses.error_event(failure, anthropic=self.exchange.speaks_anthropic)
+        edge.write(event if self._mode == BARE else responses.chunk(event))
         edge.close()

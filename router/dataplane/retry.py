@@ -20,7 +20,7 @@ from router.errors import (
     TotalTimeout,
 )
 from router.settings import Retries
-from statesync.health import Outcome
+from statesync.engines.health import Outcome
 
 
 class Verdict(Enum):

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from router.plugins.cage import Cage
+from router.plugins.audit import Cage
 from router.plugins.contract import Broken, Subject, examine, replay
-from router.plugins.job import Job
 from router.plugins.loading import Loaded, PluginError, load
+from router.plugins.types import Job
 from router.plugins.watchdog import bounded
 from schedulers.errors import SchedulerError
 from schedulers.guard import PolicyQuit, PolicyTimeout

@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 
 import router
 from router.plugins.examples import Example
-from router.plugins.job import Job, Report, packed
 from router.plugins.loading import digest_of
+from router.plugins.types import Job, Report, packed
 
 _ROOT: Final = str(Path(router.__file__).resolve().parents[1])
 _PROGRAM: Final = f"import sys; sys.path.append({_ROOT!r}); from router.plugins.check import main; main()"

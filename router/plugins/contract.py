@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Final, NamedTuple
 
 from router.plugins.examples import SIZES, Example, example_of, examples, idle, shuffled, snapshot_of, traffic
-from router.plugins.traces import changed, traces
+from router.plugins.state_diff import changed, traces
 from schedulers.entropy import mix
 from schedulers.guard import fault, raised
 from schedulers.protocols import Scheduler

@@ -11,7 +11,7 @@ from typing import Final
 from router.plugins.checking import CheckLimits, check
 from router.plugins.directory import look
 from router.plugins.examples import Example
-from router.plugins.shelf import Due, Shelf
+from router.plugins.registry import Due, Shelf
 from router.settings import Plugins
 
 SETTLE_S: Final = 0.1

@@ -16,13 +16,13 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from router.drain import Phase
+from router.lifecycle import Phase
 from router.telemetry.counts import Counts, labelled
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
-from statesync.prefix_truth import PodTruth
-from statesync.store import StoreHealth
+from statesync.prefix.accuracy import PodTruth
+from statesync.store.protocol import StoreHealth
 from statesync.types import PodStatus
 
 

@@ -13,7 +13,7 @@ from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialF
 from router.trials.intervals import Interval, duration, mean, ratio_of_sums, share
 from router.trials.shadow import Shadow
 from router.trials.verdict import Comparison, Verdict
-from statesync.policy_plan import Canary, PolicyChoice
+from statesync.store.policy_record import Canary, PolicyChoice
 
 PLAIN_CONFIDENCE = 0.95
 """Of a shadow's intervals, which no guard looks at."""

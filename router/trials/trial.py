@@ -16,7 +16,7 @@ from router.trials.shadow import Sample, Shadow
 from schedulers.entropy import mix
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
-from statesync.store import PolicyRecord
+from statesync.store.protocol import PolicyRecord
 
 if TYPE_CHECKING:
     from router.dataplane.exchange import Exchange

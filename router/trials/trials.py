@@ -24,8 +24,8 @@ from router.trials.trial import Trial
 from router.trials.verdict import Comparison, Verdict
 from schedulers.protocols import Scheduler
 from statesync.errors import StateError, StoreUnavailable
-from statesync.policy_plan import PolicyChoice
-from statesync.store import PolicyRecord
+from statesync.store.policy_record import PolicyChoice
+from statesync.store.protocol import PolicyRecord
 
 TELL_S: Final = 1.0
 """Between two times that figures are told and judged."""

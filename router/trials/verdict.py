@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from router.trials.durations import Counts, added, quantile, total
 from router.trials.figures import ArmFigures
 from router.trials.intervals import Interval, difference, duration, exact_share, ratio
-from statesync.policy_plan import CanaryGuard
+from statesync.store.policy_record import CanaryGuard
 
 LOOK_GROWTH: Final = 1.2
 """The next look is due when the smaller arm has so many times the requests."""

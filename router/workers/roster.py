@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from router.workers.actions import Action, Exit, Kill, Park, Say, Start, Tell
-from router.workers.tether import HAND_OVER, HURRY, STOP
+from router.workers.ipc import HAND_OVER, HURRY, STOP
 
 
 class Timing(NamedTuple):

@@ -12,7 +12,7 @@ import contextlib
 import socket
 from typing import NamedTuple
 
-from router.listen import Listen, bind
+from router.address import Listen, bind
 
 
 class Slot(NamedTuple):

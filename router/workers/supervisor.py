@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
-from router.listen import parse_listen
+from router.address import parse_listen
 from router.settings import Settings
 from router.telemetry import logs
-from router.workers import tether
+from router.workers import ipc
 from router.workers.actions import Action, Exit, Kill, Park, Say, Start, Tell
+from router.workers.ipc import Place, Tether
 from router.workers.roster import Roster, Timing
 from router.workers.slots import Slot, open_slots
-from router.workers.tether import Place, Tether
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.workers")
@@ -163,11 +163,11 @@ class Supervisor:
 
     def _heard(self, worker: int, word: str, rest: str) -> None:
         now = self._clock()
-        if word == tether.WARMING:
+        if word == ipc.WARMING:
             self._act(self._roster.warming(worker, float(rest), now))
-        elif word == tether.READY:
+        elif word == ipc.READY:
             self._act(self._roster.ready(worker, now))
-        elif word == tether.LEAVE:
+        elif word == ipc.LEAVE:
             self._act(self._roster.leaves(worker, now))
-        elif word == tether.FAILED:
+        elif word == ipc.FAILED:
             self._act(self._roster.failed(worker, rest))

@@ -11,18 +11,18 @@ import socket
 import msgspec
 import uvloop
 
-from router.app import run
-from router.replica import Replica, Sockets
+from router.replica.process import run
+from router.replica.replica import Replica, Sockets
 from router.settings import Settings
 from router.telemetry import logs
-from router.workers import tether
-from router.workers.tether import Place, Tether
+from router.workers import ipc
+from router.workers.ipc import Place, Tether
 
 
 def serve(settings: Settings, place: Place, line: Tether) -> int:
     """Run a replica in this place until the supervisor ends it; the exit status. Raises what a wrong setting raises."""
     logs.configure(settings.logging)
-    line.say(tether.WARMING, str(settings.warmup_timeout_s))
+    line.say(ipc.WARMING, str(settings.warmup_timeout_s))
     replica = Replica(of_its_own(settings, place), sockets=_sockets(place))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(replica, Supervised(line)))
@@ -51,7 +51,7 @@ class Supervised:
 
         def ask() -> None:
             """Nobody would accept from this slot's queue while we drain: so first a successor, then go."""
-            self._line.say(tether.LEAVE)
+            self._line.say(ipc.LEAVE)
 
         def signalled() -> None:
             self._signals += 1
@@ -62,7 +62,7 @@ class Supervised:
             else:
                 stop()
 
-        words = {tether.HAND_OVER: replica.hand_over, tether.STOP: stop, tether.HURRY: hurry}
+        words = {ipc.HAND_OVER: replica.hand_over, ipc.STOP: stop, ipc.HURRY: hurry}
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor rolls, whoever else hears of it
@@ -71,7 +71,7 @@ class Supervised:
 
     def serving(self) -> None:
         """It accepts requests."""
-        self._line.say(tether.READY)
+        self._line.say(ipc.READY)
 
 
 def _nothing() -> None:

@@ -78,15 +78,15 @@ def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
 
 def _open_dns(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
     # Imported when asked for: dnspython takes a while to load and most first tries have a list of pods.
-    from statesync.discovery.dns import DnsSource, name_of, open_resolver, server_of
+    from statesync.discovery.dns.source import DnsSource, name_of, open_resolver, server_of
 
     resolver = open_resolver([server_of(each) for each in nameservers] or None)
     return DnsSource(name_of(url), interval_s=interval_s, template=template, resolver=resolver)
 
 
 def _open_kubernetes(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
-    from statesync.discovery.k8s_target import target_of
-    from statesync.discovery.kubernetes import KubernetesSource
+    from statesync.discovery.kubernetes.source import KubernetesSource
+    from statesync.discovery.kubernetes.target import target_of
 
     return KubernetesSource(target_of(url), template=template)
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from loadtests.upgrade.load import Load, Mix
 from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order, interpolated
 from tests.fakes.waiting import DEADLINE_S, wait_for

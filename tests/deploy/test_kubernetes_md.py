@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from router.cli import main
+from router.cli.main import main
 from tests.fakes.gateway_process import GatewayProcess, config, pool, starting
 from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
 from tests.fakes.sim_process import sim_pods

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from tests.fakes.gateway_container import GatewayContainer, Place, RedisContainer
 from tests.fakes.programs import need
 from tests.fakes.rendered_manifests import KUBERNETES, OVERLAYS, render

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 import uvloop
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Load, Mix, Record
 from statesync.tasks import spawn
 from tests.fakes.deployment_controller import Counts, Deployment, Service, Threshold, next_step

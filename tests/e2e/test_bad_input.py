@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from loadtests.ports import free_ports
+from loadtests.sim.ports import free_ports
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running
 from tests.fakes.raw_http_client import Wire, ask, chat, get, post, stays_usable
 from tests.fakes.sim_process import SimPods

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-from loadtests.ports import free_ports
+from loadtests.sim.ports import free_ports
 from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, running
 from tests.fakes.sim_process import MODEL, SimPods
 

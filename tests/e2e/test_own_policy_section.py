@@ -14,7 +14,7 @@ import yaml
 
 from router.plugins.loading import digest_of
 from schedulers.guard import GuardLimits
-from statesync.store import POLICY_HISTORY
+from statesync.store.protocol import POLICY_HISTORY
 from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import Load

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router.cli import main
+from router.cli.main import main
 from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import Load
@@ -46,7 +46,7 @@ def test_every_command_of_the_section_says_what_it_must() -> None:
 
 
 def test_the_guards_of_the_section_are_the_defaults() -> None:
-    from statesync.policy_plan import CanaryGuard
+    from statesync.store.policy_record import CanaryGuard
 
     guard = CanaryGuard()
     assert f"| `error_rate` | `--max-error-rate` | {guard.error_rate} |" in SECTION

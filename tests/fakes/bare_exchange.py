@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from router.dataplane.edge import Edge
 from router.dataplane.exchange import Exchange
-from router.dataplane.listener import Listener
-from router.dataplane.reader import RequestHead
-from router.dataplane.sweep import Sweep
+from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.edge import Edge
+from router.dataplane.http.listener import Listener
+from router.dataplane.http.request_parser import RequestHead
 from router.settings import Limits, Timeouts
 from tests.fakes.virtual_time import Clock
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST, free_ports, neighbouring_ports
+from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
 from tests.fakes.waiting import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]

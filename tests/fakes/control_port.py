@@ -9,22 +9,22 @@ from typing import Protocol
 import httpx
 import msgspec
 
-from router.cli import main
+from router.address import Listen
+from router.cli.main import main
 from router.control.api import create_control
 from router.control.plane import ControlPlane
 from router.control.server import ControlServer
-from router.drain import Lifecycle, Phase
-from router.listen import Listen
-from router.policy_switch import PolicySwitch
+from router.lifecycle import Lifecycle, Phase
+from router.policy.controller import PolicySwitch
 from router.settings import Control, PolicySpec, Pool, Settings
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.metrics import Metrics
 from schedulers.registry import create
 from schedulers.types import Pod, PodId, RequestInfo
-from statesync.memory import MemoryStore
+from statesync.load.view import LoadView
+from statesync.store.memory import MemoryStore
 from statesync.types import EngineReport, PrefixPage
-from statesync.view import LoadView
 
 POD = PodId("127.0.0.1:8001")
 OTHER_POD = PodId("127.0.0.1:8002")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from statesync.tasks import spawn
 from tests.fakes.gateway_container import GatewayContainer
 from tests.fakes.l4_balancer import Balancer

@@ -16,7 +16,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from loadtests.ports import HOST, free_ports
+from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.stream_server import stream_server
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
-from loadtests.ports import HOST, free_ports
+from loadtests.sim.ports import HOST, free_ports
 from schedulers.types import Pod, PodId
 from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from router.drain import Phase
+from router.lifecycle import Phase
 from router.telemetry.collector import Readings
 from schedulers.types import Pod, PodId, PodLoad
-from statesync.store import StoreHealth
+from statesync.store.protocol import StoreHealth
 from statesync.types import PodStatus
 
 

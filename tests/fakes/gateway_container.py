@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from loadtests.ports import HOST, free_ports
+from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.rendered_manifests import Manifest, Render
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

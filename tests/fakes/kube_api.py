@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from tests.fakes.stream_server import stream_server
 
 PODS, SLICES = "pods", "endpointslices"

@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from schedulers.types import Pod
-from statesync.discovery.k8s_client import Access
-from statesync.discovery.k8s_target import target_of
-from statesync.discovery.kubernetes import KubernetesSource
+from statesync.discovery.kubernetes.client import Access
+from statesync.discovery.kubernetes.source import KubernetesSource
+from statesync.discovery.kubernetes.target import target_of
 from tests.fakes.kube_api import KubeApi, kube_api
 from tests.fakes.kube_objects import kubeconfig
 from tests.fakes.virtual_time import Clock

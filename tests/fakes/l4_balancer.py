@@ -8,7 +8,7 @@ import asyncio
 import random
 from typing import cast
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 
 
 class _Half(asyncio.Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from loadtests.ports import HOST, free_ports
+from loadtests.sim.ports import HOST, free_ports
 from router.settings import Control, Drain, PolicySpec, Pool, Settings
 
 BODY = b'{"model":"m","messages":[]}'

@@ -161,7 +161,7 @@ class Net:
         self._waiting.clear()
 
     async def dial(self, make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
-        """See `router.dataplane.upstream.Dial`."""
+        """See `router.dataplane.http.upstream.Dial`."""
         address = f"{host}:{port}"
         self.dialled.append(address)
         if address in self.silent:

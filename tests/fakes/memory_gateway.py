@@ -13,33 +13,33 @@ from types import TracebackType
 from typing import cast
 
 from router.dataplane.admission import Admission
+from router.dataplane.deps import Parts
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
-from router.dataplane.identity import Identity
-from router.dataplane.listener import Listener
-from router.dataplane.local import Local
-from router.dataplane.outbox import CROWD, Outbox
-from router.dataplane.parts import Parts
-from router.dataplane.routes import Routes
-from router.dataplane.sweep import Sweep
-from router.dataplane.targets import Targets
-from router.dataplane.upstream import Upstream
-from router.drain import Lifecycle, Phase
-from router.membership import Membership
-from router.policy_catalogue import PolicyCatalogue
-from router.policy_guard import PolicyGuard
-from router.policy_switch import PolicySwitch
+from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.listener import Listener
+from router.dataplane.http.upstream import Upstream
+from router.dataplane.http.wire_headers import Identity
+from router.dataplane.http.write_batcher import CROWD, Outbox
+from router.dataplane.local_routes import Local
+from router.dataplane.request.routes import Routes
+from router.dataplane.request.targets import Targets
+from router.lifecycle import Lifecycle, Phase
+from router.policy.catalog import PolicyCatalogue
+from router.policy.circuit_breaker import PolicyGuard
+from router.policy.controller import PolicySwitch
+from router.replica.pod_registry import Membership
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
-from router.trials.wired import trials_of
+from router.trials.attach import trials_of
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
-from statesync.health import HealthConfig, HealthTracker
-from statesync.memory import MemoryStore
-from statesync.prefix import PrefixIndex
-from statesync.view import LoadView
+from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.load.view import LoadView
+from statesync.prefix.index import PrefixIndex
+from statesync.store.memory import MemoryStore
 from tests.fakes.memory_client_and_pods import CHAT, Client, Net, PodEnd, post
 from tests.fakes.memory_transport import Wire
 

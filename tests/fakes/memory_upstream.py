@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from router.dataplane.answer_head import AnswerHead
-from router.dataplane.sweep import Sweep
-from router.dataplane.upstream import Upstream
-from router.dataplane.upstream_connection import UpstreamConnection
+from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.upstream import Upstream
+from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.errors import PodFailure
 from router.settings import Timeouts
 from tests.fakes.memory_client_and_pods import Net, PodEnd

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from router.plugins.checking import CheckLimits
 from router.plugins.examples import Example
-from router.plugins.job import Report
 from router.plugins.loading import PluginError, digest_of, load, unload
+from router.plugins.types import Report
 
 MODULE = "turnout_plugin_that_is_checked"
 

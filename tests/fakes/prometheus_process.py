@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from loadtests.bench.process import ANY_CORE, Owned
-from loadtests.ports import HOST, free_ports
+from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.waiting import DEADLINE_S
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedulers.types import PodId
-from statesync.store import PolicyRecord
+from statesync.store.protocol import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 from tests.fakes.virtual_time import real_moment
 from tests.fakes.waiting import DEADLINE_S

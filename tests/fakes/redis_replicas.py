@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import redis as redis_py
 
 from schedulers.types import PodId
-from statesync.redis import RedisStore
-from statesync.session import RENEWALS
-from statesync.store import SyncConfig
+from statesync.store.protocol import SyncConfig
+from statesync.store.redis.session import RENEWALS
+from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers, PrefixPage
 from tests.fakes.recording_listener import Ears
 from tests.fakes.redis_server import RedisServer
@@ -94,8 +94,8 @@ def page(pod: PodId, *hashes: int) -> PrefixPage:
 
 _VICTIM = f"""
 import asyncio, sys
-from statesync.redis import RedisStore
-from statesync.store import SyncConfig
+from statesync.store.redis.store import RedisStore
+from statesync.store.protocol import SyncConfig
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import Ears
 

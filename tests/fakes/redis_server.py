@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from loadtests.ports import HOST, PORTS, TRIES, claim, free_ports
+from loadtests.sim.ports import HOST, PORTS, TRIES, claim, free_ports
 from tests.fakes.programs import need
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from router.config_file import Reading, read_text
+from router.config.file import Reading, read_text
 from tests.fakes.programs import need
 from tests.fakes.waiting import DEADLINE_S
 

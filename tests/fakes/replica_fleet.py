@@ -20,14 +20,14 @@ import pytest
 import redis
 import uvloop
 
-from loadtests.bench import usage
-from loadtests.conversation import Shape
-from loadtests.ports import HOST
+from loadtests.bench.load import usage
 from loadtests.redis_server import RedisServer
-from loadtests.traffic import quantile
+from loadtests.sim.conversation import Shape
+from loadtests.sim.ports import HOST
+from loadtests.sim.traffic import quantile
 from loadtests.upgrade.load import LONG, Load, Mix, Record
-from statesync.keys import Keys
-from statesync.messages import Reader
+from statesync.store.redis.keys import Keys
+from statesync.store.redis.messages import Reader
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, pool
 from tests.fakes.sim_process import SimPods, sim_pods
 from tests.fakes.slow_proxy import SlowLink, slow_link

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from loadtests.ports import HOST, free_ports, neighbouring_ports
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 MODEL = "sim-model"

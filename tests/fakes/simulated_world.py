@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from loadtests.profiles import EngineProfile
-from loadtests.simulate.traces import Arrival, Trace
-from loadtests.simulate.world import World
+from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.traces import Arrival, Trace
+from loadtests.sim.simulate.world import World
 
 UNIT = 64
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 
 END_S = 10.0
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from loadtests.ports import HOST
-from statesync.resp import Address, RespConnection
+from loadtests.sim.ports import HOST
+from statesync.store.redis.connection import Address, RespConnection
 from tests.fakes import programs
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S

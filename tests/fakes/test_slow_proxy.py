@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from loadtests.ports import HOST, free_ports
+from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.slow_proxy import SlowLink, slow_link
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from loadtests.ports import HOST
+from loadtests.sim.ports import HOST
 from tests.fakes.stream_server import Handle, stream_server
 
 

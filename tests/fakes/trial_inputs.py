@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
-from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
-from statesync.store import PolicyRecord
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from statesync.store.protocol import PolicyRecord
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
 SNAPSHOT = LoadSnapshot(

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from typing import Final, Self
 
-from loadtests.traffic_client import Client, TrafficError
+from loadtests.sim.traffic_client import Client, TrafficError
 from tests.fakes.sim_process import MODEL
 from tests.fakes.waiting import DEADLINE_S
 

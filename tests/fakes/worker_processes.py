@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.process import stats
+from loadtests.bench.load.process import stats
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.waiting import wait_for
 
 WITHOUT_STATE = """
 import sys
-from router.config_file import load
+from router.config.file import load
 from router.workers.supervisor import supervise
 command = [sys.executable, "-P", "-m", "router", "serve", "--config", sys.argv[1]]
 sys.exit(supervise(load(sys.argv[1]), 2, command))

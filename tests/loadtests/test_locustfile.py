@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.simpod import SimPod
-from loadtests.simpod_faults import Fault
+from loadtests.sim.simpod.faults import Fault
+from loadtests.sim.simpod.fleet import SimPod
 from tests.fakes.waiting import DEADLINE_S
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"

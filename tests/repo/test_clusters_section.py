@@ -7,8 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from router.config_file import read_text
-from router.dataplane.targets import Targets
+from router.config.file import read_text
+from router.dataplane.request.targets import Targets
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()

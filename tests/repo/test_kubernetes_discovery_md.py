@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from router.config_checks import problems_in
+from router.config.checks import problems_in
 from router.settings import Settings
-from statesync.discovery import k8s_pods
-from statesync.discovery.k8s_target import RELIST_S, target_of
+from statesync.discovery.kubernetes import pod_objects
+from statesync.discovery.kubernetes.target import RELIST_S, target_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "kubernetes-discovery.md").read_text()
@@ -37,7 +37,7 @@ def test_its_role_is_the_one_that_is_deployed() -> None:
 
 
 def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
-    understood = {key for keys in k8s_pods._TOLD.values() for key in keys}
+    understood = {key for keys in pod_objects._TOLD.values() for key in keys}
     section = PAGE.partition("## What labels and annotations say")[2].partition("\n## ")[0]
     rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
     named = {key for key in re.findall(r"`([^`]+)`", rows) if "/" in key and not key.startswith("/")} - {"/v1/models"}
@@ -46,4 +46,4 @@ def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
 
 def test_its_numbers_are_the_programs() -> None:
     assert f"{RELIST_S:g} by default" in PAGE
-    assert {k8s_pods.NOT_READY, k8s_pods.TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))
+    assert {pod_objects.NOT_READY, pod_objects.TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.ports import free_ports, neighbouring_ports
+from loadtests.sim.ports import free_ports, neighbouring_ports
 from tests.fakes.whole_run import whole_run
 
 COMMANDS_S = 220.0
@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 
 NOT_RUN = {
     "make test": "it is what runs this",
-    "make demo": "tests/loadtests/test_demo.py runs the demo",
+    "make demo": "tests/loadtests/sim/test_demo.py runs the demo",
     "make locust": "tests/loadtests runs the locust file",
     "make locust-ui": "the same with a web page that waits for a person",
     "make bench-smoke": "tests/loadtests/bench/test_main.py runs the bench",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from statesync.errors import StoreUnavailable
-from statesync.store import PolicyRecord
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.control_port import Replica, Run, commands
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.bench.freeze.nameserver import NAME, addresses
-from loadtests.bench.process import Owned
+from loadtests.bench.load.process import Owned
 from loadtests.redis_server import RedisServer
 
 EVERY_S = 1.0

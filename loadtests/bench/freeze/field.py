@@ -13,9 +13,9 @@ import sys
 
 import uvloop
 
-from loadtests.bench.canned import BACKLOG, CannedEngine
 from loadtests.bench.freeze.nameserver import Datagrams, Names, Stream
-from loadtests.bench.wheel import Wheel
+from loadtests.bench.load.canned import BACKLOG, CannedEngine
+from loadtests.bench.load.timing_wheel import Wheel
 
 GAP_S = 0.02
 """Between two chunks of a stream."""

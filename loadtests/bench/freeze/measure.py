@@ -14,16 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench.cases import CASES as LOADS
 from loadtests.bench.freeze.cases import Case, Ground, Stage, until
 from loadtests.bench.freeze.report import Row, Window, window
-from loadtests.bench.process import NotReady, Owned, wait_until_ready
-from loadtests.bench.report import LOAD_CORE, ROUTER_CORE
-from loadtests.bench.stream_load import Pids, order
-from loadtests.bench.streams import Opened
-from loadtests.bench.tally import Tally
-from loadtests.ports import free_ports
+from loadtests.bench.load.cases import CASES as LOADS
+from loadtests.bench.load.process import NotReady, Owned, wait_until_ready
+from loadtests.bench.load.stream_load import Pids, order
+from loadtests.bench.load.streams import Opened
+from loadtests.bench.load.tally import Tally
+from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
 from loadtests.redis_server import RedisServer
+from loadtests.sim.ports import free_ports
 from statesync.tasks import spawn
 
 FIELD = "loadtests.bench.freeze.field"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from loadtests.bench.tally import Tally
+from loadtests.bench.load.tally import Tally
 
 GOAL_MS = 5.0
 """By so much may the p99 of the gaps move."""

@@ -14,8 +14,8 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from loadtests.bench.guard.wires import MemoryLoop, Wire
-from router.drain import Phase as LifePhase
-from router.replica import Replica
+from router.lifecycle import Phase as LifePhase
+from router.replica.replica import Replica
 from router.settings import PolicySpec, Pool, Settings, Timeouts
 from schedulers.types import Pod, PodId
 

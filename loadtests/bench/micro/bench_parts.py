@@ -9,9 +9,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from loadtests.bench.guard.script import PHASES, turns
-from router.dataplane import openai
-from router.dataplane.framing import ChunkScanner
-from router.dataplane.heads import Heads, split
+from router.dataplane.http.chunked import ChunkScanner
+from router.dataplane.http.head_cache import Heads, split
+from router.dataplane.request import openai
 from router.telemetry.histograms import ITL_BOUNDS_S, Histogram
 
 BODIES = (1200, 32768, 400_000)

@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from loadtests.bench.micro.pools import pod_ids
 from schedulers.types import PREFIX_BLOCK_TOKENS
-from statesync.prefix import WEIGHTS, PrefixIndex
+from statesync.prefix.index import WEIGHTS, PrefixIndex
 
 PODS = 16
 PROMPTS = {1200: "1.2 KB", 32768: "32 KB", 400_000: "100k tokens"}

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Mapping
 
 from schedulers.types import Pod, PodId, RequestInfo
+from statesync.load.view import LoadView
 from statesync.types import EngineReport
-from statesync.view import LoadView
 
 POOL = "default"
 POD_COUNTS = (10, 100, 1000)

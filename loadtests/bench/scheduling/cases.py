@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from loadtests.peers.catalogue import PEERS
-from loadtests.simulate.replicas import Sharing
-from loadtests.simulate.runs import Case
-from loadtests.simulate.sessions import Shape
+from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.simulate.replicas import Sharing
+from loadtests.sim.simulate.runs import Case
+from loadtests.sim.simulate.sessions import Shape
 
 OURS: Final = "prefix_aware"
 POLICIES: Final = (OURS, "least_load", "p2c", "session_affinity", "round_robin", "random")

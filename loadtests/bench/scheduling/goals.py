@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from loadtests.bench.scheduling.cases import HERD_REPLICAS, KNEE, ONE, OURS, RATES, shared
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.play import Rows
-from loadtests.simulate.summary import Row, Window
+from loadtests.sim.simulate.summary import Row, Window
 
 Figure = Callable[[Row], float]
 

@@ -17,15 +17,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import uvloop
 
-from loadtests.bench.process import ANY_CORE, Owned, wait_until_ready
-from loadtests.ports import HOST, free_ports, neighbouring_ports
-from loadtests.profiles import H100_8B
-from loadtests.simpod import DEFAULT_MODEL
-from loadtests.simpod_text import BYTES_PER_TOKEN
-from loadtests.simulate.runs import Case, simulate
-from loadtests.simulate.summary import Spread, hit_rate, spread
-from loadtests.simulate.traces import Arrival, Trace
-from loadtests.traffic_client import Client, Reply
+from loadtests.bench.load.process import ANY_CORE, Owned, wait_until_ready
+from loadtests.sim.engine.profiles import H100_8B
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
+from loadtests.sim.simpod.fleet import DEFAULT_MODEL
+from loadtests.sim.simpod.text import BYTES_PER_TOKEN
+from loadtests.sim.simulate.runs import Case, simulate
+from loadtests.sim.simulate.summary import Spread, hit_rate, spread
+from loadtests.sim.simulate.traces import Arrival, Trace
+from loadtests.sim.traffic_client import Client, Reply
 
 TEMPLATE_BYTES: Final = 24
 """What the pods' chat template adds to a single message: taken off the text, so that prompts are as long as said."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.bench.scheduling.cases import Job, Sizes
-from loadtests.simulate.contenders import contender
-from loadtests.simulate.runs import Case, Run, new_world, simulate
-from loadtests.simulate.sessions import agentic, converse
-from loadtests.simulate.summary import Row, summarise
-from loadtests.simulate.traces import MOONCAKE_UNIT_TOKENS, Arrival, Trace, read_trace
+from loadtests.sim.simulate.contenders import contender
+from loadtests.sim.simulate.runs import Case, Run, new_world, simulate
+from loadtests.sim.simulate.sessions import agentic, converse
+from loadtests.sim.simulate.summary import Row, summarise
+from loadtests.sim.simulate.traces import MOONCAKE_UNIT_TOKENS, Arrival, Trace, read_trace
 
 TRACES: Final = Path(__file__).parents[2] / "traces"
 CONVERSATION: Final = "mooncake_conversation.jsonl.gz"

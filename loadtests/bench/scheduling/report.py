@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtests.bench.markdown import grid
+from loadtests.bench.routers.markdown import grid
 from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
 from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99, short_p99
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.play import Rows
-from loadtests.simulate.summary import Row
+from loadtests.sim.simulate.summary import Row
 
 MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
 AROUND_S: Final = 120.0

@@ -12,13 +12,14 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from loadtests.bench import turnout, usage, wrk
-from loadtests.bench.cases import CASES, Case
-from loadtests.bench.process import Owned, pin, wait_until_ready, wait_until_serving
-from loadtests.bench.report import LOAD_CORE, ROUTER_CORE
-from loadtests.bench.run import ENGINES, NUMBERS_A_RUN, calm
-from loadtests.bench.stream_load import request
-from loadtests.ports import free_ports
+from loadtests.bench.load import usage, wrk
+from loadtests.bench.load.cases import CASES, Case
+from loadtests.bench.load.process import Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.bench.load.stream_load import request
+from loadtests.bench.routers import turnout
+from loadtests.bench.routers.run import ENGINES, NUMBERS_A_RUN, calm
+from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
+from loadtests.sim.ports import free_ports
 
 SHADOW: Final[Mapping[str, Any]] = {"policy": "p2c"}
 CANARY: Final[Mapping[str, Any]] = {"policy": "prefix_aware", "percent": 10}
@@ -63,7 +64,7 @@ class Gateway:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self.url, self._control, *_ = urls = [f"http://127.0.0.1:{port}" for port in free_ports(2 + ENGINES)]
         port, control, *engines = (int(url.rpartition(":")[2]) for url in urls)
-        canned = [sys.executable, "-m", "loadtests.bench.canned", *map(str, engines)]
+        canned = [sys.executable, "-m", "loadtests.bench.load.canned", *map(str, engines)]
         self._engines = Owned(canned, LOAD_CORE, directory / "engines.log")
         command = turnout.command("turnout", plan.python, directory, port, control, engines)
         self.owned = Owned(command, ROUTER_CORE, directory / "turnout.log")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests import redis_server
-from loadtests.bench import machine
+from loadtests.bench.report import machine
 from loadtests.bench.state.cases import SMOKE, Sizes, crowd, server, steady, warm_start
 from loadtests.bench.state.fleet import ReplicaFailed
 from loadtests.bench.state.report import Table, as_json, document, misses

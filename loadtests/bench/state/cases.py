@@ -14,7 +14,7 @@ from loadtests.bench.state.fleet import QUIET, ReplicaFailed, ReplicaHandle, eve
 from loadtests.bench.state.report import Found, Table, delays
 from loadtests.bench.state.witness import Reading, Witness
 from loadtests.redis_server import RedisServer
-from loadtests.traffic import quantile
+from loadtests.sim.traffic import quantile
 
 STEADY_PODS = 16
 CPU_FROM_RATE = 100.0

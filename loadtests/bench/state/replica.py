@@ -15,15 +15,15 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench import usage
+from loadtests.bench.load import usage
 from loadtests.bench.state.traffic import POOL, Stamp, Traffic, pods
 from schedulers.types import PodId
-from statesync.prefix import PrefixIndex
-from statesync.store import PolicyRecord, SyncConfig
-from statesync.stores import open_store
+from statesync.load.view import LoadView
+from statesync.prefix.index import PrefixIndex
+from statesync.store.open import open_store
+from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
-from statesync.view import LoadView
 
 MAX_BYTES = 4 << 30
 KV_TOKENS = 1 << 30

@@ -12,10 +12,10 @@ from collections import Counter, deque
 from typing import NamedTuple
 
 from schedulers.types import PREFIX_BLOCK_TOKENS, Pod, PodId, RequestInfo
-from statesync.prefix import PrefixIndex
-from statesync.store import StateStore
+from statesync.load.view import LoadView
+from statesync.prefix.index import PrefixIndex
+from statesync.store.protocol import StateStore
 from statesync.types import Charge
-from statesync.view import LoadView
 
 POOL = "default"
 FIRST_TOKEN_S = 0.2

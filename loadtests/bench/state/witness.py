@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from statesync.keys import Keys
+from statesync.store.redis.keys import Keys
 
 KEYS = Keys("turnout")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench import __main__ as bench
-from loadtests.bench.cases import CASES
-from loadtests.bench.peers import PEERS
+from loadtests.bench.load.cases import CASES
+from loadtests.bench.routers.peers import PEERS
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from loadtests.conversation import Shape
-from loadtests.simpod import SimPod
-from loadtests.simpod_faults import Fault
+from loadtests.sim.conversation import Shape
+from loadtests.sim.simpod.faults import Fault
+from loadtests.sim.simpod.fleet import SimPod
 from loadtests.upgrade.load import LONG, STREAM, UNFINISHED, WHOLE, Load, Mix
 from tests.fakes.waiting import until
 

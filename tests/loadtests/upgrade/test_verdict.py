@@ -1,6 +1,6 @@
 import pytest
 
-from loadtests.simpod_text import answer_text
+from loadtests.sim.simpod.text import answer_text
 from loadtests.upgrade.verdict import expected, judge
 
 WANTED = answer_text(1, 3)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from router.control.plane import pod_shown, pools_shown, record_shown, state_shown
-from router.drain import Phase
+from router.lifecycle import Phase
 from router.settings import Pool
 from schedulers.types import Pod, PodId, PodLoad
-from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
-from statesync.store import PolicyRecord
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from statesync.store.protocol import PolicyRecord
 from statesync.types import PodStatus
 from tests.fakes.control_port import POD, Replica
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from statesync.errors import StoreUnavailable
-from statesync.policy_plan import CanaryGuard
-from statesync.store import PolicyRecord
+from statesync.store.policy_record import CanaryGuard
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.control_port import OTHER_POD, Replica, error_of, talk_to
 
 PLAIN = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from router.drain import Phase
+from router.lifecycle import Phase
 from schedulers.types import Pod, PodId
-from statesync.store import StoreHealth
+from statesync.store.protocol import StoreHealth
 from tests.fakes.control_port import OTHER_POD, POD, Replica, error_of, talk_to
 
 

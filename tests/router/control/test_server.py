@@ -12,8 +12,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from router.address import Listen, bind
 from router.control.server import ControlServer
-from router.listen import Listen, bind
 
 HELLO: ASGIApp = PlainTextResponse("hello")
 LOOPBACK = Listen(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)

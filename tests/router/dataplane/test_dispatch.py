@@ -9,10 +9,10 @@ import pytest
 
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
-from router.dataplane.openai import Call
+from router.dataplane.request.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
-from router.policy_guard import PolicyGuard
+from router.policy.circuit_breaker import PolicyGuard
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
 from schedulers import registry
@@ -20,8 +20,8 @@ from schedulers.guard import Failure
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated
-from statesync.prefix import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
-from statesync.view import LoadView
+from statesync.load.view import LoadView
+from statesync.prefix.index import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
 from tests.fakes.bare_exchange import exchange
 from tests.fakes.virtual_time import Clock
 

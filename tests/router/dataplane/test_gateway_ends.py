@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.drain import Phase
+from router.lifecycle import Phase
 from router.settings import Pool, Timeouts
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
 from tests.fakes.memory_gateway import Rig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.drain import Phase
+from router.lifecycle import Phase
 from router.settings import Limits
 from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, ok, post

@@ -12,7 +12,7 @@ from router.settings import PolicySpec, Pool, Targets
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, Rejection, RequestInfo
-from statesync.store import PolicyRecord
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.memory_client_and_pods import CHAT, Client, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 

@@ -6,7 +6,7 @@ import asyncio
 
 from router.settings import Pool
 from router.trials.figures import ArmFigures
-from statesync.policy_plan import Canary, PolicyChoice
+from statesync.store.policy_record import Canary, PolicyChoice
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
 

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.dataplane import openai
-from statesync.prefix import PrefixIndex
+from router.dataplane.request import openai
+from statesync.prefix.index import PrefixIndex
 
 LONG = "The licensee may copy and distribute the program. " * 40
 OTHER = "Y" + LONG[1:]

@@ -17,7 +17,7 @@ from router.errors import (
     TotalTimeout,
 )
 from router.settings import Retries
-from statesync.health import Outcome
+from statesync.engines.health import Outcome
 
 LIMITS = Retries(attempts=2)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from router.plugins.job import Job, packed
+from router.plugins.types import Job, packed
 from tests.fakes.plugin_files import GOOD, picks
 
 

@@ -13,7 +13,7 @@ import pytest
 from router.plugins import watcher
 from router.plugins.examples import examples
 from router.plugins.loading import digest_of
-from router.plugins.shelf import Shelf
+from router.plugins.registry import Shelf
 from router.plugins.watcher import PluginWatcher
 from router.settings import Plugins
 from schedulers import registry

@@ -9,7 +9,7 @@ from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialF
 from router.trials.report import canary_shown, shadow_shown
 from router.trials.shadow import Shadow
 from router.trials.verdict import judge
-from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from tests.fakes.trial_inputs import Fixed
 from tests.fakes.virtual_time import Clock, Later
 

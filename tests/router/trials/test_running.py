@@ -5,7 +5,7 @@ from __future__ import annotations
 from router.trials.figures import ArmFigures, TrialFigures
 from router.trials.running import Running
 from router.trials.trial import Trial
-from statesync.policy_plan import CanaryGuard
+from statesync.store.policy_record import CanaryGuard
 from tests.fakes.trial_inputs import Fixed, record
 from tests.fakes.virtual_time import Clock
 

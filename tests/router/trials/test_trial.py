@@ -10,7 +10,7 @@ from router.trials.shadow import Shadow
 from router.trials.trial import Trial
 from schedulers.entropy import mix
 from schedulers.types import Decision, RequestInfo
-from statesync.store import PolicyRecord
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.chance import five_deviations
 from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, record, request
 from tests.fakes.virtual_time import Clock, Later

@@ -7,16 +7,16 @@ import json
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from router.policy_switch import PolicySwitch
+from router.policy.controller import PolicySwitch
 from router.settings import PolicySpec, TrialSettings
+from router.trials.attach import trials_of
 from router.trials.shadow import Sample
 from router.trials.trials import Trials
-from router.trials.wired import trials_of
 from schedulers import registry
 from schedulers.types import Decision
 from statesync.errors import StoreUnavailable
-from statesync.memory import MemoryStore
-from statesync.policy_plan import Canary, CanaryGuard, PolicyChoice
+from statesync.store.memory import MemoryStore
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from tests.fakes.trial_inputs import SNAPSHOT, A, request
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import until

@@ -15,7 +15,7 @@ from router.trials import intervals, verdict
 from router.trials.durations import bucket_of
 from router.trials.figures import ArmFigures
 from router.trials.verdict import allowed, judge, known_ttfts, look_at
-from statesync.policy_plan import CanaryGuard
+from statesync.store.policy_record import CanaryGuard
 
 GUARD = CanaryGuard()
 EDGE = CanaryGuard(error_rate=1e-9, ttft_p95_ratio=1.0 + 1e-9)

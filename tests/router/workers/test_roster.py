@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.workers.actions import Action, Exit, Kill, Park, Say, Start, Tell
+from router.workers.ipc import HAND_OVER, HURRY, STOP
 from router.workers.roster import Roster, Timing
-from router.workers.tether import HAND_OVER, HURRY, STOP
 
 TIMING = Timing(warmup_s=10.0, margin_s=5.0)
 

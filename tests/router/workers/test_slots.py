@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from loadtests.ports import HOST, free_ports, neighbouring_ports
-from router.listen import Listen
+from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
+from router.address import Listen
 from router.workers.slots import Slot, open_slots
 
 ANY = Listen(HOST, 0)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from loadtests.ports import HOST, free_ports
-from router.listen import Listen
+from loadtests.sim.ports import HOST, free_ports
+from router.address import Listen
 from router.workers.roster import Roster, Timing
 from router.workers.slots import open_slots
 from router.workers.supervisor import CANNOT_RUN, Supervisor

@@ -10,15 +10,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from loadtests.ports import HOST, free_ports
-from router import replica as replica_module
-from router.app import run
-from router.drain import Phase, Step
-from router.listen import Listen
-from router.replica import Replica, Sockets
+from loadtests.sim.ports import HOST, free_ports
+from router.address import Listen
+from router.lifecycle import Phase, Step
+from router.replica import replica as replica_module
+from router.replica.process import run
+from router.replica.replica import Replica, Sockets
 from router.settings import Control, Drain, Pool, Settings
+from router.workers.ipc import HAND_OVER, HURRY, LEAVE, READY, STOP, Place, Tether
 from router.workers.slots import Slot, open_slots
-from router.workers.tether import HAND_OVER, HURRY, LEAVE, READY, STOP, Place, Tether
 from router.workers.worker import Supervised, of_its_own
 from statesync.tasks import spawn
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from schedulers.types import PodId
-from statesync.discovery.dns import DnsSource
-from statesync.discovery.kubernetes import KubernetesSource
+from statesync.discovery.dns.source import DnsSource
+from statesync.discovery.kubernetes.source import KubernetesSource
 from statesync.discovery.source import PodTemplate, open_source
 from statesync.discovery.static import StaticSource
 from statesync.errors import DiscoveryError

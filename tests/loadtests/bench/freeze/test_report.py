@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from loadtests.bench.freeze.report import Row, Window, as_json, table, window
-from loadtests.bench.tally import Tally
+from loadtests.bench.load.tally import Tally
 
 QUIET = Window(20.0, 21.0, 25.0, 100, 0, 0)
 

@@ -7,7 +7,7 @@ import pytest
 from loadtests.bench.scheduling.cases import ONE, OURS, shared
 from loadtests.bench.scheduling.goals import Goal, goals, hits_around
 from loadtests.bench.scheduling.live import Agreement
-from loadtests.simulate.summary import Row, Spread, Window
+from loadtests.sim.simulate.summary import Row, Spread, Window
 
 
 def row(policy: str, mean: float, *, p99: float = 1.0, hits: float = 0.3, windows: list[Window] | None = None) -> Row:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from loadtests.bench.scheduling.live import body, slice_of, text
-from loadtests.simpod_text import chat_text, prompt_of
-from loadtests.simulate.traces import Arrival, Trace
+from loadtests.sim.simpod.text import chat_text, prompt_of
+from loadtests.sim.simulate.traces import Arrival, Trace
 
 UNIT = 512
 

@@ -6,7 +6,7 @@ import pytest
 
 from loadtests.bench.scheduling.cases import SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.play import TRACES, crowd, one
-from loadtests.simulate.sessions import Shape
+from loadtests.sim.simulate.sessions import Shape
 
 TINY = SMOKE._replace(requests=30, replica_requests=30, herd_requests=60, shape=Shape(2, 2))
 

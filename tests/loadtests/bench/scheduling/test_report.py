@@ -6,7 +6,7 @@ from loadtests.bench.scheduling.cases import NOTHING, ONE, OURS, SMOKE
 from loadtests.bench.scheduling.goals import Goal
 from loadtests.bench.scheduling.play import Rows
 from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, readme_block
-from loadtests.simulate.summary import Row, Spread
+from loadtests.sim.simulate.summary import Row, Spread
 
 ABOUT = {"command": "make bench-scheduling", "seed": "7", "commit": "abc"}
 

@@ -1,0 +1,1 @@
+"""What reports share: the machine and versions they were measured on."""

@@ -1,0 +1,63 @@
+"""llm-d's default profile (Gateway API inference extension): three scorers on scraped metrics, weighted and summed.
+
+Source: kubernetes-sigs/gateway-api-inference-extension and llm-d-router, pkg/epp/config/loader/defaults.go:
+queue-scorer 2, kv-cache-utilization-scorer 2, prefix-cache-scorer 3, max-score-picker (equals shuffled). Metrics are
+read every 50 ms (--refresh-metrics-interval). The approximate prefix index holds 31,250 blocks of 64 tokens a pod, and
+looks at the first 131,072 tokens of a prompt (requestcontrol/dataproducer/approximateprefix).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from loadtests.sim.peers.peer import Choice, Peer
+from loadtests.sim.peers.prefixes import SentPrefixes
+from loadtests.sim.simulate.traces import Arrival
+from loadtests.sim.simulate.world import World
+
+QUEUE_WEIGHT: Final = 2.0
+KV_WEIGHT: Final = 2.0
+PREFIX_WEIGHT: Final = 3.0
+BLOCKS: Final = 31_250
+BLOCK_TOKENS: Final = 64
+MAX_PREFIX_TOKENS: Final = 131_072
+SCRAPE_S: Final = 0.05
+
+
+class LlmdDefault(Peer):
+    """The highest weighted score."""
+
+    def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
+        super().__init__(world, unit_tokens, seed=seed)
+        self._sent = [SentPrefixes(BLOCKS * BLOCK_TOKENS // unit_tokens) for _ in self.pods]
+        self._queued = [0 for _ in self.pods]
+        self._kv_usage = [0.0 for _ in self.pods]
+        for pod in self.pods:
+            world.every(SCRAPE_S, self.dice.random() * SCRAPE_S, lambda pod=pod: self._scrape(pod))  # type: ignore[misc]
+
+    def choose(self, arrival: Arrival) -> Choice:
+        """Score all, take the best."""
+        units = arrival.units[: MAX_PREFIX_TOKENS // self.unit_tokens]
+        queue = self._queue_scores()
+        scores = [
+            QUEUE_WEIGHT * queue[pod]
+            + KV_WEIGHT * (1.0 - self._kv_usage[pod])
+            + PREFIX_WEIGHT * (self._sent[pod].match(units) / len(units) if units else 0.0)
+            for pod in self.pods
+        ]
+        pod = max(self.pods, key=lambda pod: (scores[pod], self.dice.random()))
+        self._sent[pod].add(units)
+        return Choice(pod)
+
+    def _queue_scores(self) -> Sequence[float]:
+        """1 for the shortest queue down to 0 for the longest; 1 for all where they are equal."""
+        longest, shortest = max(self._queued), min(self._queued)
+        if longest == shortest:
+            return [1.0 for _ in self.pods]
+        return [(longest - queued) / (longest - shortest) for queued in self._queued]
+
+    def _scrape(self, pod: int) -> None:
+        engine = self.world.engines[pod]
+        self._queued[pod] = engine.waiting
+        self._kv_usage[pod] = engine.kv_usage

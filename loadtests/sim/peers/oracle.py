@@ -1,0 +1,98 @@
+"""The best that can be known: each pod's time to first token from its true state and costs. No router has this.
+
+The queue, how far each prefill is, what is really cached, when which request ends and gives its blocks back: all read
+from the engine model. What it cannot know is what arrives next, so it is a yardstick and not a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from loadtests.sim.engine.model import Engine
+from loadtests.sim.engine.types import Live
+from loadtests.sim.peers.peer import Choice, Peer
+from loadtests.sim.simulate.traces import Arrival
+
+NO_END_IN_SIGHT_S: Final = 60.0
+"""For a pod whose requests' ends, as far as known, do not make room enough."""
+
+OVERLAP: Final = 0.2
+"""Share of the decode steps during its own prefill that still count when the request had to wait for blocks: most of
+them ran while it waited."""
+
+
+class _Work(NamedTuple):
+    """What is to be computed before a request has its first token."""
+
+    tokens: int
+    seconds: float
+    blocks: int
+    """KV blocks that must be free for it."""
+
+
+class Oracle(Peer):
+    """The least expected time to first token."""
+
+    def choose(self, arrival: Arrival) -> Choice:
+        """The soonest; dice decide between equals."""
+        return Choice(min(self.pods, key=lambda pod: (self.expect(pod, arrival), self.dice.random())))
+
+    def expect(self, pod: int, arrival: Arrival) -> float:
+        """Seconds until the pod would have this request's first token."""
+        engine, now = self.world.engines[pod], self.world.now
+        own = _to_admit(engine, arrival.prompt_tokens, arrival.units)
+        before = _ahead(engine)
+        overhead = engine.decode_step_s
+        budget = max(1, engine.profile.max_batched_tokens - len(engine.decoding))
+        steps = -(-(before.tokens + own.tokens) // budget)
+        under_way = max(0.0, self.world.step_ends[pod] - now)
+        queueing = under_way + before.seconds + own.seconds + steps * overhead
+        wait = _wait_for_blocks(engine, before.blocks + own.blocks, overhead)
+        if not wait:
+            return queueing
+        return max(queueing, wait + before.seconds + own.seconds + OVERLAP * steps * overhead)
+
+
+def _ahead(engine: Engine) -> _Work:
+    """Prefills under way, which have their blocks, and all that wait."""
+    tokens, seconds, blocks = 0, 0.0, 0
+    for live in engine.prefilling:
+        left = live.target - live.computed
+        tokens += left
+        seconds += _prefill_s(engine, left, live.computed)
+    for live in engine.queue:
+        work = _to_admit(engine, live.target, live.request.block_ids)
+        tokens, seconds, blocks = tokens + work.tokens, seconds + work.seconds, blocks + work.blocks
+    return _Work(tokens, seconds, blocks)
+
+
+def _to_admit(engine: Engine, target: int, units: Sequence[int]) -> _Work:
+    """A request that is not in the batch yet, with what the pod's cache holds of it."""
+    kv = engine.kv
+    hits, revived = kv.lookup(units, (target - 1) // engine.unit_tokens)
+    cached = hits * engine.unit_tokens
+    blocks = -(-target // engine.profile.block_tokens) + (revived - hits) * kv.unit_blocks
+    return _Work(target - cached, _prefill_s(engine, target - cached, cached), blocks)
+
+
+def _prefill_s(engine: Engine, tokens: int, cached: int) -> float:
+    profile = engine.profile
+    return profile.prefill_token_s * tokens + profile.attention_s * tokens * (cached + tokens / 2)
+
+
+def _wait_for_blocks(engine: Engine, needed: int, step_s: float) -> float:
+    """Seconds until enough requests have ended; 0 where there is room."""
+    short = needed - engine.kv.available
+    if short <= 0:
+        return 0.0
+    for left, live in sorted(((engine.steps_left(live), live) for live in engine.decoding), key=_soonest):
+        total = live.request.prompt_tokens + live.request.output_tokens
+        short -= -(-total // engine.profile.block_tokens)
+        if short <= 0:
+            return left * step_s
+    return NO_END_IN_SIGHT_S
+
+
+def _soonest(ending: tuple[int, Live]) -> int:
+    return ending[0]

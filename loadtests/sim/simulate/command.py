@@ -1,0 +1,190 @@
+"""`turnout simulate`: reads its command line, runs each policy over the trace in virtual time, tells what came of it.
+
+The result goes to stdout, as a table or as JSON; progress goes to stderr, and only if that is a terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from loadtests.sim.engine.profiles import H100_8B, PROFILES
+from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.simulate.contenders import contender
+from loadtests.sim.simulate.page import page
+from loadtests.sim.simulate.replicas import Rejected, Sharing
+from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
+from loadtests.sim.simulate.summary import Table, lines, summarise, table
+from loadtests.sim.simulate.traces import Trace, TraceError, read_trace
+from router.plugins.loading import PluginError, load
+from schedulers import registry
+from schedulers.errors import SchedulerError
+
+SHOWN_EVERY = 100
+"""Requests between two steps of the progress bar."""
+
+Watch = Callable[[str, int], Callable[[int], None]]
+"""Begins a bar for a policy over so many requests; what it returns hears how many have arrived."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`turnout simulate`: returns the exit status; 2 for what the user can mend."""
+    given = _parser().parse_args(argv)
+    try:
+        registry.load_entry_points()
+        for file in given.plugin:
+            _load(file)
+        for policy in given.policy:
+            contender(policy)  # a misspelt name is said before the first policy has run, not after
+        trace = _trace(given)
+        case = _case(given)
+        runs = _runs(trace, given.policy, case)
+        found = table(given.trace.name, case, [summarise(run, case) for run in runs])
+        if given.report is not None:
+            given.report.write_text(page(found, runs), encoding="utf-8")
+    except (TraceError, SchedulerError, PluginError, Rejected, OSError) as error:
+        sys.stderr.write(f"turnout simulate: {_words(error)}\n")
+        return 2
+    sys.stdout.write(_json(found) if given.json else _text(found))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="turnout simulate",
+        description="Recorded traffic through the gateway's own policies, in virtual time, beside other routers'.",
+        epilog=f"Peers, by name: {', '.join(PEERS)}.",
+    )
+    add = parser.add_argument
+    add("trace", metavar="TRACE", type=Path, help="Mooncake JSONL, CSV with lengths, or a gateway's recording; .gz too")
+    add(
+        "--policy",
+        action="append",
+        required=True,
+        metavar="[TITLE=]NAME[:KEY=VALUE,...|:{JSON}]",
+        help="a policy or a peer; repeat to compare",
+    )
+    add(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="load policies of your own, by the names they have there; repeat",
+    )
+    add("--pods", type=_at_least_one, default=8, metavar="N", help="simulated engines (default 8)")
+    add("--rate", type=_above_zero, default=1.0, metavar="X", help="how many times as fast requests come (default 1)")
+    add("--profile", choices=sorted(PROFILES), default=H100_8B.name, help=f"the engines (default {H100_8B.name})")
+    add("--kv-tokens", type=_at_least_one, metavar="N", help="KV cache of an engine, instead of the profile's")
+    add("--replicas", type=_at_least_one, default=1, metavar="R", help="gateways that share the traffic (default 1)")
+    add(
+        "--age-ms",
+        type=_not_negative,
+        default=5.0,
+        metavar="MS",
+        help="age of what they know of each other (default 5)",
+    )
+    add("--unshared", action="store_true", help="they know nothing of each other")
+    add("--restart-at", type=_not_negative, metavar="S", help="replace one replica by a new one at that second")
+    add("--limit", type=_at_least_one, metavar="N", help="only the trace's first N requests")
+    add("--seed", type=int, default=0, metavar="S", help="all dice (default 0)")
+    add("--json", action="store_true", help="JSON instead of a table")
+    add("--report", type=_html, metavar="FILE.html", help="write a page with charts, complete in one file")
+    return parser
+
+
+def _load(file: Path) -> None:
+    """Not checked first, as a gateway would: `turnout policy check` does that."""
+    try:
+        loaded = load(file.read_bytes(), str(file), f"turnout_plugin_{file.stem}")
+    except PluginError as error:
+        raise PluginError(f"{file}: {error}") from None
+    for policy in loaded.policies.values():
+        registry.register(policy)
+
+
+def _case(given: argparse.Namespace) -> Case:
+    profile = PROFILES[given.profile]
+    if given.kv_tokens is not None:
+        profile = with_kv_tokens(profile, given.kv_tokens)
+    sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
+    return Case(given.pods, given.rate, profile, sharing, given.restart_at, given.seed)
+
+
+def _trace(given: argparse.Namespace) -> Trace:
+    trace = read_trace(given.trace, seed=given.seed)
+    return trace.first(given.limit) if given.limit else trace
+
+
+def _runs(trace: Trace, policies: Sequence[str], case: Case) -> list[Run]:
+    with _bars() as bars:
+        return [simulate(trace, policy, case, bars(policy, len(trace.arrivals))) for policy in policies]
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Watch]:
+    """A bar a policy; nothing at all where stderr is no terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def begin(policy: str, total: int) -> Callable[[int], None]:
+            bar = progress.add_task(policy, total=total)
+            return lambda done: None if done % SHOWN_EVERY else progress.update(bar, completed=done)
+
+        yield begin
+
+
+def _json(found: Table) -> str:
+    return msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
+
+
+def _text(found: Table) -> str:
+    columns = [[head, *cells] for head, cells in lines(found).items()]
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    shown = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    return "\n".join(shown) + "\n"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    value = _not_negative(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return value
+
+
+def _html(text: str) -> Path:
+    """Only HTML: drawing a PNG would take a library that nothing else here needs; a browser makes one of the page."""
+    path = Path(text)
+    if path.suffix != ".html":
+        raise argparse.ArgumentTypeError(f"{text!r}: a report is an .html file (a browser saves it as a picture)")
+    return path

@@ -1,0 +1,82 @@
+"""Closed loops: sessions whose next turn comes only when the last one was answered, as an agent's do. Nothing here
+knows a policy; traces that arrive by the clock are `World.play`'s.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from loadtests.sim.simulate.traces import Arrival
+from loadtests.sim.simulate.world import Outcome, Router, World
+
+
+class Session(NamedTuple):
+    """One user's or agent's turns; each `Arrival.at_s` is the pause before it."""
+
+    starts_s: float
+    turns: Sequence[Arrival]
+
+
+class Shape(NamedTuple):
+    """What agentic sessions look like: a prefix that all share, a context of their own, and turns that add to it.
+
+    As it stands, 160 sessions grow to 60,000 tokens each, twice what the caches of eight H100s with an 8B model hold.
+    """
+
+    sessions: int = 160
+    turns: int = 26
+    shared_tokens: int = 8_192
+    """System prompt and tools, the same for all."""
+    first_tokens: int = 10_000
+    """The first turn's whole prompt."""
+    turn_tokens: int = 2_000
+    """What each turn adds, the last answer among it."""
+    answer_tokens: int = 256
+    pause_s: float = 30.0
+    """Mean time between an answer and the next turn: a tool runs, somebody reads."""
+
+
+def agentic(shape: Shape, unit_tokens: int, *, seed: int = 0) -> list[Session]:
+    """Sessions of that shape; pauses and starts by `seed`, starts spread over a minute."""
+    dice = random.Random(seed)
+    return [_session(shape, at, unit_tokens, dice) for at in range(shape.sessions)]
+
+
+def converse(world: World, sessions: Sequence[Session], router: Router) -> list[Outcome]:
+    """Let all sessions begin and end; the outcomes, a session's turns together and in order.
+
+    A turn that no pod can hold ends its session.
+    """
+    turns = [turn for session in sessions for turn in session.turns]
+    last: set[int] = set()
+    at = 0
+    for session in sessions:
+        _arrive(world, at, turns, router, session.starts_s)
+        at += len(session.turns)
+        last.add(at - 1)
+
+    def go_on(number: int) -> None:
+        if number not in last and not world.was_rejected(number):
+            _arrive(world, number + 1, turns, router, world.now + turns[number + 1].at_s)
+
+    world.on_end = go_on
+    return world.settle()
+
+
+def _arrive(world: World, number: int, turns: Sequence[Arrival], router: Router, when: float) -> None:
+    world.at(when, lambda: world.arrive(number, turns[number], router))
+
+
+def _session(shape: Shape, at: int, unit_tokens: int, dice: random.Random) -> Session:
+    shared = shape.shared_tokens // unit_tokens
+    total = shape.first_tokens + (shape.turns - 1) * shape.turn_tokens
+    own = [dice.getrandbits(64) for _ in range(total // unit_tokens - shared)]
+    units = [*range(1, shared + 1), *own]
+    turns = []
+    for turn in range(shape.turns):
+        prompt = shape.first_tokens + turn * shape.turn_tokens
+        pause = dice.expovariate(1 / shape.pause_s)
+        turns.append(Arrival(pause, prompt, shape.answer_tokens, tuple(units[: prompt // unit_tokens]), f"agent-{at}"))
+    return Session(dice.random() * 60.0, turns)

@@ -1,0 +1,174 @@
+"""A run in numbers: the row of a table and the object of the JSON. Pure; knows no policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.runs import Case, Run, Sample
+from loadtests.sim.simulate.world import Outcome
+
+SHORT_TOKENS: Final = 16_000
+"""Prompts shorter than this are told apart: it is they that wait behind long ones."""
+
+WINDOWS: Final = 60
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """A distribution in four numbers; zeros where there is nothing."""
+
+    mean: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What the requests met that arrived within a stretch of time."""
+
+    at_s: float
+    requests: int
+    ttft_s: float
+    """Mean."""
+    hit_rate: float
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One policy."""
+
+    policy: str
+    ttft_s: Spread
+    itl_s: Spread
+    """Each request's mean time between tokens, of answers of two tokens and more."""
+    e2e_s: Spread
+    hit_rate: float
+    """Prompt tokens found in the pods' caches, of all prompt tokens."""
+    load_imbalance: float
+    """Requests on the fullest pod over the pods' mean, weighted by how many there are; 1 is even, the pods' number is
+    all on one."""
+    ttft_short_s: Spread
+    """Of prompts below 16,000 tokens."""
+    prefill_utilisation: float
+    """Time the pods spent on prompts, of all their time."""
+    requests: int
+    rejected: int
+    """Requests that no pod could hold."""
+    windows: list[Window]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """What `turnout simulate --json` prints."""
+
+    trace: str
+    pods: int
+    rate: float
+    policies: list[Row]
+    profile: str
+    kv_tokens: int
+    replicas: int
+    age_ms: float | None
+    """None where the replicas share nothing."""
+    seed: int
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Mean and percentiles, by nearest rank."""
+    ordered = sorted(values)
+    if not ordered:
+        return Spread()
+    p50, p90, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.9, 0.99))
+    return Spread(sum(ordered) / len(ordered), p50, p90, p99)
+
+
+def summarise(run: Run, case: Case) -> Row:
+    """All of a run's numbers."""
+    outcomes = run.outcomes
+    return Row(
+        policy=run.policy,
+        ttft_s=spread(each.ttft_s for each in outcomes),
+        itl_s=spread(each.itl_s for each in outcomes if each.output_tokens > 1),
+        e2e_s=spread(each.e2e_s for each in outcomes),
+        hit_rate=hit_rate(outcomes),
+        load_imbalance=load_imbalance(run.samples),
+        ttft_short_s=spread(each.ttft_s for each in outcomes if each.prompt_tokens < SHORT_TOKENS),
+        prefill_utilisation=prefill_utilisation(run, case),
+        requests=len(outcomes),
+        rejected=run.rejected,
+        windows=windows(outcomes),
+    )
+
+
+def table(trace: str, case: Case, rows: list[Row]) -> Table:
+    """All rows under what they have in common."""
+    sharing = case.sharing
+    age_ms = sharing.age_s * 1000 if sharing.shared else None
+    profile = case.profile
+    return Table(
+        trace, case.pods, case.rate, rows, profile.name, profile.kv_tokens, sharing.replicas, age_ms, case.seed
+    )
+
+
+def hit_rate(outcomes: Iterable[Outcome]) -> float:
+    """Cached prompt tokens of all prompt tokens."""
+    cached = prompt = 0
+    for each in outcomes:
+        cached += each.cached_tokens
+        prompt += each.prompt_tokens
+    return cached / prompt if prompt else 0.0
+
+
+def load_imbalance(samples: Iterable[Sample]) -> float:
+    """See `Row`; 1.0 where nothing ever ran."""
+    fullest = mean = 0.0
+    for _, requests in samples:
+        fullest += max(requests)
+        mean += sum(requests) / len(requests)
+    return fullest / mean if mean else 1.0
+
+
+def prefill_s(profile: EngineProfile, outcome: Outcome) -> float:
+    """What a prompt costs its pod: the linear part and attention's."""
+    new = outcome.prompt_tokens - outcome.cached_tokens
+    return (
+        profile.prefill_token_s * new + profile.attention_s * new * (outcome.prompt_tokens + outcome.cached_tokens) / 2
+    )
+
+
+def prefill_utilisation(run: Run, case: Case) -> float:
+    """Share of the pods' time that went into prompts, decoding left out."""
+    spent = sum(prefill_s(case.profile, each) for each in run.outcomes)
+    return spent / (case.pods * run.duration_s) if run.duration_s else 0.0
+
+
+def windows(outcomes: Sequence[Outcome]) -> list[Window]:
+    """The run cut into stretches of equal length; those without an arrival are left out."""
+    end = max((each.at_s for each in outcomes), default=0.0)
+    length = max(end / WINDOWS, 1.0)
+    cut: dict[int, list[Outcome]] = {}
+    for each in outcomes:
+        cut.setdefault(int(each.at_s / length), []).append(each)
+    return [
+        Window(at * length, len(part), sum(each.ttft_s for each in part) / len(part), hit_rate(part))
+        for at, part in sorted(cut.items())
+    ]
+
+
+def lines(found: Table) -> Mapping[str, Sequence[str]]:
+    """The plain table: a column's head -> its cells."""
+    rows = found.policies
+    return {
+        "POLICY": [row.policy for row in rows],
+        "TTFT mean": [f"{row.ttft_s.mean:.3f}" for row in rows],
+        "p50": [f"{row.ttft_s.p50:.3f}" for row in rows],
+        "p90": [f"{row.ttft_s.p90:.2f}" for row in rows],
+        "p99": [f"{row.ttft_s.p99:.2f}" for row in rows],
+        "short p99": [f"{row.ttft_short_s.p99:.2f}" for row in rows],
+        "ITL p99": [f"{row.itl_s.p99:.4f}" for row in rows],
+        "E2E mean": [f"{row.e2e_s.mean:.2f}" for row in rows],
+        "hits": [f"{row.hit_rate:.1%}" for row in rows],
+        "imbalance": [f"{row.load_imbalance:.2f}" for row in rows],
+    }

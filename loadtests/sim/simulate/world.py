@@ -1,0 +1,195 @@
+"""Virtual time: a heap of events, the engines behind it, and whoever routes. No policy and no report is known here.
+
+Between two arrivals an engine takes its pure decode steps at one go (`Engine.next_step(until=...)`), so that an hour of
+eight pods takes seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from loadtests.sim.engine.model import Engine, EngineRequest, RequestTooLong, StepResult
+from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.traces import Arrival, Trace
+
+Act = Callable[[], None]
+
+
+class Router(Protocol):
+    """Whoever picks the pod: the real policies behind simulated replicas, or a peer's algorithm."""
+
+    def route(self, number: int, arrival: Arrival, /) -> int:
+        """The index of the pod that gets request `number`, which arrives now."""
+
+    def first_token(self, number: int, cached_tokens: int, /) -> None:
+        """The first token of a request is back; so much of its prompt was found in the pod's cache."""
+
+    def finished(self, number: int, /) -> None:
+        """A request has ended, or the pod refused it; called once for every `route`."""
+
+
+class Outcome(NamedTuple):
+    """What became of one request that was served. Seconds from its arrival."""
+
+    pod: int
+    at_s: float
+    """When it arrived."""
+    ttft_s: float
+    e2e_s: float
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+
+    @property
+    def itl_s(self) -> float:
+        """Mean time between two of its tokens; 0 where there is only one."""
+        return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1) if self.output_tokens > 1 else 0.0
+
+
+class _Open(NamedTuple):
+    pod: int
+    arrival: Arrival
+    arrived: float
+
+
+class World:
+    """The clock, the engines and the events."""
+
+    def __init__(self, profile: EngineProfile, pods: int, unit_tokens: int) -> None:
+        """`unit_tokens` is what one of an arrival's `units` stands for: a multiple of the profile's block."""
+        self.now = 0.0
+        self.engines = [Engine(profile, unit_tokens=unit_tokens) for _ in range(pods)]
+        self.step_ends = [0.0] * pods
+        """When the step under way ends, by pod; in the past where a pod is idle."""
+        self.on_end: Callable[[int], None] | None = None
+        """Called with the number of each request that has ended or was refused: closed loops go on from here."""
+        self._outcomes: dict[int, Outcome] = {}
+        self._rejected: set[int] = set()
+        self._events: list[tuple[float, int, Act]] = []
+        self._sequence = 0
+        self._chores = 0
+        """Events in the heap that repeat for ever and keep nobody waiting."""
+        self._stepping = [False] * pods
+        self._next_arrival: float | None = None
+        self._open: dict[int, _Open] = {}
+        self._first: dict[int, float] = {}
+        self._cached: dict[int, int] = {}
+
+    def clock(self) -> float:
+        """Virtual seconds."""
+        return self.now
+
+    @property
+    def open(self) -> int:
+        """Requests that have arrived and not ended."""
+        return len(self._open)
+
+    @property
+    def rejected(self) -> int:
+        """Requests that no pod could ever hold; they have no outcome."""
+        return len(self._rejected)
+
+    def was_rejected(self, number: int) -> bool:
+        """Whether the request is one of those."""
+        return number in self._rejected
+
+    def at(self, when: float, act: Act) -> None:
+        """Call `act` at that time."""
+        self._sequence += 1
+        heapq.heappush(self._events, (when, self._sequence, act))
+
+    def every(self, interval_s: float, first_s: float, act: Act) -> None:
+        """Call `act` again and again for as long as anything else is to happen."""
+
+        def again() -> None:
+            self._chores -= 1
+            act()
+            self.every(interval_s, self.now + interval_s, act)
+
+        self._chores += 1
+        self.at(first_s, again)
+
+    def play(self, trace: Trace, router: Router, progress: Callable[[int], None] | None = None) -> list[Outcome]:
+        """Let all of the trace arrive when it says, and end; the outcomes in order of arrival."""
+        arrivals = trace.arrivals
+        for number, arrival in enumerate(arrivals):
+            self._next_arrival = arrival.at_s
+            self._until(arrival.at_s)
+            self.now = arrival.at_s
+            self._next_arrival = arrivals[number + 1].at_s if number + 1 < len(arrivals) else math.inf
+            self.arrive(number, arrival, router)
+            if progress is not None:
+                progress(number + 1)
+        return self.settle()
+
+    def settle(self) -> list[Outcome]:
+        """Let everything that is under way end, arrivals that events bring included; the outcomes by number."""
+        self._until(math.inf)
+        return [self._outcomes[number] for number in sorted(self._outcomes)]
+
+    def arrive(self, number: int, arrival: Arrival, router: Router) -> None:
+        """A request is here now, whatever its own time says: route it, queue it."""
+        pod = router.route(number, arrival)
+        request = EngineRequest(number, arrival.prompt_tokens, arrival.units, arrival.output_tokens, self.now)
+        try:
+            self.engines[pod].submit(request)
+        except RequestTooLong:
+            self._rejected.add(number)
+            self._ended(number, router)
+            return
+        self._open[number] = _Open(pod, arrival, self.now)
+        if not self._stepping[pod]:
+            self._step(pod, router)
+
+    def _until(self, when: float) -> None:
+        """Do what happens up to that time; with `inf`, until nothing but chores is left."""
+        events = self._events
+        while events and events[0][0] <= when and (when < math.inf or len(events) > self._chores):
+            self.now, _, act = heapq.heappop(events)
+            act()
+
+    def _step(self, pod: int, router: Router) -> None:
+        step = self.engines[pod].next_step(self.now, self._horizon())
+        self._stepping[pod] = step is not None
+        if step is not None:
+            self.step_ends[pod] = self.now + step.duration_s
+            self.at(self.step_ends[pod], lambda: self._stepped(pod, step, router))
+
+    def _horizon(self) -> float:
+        """Up to when nothing can arrive: the trace knows; in a closed loop any event may bring an arrival."""
+        if self._next_arrival is not None:
+            return self._next_arrival
+        return self._events[0][0] if self._events else math.inf
+
+    def _stepped(self, pod: int, step: StepResult, router: Router) -> None:
+        for request, cached in step.admitted:
+            self._cached[int(request)] = cached
+        for request in step.first_tokens:
+            number = int(request)
+            self._first[number] = self.now
+            router.first_token(number, self._cached[number])
+        for request in step.finished:
+            self._served(int(request))
+            self._ended(int(request), router)
+        # Whoever ended may have brought an arrival to this pod; the step that follows takes it along.
+        self._step(pod, router)
+
+    def _served(self, number: int) -> None:
+        pod, arrival, arrived = self._open.pop(number)
+        self._outcomes[number] = Outcome(
+            pod,
+            arrived,
+            self._first.pop(number) - arrived,
+            self.now - arrived,
+            arrival.prompt_tokens,
+            arrival.output_tokens,
+            self._cached.pop(number),
+        )
+
+    def _ended(self, number: int, router: Router) -> None:
+        router.finished(number)
+        if self.on_end is not None:
+            self.on_end(number)

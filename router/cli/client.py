@@ -1,0 +1,127 @@
+"""The control API from a terminal: what the CLI asks, and its failures as one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from router.config.file import TOKEN_VARIABLE
+
+_TIMEOUT_S = 10.0
+_T = TypeVar("_T")
+
+
+class ControlFailure(Exception):
+    """The control port cannot be reached, or refused; the message says which and why."""
+
+
+class Move(NamedTuple):
+    """One change, as the control port takes it."""
+
+    method: str
+    part: str
+    """Of the pool: `policy`, `shadow`, `canary`, `promote` or `rollback`."""
+    body: object | None = None
+
+
+class ControlClient:
+    """A short conversation with one replica's control port."""
+
+    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
+        """`url` as `http://host:port`, or just `host:port`. The token comes from TURNOUT_CONTROL_TOKEN."""
+        self._url = (url if "://" in url else f"http://{url}").rstrip("/")
+        token = environ.get(TOKEN_VARIABLE, "")
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        try:
+            self._http = httpx.Client(
+                base_url=self._url,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                # A proxy of the environment must not see the token, and could not reach a loopback port.
+                trust_env=False,
+                # Reading the authorities' certificates takes 40 ms, and plain HTTP needs none.
+                verify=not self._url.lower().startswith("http:"),
+            )
+        except httpx.InvalidURL as error:
+            raise ControlFailure(f"--control {url}: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def pods(self) -> list[dict[str, object]]:
+        """Every pod, as /admin/pods answers it. Raises ControlFailure."""
+        return _decoded(self._ask("GET", "/admin/pods"), list[dict[str, object]])
+
+    def plugins(self) -> dict[str, object]:
+        """The plugin directory, as /admin/plugins answers it. Raises ControlFailure."""
+        return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])
+
+    def policy(self, pool: str, part: str = "policy") -> dict[str, object]:
+        """A pool's policy, or its `trial`'s figures. Raises ControlFailure."""
+        return _decoded(self._ask("GET", _path(pool, part)), dict[str, object])
+
+    def history(self, pool: str) -> list[dict[str, object]]:
+        """A pool's last records, newest first. Raises ControlFailure."""
+        return _decoded(self._ask("GET", _path(pool, "history")), list[dict[str, object]])
+
+    def change(
+        self,
+        pool: str,
+        move: Move,
+        *,
+        if_generation: int | None = None,
+        options: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, object]:
+        """Change a pool's policy, or what is tried beside it; `options` are those of every change, such as `note`.
+
+        Raises ControlFailure, also when `if_generation` is stale.
+        """
+        headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
+        answer = self._ask(move.method, _path(pool, move.part), json=move.body, headers=headers, params=options)
+        return _decoded(answer, dict[str, object])
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        json: object | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> bytes:
+        try:
+            answer = self._http.request(method, path, json=json, headers=headers, params=params)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ControlFailure(f"no control port at {self._url}: {error or type(error).__name__}") from None
+        if answer.is_success:
+            return answer.content
+        raise ControlFailure(_refused(answer))
+
+
+def _path(pool: str, part: str) -> str:
+    return f"/admin/pools/{quote(pool, safe='')}/{part}"
+
+
+def _decoded(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise ControlFailure(f"this is not a turnout control port: {error}") from None
+
+
+def _refused(answer: httpx.Response) -> str:
+    try:
+        error = msgspec.json.decode(answer.content, type=dict[str, dict[str, object]])["error"]
+        words = str(error["message"])
+    except (msgspec.DecodeError, KeyError):
+        return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
+    if answer.status_code == 401:
+        return f"{words}; set {TOKEN_VARIABLE}"
+    return words

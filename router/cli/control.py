@@ -1,0 +1,86 @@
+"""What the commands that talk to a control port share, and `turnout pods`. Knows the command line, not the gateway."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from router.cli.serve_flags import UsageError
+
+if TYPE_CHECKING:
+    from router.cli.client import ControlClient
+
+DEFAULT_CONTROL = "http://127.0.0.1:9000"
+
+
+def add_control(command: argparse.ArgumentParser) -> None:
+    """The flags of a command that asks a control port."""
+    command.add_argument(
+        "--control",
+        metavar="URL",
+        default=DEFAULT_CONTROL,
+        help=f"control port of any replica (default {DEFAULT_CONTROL}); token from TURNOUT_CONTROL_TOKEN",
+    )
+    command.add_argument("--json", action="store_true", help="as the control API answers it")
+
+
+@contextlib.contextmanager
+def control(given: argparse.Namespace) -> Iterator[ControlClient]:
+    """A client of the control port that was asked for. Raises UsageError for whatever goes wrong with it."""
+    # httpx takes longer to import than everything else here together.
+    from router.cli.client import ControlClient, ControlFailure
+
+    try:
+        with ControlClient(given.control, os.environ) as client:
+            yield client
+    except ControlFailure as error:
+        raise UsageError(str(error)) from None
+
+
+def say(line: str) -> None:
+    """A line of the answer."""
+    sys.stdout.write(line + "\n")
+
+
+def say_json(answer: object) -> None:
+    """The answer for a script."""
+    say(msgspec.json.format(msgspec.json.encode(answer)).decode())
+
+
+def say_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need to be; the first row is their names."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def add_pods(pods: argparse.ArgumentParser) -> None:
+    """`turnout pods`."""
+    add_control(pods)
+    pods.set_defaults(run=_pods)
+
+
+def _pods(given: argparse.Namespace) -> int:
+    with control(given) as client:
+        pods = client.pods()
+    if given.json:
+        say_json(pods)
+        return 0
+    rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
+    for pod in pods:
+        state = "routable" if pod["routable"] else ",".join(map(str, _list(pod["blockers"]))) or "not routable"
+        kv = f"{float(str(pod['kv_usage'])):.0%}"
+        inflight, queued, running = (str(pod[key]) for key in ("inflight", "queued", "running"))
+        rows.append((str(pod["pool"]), str(pod["id"]), state, inflight, queued, running, kv))
+    say_table(rows)
+    return 0
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,204 @@
+"""`turnout`: reads the command line, calls what does the work, and says what went wrong in one line.
+
+Exit codes: 0 done, 1 `check` found errors, 2 anything else that went wrong. What a command needs is imported when it
+runs, so that `turnout --version` loads neither a server nor a simulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from router.cli.control import add_pods, say
+from router.cli.policy import add_policy
+from router.cli.serve_flags import COMMAND_LINE, UsageError, settings_for
+from router.config.file import ConfigError, read, told
+from router.settings import Settings
+from router.workers.ipc import FAILED, Tether, place_in
+from schedulers.errors import SchedulerError
+from statesync.errors import StateError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        given = _parser().parse_args(argv)
+        given.again = _again(argv)
+        run: Callable[[argparse.Namespace], int] = given.run
+        return run(given)
+    except _EXPLAINED as error:
+        return _fail(_words(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="turnout", description="LLM-inference request router with hot-swappable schedulers")
+    parser.add_argument("--version", action="version", version=f"turnout {version('turnout')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="run the gateway"))
+    _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
+    _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
+    _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
+    add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
+    add_pods(commands.add_parser("pods", help="pods and their load"))
+    check = commands.add_parser("check", help="say all that is wrong with a configuration")
+    check.add_argument("config", metavar="CONFIG")
+    check.set_defaults(run=_check)
+    return parser
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--config", metavar="FILE", help="YAML; the flags below win over it")
+    serve.add_argument("--pod", metavar="URL", action="append", default=[], help="a pod of the pool `default`; repeat")
+    serve.add_argument("--policy", metavar="NAME", help="the policy of the pool `default`")
+    serve.add_argument("--state", metavar="URL", help="memory:// (default) or redis://host:port")
+    serve.add_argument("--listen", metavar="HOST:PORT", help="inference port (default 0.0.0.0:8000)")
+    serve.add_argument("--control", metavar="HOST:PORT", help="control port (default 127.0.0.1:9000)")
+    serve.add_argument("--workers", metavar="N", type=_workers, default=1, help="processes that share the port")
+    serve.set_defaults(run=_serve)
+
+
+def _add_passed_on(
+    commands: argparse._SubParsersAction[_Parser], name: str, words: str, run: Callable[[Sequence[str]], int]
+) -> None:
+    """A command of loadtests, which has its own flags and its own help."""
+    command = commands.add_parser(name, help=words, add_help=False, prefix_chars="\0")
+    command.add_argument("rest", nargs=argparse.REMAINDER)
+    command.set_defaults(run=lambda given: run(given.rest))
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
+    return int(text)
+
+
+def _again(argv: Sequence[str] | None) -> list[str]:
+    """The command line that runs this command once more, in a process of its own."""
+    if argv is None:
+        return [sys.executable, *sys.orig_argv[1:]]
+    return [sys.executable, "-m", "router", *argv]
+
+
+def _serve(given: argparse.Namespace) -> int:
+    place = place_in(os.environ)
+    if place is None:
+        return _serve_alone(given)
+    # The addresses are those of the sockets: what the file says by now is checked against them.
+    given.listen, given.control = place.listen, place.control
+    line = Tether(socket.socket(fileno=place.tether_fd))
+    try:
+        settings = _settings_to_serve(given, warn=lambda words: None)  # the supervisor has said it once
+        from router.workers.worker import serve
+
+        return serve(settings, place, line)
+    except _EXPLAINED as error:
+        line.say(FAILED, _words(error))  # to the supervisor's log rather than past it
+        return 2
+
+
+def _serve_alone(given: argparse.Namespace) -> int:
+    settings = _settings_to_serve(given)
+    if given.workers > 1:
+        from router.workers.supervisor import supervise
+
+        return supervise(settings, given.workers, given.again)
+    from router.replica.process import serve
+
+    return serve(settings)
+
+
+def _settings_to_serve(given: argparse.Namespace, **warn: Callable[[str], None]) -> Settings:
+    settings = settings_for(given, os.environ, **warn)
+    if given.workers > 1 and settings.state.startswith("memory:"):
+        raise UsageError(
+            f"--workers {given.workers} needs --state redis://...: processes cannot share memory://, "
+            "and each would route as if the others sent nothing"
+        )
+    return settings
+
+
+def _demo(rest: Sequence[str]) -> int:
+    from loadtests.sim.demo import main as demo
+
+    return demo(rest)
+
+
+def _sim(rest: Sequence[str]) -> int:
+    from loadtests.sim.simpod.fleet import main as sim
+
+    return sim(rest)
+
+
+def _simulate(rest: Sequence[str]) -> int:
+    from loadtests.sim.simulate.command import main as simulate
+
+    return simulate(rest)
+
+
+def _check(given: argparse.Namespace) -> int:
+    reading = read(given.config)
+    for problem in reading.problems:
+        say(told(given.config, problem))
+    errors = sum(problem.severity == "error" for problem in reading.problems)
+    if errors:
+        say(f"{errors} error{'s' if errors > 1 else ''}")
+        return 1
+    say("\n".join(summary(reading.settings)))
+    return 0
+
+
+def summary(settings: Settings) -> list[str]:
+    """What `serve` would do with these settings, a line each."""
+    token = " with a token" if settings.control.token else ""
+    state = settings.state.partition("://")[0]
+    lines = [f"inference on {settings.listen}, control on {settings.control.listen}{token}, state in {state}://"]
+    for pool in settings.pools:
+        pods = f"{len(pool.pods)} pod{'s' if len(pool.pods) != 1 else ''}" if pool.pods else pool.discovery.source
+        models = ", ".join(pool.models) or "whatever its pods say they serve"
+        lines.append(f"pool {pool.name}: {pods}, policy {pool.policy.name}, models: {models}")
+    if settings.default_pool:
+        lines.append(f"any other model goes to pool {settings.default_pool}")
+    return lines
+
+
+_EXPLAINED = (UsageError, SchedulerError, StateError, ConfigError, OSError)
+"""What goes wrong by the user's doing: it is told in a line, without a traceback."""
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ConfigError):
+        return _first_of(error)
+    return _os_words(error) if isinstance(error, OSError) else str(error)
+
+
+def _first_of(error: ConfigError) -> str:
+    """One line: the first error, and how to see the rest."""
+    errors = [problem for problem in error.problems if problem.severity == "error"]
+    words = told(error.source, errors[0])
+    more = len(errors) - 1
+    if not more:
+        return words
+    rest = f"turnout check {error.source}" if error.source != COMMAND_LINE else "fix it to see them"
+    return f"{words} (and {more} more: {rest})"
+
+
+def _os_words(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _fail(words: str) -> int:
+    sys.stderr.write(f"turnout: {' '.join(words.split())}\n")
+    return 2

@@ -1,0 +1,61 @@
+"""`turnout policy plugins` and `turnout policy check`: what became of plugin files in a gateway, and the same check of
+one on a laptop."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from router.cli.control import add_control, control, say, say_json, say_table
+
+
+def add_plugins(actions: Any) -> None:
+    """Both actions of `turnout policy`."""
+    plugins = actions.add_parser("plugins", help="show the plugin files of a gateway, and what their checks said")
+    add_control(plugins)
+    plugins.set_defaults(run=_plugins)
+    check = actions.add_parser("check", help="check a policy of your own as a gateway would; no gateway is needed")
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.add_argument("--json", action="store_true", help="for a script")
+    check.set_defaults(run=_check)
+
+
+def _plugins(given: argparse.Namespace) -> int:
+    with control(given) as client:
+        shown: Any = client.plugins()
+    if given.json:
+        say_json(shown)
+        return 0
+    if not shown["directory"]:
+        say("no plugin directory is configured (plugins.directory)")
+    elif shown["problem"]:
+        say(shown["problem"])
+    rows = [("FILE", "DIGEST", "OFFERED AS", "CHECK")]
+    for each in shown["plugins"]:
+        offered = ", ".join(each["policies"]) or "-"
+        said = each["problem"] or f"passed in {each['check_s']:.1f} s"
+        rows.append((each["file"], each["digest"], offered, said if each["present"] else "no longer in the directory"))
+    if shown["plugins"]:
+        say_table(rows)
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from router.plugins.checking import check
+
+    report = check(given.file.read_bytes(), given.file.name)
+    if given.json:
+        say_json({**report._asdict(), "offered_as": list(report.names)})
+    elif report.problem:
+        say(f"{given.file}: {report.problem}")
+    else:
+        for name, offered in zip(report.policies, report.names, strict=True):
+            costs = _costs(report.pick_us[name])
+            say(f"{given.file}: {name} passes, and would be offered as {offered}; {costs}")
+    return 1 if report.problem else 0
+
+
+def _costs(pick_us: Mapping[str, float]) -> str:
+    return "a pick takes " + ", ".join(f"{us:.0f} us among {pods} pods" for pods, us in pick_us.items())

@@ -1,0 +1,263 @@
+"""`turnout policy ...`: asks a control port and says the answer in a line or a table. Nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from router.cli.control import add_control, control, say, say_json, say_table
+from router.cli.plugins import add_plugins
+from router.cli.serve_flags import UsageError
+from router.cli.tables import trial_lines
+
+if TYPE_CHECKING:
+    from router.cli.client import Move
+
+_Actions = Any
+"""What `add_subparsers` gives; argparse does not name its type."""
+
+
+def add_policy(policy: argparse.ArgumentParser) -> None:
+    """The actions of `turnout policy`."""
+    actions: _Actions = policy.add_subparsers(required=True, metavar="ACTION")
+    _add_asking(actions)
+    _add_set(actions)
+    _add_shadow(actions)
+    _add_canary(actions)
+    _add_promote(actions)
+    _add_rollback(actions)
+    add_plugins(actions)
+
+
+def _add_asking(actions: _Actions) -> None:
+    get = _add(actions, "get", "show a pool's policy, and what is tried beside it")
+    get.set_defaults(run=_get)
+    history = _add(actions, "history", "show what a pool's policy was before, newest first")
+    history.set_defaults(run=_history)
+    report = _add(actions, "report", "show how a pool's shadow and canary do, over all replicas")
+    report.set_defaults(run=_report)
+
+
+def _add_set(actions: _Actions) -> None:
+    put = _add(actions, "set", "replace a pool's policy on every replica, under load")
+    put.add_argument("name", metavar="NAME")
+    _add_params(put)
+    _add_how(put)
+    put.set_defaults(run=_set)
+
+
+def _add_shadow(actions: _Actions) -> None:
+    shadow = _add(actions, "shadow", "let a policy see what the pool's policy sees, and decide nothing")
+    _add_candidate(shadow)
+    _add_how(shadow)
+    shadow.set_defaults(run=_shadow)
+
+
+def _add_canary(actions: _Actions) -> None:
+    canary = _add(actions, "canary", "let a policy decide a share of the sessions, and take it back if it does badly")
+    _add_candidate(canary)
+    canary.add_argument("--percent", metavar="P", type=float, help="of the sessions, above 0 up to 100")
+    for flag, kind, words in _GUARD:
+        canary.add_argument(f"--{flag}", metavar="X", type=kind, help=words)
+    _add_how(canary)
+    canary.set_defaults(run=_canary)
+
+
+_GUARD = (
+    ("max-error-rate", float, "taken back if it fails so much more often, as a share of requests (0.02; 0 is off)"),
+    ("max-ttft-ratio", float, "taken back if its p95 of the time to first token is so many times the other's (1.5)"),
+    ("min-requests", int, "nothing is judged before each arm has had so many (50)"),
+    ("confidence", float, "with which a limit must be exceeded (0.95)"),
+)
+_GUARD_FIELDS = {
+    "max_error_rate": "error_rate",
+    "max_ttft_ratio": "ttft_p95_ratio",
+    "min_requests": "min_requests",
+    "confidence": "confidence",
+}
+
+
+def _add_promote(actions: _Actions) -> None:
+    promote = _add(actions, "promote", "make the canary's candidate the policy")
+    promote.add_argument("--force", action="store_true", help="also against what its trial found")
+    _add_how(promote)
+    promote.set_defaults(run=_promote)
+
+
+def _add_rollback(actions: _Actions) -> None:
+    rollback = _add(actions, "rollback", "back to the policy before; again goes further back")
+    rollback.add_argument("--to", metavar="N", type=int, help="the generation whose policy it is to be")
+    _add_how(rollback)
+    rollback.set_defaults(run=_rollback)
+
+
+def _add(actions: _Actions, name: str, words: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = actions.add_parser(name, help=words)
+    command.add_argument("pool", metavar="POOL")
+    add_control(command)
+    return command
+
+
+def _add_candidate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", nargs="?")
+    command.add_argument("--off", action="store_true", help="end it")
+    _add_params(command)
+
+
+def _add_params(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--param", metavar="KEY=VALUE", type=_param, action="append", default=[], help="repeat")
+    command.add_argument("--params", metavar="JSON", type=_params, default={}, help="all of them as one JSON object")
+
+
+def _add_how(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--if-generation", metavar="N", type=int, help="only if nothing has changed since")
+    command.add_argument("--note", metavar="TEXT", default="", help="why, for the history")
+    command.add_argument("--dry-run", action="store_true", help="say what would be, change nothing")
+    command.add_argument(
+        "--local-only",
+        action="store_true",
+        help="while the shared state is away: on this replica alone, until it is back",
+    )
+
+
+def _param(text: str) -> tuple[str, object]:
+    """`key=value`: a value that reads as JSON is that (3, 0.5, true, [1]), any other is text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return key, value
+
+
+def _params(text: str) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise argparse.ArgumentTypeError(f"not a JSON object: {error}") from None
+
+
+def _get(given: argparse.Namespace) -> int:
+    with control(given) as client:
+        _told(given, client.policy(given.pool))
+    return 0
+
+
+def _history(given: argparse.Namespace) -> int:
+    with control(given) as client:
+        records = client.history(given.pool)
+    if given.json:
+        say_json(records)
+        return 0
+    rows = [("GENERATION", "POLICY", "SHADOW", "CANARY", "NOTE")]
+    for record in records:
+        canary = record["canary"]
+        share = f"{_choice(canary)} {_percent(canary)}" if canary else "-"
+        shadow = _choice(record["shadow"]) if record["shadow"] else "-"
+        rows.append((str(record["generation"]), _choice(record), shadow, share, str(record["note"])))
+    say_table(rows)
+    return 0
+
+
+def _report(given: argparse.Namespace) -> int:
+    with control(given) as client:
+        report = client.policy(given.pool, "trial")
+    if given.json:
+        say_json(report)
+    else:
+        for line in trial_lines(report):
+            say(line)
+    return 0
+
+
+def _set(given: argparse.Namespace) -> int:
+    return _change(given, "PUT", "policy", _chosen(given))
+
+
+def _shadow(given: argparse.Namespace) -> int:
+    if _is_off(given):
+        return _change(given, "DELETE", "shadow")
+    return _change(given, "PUT", "shadow", _chosen(given))
+
+
+def _canary(given: argparse.Namespace) -> int:
+    if _is_off(given):
+        return _change(given, "DELETE", "canary")
+    if given.percent is None:
+        raise UsageError("a canary needs its share of the sessions: --percent P")
+    limits = {field: getattr(given, flag) for flag, field in _GUARD_FIELDS.items()}
+    guard = {field: limit for field, limit in limits.items() if limit is not None}
+    return _change(given, "PUT", "canary", {**_chosen(given), "percent": given.percent, "guard": guard})
+
+
+def _promote(given: argparse.Namespace) -> int:
+    return _change(given, "POST", "promote", **({"force": "true"} if given.force else {}))
+
+
+def _rollback(given: argparse.Namespace) -> int:
+    return _change(given, "POST", "rollback", {"to": given.to} if given.to is not None else None)
+
+
+def _is_off(given: argparse.Namespace) -> bool:
+    if given.off == (given.name is not None):
+        raise UsageError("name a policy, or say --off")
+    return bool(given.off)
+
+
+def _chosen(given: argparse.Namespace) -> dict[str, object]:
+    return {"policy": given.name, "params": {**given.params, **dict(given.param)}}
+
+
+def _change(given: argparse.Namespace, method: str, part: str, body: object | None = None, **options: str) -> int:
+    from router.cli.client import Move
+
+    move: Move = Move(method, part, body)
+    if given.note:
+        options["note"] = given.note
+    for flag, name in (("dry_run", "dry_run"), ("local_only", "local")):
+        if getattr(given, flag):
+            options[name] = "true"
+    with control(given) as client:
+        _told(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
+    return 0
+
+
+def _told(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
+    if given.json:
+        say_json(answer)
+    else:
+        say(policy_line(given.pool, answer))
+
+
+def policy_line(pool: str, answer: Mapping[str, object]) -> str:
+    """A pool's policy, and all that is to be known of it, in a line."""
+    line = f"{pool}: {_choice(answer)} (generation {answer['generation']})"
+    if answer.get("shadow"):
+        line += f", shadow {_choice(answer['shadow'])}"
+    if answer.get("canary"):
+        line += f", canary {_choice(answer['canary'])} for {_percent(answer['canary'])}"
+    for key, words in _REMARKS.items():
+        if answer.get(key):
+            line += f"; {words.format(answer[key])}"
+    return line
+
+
+_REMARKS = {
+    "note": "{}",
+    "local": "on this replica alone, until the shared state is back",
+    "waits_for": "waits for {}",
+    "taken_out": "taken out: {}",
+    "dry_run": "nothing was changed",
+}
+
+
+def _choice(shown: Any) -> str:
+    return f"{shown['policy']} {msgspec.json.encode(shown['params']).decode()}"
+
+
+def _percent(canary: Any) -> str:
+    return f"{float(canary['percent']):g} %"

@@ -1,0 +1,307 @@
+"""The YAML file: read, decoded strictly, and explained. Where a thing is wrong, the line and the key say so.
+
+Everything wrong is found in one go. What cannot be decoded is left out, and the rest is decoded and checked
+nevertheless; a problem that merely follows from another (a pool "without pods" because its pods could not be read)
+is not told. Secrets come from the environment; nothing in the file is expanded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path as FilePath
+from types import UnionType
+from typing import NamedTuple, get_args, get_origin
+from urllib.parse import quote
+
+import msgspec
+import yaml
+
+from router.config.checks import Path, Problem, problems_in
+from router.settings import Section, Settings
+
+TOKEN_VARIABLE = "TURNOUT_CONTROL_TOKEN"
+"""Environment variable that holds the control port's token; it wins over the file."""
+
+PASSWORD_VARIABLE = "TURNOUT_STATE_PASSWORD"
+"""Environment variable that holds the password of a `state` in Redis, as it is: nothing in it needs to be encoded."""
+
+REPLICA_VARIABLE = "TURNOUT_REPLICA"
+"""Environment variable that holds the replica's name: many replicas read one file."""
+
+LABELS_VARIABLE = "TURNOUT_LABELS"
+"""Environment variable that holds labels of the gateway, `zone=eu-1a,cluster=a`: replicas in several zones read one
+file. It wins over the file, label by label; one without a value is left out."""
+
+_LOGIN = re.compile(r"(?P<scheme>(?:redis|unix)[^:]*://)(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?(?P<rest>.*)", re.DOTALL)
+"""A state URL up to where its password belongs; memory:// has none."""
+
+
+class ConfigError(Exception):
+    """A file that cannot be used. The message lists everything, one problem a line."""
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("\n".join(told(source, problem) for problem in problems))
+
+
+class Reading(NamedTuple):
+    """What could be made of a file."""
+
+    settings: Settings
+    """Without what is wrong."""
+    problems: list[Problem]
+    """Errors and warnings, by line."""
+
+
+Overlay = Callable[[Settings], Settings]
+"""What is laid over a file's settings before they are checked as a whole: the command line."""
+
+
+def _as_it_is(settings: Settings) -> Settings:
+    return settings
+
+
+def load(
+    path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ, overlay: Overlay = _as_it_is
+) -> Settings:
+    """The settings of a file. Raises ConfigError if anything in it is an error; warnings pass."""
+    reading = read(path, environ, overlay)
+    if any(problem.severity == "error" for problem in reading.problems):
+        raise ConfigError(os.fspath(path), reading.problems)
+    return reading.settings
+
+
+def check(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """All that is wrong with a file, warnings included; empty if nothing is."""
+    return read(path, environ).problems
+
+
+def read(
+    path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ, overlay: Overlay = _as_it_is
+) -> Reading:
+    """What could be made of a file, and what not. A file that cannot be opened is a problem like any other."""
+    try:
+        text = FilePath(path).read_text(encoding="utf-8")
+    except OSError as error:
+        return Reading(Settings(), [Problem((), f"cannot be read: {error.strerror}")])
+    except UnicodeDecodeError as error:
+        return Reading(Settings(), [Problem((), f"is not UTF-8 text (byte {error.start})")])
+    return read_text(text, environ, overlay)
+
+
+def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_is) -> Reading:
+    """`read` for text that is there already."""
+    try:
+        root, value = _parse(text)
+    except yaml.YAMLError as error:
+        return Reading(Settings(), [_not_yaml(error)])
+    except (ValueError, RecursionError) as error:
+        # What safe YAML takes for a date or a number need not be one.
+        return Reading(Settings(), [Problem((), f"cannot be understood: {error}")])
+    problems: list[Problem] = []
+    decoded = _section(Settings, {} if value is None else value, (), problems)
+    if TOKEN_VARIABLE not in environ and _given(decoded, "control", "token"):
+        words = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
+        problems.append(Problem(("control", "token"), words, "warning"))
+    settings = with_environment(overlay(msgspec.convert(decoded, Settings)), environ)
+    problems += [each for each in problems_in(settings) if not _follows(each, problems)]
+    located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
+    return Reading(settings, sorted(located, key=lambda each: each.line or 0))
+
+
+def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """`settings` with what the environment says on top."""
+    replace = msgspec.structs.replace
+    if token := environ.get(TOKEN_VARIABLE, ""):
+        settings = replace(settings, control=replace(settings.control, token=token))
+    if password := environ.get(PASSWORD_VARIABLE, ""):
+        settings = replace(settings, state=_with_password(settings.state, password))
+    if replica := environ.get(REPLICA_VARIABLE, ""):
+        settings = replace(settings, replica=replica)
+    if labels := environ.get(LABELS_VARIABLE, ""):
+        settings = replace(settings, labels={**settings.labels, **_labels(labels)})
+    return settings
+
+
+def _labels(text: str) -> dict[str, str]:
+    """A pair without `=` is kept, with no value: that is a problem, and is told with the others."""
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    return {name.strip(): value.strip() for name, equals, value in pairs if value.strip() or not equals}
+
+
+def _with_password(url: str, password: str) -> str:
+    match = _LOGIN.fullmatch(url)
+    if match is None:
+        return url
+    return f"{match['scheme']}{match['user'] or ''}:{quote(password, safe='')}@{match['rest']}"
+
+
+def told(source: str, problem: Problem) -> str:
+    """`turnout.yaml:12: pools[0].name: is empty`; warnings say that they are."""
+    line = f":{problem.line}" if problem.line is not None else ""
+    kind = "warning: " if problem.severity == "warning" else ""
+    where = f"{problem.where}: " if problem.where else ""
+    return f"{source}{line}: {kind}{where}{problem.message}"
+
+
+def _parse(text: str) -> tuple[yaml.Node | None, object]:
+    """The node tree, for lines, and the plain values of safe YAML."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        value = None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+    # Composed again: constructing flattens merge keys into the nodes, and then they look like duplicates.
+    return yaml.compose(text, yaml.SafeLoader), value
+
+
+def _not_yaml(error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    words = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Problem((), f"is not YAML: {words}", line=mark.line + 1 if mark is not None else None)
+
+
+def _duplicates(root: yaml.Node | None) -> Iterator[Problem]:
+    """YAML lets the last of two equal keys win in silence."""
+    todo: list[tuple[yaml.Node, Path]] = [] if root is None else [(root, ())]
+    seen: set[int] = set()  # an alias leads to a node that was visited, perhaps to one it lies in
+    while todo:
+        node, path = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += [(item, (*path, at)) for at, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines and name != "<<":
+                    yield Problem((*path, name), f"stands here twice; first in line {lines[name]}", line=line)
+                lines.setdefault(name, line)
+                todo.append((value, (*path, name)))
+
+
+def _line_of(node: yaml.Node | None, path: Path) -> int | None:
+    """The line of the innermost thing on the path that is in the file."""
+    if node is None:
+        return None
+    line: int = node.start_mark.line + 1
+    for part in path:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in reversed(node.value) if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _section(kind: type[Section], value: object, path: Path, problems: list[Problem]) -> dict[str, object]:
+    """What of a section can be decoded. A required key that cannot is blank, so that others keep their places."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    decoded: dict[str, object] = {name: "" for name, field in fields.items() if field.required}
+    if not isinstance(value, Mapping):
+        problems.append(Problem(path, f"expected keys and values, got {_named(value)}"))
+        return decoded
+    unknown = [key for key in value if key not in fields]
+    problems += [Problem((*path, str(key)), f"unknown key{_hint(str(key), list(fields))}") for key in unknown]
+    for name, field in fields.items():
+        if name in value:
+            item = _field(field.type, value[name], (*path, name), problems)
+            if item is not None:
+                decoded[name] = item
+        elif field.required:
+            problems.append(Problem((*path, name), "is missing"))
+    return decoded
+
+
+def _field(kind: object, value: object, path: Path, problems: list[Problem]) -> object | None:
+    """`value` in a form that msgspec will take for `kind`, without its wrong parts; None if nothing is left."""
+    section = _section_in(kind)
+    if section is not None:
+        # None: a heading with everything under it commented out.
+        return _section(section, {} if value is None else value, path, problems)
+    if get_origin(kind) is list and isinstance(value, list):
+        items = [_field(get_args(kind)[0], item, (*path, at), problems) for at, item in enumerate(value)]
+        return ["" if item is None else item for item in items]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return _entries(get_args(kind)[1], value, path, problems)
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        problems.append(Problem(path, _in_words(error)))
+        return None
+    return value
+
+
+def _entries(kind: object, value: dict[object, object], path: Path, problems: list[Problem]) -> dict[str, object]:
+    """A free mapping's entries one by one, so that one that is wrong does not hide the next."""
+    kept: dict[str, object] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            problems.append(Problem((*path, str(key)), f"the key {key!r} must be text; put it in quotes"))
+        elif kind is object:
+            kept[key] = item
+        elif (field := _field(kind, item, (*path, key), problems)) is not None:
+            kept[key] = field
+    return kept
+
+
+def _section_in(kind: object) -> type[Section] | None:
+    """The section that a field's type is, if it is one, `None` allowed or not."""
+    choices = get_args(kind) if get_origin(kind) is UnionType or isinstance(kind, UnionType) else (kind,)
+    return next((each for each in choices if isinstance(each, type) and issubclass(each, Section)), None)
+
+
+_NAMES = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "keys and values",
+    "null": "nothing",
+}
+
+
+def _in_words(error: msgspec.ValidationError) -> str:
+    match = re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`.*", str(error))
+    if match is None:
+        return str(error)
+    expected, got = ([_NAMES.get(part.strip(), part.strip()) for part in side.split("|")] for side in match.groups())
+    return f"expected {' or '.join(expected)}, got {' or '.join(got)}"
+
+
+def _named(value: object) -> str:
+    kinds = {str: "str", bool: "bool", int: "int", float: "float", list: "array", type(None): "null"}
+    return _NAMES.get(kinds.get(type(value), ""), type(value).__name__)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def _given(decoded: dict[str, object], section: str, key: str) -> bool:
+    inner = decoded.get(section)
+    return isinstance(inner, dict) and bool(inner.get(key))
+
+
+def _follows(problem: Problem, causes: list[Problem]) -> bool:
+    """Whether it lies inside, or around, something that could not be decoded."""
+    return any(
+        cause.severity == "error" and (cause.path[: len(problem.path)] == problem.path or _inside(problem, cause))
+        for cause in causes
+    )
+
+
+def _inside(problem: Problem, cause: Problem) -> bool:
+    return problem.path[: len(cause.path)] == cause.path

@@ -1,0 +1,54 @@
+"""What can be wrong with the settings of plugins, and with names that only a plugin file can have. Installed policies
+that the settings name are loaded here, because what else they say may be about those; a plugin file is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from router.config.problems import Path, Problem
+from router.plugins.directory import Look, look
+from router.plugins.loading import digest_of
+from router.settings import Settings
+from schedulers.errors import SchedulerError
+from schedulers.registry import load_entry_points
+
+
+def is_version(name: str) -> bool:
+    """Whether it is the name of one version of a plugin file, `name@digest`."""
+    return "@" in name
+
+
+def plugin_problems(settings: Settings) -> Iterator[Problem]:
+    """Of the section `plugins`, and of every name that leads to one."""
+    plugins = settings.plugins
+    for at, name in enumerate(plugins.entry_points):
+        try:
+            load_entry_points([name])
+        except SchedulerError as error:
+            yield Problem(("plugins", "entry_points", at), str(error))
+    found = look(plugins.directory) if plugins.directory else Look({}, {})
+    if found.problem:
+        # It may be mounted later, and the gateway goes on looking.
+        yield Problem(("plugins", "directory"), found.problem, "warning")
+    digests = {file: digest_of(source) for file, source in found.sources.items()}
+    for path, name in _versions(settings):
+        if name.rpartition("@")[2] not in digests.values():
+            yield Problem(path, f"{name!r}: {_nowhere(plugins.directory, digests)}")
+
+
+def _versions(settings: Settings) -> Iterator[tuple[Path, str]]:
+    named: list[tuple[Path, str]] = [
+        (("policies", name, "name"), spec.name) for name, spec in settings.policies.items()
+    ]
+    for at, pool in enumerate(settings.pools):
+        named.append((("pools", at, "policy", "name"), pool.policy.name))
+        named += [(("pools", at, "allowed_policies", n), name) for n, name in enumerate(pool.allowed_policies)]
+    return (each for each in named if is_version(each[1]))
+
+
+def _nowhere(directory: str, digests: Mapping[str, str]) -> str:
+    if not directory:
+        return "a version of a plugin file needs `plugins.directory`"
+    there = ", ".join(f"{file} is {digest}" for file, digest in digests.items()) or "there is none"
+    return f"no file in {directory} has that digest; {there}"

@@ -1,0 +1,24 @@
+"""One thing that is wrong with settings, and where. A value: the rules are in `checks.py`, the words for a file
+in `file.py`."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Path = tuple[str | int, ...]
+"""Where in the settings: `("pools", 0, "name")`."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, and where."""
+
+    path: Path
+    message: str
+    severity: Literal["error", "warning"] = "error"
+    line: int | None = None
+    """Line in the file, from 1."""
+
+    @property
+    def where(self) -> str:
+        """`pools[0].policy.name`; empty for the whole."""
+        return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path).lstrip(".")

@@ -1,0 +1,1 @@
+"""HTTP/1.1 on both sides: connections, heads, chunks, time limits. Knows no policy and no model."""

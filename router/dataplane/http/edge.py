@@ -1,0 +1,306 @@
+"""Stage 1: a client connection. Bytes in, `Exchange`s out in order; answers back with backpressure.
+
+Knows HTTP/1.x and its limits, nothing of models, pools or pods. Two lifetimes: what belongs to the connection is set
+in `__init__`, what belongs to the request being read in `_begin`; a request that was read lives on as an `Exchange`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from router.dataplane.exchange import Exchange
+from router.dataplane.http import responses
+from router.dataplane.http.deadlines import NEVER
+from router.dataplane.http.request_parser import HEAD, IDLE, NO_HEAD, RequestHead, RequestReader
+from router.errors import GatewayError, RequestTimeout, Shed
+
+if TYPE_CHECKING:
+    from router.dataplane.http.listener import Listener
+
+LINGER_S = 1.0
+"""How long leftovers are read after a refusal, so that a reset does not overtake the answer (RFC 9112, 9.6)."""
+
+UPLOAD_BYTES_PER_S = 16384
+"""The slowest upload that is not taken for an attack."""
+
+
+class Requests(Protocol):
+    """Where exchanges go: the gateway."""
+
+    def handle(self, exchange: Exchange, /) -> None:
+        """Answer it, now or later. Never raises."""
+
+    def abandon(self, exchange: Exchange, /) -> None:
+        """Its client is gone."""
+
+    def overdue(self, exchange: Exchange, now: float, /) -> None:
+        """Its deadline passed."""
+
+
+class Edge:
+    """One client connection: an asyncio protocol by its methods, not by inheritance, so that mypyc can compile it."""
+
+    __slots__ = (
+        "_body_since",
+        "_out",
+        "_owes_continue",
+        "_reader",
+        "asked",
+        "clock",
+        "current",
+        "expires_at",
+        "listener",
+        "requests",
+        "transport",
+        "waiting",
+        "writable",
+        "write_now",
+    )
+
+    def __init__(self, requests: Requests, listener: Listener, clock: Callable[[], float]) -> None:
+        self.requests = requests
+        self.listener = listener
+        self.clock = clock
+        self.transport: asyncio.Transport | None = None
+        self.write_now: Callable[[bytes], None] = _nowhere
+        """Past all that `write` keeps until the end of the turn, which is for the caller to `flush`: what a stream's
+        tokens are written with, 2,900 instructions cheaper each."""
+        self._out: list[bytes] = []
+        """Written in this turn of the loop and not sent yet."""
+        self.current: Exchange | None = None
+        """The exchange being answered."""
+        self.waiting: deque[Exchange] = deque()
+        """Pipelined requests, read while another was being answered."""
+        self.writable = True
+        self.expires_at = NEVER
+        self.asked = False
+        """Whether a request has come, ever."""
+        self._reader: RequestReader | None = RequestReader(self, listener.limits)
+        """None once nothing more will be understood: the connection was refused, or is gone."""
+        self._body_since = 0.0
+        self._owes_continue = False
+
+    # Connection made, lost, full
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """A client connected."""
+        self.transport = transport
+        self.write_now = self.transport.write
+        self.transport.set_write_buffer_limits(high=self.listener.limits.write_buffer_bytes)
+        self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
+        if not self.listener.opened(self):
+            self._refuse(Shed("This gateway has all the connections it may have; try again.", retry_after_s=1.0))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; whatever it waited for is dropped at once."""
+        self.listener.closed(self)
+        self.transport = None
+        self.write_now = _nowhere
+        self._out.clear()
+        self._reader = None  # it holds our callbacks: a cycle
+        self.waiting.clear()
+        if self.current is not None:
+            exchange, self.current = self.current, None
+            self.requests.abandon(exchange)
+
+    def eof_received(self) -> bool:
+        """A client that closes its side is taken for gone, as in nginx and Go: nobody reads what it asked for."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The client reads slower than its pod writes."""
+        self.writable = False
+        self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or NEVER)
+        if self.current is not None and self.current.relay is not None:
+            self.current.relay.pause()
+
+    def resume_writing(self) -> None:
+        """It caught up."""
+        self.writable = True
+        if self.current is not None:
+            self.expires_at = self.current.deadline or NEVER
+            if self.current.relay is not None:
+                self.current.relay.resume()
+        else:
+            self._go_on()
+
+    # Bytes in
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        reader = self._reader
+        if reader is None:
+            return  # refused or gone: only leftovers
+        try:
+            reader.feed(data)
+        except GatewayError as error:
+            self._refuse(error)
+        if self.current is None and self.waiting and self.writable:
+            self._next()
+
+    def head_begun(self) -> None:
+        """See `Owner`."""
+        if self.current is None:
+            self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
+
+    def body_expected(self, wants_continue: bool) -> None:
+        """See `Owner`."""
+        self._body_since = self.clock()
+        if self.current is None:
+            self.expires_at = self._body_since + (self.listener.timeouts.client_body_s or NEVER)
+        if wants_continue:
+            if self.current is None and not self.waiting:
+                self.write(responses.CONTINUE)
+            else:
+                self._owes_continue = True  # its turn has not come: an interim answer would jump the queue
+
+    def body_grew(self, total_bytes: int) -> None:
+        """See `Owner`."""
+        if self.current is None and self.listener.timeouts.client_body_s:
+            allowed_s = self.listener.timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
+            self.expires_at = self._body_since + allowed_s
+
+    def received(self, head: RequestHead, body: bytes) -> None:
+        """See `Owner`."""
+        self.asked = True
+        self.waiting.append(Exchange(self, head, body, self.clock()))
+        self._owes_continue = False
+        if (self.current is not None or not self.writable) and self.transport is not None:
+            self.transport.pause_reading()  # one ahead is enough; the rest waits in the client's socket
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being read or answered."""
+        return self.current is None and not self.waiting and (self._reader is None or self._reader.stage == IDLE)
+
+    # Answers out
+
+    def write(self, data: bytes) -> None:
+        """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
+        out, outbox = self._out, self.listener.outbox
+        if self.transport is None:
+            return
+        if not out and outbox.quiet():
+            self.transport.write(data)
+            return
+        out.append(data)
+        if len(out) == 1:
+            outbox.note(self)
+
+    def flush(self) -> None:
+        """See `outbox.Sender`."""
+        out = self._out
+        if out and self.transport is not None:
+            self._out = []
+            if not self.transport.is_closing():
+                self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _next(self) -> None:
+        """Take up the next request that was read."""
+        exchange = self.current = self.waiting.popleft()
+        self.expires_at = NEVER
+        if exchange.refusal is not None:
+            self.answer(exchange.refusal)
+            return
+        self.requests.handle(exchange)
+
+    def finish(self, keep: bool) -> None:
+        """The current answer is out. `keep`: its end was clean and the head promised to go on."""
+        self.current = None
+        if self.transport is None:
+            return
+        if not keep or self.listener.stopped:
+            self.close()
+        elif not self.writable:
+            return  # whoever does not read gets no more to read: `resume_writing` goes on from here
+        elif self.waiting:
+            # Not from inside the present answer: thousands of pipelined requests would nest as deep.
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._listen_again()
+
+    def _go_on(self) -> None:
+        """After an answer: the next request if one waits, else listen."""
+        if self.transport is None or self.transport.is_closing() or self.current is not None or not self.writable:
+            return
+        if self.waiting:
+            self._next()
+        elif self._reader is not None:
+            self._listen_again()
+
+    def _listen_again(self) -> None:
+        assert self.transport is not None
+        now = self.clock()
+        limits = self.listener.timeouts
+        stage = self._reader.stage if self._reader is not None else IDLE
+        if stage == IDLE:
+            self.expires_at = now + (limits.client_keepalive_s or NEVER)
+        else:
+            self.expires_at = now + ((limits.client_header_s if stage == HEAD else limits.client_body_s) or NEVER)
+            self._body_since = now
+            if self._owes_continue:
+                self._owes_continue = False
+                self.write(responses.CONTINUE)
+        if not self.transport.is_reading() and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def answer(self, error: GatewayError) -> None:
+        """Say what is wrong with bytes that never became a request, then let go of the connection gently."""
+        self.write(responses.error_answer(error, self.listener.refused(error), close=True))
+        self.current = None
+        if self.transport is None:
+            return
+        if self.transport.can_write_eof():
+            self.expires_at = self.clock() + LINGER_S
+            self.flush()
+            self.transport.write_eof()
+            if not self.transport.is_reading():
+                self.transport.resume_reading()
+        else:
+            self.close()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Nothing more is read; the error is said when its turn comes."""
+        self._reader = None
+        exchange = Exchange(self, NO_HEAD, b"", self.clock())
+        exchange.refusal = error
+        self.waiting.append(exchange)
+        if self.current is None:
+            self._next()
+
+    # Ends
+
+    def expire(self, now: float) -> None:
+        """A deadline passed; which one follows from what the connection was doing."""
+        self.expires_at = NEVER
+        stage = self._reader.stage if self._reader is not None else IDLE
+        if self.transport is None or self.transport.is_closing() or not self.writable:
+            self.abort()
+        elif self.current is not None:
+            self.requests.overdue(self.current, now)
+        elif stage == IDLE:
+            self.close()
+        else:
+            part = "headers" if stage == HEAD else "body"
+            self._refuse(RequestTimeout(f"The request's {part} did not arrive in time."))
+
+    def close(self) -> None:
+        """Send what is buffered, then close; a client that does not take it is cut off in the end."""
+        if self.transport is not None:
+            self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or LINGER_S)
+            self.flush()
+            if self.transport is not None:
+                self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, so that the client cannot take what it has for complete."""
+        self._out.clear()
+        if self.transport is not None:
+            self.transport.abort()
+
+
+def _nowhere(data: bytes) -> None:
+    """Where a stream to a client that is gone is written."""

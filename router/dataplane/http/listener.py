@@ -1,0 +1,94 @@
+"""The inference port: the listening socket and the open client connections. Process lifetime; no request logic."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.edge import Edge, Requests
+from router.dataplane.http.responses import Headers
+from router.dataplane.http.write_batcher import Outbox
+from router.errors import GatewayError
+from router.settings import Limits, Timeouts
+
+_BACKLOG = 4096
+
+
+class Listener:
+    """Accepts clients until told to stop, and knows who is connected."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        sweep: Sweep,
+        limits: Limits,
+        timeouts: Timeouts,
+        on_refused: Callable[[GatewayError], Headers],
+        outbox: Outbox | None = None,
+    ) -> None:
+        self.requests = requests
+        self.sweep = sweep
+        self.limits = limits
+        self.timeouts = timeouts
+        self.refused = on_refused
+        self.outbox = outbox or Outbox()
+        self.edges: set[Edge] = set()
+        self.stopped = False
+        self._server: asyncio.Server | None = None
+
+    def connect(self) -> Edge:
+        """A protocol for a new connection."""
+        return Edge(self.requests, self, self.sweep.clock)
+
+    async def start(self, host: str, port: int, lent: socket.socket | None = None) -> int:
+        """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken.
+
+        `lent` is a bound socket to listen on instead of one of its own.
+        """
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        connect = cast(Callable[[], asyncio.Protocol], self.connect)
+        if lent is not None:
+            self._server = await loop.create_server(connect, sock=lent, backlog=_BACKLOG)
+        else:
+            self._server = await loop.create_server(
+                connect, host or "0.0.0.0", port, family=family, backlog=_BACKLOG, reuse_address=True
+            )
+        bound: int = self._server.sockets[0].getsockname()[1]
+        return bound
+
+    def opened(self, edge: Edge) -> bool:
+        """Note a connection; False when there are too many."""
+        self.edges.add(edge)
+        self.sweep.members.add(edge)
+        return len(self.edges) <= self.limits.max_connections
+
+    def closed(self, edge: Edge) -> None:
+        """Forget it."""
+        self.edges.discard(edge)
+        self.sweep.members.discard(edge)
+
+    def stop_accepting(self) -> None:
+        """Accept no more; who is connected stays."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def new(self) -> list[Edge]:
+        """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
+        return [edge for edge in self.edges if edge.idle and not edge.asked]
+
+    def stop(self, *, spare_new: bool = False) -> None:
+        """Accept no more and close the idle ones, `spare_new` but for the new; busy ones close after their answer."""
+        self.stopped = True
+        self.stop_accepting()
+        for edge in [edge for edge in self.edges if edge.idle and (edge.asked or not spare_new)]:
+            edge.close()
+
+    def abort(self) -> None:
+        """Close every connection at once."""
+        for edge in list(self.edges):
+            edge.abort()

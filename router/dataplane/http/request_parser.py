@@ -1,0 +1,290 @@
+"""Stage 1a: bytes -> requests. httptools' callbacks and the limits on what one request may make us hold.
+
+Knows HTTP/1.x, not the connection: it tells its `Owner` when a head is whole, when body bytes come and when the
+request is. What cannot be a request raises a GatewayError out of `feed`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, NamedTuple, Protocol
+
+import httptools
+
+from router.dataplane.http.head_cache import Heads, Key, Recall
+from router.dataplane.http.header_rules import NOTE, REQUEST, Fields
+from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
+from router.settings import Limits
+
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+"""What is being read: nothing yet, headers, a body."""
+
+MAX_PARTS: Final = 4096
+"""Parts of a body that are kept apart before they are joined."""
+
+_CONTINUE_EXPECTED: Final = b"100-continue"
+
+_log = logging.getLogger("turnout.edge")
+
+
+class RequestHead(NamedTuple):
+    """A request's head, understood. Shared between requests with the same bytes: nobody changes what is in it."""
+
+    method: bytes
+    target: bytes
+    http11: bool
+    keep_alive: bool
+    kept: list[bytes]
+    """Headers to pass on, ready to be joined."""
+    noted: dict[bytes, bytes]
+    """Headers the gateway reads itself, by lower-case name."""
+
+
+NO_HEAD = RequestHead(b"", b"", True, False, [], {})
+"""Of bytes that never became a request."""
+
+_heads: Final[Heads[RequestHead]] = Heads()
+"""Of all connections of this process: a client's connections send the same heads."""
+
+
+class Owner(Protocol):
+    """The connection whose bytes are read."""
+
+    def head_begun(self) -> None:
+        """The first byte of a request came."""
+
+    def body_expected(self, wants_continue: bool, /) -> None:
+        """The head is whole and a body follows."""
+
+    def body_grew(self, total_bytes: int, /) -> None:
+        """So much of the body is here."""
+
+    def received(self, head: RequestHead, body: bytes, /) -> None:
+        """The request is whole."""
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_fields",
+        "_head",
+        "_head_bytes",
+        "_joined",
+        "_key",
+        "_length",
+        "_limits",
+        "_missing",
+        "_owner",
+        "_parser",
+        "_recall",
+        "_target",
+        "_upgrading",
+        "stage",
+    )
+
+    def __init__(self, owner: Owner, limits: Limits) -> None:
+        # connection
+        self._owner = owner
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._recall = Recall(_heads)
+        self._begin()
+
+    def _begin(self) -> None:
+        # the request being read
+        self.stage = IDLE
+        self._head: RequestHead | None = None
+        self._body: list[bytes] = []
+        self._joined = 0
+        """How many of these, from the front, are many parts already joined."""
+        self._body_bytes = 0
+        self._missing = 0
+        """Body bytes to come behind a remembered head; 0 while httptools reads."""
+        # its head, as httptools tells it
+        self._target = b""
+        self._fields = Fields(REQUEST)
+        self._head_bytes = 0
+        self._upgrading = False
+        self._key: Key | None = None
+        self._length = -1
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises GatewayError when these bytes are not a request, or too much of one."""
+        while data:
+            if self._missing:
+                data = self._read_body(data)
+            elif self.stage == IDLE and (found := self._recall.recall(data)) is not None:
+                known, end, length = found
+                stop = end + length if length > 0 else end
+                if length > self._limits.max_body_bytes:
+                    raise self._too_much_body()
+                if stop <= len(data):  # the usual: a whole request in one read
+                    self._owner.received(known, data[end:stop])
+                    data = data[stop:]
+                else:
+                    self._head, self._missing = known, length
+                    data = self._read_body(data[end:])
+            else:
+                if self.stage == IDLE and (missed := self._recall.missed) is not None:
+                    self._key, self._length = missed.key, missed.length
+                self._parse(data)
+                return
+
+    # A head seen before
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Take what belongs to this body; returns what does not."""
+        missing = self._missing
+        here = len(data)
+        if here >= missing:
+            self._body.append(data if here == missing else data[:missing])
+            self._complete()
+            return data[missing:]
+        if self.stage != BODY:
+            self.stage = BODY
+            self._owner.body_expected(False)
+        self._body.append(data)
+        self._body_bytes += here
+        self._missing = missing - here
+        self._owner.body_grew(self._body_bytes)
+        return b""
+
+    # A head that is new
+
+    def _parse(self, data: bytes) -> None:
+        fields, body_bytes = self._fields, self._body_bytes
+        offered_at: int | None = None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            offered_at = upgrade.args[0]
+        except httptools.HttpParserError as error:
+            raise _as_refusal(error) from None
+        if offered_at is not None:
+            # Not from inside the handler: it would become the context of what goes wrong next, in place of our cause.
+            self._read_on_without_upgrade(data[offered_at:])
+            return
+        if fields is self._fields and body_bytes == self._body_bytes:
+            self._head_bytes += len(data)  # a header or trailer that never ends reaches no callback
+            self._check_head(self._head_bytes)
+
+    # httptools' callbacks, in wire order
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        self.stage = HEAD
+        self._owner.head_begun()
+
+    def on_url(self, url: bytes) -> None:
+        """Part of the request target."""
+        self._target += url
+        self._check_head(len(self._target))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        if self.stage == BODY:
+            return  # a trailer: whoever reads headers must not take it for one (RFC 9110, 6.5.1)
+        fields = self._fields
+        fields.add(name, value)
+        if fields.size > self._limits.max_header_bytes:
+            self._check_head(fields.size)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: what can be refused without its body is refused here."""
+        parser, fields = self._parser, self._fields
+        self.stage = BODY
+        http11 = parser.get_http_version() == "1.1"
+        if b"connection" in fields.noted:
+            fields.drop_nominated()
+        self._head = RequestHead(
+            parser.get_method(),
+            _origin_form(self._target),
+            http11,
+            parser.should_keep_alive(),
+            fields.kept,
+            fields.noted,
+        )
+        if parser.should_upgrade():
+            if self._head.method == b"CONNECT":  # an upgrade by its method: there is nothing to read on without it
+                raise BadFraming("This gateway is no proxy: it serves no CONNECT.")
+            self._upgrading = True
+            return
+        coding, expect = fields.noted.get(b"transfer-encoding"), fields.noted.get(b"expect")
+        if coding is not None and coding.strip().lower() != b"chunked":
+            raise BadFraming("Transfer-Encoding may only be 'chunked' here: send the body plain or chunked.")
+        length = int(fields.noted.get(b"content-length", b"-1"))
+        if length > self._limits.max_body_bytes:
+            raise self._too_much_body()
+        if self._key is not None and coding is None and expect is None and length == self._length:
+            _heads.learn(self._key, self._head._replace(kept=[b"".join(fields.kept)]))
+        self._key = None
+        if length > 0 or coding is not None:
+            self._owner.body_expected(http11 and expect is not None and expect.lower() == _CONTINUE_EXPECTED)
+
+    def on_body(self, body: bytes) -> None:
+        """Part of the body, its chunk framing taken off."""
+        parts = self._body
+        parts.append(body)
+        if len(parts) - self._joined > MAX_PARTS:  # tiny chunks: an object each would be twenty times their bytes
+            parts[self._joined :] = [b"".join(parts[self._joined :])]
+            self._joined += 1
+        self._head_bytes = 0
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            raise self._too_much_body()
+        self._owner.body_grew(self._body_bytes)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if not self._upgrading:
+            self._complete()
+
+    def _complete(self) -> None:
+        head, body = self._head, self._body
+        assert head is not None
+        self._begin()
+        self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
+
+    def _read_on_without_upgrade(self, rest: bytes) -> None:
+        """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops at it, a new parser reads the body."""
+        offer = self._head
+        assert offer is not None
+        version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
+        stay = b"keep-alive" if offer.keep_alive else b"close"
+        head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
+        for name, value in offer.noted.items():
+            if REQUEST[name] == NOTE and name != b"connection":
+                head += (name, b": ", value, b"\r\n")
+        self._parser = httptools.HttpRequestParser(self)
+        self._begin()
+        self.feed(b"".join(head) + b"\r\n" + rest)
+
+    def _check_head(self, size: int) -> None:
+        if size > self._limits.max_header_bytes:
+            raise HeadersTooLarge(f"The request's headers exceed {self._limits.max_header_bytes} bytes.")
+
+    def _too_much_body(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The request's body exceeds {self._limits.max_body_bytes} bytes.")
+
+
+def _origin_form(target: bytes) -> bytes:
+    """The path and query of a target in absolute form, which a server must take too (RFC 9112, 3.2.2)."""
+    if target.startswith(b"/") or b"://" not in target:
+        return target
+    path = target.partition(b"://")[2].partition(b"/")[2]
+    return b"/" + path
+
+
+def _as_refusal(error: httptools.HttpParserError) -> GatewayError:
+    cause = error.__context__
+    if isinstance(cause, GatewayError):
+        return cause
+    if cause is not None and isinstance(error, httptools.HttpParserCallbackError):
+        _log.error("a request's head could not be taken in", exc_info=cause)
+        return InternalError("The gateway failed to read this request; its log says why.")
+    return BadFraming(f"This is not HTTP/1.1: {error}.")

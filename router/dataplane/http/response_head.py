@@ -1,0 +1,123 @@
+"""The head of a pod's answer: bytes -> `AnswerHead`, by httptools, or from memory where the same bytes came before.
+Pure; knows the framing rules of RFC 9112, 6.3, no socket.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import httptools
+
+from router.dataplane.http.head_cache import Heads, Recall
+from router.dataplane.http.header_rules import RESPONSE, Fields
+
+NO_BODY: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
+"""How an answer's end is told."""
+
+MAX_HEAD_BYTES: Final = 65536
+
+
+class BadHead(ValueError):
+    """Bytes that do not begin an HTTP/1.x answer."""
+
+
+class AnswerHead(NamedTuple):
+    """An answer's head, understood. Shared between answers with the same bytes: nobody changes what is in it."""
+
+    status: int
+    framing: int
+    keep: bool
+    """The pod leaves the connection open."""
+    sse: bool
+    kept: list[bytes]
+    """Headers to pass on, ready to be joined."""
+
+
+class Begun(NamedTuple):
+    """A head that is complete."""
+
+    head: AnswerHead
+    end: int
+    """Index just past it."""
+    length: int
+    """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it says nothing."""
+
+
+_heads: Final[Heads[AnswerHead]] = Heads()
+
+_new: Final = tuple.__new__
+
+
+def memory() -> Recall[AnswerHead]:
+    """For a connection to keep, and to give to `begin`."""
+    return Recall(_heads)
+
+
+def begin(data: bytes, recall: Recall[AnswerHead]) -> Begun | None:
+    """Read the head that `data` begins with; None while it is incomplete. Raises BadHead."""
+    known = recall.recall(data)
+    if known is not None:
+        return _new(Begun, known)
+    if (missed := recall.missed) is not None:
+        head, length = _parse(data[: missed.end])
+        if length == missed.length:  # else it is written in a way that `split` does not see
+            _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
+        return Begun(head, missed.end, length)
+    end = data.find(b"\r\n\r\n") + 4
+    if end >= 4:
+        head, length = _parse(data[:end])
+        return Begun(head, end, length)
+    if len(data) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(data[:7]):
+        raise BadHead("these bytes are not an HTTP/1.1 answer")
+    return None
+
+
+class _Parsing:
+    """httptools' callbacks for one head."""
+
+    __slots__ = ("keep", "on_header", "parser")
+
+    def __init__(self, fields: Fields) -> None:
+        self.on_header = fields.add
+        self.keep = False
+        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    def on_headers_complete(self) -> None:
+        """Later is too late: an answer of no bytes is over then, and httptools takes its connection for closed."""
+        assert self.parser is not None
+        self.keep = self.parser.should_keep_alive()
+
+
+def _parse(data: bytes) -> tuple[AnswerHead, int]:
+    fields = Fields(RESPONSE)
+    parsing = _Parsing(fields)
+    parser = parsing.parser
+    assert parser is not None
+    try:
+        parser.feed_data(data)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        raise BadHead(str(error)) from None
+    finally:
+        parsing.parser = None  # or it would keep itself alive
+    noted = fields.noted
+    if b"connection" in noted:
+        fields.drop_nominated()
+    status = parser.get_status_code()
+    framing = _framing(status, noted)
+    keep = parsing.keep and framing != UNTIL_CLOSE
+    sse = noted.get(b"content-type", b"").startswith(b"text/event-stream")
+    return AnswerHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
+
+
+def _framing(status: int, noted: dict[bytes, bytes]) -> int:
+    if status < 200 or status in (204, 304):
+        return NO_BODY
+    coding = noted.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise BadHead(f"its transfer-encoding is {coding[:32]!r}, not 'chunked'")
+        return CHUNKED
+    return LENGTH if b"content-length" in noted else UNTIL_CLOSE

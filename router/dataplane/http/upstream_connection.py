@@ -1,0 +1,309 @@
+"""Stage 5b: one connection to one pod, one request at a time, and what it tells its `Receiver` of the answer.
+
+The head is read by `response_head.py`; the body's framing is only followed (`chunked.py`), its bytes are passed on as
+they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from router.dataplane.http.chunked import BadChunk, ChunkScanner, events_end, payloads
+from router.dataplane.http.deadlines import NEVER
+from router.dataplane.http.response_head import (
+    CHUNKED,
+    LENGTH,
+    NO_BODY,
+    UNTIL_CLOSE,
+    AnswerHead,
+    BadHead,
+    begin,
+    memory,
+)
+from router.errors import (
+    BadAnswer,
+    CutMidAnswer,
+    FirstByteTimeout,
+    IdleTimeout,
+    PodFailure,
+    ResetBeforeAnswer,
+    StaleConnection,
+)
+from router.settings import Timeouts
+
+if TYPE_CHECKING:
+    from router.dataplane.http.upstream import Upstream
+
+
+class Receiver(Protocol):
+    """Who an answer is for: one attempt of one request."""
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """The request is on its way over `connection`."""
+
+    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+        """The answer's head; `length` is -1 where it says none. True: give me payloads without chunk framing."""
+
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """Body bytes that came `now`; the first `safe` of them end at an SSE event and a chunk."""
+
+    def end(self) -> None:
+        """The answer is complete."""
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """It will never be."""
+
+
+class UpstreamConnection:
+    """One connection to one pod, one request at a time. An asyncio protocol by its methods, as `Edge` is."""
+
+    __slots__ = (
+        "_buffer",
+        "_framing",
+        "_head_only",
+        "_idle_s",
+        "_in_body",
+        "_keep",
+        "_left",
+        "_out",
+        "_recall",
+        "_scanner",
+        "_timeouts",
+        "_unwrap",
+        "address",
+        "expires_at",
+        "receiver",
+        "served",
+        "transport",
+        "upstream",
+    )
+
+    def __init__(self, upstream: Upstream, address: str) -> None:
+        # connection
+        self.upstream = upstream
+        self.address = address
+        self.transport: asyncio.Transport | None = None
+        self.expires_at = NEVER
+        self.served = 0
+        """Answers completed on it."""
+        self._recall = memory()
+        # the request under way
+        self.receiver: Receiver | None = None
+        self._out: Sequence[bytes] = ()
+        """The request, until the end of the loop's turn in which it was dispatched."""
+        self._timeouts = Timeouts()
+        self._idle_s = NEVER
+        """`_timeouts.idle_s`, at hand for every chunk."""
+        self._head_only = False
+        self._buffer = b""
+        self._in_body = False
+        self._framing = NO_BODY
+        self._left = 0
+        self._scanner: ChunkScanner | None = None
+        self._unwrap = False
+        self._keep = False
+
+    @property
+    def closing(self) -> bool:
+        """Whether it can no longer be used."""
+        return self.transport is None or self.transport.is_closing()
+
+    # Life
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """The pod accepted."""
+        self.transport = transport
+        self.upstream.open += 1
+        self.upstream.sweep.members.add(self)
+
+    def send(self, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
+        """Send one request, in one or more parts."""
+        assert self.transport is not None
+        self.receiver = receiver
+        self._timeouts = timeouts
+        self._idle_s = timeouts.idle_s or NEVER
+        self._head_only = head_only
+        self._in_body = False
+        self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
+        receiver.connected(self)
+        self._out = payload
+        if self.upstream.outbox.quiet():
+            self.flush()
+        else:
+            self.upstream.outbox.note(self)
+
+    def flush(self) -> None:
+        """See `outbox.Sender`."""
+        out, self._out = self._out, ()
+        if self.receiver is None or self.transport is None or self.transport.is_closing():
+            return  # wanted no more: a pod must not begin on it
+        if len(out) == 1:
+            self.transport.write(out[0])
+        elif out:
+            self.transport.writelines(out)
+
+    def eof_received(self) -> bool:
+        """The pod closed its side: the connection is over."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The pod takes its request slowly; all of it is in memory already."""
+
+    def resume_writing(self) -> None:
+        """It caught up."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The pod closed, or we did."""
+        self.transport = None
+        self.upstream.open -= 1
+        self.upstream.sweep.members.discard(self)
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:
+            self.upstream.forget(self)
+        elif not self._in_body:
+            receiver.failed(self._lost_before_head())
+        elif self._framing == UNTIL_CLOSE and exc is None:
+            receiver.end()
+        else:
+            receiver.failed(CutMidAnswer(f"Pod {self.address} closed the connection in the middle of its answer."))
+
+    def _lost_before_head(self) -> PodFailure:
+        if self.served and not self._buffer:
+            return StaleConnection(f"Pod {self.address} closed a kept-alive connection.")
+        return ResetBeforeAnswer(f"Pod {self.address} closed the connection before it answered.")
+
+    def expire(self, now: float) -> None:
+        """The pod was silent for too long."""
+        self.expires_at = NEVER
+        receiver, self.receiver = self.receiver, None
+        if receiver is not None:
+            limits = self._timeouts
+            if self._in_body:
+                receiver.failed(IdleTimeout(f"Pod {self.address} sent nothing for {limits.idle_s:g} s mid-answer."))
+            else:
+                receiver.failed(FirstByteTimeout(f"Pod {self.address} did not answer in {limits.first_byte_s:g} s."))
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; what is under way is not told."""
+        self.receiver = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    # Backpressure
+
+    def pause(self) -> None:
+        """The client is slower than the pod: let the pod's bytes wait in its own socket."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.expires_at = NEVER  # silence is our doing now; the client's own limit runs
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.expires_at = self.upstream.sweep.clock() + self._idle_s
+            self.transport.resume_reading()
+
+    # Receiving the answer, in wire order
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the pod."""
+        if self.receiver is None:
+            self.abort()  # an answer nobody asked for: whatever it is, the next request must not get it
+        elif self._in_body:
+            self._body(data)
+        else:
+            self._head(data)
+
+    def _head(self, data: bytes) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
+        try:
+            begun = begin(data, self._recall)
+            while begun is not None and begun.head.status < 200:  # 100 Continue, 103: interim, the answer follows
+                data = data[begun.end :]
+                begun = begin(data, self._recall) if data else None
+        except BadHead as error:
+            self._fail(BadAnswer(f"Pod {self.address} sent an answer that is not HTTP/1.1: {error}."))
+            return
+        if begun is None:
+            self._buffer = data
+            return
+        head, end, length = begun
+        self._framing = NO_BODY if self._head_only else head.framing
+        self._left = max(0, length)
+        self._keep = head.keep
+        if self._framing == CHUNKED:
+            self._scanner = ChunkScanner()
+        self._in_body = True
+        self.expires_at = self.upstream.sweep.clock() + (self._timeouts.first_byte_s or NEVER)
+        receiver = self.receiver
+        assert receiver is not None
+        self._unwrap = receiver.head(head, self._framing, length)
+        if self._framing == NO_BODY or (self._framing == LENGTH and not self._left):
+            self._done(reusable=len(data) == end)
+        elif len(data) > end:
+            self._body(data[end:])
+
+    def _body(self, data: bytes) -> None:
+        receiver = self.receiver
+        assert receiver is not None
+        now = self.upstream.sweep.clock()
+        self.expires_at = now + self._idle_s
+        if self._framing == CHUNKED:
+            self._chunks(data, receiver, now)
+        elif self._framing == LENGTH:
+            size = len(data)
+            if size < self._left:
+                self._left -= size
+                receiver.data(data, 0, now)
+            else:
+                receiver.data(data if size == self._left else data[: self._left], 0, now)
+                self._done(reusable=size == self._left)
+        else:
+            receiver.data(data, events_end(data), now)
+
+    def _chunks(self, data: bytes, receiver: Receiver, now: float) -> None:
+        scanner = self._scanner
+        assert scanner is not None
+        try:
+            if self._unwrap:
+                pieces, end = payloads(scanner, data)
+                piece = b"".join(pieces)
+                receiver.data(piece, events_end(piece), now)
+            else:
+                end = scanner.feed(data)
+                if end < 0:
+                    receiver.data(data, scanner.safe, now)
+                else:
+                    receiver.data(data if end == len(data) else data[:end], end, now)
+        except BadChunk as error:
+            self._fail(BadAnswer(f"Pod {self.address} broke its chunk framing: {error}."))
+            return
+        if end >= 0:
+            self._done(reusable=end == len(data))
+
+    def _done(self, reusable: bool) -> None:
+        """The answer is complete: the connection goes back to its stack, or away."""
+        receiver, self.receiver = self.receiver, None
+        if receiver is None:  # aborted by its receiver while the last bytes were passed on
+            return
+        self.served += 1
+        self._in_body = False
+        self._scanner = None
+        if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
+            if not self.transport.is_reading():
+                self.transport.resume_reading()  # paused by a slow client, who has the rest in its own buffer
+            self.expires_at = self.upstream.sweep.clock() + self._timeouts.upstream_keepalive_s
+            self.upstream.park(self)
+        else:
+            self.abort()
+        receiver.end()
+
+    def _fail(self, failure: PodFailure) -> None:
+        receiver, self.receiver = self.receiver, None
+        self.abort()
+        if receiver is not None:
+            receiver.failed(failure)

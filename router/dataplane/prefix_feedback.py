@@ -1,0 +1,34 @@
+"""After an answer: what its end says of the pod's prefix cache is told to whoever judges the index (`accuracy.py`).
+
+Knows which pod was believed to hold how much of which prompt; nothing of bytes beyond handing the last ones on.
+"""
+
+from __future__ import annotations
+
+from router.dataplane.exchange import Exchange
+from router.dataplane.request.usage import cache_use
+from statesync.prefix.accuracy import PrefixTruth
+from statesync.prefix.index import BLOCK_BYTES
+
+
+class Lessons:
+    """Learns from answers. 0.5 us for one that does not say what was cached, 3 us for one that does."""
+
+    def __init__(self, truth: PrefixTruth) -> None:
+        self._truth = truth
+
+    def learn(self, exchange: Exchange, tail: bytes) -> None:
+        """The answer to a request with a prefix chain ended well; these are its last bytes.
+
+        An engine counts in tokens of its own, so shares of the prompt are compared: bytes of what was believed against
+        all of its bytes. The shares of images are those of their bytes.
+        """
+        info, charge, call = exchange.info, exchange.charge, exchange.call
+        assert info is not None and charge is not None and call is not None
+        use = cache_use(tail)
+        if use is None:
+            self._truth.unjudged(charge.pod, info.prompt_tokens, charge.cached)
+            return
+        size = sum(map(len, call.prompt))
+        known = min(size, info.prefix_hits.get(charge.pod, 0) * BLOCK_BYTES)
+        self._truth.judge(charge.pod, use.prompt_tokens * known // size, use.cached_tokens)

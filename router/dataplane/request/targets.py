@@ -1,0 +1,96 @@
+"""Who may choose a pool or cluster by header, and who refuses to go elsewhere. Pure: headers and settings in, answers
+out. A client is known by the SHA-256 of its key only; the key itself is hashed and forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from router.dataplane.request.routes import Allowed, Route, Routes, cluster_of
+from router.errors import BadRequest, TargetNotAllowed
+from router.settings import Pool, TargetClient
+from router.settings import Targets as TargetSettings
+
+EVERYTHING = "*"
+
+_WORDS: Mapping[bytes, bool] = {
+    **dict.fromkeys((b"false", b"no", b"off", b"0"), False),
+    **dict.fromkeys((b"true", b"yes", b"on", b"1"), True),
+}
+
+Headers = Mapping[bytes, bytes]
+
+
+class Client(NamedTuple):
+    """What a client may choose."""
+
+    name: str
+    """Empty for whoever sends no key that is known."""
+    allow: frozenset[str]
+
+    def may(self, pool: Pool) -> bool:
+        """Whether it may choose this pool."""
+        return not self.allow.isdisjoint((EVERYTHING, pool.name, cluster_of(pool) or pool.name))
+
+
+class Targets:
+    """The explicit targets of requests."""
+
+    def __init__(self, settings: TargetSettings) -> None:
+        self._anyone = Client("", frozenset(settings.allow))
+        self._known = [(bytes.fromhex(each.key_sha256), _client(each)) for each in settings.clients]
+
+    def route(self, routes: Routes, model: str, noted: Headers) -> Route:
+        """The route of a request that says something of its target.
+
+        Raises what `Routes.resolve` raises, TargetNotAllowed with who may choose what, BadRequest.
+        """
+        may_fall_back(noted)
+        client = self.client(noted)
+        try:
+            return routes.resolve(model, noted.get(b"x-turnout-pool"), noted.get(b"x-turnout-cluster"), client.may)
+        except TargetNotAllowed as error:
+            whose = f" (known as {client.name!r})" if client.name else ""
+            what = ", ".join(sorted(client.allow)) or "none"
+            raise TargetNotAllowed(
+                f"{error.message[:-1]}{whose}; it may choose: {what}. Without the header the request goes where its "
+                "model leads; the setting `targets` says who may choose what."
+            ) from None
+
+    def allowed(self, noted: Headers) -> Allowed:
+        """Which pools a request may choose."""
+        return self.client(noted).may
+
+    def client(self, noted: Headers) -> Client:
+        """Who sends it, by its key. Takes equally long whether and where the key is known."""
+        found = self._anyone
+        if self._known:
+            digest = hashlib.sha256(_key(noted)).digest()
+            for known, client in self._known:
+                if hmac.compare_digest(known, digest):
+                    found = client
+        return found
+
+
+def may_fall_back(noted: Headers) -> bool:
+    """Whether another pool than the request's own may serve it. Raises BadRequest for what is neither yes nor no."""
+    said = noted.get(b"x-turnout-fallback")
+    if said is None:
+        return True
+    answer = _WORDS.get(said.strip().lower())
+    if answer is None:
+        raise BadRequest("The header x-turnout-fallback must be true or false.")
+    return answer
+
+
+def _key(noted: Headers) -> bytes:
+    """What follows `Bearer`, else Anthropic's `x-api-key`; empty without either."""
+    scheme, _, credentials = noted.get(b"authorization", b"").partition(b" ")
+    return credentials.strip() if scheme.lower() == b"bearer" else noted.get(b"x-api-key", b"")
+
+
+def _client(each: TargetClient) -> Client:
+    return Client(each.name or f"{each.key_sha256[:8]}...", frozenset(each.allow))

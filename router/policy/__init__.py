@@ -1,0 +1,1 @@
+"""The live policy of each pool and how it is replaced. Knows no request and no socket."""

@@ -1,0 +1,326 @@
+"""The live policy of each pool, and how it is replaced: build fully, agree through the store, swap one reference.
+
+The data plane reads `live` at each request and keeps nothing, so a swap takes effect with the next pick. Whatever goes
+wrong (an unknown name, bad parameters, a stale generation, a silent store) leaves all as it was. Every write is
+compare-and-set against the generation it was derived from, so two who write at once never half-overwrite each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from router.policy import transitions
+from router.policy.model import Built, Create, How, Live, MakeTrial, PolicyStore, build, expect, words
+from router.policy.transitions import Change, LocalRefused, NotPromoted
+from router.settings import PolicySpec
+from schedulers.errors import SchedulerError
+from schedulers.protocols import Scheduler
+from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPool
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
+from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.policy")
+
+LOOK_S: Final = 0.5
+"""While a pool has a policy of this replica's own: between two looks whether the shared state is back."""
+
+_TRIES: Final = 5
+"""A change that names no generation is derived again so often when others' changes come between."""
+
+_PLAINLY: Final = How()
+
+
+def _no_trial(*_: object) -> None:
+    """Nothing runs beside a policy."""
+
+
+class PolicySwitch:
+    """Holds each pool's schedulers and the record they were built from."""
+
+    def __init__(
+        self,
+        store: PolicyStore,
+        configured: Mapping[str, PolicySpec],
+        create: Create,
+        make_trial: MakeTrial = _no_trial,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Builds what the settings say, as generation 0. Raises SchedulerError."""
+        self._store = store
+        self._create = create
+        self._make_trial = make_trial
+        self._pause = pause
+        self._live = {
+            pool: Live(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0))
+            for pool, spec in configured.items()
+        }
+        self._own: Mapping[str, PolicyRecord] = self.records
+        """The settings' own."""
+        self._seen: dict[str, deque[PolicyRecord]] = {
+            pool: deque([record], POLICY_HISTORY) for pool, record in self._own.items()
+        }
+        """Newest first: what can be gone back to while the shared state is away."""
+        self._waiting: dict[str, tuple[PolicyRecord, str]] = {}
+        """Newer records that cannot be built here, and why."""
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        """Pools with a policy of this replica's own: who looks for the shared state."""
+
+    # What serves now
+
+    def live(self, pool: str) -> Live:
+        """All that serves the pool now. Raises KeyError for a pool that is not configured."""
+        return self._live[pool]
+
+    def current(self, pool: str) -> Scheduler:
+        """The pool's scheduler now. Raises KeyError for a pool that is not configured."""
+        return self._live[pool].scheduler
+
+    def shown(self, pool: str) -> Live:
+        """All that serves the pool now. Raises UnknownPool."""
+        return self._known(pool)
+
+    def record(self, pool: str) -> PolicyRecord:
+        """What `live` was built from; generation 0 is the settings' own. Raises UnknownPool."""
+        return self._known(pool).record
+
+    @property
+    def records(self) -> Mapping[str, PolicyRecord]:
+        """Every pool's record."""
+        return {pool: live.record for pool, live in self._live.items()}
+
+    @property
+    def mentioned(self) -> set[str]:
+        """Policies that serve, are tried, are waited for, or can be gone back to, by name."""
+        records = [record for seen in self._seen.values() for record in seen]
+        records += [record for record, _ in self._waiting.values()]
+        beside = [record.shadow.name for record in records if record.shadow is not None]
+        beside += [record.canary.choice.name for record in records if record.canary is not None]
+        return {record.name for record in records}.union(beside)
+
+    def waits_for(self, pool: str) -> str:
+        """Why a newer record is not followed yet, in words; empty if none is waiting."""
+        waiting = self._waiting.get(pool)
+        return f"generation {waiting[0].generation}: {waiting[1]}" if waiting is not None else ""
+
+    async def history(self, pool: str) -> Sequence[PolicyRecord]:
+        """The last records, newest first; the settings' own as generation 0 comes last unless others fell off.
+
+        Raises UnknownPool, StoreUnavailable.
+        """
+        self._known(pool)
+        records = list(await self._store.policy_history(pool))
+        if not records or records[-1].generation == 1:
+            records.append(self._own[pool])
+        return records
+
+    # Changes: each raises UnknownPool, SchedulerError or ChangeRefused before anything has changed, StaleGeneration
+    # when `how.if_generation` is not the present one, StoreUnavailable when the store does not answer.
+
+    async def set(self, pool: str, name: str, params: Mapping[str, object], how: How = _PLAINLY) -> PolicyRecord:
+        """Replace the pool's policy on every replica; a shadow stays, a canary ends."""
+        return await self._change(pool, transitions.policy_set(name, params), how)
+
+    async def set_shadow(self, pool: str, shadow: PolicyChoice | None, how: How = _PLAINLY) -> PolicyRecord:
+        """Let another policy see what this one sees, or none any more."""
+        if shadow is not None and how.local:
+            raise LocalRefused("a shadow is begun on all replicas or on none; wait for the shared state")
+        return await self._change(pool, transitions.shadow_set(shadow), how)
+
+    async def set_canary(self, pool: str, canary: Canary | None, how: How = _PLAINLY) -> PolicyRecord:
+        """Let a candidate decide a share of the requests, or none any more."""
+        if canary is not None and how.local:
+            raise LocalRefused("a canary is begun on all replicas or on none; wait for the shared state")
+        return await self._change(pool, transitions.canary_set(canary), how)
+
+    async def cancel(self, pool: str, how: How = _PLAINLY) -> PolicyRecord:
+        """End shadow and canary."""
+        return await self._change(pool, transitions.cancelled, how)
+
+    async def promote(self, pool: str, how: How = _PLAINLY, *, force: bool = False) -> PolicyRecord:
+        """Make the candidate the policy. Raises NotPromoted where its trial speaks against it, unless `force`."""
+        live = self._known(pool)
+        if live.trial is not None and live.record.canary is not None and not force:
+            if objection := live.trial.objection():
+                raise NotPromoted(objection)
+            # What was not objected to is what was on trial: not a candidate that came a moment ago.
+            how = how._replace(if_generation=live.record.generation) if how.if_generation is None else how
+        return await self._change(pool, transitions.promoted, how)
+
+    async def rollback(self, pool: str, how: How = _PLAINLY, *, to: int | None = None) -> PolicyRecord:
+        """Back to the policy before this one, or to that of generation `to`; see `transitions.rolled_back`."""
+        return await self._change(pool, transitions.rolled_back(to), how)
+
+    async def check(self, pool: str, name: str, params: Mapping[str, object]) -> PolicyRecord:
+        """What `set` would put, with the present generation. Raises as `set` would; changes nothing."""
+        return await self.set(pool, name, params, How(dry_run=True))
+
+    def policy_changed(self, pool: str, record: PolicyRecord) -> None:
+        """Follow what was set on another replica, or before this one started.
+
+        What cannot be built here is said once, and taken up by `retry`; until then the old one stays.
+        """
+        live = self._live.get(pool)
+        waiting = self._waiting.get(pool)
+        newest = waiting[0].generation if waiting is not None else -1
+        if live is not None and record.generation > max(newest, live.record.generation):
+            self._follow(pool, record)
+
+    def retry(self) -> None:
+        """There are new names: take up the records that could not be built before."""
+        for pool, (record, _) in list(self._waiting.items()):
+            self._follow(pool, record)
+
+    def take_out(self, pool: str, scheduler: Scheduler, stand_in: Scheduler, why: str) -> None:
+        """Let another decide in place of this very scheduler, if it is live, until there is a new record."""
+        live = self._live.get(pool)
+        if live is not None and live.scheduler is scheduler:
+            self._live[pool] = live._replace(scheduler=stand_in, taken_out=why)
+
+    def stop(self) -> None:
+        """Look for nothing any more."""
+        for look in self._looks.values():
+            look.cancel()
+
+    # How
+
+    def _known(self, pool: str) -> Live:
+        live = self._live.get(pool)
+        if live is None:
+            raise UnknownPool(f"no pool named {pool!r}")
+        return live
+
+    async def _change(self, pool: str, change: Change, how: How) -> PolicyRecord:
+        self._known(pool)
+        for _ in range(_TRIES):
+            try:
+                history = await self._shared(pool)
+            except StoreUnavailable as error:
+                if how.local:
+                    return self._change_here(pool, change, how)
+                raise StoreUnavailable(_REFUSED.format(error)) from error
+            if how.local:
+                raise LocalRefused("the shared state answers, so a change is for all replicas: leave out `local`")
+            try:
+                return await self._put(pool, change, history, how)
+            except StaleGeneration:
+                if how.if_generation is not None:
+                    raise
+        raise StaleGeneration(f"pool {pool!r}: others changed it {_TRIES} times meanwhile; look at it and try again")
+
+    async def _shared(self, pool: str) -> Sequence[PolicyRecord]:
+        """The history that a change is derived from, the present record first."""
+        history = await self.history(pool)
+        live = self._live[pool]
+        if history[0].generation < live.record.generation:
+            # Emptied just now; what the replicas know is being put back.
+            raise StoreUnavailable(f"it has generation {history[0].generation} only, {live.record.generation} is known")
+        return history
+
+    async def _put(self, pool: str, change: Change, history: Sequence[PolicyRecord], how: How) -> PolicyRecord:
+        present = history[0]
+        expect(pool, present, how)
+        wanted = change(present, history)
+        if wanted is present:
+            return present
+        wanted = wanted._replace(note=how.note or wanted.note)
+        built = build(self._create, wanted)
+        if how.dry_run:
+            return wanted
+        try:
+            record = await self._store.put_policy(
+                pool,
+                wanted.name,
+                wanted.params,
+                if_generation=present.generation,
+                shadow=wanted.shadow,
+                canary=wanted.canary,
+                note=wanted.note,
+                restores=wanted.restores,
+            )
+        except StoreUnavailable as error:
+            raise StoreUnavailable(_UNCERTAIN.format(error)) from error
+        self._swap(pool, record, built)
+        return record
+
+    def _change_here(self, pool: str, change: Change, how: How) -> PolicyRecord:
+        """On this replica alone: no shadow, no canary, and nothing that is kept."""
+        shared = self._live[pool].record
+        expect(pool, shared, how)
+        # As if it were the next generation, so that to roll back a change made here is to go back to the shared one.
+        present = shared._replace(generation=shared.generation + 1)
+        wanted = change(present, self._seen[pool])
+        if wanted is present:
+            return shared
+        note = how.note or wanted.note
+        wanted = wanted._replace(generation=shared.generation, shadow=None, canary=None, note=note)
+        built = build(self._create, wanted)
+        if not how.dry_run:
+            self._replace(pool, Live(built.scheduler, wanted, None, True))
+            _log.warning(
+                "pool %s has policy %s on this replica alone, until the shared state is back", pool, wanted.name
+            )
+            if pool not in self._looks:
+                self._looks[pool] = spawn(self._until_shared(pool), f"shared policy of {pool}")
+        return wanted
+
+    async def _until_shared(self, pool: str) -> None:
+        """Give this replica's own policy up for the shared one as soon as that can be read."""
+        try:
+            while self._live[pool].local:
+                await self._pause(LOOK_S)
+                try:
+                    history = await self._shared(pool)
+                except StoreUnavailable:
+                    continue
+                if self._live[pool].local:
+                    self._follow(pool, history[0])
+                    return
+        finally:
+            del self._looks[pool]
+
+    def _follow(self, pool: str, record: PolicyRecord) -> None:
+        try:
+            built = build(self._create, record)
+        except SchedulerError as error:
+            live, told = self._live[pool], self._waiting.get(pool)
+            self._waiting[pool] = record, str(error)
+            if told is None or told[0].generation != record.generation:
+                _log.error("pool %s keeps policy %s: %s", pool, live.record.name, self.waits_for(pool))
+            return
+        self._swap(pool, record, built)
+
+    def _swap(self, pool: str, record: PolicyRecord, built: Built) -> None:
+        # Our own change may come back through the store's listener first, or a newer one may have overtaken it.
+        live = self._live[pool]
+        if record.generation < live.record.generation or (
+            record.generation == live.record.generation and not live.local
+        ):
+            return
+        waiting = self._waiting.get(pool)
+        if waiting is not None and waiting[0].generation <= record.generation:
+            del self._waiting[pool]
+        trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
+        self._seen[pool].appendleft(record)
+        self._replace(pool, Live(built.scheduler, record, trial))
+        _log.info("pool %s now has %s", pool, words(record))
+
+    def _replace(self, pool: str, new: Live) -> None:
+        ended = self._live[pool].trial
+        self._live[pool] = new
+        if ended is not None and ended is not new.trial:
+            ended.end()
+
+
+_REFUSED: Final = (
+    "the shared state does not answer ({}), so nothing was changed on any replica: try again when it is back, "
+    "or change this replica alone with ?local=true (--local-only)"
+)
+_UNCERTAIN: Final = (
+    "the shared state did not confirm the change ({}): whether it was made will be seen when it is back, "
+    "on all replicas alike; this one keeps what it has until then"
+)

@@ -1,0 +1,130 @@
+"""What a policy switch holds and what it needs of others, and how a record is built. No state here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from schedulers.errors import InvalidParams, SchedulerError
+from schedulers.protocols import Scheduler
+from statesync.errors import StaleGeneration
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import PolicyRecord
+
+Create = Callable[[str, Mapping[str, object]], Scheduler]
+"""Builds a policy by name and parameters; raises SchedulerError. `schedulers.registry.create` is the real one."""
+
+
+class PolicyStore(Protocol):
+    """The part of a StateStore that policies need."""
+
+    async def policy(self, pool: str, /) -> PolicyRecord | None:
+        """See StateStore."""
+
+    async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
+        """See StateStore."""
+
+    async def put_policy(
+        self,
+        pool: str,
+        name: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        if_generation: int | None,
+        shadow: PolicyChoice | None = None,
+        canary: Canary | None = None,
+        note: str = "",
+        restores: int | None = None,
+    ) -> PolicyRecord:
+        """See StateStore."""
+
+
+class TrialLike(Protocol):
+    """What runs beside a pool's policy, as far as a switch knows it."""
+
+    def objection(self) -> str:
+        """Why the candidate should not be promoted, in words; empty if nothing speaks against it."""
+        ...
+
+    def end(self) -> None:
+        """A record without this trial is live."""
+
+
+MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler | None], TrialLike | None]
+"""(pool, record, scheduler, shadow, candidate) -> what runs beside the policy. The one that runs may be given again."""
+
+
+class Live(NamedTuple):
+    """All that serves a pool's requests, in one reference."""
+
+    scheduler: Scheduler
+    record: PolicyRecord
+    """What it was built from; generation 0 is the settings' own."""
+    trial: TrialLike | None = None
+    """What runs beside it."""
+    local: bool = False
+    """This replica's alone, for as long as the shared state is away. `record` has the generation it stands for."""
+    taken_out: str = ""
+    """Why `scheduler` is another than the record says; the next record puts its own in."""
+
+
+class How(NamedTuple):
+    """In what way a change is made."""
+
+    if_generation: int | None = None
+    """Only if this is the present one; None derives the change from whatever is."""
+    note: str = ""
+    """Why, for the history."""
+    dry_run: bool = False
+    """Build and check all, change nothing."""
+    local: bool = False
+    """On this replica alone, as long as the shared state does not answer."""
+
+
+class Unbuildable(SchedulerError):
+    """A part of a record that cannot be built here; where it stands comes first in the message."""
+
+    def __init__(self, place: str, why: SchedulerError) -> None:
+        super().__init__(f"{place}: {why}")
+        self.place = place
+        """`shadow` or `canary`."""
+        self.part = "params" if isinstance(why, InvalidParams) else "policy"
+        """What is wrong with it."""
+
+
+class Built(NamedTuple):
+    """A record's schedulers."""
+
+    scheduler: Scheduler
+    shadow: Scheduler | None
+    candidate: Scheduler | None
+
+
+def build(create: Create, record: PolicyRecord) -> Built:
+    """Every policy of the record. Raises SchedulerError for its policy, Unbuildable for what stands beside it."""
+    choices = {"shadow": record.shadow, "canary": record.canary.choice if record.canary is not None else None}
+    scheduler = create(record.name, record.params)
+    beside: dict[str, Scheduler | None] = {}
+    for place, choice in choices.items():
+        try:
+            beside[place] = create(choice.name, choice.params) if choice is not None else None
+        except SchedulerError as error:
+            raise Unbuildable(place, error) from error
+    return Built(scheduler, beside["shadow"], beside["canary"])
+
+
+def expect(pool: str, present: PolicyRecord, how: How) -> None:
+    """Raises StaleGeneration where the change is meant for another generation than the present one."""
+    if how.if_generation not in (None, present.generation):
+        raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
+
+
+def words(record: PolicyRecord) -> str:
+    """A record for the log."""
+    said = f"policy {record.name}, generation {record.generation}"
+    if record.shadow is not None:
+        said += f", {record.shadow.name} in its shadow"
+    if record.canary is not None:
+        said += f", {record.canary.choice.name} for {record.canary.percent:g} %"
+    return said + (f" ({record.note})" if record.note else "")

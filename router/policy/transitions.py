@@ -1,0 +1,133 @@
+"""What a change of a pool's policy makes of its record. Pure: from the record it is derived from to the one to put.
+
+A change that finds nothing to do returns the very record it was given. Generations are the store's: a record made here
+carries the one it was derived from. This file builds no policy and asks no store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import PolicyRecord
+
+Change = Callable[[PolicyRecord, Sequence[PolicyRecord]], PolicyRecord]
+"""(present, history newest first, ended by the settings' own as generation 0 where it reaches so far) -> wanted."""
+
+
+class ChangeRefused(Exception):
+    """Nothing can be changed in this way now; the message says why and what can be done."""
+
+    status = 409
+    """The HTTP status that says so."""
+    code = "not_possible"
+    param: str | None = None
+
+
+class NoCanary(ChangeRefused):
+    """There is nothing to promote."""
+
+    code = "no_canary"
+
+
+class NothingBefore(ChangeRefused):
+    """No earlier policy is known."""
+
+    code = "nothing_before"
+
+
+class NotInHistory(ChangeRefused):
+    """The generation to go back to is not kept, or never was."""
+
+    status = 422
+    code = "generation_not_found"
+    param = "to"
+
+
+class NotPromoted(ChangeRefused):
+    """What the trial found speaks against its candidate."""
+
+    code = "not_promoted"
+
+
+class LocalRefused(ChangeRefused):
+    """This cannot be done on one replica alone, or not now."""
+
+    code = "not_local"
+    param = "local"
+
+
+def policy_set(name: str, params: Mapping[str, object]) -> Change:
+    """Another policy. The shadow stays; a canary ends, for it was on trial against the policy before."""
+    return lambda present, _: PolicyRecord(name, params, present.generation, present.shadow)
+
+
+def shadow_set(shadow: PolicyChoice | None) -> Change:
+    """Another policy in the shadow, or none."""
+
+    def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
+        if shadow is None and present.shadow is None:
+            return present
+        return present._replace(shadow=shadow, note="")
+
+    return change
+
+
+def canary_set(canary: Canary | None) -> Change:
+    """Another policy on trial, or none."""
+
+    def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
+        if canary is None and present.canary is None:
+            return present
+        return present._replace(canary=canary, note="")
+
+    return change
+
+
+def cancelled(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
+    """Nothing beside the policy any more."""
+    if present.shadow is None and present.canary is None:
+        return present
+    return present._replace(shadow=None, canary=None, note="")
+
+
+def promoted(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
+    """The candidate is the policy. The shadow stays, unless it is the same. Raises NoCanary."""
+    if present.canary is None:
+        raise NoCanary("no canary runs in this pool, so there is nothing to promote; begin one, or set the policy")
+    choice = present.canary.choice
+    shadow = None if present.shadow == choice else present.shadow
+    note = f"promoted from a canary of {present.canary.percent:g} %"
+    return PolicyRecord(choice.name, choice.params, present.generation, shadow, None, note)
+
+
+def rolled_back(to: int | None = None) -> Change:
+    """The policy before this one, or the one of generation `to`; a canary and a shadow end.
+
+    'Before' passes over records of the same policy, and what an earlier rollback left behind: each one more goes
+    further back. Raises NothingBefore, NotInHistory.
+    """
+
+    def change(present: PolicyRecord, history: Sequence[PolicyRecord]) -> PolicyRecord:
+        record = _before(present, history) if to is None else _of(to, history)
+        origin = record.generation if record.restores is None else record.restores
+        note = f"rolled back to generation {origin}"
+        return PolicyRecord(record.name, record.params, present.generation, note=note, restores=origin)
+
+    return change
+
+
+def _before(present: PolicyRecord, history: Sequence[PolicyRecord]) -> PolicyRecord:
+    start = present.generation if present.restores is None else present.restores
+    for record in history:
+        if record.generation < start and (record.name, record.params) != (present.name, present.params):
+            return record
+    raise NothingBefore(f"no policy other than {present.name} is known from before generation {start}; set one by name")
+
+
+def _of(generation: int, history: Sequence[PolicyRecord]) -> PolicyRecord:
+    for record in history:
+        if record.generation == generation:
+            return record
+    kept = ", ".join(str(record.generation) for record in history)
+    raise NotInHistory(f"generation {generation} is not in this pool's history; there are: {kept}")

@@ -1,0 +1,1 @@
+"""The recording of the gateway's own traffic, for `turnout simulate`."""

@@ -1,0 +1,131 @@
+"""The recording's format and its file: what a line says, and how the file stays within its size. Knows no gateway.
+
+A line is JSON: `timestamp` (ms since 1970, arrival), `input_length`, `output_length` (tokens; `estimated` says that the
+answer gave no usage, and they are guessed from bytes and events), `hash_ids` (the prompt's chained block hashes: equal
+leading ids are an equal prefix), `block_tokens` (what the first of them stand for), `blocks_per_size` (after so many,
+one stands for twice as much), `session` (hashed), `ttft_ms` (streams only), `e2e_ms`, `pod`, `cached_tokens` (where the
+answer says). Never a word of a prompt or an answer. Whoever has a prompt can tell whether it was recorded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from xxhash import xxh3_64_hexdigest
+
+from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS
+from statesync.prefix.index import BLOCKS_PER_SIZE
+
+TAIL_BYTES: Final = 4096
+"""Of an answer's end so much is looked at for its usage."""
+
+FRAMING_EVENTS: Final = 2
+"""Events of a stream that hold no token: the role at its beginning, and [DONE]."""
+
+
+class Finished(NamedTuple):
+    """A request whose answer is complete, as the event loop leaves it."""
+
+    arrived_at: float
+    """Seconds since 1970."""
+    prompt_tokens: int
+    """Estimated."""
+    chain: Sequence[int]
+    session_key: str
+    ttft_s: float | None
+    e2e_s: float
+    pod: str
+    events: int
+    """Events of the answer, if it is a stream."""
+    body_bytes: int
+    tail: bytes
+    """The end of the answer, to be read for its usage and then thrown away."""
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    timestamp: int
+    input_length: int
+    output_length: int
+    e2e_ms: float
+    pod: str
+    block_tokens: int = 0
+    blocks_per_size: int = 0
+    hash_ids: Sequence[int] = ()
+    session: str = ""
+    ttft_ms: float | None = None
+    cached_tokens: int | None = None
+    estimated: bool = False
+
+
+def _count(*names: bytes) -> re.Pattern[bytes]:
+    """A number under one of these keys; quoted inside an answer's text, a key has a backslash before it."""
+    return re.compile(rb'(?<!\\)"(?:' + b"|".join(names) + rb')"\s*:\s*(\d{1,12})\b')
+
+
+_PROMPT: Final = _count(b"prompt_tokens", b"input_tokens")
+_ANSWER: Final = _count(b"completion_tokens", b"output_tokens")
+_CACHED: Final = _count(b"cached_tokens", b"cache_read_input_tokens")
+
+
+def line(request: Finished) -> bytes:
+    """The request as a line of the recording."""
+    prompt, answer = _last(_PROMPT, request.tail), _last(_ANSWER, request.tail)
+    recorded = _Line(
+        timestamp=int(request.arrived_at * 1000),
+        input_length=request.prompt_tokens if prompt is None else prompt,
+        output_length=_guess(request) if answer is None else answer,
+        e2e_ms=round(request.e2e_s * 1000, 3),
+        pod=request.pod,
+        session=xxh3_64_hexdigest(request.session_key.encode()) if request.session_key else "",
+        ttft_ms=None if request.ttft_s is None else round(request.ttft_s * 1000, 3),
+        cached_tokens=_last(_CACHED, request.tail),
+        estimated=prompt is None or answer is None,
+    )
+    if request.chain:
+        recorded.hash_ids = request.chain
+        recorded.block_tokens, recorded.blocks_per_size = PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE
+    return msgspec.json.encode(recorded) + b"\n"
+
+
+def append(path: Path, lines: Iterable[bytes], max_bytes: int) -> None:
+    """Add lines to the file; at half of `max_bytes` it becomes `NAME.1`, in place of the one before. Raises OSError.
+
+    Several processes may write to one file: each holds its lock meanwhile, and looks whether it is still the file of
+    that name. Only its owner may read it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(path, descriptor):
+                continue
+            file.writelines(lines)
+            file.flush()
+            if os.fstat(descriptor).st_size >= max_bytes // 2:
+                os.replace(path, path.with_name(path.name + ".1"))
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _last(pattern: re.Pattern[bytes], tail: bytes) -> int | None:
+    found = pattern.findall(tail)
+    return int(found[-1]) if found else None
+
+
+def _guess(request: Finished) -> int:
+    """A token an event for a stream; else by bytes."""
+    if request.events:
+        return max(1, request.events - FRAMING_EVENTS)
+    return max(1, request.body_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,149 @@
+"""Records the gateway's own traffic, so that `turnout simulate` can replay it. Off unless a path is set.
+
+A `Tap` stands between a pod's connection and the relay, sees the answer pass, and leaves a value in a queue. A thread
+makes lines of what is there and writes them (`format.py`), once a second: the event loop never waits for a disk.
+Where the disk cannot keep up, the newest are counted and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from router.dataplane.exchange import Exchange
+from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.upstream_connection import UpstreamConnection
+from router.dataplane.relay import Relay
+from router.errors import PodFailure
+from router.recording.format import TAIL_BYTES, Finished, append, line
+from router.settings import Recording
+
+WRITE_S: Final = 1.0
+MAX_WAITING: Final = 100_000
+"""Requests that may wait for the disk."""
+
+_log = logging.getLogger("turnout.recorder")
+
+
+class Notebook(Protocol):
+    """Who takes what a tap saw."""
+
+    def note(self, request: Finished, /) -> None:
+        """An answer is complete."""
+
+
+class Tap:
+    """A `Receiver` that passes everything on to the relay."""
+
+    __slots__ = ("_body_bytes", "_events", "_exchange", "_first_at", "_notebook", "_relay", "_tail", "_wall")
+
+    def __init__(self, notebook: Notebook, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
+        self._notebook = notebook
+        self._exchange = exchange
+        self._relay = relay
+        self._wall = wall
+        self._first_at = 0.0
+        self._events = 0
+        self._body_bytes = 0
+        self._tail = b""
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """See `Receiver`."""
+        self._relay.connected(connection)
+
+    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+        """See `Receiver`."""
+        return self._relay.head(head, framing, length)
+
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """See `Receiver`; keeps the answer's end."""
+        self._first_at = self._first_at or now
+        self._body_bytes += len(piece)
+        if self._relay.sse:
+            self._events += piece.count(b"data:")
+        self._tail = piece[-TAIL_BYTES:] if len(piece) >= TAIL_BYTES else (self._tail + piece)[-TAIL_BYTES:]
+        self._relay.data(piece, safe, now)
+
+    def end(self) -> None:
+        """See `Receiver`; the relay may still need what is read here, so it is told last."""
+        if self._relay.status == 200:
+            self._notebook.note(self._finished())
+        self._relay.end()
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """See `Receiver`."""
+        self._relay.failed(failure)
+
+    def _finished(self) -> Finished:
+        exchange = self._exchange
+        info, pod = exchange.info, exchange.pod
+        assert info is not None and pod is not None
+        took_s = exchange.edge.clock() - exchange.arrived
+        return Finished(
+            arrived_at=self._wall() - took_s,
+            prompt_tokens=info.prompt_tokens,
+            chain=exchange.chain,
+            session_key=info.session_key,
+            ttft_s=self._first_at - exchange.arrived if self._relay.sse else None,
+            e2e_s=took_s,
+            pod=pod.id,
+            events=self._events,
+            body_bytes=self._body_bytes,
+            tail=self._tail,
+        )
+
+
+class Recorder:
+    """The queue, and the thread that empties it."""
+
+    def __init__(self, settings: Recording, wall: Callable[[], float] = time.time) -> None:
+        self._path = Path(settings.path)
+        self._max_bytes = settings.max_bytes
+        self._wall = wall
+        self._waiting: deque[Finished] = deque()
+        self._dropped = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+
+    def tap(self, exchange: Exchange, relay: Relay) -> Tap:
+        """What the pod's connection talks to instead of the relay."""
+        return Tap(self, exchange, relay, self._wall)
+
+    def note(self, request: Finished, /) -> None:
+        """Keep it until the next write. Called on the event loop."""
+        if len(self._waiting) < MAX_WAITING:
+            self._waiting.append(request)
+        else:
+            self._dropped += 1
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, and end; at most as long as one write takes."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(WRITE_S):
+            self.write()
+        self.write()
+
+    def write(self) -> None:
+        """Write what waits now; what cannot be written is lost, and said."""
+        requests = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        dropped, self._dropped = self._dropped, 0
+        if requests:
+            try:
+                append(self._path, map(line, requests), self._max_bytes)
+            except OSError as error:
+                _log.warning("%d requests were not recorded: %s", len(requests), error)
+        if dropped:
+            _log.warning("%d requests were not recorded: the disk did not keep up", dropped)

@@ -1,0 +1,1 @@
+"""One replica: built from its settings, started, drained. The composition root."""

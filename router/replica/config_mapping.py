@@ -1,0 +1,71 @@
+"""Settings as the parts of a replica want them. Pure: builds values, no parts."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from router.settings import Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
+from schedulers.guard import GuardLimits
+from statesync.discovery.source import PodTemplate
+from statesync.engines.health import HealthConfig
+from statesync.engines.prober import ProbeConfig
+from statesync.engines.scraper import ScrapeConfig
+from statesync.store.protocol import SyncConfig
+
+
+def health_config(health: Health) -> HealthConfig:
+    """When a pod is out, and for how long."""
+    return HealthConfig(
+        failures=health.failures,
+        successes=health.successes,
+        eject_failures=health.eject_failures,
+        eject_s=health.eject_s,
+        eject_max_s=health.eject_max_s,
+        max_ejected_ratio=health.max_ejected_ratio,
+    )
+
+
+def probe_config(health: Health) -> ProbeConfig:
+    """How pods are probed."""
+    return ProbeConfig(health.path, health.interval_s, health.timeout_s)
+
+
+def scrape_config(scrape: Scrape) -> ScrapeConfig:
+    """How engines' metrics are read."""
+    return ScrapeConfig(scrape.path, scrape.interval_s, scrape.timeout_s, scrape.max_per_s)
+
+
+def sync_config(settings: Settings) -> SyncConfig:
+    """How the state store keeps in step."""
+    sync = settings.sync
+    return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
+
+
+def guard_limits(guard: PolicyGuard) -> GuardLimits:
+    """How much a policy may get wrong."""
+    return GuardLimits(guard.failures, guard.window_s, guard.slow_s, guard.stuck_s)
+
+
+def pod_template(pool: Pool) -> PodTemplate:
+    """What every pod of a pool has, whoever discovers it."""
+    labels = dict(pool.labels)
+    if pool.cluster:
+        labels["cluster"] = pool.cluster
+    return PodTemplate(
+        models=frozenset(pool.models),
+        labels=MappingProxyType(labels),
+        max_inflight=pool.max_inflight_per_pod or None,
+    )
+
+
+def request_limits_s(settings: Settings) -> list[float]:
+    """Every time limit that the sweep enforces, all pools' included."""
+    every: list[Timeouts] = [
+        settings.timeouts,
+        *(pool.timeouts for pool in settings.pools if pool.timeouts is not None),
+    ]
+    return [
+        limit
+        for each in every
+        for limit in (each.first_byte_s, each.idle_s, each.total_s, each.client_header_s, each.client_body_s)
+    ]

@@ -1,0 +1,109 @@
+"""What a replica waits for before it is ready: its pods, what the others know, the pods' models and first probes.
+
+All of it has one time limit. What is late goes on in the background; until it is there the replica is cold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from router.lifecycle import Lifecycle
+from router.replica.pod_registry import Membership
+from statesync.engines.prober import Prober
+from statesync.store.protocol import StateListener, StateStore
+from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.replica")
+
+LOOK_S = 0.01
+"""How often is looked at what has no event."""
+
+
+class Warmup:
+    """Brings one replica to know all that it can."""
+
+    def __init__(
+        self,
+        *,
+        store: StateStore,
+        listener: StateListener,
+        replica: str,
+        pools: Sequence[str],
+        membership: Membership,
+        prober: Prober,
+        lifecycle: Lifecycle,
+    ) -> None:
+        """Starts nothing."""
+        self._store = store
+        self._listener = listener
+        self._replica = replica
+        self._pools = pools
+        self._membership = membership
+        self._prober = prober
+        self._lifecycle = lifecycle
+        self._shared = False
+        self._learned = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def waits_for(self) -> list[str]:
+        """What is not known yet, in words."""
+        missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._membership.known]
+        if not self._learned:
+            missing.append("the pods' models and first probes")
+        if not self._shared:
+            missing.append(f"the shared state ({self._store.health().error or 'being read'})")
+        return missing
+
+    async def run(self, limit_s: float) -> None:
+        """Returns when all is known or time is out. Raises StateError if a live replica has this one's name."""
+        loop = asyncio.get_running_loop()
+        sharing = loop.create_task(self._share(limit_s), name="warm-up state")
+        learning = loop.create_task(self._learn(), name="warm-up pods")
+        self._tasks += [sharing, learning]
+        done, late = await asyncio.wait({sharing, learning}, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        if late:
+            self._lifecycle.cold = True
+            _log.warning("after %g s still unknown: %s; serving cold", limit_s, ", ".join(self.waits_for()))
+            self._tasks.append(spawn(self._lift_cold(late), "warm-up rest"))
+
+    async def stop(self) -> None:
+        """Wait for nothing more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _share(self, limit_s: float) -> None:
+        """Pods first, so that what others say of them falls on ground; but no longer than half of the time: without any
+        pods known the others' word is still worth having, and they must hear ours."""
+        now = asyncio.get_running_loop().time
+        end = now() + limit_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(end - limit_s / 2):
+                await _until(lambda: self._membership.known.issuperset(self._pools))
+        try:
+            async with asyncio.timeout_at(end):
+                await self._store.start(self._replica, self._listener)
+        except TimeoutError:
+            await _until(lambda: self._store.health().warm)  # it goes on trying by itself
+        self._shared = True
+
+    async def _learn(self) -> None:
+        await _until(self._membership.complete)
+        await self._prober.first_round()
+        self._learned = True
+
+    async def _lift_cold(self, late: set[asyncio.Task[None]]) -> None:
+        await asyncio.gather(*late)
+        if self._shared and self._learned:
+            self._lifecycle.cold = False
+            _log.info("all is known now: no longer cold")
+
+
+async def _until(met: Callable[[], bool]) -> None:
+    while not met():  # noqa: ASYNC110  several sources feed it, once in a process's life
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,1 @@
+"""Pods from DNS: A, AAAA and SRV records."""

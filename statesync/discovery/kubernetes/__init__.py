@@ -1,0 +1,1 @@
+"""Pods from the Kubernetes API: list, watch, and what its objects say."""

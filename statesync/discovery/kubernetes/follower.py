@@ -1,0 +1,160 @@
+"""Following one collection of one API server: asks what `watch.py` decides, and hands it what came. A thin shell.
+
+Objects are read a few at a time, so that a list of thousands holds up no stream; what an object means is the `Kind`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from statesync.discovery.kubernetes.client import ApiFailed, ApiServer, ApiStatus
+from statesync.discovery.kubernetes.json_frames import Lines, decode_event, decode_list, decode_marked
+from statesync.discovery.kubernetes.target import ALL
+from statesync.discovery.kubernetes.watch import GONE, Failure, Follow, Item, ListPage, ListWatch, Page, Step
+from statesync.errors import DiscoveryError
+
+T = TypeVar("T")
+
+_log = logging.getLogger("turnout.discovery")
+
+PAGE: Final = 50
+"""Objects in a page of a list: about half a megabyte of pods, which is a millisecond of the event loop."""
+AT_ONCE: Final = 20
+"""Objects that are read in one turn of the event loop."""
+
+_decode_status = msgspec.json.Decoder(ApiStatus).decode
+
+
+class Kind(NamedTuple, Generic[T]):
+    """What is followed."""
+
+    path: str
+    """In a namespace, of which the name goes into the braces."""
+    path_everywhere: str
+    selector: str
+    read: Callable[[msgspec.Raw], Item[T]]
+    """May raise msgspec.DecodeError."""
+
+
+class Follower(Generic[T]):
+    """Keeps `known` in step with a namespace (`*`: all; empty: the server's own). `on_change` is called when it is."""
+
+    def __init__(
+        self,
+        place: str,
+        kind: Kind[T],
+        server: ApiServer,
+        known: ListWatch[T],
+        *,
+        on_change: Callable[[], None],
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._place = place
+        self._kind = kind
+        self._server = server
+        self.known = known
+        self._on_change = on_change
+        self._clock = clock
+        self._sleep = sleep
+        self.tried = False
+        """Whether there is anything to know yet: a list was complete, or has failed."""
+
+    async def run(self) -> None:
+        """Until cancelled; then the connection is closed."""
+        step = Step(ListPage())
+        try:
+            while True:
+                if step.delay_s:
+                    await self._sleep(step.delay_s)
+                if step.renew:
+                    await self._server.renew()
+                step = await self._next(step.ask)
+                if not self.tried and (step.delay_s or self.known.synced):
+                    self.tried = True
+                    self._on_change()
+        finally:
+            await self._server.aclose()
+
+    async def _next(self, ask: ListPage | Follow) -> Step:
+        """Ask, and what then. Nothing ends it: a discovery that has ended would keep the dead alive for ever."""
+        try:
+            step = await (self._list(ask) if isinstance(ask, ListPage) else self._follow(ask))
+            failure = Failure("")
+        except ApiFailed as error:
+            failure = error.failure
+        except (DiscoveryError, msgspec.DecodeError) as error:
+            failure = Failure(f"no sensible answer: {error}")
+        except Exception as error:  # noqa: BLE001  what nobody thought of
+            failure = Failure(f"{type(error).__name__}: {error}")
+        if failure.why:
+            step = self.known.failed(failure, self._clock())
+        if step.note:
+            level = logging.ERROR if 400 <= failure.status < GONE else logging.WARNING
+            _log.log(level, "discovery of %s: %s", self._kind.path.format(self._place or "(own)"), step.note)
+        return step
+
+    async def _list(self, ask: ListPage) -> Step:
+        params = {"labelSelector": self._kind.selector, "limit": str(PAGE)}
+        if ask.token:
+            params["continue"] = ask.token
+        answer = decode_list(await self._server.list(await self._path(), params))
+        items = await self._items(answer.items or ())
+        page = Page(items, answer.metadata.resource_version, answer.metadata.continue_)
+        step = self.known.listed(page, self._clock())
+        if not page.token:
+            self._on_change()
+        return step
+
+    async def _items(self, raws: Iterable[msgspec.Raw]) -> list[Item[T]]:
+        items: list[Item[T]] = []
+        for at, raw in enumerate(raws, 1):
+            if (item := self._read(raw)) is not None:
+                items.append(item)
+            if not at % AT_ONCE:
+                await asyncio.sleep(0)
+        return items
+
+    async def _follow(self, ask: Follow) -> Step:
+        params = {"labelSelector": self._kind.selector, "resourceVersion": ask.version}
+        lines = Lines()
+        async with aclosing(self._server.watch(await self._path(), params, ask.timeout_s)) as chunks:
+            async for data in chunks:
+                changed, at = False, 0
+                for at, line in enumerate(lines.feed(data), 1):
+                    changed |= self._take(line)
+                    if not at % AT_ONCE:
+                        await asyncio.sleep(0)
+                if changed:
+                    self._on_change()
+        return self.known.ended(self._clock())
+
+    def _take(self, line: bytes) -> bool:
+        """An event; whether it is news. Raises ApiFailed if it says that the watch has failed."""
+        event = decode_event(line)
+        if event.type == "BOOKMARK":
+            self.known.bookmark(decode_marked(event.object).metadata.resource_version)
+            return False
+        if event.type == "ERROR":
+            raise ApiFailed(_decode_status(event.object).failure())
+        item = self._read(event.object)
+        return item is not None and self.known.changed(item, event.type == "DELETED")
+
+    def _read(self, raw: msgspec.Raw) -> Item[T] | None:
+        try:
+            return self._kind.read(raw)
+        except msgspec.DecodeError as error:
+            _log.warning("discovery: passed over an object that is not what it should be: %s", error)
+            return None
+
+    async def _path(self) -> str:
+        await self._server.open()
+        if self._place == ALL:
+            return self._kind.path_everywhere
+        return self._kind.path.format(self._place or self._server.namespace)

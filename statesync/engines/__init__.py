@@ -1,0 +1,1 @@
+"""What engines say of themselves: health, load and models, by polling. Knows no request."""

@@ -1,0 +1,111 @@
+"""What the other replicas have in flight, folded into the pods' seats: each replica's numbers are kept, so that they
+can be replaced, and taken off exactly when it goes. Knows no store, no own requests and no clock.
+
+A replica tells absolute numbers, and among them a counter of all it ever dispatched to a pod. What that grew by is its
+tempo; however late it was heard, it must not look like a burst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from schedulers.types import PodId
+from statesync.load.decaying_rate import Tempo, together
+from statesync.load.pod_state import Seat
+from statesync.load.pool_state import Lineup
+from statesync.types import InflightNumbers
+
+_NOTHING: Final = InflightNumbers()
+
+
+def _holds(numbers: InflightNumbers) -> bool:
+    """Whether there is anything but the counter."""
+    return numbers._replace(dispatched=0) != _NOTHING
+
+
+class Share:
+    """What one other replica has told."""
+
+    __slots__ = ("heard_at", "numbers", "tempos")
+
+    def __init__(self, now: float) -> None:
+        self.numbers: dict[PodId, InflightNumbers] = {}
+        self.tempos: dict[str, Tempo] = {}
+        """By pool: how fast it dispatches."""
+        self.heard_at = now
+
+    def take(self, pod: PodId, told: InflightNumbers, seat: Seat | None, now: float) -> int:
+        """Put new numbers in place of the old; returns by how much its counter of dispatched requests grew."""
+        new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
+        known = self.numbers.pop(pod, None)
+        # The counter alone is worth keeping only of a pod that is known here, or those of pods long gone would add up.
+        if new != _NOTHING and (seat is not None or _holds(new)):
+            self.numbers[pod] = new
+        if seat is None:
+            return 0
+        seat.shift_others(known or _NOTHING, new, now)
+        # Without an earlier number there is no telling when they were sent.
+        return max(0, new.dispatched - known.dispatched) if known is not None else 0
+
+    def __repr__(self) -> str:
+        requests = sum(each.requests for each in self.numbers.values())
+        return f"<Share {requests} in flight on {len(self.numbers)} pods, heard at {self.heard_at:g}>"
+
+
+class Shares:
+    """The shares of all other replicas. `seats` and `lineups` are the view's own, shared with it."""
+
+    def __init__(self, seats: Mapping[PodId, Seat], lineups: Mapping[str, Lineup]) -> None:
+        self._seats = seats
+        self._lineups = lineups
+        self._shares: dict[str, Share] = {}
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    def put(self, replica: str, numbers: Mapping[PodId, InflightNumbers], now: float) -> list[Lineup]:
+        """Take a replica's numbers, see `LoadView.set_share`; returns the pools one of whose pods has room again."""
+        share = self._shares.get(replica)
+        if share is None:
+            share = self._shares[replica] = Share(now)
+        freed: dict[str, Lineup] = {}
+        sent: dict[str, int] = {}
+        for pod, told in numbers.items():
+            seat = self._seats.get(pod)
+            lineup = seat.lineup if seat is not None else None
+            if seat is None or lineup is None:
+                share.take(pod, told, None, now)
+                continue
+            if grown := share.take(pod, told, seat, now):
+                sent[lineup.pool] = sent.get(lineup.pool, 0) + grown
+            if lineup.changed(seat):
+                freed[lineup.pool] = lineup
+        since_s, share.heard_at = now - share.heard_at, now
+        for pool, events in sent.items():
+            share.tempos.setdefault(pool, Tempo()).add(events, now, since_s)
+            self._lineups[pool].elsewhere.add(events, now, since_s)
+        return list(freed.values())
+
+    def drop(self, replica: str, now: float) -> list[Lineup]:
+        """The replica is gone: exactly its share goes. Returns as `put` does."""
+        share = self._shares.get(replica)
+        if share is None:
+            return []
+        freed = self.put(replica, dict.fromkeys(share.numbers, _NOTHING), now)
+        del self._shares[replica]
+        for pool in share.tempos:
+            others = (other.tempos[pool] for other in self._shares.values() if pool in other.tempos)
+            self._lineups[pool].elsewhere = together(others, now)
+        return freed
+
+    def seated(self, seat: Seat, now: float) -> None:
+        """A pod (re)appeared: add up what all have told of it."""
+        for share in self._shares.values():
+            seat.shift_others(_NOTHING, share.numbers.get(seat.pod.id, _NOTHING), now)
+
+    def left(self, pod: PodId) -> None:
+        """A pod is gone: only what is still in flight on it is kept."""
+        for share in self._shares.values():
+            if not _holds(share.numbers.get(pod, _NOTHING)):
+                share.numbers.pop(pod, None)

@@ -1,0 +1,1 @@
+"""Shared state: what a store can do, and which one a URL opens."""

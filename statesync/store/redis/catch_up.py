@@ -1,0 +1,107 @@
+"""What a replica reads from the keys: all of it when it joins, what is new when it comes back, one share when a
+message was missed. In the order that makes it right: shares, what was told meanwhile, policies, then the prefix index.
+
+It writes nothing but the policies that the server lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from statesync.store.protocol import POLICY_HISTORY, StateListener
+from statesync.store.redis.checkpoints import Checkpoints
+from statesync.store.redis.connection import ReplyError, RespConnection
+from statesync.store.redis.keys import Keys
+from statesync.store.redis.lease import Roster
+from statesync.store.redis.messages import SCHEMA, pack_whole_record
+from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.scripts import RESTORE_POLICY
+
+
+class WarmUp:
+    """Reads over a link that is subscribed already, so that nothing falls between what is read and what is told."""
+
+    def __init__(
+        self,
+        replica: str,
+        listener: StateListener,
+        keys: Keys,
+        hearing: Hearing,
+        roster: Roster,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._replica = replica
+        self._listener = listener
+        self._keys = keys
+        self._hearing = hearing
+        self._roster = roster
+        self._checkpoints = checkpoints
+        self._loop = asyncio.get_running_loop()
+        self._one = asyncio.Lock()
+        """The log is read by one at a time."""
+
+    async def read_all(self, link: RespConnection, token: str, again: bool) -> None:
+        """All that the others know; `again`: not for the first time. Ends the hearing's hold. Raises StateError."""
+        async with self._one:
+            await self._read_replicas(link, again)
+            await self._read_policies(link, token)
+            await self._checkpoints.catch_up(link, self._listener.restored)
+
+    async def read_share(self, link: RespConnection, replica: str) -> None:
+        """One replica's numbers, and the log: something it said was not heard. Raises StateError."""
+        async with self._one:
+            self._hearing.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
+            self._hearing.log.behind()
+            await self._checkpoints.catch_up(link, self._listener.restored)
+
+    async def _read_replicas(self, link: RespConnection, again: bool) -> None:
+        """Leases, shares and reports; then hear what was told meanwhile."""
+        keys, hearing = self._keys, self._hearing
+        clock, leases, reports = await _all(
+            link, ("TIME",), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("HGETALL", keys.reports)
+        )
+        now, now_ms = self._loop.time(), int(clock[0]) * 1000 + int(clock[1]) / 1000
+        live = {}
+        for member, ends_ms in leases:
+            replica = member.decode("utf-8", "replace")
+            if replica != self._replica and float(ends_ms) > now_ms:
+                live[replica] = (float(ends_ms) - now_ms) / 1000
+        shares = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
+        for (replica, left_s), fields in zip(live.items(), shares, strict=True):
+            token = hearing.stored(replica, fields)
+            if token:
+                self._roster.listed(replica, token, left_s, now)
+        hearing.reported(reports, now_ms, skip_own=again)
+        hearing.release()
+
+    async def _read_policies(self, link: RespConnection, token: str) -> None:
+        """Read what the server has, and put back what it lost."""
+        keys, hearing = self._keys, self._hearing
+        pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
+        lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
+        stored = {
+            pool: [record for data in packed if (record := hearing.reader.record(data)) is not None]
+            for pool, packed in zip(pools, lists, strict=True)
+        }
+        hearing.policies(stored)
+        newest = {pool: records[0].generation for pool, records in stored.items() if records}
+        for pool, records in hearing.book.lost(newest).items():
+            await RESTORE_POLICY.run(
+                link,
+                (keys.policy(pool), keys.pools),
+                *(pool, records[0].generation, keys.news, self._replica, token, SCHEMA),
+                *map(pack_whole_record, records),
+            )
+
+    def __repr__(self) -> str:
+        return f"<WarmUp of {self._replica}>"
+
+
+async def _all(link: RespConnection, *commands: tuple[Any, ...]) -> list[Any]:
+    """Replies to all of them, in one round trip. Raises the first ReplyError."""
+    replies = await link.pipeline(commands)
+    for reply in replies:
+        if isinstance(reply, ReplyError):
+            raise reply
+    return replies

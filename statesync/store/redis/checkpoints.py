@@ -1,0 +1,145 @@
+"""The prefix index in Redis: written by one replica now and then, read by who starts. Never more than a few
+milliseconds at a time, for the same event loop carries requests.
+
+A checkpoint is written under a new name; a single pointer, switched when it is whole, says which one counts and
+where in the log it begins. What is in the pages is the listener's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from statesync.errors import StateError
+from statesync.store.redis.commands import Part
+from statesync.store.redis.connection import RespConnection
+from statesync.store.redis.keys import LOCK_TTL_S, LOG_TTL_S, Keys
+from statesync.store.redis.messages import pack_page
+from statesync.store.redis.placement_log import START, LogId, format_id, parse_id
+from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.scripts import BEGIN_CHECKPOINT, SWITCH_CHECKPOINT
+from statesync.types import PrefixPage
+
+SLICE_S: Final = 0.003
+"""The loop is held no longer than this, and a page, at a time."""
+
+BATCH_BYTES: Final = 262_144
+PAGES: Final = 16
+"""Read at a time."""
+
+ENTRIES: Final = 500
+"""Entries of the log read at a time."""
+
+_log = logging.getLogger("turnout.state")
+
+
+class Checkpoints:
+    """Writes and reads the checkpoints of one namespace, and the log behind them."""
+
+    def __init__(self, keys: Keys, hearing: Hearing) -> None:
+        self._keys = keys
+        self._reader = hearing.reader
+        self._log = hearing.log
+        self._entry = hearing.entry
+        self._loop = asyncio.get_running_loop()
+        self._read_once = False
+
+    async def position(self, link: RespConnection) -> tuple[str, LogId | None]:
+        """The name of the checkpoint that counts, and where in the log it begins; ("", None) if there is none."""
+        name, log_id = await link.call("HMGET", self._keys.checkpoint, "name", "log_id")
+        return (name.decode(), parse_id(log_id.decode())) if name and log_id else ("", None)
+
+    async def write(
+        self, link: RespConnection, pages: Callable[[], Iterable[PrefixPage]], name: str, every_s: float
+    ) -> bool:
+        """Write one, unless another replica does, or did within `every_s`. `name` is new. Raises StateError."""
+        keys, began, at = self._keys, self._loop.time(), self._log.folded
+        lock_ms, recent_ms = int(LOCK_TTL_S * 1000), int(every_s * 1000)
+        if not await BEGIN_CHECKPOINT.run(link, (keys.checkpoint, keys.lock), name, lock_ms, recent_ms):
+            return False
+        count, size = await self._push_pages(link, pages(), keys.pages(name))
+        switched = await SWITCH_CHECKPOINT.run(
+            link,
+            (keys.checkpoint, keys.lock, keys.log, keys.pages(name)),
+            *(name, name, format_id(at), keys.pages(""), int(LOG_TTL_S * 1000)),
+        )
+        took_s = self._loop.time() - began
+        if switched:
+            _log.info("wrote a checkpoint of the prefix index: %d pages, %.1f MB in %.2f s", count, size / 1e6, took_s)
+        else:
+            _log.warning("gave up a checkpoint of the prefix index after %.2f s: it took too long", took_s)
+        return bool(switched)
+
+    async def _push_pages(self, link: RespConnection, pages: Iterable[PrefixPage], key: str) -> tuple[int, int]:
+        count = size = pending = 0
+        batch: list[Part] = []
+        until = self._loop.time() + SLICE_S
+        for page in pages:
+            packed = pack_page(page)
+            batch.append(packed)
+            count, size, pending = count + 1, size + len(packed), pending + len(packed)
+            if pending >= BATCH_BYTES or self._loop.time() >= until:
+                await self._push(link, key, batch)
+                batch, pending, until = [], 0, self._loop.time() + SLICE_S
+        if batch:
+            await self._push(link, key, batch)
+        return count, size
+
+    async def _push(self, link: RespConnection, key: str, batch: list[Part]) -> None:
+        for reply in await link.pipeline([("RPUSH", key, *batch), ("PEXPIRE", key, int(LOCK_TTL_S * 1000))]):
+            if isinstance(reply, StateError):
+                raise reply
+
+    async def catch_up(self, link: RespConnection, restored: Callable[[PrefixPage], None]) -> None:
+        """Read the checkpoint, where the log alone does not reach back far enough, then the log to its end.
+
+        Raises StateError.
+        """
+        last = await link.call("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
+        self._log.server_ends_at(parse_id(last[0][0].decode()) if last else START)
+        name, begins = await self.position(link)
+        needed = begins is not None and (not self._read_once or self._log.folded < begins)
+        while True:
+            if needed and begins is not None:
+                await self._read_pages(link, self._keys.pages(name), restored)
+                self._log.restored(begins)
+            await self._read_log(link)
+            read, (name, begins) = name, await self.position(link)
+            if name == read:
+                break
+            needed = True  # It was switched meanwhile: pages and entries were deleted while they were being read.
+        self._read_once = True
+        self._log.caught_up()
+
+    async def _read_pages(self, link: RespConnection, key: str, restored: Callable[[PrefixPage], None]) -> None:
+        at, began, blocks = 0, self._loop.time(), 0
+        while packed := await link.call("LRANGE", key, at, at + PAGES - 1):
+            at += len(packed)
+            until = self._loop.time() + SLICE_S
+            for data in packed:
+                page = self._reader.page(data)
+                if page is not None:
+                    blocks += len(page.hashes) // 8
+                    restored(page)
+                until = await self._breathe(until)
+        _log.info("read a checkpoint of %d blocks in %.2f s", blocks, self._loop.time() - began)
+
+    async def _read_log(self, link: RespConnection) -> None:
+        more = True
+        while more:
+            after = f"({format_id(self._log.folded)}"
+            entries = await link.call("XRANGE", self._keys.log, after, "+", "COUNT", ENTRIES)
+            until = self._loop.time() + SLICE_S
+            for log_id, fields in entries:
+                self._entry(log_id, dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b""))
+                until = await self._breathe(until)
+            more = len(entries) == ENTRIES
+
+    async def _breathe(self, until: float) -> float:
+        """Let others run once the slice is over; returns when the next one is."""
+        if self._loop.time() < until:
+            return until
+        await asyncio.sleep(0)
+        return self._loop.time() + SLICE_S

@@ -1,0 +1,147 @@
+"""Which server holds a namespace's keys now: the one the URL names, the master that Sentinel knows, or the cluster
+node that owns the slot. Asked before every connection, for the answer changes with a failover.
+
+It knows no key and keeps no connection. What it needs to ask, it asks over `resp.RespConnection`.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
+
+from statesync.errors import StoreUnavailable
+from statesync.store.protocol import SyncConfig
+from statesync.store.redis.connection import Address, ReplyError, RespConnection
+from statesync.store.redis.url import RedisUrl, parse
+
+SLOTS: Final = 16384
+_TIMEOUT_S: Final = SyncConfig().timeout_s
+_NAME: Final = "turnout-locate"
+"""How these short connections are called in CLIENT LIST."""
+
+Question: TypeAlias = Callable[[RespConnection], Awaitable[Address]]
+"""What is asked of a node. Raises StoreUnavailable where it does not know, ReplyError where it does not say."""
+
+
+class Whereabouts(Protocol):
+    """Who can say where the server is."""
+
+    async def locate(self) -> Address:
+        """Where to connect now. Raises StoreUnavailable."""
+        ...
+
+
+def whereabouts(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> Whereabouts:
+    """Who can say where the keys `{namespace}...` are. Nothing is asked yet. Raises BadStoreUrl.
+
+    Every node that is asked gets `timeout_s`; the one that answered last is asked first.
+    """
+    parsed = parse(url)
+    return _FINDERS[parsed.form.kind](parsed, namespace, timeout_s)
+
+
+def slot_of(key: bytes) -> int:
+    """The cluster slot of a key: CRC16 of its hash tag, or of all of it where it has none (cluster spec)."""
+    start = key.find(b"{")
+    end = key.find(b"}", start + 1)
+    tag = key[start + 1 : end] if 0 <= start < end - 1 else key
+    return crc_hqx(tag, 0) % SLOTS
+
+
+class FixedServer:
+    """The URL says it all."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def locate(self) -> Address:
+        """The same every time."""
+        return self._address
+
+
+class AskedNodes:
+    """Asks the nodes of a URL in turn, until one knows."""
+
+    def __init__(self, url: RedisUrl, login: tuple[str, str], question: Question, timeout_s: float) -> None:
+        username, password = login
+        self._nodes = [Address(host, port, username, password, tls=url.tls) for host, port in url.nodes]
+        """The one that answered last comes first."""
+        self._question = question
+        self._timeout_s = timeout_s
+
+    async def locate(self) -> Address:
+        """What the first node that knows answers. Raises StoreUnavailable with what each of them said."""
+        failures = []
+        for node in tuple(self._nodes):
+            try:
+                found = await self._answer(node)
+            except ReplyError as error:
+                failures.append(f"{node} answers {error}")
+            except StoreUnavailable as error:
+                failures.append(str(error))
+            else:
+                self._nodes.sort(key=lambda other: other is not node)
+                return found
+        raise StoreUnavailable("; ".join(failures))
+
+    async def _answer(self, node: Address) -> Address:
+        connection = await RespConnection.open(node, timeout_s=self._timeout_s, name=_NAME)
+        try:
+            return await self._question(connection)
+        finally:
+            connection.close()
+
+
+def _fixed(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
+    host, port = url.nodes[0] if url.nodes else ("", 0)
+    return FixedServer(Address(host, port, url.username, url.password, url.db, url.tls, url.path))
+
+
+def _by_sentinel(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
+    async def master(sentinel: RespConnection) -> Address:
+        found = await sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
+        if found is None:
+            raise StoreUnavailable(f"sentinel {sentinel.address} knows no master named {url.service}")
+        host, port = found
+        address = Address(host.decode(), int(port), url.username, url.password, url.db, url.tls)
+        # A Sentinel that was cut off names the old master, which may be a replica by now: ask it what it is.
+        probe = await RespConnection.open(address, timeout_s=timeout_s, name=_NAME)
+        probe.close()
+        if probe.role != "master":
+            raise StoreUnavailable(f"sentinel {sentinel.address} names {address}, which is a {probe.role}")
+        return address
+
+    return AskedNodes(url, (url.sentinel_username, url.sentinel_password), master, timeout_s)
+
+
+def _by_cluster(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
+    slot = slot_of(f"{{{namespace}}}".encode())
+
+    async def owner(node: RespConnection) -> Address:
+        found = owner_of(slot, await node.call("CLUSTER", "SLOTS"), node.address.host)
+        if found is None:
+            raise StoreUnavailable(f"{node.address} knows no node that serves slot {slot}")
+        return node.address._replace(host=found[0], port=found[1])
+
+    return AskedNodes(url, (url.username, url.password), owner, timeout_s)
+
+
+def owner_of(slot: int, ranges: list[Any], asked: str) -> tuple[str, int] | None:
+    """The master of a slot, from what CLUSTER SLOTS answers; None where nobody serves it.
+
+    A node that does not know its own name leaves the host empty, which means the one that was asked; `?` is a name
+    that nobody knows yet.
+    """
+    for first, last, master, *_ in ranges:
+        if first <= slot <= last:
+            host = (master[0] or b"").decode() or asked
+            return None if host == "?" else (host, int(master[1]))
+    return None
+
+
+_FINDERS: Final[Mapping[str, Callable[[RedisUrl, str, float], Whereabouts]]] = MappingProxyType(
+    {"server": _fixed, "socket": _fixed, "sentinel": _by_sentinel, "cluster": _by_cluster}
+)
+"""By the form's kind."""

@@ -1,0 +1,297 @@
+"""What replicas write for each other: the bytes on the channel and in the keys, and how old and new versions meet.
+
+Everything is msgpack (a policy record is JSON: `policy_json.py`). Maps and arrays may grow: a
+reader leaves alone what it does not know, so a field is only ever added, with a default, and never given another
+meaning. `SCHEMA` grows with every such addition. A kind of message that is not known is passed over. Whatever was
+not read in full is said once in the log. This file knows no connection and no state.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from schedulers.types import Adapters, PodId
+from statesync.store.policy_json import Record, written
+from statesync.store.protocol import PolicyRecord
+from statesync.types import EngineReport, InflightNumbers, PrefixPage
+
+SCHEMA: Final = 1
+
+_log = logging.getLogger("turnout.state")
+_NUMBERS: Final = len(InflightNumbers._fields)
+_PLAIN: Final = tuple([name for name in EngineReport._fields if name != "adapters"])
+_SWAP: Final = sys.byteorder == "big"
+
+
+class Report(msgspec.Struct, omit_defaults=True, frozen=True):
+    """An `EngineReport` and how old it was when it was sent, in seconds by the sender's clock."""
+
+    v: int
+    age_s: float
+    replica: str
+    """Who scraped it."""
+    queued: int | None = None
+    running: int | None = None
+    kv_usage: float | None = None
+    kv_capacity_tokens: int | None = None
+    prefix_queries_tokens: int | None = None
+    prefix_hits_tokens: int | None = None
+    started_at: float | None = None
+    adapters: tuple[str, ...] | None = None
+    waiting_adapters: tuple[str, ...] | None = None
+    max_adapters: int | None = None
+
+    def engine(self) -> EngineReport:
+        """The report as the rest of the router knows it."""
+        report = EngineReport(*(getattr(self, name) for name in _PLAIN))
+        if self.adapters is None:
+            return report
+        waiting, limit = frozenset(self.waiting_adapters or ()), self.max_adapters or 0
+        return report._replace(adapters=Adapters(frozenset(self.adapters), waiting, limit))
+
+
+class Placement(msgspec.Struct, array_like=True, gc=False):
+    """A prompt's chain went to the pod; no blocks: the pod's engine restarted and holds nothing."""
+
+    pod: PodId
+    blocks: bytes
+    """8 bytes each, little-endian."""
+
+
+class _Said(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
+    """What every message carries."""
+
+    replica: str
+    token: str
+    """Of the sender's incarnation."""
+    v: int
+
+
+class Changes(_Said, tag="changes", kw_only=True):
+    """What a replica noted since its last flush, but for placements. Numbers are absolute."""
+
+    seq: int
+    """Of the incarnation's messages, from 1 without a gap."""
+    full: bool = False
+    """Pods that are absent have nothing in flight, rather than no change."""
+    numbers: Mapping[PodId, Sequence[int]] = {}
+    reports: Mapping[PodId, Report] = {}
+
+
+class Beat(_Said, tag="beat", kw_only=True):
+    """The lease was renewed."""
+
+    seq: int
+    """Of the last `Changes`."""
+
+
+class Gone(_Said, tag="gone", kw_only=True):
+    """The lease was given back, or lapsed and was reaped."""
+
+
+class PolicyChanged(_Said, tag="policy", kw_only=True):
+    """A pool has a new record."""
+
+    pool: str
+    record: str
+    """As in the pool's list."""
+
+
+Message = Changes | Beat | Gone | PolicyChanged
+
+
+class LogEntry(msgspec.Struct, omit_defaults=True):
+    """An entry of the log, under the field `b`."""
+
+    v: int
+    replica: str
+    token: str
+    placements: list[Placement]
+
+
+class Envelope(msgspec.Struct, array_like=True):
+    """What is published: scripts put the log id, which only the server knows, before the sender's bytes."""
+
+    log_id: str
+    """Empty if nothing was logged."""
+    message: Message
+    entry: LogEntry | None = None
+    """With that id: what of the message is also in the log."""
+
+
+class Page(msgspec.Struct, array_like=True):
+    """A `PrefixPage` in a checkpoint."""
+
+    v: int
+    pod: PodId
+    hashes: bytes
+    sizes: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+pack = _encoder.encode
+"""Any of the structs above as msgpack; also the numbers of an inflight hash."""
+
+_T = TypeVar("_T")
+
+
+class Reader:
+    """Decodes what others wrote, whatever their version. Bytes that cannot be read give None and are counted."""
+
+    def __init__(self) -> None:
+        self.unreadable = 0
+        self._complaints: set[str] = set()
+        self._envelope = msgspec.msgpack.Decoder(Envelope).decode
+        self._entry = msgspec.msgpack.Decoder(LogEntry).decode
+        self._report = msgspec.msgpack.Decoder(Report).decode
+        self._page = msgspec.msgpack.Decoder(Page).decode
+        self._record = msgspec.json.Decoder(Record).decode
+        self._counts = msgspec.msgpack.Decoder(list[int]).decode
+
+    def envelope(self, data: bytes) -> Envelope | None:
+        """What came over the channel."""
+        try:
+            envelope = self._envelope(data)
+        except msgspec.MsgspecError as error:
+            self._refuse("a message", error)
+            return None
+        if envelope.message.v > SCHEMA:
+            self._newer(envelope.message.v)
+        return envelope
+
+    def entry(self, data: bytes) -> LogEntry | None:
+        """An entry of the log."""
+        try:
+            entry = self._entry(data)
+        except msgspec.MsgspecError as error:
+            self._refuse("a log entry", error)
+            return None
+        return self._versioned(entry, entry.v)
+
+    def report(self, data: bytes) -> Report | None:
+        """A report, as kept in the hash behind its time."""
+        try:
+            report = self._report(data)
+        except msgspec.MsgspecError as error:
+            self._refuse("a report", error)
+            return None
+        return self._versioned(report, report.v)
+
+    def page(self, data: bytes) -> PrefixPage | None:
+        """A page of a checkpoint."""
+        try:
+            page = self._page(data)
+        except msgspec.MsgspecError as error:
+            self._refuse("a checkpoint's page", error)
+            return None
+        return self._versioned(PrefixPage(page.pod, page.hashes, page.sizes), page.v)
+
+    def record(self, data: bytes | str) -> PolicyRecord | None:
+        """A policy record."""
+        try:
+            record = self._record(data)
+        except msgspec.MsgspecError as error:
+            self._refuse("a policy record", error)
+            return None
+        return self._versioned(record.record(), record.v)
+
+    def numbers(self, data: bytes) -> InflightNumbers | None:
+        """A pod's numbers in an inflight hash."""
+        try:
+            return numbers_of(self._counts(data))
+        except msgspec.MsgspecError as error:
+            self._refuse("a pod's numbers", error)
+            return None
+
+    def __repr__(self) -> str:
+        return f"<Reader of schema {SCHEMA}: {self.unreadable} unreadable>"
+
+    def _versioned(self, value: _T, version: int) -> _T:
+        if version > SCHEMA:
+            self._newer(version)
+        return value
+
+    def _newer(self, version: int) -> None:
+        if self._first(f"v{version}"):
+            _log.warning(
+                "another replica writes schema %d, this one %d: what is new in it is left out", version, SCHEMA
+            )
+
+    def _refuse(self, what: str, error: msgspec.MsgspecError) -> None:
+        self.unreadable += 1
+        if self._first(what):
+            _log.warning("%s of another replica cannot be read and is passed over: %s", what, error)
+
+    def _first(self, complaint: str) -> bool:
+        known = complaint in self._complaints
+        self._complaints.add(complaint)
+        return not known
+
+
+def numbers_of(counts: Sequence[int]) -> InflightNumbers:
+    """As many of the numbers as both sides know; the rest is 0."""
+    return InflightNumbers(*counts[:_NUMBERS])
+
+
+def report_of(report: EngineReport, age_s: float, replica: str) -> Report:
+    """An engine's report as it is sent."""
+    told: dict[str, Any] = report._asdict()
+    lora: Adapters | None = told.pop("adapters")
+    if lora is not None:
+        told["adapters"], told["waiting_adapters"] = tuple(sorted(lora.active)), tuple(sorted(lora.waiting))
+        told["max_adapters"] = lora.limit
+    return Report(v=SCHEMA, age_s=age_s, replica=replica, **told)
+
+
+def pack_blocks(blocks: Sequence[int]) -> bytes:
+    """Chained hashes as 8 little-endian bytes each."""
+    packed = array("Q", blocks)
+    if _SWAP:
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_blocks(data: bytes) -> Sequence[int]:
+    """The inverse of `pack_blocks`; bytes that are not a multiple of 8 are cut off."""
+    blocks = array("Q")
+    blocks.frombytes(data if len(data) % 8 == 0 else data[: len(data) // 8 * 8])
+    if _SWAP:
+        blocks.byteswap()
+    return blocks.tolist()
+
+
+def log_id_before(data: bytes, size: int) -> str:
+    """The log id of an envelope that ends in `size` bytes of message and entry, without reading those."""
+    return data[2 if data[1] < 0xC0 else 3 : len(data) - size].decode("ascii", "replace")
+
+
+def pack_page(page: PrefixPage) -> bytes:
+    """A page of the checkpoint being written."""
+    return pack(Page(SCHEMA, page.pod, page.hashes, page.sizes))
+
+
+def pack_record(record: PolicyRecord) -> bytes:
+    """A record as JSON without its generation, which the script puts in front. Raises TypeError if it is not JSON."""
+    return msgspec.json.encode(written(record, SCHEMA))
+
+
+def pack_whole_record(record: PolicyRecord) -> bytes:
+    """A record with its generation, to be put back after Redis lost it."""
+    return msgspec.json.encode({"generation": record.generation, **written(record, SCHEMA)})
+
+
+def standing(token: str, seq: int) -> str:
+    """What stands in an inflight hash's `@`."""
+    return f"{token} {seq}"
+
+
+def read_standing(data: bytes) -> tuple[str, int]:
+    """(token, seq) of an inflight hash; ("", 0) where it cannot be read."""
+    token, _, seq = data.decode("ascii", "replace").partition(" ")
+    return (token, int(seq.split(" ")[0])) if seq.split(" ")[0].isdecimal() else ("", 0)

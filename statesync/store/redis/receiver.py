@@ -1,0 +1,204 @@
+"""What the other replicas say, on its way to the listener: each thing once, in order, and what was missed asked for.
+
+Messages come over the channel by `push`; what a joining replica reads from the keys comes in by `listed`, `stored`,
+`reported`, `entries` and `policies`. Between `hold` and `release` messages wait, so that what is older comes first.
+It sends nothing and waits for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from schedulers.types import PodId
+from statesync.store.protocol import PolicyRecord, StateListener
+from statesync.store.redis.keys import STANDING
+from statesync.store.redis.lease import Roster
+from statesync.store.redis.ledger import Shares
+from statesync.store.redis.messages import (
+    Beat,
+    Changes,
+    Envelope,
+    Gone,
+    Message,
+    Placement,
+    PolicyChanged,
+    Reader,
+    log_id_before,
+    read_standing,
+    unpack_blocks,
+)
+from statesync.store.redis.placement_log import PlacementLog, parse_id
+from statesync.store.redis.policy_cache import PolicyBook
+from statesync.store.redis.view_age import Freshness
+
+Clock = Callable[[], float]
+_STANDING = STANDING.encode()
+
+
+class Hearing:
+    """Reads what others say for one listener. `missed` is called with a replica whose share is to be read anew."""
+
+    def __init__(
+        self, replica: str, listener: StateListener, roster: Roster, freshness: Freshness, clock: Clock
+    ) -> None:
+        self._replica = replica
+        self._listener = listener
+        self._roster = roster
+        self._freshness = freshness
+        self._clock = clock
+        self.reader = Reader()
+        self.shares = Shares()
+        self.log = PlacementLog(self._fold)
+        self.book = PolicyBook()
+        self.own_tokens: set[str] = set()
+        """Of all incarnations this process ever was: what they wrote, it knows."""
+        self.missed: Callable[[str], None] | None = None
+        self.joined: Callable[[], None] | None = None
+        """Called when a replica is heard that was not live."""
+        self._held: list[Envelope] | None = None
+        self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
+            Changes: self._changes,
+            Beat: self._beat,
+            Gone: self._gone,
+            PolicyChanged: self._policy,
+        }
+
+    def push(self, push: list[object]) -> None:
+        """The connection heard something unasked."""
+        if push[0] == b"message" and isinstance(push[2], bytes):
+            self.hear(push[2])
+
+    def hear(self, data: bytes) -> None:
+        """A message came over the channel."""
+        echo = self._freshness.echo
+        if echo and data.endswith(echo):  # A tenth of what a flush costs is reading what one has just written.
+            self._echoed(log_id_before(data, len(echo)))
+            return
+        envelope = self.reader.envelope(data)
+        if envelope is None:
+            return
+        message = envelope.message
+        if message.token in self.own_tokens:
+            self._own(envelope)
+        elif self._held is not None:
+            self._held.append(envelope)
+        else:
+            self._take(envelope)
+
+    def hold(self) -> None:
+        """Let messages wait, and placements until the log was read."""
+        self._held = []
+        self.log.behind()
+
+    def release(self) -> None:
+        """All is read but the log: hear what waited."""
+        held, self._held = self._held or [], None
+        for envelope in held:
+            self._take(envelope)
+
+    def drop(self, replica: str) -> None:
+        """The roster let it go."""
+        self.shares.drop(replica)
+        self._listener.replica_gone(replica)
+
+    # What is read from the keys.
+
+    def stored(self, replica: str, fields: Mapping[bytes, bytes]) -> str:
+        """A replica's hash; returns the token in it. Empty if it has none: then it is not live."""
+        token, seq = read_standing(fields.get(_STANDING, b""))
+        if not token:
+            return ""
+        numbers = {}
+        for pod, packed in fields.items():
+            if pod != _STANDING and (told := self.reader.numbers(packed)) is not None:
+                numbers[PodId(pod.decode("utf-8", "replace"))] = told
+        news = self.shares.stored(replica, token, seq, numbers)
+        if news:
+            self._listener.replica_inflight(replica, news)
+        return token
+
+    def reported(self, stored: Mapping[bytes, bytes], now_ms: float, skip_own: bool) -> None:
+        """The hash of engine reports, read at `now_ms` by the server's clock."""
+        for pod, value in stored.items():
+            at, _, packed = value.partition(b":")
+            report = self.reader.report(packed)
+            if report is None or not at.isdigit() or (skip_own and report.replica == self._replica):
+                continue
+            age_s = max(0.0, (now_ms - int(at)) / 1000) + report.age_s
+            self._listener.reported_elsewhere(PodId(pod.decode("utf-8", "replace")), report.engine(), age_s)
+
+    def policies(self, stored: Mapping[str, Sequence[PolicyRecord]]) -> None:
+        """All pools' records."""
+        for pool, records in stored.items():
+            newest = self.book.read(pool, records)
+            if newest is not None:
+                self._listener.policy_changed(pool, newest)
+
+    def entry(self, log_id: bytes, data: bytes) -> None:
+        """An entry of the log."""
+        entry = self.reader.entry(data)
+        mine = entry is None or entry.token in self.own_tokens
+        self.log.read(parse_id(log_id.decode("ascii", "replace")), [] if entry is None or mine else entry.placements)
+
+    # What is told.
+
+    def _own(self, envelope: Envelope) -> None:
+        if isinstance(envelope.message, Changes | Beat):
+            self._echoed(envelope.log_id)
+
+    def _echoed(self, log_id: str) -> None:
+        self._freshness.echoed(self._clock())
+        if log_id:
+            self.log.told(log_id, [])
+
+    def _take(self, envelope: Envelope) -> None:
+        message, entry = envelope.message, envelope.entry
+        if message.replica != self._replica:
+            self._handlers[type(message)](message)
+        if entry is not None:  # an earlier process of this name still has placements to tell, and nothing else
+            self.log.told(envelope.log_id, entry.placements)
+
+    def _changes(self, said: Changes) -> None:
+        self._alive(said.replica, said.token)
+        news, missed = self.shares.hear(said)
+        if news:
+            self._listener.replica_inflight(said.replica, news)
+        for pod, report in said.reports.items():
+            self._listener.reported_elsewhere(pod, report.engine(), report.age_s)
+        if missed:
+            self._miss(said.replica)
+
+    def _beat(self, said: Beat) -> None:
+        self._alive(said.replica, said.token)
+        if not self.shares.up_to_date(said.replica, said.token, said.seq):
+            self._miss(said.replica)
+
+    def _gone(self, said: Gone) -> None:
+        if self._roster.gone(said.replica, said.token):
+            self.drop(said.replica)
+
+    def _policy(self, said: PolicyChanged) -> None:
+        record = self.reader.record(said.record)
+        if record is not None and self.book.learn(said.pool, record):
+            self._listener.policy_changed(said.pool, record)
+
+    def _alive(self, replica: str, token: str) -> None:
+        if self._roster.heard(replica, token, self._clock()) and self.joined is not None:
+            self.joined()
+
+    def _miss(self, replica: str) -> None:
+        if self.missed is not None:
+            self.missed(replica)
+
+    def _fold(self, placements: Sequence[Placement]) -> None:
+        listener = self._listener
+        for placement in placements:
+            if placement.blocks:
+                listener.placed_elsewhere(placement.pod, unpack_blocks(placement.blocks))
+            else:
+                listener.forgotten_elsewhere(placement.pod)
+
+    def __repr__(self) -> str:
+        held = "" if self._held is None else f", {len(self._held)} held"
+        return f"<Hearing of {self._replica}: {self.shares!r}, {self.log!r}{held}>"

@@ -1,0 +1,46 @@
+"""The Lua scripts: what each is called, and how it is run whether or not the server has it cached.
+
+A script's own head says what its keys and arguments are. This file knows neither keys nor messages.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final
+
+from statesync.store.redis.commands import Part
+from statesync.store.redis.connection import ReplyError, RespConnection
+
+
+class Script:
+    """One file of `statesync/lua`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source: Final = files("statesync").joinpath("lua", f"{name}.lua").read_bytes()
+        self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest()
+
+    async def run(self, link: RespConnection, keys: tuple[str, ...], *args: Part) -> Any:
+        """Run it: one round trip, two where the server does not have it cached. Raises ReplyError, StoreUnavailable."""
+        try:
+            return await link.call("EVALSHA", self.sha, len(keys), *keys, *args)
+        except ReplyError as error:
+            if error.code != "NOSCRIPT":
+                raise
+        return await link.call("EVAL", self.source, len(keys), *keys, *args)
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name} {self.sha[:8]}>"
+
+
+REGISTER: Final = Script("register")
+RENEW: Final = Script("renew")
+RELEASE: Final = Script("release")
+FLUSH: Final = Script("flush")
+PUT_POLICY: Final = Script("put_policy")
+RESTORE_POLICY: Final = Script("restore_policy")
+SHARE_TRIAL: Final = Script("share_trial")
+BEGIN_CHECKPOINT: Final = Script("begin_checkpoint")
+SWITCH_CHECKPOINT: Final = Script("switch_checkpoint")
+PRUNE_REPORTS: Final = Script("prune_reports")

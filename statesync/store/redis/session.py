@@ -1,0 +1,330 @@
+"""This replica among the others, over one link after another: it registers, tells all, reads all, keeps its lease.
+
+A link is two connections to the same server. One listens, and says what others listen to: what it says and the server's
+answer come back in one piece, so a flush costs one reading of a socket, not two. The other is for all else, such as
+answers of megabytes, for which a server throws out who listens. When the lease is found gone
+(this process stood still, the server was emptied), a new incarnation begins over the same link; when the link is
+lost, `live` ends and its caller opens another. What was learned stays: only what is new is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from random import Random
+from typing import Any, Final
+
+from statesync.errors import StateError, StoreUnavailable
+from statesync.store.protocol import StateListener, SyncConfig
+from statesync.store.redis.catch_up import WarmUp
+from statesync.store.redis.checkpoints import Checkpoints
+from statesync.store.redis.connection import Address, RespConnection
+from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, Keys
+from statesync.store.redis.lease import Pause, Roster
+from statesync.store.redis.ledger import Outbox
+from statesync.store.redis.messages import SCHEMA, Beat, Gone, pack
+from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
+from statesync.store.redis.syncer import Syncer
+from statesync.store.redis.view_age import Freshness
+from statesync.tasks import spawn
+
+RENEWALS: Final = 5
+"""In the time of a lease."""
+
+SWEEP_S: Final = 60.0
+"""Pods that were idle for so long are not told to who joins."""
+
+_log = logging.getLogger("turnout.state")
+
+
+class NameTaken(StateError):
+    """A live replica has this one's name."""
+
+
+class _LeaseLost(StateError):
+    """The lease was gone when it should have been there."""
+
+
+class Session:
+    """A replica's part in the shared state. Everything but `live` and what it calls is synchronous."""
+
+    def __init__(
+        self, replica: str, listener: StateListener, outbox: Outbox, keys: Keys, config: SyncConfig, dice: Random
+    ) -> None:
+        self.replica = replica
+        self._listener = listener
+        self._keys = keys
+        self._config = config
+        self._dice = dice
+        self._loop = loop = asyncio.get_running_loop()
+        self.roster = Roster(replica, config.lease_s)
+        self.freshness = Freshness(loop.time())
+        self.hearing = Hearing(replica, listener, self.roster, self.freshness, loop.time)
+        self.hearing.missed, self.hearing.joined = self._missed, self._joined
+        self.syncer = Syncer(replica, outbox, keys, config, self.freshness, self.roster)
+        self._checkpoints = Checkpoints(keys, self.hearing)
+        self._warmup = WarmUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
+        self.token = self._new_token()
+        self.link: RespConnection | None = None
+        """Where commands go, once registered."""
+        self.warm = False
+        self.links = 0
+        """Counter: links that were made."""
+        self.lease_losses = 0
+        self._epoch = b""
+        self._trouble: asyncio.Future[StateError] = loop.create_future()
+        self._to_read: set[str] = set()
+        self._work: set[asyncio.Task[None]] = set()
+        self._pause = Pause(config.lease_s)
+        self._lapse_timer: asyncio.TimerHandle | None = None
+        self._swept_at = loop.time()
+        self._spent: tuple[int, int, int] = (0, 0, 0)
+        """Of connections that are closed."""
+        self._open: list[RespConnection] = []
+
+    async def live(self, address: Address, on_warm: Callable[[], None]) -> None:
+        """Be a replica over this link until it is lost: never returns, raises StateError."""
+        self._trouble = self._loop.create_future()
+        self._keys.in_database(address.db)
+        self.hearing.hold()
+        try:
+            news = await self._connect(address, self.hearing.push)
+            await news.call("SUBSCRIBE", self._keys.news)
+            link = await self._connect(address, None)
+            self.links += 1
+            while True:
+                with contextlib.suppress(_LeaseLost):
+                    await self._incarnation(link, news, on_warm)
+                self._lose_lease()
+        finally:
+            self._unlink()
+
+    async def leave(self) -> None:
+        """Send what is left and give the lease back. Raises StateError."""
+        link = self.link
+        if link is None:
+            return
+        await self.syncer.finish()
+        self.syncer.close()
+        gone = pack(Gone(v=SCHEMA, replica=self.replica, token=self.token))
+        await RELEASE.run(link, self._own_keys(), self.replica, self.token, self._keys.news, gone)
+
+    def stop(self) -> None:
+        """Nothing is heard or said any more."""
+        self._unlink()
+        if self._lapse_timer is not None:
+            self._lapse_timer.cancel()
+            self._lapse_timer = None
+
+    def traffic(self) -> tuple[int, int, int]:
+        """Round trips, bytes sent, bytes received, over all links so far."""
+        trips, sent, received = self._spent
+        for connection in self._open:
+            trips += connection.round_trips
+            sent += connection.bytes_sent
+            received += connection.bytes_received
+        return trips, sent, received
+
+    # One link.
+
+    async def _connect(self, address: Address, on_push: Callable[[list[object]], None] | None) -> RespConnection:
+        connection = await RespConnection.open(
+            address,
+            timeout_s=self._config.timeout_s,
+            name=f"turnout:{self.replica}",
+            on_push=on_push,
+            on_lost=self._fail,
+        )
+        self._open.append(connection)
+        return connection
+
+    def _unlink(self) -> None:
+        self._end_incarnation()
+        self.freshness.unlinked()
+        self._spent = self.traffic()
+        connections, self._open = self._open, []
+        for connection in connections:
+            connection.close()
+
+    def _fail(self, error: StateError) -> None:
+        if not self._trouble.done():
+            self._trouble.set_result(error)
+
+    def _refused(self, error: StateError | None) -> None:
+        """The syncer's flush was not taken."""
+        self._fail(error or _LeaseLost("the lease was gone at a flush"))
+
+    # One incarnation.
+
+    async def _incarnation(self, link: RespConnection, news: RespConnection, on_warm: Callable[[], None]) -> None:
+        """From registering to trouble, which it raises."""
+        self._trouble = self._loop.create_future()
+        for connection in self._open:
+            if connection.lost:  # while nobody was waiting for trouble
+                raise StoreUnavailable(connection.lost)
+        emptied = await self._register(link)
+        self.freshness.linked()
+        self.link = link
+        self.syncer.open(news, self.token, self._refused)
+        try:
+            self._do(self._keep_lease(news))
+            self._do(self._serve(link, emptied, on_warm))
+            raise await self._trouble
+        finally:
+            self._end_incarnation()
+
+    def _end_incarnation(self) -> None:
+        self.link = None
+        self.syncer.close()
+        work, self._work = self._work, set()
+        for task in work:
+            task.cancel()
+        self._to_read.clear()
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """In the background, until this incarnation ends; what it raises ends it."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except StateError as error:
+                self._fail(error)
+
+        task = spawn(guarded(), f"state of {self.replica}")
+        self._work.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """A mistake in here or in the listener costs the link, and is logged; not the work that keeps the lease."""
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(StateError(f"the link was given up after {error!r}"))
+
+    async def _register(self, link: RespConnection) -> bool:
+        """Take the lease; waits while another incarnation's has yet to lapse. True if the server was emptied since.
+
+        Raises NameTaken when that one is renewed meanwhile.
+        """
+        self.hearing.own_tokens.add(self.token)
+        lease_ms, keys = int(self._config.lease_s * 1000), self._keys
+        expected_ms = float("inf")
+        while True:
+            reply = await REGISTER.run(
+                link,
+                (keys.leases, keys.tokens, keys.inflight(self.replica), keys.epoch),
+                *(self.replica, self.token, lease_ms, lease_ms * SHARE_LEASES, self._new_token()),
+            )
+            if reply[0] == 1:
+                break
+            left_ms = reply[1]
+            if left_ms > expected_ms:
+                raise NameTaken(f"a replica named {self.replica!r} is live")
+            pause_ms = min(left_ms, lease_ms / RENEWALS)
+            expected_ms = left_ms - pause_ms + lease_ms / (4 * RENEWALS)
+            await asyncio.sleep(pause_ms / 1000)
+        emptied = bool(self._epoch) and reply[1] != self._epoch
+        self._epoch = reply[1]
+        return emptied
+
+    async def _keep_lease(self, news: RespConnection) -> None:
+        """Over the connection of the flushes, which a beat must not overtake: it says how many there were."""
+        lease_ms, keys = int(self._config.lease_s * 1000), self._keys
+        while True:
+            await asyncio.sleep(self._config.lease_s / RENEWALS)
+            self.freshness.sent(self._loop.time())
+            beat = pack(Beat(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
+            taken = await RENEW.run(
+                news,
+                self._own_keys(),
+                *(self.replica, self.token, keys.news, lease_ms, lease_ms * SHARE_LEASES, keys.inflight("")),
+                *(SCHEMA, beat),
+            )
+            if not taken:
+                raise _LeaseLost("the lease was gone when it was to be renewed")
+            if self.freshness.silent_s(self._loop.time()) > self._config.timeout_s:
+                raise StoreUnavailable("what is published does not come back")
+
+    def _lose_lease(self) -> None:
+        self.lease_losses += 1
+        self.token = self._new_token()
+        self.hearing.hold()
+        _log.warning("the lease of replica %s was gone: registering anew", self.replica)
+
+    # What an incarnation reads, and then does from time to time.
+
+    async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
+        began = self._loop.time()
+        await self._warmup.read_all(link, self.token, again=self.warm)
+        self._joined()
+        self.warm = True
+        _log.info(
+            "in step with %d other replicas at %s after %.3f s",
+            *(len(self.roster.others()), link.address, self._loop.time() - began),
+        )
+        on_warm()
+        if emptied:
+            _log.warning("%s came back empty: republished what this replica knows", link.address)
+            await self._write_checkpoint(link, always=True)
+        while True:
+            await asyncio.sleep(self._config.checkpoint_s * self._dice.uniform(0.9, 1.1))
+            await self._tidy(link)
+
+    async def _tidy(self, link: RespConnection) -> None:
+        await self._write_checkpoint(link, always=False)
+        if self.roster.elected("reports"):
+            await PRUNE_REPORTS.run(link, (self._keys.reports,), int(REPORT_TTL_S * 1000))
+        if self._loop.time() - self._swept_at >= SWEEP_S:
+            self._swept_at = self._loop.time()
+            self.syncer.outbox.sweep(self._swept_at)
+
+    async def _write_checkpoint(self, link: RespConnection, always: bool) -> None:
+        """If the log grew since the last one, or `always`."""
+        _, begins = await self._checkpoints.position(link)
+        if always or self.hearing.log.folded > (begins or (0, 0)):
+            every_s = self._config.checkpoint_s * 0.8
+            await self._checkpoints.write(link, self._listener.checkpoint, self._new_token(), every_s)
+
+    def _missed(self, replica: str) -> None:
+        """Something it said was not heard: its share is to be read anew."""
+        if self.link is not None and replica not in self._to_read:
+            self._to_read.add(replica)
+            self._do(self._read_again(self.link, replica))
+
+    async def _read_again(self, link: RespConnection, replica: str) -> None:
+        self._to_read.discard(replica)
+        await self._warmup.read_share(link, replica)
+
+    # Others' leases.
+
+    def _joined(self) -> None:
+        """There are others, or were a moment ago."""
+        self._watch_leases()
+        self.syncer.hurry()
+
+    def _watch_leases(self) -> None:
+        due = self.roster.next_lapse()
+        if due is not None and self._lapse_timer is None:
+            self._lapse_timer = self._loop.call_at(due, self._let_lapse, due)
+
+    def _let_lapse(self, due: float) -> None:
+        self._lapse_timer = None
+        now = self._loop.time()
+        if grace_s := self._pause.grace(due, now):
+            self._lapse_timer = self._loop.call_at(now + grace_s, self._let_lapse, now + grace_s)
+            return
+        for replica in self.roster.lapsed(now):
+            _log.warning("replica %s was not heard for its lease of %g s: gone", replica, self._config.lease_s)
+            self.hearing.drop(replica)
+        self._watch_leases()
+
+    def _own_keys(self) -> tuple[str, str, str]:
+        return self._keys.leases, self._keys.tokens, self._keys.inflight(self.replica)
+
+    def _new_token(self) -> str:
+        return f"{self._dice.getrandbits(64):016x}"
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.replica}: {self.roster!r}, {self.syncer!r}>"

@@ -1,0 +1,240 @@
+"""The store behind redis://: what the rest of the router calls, and the link to the server, made anew whenever lost.
+
+Nothing here is awaited on a request's way: `announce` and `placed` note, and the background sends. Being a replica
+among others is `session.py`'s; where the server is, `locate.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from random import Random, SystemRandom
+from typing import Any, Final
+
+from schedulers.types import PodId
+from statesync.errors import StaleGeneration, StateError, StoreUnavailable
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
+from statesync.store.redis.connection import ReplyError, RespConnection
+from statesync.store.redis.keys import TRIAL_TTL_S, Keys
+from statesync.store.redis.ledger import Outbox
+from statesync.store.redis.locate import Whereabouts, whereabouts
+from statesync.store.redis.messages import SCHEMA, pack_record
+from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
+from statesync.store.redis.session import NameTaken, Session
+from statesync.tasks import spawn
+from statesync.types import EngineReport, InflightNumbers
+
+BACKOFF_S: Final = (0.05, 2.0)
+"""Before the first attempt to connect again, and at most. Each is drawn between half of it and all of it."""
+
+_DEFAULTS: Final = SyncConfig()
+_log = logging.getLogger("turnout.state")
+
+
+class RedisStore:
+    """A `StateStore` on Redis or Valkey, alone, behind Sentinel or in a cluster."""
+
+    def __init__(self, where: Whereabouts, config: SyncConfig = _DEFAULTS, dice: Random | None = None) -> None:
+        self._where = where
+        self._config = config
+        self._dice = dice or SystemRandom()
+        self._keys = Keys(config.namespace)
+        self._session: Session | None = None
+        """None before `start`."""
+        self._outbox = outbox = Outbox()
+        # Called several times a request: through a method of this class each would take 0.1 us longer.
+        self.announce: Callable[[PodId, InflightNumbers], None] = outbox.announce
+        """Note this replica's absolute numbers for a pod. Without effect after `aclose`."""
+        self.placed: Callable[[PodId, Sequence[int]], None] = outbox.placed
+        """Note that a prompt with these block hashes went to a pod. The sequence must not change afterwards."""
+        self.forgot: Callable[[PodId], None] = outbox.forgot
+        """Note that a pod's engine restarted and holds nothing."""
+        self._background: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[StateError | None] | None = None
+        """Done when warm (None) or refused (why)."""
+        self._awaited = False
+        """Whether `start` still waits."""
+        self._error = "not started"
+
+    @classmethod
+    def open(cls, url: str, config: SyncConfig) -> RedisStore:
+        """The store a URL names; nothing is connected yet. Raises BadStoreUrl."""
+        return cls(whereabouts(url, config.namespace, config.timeout_s), config)
+
+    @property
+    def shared(self) -> bool:
+        """Always."""
+        return True
+
+    async def start(self, replica: str, listener: StateListener, /) -> None:
+        """Take a lease as `replica` and read all that the others know. See `StateStore.start`."""
+        if self._session is not None:
+            raise StateError("a store is started once")
+        self._session = Session(replica, listener, self._outbox, self._keys, self._config, self._dice)
+        self._started = asyncio.get_running_loop().create_future()
+        self._awaited = True
+        self._background = spawn(self._stay_linked(self._session), f"state of {replica}")
+        try:
+            refused = await asyncio.shield(self._started)
+        finally:
+            self._awaited = False
+        if refused is not None:
+            await self.aclose()
+            raise refused
+
+    async def aclose(self) -> None:
+        """Send what is pending, give the lease back. Takes `timeout_s` at most. Safe to call twice."""
+        session, background = self._session, self._background
+        self._background = None
+        if session is None or background is None:
+            return
+        with contextlib.suppress(StateError, TimeoutError):
+            async with asyncio.timeout(self._config.timeout_s):
+                await session.leave()
+        background.cancel()
+        await asyncio.wait([background])
+        session.stop()
+        self._error = "closed"
+
+    def report(self, pod: PodId, report: EngineReport, /) -> None:
+        """Note an engine's own report."""
+        self._outbox.report(pod, report, asyncio.get_running_loop().time())
+
+    def elected(self, pod: PodId, /) -> bool:
+        """Whether `pod` falls to this replica among those that are live. True where nobody else can be heard."""
+        return self._session is None or self._session.roster.elected(pod)
+
+    async def policy(self, pool: str, /) -> PolicyRecord | None:
+        """The pool's record, or None where none was ever set. Raises StoreUnavailable."""
+        records = await self._records(pool, 1)
+        return records[0] if records else None
+
+    async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
+        """The pool's last records, newest first. Raises StoreUnavailable."""
+        return await self._records(pool, POLICY_HISTORY)
+
+    async def put_policy(
+        self,
+        pool: str,
+        name: str,
+        params: Mapping[str, object],
+        /,
+        *,
+        if_generation: int | None,
+        shadow: PolicyChoice | None = None,
+        canary: Canary | None = None,
+        note: str = "",
+        restores: int | None = None,
+    ) -> PolicyRecord:
+        """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
+        session, link, keys = *self._linked(), self._keys
+        wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores)
+        taken, answer = await _asked(
+            PUT_POLICY.run(
+                link,
+                (keys.policy(pool), keys.pools),
+                *(pool, "" if if_generation is None else if_generation, pack_record(wanted)),
+                *(POLICY_HISTORY, keys.news, session.replica, session.token, SCHEMA),
+            )
+        )
+        if not taken:
+            raise StaleGeneration(f"pool {pool!r} is at generation {answer}, not {if_generation}")
+        record = session.hearing.reader.record(answer)
+        if record is None:
+            raise StoreUnavailable(f"the record of pool {pool!r} cannot be read back")
+        session.hearing.book.learn(pool, record)
+        return record
+
+    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """This replica's figures, for those of all tellers. Raises StoreUnavailable."""
+        _, link = self._linked()
+        key = self._keys.trial(pool, generation)
+        told = await _asked(SHARE_TRIAL.run(link, (key,), teller, figures, int(TRIAL_TTL_S * 1000)))
+        return {who.decode(): packed for who, packed in zip(told[::2], told[1::2], strict=True)}
+
+    def replicas(self) -> Sequence[ReplicaInfo]:
+        """Live replicas as last heard, this one first."""
+        if self._session is None or self._background is None:
+            return []
+        return self._session.roster.live(asyncio.get_running_loop().time())
+
+    def age_s(self) -> float:
+        """How long a change takes to be heard; while the link does not do well, how long it has not."""
+        if self._session is None:
+            return 0.0
+        return self._session.freshness.age_s(asyncio.get_running_loop().time())
+
+    def health(self) -> StoreHealth:
+        """How the link does."""
+        session = self._session
+        if session is None:
+            return StoreHealth(connected=False, warm=False, error=self._error)
+        trips, sent, received = session.traffic()
+        connected = session.link is not None
+        return StoreHealth(
+            connected=connected,
+            warm=session.warm,
+            round_trips=trips,
+            bytes_sent=sent,
+            bytes_received=received,
+            reconnects=max(0, session.links - 1),
+            lease_losses=session.lease_losses,
+            placements_dropped=self._outbox.placements_dropped,
+            unreadable=session.hearing.reader.unreadable,
+            error="" if connected else self._error,
+        )
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self._session!r}{f', {self._error}' if self._error else ''}>"
+
+    async def _stay_linked(self, session: Session) -> None:
+        """Open one link after another, for as long as the store is open."""
+        pause_s, most_s = BACKOFF_S
+        while True:
+            links = session.links
+            try:
+                await session.live(await self._where.locate(), self._warm)
+            except NameTaken as error:
+                self._refuse(error)
+            except StateError as error:
+                self._lost(error)
+            pause_s = BACKOFF_S[0] if session.links > links else min(most_s, pause_s * 2)
+            await asyncio.sleep(pause_s * self._dice.uniform(0.5, 1.0))
+
+    def _warm(self) -> None:
+        self._error = ""
+        if self._started is not None and not self._started.done():
+            self._started.set_result(None)
+
+    def _lost(self, error: StateError) -> None:
+        """Said once, not at every attempt."""
+        if str(error) != self._error:
+            _log.warning("no link to the shared state, serving from what is known: %s", error)
+        self._error = str(error)
+
+    def _refuse(self, error: NameTaken) -> None:
+        self._lost(error)
+        if self._awaited and self._started is not None and not self._started.done():
+            self._started.set_result(error)
+
+    def _linked(self) -> tuple[Session, RespConnection]:
+        session = self._session
+        if session is None or session.link is None:
+            raise StoreUnavailable(self._error or "the link to the shared state is being made")
+        return session, session.link
+
+    async def _records(self, pool: str, count: int) -> list[PolicyRecord]:
+        session, link = self._linked()
+        packed = await _asked(link.call("LRANGE", self._keys.policy(pool), 0, count - 1))
+        return [record for data in packed if (record := session.hearing.reader.record(data)) is not None]
+
+
+async def _asked(answer: Any) -> Any:
+    """The server's answer; its refusals (LOADING, READONLY, MOVED, ...) are StoreUnavailable to who asks."""
+    try:
+        return await answer
+    except ReplyError as error:
+        raise StoreUnavailable(f"the shared state does not take it: {error}") from error

@@ -1,0 +1,61 @@
+"""The bodies that the bench sends."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from loadtests.bench.load.cases import ACTIVE, CASES, SERIAL, Case, bodies, place
+
+
+def whole(case: Case, group: int, serial: int) -> bytes:
+    before, after = bodies(case)[group * case.turns]
+    return (before + SERIAL % serial + after).encode()
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_every_first_body_is_json_of_exactly_the_length_asked_for(case: Case) -> None:
+    firsts = bodies(case)[:: case.turns]
+    assert len(firsts) == case.groups
+    for before, after in firsts:
+        body = (before + SERIAL % 7 + after).encode()
+        assert len(body) == case.prompt_bytes
+        assert json.loads(body)["stream"] is case.stream
+
+
+def test_bodies_of_a_group_share_all_but_their_end_and_groups_share_little() -> None:
+    one, other = whole(CASES["1k"], 3, 1), whole(CASES["1k"], 3, 2)
+    same = next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+    assert same > 1000
+    system = {json.loads(whole(CASES["1k"], group, 1))["messages"][0]["content"] for group in range(64)}
+    assert len(system) == CASES["1k"].groups == 64
+
+
+def test_a_body_too_short_for_its_frame_is_an_error() -> None:
+    with pytest.raises(ValueError, match="too short"):
+        bodies(Case("tiny", 20, 1))
+
+
+def test_a_later_turn_repeats_all_that_was_said_before_it() -> None:
+    case = CASES["conversations"]
+    turns = [json.loads(before + SERIAL % 7 + after)["messages"] for before, after in bodies(case)[: case.turns]]
+    for earlier, later in itertools.pairwise(turns):
+        assert later[: len(earlier)] == earlier
+        assert [message["role"] for message in later[len(earlier) :]] == ["assistant", "user"]
+
+
+def test_conversations_take_turns_and_each_has_all_of_its_own_in_order() -> None:
+    case = CASES["conversations"]
+    heard: dict[int, list[int]] = {}
+    for number in range(ACTIVE * case.turns * 3):
+        conversation, at = place(number, case)
+        assert at // case.turns == conversation % case.groups
+        heard.setdefault(conversation, []).append(at % case.turns)
+    assert len(heard) == ACTIVE * 3
+    assert all(turns == [*range(case.turns)] for turns in heard.values())
+
+
+def test_with_one_turn_each_request_is_a_conversation_of_its_own() -> None:
+    assert [place(number, CASES["1k"])[0] for number in range(200)] == [*range(200)]

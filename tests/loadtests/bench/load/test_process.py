@@ -1,0 +1,105 @@
+"""Processes: measured through /proc, ended by pid."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench.load import process, usage
+from loadtests.bench.load.process import (
+    TICK_S,
+    NotReady,
+    Owned,
+    Stat,
+    family,
+    parse_stat,
+    stats,
+    wait_until_ready,
+    wait_until_serving,
+)
+from loadtests.sim.ports import free_ports
+from tests.fakes.waiting import wait_for
+
+TIED = "import os; print(os.sched_getaffinity(0), end='')"
+BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+
+
+def test_a_stat_line_is_read_behind_the_last_bracket() -> None:
+    line = "42 (a (b) 9 9) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 3 4 20 0 1 0 5 6 7"
+    assert parse_stat(line) == Stat(parent=7, cpu_s=200 * TICK_S)
+
+
+def test_a_family_is_the_process_and_all_below_it() -> None:
+    every = {pid: Stat(parent, 0.0) for pid, parent in [(1, 0), (5, 1), (6, 5), (7, 6), (8, 1)]}
+    assert set(family(5, every)) == {5, 6, 7}
+
+
+def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
+    with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
+        wait_for("it uses the CPU", lambda: owned.ended() or usage.read(owned.pids()).cpu_s >= 0.3)
+        assert not owned.ended(), owned.log.read_text()
+        assert len(list(family(owned.pid, stats()))) == 2
+        assert usage.read(owned.pids()).rss_bytes > 5_000_000
+        children = [pid for pid in family(owned.pid, stats()) if pid != owned.pid]
+        subprocess.run(["kill", *map(str, children)], check=True)
+    assert owned.ended()
+
+
+def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
+        with pytest.raises(NotReady, match="no such engine"):
+            wait_until_ready(owned, f"http://127.0.0.1:{port}/")
+
+
+def runs(pid: int) -> bool:
+    """Not so of a zombie that its new parent has not collected yet: it uses nothing."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text() != ""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+DEAF = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+deaf = 'import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()'
+child = subprocess.Popen([sys.executable, '-c', deaf], stdout=subprocess.PIPE)
+child.stdout.read(1)
+print('pid', child.pid, flush=True)
+signal.pause()
+"""
+
+
+def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    with Owned([sys.executable, "-c", DEAF], 0, tmp_path / "log") as owned:
+        wait_for("its child is deaf", lambda: owned.ended() or "pid" in owned.log.read_text())
+        assert not owned.ended(), owned.log.read_text()
+    child = int(owned.log.read_text().split()[1])
+    assert owned.pid not in stats()
+    wait_for("its child is gone", lambda: not runs(child))
+
+
+def test_serving_is_a_good_answer_to_a_post_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "loadtests.bench.load.canned", str(port), "--stream", "--gap-ms", "600000"]
+    with Owned(command, 1, tmp_path / "log") as owned:
+        wait_until_serving(owned, f"http://127.0.0.1:{port}/v1/chat/completions", b"{}")
+
+
+def test_a_program_has_its_own_core_when_the_bench_has_tied_itself_to_another(tmp_path: Path) -> None:
+    every = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(every)})
+    try:
+        with Owned([sys.executable, "-c", TIED], max(every), tmp_path / "log") as owned:
+            wait_for("it has said where it runs", owned.ended)
+    finally:
+        os.sched_setaffinity(0, every)
+    assert owned.log.read_text() == f"{{{max(every)}}}"

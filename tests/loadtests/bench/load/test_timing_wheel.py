@@ -1,0 +1,60 @@
+"""The timing wheel, turned by hand and by a loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from loadtests.bench.load.timing_wheel import Wheel
+
+
+class Steps:
+    """Takes so many steps, and notes how far the wheel was."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        self.done = asyncio.Event()
+
+    def advance(self) -> bool:
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+        return self.left > 0
+
+
+def test_a_thing_advances_once_a_gap_until_it_says_no_more() -> None:
+    loop = asyncio.new_event_loop()
+    wheel = Wheel(loop, gap_s=0.01)
+    thing = Steps(3)
+    wheel.add(thing)
+    seen = []
+    for position in range(1, 35):
+        wheel.turn_to(position)
+        seen.append(thing.left)
+    loop.close()
+    assert [seen[8], seen[9], seen[18], seen[19], seen[28], seen[29]] == [3, 2, 2, 1, 1, 0]
+    assert wheel.waiting == 0
+
+
+def test_one_that_is_late_catches_up_with_every_step_it_missed() -> None:
+    loop = asyncio.new_event_loop()
+    wheel = Wheel(loop, gap_s=0.01)
+    thing = Steps(9)
+    wheel.add(thing)
+    wheel.turn_to(55)
+    loop.close()
+    assert thing.left == 4
+
+
+def test_a_loop_turns_it_paced_and_as_fast_as_it_goes_and_again_after_a_rest() -> None:
+    async def run(gap_s: float) -> None:
+        wheel = Wheel(asyncio.get_running_loop(), gap_s)
+        for _ in range(2):
+            things = [Steps(count) for count in (1, 5, 9)]
+            for thing in things:
+                wheel.add(thing)
+            await asyncio.gather(*(thing.done.wait() for thing in things))
+            await asyncio.sleep(0)
+        assert wheel.waiting == 0
+
+    for gap_s in (0.0, 0.002):
+        asyncio.run(asyncio.wait_for(run(gap_s), 60))

@@ -1,0 +1,115 @@
+import asyncio
+
+from loadtests.sim.engine.model import Engine
+from loadtests.sim.engine.profiles import PROFILES
+from loadtests.sim.simpod.metrics import Meters
+from loadtests.sim.simpod.pump import Answer, Pump
+from loadtests.sim.simpod.script import Script, Stream
+
+TINY = PROFILES["tiny"]
+
+
+class Sink:
+    """An outlet that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.sent: list[bytes] = []
+        self.done = asyncio.Event()
+
+    def whole(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
+        self.sent.append(body)
+        self.done.set()
+
+    def open(self, content_type: bytes) -> None:
+        self.sent.append(b"open")
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def end(self) -> None:
+        self.done.set()
+
+
+def script(tokens: int, *, stream: bool) -> Script:
+    events = Stream(lambda cached: [b"cached %d" % cached], b"<", b">", b"]", lambda cached: [b"bye"])
+    pieces = [b"%d" % number for number in range(tokens)]
+    return Script(
+        160, range(10), pieces, "length", None, lambda cached: b"whole %d" % cached, events if stream else None
+    )
+
+
+def make_pump(speed: float = 1000.0) -> tuple[Engine, Pump]:
+    engine = Engine(TINY)
+    return engine, Pump(engine, Meters(engine, ("m",), 0.0), speed)
+
+
+def test_a_stream_is_performed_token_by_token() -> None:
+    async def scenario() -> list[bytes]:
+        _, pump = make_pump()
+        sink = Sink()
+        pump.submit(Answer("a", script(3, stream=True), sink, pump.cancel))
+        await asyncio.wait_for(sink.done.wait(), 60)
+        return sink.sent
+
+    assert asyncio.run(scenario()) == [b"open", b"cached 0", b"<0>", b"<1>", b"<2]", b"bye"]
+
+
+def test_a_whole_answer_knows_what_was_cached() -> None:
+    async def scenario() -> list[list[bytes]]:
+        _, pump = make_pump()
+        sinks = [Sink(), Sink()]
+        for number, sink in enumerate(sinks):
+            pump.submit(Answer(str(number), script(2, stream=False), sink, pump.cancel))
+            await asyncio.wait_for(sink.done.wait(), 60)
+        return [sink.sent for sink in sinks]
+
+    assert asyncio.run(scenario()) == [[b"whole 0"], [b"whole 144"]]
+
+
+def test_a_slow_reader_gets_the_rest_when_it_reads_again() -> None:
+    async def scenario() -> tuple[list[bytes], list[bytes]]:
+        engine, pump = make_pump()
+        sink, other = Sink(), Sink()
+        sink.paused = True
+        answer = Answer("slow", script(3, stream=True), sink, pump.cancel)
+        pump.submit(answer)
+        pump.submit(Answer("other", script(5, stream=False), other, pump.cancel))
+        await asyncio.wait_for(other.done.wait(), 60)
+        held = list(sink.sent)
+        sink.paused = False
+        answer.resume()
+        assert engine.generation_tokens == 8
+        return held, sink.sent
+
+    held, sent = asyncio.run(scenario())
+    assert held == [b"open"]
+    assert sent == [b"open", b"cached 0", b"<0>", b"<1>", b"<2]", b"bye"]
+
+
+def test_a_cancelled_answer_is_sent_nothing_more_and_others_go_on() -> None:
+    async def scenario() -> list[bytes]:
+        engine, pump = make_pump()
+        gone, stays = Sink(), Sink()
+        answer = Answer("gone", script(50, stream=True), gone, pump.cancel)
+        pump.submit(answer)
+        pump.submit(Answer("stays", script(3, stream=False), stays, pump.cancel))
+        answer.cancel()
+        answer.cancel()
+        assert engine.waiting == 1
+        await asyncio.wait_for(stays.done.wait(), 60)
+        return gone.sent
+
+    assert asyncio.run(scenario()) == [b"open"]
+
+
+def test_a_stopped_pump_takes_no_more_steps() -> None:
+    async def scenario() -> int:
+        engine, pump = make_pump()
+        pump.submit(Answer("a", script(3, stream=False), Sink(), pump.cancel))
+        pump.stop()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return engine.generation_tokens
+
+    assert asyncio.run(scenario()) == 0

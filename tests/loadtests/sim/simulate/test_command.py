@@ -1,0 +1,156 @@
+"""The command as a user runs it, on a sample of real traffic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.simulate.command import main
+from schedulers import registry
+
+SAMPLE = str(Path(__file__).resolve().parents[4] / "loadtests" / "traces" / "conversation.jsonl.gz")
+
+
+def simulated(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    status = main([SAMPLE, *argv])
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_a_table_has_a_row_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = simulated(capsys, "--policy", "prefix_aware", "--policy", "sglang_cache_aware", "--limit", "200")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
+
+
+def test_a_composed_policy_plays_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    light = 'light=profile:{"scorers": [{"name": "inflight_tokens"}, {"name": "prefix", "weight": 2}]}'
+    status, out, err = simulated(capsys, "--policy", light, "--policy", "random", "--limit", "400", "--json")
+    assert (status, err) == (0, "")
+    composed, blind = json.loads(out)["policies"]
+    assert (composed["policy"], blind["policy"]) == ("light", "random")
+    assert composed["hit_rate"] > blind["hit_rate"]
+    assert composed["ttft_s"]["mean"] < blind["ttft_s"]["mean"]
+
+
+def test_json_says_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--policy", "p2c", "--pods", "4", "--rate", "1.5", "--replicas", "2", "--age-ms", "50", "--limit", "100")
+    _, out, _ = simulated(capsys, *argv, "--json")
+    told = json.loads(out)
+    assert (told["trace"], told["pods"], told["rate"]) == ("conversation.jsonl.gz", 4, 1.5)
+    assert (told["replicas"], told["age_ms"]) == (2, 50.0)
+    assert [row["policy"] for row in told["policies"]] == ["p2c"]
+    assert told["policies"][0]["requests"] == 100
+    assert simulated(capsys, *argv, "--json")[1] == out
+
+
+def test_on_real_traffic_the_peers_come_out_in_the_known_order(capsys: pytest.CaptureFixture[str]) -> None:
+    order = ["oracle", "lmetric", "dynamo_kv", "llmd_default", "sglang_cache_aware", "random"]
+    _, out, _ = simulated(capsys, *[part for name in order for part in ("--policy", name)], "--rate", "2", "--json")
+    means = {row["policy"]: row["ttft_s"]["mean"] for row in json.loads(out)["policies"]}
+    assert sorted(means, key=means.__getitem__) == order
+
+
+def test_production_stack_drowns_one_pod_on_real_traffic(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = simulated(capsys, "--policy", "production_stack_prefixaware", "--rate", "2", "--json")
+    (row,) = json.loads(out)["policies"]
+    assert row["ttft_s"]["mean"] > 100.0
+    assert row["load_imbalance"] == pytest.approx(8.0)
+
+
+def test_a_cold_restart_shows_in_the_windows(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--policy", "prefix_aware", "--restart-at", "60", "--limit", "400", "--json")
+    shared, cold = (json.loads(simulated(capsys, *argv, *more)[1]) for more in ((), ("--unshared",)))
+    assert cold["age_ms"] is None
+    assert cold["policies"][0]["hit_rate"] < shared["policies"][0]["hit_rate"]
+
+
+def test_a_report_is_written_beside_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    status, out, _ = simulated(capsys, "--policy", "p2c", "--limit", "100", "--report", str(file))
+    assert (status, "p2c" in out) == (0, True)
+    assert "<svg" in file.read_text()
+
+
+def test_a_small_cache_finds_less(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--policy", "prefix_aware", "--limit", "400", "--json")
+    whole, small = (
+        json.loads(simulated(capsys, *argv, *more)[1])["policies"][0] for more in ((), ("--kv-tokens", "140000"))
+    )
+    assert small["hit_rate"] < whole["hit_rate"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--policy", "nobody"], "no policy 'nobody'"),
+        (["--policy", "p2c", "--profile", "tiny", "--report", "/nowhere/r.html"], "/nowhere/r.html: No such file"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
+    status, out, err = simulated(capsys, *argv, "--limit", "5")
+    assert (status, out) == (2, "")
+    assert err.startswith("turnout simulate: ")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--policy", "p2c", "--pods", "0"],
+        ["--policy", "p2c", "--rate", "0"],
+        ["--policy", "p2c", "--age-ms", "-1"],
+        ["--policy", "p2c", "--rate", "nan"],
+        ["--policy", "p2c", "--report", "r.png"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_meant_is_refused(argv: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([SAMPLE, *argv])
+
+
+def test_the_help_names_every_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(name in told for name in PEERS)
+
+
+PLUGIN = """\
+from dataclasses import dataclass
+from typing import ClassVar
+from schedulers.types import NO_UNTRIED_POD, Decision
+
+@dataclass(frozen=True)
+class FirstOne:
+    name: ClassVar[str] = "first_one"
+
+    def pick(self, request, snapshot):
+        left = snapshot.without(request.tried)
+        return Decision(left.candidates[0].pod.id, self.name) if left else NO_UNTRIED_POD
+"""
+
+
+def test_a_policy_of_ones_own_plays_under_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    policies = ("--policy", "first_one", "--policy", "p2c")
+    status, out, err = simulated(capsys, "--plugin", str(tmp_path / "mine.py"), *policies, "--limit", "100", "--json")
+    assert (status, err) == (0, "")
+    imbalance = {row["policy"]: row["load_imbalance"] for row in json.loads(out)["policies"]}
+    assert imbalance["first_one"] > 2 * imbalance["p2c"]
+
+
+def test_a_plugin_that_does_not_load_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("def")
+    status, out, err = simulated(capsys, "--plugin", str(tmp_path / "mine.py"), "--policy", "p2c")
+    assert (status, out) == (2, "")
+    assert err == f"turnout simulate: {tmp_path}/mine.py: line 1: invalid syntax\n"

@@ -1,0 +1,70 @@
+"""The report is one file that stands alone, and its curves are the runs'."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from loadtests.sim.simulate.page import Axis, Curve, cdf, chart, page
+from loadtests.sim.simulate.runs import Case, simulate
+from loadtests.sim.simulate.summary import summarise, table
+from tests.fakes.simulated_world import SMALL, arrival, trace
+
+CASE = Case(pods=2, profile=SMALL)
+
+
+def report(name: str = "t.jsonl") -> str:
+    runs = [simulate(trace(*[arrival(0.5 * n) for n in range(30)]), policy, CASE) for policy in ("p2c", "lmetric")]
+    return page(table(name, CASE, [summarise(each, CASE) for each in runs]), runs)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def test_it_needs_nothing_from_elsewhere() -> None:
+    parser = Tags()
+    parser.feed(report())
+    tags = [tag for tag, _ in parser.seen]
+    assert not {"script", "link", "img", "iframe"} & set(tags)
+    assert not [attrs for _, attrs in parser.seen if "src" in attrs or "href" in attrs]
+    assert tags.count("svg") == 3
+    assert tags.count("polyline") == 3 * 2
+
+
+def test_it_names_the_policies_and_the_case() -> None:
+    text = report()
+    assert "2 pods of small" in text
+    for name in ("p2c", "lmetric"):
+        assert text.count(f"<title>{name}</title>") == 3
+
+
+def test_a_name_is_text_and_never_markup() -> None:
+    assert "<script>" not in report("<script>alert(1)</script>.jsonl")
+
+
+def test_a_distribution_ends_at_its_largest_value() -> None:
+    assert cdf([4.0, 1.0, 3.0, 2.0]) == [(1.0, 0.25), (2.0, 0.5), (3.0, 0.75), (4.0, 1.0)]
+    points = cdf(range(10_000))
+    assert len(points) == 200
+    assert points[-1] == (9999, 1.0)
+
+
+def test_a_distribution_of_nothing_has_no_points() -> None:
+    assert cdf([]) == []
+
+
+def test_points_lie_within_the_picture_and_rise() -> None:
+    axis = Axis("x", 0.0, 10.0, (0, 5, 10))
+    svg = chart([Curve("c", [(0.0, 0.0), (5.0, 5.0), (99.0, 99.0)])], axis, axis)
+    found = re.search(r'points="([^"]*)"', svg)
+    assert found is not None
+    points = [tuple(map(float, pair.split(","))) for pair in found[1].split()]
+    assert [x for x, _ in points] == sorted(x for x, _ in points)
+    assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
+    assert all(0 <= x <= 720 and 0 <= y <= 300 for x, y in points)

@@ -1,0 +1,143 @@
+"""Simulated replicas do what the gateway does, and know of each other what they were told and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from loadtests.sim.simulate.replicas import Rejected, Replicas, Sharing
+from loadtests.sim.simulate.world import World
+from schedulers import registry
+from schedulers.protocols import Scheduler
+from schedulers.types import Candidate, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from tests.fakes.simulated_world import UNIT, arrival, chain, prompt, trace, world
+
+
+class Watching:
+    """Sends all to the first pod and keeps what it was shown."""
+
+    name = "watching"
+
+    def __init__(self) -> None:
+        self.requests: list[RequestInfo] = []
+        self.shown: list[LoadSnapshot] = []
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        self.requests.append(request)
+        self.shown.append(snapshot)
+        return Decision(snapshot.candidates[0].pod.id, self.name)
+
+    def first_pod(self, at: int) -> Candidate:
+        return self.shown[at].candidates[0]
+
+
+class Refusing:
+    name = "refusing"
+
+    def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
+        return Rejection("saturated")
+
+
+def replicas(here: World, scheduler: Scheduler, sharing: Sharing | None = None, seed: int = 0) -> Replicas:
+    return Replicas(here, scheduler, UNIT, sharing, seed=seed)
+
+
+class InTurn(Replicas):
+    """Replicas that get requests in an order the test names."""
+
+    def __init__(self, here: World, scheduler: Scheduler, sharing: Sharing, order: Sequence[int]) -> None:
+        super().__init__(here, scheduler, UNIT, sharing)
+        queue = list(order)
+        self._dice.randrange = lambda *_: queue.pop(0)  # type: ignore[method-assign]
+
+
+def test_a_policy_sees_hits_load_and_its_own_dice() -> None:
+    here, policy = world(), Watching()
+    units = chain(1, 10)
+    here.play(trace(prompt(*units), prompt(*units, at_s=0.1)), replicas(here, policy))
+    first, second = policy.requests
+    assert first.prefix_hits == {}
+    assert second.prefix_hits == {PodId("pod-0"): 10}
+    assert first.entropy != second.entropy
+    assert [each.arrived_at for each in policy.requests] == [0.0, 0.1]
+    load = policy.first_pod(1).load
+    assert (load.inflight, load.pending_prefill_tokens) == (1, 641)
+
+
+def test_prefill_is_given_back_with_the_first_token_and_the_rest_at_the_end() -> None:
+    here, policy = world(), Watching()
+    here.play(trace(arrival(0.0, 640, 100), arrival(1.0), arrival(60.0)), replicas(here, policy))
+    decoding, idle = policy.first_pod(1).load, policy.first_pod(2).load
+    assert (decoding.inflight, decoding.pending_prefill_tokens) == (1, 0)
+    assert (idle.inflight, idle.inflight_tokens) == (0, 0)
+    assert idle.ttft_ewma_s > 0.6
+
+
+def test_engines_are_read_through_quiet_times() -> None:
+    here, policy = world(), Watching()
+    here.play(trace(arrival(0.0), arrival(30.0)), replicas(here, policy))
+    assert policy.first_pod(1).load.reported_at > 28.0
+
+
+def test_what_a_replica_did_is_known_to_the_others_when_the_time_is_up() -> None:
+    here, policy = world(), Watching()
+    units = chain(1, 10)
+    router = InTurn(here, policy, Sharing(2, age_s=0.5), [0, 1, 1])
+    here.play(trace(prompt(*units, output=900), prompt(*units, at_s=0.4), prompt(*units, at_s=0.6)), router)
+    assert policy.first_pod(1).load.inflight == 0
+    assert policy.requests[1].prefix_hits == {}
+    assert policy.first_pod(2).load.inflight == 2
+    assert policy.requests[2].prefix_hits == {PodId("pod-0"): 10}
+
+
+def test_a_fresh_view_is_complete() -> None:
+    here, policy = world(), Watching()
+    here.play(trace(arrival(0.0), arrival(0.0)), InTurn(here, policy, Sharing(2), [0, 1]))
+    assert policy.first_pod(1).load.inflight == 1
+    assert policy.shown[1].unseen == 0.0
+
+
+def test_an_aged_view_says_how_much_it_cannot_show() -> None:
+    here, policy = world(), Watching()
+    arrivals = [arrival(0.01 * n, 64, 2) for n in range(400)]
+    here.play(trace(*arrivals), replicas(here, policy, Sharing(4, age_s=0.1)))
+    assert 4.0 < policy.shown[-1].unseen < 12.0  # 100 a second, three quarters of them elsewhere, 0.1 s unseen
+
+
+def test_replicas_that_share_nothing_know_nothing_of_each_other() -> None:
+    here, policy = world(), Watching()
+    units = chain(1, 10)
+    router = InTurn(here, policy, Sharing(2, shared=False), [0, 1])
+    here.play(trace(prompt(*units, output=900), prompt(*units, at_s=5.0)), router)
+    assert policy.first_pod(1).load.inflight == 0
+    assert policy.requests[1].prefix_hits == {}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_replica_that_starts_anew_knows_what_is_shared(count: int, shared: bool) -> None:
+    here, policy = world(), Watching()
+    units = chain(1, 10)
+    router = InTurn(here, policy, Sharing(count, shared=shared), [0, 0, 0])
+    here.at(5.0, router.restart)
+    here.play(trace(prompt(*units, output=900), prompt(*units, at_s=6.0), prompt(*units, at_s=60.0)), router)
+    assert policy.requests[1].prefix_hits == ({PodId("pod-0"): 10} if shared else {})
+    assert policy.first_pod(1).load.inflight == (1 if shared else 0), "the old one's request goes on"
+    assert policy.first_pod(2).load.inflight == 0
+    assert policy.requests[2].prefix_hits == {PodId("pod-0"): 10}
+
+
+def test_a_seed_decides_everything() -> None:
+    def run(seed: int) -> list[int]:
+        here = world(4)
+        arrivals = [arrival(0.1 * n, 200 + n) for n in range(50)]
+        return [each.pod for each in here.play(trace(*arrivals), replicas(here, registry.create("random"), seed=seed))]
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_a_policy_that_refuses_is_no_silent_loss() -> None:
+    here = world()
+    with pytest.raises(Rejected, match="refusing refused request 0: saturated"):
+        here.play(trace(arrival(0.0)), replicas(here, Refusing()))

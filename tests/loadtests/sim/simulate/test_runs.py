@@ -1,0 +1,71 @@
+"""A run is a trace played once, and says what happened and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.sim.engine.profiles import H100_8B
+from loadtests.sim.simulate.replicas import Sharing
+from loadtests.sim.simulate.runs import SAMPLES, Case, simulate, with_kv_tokens
+from loadtests.sim.simulate.summary import windows
+from loadtests.sim.simulate.traces import Trace, TraceError
+from tests.fakes.simulated_world import SMALL, arrival, chain, prompt, trace
+
+CASE = Case(pods=2, profile=SMALL)
+
+
+def test_a_run_serves_the_trace_and_says_how_far_it_is() -> None:
+    heard: list[int] = []
+    arrivals = [arrival(0.5 * n) for n in range(20)]
+    run = simulate(trace(*arrivals), "round_robin", CASE, heard.append)
+    assert heard == list(range(1, 21))
+    assert [each.pod for each in run.outcomes] == [0, 1] * 10
+    assert run.rejected == 0
+    assert run.duration_s == pytest.approx(max(each.at_s + each.e2e_s for each in run.outcomes))
+
+
+def test_a_rate_makes_it_shorter() -> None:
+    arrivals = [arrival(1.0 * n) for n in range(20)]
+    run = simulate(trace(*arrivals), "round_robin", CASE._replace(rate=4.0))
+    assert run.outcomes[-1].at_s == 19.0 / 4
+
+
+def test_the_pods_load_is_looked_at_all_along() -> None:
+    run = simulate(trace(*[arrival(1.0 * n, output=50) for n in range(100)]), "least_load", CASE)
+    assert SAMPLES - 2 <= len(run.samples) <= SAMPLES + 12
+    assert max(max(requests) for _, requests in run.samples) >= 1
+
+
+@pytest.mark.parametrize("policy", ["prefix_aware", "lmetric"])
+def test_the_same_seed_gives_the_same_run(policy: str) -> None:
+    arrivals = [prompt(*chain(n % 5, 8), at_s=0.2 * n) for n in range(60)]
+    case = CASE._replace(sharing=Sharing(3, 0.05), seed=7)
+    assert simulate(trace(*arrivals), policy, case) == simulate(trace(*arrivals), policy, case)
+
+
+def test_a_restart_with_nothing_shared_loses_hits_and_one_with_shared_state_does_not() -> None:
+    arrivals = [prompt(*chain(n % 30, 12), at_s=0.5 * n) for n in range(240)]
+    case = Case(pods=8, profile=SMALL, restart_at_s=60.0)
+
+    def hits_after(shared: bool) -> float:
+        run = simulate(trace(*arrivals), "prefix_aware", case._replace(sharing=Sharing(1, shared=shared)))
+        later = [each for each in run.outcomes if 60.0 <= each.at_s < 75.0]
+        return sum(each.cached_tokens for each in later) / sum(each.prompt_tokens for each in later)
+
+    assert hits_after(shared=True) > 0.95
+    assert hits_after(shared=False) < 0.5
+
+
+def test_a_cache_of_that_many_tokens() -> None:
+    assert with_kv_tokens(H100_8B, 100_000).kv_tokens == 100_000
+
+
+def test_a_trace_whose_blocks_no_engine_has_is_refused() -> None:
+    with pytest.raises(TraceError, match="blocks of 100 tokens are no multiple of 16"):
+        simulate(Trace("t", 100, [arrival(0.0)]), "p2c", CASE)
+
+
+def test_a_trace_without_requests_is_a_run_of_nothing() -> None:
+    run = simulate(trace(), "p2c", CASE)
+    assert (list(run.outcomes), run.duration_s) == ([], 0.0)
+    assert windows(run.outcomes) == []

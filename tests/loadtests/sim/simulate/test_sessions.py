@@ -1,0 +1,53 @@
+"""A turn begins after the answer before it, and a session's prompt grows from turn to turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtests.sim.peers.lmetric import LMetric
+from loadtests.sim.simulate.sessions import Shape, agentic, converse
+from tests.fakes.simulated_world import UNIT, world
+
+SHAPE = Shape(sessions=4, turns=5, shared_tokens=128, first_tokens=640, turn_tokens=64, answer_tokens=8, pause_s=0.5)
+
+
+def test_sessions_share_the_beginning_and_nothing_else() -> None:
+    sessions = agentic(SHAPE, UNIT)
+    first = [session.turns[0].units for session in sessions]
+    assert len({units[:2] for units in first}) == 1
+    assert len({units[2] for units in first}) == len(first)
+    assert len({session.turns[0].session for session in sessions}) == len(sessions)
+
+
+def test_a_turn_holds_all_of_the_one_before() -> None:
+    for session in agentic(SHAPE, UNIT):
+        for before, after in zip(session.turns, session.turns[1:], strict=False):
+            assert after.prompt_tokens == before.prompt_tokens + SHAPE.turn_tokens
+            assert after.units[: len(before.units)] == before.units
+
+
+def test_the_next_turn_waits_for_the_answer_and_the_pause() -> None:
+    sessions = agentic(SHAPE, UNIT, seed=5)
+    here = world()
+    outcomes = converse(here, sessions, LMetric(here, UNIT))
+    assert len(outcomes) == SHAPE.sessions * SHAPE.turns
+    for at, session in enumerate(sessions):
+        turns = outcomes[at * SHAPE.turns : (at + 1) * SHAPE.turns]
+        assert turns[0].at_s == pytest.approx(session.starts_s)
+        for before, after, turn in zip(turns, turns[1:], session.turns[1:], strict=False):
+            assert after.at_s == pytest.approx(before.at_s + before.e2e_s + turn.at_s)
+
+
+def test_later_turns_find_the_earlier_ones_cached() -> None:
+    here = world()
+    outcomes = converse(here, agentic(SHAPE, UNIT), LMetric(here, UNIT))
+    later = [each for at, each in enumerate(outcomes) if at % SHAPE.turns]
+    assert sum(each.cached_tokens for each in later) > 0.8 * sum(each.prompt_tokens for each in later)
+
+
+def test_a_turn_that_fits_nowhere_ends_its_session_only() -> None:
+    here = world()
+    shape = SHAPE._replace(sessions=2, turns=400)
+    outcomes = converse(here, agentic(shape, UNIT), LMetric(here, UNIT))
+    assert here.rejected == 2
+    assert len(outcomes) == 2 * ((16_000 - 8 - 640) // 64 + 1)

@@ -1,0 +1,83 @@
+"""What the demo shows, from what the gateway says."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from loadtests.sim.demo_view import Reading, line, quantile, read, recent, screen
+
+PODS: list[dict[str, object]] = [
+    {"id": "a:1", "inflight": 3, "queued": 1, "running": 2, "kv_usage": 0.25, "routable": True},
+    {"id": "b:2", "inflight": 0, "queued": 0, "running": 0, "kv_usage": 0.0, "routable": False},
+]
+
+
+def metrics(requests: int, failed: int, hits: int, fast: int, slow: int) -> str:
+    return f"""\
+# TYPE turnout_requests counter
+turnout_requests_total{{pool="demo",policy="p2c",pod="a:1",status="200"}} {requests}
+turnout_requests_total{{pool="demo",policy="p2c",pod="b:2",status="503"}} {failed}
+# TYPE turnout_prefix_cache_queries counter
+turnout_prefix_cache_queries_total{{pool="demo"}} {requests * 100}
+# TYPE turnout_prefix_cache_hits counter
+turnout_prefix_cache_hits_total{{pool="demo"}} {hits}
+# TYPE turnout_time_to_first_token_seconds histogram
+turnout_time_to_first_token_seconds_bucket{{pool="demo",le="0.1"}} {fast}
+turnout_time_to_first_token_seconds_bucket{{pool="demo",le="0.2"}} {fast + slow}
+turnout_time_to_first_token_seconds_bucket{{pool="demo",le="+Inf"}} {fast + slow}
+turnout_time_to_first_token_seconds_count{{pool="demo"}} {fast + slow}
+turnout_time_to_first_token_seconds_sum{{pool="demo"}} 1
+"""
+
+
+BEFORE = read(10.0, PODS, "p2c", metrics(100, 1, 1000, fast=100, slow=0))
+NOW = read(15.0, PODS, "p2c", metrics(200, 2, 8500, fast=150, slow=50))
+
+
+def test_a_reading_puts_each_pods_requests_beside_its_load() -> None:
+    assert [(pod.id, pod.requests, pod.inflight, pod.routable) for pod in NOW.pods] == [
+        ("a:1", 200, 3, True),
+        ("b:2", 2, 0, False),
+    ]
+    assert (NOW.requests, NOW.failed) == (202, 2)
+
+
+def test_rates_are_of_the_time_between_two_readings() -> None:
+    what = recent(NOW, BEFORE)
+    assert what.rate == pytest.approx(101 / 5)
+    assert what.hit_rate == pytest.approx(0.75)
+    assert what.ttft_p50_s == pytest.approx(0.1)
+    assert what.ttft_p90_s == pytest.approx(0.18)
+
+
+def test_one_reading_alone_has_no_rate_and_says_so() -> None:
+    assert recent(NOW, NOW) == (0.0, None, None, None)
+    assert "req/s=0.0 hit_rate=- ttft_p50=- ttft_p90=-" in line(NOW, NOW)
+
+
+def test_a_gateway_that_has_served_nothing_can_be_shown() -> None:
+    empty = read(1.0, PODS, "random", "")
+    assert isinstance(empty, Reading)
+    assert "requests=0 failed=0" in line(empty, empty)
+
+
+def test_what_lies_above_the_last_bound_is_told_as_that_bound() -> None:
+    assert quantile([(0.1, 0.0), (float("inf"), 4.0)], 0.5) == 0.1
+
+
+def test_the_line_names_the_policy_and_every_pods_requests() -> None:
+    assert line(NOW, BEFORE) == (
+        "policy=p2c requests=202 failed=2 req/s=20.2 hit_rate=75% ttft_p50=100 ms ttft_p90=180 ms pods: a:1=200 b:2=2"
+    )
+
+
+def test_the_screen_shows_every_pod_and_fits_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=100, height=30, force_terminal=False)
+    console.print(screen(NOW, BEFORE, ["Ctrl-C ends it"]))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in ("p2c", "a:1", "b:2", "25%", "no", "20.2 req/s", "75%", "Ctrl-C ends it"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= 100

@@ -1,0 +1,66 @@
+"""The client of the control port, against a real one, none, and something else."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+
+from router.cli.client import ControlClient, ControlFailure
+from tests.fakes.control_port import Replica, command
+from tests.fakes.redis_server import certificates
+from tests.fakes.stream_server import stream_server
+
+
+def test_the_token_comes_from_the_environment_and_its_lack_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TURNOUT_CONTROL_TOKEN", raising=False)
+    assert command(Replica(token="sesame"), "pods") == 2
+    assert "set TURNOUT_CONTROL_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "sesame")
+    assert command(Replica(token="sesame"), "pods") == 0
+
+
+def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_told() -> None:
+    with ControlClient("127.0.0.1:1", {}) as client, pytest.raises(ControlFailure, match=r"http://127\.0\.0\.1:1"):
+        client.pods()
+    for bad in ("http://[", "ftp://x", "http://"):
+        with pytest.raises(ControlFailure), ControlClient(bad, {}) as client:
+            client.pods()
+
+
+def test_something_else_on_that_port_is_told() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
+
+    async def serve() -> str:
+        async with stream_server(answer) as port:
+            with ControlClient(f"127.0.0.1:{port}", {}) as client, pytest.raises(ControlFailure) as raised:
+                await asyncio.to_thread(client.pods)
+        return str(raised.value)
+
+    assert asyncio.run(serve()).startswith("this is not a turnout control port")
+
+
+@pytest.mark.needs("openssl")
+def test_over_https_nothing_is_asked_of_a_server_whose_certificate_no_authority_vouches_for(tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(made.cert, made.key)
+    asked: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1))
+
+    async def serve() -> str:
+        async with stream_server(listen, tls=tls) as port:
+            with ControlClient(f"https://127.0.0.1:{port}", {}) as client, pytest.raises(ControlFailure) as raised:
+                await asyncio.to_thread(client.pods)
+        return str(raised.value)
+
+    assert "certificate verify failed" in asyncio.run(serve())
+    assert asked == []

@@ -1,0 +1,116 @@
+"""The command line as a user meets it: exit codes, one line of error."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from router.cli.main import main
+
+GOOD = "pools:\n- {name: default, pods: [http://10.0.0.1:8000], models: [m]}\n- {name: b, pods: [http://10.0.0.2:1]}\n"
+
+
+def turnout(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "router", *argv], capture_output=True, text=True)
+
+
+def test_version_is_the_distributions() -> None:
+    told = turnout("--version")
+    assert (told.returncode, told.stdout) == (0, f"turnout {version('turnout')}\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["nonesuch"], "invalid choice: 'nonesuch'"),
+        (["emulate", "trace"], "invalid choice: 'emulate'"),
+        (["policy", "emulate", "default", "p2c"], "invalid choice: 'emulate'"),
+        (["policy", "shadow", "default"], "name a policy, or say --off"),
+        (["policy", "shadow", "default", "p2c", "--off"], "name a policy, or say --off"),
+        (["policy", "canary", "default", "p2c"], "--percent P"),
+        (["policy", "canary", "default", "p2c", "--percent", "x"], "invalid float value: 'x'"),
+        (["policy", "set", "default", "p2c", "--params", "[1]"], "not a JSON object"),
+        (["policy", "rollback", "default", "--to", "x"], "invalid int value: 'x'"),
+        (["serve"], "nothing to route to: give --config FILE or --pod URL"),
+        (["serve", "--pod", "ftp://x:1"], "pools[0].pods[0]: pod 'ftp://x:1': unknown scheme 'ftp'"),
+        (["serve", "--pod", "http://h:1", "--policy", "p3c"], "no policy 'p3c' (did you mean 'p2c'?)"),
+        (["serve", "--pod", "http://h:1", "--control", "0.0.0.0:9000"], "TURNOUT_CONTROL_TOKEN"),
+        (["serve", "--pod", "http://h:1", "--listen", "8000"], "'8000' is not host:port"),
+        (["serve", "--pod", "http://h:1", "--workers", "2"], "--workers 2 needs --state redis://"),
+        (["serve", "--pod", "http://h:1", "--workers", "0"], "'0' is not a number of processes"),
+        (["serve", "--config", "/no/such/file"], "/no/such/file: cannot be read: No such file"),
+        (["policy", "set", "default", "p2c", "--param", "x"], "'x' is not KEY=VALUE"),
+        (["policy", "set", "default", "p2c", "--if-generation", "x"], "invalid int value: 'x'"),
+        (["pods", "--control", "http://127.0.0.1:1"], "no control port at http://127.0.0.1:1"),
+        (["check"], "arguments are required: CONFIG"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("turnout: ")
+    assert told.err.count("\n") == 1
+    assert words in told.err
+
+
+def test_a_taken_port_is_one_line_as_well() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = ("--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}")
+        told = turnout("serve", "--pod", "http://127.0.0.1:1", *ports)
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1] == f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert "Traceback" not in told.stderr
+
+
+def test_check_says_all_that_is_wrong_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("listne: 1\n" + GOOD + "default_pool: c\ntimeouts: {upstream_keepalive_s: 9}\n")
+    assert main(["check", str(file)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{file}:1: listne: unknown key; did you mean 'listen'?"
+    assert lines[1] == f"{file}:5: default_pool: no pool 'c'; there are default, b"
+    assert lines[2].startswith(f"{file}:6: warning: timeouts.upstream_keepalive_s")
+    assert lines[3:] == ["2 errors"]
+
+
+def test_check_of_a_good_file_says_what_it_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(GOOD + "default_pool: b\n")
+    assert main(["check", str(file)]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.splitlines() == [
+        "inference on 0.0.0.0:8000, control on 127.0.0.1:9000, state in memory://",
+        "pool default: 1 pod, policy prefix_aware, models: m",
+        "pool b: 1 pod, policy prefix_aware, models: whatever its pods say they serve",
+        "any other model goes to pool b",
+    ]
+
+
+def test_serve_names_the_first_error_of_a_file_and_how_to_see_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("listne: 1\nstatte: 2\n" + GOOD)
+    assert main(["serve", "--config", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"turnout: {file}:1: listne: unknown key; did you mean 'listen'? (and 1 more: turnout check {file})\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["sim", "demo", "simulate"])
+def test_commands_of_loadtests_have_their_own_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "--profile" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+"""A trial's report in lines, of the dicts that the trials themselves make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router.cli.tables import trial_lines
+
+INTERVAL = {"value": 0.2, "low": 0.1, "high": 1}
+ARM: dict[str, Any] = {
+    "requests": 812,
+    "failures": 3,
+    "error_rate": INTERVAL,
+    "ttft_s": {"p50": INTERVAL, "p95": {"value": 1.5, "low": 1.25, "high": None}},
+    "hit_rate": None,
+}
+SIDE: dict[str, Any] = {
+    "predicted_tokens": 1234.5,
+    "predicted_wait_s": 0.01,
+    "predicted_hit_rate": None,
+    "imbalance": 1.25,
+    "pick_us": {"p50": 3.25, "p99": None},
+}
+CANARY: dict[str, Any] = {
+    "policy": "random",
+    "params": {},
+    "percent": 12.5,
+    "verdict": "within its guard",
+    "comparisons": {"error_rate": {**INTERVAL, "limit": 0.02}},
+    "arms": {"baseline": ARM, "canary": ARM},
+}
+SHADOW: dict[str, Any] = {
+    "policy": "p2c",
+    "off": None,
+    "sampled": 100,
+    "dropped": 2,
+    "compared": 98,
+    "failures": 0,
+    "agreement": INTERVAL,
+    "live": SIDE,
+    "shadow": SIDE,
+}
+REPORT: dict[str, Any] = {
+    "pool": "a",
+    "running": True,
+    "generation": 4,
+    "policy": "p2c",
+    "age_s": 12.0,
+    "replicas": ["x", "y"],
+    "canary": CANARY,
+    "shadow": None,
+    "last": None,
+}
+
+
+def test_a_canary_is_its_verdict_a_row_an_arm_and_what_the_guard_compared() -> None:
+    assert list(trial_lines(REPORT)) == [
+        "a: p2c (generation 4), 2 replicas, 12 s",
+        "canary random, 12.5 %: within its guard",
+        "          REQUESTS  FAILURES  ERROR RATE                  TTFT P50              TTFT P95             HIT RATE",
+        "baseline  812       3         20.00% (10.00% to 100.00%)  0.2 s (0.1 s to 1 s)  1.5 s (1.25 s to -)  -",
+        "canary    812       3         20.00% (10.00% to 100.00%)  0.2 s (0.1 s to 1 s)  1.5 s (1.25 s to -)  -",
+        "error_rate: 0.2 (0.1 to 1), limit 0.02",
+    ]
+
+
+def test_a_shadow_is_its_agreement_a_row_a_side_and_what_was_left_out() -> None:
+    lines = list(trial_lines({**REPORT, "canary": None, "shadow": {**SHADOW, "off": "it raised", "agreement": None}}))
+    assert lines[1:] == [
+        "shadow p2c: 98 requests compared, same pod in -",
+        "        TOKENS  WAIT    HIT RATE  IMBALANCE  PICK P50  PICK P99",
+        "live    1234    0.01 s  -         1.25       3.25 us   - us",
+        "shadow  1234    0.01 s  -         1.25       3.25 us   - us",
+        "of 100 sampled: 2 dropped",
+        "turned off: it raised",
+    ]
+
+
+def test_of_a_trial_that_is_over_it_is_said_how_it_ended() -> None:
+    last = {"generation": 4, "ended": "canary random rolled back: error_rate", "canary": CANARY, "shadow": None}
+    lines = list(trial_lines({"pool": "a", "running": False, "last": last}))
+    assert lines[:3] == [
+        "a: nothing is tried",
+        "the last trial, of generation 4, ended: canary random rolled back: error_rate",
+        "canary random, 12.5 %: within its guard",
+    ]
+    assert len(list(trial_lines({"pool": "a", "running": False, "last": None}))) == 1

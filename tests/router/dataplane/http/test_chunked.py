@@ -1,0 +1,190 @@
+"""Chunk framing, whatever pieces it comes in: the end, the payload, and where an event stream may be cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dataplane.http.chunked import BadChunk, ChunkScanner, events_end, payloads
+
+LINES = st.sampled_from(
+    [b"data: a", b"data: bc", b": comment", b"event: x", b"\n", b"\n\n", b"\r\n", b"\r\n\r\n", b"\r"]
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> tuple[list[bytes], bytes, bytes]:
+    """Chunk payloads, the message they make, and what follows it."""
+    parts = draw(st.lists(st.lists(LINES, min_size=1, max_size=4).map(b"".join), max_size=8))
+    extension = draw(st.sampled_from([b"", b";a=b", b' ; a="b"']))
+    trailer = draw(st.sampled_from([b"", b"x-a: 1\r\n", b"x-a: 1\r\nx-b: 2\r\n"]))
+    case = draw(st.sampled_from([b"%x", b"%X", b"000%x"]))
+    wire = b"".join(case % len(part) + extension + b"\r\n" + part + b"\r\n" for part in parts)
+    return parts, wire + b"0\r\n" + trailer + b"\r\n", draw(st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n"]))
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """`data` in pieces."""
+    at = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[a:b] for a, b in pairwise(at) if a < b]
+
+
+SPLITS = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+def walk(pieces: list[bytes]) -> tuple[int, list[int]]:
+    """Where the message ended and all safe positions, both from its start."""
+    scanner, seen, safe = ChunkScanner(), 0, []
+    for piece in pieces:
+        end = scanner.feed(piece)
+        if scanner.safe:
+            safe.append(seen + scanner.safe)
+        if end >= 0:
+            return seen + end, safe
+        seen += len(piece)
+    return -1, safe
+
+
+def boundaries(parts: list[bytes], wire: bytes) -> set[int]:
+    """Positions right after a chunk at which the payload since the last such position ends with a whole event."""
+    found, at, payload = set(), 0, b""
+    for part in parts:
+        at = wire.index(b"\n", at) + 1 + len(part) + 2
+        payload += part
+        if payload.endswith((b"\n\n", b"\r\n\r\n")):
+            found.add(at)
+            payload = b""
+    return found
+
+
+@given(messages(), SPLITS)
+def test_the_end_is_found_whatever_the_pieces(message: tuple[list[bytes], bytes, bytes], places: list[int]) -> None:
+    _, wire, rest = message
+    assert walk(cut(wire + rest, places))[0] == len(wire)
+
+
+@given(messages(), SPLITS)
+def test_an_unfinished_message_has_no_end(message: tuple[list[bytes], bytes, bytes], places: list[int]) -> None:
+    _, wire, _ = message
+    assert walk(cut(wire[:-1], places))[0] == -1
+
+
+@given(messages(), SPLITS)
+def test_a_safe_position_is_the_end_of_an_event_and_of_a_chunk(
+    message: tuple[list[bytes], bytes, bytes], places: list[int]
+) -> None:
+    parts, wire, _ = message
+    assert set(walk(cut(wire, places))[1]) <= boundaries(parts, wire)
+
+
+@given(messages())
+def test_no_event_is_held_back_however_its_bytes_come(message: tuple[list[bytes], bytes, bytes]) -> None:
+    parts, wire, _ = message
+    bytewise = [wire[at : at + 1] for at in range(len(wire))]
+    assert set(walk(bytewise)[1]) == boundaries(parts, wire)
+
+
+@given(messages(), SPLITS)
+def test_the_payload_is_what_was_put_in_whatever_the_pieces(
+    message: tuple[list[bytes], bytes, bytes], places: list[int]
+) -> None:
+    parts, wire, rest = message
+    scanner, out, seen = ChunkScanner(), b"", 0
+    for piece in cut(wire + rest, places):
+        found, end = payloads(scanner, piece)
+        out += b"".join(found)
+        if end >= 0:
+            assert seen + end == len(wire)
+            break
+        seen += len(piece)
+    else:
+        pytest.fail("the end was not seen")
+    assert out == b"".join(parts)
+
+
+@given(st.binary(max_size=300), SPLITS)
+def test_any_bytes_are_followed_or_refused(data: bytes, places: list[int]) -> None:
+    try:
+        end, safe = walk(cut(data, places))
+    except BadChunk:
+        return
+    assert -1 <= end <= len(data)
+    assert all(0 < position <= len(data) for position in safe)
+
+
+TOKEN = b'data: {"choices":[]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("wire", "safe"),
+    [
+        (b"16\r\n" + TOKEN + b"\r\n", True),
+        (b"1F4\r\n" + b"x" * 498 + b"\n\n\r\n", True),
+        (b"16;a\r\n" + TOKEN + b"\r\n", True),
+        (b"016\r\n" + TOKEN + b"\r\n", True),
+        (b"0016\r\n" + TOKEN + b"\r\n", True),
+        (b"15\r\n" + TOKEN[:-1] + b"\r\n", False),
+        (b"17\r\n" + TOKEN + b"\r\n", False),
+        (b"18\r\n" + TOKEN + b"\r\n", False),
+        (b"16\r\n" + TOKEN + b"\r\n5\r\nhello\r\n", False),
+        (b"b\r\ndata: 123\n\n\r\n", True),
+    ],
+)
+def test_a_tokens_event_is_told_from_what_only_looks_like_one(wire: bytes, safe: bool) -> None:
+    whole, in_bytes = ChunkScanner(), ChunkScanner()
+    assert whole.feed(wire) == -1
+    assert (whole.safe == len(wire)) is safe
+    last = 0
+    for at in range(len(wire)):
+        assert in_bytes.feed(wire[at : at + 1]) == -1
+        last = at + 1 if in_bytes.safe else last
+    assert (last == len(wire)) is safe
+    assert whole.left == in_bytes.left
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"zz\r\n",
+        b"\r\n",
+        b"-1\r\n",
+        b"+1\r\n",
+        b"0x1\r\n",
+        b"1_0\r\n",
+        b" 1\r\n",
+        b"5\r\nabcdefgh",
+        b"f" * 16 + b"\r\n",
+    ],
+)
+def test_what_is_no_chunk_is_refused(wire: bytes) -> None:
+    with pytest.raises(BadChunk):
+        ChunkScanner().feed(wire)
+
+
+def test_a_chunk_header_that_never_ends_is_refused() -> None:
+    scanner = ChunkScanner()
+    with pytest.raises(BadChunk, match="without an end"):
+        for _ in range(100):
+            scanner.feed(b"1" * 100)
+
+
+@pytest.mark.parametrize(
+    ("payload", "end"),
+    [
+        (b"", 0),
+        (b"data: a", 0),
+        (b"data: a\n", 0),
+        (b"data: a\n\n", 9),
+        (b"data: a\n\ndata: b", 9),
+        (b"data: a\r\n\r\ndata", 11),
+        (b"\n\n", 2),
+        (b"\r\n\r\n", 4),
+        (b"a\r\n\r\nb\n\nc", 8),
+        (b"a\n\nb\r\n\r\nc", 8),
+    ],
+)
+def test_the_last_event_of_a_payload_is_found(payload: bytes, end: int) -> None:
+    assert events_end(payload) == end

@@ -1,0 +1,88 @@
+"""Deadlines: who is told, when, and that one broken member stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from router.dataplane.http.deadlines import NEVER, Sweep, resolution_for
+from tests.fakes.virtual_time import Clock
+
+
+class Member:
+    def __init__(self, expires_at: float, breaks: bool = False) -> None:
+        self.expires_at = expires_at
+        self.breaks = breaks
+        self.expired: list[float] = []
+
+    def expire(self, now: float, /) -> None:
+        self.expired.append(now)
+        self.expires_at = NEVER
+        if self.breaks:
+            raise RuntimeError("broken")
+
+
+def test_each_member_whose_time_is_up_is_told_once() -> None:
+    clock = Clock(0.0)
+    sweep = Sweep(clock, 0.1)
+    early, late, never = Member(5.0), Member(7.0), Member(NEVER)
+    sweep.members |= {early, late, never}
+    for clock.now in (4.9, 5.0, 6.0, 7.5, 9.0):
+        sweep.look()
+    assert (early.expired, late.expired, never.expired) == ([5.0], [7.5], [])
+
+
+def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    sweep = Sweep(Clock(10.0), 0.1)
+    members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
+    sweep.members |= set(members)
+    with caplog.at_level(logging.ERROR, "turnout.sweep"):
+        sweep.look()
+    assert [member.expired for member in members] == [[10.0]] * 4
+    assert len(caplog.records) == 2
+
+
+def test_a_member_may_leave_or_join_while_it_is_told() -> None:
+    sweep = Sweep(Clock(10.0), 0.1)
+
+    class Leaver(Member):
+        def expire(self, now: float, /) -> None:
+            super().expire(now)
+            sweep.members.discard(self)
+            sweep.members.add(Member(NEVER))
+
+    leavers = [Leaver(1.0) for _ in range(20)]
+    sweep.members |= set(leavers)
+    sweep.look()
+    assert sweep.members.isdisjoint(leavers)
+    assert len(sweep.members) == 20
+
+
+def test_a_started_sweep_looks_until_it_is_stopped() -> None:
+    async def run() -> None:
+        told = asyncio.Event()
+
+        class Tells(Member):
+            def expire(self, now: float, /) -> None:
+                super().expire(now)
+                told.set()
+
+        sweep = Sweep(Clock(10.0), 0.001)
+        sweep.start()
+        for _ in range(3):
+            told.clear()
+            sweep.members = {Tells(1.0)}
+            await asyncio.wait_for(told.wait(), 60)
+        sweep.stop()
+        sweep.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"), [([], 0.25), ([0.0, 0.0], 0.25), ([60.0, 0.4], 0.1), ([0.001], 0.005), ([300.0], 0.25)]
+)
+def test_the_look_is_as_fine_as_the_shortest_limit_needs(limits: list[float], expected: float) -> None:
+    assert resolution_for(*limits) == expected

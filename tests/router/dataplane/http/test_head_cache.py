@@ -1,0 +1,103 @@
+"""Looking up heads by their bytes: what is taken apart, what is remembered, and how much."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dataplane.http.head_cache import Heads, Recall, split
+
+HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\nx-a: 1\r\n\r\n"
+
+
+def test_a_head_is_split_around_the_value_of_its_length() -> None:
+    found = split(HEAD % b"42" + b"body")
+    assert found is not None
+    assert (found.length, found.end) == (42, len(HEAD % b"42"))
+    assert b"42" not in b"".join(found.key)
+    other = split(HEAD % b"7")
+    assert other is not None and other.key == found.key
+
+
+def test_a_head_without_a_length_is_its_own_key() -> None:
+    found = split(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+    assert found is not None
+    assert (found.length, found.key) == (-1, (b"GET / HTTP/1.1\r\nhost: h", b""))
+
+
+@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
+def test_a_length_that_is_not_plain_digits_is_left_to_the_parser(value: bytes) -> None:
+    assert split(HEAD % value) is None
+
+
+HALF, BLANK, LOWER = b"POST / HTTP/1.1\r\n", b"\r\nPOST / HTTP/1.1\r\n\r\n", b"post / HTTP/1.1\r\n\r\n"
+
+
+@pytest.mark.parametrize("data", [HALF, BLANK, LOWER, b"A" * 5000 + b"\r\n\r\n"])
+def test_what_is_no_whole_small_head_is_left_to_the_parser(data: bytes) -> None:
+    assert split(data) is None
+
+
+def test_a_header_whose_name_ends_alike_is_not_taken_for_the_length() -> None:
+    assert split(b"POST / HTTP/1.1\r\nx-content-length: 3\r\n\r\n") is None
+    assert split(b"POST / HTTP/1.1\r\nstrength: 3\r\ncontent-length: 5\r\n\r\n") is None
+
+
+@given(st.integers(0, 10**12 - 1), st.binary(max_size=20))
+def test_what_follows_a_head_changes_nothing(length: int, rest: bytes) -> None:
+    data = HEAD % b"%d" % length
+    found = split(data + rest)
+    assert found is not None
+    assert (found.length, found.end) == (length, len(data))
+
+
+def test_what_was_learned_is_found_again() -> None:
+    heads: Heads[int] = Heads()
+    found = split(HEAD % b"1")
+    assert found is not None
+    assert heads.get(found.key) is None
+    heads.learn(found.key, 5)
+    assert (heads.get(found.key), len(heads)) == (5, 1)
+
+
+@pytest.mark.parametrize("line", [b"x-a: 1\n", b"x-a: 1\r", b"x-a: 1\n\r"])
+def test_a_head_with_odd_line_ends_is_not_learned(line: bytes) -> None:
+    heads: Heads[int] = Heads()
+    heads.learn((b"GET / HTTP/1.1\r\n" + line + b"x-b: 2", b""), 5)
+    assert len(heads) == 0
+
+
+def test_memory_is_bounded() -> None:
+    heads: Heads[int] = Heads()
+    for number in range(3 * Heads.MAX_ENTRIES):
+        heads.learn((b"GET /%d HTTP/1.1" % number, b""), number)
+    assert len(heads) <= Heads.MAX_ENTRIES
+    assert heads.get((b"GET /%d HTTP/1.1" % number, b"")) == number
+
+
+@pytest.mark.parametrize("value", [b"42", b"7", b"0", b"1" * 12, b"007"])
+def test_the_last_head_is_known_again_whatever_its_length_says(value: bytes) -> None:
+    recall = known(HEAD % b"1234")
+    assert recall.recall(HEAD % value + b"body") == ("it", len(HEAD % value), int(value))
+
+
+@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
+def test_the_last_head_with_odd_digits_is_another(value: bytes) -> None:
+    assert known(HEAD % b"1234").recall(HEAD % value) is None
+
+
+@pytest.mark.parametrize("end", range(len(HEAD % b"42")))
+def test_a_piece_of_the_last_head_is_not_taken_for_it(end: int) -> None:
+    assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
+
+
+def known(head: bytes) -> Recall[str]:
+    """A connection's memory that saw `head` last."""
+    heads: Heads[str] = Heads()
+    found = split(head)
+    assert found is not None
+    heads.learn(found.key, "it")
+    recall = Recall(heads)
+    assert recall.recall(head) is not None
+    return recall

@@ -1,0 +1,105 @@
+"""The listening socket and who is connected, over real sockets where that is the point."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from loadtests.sim.ports import free_ports
+from router.address import Listen, bind
+from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.listener import Listener
+from router.settings import Limits, Timeouts
+from tests.fakes.bare_exchange import Nobody
+from tests.fakes.virtual_time import Clock
+from tests.fakes.waiting import until
+
+
+def listener(limits: Limits | None = None) -> Listener:
+    return Listener(Nobody(), Sweep(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
+
+
+async def until_connected(to: Listener, count: int) -> None:
+    await until(lambda: len(to.edges) == count)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+def test_clients_connect_to_the_port_it_names(host: str) -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start(host, 0)
+        _, writer = await asyncio.open_connection(host or "127.0.0.1", port)
+        await until_connected(here, 1)
+        assert set(here.sweep.members) == set(here.edges)
+        writer.close()
+        await until_connected(here, 0)
+        assert here.sweep.members == set()
+        here.stop()
+
+    asyncio.run(run())
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    async def run() -> None:
+        first, second = listener(), listener()
+        port = await first.start("127.0.0.1", 0)
+        with pytest.raises(OSError, match="address already in use"):
+            await second.start("127.0.0.1", port)
+        first.stop()
+
+    asyncio.run(run())
+
+
+def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_connected() -> None:
+    async def run() -> None:
+        here = listener()
+        lent = bind(Listen("127.0.0.1", 0))
+        port = await here.start("127.0.0.1", 0, lent.dup())
+        assert port == lent.getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 1)
+        here.stop_accepting()
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(lent), 60)
+            accepted.close()
+        assert len(here.edges) == 1
+        here.stop()
+        assert await reader.read() == b""
+        writer.close()
+        lent.close()
+
+    asyncio.run(run())
+
+
+def test_a_stopped_listener_accepts_nobody_and_lets_the_idle_go() -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start("127.0.0.1", free_ports(1)[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 1)
+        here.stop()
+        here.stop()
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await until_connected(here, 0)
+        writer.close()
+
+    asyncio.run(run())
+
+
+def test_aborting_closes_every_connection() -> None:
+    async def run() -> None:
+        here = listener()
+        port = await here.start("127.0.0.1", 0)
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        await until_connected(here, 3)
+        here.stop()
+        here.abort()
+        await until_connected(here, 0)
+        for _, writer in pairs:
+            writer.close()
+
+    asyncio.run(run())

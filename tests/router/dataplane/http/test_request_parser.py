@@ -1,0 +1,216 @@
+"""Bytes to requests: the same requests whatever pieces their bytes come in, and what cannot be one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestHead, RequestReader
+from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
+from router.settings import Limits
+
+
+class Heard:
+    """An owner that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[RequestHead, bytes]] = []
+        self.told: list[str] = []
+
+    def head_begun(self) -> None:
+        self.told.append("head")
+
+    def body_expected(self, wants_continue: bool, /) -> None:
+        self.told.append("continue" if wants_continue else "body")
+
+    def body_grew(self, total_bytes: int, /) -> None:
+        self.told.append(f"{total_bytes}")
+
+    def received(self, head: RequestHead, body: bytes, /) -> None:
+        self.requests.append((head, body))
+
+
+def read(*pieces: bytes, limits: Limits | None = None) -> Heard:
+    """What comes of these reads."""
+    heard = Heard()
+    reader = RequestReader(heard, limits or Limits())
+    for piece in pieces:
+        reader.feed(piece)
+    return heard
+
+
+def plain(heard: Heard) -> list[tuple[bytes, bytes, bool, bool, bytes, dict[bytes, bytes], bytes]]:
+    """The requests, less what means nothing: how the kept headers are cut into parts, and the length a remembered
+    head was learned with."""
+    return [
+        (head.method, head.target, head.http11, head.keep_alive, b"".join(head.kept), _noted(head), body)
+        for head, body in heard.requests
+    ]
+
+
+def _noted(head: RequestHead) -> dict[bytes, bytes]:
+    return {name: value for name, value in head.noted.items() if name != b"content-length"}
+
+
+TOKEN = st.text("abcdefgxyz-", min_size=1, max_size=8).map(str.encode)
+
+ODD = st.sampled_from([b"upgrade: h2c\r\nconnection: Upgrade", b"x-turnout-pool: p", b"x-length: 7"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """One valid request that lets the connection go on."""
+    body = draw(st.binary(max_size=60))
+    names = draw(st.lists(TOKEN, max_size=4))
+    lines = [b"x-" + name + b": " + draw(TOKEN) for name in names]
+    if draw(st.booleans()):
+        lines.append(
+            draw(st.sampled_from([b"upgrade: h2c\r\nconnection: Upgrade", b"x-turnout-pool: p", b"x-length: 7"]))
+        )
+    framing = draw(st.sampled_from(["none", "length", "Length", "chunked"]))
+    if framing == "chunked":
+        at = draw(st.integers(0, len(body)))
+        lines.append(b"transfer-encoding: chunked")
+        parts = [part for part in (body[:at], body[at:]) if part]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    elif framing == "none":
+        body = b""
+    else:
+        name = b"content-length" if framing == "length" else b"Content-Length"
+        lines.insert(draw(st.integers(0, len(lines))), b"%b: %d" % (name, len(body)))
+    head = draw(st.sampled_from([b"POST /v1/a HTTP/1.1", b"GET /v1/b?c=d HTTP/1.1"]))
+    return b"\r\n".join([head, b"host: h", *lines, b"", b""]) + body
+
+
+@given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 5000), max_size=10))
+def test_pipelined_requests_are_the_same_whatever_their_pieces(sent: list[bytes], places: list[int]) -> None:
+    wire = b"".join(sent)
+    at = [0, *sorted(place % (len(wire) + 1) for place in places), len(wire)]
+    alone = [plain(read(request))[0] for request in sent]
+    assert plain(read(*[wire[a:b] for a, b in pairwise(at) if a < b])) == alone
+    assert plain(read(*[wire[at : at + 1] for at in range(len(wire))])) == alone
+    assert plain(read(wire)) == alone
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        read(data, limits=Limits(max_header_bytes=100, max_body_bytes=50))
+    except GatewayError as error:
+        assert error.told.status in (400, 413, 431)
+
+
+@given(requests(), st.integers(0, 200), st.integers(0, 255))
+def test_a_damaged_request_is_read_or_refused(request: bytes, place: int, byte: int) -> None:
+    at = place % len(request)
+    try:
+        read(request[:at] + bytes([byte]) + request[at + 1 :])
+    except GatewayError as error:
+        assert error.told.status in (400, 413, 431)
+
+
+def test_the_same_head_twice_is_read_the_same() -> None:
+    request = b"POST /twice HTTP/1.1\r\nhost: h\r\nconnection: x-a\r\nx-a: 1\r\nx-b: 2\r\nContent-Length: %d\r\n\r\n%b"
+    first, second, third = plain(read(*[request % (len(body), body) for body in (b"one", b"three", b"")]))
+    assert first[:6] == second[:6] == third[:6]
+    assert [first[6], second[6], third[6]] == [b"one", b"three", b""]
+    assert b"x-a" not in second[4]
+    assert b"x-b: 2" in second[4]
+
+
+def test_a_head_that_differs_in_anything_but_its_length_is_read_anew() -> None:
+    def ask(line: bytes) -> bytes:
+        return b"POST /v1 HTTP/1.1\r\nhost: h\r\n" + line + b"\r\ncontent-length: 2\r\n\r\nab"
+
+    pools = [
+        read(ask(b"x-turnout-pool: " + name)).requests[0][0].noted[b"x-turnout-pool"] for name in (b"a", b"b", b"a")
+    ]
+    assert pools == [b"a", b"b", b"a"]
+    assert [head.keep_alive for head, _ in read(ask(b"connection: keep-alive")).requests] == [True]
+    assert [head.keep_alive for head, _ in read(ask(b"connection: close")).requests] == [False]
+
+
+def test_a_known_head_does_not_bring_its_body_in_under_the_limit() -> None:
+    head = b"POST /limit HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
+    read(head % 2 + b"ab")
+    with pytest.raises(BodyTooLarge):
+        read(head % 2 + b"ab", head % 11, limits=Limits(max_body_bytes=10))
+
+
+@pytest.mark.parametrize("value", [b"2, 2", b"+2", b"-2", b"0x2", b"2_0", b"2 2", b"", b"1e2", b"\xb2"])
+def test_a_known_head_with_a_length_that_is_none_is_refused(value: bytes) -> None:
+    head = b"POST /odd HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\n\r\n"
+    read(head % b"2" + b"ab")
+    with pytest.raises(BadFraming):
+        read(head % value + b"ab")
+
+
+def test_a_second_length_behind_a_known_head_is_refused() -> None:
+    head = b"POST /dup HTTP/1.1\r\ncontent-length: 2\r\nx-a: 1\r\n%b\r\nab"
+    read(head % b"")
+    for second in (b"content-length: 2\r\n", b"Content-Length: 3\r\n", b"transfer-encoding: chunked\r\n"):
+        with pytest.raises(BadFraming):
+            read(head % second)
+
+
+def test_the_owner_hears_of_each_stage() -> None:
+    heard = Heard()
+    reader = RequestReader(heard, Limits())
+    stages = [reader.stage]
+    for piece in (b"POST / HTTP/1.1\r\n", b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n", b"ab", b"cd"):
+        reader.feed(piece)
+        stages.append(reader.stage)
+    assert stages == [IDLE, HEAD, BODY, BODY, IDLE]
+    assert heard.told == ["head", "continue", "2", "4"]
+    assert heard.requests[0][1] == b"abcd"
+
+
+def test_a_body_behind_a_known_head_is_told_of_as_well() -> None:
+    head = b"POST /told HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n"
+    read(head + b"abcd")
+    heard = read(head, b"ab", b"cd")
+    assert heard.told[-2:] == ["0", "2"] or heard.told[-1] in ("2", "4")
+    assert "body" in heard.told
+    assert heard.requests[0][1] == b"abcd"
+
+
+def test_http_1_0_says_so() -> None:
+    ((head, _),) = read(b"GET / HTTP/1.0\r\n\r\n").requests
+    assert (head.http11, head.keep_alive) == (False, False)
+    ((head, _),) = read(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").requests
+    assert (head.http11, head.keep_alive) == (False, True)
+
+
+def test_an_http_1_0_client_that_offers_an_upgrade_stays_one() -> None:
+    ((head, _),) = read(b"GET / HTTP/1.0\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n").requests
+    assert not head.http11
+    assert not head.keep_alive
+
+
+@pytest.mark.parametrize("pieces", [[b"GET /" + b"a" * 300], [b"GET / HTTP/1.1\r\n", *[b"x: yyyy\r\n"] * 40]])
+def test_a_head_over_the_limit_is_refused(pieces: list[bytes]) -> None:
+    with pytest.raises(HeadersTooLarge):
+        read(*pieces, limits=Limits(max_header_bytes=200))
+
+
+def test_what_is_wrong_behind_an_upgrade_offer_is_told_as_the_clients_fault() -> None:
+    offer = b"POST /v1/a HTTP/1.1\r\nhost: h\r\nupgrade: h2c\r\nconnection: Upgrade\r\n"
+    with pytest.raises(BadFraming, match="chunked"):
+        read(offer + b"transfer-encoding:!chunked\r\n\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("target", "origin"),
+    [
+        (b"http://gateway:8000/v1/models?x=1", b"/v1/models?x=1"),
+        (b"http://gateway", b"/"),
+        (b"/v1/models?next=http://x/y", b"/v1/models?next=http://x/y"),
+        (b"*", b"*"),
+    ],
+)
+def test_a_target_in_absolute_form_is_taken_as_its_path(target: bytes, origin: bytes) -> None:
+    heard = read(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: gateway\r\n\r\n")
+    assert [head.target for head, _ in heard.requests] == [origin]

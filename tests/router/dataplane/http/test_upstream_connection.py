@@ -1,0 +1,166 @@
+"""One connection to one pod: what its receiver hears of each way an answer can go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.errors import (
+    BadAnswer,
+    CutMidAnswer,
+    FirstByteTimeout,
+    IdleTimeout,
+    PodFailure,
+    ResetBeforeAnswer,
+    StaleConnection,
+)
+from router.settings import Timeouts
+from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, event, ok
+from tests.fakes.memory_upstream import ASK, Ground
+
+BARE = b"HTTP/1.0 200 OK\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("wire", "head", "body"),
+    [
+        (ok(b"abc"), (200, LENGTH, 3), b"abc"),
+        (ok(b""), (200, LENGTH, 0), b""),
+        (SSE_HEAD + event("a") + LAST_CHUNK, (200, CHUNKED, -1), event("a") + LAST_CHUNK),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", (204, NO_BODY, -1), b""),
+        (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", (304, NO_BODY, 9), b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"abc"), (200, LENGTH, 3), b"abc"),
+    ],
+)
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_an_answer_is_told_and_the_connection_kept(
+    wire: bytes, head: tuple[int, int, int], body: bytes, bytewise: bool
+) -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        ground.pod.sends(*([wire[at : at + 1] for at in range(len(wire))] if bytewise else [wire]))
+        assert (attempt.heads, attempt.body, attempt.ended, attempt.failures) == ([head], body, 1, [])
+        assert len(ground.upstream.idle["10.0.0.1:8000"]) == 1
+
+
+def test_an_answer_without_a_length_ends_with_its_connection() -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        ground.pod.sends(BARE + b"abc", b"def").closes()
+        assert (attempt.heads, attempt.body, attempt.ended) == ([(200, UNTIL_CLOSE, -1)], b"abcdef", 1)
+        assert ground.upstream.open == 0
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    with Ground() as ground:
+        attempt = ground.send(head_only=True)
+        ground.pod.sends(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+        assert (attempt.heads, attempt.ended) == ([(200, NO_BODY, 9)], 1)
+        assert len(ground.upstream.idle) == 1
+
+
+def test_chunk_framing_is_taken_off_when_asked_for() -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        attempt.unwrap = True
+        ground.pod.sends(SSE_HEAD, chunk(b"abc")[:5], chunk(b"abc")[5:] + chunk(b"def") + LAST_CHUNK)
+        assert (attempt.body, attempt.ended) == (b"abcdef", 1)
+
+
+ENDS: dict[str, tuple[Callable[[Ground], object], type[PodFailure]]] = {
+    "close before a byte": (lambda on: on.pod.closes(), ResetBeforeAnswer),
+    "reset before a byte": (lambda on: on.pod.dies(), ResetBeforeAnswer),
+    "half a head": (lambda on: on.pod.sends(ok()[:10]).closes(), ResetBeforeAnswer),
+    "only an interim answer": (lambda on: on.pod.sends(b"HTTP/1.1 100 Continue\r\n\r\n").closes(), ResetBeforeAnswer),
+    "half a body": (lambda on: on.pod.sends(ok(b"abc")[:-1]).closes(), CutMidAnswer),
+    "half a chunk": (lambda on: on.pod.sends(SSE_HEAD + b"5\r\nab").closes(), CutMidAnswer),
+    "no last chunk": (lambda on: on.pod.sends(SSE_HEAD + event("a")).closes(), CutMidAnswer),
+    "reset where the end is the close": (lambda on: on.pod.sends(BARE + b"abc").dies(), CutMidAnswer),
+    "no http": (lambda on: on.pod.sends(b"hello there"), BadAnswer),
+    "bad chunks": (lambda on: on.pod.sends(SSE_HEAD + b"xyz\r\n"), BadAnswer),
+    "silence": (lambda on: on.passes(301), FirstByteTimeout),
+    "silence after half a head": (lambda on: (on.pod.sends(ok()[:10]), on.passes(301)), FirstByteTimeout),
+    "silence in a body": (lambda on: (on.pod.sends(ok(b"abc")[:-1]), on.passes(61)), IdleTimeout),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_an_end_that_is_none_is_told_once_and_nothing_is_kept(how: str) -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        ENDS[how][0](ground)
+        assert [type(failure) for failure in attempt.failures] == [ENDS[how][1]]
+        assert attempt.ended == 0
+        assert (ground.upstream.idle, ground.upstream.open, ground.sweep.members) == ({}, 0, set())
+        assert ground.wire.crashes == []
+
+
+@pytest.mark.parametrize(("begun", "expected"), [(b"", StaleConnection), (ok()[:9], ResetBeforeAnswer)])
+def test_a_reused_connection_is_stale_when_it_ends_without_a_byte(begun: bytes, expected: type[PodFailure]) -> None:
+    with Ground() as ground:
+        ground.send()
+        ground.pod.sends(ok())
+        attempt = ground.send()
+        ground.pod.sends(*([begun] if begun else [])).dies()
+        assert [type(failure) for failure in attempt.failures] == [expected]
+
+
+def test_an_aborted_connection_tells_nothing_more() -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        ground.pod.sends(SSE_HEAD + event("a"))
+        connection = attempt.connection
+        assert connection is not None
+        ground.wire.do(connection.abort)
+        ground.pod.sends(event("b"))
+        assert (attempt.body, attempt.ended, attempt.failures) == (event("a"), 0, [])
+        assert (connection.closing, ground.upstream.open) == (True, 0)
+
+
+def test_a_paused_connection_leaves_the_pods_bytes_where_they_are() -> None:
+    with Ground() as ground:
+        attempt = ground.send(timeouts=Timeouts(idle_s=10))
+        ground.pod.sends(SSE_HEAD + event("a"))
+        connection = attempt.connection
+        assert connection is not None
+        ground.wire.do(connection.pause)
+        ground.pod.sends(event("b"))
+        ground.passes(60)
+        assert (attempt.body, attempt.failures) == (event("a"), [])
+        ground.wire.do(connection.resume)
+        assert attempt.body == event("a") + event("b")
+        ground.passes(11)
+        assert isinstance(attempt.failures[0], IdleTimeout)
+
+
+def test_pausing_what_is_closed_does_nothing() -> None:
+    with Ground() as ground:
+        attempt = ground.send()
+        connection = attempt.connection
+        assert connection is not None
+        ground.pod.dies()
+        for act in (connection.pause, connection.resume, connection.abort):
+            ground.wire.do(act)
+        assert ground.wire.crashes == []
+        assert connection.closing
+
+
+def test_each_read_renews_the_time_it_may_be_silent() -> None:
+    with Ground() as ground:
+        attempt = ground.send(timeouts=Timeouts(first_byte_s=30, idle_s=5))
+        ground.passes(29)
+        ground.pod.sends(SSE_HEAD + event("a"))
+        for _ in range(4):
+            ground.passes(4)
+            ground.pod.sends(event("a"))
+        assert attempt.failures == []
+        ground.passes(6)
+        assert isinstance(attempt.failures[0], IdleTimeout)
+
+
+def test_a_request_is_written_as_it_is() -> None:
+    with Ground() as ground:
+        ground.send()
+        assert bytes(ground.pod.transport.sent) == ASK

@@ -1,0 +1,116 @@
+"""What the inference port answers itself: probes, the list of models, and what is not there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from router.lifecycle import Phase
+from router.settings import Pool
+from tests.fakes.memory_client_and_pods import get, post
+from tests.fakes.memory_gateway import Rig
+
+LLAMA = "meta-llama/Llama-3.1-8B"
+POOL = Pool(name="main", models=[LLAMA], aliases={"small": LLAMA})
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/health?x=1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_ready_replica_says_so(path: str, method: str) -> None:
+    with Rig() as rig:
+        answer = rig.client().sends(get(path, method=method)).answer(method)
+        assert (answer.status, answer.complete) == (200, True)
+        assert answer.headers["x-turnout-replica"] == "rig"
+        assert (answer.body == b"") is (method == "HEAD")
+        assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("phase", [Phase.SETTLING, Phase.DRAINING])
+def test_a_replica_that_goes_is_alive_and_not_ready(phase: Phase) -> None:
+    with Rig() as rig:
+        rig.lifecycle.enter(phase)
+        for path, status in (("/livez", 200), ("/readyz", 503), ("/health", 503)):
+            answer = rig.client().sends(get(path)).answer("GET")
+            assert (answer.status, answer.headers["connection"]) == (status, "close")
+        assert json.loads(answer.body) == {"status": phase.value}
+
+
+def test_the_models_are_listed_with_their_aliases() -> None:
+    with Rig(POOL) as rig:
+        said = json.loads(rig.client().sends(get("/v1/models")).answer("GET").body)
+        assert said["object"] == "list"
+        assert [(card["id"], card["object"], card["pool"]) for card in said["data"]] == [
+            (LLAMA, "model", "main"),
+            ("small", "model", "main"),
+        ]
+
+
+def test_a_model_is_listed_with_its_cluster_and_where_it_falls_back_to() -> None:
+    near = Pool(name="near", models=["m"], cluster="east", fallback=["far"])
+    with Rig(pools=[near, Pool(name="far", models=["n"])]) as rig:
+        said = json.loads(rig.client().sends(get("/v1/models")).answer("GET").body)
+        near_card, far_card = said["data"]
+        assert (near_card["cluster"], near_card["fallback"]) == ("east", ["far"])
+        assert not {"cluster", "fallback"} & far_card.keys()
+
+
+@pytest.mark.parametrize("name", [LLAMA, "meta-llama%2FLlama-3.1-8B", "small"])
+def test_one_model_is_found_however_its_name_is_written(name: str) -> None:
+    with Rig(POOL) as rig:
+        answer = rig.client().sends(get(f"/v1/models/{name}")).answer("GET")
+        assert answer.status == 200
+        assert json.loads(answer.body)["object"] == "model"
+
+
+@pytest.mark.parametrize("name", ["none", "", "%ff", "%"])
+def test_a_model_that_is_not_there_is_not_found(name: str) -> None:
+    with Rig(POOL) as rig:
+        answer = rig.client().sends(get(f"/v1/models/{name}")).answer("GET")
+        assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models", "/metrics", "/admin/pods", "/v1/chat/completion", "*"])
+def test_nothing_is_served_under_other_paths(path: str) -> None:
+    with Rig() as rig:
+        client = rig.client().sends(get(path, method="OPTIONS" if path == "*" else "GET"))
+        assert (client.answer("GET").status, client.fate) == (404, "")
+        assert json.loads(client.answer("GET").body)["error"]["code"] == "unknown_path"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/v2/x"])
+def test_only_v1_is_posted_to(path: str) -> None:
+    with Rig() as rig:
+        assert rig.client().sends(post(path=path)).answer().status == 404
+        assert rig.net.made == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("DELETE", "/v1/embeddings", "POST"),
+        ("HEAD", "/v1/completions", "POST"),
+        ("PUT", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/m", "GET, HEAD"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("POST", "/livez", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_is_not_served_is_answered_with_those_that_are(method: str, path: str, allow: str) -> None:
+    with Rig() as rig:
+        answer = rig.client().sends(get(path, method=method)).answer(method)
+        assert (answer.status, answer.headers["allow"]) == (405, allow)
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v1/audio/speech", "/v1/something/new"])
+def test_any_path_with_a_model_is_a_pods_to_answer(path: str) -> None:
+    with Rig() as rig:
+        rig.client().sends(post(path=path))
+        assert rig.asked().request.target == path
+
+
+def test_a_local_answer_reserves_nothing() -> None:
+    with Rig() as rig:
+        rig.client().sends(get("/v1/models"))
+        rig.assert_clean()

@@ -1,0 +1,78 @@
+"""What a check's process may do: each case in a process of its own, because nothing lifts the limits again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+REFUSED = {
+    "import socket; socket.socket()": "it opens a socket",
+    "import socket; socket.getaddrinfo('localhost', 80)": "it opens a socket",
+    "import subprocess; subprocess.run(['true'])": "it starts a process",
+    "import os; os.fork()": "it starts a process",
+    "import threading; threading.Thread(target=print).start()": "it starts a thread",
+    "open('/dev/null', 'w')": "it writes a file",
+    "import os; os.open('/dev/null', os.O_WRONLY)": "it writes a file",
+    "import os; os.remove('/nowhere/at/all')": "it changes files",
+    "import os; os.kill(os.getpid(), 0)": "it sends a signal",
+}
+LET_PASS = ["import json, decimal, colorsys", "open('/dev/null').read()", "sum(range(1000))", "print(' ', end='')"]
+PRINTS = "print('hello', 7)"
+TAKES_MEMORY = "bytes(1 << 30)"
+
+SCRIPT = """
+import json, os, sys
+from router.plugins.audit import Cage
+
+def caged(source):
+    cage = Cage()
+    cage.limit(1 << 29, 60.0)
+    cage.close()
+    try:
+        exec(source)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    else:
+        said = "nothing"
+    print(json.dumps([source, said, cage.seen]), file=sys.__stdout__, flush=True)
+
+for source in sys.argv[1:]:
+    if not os.fork():
+        caged(source)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def caged() -> Mapping[str, tuple[str, str]]:
+    """By source: what it raised, and what the cage saw."""
+    command = [sys.executable, "-c", SCRIPT, *REFUSED, *LET_PASS, PRINTS, TAKES_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {source: (raised, seen) for source, raised, seen in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("source", REFUSED)
+def test_io_is_refused_and_seen(source: str, caged: Mapping[str, tuple[str, str]]) -> None:
+    words = REFUSED[source]
+    assert caged[source] == (
+        f"Refused: {words}: a policy does no I/O",
+        f"{words} while it is loaded: a policy does no I/O",
+    )
+
+
+def test_a_print_is_seen_and_goes_nowhere(caged: Mapping[str, tuple[str, str]]) -> None:
+    assert caged[PRINTS] == ("nothing", "it prints ('hello') while it is loaded: a policy does no I/O")
+
+
+@pytest.mark.parametrize("source", LET_PASS)
+def test_what_only_reads_or_computes_is_let_pass(source: str, caged: Mapping[str, tuple[str, str]]) -> None:
+    assert caged[source] == ("nothing", "")
+
+
+def test_memory_is_bounded(caged: Mapping[str, tuple[str, str]]) -> None:
+    assert caged[TAKES_MEMORY] == ("MemoryError: ", "")

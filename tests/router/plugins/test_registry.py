@@ -1,0 +1,140 @@
+"""Which versions are checked, offered, kept and withdrawn."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from router.plugins.directory import Look
+from router.plugins.loading import digest_of
+from router.plugins.registry import Due, Shelf
+from router.plugins.types import Report
+from schedulers import registry
+from tests.fakes.plugin_files import GOOD, RIGHT, picks
+
+ONE, TWO = GOOD.encode(), GOOD.encode() + b"\n# another version\n"
+FIRST, SECOND = (f"freest_kv@{digest_of(source)}" for source in (ONE, TWO))
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+class Scene:
+    """A shelf, what it told, and what is in use."""
+
+    def __init__(self) -> None:
+        self.in_use: set[str] = set()
+        self.told: list[str] = []
+        self.shelf = Shelf(
+            lambda: self.in_use,
+            lambda name: self.told.append(f"+{name}"),
+            lambda name: self.told.append(f"-{name}"),
+        )
+
+    def sees(self, **sources: bytes) -> list[Due]:
+        """A look at these files; what is due has passed its check."""
+        due = self.shelf.see(Look({f"{name}.py": source for name, source in sources.items()}, {}))
+        for each in due:
+            own = ("freest_kv",) if b"FreestKv" in each.source else ("mine",)
+            self.shelf.take(each, Report(each.file, digest_of(each.source), own))
+        self.shelf.tidy()
+        return due
+
+
+def test_a_checked_file_is_offered_under_its_digest_and_says_so_in_its_decisions() -> None:
+    scene = Scene()
+    scene.sees(freest=ONE)
+    assert scene.told == [f"+{FIRST}"]
+    assert registry.create(FIRST, {"limit": 0.5}).name == FIRST
+
+
+def test_a_file_is_checked_once_for_each_content() -> None:
+    scene = Scene()
+    assert len(scene.sees(freest=ONE)) == 1
+    assert scene.sees(freest=ONE) == []
+    assert scene.sees(renamed=ONE) == []
+    assert scene.sees(freest=ONE, copy=ONE) == []
+    assert len(scene.sees(freest=TWO)) == 1
+
+
+def test_an_older_version_goes_when_nobody_may_come_back_to_it() -> None:
+    scene = Scene()
+    scene.in_use = {FIRST}
+    scene.sees(freest=ONE)
+    scene.sees(freest=TWO)
+    assert scene.told == [f"+{FIRST}", f"+{SECOND}"]
+    assert [(each["policies"], each["present"]) for each in scene.shelf.shown()] == [([SECOND], True), ([FIRST], False)]
+    scene.in_use = {SECOND}
+    scene.sees(freest=TWO)
+    assert scene.told[2:] == [f"-{FIRST}"]
+    assert FIRST not in registry.names()
+    assert f"turnout_plugin_{digest_of(ONE)}" not in sys.modules
+
+
+def test_a_version_that_comes_back_is_checked_and_offered_again() -> None:
+    scene = Scene()
+    scene.sees(freest=ONE)
+    scene.sees()
+    assert len(scene.sees(freest=ONE)) == 1
+    assert scene.told == [f"+{FIRST}", f"-{FIRST}", f"+{FIRST}"]
+
+
+def test_a_file_that_is_refused_is_told_once_shown_and_not_checked_again(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    (due,) = scene.shelf.see(Look({"bad.py": b"def"}, {}))
+    scene.shelf.take(due, Report("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
+    assert scene.shelf.see(Look({"bad.py": b"def"}, {})) == []
+    (shown,) = scene.shelf.shown()
+    assert (shown["policies"], shown["problem"]) == ([], "line 1: invalid syntax")
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert line == f"plugin bad.py ({digest_of(b'def')}) is not offered: line 1: invalid syntax"
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    ["raise ValueError('not here')\n", "while True:\n    pass\n", "raise SystemExit\n"],
+)
+def test_a_file_that_passes_its_check_and_does_not_load_here_is_refused_after_all(
+    elsewhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.plugins.registry.LOAD_S", 0.05)
+    scene = Scene()
+    scene.sees(mine=picks(RIGHT, elsewhere).encode())
+    (shown,) = scene.shelf.shown()
+    assert str(shown["problem"]).startswith("passes its check, but not in the gateway: ")
+    assert scene.told == []
+    assert registry.names() == tuple(registry.BUILT_IN)
+
+
+def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    scene.sees(freest=ONE)
+    for _ in range(3):
+        assert scene.shelf.see(Look({}, {}, "/plugins cannot be read: gone")) == []
+        scene.shelf.tidy()
+    assert FIRST in registry.names()
+    assert scene.shelf.problem == "/plugins cannot be read: gone"
+    assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
+    scene.sees(freest=ONE)
+    assert scene.shelf.problem == ""
+
+
+def test_a_file_that_cannot_be_read_is_shown() -> None:
+    scene = Scene()
+    scene.shelf.see(Look({}, {"huge.py": "is larger than 1 MB"}))
+    assert [(each["file"], each["problem"]) for each in scene.shelf.shown()] == [("huge.py", "is larger than 1 MB")]
+
+
+def test_a_file_whose_check_goes_on_is_shown_as_that() -> None:
+    scene = Scene()
+    scene.shelf.see(Look({"freest.py": ONE}, {}))
+    assert [each["problem"] for each in scene.shelf.shown()] == ["is being checked"]

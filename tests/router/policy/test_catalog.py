@@ -1,0 +1,52 @@
+"""Policies by name: those of the registry, and those ready-made in the settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.policy.catalog import PolicyCatalogue
+from router.settings import PolicySpec
+from schedulers import registry
+from schedulers.errors import InvalidParams, UnknownPolicy
+from schedulers.named import Named
+
+READY = {"sticky": PolicySpec(name="session_affinity", params={"balance_factor": 3.0})}
+
+
+def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
+    catalogue = PolicyCatalogue(READY)
+    sticky = catalogue.create("sticky")
+    assert isinstance(sticky, Named)
+    assert sticky == Named("sticky", registry.create("session_affinity", {"balance_factor": 3.0}))
+    assert catalogue.create("p2c", {}) == registry.create("p2c")
+    assert catalogue.names() == (*registry.names(), "sticky")
+    assert set(catalogue.by_name()) == {*registry.names(), "sticky"}
+
+
+def test_it_takes_no_parameters_for_it_has_them() -> None:
+    with pytest.raises(InvalidParams, match="'sticky' is ready-made in the settings and takes no parameters"):
+        PolicyCatalogue(READY).create("sticky", {"balance_factor": 1.0})
+
+
+def test_set_anew_it_is_another_object_around_the_same_policy() -> None:
+    catalogue = PolicyCatalogue(READY)
+    one, other = catalogue.create("sticky"), catalogue.create("sticky")
+    assert isinstance(one, Named) and isinstance(other, Named)
+    assert one is not other and one.policy is other.policy
+
+
+def test_an_unknown_name_is_answered_with_the_ready_made_ones_too() -> None:
+    with pytest.raises(UnknownPolicy, match=r"no policy 'stucky'.*; ready-made: sticky"):
+        PolicyCatalogue(READY).create("stucky")
+    with pytest.raises(UnknownPolicy) as plain:
+        PolicyCatalogue({}).create("stucky")
+    assert "ready-made" not in str(plain.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [(PolicySpec(name="nonesuch"), UnknownPolicy), (PolicySpec(name="p2c", params={"x": 1}), InvalidParams)],
+)
+def test_one_that_cannot_be_built_is_named_at_start(spec: PolicySpec, error: type[Exception]) -> None:
+    with pytest.raises(error, match="ready-made policy 'broken': "):
+        PolicyCatalogue({"broken": spec})

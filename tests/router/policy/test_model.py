@@ -1,0 +1,39 @@
+"""All of a record is built, or nothing, and the message says which part cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.policy.model import Unbuildable, build
+from schedulers.errors import UnknownPolicy
+from schedulers.registry import create
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import PolicyRecord
+
+GOOD = PolicyRecord("p2c", {}, 1, PolicyChoice("random"), Canary(PolicyChoice("least_load"), 5.0))
+
+
+def test_every_policy_of_a_record_is_built() -> None:
+    built = build(create, GOOD)
+    assert built.shadow is not None
+    assert built.candidate is not None
+    assert [each.name for each in (built.scheduler, built.shadow, built.candidate)] == ["p2c", "random", "least_load"]
+    assert build(create, PolicyRecord("p2c", {}, 1))[1:] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("record", "place", "part"),
+    [
+        (GOOD._replace(shadow=PolicyChoice("p3c")), "shadow", "policy"),
+        (GOOD._replace(canary=Canary(PolicyChoice("p2c", {"wat": 1}), 5.0)), "canary", "params"),
+    ],
+)
+def test_what_is_wrong_beside_the_policy_says_where_it_stands(record: PolicyRecord, place: str, part: str) -> None:
+    with pytest.raises(Unbuildable, match=f"^{place}: ") as raised:
+        build(create, record)
+    assert (raised.value.place, raised.value.part) == (place, part)
+
+
+def test_what_is_wrong_with_the_policy_itself_is_said_as_everywhere() -> None:
+    with pytest.raises(UnknownPolicy, match=r"^no policy 'p3c'"):
+        build(create, GOOD._replace(name="p3c"))

@@ -1,0 +1,96 @@
+"""A line says lengths and hashes and nothing else, and the file keeps its size."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from router.recording.format import Finished, append, line
+from schedulers.types import PREFIX_BLOCK_TOKENS
+from statesync.prefix.index import BLOCKS_PER_SIZE
+
+STREAM = b'data: {"choices":[],"usage":{"prompt_tokens":90,"completion_tokens":7,%s}}\n\ndata: [DONE]\n\n'
+
+
+def finished(**given: object) -> Finished:
+    known = Finished(1_700_000_000.5, 100, (), "", 0.25, 1.5, "10.0.0.1:8000", 12, 900, b"")
+    return known._replace(**given)  # type: ignore[arg-type]
+
+
+def test_what_the_answer_says_of_itself_wins_over_estimates() -> None:
+    told = json.loads(line(finished(tail=STREAM % b'"prompt_tokens_details":{"cached_tokens":64}')))
+    assert told == {
+        "timestamp": 1_700_000_000_500,
+        "input_length": 90,
+        "output_length": 7,
+        "e2e_ms": 1500.0,
+        "pod": "10.0.0.1:8000",
+        "ttft_ms": 250.0,
+        "cached_tokens": 64,
+    }
+
+
+@pytest.mark.parametrize(("events", "output"), [(12, 10), (0, 225), (1, 1)])
+def test_without_usage_the_answer_is_guessed_and_the_line_says_so(events: int, output: int) -> None:
+    told = json.loads(line(finished(events=events)))
+    assert (told["output_length"], told["estimated"]) == (output, True)
+    assert "cached_tokens" not in told
+
+
+def test_an_answer_that_talks_of_usage_is_not_taken_for_one() -> None:
+    text = json.dumps({"content": 'it printed "completion_tokens": 5000'}).encode()
+    told = json.loads(line(finished(tail=text, events=3)))
+    assert told["output_length"] == 1
+
+
+def test_anthropics_names_are_understood() -> None:
+    tail = b'data: {"type":"message_delta","usage":{"input_tokens":11,"output_tokens":42,"cache_read_input_tokens":8}}'
+    told = json.loads(line(finished(tail=tail)))
+    assert (told["input_length"], told["output_length"], told["cached_tokens"]) == (11, 42, 8)
+
+
+def test_hashes_come_with_what_they_stand_for_and_sessions_unreadable() -> None:
+    told = json.loads(line(finished(chain=[2**64 - 1, 5], session_key="alice@example.com")))
+    assert told["hash_ids"] == [2**64 - 1, 5]
+    assert (told["block_tokens"], told["blocks_per_size"]) == (PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE)
+    assert len(told["session"]) == 16
+    assert "alice" not in told["session"]
+
+
+def test_the_file_is_its_owners_and_older_lines_move_aside(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    for number in range(10):
+        append(path, [b"%09d\n" % number], max_bytes=40)
+        assert path.with_name("r.jsonl.1").exists() == (number >= 1)
+    assert path.with_name("r.jsonl.1").stat().st_mode & 0o777 == 0o600
+    assert path.with_name("r.jsonl.1").read_text() == "000000008\n000000009\n"
+    assert not path.exists()
+
+
+def _append_many(path: Path, name: str) -> None:
+    for number in range(50):
+        append(path, [f"{name} {number}\n".encode()] * 4, max_bytes=10_000_000)
+
+
+def test_processes_that_share_a_file_lose_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 400
+    assert len(set(lines)) == 100
+
+
+def test_a_file_that_was_moved_aside_meanwhile_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    append(path, [b"one\n"], max_bytes=1000)
+    path.rename(tmp_path / "elsewhere")
+    append(path, [b"two\n"], max_bytes=1000)
+    assert path.read_text() == "two\n"

@@ -1,0 +1,57 @@
+"""Settings as the parts want them: nothing is swapped or forgotten on the way."""
+
+from __future__ import annotations
+
+import msgspec
+
+from router.replica.config_mapping import (
+    health_config,
+    pod_template,
+    probe_config,
+    request_limits_s,
+    scrape_config,
+    sync_config,
+)
+from router.settings import Health, Pool, Scrape, Settings, Sync, Timeouts
+
+
+def test_every_health_setting_reaches_the_tracker_or_the_prober_under_its_name() -> None:
+    health = Health(
+        path="/h",
+        interval_s=1.5,
+        timeout_s=2.5,
+        failures=3,
+        successes=4,
+        eject_failures=5,
+        eject_s=6.5,
+        eject_max_s=7.5,
+        max_ejected_ratio=0.25,
+    )
+    tracked, probed = health_config(health), probe_config(health)
+    for name, value in msgspec.structs.asdict(health).items():
+        assert value in (getattr(tracked, name, None), getattr(probed, name, None)), name
+
+
+def test_every_scrape_and_sync_setting_keeps_its_name() -> None:
+    scrape = Scrape(path="/m", interval_s=1.5, timeout_s=2.5, max_per_s=3.5)
+    sync = Sync(interval_s=0.25, lease_s=1.25, timeout_s=2.25, namespace="other", checkpoint_s=3.25)
+    assert {name: getattr(scrape_config(scrape), name) for name in scrape.__struct_fields__} == msgspec.structs.asdict(
+        scrape
+    )
+    made = sync_config(Settings(sync=sync))
+    assert {name: getattr(made, name) for name in sync.__struct_fields__} == msgspec.structs.asdict(sync)
+
+
+def test_a_pools_pods_carry_its_cluster_as_a_label_and_no_limit_as_none() -> None:
+    template = pod_template(Pool(name="p", models=["m"], cluster="east", labels={"zone": "a"}))
+    assert dict(template.labels) == {"zone": "a", "cluster": "east"}
+    assert (template.models, template.max_inflight) == (frozenset({"m"}), None)
+    assert pod_template(Pool(name="p", max_inflight_per_pod=7)).max_inflight == 7
+
+
+def test_the_sweep_knows_the_limits_of_every_pool() -> None:
+    settings = Settings(pools=[Pool(name="p", timeouts=Timeouts(idle_s=0.125)), Pool(name="q")])
+    limits = request_limits_s(settings)
+    assert 0.125 in limits
+    assert settings.timeouts.first_byte_s in limits
+    assert len(limits) == 10

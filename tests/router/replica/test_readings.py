@@ -1,0 +1,30 @@
+"""What a replica shows: every reading can be asked of one that has just been built."""
+
+from __future__ import annotations
+
+import asyncio
+
+from router.replica.readings import control_plane, readings
+from router.replica.replica import Replica
+from tests.fakes.local_replica import settings
+
+
+def test_every_reading_answers_before_the_replica_has_started() -> None:
+    async def scene() -> None:
+        shown = readings(Replica(settings("http://127.0.0.1:1")))
+        for name in shown.__slots__:
+            reading = getattr(shown, name)
+            assert (reading() if callable(reading) else reading) is not None, name
+
+    asyncio.run(scene())
+
+
+def test_the_control_plane_is_of_this_replica() -> None:
+    async def scene() -> None:
+        replica = Replica(settings("http://127.0.0.1:1"))
+        plane = control_plane(replica)
+        assert (plane.replica, plane.active(), plane.connections()) == ("r1", 0, 0)
+        text, _ = await plane.render_metrics("")
+        assert b'replica="r1"' in text
+
+    asyncio.run(scene())

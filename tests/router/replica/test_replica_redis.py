@@ -1,0 +1,122 @@
+"""Whole replicas over a real Redis: cold without it, warm once it is there, and gone from it after a drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from loadtests.redis_server import RedisServer
+from router.replica.replica import Replica
+from router.settings import Settings, Sync
+from schedulers.types import PodId
+from statesync.errors import StateError
+from statesync.types import EngineReport
+from tests.fakes.local_replica import Engine, ask, engine, settings
+from tests.fakes.waiting import until
+
+pytestmark = pytest.mark.needs("redis-server")
+
+PATIENT = Sync(timeout_s=60.0)
+"""No replica is given up because the machine is busy."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    running = RedisServer(tmp_path)
+    yield running
+    running.stop()
+
+
+def over(server: RedisServer, url: str, name: str, **fields: object) -> Settings:
+    return settings(url, replica=name, state=server.url, **{"sync": PATIENT, **fields})
+
+
+async def told(replica: Replica, pod: PodId) -> None:
+    """All that the replica has said so far is in Redis, and that this pod's queue is 7 long."""
+    ends_at = replica.store.health().round_trips + 2  # one may be under way
+    numbers = count()
+
+    def is_told() -> bool:
+        replica.store.report(pod, EngineReport(queued=7, running=next(numbers)))  # there is always more to say
+        return replica.store.health().round_trips >= ends_at
+
+    await until(is_told)
+
+
+def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_when_it_is_back(
+    server: RedisServer,
+) -> None:
+    async def run() -> None:
+        pods, url = await engine()
+        pod = PodId(url.removeprefix("http://"))
+        sync = Sync(timeout_s=0.3)  # so that it notices soon
+        other = Replica(over(server, url, "other", sync=sync))
+        await other.start()
+        server.pause()
+        replica = Replica(over(server, url, "late", sync=sync, warmup_timeout_s=0.2))
+        await replica.start()
+        assert (replica.lifecycle.cold, replica.lifecycle.ready) == (True, True)
+        assert replica.store.elected(pod), "nobody else can be heard"
+        assert b"200 OK" in await ask(replica.port)
+        server.resume()
+        await until(lambda: not replica.lifecycle.cold)
+        await until(lambda: replica.store.health().connected)
+        await until(lambda: {each.id for each in other.store.replicas()} == {"other", "late"})
+        await until(lambda: replica.store.elected(pod) != other.store.elected(pod))
+        await replica.close()
+        await other.close()
+        pods.close()
+
+    asyncio.run(run())
+
+
+def test_a_name_that_a_live_replica_has_is_refused(server: RedisServer) -> None:
+    async def run() -> None:
+        pods, url = await engine()
+        first, second = (Replica(over(server, url, "same", warmup_timeout_s=60)) for _ in range(2))
+        await first.start()
+        with pytest.raises(StateError, match="'same' is live"):
+            await second.start()
+        await second.close()
+        await first.close()
+        pods.close()
+
+    asyncio.run(run())
+
+
+def test_a_new_replica_knows_the_true_load_and_an_old_one_is_gone_when_its_drain_is_over(server: RedisServer) -> None:
+    async def run() -> None:
+        pods, url = await engine()
+        pod = PodId(url.removeprefix("http://"))
+        Engine.held = asyncio.Event()
+        old = Replica(over(server, url, "old"))
+        await old.start()
+        asking = asyncio.get_running_loop().create_task(ask(old.port))
+        await until(lambda: len(old.gateway.parts.admission.active) == 1)
+        chain = old.prefix.chain("m", [b"x" * 4096])
+        old.store.placed(pod, chain)
+        await told(old, pod)
+        new = Replica(over(server, url, "new"))
+        await new.start()
+        load = new.view.snapshot("main").candidates[0].load
+        assert (load.inflight, load.queued) == (1, 7)
+        assert new.prefix.match(chain) == {pod: 16}
+        old.stop()
+        draining = asyncio.get_running_loop().create_task(old.drain())
+        Engine.held.set()
+        assert b"200 OK" in await asking
+        await draining
+        await until(lambda: [each.id for each in new.store.replicas()] == ["new"])
+        assert new.view.status(pod).load.inflight == 0
+        assert new.store.elected(pod)
+        await new.close()
+        pods.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        Engine.held = None

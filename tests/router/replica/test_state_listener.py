@@ -1,0 +1,125 @@
+"""What one replica says reaches the parts of another: two whole replicas in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+from router.replica.replica import Replica
+from schedulers.types import PodId, RequestInfo
+from statesync.types import EngineReport
+from tests.fakes.local_replica import engine, settings
+from tests.fakes.waiting import until
+
+_hubs = count()
+Story = Callable[[Replica, Replica, PodId], Awaitable[None]]
+
+
+def play(story: Story) -> None:
+    """Two started replicas that share state, before one engine."""
+
+    async def run() -> None:
+        server, url = await engine()
+        state = f"memory://others-{next(_hubs)}"
+        one, two = (Replica(settings(url, replica=name, state=state)) for name in ("one", "two"))
+        await one.start()
+        await two.start()
+        try:
+            await story(one, two, PodId(url.removeprefix("http://")))
+        finally:
+            await one.close()
+            await two.close()
+            server.close()
+
+    asyncio.run(run())
+
+
+def test_load_is_seen_as_it_changes() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        charge = one.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
+        await until(lambda: two.view.status(pod).load[3:6] == (1, 150, 100))
+        one.view.prefill_done(charge)
+        await until(lambda: two.view.status(pod).load[3:6] == (1, 150, 0))
+        one.view.release(charge)
+        await until(lambda: two.view.status(pod).load[3:6] == (0, 0, 0))
+
+    play(story)
+
+
+def test_placements_and_restarts_reach_the_other_s_index_in_their_order() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        before, after = (one.prefix.chain("m", [letter * 4096]) for letter in (b"a", b"b"))
+        one.store.placed(pod, before)
+        await until(lambda: two.prefix.match(before) == {pod: 16})
+        one.store.forgot(pod)
+        one.store.placed(pod, after)
+        await until(lambda: two.prefix.match(after) == {pod: 16})
+        assert two.prefix.match(before) == {}
+
+    play(story)
+
+
+def test_an_engine_s_report_is_shown_by_who_did_not_read_it_and_sets_the_capacity() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        one.store.report(pod, EngineReport(queued=3, running=4, kv_usage=0.5, kv_capacity_tokens=640))
+        await until(lambda: two.view.status(pod).load.running == 4)
+        chain = two.prefix.chain("m", [b"x" * 4096])
+        two.prefix.place(pod, chain)
+        assert two.prefix.match(chain).get(pod, 0) <= 10
+
+    play(story)
+
+
+def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        await one.policies.set("main", "random", {})
+        await until(lambda: two.policies.current("main").name == "random")
+        late = Replica(settings(f"http://{pod}", replica="late", state=one.settings.state))
+        await late.start()
+        assert late.policies.record("main") == one.policies.record("main")
+        await late.close()
+
+    play(story)
+
+
+def test_a_replica_that_starts_later_decides_on_what_the_others_know() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        chain = one.prefix.chain("m", [b"x" * 4096])
+        one.store.placed(pod, chain)
+        one.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
+        one.store.report(pod, EngineReport(queued=7))
+        await until(lambda: two.view.status(pod).load.queued == 7)
+        late = Replica(settings(f"http://{pod}", replica="late", state=one.settings.state))
+        await late.start()
+        load = late.view.snapshot("main").candidates[0].load
+        assert (load.inflight, load.inflight_tokens, load.queued) == (1, 150, 7)
+        assert late.prefix.match(chain) == {pod: 16}
+        assert not late.lifecycle.cold
+        await late.close()
+
+    play(story)
+
+
+def test_one_s_checkpoint_is_the_other_s_index() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        chain = one.prefix.chain("m", [b"x" * 4096])
+        one.prefix.place(pod, chain)
+        for page in one.others.checkpoint():
+            two.others.restored(page)
+        assert two.prefix.match(chain) == {pod: 16}
+
+    play(story)
+
+
+def test_what_is_placed_on_a_pod_unknown_here_is_kept_for_a_while() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        chain = one.prefix.chain("m", [b"x" * 4096])
+        one.store.placed(PodId("10.0.0.9:80"), chain)
+        await until(lambda: bool(two.prefix.match(chain)))
+        assert [page.pod for page in two.others.checkpoint()] == ["10.0.0.9:80"]
+        two.membership.forget_strangers()
+        two.membership.forget_strangers()
+        assert two.prefix.match(chain) == {}
+
+    play(story)

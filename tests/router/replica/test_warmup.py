@@ -1,0 +1,113 @@
+"""Starting with everything known, with something late, and under a name that is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+
+import pytest
+
+from router.lifecycle import Phase
+from router.replica.replica import Replica
+from router.settings import Pool
+from statesync.errors import StateError
+from statesync.store.memory import MemoryStore
+from statesync.store.protocol import StateListener
+from statesync.tasks import spawn
+from tests.fakes.local_replica import engine, settings
+from tests.fakes.waiting import until
+
+_numbers = itertools.count()
+
+
+class Away(MemoryStore):
+    """A store whose server is away until it is `back`; a start that is no longer waited for goes on by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(f"away-{next(_numbers)}")  # stores of one name share their state, with another test's, too
+        self.back = asyncio.Event()
+        self.asked = 0
+
+    async def start(self, replica: str, listener: StateListener, /) -> None:
+        self.asked += 1
+        await asyncio.shield(spawn(self._join(replica, listener), "joining"))
+
+    async def _join(self, replica: str, listener: StateListener) -> None:
+        await self.back.wait()
+        await super().start(replica, listener)
+
+
+def with_store(replica: Replica, store: MemoryStore) -> Replica:
+    replica.store = store
+    replica.warmup = replica._warmup()
+    return replica
+
+
+def test_a_replica_whose_name_is_taken_does_not_start() -> None:
+    async def run() -> None:
+        server, url = await engine()
+        first, second = (Replica(settings(url, state="memory://taken", warmup_timeout_s=600)) for _ in range(2))
+        await first.start()
+        with pytest.raises(StateError, match="'r1' is live"):
+            await second.start()
+        assert second.lifecycle.phase is Phase.WARMING
+        await second.close()
+        await first.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_a_store_that_is_away_leaves_it_cold_and_once_it_is_back_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        server, url = await engine()
+        store = Away()
+        replica = with_store(Replica(settings(url, warmup_timeout_s=0.1)), store)
+        await replica.start()
+        assert (replica.lifecycle.cold, replica.lifecycle.ready) == (True, True)
+        assert replica.warmup.waits_for() == ["the shared state (being read)"]
+        store.back.set()
+        await until(lambda: not replica.lifecycle.cold)
+        assert replica.warmup.waits_for() == []
+        assert store.asked == 1
+        await replica.close()
+        server.close()
+
+    with caplog.at_level(logging.INFO, "turnout.replica"):
+        asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records]
+    assert "after 0.1 s still unknown: the shared state (being read); serving cold" in said
+    assert "all is known now: no longer cold" in said
+
+
+@pytest.mark.parametrize("limit_s", [0.0, 0.1])
+def test_pods_that_cannot_be_found_do_not_keep_it_from_the_others(limit_s: float) -> None:
+    async def run() -> None:
+        # One pod cannot be in two pools: the second never gets any.
+        pools = [Pool(name=name, models=[name], pods=["http://127.0.0.1:1"]) for name in ("first", "lost")]
+        replica = Replica(settings(pools=pools, state="memory://lost", warmup_timeout_s=limit_s))
+        await replica.start()
+        assert replica.lifecycle.cold
+        await until(lambda: bool(replica.store.replicas()))
+        await until(lambda: len(replica.warmup.waits_for()) == 2)
+        assert replica.warmup.waits_for() == ["the pods of pool lost", "the pods' models and first probes"]
+        await replica.close()
+
+    asyncio.run(run())
+
+
+def test_a_warm_up_that_is_no_longer_wanted_ends() -> None:
+    async def run() -> None:
+        server, url = await engine()
+        store = Away()
+        replica = with_store(Replica(settings(url, warmup_timeout_s=600)), store)
+        starting = asyncio.get_running_loop().create_task(replica.start())
+        await until(lambda: store.asked == 1)
+        starting.cancel()
+        await replica.drain()
+        assert replica.lifecycle.phase is Phase.CLOSED
+        store.back.set()
+        server.close()
+
+    asyncio.run(run())

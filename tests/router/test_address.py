@@ -1,0 +1,67 @@
+"""host:port in all the ways people write it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from loadtests.sim.ports import HOST, free_ports
+from router.address import Listen, bind, parse_listen
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "loopback"),
+    [
+        ("0.0.0.0:8000", "0.0.0.0", 8000, False),
+        ("127.0.0.1:0", "127.0.0.1", 0, True),
+        ("127.8.8.8:1", "127.8.8.8", 1, True),
+        ("localhost:65535", "localhost", 65535, True),
+        ("[::1]:80", "::1", 80, True),
+        ("[::]:80", "::", 80, False),
+        ("gateway.svc:80", "gateway.svc", 80, False),
+    ],
+)
+def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int, loopback: bool) -> None:
+    listen = parse_listen(text)
+    assert listen == Listen(host, port)
+    assert listen.loopback is loopback
+    assert str(listen) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8000",
+        ":8000",
+        "host",
+        "host:",
+        "host:x",
+        "host:65536",
+        "host:-1",
+        "::1:80",
+        "a b:80",
+        "http://h:80",
+        "[]:8",
+    ],
+)
+def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port"):
+        parse_listen(text)
+
+
+def test_only_shared_sockets_share_a_port() -> None:
+    listen = Listen(HOST, free_ports(1)[0])
+    with bind(listen, shared=True) as first, bind(listen, shared=True) as second:
+        first.listen()
+        second.listen()
+        with pytest.raises(OSError, match=f"cannot listen on {listen}: Address already in use"):
+            bind(listen)
+
+
+def test_an_address_of_ipv6_takes_ipv6_alone() -> None:
+    with contextlib.closing(bind(Listen("::1", 0))) as bound:
+        assert bound.family == socket.AF_INET6
+        assert bound.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

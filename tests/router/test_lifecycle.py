@@ -1,0 +1,235 @@
+"""The phases of a replica's life and the walk from SIGTERM to exit, on a clock that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from router.lifecycle import DrainReport, IllegalTransition, Lifecycle, Phase, Step, drain_sequence
+from router.settings import Drain
+
+
+class Replica:
+    """A replica with a hand-moved clock: each pause moves it on and then lets `each_pause` act."""
+
+    def __init__(self, inflight: int = 0) -> None:
+        self.now = 100.0
+        self.inflight = inflight
+        self.hurry = asyncio.Event()
+        self.told: list[str] = []
+        self.each_pause: Callable[[], None] = lambda: None
+        self.lifecycle = Lifecycle(lambda: self.now)
+        self.lifecycle.listen(lambda step: self.told.append(f"{step.at:g} {step.after}"))
+
+    def to(self, *phases: Phase) -> Replica:
+        for phase in phases:
+            self.lifecycle.enter(phase)
+        self.told.clear()
+        return self
+
+    async def pause(self, seconds: float) -> None:
+        self.now += seconds
+        self.each_pause()
+
+    async def stop_accepting(self) -> None:
+        self.told.append("stop accepting")
+
+    def cut_off(self) -> None:
+        self.told.append(f"cut {self.inflight}")
+
+    async def drain(self, settings: Drain) -> DrainReport:
+        return await drain_sequence(
+            self.lifecycle,
+            settings,
+            stop_accepting=self.stop_accepting,
+            inflight=lambda: self.inflight,
+            cut_off=self.cut_off,
+            hurry=self.hurry,
+            clock=lambda: self.now,
+            pause=self.pause,
+        )
+
+
+def ready(inflight: int = 0) -> Replica:
+    return Replica(inflight).to(Phase.WARMING, Phase.READY)
+
+
+def test_only_the_ready_phase_is_ready_and_every_phase_after_it_closes_connections() -> None:
+    lifecycle = Replica().lifecycle
+    seen = [(lifecycle.phase, lifecycle.ready, lifecycle.closing)]
+    for phase in (Phase.WARMING, Phase.READY, Phase.SETTLING, Phase.DRAINING, Phase.CLOSED):
+        lifecycle.enter(phase)
+        seen.append((phase, lifecycle.ready, lifecycle.closing))
+    assert seen == [
+        (Phase.STARTING, False, False),
+        (Phase.WARMING, False, False),
+        (Phase.READY, True, False),
+        (Phase.SETTLING, False, True),
+        (Phase.DRAINING, False, True),
+        (Phase.CLOSED, False, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "illegal"),
+    [
+        ((), Phase.READY),
+        ((), Phase.SETTLING),
+        ((Phase.WARMING,), Phase.SETTLING),
+        ((Phase.WARMING, Phase.READY), Phase.WARMING),
+        ((Phase.WARMING, Phase.READY), Phase.READY),
+        ((Phase.WARMING, Phase.READY, Phase.SETTLING), Phase.READY),
+        ((Phase.DRAINING,), Phase.READY),
+        ((Phase.CLOSED,), Phase.STARTING),
+    ],
+)
+def test_a_phase_that_cannot_follow_is_refused_and_changes_nothing(path: tuple[Phase, ...], illegal: Phase) -> None:
+    replica = Replica().to(*path)
+    before = replica.lifecycle.phase
+    with pytest.raises(IllegalTransition, match=f"{illegal} cannot follow {before}"):
+        replica.lifecycle.enter(illegal)
+    assert replica.lifecycle.phase is before
+    assert replica.told == []
+
+
+def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> None:
+    replica = Replica()
+    steps: list[Step] = []
+    replica.lifecycle.listen(steps.append)
+    replica.now = 101.5
+    replica.lifecycle.enter(Phase.WARMING)
+    assert replica.lifecycle.since == {Phase.STARTING: 100.0, Phase.WARMING: 101.5}
+    assert steps == [Step(Phase.STARTING, Phase.WARMING, 101.5)]
+
+
+def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> None:
+    replica = Replica()
+    replica.now = 101.5
+    replica.lifecycle.enter(Phase.WARMING)
+    replica.now = 104.0
+    assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5}
+    replica.lifecycle.enter(Phase.READY)
+    replica.now = 110.0
+    assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5, Phase.READY: 6.0}
+
+
+def test_the_log_tells_the_whole_way_and_how_many_are_left(caplog: pytest.LogCaptureFixture) -> None:
+    replica = ready(inflight=3)
+
+    def some_end() -> None:
+        replica.inflight = 1 if replica.now > 118 else 2 if replica.now > 108 else 3
+
+    replica.each_pause = some_end
+    with caplog.at_level(logging.INFO, "turnout.lifecycle"):
+        asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=20)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "not ready any more, accepting for 5 s more: whoever routes here has to notice",
+        "accepting no more; 3 requests in flight have up to 20 s",
+        "2 requests in flight; they have 10 s more",
+        "cutting off 1 requests in flight",
+    ]
+
+
+def test_a_ready_replica_settles_then_stops_accepting_and_closes_when_nothing_is_in_flight() -> None:
+    replica = ready()
+    report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
+    assert replica.told == ["100 settling", "105 draining", "stop accepting", "105 closed"]
+    assert report == DrainReport(cut=0, hurried=False, took_s=5.0)
+
+
+def test_a_replica_that_was_handed_over_does_not_settle_and_its_address_stays_ready() -> None:
+    """Its successor accepts on the same sockets; who was accepted just before must not hear that nobody is there."""
+    replica = ready(inflight=2)
+    replica.lifecycle.handed_over = True
+    seen: list[tuple[bool, bool]] = []
+    replica.each_pause = lambda: seen.append((replica.lifecycle.ready, replica.lifecycle.closing))
+    asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=1)))
+    assert replica.told == ["100 draining", "stop accepting", "cut 2", "101 closed"]
+    assert set(seen) == {(True, True)}
+    assert not replica.lifecycle.ready
+
+
+def test_streams_that_end_in_time_are_waited_for_and_not_cut() -> None:
+    replica = ready(inflight=3)
+
+    def one_ends() -> None:
+        if replica.lifecycle.phase is Phase.DRAINING:
+            replica.inflight -= 1
+
+    replica.each_pause = one_ends
+    report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
+    assert replica.told[-1] == "105.15 closed"
+    assert report.cut == 0
+
+
+def test_streams_that_outlast_the_drain_are_cut_at_its_end() -> None:
+    replica = ready(inflight=2)
+    report = asyncio.run(replica.drain(Drain(settle_s=1, timeout_s=30)))
+    assert replica.told == ["100 settling", "101 draining", "stop accepting", "cut 2", "131 closed"]
+    assert report == DrainReport(cut=2, hurried=False, took_s=31.0)
+
+
+def test_a_second_signal_while_settling_ends_everything_at_once() -> None:
+    replica = ready(inflight=1)
+    replica.hurry.set()
+    report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
+    assert replica.told == ["100 settling", "100 draining", "stop accepting", "cut 1", "100 closed"]
+    assert report == DrainReport(cut=1, hurried=True, took_s=0.0)
+
+
+def test_a_second_signal_while_draining_ends_the_wait() -> None:
+    replica = ready(inflight=1)
+
+    def signal_at_102() -> None:
+        if replica.now >= 102:
+            replica.hurry.set()
+
+    replica.each_pause = signal_at_102
+    report = asyncio.run(replica.drain(Drain(settle_s=1, timeout_s=300)))
+    assert report.hurried
+    assert 102 <= replica.now < 102.1
+
+
+def test_a_replica_that_was_never_ready_does_not_settle() -> None:
+    replica = Replica().to(Phase.WARMING)
+    asyncio.run(replica.drain(Drain()))
+    assert replica.told == ["100 draining", "stop accepting", "100 closed"]
+
+
+def test_a_failure_while_draining_still_ends_closed_and_is_not_swallowed() -> None:
+    replica = ready()
+
+    async def broken() -> None:
+        raise OSError("socket")
+
+    replica.stop_accepting = broken  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="socket"):
+        asyncio.run(replica.drain(Drain(settle_s=0)))
+    assert replica.lifecycle.phase is Phase.CLOSED
+
+
+def test_with_real_waiting_the_hurry_event_wakes_a_long_settle() -> None:
+    replica = ready()
+    loop_clock: list[Callable[[], float]] = []
+
+    async def run() -> DrainReport:
+        loop = asyncio.get_running_loop()
+        loop_clock.append(loop.time)
+        loop.call_soon(replica.hurry.set)
+        return await asyncio.wait_for(
+            drain_sequence(
+                replica.lifecycle,
+                Drain(settle_s=3600, timeout_s=3600),
+                stop_accepting=replica.stop_accepting,
+                inflight=lambda: 1,
+                cut_off=replica.cut_off,
+                hurry=replica.hurry,
+                clock=loop.time,
+            ),
+            60,
+        )
+
+    assert asyncio.run(run()).hurried

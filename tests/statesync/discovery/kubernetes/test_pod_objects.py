@@ -1,0 +1,206 @@
+"""What a Pod object says of an engine: whether it is one, where it listens, who it is, what it serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from schedulers.types import PodId, Role
+from statesync.discovery.kubernetes.pod_objects import Seen, decode_pod, identity, seen_in
+from statesync.discovery.source import PodTemplate
+from tests.fakes.kube_objects import pod_object
+
+UID = "1a2b3c4d-0000-4000-8000-000000000000"
+
+
+def seen(found: dict[str, Any], port: str = "", template: PodTemplate | None = None) -> Seen:
+    return seen_in(decode_pod(json.dumps(found)), port, template or PodTemplate())
+
+
+def test_a_ready_pod_is_routable_under_its_name_and_uid() -> None:
+    pod = seen(pod_object("vllm-0", "10.1.2.3", uid=UID)).pod
+    assert pod is not None
+    assert (pod.id, pod.address, pod.unready) == ("vllm-0.1a2b3c4d", "10.1.2.3:8000", "")
+    assert dict(pod.labels) == {"namespace": "llm", "node": "node-1"}
+
+
+def test_a_pod_of_the_same_name_and_address_that_was_made_anew_is_another() -> None:
+    before = seen(pod_object("vllm-0", "10.1.2.3", uid=UID)).pod
+    after = seen(pod_object("vllm-0", "10.1.2.3", uid="5e6f7a8b-0000-4000-8000-000000000000")).pod
+    assert before is not None
+    assert after is not None
+    assert before.id != after.id
+    assert identity("vllm-0", UID) == PodId("vllm-0.1a2b3c4d")
+
+
+@pytest.mark.parametrize(
+    ("fields", "unready"),
+    [
+        ({"ready": False}, "not_ready"),
+        ({"terminating": True}, "terminating"),
+        ({"terminating": True, "ready": False}, "terminating"),
+    ],
+)
+def test_a_pod_that_is_not_ready_or_goes_is_there_and_says_why_it_is_out(fields: dict[str, Any], unready: str) -> None:
+    pod = seen(pod_object("vllm-0", **fields)).pod
+    assert pod is not None
+    assert pod.unready == unready
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Succeeded", "Failed", "Unknown", ""])
+def test_a_pod_that_does_not_run_is_none_and_nothing_is_wrong_with_it(phase: str) -> None:
+    assert seen(pod_object("vllm-0", phase=phase))[1:3] == (None, "")
+
+
+def test_a_pod_without_an_address_is_none() -> None:
+    assert seen(pod_object("vllm-0", ip="")).pod is None
+
+
+def test_a_pod_without_a_ready_condition_is_not_ready() -> None:
+    found = pod_object("vllm-0")
+    found["status"]["conditions"] = None
+    pod = seen(found).pod
+    assert pod is not None
+    assert pod.unready == "not_ready"
+
+
+def test_the_first_address_counts_also_where_only_the_list_has_it() -> None:
+    found = pod_object("vllm-0", "fd00::1")
+    found["status"] |= {"podIP": "", "podIPs": [{"ip": "fd00::1"}, {"ip": "10.0.0.1"}]}
+    pod = seen(found).pod
+    assert pod is not None
+    assert pod.address == "[fd00::1]:8000"
+
+
+def ports(*named: tuple[str, int], protocol: str = "TCP") -> dict[str, Any]:
+    found = pod_object("vllm-0")
+    listed = [{"name": name, "containerPort": number, "protocol": protocol} for name, number in named]
+    found["spec"]["containers"] = [{"name": "engine", "ports": listed or None}]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "configured", "address"),
+    [
+        (ports(("api", 9000)), "", "10.0.0.1:9000"),
+        (ports(("metrics", 9000), ("http", 8001)), "", "10.0.0.1:8001"),
+        (ports(("metrics", 9000), ("api", 8001)), "api", "10.0.0.1:8001"),
+        (ports(), "8123", "10.0.0.1:8123"),
+        (ports(("api", 9000)), "8123", "10.0.0.1:8123"),
+    ],
+)
+def test_the_port_is_the_configured_one_or_the_only_one_or_http(
+    found: dict[str, Any], configured: str, address: str
+) -> None:
+    pod = seen(found, configured).pod
+    assert pod is not None
+    assert pod.address == address
+
+
+@pytest.mark.parametrize(
+    ("found", "configured"),
+    [
+        (ports(), ""),
+        (ports(("a", 1), ("b", 2)), ""),
+        (ports(("a", 1)), "http"),
+        (ports(("a", 1), protocol="UDP"), ""),
+    ],
+)
+def test_a_pod_whose_port_is_not_known_is_none_and_somebody_should_know(found: dict[str, Any], configured: str) -> None:
+    answer = seen(found, configured)
+    assert answer.pod is None
+    assert "llm/vllm-0 declares no" in answer.note
+
+
+def test_a_sidecar_may_be_what_listens() -> None:
+    found = ports(("vllm", 8200))
+    found["spec"]["initContainers"] = [{"name": "proxy", "restartPolicy": "Always", "ports": [{"containerPort": 8000}]}]
+    found["spec"]["initContainers"][0]["ports"][0]["name"] = "http"
+    pod = seen(found).pod
+    assert pod is not None
+    assert pod.address == "10.0.0.1:8000"
+
+
+def test_the_pods_own_annotation_goes_before_the_configured_port_and_others_labels_after_it() -> None:
+    ours = seen(pod_object("v", annotations={"turnout.dev/port": "7000"}), "8123").pod
+    others = seen(pod_object("v", labels={"model.aibrix.ai/port": "7001"}), "8123").pod
+    alone = seen(pod_object("v", labels={"model.aibrix.ai/port": "7001"})).pod
+    assert [pod and pod.address for pod in (ours, others, alone)] == [
+        "10.0.0.1:7000",
+        "10.0.0.1:8123",
+        "10.0.0.1:7001",
+    ]
+
+
+def test_labels_and_annotations_say_what_a_pod_is_ours_before_others() -> None:
+    pod = seen(
+        pod_object(
+            "v",
+            labels={
+                "turnout.dev/role": "prefill",
+                "llm-d.ai/role": "decode",
+                "llm-d.ai/model": "llama",
+                "turnout.dev/cluster": "east",
+                "topology.kubernetes.io/zone": "east-1",
+            },
+            annotations={"turnout.dev/models": "meta/llama, meta/llama-lora", "turnout.dev/max-inflight": "12"},
+        )
+    ).pod
+    assert pod is not None
+    assert pod.models == {"meta/llama", "meta/llama-lora"}
+    assert (pod.role, pod.max_inflight) == ("prefill", 12)
+    assert dict(pod.labels) == {
+        "namespace": "llm",
+        "node": "node-1",
+        "cluster": "east",
+        "zone": "east-1",
+        "model_label": "llama",
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "role", "models"),
+    [
+        ({"llm-d.ai/role": "prefill-decode"}, "both", set()),
+        ({"llm-d.ai/role": "decode"}, "decode", set()),
+        ({"role-name": "prefill", "model.aibrix.ai/name": "qwen"}, "prefill", {"qwen"}),
+        ({"model": "opt125m"}, "both", set()),
+    ],
+)
+def test_other_projects_labels_are_understood(labels: dict[str, str], role: Role, models: set[str]) -> None:
+    pod = seen(pod_object("v", labels=labels)).pod
+    assert pod is not None
+    assert (pod.role, pod.models) == (role, frozenset(models))
+
+
+def test_what_the_pool_says_stands_where_the_pod_says_nothing_and_its_labels_win() -> None:
+    template = PodTemplate(frozenset({"m"}), labels={"cluster": "west", "zone": "w"}, max_inflight=3)
+    pod = seen(pod_object("v", labels={"turnout.dev/cluster": "east"}), "", template).pod
+    assert pod is not None
+    assert (pod.models, pod.max_inflight, pod.labels["cluster"], pod.labels["zone"]) == (
+        frozenset({"m"}),
+        3,
+        "west",
+        "w",
+    )
+
+
+def test_what_makes_no_sense_is_passed_over_and_noted() -> None:
+    answer = seen(pod_object("v", labels={"turnout.dev/role": "chief"}, annotations={"turnout.dev/max-inflight": "0"}))
+    assert answer.pod is not None
+    assert (answer.pod.role, answer.pod.max_inflight) == ("both", None)
+    assert answer.note == "pod llm/v has no sensible role 'chief' and max-inflight '0'"
+
+
+def test_a_container_that_was_replaced_makes_another_incarnation_of_the_same_pod() -> None:
+    before, after = seen(pod_object("v", uid=UID)), seen(pod_object("v", uid=UID, restarts=1))
+    assert before.uid == after.uid
+    assert before.incarnation != after.incarnation
+
+
+def test_what_is_no_pod_is_an_error() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_pod(b'{"metadata": []}')

@@ -1,0 +1,46 @@
+"""What makes one set of pods another: whole, and in steps."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulers.types import Pod, PodId
+from statesync.discovery.changes import Change, change_of, in_steps
+
+
+def pod(number: int, limit: int | None = None) -> Pod:
+    return Pod(PodId(f"p{number}"), f"10.0.0.{number}:80", max_inflight=limit)
+
+
+def applied(here: dict[PodId, Pod], change: Change) -> dict[PodId, Pod]:
+    after = {id: about for id, about in here.items() if id not in change.gone}
+    return after | {each.id: each for each in change.come}
+
+
+def test_a_change_names_new_pods_those_described_anew_and_those_gone() -> None:
+    now = {each.id: each for each in (pod(1), pod(2), pod(3))}
+    change = change_of(now, [pod(1), pod(2, limit=8), pod(4)])
+    assert change == Change((pod(2, limit=8), pod(4)), (pod(3).id,))
+
+
+def test_the_same_pods_in_another_order_are_no_change() -> None:
+    now = {each.id: each for each in (pod(1), pod(2))}
+    assert change_of(now, [pod(2), pod(1)]) == Change()
+
+
+def test_no_change_is_one_step() -> None:
+    assert list(in_steps(Change(), 5)) == [Change()]
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(1, 9))
+def test_every_step_changes_no_more_than_it_may_and_the_last_arrives(
+    now: set[int], wanted: set[int], most: int
+) -> None:
+    here = {pod(number).id: pod(number) for number in now}
+    there = {pod(number).id: pod(number, limit=number % 2) for number in wanted}
+    for step in in_steps(change_of(here, there.values()), most):
+        assert len(step.come) + len(step.gone) <= most
+        here = applied(here, step)
+        assert here or not there, "no pool runs empty on the way"
+    assert here == there

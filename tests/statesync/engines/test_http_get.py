@@ -1,0 +1,217 @@
+"""Reading pages from real servers on loopback that answer well, badly, late and not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from loadtests.sim.ports import HOST
+from statesync.engines import http_get as pages_module
+from statesync.engines.http_get import Pages, Unreadable
+from tests.fakes.engine_pages import Page, engine, refusing
+from tests.fakes.stream_server import stream_server
+from tests.fakes.waiting import DEADLINE_S
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+Say = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
+"""What is done about the n-th request of a connection."""
+
+
+class Talker:
+    """A server that answers each request by `say`."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.heads: list[bytes] = []
+        self.connections = 0
+        self.ended = asyncio.Queue[int]()
+        """A word for each connection that the other side closed."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        asked = 0
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                asked += 1
+                await self._say(asked, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.ended.put_nowait(asked)
+        finally:
+            writer.close()
+
+
+def saying(*parts: bytes, close: bool = False) -> Say:
+    """The same parts for every request, each in a turn of its own."""
+
+    async def say(_: int, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0)
+        if close:
+            writer.close()
+
+    return say
+
+
+@asynccontextmanager
+async def talking(say: Say) -> AsyncIterator[tuple[Talker, str]]:
+    talker = Talker(say)
+    async with stream_server(talker.serve) as port, asyncio.timeout(DEADLINE_S):
+        yield talker, f"{HOST}:{port}"
+
+
+async def get(say: Say) -> bytes:
+    async with talking(say) as (_, address):
+        pages = Pages()
+        try:
+            return await pages.get(address, "/metrics")
+        finally:
+            pages.close()
+
+
+def test_pages_of_one_pod_come_over_one_connection_whatever_they_say() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": Page(body=b"m" * 50_000), "/v1/models": Page(body=b"")}
+            pages = Pages({"authorization": "Bearer k"})
+            assert await pages.get(a.pod.address, "/metrics") == b"m" * 50_000
+            with pytest.raises(Unreadable, match="status 404"):
+                await pages.get(a.pod.address, "/nothing")
+            assert await pages.get(a.pod.address, "/v1/models") == b""
+            pages.close()
+            assert a.connections == 1
+            assert a.headers["host"] == a.pod.address
+            assert a.headers["authorization"] == "Bearer k"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("say", "page"),
+    [
+        (saying(OK, b"content-length: 4\r\n\r\npa", b"ge"), b"page"),
+        (saying(OK, b"transfer-encoding: chunked\r\n\r\n2\r\npa\r\n", b"2\r\nge\r\n0\r\n\r\n"), b"page"),
+        (saying(OK, b"\r\npa", b"ge", close=True), b"page"),
+        (saying(b"HTTP/1.0 200 OK\r\n\r\npage", close=True), b"page"),
+        (saying(b"HTTP/1.1 100 Continue\r\n\r\n", OK, b"content-length: 4\r\n\r\npage"), b"page"),
+    ],
+    ids=["counted", "chunked", "until the end", "HTTP/1.0", "after a 100"],
+)
+def test_a_page_is_read_however_its_end_is_told(say: Say, page: bytes) -> None:
+    assert asyncio.run(get(say)) == page
+
+
+@pytest.mark.parametrize(
+    ("say", "error", "word"),
+    [
+        (saying(b"hello\r\n\r\n"), Unreadable, "no HTTP"),
+        (saying(b"HTTP/1.1 101 Other\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"), Unreadable, "no HTTP"),
+        (saying(b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n"), Unreadable, "status 302"),
+        (saying(OK, b"content-length: 2000\r\n\r\n", b"x" * 2000), Unreadable, "more than 1000 bytes"),
+        (saying(OK, b"x: " + b"x" * 2000), Unreadable, "more than 1000 bytes"),
+        (saying(OK, b"content-length: 4\r\n\r\npa", close=True), ConnectionError, "whole"),
+        (saying(OK, close=True), ConnectionError, "whole"),
+        (saying(close=True), ConnectionError, "whole"),
+    ],
+    ids=["not HTTP", "upgrade", "302", "long", "long head", "half a page", "half a head", "nothing"],
+)
+def test_what_is_no_page_is_said(say: Say, error: type[Exception], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_module, "MAX_PAGE_BYTES", 1000)
+    with pytest.raises(error, match=word):
+        asyncio.run(get(say))
+
+
+def test_a_connection_that_closes_just_as_it_is_asked_again_is_replaced() -> None:
+    async def only_once(asked: int, writer: asyncio.StreamWriter) -> None:
+        if asked == 1:
+            writer.write(OK + b"content-length: 4\r\n\r\npage")
+        else:
+            writer.close()
+
+    async def story() -> None:
+        async with talking(only_once) as (talker, address):
+            pages = Pages()
+            for _ in range(3):
+                assert await pages.get(address, "/metrics") == b"page"
+            pages.close()
+            assert talker.connections == 3
+
+    asyncio.run(story())
+
+
+def test_a_kept_connection_that_breaks_off_half_way_is_an_error() -> None:
+    async def half_the_second(asked: int, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"content-length: 4\r\n\r\npage"[: None if asked == 1 else -2])
+        if asked == 2:
+            writer.close()
+
+    async def story() -> None:
+        async with talking(half_the_second) as (talker, address):
+            pages = Pages()
+            assert await pages.get(address, "/metrics") == b"page"
+            with pytest.raises(ConnectionError):
+                await pages.get(address, "/metrics")
+            assert talker.connections == 1
+
+    asyncio.run(story())
+
+
+def test_a_server_that_wants_no_more_or_speaks_unasked_is_not_asked_again() -> None:
+    async def story(*parts: bytes) -> None:
+        async with talking(saying(*parts)) as (talker, address):
+            pages = Pages()
+            for count in (1, 2):
+                assert await pages.get(address, "/metrics") == b"page"
+                assert await talker.ended.get() == 1
+                assert talker.connections == count
+
+    asyncio.run(story(OK + b"connection: close\r\ncontent-length: 4\r\n\r\npage"))
+    asyncio.run(story(OK + b"content-length: 4\r\n\r\npage", b"", b"and more"))
+    asyncio.run(story(OK + b"content-length: 4\r\n\r\npage and more"))
+
+
+def test_an_idle_connection_is_closed_when_its_time_is_up_or_all_are() -> None:
+    async def story() -> None:
+        async with talking(saying(OK + b"content-length: 4\r\n\r\npage")) as (talker, address):
+            await Pages(keep_s=0.0).get(address, "/metrics")
+            assert await talker.ended.get() == 1
+            pages = Pages(keep_s=1000.0)
+            await pages.get(address, "/metrics")
+            pages.close()
+            assert await talker.ended.get() == 1
+
+    asyncio.run(story())
+
+
+def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
+    async def story() -> None:
+        half = asyncio.Event()
+
+        async def half_a_page(_: int, writer: asyncio.StreamWriter) -> None:
+            writer.write(OK + b"content-length: 4\r\n\r\npa")
+            half.set()
+
+        async with talking(half_a_page) as (talker, address):
+            getting = asyncio.get_running_loop().create_task(Pages().get(address, "/metrics"))
+            await half.wait()
+            getting.cancel()
+            await asyncio.wait([getting])
+            assert getting.cancelled()
+            assert await talker.ended.get() == 1
+
+    asyncio.run(story())
+
+
+def test_an_address_where_nobody_is_or_that_is_none_is_said() -> None:
+    async def story(address: str) -> None:
+        await Pages().get(address, "/metrics")
+
+    with pytest.raises(ConnectionRefusedError):
+        asyncio.run(story(refusing().address))
+    with pytest.raises(Unreadable, match="no address"):
+        asyncio.run(story("nowhere"))

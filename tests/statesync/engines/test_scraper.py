@@ -1,0 +1,437 @@
+"""Scraping real servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import pathlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from loadtests.sim.ports import HOST
+from schedulers.types import Pod, PodId
+from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
+from statesync.store.memory import MemoryStore
+from statesync.types import EngineReport, PrefixPage
+from tests.fakes.engine_pages import Page, engine, refusing
+from tests.fakes.stream_server import stream_server
+from tests.fakes.virtual_time import Clock, RunningClock, run_on
+from tests.fakes.waiting import DEADLINE_S
+
+VLLM = Page(body=(pathlib.Path(__file__).parents[2] / "data" / "metrics-vllm-0.32.txt").read_bytes())
+TIMEOUT_S = 60.0
+QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S, models_interval_s=1e6)
+"""Reads again and again; nothing is given up, and models are asked for once, however busy the machine."""
+SLOW = replace(QUICK, interval_s=1e6)
+"""Reads once."""
+
+
+def page(queries: int, started: float = 1.7e9) -> Page:
+    text = (
+        "vllm:num_requests_running 1\n"
+        f"vllm:prefix_cache_queries_total {queries}\n"
+        f"process_start_time_seconds {started}\n"
+    )
+    return Page(body=text.encode())
+
+
+def models(*ids: str) -> Page:
+    return Page(body=json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ids]}).encode())
+
+
+class Heard:
+    """All that a scraper said, in order."""
+
+    def __init__(self) -> None:
+        self.log: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+        self.listener = ScrapeListener(
+            on_report=lambda pod, report, age_s: self.log.put_nowait(("report", report)),
+            on_models=lambda pod, names: self.log.put_nowait(("models", names)),
+            on_restart=lambda pod: self.log.put_nowait(("restart", pod)),
+        )
+
+    async def next(self, kind: str) -> object:
+        """The next thing of this kind; others before it are passed over."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                said, what = await self.log.get()
+                if said == kind:
+                    return what
+
+
+@asynccontextmanager
+async def scraping(
+    heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK, shared: Shared | None = None
+) -> AsyncIterator[Scraper]:
+    scraper = Scraper(config, heard.listener, shared or MemoryStore())
+    scraper.set_pods("pool", pods)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(scraper.run())
+        try:
+            yield scraper
+        finally:
+            running.cancel()
+
+
+def test_a_pod_s_report_and_models_are_handed_on() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("tiny", "tiny-lora")}
+            heard = Heard()
+            async with scraping(heard, a.pod):
+                report = await heard.next("report")
+                assert isinstance(report, EngineReport)
+                assert (report.running, report.kv_capacity_tokens) == (6, 1048576)
+                assert await heard.next("models") == {"tiny", "tiny-lora"}
+                await heard.next("report")
+            assert a.asked["/v1/models"] == 1, "models are asked for at their own interval"
+            assert a.headers["accept-encoding"] == "identity"
+
+    asyncio.run(story())
+
+
+def test_models_are_learned_from_a_pod_without_metrics_and_again_at_the_interval() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages["/v1/models"] = models("one")
+            heard = Heard()
+            config = replace(QUICK, models_interval_s=0.01, headers={"authorization": "Bearer k"})
+            async with scraping(heard, a.pod, config=config):
+                assert await heard.next("models") == {"one"}
+                a.pages["/v1/models"] = models("one", "two")
+                while await heard.next("models") != {"one", "two"}:
+                    pass
+            assert a.headers["authorization"] == "Bearer k"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"data": 5}', b'{"data": [{"name": "x"}]}', b"\xff\xfe"])
+def test_a_list_of_models_that_is_none_is_passed_over(body: bytes) -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": Page(body=body)}
+            heard = Heard()
+            async with scraping(heard, a.pod) as scraper:
+                await a.until(lambda: a.asked["/v1/models"] > 0)
+                await heard.next("report")
+                await heard.next("report")
+            assert scraper.failures_total == 1
+            assert a.asked["/v1/models"] == 1, "not asked for with every scrape"
+
+    asyncio.run(story())
+
+
+def test_a_failure_is_said_once_counted_each_time_and_hands_on_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            heard = Heard()
+            async with scraping(heard, a.pod) as scraper:
+                await heard.next("report")
+                a.pages["/metrics"] = Page(500)
+                asked = a.asked["/metrics"]
+                await a.until(lambda: a.asked["/metrics"] > asked + 4)
+                assert scraper.failures_total >= 3
+                a.pages["/metrics"] = VLLM
+                while not heard.log.empty():
+                    heard.log.get_nowait()
+                await heard.next("report")
+
+    with caplog.at_level(logging.INFO, "turnout.scraper"):
+        asyncio.run(story())
+    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    assert said == ["cannot read /metrics: status 500", "/metrics can be read again"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        (Page(body=b"<html>hello</html>"), "no metrics of an engine known here"),
+        (Page(body=VLLM.body, hang=True), "TimeoutError"),
+        (Page(404), "status 404"),
+    ],
+    ids=["no metrics", "stalls half way", "404"],
+)
+def test_a_page_that_cannot_be_used_says_why(wrong: Page, word: str, caplog: pytest.LogCaptureFixture) -> None:
+    clock = RunningClock()
+
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": wrong, "/v1/models": models("m")}
+            heard = Heard()
+            async with scraping(heard, a.pod, config=SLOW):
+                await a.until(lambda: a.asked["/metrics"] == 1)
+                if wrong.hang:
+                    clock.now += TIMEOUT_S
+                await heard.next("models")
+            assert heard.log.empty()
+
+    with caplog.at_level(logging.WARNING, "turnout.scraper"):
+        run_on(clock, story())
+    assert word in caplog.text
+
+
+def test_a_pod_that_refuses_connections_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            heard = Heard()
+            async with scraping(heard, refusing(), a.pod):
+                await heard.next("report")
+
+    asyncio.run(story())
+
+
+def test_a_restart_is_said_before_the_new_process_s_report_and_asks_for_models_anew() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": page(100), "/v1/models": models("old")}
+            heard = Heard()
+            async with scraping(heard, a.pod):
+                assert await heard.next("models") == {"old"}
+                a.pages = {"/metrics": page(100, started=1.8e9), "/v1/models": models("new")}
+                assert await heard.next("restart") == a.pod.id
+                said, report = await heard.log.get()
+                assert said == "report"
+                assert isinstance(report, EngineReport)
+                assert report.started_at == 1.8e9
+                assert await heard.next("models") == {"new"}
+
+    asyncio.run(story())
+
+
+def test_a_restart_while_the_page_could_not_be_read_is_noticed_afterwards() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages["/metrics"] = page(100)
+            heard = Heard()
+            async with scraping(heard, a.pod):
+                await heard.next("report")
+                a.pages["/metrics"] = Page(502)
+                asked = a.asked["/metrics"]
+                await a.until(lambda: a.asked["/metrics"] > asked + 1)
+                a.pages["/metrics"] = page(3)
+                assert await heard.next("restart") == a.pod.id
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_leaves_and_comes_back_is_a_stranger() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": page(100), "/v1/models": models("m")}
+            heard = Heard()
+            async with scraping(heard, a.pod) as scraper:
+                await heard.next("models")
+                scraper.set_pods("pool", [])
+                a.pages["/metrics"] = page(1)
+                while not heard.log.empty():
+                    heard.log.get_nowait()
+                scraper.set_pods("pool", [a.pod])
+                assert (await heard.log.get())[0] == "report", "and no restart"
+                assert await heard.next("models") == {"m"}
+
+    asyncio.run(story())
+
+
+# Several replicas
+
+
+class Twin:
+    """A replica as far as scraping goes: a store, what it hears, and the scraper that hears it too."""
+
+    def __init__(self, hub: str) -> None:
+        self.store = MemoryStore(hub)
+        self.heard = Heard()
+        self.scraper: Scraper | None = None
+        self.told = asyncio.Queue[str]()
+
+    def replica_inflight(self, *_: object) -> None: ...
+
+    def replica_gone(self, *_: object) -> None: ...
+
+    def placed_elsewhere(self, *_: object) -> None: ...
+
+    def forgotten_elsewhere(self, pod: PodId, /) -> None:
+        self.told.put_nowait("forgotten")
+        if self.scraper is not None:
+            self.scraper.forgotten_elsewhere(pod)
+
+    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
+        self.told.put_nowait("report")
+        if self.scraper is not None:
+            self.scraper.reported_elsewhere(pod, report, age_s)
+
+    def policy_changed(self, *_: object) -> None: ...
+
+    def checkpoint(self) -> Iterable[PrefixPage]:
+        return ()
+
+    def restored(self, *_: object) -> None: ...
+
+
+async def twins(hub: str, pod: Pod) -> tuple[Twin, Twin]:
+    """Two started replicas; the first is elected for the pod."""
+    each = Twin(hub), Twin(hub)
+    await each[0].store.start("one", each[0])
+    await each[1].store.start("two", each[1])
+    return each if each[0].store.elected(pod.id) else each[::-1]
+
+
+def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_models() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            mine, other = await twins("one reads", a.pod)
+            async with scraping(other.heard, a.pod, config=SLOW, shared=other.store) as other.scraper:
+                assert await other.heard.next("models") == {"m"}
+                assert a.asked["/metrics"] == 0
+                async with scraping(mine.heard, a.pod, config=SLOW, shared=mine.store) as mine.scraper:
+                    for twin in (mine, other):
+                        assert await twin.heard.next("models" if twin is mine else "report")
+                    assert mine.scraper.pods_read_here == 1
+                    assert other.scraper.pods_read_here == 0
+
+    asyncio.run(story())
+
+
+def test_a_pod_nobody_reports_on_is_read_by_whoever_misses_it() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            mine, other = await twins("silent", a.pod)
+            async with scraping(other.heard, a.pod, shared=other.store) as other.scraper:
+                await other.heard.next("report")
+                assert await mine.told.get() == "report", "who is elected hears it as well"
+
+    asyncio.run(story())
+
+
+def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": page(100), "/v1/models": models("m")}
+            mine, other = await twins("restart", a.pod)
+            other.scraper = Scraper(QUICK, other.heard.listener, other.store)
+            other.scraper.set_pods("pool", [a.pod])
+            async with scraping(mine.heard, a.pod, shared=mine.store) as mine.scraper:
+                await other.heard.next("report")
+                a.pages["/metrics"] = page(100, started=1.8e9)
+                assert await mine.heard.next("restart") == a.pod.id
+                while await other.told.get() != "forgotten":
+                    pass
+                while (await other.told.get(), other.heard.log.qsize())[1] == 0:
+                    pass
+            said = [other.heard.log.get_nowait()[0] for _ in range(other.heard.log.qsize())]
+            assert set(said) == {"report"}
+
+    asyncio.run(story())
+
+
+class Elsewhere:
+    """A scraper that only hears what others read, on a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.pod = Pod(PodId("a"), "a")
+        self.said: list[object] = []
+        listener = ScrapeListener(
+            on_report=lambda pod, report, age_s: self.said.append((report.prefix_queries_tokens, age_s)),
+            on_models=lambda pod, names: None,
+            on_restart=lambda pod: self.said.append("restart"),
+        )
+        self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
+        self.scraper.set_pods("pool", [self.pod])
+
+    def hears(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
+        self.clock.now += after_s
+        report = EngineReport(prefix_queries_tokens=queries, started_at=started)
+        self.scraper.reported_elsewhere(self.pod.id, report, age_s)
+
+
+def test_a_report_from_before_the_pod_was_known_here_counts_and_later_only_newer_ones() -> None:
+    there = Elsewhere()
+    there.hears(100, age_s=30.0)
+    there.hears(110, age_s=0.5)
+    there.hears(105, age_s=5.0)
+    there.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
+    assert there.said == [(100, 30.0), (110, 0.5)]
+
+
+def test_a_restart_that_another_replica_s_report_shows_is_said_here() -> None:
+    there = Elsewhere()
+    there.hears(100, started=1.7e9)
+    there.hears(2, started=1.8e9)
+    assert there.said == [(100, 0.0), "restart", (2, 0.0)]
+
+
+def test_counters_of_two_readers_that_crossed_on_the_way_are_no_restart_and_after_a_gap_they_are() -> None:
+    there = Elsewhere()
+    there.hears(100)
+    there.hears(98, after_s=0.1)
+    assert there.said == [(100, 0.0), (98, 0.0)]
+    there.hears(3, after_s=10.0)
+    assert there.said[2:] == ["restart", (3, 0.0)]
+
+
+def test_a_restart_that_was_said_is_not_seen_once_more() -> None:
+    there = Elsewhere()
+    there.hears(100, started=1.7e9)
+    there.scraper.forgotten_elsewhere(there.pod.id)
+    there.scraper.forgotten_elsewhere(PodId("stranger"))
+    there.hears(2, started=1.8e9)
+    assert there.said == [(100, 0.0), (2, 0.0)]
+
+
+def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() -> None:
+    async def story() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+        pages = itertools.chain([page(90).body], itertools.repeat(page(110).body))
+
+        async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await may_answer.wait()
+            body = next(pages)
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            writer.close()
+
+        config = replace(QUICK, models_path="/metrics")
+        async with stream_server(slowly) as port:
+            heard, pod = Heard(), Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")
+            async with scraping(heard, pod, config=config) as scraper:
+                await asked.wait()
+                scraper.reported_elsewhere(pod.id, EngineReport(prefix_queries_tokens=100), 0.0)
+                may_answer.set()
+                counts = []
+                while 110 not in counts:
+                    report = await heard.next("report")
+                    assert isinstance(report, EngineReport)
+                    counts.append(report.prefix_queries_tokens)
+        assert counts == [100, 110]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (EngineReport(), EngineReport(started_at=5.0), False),
+        (EngineReport(started_at=5.0), EngineReport(), False),
+        (EngineReport(started_at=5.0), EngineReport(started_at=5.4), False),
+        (EngineReport(started_at=5.0), EngineReport(started_at=9.0), True),
+        (EngineReport(prefix_queries_tokens=5), EngineReport(prefix_queries_tokens=5), False),
+        (EngineReport(prefix_queries_tokens=5), EngineReport(prefix_queries_tokens=4), True),
+        (EngineReport(prefix_hits_tokens=5), EngineReport(prefix_hits_tokens=0), True),
+        (EngineReport(prefix_hits_tokens=5), EngineReport(prefix_hits_tokens=None), False),
+        (EngineReport(started_at=5.0, prefix_hits_tokens=5), EngineReport(started_at=5.0, prefix_hits_tokens=4), True),
+    ],
+)
+def test_two_reports_tell_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
+    assert restarted(before, after) is expected

@@ -1,0 +1,48 @@
+"""What is known of one pod: whose requests its engine holds, and what stays when it comes back."""
+
+from __future__ import annotations
+
+from schedulers.types import Pod, PodId, PodLoad
+from statesync.load.pod_state import Seat
+from statesync.load.pool_state import Lineup
+from statesync.types import EngineReport, InflightNumbers
+
+
+def seat(name: str) -> Seat:
+    return Seat(Pod(PodId(name), f"{name}:8000"))
+
+
+def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None:
+    a = seat("a")
+    for _ in range(3):
+        a.begin(10, 10, 10, 1.0)
+    a.shift_others(InflightNumbers(), InflightNumbers(2, 20, 20, 2), 1.0)
+    a.requests, a.other_requests = 0, 0  # all have ended before the page came here
+    a.read(EngineReport(queued=4, running=1), 2.0)
+    assert a.load().foreign == 0
+    a.read(EngineReport(queued=4, running=1), 3.0)
+    assert a.load().foreign == 5
+
+
+def test_requests_that_came_past_the_gateways_are_load() -> None:
+    a = seat("a")
+    a.begin(10, 10, 10, 1.0)
+    lineup = Lineup("default")
+    lineup.add(a)
+    a.read(EngineReport(queued=4, running=3), 2.0)
+    lineup.changed(a)
+    assert lineup.snapshot(2.0).tokens == (10 + 64 * (1 + 6),)
+    a.read(EngineReport(queued=0, running=1), 3.0)
+    lineup.changed(a)
+    assert lineup.snapshot(3.0).tokens == (10 + 64,)
+
+
+def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
+    a = seat("a")
+    a.requests = 2
+    a.shift_others(InflightNumbers(), InflightNumbers(1, 2, 3), 5.0)
+    a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)
+    a.blockers.add("probe")
+    a.start_over()
+    assert a.load() == PodLoad(inflight=2, head_since=5.0)
+    assert not a.blockers

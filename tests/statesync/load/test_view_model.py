@@ -1,0 +1,218 @@
+"""The load view under any mix of calls, against a model that is slow and plainly right: nothing leaks, nothing is
+negative, and a snapshot holds exactly the pods that may be picked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
+from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, expected_outlook, queue_length, token_load
+from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
+from statesync.load.view import LoadView
+from statesync.types import Charge, EngineReport, InflightNumbers
+
+POOLS = ("p", "q")
+IDS = tuple(PodId(name) for name in "abcdef")
+NUMBERS = st.just(InflightNumbers()) | st.builds(
+    InflightNumbers,
+    st.integers(0, 3),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(0, 9),
+    st.integers(0, 3),
+    st.integers(0, 60),
+)
+
+
+def told(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
+    """Without the counter, in the order of `amounts`."""
+    return (*numbers[:3], numbers.prefilling, numbers.prefill_work)
+
+
+def amounts(load: PodLoad) -> tuple[int, int, int, int, int]:
+    return load.inflight, load.inflight_tokens, load.pending_prefill_tokens, load.prefilling, load.prefill_work
+
+
+def consistent(snapshot: LoadSnapshot) -> None:
+    assert len(snapshot.until) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
+    assert snapshot.tokens == tuple(token_load(load) for _, load in snapshot.candidates)
+    assert snapshot.unseen >= 0.0
+    assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
+    work = sum(load.prefill_work for _, load in snapshot.candidates)
+    assert snapshot.pending_s == pytest.approx(work * PACE_S / len(snapshot.candidates))
+    assert snapshot.queue == tuple(queue_length(load) for _, load in snapshot.candidates)
+    assert snapshot.kv_usage == tuple(load.kv_usage for _, load in snapshot.candidates)
+    columns = zip(snapshot.until, snapshot.wait, snapshot.pace, strict=True)
+    for candidate, (until, wait, pace) in zip(snapshot.candidates, columns, strict=True):
+        assert (until, wait) == expected_outlook(candidate.load)
+        assert pace == candidate.load.pace_s
+        assert snapshot.candidates[snapshot.position_of()[candidate.pod.id]] is candidate
+        assert all(number >= 0 for number in candidate.load if isinstance(number, int | float))
+
+
+class ViewMachine(RuleBasedStateMachine):
+    """The model: open charges with their amounts, blockers and shares by pod; loads are sums over them."""
+
+    charges = Bundle("charges")
+
+    @initialize()
+    def begin(self) -> None:
+        self.announced: dict[PodId, InflightNumbers] = {}
+        self.told: list[str] = []
+        self.view = LoadView(lambda: 1.0, self.announced.__setitem__, lambda: 0.5)
+        self.view.on_headroom = self.told.append
+        self.members: dict[str, dict[PodId, Pod]] = {}
+        self.blockers: dict[PodId, set[str]] = {}
+        self.open: dict[int, tuple[Charge, int, int, int]] = {}
+        self.shares: dict[str, dict[PodId, InflightNumbers]] = {}
+        self.held: list[tuple[LoadSnapshot, LoadSnapshot]] = []
+        self.candidates: dict[str, set[PodId]] = {}
+
+    @rule(pool=st.sampled_from(POOLS), limits=st.dictionaries(st.sampled_from(IDS), st.none() | st.integers(1, 3)))
+    def set_pods(self, pool: str, limits: dict[PodId, int | None]) -> None:
+        pods = {pod_id: Pod(pod_id, pod_id, max_inflight=limit) for pod_id, limit in limits.items()}
+        elsewhere = {pod_id for other, known in self.members.items() if other != pool for pod_id in known}
+        if elsewhere & set(pods):
+            with pytest.raises(StateError):
+                self.view.set_pods(pool, list(pods.values()))
+            return
+        before = self.members.get(pool, {})
+        added, removed = self.view.set_pods(pool, list(pods.values()))
+        assert {p.id for p in added} == set(pods) - set(before)
+        assert {p.id for p in removed} == set(before) - set(pods)
+        for gone in removed:
+            del self.blockers[gone.id]
+        for new in added:
+            self.blockers[new.id] = set()
+        self.members[pool] = pods
+
+    @rule(pod_id=st.sampled_from(IDS), reason=st.sampled_from(("probe", "ejected")), on=st.booleans())
+    def block(self, pod_id: PodId, reason: str, on: bool) -> None:
+        if not on:
+            self.view.unblock(pod_id, reason)
+            self.blockers.get(pod_id, set()).discard(reason)
+        elif pod_id in self.blockers:
+            self.view.block(pod_id, reason)
+            self.blockers[pod_id].add(reason)
+        else:
+            with pytest.raises(UnknownPod):
+                self.view.block(pod_id, reason)
+
+    @rule(
+        target=charges,
+        pod_id=st.sampled_from(IDS),
+        prompt=st.integers(1, 400),
+        answer=st.integers(0, 9),
+        hits=st.integers(0, 7),
+    )
+    def reserve(self, pod_id: PodId, prompt: int, answer: int, hits: int) -> object:
+        request = RequestInfo("r", "m", prompt, answer, 0.0, 0, 0, prefix_hits={pod_id: hits})
+        if pod_id not in self.blockers:
+            with pytest.raises(UnknownPod):
+                self.view.reserve(pod_id, request)
+            return multiple()
+        charge = self.view.reserve(pod_id, request)
+        cached = min(prompt, hits * 64)
+        work = prefill_work(prompt - cached, cached)
+        assert (charge.cached, charge.work) == (cached, work)
+        self.open[id(charge)] = (charge, prompt + (answer or ANSWER_TOKENS), prompt - cached, work)
+        return charge
+
+    @rule(charge=charges)
+    def prefill_done(self, charge: Charge) -> None:
+        self.view.prefill_done(charge)
+        if id(charge) in self.open:
+            self.open[id(charge)] = (charge, self.open[id(charge)][1], 0, 0)
+
+    @rule(charge=charges)
+    def release(self, charge: Charge) -> None:
+        self.view.release(charge)
+        self.open.pop(id(charge), None)
+
+    @rule(charge=consumes(charges))
+    def release_twice(self, charge: Charge) -> None:
+        self.release(charge)
+        self.release(charge)
+
+    @rule(replica=st.sampled_from(("x", "y")), numbers=st.dictionaries(st.sampled_from(IDS), NUMBERS))
+    def share(self, replica: str, numbers: dict[PodId, InflightNumbers]) -> None:
+        self.view.set_share(replica, numbers)
+        self.shares.setdefault(replica, {}).update(numbers)
+
+    @rule(replica=st.sampled_from(("x", "y")))
+    def replica_restarts(self, replica: str) -> None:
+        self.view.drop_share(replica)
+        self.shares.pop(replica, None)
+
+    @rule(pool=st.sampled_from(POOLS))
+    def every_pod_restarts(self, pool: str) -> None:
+        limits = {pod_id: pod.max_inflight for pod_id, pod in self.members.get(pool, {}).items()}
+        self.set_pods(pool, {})
+        self.set_pods(pool, limits)
+
+    @rule(pod_id=st.sampled_from(IDS), queued=st.integers(0, 9), seconds=st.floats(0.001, 10))
+    def report(self, pod_id: PodId, queued: int, seconds: float) -> None:
+        self.view.report(pod_id, EngineReport(queued=queued))
+        self.view.observe_ttft(pod_id, seconds)
+
+    def own(self, pod_id: PodId) -> tuple[int, int, int, int, int]:
+        mine = [held for held in self.open.values() if held[0].pod == pod_id]
+        _, tokens, prefill, work = zip(*mine, strict=True) if mine else ((), (), (), ())
+        return len(mine), sum(tokens), sum(prefill), sum(map(bool, work)), sum(work)
+
+    def total(self, pod_id: PodId) -> tuple[int, ...]:
+        others = [told(share[pod_id]) for share in self.shares.values() if pod_id in share]
+        return tuple(sum(column) for column in zip(self.own(pod_id), *others, strict=True))
+
+    def may_be_picked(self, pool: str) -> set[PodId]:
+        return {
+            pod_id
+            for pod_id, pod in self.members[pool].items()
+            if not self.blockers[pod_id] and (pod.max_inflight is None or self.total(pod_id)[0] < pod.max_inflight)
+        }
+
+    @invariant()
+    def loads_are_sums(self) -> None:
+        assert self.view.inflight == len(self.open)
+        for pod_id in IDS:
+            assert told(self.announced.get(pod_id, InflightNumbers())) == self.own(pod_id)
+            if pod_id in self.blockers:
+                assert amounts(self.view.status(pod_id).load) == self.total(pod_id)
+
+    @invariant()
+    def snapshots_hold_exactly_who_may_be_picked(self) -> None:
+        for pool, pods in self.members.items():
+            fit = self.may_be_picked(pool)
+            if fit:
+                snapshot = self.view.snapshot(pool)
+                consistent(snapshot)
+                assert {c.pod.id: c.pod for c in snapshot.candidates} == {pod_id: pods[pod_id] for pod_id in fit}
+                assert all(amounts(candidate.load) == self.total(candidate.pod.id) for candidate in snapshot.candidates)
+                self.held.append((snapshot, snapshot._replace(positions=dict(snapshot.position_of()))))
+            else:
+                routable = any(not self.blockers[pod_id] for pod_id in pods)
+                with pytest.raises(PoolSaturated if routable else NoRoutablePod):
+                    self.view.snapshot(pool)
+            if fit - self.candidates.get(pool, set()):
+                assert pool in self.told
+            self.candidates[pool] = fit
+        self.told.clear()
+
+    @invariant()
+    def snapshots_in_hand_never_change(self) -> None:
+        for held, copy in self.held[-8:]:
+            assert held == copy
+
+    def teardown(self) -> None:
+        for charge, *_ in list(getattr(self, "open", {}).values()):
+            self.view.release(charge)
+        if hasattr(self, "view"):
+            assert self.view.inflight == 0
+            assert all(told(numbers) == (0,) * 5 for numbers in self.announced.values())
+
+
+ViewMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+test_nothing_is_ever_leaked_negative_or_out_of_place = ViewMachine.TestCase

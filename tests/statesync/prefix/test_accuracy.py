@@ -1,0 +1,143 @@
+"""How far the index is trusted after what engines said."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schedulers.types import PREFIX_BLOCK_TOKENS, PodId
+from statesync.prefix.accuracy import LEAST, MOST, SLACK_TOKENS, WINDOW_TOKENS, PrefixTruth, judged
+from statesync.prefix.index import PrefixIndex
+from statesync.types import EngineReport
+
+A, B = PodId("a"), PodId("b")
+
+
+def test_a_belief_that_was_too_high_costs_trust_and_true_ones_win_it_back() -> None:
+    trust = judged(1.0, 10_000, 0)
+    half = judged(1.0, 10_000, 5_000)
+    assert trust < half < 1.0, "the more it was off"
+    again = judged(trust, 10_000, 10_000)
+    assert trust < again < trust + (1 - trust) / 5, "slowly"
+    for _ in range(1000):
+        trust = judged(trust, 10_000, 10_000)
+    assert trust == 1.0
+
+
+@pytest.mark.parametrize(("believed", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
+def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(believed: int, found: int) -> None:
+    assert judged(1.0, believed, found) == 1.0
+
+
+def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
+    assert judged(1.0, 1_000, 9_000) > 1.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=300))
+def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
+    trust = 1.0
+    for believed, found in answers:
+        trust = judged(trust, believed, found)
+        assert LEAST <= trust <= MOST
+
+
+def test_sums_are_each_pod_s_own() -> None:
+    told: list[tuple[PodId, float]] = []
+    truth = PrefixTruth(lambda pod, trust: told.append((pod, trust)))
+    truth.judge(A, 1000, 400)
+    truth.judge(A, 0, 200)
+    truth.judge(B, 500, 500)
+    a, b = truth.pods[A], truth.pods[B]
+    assert (a.predicted, a.true, a.error) == (1000, 600, 800)
+    assert (b.predicted, b.true, b.error, b.trust) == (500, 500, 0, 1.0)
+    assert told == [(A, a.trust)], "only what changed is told"
+
+
+def report(asked: int | None, found: int | None) -> EngineReport:
+    return EngineReport(prefix_queries_tokens=asked, prefix_hits_tokens=found)
+
+
+def test_where_answers_do_not_say_the_rate_of_the_engines_counters_is_the_truth() -> None:
+    truth = PrefixTruth(lambda pod, trust: None)
+    truth.unjudged(A, 1, 1)
+    truth.on_report(A, report(1_000, 900))  # from here on
+    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
+    truth.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # others' traffic is in it
+    pod = truth.pods[A]
+    assert (pod.predicted, pod.true) == (WINDOW_TOKENS // 2, WINDOW_TOKENS // 4)
+    assert pod.trust < 1.0
+    truth.unjudged(A, WINDOW_TOKENS - 1, 10_000)
+    truth.on_report(A, report(10**7, 10**6))
+    assert pod.true == WINDOW_TOKENS // 4, "too little was asked since"
+
+
+def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> None:
+    truth = PrefixTruth(lambda pod, trust: None)
+    truth.unjudged(A, 1, 1)
+    truth.on_report(A, report(0, 0))
+    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    truth.judge(A, 100, 100)
+    truth.on_report(A, report(10**6, 0))
+    assert truth.pods[A].predicted == 100
+
+
+@pytest.mark.parametrize("second", [report(500, 100), report(None, None), report(10**6, 50)])
+def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> None:
+    truth = PrefixTruth(lambda pod, trust: None)
+    truth.unjudged(A, 1, 1)
+    truth.on_report(A, report(1_000, 100))
+    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    truth.on_report(A, second)
+    assert truth.pods[A].predicted == 0
+
+
+def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_is_forgotten() -> None:
+    truth = PrefixTruth(lambda pod, trust: None)
+    truth.judge(A, 10_000, 0)
+    truth.restarted(A)
+    truth.restarted(B)
+    assert (truth.pods[A].trust, truth.pods[A].predicted) == (1.0, 10_000)
+    truth.forget([A, B])
+    assert truth.pods == {}
+
+
+def errors_of(index: PrefixIndex, truth: PrefixTruth, held_prompts: int) -> list[bool]:
+    """Whether each belief was wrong: of 190 prompts any may come next, and the pod keeps those that came last."""
+    size, dice = 20, random.Random(1)
+    chains = [index.chain("m", [bytes([at]) * 256 * size]) for at in range(190)]
+    held: OrderedDict[int, None] = OrderedDict()
+    wrong: list[bool] = []
+    for _ in range(3000):
+        turn = dice.randrange(len(chains))
+        found = size * (turn in held)
+        believed = index.match(chains[turn]).get(A, 0)
+        wrong.append(believed != found)
+        truth.judge(A, believed * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
+        index.place(A, chains[turn])
+        held[turn] = None
+        held.move_to_end(turn)
+        if len(held) > held_prompts:
+            held.popitem(last=False)
+    return wrong[1000:]
+
+
+@pytest.mark.parametrize("too_big", [2, 3])
+def test_an_index_that_believes_a_pod_too_big_comes_down_to_its_size(too_big: int) -> None:
+    held = 50
+    tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
+    learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)
+    truth = PrefixTruth(learns.set_trust)
+    after, before = errors_of(learns, truth, held), errors_of(never, PrefixTruth(lambda pod, trust: None), held)
+    assert sum(after) * 3 < sum(before)
+    assert truth.pods[A].trust < 1.3 / too_big
+
+
+def test_an_index_that_is_right_stays_right() -> None:
+    index = PrefixIndex(1 << 30, 50 * 20 * PREFIX_BLOCK_TOKENS)
+    truth = PrefixTruth(index.set_trust)
+    assert not any(errors_of(index, truth, 50))
+    assert truth.pods[A].trust == 1.0

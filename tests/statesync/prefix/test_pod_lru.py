@@ -1,0 +1,68 @@
+"""A pod's shelf by itself: what is newest, what goes first. Pages and restoring are in `test_index_pages.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.errors import StateError
+from statesync.prefix.pod_lru import PART, Shelf, links_of
+from statesync.types import PrefixPage
+
+POD = PodId("10.0.0.1:8000")
+
+
+def shelf(capacity: int = 1_000_000) -> Shelf:
+    return Shelf(POD, 0, capacity)
+
+
+def chain(seed: int, size: int = 4) -> list[int]:
+    return [seed * 1000 + at for at in range(size)]
+
+
+def test_a_chain_touched_for_the_first_time_is_fresh_and_then_held() -> None:
+    held = shelf()
+    assert sorted(held.touch(chain(1))) == chain(1)
+    assert held.touch(chain(1)) == []
+    assert held.used == 4
+
+
+def test_touching_the_newest_chain_again_notes_nothing() -> None:
+    held = shelf()
+    for _ in range(10 * PART):
+        held.touch(chain(1))
+    assert sum(len(blocks) for blocks in held._log.values()) == 4
+
+
+def test_touching_the_beginning_of_the_newest_chain_leaves_it_the_newest() -> None:
+    held = shelf()
+    held.touch(chain(1))
+    held.touch(chain(2))
+    held.touch(chain(2)[:2])
+    assert held.give_up(4) == chain(1)[::-1]
+
+
+def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> None:
+    held = shelf()
+    held.touch(chain(1))
+    held.touch(chain(2))
+    held.touch(chain(1))
+    assert held.give_up(4) == chain(2)[::-1]
+
+
+def test_a_chain_that_was_given_up_is_fresh_again_although_it_was_the_last() -> None:
+    held = shelf()
+    held.touch(chain(1))
+    held.give_up(0)
+    assert sorted(held.touch(chain(1))) == chain(1)
+
+
+def test_a_longer_prompt_brings_only_what_it_adds() -> None:
+    held = shelf()
+    held.touch(chain(1))
+    assert sorted(held.touch(chain(1, 7))) == chain(1, 7)[4:]
+
+
+def test_a_page_whose_lengths_disagree_is_damaged() -> None:
+    with pytest.raises(StateError, match="damaged"):
+        links_of(PrefixPage(POD, b"\0" * 8, b"\0\0"))

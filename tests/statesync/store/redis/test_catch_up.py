@@ -1,0 +1,135 @@
+"""What is read from keys: by who joins, by who missed something, and what goes back to a server that lost it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.store.redis.connection import Address, RespConnection
+from statesync.store.redis.messages import Changes, pack, standing
+from statesync.store.redis.session import RENEWALS
+from statesync.store.redis.store import RedisStore
+from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
+
+A, B = PodId("a"), PodId("b")
+CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
+"""No answer is overdue, however much time a test lets pass for a lease."""
+FOUR, FIVE = InflightNumbers(4, 4, 4, 4), InflightNumbers(5, 5, 5, 5)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+Scene = Callable[[RedisStore, Ears, RespConnection], Coroutine[None, None, None]]
+
+
+def play(server: RedisServer, scene: Scene, prepare: Callable[[RespConnection], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        admin = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=CONFIG.timeout_s, name="test")
+        await admin.call("FLUSHALL")
+        await prepare(admin)
+        store, ears = RedisStore.open(f"redis://127.0.0.1:{server.port}", CONFIG), Ears()
+        await store.start("me", ears)
+        try:
+            await scene(store, ears, admin)
+        finally:
+            await store.aclose()
+            admin.close()
+
+    run_on(RunningClock(), run())
+
+
+async def ghost(admin: RespConnection, left_ms: int = 60_000) -> None:
+    """A replica that is only keys."""
+    seconds, _ = await admin.call("TIME")
+    await admin.call("ZADD", "{turnout}:leases", int(seconds) * 1000 + left_ms, "ghost")
+    await admin.call("HSET", "{turnout}:tokens", "ghost", "t")
+    await admin.call("HSET", "{turnout}:inflight:ghost", "@", standing("t", 4), "a", pack(FOUR), "b", pack(FIVE))
+
+
+async def nothing(admin: RespConnection) -> None:
+    assert await admin.call("DBSIZE") == 0
+
+
+def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        assert ears.inflight == {"ghost": {A: FOUR, B: FIVE}}
+        assert [replica.id for replica in store.replicas()] == ["me", "ghost"]
+        while not ears.gone:
+            pass_time(CONFIG.lease_s / RENEWALS)
+            await real_moment()
+        assert ears.gone == ["ghost"]
+
+    play(server, scene, ghost)
+
+
+def test_who_stood_still_itself_first_hears_what_lies_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        pass_time(2 * CONFIG.lease_s)
+        for _ in range(5):
+            await real_moment()
+        assert ears.gone == []
+        pass_time(CONFIG.lease_s / 5)
+        await heard(lambda: ears.gone == ["ghost"])
+
+    play(server, scene, ghost)
+
+
+def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
+    async def lapsed(admin: RespConnection) -> None:
+        await ghost(admin, left_ms=-5_000)
+
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        assert ears.inflight == {}
+        assert [replica.id for replica in store.replicas()] == ["me"]
+
+    play(server, scene, lapsed)
+
+
+def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        await admin.call("HSET", "{turnout}:inflight:ghost", "@", standing("t", 7), "b", pack(FOUR))
+        message = Changes(v=1, replica="ghost", token="t", seq=7, numbers={A: FIVE})
+        await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
+        await heard(lambda: ears.inflight["ghost"][B] == FOUR)
+        assert store.health().reconnects == 0
+
+    play(server, scene, ghost)
+
+
+def test_a_replica_never_heard_of_is_read_when_it_speaks(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        await ghost(admin)
+        message = Changes(v=1, replica="ghost", token="t", seq=4, numbers={})
+        await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
+        await heard(lambda: ears.inflight == {"ghost": {A: FOUR, B: FIVE}})
+
+    play(server, scene, nothing)
+
+
+def test_a_policy_that_the_server_lost_goes_back_and_a_newer_one_of_its_stays(server: RedisServer) -> None:
+    async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
+        await store.put_policy("lost", "p2c", {}, if_generation=0)
+        await store.put_policy("newer", "p2c", {}, if_generation=0)
+        newer = b'{"generation":9,"name":"random","params":{},"v":1}'
+        known = (("RPUSH", "{turnout}:policy:newer", newer), ("SADD", "{turnout}:pools", "newer"))
+        await admin.pipeline([("MULTI",), ("FLUSHALL",), *known, ("EXEC",)])
+        pass_time(CONFIG.lease_s / RENEWALS)
+        await heard(lambda: ears.policies == {"newer": PolicyRecord("random", {}, 9)})
+        await heard(lambda: store.health().connected)
+        while not await admin.call("EXISTS", "{turnout}:policy:lost"):  # noqa: ASYNC110  the server tells nobody
+            await asyncio.sleep(0.01)
+        assert await store.policy("lost") == PolicyRecord("p2c", {}, 1)
+        assert await store.policy("newer") == PolicyRecord("random", {}, 9)
+
+    play(server, scene, nothing)

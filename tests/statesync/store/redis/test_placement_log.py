@@ -1,0 +1,79 @@
+"""Each entry of the log once, none left out, whichever way it comes."""
+
+from __future__ import annotations
+
+from schedulers.types import PodId
+from statesync.store.redis.messages import Placement
+from statesync.store.redis.placement_log import START, PlacementLog, format_id, parse_id
+
+
+def placed(n: int) -> list[Placement]:
+    return [Placement(PodId("pod"), bytes([n]))]
+
+
+def folded() -> tuple[PlacementLog, list[int]]:
+    seen: list[int] = []
+    return PlacementLog(lambda placements: seen.extend(placement.blocks[0] for placement in placements)), seen
+
+
+def test_ids_are_ordered_as_numbers_and_read_back() -> None:
+    assert parse_id("9-9") < parse_id("10-0") < parse_id("10-10")
+    assert format_id(parse_id("1763816597123-4")) == "1763816597123-4"
+    assert parse_id("") == parse_id("x-1") == START
+
+
+def test_what_is_told_is_folded_once() -> None:
+    log, seen = folded()
+    log.told("5-0", placed(1))
+    log.told("5-0", placed(1))
+    log.told("5-1", placed(2))
+    assert seen == [1, 2]
+    assert log.folded == (5, 1)
+
+
+def test_own_entries_move_the_end_and_fold_nothing() -> None:
+    log, seen = folded()
+    log.told("5-0", [])
+    assert (log.folded, seen) == ((5, 0), [])
+
+
+def test_what_is_told_while_the_log_is_read_waits_and_is_not_folded_twice() -> None:
+    log, seen = folded()
+    log.behind()
+    log.told("7-0", placed(7))
+    log.told("9-0", placed(9))
+    log.read((5, 0), placed(5))
+    log.read((7, 0), placed(7))
+    assert seen == [5, 7]
+    log.caught_up()
+    assert seen == [5, 7, 9]
+    log.told("10-0", placed(10))
+    assert seen == [5, 7, 9, 10]
+
+
+def test_falling_behind_again_keeps_what_waits() -> None:
+    log, seen = folded()
+    log.behind()
+    log.told("7-0", placed(7))
+    log.behind()
+    log.caught_up()
+    assert seen == [7]
+
+
+def test_a_checkpoint_stands_for_all_up_to_its_entry() -> None:
+    log, seen = folded()
+    log.restored((8, 0))
+    log.read((7, 0), placed(7))
+    log.read((9, 0), placed(9))
+    log.restored((3, 0))
+    assert (log.folded, seen) == ((9, 0), [9])
+
+
+def test_a_server_that_was_set_back_begins_anew() -> None:
+    log, seen = folded()
+    log.told("9-0", placed(9))
+    log.server_ends_at((10, 0))
+    assert log.folded == (9, 0)
+    log.server_ends_at(START)
+    log.told("2-0", placed(2))
+    assert seen == [9, 2]

@@ -1,0 +1,55 @@
+"""What is known of policies, for when the server knows less."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
+from statesync.store.redis.policy_cache import PolicyBook, own_copy
+
+
+def record(generation: int) -> PolicyRecord:
+    return PolicyRecord("p2c", {}, generation)
+
+
+def test_a_record_is_news_once_and_an_older_one_never() -> None:
+    book = PolicyBook()
+    assert book.learn("a", record(2))
+    assert not book.learn("a", record(2))
+    assert not book.learn("a", record(1))
+    assert book.learn("a", record(3))
+    assert book.lost({}) == {"a": [record(3), record(2)]}
+
+
+def test_what_is_read_is_news_where_it_is_newer() -> None:
+    book = PolicyBook()
+    assert book.read("a", []) is None
+    assert book.read("a", [record(2), record(1)]) == record(2)
+    assert book.read("a", [record(2), record(1)]) is None
+    assert book.read("a", [record(1)]) is None
+
+
+def test_only_what_the_server_lost_is_put_back() -> None:
+    book = PolicyBook()
+    book.learn("a", record(2))
+    book.learn("b", record(5))
+    assert book.lost({"a": 2, "b": 4}) == {"b": [record(5)]}
+    assert book.lost({"a": 3, "b": 5}) == {}
+
+
+def test_as_many_are_kept_as_the_server_keeps() -> None:
+    book = PolicyBook()
+    for generation in range(1, POLICY_HISTORY + 5):
+        book.learn("a", record(generation))
+    assert len(book.lost({})["a"]) == POLICY_HISTORY
+
+
+def test_a_copy_shares_no_parameters_with_its_record() -> None:
+    names = ["a"]
+    choice = PolicyChoice("p2c", MappingProxyType({"names": names}))
+    copied = own_copy(PolicyRecord(choice.name, choice.params, 1, choice, Canary(choice, 5.0), "why"))
+    names.append("b")
+    kept = PolicyChoice("p2c", {"names": ["a"]})
+    assert copied == PolicyRecord(*kept, 1, kept, Canary(kept, 5.0), "why")
+    assert own_copy(PolicyRecord("p2c", {}, 1)) == PolicyRecord("p2c", {}, 1)

@@ -1,0 +1,252 @@
+"""A session over real links: what ends one, what only begins a new incarnation, and what is counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from random import Random
+
+import pytest
+import redis as redis_py
+
+from schedulers.types import PodId
+from statesync.errors import StateError, StoreUnavailable
+from statesync.store.protocol import SyncConfig
+from statesync.store.redis.connection import Address, RespConnection
+from statesync.store.redis.keys import Keys
+from statesync.store.redis.ledger import Outbox
+from statesync.store.redis.messages import Beat, Changes, Envelope, Message
+from statesync.store.redis.session import RENEWALS, NameTaken, Session
+from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
+
+A = PodId("a")
+LEASES = "{turnout}:leases"
+ONE = InflightNumbers(1, 1, 1, 1)
+CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
+"""No answer is overdue, however much time a test lets pass for a lease."""
+RENEWAL_S = CONFIG.lease_s / RENEWALS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def linked(session: Session) -> bool:
+    return session.link is not None
+
+
+class Scene:
+    """An administrator's link, and sessions that live until the scene ends."""
+
+    def __init__(self, address: Address, admin: RespConnection) -> None:
+        self.address = address
+        self.admin = admin
+        self.lives: list[asyncio.Task[None]] = []
+        self.sessions: list[Session] = []
+
+    async def begin(self, name: str, ears: Ears | None = None) -> Session:
+        session = Session(name, ears or Ears(), Outbox(), Keys("turnout"), CONFIG, Random())
+        self.sessions.append(session)
+        await self.live(session)
+        return session
+
+    async def live(self, session: Session) -> None:
+        warm = asyncio.Event()
+        life = asyncio.get_running_loop().create_task(session.live(self.address, warm.set))
+        self.lives.append(life)
+        waiting = asyncio.get_running_loop().create_task(warm.wait())
+        await asyncio.wait([life, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    async def pass_renewal(self) -> None:
+        """The time from one renewal to the next passes, at one moment on the server and here, when all wait for it."""
+        await self.settle()
+        with redis_py.Redis(port=self.address.port) as server:
+            for member in server.zrange(LEASES, 0, -1):
+                server.zincrby(LEASES, -RENEWAL_S * 1000, member)
+        pass_time(RENEWAL_S)
+        await real_moment()
+
+    async def settle(self) -> None:
+        """Until every answer is there, and who waited for it sleeps."""
+        while any(connection._owed for session in self.sessions for connection in session._open):
+            await real_moment()
+        await real_moment()
+
+    async def whole(self, name: str) -> bool:
+        """Whether a lease was renewed a moment ago."""
+        (seconds, _), ends = await self.admin.pipeline([("TIME",), ("ZSCORE", LEASES, name)])
+        return float(ends) / 1000 - int(seconds) > CONFIG.lease_s - RENEWAL_S / 2
+
+    async def end(self) -> None:
+        for life in self.lives:
+            life.cancel()
+        await asyncio.gather(*self.lives, return_exceptions=True)
+        for session in self.sessions:
+            session.stop()
+
+
+def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        address = Address("127.0.0.1", server.port)
+        admin = await RespConnection.open(address, timeout_s=CONFIG.timeout_s, name="test")
+        await admin.call("FLUSHALL")
+        played = Scene(address, admin)
+        try:
+            await scene(played)
+        finally:
+            await played.end()
+            admin.close()
+
+    run_on(RunningClock(), run())
+
+
+@pytest.mark.parametrize("kind", ["normal", "pubsub"])
+def test_either_connection_lost_ends_the_life_of_the_link_and_another_can_follow(
+    server: RedisServer, kind: str
+) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        token, trips = session.token, session.traffic()[0]
+        await on.admin.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        with pytest.raises(StoreUnavailable, match="lost"):
+            await on.lives[0]
+        assert not linked(session)
+        assert session.traffic()[0] >= trips
+        await on.live(session)
+        assert linked(session)
+        assert (session.links, session.lease_losses) == (2, 0)
+        assert session.token == token
+
+    play(server, scene)
+
+
+def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        token = session.token
+        await on.admin.call("DEL", "{turnout}:tokens")
+        pass_time(RENEWAL_S)
+        await heard(lambda: session.lease_losses == 1 and session.link is not None)
+        assert session.token != token
+        assert await on.admin.call("HGET", "{turnout}:tokens", "left") == session.token.encode()
+        assert session.links == 1
+
+    play(server, scene)
+
+
+def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        await on.begin("left")
+        refused = asyncio.get_running_loop().create_task(on.begin("left"))
+        while not refused.done():
+            await on.pass_renewal()
+            while not await on.whole("left"):  # noqa: ASYNC110  the server tells nobody
+                await asyncio.sleep(0.001)
+        with pytest.raises(NameTaken, match="'left'"):
+            await on.lives[1]
+        on.lives[0].cancel()  # It ends without giving its lease back.
+        await asyncio.wait([on.lives[0]])
+        replacing = asyncio.get_running_loop().create_task(on.begin("left"))
+        while not replacing.done():
+            await on.pass_renewal()
+        again = replacing.result()
+        assert await on.admin.call("HGET", "{turnout}:tokens", "left") == again.token.encode()
+
+    play(server, scene)
+
+
+def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statesync.store.redis.syncer.ALONE_S", 1000.0)
+
+    async def scene(on: Scene) -> None:
+        left = await on.begin("left")
+        left.syncer.outbox.announce(A, ONE)
+        left.syncer.outbox.placed(A, [1])
+        ears = Ears()
+        await on.begin("right", ears)
+        await heard(lambda: ears.inflight.get("left") == {A: ONE})
+        assert ears.placed == [(A, (1,))]
+
+    play(server, scene)
+
+
+def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(on: Scene) -> None:
+        left = await on.begin("left")
+        read: list[Message] = []
+        envelope = left.hearing.reader.envelope
+
+        def seen(data: bytes) -> Envelope | None:
+            found = envelope(data)
+            read.extend([found.message] if found is not None else [])
+            return found
+
+        monkeypatch.setattr(left.hearing.reader, "envelope", seen)
+        for blocks in ([], [1, 2]):
+            left.syncer.outbox.announce(A, ONE)
+            left.syncer.outbox.placed(A, blocks)
+            await left.syncer.finish()
+            await heard(lambda: left.freshness.silent_s(asyncio.get_running_loop().time()) == 0.0)
+        pass_time(RENEWAL_S)
+        await heard(lambda: any(isinstance(message, Beat) for message in read))
+        assert not any(isinstance(message, Changes) for message in read)
+
+    play(server, scene)
+
+
+def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Ears):
+        def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+            raise RuntimeError("broken")
+
+    async def scene(on: Scene) -> None:
+        right = await on.begin("right")
+        right.syncer.outbox.announce(A, ONE)
+        await right.syncer.finish()
+        await on.begin("left", Broken())
+        with pytest.raises(StateError, match="broken"):
+            await on.lives[1]
+
+    play(server, scene)
+    assert any("background task state of left failed" in record.getMessage() for record in caplog.records)
+
+
+def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        ears = Ears()
+        left = await on.begin("left")
+        await on.begin("right", ears)
+        left.syncer.outbox.announce(A, ONE)
+        left.syncer.outbox.placed(A, [1])
+        await left.leave()
+        await heard(lambda: ears.gone == ["left"])
+        assert ears.placed == [(A, (1,))]
+        assert await on.admin.call("ZRANGE", "{turnout}:leases", 0, -1) == [b"right"]
+        assert await on.admin.call("HKEYS", "{turnout}:tokens") == [b"right"]
+        assert not await on.admin.call("EXISTS", "{turnout}:inflight:left")
+
+    play(server, scene)
+
+
+def test_a_channel_that_brings_nothing_back_ends_the_link(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        session = await on.begin("left")
+        session.freshness.echoed = lambda now: None  # type: ignore[method-assign]
+        await on.pass_renewal()
+        await on.settle()
+        assert linked(session)
+        pass_time(2 * CONFIG.timeout_s)
+        with pytest.raises(StoreUnavailable, match="what is published does not come back"):
+            await on.lives[0]
+
+    play(server, scene)

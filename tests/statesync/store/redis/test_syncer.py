@@ -1,0 +1,342 @@
+"""When changes are sent, over a real server whose answers are held back by pausing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from random import Random
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.errors import StateError
+from statesync.store.protocol import SyncConfig
+from statesync.store.redis.connection import Address, RespConnection
+from statesync.store.redis.keys import Keys
+from statesync.store.redis.lease import Roster
+from statesync.store.redis.ledger import Outbox
+from statesync.store.redis.messages import Reader
+from statesync.store.redis.syncer import ALONE_S, Syncer
+from statesync.store.redis.view_age import Freshness
+from statesync.tasks import spawn
+from statesync.types import InflightNumbers
+from tests.fakes.recording_listener import heard
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.virtual_time import Clock, pass_time, run_on
+
+A, B = PodId("a"), PodId("b")
+KEYS = Keys("turnout")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def n(count: int) -> InflightNumbers:
+    return InflightNumbers(count, count, count, count)
+
+
+async def later(seconds: float = 1.0) -> None:
+    """Let so much time pass, and what comes of it happen here; on the server it takes as long as it takes."""
+    pass_time(seconds)
+    for _ in range(3):  # timers that are due now, what they call soon, and what that calls
+        await asyncio.sleep(0)
+
+
+class Scene:
+    """A syncer, the link it may use, and what came of it."""
+
+    def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
+        self.link = link
+        self.outbox = Outbox()
+        self.freshness = Freshness(0.0)
+        self.roster = Roster("me", 5.0)
+        self.roster.heard("other", "its token", 0.0)
+        self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness, self.roster)
+        self.token = f"{Random().getrandbits(64):016x}"
+        self.troubles: list[StateError | None] = []
+
+    async def lease(self) -> None:
+        await self.link.call("FLUSHALL")
+        await self.link.call("HSET", KEYS.tokens, "me", self.token)
+
+    def open(self) -> None:
+        self.syncer.open(self.link, self.token, self.troubles.append)
+
+    async def hash(self) -> dict[bytes, bytes]:
+        stored: dict[bytes, bytes] = await self.link.call("HGETALL", KEYS.inflight("me"))
+        return stored
+
+
+def play(
+    server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]], config: SyncConfig | None = None
+) -> None:
+    async def run() -> None:
+        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=1e6, name="test")
+        played = Scene(link, config)
+        await played.lease()
+        await scene(played)
+        played.syncer.close()
+        link.close()
+
+    run_on(Clock(), run())
+
+
+def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        await on.link.call("HSET", KEYS.inflight("me"), "old", "x")
+        on.outbox.announce(A, n(1))
+        assert on.link.round_trips == 4
+        on.open()
+        await on.syncer.finish()
+        stored = await on.hash()
+        assert stored.keys() == {b"@", b"a"}
+        assert Reader().numbers(stored[b"a"]) == n(1)
+        assert stored[b"@"].decode() == f"{on.token} 1"
+        assert on.troubles == []
+
+    play(server, scene)
+
+
+def test_what_is_noted_while_a_request_is_under_way_travels_together(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        before = on.link.round_trips
+        server.pause()
+        try:
+            on.outbox.announce(A, n(0))
+            await later()
+            assert on.link.round_trips == before + 1
+            for count in range(1, 1000):
+                on.outbox.announce(A, n(count))
+                on.outbox.placed(B, [count])
+                if count % 100 == 0:
+                    await later()
+            assert on.link.round_trips == before + 1
+        finally:
+            server.resume()
+        await on.syncer.finish()
+        assert on.link.round_trips <= before + 1 + 4  # 999 placements, 256 at a time
+        assert Reader().numbers((await on.hash())[b"a"]) == n(999)
+        entries = await on.link.call("XRANGE", KEYS.log, "-", "+")
+        packed = [Reader().entry(fields[1]) for _, fields in entries]
+        assert sum(len(entry.placements) for entry in packed if entry is not None) == 999
+
+    play(server, scene)
+
+
+SLOW = SyncConfig(interval_s=100.0)
+"""Times that nothing but a clock put forward lets pass."""
+
+
+def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, n(2))
+        on.open()
+        await on.syncer.finish()
+        sent = on.link.round_trips
+        await later(SLOW.interval_s)
+        on.outbox.announce(A, InflightNumbers(requests=1, dispatched=2))
+        await later(SLOW.interval_s)
+        assert on.link.round_trips == sent
+        on.outbox.announce(B, n(1))
+        await later(0.0)
+        assert on.link.round_trips == sent + 1
+        await on.syncer.finish()
+        stored = await on.hash()
+        assert Reader().numbers(stored[b"a"]) == InflightNumbers(requests=1, dispatched=2)
+        assert Reader().numbers(stored[b"b"]) == n(1)
+
+    play(server, scene, SLOW)
+
+
+def test_without_a_dispatch_it_goes_after_four_intervals_or_at_once_if_those_are_over(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, n(3))
+        on.open()
+        await on.syncer.finish()
+        on.freshness.linked()
+        sent = on.link.round_trips
+        on.outbox.announce(A, InflightNumbers(requests=2, dispatched=3))
+        await later(3.9 * SLOW.interval_s)
+        assert on.link.round_trips == sent
+        await later(0.1 * SLOW.interval_s)
+        assert on.link.round_trips == sent + 1
+        assert on.freshness.age_s(asyncio.get_running_loop().time()) == pytest.approx(SLOW.interval_s)
+        await heard(lambda: "idle" in repr(on.syncer))
+        await later(4 * SLOW.interval_s)
+        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        await later(0.0)
+        assert on.link.round_trips == sent + 2
+
+    play(server, scene, SLOW)
+
+
+def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        sent = on.link.round_trips
+        on.outbox.announce(A, n(1))
+        await later(0.9 * SLOW.interval_s)
+        assert on.link.round_trips == sent
+        await later(0.1 * SLOW.interval_s)
+        assert on.link.round_trips == sent + 1
+
+    play(server, scene, SLOW)
+
+
+def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.roster.gone("other", "its token")
+        on.open()
+        await on.syncer.finish()
+        on.freshness.linked()
+        sent = on.link.round_trips
+        for count in range(1, 20):
+            on.outbox.announce(A, n(count))
+            await later(ALONE_S / 20)
+        assert on.link.round_trips == sent
+        await later(ALONE_S / 20)
+        assert on.link.round_trips == sent + 1
+        await on.syncer.finish()
+        assert Reader().numbers((await on.hash())[b"a"]) == n(19)
+        assert on.freshness.silent_s(asyncio.get_running_loop().time()) < ALONE_S / 2
+
+    play(server, scene)
+
+
+def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.roster.gone("other", "its token")
+        on.open()
+        await on.syncer.finish()
+        sent = on.link.round_trips
+        on.outbox.announce(A, n(1))
+        await later(ALONE_S / 2)
+        on.syncer.hurry()
+        await later(0.0)
+        assert on.link.round_trips == sent, "nobody came"
+        on.roster.heard("other", "its token", 0.0)
+        on.syncer.hurry()
+        await later(0.0)
+        assert on.link.round_trips == sent + 1
+
+    play(server, scene)
+
+
+def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        server.pause()
+        try:
+            on.outbox.announce(A, n(1))
+            impatient = spawn(on.syncer.finish(), "one who gives up")
+            waiting = spawn(on.syncer.finish(), "another who waits")
+            await later(0.0)
+            impatient.cancel()
+            await asyncio.wait([impatient])
+            assert not waiting.done()
+        finally:
+            server.resume()
+        await asyncio.gather(waiting, on.syncer.finish())
+        assert Reader().numbers((await on.hash())[b"a"]) == n(1)
+
+    play(server, scene)
+
+
+def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        await on.link.call("DEL", KEYS.tokens)
+        on.outbox.placed(A, [1])
+        on.outbox.announce(A, n(1))
+        await later()
+        await heard(lambda: on.troubles == [None])
+        on.outbox.placed(A, [2])
+        assert not await on.link.call("EXISTS", KEYS.log)
+        await on.link.call("HSET", KEYS.tokens, "me", "another")
+        on.syncer.open(on.link, "another", on.troubles.append)
+        await on.syncer.finish()
+        (_, fields), *more = await on.link.call("XRANGE", KEYS.log, "-", "+")
+        entry = Reader().entry(fields[1])
+        assert entry is not None
+        assert not more
+        assert [placement.blocks[0] for placement in entry.placements] == [1, 2]
+        assert (await on.hash())[b"@"] == b"another 1"
+        assert on.troubles == [None]
+
+    play(server, scene)
+
+
+def test_a_server_that_refuses_to_write_is_told_of_as_it_says(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        await on.link.call("REPLICAOF", "127.0.0.1", "1")
+        on.outbox.announce(A, n(1))
+        await later()
+        await heard(lambda: bool(on.troubles))
+        await on.link.call("REPLICAOF", "NO", "ONE")
+        assert "READONLY" in str(on.troubles[0])
+
+    play(server, scene)
+
+
+def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        server.pause()
+        try:
+            on.outbox.placed(A, [1])
+            before = on.link.round_trips
+            await later()
+            assert on.link.round_trips == before + 1
+            on.link.close()
+            on.syncer.close()
+            await heard(lambda: on.outbox.waiting)
+        finally:
+            server.resume()
+        assert list(on.outbox.placements) == [(A, [1])]
+        assert on.troubles == []
+
+    play(server, scene)
+
+
+def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_lost(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.open()
+        await on.syncer.finish()
+        on.outbox.placed(A, [1])
+        on.link.close()
+        await on.syncer.finish()
+        assert on.outbox.waiting
+        await heard(lambda: "idle" in repr(on.syncer) and on.outbox.waiting)
+        assert list(on.outbox.placements) == [(A, [1])]
+        on.syncer.open(on.link, on.token, on.troubles.append)
+        on.outbox.placed(A, [2])
+        await on.syncer.finish()
+        await heard(lambda: [pod for pod, _ in on.outbox.placements] == [A, A])
+        assert on.troubles == []
+
+    play(server, scene)
+
+
+def test_a_pod_that_was_idle_for_long_leaves_the_hash(server: RedisServer) -> None:
+    async def scene(on: Scene) -> None:
+        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        on.open()
+        await on.syncer.finish()
+        on.outbox.sweep(0.0)
+        on.outbox.sweep(60.0)
+        on.outbox.announce(B, n(1))
+        await on.syncer.finish()
+        assert (await on.hash()).keys() == {b"@", b"b"}
+
+    play(server, scene)

@@ -1,0 +1,363 @@
+"""What every store must do, whatever is behind it. A new store joins by one line in `STORES`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.errors import StaleGeneration, StateError
+from statesync.store.open import open_store as open_with
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from statesync.store.protocol import PolicyRecord, StateStore
+from statesync.types import EngineReport, InflightNumbers
+from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
+from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.virtual_time import RunningClock, run_on
+
+PATIENT = STEADY._replace(timeout_s=1e6)
+"""No answer is overdue, however much time a test lets pass for a lease."""
+
+_fresh = count()
+
+
+def open_store(url: str) -> StateStore:
+    return open_with(url, PATIENT)
+
+
+# Each makes a URL that two stores can share and that no other test has used.
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "memory": lambda _: f"memory://contract-{next(_fresh)}",
+    "redis": lambda request: f"redis://127.0.0.1:{request.getfixturevalue('redis').port}/{next(_fresh)}",
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server("--databases", "1000") as server:
+        yield server
+
+
+@pytest.fixture(params=sorted(STORES))
+def url(request: pytest.FixtureRequest) -> str:
+    return STORES[request.param](request)
+
+
+Scene = Callable[[StateStore, Ears, StateStore, Ears], Coroutine[None, None, None]]
+
+
+def play(url: str, scene: Scene) -> None:
+    """Run a scene with two started stores, `left` and `right`, and close them."""
+
+    async def run() -> None:
+        left, right, left_ears, right_ears = open_store(url), open_store(url), Ears(), Ears()
+        await left.start("left", left_ears)
+        await right.start("right", right_ears)
+        try:
+            await scene(left, left_ears, right, right_ears)
+        finally:
+            await left.aclose()
+            await right.aclose()
+
+    run_on(RunningClock(), run())
+
+
+def test_numbers_reach_the_other_replica_and_not_their_own(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 300, 200))
+        right.announce(B, InflightNumbers(2, 500, 0))
+        await heard(lambda: "left" in right_ears.inflight and "right" in left_ears.inflight)
+        assert right_ears.inflight == {"left": {A: InflightNumbers(1, 300, 200)}}
+        assert left_ears.inflight == {"right": {B: InflightNumbers(2, 500, 0)}}
+
+    play(url, scene)
+
+
+def test_the_last_of_many_numbers_is_the_one_that_stays(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        for requests in range(1000, -1, -1):
+            left.announce(A, InflightNumbers(requests, requests * 10, requests))
+        left.announce(B, InflightNumbers(1, 1, 1))
+        await heard(lambda: B in right_ears.inflight.get("left", {}))
+        assert right_ears.inflight["left"].get(A, InflightNumbers()) == InflightNumbers()
+
+    play(url, scene)
+
+
+def test_nothing_is_heard_from_inside_the_call_that_says_it(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1))
+        left.placed(A, [1])
+        assert right_ears.inflight == {}
+        assert right_ears.placed == []
+        await heard(lambda: bool(right_ears.inflight and right_ears.placed))
+
+    play(url, scene)
+
+
+def test_placements_arrive_whole_and_in_order(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.placed(A, [1, 2**64 - 1])
+        left.placed(B, [3])
+        left.placed(A, [1, 5, 7])
+        await heard(lambda: len(right_ears.placed) == 3)
+        assert right_ears.placed == [(A, (1, 2**64 - 1)), (B, (3,)), (A, (1, 5, 7))]
+        assert left_ears.placed == []
+
+    play(url, scene)
+
+
+def test_a_replica_that_starts_later_is_told_all_before_start_returns(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(3, 30, 3))
+        left.announce(B, InflightNumbers(1, 10, 1))
+        left.announce(B, InflightNumbers())
+        left.placed(A, [1, 2])
+        await left.put_policy("default", "p2c", {"choices": 3}, if_generation=None)
+        await heard(lambda: bool(right_ears.inflight and right_ears.placed and right_ears.policies))
+        late, late_ears = open_store(url), Ears()
+        await late.start("late", late_ears)
+        busy = {pod: n for pod, n in late_ears.inflight.get("left", {}).items() if n.requests}
+        assert busy == {A: InflightNumbers(3, 30, 3)}
+        assert late_ears.placed == [(A, (1, 2))]
+        assert late_ears.policies["default"] == PolicyRecord("p2c", {"choices": 3}, 1)
+        assert {r.id for r in late.replicas()} == {"late", "left", "right"}
+        await late.aclose()
+
+    play(url, scene)
+
+
+def test_closing_sends_what_is_pending_and_then_the_share_goes(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1))
+        left.placed(A, [9])
+        await left.aclose()
+        await left.aclose()
+        await heard(lambda: right_ears.gone == ["left"])
+        assert right_ears.placed == [(A, (9,))]
+        assert right_ears.inflight == {}
+        assert [r.id for r in right.replicas()] == ["right"]
+
+    play(url, scene)
+
+
+def test_a_closed_store_takes_announcements_without_an_error_and_without_effect(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.aclose()
+        await heard(lambda: right_ears.gone == ["left"])
+        left.announce(A, InflightNumbers(1, 1, 1))
+        left.placed(A, [1])
+        late = open_store(url)
+        late_ears = Ears()
+        await late.start("late", late_ears)
+        late.announce(B, InflightNumbers(1, 1, 1))
+        await heard(lambda: "late" in right_ears.inflight)
+        assert set(right_ears.inflight) == {"late"}
+        assert late_ears.inflight.get("left", {}) == {}
+        await late.aclose()
+
+    play(url, scene)
+
+
+def test_replicas_are_listed_with_this_one_first(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await heard(lambda: len(left.replicas()) == 2)
+        assert [r.id for r in left.replicas()] == ["left", "right"]
+        assert [r.id for r in right.replicas()] == ["right", "left"]
+        assert all(r.age_s >= 0.0 for r in right.replicas())
+        assert right.age_s() >= 0.0
+
+    play(url, scene)
+
+
+def test_a_policy_that_was_never_set_is_none(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        assert await left.policy("default") is None
+        assert await left.policy_history("default") == []
+
+    play(url, scene)
+
+
+def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        params = {"seed": 7, "weights": {"load": 1.5}, "names": ["a"]}
+        assert await left.put_policy("a", "p2c", params, if_generation=0) == PolicyRecord("p2c", params, 1)
+        assert await right.put_policy("a", "random", {}, if_generation=1) == PolicyRecord("random", {}, 2)
+        assert (await right.put_policy("b", "random", {}, if_generation=None)).generation == 1
+        assert await left.policy("a") == PolicyRecord("random", {}, 2)
+        assert await left.policy_history("a") == [PolicyRecord("random", {}, 2), PolicyRecord("p2c", params, 1)]
+
+    play(url, scene)
+
+
+def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str) -> None:
+    shadow = PolicyChoice("random")
+    candidate = PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2.5}]})
+    canary = Canary(candidate, 12.5, CanaryGuard(error_rate=0.0, min_requests=9))
+
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        note = "why, and in ümlauts"
+        beside: Any = {"shadow": shadow, "canary": canary, "note": note, "restores": 0}
+        put = await left.put_policy("a", "p2c", {}, if_generation=0, **beside)
+        assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note, 0)
+        await heard(lambda: right_ears.policies == {"a": put})
+        late, late_ears = open_store(url), Ears()
+        await late.start("late", late_ears)
+        await late.aclose()
+        assert late_ears.policies == {"a": put}
+        bare = await right.put_policy("a", "p2c", {}, if_generation=1)
+        assert bare == PolicyRecord("p2c", {}, 2)
+        assert await left.policy_history("a") == [bare, put]
+
+    play(url, scene)
+
+
+def test_a_stale_generation_changes_nothing(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        with pytest.raises(StaleGeneration, match="generation 0"):
+            await left.put_policy("a", "p2c", {}, if_generation=3)
+        await left.put_policy("a", "p2c", {}, if_generation=None)
+        for stale in (0, 2):
+            with pytest.raises(StaleGeneration, match="generation 1"):
+                await right.put_policy("a", "random", {}, if_generation=stale)
+        assert await right.policy("a") == PolicyRecord("p2c", {}, 1)
+
+    play(url, scene)
+
+
+def test_of_many_replicas_that_compare_and_set_at_once_one_wins(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        tries = [store.put_policy("a", "p2c", {}, if_generation=0) for store in (left, right) * 5]
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(outcome, PolicyRecord) for outcome in outcomes) == 1
+        assert sum(isinstance(outcome, StaleGeneration) for outcome in outcomes) == 9
+
+    play(url, scene)
+
+
+def test_a_new_policy_is_heard_by_the_others(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.put_policy("a", "p2c", {"choices": 2}, if_generation=None)
+        await left.put_policy("a", "p2c", {"choices": 4}, if_generation=1)
+        await heard(lambda: "a" in right_ears.policies and right_ears.policies["a"].generation == 2)
+        assert right_ears.policies["a"].params == {"choices": 4}
+        assert left_ears.policies == {}
+
+    play(url, scene)
+
+
+def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        names = ["a"]
+        choice = PolicyChoice("p2c", {"names": names})
+        await left.put_policy("a", *choice, if_generation=None, shadow=choice, canary=Canary(choice, 5.0))
+        names.append("b")
+        kept = PolicyChoice("p2c", {"names": ["a"]})
+        assert await right.policy("a") == PolicyRecord(*kept, 1, kept, Canary(kept, 5.0))
+
+    play(url, scene)
+
+
+def test_an_engine_s_report_reaches_the_other_and_who_starts_later(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        first, last = EngineReport(queued=9), EngineReport(queued=3, kv_usage=0.5, started_at=7.0)
+        left.report(A, first)
+        left.report(A, last)
+        await heard(lambda: right_ears.reports.get(A) == last)
+        late, late_ears = open_store(url), Ears()
+        await late.start("late", late_ears)
+        await late.aclose()
+        assert late_ears.reports == {A: last}
+        assert late_ears.report_ages_s[A] >= 0.0
+        assert left_ears.reports == {}
+
+    play(url, scene)
+
+
+def test_a_forgotten_pod_is_heard_in_its_order_among_the_placements(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.placed(A, [1, 2])
+        left.forgot(A)
+        left.placed(A, [3])
+        left.placed(A, [])
+        await heard(lambda: len(right_ears.placed) == 3)
+        assert right_ears.placed == [(A, (1, 2)), (A, ()), (A, (3,))]
+        assert left_ears.placed == []
+
+    play(url, scene)
+
+
+def test_exactly_one_of_the_live_replicas_is_elected_for_a_pod(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await heard(lambda: len(left.replicas()) == len(right.replicas()) == 2)
+        pods = [PodId(f"10.0.0.{n}:8000") for n in range(100)]
+        of_left = [pod for pod in pods if left.elected(pod)]
+        assert [pod for pod in pods if not right.elected(pod)] == of_left
+        assert 20 < len(of_left) < 80
+        await right.aclose()
+        await heard(lambda: len(left.replicas()) == 1)
+        assert all(left.elected(pod) for pod in pods)
+
+    play(url, scene)
+
+
+def test_a_started_store_is_connected_and_warm(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1, 1))
+        await heard(lambda: "left" in right_ears.inflight)
+        for health in (left.health(), right.health()):
+            assert (health.connected, health.warm, health.error) == (True, True, "")
+            assert health.reconnects == health.lease_losses == health.unreadable == health.placements_dropped == 0
+
+    play(url, scene)
+
+
+def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        left.announce(A, InflightNumbers(1, 1, 1, 1))
+        twin = open_store(url)
+        starting = asyncio.get_running_loop().create_task(twin.start("left", Ears()))
+        await asyncio.sleep(0)
+        while not starting.done():  # it waits whether the other is renewed
+            pass_renewal()
+            await heard(lambda: starting.done() or all(known.age_s < 1.0 for known in right.replicas()))
+        with pytest.raises(StateError, match="'left' is live"):
+            await starting
+        await twin.aclose()
+        await heard(lambda: "left" in right_ears.inflight)
+        assert right_ears.gone == []
+
+    play(url, scene)
+
+
+def test_figures_of_a_trial_are_told_for_those_of_all(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        assert await left.share_trial("a", 3, "left/1", b"\x00old") == {"left/1": b"\x00old"}
+        assert await right.share_trial("a", 3, "right/1", b"two") == {"left/1": b"\x00old", "right/1": b"two"}
+        assert await left.share_trial("a", 3, "left/1", b"new") == {"left/1": b"new", "right/1": b"two"}
+
+    play(url, scene)
+
+
+def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.share_trial("a", 3, "left", b"1")
+        assert await right.share_trial("a", 4, "right", b"2") == {"right": b"2"}
+        assert await right.share_trial("b", 3, "right", b"3") == {"right": b"3"}
+
+    play(url, scene)
+
+
+def test_what_a_replica_told_of_a_trial_stays_when_it_has_gone(url: str) -> None:
+    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+        await left.share_trial("a", 3, "left", b"1")
+        await left.aclose()
+        await heard(lambda: right_ears.gone == ["left"])
+        assert await right.share_trial("a", 3, "right", b"2") == {"left": b"1", "right": b"2"}
+
+    play(url, scene)
