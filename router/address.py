@@ -7,7 +7,7 @@ import socket
 from typing import NamedTuple
 
 
-class Listen(NamedTuple):
+class ListenAddress(NamedTuple):
     """A host without brackets, and a port; port 0 lets the system choose."""
 
     host: str
@@ -27,7 +27,7 @@ class Listen(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_listen(text: str) -> Listen:
+def parse_listen(text: str) -> ListenAddress:
     """`0.0.0.0:8000`, `[::]:8000`, `localhost:0`. Raises ValueError with what is wrong."""
     host, colon, port = text.rpartition(":")
     if not colon or not host:
@@ -39,10 +39,10 @@ def parse_listen(text: str) -> Listen:
         raise ValueError(f"{text!r}: an IPv6 host stands in brackets, as in [::1]:8000")
     if not bare or any(each.isspace() or each in "/@[]" for each in bare):
         raise ValueError(f"{text!r} has no usable host")
-    return Listen(bare, int(port))
+    return ListenAddress(bare, int(port))
 
 
-def bind(listen: Listen, *, shared: bool = False) -> socket.socket:
+def bind(listen: ListenAddress, *, shared: bool = False) -> socket.socket:
     """A socket bound there, not yet listening. `shared`: others may listen on the same port, and connections are dealt
     out over all of them. Raises OSError that names the address.
     """

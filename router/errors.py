@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 
-class Told(NamedTuple):
+class ErrorShape(NamedTuple):
     """How an error looks to the client, in OpenAI's terms."""
 
     status: int
@@ -29,7 +29,7 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
-    def told(self) -> Told:
+    def told(self) -> ErrorShape:
         """Its row of the table."""
         return next(TOLD[kind] for kind in type(self).__mro__ if kind in TOLD)
 
@@ -192,34 +192,34 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 UPSTREAM = "upstream_error"
 
-TOLD: dict[type[GatewayError], Told] = {
-    BadRequest: Told(400, INVALID, "invalid_request"),
-    BadFraming: Told(400, INVALID, "bad_framing", closes=True),
-    MissingModel: Told(400, INVALID, "missing_model"),
-    ModelNotFound: Told(404, INVALID, "model_not_found"),
-    PoolNotFound: Told(404, INVALID, "pool_not_found"),
-    TargetNotAllowed: Told(403, INVALID, "target_not_allowed"),
-    PolicyNotAllowed: Told(403, INVALID, "policy_not_allowed"),
-    UnknownPath: Told(404, INVALID, "unknown_path"),
-    MethodNotAllowed: Told(405, INVALID, "method_not_allowed"),
-    BodyTooLarge: Told(413, INVALID, "body_too_large", closes=True),
-    HeadersTooLarge: Told(431, INVALID, "headers_too_large", closes=True),
-    RequestTimeout: Told(408, INVALID, "request_timeout", closes=True),
-    UnsupportedEncoding: Told(415, INVALID, "unsupported_encoding"),
-    NoPodAvailable: Told(503, SERVER, "no_pod_available"),
-    Saturated: Told(503, SERVER, "saturated"),
-    Shed: Told(503, SERVER, "overloaded"),
-    DeadlineExceeded: Told(504, SERVER, "deadline_exceeded"),
-    ConnectFailed: Told(503, UPSTREAM, "pod_unreachable"),
-    ConnectTimeout: Told(504, UPSTREAM, "pod_connect_timeout"),
-    StaleConnection: Told(502, UPSTREAM, "pod_closed_connection"),
-    ResetBeforeAnswer: Told(502, UPSTREAM, "pod_closed_connection"),
-    BadAnswer: Told(502, UPSTREAM, "pod_bad_answer"),
-    PodRefused: Told(503, UPSTREAM, "pod_refused"),
-    FirstByteTimeout: Told(504, UPSTREAM, "pod_timeout"),
-    IdleTimeout: Told(504, UPSTREAM, "pod_stalled"),
-    TotalTimeout: Told(504, UPSTREAM, "request_timed_out"),
-    CutMidAnswer: Told(502, UPSTREAM, "pod_closed_connection"),
-    DrainTimeout: Told(503, SERVER, "gateway_draining"),
-    InternalError: Told(500, SERVER, "internal_error"),
+TOLD: dict[type[GatewayError], ErrorShape] = {
+    BadRequest: ErrorShape(400, INVALID, "invalid_request"),
+    BadFraming: ErrorShape(400, INVALID, "bad_framing", closes=True),
+    MissingModel: ErrorShape(400, INVALID, "missing_model"),
+    ModelNotFound: ErrorShape(404, INVALID, "model_not_found"),
+    PoolNotFound: ErrorShape(404, INVALID, "pool_not_found"),
+    TargetNotAllowed: ErrorShape(403, INVALID, "target_not_allowed"),
+    PolicyNotAllowed: ErrorShape(403, INVALID, "policy_not_allowed"),
+    UnknownPath: ErrorShape(404, INVALID, "unknown_path"),
+    MethodNotAllowed: ErrorShape(405, INVALID, "method_not_allowed"),
+    BodyTooLarge: ErrorShape(413, INVALID, "body_too_large", closes=True),
+    HeadersTooLarge: ErrorShape(431, INVALID, "headers_too_large", closes=True),
+    RequestTimeout: ErrorShape(408, INVALID, "request_timeout", closes=True),
+    UnsupportedEncoding: ErrorShape(415, INVALID, "unsupported_encoding"),
+    NoPodAvailable: ErrorShape(503, SERVER, "no_pod_available"),
+    Saturated: ErrorShape(503, SERVER, "saturated"),
+    Shed: ErrorShape(503, SERVER, "overloaded"),
+    DeadlineExceeded: ErrorShape(504, SERVER, "deadline_exceeded"),
+    ConnectFailed: ErrorShape(503, UPSTREAM, "pod_unreachable"),
+    ConnectTimeout: ErrorShape(504, UPSTREAM, "pod_connect_timeout"),
+    StaleConnection: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
+    ResetBeforeAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
+    BadAnswer: ErrorShape(502, UPSTREAM, "pod_bad_answer"),
+    PodRefused: ErrorShape(503, UPSTREAM, "pod_refused"),
+    FirstByteTimeout: ErrorShape(504, UPSTREAM, "pod_timeout"),
+    IdleTimeout: ErrorShape(504, UPSTREAM, "pod_stalled"),
+    TotalTimeout: ErrorShape(504, UPSTREAM, "request_timed_out"),
+    CutMidAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
+    DrainTimeout: ErrorShape(503, SERVER, "gateway_draining"),
+    InternalError: ErrorShape(500, SERVER, "internal_error"),
 }

@@ -54,7 +54,7 @@ class IllegalTransition(Exception):
     """A phase that cannot follow the present one: a bug in the caller."""
 
 
-class Step(NamedTuple):
+class PhaseChange(NamedTuple):
     """One change of phase, as listeners hear it."""
 
     before: Phase
@@ -71,7 +71,7 @@ class Lifecycle:
         self._clock = clock
         self._phase = Phase.STARTING
         self._since = {Phase.STARTING: clock()}
-        self._listeners: list[Callable[[Step], None]] = []
+        self._listeners: list[Callable[[PhaseChange], None]] = []
         self.handed_over = False
         """A successor accepts on the same sockets: there is nobody left to send elsewhere."""
         self.cold = False
@@ -106,7 +106,7 @@ class Lifecycle:
         ends = [*began[1:], self._clock()]
         return {phase: end - start for phase, start, end in zip(self._since, began, ends, strict=True)}
 
-    def listen(self, listener: Callable[[Step], None]) -> None:
+    def listen(self, listener: Callable[[PhaseChange], None]) -> None:
         """Call `listener` with every step from now on, in the order of registration."""
         self._listeners.append(listener)
 
@@ -114,7 +114,7 @@ class Lifecycle:
         """Move on to `phase`. Raises IllegalTransition, and then nothing has changed."""
         if phase not in _NEXT[self._phase]:
             raise IllegalTransition(f"{phase} cannot follow {self._phase}")
-        step = Step(self._phase, phase, self._clock())
+        step = PhaseChange(self._phase, phase, self._clock())
         self._phase = phase
         self._since[phase] = step.at
         for listener in self._listeners:

@@ -20,7 +20,7 @@ class ControlFailure(Exception):
     """The control port cannot be reached, or refused; the message says which and why."""
 
 
-class Move(NamedTuple):
+class PolicyRequest(NamedTuple):
     """One change, as the control port takes it."""
 
     method: str
@@ -75,7 +75,7 @@ class ControlClient:
     def change(
         self,
         pool: str,
-        move: Move,
+        move: PolicyRequest,
         *,
         if_generation: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),

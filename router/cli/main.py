@@ -19,7 +19,7 @@ from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, settings_for
 from router.config.file import ConfigError, read, told
 from router.settings import Settings
-from router.workers.ipc import FAILED, Tether, place_in
+from router.workers.ipc import FAILED, WorkerChannel, place_in
 from schedulers.errors import SchedulerError
 from statesync.errors import StateError
 
@@ -97,7 +97,7 @@ def _serve(given: argparse.Namespace) -> int:
         return _serve_alone(given)
     # The addresses are those of the sockets: what the file says by now is checked against them.
     given.listen, given.control = place.listen, place.control
-    line = Tether(socket.socket(fileno=place.tether_fd))
+    line = WorkerChannel(socket.socket(fileno=place.tether_fd))
     try:
         settings = _settings_to_serve(given, warn=lambda words: None)  # the supervisor has said it once
         from router.workers.worker import serve

@@ -14,7 +14,7 @@ from router.cli.serve_flags import UsageError
 from router.cli.tables import trial_lines
 
 if TYPE_CHECKING:
-    from router.cli.client import Move
+    from router.cli.client import PolicyRequest
 
 _Actions = Any
 """What `add_subparsers` gives; argparse does not name its type."""
@@ -213,9 +213,9 @@ def _chosen(given: argparse.Namespace) -> dict[str, object]:
 
 
 def _change(given: argparse.Namespace, method: str, part: str, body: object | None = None, **options: str) -> int:
-    from router.cli.client import Move
+    from router.cli.client import PolicyRequest
 
-    move: Move = Move(method, part, body)
+    move: PolicyRequest = PolicyRequest(method, part, body)
     if given.note:
         options["note"] = given.note
     for flag, name in (("dry_run", "dry_run"), ("local_only", "local")):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from router.address import Listen, parse_listen
+from router.address import ListenAddress, parse_listen
 from router.config import plugin_checks, target_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
@@ -132,7 +132,7 @@ def _numbers(section: Section, path: Path) -> Iterator[Problem]:
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:
-    listens: dict[Path, Listen] = {}
+    listens: dict[Path, ListenAddress] = {}
     for path, text in ((("listen",), settings.listen), (("control", "listen"), settings.control.listen)):
         try:
             listens[path] = parse_listen(text)
@@ -226,7 +226,7 @@ def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
         except DiscoveryError as error:
             yield Problem((*path, "pods", at), str(error))
             continue
-        pod = str(Listen(host, port))
+        pod = str(ListenAddress(host, port))
         if pod in homes:
             yield Problem((*path, "pods", at), f"{pod} is in pool {homes[pod]!r} already; a pod stands in one place")
         homes.setdefault(pod, pool.name)

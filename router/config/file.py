@@ -48,7 +48,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(told(source, problem) for problem in problems))
 
 
-class Reading(NamedTuple):
+class ParsedConfig(NamedTuple):
     """What could be made of a file."""
 
     settings: Settings
@@ -82,26 +82,26 @@ def check(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ)
 
 def read(
     path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ, overlay: Overlay = _as_it_is
-) -> Reading:
+) -> ParsedConfig:
     """What could be made of a file, and what not. A file that cannot be opened is a problem like any other."""
     try:
         text = FilePath(path).read_text(encoding="utf-8")
     except OSError as error:
-        return Reading(Settings(), [Problem((), f"cannot be read: {error.strerror}")])
+        return ParsedConfig(Settings(), [Problem((), f"cannot be read: {error.strerror}")])
     except UnicodeDecodeError as error:
-        return Reading(Settings(), [Problem((), f"is not UTF-8 text (byte {error.start})")])
+        return ParsedConfig(Settings(), [Problem((), f"is not UTF-8 text (byte {error.start})")])
     return read_text(text, environ, overlay)
 
 
-def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_is) -> Reading:
+def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_is) -> ParsedConfig:
     """`read` for text that is there already."""
     try:
         root, value = _parse(text)
     except yaml.YAMLError as error:
-        return Reading(Settings(), [_not_yaml(error)])
+        return ParsedConfig(Settings(), [_not_yaml(error)])
     except (ValueError, RecursionError) as error:
         # What safe YAML takes for a date or a number need not be one.
-        return Reading(Settings(), [Problem((), f"cannot be understood: {error}")])
+        return ParsedConfig(Settings(), [Problem((), f"cannot be understood: {error}")])
     problems: list[Problem] = []
     decoded = _section(Settings, {} if value is None else value, (), problems)
     if TOKEN_VARIABLE not in environ and _given(decoded, "control", "token"):
@@ -110,7 +110,7 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
     settings = with_environment(overlay(msgspec.convert(decoded, Settings)), environ)
     problems += [each for each in problems_in(settings) if not _follows(each, problems)]
     located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
-    return Reading(settings, sorted(located, key=lambda each: each.line or 0))
+    return ParsedConfig(settings, sorted(located, key=lambda each: each.line or 0))
 
 
 def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:

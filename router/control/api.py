@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from router.address import parse_listen
 from router.control.answers import explain_errors
-from router.control.guard import Guard
+from router.control.guard import ControlGuard
 from router.control.plane import ControlPlane
 from router.control.policy_routes import plugin_routes, policy_routes, trial_routes
 from router.control.routes import open_routes, pod_routes, replica_routes
@@ -19,5 +19,5 @@ def create_control(plane: ControlPlane) -> FastAPI:
         app.include_router(routes(plane))
     explain_errors(app)
     control = plane.settings.control
-    app.add_middleware(Guard, token=control.token, host=parse_listen(control.listen).host)
+    app.add_middleware(ControlGuard, token=control.token, host=parse_listen(control.listen).host)
     return app

@@ -27,7 +27,7 @@ GUARDED = "/admin"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Guard:
+class ControlGuard:
     """ASGI middleware; also gives every answer its x-request-id, and every failure of ours an answer."""
 
     def __init__(self, app: ASGIApp, *, token: str, host: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.lifecycle import Lifecycle
-from router.policy.controller import PolicySwitch
+from router.policy.controller import PolicyController
 from router.settings import Settings
 from schedulers.types import PodId
 from statesync.store.policy_record import PolicyChoice
@@ -21,7 +21,7 @@ DRAINING = "draining"
 """The blocker that an operator's drain puts on a pod."""
 
 
-class PodBoard(Protocol):
+class PodOperations(Protocol):
     """The part of a LoadView that operators see and touch."""
 
     @property
@@ -47,7 +47,7 @@ class PodBoard(Protocol):
         """Dispatches of other replicas that the loads do not show yet (estimate)."""
 
 
-class Replicas(Protocol):
+class ReplicaDirectory(Protocol):
     """The part of a StateStore that operators see."""
 
     def replicas(self) -> Sequence[ReplicaInfo]:
@@ -65,9 +65,9 @@ class ControlPlane:
     """Everything the control port reads or calls."""
 
     settings: Settings
-    view: PodBoard
-    store: Replicas
-    policies: PolicySwitch
+    view: PodOperations
+    store: ReplicaDirectory
+    policies: PolicyController
     lifecycle: Lifecycle
     render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
     """Accept header -> text and content type; `Exposition.render`."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError
 from router.control.plane import ControlPlane, policy_shown, pools_shown, record_shown
-from router.policy.model import How
+from router.policy.model import ChangeOptions
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
@@ -77,11 +77,11 @@ def _how(
     dry_run: bool = False,
     local: bool = False,
     note: Annotated[str, Query(max_length=1000)] = "",
-) -> How:
-    return How(_generation(if_match), note, dry_run, local)
+) -> ChangeOptions:
+    return ChangeOptions(_generation(if_match), note, dry_run, local)
 
 
-_How = Annotated[How, Depends(_how)]
+_How = Annotated[ChangeOptions, Depends(_how)]
 
 
 def policy_routes(plane: ControlPlane) -> APIRouter:
@@ -171,7 +171,7 @@ def trial_routes(plane: ControlPlane) -> APIRouter:
     return router
 
 
-def _changed(record: PolicyRecord, how: How, response: Response) -> dict[str, object]:
+def _changed(record: PolicyRecord, how: ChangeOptions, response: Response) -> dict[str, object]:
     """What was put, or would be."""
     _tag(record, response)
     return {**record_shown(record), "local": how.local, "dry_run": how.dry_run}

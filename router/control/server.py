@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from router.address import Listen, bind
+from router.address import ListenAddress, bind
 from statesync.tasks import spawn
 
 _DATE_S = 1.0
@@ -21,7 +21,7 @@ _GRACE_S = 2
 class ControlServer:
     """The control port."""
 
-    def __init__(self, app: ASGIApp, listen: Listen, lent: socket.socket | None = None) -> None:
+    def __init__(self, app: ASGIApp, listen: ListenAddress, lent: socket.socket | None = None) -> None:
         """Opens nothing yet. `lent` is a bound socket to listen on instead of one of its own."""
         self._listen = listen
         self._lent = lent
@@ -40,7 +40,7 @@ class ControlServer:
         self._serving: asyncio.Task[None] | None = None
 
     @property
-    def address(self) -> Listen:
+    def address(self) -> ListenAddress:
         """Where it listens; with port 0 asked for, the real port once started."""
         return self._listen
 
@@ -48,7 +48,7 @@ class ControlServer:
         """Listen. Raises OSError if the address cannot be used; returns once connections are accepted."""
         # Bound here rather than by uvicorn, which ends the whole process when a port is taken.
         bound = self._lent or bind(self._listen)
-        self._listen = Listen(self._listen.host, bound.getsockname()[1])
+        self._listen = ListenAddress(self._listen.host, bound.getsockname()[1])
         self._serving = spawn(self._server.serve(sockets=[bound]), "control-port")
         accepting = asyncio.get_running_loop().create_task(self._server.accepting.wait())
         await asyncio.wait({accepting, self._serving}, return_when=asyncio.FIRST_COMPLETED)

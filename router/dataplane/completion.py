@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from router.dataplane.deps import Parts
+from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.responses import Headers, error_answer
 from router.dataplane.relay import Relay
@@ -20,10 +20,10 @@ _log = logging.getLogger("turnout.gateway")
 _access = logging.getLogger("turnout.access")
 
 
-class Endings:
+class Completion:
     """Ends exchanges."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: GatewayDeps) -> None:
         self._parts = parts
         self._log_access = parts.settings.logging.access
 

@@ -10,38 +10,38 @@ from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import Receiver
-from router.dataplane.http.wire_headers import Identity
-from router.dataplane.local_routes import Local
+from router.dataplane.http.wire_headers import WireHeaders
+from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.relay import Relay
 from router.dataplane.request.routes import Routes
-from router.dataplane.request.targets import Targets
+from router.dataplane.request.targets import TargetResolver
 from router.lifecycle import Lifecycle
 from router.settings import Settings
-from router.settings import Targets as TargetSettings
+from router.settings import TargetResolver as TargetSettings
 from router.telemetry.metrics import Metrics
 from schedulers.types import PodId
 from statesync.engines.health import Outcome
 from statesync.load.view import LoadView
 
 
-class Parts(NamedTuple):
+class GatewayDeps(NamedTuple):
     """What the gateway is made of; built in `process.py`."""
 
     settings: Settings
     clock: Callable[[], float]
     lifecycle: Lifecycle
-    local: Local
+    local: LocalRoutes
     routes: Routes
     admission: Admission
     dispatch: Dispatch
     upstream: Upstream
     view: LoadView
-    identity: Identity
+    identity: WireHeaders
     metrics: Metrics
     outcome: Callable[[PodId, Outcome, float], None]
     tap: Callable[[Exchange, Relay], Receiver] | None = None
     """Puts a listener before the relay, where traffic is recorded."""
     learn: Callable[[Exchange, bytes], None] | None = None
     """Hears how each good answer to a prompt of a block or more ended."""
-    targets: Targets = Targets(TargetSettings())
+    targets: TargetResolver = TargetResolver(TargetSettings())
     """Who may choose where a request goes."""

@@ -13,7 +13,7 @@ from typing import Final
 from router.dataplane.exchange import Exchange
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
-from router.policy.circuit_breaker import PolicyGuard
+from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.settings import Pool
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
@@ -37,7 +37,7 @@ class Dispatch:
         view: LoadView,
         prefix: PrefixIndex,
         current: Callable[[str], Scheduler],
-        guard: PolicyGuard,
+        guard: PolicyCircuitBreaker,
         by_name: Mapping[str, Scheduler],
         placed: Placed,
         dice: Callable[[], int],

@@ -12,7 +12,7 @@ from router.dataplane.request.openai import Call
 from schedulers.types import Pod, PodId, RequestInfo
 
 if TYPE_CHECKING:
-    from router.dataplane.fallback import Detour
+    from router.dataplane.fallback import FallbackState
     from router.dataplane.http.edge import Edge
     from router.dataplane.http.request_parser import RequestHead
     from router.dataplane.relay import Relay
@@ -78,7 +78,7 @@ class Exchange:
         self.pool = "-"
         self.metrics: PoolMetrics | None = None
         self.timeouts: Timeouts | None = None
-        self.detour: Detour | None = None
+        self.detour: FallbackState | None = None
         """Where else it was tried; None as long as its own pool serves it."""
         # 3 admission
         self.queued = False

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from router.dataplane.deps import Parts
+from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
@@ -40,7 +40,7 @@ TELL_EVERY_S = 60.0
 _log = logging.getLogger("turnout.detours")
 
 
-class Detour:
+class FallbackState:
     """Where else a request was tried, and why."""
 
     __slots__ = ("attempts_before", "home", "refused", "tried")
@@ -79,10 +79,10 @@ class _Stand(NamedTuple):
     arm: Arm | None
 
 
-class Detours:
+class Fallbacks:
     """Moves exchanges to other pools."""
 
-    def __init__(self, parts: Parts, place: Callable[[Exchange], bool]) -> None:
+    def __init__(self, parts: GatewayDeps, place: Callable[[Exchange], bool]) -> None:
         """`place` sends an exchange to a pod of the pool it is in: False where that is full, NoPodAvailable where none
         can be used."""
         self._parts = parts
@@ -126,13 +126,13 @@ class Detours:
         if detour is None:
             if not ways:
                 return []
-            detour = exchange.detour = Detour(home)
+            detour = exchange.detour = FallbackState(home)
             detour.refused = not may_fall_back(noted)
         # A pool that failed it is not asked again; one that had no room may be.
         here, tried = exchange.pool, detour.tried
         return [] if detour.refused else [way for way in ways if way.pool != here and tried.get(way.pool) != FAILED]
 
-    def _enter(self, exchange: Exchange, route: Route, detour: Detour) -> bool:
+    def _enter(self, exchange: Exchange, route: Route, detour: FallbackState) -> bool:
         before = _stand(exchange)
         self._move(exchange, route)
         attempts = exchange.attempts

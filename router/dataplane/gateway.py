@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 
-from router.dataplane.completion import Endings
-from router.dataplane.deps import Parts
+from router.dataplane.completion import Completion
+from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange
-from router.dataplane.fallback import FAILED, NO_POD, SATURATED, Detours
+from router.dataplane.fallback import FAILED, NO_POD, SATURATED, Fallbacks
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.upstream import DISCARD
 from router.dataplane.relay import Relay
 from router.dataplane.request import openai
-from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
+from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -35,11 +35,11 @@ from statesync.errors import NoRoutablePod, PoolSaturated
 class Gateway:
     """Walks exchanges through the stages."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: GatewayDeps) -> None:
         self.parts = parts
         self.budget = RetryBudget(parts.settings.retries, parts.clock())
-        self.endings = Endings(parts)
-        self.detours = Detours(parts, self._place)
+        self.endings = Completion(parts)
+        self.detours = Fallbacks(parts, self._place)
         parts.view.on_headroom = self._on_headroom
 
     # From the client to a pod
@@ -213,19 +213,19 @@ class Gateway:
             stale_tries=exchange.stale_tries,
             limits=limits,
         )
-        if verdict is Verdict.GIVE_UP or exchange.pod is None:
+        if verdict is RetryDecision.GIVE_UP or exchange.pod is None:
             return False
-        if verdict is Verdict.SAME_POD:
+        if verdict is RetryDecision.SAME_POD:
             exchange.stale_tries += 1
             parts.upstream.drop_idle(exchange.pod.address)
             self._send(exchange, fresh=True)
             return True
-        if verdict is Verdict.ANOTHER_POOL and not self.detours.pools(exchange):
+        if verdict is RetryDecision.ANOTHER_POOL and not self.detours.pools(exchange):
             return False
         if not self.budget.withdraw(parts.clock()):
             parts.metrics.count_rejection(exchange.pool, "retry_budget")
             return False
-        return self._elsewhere(exchange, failure, here=verdict is Verdict.ANOTHER_POD)
+        return self._elsewhere(exchange, failure, here=verdict is RetryDecision.ANOTHER_POD)
 
     def _elsewhere(self, exchange: Exchange, failure: PodFailure, *, here: bool) -> bool:
         """Place the exchange on a pod not tried yet, of its pool (`here`) or of a fall-back; if there is none, all

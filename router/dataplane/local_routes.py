@@ -14,7 +14,7 @@ import msgspec
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.responses import whole
-from router.dataplane.http.wire_headers import Identity
+from router.dataplane.http.wire_headers import WireHeaders
 from router.dataplane.request.routes import Routes
 from router.errors import MethodNotAllowed, ModelNotFound, UnknownPath
 from router.lifecycle import Lifecycle
@@ -28,10 +28,10 @@ class ReadOnly(MethodNotAllowed):
     allow = "GET, HEAD"
 
 
-class Local:
+class LocalRoutes:
     """Answers that need no pod."""
 
-    def __init__(self, lifecycle: Lifecycle, routes: Routes, identity: Identity, started_at: int) -> None:
+    def __init__(self, lifecycle: Lifecycle, routes: Routes, identity: WireHeaders, started_at: int) -> None:
         self._lifecycle = lifecycle
         self._routes = routes
         self._identity = identity

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.request.usage import cache_use
-from statesync.prefix.accuracy import PrefixTruth
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES
 
 
-class Lessons:
+class PrefixFeedback:
     """Learns from answers. 0.5 us for one that does not say what was cached, 3 us for one that does."""
 
-    def __init__(self, truth: PrefixTruth) -> None:
+    def __init__(self, truth: PrefixAccuracy) -> None:
         self._truth = truth
 
     def learn(self, exchange: Exchange, tail: bytes) -> None:

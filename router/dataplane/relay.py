@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from router.dataplane.http import responses
-from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, AnswerHead
+from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
 from router.dataplane.request.usage import SMALL_PIECE, TAIL_BYTES
 from router.errors import PodFailure
 
@@ -32,7 +32,7 @@ _CLOSE_HEADER: Final = b"connection: close\r\n"
 _STATUS_LINES: Final = {status: responses.status_line(status) for status in range(200, 600)}
 
 
-class Attempts(Protocol):
+class RelayListener(Protocol):
     """What the gateway wants to hear of an attempt."""
 
     def answered(self, relay: Relay, status: int, /) -> bool:
@@ -72,7 +72,7 @@ class Relay:
         "tail",
     )
 
-    def __init__(self, attempts: Attempts, exchange: Exchange) -> None:
+    def __init__(self, attempts: RelayListener, exchange: Exchange) -> None:
         self.attempts = attempts
         self.exchange = exchange
         self.connection: UpstreamConnection | None = None
@@ -102,7 +102,7 @@ class Relay:
             return
         self.connection = connection
 
-    def head(self, head: AnswerHead, framing: int, length: int) -> bool:
+    def head(self, head: ResponseHead, framing: int, length: int) -> bool:
         """The pod's status and headers; the client's head is made of them."""
         self.status = head.status
         self.sse = head.sse

@@ -23,7 +23,7 @@ from router.settings import Retries
 from statesync.engines.health import Outcome
 
 
-class Verdict(Enum):
+class RetryDecision(Enum):
     """What becomes of the request."""
 
     ANOTHER_POD = "another_pod"
@@ -33,28 +33,28 @@ class Verdict(Enum):
     GIVE_UP = "give_up"
 
 
-class Rule(NamedTuple):
+class RetryRule(NamedTuple):
     """How a failure is taken."""
 
-    verdict: Verdict
+    verdict: RetryDecision
     """What to do while the client has been sent nothing."""
     outcome: Outcome | None
     """What it says of the pod's health; None says nothing."""
 
 
-RULES: dict[type[PodFailure], Rule] = {
-    ConnectFailed: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
-    ConnectTimeout: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
-    StaleConnection: Rule(Verdict.SAME_POD, None),
-    ResetBeforeAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
-    BadAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
-    CutMidAnswer: Rule(Verdict.ANOTHER_POD, Outcome.FAILURE),
-    PodRefused: Rule(Verdict.ANOTHER_POD, None),
+RULES: dict[type[PodFailure], RetryRule] = {
+    ConnectFailed: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    ConnectTimeout: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    StaleConnection: RetryRule(RetryDecision.SAME_POD, None),
+    ResetBeforeAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    BadAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    CutMidAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    PodRefused: RetryRule(RetryDecision.ANOTHER_POD, None),
     # A pod that is silent may be at work on it: a second pod would do the same work again, for the same wait.
-    FirstByteTimeout: Rule(Verdict.GIVE_UP, Outcome.FAILURE),
-    IdleTimeout: Rule(Verdict.GIVE_UP, Outcome.FAILURE),
-    TotalTimeout: Rule(Verdict.GIVE_UP, None),
-    DrainTimeout: Rule(Verdict.GIVE_UP, None),
+    FirstByteTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
+    IdleTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
+    TotalTimeout: RetryRule(RetryDecision.GIVE_UP, None),
+    DrainTimeout: RetryRule(RetryDecision.GIVE_UP, None),
 }
 
 STATUSES: dict[int, Outcome] = {
@@ -67,19 +67,19 @@ STATUSES: dict[int, Outcome] = {
 the pod, so it is passed on and says nothing."""
 
 
-def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> Verdict:
+def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> RetryDecision:
     """What to do after `failure`, the budget apart. `begun`: the client has part of the answer; `attempts`: those in
     the present pool."""
     verdict = RULES[type(failure)].verdict
     if begun:
-        return Verdict.GIVE_UP
-    if verdict is Verdict.SAME_POD:
-        return Verdict.SAME_POD if stale_tries == 0 else _within(attempts, limits)
-    return _within(attempts, limits) if verdict is Verdict.ANOTHER_POD else verdict
+        return RetryDecision.GIVE_UP
+    if verdict is RetryDecision.SAME_POD:
+        return RetryDecision.SAME_POD if stale_tries == 0 else _within(attempts, limits)
+    return _within(attempts, limits) if verdict is RetryDecision.ANOTHER_POD else verdict
 
 
-def _within(attempts: int, limits: Retries) -> Verdict:
-    return Verdict.ANOTHER_POD if attempts <= limits.attempts else Verdict.ANOTHER_POOL
+def _within(attempts: int, limits: Retries) -> RetryDecision:
+    return RetryDecision.ANOTHER_POD if attempts <= limits.attempts else RetryDecision.ANOTHER_POOL
 
 
 class RetryBudget:

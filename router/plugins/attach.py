@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 
-from router.plugins.registry import Shelf
+from router.plugins.registry import PluginRegistry
 from router.plugins.samples import Samples
 from router.plugins.watchdog import watched
 from router.plugins.watcher import PluginWatcher
-from router.policy.controller import PolicySwitch
+from router.policy.controller import PolicyController
 from router.settings import Settings
 from schedulers import registry
 from schedulers.protocols import Scheduler
 
 
-class WiredPlugins:
+class AttachedPlugins:
     """What a replica has of plugins; next to nothing where none are configured."""
 
     def __init__(self, settings: Settings) -> None:
         """Takes a first look, so that the pools' policies can be among what it finds: seconds, if there is anything."""
         self._stuck_s = settings.policy_guard.stuck_s
-        self._policies: PolicySwitch | None = None
+        self._policies: PolicyController | None = None
         self._by_name: MutableMapping[str, Scheduler] = {}
         self._create: Callable[[str], Scheduler] = self.create
         self.samples: Samples | None = None
@@ -29,7 +29,7 @@ class WiredPlugins:
         self._shown = {"directory": "", "entry_points": list(settings.plugins.entry_points), "plugins": []}
         if settings.plugins.directory:
             self.samples = Samples()
-            shelf = Shelf(self._in_use, self._offered, self._withdrawn)
+            shelf = PluginRegistry(self._in_use, self._offered, self._withdrawn)
             self._watcher = PluginWatcher(settings.plugins, shelf, self.samples.recent)
             self._watcher.look_first()
 
@@ -39,7 +39,7 @@ class WiredPlugins:
         return scheduler if registry.is_built_in(name) else watched(scheduler, self._stuck_s)
 
     def join(
-        self, policies: PolicySwitch, create: Callable[[str], Scheduler], by_name: MutableMapping[str, Scheduler]
+        self, policies: PolicyController, create: Callable[[str], Scheduler], by_name: MutableMapping[str, Scheduler]
     ) -> None:
         """Whom names that come and go concern from now on. `by_name` is kept up with them."""
         self._policies, self._create, self._by_name = policies, create, by_name

@@ -37,11 +37,11 @@ _REFUSED: Final = {
 """The beginning of an audit event's name -> what it is."""
 
 
-class Refused(RuntimeError):
+class ActionRefused(RuntimeError):
     """What a policy does not do; the message says what."""
 
 
-class Cage:
+class AuditSandbox:
     """Limits and a look-out over this process; nothing lifts them."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Cage:
     def close(self) -> None:
         """From now on look out for what is refused."""
         sys.dont_write_bytecode = True
-        sys.stdout = Noted(self)
+        sys.stdout = CapturedOutput(self)
         # Python 3.11 has no audit event for it.
         setattr(threading.Thread, "start", lambda _: self._refuse("it starts a thread"))  # noqa: B010
         sys.addaudithook(self._audit)
@@ -77,13 +77,13 @@ class Cage:
 
     def _refuse(self, words: str) -> None:
         self.note(words)
-        raise Refused(f"{words}: a policy does no I/O")
+        raise ActionRefused(f"{words}: a policy does no I/O")
 
 
-class Noted(io.TextIOBase):
+class CapturedOutput(io.TextIOBase):
     """Where prints go."""
 
-    def __init__(self, cage: Cage) -> None:
+    def __init__(self, cage: AuditSandbox) -> None:
         """`cage` hears of them."""
         self._cage = cage
 

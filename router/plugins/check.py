@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from router.plugins.audit import Cage
-from router.plugins.contract import Broken, Subject, examine, replay
+from router.plugins.audit import AuditSandbox
+from router.plugins.contract import ContractBroken, PolicyUnderTest, examine, replay
 from router.plugins.loading import Loaded, PluginError, load
-from router.plugins.types import Job
+from router.plugins.types import CheckJob
 from router.plugins.watchdog import bounded
 from schedulers.errors import SchedulerError
 from schedulers.guard import PolicyQuit, PolicyTimeout
@@ -35,17 +35,17 @@ Say = Callable[[dict[str, object]], None]
 
 def main() -> None:
     """Read a job, do it, say what came of it, and end, whatever threads or handlers the file has left behind."""
-    job: Job = pickle.load(sys.stdin.buffer)
+    job: CheckJob = pickle.load(sys.stdin.buffer)
     say = _pipe()
     sys.path[:] = job.path
     os.nice(10)
     say({"at": "loading it"})
-    cage = Cage()
+    cage = AuditSandbox()
     cage.limit(job.memory_bytes, job.timeout_s)
     cage.close()
     try:
         result = _checked(job, cage, say)
-    except (PluginError, Broken) as error:
+    except (PluginError, ContractBroken) as error:
         # What it was refused is the cause of what it raised then, or of worse.
         result = {"problem": cage.seen or str(error)}
     except MemoryError:
@@ -54,7 +54,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _checked(job: Job, cage: Cage, say: Say) -> dict[str, object]:
+def _checked(job: CheckJob, cage: AuditSandbox, say: Say) -> dict[str, object]:
     began = time.perf_counter()
     loaded = _load(job, "turnout_plugin")
     load_s = time.perf_counter() - began
@@ -70,20 +70,22 @@ def _checked(job: Job, cage: Cage, say: Say) -> dict[str, object]:
     return {"policies": list(loaded.policies), "load_s": round(load_s, 3), "pick_us": figures, "problem": ""}
 
 
-def _examined(job: Job, cage: Cage, loaded: Loaded, name: str) -> dict[str, float]:
+def _examined(job: CheckJob, cage: AuditSandbox, loaded: Loaded, name: str) -> dict[str, float]:
     policy = loaded.policies[name]
     if name in BUILT_IN:
         raise PluginError(f"{name!r} is one of the gateway's own policies; give yours another name")
     cage.when = "while it is loaded"
     # The second load shares nothing with the first.
     anew = _load(job, "turnout_plugin_anew").policies[name]
-    subject = Subject(name, partial(_made, policy), loaded.module, partial(_made, anew), partial(bounded_pick, PICK_S))
+    subject = PolicyUnderTest(
+        name, partial(_made, policy), loaded.module, partial(_made, anew), partial(bounded_pick, PICK_S)
+    )
     cage.when = f"in a pick of {name}"
     try:
         figures = examine(subject)
         replay(subject, job.recorded)
-    except Broken as error:
-        raise Broken(f"{name}: {error}") from error
+    except ContractBroken as error:
+        raise ContractBroken(f"{name}: {error}") from error
     _is_clean(cage)
     return figures
 
@@ -93,7 +95,7 @@ def bounded_pick(limit_s: float, policy: Scheduler, request: object, snapshot: o
     return bounded(limit_s, policy.pick, request, snapshot)
 
 
-def _load(job: Job, module: str) -> Loaded:
+def _load(job: CheckJob, module: str) -> Loaded:
     try:
         return bounded(5 * LOAD_S, load, job.source, job.filename, module)
     except (PolicyTimeout, PolicyQuit) as error:
@@ -107,7 +109,7 @@ def _made(policy: type[Scheduler]) -> Scheduler:
         raise PluginError(f"it cannot be built with its defaults: {error}") from error
 
 
-def _is_clean(cage: Cage) -> None:
+def _is_clean(cage: AuditSandbox) -> None:
     if cage.seen:
         raise PluginError(cage.seen)
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import router
 from router.plugins.examples import Example
 from router.plugins.loading import digest_of
-from router.plugins.types import Job, Report, packed
+from router.plugins.types import CheckJob, CheckReport, packed
 
 _ROOT: Final = str(Path(router.__file__).resolve().parents[1])
 _PROGRAM: Final = f"import sys; sys.path.append({_ROOT!r}); from router.plugins.check import main; main()"
@@ -30,16 +30,16 @@ class CheckLimits(NamedTuple):
     memory_bytes: int = 1 << 30
 
 
-def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> Report:
+def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> CheckReport:
     """Check this version of the file in a process of its own, on some requests of the gateway's too. Never raises."""
     given = limits or CheckLimits()
     began = time.monotonic()
-    job = Job(source, file, tuple(sys.path), given.memory_bytes, given.timeout_s, tuple(recorded))
+    job = CheckJob(source, file, tuple(sys.path), given.memory_bytes, given.timeout_s, tuple(recorded))
     try:
         said, ended = _run(packed(job), given.timeout_s)
     except OSError as error:
         said, ended = [], f"its check could not be started: {error}"
-    report = Report(file, digest_of(source), took_s=round(time.monotonic() - began, 3))
+    report = CheckReport(file, digest_of(source), took_s=round(time.monotonic() - began, 3))
     return _told(report, said, ended, len(recorded))
 
 
@@ -76,7 +76,7 @@ def _status(code: int) -> str:
     return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
-def _told(report: Report, said: Sequence[dict[str, Any]], ended: str, replayed: int) -> Report:
+def _told(report: CheckReport, said: Sequence[dict[str, Any]], ended: str, replayed: int) -> CheckReport:
     last = said[-1] if said else {}
     if "problem" not in last:
         ended = ended or "ended without a word"

@@ -28,11 +28,11 @@ Pick = Callable[[Scheduler, RequestInfo, LoadSnapshot], object]
 """Asks a policy, and breaks it off where it does not return."""
 
 
-class Broken(Exception):
+class ContractBroken(Exception):
     """The policy breaks its contract; the message says how."""
 
 
-class Subject(NamedTuple):
+class PolicyUnderTest(NamedTuple):
     """A policy on its bench."""
 
     name: str
@@ -48,44 +48,44 @@ class Subject(NamedTuple):
         try:
             answer = self.pick(policy, example.request, example.snapshot)
         except Exception as error:
-            raise Broken(f"with {example.words()}: it {raised(error).words}") from error
+            raise ContractBroken(f"with {example.words()}: it {raised(error).words}") from error
         failure = fault(answer, example.request, example.snapshot)
         if failure is not None:
-            raise Broken(f"with {example.words()}: it {failure.words}")
+            raise ContractBroken(f"with {example.words()}: it {failure.words}")
         assert isinstance(answer, Decision | Rejection)
         return answer
 
 
-def examine(subject: Subject) -> dict[str, float]:
+def examine(subject: PolicyUnderTest) -> dict[str, float]:
     """Ask everything. Returns microseconds a pick by number of pods. Raises Broken at the first thing that is wrong."""
     policy = subject.make()
     before = traces(subject.module, {subject.name: policy})
     for question in QUESTIONS:
         question(subject, policy)
         if place := changed(before, traces(subject.module, {subject.name: policy})):
-            raise Broken(f"it keeps state between calls: {place} is not as it was. A policy is a pure function")
+            raise ContractBroken(f"it keeps state between calls: {place} is not as it was. A policy is a pure function")
     return timings(subject, policy)
 
 
-def replay(subject: Subject, recorded: Sequence[Example]) -> None:
+def replay(subject: PolicyUnderTest, recorded: Sequence[Example]) -> None:
     """The same of requests that the gateway has had. Raises Broken."""
     policy, twin = subject.make(), subject.make()
     for example in recorded:
         answer = subject.answer(policy, example)
         if repr(subject.answer(twin, example)) != repr(answer):
-            raise Broken(f"a recorded request, with {example.words()}: the same input got two answers")
+            raise ContractBroken(f"a recorded request, with {example.words()}: the same input got two answers")
 
 
-def answers_every_example(subject: Subject, policy: Scheduler) -> None:
+def answers_every_example(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """It returns a pod of the snapshot that was not tried, or a rejection, and does not change what it was given."""
     for example, before in zip(examples(), examples(), strict=True):
         subject.answer(policy, example)
         if example != before:
             part = "request" if example.request != before.request else "snapshot"
-            raise Broken(f"with {example.words()}: it changed the {part} it was given")
+            raise ContractBroken(f"with {example.words()}: it changed the {part} it was given")
 
 
-def decides_where_it_can(subject: Subject, policy: Scheduler) -> None:
+def decides_where_it_can(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """An idle pool is no reason to reject."""
     for pods in (1, 2, 100):
         snapshot = idle(pods)
@@ -93,27 +93,29 @@ def decides_where_it_can(subject: Subject, policy: Scheduler) -> None:
             _picked(subject, policy, request, snapshot)
 
 
-def is_quick(subject: Subject, policy: Scheduler) -> None:
+def is_quick(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """Whatever it computes, every request of the process waits for it."""
     took = timings(subject, policy)["1000"] / 1e6
     if took > SLOWEST_S:
-        raise Broken(f"a pick among 1,000 pods takes {took * 1000:.1f} ms; at most {SLOWEST_S * 1000:g} ms will do")
+        raise ContractBroken(
+            f"a pick among 1,000 pods takes {took * 1000:.1f} ms; at most {SLOWEST_S * 1000:g} ms will do"
+        )
 
 
-def keeps_no_state(subject: Subject, policy: Scheduler) -> None:
+def keeps_no_state(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """The same input gets the same answer, whatever was asked before, of whichever instance and load of the file."""
     asked = examples()
     first = [repr(subject.answer(policy, each)) for each in asked]
     for whom, other in (("", policy), (", of another instance", subject.make()), ("", subject.make_anew())):
         for at in sorted(range(len(asked)), key=lambda at: mix(11, at)):
             if repr(subject.answer(other, asked[at])) != first[at]:
-                raise Broken(
+                raise ContractBroken(
                     f"with {asked[at].words()}: the same input got another answer{whom} after other calls in between. "
                     "A policy has no state, no clock and no dice but `request.entropy`"
                 )
 
 
-def cares_for_no_order(subject: Subject, policy: Scheduler) -> None:
+def cares_for_no_order(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """Who can be picked does not depend on where anybody stands."""
     busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000, running=3, kv_usage=0.5)
     snapshot = snapshot_of([PodLoad(), busy, PodLoad(), PodLoad()])
@@ -122,10 +124,12 @@ def cares_for_no_order(subject: Subject, policy: Scheduler) -> None:
         counts = [picks[pod] for picks in orders]
         # By chance, one that gets a sixth of 120 picks gets none in one of 3,000,000,000 tries.
         if max(counts) >= 20 and not min(counts):
-            raise Broken(f"the order of the pods decides: {pod} gets {max(counts)} of 120 in one and none in another")
+            raise ContractBroken(
+                f"the order of the pods decides: {pod} gets {max(counts)} of 120 in one and none in another"
+            )
 
 
-def shares_equally(subject: Subject, policy: Scheduler) -> None:
+def shares_equally(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """Of pods that are alike each gets as much as the next, with sessions and without."""
     for pods in (2, 3, 8):
         snapshot = idle(pods)
@@ -135,7 +139,7 @@ def shares_equally(subject: Subject, policy: Scheduler) -> None:
             )
             most, least = max(count.values()), min(count[pod.id] for pod, _ in snapshot.candidates)
             if most - SHARE > 5 * SHARE**0.5 or SHARE - least > 5 * SHARE**0.5:
-                raise Broken(
+                raise ContractBroken(
                     f"of {pods} pods that are alike one got {most} and one {least} of {SHARE * pods} requests; "
                     "use `request.entropy` for ties (`schedulers.entropy.least` does)"
                 )
@@ -151,14 +155,14 @@ QUESTIONS: Final = (
 )
 
 
-def timings(subject: Subject, policy: Scheduler) -> dict[str, float]:
+def timings(subject: PolicyUnderTest, policy: Scheduler) -> dict[str, float]:
     """The quickest of some picks, in microseconds, by number of pods: what it costs where nothing disturbs it."""
     return {
         str(size): round(_quickest(subject, policy, example_of(size, turn=2)) * 1e6, 1) for size in SIZES if size >= 8
     }
 
 
-def _quickest(subject: Subject, policy: Scheduler, example: Example) -> float:
+def _quickest(subject: PolicyUnderTest, policy: Scheduler, example: Example) -> float:
     best = float("inf")
     for _ in range(9):
         began = time.perf_counter()
@@ -167,14 +171,16 @@ def _quickest(subject: Subject, policy: Scheduler, example: Example) -> float:
     return best
 
 
-def _picked(subject: Subject, policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> PodId:
+def _picked(subject: PolicyUnderTest, policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> PodId:
     answer = subject.answer(policy, Example(request, snapshot))
     if isinstance(answer, Rejection):
         count = len(snapshot.candidates)
-        raise Broken(f"it rejects ({answer.reason}) where {count} idle pod{'s' if count > 1 else ''} may be picked")
+        raise ContractBroken(
+            f"it rejects ({answer.reason}) where {count} idle pod{'s' if count > 1 else ''} may be picked"
+        )
     return answer.pod
 
 
-def _picks(subject: Subject, policy: Scheduler, snapshot: LoadSnapshot) -> Counter[PodId]:
+def _picks(subject: PolicyUnderTest, policy: Scheduler, snapshot: LoadSnapshot) -> Counter[PodId]:
     requests = [*traffic(60, keyed=False), *traffic(60, keyed=True)]
     return Counter([_picked(subject, policy, request, snapshot) for request in requests])

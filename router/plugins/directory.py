@@ -12,7 +12,7 @@ MAX_BYTES: Final = 1 << 20
 """A policy is a page or two."""
 
 
-class Look(NamedTuple):
+class DirectoryListing(NamedTuple):
     """What was found at one look."""
 
     sources: dict[str, bytes]
@@ -23,9 +23,9 @@ class Look(NamedTuple):
     """Why there is nothing to be found at all."""
 
 
-def look(directory: str) -> Look:
+def look(directory: str) -> DirectoryListing:
     """Every `*.py` that is no dotfile. Never raises; a file that goes while one looks was not there."""
-    found = Look({}, {})
+    found = DirectoryListing({}, {})
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".py") and not name.startswith("."))
     except OSError as error:
@@ -35,7 +35,7 @@ def look(directory: str) -> Look:
     return found
 
 
-def _read(path: Path, found: Look) -> None:
+def _read(path: Path, found: DirectoryListing) -> None:
     try:
         with path.open("rb") as file:
             source = file.read(MAX_BYTES + 1)

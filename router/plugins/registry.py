@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
-from router.plugins.directory import Look
+from router.plugins.directory import DirectoryListing
 from router.plugins.loading import PluginError, digest_of, load, unload
-from router.plugins.types import Report
+from router.plugins.types import CheckReport
 from router.plugins.watchdog import bounded
 from schedulers import registry
 from schedulers.errors import SchedulerError
@@ -22,14 +22,14 @@ LOAD_S: Final = 2.0
 """Loading a file that took less in its check; every request waits meanwhile."""
 
 
-class Due(NamedTuple):
+class UncheckedFile(NamedTuple):
     """A version of a file that nobody has checked."""
 
     file: str
     source: bytes
 
 
-class Shelf:
+class PluginRegistry:
     """What is there, and what is offered of it."""
 
     def __init__(
@@ -42,12 +42,12 @@ class Shelf:
         self._files: dict[str, str] = {}
         """Digest by file name, as of the last look."""
         self._unreadable: Mapping[str, str] = {}
-        self._reports: dict[str, Report] = {}
+        self._reports: dict[str, CheckReport] = {}
         """By digest."""
         self.problem = ""
         """Why the directory cannot be looked at."""
 
-    def see(self, found: Look) -> list[Due]:
+    def see(self, found: DirectoryListing) -> list[UncheckedFile]:
         """Take note of a look; what has to be checked now."""
         if found.problem:
             self._tell_problem(found.problem)
@@ -56,13 +56,13 @@ class Shelf:
         self._files = {file: digest_of(source) for file, source in found.sources.items()}
         self._unreadable = found.unreadable
         new = {
-            digest: Due(file, found.sources[file])
+            digest: UncheckedFile(file, found.sources[file])
             for file, digest in self._files.items()
             if digest not in self._reports
         }
         return list(new.values())
 
-    def take(self, due: Due, report: Report) -> None:
+    def take(self, due: UncheckedFile, report: CheckReport) -> None:
         """Its check is through: load and offer it, or say why not."""
         if not report.problem:
             report = _offer(due, report)
@@ -94,7 +94,7 @@ class Shelf:
         older = [each for digest, each in self._reports.items() if digest not in self._files.values()]
         return listed + [_shown(each.file, each.digest, each, present=False) for each in older]
 
-    def _withdraw(self, report: Report) -> None:
+    def _withdraw(self, report: CheckReport) -> None:
         for name in report.names:
             registry.withdraw(name)
             self._withdrawn(name)
@@ -108,7 +108,7 @@ class Shelf:
             _log.error("plugins: %s; what is offered stays", problem)
 
 
-def _offer(due: Due, report: Report) -> Report:
+def _offer(due: UncheckedFile, report: CheckReport) -> CheckReport:
     """Load the very bytes that were checked. The report again, with a problem if that fails nevertheless."""
     module = _module(report.digest)
     try:
@@ -130,8 +130,8 @@ def _module(digest: str) -> str:
     return f"turnout_plugin_{digest}"
 
 
-def _shown(file: str, digest: str, report: Report | None, *, present: bool) -> dict[str, object]:
-    about = report or Report(file, digest, problem="is being checked")
+def _shown(file: str, digest: str, report: CheckReport | None, *, present: bool) -> dict[str, object]:
+    about = report or CheckReport(file, digest, problem="is being checked")
     return {
         "file": file,
         "digest": digest,
@@ -146,4 +146,4 @@ def _shown(file: str, digest: str, report: Report | None, *, present: bool) -> d
 
 
 def _unread(file: str, why: str) -> dict[str, object]:
-    return _shown(file, "", Report(file, "", problem=why), present=True)
+    return _shown(file, "", CheckReport(file, "", problem=why), present=True)

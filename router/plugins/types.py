@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from router.plugins.examples import Example
 
 
-class Job(NamedTuple):
+class CheckJob(NamedTuple):
     """One file to check."""
 
     source: bytes
@@ -24,7 +24,7 @@ class Job(NamedTuple):
     """Requests and snapshots that the gateway has had."""
 
 
-class Report(NamedTuple):
+class CheckReport(NamedTuple):
     """What came of it."""
 
     file: str
@@ -47,7 +47,7 @@ class Report(NamedTuple):
         return tuple(f"{name}@{self.digest}" for name in self.policies)
 
 
-def packed(job: Job) -> bytes:
+def packed(job: CheckJob) -> bytes:
     """For the pipe."""
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(job)

@@ -11,7 +11,7 @@ from typing import Final
 from router.plugins.checking import CheckLimits, check
 from router.plugins.directory import look
 from router.plugins.examples import Example
-from router.plugins.registry import Due, Shelf
+from router.plugins.registry import PluginRegistry, UncheckedFile
 from router.settings import Plugins
 
 SETTLE_S: Final = 0.1
@@ -22,7 +22,7 @@ whole. What has is looked at again after `interval_s`."""
 class PluginWatcher:
     """Keeps a shelf in step with a directory."""
 
-    def __init__(self, settings: Plugins, shelf: Shelf, recent: Callable[[], Sequence[Example]]) -> None:
+    def __init__(self, settings: Plugins, shelf: PluginRegistry, recent: Callable[[], Sequence[Example]]) -> None:
         """Looks at nothing yet; `recent` gives requests that the gateway has had."""
         self._settings = settings
         self._limits = CheckLimits(settings.check_timeout_s, settings.check_memory_bytes)
@@ -47,14 +47,14 @@ class PluginWatcher:
             self._shelf.take(due, report)
         self._shelf.tidy()
 
-    async def _settled(self) -> list[Due]:
+    async def _settled(self) -> list[UncheckedFile]:
         """What has to be checked and nobody is still writing."""
         if not (seen := await self._look()):
             return []
         await asyncio.sleep(SETTLE_S)
         return [due for due in await self._look() if due in seen]
 
-    async def _look(self) -> list[Due]:
+    async def _look(self) -> list[UncheckedFile]:
         return self._shelf.see(await asyncio.to_thread(look, self._settings.directory))
 
     def shown(self) -> dict[str, object]:

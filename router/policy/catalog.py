@@ -16,7 +16,7 @@ from schedulers.named import Named
 from schedulers.protocols import Scheduler
 
 
-class PolicyCatalogue:
+class PolicyCatalog:
     """Names -> policies."""
 
     def __init__(self, ready_made: Mapping[str, PolicySpec], create: Create = registry.create) -> None:

@@ -27,7 +27,7 @@ class _Record(NamedTuple):
     strikes: Strikes
 
 
-class PolicyGuard:
+class PolicyCircuitBreaker:
     """Stands behind every pick of one replica."""
 
     def __init__(

@@ -14,7 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from router.policy import transitions
-from router.policy.model import Built, Create, How, Live, MakeTrial, PolicyStore, build, expect, words
+from router.policy.model import (
+    BuiltPolicy,
+    ChangeOptions,
+    Create,
+    LivePolicy,
+    MakeTrial,
+    PolicyStore,
+    build,
+    expect,
+    words,
+)
 from router.policy.transitions import Change, LocalRefused, NotPromoted
 from router.settings import PolicySpec
 from schedulers.errors import SchedulerError
@@ -32,14 +42,14 @@ LOOK_S: Final = 0.5
 _TRIES: Final = 5
 """A change that names no generation is derived again so often when others' changes come between."""
 
-_PLAINLY: Final = How()
+_PLAINLY: Final = ChangeOptions()
 
 
 def _no_trial(*_: object) -> None:
     """Nothing runs beside a policy."""
 
 
-class PolicySwitch:
+class PolicyController:
     """Holds each pool's schedulers and the record they were built from."""
 
     def __init__(
@@ -56,7 +66,7 @@ class PolicySwitch:
         self._make_trial = make_trial
         self._pause = pause
         self._live = {
-            pool: Live(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0))
+            pool: LivePolicy(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0))
             for pool, spec in configured.items()
         }
         self._own: Mapping[str, PolicyRecord] = self.records
@@ -72,7 +82,7 @@ class PolicySwitch:
 
     # What serves now
 
-    def live(self, pool: str) -> Live:
+    def live(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises KeyError for a pool that is not configured."""
         return self._live[pool]
 
@@ -80,7 +90,7 @@ class PolicySwitch:
         """The pool's scheduler now. Raises KeyError for a pool that is not configured."""
         return self._live[pool].scheduler
 
-    def shown(self, pool: str) -> Live:
+    def shown(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises UnknownPool."""
         return self._known(pool)
 
@@ -121,27 +131,29 @@ class PolicySwitch:
     # Changes: each raises UnknownPool, SchedulerError or ChangeRefused before anything has changed, StaleGeneration
     # when `how.if_generation` is not the present one, StoreUnavailable when the store does not answer.
 
-    async def set(self, pool: str, name: str, params: Mapping[str, object], how: How = _PLAINLY) -> PolicyRecord:
+    async def set(
+        self, pool: str, name: str, params: Mapping[str, object], how: ChangeOptions = _PLAINLY
+    ) -> PolicyRecord:
         """Replace the pool's policy on every replica; a shadow stays, a canary ends."""
         return await self._change(pool, transitions.policy_set(name, params), how)
 
-    async def set_shadow(self, pool: str, shadow: PolicyChoice | None, how: How = _PLAINLY) -> PolicyRecord:
+    async def set_shadow(self, pool: str, shadow: PolicyChoice | None, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
         """Let another policy see what this one sees, or none any more."""
         if shadow is not None and how.local:
             raise LocalRefused("a shadow is begun on all replicas or on none; wait for the shared state")
         return await self._change(pool, transitions.shadow_set(shadow), how)
 
-    async def set_canary(self, pool: str, canary: Canary | None, how: How = _PLAINLY) -> PolicyRecord:
+    async def set_canary(self, pool: str, canary: Canary | None, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
         """Let a candidate decide a share of the requests, or none any more."""
         if canary is not None and how.local:
             raise LocalRefused("a canary is begun on all replicas or on none; wait for the shared state")
         return await self._change(pool, transitions.canary_set(canary), how)
 
-    async def cancel(self, pool: str, how: How = _PLAINLY) -> PolicyRecord:
+    async def cancel(self, pool: str, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
         """End shadow and canary."""
         return await self._change(pool, transitions.cancelled, how)
 
-    async def promote(self, pool: str, how: How = _PLAINLY, *, force: bool = False) -> PolicyRecord:
+    async def promote(self, pool: str, how: ChangeOptions = _PLAINLY, *, force: bool = False) -> PolicyRecord:
         """Make the candidate the policy. Raises NotPromoted where its trial speaks against it, unless `force`."""
         live = self._known(pool)
         if live.trial is not None and live.record.canary is not None and not force:
@@ -151,13 +163,13 @@ class PolicySwitch:
             how = how._replace(if_generation=live.record.generation) if how.if_generation is None else how
         return await self._change(pool, transitions.promoted, how)
 
-    async def rollback(self, pool: str, how: How = _PLAINLY, *, to: int | None = None) -> PolicyRecord:
+    async def rollback(self, pool: str, how: ChangeOptions = _PLAINLY, *, to: int | None = None) -> PolicyRecord:
         """Back to the policy before this one, or to that of generation `to`; see `transitions.rolled_back`."""
         return await self._change(pool, transitions.rolled_back(to), how)
 
     async def check(self, pool: str, name: str, params: Mapping[str, object]) -> PolicyRecord:
         """What `set` would put, with the present generation. Raises as `set` would; changes nothing."""
-        return await self.set(pool, name, params, How(dry_run=True))
+        return await self.set(pool, name, params, ChangeOptions(dry_run=True))
 
     def policy_changed(self, pool: str, record: PolicyRecord) -> None:
         """Follow what was set on another replica, or before this one started.
@@ -188,13 +200,13 @@ class PolicySwitch:
 
     # How
 
-    def _known(self, pool: str) -> Live:
+    def _known(self, pool: str) -> LivePolicy:
         live = self._live.get(pool)
         if live is None:
             raise UnknownPool(f"no pool named {pool!r}")
         return live
 
-    async def _change(self, pool: str, change: Change, how: How) -> PolicyRecord:
+    async def _change(self, pool: str, change: Change, how: ChangeOptions) -> PolicyRecord:
         self._known(pool)
         for _ in range(_TRIES):
             try:
@@ -221,7 +233,9 @@ class PolicySwitch:
             raise StoreUnavailable(f"it has generation {history[0].generation} only, {live.record.generation} is known")
         return history
 
-    async def _put(self, pool: str, change: Change, history: Sequence[PolicyRecord], how: How) -> PolicyRecord:
+    async def _put(
+        self, pool: str, change: Change, history: Sequence[PolicyRecord], how: ChangeOptions
+    ) -> PolicyRecord:
         present = history[0]
         expect(pool, present, how)
         wanted = change(present, history)
@@ -247,7 +261,7 @@ class PolicySwitch:
         self._swap(pool, record, built)
         return record
 
-    def _change_here(self, pool: str, change: Change, how: How) -> PolicyRecord:
+    def _change_here(self, pool: str, change: Change, how: ChangeOptions) -> PolicyRecord:
         """On this replica alone: no shadow, no canary, and nothing that is kept."""
         shared = self._live[pool].record
         expect(pool, shared, how)
@@ -260,7 +274,7 @@ class PolicySwitch:
         wanted = wanted._replace(generation=shared.generation, shadow=None, canary=None, note=note)
         built = build(self._create, wanted)
         if not how.dry_run:
-            self._replace(pool, Live(built.scheduler, wanted, None, True))
+            self._replace(pool, LivePolicy(built.scheduler, wanted, None, True))
             _log.warning(
                 "pool %s has policy %s on this replica alone, until the shared state is back", pool, wanted.name
             )
@@ -294,7 +308,7 @@ class PolicySwitch:
             return
         self._swap(pool, record, built)
 
-    def _swap(self, pool: str, record: PolicyRecord, built: Built) -> None:
+    def _swap(self, pool: str, record: PolicyRecord, built: BuiltPolicy) -> None:
         # Our own change may come back through the store's listener first, or a newer one may have overtaken it.
         live = self._live[pool]
         if record.generation < live.record.generation or (
@@ -306,10 +320,10 @@ class PolicySwitch:
             del self._waiting[pool]
         trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
         self._seen[pool].appendleft(record)
-        self._replace(pool, Live(built.scheduler, record, trial))
+        self._replace(pool, LivePolicy(built.scheduler, record, trial))
         _log.info("pool %s now has %s", pool, words(record))
 
-    def _replace(self, pool: str, new: Live) -> None:
+    def _replace(self, pool: str, new: LivePolicy) -> None:
         ended = self._live[pool].trial
         self._live[pool] = new
         if ended is not None and ended is not new.trial:

@@ -40,7 +40,7 @@ class PolicyStore(Protocol):
         """See StateStore."""
 
 
-class TrialLike(Protocol):
+class TrialView(Protocol):
     """What runs beside a pool's policy, as far as a switch knows it."""
 
     def objection(self) -> str:
@@ -51,17 +51,17 @@ class TrialLike(Protocol):
         """A record without this trial is live."""
 
 
-MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler | None], TrialLike | None]
+MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler | None], TrialView | None]
 """(pool, record, scheduler, shadow, candidate) -> what runs beside the policy. The one that runs may be given again."""
 
 
-class Live(NamedTuple):
+class LivePolicy(NamedTuple):
     """All that serves a pool's requests, in one reference."""
 
     scheduler: Scheduler
     record: PolicyRecord
     """What it was built from; generation 0 is the settings' own."""
-    trial: TrialLike | None = None
+    trial: TrialView | None = None
     """What runs beside it."""
     local: bool = False
     """This replica's alone, for as long as the shared state is away. `record` has the generation it stands for."""
@@ -69,7 +69,7 @@ class Live(NamedTuple):
     """Why `scheduler` is another than the record says; the next record puts its own in."""
 
 
-class How(NamedTuple):
+class ChangeOptions(NamedTuple):
     """In what way a change is made."""
 
     if_generation: int | None = None
@@ -93,7 +93,7 @@ class Unbuildable(SchedulerError):
         """What is wrong with it."""
 
 
-class Built(NamedTuple):
+class BuiltPolicy(NamedTuple):
     """A record's schedulers."""
 
     scheduler: Scheduler
@@ -101,7 +101,7 @@ class Built(NamedTuple):
     candidate: Scheduler | None
 
 
-def build(create: Create, record: PolicyRecord) -> Built:
+def build(create: Create, record: PolicyRecord) -> BuiltPolicy:
     """Every policy of the record. Raises SchedulerError for its policy, Unbuildable for what stands beside it."""
     choices = {"shadow": record.shadow, "canary": record.canary.choice if record.canary is not None else None}
     scheduler = create(record.name, record.params)
@@ -111,10 +111,10 @@ def build(create: Create, record: PolicyRecord) -> Built:
             beside[place] = create(choice.name, choice.params) if choice is not None else None
         except SchedulerError as error:
             raise Unbuildable(place, error) from error
-    return Built(scheduler, beside["shadow"], beside["canary"])
+    return BuiltPolicy(scheduler, beside["shadow"], beside["canary"])
 
 
-def expect(pool: str, present: PolicyRecord, how: How) -> None:
+def expect(pool: str, present: PolicyRecord, how: ChangeOptions) -> None:
     """Raises StaleGeneration where the change is meant for another generation than the present one."""
     if how.if_generation not in (None, present.generation):
         raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")

@@ -29,7 +29,7 @@ FRAMING_EVENTS: Final = 2
 """Events of a stream that hold no token: the role at its beginning, and [DONE]."""
 
 
-class Finished(NamedTuple):
+class RecordedRequest(NamedTuple):
     """A request whose answer is complete, as the event loop leaves it."""
 
     arrived_at: float
@@ -73,7 +73,7 @@ _ANSWER: Final = _count(b"completion_tokens", b"output_tokens")
 _CACHED: Final = _count(b"cached_tokens", b"cache_read_input_tokens")
 
 
-def line(request: Finished) -> bytes:
+def line(request: RecordedRequest) -> bytes:
     """The request as a line of the recording."""
     prompt, answer = _last(_PROMPT, request.tail), _last(_ANSWER, request.tail)
     recorded = _Line(
@@ -124,7 +124,7 @@ def _last(pattern: re.Pattern[bytes], tail: bytes) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _guess(request: Finished) -> int:
+def _guess(request: RecordedRequest) -> int:
     """A token an event for a stream; else by bytes."""
     if request.events:
         return max(1, request.events - FRAMING_EVENTS)

@@ -1,8 +1,8 @@
 """Records the gateway's own traffic, so that `turnout simulate` can replay it. Off unless a path is set.
 
-A `Tap` stands between a pod's connection and the relay, sees the answer pass, and leaves a value in a queue. A thread
-makes lines of what is there and writes them (`format.py`), once a second: the event loop never waits for a disk.
-Where the disk cannot keep up, the newest are counted and dropped.
+A `RecordingRelay` stands between a pod's connection and the relay, sees the answer pass, and puts a value into a
+queue. Once a second a thread turns the queue into lines (`format.py`) and writes them: the event loop never waits for
+a disk. Where the disk cannot keep up, the newest records are counted and dropped.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.response_head import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
 from router.errors import PodFailure
-from router.recording.format import TAIL_BYTES, Finished, append, line
+from router.recording.format import TAIL_BYTES, RecordedRequest, append, line
 from router.settings import Recording
 
 WRITE_S: Final = 1.0
@@ -30,19 +30,19 @@ MAX_WAITING: Final = 100_000
 _log = logging.getLogger("turnout.recorder")
 
 
-class Notebook(Protocol):
+class RecordSink(Protocol):
     """Who takes what a tap saw."""
 
-    def note(self, request: Finished, /) -> None:
+    def note(self, request: RecordedRequest, /) -> None:
         """An answer is complete."""
 
 
-class Tap:
+class RecordingRelay:
     """A `Receiver` that passes everything on to the relay."""
 
     __slots__ = ("_body_bytes", "_events", "_exchange", "_first_at", "_notebook", "_relay", "_tail", "_wall")
 
-    def __init__(self, notebook: Notebook, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
+    def __init__(self, notebook: RecordSink, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
         self._notebook = notebook
         self._exchange = exchange
         self._relay = relay
@@ -56,7 +56,7 @@ class Tap:
         """See `Receiver`."""
         self._relay.connected(connection)
 
-    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
         """See `Receiver`."""
         return self._relay.head(head, framing, length)
 
@@ -79,12 +79,12 @@ class Tap:
         """See `Receiver`."""
         self._relay.failed(failure)
 
-    def _finished(self) -> Finished:
+    def _finished(self) -> RecordedRequest:
         exchange = self._exchange
         info, pod = exchange.info, exchange.pod
         assert info is not None and pod is not None
         took_s = exchange.edge.clock() - exchange.arrived
-        return Finished(
+        return RecordedRequest(
             arrived_at=self._wall() - took_s,
             prompt_tokens=info.prompt_tokens,
             chain=exchange.chain,
@@ -105,16 +105,16 @@ class Recorder:
         self._path = Path(settings.path)
         self._max_bytes = settings.max_bytes
         self._wall = wall
-        self._waiting: deque[Finished] = deque()
+        self._waiting: deque[RecordedRequest] = deque()
         self._dropped = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
-    def tap(self, exchange: Exchange, relay: Relay) -> Tap:
+    def tap(self, exchange: Exchange, relay: Relay) -> RecordingRelay:
         """What the pod's connection talks to instead of the relay."""
-        return Tap(self, exchange, relay, self._wall)
+        return RecordingRelay(self, exchange, relay, self._wall)
 
-    def note(self, request: Finished, /) -> None:
+    def note(self, request: RecordedRequest, /) -> None:
         """Keep it until the next write. Called on the event loop."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(request)

@@ -14,13 +14,13 @@ from router.dataplane.http.upstream import Upstream
 from router.dataplane.request.routes import Routes
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change, change_of, in_steps
+from statesync.discovery.changes import PodChange, change_of, in_steps
 from statesync.engines.health import HealthTracker
 from statesync.engines.prober import Prober
 from statesync.engines.scraper import Scraper
 from statesync.errors import StateError, UnknownPod
 from statesync.load.view import LoadView
-from statesync.prefix.accuracy import PrefixTruth
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport, PrefixPage
 
@@ -34,13 +34,13 @@ MOST_AT_ONCE = 25
 class _Course:
     """A change of one pool that is under way."""
 
-    steps: deque[Change]
+    steps: deque[PodChange]
     """What is left of it."""
     came: int = 0
     went: int = 0
 
 
-class Membership:
+class PodRegistry:
     """Keeps all that is known of pods in step."""
 
     def __init__(
@@ -50,14 +50,14 @@ class Membership:
         routes: Routes,
         upstream: Upstream,
         metrics: Metrics,
-        truth: PrefixTruth | None = None,
+        truth: PrefixAccuracy | None = None,
     ) -> None:
         self._view = view
         self._prefix = prefix
         self._routes = routes
         self._upstream = upstream
         self._metrics = metrics
-        self._truth = truth or PrefixTruth(prefix.set_trust)
+        self._truth = truth or PrefixAccuracy(prefix.set_trust)
         self.health: HealthTracker | None = None
         self.prober: Prober | None = None
         self.scraper: Scraper | None = None
@@ -93,7 +93,7 @@ class Membership:
         if course.came or course.went:
             _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(self._pods[pool]), course.came, course.went)
 
-    def _apply(self, pool: str, change: Change, course: _Course) -> bool:
+    def _apply(self, pool: str, change: PodChange, course: _Course) -> bool:
         """Tell everybody; whether the pool could take these."""
         try:
             added, removed = self._view.change_pods(pool, change)
@@ -112,11 +112,11 @@ class Membership:
         course.went += len(removed)
         return True
 
-    def _watch_health(self, pool: str, change: Change) -> None:
+    def _watch_health(self, pool: str, change: PodChange) -> None:
         """A pod that discovery holds unready is not probed, and is none of those of which so many may be ejected:
         Kubernetes' own probe says when it is well, and a pod that terminates fails ours for good reason."""
         unready = tuple(pod.id for pod in change.come if pod.unready)
-        watched = Change(tuple(pod for pod in change.come if not pod.unready), change.gone + unready)
+        watched = PodChange(tuple(pod for pod in change.come if not pod.unready), change.gone + unready)
         if self.health is not None:
             for pod in unready:
                 for reason in self.health.blockers(pod):

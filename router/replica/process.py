@@ -18,7 +18,7 @@ from statesync.tasks import spawn
 _log = logging.getLogger("turnout.replica")
 
 
-class Guide(Protocol):
+class ProcessHost(Protocol):
     """Who tells a replica to go, and hears that it came."""
 
     def attach(self, replica: Replica, /) -> None:
@@ -28,7 +28,7 @@ class Guide(Protocol):
         """It accepts requests."""
 
 
-class Signals:
+class SignalHost:
     """A replica of its own: SIGTERM or SIGINT drain it, a second one ends it at once."""
 
     def attach(self, replica: Replica, /) -> None:
@@ -55,11 +55,11 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-async def run(replica: Replica, guide: Guide | None = None) -> None:
+async def run(replica: Replica, guide: ProcessHost | None = None) -> None:
     """A replica's whole life, which its guide ends; without one the process's signals do."""
     loop = asyncio.get_running_loop()
     _spare_what_is_here()
-    guide = guide or Signals()
+    guide = guide or SignalHost()
     guide.attach(replica)
     starting = loop.create_task(replica.start(), name="start")
     stopping = spawn(_until(replica.stop_asked), "stop-asked")

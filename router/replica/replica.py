@@ -19,23 +19,23 @@ from router.address import parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
 from router.dataplane.admission import Admission
-from router.dataplane.deps import Parts
+from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
-from router.dataplane.http.deadlines import Sweep, resolution_for
+from router.dataplane.http.deadlines import Deadlines, resolution_for
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import Identity
-from router.dataplane.http.write_batcher import Outbox
-from router.dataplane.local_routes import Local
-from router.dataplane.prefix_feedback import Lessons
+from router.dataplane.http.wire_headers import WireHeaders
+from router.dataplane.http.write_batcher import WriteBatcher
+from router.dataplane.local_routes import LocalRoutes
+from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.routes import Routes
-from router.dataplane.request.targets import Targets
+from router.dataplane.request.targets import TargetResolver
 from router.lifecycle import Lifecycle, Phase, drain_sequence
-from router.plugins.attach import WiredPlugins
-from router.policy.catalog import PolicyCatalogue
-from router.policy.circuit_breaker import PolicyGuard
-from router.policy.controller import PolicySwitch
+from router.plugins.attach import AttachedPlugins
+from router.policy.catalog import PolicyCatalog
+from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.controller import PolicyController
 from router.recording.recorder import Recorder
 from router.replica.config_mapping import (
     guard_limits,
@@ -46,9 +46,9 @@ from router.replica.config_mapping import (
     scrape_config,
     sync_config,
 )
-from router.replica.pod_registry import Membership
+from router.replica.pod_registry import PodRegistry
 from router.replica.readings import control_plane
-from router.replica.state_listener import Others
+from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
 from router.settings import Settings
 from router.telemetry.metrics import Metrics
@@ -59,7 +59,7 @@ from statesync.engines.health import HealthTracker
 from statesync.engines.prober import Prober
 from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.load.view import LoadView
-from statesync.prefix.accuracy import PrefixTruth
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.store.open import open_store
 from statesync.store.protocol import StateStore
@@ -120,19 +120,19 @@ class Replica:
         tell, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
         self.view = LoadView(self.clock, tell, age_s, settings.labels)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-        self.plugins = WiredPlugins(settings)
-        self.catalogue = PolicyCatalogue(settings.policies, self.plugins.create)
+        self.plugins = AttachedPlugins(settings)
+        self.catalogue = PolicyCatalog(settings.policies, self.plugins.create)
         self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
-        self.policies = PolicySwitch(self.store, configured, self.catalogue.create, self.trials.make)
+        self.policies = PolicyController(self.store, configured, self.catalogue.create, self.trials.make)
         self.guard = self._guard()
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Sweep(self.clock, resolution_for(*request_limits_s(settings)))
+        self.sweep = Deadlines(self.clock, resolution_for(*request_limits_s(settings)))
         self.admission = Admission(settings.limits)
-        self.outbox = Outbox(self.admission.active)
+        self.outbox = WriteBatcher(self.admission.active)
         self.upstream = Upstream(self.sweep, outbox=self.outbox)
-        self.truth = PrefixTruth(self.prefix.set_trust)
-        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
+        self.truth = PrefixAccuracy(self.prefix.set_trust)
+        self.membership = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
         self.health = self.membership.health = HealthTracker(
             health_config(settings.health),
             self.membership.on_health,
@@ -140,7 +140,7 @@ class Replica:
         )
         self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
         self.scraper = self.membership.scraper = self._scraper()
-        self.others = Others(self.view, self.prefix, self.membership, self.scraper, self.policies)
+        self.others = ReplicaStateListener(self.view, self.prefix, self.membership, self.scraper, self.policies)
         self.warmup = self._warmup()
         self.recorder = Recorder(settings.recording) if settings.recording.path else None
         self.gateway = self._gateway()
@@ -179,9 +179,9 @@ class Replica:
             lifecycle=self.lifecycle,
         )
 
-    def _guard(self) -> PolicyGuard:
+    def _guard(self) -> PolicyCircuitBreaker:
         limits = guard_limits(self.settings.policy_guard)
-        guard = PolicyGuard(registry.create(SAFE_POLICY), self.metrics, self.clock, limits)
+        guard = PolicyCircuitBreaker(registry.create(SAFE_POLICY), self.metrics, self.clock, limits)
         guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, guard.safe, why))
         guard.listen(self.trials.policy_taken_out)
         guard.listen_to_strikes(self.trials.policy_failed)
@@ -190,13 +190,13 @@ class Replica:
     def _gateway(self) -> Gateway:
         by_name = self.catalogue.by_name()
         self.plugins.join(self.policies, self.catalogue.create, by_name)
-        identity = Identity(self.name, secrets.randbits(48), self.routes.clusters)
+        identity = WireHeaders(self.name, secrets.randbits(48), self.routes.clusters)
         return Gateway(
-            Parts(
+            GatewayDeps(
                 settings=self.settings,
                 clock=self.clock,
                 lifecycle=self.lifecycle,
-                local=Local(self.lifecycle, self.routes, identity, int(time.time())),
+                local=LocalRoutes(self.lifecycle, self.routes, identity, int(time.time())),
                 routes=self.routes,
                 admission=self.admission,
                 dispatch=Dispatch(
@@ -216,8 +216,8 @@ class Replica:
                 metrics=self.metrics,
                 outcome=self.health.outcome,
                 tap=self.recorder.tap if self.recorder is not None else None,
-                learn=Lessons(self.truth).learn,
-                targets=Targets(self.settings.targets),
+                learn=PrefixFeedback(self.truth).learn,
+                targets=TargetResolver(self.settings.targets),
             )
         )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from router.policy.controller import PolicySwitch
-from router.replica.pod_registry import Membership
+from router.policy.controller import PolicyController
+from router.replica.pod_registry import PodRegistry
 from schedulers.types import PodId
 from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
@@ -14,11 +14,11 @@ from statesync.store.protocol import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 
-class Others:
+class ReplicaStateListener:
     """Hears the other replicas."""
 
     def __init__(
-        self, view: LoadView, prefix: PrefixIndex, membership: Membership, scraper: Scraper, policies: PolicySwitch
+        self, view: LoadView, prefix: PrefixIndex, membership: PodRegistry, scraper: Scraper, policies: PolicyController
     ) -> None:
         self._view = view
         self._prefix = prefix

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from router.lifecycle import Lifecycle
-from router.replica.pod_registry import Membership
+from router.replica.pod_registry import PodRegistry
 from statesync.engines.prober import Prober
 from statesync.store.protocol import StateListener, StateStore
 from statesync.tasks import spawn
@@ -32,7 +32,7 @@ class Warmup:
         listener: StateListener,
         replica: str,
         pools: Sequence[str],
-        membership: Membership,
+        membership: PodRegistry,
         prober: Prober,
         lifecycle: Lifecycle,
     ) -> None:

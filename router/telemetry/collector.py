@@ -21,7 +21,7 @@ from router.telemetry.counts import Counts, labelled
 from router.telemetry.histograms import Histogram
 from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
-from statesync.prefix.accuracy import PodTruth
+from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.protocol import StoreHealth
 from statesync.types import PodStatus
 
@@ -35,7 +35,7 @@ class Readings:
     replicas: Callable[[], int]
     prefix_index_bytes: Callable[[], int]
     prefix_index_blocks: Callable[[], int]
-    prefix_truth: Callable[[], Mapping[PodId, PodTruth]]
+    prefix_truth: Callable[[], Mapping[PodId, PodAccuracy]]
     """By pod: what the prefix index believed of it, and what was true."""
     client_connections: Callable[[], int]
     waiting: Callable[[], int]
@@ -208,7 +208,7 @@ def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], fl
     return lambda: (Sample(name, {"pool": pod.pool, "pod": str(pod.pod.id)}, read(pod)) for pod in pods)
 
 
-_PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodTruth], float]]] = (
+_PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = (
     (
         "turnout_prefix_predicted_tokens",
         "counter",
@@ -231,14 +231,14 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodTruth], float]]] = (
 )
 
 
-def _prefix_truth(truths: Mapping[PodId, PodTruth]) -> Iterator[Family]:
+def _prefix_truth(truths: Mapping[PodId, PodAccuracy]) -> Iterator[Family]:
     pods = list(truths.items())
     for name, kind, words, read in _PREFIX_TRUTH:
         yield Family(name, kind, words, _by_truth(name + "_total" * (kind == "counter"), pods, read))
 
 
 def _by_truth(
-    name: str, pods: Sequence[tuple[PodId, PodTruth]], read: Callable[[PodTruth], float]
+    name: str, pods: Sequence[tuple[PodId, PodAccuracy]], read: Callable[[PodAccuracy], float]
 ) -> Callable[[], Iterable[Sample]]:
     return lambda: (Sample(name, {"pod": str(pod)}, read(truth)) for pod, truth in pods)
 

@@ -14,7 +14,7 @@ Counts = Sequence[tuple[tuple[object, ...], int]]
 """Label values and the count under them."""
 
 
-class Labelled(NamedTuple):
+class LabelledCounter(NamedTuple):
     """One counter."""
 
     name: str
@@ -25,46 +25,46 @@ class Labelled(NamedTuple):
     """In the order of the label values."""
 
 
-def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[Labelled]:
+def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[LabelledCounter]:
     """All of them; `clusters` is by pool."""
     return (
-        Labelled(
+        LabelledCounter(
             "turnout_requests",
             "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
             list(metrics.requests.items()),
             ("pool", "policy", "pod", "status"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_retries",
             "Requests sent to another pod before the first byte of an answer.",
             list(metrics.retries.items()),
             ("pool", "reason"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_ejections",
             "Pods taken out of routing after failures.",
             list(metrics.ejections.items()),
             ("pod", "reason"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_rejections",
             "Requests the gateway itself refused.",
             list(metrics.rejections.items()),
             ("pool", "reason"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_policy_failures",
             "Requests at which a policy failed: its reason says how. Another decided, unless it was only slow.",
             list(metrics.policy_failures.items()),
             ("pool", "policy", "reason"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_fallbacks",
             "Requests that another pool than their own took.",
             list(metrics.fallbacks.items()),
             ("from", "to", "reason"),
         ),
-        Labelled(
+        LabelledCounter(
             "turnout_cluster_requests",
             "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",
             list(by_cluster(metrics, clusters).items()),

@@ -7,25 +7,25 @@ import secrets
 import time
 from collections.abc import Callable
 
-from router.policy.controller import PolicySwitch
-from router.policy.model import How
+from router.policy.controller import PolicyController
+from router.policy.model import ChangeOptions
 from router.settings import TrialSettings
-from router.trials.trials import Outside, Trials, TrialStore
+from router.trials.trials import TrialDeps, Trials, TrialStore
 
 
 def trials_of(
     replica: str,
     store: TrialStore,
     clock: Callable[[], float],
-    policies: Callable[[], PolicySwitch],
+    policies: Callable[[], PolicyController],
     settings: TrialSettings,
 ) -> Trials:
     """This replica's trials. `policies` is asked only once they run: the switch is built with them."""
 
     async def take_back(pool: str, generation: int, note: str) -> None:
-        await policies().set_canary(pool, None, How(if_generation=generation, note=note))
+        await policies().set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
 
-    outside = Outside(
+    outside = TrialDeps(
         store=store,
         take_back=take_back,
         note=lambda pool: policies().record(pool).note,

@@ -13,10 +13,12 @@ from router.trials.trial import Trial
 from router.trials.verdict import Verdict, judge, look_at
 
 
-class Running:
+class RunningTrial:
     """One trial, watched."""
 
-    def __init__(self, trial: Trial, teller: str, clock: Callable[[], float], ended: Callable[[Running], None]) -> None:
+    def __init__(
+        self, trial: Trial, teller: str, clock: Callable[[], float], ended: Callable[[RunningTrial], None]
+    ) -> None:
         """`teller` is this process's name among all that tell figures; `ended` hears of the end, once."""
         self.trial = trial
         self.began_at = clock()

@@ -47,7 +47,7 @@ def _nobody(wanted: bool) -> None:
     """Nobody need know."""
 
 
-class Sample(NamedTuple):
+class ShadowSample(NamedTuple):
     """A request that was decided."""
 
     request: RequestInfo
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
     """The pick."""
 
 
-class Side:
+class ShadowSide:
     """Counts of what one of the two chose."""
 
     __slots__ = ("_took", "hits", "picks", "pods", "rejections", "tokens", "wait_s")
@@ -136,13 +136,13 @@ class Shadow:
         self._later = later
         self._clock = clock
         self._every_s = 1.0 / per_s
-        self._backlog: deque[Sample] = deque()
+        self._backlog: deque[ShadowSample] = deque()
         self._due = False
         self._sampled = self._dropped = self._compared = self._agreed = self._failures = self._failed = 0
         self._queries = 0.0
-        self._live, self._shadow = Side(), Side()
+        self._live, self._shadow = ShadowSide(), ShadowSide()
 
-    def sample(self, sample: Sample) -> None:
+    def sample(self, sample: ShadowSample) -> None:
         """Put a request aside, if it is wanted; only counted where too many wait."""
         if not self.wants:
             return
@@ -186,7 +186,7 @@ class Shadow:
             self._due = True
             self._later(SLICE_S, self._slice)
 
-    def _look(self, sample: Sample) -> None:
+    def _look(self, sample: ShadowSample) -> None:
         asked = self._asked(sample)
         if asked is None:
             return
@@ -202,7 +202,7 @@ class Shadow:
         self._live.chose(sample.answer.pod, sample.request, sample.snapshot)
         self._shadow.chose(answer.pod, sample.request, sample.snapshot)
 
-    def _asked(self, sample: Sample) -> tuple[Decision | Rejection, float] | None:
+    def _asked(self, sample: ShadowSample) -> tuple[Decision | Rejection, float] | None:
         """The shadow's answer and the seconds it took; None where it failed."""
         began = self._clock()
         try:

@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 
 from router.trials.arm import Arm
 from router.trials.figures import TrialFigures
-from router.trials.shadow import Sample, Shadow
+from router.trials.shadow import Shadow, ShadowSample
 from schedulers.entropy import mix
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
@@ -84,7 +84,7 @@ class Trial:
                 arm.decided(answer.pod, request)
         shadow = self.shadow
         if shadow is not None and shadow.wants and arm is self.baseline:
-            shadow.sample(Sample(request, snapshot, answer, took_s))
+            shadow.sample(ShadowSample(request, snapshot, answer, took_s))
 
     def figures(self, now: float) -> TrialFigures:
         """All that was counted here; `now` on the clock on which requests arrive."""

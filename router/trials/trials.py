@@ -18,7 +18,7 @@ from router.telemetry.trials import TrialReading
 from router.trials.figures import TrialFigures, pack, unpack
 from router.trials.intervals import Interval
 from router.trials.report import canary_shown, shadow_shown
-from router.trials.running import Running
+from router.trials.running import RunningTrial
 from router.trials.shadow import PER_S, Later, Shadow
 from router.trials.trial import Trial
 from router.trials.verdict import Comparison, Verdict
@@ -41,7 +41,7 @@ class TrialStore(Protocol):
         ...
 
 
-class Outside(NamedTuple):
+class TrialDeps(NamedTuple):
     """What trials need of the rest of the gateway."""
 
     store: TrialStore
@@ -59,7 +59,7 @@ class Outside(NamedTuple):
 class Trials:
     """Makes, watches and reports trials."""
 
-    def __init__(self, outside: Outside, teller: str, per_s: float = PER_S) -> None:
+    def __init__(self, outside: TrialDeps, teller: str, per_s: float = PER_S) -> None:
         """`teller` names this process among all that ever run; `per_s` bounds what a shadow is shown of a pool."""
         self.running: dict[str, Trial] = {}
         """By pool, for the data plane: those that want the next request. A canary wants each, a shadow one at times."""
@@ -68,7 +68,7 @@ class Trials:
         self._outside = outside
         self._teller = teller
         self._per_s = per_s
-        self._watched: dict[str, Running] = {}
+        self._watched: dict[str, RunningTrial] = {}
         self._last: dict[str, dict[str, object]] = {}
         """The report of each pool's last trial, as it ended."""
 
@@ -79,7 +79,7 @@ class Trials:
         scheduler: Scheduler,
         shadow: Scheduler | None,
         candidate: Scheduler | None,
-    ) -> Running | None:
+    ) -> RunningTrial | None:
         """What runs beside the policy of a record that is live from now on; None where nothing is tried."""
         if shadow is None and candidate is None:
             return None
@@ -88,7 +88,7 @@ class Trials:
         trial = self.running[pool] = Trial(pool, record, scheduler, candidate, looking)
         if looking is not None and candidate is None:
             looking.told = partial(self._in_the_way, trial)
-        running = self._watched[pool] = Running(trial, self._teller, outside.clock, self._ended)
+        running = self._watched[pool] = RunningTrial(trial, self._teller, outside.clock, self._ended)
         return running
 
     def report(self, pool: str) -> dict[str, object]:
@@ -134,7 +134,7 @@ class Trials:
             if verdict is not None and verdict.state == "broken":
                 await self._take_back(running, verdict)
 
-    async def _tell(self, running: Running) -> None:
+    async def _tell(self, running: RunningTrial) -> None:
         trial = running.trial
         try:
             told = await self._outside.store.share_trial(
@@ -144,7 +144,7 @@ class Trials:
             return  # the store's own log says so; what the others told last still counts
         running.heard(unpack(told))
 
-    async def _take_back(self, running: Running, verdict: Verdict) -> None:
+    async def _take_back(self, running: RunningTrial, verdict: Verdict) -> None:
         """End the canary for everybody. Where that fails it is tried again: this replica has stopped using it."""
         record, pool = running.trial.record, running.trial.pool
         name = record.canary.choice.name if record.canary is not None else ""
@@ -159,7 +159,7 @@ class Trials:
             self.taken_back[pool] = self.taken_back.get(pool, 0) + 1
             _log.warning("pool %s: %s", pool, note)
 
-    def _ended(self, running: Running) -> None:
+    def _ended(self, running: RunningTrial) -> None:
         pool = running.trial.pool
         self._last[pool] = self._shown(running) | {"ended": self._outside.note(pool)}
         if self._watched.get(pool) is running:
@@ -176,7 +176,7 @@ class Trials:
         else:
             self.running.pop(trial.pool, None)
 
-    def _shown(self, running: Running) -> dict[str, object]:
+    def _shown(self, running: RunningTrial) -> dict[str, object]:
         trial, figures = running.trial, running.figures()
         record = trial.record
         canary, verdict = record.canary, running.verdict(figures)

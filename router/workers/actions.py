@@ -12,7 +12,7 @@ class Start(NamedTuple):
     slot: int
 
 
-class Tell(NamedTuple):
+class Notify(NamedTuple):
     """Say a word to a worker."""
 
     worker: int
@@ -31,7 +31,7 @@ class Park(NamedTuple):
     slot: int
 
 
-class Say(NamedTuple):
+class LogLine(NamedTuple):
     """A line for the log."""
 
     level: int
@@ -44,4 +44,4 @@ class Exit(NamedTuple):
     status: int
 
 
-Action = Start | Tell | Kill | Park | Say | Exit
+Action = Start | Notify | Kill | Park | LogLine | Exit

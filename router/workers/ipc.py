@@ -39,7 +39,7 @@ _LONGEST = 4000
 _READ_BYTES = 65536
 
 
-class Place(NamedTuple):
+class WorkerSockets(NamedTuple):
     """What a supervisor hands to a worker: open file descriptors, and the names of what they listen on."""
 
     slot: int
@@ -54,16 +54,16 @@ class Place(NamedTuple):
         return {PLACE_VARIABLE: json.dumps(self._asdict())}
 
 
-def place_in(environ: Mapping[str, str]) -> Place | None:
+def place_in(environ: Mapping[str, str]) -> WorkerSockets | None:
     """The place this process was given, None if it is nobody's worker. What a newer supervisor adds is ignored."""
     text = environ.get(PLACE_VARIABLE)
     if not text:
         return None
     given = json.loads(text)
-    return Place(**{field: given[field] for field in Place._fields})
+    return WorkerSockets(**{field: given[field] for field in WorkerSockets._fields})
 
 
-class Tether:
+class WorkerChannel:
     """One end. Saying never blocks and never fails: whoever does not listen is about to be noticed as gone."""
 
     def __init__(self, end: socket.socket) -> None:

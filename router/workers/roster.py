@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from router.workers.actions import Action, Exit, Kill, Park, Say, Start, Tell
+from router.workers.actions import Action, Exit, Kill, LogLine, Notify, Park, Start
 from router.workers.ipc import HAND_OVER, HURRY, STOP
 
 
-class Timing(NamedTuple):
+class WorkerTiming(NamedTuple):
     """Seconds."""
 
     warmup_s: float
@@ -62,10 +62,10 @@ class _Slot:
     restart_at: float | None = None
 
 
-class Roster:
+class WorkerRoster:
     """The slots of one supervisor, from the first start to the last exit."""
 
-    def __init__(self, slots: int, timing: Timing, dice: Callable[[], float]) -> None:
+    def __init__(self, slots: int, timing: WorkerTiming, dice: Callable[[], float]) -> None:
         """`dice` gives numbers from 0 to 1: workers that died together do not all come back at once."""
         self._slots = [_Slot(number) for number in range(slots)]
         self._timing = timing
@@ -167,7 +167,9 @@ class Roster:
         for slot in self._slots:
             slot.restart_at = None
         for number in self._workers:
-            self._actions.append(Kill(number) if self._stops > 2 else Tell(number, STOP if self._stops == 1 else HURRY))
+            self._actions.append(
+                Kill(number) if self._stops > 2 else Notify(number, STOP if self._stops == 1 else HURRY)
+            )
         self._exit_when_alone()
         return self._taken()
 
@@ -195,7 +197,7 @@ class Roster:
 
     def _hand_over(self, old: _Worker, new: _Worker, now: float) -> None:
         old.state, old.since = _State.LEAVING, now
-        self._actions.append(Tell(old.number, HAND_OVER))
+        self._actions.append(Notify(old.number, HAND_OVER))
         self._say(logging.INFO, f"worker {old.number} hands slot {old.slot} over to worker {new.number}")
 
     def _replace(self, slot: _Slot, worker: _Worker, status: int, now: float) -> None:
@@ -231,7 +233,7 @@ class Roster:
         self._stops = 1
         for slot in self._slots:
             slot.restart_at = None
-        self._actions += [Tell(number, STOP) for number in self._workers]
+        self._actions += [Notify(number, STOP) for number in self._workers]
 
     def _begin_rolling(self, now: float) -> None:
         self._roll_from = self._started
@@ -284,7 +286,7 @@ class Roster:
             self._actions.append(Exit(self._status))
 
     def _say(self, level: int, words: str) -> None:
-        self._actions.append(Say(level, words))
+        self._actions.append(LogLine(level, words))
 
     def _taken(self) -> list[Action]:
         actions, self._actions = self._actions, []

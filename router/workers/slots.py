@@ -12,15 +12,15 @@ import contextlib
 import socket
 from typing import NamedTuple
 
-from router.address import Listen, bind
+from router.address import ListenAddress, bind
 
 
 class Slot(NamedTuple):
     """A slot's sockets, and the addresses they have."""
 
     number: int
-    listen: Listen
-    control: Listen
+    listen: ListenAddress
+    control: ListenAddress
     inference_socket: socket.socket
     control_socket: socket.socket
 
@@ -39,7 +39,7 @@ class Slot(NamedTuple):
         self.control_socket.close()
 
 
-def open_slots(listen: Listen, control: Listen, count: int) -> list[Slot]:
+def open_slots(listen: ListenAddress, control: ListenAddress, count: int) -> list[Slot]:
     """`count` slots on the inference port, with the control ports from `control` upwards.
 
     Port 0 lets the system choose: one inference port for all, and a control port each. Raises OSError when an address
@@ -47,7 +47,7 @@ def open_slots(listen: Listen, control: Listen, count: int) -> list[Slot]:
     """
     # Bound once without sharing: a port that another gateway serves is an error, not a port to share with it.
     with bind(listen) as alone:
-        listen = Listen(listen.host, alone.getsockname()[1])
+        listen = ListenAddress(listen.host, alone.getsockname()[1])
     slots: list[Slot] = []
     try:
         for number in range(count):
@@ -59,15 +59,15 @@ def open_slots(listen: Listen, control: Listen, count: int) -> list[Slot]:
     return slots
 
 
-def _open(number: int, listen: Listen, control: Listen) -> Slot:
+def _open(number: int, listen: ListenAddress, control: ListenAddress) -> Slot:
     inference_socket = bind(listen, shared=True)
     try:
         port = control.port + number if control.port else 0
         if port > 65535:
             raise OSError(f"no control port is left for worker {number}: they go from {control.port} upwards")
-        control_socket = bind(Listen(control.host, port))
+        control_socket = bind(ListenAddress(control.host, port))
     except OSError:
         inference_socket.close()
         raise
-    at = Listen(control.host, control_socket.getsockname()[1])
+    at = ListenAddress(control.host, control_socket.getsockname()[1])
     return Slot(number, listen, at, inference_socket, control_socket)

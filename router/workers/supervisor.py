@@ -23,9 +23,9 @@ from router.address import parse_listen
 from router.settings import Settings
 from router.telemetry import logs
 from router.workers import ipc
-from router.workers.actions import Action, Exit, Kill, Park, Say, Start, Tell
-from router.workers.ipc import Place, Tether
-from router.workers.roster import Roster, Timing
+from router.workers.actions import Action, Exit, Kill, LogLine, Notify, Park, Start
+from router.workers.ipc import WorkerChannel, WorkerSockets
+from router.workers.roster import WorkerRoster, WorkerTiming
 from router.workers.slots import Slot, open_slots
 from statesync.tasks import spawn
 
@@ -40,9 +40,9 @@ def supervise(settings: Settings, workers: int, command: Sequence[str]) -> int:
     logs.configure(settings.logging)
     slots = open_slots(parse_listen(settings.listen), parse_listen(settings.control.listen), workers)
     _log.info("%d workers on %s, control ports %s", workers, slots[0].listen, ", ".join(str(s.control) for s in slots))
-    timing = Timing(settings.warmup_timeout_s)
+    timing = WorkerTiming(settings.warmup_timeout_s)
     try:
-        return asyncio.run(Supervisor(command, slots, Roster(workers, timing, random.random)).run())
+        return asyncio.run(Supervisor(command, slots, WorkerRoster(workers, timing, random.random)).run())
     finally:
         for slot in slots:
             slot.close()
@@ -51,7 +51,7 @@ def supervise(settings: Settings, workers: int, command: Sequence[str]) -> int:
 class _Child:
     """A worker's process, from before it exists."""
 
-    def __init__(self, line: Tether) -> None:
+    def __init__(self, line: WorkerChannel) -> None:
         self.line = line
         self.process: asyncio.subprocess.Process | None = None
         self.doomed = False
@@ -64,7 +64,7 @@ class Supervisor:
         self,
         command: Sequence[str],
         slots: Sequence[Slot],
-        roster: Roster,
+        roster: WorkerRoster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """The slots stay the caller's to close."""
@@ -79,10 +79,10 @@ class Supervisor:
             "dict[type[Action], Callable[[Action], None]]",
             {
                 Start: self._begin,
-                Tell: lambda it: self._children[it.worker].line.say(it.word),
+                Notify: lambda it: self._children[it.worker].line.say(it.word),
                 Kill: lambda it: self._end(self._children[it.worker]),
                 Park: lambda it: self._slots[it.slot].park(),
-                Say: lambda it: _log.log(it.level, it.words),
+                LogLine: lambda it: _log.log(it.level, it.words),
                 Exit: self._exit,
             },
         )
@@ -117,7 +117,7 @@ class Supervisor:
 
     def _begin(self, start: Start) -> None:
         ours, theirs = socket.socketpair()
-        child = self._children[start.worker] = _Child(Tether(ours))
+        child = self._children[start.worker] = _Child(WorkerChannel(ours))
         child.line.listen(partial(self._heard, start.worker), lambda: None)
         spawn(self._live(start.worker, child, self._slots[start.slot], theirs), f"worker-{start.worker}")
 
@@ -138,7 +138,7 @@ class Supervisor:
 
     async def _spawned(self, slot: Slot, theirs: socket.socket) -> asyncio.subprocess.Process:
         lent = (slot.inference_socket.fileno(), slot.control_socket.fileno(), theirs.fileno())
-        place = Place(slot.number, str(slot.listen), str(slot.control), *lent)
+        place = WorkerSockets(slot.number, str(slot.listen), str(slot.control), *lent)
         return await asyncio.create_subprocess_exec(
             *self._command,
             env=os.environ | place.as_environment(),

@@ -16,10 +16,10 @@ from router.replica.replica import Replica, Sockets
 from router.settings import Settings
 from router.telemetry import logs
 from router.workers import ipc
-from router.workers.ipc import Place, Tether
+from router.workers.ipc import WorkerChannel, WorkerSockets
 
 
-def serve(settings: Settings, place: Place, line: Tether) -> int:
+def serve(settings: Settings, place: WorkerSockets, line: WorkerChannel) -> int:
     """Run a replica in this place until the supervisor ends it; the exit status. Raises what a wrong setting raises."""
     logs.configure(settings.logging)
     line.say(ipc.WARMING, str(settings.warmup_timeout_s))
@@ -32,7 +32,7 @@ def serve(settings: Settings, place: Place, line: Tether) -> int:
 class Supervised:
     """How a worker is told to go, and by whom: the supervisor's word counts, all else asks for a successor."""
 
-    def __init__(self, line: Tether) -> None:
+    def __init__(self, line: WorkerChannel) -> None:
         self._line = line
         self._signals = 0
 
@@ -78,11 +78,11 @@ def _nothing() -> None:
     """What a word of a newer supervisor does."""
 
 
-def _sockets(place: Place) -> Sockets:
+def _sockets(place: WorkerSockets) -> Sockets:
     return Sockets(socket.socket(fileno=place.inference_fd), socket.socket(fileno=place.control_fd))
 
 
-def of_its_own(settings: Settings, place: Place) -> Settings:
+def of_its_own(settings: Settings, place: WorkerSockets) -> Settings:
     """Settings in which no two workers have one name, nor has a worker its predecessor's."""
     if not settings.replica:
         return settings

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schedulers.types import Pod, PodId
 
 
-class Change(NamedTuple):
+class PodChange(NamedTuple):
     """A difference. Telling it twice is no harm."""
 
     come: tuple[Pod, ...] = ()
@@ -20,16 +20,16 @@ class Change(NamedTuple):
     gone: tuple[PodId, ...] = ()
 
 
-def change_of(now: Mapping[PodId, Pod], wanted: Iterable[Pod]) -> Change:
+def change_of(now: Mapping[PodId, Pod], wanted: Iterable[Pod]) -> PodChange:
     """What makes `now` the same as `wanted`."""
     there = {pod.id: pod for pod in wanted}
-    return Change(
+    return PodChange(
         tuple(pod for pod in there.values() if now.get(pod.id) != pod),
         tuple(pod for pod in now if pod not in there),
     )
 
 
-def in_steps(change: Change, most: int) -> Iterator[Change]:
+def in_steps(change: PodChange, most: int) -> Iterator[PodChange]:
     """The same change, at most `most` pods at a time; at least one step. Pods come before others go, so that no pool
     runs empty on the way."""
     come, gone = change
@@ -37,6 +37,6 @@ def in_steps(change: Change, most: int) -> Iterator[Change]:
         yield change
         return
     for at in range(0, len(come), most):
-        yield Change(come=come[at : at + most])
+        yield PodChange(come=come[at : at + most])
     for at in range(0, len(gone), most):
-        yield Change(gone=gone[at : at + most])
+        yield PodChange(gone=gone[at : at + most])

@@ -19,7 +19,7 @@ FLOOR_S = 1.0
 _JITTER = 0.1
 
 
-class Found(NamedTuple):
+class LookupFound(NamedTuple):
     """The look answered with pods."""
 
     pods: tuple[Pod, ...]
@@ -27,22 +27,22 @@ class Found(NamedTuple):
     """How long the answer holds."""
 
 
-class Empty(NamedTuple):
+class LookupEmpty(NamedTuple):
     """The look answered that there are none."""
 
     why: str
 
 
-class Failed(NamedTuple):
+class LookupFailed(NamedTuple):
     """The look did not answer."""
 
     why: str
 
 
-Look = Found | Empty | Failed
+Look = LookupFound | LookupEmpty | LookupFailed
 
 
-class Step(NamedTuple):
+class DiscoveryStep(NamedTuple):
     """What to do after a look."""
 
     announce: tuple[Pod, ...] | None
@@ -64,33 +64,33 @@ class KnownPods:
         self._failed = 0
         self._reported = ""
 
-    def after(self, look: Look) -> Step:
+    def after(self, look: Look) -> DiscoveryStep:
         """What this look changes, and when to look again."""
-        if isinstance(look, Failed):
+        if isinstance(look, LookupFailed):
             return self._after_failed(look)
         self._failed = 0
-        if isinstance(look, Empty):
+        if isinstance(look, LookupEmpty):
             return self._after_empty(look)
         self._empty = 0
         note, self._reported = ("answers again" if self._reported else ""), ""
         delay_s = self._delay_s(min(self._interval_s, look.ttl_s))
-        return Step(self._changed(look.pods), delay_s, note)
+        return DiscoveryStep(self._changed(look.pods), delay_s, note)
 
-    def _after_failed(self, look: Failed) -> Step:
+    def _after_failed(self, look: LookupFailed) -> DiscoveryStep:
         # A run of empty looks is not broken by a failed one: neither shows a pod.
         retry_s = FLOOR_S * 2.0 ** min(self._failed, 8)
         self._failed += 1
         note = f"look failed, keeping {len(self._pods or ())} known pods: {look.why}"
-        return Step(None, self._delay_s(min(self._interval_s, retry_s)), self._once("failed", note))
+        return DiscoveryStep(None, self._delay_s(min(self._interval_s, retry_s)), self._once("failed", note))
 
-    def _after_empty(self, look: Empty) -> Step:
+    def _after_empty(self, look: LookupEmpty) -> DiscoveryStep:
         delay_s = self._delay_s(self._interval_s)
         self._empty += 1
         if self._pods and self._empty < EMPTY_LOOKS:
             note = f"no pods ({look.why}), keeping {len(self._pods)} known ones until {EMPTY_LOOKS} looks agree"
-            return Step(None, delay_s, self._once("empty", note))
+            return DiscoveryStep(None, delay_s, self._once("empty", note))
         note = f"dropping {len(self._pods)} pods: {look.why}" if self._pods else f"no pods: {look.why}"
-        return Step(self._changed(()), delay_s, self._once("gone", note))
+        return DiscoveryStep(self._changed(()), delay_s, self._once("gone", note))
 
     def _changed(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...] | None:
         # Sorted because DNS servers rotate their answers: another order is no change.

@@ -25,7 +25,7 @@ class Unreadable(Exception):
     """Something answered, but not with the page."""
 
 
-class Pages:
+class HttpGetter:
     """Asks pods; keeps at most one idle connection to each."""
 
     def __init__(self, headers: Mapping[str, str] = _NO_HEADERS, *, keep_s: float = KEEP_S) -> None:

@@ -1,4 +1,4 @@
-"""Visiting every pod at an interval: whose turn it is (`Rounds`, pure) and the loop that goes (`Patrol`).
+"""Visiting every pod at an interval: whose turn it is (`PollSchedule`, pure) and the loop that goes (`Poller`).
 
 The prober and the scraper both walk this way. What a visit does, and what follows from it, is theirs.
 """
@@ -14,13 +14,13 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change, change_of
+from statesync.discovery.changes import PodChange, change_of
 from statesync.tasks import spawn
 
 _JITTER = 0.1
 
 
-class Pace(NamedTuple):
+class PollInterval(NamedTuple):
     """How often."""
 
     interval_s: float
@@ -33,7 +33,7 @@ def _always(_: PodId) -> bool:
     return True
 
 
-class Rounds:
+class PollSchedule:
     """Whose turn it is. New pods come first; then turns are spread over the interval and jittered, so that neither
     the gateway nor the engines of several replicas see them in bursts. `dice` gives floats in [0, 1).
 
@@ -41,7 +41,9 @@ class Rounds:
     nothing of what is allowed, and the interval is stretched only by those that are not.
     """
 
-    def __init__(self, pace: Pace, dice: Callable[[], float], wanted: Callable[[PodId], bool] = _always) -> None:
+    def __init__(
+        self, pace: PollInterval, dice: Callable[[], float], wanted: Callable[[PodId], bool] = _always
+    ) -> None:
         self._pace = pace
         self._dice = dice
         self._wanted = wanted
@@ -68,7 +70,7 @@ class Rounds:
         """The pool's pods are now these; a pod in several pools is visited once."""
         self.change_pods(pool, change_of(self.pods_of(pool), pods), now)
 
-    def change_pods(self, pool: str, change: Change, now: float) -> list[PodId]:
+    def change_pods(self, pool: str, change: PodChange, now: float) -> list[PodId]:
         """As `set_pods`, told only the difference; returns those that are in no pool any more."""
         members = self._pools.setdefault(pool, {})
         for pod in change.come:
@@ -134,19 +136,19 @@ class Rounds:
         return interval_s * (0.5 + self._dice())
 
 
-class Patrol:
+class Poller:
     """Visits each pod when its turn comes, as many at a time as need be, but never one pod twice at once."""
 
     def __init__(
         self,
-        pace: Pace,
+        pace: PollInterval,
         name: str,
         *,
         wanted: Callable[[PodId], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._rounds = Rounds(pace, dice, wanted)
+        self._rounds = PollSchedule(pace, dice, wanted)
         self._name = name
         self._clock = clock
         self._changed = asyncio.Event()
@@ -165,7 +167,7 @@ class Patrol:
         """The pool's pods are now these. A visit of a pod that has left is broken off."""
         self.change_pods(pool, change_of(self.pods_of(pool), pods))
 
-    def change_pods(self, pool: str, change: Change) -> list[PodId]:
+    def change_pods(self, pool: str, change: PodChange) -> list[PodId]:
         """As `set_pods`, told only the difference; returns those that are in no pool any more."""
         left = self._rounds.change_pods(pool, change, self._clock())
         for pod in left:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change, change_of
+from statesync.discovery.changes import PodChange, change_of
 from statesync.engines.health import HealthTracker
-from statesync.engines.polling import Pace, Patrol
+from statesync.engines.polling import Poller, PollInterval
 from statesync.tasks import spawn
 
 _REQUEST = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\nconnection: close\r\n\r\n"
@@ -52,7 +52,7 @@ class Prober:
         self._config = config
         self._health = health
         self._clock = clock
-        self._patrol = Patrol(Pace(config.interval_s, config.max_per_s), "probe", clock=clock, dice=dice)
+        self._patrol = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, dice=dice)
         self._unprobed: set[PodId] = set()
         self._progress = asyncio.Event()
 
@@ -60,7 +60,7 @@ class Prober:
         """The pool's pods are now these; the `HealthTracker` is told by whoever tells this."""
         self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
 
-    def change_pods(self, pool: str, change: Change) -> None:
+    def change_pods(self, pool: str, change: PodChange) -> None:
         """As `set_pods`, told only the difference."""
         here = self._patrol.pods
         self._unprobed.update(pod.id for pod in change.come if pod.id not in here)

@@ -16,14 +16,14 @@ from schedulers.types import Adapters
 from statesync.types import EngineReport
 
 
-class Sample(NamedTuple):
+class MetricSample(NamedTuple):
     """One line: its labels as they stand between the braces, and its value."""
 
     labels: bytes
     value: float
 
 
-Reading = Callable[[list[Sample]], float | None]
+Reading = Callable[[list[MetricSample]], float | None]
 
 _SAMPLE = re.compile(rb'(?:\{((?:[^"}\n]+|"(?:[^"\\\n]|\\.)*")*+)\})?[ \t]+([^\s]+)')
 _PRIORITY = re.compile(rb'(?:^|,)priority="[^"]')
@@ -57,9 +57,9 @@ def parse(page: bytes) -> EngineReport:
     )
 
 
-def samples(page: bytes, name: bytes) -> list[Sample]:
+def samples(page: bytes, name: bytes) -> list[MetricSample]:
     """The samples of this metric, without those of no finite value. The page starts with a newline."""
-    found: list[Sample] = []
+    found: list[MetricSample] = []
     at = page.find(b"\n" + name)
     while at >= 0:
         start = at + 1 + len(name)
@@ -69,7 +69,7 @@ def samples(page: bytes, name: bytes) -> list[Sample]:
             labels, text = match.groups()
             value = _number(text)
             if value is not None:
-                found.append(Sample(labels or b"", value))
+                found.append(MetricSample(labels or b"", value))
             start = match.end()
         elif found:
             break
@@ -141,20 +141,20 @@ def _whole(*values: float | None) -> int | None:
     return max(0, round(sum(known))) if known else None
 
 
-def _total(found: list[Sample]) -> float:
+def _total(found: list[MetricSample]) -> float:
     return sum(sample.value for sample in found)
 
 
-def _mean(found: list[Sample]) -> float:
+def _mean(found: list[MetricSample]) -> float:
     return _total(found) / len(found)
 
 
-def _latest(found: list[Sample]) -> float:
+def _latest(found: list[MetricSample]) -> float:
     # With several engines the youngest counts: one that restarts must show.
     return max(sample.value for sample in found)
 
 
-def _capacity(found: list[Sample]) -> float | None:
+def _capacity(found: list[MetricSample]) -> float | None:
     """Tokens of the KV cache out of the labels of vLLM's `cache_config_info`, one series an engine.
 
     CPU blocks count too: what is swapped there is still a hit. `kv_offloading_size` does not: it is in GiB over all
@@ -171,13 +171,13 @@ def _capacity(found: list[Sample]) -> float | None:
     return total or None
 
 
-def _ranks(found: list[Sample]) -> list[Sample]:
+def _ranks(found: list[MetricSample]) -> list[MetricSample]:
     """One sample a data-parallel rank of SGLang.
 
     Tensor- and pipeline-parallel ranks of one group may each report the same requests, and with priority scheduling
     `priority=""` is the total that the other priorities are parts of.
     """
-    ranks: dict[bytes, Sample] = {}
+    ranks: dict[bytes, MetricSample] = {}
     for sample in found:
         if _PRIORITY.search(sample.labels):
             continue
@@ -188,11 +188,11 @@ def _ranks(found: list[Sample]) -> list[Sample]:
     return list(ranks.values())
 
 
-def _rank_total(found: list[Sample]) -> float | None:
+def _rank_total(found: list[MetricSample]) -> float | None:
     return _total(ranks) if (ranks := _ranks(found)) else None
 
 
-def _rank_mean(found: list[Sample]) -> float | None:
+def _rank_mean(found: list[MetricSample]) -> float | None:
     return _mean(ranks) if (ranks := _ranks(found)) else None
 
 

@@ -21,9 +21,9 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change, change_of
-from statesync.engines.http_get import Pages, Unreadable
-from statesync.engines.polling import Pace, Patrol
+from statesync.discovery.changes import PodChange, change_of
+from statesync.engines.http_get import HttpGetter, Unreadable
+from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.promtext import parse
 from statesync.types import EngineReport
 
@@ -66,7 +66,7 @@ class ScrapeListener(NamedTuple):
     """The engine is a new process: what it had cached is gone. Comes before the new process's report."""
 
 
-class Shared(Protocol):
+class SharedScrapes(Protocol):
     """The part of a StateStore that divides the work."""
 
     def elected(self, pod: PodId, /) -> bool:
@@ -110,7 +110,7 @@ class Scraper:
         self,
         config: ScrapeConfig,
         listener: ScrapeListener,
-        shared: Shared,
+        shared: SharedScrapes,
         *,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
@@ -119,8 +119,8 @@ class Scraper:
         self._listener = listener
         self._shared = shared
         self._clock = clock
-        pace = Pace(config.interval_s, config.max_per_s)
-        self._patrol = Patrol(pace, "scrape", wanted=self._wanted, clock=clock, dice=dice)
+        pace = PollInterval(config.interval_s, config.max_per_s)
+        self._patrol = Poller(pace, "scrape", wanted=self._wanted, clock=clock, dice=dice)
         self._engines: dict[PodId, _Engine] = {}
         self.scrapes_total = 0
         """Counter: pages asked for."""
@@ -131,7 +131,7 @@ class Scraper:
         """The pool's pods are now these."""
         self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
 
-    def change_pods(self, pool: str, change: Change) -> None:
+    def change_pods(self, pool: str, change: PodChange) -> None:
         """As `set_pods`, told only the difference."""
         left = self._patrol.change_pods(pool, change)
         now = self._clock()
@@ -148,7 +148,7 @@ class Scraper:
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        pages = Pages(self._config.headers)
+        pages = HttpGetter(self._config.headers)
         try:
             await self._patrol.run(partial(self._visit, pages))
         finally:
@@ -188,7 +188,7 @@ class Scraper:
         engine.read_here = self._shared.elected(pod) or now - engine.heard_at >= _SILENT_INTERVALS * interval_s
         return engine.read_here or now >= engine.models_at
 
-    async def _visit(self, pages: Pages, pod: Pod) -> None:
+    async def _visit(self, pages: HttpGetter, pod: Pod) -> None:
         # A pod that left while this waited keeps an engine nobody sees any more.
         engine = self._engines.get(pod.id)
         if engine is None:
@@ -219,7 +219,7 @@ class Scraper:
         self._listener.on_restart(pod)
 
     async def _read(
-        self, pages: Pages, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
+        self, pages: HttpGetter, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
     ) -> _T | None:
         """What `reader` makes of the page at this path; None, counted and logged once, if there is no such page."""
         self.scrapes_total += 1

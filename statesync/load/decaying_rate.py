@@ -10,7 +10,7 @@ MEMORY_S: Final = 0.5
 """An event so long ago weighs 1/e: long enough to be smooth at 20 a second, short enough to follow a burst."""
 
 
-class Tempo:
+class DecayingRate:
     """Events a second, of which the older weigh less: exp(-age / MEMORY_S)."""
 
     __slots__ = ("_at", "weight")
@@ -35,9 +35,9 @@ class Tempo:
         return f"<Tempo {self.weight / MEMORY_S:.3g}/s at {self._at:g}>"
 
 
-def together(tempos: Iterable[Tempo], now: float) -> Tempo:
+def together(tempos: Iterable[DecayingRate], now: float) -> DecayingRate:
     """Several as one."""
-    whole = Tempo()
+    whole = DecayingRate()
     for each in tempos:
         whole.add(each.per_s(now) * MEMORY_S, now, 0.0)
     return whole

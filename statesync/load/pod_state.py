@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from schedulers.ttft import PACE_S
 from schedulers.types import NO_ADAPTERS, Pod, PodLoad
-from statesync.load.prefill_speed import Ratio
+from statesync.load.prefill_speed import SpeedRatio
 from statesync.types import EngineReport, InflightNumbers
 
 if TYPE_CHECKING:
-    from statesync.load.pool_state import Lineup
+    from statesync.load.pool_state import PoolState
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request.
 _new: Final = tuple.__new__
@@ -24,7 +24,7 @@ E2E_ALPHA: Final = 0.1
 """Weight of the newest stay in its moving average."""
 
 
-class Seat:
+class PodState:
     """What is known of one pod: this replica's counts, the others' sum, the engine's report, the blockers."""
 
     __slots__ = (
@@ -62,7 +62,7 @@ class Seat:
     )
 
     def __init__(self, pod: Pod) -> None:
-        self.lineup: Lineup | None = None
+        self.lineup: PoolState | None = None
         """The pool it belongs to; None once discovery dropped the pod while requests are still open."""
         self.position = -1
         """Where it stands among the pool's candidates; -1 when it is not one."""
@@ -96,7 +96,7 @@ class Seat:
         self.peak = self.requests
         self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
         self.adapters = NO_ADAPTERS
-        self.ratio = Ratio()
+        self.ratio = SpeedRatio()
         """How many times its pool's pace it is, as learned."""
         self.pace_factor = 1.0
         """The same in steps."""

@@ -1,7 +1,7 @@
 """One pool's candidates, kept in the form in which a snapshot hands them out.
 
-Here are the columns of a pool; what is known of one pod is its `Seat`. This file knows no request, no other replica and
-no clock; `view.py` decides what changes, this file keeps the columns in step with it.
+Here are the columns of a pool; what is known of one pod is its `PodState`. This file knows no request, no other
+replica and no clock; `view.py` decides what changes, this file keeps the columns in step with it.
 
 A change marks its seat dirty; the next snapshot rebuilds only the dirty cells and copies the columns at C speed.
 """
@@ -14,27 +14,27 @@ from typing import Final
 from schedulers.ttft import first_token_work, outlook, step_work
 from schedulers.types import DECODE_TOKENS_EACH, NOWHERE, Candidate, LoadSnapshot, PodId, PodLoad
 from statesync.load.columns import fill
-from statesync.load.decaying_rate import Tempo
-from statesync.load.pod_state import Seat
-from statesync.load.prefill_speed import PoolPace
+from statesync.load.decaying_rate import DecayingRate
+from statesync.load.pod_state import PodState
+from statesync.load.prefill_speed import PrefillSpeed
 
 _new: Final = tuple.__new__
 
 
-class Lineup:
+class PoolState:
     """A pool: its pods in discovery's order, and the columns of those that may be picked."""
 
     def __init__(self, pool: str, home: Mapping[str, str] = NOWHERE) -> None:
         self.pool, self.home = pool, home
         self.generation = 0
         """Changes with the candidates: the same generation means the same pods in the same places."""
-        self.members: dict[PodId, Seat] = {}
-        self.elsewhere = Tempo()
+        self.members: dict[PodId, PodState] = {}
+        self.elsewhere = DecayingRate()
         """How fast the other replicas dispatch to this pool, all together."""
-        self.pace = PoolPace()
+        self.pace = PrefillSpeed()
         self._latest: LoadSnapshot | None = None
-        self._dirty: list[Seat] = []
-        self._row: list[Seat] = []
+        self._dirty: list[PodState] = []
+        self._row: list[PodState] = []
         self._candidates: list[Candidate] = []
         self._tokens: list[float] = []
         self._until: list[float] = []
@@ -51,7 +51,7 @@ class Lineup:
     def __len__(self) -> int:
         return len(self._row)
 
-    def changed(self, seat: Seat) -> bool:
+    def changed(self, seat: PodState) -> bool:
         """Bring the columns in step with a seat that changed; True if it became a candidate just now."""
         if seat.blockers or seat.requests + seat.other_requests >= seat.limit:
             if seat.position >= 0:
@@ -66,12 +66,12 @@ class Lineup:
             self._latest = None
         return False
 
-    def adopted(self, seat: Seat) -> bool:
+    def adopted(self, seat: PodState) -> bool:
         """As `changed`, where the pod's description is new: whoever cached by generation must look again."""
         self.generation += 1
         return self.changed(seat)
 
-    def learn(self, seat: Seat) -> None:
+    def learn(self, seat: PodState) -> None:
         """Take what the seat's last prompt took into its pace and the pool's."""
         if seat.sample is None:
             return
@@ -85,13 +85,13 @@ class Lineup:
             for each in self.members.values():
                 self.changed(each)
 
-    def add(self, seat: Seat) -> bool:
+    def add(self, seat: PodState) -> bool:
         """Make the seat a member; True if it is a candidate at once."""
         seat.lineup = self
         self.members[seat.pod.id] = seat
         return self.changed(seat)
 
-    def remove(self, seat: Seat) -> None:
+    def remove(self, seat: PodState) -> None:
         """Make the seat no member any more."""
         if seat.position >= 0:
             self._leave(seat)
@@ -147,7 +147,7 @@ class Lineup:
         """The last snapshot while nothing has changed since, else None."""
         return self._latest
 
-    def _join(self, seat: Seat) -> None:
+    def _join(self, seat: PodState) -> None:
         positions = self._own_positions()
         positions[seat.pod.id] = seat.position = len(self._row)
         self._row.append(seat)
@@ -157,7 +157,7 @@ class Lineup:
         seat.dirty = True
         self._dirty.append(seat)
 
-    def _leave(self, seat: Seat) -> None:
+    def _leave(self, seat: PodState) -> None:
         if seat.dirty:
             seat.dirty = False
             self._dirty.remove(seat)

@@ -36,7 +36,7 @@ SIZES: Final = 24
 """Sizes of prompts that are told apart, by doubling."""
 
 
-class Ratio:
+class SpeedRatio:
     """How many times as long as expected things take."""
 
     __slots__ = ("_expected_s", "_keep", "_took_s", "value")
@@ -68,7 +68,7 @@ class Ratio:
         return f"<Ratio {self.value:.3g} from {self._expected_s:.3g} s>"
 
 
-class PoolPace:
+class PrefillSpeed:
     """What a pool's prompts take."""
 
     __slots__ = ("_by_size", "_overall", "s")
@@ -76,10 +76,10 @@ class PoolPace:
     def __init__(self) -> None:
         self.s = PACE_S
         """Seconds a token equivalent takes on a pod of ratio 1, in steps."""
-        self._overall = Ratio(10 * SAMPLES)
-        self._by_size = [Ratio() for _ in range(SIZES)]
+        self._overall = SpeedRatio(10 * SAMPLES)
+        self._by_size = [SpeedRatio() for _ in range(SIZES)]
 
-    def learn(self, pod: Ratio, took_s: float, work: float) -> bool:
+    def learn(self, pod: SpeedRatio, took_s: float, work: float) -> bool:
         """So much work took so long on a pod: taken into its ratio, and into this. True if `s` changed."""
         expected_s = work * PACE_S
         size = self._by_size[min(int(work).bit_length(), SIZES) - 1]

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from schedulers.types import PodId
-from statesync.load.decaying_rate import Tempo, together
-from statesync.load.pod_state import Seat
-from statesync.load.pool_state import Lineup
+from statesync.load.decaying_rate import DecayingRate, together
+from statesync.load.pod_state import PodState
+from statesync.load.pool_state import PoolState
 from statesync.types import InflightNumbers
 
 _NOTHING: Final = InflightNumbers()
@@ -24,18 +24,18 @@ def _holds(numbers: InflightNumbers) -> bool:
     return numbers._replace(dispatched=0) != _NOTHING
 
 
-class Share:
+class ReplicaLoad:
     """What one other replica has told."""
 
     __slots__ = ("heard_at", "numbers", "tempos")
 
     def __init__(self, now: float) -> None:
         self.numbers: dict[PodId, InflightNumbers] = {}
-        self.tempos: dict[str, Tempo] = {}
+        self.tempos: dict[str, DecayingRate] = {}
         """By pool: how fast it dispatches."""
         self.heard_at = now
 
-    def take(self, pod: PodId, told: InflightNumbers, seat: Seat | None, now: float) -> int:
+    def take(self, pod: PodId, told: InflightNumbers, seat: PodState | None, now: float) -> int:
         """Put new numbers in place of the old; returns by how much its counter of dispatched requests grew."""
         new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
         known = self.numbers.pop(pod, None)
@@ -53,23 +53,23 @@ class Share:
         return f"<Share {requests} in flight on {len(self.numbers)} pods, heard at {self.heard_at:g}>"
 
 
-class Shares:
+class RemoteLoad:
     """The shares of all other replicas. `seats` and `lineups` are the view's own, shared with it."""
 
-    def __init__(self, seats: Mapping[PodId, Seat], lineups: Mapping[str, Lineup]) -> None:
+    def __init__(self, seats: Mapping[PodId, PodState], lineups: Mapping[str, PoolState]) -> None:
         self._seats = seats
         self._lineups = lineups
-        self._shares: dict[str, Share] = {}
+        self._shares: dict[str, ReplicaLoad] = {}
 
     def __len__(self) -> int:
         return len(self._shares)
 
-    def put(self, replica: str, numbers: Mapping[PodId, InflightNumbers], now: float) -> list[Lineup]:
+    def put(self, replica: str, numbers: Mapping[PodId, InflightNumbers], now: float) -> list[PoolState]:
         """Take a replica's numbers, see `LoadView.set_share`; returns the pools one of whose pods has room again."""
         share = self._shares.get(replica)
         if share is None:
-            share = self._shares[replica] = Share(now)
-        freed: dict[str, Lineup] = {}
+            share = self._shares[replica] = ReplicaLoad(now)
+        freed: dict[str, PoolState] = {}
         sent: dict[str, int] = {}
         for pod, told in numbers.items():
             seat = self._seats.get(pod)
@@ -83,11 +83,11 @@ class Shares:
                 freed[lineup.pool] = lineup
         since_s, share.heard_at = now - share.heard_at, now
         for pool, events in sent.items():
-            share.tempos.setdefault(pool, Tempo()).add(events, now, since_s)
+            share.tempos.setdefault(pool, DecayingRate()).add(events, now, since_s)
             self._lineups[pool].elsewhere.add(events, now, since_s)
         return list(freed.values())
 
-    def drop(self, replica: str, now: float) -> list[Lineup]:
+    def drop(self, replica: str, now: float) -> list[PoolState]:
         """The replica is gone: exactly its share goes. Returns as `put` does."""
         share = self._shares.get(replica)
         if share is None:
@@ -99,7 +99,7 @@ class Shares:
             self._lineups[pool].elsewhere = together(others, now)
         return freed
 
-    def seated(self, seat: Seat, now: float) -> None:
+    def seated(self, seat: PodState, now: float) -> None:
         """A pod (re)appeared: add up what all have told of it."""
         for share in self._shares.values():
             seat.shift_others(_NOTHING, share.numbers.get(seat.pod.id, _NOTHING), now)

@@ -15,11 +15,11 @@ from typing import Final
 
 from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
-from statesync.discovery.changes import Change, change_of
+from statesync.discovery.changes import PodChange, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
-from statesync.load.pod_state import Seat
-from statesync.load.pool_state import Lineup
-from statesync.load.remote_load import Shares
+from statesync.load.pod_state import PodState
+from statesync.load.pool_state import PoolState
+from statesync.load.remote_load import RemoteLoad
 from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
 
 TTFT_ALPHA: Final = 0.2
@@ -49,10 +49,10 @@ class LoadView:
         self._home = home
         self._announce = announce
         self._age_s = age_s
-        self._lineups: dict[str, Lineup] = {}
-        self._seats: dict[PodId, Seat] = {}
+        self._lineups: dict[str, PoolState] = {}
+        self._seats: dict[PodId, PodState] = {}
         """Members of all pools, and pods that are gone but still have open charges (`lineup` is None)."""
-        self._others = Shares(self._seats, self._lineups)
+        self._others = RemoteLoad(self._seats, self._lineups)
         self._inflight = 0
         self.on_headroom: Callable[[str], None] | None = None
         """Called with the pool whenever one of its pods becomes one that may be picked: it was saturated and has
@@ -71,10 +71,10 @@ class LoadView:
         members = lineup.members if lineup is not None else {}
         return self.change_pods(pool, change_of({pod: seat.pod for pod, seat in members.items()}, pods))
 
-    def change_pods(self, pool: str, change: Change) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
+    def change_pods(self, pool: str, change: PodChange) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
         """As `set_pods`, told only the difference: costs what changes, however many pods the pool has."""
         self._refuse_shared(pool, change.come)
-        lineup = self._lineups.setdefault(pool, Lineup(pool, self._home))
+        lineup = self._lineups.setdefault(pool, PoolState(pool, self._home))
         removed = [seat for pod in change.gone if (seat := lineup.members.get(pod)) is not None]
         for gone in removed:
             lineup.remove(gone)
@@ -278,7 +278,7 @@ class LoadView:
             f"{len(self._others)} other replicas>"
         )
 
-    def _tell_headroom(self, lineup: Lineup) -> None:
+    def _tell_headroom(self, lineup: PoolState) -> None:
         if self.on_headroom is not None:
             self.on_headroom(lineup.pool)
 
@@ -288,37 +288,37 @@ class LoadView:
             if seat is not None and seat.lineup is not None and seat.lineup.pool != pool:
                 raise StateError(f"pod {pod.id!r} is in pool {seat.lineup.pool!r} and cannot be in {pool!r} too")
 
-    def _seat_for(self, pod: Pod) -> Seat:
+    def _seat_for(self, pod: Pod) -> PodState:
         """The seat of a pod that (re)appears: own open requests kept, the others' numbers added up anew."""
-        seat = self._seats.setdefault(pod.id, Seat(pod))
+        seat = self._seats.setdefault(pod.id, PodState(pod))
         seat.adopt(pod)
         seat.start_over()
         self._others.seated(seat, self._clock())
         return seat
 
-    def _reap(self, seat: Seat) -> None:
+    def _reap(self, seat: PodState) -> None:
         if seat.lineup is None and not seat.requests:
             del self._seats[seat.pod.id]
             if self._announce is not None and seat.dispatched:
                 self._announce(seat.pod.id, _NOTHING)  # also the counter: whoever stores it may forget the pod
 
-    def _lineup(self, pool: str) -> Lineup:
+    def _lineup(self, pool: str) -> PoolState:
         if (lineup := self._lineups.get(pool)) is None:
             raise UnknownPool(f"no pool {pool!r}")
         return lineup
 
-    def _member(self, pod: PodId) -> tuple[Seat, Lineup]:
+    def _member(self, pod: PodId) -> tuple[PodState, PoolState]:
         seat = self._seats.get(pod)
         if seat is None or seat.lineup is None:
             raise UnknownPod(f"no pod {pod!r}")
         return seat, seat.lineup
 
     @staticmethod
-    def _why_empty(lineup: Lineup) -> StateError:
+    def _why_empty(lineup: PoolState) -> StateError:
         if any(not seat.blockers for seat in lineup.members.values()):
             return PoolSaturated(f"every routable pod of pool {lineup.pool!r} is at its max_inflight")
         return NoRoutablePod(f"pool {lineup.pool!r} has {len(lineup.members)} pods, none of them routable")
 
 
-def _status(seat: Seat, lineup: Lineup) -> PodStatus:
+def _status(seat: PodState, lineup: PoolState) -> PodStatus:
     return PodStatus(seat.pod, lineup.pool, seat.load(), not seat.blockers, tuple(sorted(seat.blockers)), seat.requests)

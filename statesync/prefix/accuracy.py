@@ -39,7 +39,7 @@ WINDOW_TOKENS: Final = 50_000
 """Where an engine's answers do not say what was cached, its counters are looked at after so many prompt tokens."""
 
 
-class PodTruth:
+class PodAccuracy:
     """One pod's sums, in tokens; they only grow. And its trust."""
 
     __slots__ = ("asked", "believed", "counters", "error", "predicted", "true", "trust")
@@ -60,13 +60,13 @@ class PodTruth:
         """The engine's own: tokens looked up, tokens found."""
 
 
-class PrefixTruth:
+class PrefixAccuracy:
     """Judges the index, pod by pod."""
 
     def __init__(self, on_trust: Callable[[PodId, float], None]) -> None:
         """`on_trust` is told a pod's trust whenever it changes."""
         self._on_trust = on_trust
-        self.pods: dict[PodId, PodTruth] = {}
+        self.pods: dict[PodId, PodAccuracy] = {}
         """Every pod that answered and was not forgotten since."""
 
     def judge(self, pod: PodId, believed: int, found: int) -> None:
@@ -110,7 +110,7 @@ class PrefixTruth:
         if truth is not None:
             truth.trust, truth.counters, truth.asked, truth.believed = 1.0, None, 0, 0
 
-    def _judge(self, pod: PodId, truth: PodTruth, believed: int, found: int) -> None:
+    def _judge(self, pod: PodId, truth: PodAccuracy, believed: int, found: int) -> None:
         truth.predicted += believed
         truth.true += found
         truth.error += abs(believed - found)
@@ -119,8 +119,8 @@ class PrefixTruth:
             truth.trust = trust
             self._on_trust(pod, trust)
 
-    def _open(self, pod: PodId) -> PodTruth:
-        truth = self.pods[pod] = PodTruth()
+    def _open(self, pod: PodId) -> PodAccuracy:
+        truth = self.pods[pod] = PodAccuracy()
         return truth
 
 

@@ -25,7 +25,7 @@ from statesync.prefix.block_hash import chain
 from statesync.prefix.pod_lru import BLOCKS_PER_SIZE as BLOCKS_PER_SIZE
 from statesync.prefix.pod_lru import REACH as REACH
 from statesync.prefix.pod_lru import WEIGHTS as WEIGHTS
-from statesync.prefix.pod_lru import Shelf, links_of
+from statesync.prefix.pod_lru import PodLru, links_of
 from statesync.types import PrefixPage
 
 # A dict that entries come to and go from holds 3 to 6 slots of 20 bytes an entry; these are the costs at 6, so that
@@ -71,14 +71,14 @@ class PrefixIndex:
         self._tables = [tables[at] for at in _SHARES]
         """Hash -> mask of the pods that hold the block."""
         self._blocks = 0
-        self._shelves: dict[PodId, Shelf] = {}
-        self._slots: list[Shelf | None] = []
+        self._shelves: dict[PodId, PodLru] = {}
+        self._slots: list[PodLru | None] = []
         self._names: list[PodId] = []
         """The pod in each slot, as a column for `compress`."""
         self._free: list[int] = []
         self._alive = 0
         """Mask of slots whose pod was not forgotten."""
-        self._forgotten: deque[Shelf] = deque()
+        self._forgotten: deque[PodLru] = deque()
         self._holdings = 0
         self._hand = 0
         self._wide: dict[tuple[int, int], PrefixHits] = {}
@@ -225,14 +225,14 @@ class PrefixIndex:
         held = f"{self.blocks} blocks held {self._holdings} times, {self.bytes_used}/{self._max_bytes} bytes"
         return f"<PrefixIndex {len(self._shelves)} pods, {held}, {len(self._forgotten)} to sweep>"
 
-    def _bound(self, shelf: Shelf) -> None:
+    def _bound(self, shelf: PodLru) -> None:
         shelf.capacity = int(shelf.told * shelf.trust)
         if shelf.used > shelf.capacity:
             self._drop(shelf, shelf.give_up(shelf.capacity))
 
-    def _open(self, pod: PodId) -> Shelf:
+    def _open(self, pod: PodId) -> PodLru:
         slot = self._free.pop() if self._free else len(self._slots)
-        shelf = Shelf(pod, slot, self._default_capacity)
+        shelf = PodLru(pod, slot, self._default_capacity)
         if slot == len(self._slots):
             self._slots.append(shelf)
             self._names.append(pod)
@@ -244,7 +244,7 @@ class PrefixIndex:
         self._wide.clear()
         return shelf
 
-    def _join(self, shelf: Shelf, fresh: Sequence[int]) -> None:
+    def _join(self, shelf: PodLru, fresh: Sequence[int]) -> None:
         """Set the shelf's bit for what it holds now and did not before, each once; then keep the bounds."""
         tables, bit = self._tables, shelf.bit
         seen, joined = 0, bit  # neighbours mostly have the same holders: they share one mask object, made once
@@ -264,7 +264,7 @@ class PrefixIndex:
         if self.bytes_used > self._max_bytes:
             self._relieve()
 
-    def _drop(self, shelf: Shelf, links: Sequence[int]) -> None:
+    def _drop(self, shelf: PodLru, links: Sequence[int]) -> None:
         """The shelf gave up these blocks: take its bit away."""
         tables, bit = self._tables, shelf.bit
         self._holdings -= len(links)

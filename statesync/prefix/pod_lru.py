@@ -51,7 +51,7 @@ _LIVE: Final = 1 << 40
 """Parts noted here are numbered from here on, those restored from another replica's pages from 0: all older."""
 
 
-class Shelf:
+class PodLru:
     """A pod's blocks, oldest first."""
 
     __slots__ = (

@@ -34,7 +34,7 @@ _FORGOTTEN: Sequence[int] = ()
 """A placement without blocks says that the engine restarted: placements before it are void, those after it stand."""
 
 
-class Hub:
+class MemoryHub:
     """What the stores of one name share. It lives as long as one of them does."""
 
     def __init__(self, name: str) -> None:
@@ -56,14 +56,14 @@ class Hub:
         return f"<Hub {self.name or '(private)'}: {', '.join(self.members) or 'nobody'}>"
 
 
-_hubs: WeakValueDictionary[str, Hub] = WeakValueDictionary()
+_hubs: WeakValueDictionary[str, MemoryHub] = WeakValueDictionary()
 
 
 class MemoryStore:
     """A `StateStore` that needs no server."""
 
     def __init__(self, name: str = "") -> None:
-        self._hub = _hubs.setdefault(name, Hub(name)) if name else Hub("")
+        self._hub = _hubs.setdefault(name, MemoryHub(name)) if name else MemoryHub("")
         self._replica = ""
         self._listener: StateListener | None = None
         """None before `start` and after `aclose`."""

@@ -12,7 +12,7 @@ from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 
-class Choice(msgspec.Struct):
+class ChoiceJson(msgspec.Struct):
     """A `PolicyChoice` in a record."""
 
     name: str
@@ -23,7 +23,7 @@ class Choice(msgspec.Struct):
         return PolicyChoice(self.name, self.params)
 
 
-class Guard(msgspec.Struct, frozen=True):
+class GuardJson(msgspec.Struct, frozen=True):
     """A `CanaryGuard` in a record: all its fields are written, so that another version's defaults do not matter."""
 
     error_rate: float = CanaryGuard().error_rate
@@ -32,11 +32,11 @@ class Guard(msgspec.Struct, frozen=True):
     confidence: float = CanaryGuard().confidence
 
 
-class OnTrial(Choice, kw_only=True):
+class TrialJson(ChoiceJson, kw_only=True):
     """A `Canary` in a record."""
 
     percent: float
-    guard: Guard = Guard()
+    guard: GuardJson = GuardJson()
 
     def canary(self) -> Canary:
         """As the rest of the router knows it."""
@@ -44,15 +44,15 @@ class OnTrial(Choice, kw_only=True):
         return Canary(self.choice(), self.percent, guard)
 
 
-class Record(msgspec.Struct):
+class RecordJson(msgspec.Struct):
     """A policy record, as JSON."""
 
     generation: int
     name: str
     params: dict[str, object]
     v: int
-    shadow: Choice | None = None
-    canary: OnTrial | None = None
+    shadow: ChoiceJson | None = None
+    canary: TrialJson | None = None
     note: str = ""
     restores: int | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.request_parser import RequestHead
@@ -30,7 +30,7 @@ class Nobody:
 def edge() -> Edge:
     """A client connection that is not connected."""
     clock = Clock()
-    listener = Listener(Nobody(), Sweep(clock, 0.1), Limits(), Timeouts(), lambda error: ())
+    listener = Listener(Nobody(), Deadlines(clock, 0.1), Limits(), Timeouts(), lambda error: ())
     return listener.connect()
 
 

@@ -9,13 +9,13 @@ from typing import Protocol
 import httpx
 import msgspec
 
-from router.address import Listen
+from router.address import ListenAddress
 from router.cli.main import main
 from router.control.api import create_control
 from router.control.plane import ControlPlane
 from router.control.server import ControlServer
 from router.lifecycle import Lifecycle, Phase
-from router.policy.controller import PolicySwitch
+from router.policy.controller import PolicyController
 from router.settings import Control, PolicySpec, Pool, Settings
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
@@ -60,7 +60,7 @@ class Replica:
         self.store = MemoryStore()
         self.view = LoadView(self.clock, self.store.announce)
         self.view.set_pods("default", [Pod(POD, str(POD), frozenset({"m"})), Pod(OTHER_POD, str(OTHER_POD))])
-        self.policies = PolicySwitch(self.store, {"default": PolicySpec(name="p2c")}, create)
+        self.policies = PolicyController(self.store, {"default": PolicySpec(name="p2c")}, create)
         self.lifecycle = Lifecycle(self.clock)
         self.drains = 0
         settings = Settings(pools=[Pool(name="default", aliases={"alias": "m"})], control=Control(token=token))
@@ -131,7 +131,7 @@ def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
 
     async def run() -> None:
         await replica.store.start("r-1", Nobody())
-        server = ControlServer(create_control(replica.plane), Listen("127.0.0.1", 0))
+        server = ControlServer(create_control(replica.plane), ListenAddress("127.0.0.1", 0))
         await server.start()
         try:
             url = f"http://{server.address}"

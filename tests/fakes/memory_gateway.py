@@ -13,24 +13,24 @@ from types import TracebackType
 from typing import cast
 
 from router.dataplane.admission import Admission
-from router.dataplane.deps import Parts
+from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
-from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import Identity
-from router.dataplane.http.write_batcher import CROWD, Outbox
-from router.dataplane.local_routes import Local
+from router.dataplane.http.wire_headers import WireHeaders
+from router.dataplane.http.write_batcher import CROWD, WriteBatcher
+from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.request.routes import Routes
-from router.dataplane.request.targets import Targets
+from router.dataplane.request.targets import TargetResolver
 from router.lifecycle import Lifecycle, Phase
-from router.policy.catalog import PolicyCatalogue
-from router.policy.circuit_breaker import PolicyGuard
-from router.policy.controller import PolicySwitch
-from router.replica.pod_registry import Membership
+from router.policy.catalog import PolicyCatalog
+from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.controller import PolicyController
+from router.replica.pod_registry import PodRegistry
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
-from router.settings import Targets as TargetSettings
+from router.settings import TargetResolver as TargetSettings
 from router.telemetry.metrics import Metrics
 from router.trials.attach import trials_of
 from schedulers import registry
@@ -84,7 +84,7 @@ class Rig:
         self.clients: list[Client] = []
         self.errors = _Errors()
         self._expect_errors = expect_errors
-        self.catalogue = PolicyCatalogue(self.settings.policies)
+        self.catalogue = PolicyCatalog(self.settings.policies)
         self._create = create or self.catalogue.create
         self._build()
         counts = {each.name: pods for each in every} if isinstance(pods, int) else pods
@@ -97,10 +97,10 @@ class Rig:
         self.view = LoadView(clock)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Sweep(clock, 0.1)
-        outbox = Outbox(range(CROWD))  # the longer way: at the end of the turn
+        self.sweep = Deadlines(clock, 0.1)
+        outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
         self.upstream = Upstream(self.sweep, self.net.dial, outbox)
-        self.membership = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self.membership = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0, fallbacks=fallbacks)
         self.membership.health = self.health
@@ -112,15 +112,15 @@ class Rig:
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
 
-    def _parts(self) -> Parts:
+    def _parts(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
         self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
-        self.policies = PolicySwitch(store, configured, self._create, self.trials.make)
-        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, clock)
+        self.policies = PolicyController(store, configured, self._create, self.trials.make)
+        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, clock)
         self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
-        identity = Identity("rig", 0xABC, self.routes.clusters)
+        identity = WireHeaders("rig", 0xABC, self.routes.clusters)
         dice = count(1)
         dispatch = Dispatch(
             self.view,
@@ -132,11 +132,11 @@ class Rig:
             lambda: next(dice),
             self.trials.running,
         )
-        return Parts(
+        return GatewayDeps(
             settings=settings,
             clock=clock,
             lifecycle=self.lifecycle,
-            local=Local(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
+            local=LocalRoutes(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
             routes=self.routes,
             admission=Admission(settings.limits),
             dispatch=dispatch,
@@ -145,7 +145,7 @@ class Rig:
             identity=identity,
             metrics=self.metrics,
             outcome=self.health.outcome,
-            targets=Targets(settings.targets),
+            targets=TargetResolver(settings.targets),
         )
 
     def _fill(self, counts: Mapping[str, int]) -> None:

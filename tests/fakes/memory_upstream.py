@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from router.dataplane.http.deadlines import Sweep
-from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.response_head import ResponseHead
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.errors import PodFailure
@@ -31,7 +31,7 @@ class Attempt:
     def connected(self, connection: UpstreamConnection, /) -> None:
         self.connection = connection
 
-    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
         self.heads.append((head.status, framing, length))
         return self.unwrap
 
@@ -51,7 +51,7 @@ class Ground:
     def __init__(self) -> None:
         self.wire = Wire()
         self.net = Net(self.wire)
-        self.sweep = Sweep(self.wire.clock, 0.1)
+        self.sweep = Deadlines(self.wire.clock, 0.1)
         self.upstream = Upstream(self.sweep, self.net.dial)
 
     def send(

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from router.plugins.checking import CheckLimits
 from router.plugins.examples import Example
 from router.plugins.loading import PluginError, digest_of, load, unload
-from router.plugins.types import Report
+from router.plugins.types import CheckReport
 
 MODULE = "turnout_plugin_that_is_checked"
 
 
-def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> Report:
+def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> CheckReport:
     """In place of `checking.check`: a file that loads passes, and no policy is asked anything."""
     try:
         policies = tuple(load(source, file, MODULE).policies)
     except PluginError as error:
-        return Report(file, digest_of(source), problem=str(error))
+        return CheckReport(file, digest_of(source), problem=str(error))
     finally:
         unload(MODULE)
-    return Report(file, digest_of(source), policies, replayed=len(recorded))
+    return CheckReport(file, digest_of(source), policies, replayed=len(recorded))

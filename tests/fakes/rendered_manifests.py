@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from router.config.file import Reading, read_text
+from router.config.file import ParsedConfig, read_text
 from tests.fakes.programs import need
 from tests.fakes.waiting import DEADLINE_S
 
@@ -135,7 +135,7 @@ class Render:
         args: list[str] = self.container["args"]
         return args[args.index("--config") + 1]
 
-    def config(self) -> Reading:
+    def config(self) -> ParsedConfig:
         """The gateway's settings, read as it reads them, with the pod's environment."""
         return read_text(self.mounted(self.container, self.config_path()), self.environment())
 

@@ -26,8 +26,8 @@ from loadtests.sim.conversation import Shape
 from loadtests.sim.ports import HOST
 from loadtests.sim.traffic import quantile
 from loadtests.upgrade.load import LONG, Load, Mix, Record
-from statesync.store.redis.keys import Keys
-from statesync.store.redis.messages import Reader
+from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.messages import MessageDecoder
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, pool
 from tests.fakes.sim_process import SimPods, sim_pods
 from tests.fakes.slow_proxy import SlowLink, slow_link
@@ -35,7 +35,7 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 
 SHORT_LEASE = PATIENT_SYNC | {"lease_s": 3.0}
 """Where a lease is to lapse. On a busy machine that of a live replica may, too; it heals."""
-KEYS = Keys("turnout")
+KEYS = RedisKeys("turnout")
 QUICK = ("--profile", "paced", "--speed", "5")
 """Pods of fifty tokens a second."""
 MIX = Mix(
@@ -196,7 +196,7 @@ class Ground:
             fields: dict[bytes, bytes] = self.link.hgetall(KEYS.inflight(replica))  # type: ignore[assignment]
             for pod, packed in fields.items():
                 if pod != b"@":
-                    numbers = Reader().numbers(packed)
+                    numbers = MessageDecoder().numbers(packed)
                     assert numbers is not None
                     total[pod.decode()] = total.get(pod.decode(), 0) + numbers.requests
         return total

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from loadtests.sim.ports import HOST
-from statesync.store.redis.connection import Address, RespConnection
+from statesync.store.redis.connection import RespConnection, ServerAddress
 from tests.fakes import programs
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S
@@ -15,7 +15,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 def told(server: RedisServer, *command: str) -> object:
     async def ask() -> object:
-        connection = await RespConnection.open(Address(HOST, server.port), timeout_s=DEADLINE_S, name="test")
+        connection = await RespConnection.open(ServerAddress(HOST, server.port), timeout_s=DEADLINE_S, name="test")
         try:
             return await connection.call(*command)
         finally:

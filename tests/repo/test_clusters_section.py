@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from router.config.file import read_text
-from router.dataplane.request.targets import Targets
+from router.dataplane.request.targets import TargetResolver
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -32,5 +32,5 @@ def test_the_command_prints_the_hash_that_the_file_wants() -> None:
     printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.split()[0]
     (client,) = read_text(block("yaml"), {}).settings.targets.clients
     assert client.key_sha256 == printed == hashlib.sha256(b"the-key-of-the-client").hexdigest()
-    targets = Targets(read_text(block("yaml"), {}).settings.targets)
+    targets = TargetResolver(read_text(block("yaml"), {}).settings.targets)
     assert targets.client({b"authorization": b"Bearer the-key-of-the-client"}).name == "batch"

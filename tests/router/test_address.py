@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from loadtests.sim.ports import HOST, free_ports
-from router.address import Listen, bind, parse_listen
+from router.address import ListenAddress, bind, parse_listen
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from router.address import Listen, bind, parse_listen
 )
 def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int, loopback: bool) -> None:
     listen = parse_listen(text)
-    assert listen == Listen(host, port)
+    assert listen == ListenAddress(host, port)
     assert listen.loopback is loopback
     assert str(listen) == text
 
@@ -53,7 +53,7 @@ def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
 
 
 def test_only_shared_sockets_share_a_port() -> None:
-    listen = Listen(HOST, free_ports(1)[0])
+    listen = ListenAddress(HOST, free_ports(1)[0])
     with bind(listen, shared=True) as first, bind(listen, shared=True) as second:
         first.listen()
         second.listen()
@@ -62,6 +62,6 @@ def test_only_shared_sockets_share_a_port() -> None:
 
 
 def test_an_address_of_ipv6_takes_ipv6_alone() -> None:
-    with contextlib.closing(bind(Listen("::1", 0))) as bound:
+    with contextlib.closing(bind(ListenAddress("::1", 0))) as bound:
         assert bound.family == socket.AF_INET6
         assert bound.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

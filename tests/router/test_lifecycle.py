@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.lifecycle import DrainReport, IllegalTransition, Lifecycle, Phase, Step, drain_sequence
+from router.lifecycle import DrainReport, IllegalTransition, Lifecycle, Phase, PhaseChange, drain_sequence
 from router.settings import Drain
 
 
@@ -97,12 +97,12 @@ def test_a_phase_that_cannot_follow_is_refused_and_changes_nothing(path: tuple[P
 
 def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> None:
     replica = Replica()
-    steps: list[Step] = []
+    steps: list[PhaseChange] = []
     replica.lifecycle.listen(steps.append)
     replica.now = 101.5
     replica.lifecycle.enter(Phase.WARMING)
     assert replica.lifecycle.since == {Phase.STARTING: 100.0, Phase.WARMING: 101.5}
-    assert steps == [Step(Phase.STARTING, Phase.WARMING, 101.5)]
+    assert steps == [PhaseChange(Phase.STARTING, Phase.WARMING, 101.5)]
 
 
 def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> None:

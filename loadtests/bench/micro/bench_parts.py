@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from loadtests.bench.guard.script import PHASES, turns
 from router.dataplane.http.chunked import ChunkScanner
-from router.dataplane.http.head_cache import Heads, split
+from router.dataplane.http.head_cache import HeadCache, split
 from router.dataplane.request import openai
 from router.telemetry.histograms import ITL_BOUNDS_S, Histogram
 
@@ -38,7 +38,7 @@ def bench_remembered_head(benchmark: BenchmarkFixture) -> None:
     """Take a head apart and look it up."""
     benchmark.group = "parts"
     benchmark.extra_info.update(series="heads.split + get, 17 headers", size=1)
-    data, heads = turns(PHASES[0], 1)[0].request, Heads[int]()
+    data, heads = turns(PHASES[0], 1)[0].request, HeadCache[int]()
     found = split(data)
     assert found is not None
     heads.learn(found.key, 7)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from statesync.store.redis.keys import Keys
+from statesync.store.redis.keys import RedisKeys
 
-KEYS = Keys("turnout")
+KEYS = RedisKeys("turnout")
 
 
 class Reading(NamedTuple):

@@ -25,7 +25,7 @@ class Expiring(Protocol):
         """Its time is up; it either ends or moves `expires_at`."""
 
 
-class Sweep:
+class Deadlines:
     """Calls `expire` on each watched member whose `expires_at` has passed."""
 
     def __init__(self, clock: Callable[[], float], resolution_s: float) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from router.dataplane.exchange import Exchange
 from router.dataplane.http import responses
 from router.dataplane.http.deadlines import NEVER
-from router.dataplane.http.request_parser import HEAD, IDLE, NO_HEAD, RequestHead, RequestReader
+from router.dataplane.http.request_parser import HEAD, IDLE, NO_HEAD, RequestHead, RequestParser
 from router.errors import GatewayError, RequestTimeout, Shed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ UPLOAD_BYTES_PER_S = 16384
 """The slowest upload that is not taken for an attack."""
 
 
-class Requests(Protocol):
+class RequestHandler(Protocol):
     """Where exchanges go: the gateway."""
 
     def handle(self, exchange: Exchange, /) -> None:
@@ -60,7 +60,7 @@ class Edge:
         "write_now",
     )
 
-    def __init__(self, requests: Requests, listener: Listener, clock: Callable[[], float]) -> None:
+    def __init__(self, requests: RequestHandler, listener: Listener, clock: Callable[[], float]) -> None:
         self.requests = requests
         self.listener = listener
         self.clock = clock
@@ -78,7 +78,7 @@ class Edge:
         self.expires_at = NEVER
         self.asked = False
         """Whether a request has come, ever."""
-        self._reader: RequestReader | None = RequestReader(self, listener.limits)
+        self._reader: RequestParser | None = RequestParser(self, listener.limits)
         """None once nothing more will be understood: the connection was refused, or is gone."""
         self._body_since = 0.0
         self._owes_continue = False

@@ -25,7 +25,7 @@ _NAME: Final = b"\r\ncontent-length: "
 _MAX_DIGITS: Final = 12
 
 
-class Split(NamedTuple):
+class HeadSplit(NamedTuple):
     """Where a head ends in the bytes, and what it is looked up by."""
 
     key: Key
@@ -35,7 +35,7 @@ class Split(NamedTuple):
     """Content-Length; -1 where the head has none."""
 
 
-class Heads(Generic[T]):
+class HeadCache(Generic[T]):
     """A bounded memory of heads. Full, it starts over: what is in use is back within a request each."""
 
     MAX_ENTRIES: ClassVar = 2048
@@ -62,17 +62,17 @@ class Heads(Generic[T]):
         return len(self._known)
 
 
-class Recall(Generic[T]):
-    """One connection's look into `Heads`: the head it saw last is tried first, which needs no hashing and no slices."""
+class HeadLookup(Generic[T]):
+    """Looks heads up in a `HeadCache` for one connection: the last one is tried first, without hashing or slices."""
 
     __slots__ = ("_after", "_before", "_heads", "_meaning", "missed")
 
-    def __init__(self, heads: Heads[T]) -> None:
+    def __init__(self, heads: HeadCache[T]) -> None:
         self._heads = heads
         self._meaning: T | None = None
         self._before = b""
         self._after = b""
-        self.missed: Split | None = None
+        self.missed: HeadSplit | None = None
         """After a `recall` in vain: what could be learned, if anything."""
 
     def recall(self, data: bytes) -> tuple[T, int, int] | None:
@@ -108,17 +108,17 @@ class Recall(Generic[T]):
         return meaning, end, length
 
 
-def split(data: bytes) -> Split | None:
+def split(data: bytes) -> HeadSplit | None:
     """Take apart bytes that begin with a head; None when they do not hold a whole small one with a plain length.
 
     `data` is not empty. A head begins with a capital letter (a method, or HTTP): blank lines before it are llhttp's.
     """
     end = data.find(END)
-    if end < 0 or end > Heads.MAX_HEAD_BYTES or not 65 <= data[0] <= 90:
+    if end < 0 or end > HeadCache.MAX_HEAD_BYTES or not 65 <= data[0] <= 90:
         return None
     at = data.find(_VALUE, 0, end)
     if at < 0:
-        return _new(Split, ((data[:end], b""), end + 4, -1))
+        return _new(HeadSplit, ((data[:end], b""), end + 4, -1))
     at += 7
     if at < 18 or data[at - 18 : at].lower() != _NAME:
         return None  # some other header ends in "ength": not worth a second look
@@ -126,4 +126,4 @@ def split(data: bytes) -> Split | None:
     digits = data[at:eol]
     if not digits.isdigit() or len(digits) > _MAX_DIGITS:
         return None
-    return _new(Split, ((data[:at], data[eol:end]), end + 4, int(digits)))
+    return _new(HeadSplit, ((data[:at], data[eol:end]), end + 4, int(digits)))

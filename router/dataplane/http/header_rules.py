@@ -64,7 +64,7 @@ RESPONSE: dict[bytes, int] = _HOP_BY_HOP | {
 _ORDINARY_CONNECTION = frozenset((b"keep-alive", b"close", b"upgrade", b"http2-settings", b"te", b""))
 
 
-class Fields:
+class HeaderFields:
     """Headers of one message: `kept` ready to be joined into a head, `noted` by lower-case name."""
 
     __slots__ = ("kept", "noted", "size", "table")

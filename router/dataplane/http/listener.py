@@ -7,10 +7,10 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from router.dataplane.http.deadlines import Sweep
-from router.dataplane.http.edge import Edge, Requests
+from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.responses import Headers
-from router.dataplane.http.write_batcher import Outbox
+from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import GatewayError
 from router.settings import Limits, Timeouts
 
@@ -22,19 +22,19 @@ class Listener:
 
     def __init__(
         self,
-        requests: Requests,
-        sweep: Sweep,
+        requests: RequestHandler,
+        sweep: Deadlines,
         limits: Limits,
         timeouts: Timeouts,
         on_refused: Callable[[GatewayError], Headers],
-        outbox: Outbox | None = None,
+        outbox: WriteBatcher | None = None,
     ) -> None:
         self.requests = requests
         self.sweep = sweep
         self.limits = limits
         self.timeouts = timeouts
         self.refused = on_refused
-        self.outbox = outbox or Outbox()
+        self.outbox = outbox or WriteBatcher()
         self.edges: set[Edge] = set()
         self.stopped = False
         self._server: asyncio.Server | None = None

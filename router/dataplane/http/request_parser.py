@@ -1,6 +1,6 @@
 """Stage 1a: bytes -> requests. httptools' callbacks and the limits on what one request may make us hold.
 
-Knows HTTP/1.x, not the connection: it tells its `Owner` when a head is whole, when body bytes come and when the
+Knows HTTP/1.x, not the connection: it tells its `ParserOwner` when a head is whole, when body bytes come and when the
 request is. What cannot be a request raises a GatewayError out of `feed`.
 """
 
@@ -11,8 +11,8 @@ from typing import Final, NamedTuple, Protocol
 
 import httptools
 
-from router.dataplane.http.head_cache import Heads, Key, Recall
-from router.dataplane.http.header_rules import NOTE, REQUEST, Fields
+from router.dataplane.http.head_cache import HeadCache, HeadLookup, Key
+from router.dataplane.http.header_rules import NOTE, REQUEST, HeaderFields
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
@@ -45,11 +45,11 @@ class RequestHead(NamedTuple):
 NO_HEAD = RequestHead(b"", b"", True, False, [], {})
 """Of bytes that never became a request."""
 
-_heads: Final[Heads[RequestHead]] = Heads()
+_heads: Final[HeadCache[RequestHead]] = HeadCache()
 """Of all connections of this process: a client's connections send the same heads."""
 
 
-class Owner(Protocol):
+class ParserOwner(Protocol):
     """The connection whose bytes are read."""
 
     def head_begun(self) -> None:
@@ -65,7 +65,7 @@ class Owner(Protocol):
         """The request is whole."""
 
 
-class RequestReader:
+class RequestParser:
     """Reads the requests of one connection, one after the other."""
 
     __slots__ = (
@@ -87,12 +87,12 @@ class RequestReader:
         "stage",
     )
 
-    def __init__(self, owner: Owner, limits: Limits) -> None:
+    def __init__(self, owner: ParserOwner, limits: Limits) -> None:
         # connection
         self._owner = owner
         self._limits = limits
         self._parser = httptools.HttpRequestParser(self)
-        self._recall = Recall(_heads)
+        self._recall = HeadLookup(_heads)
         self._begin()
 
     def _begin(self) -> None:
@@ -107,7 +107,7 @@ class RequestReader:
         """Body bytes to come behind a remembered head; 0 while httptools reads."""
         # its head, as httptools tells it
         self._target = b""
-        self._fields = Fields(REQUEST)
+        self._fields = HeaderFields(REQUEST)
         self._head_bytes = 0
         self._upgrading = False
         self._key: Key | None = None

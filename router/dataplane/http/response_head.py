@@ -1,4 +1,4 @@
-"""The head of a pod's answer: bytes -> `AnswerHead`, by httptools, or from memory where the same bytes came before.
+"""The head of a pod's answer: bytes -> `ResponseHead`, by httptools, or from memory where the same bytes came before.
 Pure; knows the framing rules of RFC 9112, 6.3, no socket.
 """
 
@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from router.dataplane.http.head_cache import Heads, Recall
-from router.dataplane.http.header_rules import RESPONSE, Fields
+from router.dataplane.http.head_cache import HeadCache, HeadLookup
+from router.dataplane.http.header_rules import RESPONSE, HeaderFields
 
 NO_BODY: Final = 0
 LENGTH: Final = 1
@@ -24,7 +24,7 @@ class BadHead(ValueError):
     """Bytes that do not begin an HTTP/1.x answer."""
 
 
-class AnswerHead(NamedTuple):
+class ResponseHead(NamedTuple):
     """An answer's head, understood. Shared between answers with the same bytes: nobody changes what is in it."""
 
     status: int
@@ -36,40 +36,40 @@ class AnswerHead(NamedTuple):
     """Headers to pass on, ready to be joined."""
 
 
-class Begun(NamedTuple):
+class ParsedHead(NamedTuple):
     """A head that is complete."""
 
-    head: AnswerHead
+    head: ResponseHead
     end: int
     """Index just past it."""
     length: int
     """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it says nothing."""
 
 
-_heads: Final[Heads[AnswerHead]] = Heads()
+_heads: Final[HeadCache[ResponseHead]] = HeadCache()
 
 _new: Final = tuple.__new__
 
 
-def memory() -> Recall[AnswerHead]:
+def memory() -> HeadLookup[ResponseHead]:
     """For a connection to keep, and to give to `begin`."""
-    return Recall(_heads)
+    return HeadLookup(_heads)
 
 
-def begin(data: bytes, recall: Recall[AnswerHead]) -> Begun | None:
+def begin(data: bytes, recall: HeadLookup[ResponseHead]) -> ParsedHead | None:
     """Read the head that `data` begins with; None while it is incomplete. Raises BadHead."""
     known = recall.recall(data)
     if known is not None:
-        return _new(Begun, known)
+        return _new(ParsedHead, known)
     if (missed := recall.missed) is not None:
         head, length = _parse(data[: missed.end])
         if length == missed.length:  # else it is written in a way that `split` does not see
             _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
-        return Begun(head, missed.end, length)
+        return ParsedHead(head, missed.end, length)
     end = data.find(b"\r\n\r\n") + 4
     if end >= 4:
         head, length = _parse(data[:end])
-        return Begun(head, end, length)
+        return ParsedHead(head, end, length)
     if len(data) > MAX_HEAD_BYTES or not b"HTTP/1.".startswith(data[:7]):
         raise BadHead("these bytes are not an HTTP/1.1 answer")
     return None
@@ -80,7 +80,7 @@ class _Parsing:
 
     __slots__ = ("keep", "on_header", "parser")
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, fields: HeaderFields) -> None:
         self.on_header = fields.add
         self.keep = False
         self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
@@ -91,8 +91,8 @@ class _Parsing:
         self.keep = self.parser.should_keep_alive()
 
 
-def _parse(data: bytes) -> tuple[AnswerHead, int]:
-    fields = Fields(RESPONSE)
+def _parse(data: bytes) -> tuple[ResponseHead, int]:
+    fields = HeaderFields(RESPONSE)
     parsing = _Parsing(fields)
     parser = parsing.parser
     assert parser is not None
@@ -109,7 +109,7 @@ def _parse(data: bytes) -> tuple[AnswerHead, int]:
     framing = _framing(status, noted)
     keep = parsing.keep and framing != UNTIL_CLOSE
     sse = noted.get(b"content-type", b"").startswith(b"text/event-stream")
-    return AnswerHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
+    return ResponseHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
 
 
 def _framing(status: int, noted: dict[bytes, bytes]) -> int:

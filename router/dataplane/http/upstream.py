@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
-from router.dataplane.http.deadlines import Sweep
-from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.response_head import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
-from router.dataplane.http.write_batcher import Outbox
+from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer
 from router.settings import Timeouts
 from statesync.tasks import spawn
@@ -24,7 +24,7 @@ class Discard:
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Nothing to do."""
 
-    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
         """Nothing to do."""
         return False
 
@@ -52,9 +52,9 @@ async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> No
 class Upstream:
     """All pods' idle connections, and how to get another."""
 
-    def __init__(self, sweep: Sweep, dial: Dial = dial, outbox: Outbox | None = None) -> None:
+    def __init__(self, sweep: Deadlines, dial: Dial = dial, outbox: WriteBatcher | None = None) -> None:
         self.sweep = sweep
-        self.outbox = outbox or Outbox()
+        self.outbox = outbox or WriteBatcher()
         self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
         self.open = 0

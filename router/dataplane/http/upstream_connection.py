@@ -17,8 +17,8 @@ from router.dataplane.http.response_head import (
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
-    AnswerHead,
     BadHead,
+    ResponseHead,
     begin,
     memory,
 )
@@ -43,7 +43,7 @@ class Receiver(Protocol):
     def connected(self, connection: UpstreamConnection, /) -> None:
         """The request is on its way over `connection`."""
 
-    def head(self, head: AnswerHead, framing: int, length: int, /) -> bool:
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
         """The answer's head; `length` is -1 where it says none. True: give me payloads without chunk framing."""
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:

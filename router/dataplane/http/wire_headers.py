@@ -23,7 +23,7 @@ MOST_PLACEMENTS: Final = 100_000
 _FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
-class Identity:
+class WireHeaders:
     """Makes the bytes that name this replica, a request and a pod. `seed` tells this process's ids from others';
     `clusters` are those of the pools that name one."""
 

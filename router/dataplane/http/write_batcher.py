@@ -25,14 +25,14 @@ AT_ONCE: Final = 16
 """So many connections do not wait for the end of a long turn: the first of them would wait for the last."""
 
 
-class Sender(Protocol):
+class BufferedWriter(Protocol):
     """A connection with something to send."""
 
     def flush(self) -> None:
         """Send it now. Does nothing where it was sent meanwhile, or the connection is gone. Never raises."""
 
 
-class Outbox:
+class WriteBatcher:
     """The connections that have something to send."""
 
     __slots__ = ("_active", "_alone", "_due", "_noted", "_scheduled")
@@ -40,7 +40,7 @@ class Outbox:
     def __init__(self, active: Sized = ()) -> None:
         """`active` are the requests under way."""
         self._active = active
-        self._due: list[Sender] = []
+        self._due: list[BufferedWriter] = []
         self._scheduled = False
         self._noted = 0
         """In this turn."""
@@ -56,7 +56,7 @@ class Outbox:
             return True
         return False
 
-    def note(self, sender: Sender) -> None:
+    def note(self, sender: BufferedWriter) -> None:
         """`sender` has something to send; said once until it is flushed."""
         due = self._due
         due.append(sender)

@@ -27,7 +27,7 @@ _BACKSLASH: Final = 0x5C
 _AFTER_STRING: Final = b" \t\r\n,:]}"
 
 
-class Abridged(NamedTuple):
+class SkimmedJson(NamedTuple):
     """What is left, and where it was."""
 
     text: bytes
@@ -45,7 +45,7 @@ def original(cuts: list[tuple[int, int]], at: int) -> int:
     return at + missing
 
 
-def abridge(body: bytes) -> Abridged | None:
+def abridge(body: bytes) -> SkimmedJson | None:
     """The body with its long texts cut short; None where less than half could go."""
     pieces: list[bytes] = []
     cuts: list[tuple[int, int]] = []
@@ -68,7 +68,7 @@ def abridge(body: bytes) -> Abridged | None:
     if gone * 2 < size:
         return None
     pieces.append(body[copied:])
-    return Abridged(b"".join(pieces), cuts)
+    return SkimmedJson(b"".join(pieces), cuts)
 
 
 def _is_in_string(body: bytes, quote: int) -> bool:

@@ -10,7 +10,7 @@ NONE = msgspec.Raw(b"")
 """A field that is not there."""
 
 
-class Body(msgspec.Struct, gc=False):
+class RequestBody(msgspec.Struct, gc=False):
     """The fields of all OpenAI-like request bodies that routing reads. Types are checked only for these."""
 
     model: str | None = None
@@ -33,5 +33,5 @@ class Body(msgspec.Struct, gc=False):
     user: str | None = None
 
 
-decode = msgspec.json.Decoder(Body).decode
+decode = msgspec.json.Decoder(RequestBody).decode
 """Raises msgspec.ValidationError or DecodeError, UnicodeDecodeError, RecursionError."""

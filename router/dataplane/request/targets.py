@@ -12,7 +12,7 @@ from typing import NamedTuple
 from router.dataplane.request.routes import Allowed, Route, Routes, cluster_of
 from router.errors import BadRequest, TargetNotAllowed
 from router.settings import Pool, TargetClient
-from router.settings import Targets as TargetSettings
+from router.settings import TargetResolver as TargetSettings
 
 EVERYTHING = "*"
 
@@ -24,7 +24,7 @@ _WORDS: Mapping[bytes, bool] = {
 Headers = Mapping[bytes, bytes]
 
 
-class Client(NamedTuple):
+class ClientPermissions(NamedTuple):
     """What a client may choose."""
 
     name: str
@@ -36,11 +36,11 @@ class Client(NamedTuple):
         return not self.allow.isdisjoint((EVERYTHING, pool.name, cluster_of(pool) or pool.name))
 
 
-class Targets:
+class TargetResolver:
     """The explicit targets of requests."""
 
     def __init__(self, settings: TargetSettings) -> None:
-        self._anyone = Client("", frozenset(settings.allow))
+        self._anyone = ClientPermissions("", frozenset(settings.allow))
         self._known = [(bytes.fromhex(each.key_sha256), _client(each)) for each in settings.clients]
 
     def route(self, routes: Routes, model: str, noted: Headers) -> Route:
@@ -64,7 +64,7 @@ class Targets:
         """Which pools a request may choose."""
         return self.client(noted).may
 
-    def client(self, noted: Headers) -> Client:
+    def client(self, noted: Headers) -> ClientPermissions:
         """Who sends it, by its key. Takes equally long whether and where the key is known."""
         found = self._anyone
         if self._known:
@@ -92,5 +92,5 @@ def _key(noted: Headers) -> bytes:
     return credentials.strip() if scheme.lower() == b"bearer" else noted.get(b"x-api-key", b"")
 
 
-def _client(each: TargetClient) -> Client:
-    return Client(each.name or f"{each.key_sha256[:8]}...", frozenset(each.allow))
+def _client(each: TargetClient) -> ClientPermissions:
+    return ClientPermissions(each.name or f"{each.key_sha256[:8]}...", frozenset(each.allow))

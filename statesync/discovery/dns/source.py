@@ -28,7 +28,7 @@ from dns.rdtypes.IN.SRV import SRV
 
 from schedulers.types import Pod
 from statesync.discovery.dns.wire import LeanNameserver, addresses_of
-from statesync.discovery.known import Empty, Failed, Found, KnownPods, Look
+from statesync.discovery.known import KnownPods, Look, LookupEmpty, LookupFailed, LookupFound
 from statesync.discovery.source import OnPods, PodTemplate
 from statesync.errors import DiscoveryError
 
@@ -149,10 +149,10 @@ class DnsSource:
             return await self._look_srv()
         found = await self._addresses(self._name.name)
         if found.failure:
-            return Failed(found.failure)
+            return LookupFailed(found.failure)
         if not found.hosts:
-            return Empty(f"{self._name.name} has no A or AAAA records")
-        return Found(await self._pods_at(found.hosts, self._name.port), found.ttl_s)
+            return LookupEmpty(f"{self._name.name} has no A or AAAA records")
+        return LookupFound(await self._pods_at(found.hosts, self._name.port), found.ttl_s)
 
     async def _pods_at(self, hosts: Sequence[str], port: int) -> tuple[Pod, ...]:
         """The pods at these addresses. One takes 2 us to make, so known ones are kept and many take several turns of
@@ -174,9 +174,9 @@ class DnsSource:
         try:
             answer = await self._resolver.resolve(self._name.name, dns.rdatatype.SRV)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return Empty(f"{self._name.name} has no SRV records")
+            return LookupEmpty(f"{self._name.name} has no SRV records")
         except (dns.exception.DNSException, OSError) as error:
-            return Failed(str(error))
+            return LookupFailed(str(error))
         records = lowest_priority([cast("SRV", record) for record in answer])
         limit = asyncio.Semaphore(_TARGETS_AT_ONCE)
         found = await asyncio.gather(*(self._target(record, limit) for record in records))
@@ -184,10 +184,12 @@ class DnsSource:
         # Only addresses in use are remembered, so that the memory is as large as the answer.
         self._target_hosts = {pod.labels["srv_target"]: _host(pod) for pod in pods.values()}
         if records and not pods:
-            return Failed("none of the SRV targets has an address")
+            return LookupFailed("none of the SRV targets has an address")
         if not pods:
-            return Empty(f"{self._name.name} says that the service is not available here")
-        return Found(tuple(pods.values()), min([float(answer.chaining_result.minimum_ttl), *(ttl for _, ttl in found)]))
+            return LookupEmpty(f"{self._name.name} says that the service is not available here")
+        return LookupFound(
+            tuple(pods.values()), min([float(answer.chaining_result.minimum_ttl), *(ttl for _, ttl in found)])
+        )
 
     async def _target(self, record: SRV, limit: asyncio.Semaphore) -> tuple[Pod | None, float]:
         """The pod behind a record, at ONE address: a target is one pod, on however many stacks.

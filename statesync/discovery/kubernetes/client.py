@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from statesync.discovery.kubernetes.watch import FORBIDDEN, UNAUTHORIZED, Failure
+from statesync.discovery.kubernetes.watch import FORBIDDEN, UNAUTHORIZED, WatchFailure
 from statesync.errors import DiscoveryError
 
 _log = logging.getLogger("turnout.discovery")
@@ -33,7 +33,7 @@ _MAX_COMPLAINT_BYTES = 65536
 class ApiFailed(DiscoveryError):
     """The API server did not answer, or not with what was asked."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: WatchFailure) -> None:
         super().__init__(failure.why)
         self.failure = failure
 
@@ -61,10 +61,10 @@ class ApiStatus(msgspec.Struct, rename="camel"):
     message: str = ""
     details: dict[str, Any] | None = None
 
-    def failure(self) -> Failure:
+    def failure(self) -> WatchFailure:
         """The same for whoever decides what follows."""
         wait_s = (self.details or {}).get("retryAfterSeconds", 0)
-        return Failure(f"{self.code} {self.reason}: {self.message}", self.code, float(wait_s or 0))
+        return WatchFailure(f"{self.code} {self.reason}: {self.message}", self.code, float(wait_s or 0))
 
 
 _decode_status = msgspec.json.Decoder(ApiStatus).decode
@@ -95,7 +95,7 @@ class ApiServer:
             # In a thread, as it reads all the machine's certificate authorities: 30 ms.
             self._client = await asyncio.to_thread(official.ApiClient, configuration)
         except Exception as error:  # whatever is wrong with a file, a plugin or a certificate
-            raise ApiFailed(Failure(f"no credentials: {type(error).__name__}: {error}")) from error
+            raise ApiFailed(WatchFailure(f"no credentials: {type(error).__name__}: {error}")) from error
         self._client.user_agent = "turnout"
 
     async def _load(self, official: _Official, configuration: Any) -> None:
@@ -124,7 +124,7 @@ class ApiServer:
                 pieces.append(data)
                 size += len(data)
                 if size > MAX_PAGE_BYTES:
-                    raise ApiFailed(Failure(f"GET {path}: more than {MAX_PAGE_BYTES} bytes"))
+                    raise ApiFailed(WatchFailure(f"GET {path}: more than {MAX_PAGE_BYTES} bytes"))
         return b"".join(pieces)
 
     async def watch(self, path: str, params: Mapping[str, str], timeout_s: int) -> AsyncGenerator[bytes]:
@@ -157,7 +157,7 @@ class ApiServer:
             finally:
                 response.close()
         except (TimeoutError, OSError, official.aiohttp.ClientError) as error:
-            raise ApiFailed(Failure(f"GET {path}: {type(error).__name__}: {error}")) from error
+            raise ApiFailed(WatchFailure(f"GET {path}: {type(error).__name__}: {error}")) from error
 
     async def _request(self, path: str, params: Mapping[str, str]) -> Any:
         """With a token that is read again when it may have been rotated."""
@@ -167,9 +167,9 @@ class ApiServer:
                 "GET", path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
             )
         except Exception as error:
-            raise ApiFailed(Failure(f"no credentials: {type(error).__name__}: {error}")) from error
+            raise ApiFailed(WatchFailure(f"no credentials: {type(error).__name__}: {error}")) from error
 
-    async def _complaint(self, response: Any, path: str) -> Failure:
+    async def _complaint(self, response: Any, path: str) -> WatchFailure:
         said = (await response.content.read(_MAX_COMPLAINT_BYTES)).decode("utf-8", "replace")
         try:
             said = _decode_status(said).message or said
@@ -178,7 +178,7 @@ class ApiServer:
         wait = response.headers.get("Retry-After", "")
         hint = _HINTS.get(response.status, "")
         why = f"GET {path}: {response.status} {said.strip()}{hint and f' ({hint})'}"
-        return Failure(why, response.status, float(wait) if wait.isdecimal() else 0.0)
+        return WatchFailure(why, response.status, float(wait) if wait.isdecimal() else 0.0)
 
     async def aclose(self) -> None:
         """Close."""

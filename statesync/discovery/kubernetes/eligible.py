@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from schedulers.types import Pod
-from statesync.discovery.kubernetes.pod_objects import Seen
+from statesync.discovery.kubernetes.pod_objects import ObservedPod
 
 
 class Listing(NamedTuple):
@@ -22,7 +22,7 @@ class Listing(NamedTuple):
     """What should be logged, and was not before."""
 
 
-class Roster:
+class EligiblePods:
     """Remembers who was ready, and what was said."""
 
     def __init__(self) -> None:
@@ -30,9 +30,9 @@ class Roster:
         """UID -> incarnation that was ready."""
         self._noted: frozenset[str] = frozenset()
 
-    def listing(self, seen: Iterable[Seen]) -> Listing:
+    def listing(self, seen: Iterable[ObservedPod]) -> Listing:
         """The pool's pods now, given everything that is known, what changed last at the end."""
-        engines: dict[str, Seen] = {}
+        engines: dict[str, ObservedPod] = {}
         for each in seen:
             known = engines.get(each.uid)
             if known is None or each.rank <= known.rank:
@@ -44,7 +44,7 @@ class Roster:
         news, self._noted = notes - self._noted, notes
         return Listing(tuple(pods[key] for key in sorted(pods)), tuple(sorted(news)))
 
-    def _was_ready(self, seen: Seen) -> bool:
+    def _was_ready(self, seen: ObservedPod) -> bool:
         if seen.pod is None:
             return False
         return not seen.pod.unready or self._ready.get(seen.uid) == seen.incarnation

@@ -1,4 +1,4 @@
-"""What an EndpointSlice says of a Service's engines: JSON in, one `Seen` an endpoint out. Pure.
+"""What an EndpointSlice says of a Service's engines: JSON in, one `ObservedPod` an endpoint out. Pure.
 
 A Service has several slices, an endpoint may stand in two while it moves from one to the other, and a dual-stack
 Service has a slice for each family. Endpoints of one pod are one engine: the IPv4 one counts where there are both, and
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from schedulers.types import PodId
-from statesync.discovery.kubernetes.pod_objects import NOT_READY, TERMINATING, Metadata, Seen, identity
+from statesync.discovery.kubernetes.pod_objects import NOT_READY, TERMINATING, Metadata, ObservedPod, identity
 from statesync.discovery.source import PodTemplate
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -62,18 +62,18 @@ decode_slice = msgspec.json.Decoder(SliceObject).decode
 """An EndpointSlice from its JSON. Raises msgspec.DecodeError."""
 
 
-def seen_in(found: SliceObject, port: str, template: PodTemplate) -> tuple[Seen, ...]:
+def seen_in(found: SliceObject, port: str, template: PodTemplate) -> tuple[ObservedPod, ...]:
     """The engines of a slice; `port` is the number or name that the configuration gives."""
     if found.address_type not in _RANKS:
         return ()
     number = _port_of(found, port)
     if not number and found.endpoints:
         which = f"no port named {port!r}" if port else "no single port; say ?port="
-        return (Seen(found.metadata.uid, None, f"EndpointSlice {found.metadata.name} has {which}"),)
+        return (ObservedPod(found.metadata.uid, None, f"EndpointSlice {found.metadata.name} has {which}"),)
     return tuple(_engines(found, number, template))
 
 
-def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[Seen]:
+def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[ObservedPod]:
     rank = _RANKS[found.address_type]
     for endpoint in found.endpoints or ():
         if not endpoint.addresses:
@@ -85,7 +85,7 @@ def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[S
         if ref is not None and ref.kind == "Pod" and ref.uid:
             pod = pod._replace(id=identity(ref.name, ref.uid))
         pod = pod._replace(unready=_unready(endpoint.conditions))
-        yield Seen(ref.uid if ref is not None and ref.uid else PodId(pod.address), pod, rank=rank)
+        yield ObservedPod(ref.uid if ref is not None and ref.uid else PodId(pod.address), pod, rank=rank)
 
 
 def _unready(conditions: _Conditions) -> str:

@@ -1,6 +1,7 @@
 """Following one collection of one API server: asks what `watch.py` decides, and hands it what came. A thin shell.
 
-Objects are read a few at a time, so that a list of thousands holds up no stream; what an object means is the `Kind`'s.
+Objects are read a few at a time, so that a list of thousands delays no stream. The `ResourceKind` says what an object
+means.
 """
 
 from __future__ import annotations
@@ -14,9 +15,18 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from statesync.discovery.kubernetes.client import ApiFailed, ApiServer, ApiStatus
-from statesync.discovery.kubernetes.json_frames import Lines, decode_event, decode_list, decode_marked
+from statesync.discovery.kubernetes.json_frames import LineSplitter, decode_event, decode_list, decode_marked
 from statesync.discovery.kubernetes.target import ALL
-from statesync.discovery.kubernetes.watch import GONE, Failure, Follow, Item, ListPage, ListWatch, Page, Step
+from statesync.discovery.kubernetes.watch import (
+    GONE,
+    Follow,
+    Item,
+    ListRequest,
+    ListWatch,
+    ReceivedPage,
+    WatchFailure,
+    WatchStep,
+)
 from statesync.errors import DiscoveryError
 
 T = TypeVar("T")
@@ -31,7 +41,7 @@ AT_ONCE: Final = 20
 _decode_status = msgspec.json.Decoder(ApiStatus).decode
 
 
-class Kind(NamedTuple, Generic[T]):
+class ResourceKind(NamedTuple, Generic[T]):
     """What is followed."""
 
     path: str
@@ -48,7 +58,7 @@ class Follower(Generic[T]):
     def __init__(
         self,
         place: str,
-        kind: Kind[T],
+        kind: ResourceKind[T],
         server: ApiServer,
         known: ListWatch[T],
         *,
@@ -68,7 +78,7 @@ class Follower(Generic[T]):
 
     async def run(self) -> None:
         """Until cancelled; then the connection is closed."""
-        step = Step(ListPage())
+        step = WatchStep(ListRequest())
         try:
             while True:
                 if step.delay_s:
@@ -82,17 +92,17 @@ class Follower(Generic[T]):
         finally:
             await self._server.aclose()
 
-    async def _next(self, ask: ListPage | Follow) -> Step:
+    async def _next(self, ask: ListRequest | Follow) -> WatchStep:
         """Ask, and what then. Nothing ends it: a discovery that has ended would keep the dead alive for ever."""
         try:
-            step = await (self._list(ask) if isinstance(ask, ListPage) else self._follow(ask))
-            failure = Failure("")
+            step = await (self._list(ask) if isinstance(ask, ListRequest) else self._follow(ask))
+            failure = WatchFailure("")
         except ApiFailed as error:
             failure = error.failure
         except (DiscoveryError, msgspec.DecodeError) as error:
-            failure = Failure(f"no sensible answer: {error}")
+            failure = WatchFailure(f"no sensible answer: {error}")
         except Exception as error:  # noqa: BLE001  what nobody thought of
-            failure = Failure(f"{type(error).__name__}: {error}")
+            failure = WatchFailure(f"{type(error).__name__}: {error}")
         if failure.why:
             step = self.known.failed(failure, self._clock())
         if step.note:
@@ -100,13 +110,13 @@ class Follower(Generic[T]):
             _log.log(level, "discovery of %s: %s", self._kind.path.format(self._place or "(own)"), step.note)
         return step
 
-    async def _list(self, ask: ListPage) -> Step:
+    async def _list(self, ask: ListRequest) -> WatchStep:
         params = {"labelSelector": self._kind.selector, "limit": str(PAGE)}
         if ask.token:
             params["continue"] = ask.token
         answer = decode_list(await self._server.list(await self._path(), params))
         items = await self._items(answer.items or ())
-        page = Page(items, answer.metadata.resource_version, answer.metadata.continue_)
+        page = ReceivedPage(items, answer.metadata.resource_version, answer.metadata.continue_)
         step = self.known.listed(page, self._clock())
         if not page.token:
             self._on_change()
@@ -121,9 +131,9 @@ class Follower(Generic[T]):
                 await asyncio.sleep(0)
         return items
 
-    async def _follow(self, ask: Follow) -> Step:
+    async def _follow(self, ask: Follow) -> WatchStep:
         params = {"labelSelector": self._kind.selector, "resourceVersion": ask.version}
-        lines = Lines()
+        lines = LineSplitter()
         async with aclosing(self._server.watch(await self._path(), params, ask.timeout_s)) as chunks:
             async for data in chunks:
                 changed, at = False, 0

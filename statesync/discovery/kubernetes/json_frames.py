@@ -38,7 +38,7 @@ class Event(msgspec.Struct):
     object: msgspec.Raw
 
 
-class Marked(msgspec.Struct):
+class Bookmark(msgspec.Struct):
     """The object of a bookmark."""
 
     metadata: ListMetadata = msgspec.field(default_factory=ListMetadata)
@@ -46,10 +46,10 @@ class Marked(msgspec.Struct):
 
 decode_list = msgspec.json.Decoder(ListObject).decode
 decode_event = msgspec.json.Decoder(Event).decode
-decode_marked = msgspec.json.Decoder(Marked).decode
+decode_marked = msgspec.json.Decoder(Bookmark).decode
 
 
-class Lines:
+class LineSplitter:
     """Cuts a stream into lines; what follows the last line break waits for the rest."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ NOT_READY = "not_ready"
 TERMINATING = "terminating"
 
 
-class Seen(NamedTuple):
+class ObservedPod(NamedTuple):
     """An engine as an object tells of it."""
 
     uid: str
@@ -124,21 +124,21 @@ _ROLES: Mapping[str, Role] = {
 }
 
 
-def seen_in(found: PodObject, port: str, template: PodTemplate) -> Seen:
+def seen_in(found: PodObject, port: str, template: PodTemplate) -> ObservedPod:
     """The engine in a Pod object; `port` is the number or name that the configuration gives."""
     meta, status = found.metadata, found.status
     ip = status.pod_ip or next((each.ip for each in status.pod_ips or ()), "")
     if status.phase != "Running" or not ip:
-        return Seen(meta.uid, None)
+        return ObservedPod(meta.uid, None)
     number = _port_of(found, port)
     if not number:
         wanted = f"no port named {port!r}" if port else "no single port; say ?port="
-        return Seen(meta.uid, None, f"pod {meta.namespace}/{meta.name} declares {wanted}")
+        return ObservedPod(meta.uid, None, f"pod {meta.namespace}/{meta.name} declares {wanted}")
     unready = TERMINATING if meta.deletion_timestamp else "" if _is_ready(status) else NOT_READY
     labels = {"namespace": meta.namespace, "node": found.spec.node_name}
     pod, note = described(meta, template.pod(ip, number, **labels), template)
     containers = sorted(each.container_id for each in status.container_statuses or ())
-    return Seen(meta.uid, pod._replace(unready=unready), note, " ".join(containers))
+    return ObservedPod(meta.uid, pod._replace(unready=unready), note, " ".join(containers))
 
 
 def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str]:

@@ -19,10 +19,10 @@ import msgspec
 from schedulers.types import Pod
 from statesync.discovery.kubernetes import endpoint_slices, pod_objects
 from statesync.discovery.kubernetes.client import Access, ApiServer
-from statesync.discovery.kubernetes.eligible import Roster
-from statesync.discovery.kubernetes.follower import Follower, Kind
-from statesync.discovery.kubernetes.pod_objects import Seen
-from statesync.discovery.kubernetes.target import Target
+from statesync.discovery.kubernetes.eligible import EligiblePods
+from statesync.discovery.kubernetes.follower import Follower, ResourceKind
+from statesync.discovery.kubernetes.pod_objects import ObservedPod
+from statesync.discovery.kubernetes.target import KubernetesTarget
 from statesync.discovery.kubernetes.watch import Item, ListWatch
 from statesync.discovery.source import OnPods, PodTemplate
 
@@ -31,7 +31,7 @@ _log = logging.getLogger("turnout.discovery")
 QUIET_S: Final = 90.0
 """A watch without a byte for so long is taken for dead: an API server sends a bookmark about once a minute."""
 
-_Engines = tuple[Seen, ...]
+_Engines = tuple[ObservedPod, ...]
 
 
 class KubernetesSource:
@@ -40,7 +40,7 @@ class KubernetesSource:
 
     def __init__(
         self,
-        target: Target,
+        target: KubernetesTarget,
         *,
         template: PodTemplate | None = None,
         access: Access | None = None,
@@ -49,7 +49,7 @@ class KubernetesSource:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._roster = Roster()
+        self._roster = EligiblePods()
         self._pods: tuple[Pod, ...] | None = None
         self._on_pods: OnPods | None = None
         access = access or Access(target.kubeconfig, target.context)
@@ -91,7 +91,7 @@ class KubernetesSource:
             self._on_pods(listing.pods)
 
 
-def _kind_of(target: Target, template: PodTemplate) -> Kind[_Engines]:
+def _kind_of(target: KubernetesTarget, template: PodTemplate) -> ResourceKind[_Engines]:
     def pods(raw: msgspec.Raw) -> Item[_Engines]:
         found = pod_objects.decode_pod(raw)
         return _item(found.metadata, (pod_objects.seen_in(found, target.port, template),))
@@ -101,10 +101,10 @@ def _kind_of(target: Target, template: PodTemplate) -> Kind[_Engines]:
         return _item(found.metadata, endpoint_slices.seen_in(found, target.port, template))
 
     if not target.service:
-        return Kind("/api/v1/namespaces/{}/pods", "/api/v1/pods", target.selector, pods)
+        return ResourceKind("/api/v1/namespaces/{}/pods", "/api/v1/pods", target.selector, pods)
     group = "/apis/discovery.k8s.io/v1"
     selector = f"{endpoint_slices.SERVICE_LABEL}={target.service}"
-    return Kind(f"{group}/namespaces/{{}}/endpointslices", f"{group}/endpointslices", selector, endpoints)
+    return ResourceKind(f"{group}/namespaces/{{}}/endpointslices", f"{group}/endpointslices", selector, endpoints)
 
 
 def _item(meta: pod_objects.Metadata, engines: _Engines) -> Item[_Engines]:

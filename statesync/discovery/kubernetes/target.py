@@ -34,7 +34,7 @@ _EQUALS = re.compile(r"(?P<key>[^=!<>\s]+)\s*(?:==|=|!=|<|>)\s*(?P<values>[^=!<>
 _EXISTS = re.compile(r"!?\s*(?P<key>[^=!<>\s()]+)(?P<values>)")
 
 
-class Target(NamedTuple):
+class KubernetesTarget(NamedTuple):
     """Which pods, of which cluster."""
 
     namespaces: tuple[str, ...]
@@ -56,7 +56,7 @@ class Target(NamedTuple):
         return self.namespaces or ("",)
 
 
-def target_of(url: str) -> Target:
+def target_of(url: str) -> KubernetesTarget:
     """What the URL asks for. Raises DiscoveryError that says what to write."""
     scheme, _, rest = url.partition("://")
     place, _, query = rest.partition("?")
@@ -83,13 +83,13 @@ def _params(query: str) -> Mapping[str, str]:
     return found
 
 
-def _of_pods(place: str, params: Mapping[str, str]) -> Target:
+def _of_pods(place: str, params: Mapping[str, str]) -> KubernetesTarget:
     if not params.get("selector"):
         raise ValueError("which pods? write ?selector=app=vllm, or kubernetes+service://NAMESPACE/SERVICE")
     return _filled(tuple(unquote(place).split(",")) if place else (), "", params)
 
 
-def _of_service(place: str, params: Mapping[str, str]) -> Target:
+def _of_service(place: str, params: Mapping[str, str]) -> KubernetesTarget:
     namespace, _, service = unquote(place).rpartition("/")
     if not service:
         raise ValueError("which Service? write kubernetes+service://NAMESPACE/SERVICE")
@@ -100,7 +100,7 @@ def _of_service(place: str, params: Mapping[str, str]) -> Target:
     return _filled((namespace,) if namespace else (), service, params)
 
 
-def _filled(namespaces: tuple[str, ...], service: str, params: Mapping[str, str]) -> Target:
+def _filled(namespaces: tuple[str, ...], service: str, params: Mapping[str, str]) -> KubernetesTarget:
     text = params.get("relist_s", str(RELIST_S))
     try:
         relist_s = float(text)
@@ -109,13 +109,13 @@ def _filled(namespaces: tuple[str, ...], service: str, params: Mapping[str, str]
     if not MIN_RELIST_S <= relist_s < float("inf"):
         raise ValueError(f"relist_s is at least {MIN_RELIST_S:g} seconds, not {text}")
     selector, port, context, kubeconfig = (params.get(key, "") for key in ("selector", "port", "context", "kubeconfig"))
-    return Target(namespaces, selector, service, port, context, kubeconfig, relist_s)
+    return KubernetesTarget(namespaces, selector, service, port, context, kubeconfig, relist_s)
 
 
 _PARAMS = ("selector", "port", "context", "kubeconfig", "relist_s")
 
 
-def _check(target: Target) -> None:
+def _check(target: KubernetesTarget) -> None:
     if ALL in target.namespaces and len(target.namespaces) > 1:
         raise ValueError("`*` stands for all namespaces; write it alone")
     if len(set(target.namespaces)) < len(target.namespaces):

@@ -32,7 +32,7 @@ UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 
 
-class ListPage(NamedTuple):
+class ListRequest(NamedTuple):
     """Ask for a page of the list."""
 
     token: str = ""
@@ -46,10 +46,10 @@ class Follow(NamedTuple):
     timeout_s: int
 
 
-class Step(NamedTuple):
+class WatchStep(NamedTuple):
     """What to do next."""
 
-    ask: ListPage | Follow
+    ask: ListRequest | Follow
     delay_s: float = 0.0
     """To wait before."""
     renew: bool = False
@@ -66,7 +66,7 @@ class Item(NamedTuple, Generic[T]):
     value: T
 
 
-class Page(NamedTuple, Generic[T]):
+class ReceivedPage(NamedTuple, Generic[T]):
     """A page of a list."""
 
     items: Iterable[Item[T]]
@@ -76,7 +76,7 @@ class Page(NamedTuple, Generic[T]):
     """Where to go on; empty on the last page."""
 
 
-class Failure(NamedTuple):
+class WatchFailure(NamedTuple):
     """Why there was no answer."""
 
     why: str
@@ -118,12 +118,12 @@ class ListWatch(Generic[T]):
     def __len__(self) -> int:
         return len(self._objects)
 
-    def listed(self, page: Page[T], now: float) -> Step:
+    def listed(self, page: ReceivedPage[T], now: float) -> WatchStep:
         """A page of the list is here. What is known changes with the last one."""
         pages = self._pages = {} if self._pages is None else self._pages
         pages.update((item.uid, item) for item in page.items)
         if page.token:
-            return Step(ListPage(page.token))
+            return WatchStep(ListRequest(page.token))
         self._objects, self._pages, self._deleted = pages, None, {}
         self._version = self._list_version = page.version
         self._relist_at = now + self._relist_s * (0.9 + 0.2 * self._dice())
@@ -157,14 +157,14 @@ class ListWatch(Generic[T]):
         if _newer(version, self._version):
             self._version = version
 
-    def ended(self, now: float) -> Step:
+    def ended(self, now: float) -> WatchStep:
         """The watch ended without an error: its time was over, or the connection was."""
         if not self._heard and now - self._watched_from < SHORT_S:
-            return self.failed(Failure("the watch ends as soon as it begins"), now)
+            return self.failed(WatchFailure("the watch ends as soon as it begins"), now)
         self._watches_failed = 0
         return self._onward(now)
 
-    def failed(self, failure: Failure, now: float) -> Step:
+    def failed(self, failure: WatchFailure, now: float) -> WatchStep:
         """What was asked last had no good answer."""
         listing, self._pages = self._listing, None
         count = self._lists_failed if listing else self._watches_failed
@@ -182,24 +182,24 @@ class ListWatch(Generic[T]):
         note = "" if failure.status == GONE and first else self._once(failure)
         return self._onward(now + delay_s, delay_s, failure.status == UNAUTHORIZED, note)
 
-    def _onward(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> Step:
+    def _onward(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> WatchStep:
         if not self._version or then >= self._relist_at:
             self._listing = True
-            return Step(ListPage(), delay_s, renew, note)
+            return WatchStep(ListRequest(), delay_s, renew, note)
         return self._follow(then, delay_s, renew, note)
 
-    def _follow(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> Step:
+    def _follow(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> WatchStep:
         low, high = WATCH_S
         lasts_s = min(low + (high - low) * self._dice(), self._relist_at - then)
         self._watched_from, self._heard, self._listing = then, False, False
-        return Step(Follow(self._version, max(1, int(lasts_s) + 1)), delay_s, renew, note)
+        return WatchStep(Follow(self._version, max(1, int(lasts_s) + 1)), delay_s, renew, note)
 
-    def _delay_s(self, failures: int, failure: Failure) -> float:
+    def _delay_s(self, failures: int, failure: WatchFailure) -> float:
         # Jittered downwards: replicas that lost the same server must not come back to it at one moment.
         backoff_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)) * (0.5 + 0.5 * self._dice())
         return max(backoff_s, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
 
-    def _once(self, failure: Failure) -> str:
+    def _once(self, failure: WatchFailure) -> str:
         kind = str(failure.status)
         if kind == self._reported:
             return ""

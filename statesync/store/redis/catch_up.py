@@ -12,23 +12,23 @@ from typing import Any
 from statesync.store.protocol import POLICY_HISTORY, StateListener
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection
-from statesync.store.redis.keys import Keys
-from statesync.store.redis.lease import Roster
+from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import SCHEMA, pack_whole_record
-from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.scripts import RESTORE_POLICY
 
 
-class WarmUp:
+class CatchUp:
     """Reads over a link that is subscribed already, so that nothing falls between what is read and what is told."""
 
     def __init__(
         self,
         replica: str,
         listener: StateListener,
-        keys: Keys,
-        hearing: Hearing,
-        roster: Roster,
+        keys: RedisKeys,
+        hearing: UpdateReceiver,
+        roster: LiveReplicas,
         checkpoints: Checkpoints,
     ) -> None:
         self._replica = replica

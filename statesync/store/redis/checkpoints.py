@@ -15,10 +15,10 @@ from typing import Final
 from statesync.errors import StateError
 from statesync.store.redis.commands import Part
 from statesync.store.redis.connection import RespConnection
-from statesync.store.redis.keys import LOCK_TTL_S, LOG_TTL_S, Keys
+from statesync.store.redis.keys import LOCK_TTL_S, LOG_TTL_S, RedisKeys
 from statesync.store.redis.messages import pack_page
 from statesync.store.redis.placement_log import START, LogId, format_id, parse_id
-from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.scripts import BEGIN_CHECKPOINT, SWITCH_CHECKPOINT
 from statesync.types import PrefixPage
 
@@ -38,7 +38,7 @@ _log = logging.getLogger("turnout.state")
 class Checkpoints:
     """Writes and reads the checkpoints of one namespace, and the log behind them."""
 
-    def __init__(self, keys: Keys, hearing: Hearing) -> None:
+    def __init__(self, keys: RedisKeys, hearing: UpdateReceiver) -> None:
         self._keys = keys
         self._reader = hearing.reader
         self._log = hearing.log

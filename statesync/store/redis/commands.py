@@ -25,7 +25,7 @@ def pack(*command: Part) -> bytes:
     return _packed(command)
 
 
-class Prepared:
+class PreparedCommand:
     """A command whose first parts are always the same."""
 
     __slots__ = ("_first", "_first_bytes")

@@ -73,7 +73,7 @@ class ReplyError(StateError):
         return cls(code, message)
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """Where a server is and how to enter. Its text shows no password."""
 
     host: str
@@ -97,7 +97,7 @@ class Address(NamedTuple):
 class RespConnection(asyncio.Protocol):
     """A connection that is open until it is lost; made by `open`."""
 
-    def __init__(self, address: Address, timeout_s: float, on_push: Callable[[Push], None] | None = None) -> None:
+    def __init__(self, address: ServerAddress, timeout_s: float, on_push: Callable[[Push], None] | None = None) -> None:
         self.address = address
         self.round_trips = 0
         """Counter: sends; what travels together is one."""
@@ -129,7 +129,7 @@ class RespConnection(asyncio.Protocol):
     @classmethod
     async def open(
         cls,
-        address: Address,
+        address: ServerAddress,
         *,
         timeout_s: float,
         name: str,
@@ -330,7 +330,7 @@ def _settle(future: asyncio.Future[Any], reply: object) -> None:
         future.set_result(reply)
 
 
-def _refusal(reply: ReplyError, address: Address) -> str:
+def _refusal(reply: ReplyError, address: ServerAddress) -> str:
     """Why a handshake failed. An error on an unknown command quotes its arguments, the password among them."""
     text = str(reply).partition("with args")[0].rstrip(" ,")
     if address.password:

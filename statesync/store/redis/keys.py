@@ -51,7 +51,7 @@ STANDING: Final = "@"
 """The field of an inflight hash that is no pod: its writer's token and the sequence number of its last message."""
 
 
-class Keys:
+class RedisKeys:
     """The names under one namespace. Raises StateError for a namespace that would break the hash tag."""
 
     def __init__(self, namespace: str) -> None:

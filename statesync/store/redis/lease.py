@@ -27,7 +27,7 @@ class _Member:
         self.ends_at = ends_at
 
 
-class Roster:
+class LiveReplicas:
     """The other live replicas, as far as they were heard."""
 
     def __init__(self, me: str, lease_s: float) -> None:
@@ -100,7 +100,7 @@ class Roster:
         return f"<Roster of {self._me}: {', '.join(self._members) or 'alone'}>"
 
 
-class Pause:
+class PauseDetector:
     """Tells whether this process itself stood still: then it is not the others that were silent."""
 
     def __init__(self, lease_s: float) -> None:

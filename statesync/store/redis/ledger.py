@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schedulers.types import PodId
-from statesync.store.redis.messages import Changes, numbers_of
+from statesync.store.redis.messages import ChangesMessage, numbers_of
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS: Final = 10_000
@@ -30,7 +30,7 @@ def _nobody() -> None:
     """Nobody sends yet."""
 
 
-class Batch(NamedTuple):
+class UpdateBatch(NamedTuple):
     """What one flush carries."""
 
     numbers: Mapping[PodId, InflightNumbers]
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     """It holds all of this replica's numbers."""
 
 
-class Outbox:
+class PendingUpdates:
     """What this replica knows and what of it the others have yet to hear."""
 
     __slots__ = (
@@ -101,7 +101,7 @@ class Outbox:
         self.reports[pod] = self.unsent_reports[pod] = (report, now)
         self._note(False)
 
-    def take(self, noted_at: float, full: bool) -> Batch | None:
+    def take(self, noted_at: float, full: bool) -> UpdateBatch | None:
         """All that is unsent, or all there is; None if that is nothing. Of many placements the first `PER_FLUSH`."""
         if not (self.waiting or full):
             return None
@@ -117,10 +117,10 @@ class Outbox:
         self.numbers.update(numbers)
         self._touched.update(numbers)
         if full:
-            return Batch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True)
-        return Batch(numbers, dropped, placements, reports, noted_at, False)
+            return UpdateBatch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True)
+        return UpdateBatch(numbers, dropped, placements, reports, noted_at, False)
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: UpdateBatch) -> None:
         """It was not sent, or perhaps it was not: what is newer stays. Numbers and reports need no second sending,
         for the link is followed by one that starts with all there is."""
         room = PLACEMENTS - len(self.placements)
@@ -161,13 +161,13 @@ class _Share:
         self.numbers: dict[PodId, InflightNumbers] = {}
 
 
-class Shares:
+class ReceivedNumbers:
     """What the others have in flight, as told here."""
 
     def __init__(self) -> None:
         self._shares: dict[str, _Share] = {}
 
-    def hear(self, said: Changes) -> tuple[Mapping[PodId, InflightNumbers], bool]:
+    def hear(self, said: ChangesMessage) -> tuple[Mapping[PodId, InflightNumbers], bool]:
         """Take a message; returns (numbers to pass on, whether something was missed and is to be read anew)."""
         share = self._shares.get(said.replica)
         if share is None or share.token != said.token:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from statesync.errors import StoreUnavailable
 from statesync.store.protocol import SyncConfig
-from statesync.store.redis.connection import Address, ReplyError, RespConnection
+from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
 from statesync.store.redis.url import RedisUrl, parse
 
 SLOTS: Final = 16384
@@ -21,19 +21,19 @@ _TIMEOUT_S: Final = SyncConfig().timeout_s
 _NAME: Final = "turnout-locate"
 """How these short connections are called in CLIENT LIST."""
 
-Question: TypeAlias = Callable[[RespConnection], Awaitable[Address]]
+Question: TypeAlias = Callable[[RespConnection], Awaitable[ServerAddress]]
 """What is asked of a node. Raises StoreUnavailable where it does not know, ReplyError where it does not say."""
 
 
-class Whereabouts(Protocol):
+class ServerLocator(Protocol):
     """Who can say where the server is."""
 
-    async def locate(self) -> Address:
+    async def locate(self) -> ServerAddress:
         """Where to connect now. Raises StoreUnavailable."""
         ...
 
 
-def whereabouts(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> Whereabouts:
+def whereabouts(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> ServerLocator:
     """Who can say where the keys `{namespace}...` are. Nothing is asked yet. Raises BadStoreUrl.
 
     Every node that is asked gets `timeout_s`; the one that answered last is asked first.
@@ -53,10 +53,10 @@ def slot_of(key: bytes) -> int:
 class FixedServer:
     """The URL says it all."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: ServerAddress) -> None:
         self._address = address
 
-    async def locate(self) -> Address:
+    async def locate(self) -> ServerAddress:
         """The same every time."""
         return self._address
 
@@ -66,12 +66,12 @@ class AskedNodes:
 
     def __init__(self, url: RedisUrl, login: tuple[str, str], question: Question, timeout_s: float) -> None:
         username, password = login
-        self._nodes = [Address(host, port, username, password, tls=url.tls) for host, port in url.nodes]
+        self._nodes = [ServerAddress(host, port, username, password, tls=url.tls) for host, port in url.nodes]
         """The one that answered last comes first."""
         self._question = question
         self._timeout_s = timeout_s
 
-    async def locate(self) -> Address:
+    async def locate(self) -> ServerAddress:
         """What the first node that knows answers. Raises StoreUnavailable with what each of them said."""
         failures = []
         for node in tuple(self._nodes):
@@ -86,7 +86,7 @@ class AskedNodes:
                 return found
         raise StoreUnavailable("; ".join(failures))
 
-    async def _answer(self, node: Address) -> Address:
+    async def _answer(self, node: ServerAddress) -> ServerAddress:
         connection = await RespConnection.open(node, timeout_s=self._timeout_s, name=_NAME)
         try:
             return await self._question(connection)
@@ -94,18 +94,18 @@ class AskedNodes:
             connection.close()
 
 
-def _fixed(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
+def _fixed(url: RedisUrl, namespace: str, timeout_s: float) -> ServerLocator:
     host, port = url.nodes[0] if url.nodes else ("", 0)
-    return FixedServer(Address(host, port, url.username, url.password, url.db, url.tls, url.path))
+    return FixedServer(ServerAddress(host, port, url.username, url.password, url.db, url.tls, url.path))
 
 
-def _by_sentinel(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
-    async def master(sentinel: RespConnection) -> Address:
+def _by_sentinel(url: RedisUrl, namespace: str, timeout_s: float) -> ServerLocator:
+    async def master(sentinel: RespConnection) -> ServerAddress:
         found = await sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
         if found is None:
             raise StoreUnavailable(f"sentinel {sentinel.address} knows no master named {url.service}")
         host, port = found
-        address = Address(host.decode(), int(port), url.username, url.password, url.db, url.tls)
+        address = ServerAddress(host.decode(), int(port), url.username, url.password, url.db, url.tls)
         # A Sentinel that was cut off names the old master, which may be a replica by now: ask it what it is.
         probe = await RespConnection.open(address, timeout_s=timeout_s, name=_NAME)
         probe.close()
@@ -116,10 +116,10 @@ def _by_sentinel(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts
     return AskedNodes(url, (url.sentinel_username, url.sentinel_password), master, timeout_s)
 
 
-def _by_cluster(url: RedisUrl, namespace: str, timeout_s: float) -> Whereabouts:
+def _by_cluster(url: RedisUrl, namespace: str, timeout_s: float) -> ServerLocator:
     slot = slot_of(f"{{{namespace}}}".encode())
 
-    async def owner(node: RespConnection) -> Address:
+    async def owner(node: RespConnection) -> ServerAddress:
         found = owner_of(slot, await node.call("CLUSTER", "SLOTS"), node.address.host)
         if found is None:
             raise StoreUnavailable(f"{node.address} knows no node that serves slot {slot}")
@@ -141,7 +141,7 @@ def owner_of(slot: int, ranges: list[Any], asked: str) -> tuple[str, int] | None
     return None
 
 
-_FINDERS: Final[Mapping[str, Callable[[RedisUrl, str, float], Whereabouts]]] = MappingProxyType(
+_FINDERS: Final[Mapping[str, Callable[[RedisUrl, str, float], ServerLocator]]] = MappingProxyType(
     {"server": _fixed, "socket": _fixed, "sentinel": _by_sentinel, "cluster": _by_cluster}
 )
 """By the form's kind."""

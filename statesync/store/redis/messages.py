@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from schedulers.types import Adapters, PodId
-from statesync.store.policy_json import Record, written
+from statesync.store.policy_json import RecordJson, written
 from statesync.store.protocol import PolicyRecord
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
@@ -29,7 +29,7 @@ _PLAIN: Final = tuple([name for name in EngineReport._fields if name != "adapter
 _SWAP: Final = sys.byteorder == "big"
 
 
-class Report(msgspec.Struct, omit_defaults=True, frozen=True):
+class ReportMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     """An `EngineReport` and how old it was when it was sent, in seconds by the sender's clock."""
 
     v: int
@@ -56,7 +56,7 @@ class Report(msgspec.Struct, omit_defaults=True, frozen=True):
         return report._replace(adapters=Adapters(frozenset(self.adapters), waiting, limit))
 
 
-class Placement(msgspec.Struct, array_like=True, gc=False):
+class PlacementMessage(msgspec.Struct, array_like=True, gc=False):
     """A prompt's chain went to the pod; no blocks: the pod's engine restarted and holds nothing."""
 
     pod: PodId
@@ -73,7 +73,7 @@ class _Said(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
     v: int
 
 
-class Changes(_Said, tag="changes", kw_only=True):
+class ChangesMessage(_Said, tag="changes", kw_only=True):
     """What a replica noted since its last flush, but for placements. Numbers are absolute."""
 
     seq: int
@@ -81,21 +81,21 @@ class Changes(_Said, tag="changes", kw_only=True):
     full: bool = False
     """Pods that are absent have nothing in flight, rather than no change."""
     numbers: Mapping[PodId, Sequence[int]] = {}
-    reports: Mapping[PodId, Report] = {}
+    reports: Mapping[PodId, ReportMessage] = {}
 
 
-class Beat(_Said, tag="beat", kw_only=True):
+class HeartbeatMessage(_Said, tag="beat", kw_only=True):
     """The lease was renewed."""
 
     seq: int
-    """Of the last `Changes`."""
+    """Of the last `ChangesMessage`."""
 
 
-class Gone(_Said, tag="gone", kw_only=True):
+class GoneMessage(_Said, tag="gone", kw_only=True):
     """The lease was given back, or lapsed and was reaped."""
 
 
-class PolicyChanged(_Said, tag="policy", kw_only=True):
+class PolicyChangedMessage(_Said, tag="policy", kw_only=True):
     """A pool has a new record."""
 
     pool: str
@@ -103,7 +103,7 @@ class PolicyChanged(_Said, tag="policy", kw_only=True):
     """As in the pool's list."""
 
 
-Message = Changes | Beat | Gone | PolicyChanged
+Message = ChangesMessage | HeartbeatMessage | GoneMessage | PolicyChangedMessage
 
 
 class LogEntry(msgspec.Struct, omit_defaults=True):
@@ -112,7 +112,7 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
     v: int
     replica: str
     token: str
-    placements: list[Placement]
+    placements: list[PlacementMessage]
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -125,7 +125,7 @@ class Envelope(msgspec.Struct, array_like=True):
     """With that id: what of the message is also in the log."""
 
 
-class Page(msgspec.Struct, array_like=True):
+class PageMessage(msgspec.Struct, array_like=True):
     """A `PrefixPage` in a checkpoint."""
 
     v: int
@@ -141,7 +141,7 @@ pack = _encoder.encode
 _T = TypeVar("_T")
 
 
-class Reader:
+class MessageDecoder:
     """Decodes what others wrote, whatever their version. Bytes that cannot be read give None and are counted."""
 
     def __init__(self) -> None:
@@ -149,9 +149,9 @@ class Reader:
         self._complaints: set[str] = set()
         self._envelope = msgspec.msgpack.Decoder(Envelope).decode
         self._entry = msgspec.msgpack.Decoder(LogEntry).decode
-        self._report = msgspec.msgpack.Decoder(Report).decode
-        self._page = msgspec.msgpack.Decoder(Page).decode
-        self._record = msgspec.json.Decoder(Record).decode
+        self._report = msgspec.msgpack.Decoder(ReportMessage).decode
+        self._page = msgspec.msgpack.Decoder(PageMessage).decode
+        self._record = msgspec.json.Decoder(RecordJson).decode
         self._counts = msgspec.msgpack.Decoder(list[int]).decode
 
     def envelope(self, data: bytes) -> Envelope | None:
@@ -174,7 +174,7 @@ class Reader:
             return None
         return self._versioned(entry, entry.v)
 
-    def report(self, data: bytes) -> Report | None:
+    def report(self, data: bytes) -> ReportMessage | None:
         """A report, as kept in the hash behind its time."""
         try:
             report = self._report(data)
@@ -239,14 +239,14 @@ def numbers_of(counts: Sequence[int]) -> InflightNumbers:
     return InflightNumbers(*counts[:_NUMBERS])
 
 
-def report_of(report: EngineReport, age_s: float, replica: str) -> Report:
+def report_of(report: EngineReport, age_s: float, replica: str) -> ReportMessage:
     """An engine's report as it is sent."""
     told: dict[str, Any] = report._asdict()
     lora: Adapters | None = told.pop("adapters")
     if lora is not None:
         told["adapters"], told["waiting_adapters"] = tuple(sorted(lora.active)), tuple(sorted(lora.waiting))
         told["max_adapters"] = lora.limit
-    return Report(v=SCHEMA, age_s=age_s, replica=replica, **told)
+    return ReportMessage(v=SCHEMA, age_s=age_s, replica=replica, **told)
 
 
 def pack_blocks(blocks: Sequence[int]) -> bytes:
@@ -273,7 +273,7 @@ def log_id_before(data: bytes, size: int) -> str:
 
 def pack_page(page: PrefixPage) -> bytes:
     """A page of the checkpoint being written."""
-    return pack(Page(SCHEMA, page.pod, page.hashes, page.sizes))
+    return pack(PageMessage(SCHEMA, page.pod, page.hashes, page.sizes))
 
 
 def pack_record(record: PolicyRecord) -> bytes:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from statesync.store.redis.messages import Placement
+from statesync.store.redis.messages import PlacementMessage
 
 LogId = tuple[int, int]
 """A stream id, ordered."""
 
 START: LogId = (0, 0)
 
-Fold = Callable[[Sequence[Placement]], None]
+Fold = Callable[[Sequence[PlacementMessage]], None]
 
 
 def parse_id(text: str) -> LogId:
@@ -36,7 +36,7 @@ class PlacementLog:
         self._fold = fold
         self.folded: LogId = START
         """The last entry that is in."""
-        self._waiting: list[tuple[LogId, Sequence[Placement]]] | None = None
+        self._waiting: list[tuple[LogId, Sequence[PlacementMessage]]] | None = None
         """What was told while the log is being read."""
 
     def behind(self) -> None:
@@ -44,7 +44,7 @@ class PlacementLog:
         if self._waiting is None:
             self._waiting = []
 
-    def told(self, log_id: str, placements: Sequence[Placement]) -> None:
+    def told(self, log_id: str, placements: Sequence[PlacementMessage]) -> None:
         """An entry came over the channel. Without placements it is an own one, which is in already."""
         at = parse_id(log_id)
         if self._waiting is not None:
@@ -52,7 +52,7 @@ class PlacementLog:
         else:
             self._take(at, placements)
 
-    def read(self, log_id: LogId, placements: Sequence[Placement]) -> None:
+    def read(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
         """An entry was read from the log."""
         self._take(log_id, placements)
 
@@ -70,7 +70,7 @@ class PlacementLog:
         """A checkpoint that holds all up to that entry is in."""
         self.folded = max(self.folded, log_id)
 
-    def _take(self, log_id: LogId, placements: Sequence[Placement]) -> None:
+    def _take(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
         if log_id > self.folded:
             self.folded = log_id
             if placements:

@@ -27,7 +27,7 @@ def _own_params(params: Mapping[str, object]) -> Mapping[str, object]:
     return deepcopy(dict(params))
 
 
-class PolicyBook:
+class PolicyCache:
     """By pool the last records, newest first."""
 
     def __init__(self) -> None:

@@ -13,44 +13,44 @@ from typing import Any
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord, StateListener
 from statesync.store.redis.keys import STANDING
-from statesync.store.redis.lease import Roster
-from statesync.store.redis.ledger import Shares
+from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.ledger import ReceivedNumbers
 from statesync.store.redis.messages import (
-    Beat,
-    Changes,
+    ChangesMessage,
     Envelope,
-    Gone,
+    GoneMessage,
+    HeartbeatMessage,
     Message,
-    Placement,
-    PolicyChanged,
-    Reader,
+    MessageDecoder,
+    PlacementMessage,
+    PolicyChangedMessage,
     log_id_before,
     read_standing,
     unpack_blocks,
 )
 from statesync.store.redis.placement_log import PlacementLog, parse_id
-from statesync.store.redis.policy_cache import PolicyBook
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.policy_cache import PolicyCache
+from statesync.store.redis.view_age import ViewAge
 
 Clock = Callable[[], float]
 _STANDING = STANDING.encode()
 
 
-class Hearing:
+class UpdateReceiver:
     """Reads what others say for one listener. `missed` is called with a replica whose share is to be read anew."""
 
     def __init__(
-        self, replica: str, listener: StateListener, roster: Roster, freshness: Freshness, clock: Clock
+        self, replica: str, listener: StateListener, roster: LiveReplicas, freshness: ViewAge, clock: Clock
     ) -> None:
         self._replica = replica
         self._listener = listener
         self._roster = roster
         self._freshness = freshness
         self._clock = clock
-        self.reader = Reader()
-        self.shares = Shares()
+        self.reader = MessageDecoder()
+        self.shares = ReceivedNumbers()
         self.log = PlacementLog(self._fold)
-        self.book = PolicyBook()
+        self.book = PolicyCache()
         self.own_tokens: set[str] = set()
         """Of all incarnations this process ever was: what they wrote, it knows."""
         self.missed: Callable[[str], None] | None = None
@@ -58,10 +58,10 @@ class Hearing:
         """Called when a replica is heard that was not live."""
         self._held: list[Envelope] | None = None
         self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
-            Changes: self._changes,
-            Beat: self._beat,
-            Gone: self._gone,
-            PolicyChanged: self._policy,
+            ChangesMessage: self._changes,
+            HeartbeatMessage: self._beat,
+            GoneMessage: self._gone,
+            PolicyChangedMessage: self._policy,
         }
 
     def push(self, push: list[object]) -> None:
@@ -144,7 +144,7 @@ class Hearing:
     # What is told.
 
     def _own(self, envelope: Envelope) -> None:
-        if isinstance(envelope.message, Changes | Beat):
+        if isinstance(envelope.message, ChangesMessage | HeartbeatMessage):
             self._echoed(envelope.log_id)
 
     def _echoed(self, log_id: str) -> None:
@@ -159,7 +159,7 @@ class Hearing:
         if entry is not None:  # an earlier process of this name still has placements to tell, and nothing else
             self.log.told(envelope.log_id, entry.placements)
 
-    def _changes(self, said: Changes) -> None:
+    def _changes(self, said: ChangesMessage) -> None:
         self._alive(said.replica, said.token)
         news, missed = self.shares.hear(said)
         if news:
@@ -169,16 +169,16 @@ class Hearing:
         if missed:
             self._miss(said.replica)
 
-    def _beat(self, said: Beat) -> None:
+    def _beat(self, said: HeartbeatMessage) -> None:
         self._alive(said.replica, said.token)
         if not self.shares.up_to_date(said.replica, said.token, said.seq):
             self._miss(said.replica)
 
-    def _gone(self, said: Gone) -> None:
+    def _gone(self, said: GoneMessage) -> None:
         if self._roster.gone(said.replica, said.token):
             self.drop(said.replica)
 
-    def _policy(self, said: PolicyChanged) -> None:
+    def _policy(self, said: PolicyChangedMessage) -> None:
         record = self.reader.record(said.record)
         if record is not None and self.book.learn(said.pool, record):
             self._listener.policy_changed(said.pool, record)
@@ -191,7 +191,7 @@ class Hearing:
         if self.missed is not None:
             self.missed(replica)
 
-    def _fold(self, placements: Sequence[Placement]) -> None:
+    def _fold(self, placements: Sequence[PlacementMessage]) -> None:
         listener = self._listener
         for placement in placements:
             if placement.blocks:

@@ -13,7 +13,7 @@ from statesync.store.redis.commands import Part
 from statesync.store.redis.connection import ReplyError, RespConnection
 
 
-class Script:
+class LuaScript:
     """One file of `statesync/lua`."""
 
     def __init__(self, name: str) -> None:
@@ -34,13 +34,13 @@ class Script:
         return f"<Script {self.name} {self.sha[:8]}>"
 
 
-REGISTER: Final = Script("register")
-RENEW: Final = Script("renew")
-RELEASE: Final = Script("release")
-FLUSH: Final = Script("flush")
-PUT_POLICY: Final = Script("put_policy")
-RESTORE_POLICY: Final = Script("restore_policy")
-SHARE_TRIAL: Final = Script("share_trial")
-BEGIN_CHECKPOINT: Final = Script("begin_checkpoint")
-SWITCH_CHECKPOINT: Final = Script("switch_checkpoint")
-PRUNE_REPORTS: Final = Script("prune_reports")
+REGISTER: Final = LuaScript("register")
+RENEW: Final = LuaScript("renew")
+RELEASE: Final = LuaScript("release")
+FLUSH: Final = LuaScript("flush")
+PUT_POLICY: Final = LuaScript("put_policy")
+RESTORE_POLICY: Final = LuaScript("restore_policy")
+SHARE_TRIAL: Final = LuaScript("share_trial")
+BEGIN_CHECKPOINT: Final = LuaScript("begin_checkpoint")
+SWITCH_CHECKPOINT: Final = LuaScript("switch_checkpoint")
+PRUNE_REPORTS: Final = LuaScript("prune_reports")

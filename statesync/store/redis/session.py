@@ -18,17 +18,17 @@ from typing import Any, Final
 
 from statesync.errors import StateError, StoreUnavailable
 from statesync.store.protocol import StateListener, SyncConfig
-from statesync.store.redis.catch_up import WarmUp
+from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
-from statesync.store.redis.connection import Address, RespConnection
-from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, Keys
-from statesync.store.redis.lease import Pause, Roster
-from statesync.store.redis.ledger import Outbox
-from statesync.store.redis.messages import SCHEMA, Beat, Gone, pack
-from statesync.store.redis.receiver import Hearing
+from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, RedisKeys
+from statesync.store.redis.lease import LiveReplicas, PauseDetector
+from statesync.store.redis.ledger import PendingUpdates
+from statesync.store.redis.messages import SCHEMA, GoneMessage, HeartbeatMessage, pack
+from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
 from statesync.store.redis.syncer import Syncer
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.view_age import ViewAge
 from statesync.tasks import spawn
 
 RENEWALS: Final = 5
@@ -52,7 +52,13 @@ class Session:
     """A replica's part in the shared state. Everything but `live` and what it calls is synchronous."""
 
     def __init__(
-        self, replica: str, listener: StateListener, outbox: Outbox, keys: Keys, config: SyncConfig, dice: Random
+        self,
+        replica: str,
+        listener: StateListener,
+        outbox: PendingUpdates,
+        keys: RedisKeys,
+        config: SyncConfig,
+        dice: Random,
     ) -> None:
         self.replica = replica
         self._listener = listener
@@ -60,13 +66,13 @@ class Session:
         self._config = config
         self._dice = dice
         self._loop = loop = asyncio.get_running_loop()
-        self.roster = Roster(replica, config.lease_s)
-        self.freshness = Freshness(loop.time())
-        self.hearing = Hearing(replica, listener, self.roster, self.freshness, loop.time)
+        self.roster = LiveReplicas(replica, config.lease_s)
+        self.freshness = ViewAge(loop.time())
+        self.hearing = UpdateReceiver(replica, listener, self.roster, self.freshness, loop.time)
         self.hearing.missed, self.hearing.joined = self._missed, self._joined
         self.syncer = Syncer(replica, outbox, keys, config, self.freshness, self.roster)
         self._checkpoints = Checkpoints(keys, self.hearing)
-        self._warmup = WarmUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
+        self._warmup = CatchUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """Where commands go, once registered."""
@@ -78,14 +84,14 @@ class Session:
         self._trouble: asyncio.Future[StateError] = loop.create_future()
         self._to_read: set[str] = set()
         self._work: set[asyncio.Task[None]] = set()
-        self._pause = Pause(config.lease_s)
+        self._pause = PauseDetector(config.lease_s)
         self._lapse_timer: asyncio.TimerHandle | None = None
         self._swept_at = loop.time()
         self._spent: tuple[int, int, int] = (0, 0, 0)
         """Of connections that are closed."""
         self._open: list[RespConnection] = []
 
-    async def live(self, address: Address, on_warm: Callable[[], None]) -> None:
+    async def live(self, address: ServerAddress, on_warm: Callable[[], None]) -> None:
         """Be a replica over this link until it is lost: never returns, raises StateError."""
         self._trouble = self._loop.create_future()
         self._keys.in_database(address.db)
@@ -109,7 +115,7 @@ class Session:
             return
         await self.syncer.finish()
         self.syncer.close()
-        gone = pack(Gone(v=SCHEMA, replica=self.replica, token=self.token))
+        gone = pack(GoneMessage(v=SCHEMA, replica=self.replica, token=self.token))
         await RELEASE.run(link, self._own_keys(), self.replica, self.token, self._keys.news, gone)
 
     def stop(self) -> None:
@@ -130,7 +136,7 @@ class Session:
 
     # One link.
 
-    async def _connect(self, address: Address, on_push: Callable[[list[object]], None] | None) -> RespConnection:
+    async def _connect(self, address: ServerAddress, on_push: Callable[[list[object]], None] | None) -> RespConnection:
         connection = await RespConnection.open(
             address,
             timeout_s=self._config.timeout_s,
@@ -235,7 +241,7 @@ class Session:
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
             self.freshness.sent(self._loop.time())
-            beat = pack(Beat(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
+            beat = pack(HeartbeatMessage(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
             taken = await RENEW.run(
                 news,
                 self._own_keys(),

@@ -18,9 +18,9 @@ from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.store.redis.connection import ReplyError, RespConnection
-from statesync.store.redis.keys import TRIAL_TTL_S, Keys
-from statesync.store.redis.ledger import Outbox
-from statesync.store.redis.locate import Whereabouts, whereabouts
+from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
+from statesync.store.redis.ledger import PendingUpdates
+from statesync.store.redis.locate import ServerLocator, whereabouts
 from statesync.store.redis.messages import SCHEMA, pack_record
 from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
@@ -37,14 +37,14 @@ _log = logging.getLogger("turnout.state")
 class RedisStore:
     """A `StateStore` on Redis or Valkey, alone, behind Sentinel or in a cluster."""
 
-    def __init__(self, where: Whereabouts, config: SyncConfig = _DEFAULTS, dice: Random | None = None) -> None:
+    def __init__(self, where: ServerLocator, config: SyncConfig = _DEFAULTS, dice: Random | None = None) -> None:
         self._where = where
         self._config = config
         self._dice = dice or SystemRandom()
-        self._keys = Keys(config.namespace)
+        self._keys = RedisKeys(config.namespace)
         self._session: Session | None = None
         """None before `start`."""
-        self._outbox = outbox = Outbox()
+        self._outbox = outbox = PendingUpdates()
         # Called several times a request: through a method of this class each would take 0.1 us longer.
         self.announce: Callable[[PodId, InflightNumbers], None] = outbox.announce
         """Note this replica's absolute numbers for a pod. Without effect after `aclose`."""

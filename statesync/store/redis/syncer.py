@@ -16,15 +16,24 @@ from typing import Final
 
 from statesync.errors import StateError, StoreUnavailable
 from statesync.store.protocol import SyncConfig
-from statesync.store.redis.commands import Part, Prepared
+from statesync.store.redis.commands import Part, PreparedCommand
 from statesync.store.redis.commands import pack as command
 from statesync.store.redis.connection import ReplyError, RespConnection
-from statesync.store.redis.keys import LOG_ENTRIES, LOG_TTL_S, REPORT_TTL_S, SHARE_LEASES, Keys
-from statesync.store.redis.lease import Roster
-from statesync.store.redis.ledger import Batch, Outbox
-from statesync.store.redis.messages import SCHEMA, Changes, LogEntry, Placement, pack, pack_blocks, report_of, standing
+from statesync.store.redis.keys import LOG_ENTRIES, LOG_TTL_S, REPORT_TTL_S, SHARE_LEASES, RedisKeys
+from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.ledger import PendingUpdates, UpdateBatch
+from statesync.store.redis.messages import (
+    SCHEMA,
+    ChangesMessage,
+    LogEntry,
+    PlacementMessage,
+    pack,
+    pack_blocks,
+    report_of,
+    standing,
+)
 from statesync.store.redis.scripts import FLUSH
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.view_age import ViewAge
 
 MIN_INTERVAL_S: Final = 0.002
 """At most 500 flushes a second, whatever is configured."""
@@ -48,7 +57,13 @@ class Syncer:
     """Sends what the outbox holds, over the link that is open now. Its times are the loop's."""
 
     def __init__(
-        self, replica: str, outbox: Outbox, keys: Keys, config: SyncConfig, freshness: Freshness, roster: Roster
+        self,
+        replica: str,
+        outbox: PendingUpdates,
+        keys: RedisKeys,
+        config: SyncConfig,
+        freshness: ViewAge,
+        roster: LiveReplicas,
     ) -> None:
         self.outbox = outbox
         outbox.wake = self.wake
@@ -64,20 +79,20 @@ class Syncer:
         self._token = ""
         self.seq = 0
         """Of the last message of this incarnation."""
-        self._under_way: Batch | None = None
+        self._under_way: UpdateBatch | None = None
         self._answer: asyncio.Future[None] | None = None
         """Done when it is taken or not, where somebody waits for that."""
         self._timer: asyncio.Handle | None = None
         self._noted_at = self._loop.time()
         self._sent_at = float("-inf")
-        self._flush_command = Prepared()
+        self._flush_command = PreparedCommand()
 
     def open(self, link: RespConnection, token: str, on_trouble: LostLease) -> None:
         """Send over this link from now on, beginning with all there is. `on_trouble` is called at most once."""
         if token != self._token:
             self._token, self.seq = token, 0
         self._link, self._on_trouble = link, on_trouble
-        self._flush_command = Prepared("EVALSHA", FLUSH.sha, *self._constant_part())
+        self._flush_command = PreparedCommand("EVALSHA", FLUSH.sha, *self._constant_part())
         self._under_way = None
         self._send(self.outbox.take(self._loop.time(), full=True))
 
@@ -142,7 +157,7 @@ class Syncer:
                 noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
             self._send(self.outbox.take(noted_at, full=False))
 
-    def _send(self, batch: Batch | None) -> None:
+    def _send(self, batch: UpdateBatch | None) -> None:
         if batch is None or self._link is None:
             return
         now = self._loop.time()
@@ -152,14 +167,14 @@ class Syncer:
         self._freshness.sent(batch.noted_at, arguments[MESSAGE] + arguments[ENTRY])
         self._dispatch(self._flush_command.pack(arguments), arguments, batch)
 
-    def _dispatch(self, packed: bytes, arguments: list[bytes], batch: Batch) -> None:
+    def _dispatch(self, packed: bytes, arguments: list[bytes], batch: UpdateBatch) -> None:
         assert self._link is not None
         self._under_way = batch
         if not self._link.write(packed, partial(self._answered, arguments, batch)):
             # Not from within: who waits for the last flush would begin anew at once, and nothing else would run.
             self._loop.call_soon(self._answered, arguments, batch, StoreUnavailable(self._link.lost))
 
-    def _answered(self, arguments: list[bytes], batch: Batch, reply: object) -> None:
+    def _answered(self, arguments: list[bytes], batch: UpdateBatch, reply: object) -> None:
         current = batch is self._under_way
         if current:
             self._under_way = None
@@ -194,12 +209,12 @@ class Syncer:
             *(int(self._lease_s * SHARE_LEASES * 1000), LOG_ENTRIES, int(LOG_TTL_S * 1000), int(REPORT_TTL_S * 1000)),
         )
 
-    def _arguments(self, batch: Batch, now: float) -> list[bytes]:
+    def _arguments(self, batch: UpdateBatch, now: float) -> list[bytes]:
         """The rest of them, as `flush.lua` says."""
         replica, token, seq = self._replica, self._token, self.seq
-        placements = [Placement(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
+        placements = [PlacementMessage(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
         reports = {pod: report_of(report, now - at, replica) for pod, (report, at) in batch.reports.items()}
-        message = Changes(
+        message = ChangesMessage(
             v=SCHEMA,
             replica=replica,
             token=token,

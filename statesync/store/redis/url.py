@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from statesync.errors import BadStoreUrl
 
 
-class Form(NamedTuple):
+class UrlForm(NamedTuple):
     """What a scheme means."""
 
     kind: str
@@ -26,15 +26,15 @@ class Form(NamedTuple):
     """Where the URL gives none."""
 
 
-FORMS: Final[Mapping[str, Form]] = MappingProxyType(
+FORMS: Final[Mapping[str, UrlForm]] = MappingProxyType(
     {
-        "redis": Form("server"),
-        "rediss": Form("server", tls=True),
-        "unix": Form("socket"),
-        "redis+sentinel": Form("sentinel", port=26379),
-        "rediss+sentinel": Form("sentinel", tls=True, port=26379),
-        "redis+cluster": Form("cluster"),
-        "rediss+cluster": Form("cluster", tls=True),
+        "redis": UrlForm("server"),
+        "rediss": UrlForm("server", tls=True),
+        "unix": UrlForm("socket"),
+        "redis+sentinel": UrlForm("sentinel", port=26379),
+        "rediss+sentinel": UrlForm("sentinel", tls=True, port=26379),
+        "redis+cluster": UrlForm("cluster"),
+        "rediss+cluster": UrlForm("cluster", tls=True),
     }
 )
 """By scheme."""
@@ -55,7 +55,7 @@ _NODE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[^\s:\[\],/@
 class RedisUrl(NamedTuple):
     """A --state URL, taken apart. Its text shows no password."""
 
-    form: Form
+    form: UrlForm
     nodes: tuple[tuple[str, int], ...] = ()
     """Host and port each: the server, the sentinels, or some of the cluster's nodes."""
     username: str = ""
@@ -110,7 +110,7 @@ def _split(url: str, scheme: str) -> SplitResult:
     return parts
 
 
-def _options(query: str, scheme: str, form: Form) -> dict[str, str]:
+def _options(query: str, scheme: str, form: UrlForm) -> dict[str, str]:
     known = _known_options(form)
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, _ in pairs:
@@ -122,7 +122,7 @@ def _options(query: str, scheme: str, form: Form) -> dict[str, str]:
     return dict(pairs)
 
 
-def _known_options(form: Form) -> frozenset[str]:
+def _known_options(form: UrlForm) -> frozenset[str]:
     by_kind = {"sentinel": {"db", "sentinel_username", "sentinel_password"}, "cluster": set[str]()}
     return frozenset(by_kind.get(form.kind, {"db"}) | (_TLS_OPTIONS if form.tls else set()))
 
@@ -135,7 +135,7 @@ def _login(netloc: str, scheme: str) -> tuple[str, str]:
     return unquote(username), unquote(password)
 
 
-def _nodes(hosts: str, scheme: str, form: Form) -> tuple[tuple[str, int], ...]:
+def _nodes(hosts: str, scheme: str, form: UrlForm) -> tuple[tuple[str, int], ...]:
     if "," in hosts and form.kind == "server":
         raise BadStoreUrl(f"{scheme}:// takes one host; several need redis+sentinel:// or redis+cluster://")
     found = [_NODE.fullmatch(node) for node in hosts.split(",")]
@@ -146,7 +146,7 @@ def _nodes(hosts: str, scheme: str, form: Form) -> tuple[tuple[str, int], ...]:
     return nodes
 
 
-def _path(path: str, options: Mapping[str, str], scheme: str, form: Form) -> tuple[str, str]:
+def _path(path: str, options: Mapping[str, str], scheme: str, form: UrlForm) -> tuple[str, str]:
     """The service and the database, as written."""
     steps = path.strip("/").split("/")
     if form.kind == "socket":

@@ -13,7 +13,7 @@ ALPHA: Final = 0.1
 """Weight of the newest echo in the average."""
 
 
-class Freshness:
+class ViewAge:
     """From the oldest change in a message to the message's echo."""
 
     def __init__(self, now: float) -> None:

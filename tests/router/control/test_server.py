@@ -12,11 +12,11 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router.address import Listen, bind
+from router.address import ListenAddress, bind
 from router.control.server import ControlServer
 
 HELLO: ASGIApp = PlainTextResponse("hello")
-LOOPBACK = Listen(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
+LOOPBACK = ListenAddress(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
 """An address of this process's own: a port that is given back here is not another process's a moment later."""
 
 
@@ -112,7 +112,7 @@ def test_an_answer_under_way_is_finished_when_it_stops() -> None:
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 def test_it_listens_on_ipv6_loopback() -> None:
     async def run() -> None:
-        server = ControlServer(HELLO, Listen("::1", 0))
+        server = ControlServer(HELLO, ListenAddress("::1", 0))
         try:
             await server.start()
         except OSError:

@@ -12,7 +12,7 @@ from router.dataplane.exchange import Exchange
 from router.dataplane.request.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
-from router.policy.circuit_breaker import PolicyGuard
+from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
 from schedulers import registry
@@ -61,7 +61,7 @@ class Floor:
         self.policy = Watched()
         dice = count(100)
         by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
-        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, self.clock)
+        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, self.clock)
         self.dispatch = Dispatch(
             self.view,
             self.prefix,

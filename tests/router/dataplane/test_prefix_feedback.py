@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from router.dataplane.prefix_feedback import Lessons
-from statesync.prefix.accuracy import PodTruth, PrefixTruth
+from router.dataplane.prefix_feedback import PrefixFeedback
+from statesync.prefix.accuracy import PodAccuracy, PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES, REACH
 from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok
 from tests.fakes.memory_gateway import Rig
@@ -20,8 +20,8 @@ class School(Rig):
 
     def __init__(self) -> None:
         super().__init__(pods=1)
-        self.truth = PrefixTruth(self.prefix.set_trust)
-        self.gateway.parts = self.gateway.parts._replace(learn=Lessons(self.truth).learn)
+        self.truth = PrefixAccuracy(self.prefix.set_trust)
+        self.gateway.parts = self.gateway.parts._replace(learn=PrefixFeedback(self.truth).learn)
         self.pod = self.view.statuses()[0].pod.id
 
     def __enter__(self) -> School:
@@ -29,7 +29,7 @@ class School(Rig):
         return self
 
     @property
-    def learned(self) -> PodTruth:
+    def learned(self) -> PodAccuracy:
         return self.truth.pods[self.pod]
 
 

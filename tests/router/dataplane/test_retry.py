@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.dataplane.retry import RULES, STATUSES, RetryBudget, Verdict, decide
+from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.errors import (
     ConnectFailed,
     CutMidAnswer,
@@ -22,7 +22,7 @@ from statesync.engines.health import Outcome
 LIMITS = Retries(attempts=2)
 
 
-def verdict(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> Verdict:
+def verdict(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> RetryDecision:
     return decide(kind("x"), begun=begun, attempts=attempts, stale_tries=stale_tries, limits=LIMITS)
 
 
@@ -32,28 +32,29 @@ def test_every_failure_has_a_rule() -> None:
 
 @pytest.mark.parametrize("kind", RULES)
 def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
-    assert verdict(kind, begun=True) is Verdict.GIVE_UP
+    assert verdict(kind, begun=True) is RetryDecision.GIVE_UP
 
 
 @pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
 @pytest.mark.parametrize(
-    ("attempts", "expected"), [(1, Verdict.ANOTHER_POD), (2, Verdict.ANOTHER_POD), (3, Verdict.ANOTHER_POOL)]
+    ("attempts", "expected"),
+    [(1, RetryDecision.ANOTHER_POD), (2, RetryDecision.ANOTHER_POD), (3, RetryDecision.ANOTHER_POOL)],
 )
 def test_two_more_attempts_follow_the_first_before_the_pool_is_given_up(
-    kind: type[PodFailure], attempts: int, expected: Verdict
+    kind: type[PodFailure], attempts: int, expected: RetryDecision
 ) -> None:
     assert verdict(kind, attempts=attempts) is expected
 
 
 @pytest.mark.parametrize("kind", [FirstByteTimeout, IdleTimeout, TotalTimeout])
 def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> None:
-    assert verdict(kind) is Verdict.GIVE_UP
+    assert verdict(kind) is RetryDecision.GIVE_UP
 
 
 def test_a_stale_connection_is_replaced_once() -> None:
-    assert verdict(StaleConnection) is Verdict.SAME_POD
-    assert verdict(StaleConnection, stale_tries=1) is Verdict.ANOTHER_POD
-    assert verdict(StaleConnection, stale_tries=1, attempts=3) is Verdict.ANOTHER_POOL
+    assert verdict(StaleConnection) is RetryDecision.SAME_POD
+    assert verdict(StaleConnection, stale_tries=1) is RetryDecision.ANOTHER_POD
+    assert verdict(StaleConnection, stale_tries=1, attempts=3) is RetryDecision.ANOTHER_POOL
 
 
 def test_a_full_pod_is_busy_and_not_failing() -> None:

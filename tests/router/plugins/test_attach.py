@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from router.plugins import watcher
-from router.plugins.attach import WiredPlugins
+from router.plugins.attach import AttachedPlugins
 from router.plugins.loading import digest_of
 from router.plugins.watchdog import Watched
-from router.policy.catalog import PolicyCatalogue
-from router.policy.controller import PolicySwitch
+from router.policy.catalog import PolicyCatalog
+from router.policy.controller import PolicyController
 from router.settings import Plugins, PolicyGuard, PolicySpec, Settings
 from schedulers import registry
 from schedulers.errors import UnknownPolicy
@@ -43,9 +43,9 @@ def _checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
 checked_here = pytest.mark.usefixtures("_checked_here")
 
 
-def wired(directory: Path | None, **guard: float) -> WiredPlugins:
+def wired(directory: Path | None, **guard: float) -> AttachedPlugins:
     plugins = Plugins(directory=str(directory or ""), interval_s=0.01, check_timeout_s=100.0)
-    return WiredPlugins(Settings(plugins=plugins, policy_guard=PolicyGuard(**guard)))  # type: ignore[arg-type]
+    return AttachedPlugins(Settings(plugins=plugins, policy_guard=PolicyGuard(**guard)))  # type: ignore[arg-type]
 
 
 def test_without_a_directory_there_is_nothing_to_look_at_and_nobody_to_sample() -> None:
@@ -63,7 +63,7 @@ def test_only_what_is_not_built_in_is_watched(tmp_path: Path) -> None:
     policy = plugins.create(NAME, {"limit": 0.5})
     assert isinstance(policy, Watched)
     assert policy.name == NAME
-    ready = PolicyCatalogue({"mine": PolicySpec(name=NAME)}, plugins.create).create("mine")
+    ready = PolicyCatalog({"mine": PolicySpec(name=NAME)}, plugins.create).create("mine")
     assert (ready.name, "Watched" in repr(ready)) == ("mine", True)
 
 
@@ -86,8 +86,8 @@ def test_a_plugin_that_hangs_in_the_gateway_is_broken_off(tmp_path: Path, monkey
 @checked_here
 def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) -> None:
     plugins = wired(tmp_path)
-    catalogue = PolicyCatalogue({}, plugins.create)
-    policies = PolicySwitch(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
+    catalogue = PolicyCatalog({}, plugins.create)
+    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
     by_name = catalogue.by_name()
     plugins.join(policies, catalogue.create, by_name)
     policies.policy_changed("main", PolicyRecord(NAME, {}, 3))
@@ -110,8 +110,8 @@ def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) 
 def test_a_version_is_kept_as_long_as_a_pool_can_come_back_to_it(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_text(GOOD)
     plugins = wired(tmp_path)
-    catalogue = PolicyCatalogue({}, plugins.create)
-    policies = PolicySwitch(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
+    catalogue = PolicyCatalog({}, plugins.create)
+    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
     by_name = catalogue.by_name()
     plugins.join(policies, catalogue.create, by_name)
     assert plugins._watcher is not None
@@ -138,5 +138,5 @@ def test_a_pools_own_policy_may_be_a_plugin_from_the_start(tmp_path: Path) -> No
     (tmp_path / "freest.py").write_text(GOOD)
     (tmp_path / "bad.py").write_text(picks("return None"))
     plugins = wired(tmp_path)
-    policies = PolicySwitch(MemoryStore(), {"main": PolicySpec(name=NAME)}, plugins.create)
+    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name=NAME)}, plugins.create)
     assert policies.current("main").name == NAME

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from typing import Any
 
-from router.plugins.types import Job, packed
+from router.plugins.types import CheckJob, packed
 from tests.fakes.plugin_files import GOOD, picks
 
 
 def said(source: str) -> list[dict[str, Any]]:
-    job = packed(Job(source.encode(), "mine.py", tuple(sys.path), 1 << 30, 100.0))
+    job = packed(CheckJob(source.encode(), "mine.py", tuple(sys.path), 1 << 30, 100.0))
     command = [sys.executable, "-m", "router.plugins.check"]
     done = subprocess.run(command, input=job, capture_output=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]

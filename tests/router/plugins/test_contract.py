@@ -9,18 +9,18 @@ from typing import ClassVar
 
 import pytest
 
-from router.plugins.contract import Broken, Subject, examine, replay
+from router.plugins.contract import ContractBroken, PolicyUnderTest, examine, replay
 from router.plugins.examples import Example, examples
 from schedulers import entropy, registry
 from schedulers.protocols import Scheduler
 from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo
 
 
-def subject(policy: type[Scheduler]) -> Subject:
+def subject(policy: type[Scheduler]) -> PolicyUnderTest:
     def pick(policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> object:
         return policy.pick(request, snapshot)
 
-    return Subject(str(policy.name), policy, sys.modules[policy.__module__], policy, pick)
+    return PolicyUnderTest(str(policy.name), policy, sys.modules[policy.__module__], policy, pick)
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
@@ -77,7 +77,7 @@ def raises_with_a_deadline(request: RequestInfo, left: LoadSnapshot) -> None:
 )
 def test_a_fault_is_named(bend: Bend, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bent, "bend", staticmethod(bend))
-    with pytest.raises(Broken, match=said):
+    with pytest.raises(ContractBroken, match=said):
         examine(subject(Bent))
 
 
@@ -92,7 +92,7 @@ def test_recorded_requests_are_asked_twice(monkeypatch: pytest.MonkeyPatch) -> N
         return Decision(left.candidates[next(turns) % 2].pod.id, "bent")
 
     monkeypatch.setattr(Bent, "bend", staticmethod(in_turn))
-    with pytest.raises(Broken, match="a recorded request, with 2 pods: the same input got two answers"):
+    with pytest.raises(ContractBroken, match="a recorded request, with 2 pods: the same input got two answers"):
         replay(subject(Bent), [examples()[6]])
 
 

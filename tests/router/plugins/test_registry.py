@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from router.plugins.directory import Look
+from router.plugins.directory import DirectoryListing
 from router.plugins.loading import digest_of
-from router.plugins.registry import Due, Shelf
-from router.plugins.types import Report
+from router.plugins.registry import PluginRegistry, UncheckedFile
+from router.plugins.types import CheckReport
 from schedulers import registry
 from tests.fakes.plugin_files import GOOD, RIGHT, picks
 
@@ -34,18 +34,18 @@ class Scene:
     def __init__(self) -> None:
         self.in_use: set[str] = set()
         self.told: list[str] = []
-        self.shelf = Shelf(
+        self.shelf = PluginRegistry(
             lambda: self.in_use,
             lambda name: self.told.append(f"+{name}"),
             lambda name: self.told.append(f"-{name}"),
         )
 
-    def sees(self, **sources: bytes) -> list[Due]:
+    def sees(self, **sources: bytes) -> list[UncheckedFile]:
         """A look at these files; what is due has passed its check."""
-        due = self.shelf.see(Look({f"{name}.py": source for name, source in sources.items()}, {}))
+        due = self.shelf.see(DirectoryListing({f"{name}.py": source for name, source in sources.items()}, {}))
         for each in due:
             own = ("freest_kv",) if b"FreestKv" in each.source else ("mine",)
-            self.shelf.take(each, Report(each.file, digest_of(each.source), own))
+            self.shelf.take(each, CheckReport(each.file, digest_of(each.source), own))
         self.shelf.tidy()
         return due
 
@@ -90,9 +90,9 @@ def test_a_version_that_comes_back_is_checked_and_offered_again() -> None:
 
 def test_a_file_that_is_refused_is_told_once_shown_and_not_checked_again(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
-    (due,) = scene.shelf.see(Look({"bad.py": b"def"}, {}))
-    scene.shelf.take(due, Report("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
-    assert scene.shelf.see(Look({"bad.py": b"def"}, {})) == []
+    (due,) = scene.shelf.see(DirectoryListing({"bad.py": b"def"}, {}))
+    scene.shelf.take(due, CheckReport("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
+    assert scene.shelf.see(DirectoryListing({"bad.py": b"def"}, {})) == []
     (shown,) = scene.shelf.shown()
     assert (shown["policies"], shown["problem"]) == ([], "line 1: invalid syntax")
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -119,7 +119,7 @@ def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFi
     scene = Scene()
     scene.sees(freest=ONE)
     for _ in range(3):
-        assert scene.shelf.see(Look({}, {}, "/plugins cannot be read: gone")) == []
+        assert scene.shelf.see(DirectoryListing({}, {}, "/plugins cannot be read: gone")) == []
         scene.shelf.tidy()
     assert FIRST in registry.names()
     assert scene.shelf.problem == "/plugins cannot be read: gone"
@@ -130,11 +130,11 @@ def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFi
 
 def test_a_file_that_cannot_be_read_is_shown() -> None:
     scene = Scene()
-    scene.shelf.see(Look({}, {"huge.py": "is larger than 1 MB"}))
+    scene.shelf.see(DirectoryListing({}, {"huge.py": "is larger than 1 MB"}))
     assert [(each["file"], each["problem"]) for each in scene.shelf.shown()] == [("huge.py", "is larger than 1 MB")]
 
 
 def test_a_file_whose_check_goes_on_is_shown_as_that() -> None:
     scene = Scene()
-    scene.shelf.see(Look({"freest.py": ONE}, {}))
+    scene.shelf.see(DirectoryListing({"freest.py": ONE}, {}))
     assert [each["problem"] for each in scene.shelf.shown()] == ["is being checked"]

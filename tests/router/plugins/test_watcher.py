@@ -13,7 +13,7 @@ import pytest
 from router.plugins import watcher
 from router.plugins.examples import examples
 from router.plugins.loading import digest_of
-from router.plugins.registry import Shelf
+from router.plugins.registry import PluginRegistry
 from router.plugins.watcher import PluginWatcher
 from router.settings import Plugins
 from schedulers import registry
@@ -33,7 +33,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def watching(directory: Path, told: list[str]) -> PluginWatcher:
     settings = Plugins(directory=str(directory), interval_s=0.01)
-    return PluginWatcher(settings, Shelf(tuple, told.append, told.append), lambda: examples()[6:10])
+    return PluginWatcher(settings, PluginRegistry(tuple, told.append, told.append), lambda: examples()[6:10])
 
 
 def plugins(shown: dict[str, object]) -> Any:
@@ -63,7 +63,7 @@ def test_it_looks_again_and_again(tmp_path: Path) -> None:
 
     async def run() -> None:
         settings = Plugins(directory=str(tmp_path), interval_s=0.01)
-        watch = PluginWatcher(settings, Shelf(tuple, lambda name: offered.set(), told.append), tuple)
+        watch = PluginWatcher(settings, PluginRegistry(tuple, lambda name: offered.set(), told.append), tuple)
         task = asyncio.get_running_loop().create_task(watch.run())
         (tmp_path / "mine.py").write_text(picks(RIGHT))
         await asyncio.wait_for(offered.wait(), 60.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.policy.catalog import PolicyCatalogue
+from router.policy.catalog import PolicyCatalog
 from router.settings import PolicySpec
 from schedulers import registry
 from schedulers.errors import InvalidParams, UnknownPolicy
@@ -14,7 +14,7 @@ READY = {"sticky": PolicySpec(name="session_affinity", params={"balance_factor":
 
 
 def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
-    catalogue = PolicyCatalogue(READY)
+    catalogue = PolicyCatalog(READY)
     sticky = catalogue.create("sticky")
     assert isinstance(sticky, Named)
     assert sticky == Named("sticky", registry.create("session_affinity", {"balance_factor": 3.0}))
@@ -25,11 +25,11 @@ def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
 
 def test_it_takes_no_parameters_for_it_has_them() -> None:
     with pytest.raises(InvalidParams, match="'sticky' is ready-made in the settings and takes no parameters"):
-        PolicyCatalogue(READY).create("sticky", {"balance_factor": 1.0})
+        PolicyCatalog(READY).create("sticky", {"balance_factor": 1.0})
 
 
 def test_set_anew_it_is_another_object_around_the_same_policy() -> None:
-    catalogue = PolicyCatalogue(READY)
+    catalogue = PolicyCatalog(READY)
     one, other = catalogue.create("sticky"), catalogue.create("sticky")
     assert isinstance(one, Named) and isinstance(other, Named)
     assert one is not other and one.policy is other.policy
@@ -37,9 +37,9 @@ def test_set_anew_it_is_another_object_around_the_same_policy() -> None:
 
 def test_an_unknown_name_is_answered_with_the_ready_made_ones_too() -> None:
     with pytest.raises(UnknownPolicy, match=r"no policy 'stucky'.*; ready-made: sticky"):
-        PolicyCatalogue(READY).create("stucky")
+        PolicyCatalog(READY).create("stucky")
     with pytest.raises(UnknownPolicy) as plain:
-        PolicyCatalogue({}).create("stucky")
+        PolicyCatalog({}).create("stucky")
     assert "ready-made" not in str(plain.value)
 
 
@@ -49,4 +49,4 @@ def test_an_unknown_name_is_answered_with_the_ready_made_ones_too() -> None:
 )
 def test_one_that_cannot_be_built_is_named_at_start(spec: PolicySpec, error: type[Exception]) -> None:
     with pytest.raises(error, match="ready-made policy 'broken': "):
-        PolicyCatalogue({"broken": spec})
+        PolicyCatalog({"broken": spec})

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from router.policy.circuit_breaker import PolicyGuard
+from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.telemetry.metrics import Metrics
 from schedulers import registry
 from schedulers.guard import Failure, GuardLimits
@@ -28,7 +28,7 @@ class Scene:
         self.out: list[tuple[str, Scheduler, str]] = []
         self.struck: list[tuple[str, Scheduler]] = []
         given = GuardLimits(**limits)  # type: ignore[arg-type]
-        self.guard = PolicyGuard(registry.create("least_load"), self.metrics, lambda: self.now, given)
+        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, lambda: self.now, given)
         self.guard.listen(lambda *told: self.out.append(told))
         self.guard.listen_to_strikes(lambda *told: self.struck.append(told))
 

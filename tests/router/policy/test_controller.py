@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from router.policy.controller import PolicySwitch
-from router.policy.model import How, Live, Unbuildable
+from router.policy.controller import PolicyController
+from router.policy.model import ChangeOptions, LivePolicy, Unbuildable
 from router.policy.transitions import LocalRefused, NoCanary, NotPromoted
 from router.settings import PolicySpec
 from schedulers.errors import InvalidParams, SchedulerError, UnknownPolicy
@@ -73,29 +73,29 @@ class Trial:
         self.trials.ended.append(self.generation)
 
 
-def switch(store: MemoryStore | None = None, trials: Trials | None = None, **more: Any) -> PolicySwitch:
+def switch(store: MemoryStore | None = None, trials: Trials | None = None, **more: Any) -> PolicyController:
     configured = {"a": PolicySpec(name="p2c"), "b": PolicySpec(name="random")}
     if trials is not None:
         more["make_trial"] = trials.make
-    return PolicySwitch(store or MemoryStore(), configured, more.pop("create", create), **more)
+    return PolicyController(store or MemoryStore(), configured, more.pop("create", create), **more)
 
 
 def test_it_starts_with_what_the_settings_say_as_generation_zero() -> None:
     policies = switch()
     assert policies.current("a").name == "p2c"
     assert policies.record("b") == PolicyRecord("random", {}, 0)
-    assert policies.live("b") == Live(policies.current("b"), PolicyRecord("random", {}, 0))
+    assert policies.live("b") == LivePolicy(policies.current("b"), PolicyRecord("random", {}, 0))
 
 
 def test_settings_with_an_unknown_policy_are_refused_at_once() -> None:
     with pytest.raises(UnknownPolicy, match="nonesuch"):
-        PolicySwitch(MemoryStore(), {"a": PolicySpec(name="nonesuch")}, create)
+        PolicyController(MemoryStore(), {"a": PolicySpec(name="nonesuch")}, create)
 
 
 def test_set_replaces_the_reference_of_that_pool_only() -> None:
     policies = switch()
     before = policies.current("a")
-    record = asyncio.run(policies.set("a", "round_robin", {}, How(note="why not")))
+    record = asyncio.run(policies.set("a", "round_robin", {}, ChangeOptions(note="why not")))
     assert record == PolicyRecord("round_robin", {}, 1, note="why not")
     assert policies.current("a").name == "round_robin"
     assert before.name == "p2c"
@@ -132,12 +132,12 @@ def test_a_stale_generation_is_refused_and_the_present_one_accepted() -> None:
     policies = switch()
 
     async def run() -> None:
-        await policies.set("a", "random", {}, How(if_generation=0))
+        await policies.set("a", "random", {}, ChangeOptions(if_generation=0))
         for stale in (0, 2):
             with pytest.raises(StaleGeneration, match="generation 1"):
-                await policies.set("a", "round_robin", {}, How(if_generation=stale))
+                await policies.set("a", "round_robin", {}, ChangeOptions(if_generation=stale))
         assert policies.current("a").name == "random"
-        await policies.set("a", "round_robin", {}, How(if_generation=1))
+        await policies.set("a", "round_robin", {}, ChangeOptions(if_generation=1))
 
     asyncio.run(run())
     assert policies.record("a").generation == 2
@@ -151,7 +151,7 @@ def test_shadow_and_canary_come_and_go_beside_the_policy_and_a_new_policy_ends_t
         assert await policies.set_canary("a", CANARY) == PolicyRecord("p2c", {}, 2, SHADOW, CANARY)
         assert await policies.set("a", "random", {}) == PolicyRecord("random", {}, 3, SHADOW)
         await policies.set_canary("a", CANARY)
-        assert await policies.cancel("a", How(note="enough")) == PolicyRecord("random", {}, 5, note="enough")
+        assert await policies.cancel("a", ChangeOptions(note="enough")) == PolicyRecord("random", {}, 5, note="enough")
         unchanged = policies.live("a")
         assert [await policies.cancel("a"), await policies.set_shadow("a", None)] == [unchanged.record] * 2
         assert policies.live("a") is unchanged
@@ -227,11 +227,11 @@ def test_a_dry_run_builds_and_says_what_would_be_put_and_changes_nothing() -> No
     async def run() -> None:
         await policies.set("a", "random", {})
         assert await policies.check("a", "p2c", {}) == PolicyRecord("p2c", {}, 1)
-        assert (await policies.set_canary("a", CANARY, How(dry_run=True))).canary == CANARY
+        assert (await policies.set_canary("a", CANARY, ChangeOptions(dry_run=True))).canary == CANARY
         with pytest.raises(InvalidParams):
             await policies.check("a", "session_affinity", {"balance_factor": "x"})
         with pytest.raises(StaleGeneration):
-            await policies.set("a", "p2c", {}, How(if_generation=0, dry_run=True))
+            await policies.set("a", "p2c", {}, ChangeOptions(if_generation=0, dry_run=True))
         assert await store.policy("a") == policies.record("a") == PolicyRecord("random", {}, 1)
 
     asyncio.run(run())
@@ -341,7 +341,7 @@ def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
         built.append(name)
         return create(name, params)
 
-    policies = PolicySwitch(MemoryStore(), {"a": PolicySpec(name="p2c")}, counting)
+    policies = PolicyController(MemoryStore(), {"a": PolicySpec(name="p2c")}, counting)
     record = asyncio.run(policies.set("a", "random", {}))
     policies.policy_changed("a", record)
     assert built == ["p2c", "random"]
@@ -392,7 +392,7 @@ def test_without_the_shared_state_a_change_can_be_made_on_this_replica_alone_unt
         policies = switch(store, trials, pause=pauses)
         await policies.set_canary("a", CANARY)
         store.away = True
-        local = await policies.set("a", "random", {}, How(local=True))
+        local = await policies.set("a", "random", {}, ChangeOptions(local=True))
         assert local == PolicyRecord("random", {}, 1)
         assert (policies.current("a").name, policies.live("a").local, policies.live("b").local) == (
             "random",
@@ -418,7 +418,7 @@ def test_what_is_live_here_alone_gives_way_to_a_newer_shared_record_at_once() ->
     async def run() -> None:
         policies = switch(store, pause=Pauses())
         store.away = True
-        await policies.set("a", "random", {}, How(local=True))
+        await policies.set("a", "random", {}, ChangeOptions(local=True))
         policies.policy_changed("a", PolicyRecord("round_robin", {}, 1))
         assert (policies.current("a").name, policies.live("a").local) == ("round_robin", False)
         policies.stop()
@@ -433,7 +433,7 @@ def test_a_rollback_of_a_local_change_is_the_shared_policy_and_one_more_goes_bef
         policies = switch(store, pause=Pauses())
         await policies.set("a", "round_robin", {})
         store.away = True
-        here = How(local=True)
+        here = ChangeOptions(local=True)
         await policies.set("a", "random", {}, here)
         assert (await policies.rollback("a", here)).name == "round_robin"
         assert (await policies.rollback("a", here)).name == "p2c"
@@ -449,18 +449,18 @@ def test_nothing_is_local_while_the_shared_state_answers_and_a_trial_never_is() 
 
     async def run() -> None:
         with pytest.raises(LocalRefused, match="answers"):
-            await policies.set("a", "random", {}, How(local=True))
+            await policies.set("a", "random", {}, ChangeOptions(local=True))
         store.away = True
         for begin in (
-            policies.set_shadow("a", SHADOW, How(local=True)),
-            policies.set_canary("a", CANARY, How(local=True)),
+            policies.set_shadow("a", SHADOW, ChangeOptions(local=True)),
+            policies.set_canary("a", CANARY, ChangeOptions(local=True)),
         ):
             with pytest.raises(LocalRefused, match="on all replicas or on none"):
                 await begin
         with pytest.raises(StaleGeneration):
-            await policies.set("a", "random", {}, How(if_generation=3, local=True))
-        assert (await policies.set("a", "random", {}, How(local=True, dry_run=True))).name == "random"
-        assert (await policies.cancel("a", How(local=True))) == policies.record("a")
+            await policies.set("a", "random", {}, ChangeOptions(if_generation=3, local=True))
+        assert (await policies.set("a", "random", {}, ChangeOptions(local=True, dry_run=True))).name == "random"
+        assert (await policies.cancel("a", ChangeOptions(local=True))) == policies.record("a")
         assert not policies.live("a").local
 
     asyncio.run(run())

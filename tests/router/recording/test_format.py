@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from router.recording.format import Finished, append, line
+from router.recording.format import RecordedRequest, append, line
 from schedulers.types import PREFIX_BLOCK_TOKENS
 from statesync.prefix.index import BLOCKS_PER_SIZE
 
 STREAM = b'data: {"choices":[],"usage":{"prompt_tokens":90,"completion_tokens":7,%s}}\n\ndata: [DONE]\n\n'
 
 
-def finished(**given: object) -> Finished:
-    known = Finished(1_700_000_000.5, 100, (), "", 0.25, 1.5, "10.0.0.1:8000", 12, 900, b"")
+def finished(**given: object) -> RecordedRequest:
+    known = RecordedRequest(1_700_000_000.5, 100, (), "", 0.25, 1.5, "10.0.0.1:8000", 12, 900, b"")
     return known._replace(**given)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.sim.simulate.traces import read_trace
 from router.recording import recorder as recorder_module
-from router.recording.format import Finished
+from router.recording.format import RecordedRequest
 from router.recording.recorder import Recorder
 from router.settings import Recording
 from statesync.prefix.block_hash import chain
@@ -110,7 +110,7 @@ def test_a_queue_that_is_full_drops_the_newest_and_says_so(
 ) -> None:
     monkeypatch.setattr(recorder_module, "MAX_WAITING", 100)
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
-    request = Finished(0.0, 1, (), "", None, 0.1, "p", 0, 4, b"")
+    request = RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b"")
     for _ in range(102):
         recorder.note(request)
     with caplog.at_level(logging.WARNING):
@@ -122,6 +122,6 @@ def test_a_queue_that_is_full_drops_the_newest_and_says_so(
 def test_stopping_writes_what_waits(tmp_path: Path) -> None:
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
     recorder.start()
-    recorder.note(Finished(0.0, 1, (), "", None, 0.1, "p", 0, 4, b""))
+    recorder.note(RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b""))
     recorder.stop()
     assert len(lines(tmp_path)) == 1

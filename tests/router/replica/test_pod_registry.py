@@ -8,18 +8,18 @@ from itertools import pairwise
 
 import pytest
 
-from router.dataplane.http.deadlines import Sweep
+from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.request.routes import Routes
-from router.replica.pod_registry import MOST_AT_ONCE, Membership
+from router.replica.pod_registry import MOST_AT_ONCE, PodRegistry
 from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.engines.health import HealthConfig, HealthTracker, Outcome
 from statesync.errors import NoRoutablePod
 from statesync.load.view import LoadView
-from statesync.prefix.accuracy import PrefixTruth
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import REACH, PrefixIndex
 from statesync.types import EngineReport
 
@@ -43,9 +43,9 @@ class Town:
         self.view = LoadView(lambda: self.now)
         self.prefix = PrefixIndex(1 << 24, 100_000)
         self.routes = Routes([Pool(name="learns"), Pool(name="knows", models=["k"])], "", Timeouts())
-        self.upstream = Upstream(Sweep(lambda: self.now, 0.1))
+        self.upstream = Upstream(Deadlines(lambda: self.now, 0.1))
         self.metrics = Metrics()
-        self.members = Membership(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self.members = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         self.health = HealthTracker(HealthConfig(eject_failures=1), self.members.on_health, dice=lambda: 0.0)
         self.members.health = self.health
 
@@ -307,8 +307,8 @@ def test_pods_that_another_pool_has_end_a_change_under_way() -> None:
 
 def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers_do_not_say() -> None:
     town = Town()
-    truth = PrefixTruth(town.prefix.set_trust)
-    members = Membership(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    truth = PrefixAccuracy(town.prefix.set_trust)
+    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
     members.on_pods("learns", [A])
     truth.unjudged(A.id, 1, 1)
     members.on_report(A.id, EngineReport(prefix_queries_tokens=0, prefix_hits_tokens=0), 0.0)
@@ -321,8 +321,8 @@ def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers
 
 def test_what_was_learned_of_a_pod_goes_with_it_also_where_its_last_answer_came_after() -> None:
     town = Town()
-    truth = PrefixTruth(town.prefix.set_trust)
-    members = Membership(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    truth = PrefixAccuracy(town.prefix.set_trust)
+    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
     members.on_pods("learns", [A, B])
     truth.judge(A.id, 1000, 1000)
     truth.judge(B.id, 1000, 1000)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from router.trials.figures import ArmFigures, TrialFigures
-from router.trials.running import Running
+from router.trials.running import RunningTrial
 from router.trials.trial import Trial
 from statesync.store.policy_record import CanaryGuard
 from tests.fakes.trial_inputs import Fixed, record
 from tests.fakes.virtual_time import Clock
 
 
-def running(ended: list[Running] | None = None) -> Running:
+def running(ended: list[RunningTrial] | None = None) -> RunningTrial:
     trial = Trial("main", record(guard=CanaryGuard(min_requests=10)), Fixed(), Fixed(name="new"), None)
-    return Running(trial, "here/1", Clock(), (ended if ended is not None else []).append)
+    return RunningTrial(trial, "here/1", Clock(), (ended if ended is not None else []).append)
 
 
 def told(baseline: int, canary: int, failures: int = 0, **more: int) -> dict[str, TrialFigures]:
@@ -81,7 +81,7 @@ def test_what_speaks_against_a_promotion_is_said() -> None:
 
 
 def test_it_ends_once() -> None:
-    ended: list[Running] = []
+    ended: list[RunningTrial] = []
     one = running(ended)
     one.end()
     one.end()

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from router.trials.durations import total
-from router.trials.shadow import BACKLOG, MOST_FAILURES, SLICE_S, Sample, Shadow
+from router.trials.shadow import BACKLOG, MOST_FAILURES, SLICE_S, Shadow, ShadowSample
 from schedulers.guard import PolicyTimeout
 from schedulers.types import Decision, PodId, Rejection
 from tests.fakes.trial_inputs import SNAPSHOT, A, B, Fixed, request
@@ -25,7 +25,7 @@ def shadow_of(answer: object, ticks: Clock | None = None) -> tuple[Shadow, Later
 def shown(shadow: Shadow, later: Later, count: int = 1, live: Decision | Rejection = LIVE) -> None:
     """As many requests as it wants one after the other, before it has looked at any."""
     for _ in range(count):
-        shadow.sample(Sample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
+        shadow.sample(ShadowSample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
         later.run_all_of(EVERY_S)
 
 
@@ -45,7 +45,7 @@ def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
     told: list[bool] = []
     shadow.told = told.append
     for _ in range(3):
-        shadow.sample(Sample(request(), SNAPSHOT, LIVE, 2e-6))
+        shadow.sample(ShadowSample(request(), SNAPSHOT, LIVE, 2e-6))
     assert (shadow.wants, shadow.figures().sampled, told) == (False, 1, [False])
     later.run_all_of(EVERY_S)
     assert (shadow.wants, told) == (True, [False, True])
@@ -53,7 +53,7 @@ def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
 
 def test_one_that_is_stopped_wants_nothing_any_more() -> None:
     shadow, later = shadow_of(LIVE)
-    shadow.sample(Sample(request(), SNAPSHOT, LIVE, 2e-6))
+    shadow.sample(ShadowSample(request(), SNAPSHOT, LIVE, 2e-6))
     shadow.stop("ended")
     later.run()
     assert not shadow.wants

@@ -7,10 +7,10 @@ import json
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from router.policy.controller import PolicySwitch
+from router.policy.controller import PolicyController
 from router.settings import PolicySpec, TrialSettings
 from router.trials.attach import trials_of
-from router.trials.shadow import Sample
+from router.trials.shadow import ShadowSample
 from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.types import Decision
@@ -28,7 +28,7 @@ NEW = Canary(PolicyChoice("random"), 50.0, CanaryGuard(min_requests=10))
 class Listening:
     """Hands what is heard of policies to a switch."""
 
-    def __init__(self, switch: PolicySwitch) -> None:
+    def __init__(self, switch: PolicyController) -> None:
         self.policy_changed = switch.policy_changed
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -43,7 +43,7 @@ class Replica:
         self.store = MemoryStore(hub)
         self.clock = Clock()
         self.trials: Trials = trials_of(name, self, self.clock, lambda: self.switch, TrialSettings())
-        self.switch = PolicySwitch(self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make)
+        self.switch = PolicyController(self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make)
         self.away = False
 
     async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> dict[str, bytes]:
@@ -92,11 +92,11 @@ def test_a_shadow_alone_is_in_the_way_of_the_requests_that_it_wants_only() -> No
         await left.switch.set_shadow("main", PolicyChoice("random"))
         shadow = left.trials.running["main"].shadow
         assert shadow is not None
-        shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        shadow.sample(ShadowSample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         assert not left.trials.running
         assert left.trials.report("main")["running"]
         await until(lambda: bool(left.trials.running))
-        shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        shadow.sample(ShadowSample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         await left.switch.set_shadow("main", None)
         assert not left.trials.report("main")["running"]
         shadow.told(True)  # as the timer of a shadow that ended would
@@ -111,7 +111,7 @@ def test_a_canary_beside_a_shadow_is_asked_about_every_request() -> None:
         await left.switch.set_canary("main", NEW)
         trial = left.trials.running["main"]
         assert trial.shadow is not None
-        trial.shadow.sample(Sample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
+        trial.shadow.sample(ShadowSample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         assert left.trials.running["main"] is trial
 
     scene(play)

@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from router.workers.ipc import FAILED, PLACE_VARIABLE, READY, Place, Tether, place_in
+from router.workers.ipc import FAILED, PLACE_VARIABLE, READY, WorkerChannel, WorkerSockets, place_in
 
-PLACE = Place(slot=1, listen="[::1]:8000", control="127.0.0.1:9001", inference_fd=5, control_fd=6, tether_fd=7)
+PLACE = WorkerSockets(slot=1, listen="[::1]:8000", control="127.0.0.1:9001", inference_fd=5, control_fd=6, tether_fd=7)
 
 
 def test_a_place_goes_through_the_environment() -> None:
@@ -27,7 +27,7 @@ class Heard:
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
-        self.tether = Tether(ours)
+        self.tether = WorkerChannel(ours)
         self.words: list[tuple[str, str]] = []
         self.news = asyncio.Event()
         self.lost = asyncio.Event()
@@ -63,7 +63,7 @@ def test_last_words_are_heard_by_who_closes_and_are_no_loss_then() -> None:
 
     async def run() -> None:
         heard = Heard()
-        other = Tether(heard.theirs)
+        other = WorkerChannel(heard.theirs)
         other.say(READY)
         other.say(FAILED, "no such\nfile")
         other.close()
@@ -77,7 +77,7 @@ def test_last_words_are_heard_by_who_closes_and_are_no_loss_then() -> None:
 
 def test_saying_something_to_nobody_is_nothing() -> None:
     ours, theirs = socket.socketpair()
-    tether = Tether(ours)
+    tether = WorkerChannel(ours)
     theirs.close()
     tether.say(READY)
     tether.close()
@@ -85,7 +85,7 @@ def test_saying_something_to_nobody_is_nothing() -> None:
 
 def test_saying_too_much_to_who_does_not_listen_does_not_block() -> None:
     ours, theirs = socket.socketpair()
-    tether = Tether(ours)
+    tether = WorkerChannel(ours)
     for _ in range(1000):
         tether.say(FAILED, "x" * 10_000)
     tether.close()

@@ -11,19 +11,19 @@ from contextlib import closing, contextmanager
 import pytest
 
 from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
-from router.address import Listen
+from router.address import ListenAddress
 from router.workers.slots import Slot, open_slots
 
-ANY = Listen(HOST, 0)
+ANY = ListenAddress(HOST, 0)
 
 
-def free() -> Listen:
+def free() -> ListenAddress:
     """An inference port for slots, who bind it once before each does."""
-    return Listen(HOST, free_ports(1)[0])
+    return ListenAddress(HOST, free_ports(1)[0])
 
 
 @contextmanager
-def opened(count: int, control: Listen = ANY) -> Iterator[list[Slot]]:
+def opened(count: int, control: ListenAddress = ANY) -> Iterator[list[Slot]]:
     slots = open_slots(free(), control, count)
     try:
         yield slots
@@ -59,7 +59,7 @@ def test_slots_share_one_inference_port_and_have_a_control_port_each() -> None:
 
 def test_control_ports_go_upwards_from_the_configured_one() -> None:
     ports = neighbouring_ports(3)
-    with opened(3, Listen(HOST, ports.start)) as slots:
+    with opened(3, ListenAddress(HOST, ports.start)) as slots:
         assert [slot.control.port for slot in slots] == [*ports]
 
 
@@ -98,11 +98,11 @@ def test_a_taken_control_port_is_an_error_and_lets_go_of_what_was_open() -> None
     listen = free()
     with closing(socket.create_server((HOST, 0))) as served:
         with pytest.raises(OSError, match="in use"):
-            open_slots(listen, Listen(HOST, served.getsockname()[1]), 1)
+            open_slots(listen, ListenAddress(HOST, served.getsockname()[1]), 1)
         with closing(socket.create_server(listen)):
             pass
 
 
 def test_more_workers_than_ports_is_said() -> None:
     with pytest.raises(OSError, match="no control port is left for worker 1"):
-        open_slots(free(), Listen(HOST, 65535), 2)
+        open_slots(free(), ListenAddress(HOST, 65535), 2)

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import pytest
 
 from loadtests.sim.ports import HOST, free_ports
-from router.address import Listen
-from router.workers.roster import Roster, Timing
+from router.address import ListenAddress
+from router.workers.roster import WorkerRoster, WorkerTiming
 from router.workers.slots import open_slots
 from router.workers.supervisor import CANNOT_RUN, Supervisor
 
-ANY = Listen(HOST, 0)
+ANY = ListenAddress(HOST, 0)
 
 OBEDIENT = """
 import json, os, socket
@@ -51,7 +51,7 @@ STUCK = "import signal; signal.pause()"
 def supervised(
     command: list[str],
     *,
-    timing: Timing = Timing(60.0),  # noqa: B008  a value
+    timing: WorkerTiming = WorkerTiming(60.0),  # noqa: B008  a value
     workers: int = 2,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> int:
@@ -62,11 +62,11 @@ def supervised(
             on_line(record.getMessage())
 
     log, handler = logging.getLogger("turnout.workers"), Hearing()
-    slots = open_slots(Listen(HOST, free_ports(1)[0]), ANY, workers)
+    slots = open_slots(ListenAddress(HOST, free_ports(1)[0]), ANY, workers)
     log.addHandler(handler)
     level, log.level = log.level, logging.INFO
     try:
-        supervisor = Supervisor(command, slots, Roster(workers, timing, lambda: 0.0))
+        supervisor = Supervisor(command, slots, WorkerRoster(workers, timing, lambda: 0.0))
         return asyncio.run(asyncio.wait_for(supervisor.run(), 100))
     finally:
         log.removeHandler(handler)
@@ -110,7 +110,7 @@ def test_a_program_that_is_not_there_is_an_error_and_not_a_traceback(caplog: pyt
 
 
 def test_a_worker_that_never_gets_ready_is_ended(caplog: pytest.LogCaptureFixture) -> None:
-    assert supervised(python(STUCK), timing=Timing(0.0, margin_s=0.0), workers=1) == 128 + signal.SIGKILL
+    assert supervised(python(STUCK), timing=WorkerTiming(0.0, margin_s=0.0), workers=1) == 128 + signal.SIGKILL
     assert "it was not ready in time; it ended by signal 9" in caplog.text
 
 

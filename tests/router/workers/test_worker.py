@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from loadtests.sim.ports import HOST, free_ports
-from router.address import Listen
-from router.lifecycle import Phase, Step
+from router.address import ListenAddress
+from router.lifecycle import Phase, PhaseChange
 from router.replica import replica as replica_module
 from router.replica.process import run
 from router.replica.replica import Replica, Sockets
 from router.settings import Control, Drain, Pool, Settings
-from router.workers.ipc import HAND_OVER, HURRY, LEAVE, READY, STOP, Place, Tether
+from router.workers.ipc import HAND_OVER, HURRY, LEAVE, READY, STOP, WorkerChannel, WorkerSockets
 from router.workers.slots import Slot, open_slots
 from router.workers.worker import Supervised, of_its_own
 from statesync.tasks import spawn
@@ -44,9 +44,9 @@ class Supervision:
         self.phases: list[Phase] = []
         self.heard: list[str] = []
         self.news = asyncio.Event()
-        self.line = Tether(ours)
+        self.line = WorkerChannel(ours)
         self.line.listen(self._hear, lambda: None)
-        self.worker_line = Tether(theirs)
+        self.worker_line = WorkerChannel(theirs)
         self.life = spawn(run(self.replica, Supervised(self.worker_line)), "worker")
 
     def _hear(self, word: str, rest: str) -> None:
@@ -69,14 +69,14 @@ def supervised(test: Callable[[Supervision], Awaitable[None]], drain: Drain | No
     """Run `test` with a worker that is starting."""
 
     async def all_of_it() -> None:
-        (slot,) = open_slots(Listen(HOST, free_ports(1)[0]), Listen(HOST, 0), 1)
+        (slot,) = open_slots(ListenAddress(HOST, free_ports(1)[0]), ListenAddress(HOST, 0), 1)
         await test(Supervision(slot, drain or Drain(settle_s=600, timeout_s=600)))
         slot.close()
 
     asyncio.run(all_of_it())
 
 
-async def status(listen: Listen, path: str) -> tuple[int, bool]:
+async def status(listen: ListenAddress, path: str) -> tuple[int, bool]:
     """Status of a GET on a new connection, and whether the client was told to go away."""
     return await status_on(await asyncio.open_connection(listen.host, listen.port), path)
 
@@ -95,7 +95,7 @@ def test_it_listens_only_once_it_is_ready() -> None:
     async def test(worker: Supervision) -> None:
         refused: list[Phase] = []
 
-        def try_it(step: Step) -> None:
+        def try_it(step: PhaseChange) -> None:
             try:
                 socket.create_connection(worker.slot.listen, timeout=60.0).close()
             except ConnectionRefusedError:
@@ -223,7 +223,7 @@ def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_st
     async def test(worker: Supervision) -> None:
         await worker.hears(READY)
 
-        def settling(step: Step) -> None:
+        def settling(step: PhaseChange) -> None:
             if step.after is Phase.SETTLING:
                 signal.raise_signal(signal.SIGTERM)
                 worker.line.close()
@@ -260,7 +260,7 @@ def test_a_word_of_a_newer_supervisor_does_nothing() -> None:
 
 
 def test_no_two_workers_have_one_name() -> None:
-    place = Place(1, "127.0.0.1:1", "127.0.0.1:2", 3, 4, 5)
+    place = WorkerSockets(1, "127.0.0.1:1", "127.0.0.1:2", 3, 4, 5)
     names = {of_its_own(Settings(replica="gw"), place).replica for _ in range(2)}
     assert len(names) == 2
     assert all(name.startswith(f"gw-1-{os.getpid()}-") for name in names)

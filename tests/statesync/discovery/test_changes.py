@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change, change_of, in_steps
+from statesync.discovery.changes import PodChange, change_of, in_steps
 
 
 def pod(number: int, limit: int | None = None) -> Pod:
     return Pod(PodId(f"p{number}"), f"10.0.0.{number}:80", max_inflight=limit)
 
 
-def applied(here: dict[PodId, Pod], change: Change) -> dict[PodId, Pod]:
+def applied(here: dict[PodId, Pod], change: PodChange) -> dict[PodId, Pod]:
     after = {id: about for id, about in here.items() if id not in change.gone}
     return after | {each.id: each for each in change.come}
 
@@ -21,16 +21,16 @@ def applied(here: dict[PodId, Pod], change: Change) -> dict[PodId, Pod]:
 def test_a_change_names_new_pods_those_described_anew_and_those_gone() -> None:
     now = {each.id: each for each in (pod(1), pod(2), pod(3))}
     change = change_of(now, [pod(1), pod(2, limit=8), pod(4)])
-    assert change == Change((pod(2, limit=8), pod(4)), (pod(3).id,))
+    assert change == PodChange((pod(2, limit=8), pod(4)), (pod(3).id,))
 
 
 def test_the_same_pods_in_another_order_are_no_change() -> None:
     now = {each.id: each for each in (pod(1), pod(2))}
-    assert change_of(now, [pod(2), pod(1)]) == Change()
+    assert change_of(now, [pod(2), pod(1)]) == PodChange()
 
 
 def test_no_change_is_one_step() -> None:
-    assert list(in_steps(Change(), 5)) == [Change()]
+    assert list(in_steps(PodChange(), 5)) == [PodChange()]
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)), st.integers(1, 9))

@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from statesync.engines import http_get as pages_module
-from statesync.engines.http_get import Pages, Unreadable
+from statesync.engines.http_get import HttpGetter, Unreadable
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
@@ -67,7 +67,7 @@ async def talking(say: Say) -> AsyncIterator[tuple[Talker, str]]:
 
 async def get(say: Say) -> bytes:
     async with talking(say) as (_, address):
-        pages = Pages()
+        pages = HttpGetter()
         try:
             return await pages.get(address, "/metrics")
         finally:
@@ -78,7 +78,7 @@ def test_pages_of_one_pod_come_over_one_connection_whatever_they_say() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": Page(body=b"m" * 50_000), "/v1/models": Page(body=b"")}
-            pages = Pages({"authorization": "Bearer k"})
+            pages = HttpGetter({"authorization": "Bearer k"})
             assert await pages.get(a.pod.address, "/metrics") == b"m" * 50_000
             with pytest.raises(Unreadable, match="status 404"):
                 await pages.get(a.pod.address, "/nothing")
@@ -135,7 +135,7 @@ def test_a_connection_that_closes_just_as_it_is_asked_again_is_replaced() -> Non
 
     async def story() -> None:
         async with talking(only_once) as (talker, address):
-            pages = Pages()
+            pages = HttpGetter()
             for _ in range(3):
                 assert await pages.get(address, "/metrics") == b"page"
             pages.close()
@@ -152,7 +152,7 @@ def test_a_kept_connection_that_breaks_off_half_way_is_an_error() -> None:
 
     async def story() -> None:
         async with talking(half_the_second) as (talker, address):
-            pages = Pages()
+            pages = HttpGetter()
             assert await pages.get(address, "/metrics") == b"page"
             with pytest.raises(ConnectionError):
                 await pages.get(address, "/metrics")
@@ -164,7 +164,7 @@ def test_a_kept_connection_that_breaks_off_half_way_is_an_error() -> None:
 def test_a_server_that_wants_no_more_or_speaks_unasked_is_not_asked_again() -> None:
     async def story(*parts: bytes) -> None:
         async with talking(saying(*parts)) as (talker, address):
-            pages = Pages()
+            pages = HttpGetter()
             for count in (1, 2):
                 assert await pages.get(address, "/metrics") == b"page"
                 assert await talker.ended.get() == 1
@@ -178,9 +178,9 @@ def test_a_server_that_wants_no_more_or_speaks_unasked_is_not_asked_again() -> N
 def test_an_idle_connection_is_closed_when_its_time_is_up_or_all_are() -> None:
     async def story() -> None:
         async with talking(saying(OK + b"content-length: 4\r\n\r\npage")) as (talker, address):
-            await Pages(keep_s=0.0).get(address, "/metrics")
+            await HttpGetter(keep_s=0.0).get(address, "/metrics")
             assert await talker.ended.get() == 1
-            pages = Pages(keep_s=1000.0)
+            pages = HttpGetter(keep_s=1000.0)
             await pages.get(address, "/metrics")
             pages.close()
             assert await talker.ended.get() == 1
@@ -197,7 +197,7 @@ def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
             half.set()
 
         async with talking(half_a_page) as (talker, address):
-            getting = asyncio.get_running_loop().create_task(Pages().get(address, "/metrics"))
+            getting = asyncio.get_running_loop().create_task(HttpGetter().get(address, "/metrics"))
             await half.wait()
             getting.cancel()
             await asyncio.wait([getting])
@@ -209,7 +209,7 @@ def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
 
 def test_an_address_where_nobody_is_or_that_is_none_is_said() -> None:
     async def story(address: str) -> None:
-        await Pages().get(address, "/metrics")
+        await HttpGetter().get(address, "/metrics")
 
     with pytest.raises(ConnectionRefusedError):
         asyncio.run(story(refusing().address))

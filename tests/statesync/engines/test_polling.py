@@ -7,8 +7,8 @@ import random
 from collections import Counter
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import Change
-from statesync.engines.polling import Pace, Patrol, Rounds
+from statesync.discovery.changes import PodChange
+from statesync.engines.polling import Poller, PollInterval, PollSchedule
 from tests.fakes.waiting import DEADLINE_S
 
 
@@ -16,7 +16,7 @@ def pods_of(*names: str) -> list[Pod]:
     return [Pod(PodId(name), f"{name}:1") for name in names]
 
 
-def walk(rounds: Rounds, until_s: float, start_s: float = 0.0) -> list[tuple[float, str]]:
+def walk(rounds: PollSchedule, until_s: float, start_s: float = 0.0) -> list[tuple[float, str]]:
     """All visits of a perfect loop up to a moment."""
     visits: list[tuple[float, str]] = []
     now = start_s
@@ -27,7 +27,7 @@ def walk(rounds: Rounds, until_s: float, start_s: float = 0.0) -> list[tuple[flo
 
 
 def test_new_pods_are_visited_right_away_and_then_at_the_interval() -> None:
-    rounds = Rounds(Pace(5.0, 1000.0), random.Random(1).random)
+    rounds = PollSchedule(PollInterval(5.0, 1000.0), random.Random(1).random)
     rounds.set_pods("pool", pods_of("a", "b", "c"), 0.0)
     visits = walk(rounds, 100.0)
     assert {pod for at, pod in visits if at < 0.01} == {"a", "b", "c"}
@@ -35,7 +35,7 @@ def test_new_pods_are_visited_right_away_and_then_at_the_interval() -> None:
 
 
 def test_turns_of_pods_that_came_together_are_spread_over_the_interval() -> None:
-    rounds = Rounds(Pace(10.0, 10_000.0), random.Random(2).random)
+    rounds = PollSchedule(PollInterval(10.0, 10_000.0), random.Random(2).random)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(200))), 0.0)
     visits = walk(rounds, 60.0)
     per_second = Counter(int(at) for at, _ in visits if at >= 20)
@@ -43,7 +43,7 @@ def test_turns_of_pods_that_came_together_are_spread_over_the_interval() -> None
 
 
 def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
-    rounds = Rounds(Pace(1.0, 50.0), random.Random(3).random)
+    rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(3).random)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     visits = walk(rounds, 60.0)
     for start in range(60):
@@ -52,14 +52,14 @@ def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
 
 
 def test_a_loop_that_was_held_up_does_not_burst_afterwards() -> None:
-    rounds = Rounds(Pace(1.0, 10.0), random.Random(4).random)
+    rounds = PollSchedule(PollInterval(1.0, 10.0), random.Random(4).random)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(10))), 0.0)
     walk(rounds, 10.0)
     assert len(rounds.due(100.0)) <= 2
 
 
 def test_a_pod_of_two_pools_is_visited_once_and_stays_until_both_drop_it() -> None:
-    rounds = Rounds(Pace(1.0, 100.0), lambda: 0.5)
+    rounds = PollSchedule(PollInterval(1.0, 100.0), lambda: 0.5)
     rounds.set_pods("one", pods_of("a"), 0.0)
     rounds.set_pods("two", pods_of("a"), 0.0)
     assert [pod.id for pod in rounds.due(0.0)] == ["a"]
@@ -70,7 +70,7 @@ def test_a_pod_of_two_pools_is_visited_once_and_stays_until_both_drop_it() -> No
 
 
 def test_keeping_its_pods_keeps_their_turns() -> None:
-    rounds = Rounds(Pace(10.0, 100.0), lambda: 0.5)
+    rounds = PollSchedule(PollInterval(10.0, 100.0), lambda: 0.5)
     rounds.set_pods("pool", pods_of("a"), 0.0)
     rounds.due(0.0)
     rounds.set_pods("pool", pods_of("a", "b"), 1.0)
@@ -78,12 +78,12 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
 
 
 def test_changes_told_one_by_one_come_to_the_same_as_the_full_truth() -> None:
-    told, whole = (Rounds(Pace(1.0, 50.0), random.Random(7).random) for _ in range(2))
+    told, whole = (PollSchedule(PollInterval(1.0, 50.0), random.Random(7).random) for _ in range(2))
     now, here = 0.0, set[str]()
     dice = random.Random(8)
     for _ in range(60):
         there = {f"p{dice.randrange(40)}" for _ in range(20)}
-        change = Change(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
+        change = PodChange(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
         assert set(told.change_pods("pool", change, now)) == here - there
         whole.set_pods("pool", pods_of(*sorted(there)), now)
         assert told.pods.keys() == whole.pods.keys()
@@ -93,29 +93,29 @@ def test_changes_told_one_by_one_come_to_the_same_as_the_full_truth() -> None:
 
 
 def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
-    rounds = Rounds(Pace(10.0, 1000.0), lambda: 0.5)
+    rounds = PollSchedule(PollInterval(10.0, 1000.0), lambda: 0.5)
     a, b = pods_of("a", "b")
-    rounds.change_pods("pool", Change((a, b)), 0.0)
+    rounds.change_pods("pool", PodChange((a, b)), 0.0)
     walk(rounds, 1.0)
-    assert rounds.change_pods("pool", Change(gone=(a.id,)), 1.0) == [a.id]
-    assert rounds.change_pods("pool", Change(gone=(a.id,)), 1.0) == [], "told twice"
-    rounds.change_pods("pool", Change((a,)), 2.0)
+    assert rounds.change_pods("pool", PodChange(gone=(a.id,)), 1.0) == [a.id]
+    assert rounds.change_pods("pool", PodChange(gone=(a.id,)), 1.0) == [], "told twice"
+    rounds.change_pods("pool", PodChange((a,)), 2.0)
     assert rounds.due(2.0) == [a]
     assert [pod for _, pod in walk(rounds, 12.5, 2.0)] == ["b", "a"]
 
 
 def test_a_pod_described_anew_keeps_its_turn_and_is_visited_where_it_is_now() -> None:
-    rounds = Rounds(Pace(10.0, 1000.0), lambda: 0.5)
+    rounds = PollSchedule(PollInterval(10.0, 1000.0), lambda: 0.5)
     rounds.set_pods("pool", pods_of("a"), 0.0)
     rounds.due(0.0)
     moved = Pod(PodId("a"), "elsewhere:1")
-    rounds.change_pods("pool", Change((moved,)), 1.0)
+    rounds.change_pods("pool", PodChange((moved,)), 1.0)
     assert rounds.due(1.0) == []
     assert rounds.due(11.0) == [moved]
 
 
 def test_pods_passed_over_cost_nothing_and_stretch_nobody_s_interval() -> None:
-    rounds = Rounds(Pace(1.0, 50.0), random.Random(5).random, lambda pod: pod.endswith("0"))
+    rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(5).random, lambda pod: pod.endswith("0"))
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     walk(rounds, 10.0)
     visits = walk(rounds, 70.0, 10.0)
@@ -125,7 +125,7 @@ def test_pods_passed_over_cost_nothing_and_stretch_nobody_s_interval() -> None:
 
 
 def test_many_pods_passed_over_are_looked_at_together() -> None:
-    rounds = Rounds(Pace(1.0, 50.0), random.Random(6).random, lambda pod: False)
+    rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(6).random, lambda pod: False)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(1000))), 0.0)
     looks, now = 0, 0.0
     while (at := rounds.next_at()) is not None and at <= 20.0:
@@ -136,7 +136,7 @@ def test_many_pods_passed_over_are_looked_at_together() -> None:
 
 def test_whether_a_pod_is_wanted_is_asked_at_each_of_its_turns() -> None:
     wanted: set[str] = set()
-    rounds = Rounds(Pace(1.0, 50.0), lambda: 0.5, wanted.__contains__)
+    rounds = PollSchedule(PollInterval(1.0, 50.0), lambda: 0.5, wanted.__contains__)
     rounds.set_pods("pool", pods_of("a"), 0.0)
     assert walk(rounds, 5.0) == []
     wanted.add("a")
@@ -157,7 +157,7 @@ def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
             if pod.id == "slow":
                 await asyncio.Event().wait()
 
-        patrol = Patrol(Pace(0.001, 10_000.0), "test")
+        patrol = Poller(PollInterval(0.001, 10_000.0), "test")
         patrol.set_pods("pool", pods_of("slow", "quick"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(patrol.run(visit))
@@ -181,7 +181,7 @@ def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
                 broken_off.append(pod.id)
                 raise
 
-        patrol = Patrol(Pace(1000.0, 10_000.0), "test")
+        patrol = Poller(PollInterval(1000.0, 10_000.0), "test")
         patrol.set_pods("pool", pods_of("a"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(patrol.run(visit))

@@ -15,7 +15,7 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
-from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, Shared, restarted
+from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, SharedScrapes, restarted
 from statesync.store.memory import MemoryStore
 from statesync.types import EngineReport, PrefixPage
 from tests.fakes.engine_pages import Page, engine, refusing
@@ -66,7 +66,7 @@ class Heard:
 
 @asynccontextmanager
 async def scraping(
-    heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK, shared: Shared | None = None
+    heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK, shared: SharedScrapes | None = None
 ) -> AsyncIterator[Scraper]:
     scraper = Scraper(config, heard.listener, shared or MemoryStore())
     scraper.set_pods("pool", pods)

@@ -6,19 +6,19 @@ import math
 
 import pytest
 
-from statesync.load.decaying_rate import MEMORY_S, Tempo, together
+from statesync.load.decaying_rate import MEMORY_S, DecayingRate, together
 
 
 def test_a_steady_stream_has_its_rate_however_often_it_is_counted() -> None:
     for every_s in (0.002, 0.1, 3.0):
-        tempo = Tempo()
+        tempo = DecayingRate()
         for step in range(1, int(10 / every_s) + 1):
             tempo.add(50 * every_s, step * every_s, every_s)
         assert tempo.per_s(int(10 / every_s) * every_s) == pytest.approx(50, rel=0.01)
 
 
 def test_what_came_fades_within_its_memory() -> None:
-    tempo = Tempo()
+    tempo = DecayingRate()
     tempo.add(10, 100.0, 0.0)
     assert tempo.per_s(100.0) == pytest.approx(10 / MEMORY_S)
     assert tempo.per_s(100.0 + MEMORY_S) == pytest.approx(10 / MEMORY_S / math.e)
@@ -27,7 +27,7 @@ def test_what_came_fades_within_its_memory() -> None:
 
 
 def test_several_together_are_their_sum() -> None:
-    one, two = Tempo(), Tempo()
+    one, two = DecayingRate(), DecayingRate()
     one.add(10, 100.0, 0.0)
     two.add(4, 100.3, 0.2)
     whole = together([one, two], 101.0)

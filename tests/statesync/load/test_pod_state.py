@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from schedulers.types import Pod, PodId, PodLoad
-from statesync.load.pod_state import Seat
-from statesync.load.pool_state import Lineup
+from statesync.load.pod_state import PodState
+from statesync.load.pool_state import PoolState
 from statesync.types import EngineReport, InflightNumbers
 
 
-def seat(name: str) -> Seat:
-    return Seat(Pod(PodId(name), f"{name}:8000"))
+def seat(name: str) -> PodState:
+    return PodState(Pod(PodId(name), f"{name}:8000"))
 
 
 def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None:
@@ -27,7 +27,7 @@ def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None
 def test_requests_that_came_past_the_gateways_are_load() -> None:
     a = seat("a")
     a.begin(10, 10, 10, 1.0)
-    lineup = Lineup("default")
+    lineup = PoolState("default")
     lineup.add(a)
     a.read(EngineReport(queued=4, running=3), 2.0)
     lineup.changed(a)

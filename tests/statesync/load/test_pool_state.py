@@ -8,23 +8,23 @@ import pytest
 
 from schedulers.ttft import PACE_S
 from schedulers.types import Pod, PodId, expected_outlook
-from statesync.load.pod_state import Seat
-from statesync.load.pool_state import Lineup
+from statesync.load.pod_state import PodState
+from statesync.load.pool_state import PoolState
 from statesync.types import EngineReport
 
 
-def seat(name: str, max_inflight: int | None = None) -> Seat:
-    return Seat(Pod(PodId(name), f"{name}:8000", max_inflight=max_inflight))
+def seat(name: str, max_inflight: int | None = None) -> PodState:
+    return PodState(Pod(PodId(name), f"{name}:8000", max_inflight=max_inflight))
 
 
-def lineup_of(*seats: Seat) -> Lineup:
-    lineup = Lineup("default")
+def lineup_of(*seats: PodState) -> PoolState:
+    lineup = PoolState("default")
     for each in seats:
         assert lineup.add(each)
     return lineup
 
 
-def busy(each: Seat, lineup: Lineup, requests: int) -> bool:
+def busy(each: PodState, lineup: PoolState, requests: int) -> bool:
     each.requests, each.prefill_tokens = requests, 100 * requests
     return lineup.changed(each)
 

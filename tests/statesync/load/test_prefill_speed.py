@@ -9,7 +9,7 @@ import pytest
 from loadtests.sim.engine.profiles import A100_8B, H100_8B, H100_70B_TP8, EngineProfile
 from schedulers.ttft import PACE_S, first_token_work, prefill_work, step_work
 from schedulers.types import Pod, PodId, RequestInfo
-from statesync.load.prefill_speed import FADE_S, PoolPace, Ratio
+from statesync.load.prefill_speed import FADE_S, PrefillSpeed, SpeedRatio
 from statesync.load.view import LoadView
 from statesync.types import EngineReport
 from tests.fakes.virtual_time import Clock
@@ -19,7 +19,7 @@ A, B = PodId("a:1"), PodId("b:1")
 
 @pytest.mark.parametrize("times", [1 / 3, 1.0, 3.0, 20.0])
 def test_a_ratio_converges_to_what_the_samples_say(times: float) -> None:
-    ratio, dice = Ratio(), random.Random(1)
+    ratio, dice = SpeedRatio(), random.Random(1)
     for _ in range(100):
         expected_s = dice.uniform(0.02, 0.8)
         ratio.learn(expected_s * times * dice.uniform(0.8, 1.2), expected_s)
@@ -27,7 +27,7 @@ def test_a_ratio_converges_to_what_the_samples_say(times: float) -> None:
 
 
 def test_two_prompts_of_one_step_count_as_one() -> None:
-    ratio = Ratio()
+    ratio = SpeedRatio()
     for _ in range(500):
         ratio.learn(2.0, 1.0)
         ratio.learn(0.0, 1.0)
@@ -35,7 +35,7 @@ def test_two_prompts_of_one_step_count_as_one() -> None:
 
 
 def test_one_prompt_that_waited_for_something_else_moves_it_little() -> None:
-    ratio = Ratio()
+    ratio = SpeedRatio()
     for _ in range(60):
         ratio.learn(0.4, 0.4)
     ratio.learn(60.0, 0.4)
@@ -43,7 +43,7 @@ def test_one_prompt_that_waited_for_something_else_moves_it_little() -> None:
 
 
 def test_what_is_not_renewed_fades_to_what_was_known_without_it() -> None:
-    ratio = Ratio()
+    ratio = SpeedRatio()
     for _ in range(60):
         ratio.learn(4.0, 0.4)
     for _ in range(10):
@@ -55,13 +55,13 @@ def test_what_is_not_renewed_fades_to_what_was_known_without_it() -> None:
 
 @pytest.mark.parametrize(("times", "step"), [(1.0, 1.0), (1.08, 1.0), (0.93, 1.0), (1.9, 2.0), (0.5, 0.5)])
 def test_equal_machines_are_equal_to_each_other_and_others_to_a_step(times: float, step: float) -> None:
-    ratio = Ratio()
+    ratio = SpeedRatio()
     ratio.value = times
     assert ratio.step() == pytest.approx(step)
 
 
 def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
-    pool, pods, dice = PoolPace(), [Ratio() for _ in range(8)], random.Random(3)
+    pool, pods, dice = PrefillSpeed(), [SpeedRatio() for _ in range(8)], random.Random(3)
     for _ in range(4000):
         at = dice.randrange(8)
         long = dice.random() < (0.8 if at < 2 else 0.2)
@@ -71,8 +71,8 @@ def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
 
 
 def test_they_say_what_they_are() -> None:
-    assert repr(Ratio()) == "<Ratio 1 from 0 s>"
-    assert repr(PoolPace()) == "<PoolPace 24000 token equivalents/s, <Ratio 1 from 0 s>>"
+    assert repr(SpeedRatio()) == "<Ratio 1 from 0 s>"
+    assert repr(PrefillSpeed()) == "<PoolPace 24000 token equivalents/s, <Ratio 1 from 0 s>>"
 
 
 class Times:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from schedulers.types import Pod, PodId
-from statesync.load.pod_state import Seat
-from statesync.load.pool_state import Lineup
-from statesync.load.remote_load import Share, Shares
+from statesync.load.pod_state import PodState
+from statesync.load.pool_state import PoolState
+from statesync.load.remote_load import RemoteLoad, ReplicaLoad
 from statesync.types import InflightNumbers
 
 A, B = PodId("a"), PodId("b")
 
 
-def seated() -> tuple[Shares, Seat]:
-    seat, lineup = Seat(Pod(A, "a")), Lineup("p")
+def seated() -> tuple[RemoteLoad, PodState]:
+    seat, lineup = PodState(Pod(A, "a")), PoolState("p")
     lineup.add(seat)
-    return Shares({A: seat}, {"p": lineup}), seat
+    return RemoteLoad({A: seat}, {"p": lineup}), seat
 
 
 def test_an_idle_pod_s_counter_is_kept_only_while_the_pod_is_known() -> None:
-    share, (_, seat) = Share(0.0), seated()
+    share, (_, seat) = ReplicaLoad(0.0), seated()
     share.take(A, InflightNumbers(dispatched=5), seat, 1.0)
     share.take(B, InflightNumbers(dispatched=5), None, 1.0)
     assert share.numbers == {A: InflightNumbers(dispatched=5)}
@@ -28,7 +28,7 @@ def test_an_idle_pod_s_counter_is_kept_only_while_the_pod_is_known() -> None:
 
 
 def test_growth_is_told_against_the_last_counter_and_never_negative() -> None:
-    share, (_, seat) = Share(0.0), seated()
+    share, (_, seat) = ReplicaLoad(0.0), seated()
     told = [share.take(A, InflightNumbers(dispatched=count), seat, 1.0) for count in (100, 103, 2, 4)]
     assert told == [0, 3, 0, 2]
 
@@ -38,7 +38,7 @@ def test_numbers_on_a_pod_that_left_are_kept_as_long_as_they_hold_something() ->
     shares.put("x", {A: InflightNumbers(1, 2, 3, 4)}, 0.0)
     shares.put("y", {A: InflightNumbers(dispatched=4)}, 0.0)
     shares.left(A)
-    again = Seat(Pod(A, "a"))
+    again = PodState(Pod(A, "a"))
     shares.seated(again, 2.0)
     assert (again.other_requests, again.other_tokens, again.other_prefill_tokens) == (1, 2, 3)
     shares.drop("x", 1.0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PREFIX_BLOCK_TOKENS, PodId
-from statesync.prefix.accuracy import LEAST, MOST, SLACK_TOKENS, WINDOW_TOKENS, PrefixTruth, judged
+from statesync.prefix.accuracy import LEAST, MOST, SLACK_TOKENS, WINDOW_TOKENS, PrefixAccuracy, judged
 from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport
 
@@ -47,7 +47,7 @@ def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
 
 def test_sums_are_each_pod_s_own() -> None:
     told: list[tuple[PodId, float]] = []
-    truth = PrefixTruth(lambda pod, trust: told.append((pod, trust)))
+    truth = PrefixAccuracy(lambda pod, trust: told.append((pod, trust)))
     truth.judge(A, 1000, 400)
     truth.judge(A, 0, 200)
     truth.judge(B, 500, 500)
@@ -62,7 +62,7 @@ def report(asked: int | None, found: int | None) -> EngineReport:
 
 
 def test_where_answers_do_not_say_the_rate_of_the_engines_counters_is_the_truth() -> None:
-    truth = PrefixTruth(lambda pod, trust: None)
+    truth = PrefixAccuracy(lambda pod, trust: None)
     truth.unjudged(A, 1, 1)
     truth.on_report(A, report(1_000, 900))  # from here on
     truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
@@ -76,7 +76,7 @@ def test_where_answers_do_not_say_the_rate_of_the_engines_counters_is_the_truth(
 
 
 def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> None:
-    truth = PrefixTruth(lambda pod, trust: None)
+    truth = PrefixAccuracy(lambda pod, trust: None)
     truth.unjudged(A, 1, 1)
     truth.on_report(A, report(0, 0))
     truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
@@ -87,7 +87,7 @@ def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> 
 
 @pytest.mark.parametrize("second", [report(500, 100), report(None, None), report(10**6, 50)])
 def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> None:
-    truth = PrefixTruth(lambda pod, trust: None)
+    truth = PrefixAccuracy(lambda pod, trust: None)
     truth.unjudged(A, 1, 1)
     truth.on_report(A, report(1_000, 100))
     truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
@@ -96,7 +96,7 @@ def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> No
 
 
 def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_is_forgotten() -> None:
-    truth = PrefixTruth(lambda pod, trust: None)
+    truth = PrefixAccuracy(lambda pod, trust: None)
     truth.judge(A, 10_000, 0)
     truth.restarted(A)
     truth.restarted(B)
@@ -105,7 +105,7 @@ def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_i
     assert truth.pods == {}
 
 
-def errors_of(index: PrefixIndex, truth: PrefixTruth, held_prompts: int) -> list[bool]:
+def errors_of(index: PrefixIndex, truth: PrefixAccuracy, held_prompts: int) -> list[bool]:
     """Whether each belief was wrong: of 190 prompts any may come next, and the pod keeps those that came last."""
     size, dice = 20, random.Random(1)
     chains = [index.chain("m", [bytes([at]) * 256 * size]) for at in range(190)]
@@ -130,14 +130,14 @@ def test_an_index_that_believes_a_pod_too_big_comes_down_to_its_size(too_big: in
     held = 50
     tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
     learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)
-    truth = PrefixTruth(learns.set_trust)
-    after, before = errors_of(learns, truth, held), errors_of(never, PrefixTruth(lambda pod, trust: None), held)
+    truth = PrefixAccuracy(learns.set_trust)
+    after, before = errors_of(learns, truth, held), errors_of(never, PrefixAccuracy(lambda pod, trust: None), held)
     assert sum(after) * 3 < sum(before)
     assert truth.pods[A].trust < 1.3 / too_big
 
 
 def test_an_index_that_is_right_stays_right() -> None:
     index = PrefixIndex(1 << 30, 50 * 20 * PREFIX_BLOCK_TOKENS)
-    truth = PrefixTruth(index.set_trust)
+    truth = PrefixAccuracy(index.set_trust)
     assert not any(errors_of(index, truth, 50))
     assert truth.pods[A].trust == 1.0

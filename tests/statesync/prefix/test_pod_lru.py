@@ -6,14 +6,14 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StateError
-from statesync.prefix.pod_lru import PART, Shelf, links_of
+from statesync.prefix.pod_lru import PART, PodLru, links_of
 from statesync.types import PrefixPage
 
 POD = PodId("10.0.0.1:8000")
 
 
-def shelf(capacity: int = 1_000_000) -> Shelf:
-    return Shelf(POD, 0, capacity)
+def shelf(capacity: int = 1_000_000) -> PodLru:
+    return PodLru(POD, 0, capacity)
 
 
 def chain(seed: int, size: int = 4) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from statesync.store.policy_json import Guard, Record, written
+from statesync.store.policy_json import GuardJson, RecordJson, written
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
@@ -14,12 +14,12 @@ FULL = PolicyRecord("p2c", {"choices": 3}, 4, PolicyChoice("least_load", {}), CA
 
 def read(**fields: object) -> PolicyRecord:
     return msgspec.convert(
-        {"generation": 4, "name": "p2c", "params": {"choices": 3}, "v": 1, **fields}, Record
+        {"generation": 4, "name": "p2c", "params": {"choices": 3}, "v": 1, **fields}, RecordJson
     ).record()
 
 
 def test_what_is_written_is_read_back() -> None:
-    assert msgspec.convert({"generation": 4, **written(FULL, 1)}, Record).record() == FULL
+    assert msgspec.convert({"generation": 4, **written(FULL, 1)}, RecordJson).record() == FULL
 
 
 def test_a_record_without_shadow_canary_and_note_is_written_as_before_there_were_any() -> None:
@@ -34,5 +34,5 @@ def test_a_field_of_a_later_version_is_passed_over_at_every_depth() -> None:
 
 
 def test_every_limit_of_a_guard_travels() -> None:
-    assert Guard.__struct_fields__ == CanaryGuard._fields
-    assert msgspec.to_builtins(Guard()) == CanaryGuard()._asdict()
+    assert GuardJson.__struct_fields__ == CanaryGuard._fields
+    assert msgspec.to_builtins(GuardJson()) == CanaryGuard()._asdict()

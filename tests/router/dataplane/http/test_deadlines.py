@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from router.dataplane.http.deadlines import NEVER, Sweep, resolution_for
+from router.dataplane.http.deadlines import NEVER, Deadlines, resolution_for
 from tests.fakes.virtual_time import Clock
 
 
@@ -26,7 +26,7 @@ class Member:
 
 def test_each_member_whose_time_is_up_is_told_once() -> None:
     clock = Clock(0.0)
-    sweep = Sweep(clock, 0.1)
+    sweep = Deadlines(clock, 0.1)
     early, late, never = Member(5.0), Member(7.0), Member(NEVER)
     sweep.members |= {early, late, never}
     for clock.now in (4.9, 5.0, 6.0, 7.5, 9.0):
@@ -35,7 +35,7 @@ def test_each_member_whose_time_is_up_is_told_once() -> None:
 
 
 def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    sweep = Sweep(Clock(10.0), 0.1)
+    sweep = Deadlines(Clock(10.0), 0.1)
     members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
     sweep.members |= set(members)
     with caplog.at_level(logging.ERROR, "turnout.sweep"):
@@ -45,7 +45,7 @@ def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_member_may_leave_or_join_while_it_is_told() -> None:
-    sweep = Sweep(Clock(10.0), 0.1)
+    sweep = Deadlines(Clock(10.0), 0.1)
 
     class Leaver(Member):
         def expire(self, now: float, /) -> None:
@@ -69,7 +69,7 @@ def test_a_started_sweep_looks_until_it_is_stopped() -> None:
                 super().expire(now)
                 told.set()
 
-        sweep = Sweep(Clock(10.0), 0.001)
+        sweep = Deadlines(Clock(10.0), 0.001)
         sweep.start()
         for _ in range(3):
             told.clear()

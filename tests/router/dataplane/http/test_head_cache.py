@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.http.head_cache import Heads, Recall, split
+from router.dataplane.http.head_cache import HeadCache, HeadLookup, split
 
 HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\nx-a: 1\r\n\r\n"
 
@@ -53,7 +53,7 @@ def test_what_follows_a_head_changes_nothing(length: int, rest: bytes) -> None:
 
 
 def test_what_was_learned_is_found_again() -> None:
-    heads: Heads[int] = Heads()
+    heads: HeadCache[int] = HeadCache()
     found = split(HEAD % b"1")
     assert found is not None
     assert heads.get(found.key) is None
@@ -63,16 +63,16 @@ def test_what_was_learned_is_found_again() -> None:
 
 @pytest.mark.parametrize("line", [b"x-a: 1\n", b"x-a: 1\r", b"x-a: 1\n\r"])
 def test_a_head_with_odd_line_ends_is_not_learned(line: bytes) -> None:
-    heads: Heads[int] = Heads()
+    heads: HeadCache[int] = HeadCache()
     heads.learn((b"GET / HTTP/1.1\r\n" + line + b"x-b: 2", b""), 5)
     assert len(heads) == 0
 
 
 def test_memory_is_bounded() -> None:
-    heads: Heads[int] = Heads()
-    for number in range(3 * Heads.MAX_ENTRIES):
+    heads: HeadCache[int] = HeadCache()
+    for number in range(3 * HeadCache.MAX_ENTRIES):
         heads.learn((b"GET /%d HTTP/1.1" % number, b""), number)
-    assert len(heads) <= Heads.MAX_ENTRIES
+    assert len(heads) <= HeadCache.MAX_ENTRIES
     assert heads.get((b"GET /%d HTTP/1.1" % number, b"")) == number
 
 
@@ -92,12 +92,12 @@ def test_a_piece_of_the_last_head_is_not_taken_for_it(end: int) -> None:
     assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
 
 
-def known(head: bytes) -> Recall[str]:
+def known(head: bytes) -> HeadLookup[str]:
     """A connection's memory that saw `head` last."""
-    heads: Heads[str] = Heads()
+    heads: HeadCache[str] = HeadCache()
     found = split(head)
     assert found is not None
     heads.learn(found.key, "it")
-    recall = Recall(heads)
+    recall = HeadLookup(heads)
     assert recall.recall(head) is not None
     return recall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.dataplane.http.header_rules import REQUEST, RESPONSE, Fields
+from router.dataplane.http.header_rules import REQUEST, RESPONSE, HeaderFields
 
 HOP_BY_HOP = [
     *("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer"),
@@ -12,8 +12,8 @@ HOP_BY_HOP = [
 ]
 
 
-def sort(table: dict[bytes, int], *headers: tuple[bytes, bytes]) -> Fields:
-    fields = Fields(table)
+def sort(table: dict[bytes, int], *headers: tuple[bytes, bytes]) -> HeaderFields:
+    fields = HeaderFields(table)
     for name, value in headers:
         fields.add(name, value)
     return fields

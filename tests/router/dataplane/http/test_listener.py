@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from loadtests.sim.ports import free_ports
-from router.address import Listen, bind
-from router.dataplane.http.deadlines import Sweep
+from router.address import ListenAddress, bind
+from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.settings import Limits, Timeouts
 from tests.fakes.bare_exchange import Nobody
@@ -18,7 +18,7 @@ from tests.fakes.waiting import until
 
 
 def listener(limits: Limits | None = None) -> Listener:
-    return Listener(Nobody(), Sweep(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
+    return Listener(Nobody(), Deadlines(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
 
 
 async def until_connected(to: Listener, count: int) -> None:
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_is_said() -> None:
 def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_connected() -> None:
     async def run() -> None:
         here = listener()
-        lent = bind(Listen("127.0.0.1", 0))
+        lent = bind(ListenAddress("127.0.0.1", 0))
         port = await here.start("127.0.0.1", 0, lent.dup())
         assert port == lent.getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestHead, RequestReader
+from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestHead, RequestParser
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
 from router.settings import Limits
 
@@ -36,7 +36,7 @@ class Heard:
 def read(*pieces: bytes, limits: Limits | None = None) -> Heard:
     """What comes of these reads."""
     heard = Heard()
-    reader = RequestReader(heard, limits or Limits())
+    reader = RequestParser(heard, limits or Limits())
     for piece in pieces:
         reader.feed(piece)
     return heard
@@ -158,7 +158,7 @@ def test_a_second_length_behind_a_known_head_is_refused() -> None:
 
 def test_the_owner_hears_of_each_stage() -> None:
     heard = Heard()
-    reader = RequestReader(heard, Limits())
+    reader = RequestParser(heard, Limits())
     stages = [reader.stage]
     for piece in (b"POST / HTTP/1.1\r\n", b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n", b"ab", b"cd"):
         reader.feed(piece)

@@ -13,7 +13,7 @@ from router.dataplane.http.response_head import (
     NO_BODY,
     UNTIL_CLOSE,
     BadHead,
-    Begun,
+    ParsedHead,
     begin,
     memory,
 )
@@ -23,7 +23,7 @@ def head(*lines: str, status: str = "200 OK", version: str = "1.1") -> bytes:
     return "\r\n".join([f"HTTP/{version} {status}", *lines, "", ""]).encode("latin-1")
 
 
-def read(data: bytes) -> Begun:
+def read(data: bytes) -> ParsedHead:
     """The head, which is whole; read twice, for the second time may be from memory."""
     first, second = begin(data, memory()), begin(data, memory())
     assert first is not None and second is not None

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from router.dataplane.http.response_head import AnswerHead
+from router.dataplane.http.response_head import ResponseHead
 from router.dataplane.http.upstream import DISCARD, dial
 from router.errors import ConnectFailed, ConnectTimeout
 from router.settings import Timeouts
@@ -139,7 +139,7 @@ def test_an_ipv6_address_loses_its_brackets() -> None:
 
 
 def test_discarding_takes_anything() -> None:
-    assert DISCARD.head(AnswerHead(200, 0, True, False, []), 0, 0) is False
+    assert DISCARD.head(ResponseHead(200, 0, True, False, []), 0, 0) is False
     DISCARD.data(b"x", 0, 0.0)
     DISCARD.end()
     DISCARD.failed(ConnectFailed("x"))

@@ -6,7 +6,7 @@ import pytest
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http import wire_headers as identity_module
-from router.dataplane.http.wire_headers import APART_BYTES, Identity
+from router.dataplane.http.wire_headers import APART_BYTES, WireHeaders
 from schedulers.types import Pod, PodId
 from tests.fakes.bare_exchange import exchange
 from tests.fakes.memory_transport import read_requests
@@ -23,22 +23,22 @@ def placed(pod: Pod = POD, attempts: int = 1) -> Exchange:
 
 @pytest.mark.parametrize("given", [b"abc", b"a" * 128, b"0af7651916cd43dd8448eb211c80319c", b"!~"])
 def test_a_sane_id_is_kept(given: bytes) -> None:
-    assert Identity("r", 1).request_id({b"x-request-id": given}) == given
+    assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == given
 
 
 @pytest.mark.parametrize("given", [b"", b"a" * 129, b"a b", b"a\x7f", b"\xc3\xa9", b"a\tb"])
 def test_an_odd_id_is_replaced(given: bytes) -> None:
-    assert Identity("r", 1).request_id({b"x-request-id": given}) == b"00000000000100000001"
+    assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == b"00000000000100000001"
 
 
 def test_made_ids_differ_within_and_between_processes() -> None:
-    one, other = Identity("a", 1), Identity("b", 2)
+    one, other = WireHeaders("a", 1), WireHeaders("b", 2)
     assert len({identity.request_id({}) for identity in (one, other, one, other)}) == 4
-    assert len(Identity("a", 1 << 60 | 5).request_id({})) == 20
+    assert len(WireHeaders("a", 1 << 60 | 5).request_id({})) == 20
 
 
 def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
-    (asked,) = read_requests(b"".join(Identity("r", 1).request_parts(placed(), POD)))
+    (asked,) = read_requests(b"".join(WireHeaders("r", 1).request_parts(placed(), POD)))
     assert (asked.method, asked.target, asked.body) == ("POST", "/v1/x?a=b", b"hello")
     assert asked.headers == {"host": "10.0.0.1:8000", "x-a": "1", "x-request-id": "id-1", "content-length": "5"}
 
@@ -46,7 +46,7 @@ def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
 def test_a_large_body_is_not_copied_to_stand_behind_its_head() -> None:
     exchange = placed()
     exchange.body = bytes(APART_BYTES)
-    head, body = Identity("r", 1).request_parts(exchange, POD)
+    head, body = WireHeaders("r", 1).request_parts(exchange, POD)
     assert body is exchange.body
     assert head.endswith(b"content-length: 16384\r\n\r\n")
 
@@ -56,7 +56,7 @@ def test_the_answer_names_request_pod_policy_replica_and_attempts() -> None:
         b"x-request-id: id-1\r\nx-turnout-pod: uid-1\r\nx-turnout-pool: main\r\nx-turnout-policy: p2c\r\n"
         b"x-turnout-replica: r\r\nx-turnout-attempts: 2\r\n"
     )
-    identity = Identity("r", 1)
+    identity = WireHeaders("r", 1)
     for _ in range(2):
         assert b"".join(identity.response_headers(placed(attempts=2))) == expected
     assert b"x-turnout-attempts: 1" in b"".join(identity.response_headers(placed()))
@@ -65,16 +65,16 @@ def test_the_answer_names_request_pod_policy_replica_and_attempts() -> None:
 def test_an_error_before_any_attempt_names_request_and_replica_only() -> None:
     made = exchange()
     made.request_id = b"id-1"
-    assert Identity("r", 1).error_headers(made) == ((b"x-request-id", b"id-1"), (b"x-turnout-replica", b"r"))
+    assert WireHeaders("r", 1).error_headers(made) == ((b"x-request-id", b"id-1"), (b"x-turnout-replica", b"r"))
 
 
 def test_an_error_after_an_attempt_names_its_pod() -> None:
-    assert (b"x-turnout-pod", b"uid-1") in Identity("r", 1).error_headers(placed())
+    assert (b"x-turnout-pod", b"uid-1") in WireHeaders("r", 1).error_headers(placed())
 
 
 def test_pods_that_come_and_go_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity_module, "MOST_PLACEMENTS", 1000)
-    identity = Identity("r", 1)
+    identity = WireHeaders("r", 1)
     for number in range(1050):
         made = placed(Pod(PodId(f"p{number}"), "a:1"))
         headers = identity.response_headers(made)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from router.dataplane.http.write_batcher import ALONE, AT_ONCE, COMPANY, CROWD, Outbox
+from router.dataplane.http.write_batcher import ALONE, AT_ONCE, COMPANY, CROWD, WriteBatcher
 
 ACTIVE = range(CROWD)
 """Requests under way, enough to wait for the end of a turn."""
@@ -31,7 +31,7 @@ async def turn() -> None:
 def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = Outbox(ACTIVE), [Line(told) for _ in range(3)]
+        outbox, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(3)]
         for line in lines:
             outbox.note(line)
         assert told == []
@@ -49,7 +49,7 @@ def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
 def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = Outbox(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
+        outbox, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
         for line in lines:
             outbox.note(line)
         assert told == lines[:AT_ONCE]
@@ -62,7 +62,7 @@ def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
 def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox(ACTIVE)
+        outbox = WriteBatcher(ACTIVE)
         late = Line(told)
         outbox.note(Line(told, lambda: outbox.note(late)))
         await turn()
@@ -76,7 +76,7 @@ def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
 def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox(ACTIVE)
+        outbox = WriteBatcher(ACTIVE)
         outbox.note(Line(told))
         outbox.flush()
         await turn()
@@ -86,14 +86,14 @@ def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
 
 
 def test_it_is_quiet_while_few_requests_are_under_way() -> None:
-    assert Outbox(ACTIVE[1:]).quiet()
-    assert not Outbox(ACTIVE).quiet()
+    assert WriteBatcher(ACTIVE[1:]).quiet()
+    assert not WriteBatcher(ACTIVE).quiet()
 
 
 def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_waited_for_again() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox(ACTIVE)
+        outbox = WriteBatcher(ACTIVE)
         outbox.note(Line(told))
         await turn()
         assert [outbox.quiet() for _ in range(ALONE + 1)] == [True] * ALONE + [False]
@@ -104,7 +104,7 @@ def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_w
 def test_after_a_turn_with_company_the_next_is_waited_for_as_well() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = Outbox(ACTIVE)
+        outbox = WriteBatcher(ACTIVE)
         for _ in range(COMPANY):
             outbox.note(Line(told))
         await turn()

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 
 from router.dataplane.request.routes import Route, Routes
-from router.dataplane.request.targets import Targets, may_fall_back
+from router.dataplane.request.targets import TargetResolver, may_fall_back
 from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, TargetClient, Timeouts
-from router.settings import Targets as TargetSettings
+from router.settings import TargetResolver as TargetSettings
 
 NEAR = Pool(name="near", models=["m"], cluster="east")
 FAR = Pool(name="far", models=["m"], cluster="west")
@@ -22,11 +22,11 @@ def client(key: str, *allow: str, name: str = "") -> TargetClient:
     return TargetClient(key_sha256=hashlib.sha256(key.encode()).hexdigest(), allow=list(allow), name=name)
 
 
-def targets(*allow: str, clients: list[TargetClient] | None = None) -> Targets:
-    return Targets(TargetSettings(allow=list(allow), clients=clients or []))
+def targets(*allow: str, clients: list[TargetClient] | None = None) -> TargetResolver:
+    return TargetResolver(TargetSettings(allow=list(allow), clients=clients or []))
 
 
-def pool_of(given: Targets, **noted: str) -> str:
+def pool_of(given: TargetResolver, **noted: str) -> str:
     headers = {name.replace("_", "-").encode(): value.encode() for name, value in noted.items()}
     return given.route(ROUTES, "m", headers).pool
 

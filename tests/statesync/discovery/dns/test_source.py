@@ -13,7 +13,7 @@ import pytest
 
 from statesync.discovery import PodTemplate, open_source
 from statesync.discovery.dns.source import DnsName, DnsSource, name_of, open_resolver
-from statesync.discovery.known import Found
+from statesync.discovery.known import LookupFound
 from statesync.errors import DiscoveryError
 from tests.fakes.dns_server import DnsServer, serving
 from tests.fakes.virtual_time import Clock
@@ -73,8 +73,8 @@ def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kep
         first = await source.look()
         server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(900, 1900)])
         second = await source.look()
-        assert isinstance(first, Found)
-        assert isinstance(second, Found)
+        assert isinstance(first, LookupFound)
+        assert isinstance(second, LookupFound)
         assert {pod.id for pod in first.pods} == {f"10.0.{at // 250}.{at % 250}:8000" for at in range(1000)}
         assert (len(first.pods), len(second.pods)) == (1000, 1000)
         assert len({id(pod) for pod in (*first.pods, *second.pods)}) == 1900

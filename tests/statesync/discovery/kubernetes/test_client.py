@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from statesync.discovery.kubernetes.client import Access, ApiFailed, ApiServer, ApiStatus
-from statesync.discovery.kubernetes.watch import Failure
+from statesync.discovery.kubernetes.watch import WatchFailure
 from tests.fakes.kube_api import PODS, KubeApi, Refusal, kube_api
 from tests.fakes.kube_objects import kubeconfig, pod_object
 from tests.fakes.redis_server import certificates
@@ -49,7 +49,7 @@ def with_api(use: Callable[[KubeApi, ApiServer, Path], Coroutine[Any, Any, None]
     run_on(RunningClock(), main())
 
 
-async def failure_of(server: ApiServer) -> Failure:
+async def failure_of(server: ApiServer) -> WatchFailure:
     with pytest.raises(ApiFailed) as caught:
         await server.list(PATH, {})
     return caught.value.failure
@@ -210,5 +210,5 @@ def test_in_a_cluster_the_service_account_is_used_over_tls_and_a_rotated_token_i
 
 def test_an_error_event_says_how_long_to_wait() -> None:
     said = ApiStatus(429, "TooManyRequests", "later", {"retryAfterSeconds": 3})
-    assert said.failure() == Failure("429 TooManyRequests: later", 429, 3.0)
-    assert ApiStatus(410, "Expired", "old").failure() == Failure("410 Expired: old", 410, 0.0)
+    assert said.failure() == WatchFailure("429 TooManyRequests: later", 429, 3.0)
+    assert ApiStatus(410, "Expired", "old").failure() == WatchFailure("410 Expired: old", 410, 0.0)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.kubernetes.eligible import Roster
-from statesync.discovery.kubernetes.pod_objects import Seen
+from statesync.discovery.kubernetes.eligible import EligiblePods
+from statesync.discovery.kubernetes.pod_objects import ObservedPod
 
 
-def seen(uid: str, unready: str = "", incarnation: str = "1", note: str = "", rank: int = 0) -> Seen:
-    return Seen(uid, Pod(PodId(uid), f"{uid}-{rank}:80", unready=unready), note, incarnation, rank)
+def seen(uid: str, unready: str = "", incarnation: str = "1", note: str = "", rank: int = 0) -> ObservedPod:
+    return ObservedPod(uid, Pod(PodId(uid), f"{uid}-{rank}:80", unready=unready), note, incarnation, rank)
 
 
-def told(roster: Roster, *engines: Seen) -> list[tuple[str, str]]:
+def told(roster: EligiblePods, *engines: ObservedPod) -> list[tuple[str, str]]:
     return [(pod.id, pod.unready) for pod in roster.listing(engines).pods]
 
 
 def test_an_engine_is_a_pod_once_it_was_ready_and_stays_one_until_it_is_gone() -> None:
-    roster = Roster()
+    roster = EligiblePods()
     assert told(roster, seen("a", "not_ready")) == []
     assert told(roster, seen("a")) == [("a", "")]
     assert told(roster, seen("a", "not_ready")) == [("a", "not_ready")]
@@ -26,33 +26,33 @@ def test_an_engine_is_a_pod_once_it_was_ready_and_stays_one_until_it_is_gone() -
 
 
 def test_an_engine_whose_containers_are_others_begins_anew() -> None:
-    roster = Roster()
+    roster = EligiblePods()
     told(roster, seen("a", incarnation="1"))
     assert told(roster, seen("a", "not_ready", "2")) == []
     assert told(roster, seen("a", "", "2")) == [("a", "")]
 
 
 def test_an_engine_that_cannot_be_routed_to_any_more_is_no_pod() -> None:
-    roster = Roster()
+    roster = EligiblePods()
     told(roster, seen("a"))
-    assert told(roster, Seen("a", None)) == []
+    assert told(roster, ObservedPod("a", None)) == []
 
 
 def test_pods_are_told_in_the_same_order_whatever_changed_last() -> None:
-    assert told(Roster(), seen("b"), seen("a")) == told(Roster(), seen("a"), seen("b"))
+    assert told(EligiblePods(), seen("b"), seen("a")) == told(EligiblePods(), seen("a"), seen("b"))
 
 
 def test_of_two_that_tell_of_one_engine_the_later_counts_and_before_that_the_lower_rank() -> None:
-    assert told(Roster(), seen("a"), seen("a", "terminating")) == []
-    assert told(Roster(), seen("a", "terminating"), seen("a")) == [("a", "")]
-    (pod,) = Roster().listing([seen("a"), seen("a", rank=1)]).pods
+    assert told(EligiblePods(), seen("a"), seen("a", "terminating")) == []
+    assert told(EligiblePods(), seen("a", "terminating"), seen("a")) == [("a", "")]
+    (pod,) = EligiblePods().listing([seen("a"), seen("a", rank=1)]).pods
     assert pod.address == "a-0:80"
-    (pod,) = Roster().listing([seen("a", rank=1), seen("a")]).pods
+    (pod,) = EligiblePods().listing([seen("a", rank=1), seen("a")]).pods
     assert pod.address == "a-0:80"
 
 
 def test_a_note_is_told_once_while_it_holds() -> None:
-    roster = Roster()
+    roster = EligiblePods()
     assert roster.listing([seen("a", note="no port")]).notes == ("no port",)
     assert roster.listing([seen("a", note="no port")]).notes == ()
     assert roster.listing([seen("a")]).notes == ()

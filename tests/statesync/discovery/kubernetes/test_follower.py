@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from statesync.discovery.kubernetes.client import Access, ApiServer
-from statesync.discovery.kubernetes.follower import PAGE, Follower, Kind
+from statesync.discovery.kubernetes.follower import PAGE, Follower, ResourceKind
 from statesync.discovery.kubernetes.pod_objects import decode_pod
 from statesync.discovery.kubernetes.watch import Item, ListWatch
 from tests.fakes.kube_api import PODS, KubeApi, kube_api
@@ -45,7 +45,7 @@ class Road(Passing):
         self.changes = 0
         self.follower = Follower(
             "llm",
-            Kind(KIND, "/api/v1/pods", "app=vllm", read),
+            ResourceKind(KIND, "/api/v1/pods", "app=vllm", read),
             server,
             ListWatch[str](300.0, lambda: 0.5),
             on_change=self._changed,

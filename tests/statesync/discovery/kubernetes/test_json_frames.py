@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from statesync.discovery.kubernetes.json_frames import MAX_LINE_BYTES, Lines, decode_event, decode_list, decode_marked
+from statesync.discovery.kubernetes.json_frames import (
+    MAX_LINE_BYTES,
+    LineSplitter,
+    decode_event,
+    decode_list,
+    decode_marked,
+)
 from statesync.errors import DiscoveryError
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
 def test_lines_come_out_whole_however_they_came_in(size: int) -> None:
-    data, lines = b'{"a":1}\n\n{"b":2}\n{"c"', Lines()
+    data, lines = b'{"a":1}\n\n{"b":2}\n{"c"', LineSplitter()
     found = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
     assert found == [b'{"a":1}', b'{"b":2}']
     assert list(lines.feed(b":3}\n")) == [b'{"c":3}']
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
-    lines = Lines()
+    lines = LineSplitter()
     with pytest.raises(DiscoveryError, match="bytes"):
         for _ in range(MAX_LINE_BYTES // 65536 + 1):
             list(lines.feed(b"x" * 65536))

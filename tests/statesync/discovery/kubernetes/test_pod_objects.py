@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from schedulers.types import PodId, Role
-from statesync.discovery.kubernetes.pod_objects import Seen, decode_pod, identity, seen_in
+from statesync.discovery.kubernetes.pod_objects import ObservedPod, decode_pod, identity, seen_in
 from statesync.discovery.source import PodTemplate
 from tests.fakes.kube_objects import pod_object
 
 UID = "1a2b3c4d-0000-4000-8000-000000000000"
 
 
-def seen(found: dict[str, Any], port: str = "", template: PodTemplate | None = None) -> Seen:
+def seen(found: dict[str, Any], port: str = "", template: PodTemplate | None = None) -> ObservedPod:
     return seen_in(decode_pod(json.dumps(found)), port, template or PodTemplate())
 
 

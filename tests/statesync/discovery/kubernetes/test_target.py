@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from statesync.discovery.kubernetes.target import Target, target_of
+from statesync.discovery.kubernetes.target import KubernetesTarget, target_of
 from statesync.errors import DiscoveryError
 
 
 @pytest.mark.parametrize(
     ("url", "target"),
     [
-        ("kubernetes://llm?selector=app=vllm", Target(("llm",), "app=vllm")),
-        ("kubernetes://llm?selector=app%3Dvllm%2Ctier%3Da&port=8000", Target(("llm",), "app=vllm,tier=a", "", "8000")),
-        ("kubernetes://a,b?selector=gpu", Target(("a", "b"), "gpu")),
-        ("kubernetes://*?selector=!cpu", Target(("*",), "!cpu")),
-        ("kubernetes://?selector=app in (vllm, sglang)&port=http", Target((), "app in (vllm, sglang)", "", "http")),
+        ("kubernetes://llm?selector=app=vllm", KubernetesTarget(("llm",), "app=vllm")),
+        (
+            "kubernetes://llm?selector=app%3Dvllm%2Ctier%3Da&port=8000",
+            KubernetesTarget(("llm",), "app=vllm,tier=a", "", "8000"),
+        ),
+        ("kubernetes://a,b?selector=gpu", KubernetesTarget(("a", "b"), "gpu")),
+        ("kubernetes://*?selector=!cpu", KubernetesTarget(("*",), "!cpu")),
+        (
+            "kubernetes://?selector=app in (vllm, sglang)&port=http",
+            KubernetesTarget((), "app in (vllm, sglang)", "", "http"),
+        ),
         (
             "kubernetes://llm/?selector=x!=y&context=east&kubeconfig=%2Fetc%2Fk&relist_s=60",
-            Target(("llm",), "x!=y", "", "", "east", "/etc/k", 60.0),
+            KubernetesTarget(("llm",), "x!=y", "", "", "east", "/etc/k", 60.0),
         ),
-        ("kubernetes+service://llm/vllm?port=http", Target(("llm",), "", "vllm", "http")),
-        ("kubernetes+service://vllm", Target((), "", "vllm")),
+        ("kubernetes+service://llm/vllm?port=http", KubernetesTarget(("llm",), "", "vllm", "http")),
+        ("kubernetes+service://vllm", KubernetesTarget((), "", "vllm")),
     ],
 )
-def test_a_url_says_which_pods(url: str, target: Target) -> None:
+def test_a_url_says_which_pods(url: str, target: KubernetesTarget) -> None:
     assert target_of(url) == target
 
 

@@ -12,13 +12,13 @@ from statesync.discovery.kubernetes.watch import (
     MAX_RETRY_AFTER_S,
     MOST_DELETED,
     WATCH_S,
-    Failure,
     Follow,
     Item,
-    ListPage,
+    ListRequest,
     ListWatch,
-    Page,
-    Step,
+    ReceivedPage,
+    WatchFailure,
+    WatchStep,
 )
 
 
@@ -28,7 +28,7 @@ def item(uid: str, version: int | str, value: str = "") -> Item[str]:
 
 def synced(*items: Item[str], version: int | str = 100, dice: float = 0.5) -> ListWatch[str]:
     known: ListWatch[str] = ListWatch(300.0, lambda: dice)
-    known.listed(Page(items, str(version), ""), 0.0)
+    known.listed(ReceivedPage(items, str(version), ""), 0.0)
     return known
 
 
@@ -38,9 +38,9 @@ def values(known: ListWatch[str]) -> list[str]:
 
 def test_pages_make_a_list_and_nothing_is_known_before_the_last() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.5)
-    assert known.listed(Page([item("a", 1)], "100", "more"), 0.0) == Step(ListPage("more"))
+    assert known.listed(ReceivedPage([item("a", 1)], "100", "more"), 0.0) == WatchStep(ListRequest("more"))
     assert (values(known), known.synced) == ([], False)
-    step = known.listed(Page([item("b", 2)], "100", ""), 0.0)
+    step = known.listed(ReceivedPage([item("b", 2)], "100", ""), 0.0)
     assert (values(known), known.synced) == (["a", "b"], True)
     assert isinstance(step.ask, Follow)
     assert (step.ask.version, step.delay_s) == ("100", 0.0)
@@ -52,7 +52,7 @@ def test_a_watch_lasts_a_random_time_and_never_beyond_the_next_list() -> None:
     assert isinstance(high, Follow)
     assert WATCH_S[0] <= low.timeout_s < high.timeout_s
     assert 10.0 + high.timeout_s <= 300.0 * 1.1 + 1
-    assert synced().ended(301.0).ask == ListPage()
+    assert synced().ended(301.0).ask == ListRequest()
 
 
 def test_events_add_change_and_delete_and_the_watch_goes_on_from_the_last() -> None:
@@ -113,8 +113,8 @@ def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come(
 
 def test_a_list_replaces_what_is_known_so_a_lost_deletion_is_found() -> None:
     known = synced(item("a", 1), item("lost", 2))
-    assert known.ended(400.0).ask == ListPage()
-    known.listed(Page([item("a", 1)], "150", ""), 400.0)
+    assert known.ended(400.0).ask == ListRequest()
+    known.listed(ReceivedPage([item("a", 1)], "150", ""), 400.0)
     assert values(known) == ["a"]
 
 
@@ -122,53 +122,53 @@ def test_a_list_replaces_what_is_known_so_a_lost_deletion_is_found() -> None:
 def test_nothing_that_fails_takes_anything_away(status: int) -> None:
     known = synced(item("a", 1))
     for now in range(400, 4000, 100):
-        known.failed(Failure("why", status), float(now))
+        known.failed(WatchFailure("why", status), float(now))
         assert values(known) == ["a"]
 
 
 def test_before_the_first_list_there_is_nothing_to_watch() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.5)
     for _ in range(5):
-        assert known.failed(Failure("refused"), 0.0).ask == ListPage()
+        assert known.failed(WatchFailure("refused"), 0.0).ask == ListRequest()
     assert not known.synced
 
 
 def test_the_delay_grows_to_its_bound_with_jitter_and_starts_over_after_success() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.0)
-    delays = [known.failed(Failure("refused"), 0.0).delay_s for _ in range(12)]
+    delays = [known.failed(WatchFailure("refused"), 0.0).delay_s for _ in range(12)]
     assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
     assert max(delays) == MAX_DELAY_S / 2
-    known.listed(Page([], "1", ""), 0.0)
-    assert known.failed(Failure("refused"), 0.0).delay_s == 0.5
+    known.listed(ReceivedPage([], "1", ""), 0.0)
+    assert known.failed(WatchFailure("refused"), 0.0).delay_s == 0.5
     full: ListWatch[str] = ListWatch(300.0, lambda: 1.0)
-    assert [full.failed(Failure("refused"), 0.0).delay_s for _ in range(9)][-1] == MAX_DELAY_S
+    assert [full.failed(WatchFailure("refused"), 0.0).delay_s for _ in range(9)][-1] == MAX_DELAY_S
 
 
 def test_retry_after_is_honoured_within_reason() -> None:
     known = synced()
-    assert known.failed(Failure("busy", 429, 17.0), 10.0).delay_s == 17.0
-    assert known.failed(Failure("busy", 429, 1e9), 10.0).delay_s == MAX_RETRY_AFTER_S
+    assert known.failed(WatchFailure("busy", 429, 17.0), 10.0).delay_s == 17.0
+    assert known.failed(WatchFailure("busy", 429, 1e9), 10.0).delay_s == MAX_RETRY_AFTER_S
 
 
 def test_a_version_that_is_gone_needs_a_list_at_once_and_says_nothing_the_first_time() -> None:
     known = synced(item("a", 1))
-    assert known.failed(Failure("too old", 410), 10.0) == Step(ListPage())
-    again = known.failed(Failure("too old", 410), 10.0)
-    assert again.ask == ListPage()
+    assert known.failed(WatchFailure("too old", 410), 10.0) == WatchStep(ListRequest())
+    again = known.failed(WatchFailure("too old", 410), 10.0)
+    assert again.ask == ListRequest()
 
 
 def test_a_list_whose_continuation_expired_begins_anew() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.5)
-    known.listed(Page([item("a", 1)], "100", "more"), 0.0)
-    assert known.failed(Failure("expired", 410), 1.0) == Step(ListPage())
-    known.listed(Page([item("b", 2)], "200", ""), 2.0)
+    known.listed(ReceivedPage([item("a", 1)], "100", "more"), 0.0)
+    assert known.failed(WatchFailure("expired", 410), 1.0) == WatchStep(ListRequest())
+    known.listed(ReceivedPage([item("b", 2)], "200", ""), 2.0)
     assert values(known) == ["b"]
-    assert known.failed(Failure("expired", 410), 3.0).ask == ListPage()
+    assert known.failed(WatchFailure("expired", 410), 3.0).ask == ListRequest()
 
 
 def test_refused_credentials_are_read_again_at_once_and_then_with_patience() -> None:
     known = synced()
-    first, second = (known.failed(Failure("who?", 401), 10.0) for _ in range(2))
+    first, second = (known.failed(WatchFailure("who?", 401), 10.0) for _ in range(2))
     assert (first.renew, first.delay_s) == (True, 0.0)
     assert second.renew
     assert second.delay_s > 0
@@ -176,24 +176,24 @@ def test_refused_credentials_are_read_again_at_once_and_then_with_patience() -> 
 
 def test_while_lists_fail_the_watch_goes_on() -> None:
     known = synced(item("a", 1))
-    assert known.ended(400.0).ask == ListPage()
-    step = known.failed(Failure("no", 500), 400.0)
+    assert known.ended(400.0).ask == ListRequest()
+    step = known.failed(WatchFailure("no", 500), 400.0)
     assert isinstance(step.ask, Follow)
     assert step.ask.version == "100"
     assert known.changed(item("b", 101), False)
-    assert known.ended(400.0 + 3 * step.delay_s).ask == ListPage()
+    assert known.ended(400.0 + 3 * step.delay_s).ask == ListRequest()
 
 
 def test_a_watch_that_is_refused_again_and_again_makes_a_list_asked_for() -> None:
     known = synced()
-    steps = [known.failed(Failure("no such version", 504), 10.0) for _ in range(GIVE_UP_AT)]
+    steps = [known.failed(WatchFailure("no such version", 504), 10.0) for _ in range(GIVE_UP_AT)]
     assert [isinstance(step.ask, Follow) for step in steps] == [True] * (GIVE_UP_AT - 1) + [False]
 
 
 def test_a_server_that_cannot_be_reached_keeps_the_version() -> None:
     known = synced()
     for _ in range(20):
-        assert isinstance(known.failed(Failure("refused", 0), 10.0).ask, Follow)
+        assert isinstance(known.failed(WatchFailure("refused", 0), 10.0).ask, Follow)
 
 
 def test_a_watch_that_ends_as_soon_as_it_begins_is_not_begun_again_at_once() -> None:
@@ -206,28 +206,32 @@ def test_a_watch_that_ends_as_soon_as_it_begins_is_not_begun_again_at_once() -> 
 
 def test_a_failure_is_noted_once_until_a_list_is_complete_again() -> None:
     known = synced(item("a", 1))
-    notes = [known.failed(Failure("refused"), 10.0).note for _ in range(3)]
+    notes = [known.failed(WatchFailure("refused"), 10.0).note for _ in range(3)]
     assert notes == ["keeping 1 known objects: refused", "", ""]
-    assert known.failed(Failure("forbidden", 403), 10.0).note == "keeping 1 known objects: forbidden"
-    assert known.listed(Page([], "5", ""), 20.0).note == "answers again"
-    assert known.listed(Page([], "5", ""), 20.0).note == ""
+    assert known.failed(WatchFailure("forbidden", 403), 10.0).note == "keeping 1 known objects: forbidden"
+    assert known.listed(ReceivedPage([], "5", ""), 20.0).note == "answers again"
+    assert known.listed(ReceivedPage([], "5", ""), 20.0).note == ""
 
 
 def test_whatever_happens_in_whatever_order_a_list_brings_the_truth() -> None:
     dice = random.Random(7)
     known: ListWatch[str] = ListWatch(300.0, dice.random)
-    now, step = 0.0, Step(ListPage())
+    now, step = 0.0, WatchStep(ListRequest())
     for version in range(1, 3000):
         now += dice.random() * 40
         truth = [item(f"u{each}", version, f"{version}") for each in range(dice.randrange(4))]
-        if isinstance(step.ask, ListPage):
+        if isinstance(step.ask, ListRequest):
             good = dice.random() < 0.7
-            step = known.listed(Page(truth, str(version), ""), now) if good else known.failed(Failure("x", 500), now)
+            step = (
+                known.listed(ReceivedPage(truth, str(version), ""), now)
+                if good
+                else known.failed(WatchFailure("x", 500), now)
+            )
             assert not good or values(known) == [each.value for each in truth]
         elif dice.random() < 0.5:
             known.changed(item(f"u{dice.randrange(6)}", dice.randrange(1, version + 2)), dice.random() < 0.5)
         elif dice.random() < 0.5:
             step = known.ended(now)
         else:
-            step = known.failed(Failure("x", dice.choice([0, 410, 500])), now)
+            step = known.failed(WatchFailure("x", dice.choice([0, 410, 500])), now)
         assert 0 <= step.delay_s <= MAX_DELAY_S

@@ -9,8 +9,8 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord, SyncConfig
-from statesync.store.redis.connection import Address, RespConnection
-from statesync.store.redis.messages import Changes, pack, standing
+from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.messages import ChangesMessage, pack, standing
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers
@@ -35,7 +35,9 @@ Scene = Callable[[RedisStore, Ears, RespConnection], Coroutine[None, None, None]
 
 def play(server: RedisServer, scene: Scene, prepare: Callable[[RespConnection], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
-        admin = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=CONFIG.timeout_s, name="test")
+        admin = await RespConnection.open(
+            ServerAddress("127.0.0.1", server.port), timeout_s=CONFIG.timeout_s, name="test"
+        )
         await admin.call("FLUSHALL")
         await prepare(admin)
         store, ears = RedisStore.open(f"redis://127.0.0.1:{server.port}", CONFIG), Ears()
@@ -99,7 +101,7 @@ def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
 def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
     async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
         await admin.call("HSET", "{turnout}:inflight:ghost", "@", standing("t", 7), "b", pack(FOUR))
-        message = Changes(v=1, replica="ghost", token="t", seq=7, numbers={A: FIVE})
+        message = ChangesMessage(v=1, replica="ghost", token="t", seq=7, numbers={A: FIVE})
         await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
         await heard(lambda: ears.inflight["ghost"][B] == FOUR)
         assert store.health().reconnects == 0
@@ -110,7 +112,7 @@ def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
 def test_a_replica_never_heard_of_is_read_when_it_speaks(server: RedisServer) -> None:
     async def scene(store: RedisStore, ears: Ears, admin: RespConnection) -> None:
         await ghost(admin)
-        message = Changes(v=1, replica="ghost", token="t", seq=4, numbers={})
+        message = ChangesMessage(v=1, replica="ghost", token="t", seq=4, numbers={})
         await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
         await heard(lambda: ears.inflight == {"ghost": {A: FOUR, B: FIVE}})
 

@@ -10,20 +10,20 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.store.redis.checkpoints import PAGES, Checkpoints
-from statesync.store.redis.connection import Address, RespConnection
-from statesync.store.redis.keys import Keys
-from statesync.store.redis.lease import Roster
-from statesync.store.redis.messages import LogEntry, Placement, pack, pack_blocks
+from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.messages import LogEntry, PlacementMessage, pack, pack_blocks
 from statesync.store.redis.placement_log import parse_id
-from statesync.store.redis.receiver import Hearing
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.receiver import UpdateReceiver
+from statesync.store.redis.view_age import ViewAge
 from statesync.types import PrefixPage
 from tests.fakes.recording_listener import Ears
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S
 
 A = PodId("a")
-KEYS = Keys("turnout")
+KEYS = RedisKeys("turnout")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,13 @@ class Scene:
     def __init__(self, link: RespConnection) -> None:
         self.link = link
         self.ears = Ears()
-        self.hearing = Hearing("me", self.ears, Roster("me", 5.0), Freshness(0.0), asyncio.get_running_loop().time)
+        self.hearing = UpdateReceiver(
+            "me", self.ears, LiveReplicas("me", 5.0), ViewAge(0.0), asyncio.get_running_loop().time
+        )
         self.checkpoints = Checkpoints(KEYS, self.hearing)
 
     async def log(self, block: int) -> str:
-        entry = pack(LogEntry(1, "other", "t", [Placement(A, pack_blocks([block]))]))
+        entry = pack(LogEntry(1, "other", "t", [PlacementMessage(A, pack_blocks([block]))]))
         log_id: bytes = await self.link.call("XADD", KEYS.log, "*", "b", entry)
         return log_id.decode()
 
@@ -60,7 +62,7 @@ class Scene:
 
 def play(server: RedisServer, scene: Callable[[Scene, Scene], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
-        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=DEADLINE_S, name="test")
+        link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=DEADLINE_S, name="test")
         await link.call("FLUSHALL")
         await scene(Scene(link), Scene(link))
         link.close()

@@ -17,7 +17,7 @@ import uvloop
 from loadtests.sim.ports import HOST
 from statesync.errors import StoreUnavailable
 from statesync.store.redis.commands import pack
-from statesync.store.redis.connection import UNSENT_BYTES, Address, Push, ReplyError, RespConnection
+from statesync.store.redis.connection import UNSENT_BYTES, Push, ReplyError, RespConnection, ServerAddress
 from tests.fakes.redis_server import RedisServer, certificates, free_port, redis_server, tls_options
 from tests.fakes.stream_server import Handle, stream_server
 from tests.fakes.virtual_time import Clock, run_on
@@ -54,12 +54,14 @@ def run(request: pytest.FixtureRequest) -> Run:
     return running
 
 
-def at(server: RedisServer) -> Address:
-    return Address(HOST, server.port)
+def at(server: RedisServer) -> ServerAddress:
+    return ServerAddress(HOST, server.port)
 
 
 @contextlib.asynccontextmanager
-async def opened(address: Address, *, timeout_s: float = DEADLINE_S, **hooks: Any) -> AsyncIterator[RespConnection]:
+async def opened(
+    address: ServerAddress, *, timeout_s: float = DEADLINE_S, **hooks: Any
+) -> AsyncIterator[RespConnection]:
     connection = await RespConnection.open(address, timeout_s=timeout_s, name="test", **hooks)
     try:
         yield connection
@@ -67,14 +69,14 @@ async def opened(address: Address, *, timeout_s: float = DEADLINE_S, **hooks: An
         connection.close()
 
 
-async def opened_in_time(address: Address, *, timeout_s: float, **hooks: Any) -> RespConnection:
+async def opened_in_time(address: ServerAddress, *, timeout_s: float, **hooks: Any) -> RespConnection:
     """With a time limit that a busy machine may miss: then anew."""
     while True:
         with contextlib.suppress(StoreUnavailable):
             return await RespConnection.open(address, timeout_s=timeout_s, name="test", **hooks)
 
 
-async def refused(address: Address, timeout_s: float = DEADLINE_S) -> str:
+async def refused(address: ServerAddress, timeout_s: float = DEADLINE_S) -> str:
     """Why `open` does not succeed."""
     with pytest.raises(StoreUnavailable) as caught:
         await RespConnection.open(address, timeout_s=timeout_s, name="test")
@@ -84,7 +86,7 @@ async def refused(address: Address, timeout_s: float = DEADLINE_S) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(converse: Handle) -> AsyncIterator[Address]:
+async def serving(converse: Handle) -> AsyncIterator[ServerAddress]:
     """A server that is no Redis, and says nothing more after its part."""
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,10 +94,10 @@ async def serving(converse: Handle) -> AsyncIterator[Address]:
         await reader.read()
 
     async with stream_server(accepted) as port:
-        yield Address(HOST, port)
+        yield ServerAddress(HOST, port)
 
 
-def scripted(*answers: bytes) -> contextlib.AbstractAsyncContextManager[Address]:
+def scripted(*answers: bytes) -> contextlib.AbstractAsyncContextManager[ServerAddress]:
     """Says the first answer at the first bytes it gets, and so on; then nothing."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -336,7 +338,7 @@ def test_a_database_that_does_not_exist_is_refused(server: RedisServer, run: Run
 
 
 def test_passwords_open_and_wrong_ones_do_not(run: Run) -> None:
-    async def talk(address: Address) -> None:
+    async def talk(address: ServerAddress) -> None:
         async with opened(address._replace(password=SECRET)) as redis:
             assert await redis.call("PING") == b"PONG"
             await redis.call("ACL", "SETUSER", "gate", "on", f">{SECRET}2", "+@all", "~*", "&*")
@@ -350,7 +352,7 @@ def test_passwords_open_and_wrong_ones_do_not(run: Run) -> None:
 
 
 def test_an_error_that_quotes_the_password_is_cut(run: Run) -> None:
-    async def talk(address: Address) -> None:
+    async def talk(address: ServerAddress) -> None:
         assert "lets nobody in: ERR unknown command 'HELLO'" in await refused(address._replace(password=SECRET))
 
     with redis_server("--rename-command", "HELLO", "") as old:
@@ -358,13 +360,13 @@ def test_an_error_that_quotes_the_password_is_cut(run: Run) -> None:
 
 
 def test_an_address_shows_no_password() -> None:
-    address = Address("host", 1, "user", SECRET, 2, ssl.create_default_context())
+    address = ServerAddress("host", 1, "user", SECRET, 2, ssl.create_default_context())
     assert (str(address), repr(address)) == ("host:1", "<Address host:1/2 TLS>")
-    assert str(Address("::1")) == "[::1]:6379"
+    assert str(ServerAddress("::1")) == "[::1]:6379"
 
 
 def test_a_full_server_says_so(run: Run) -> None:
-    async def talk(address: Address) -> None:
+    async def talk(address: ServerAddress) -> None:
         async with opened(address):
             assert "max number of clients reached" in await refused(address)
 
@@ -375,9 +377,9 @@ def test_a_full_server_says_so(run: Run) -> None:
 def test_a_unix_socket_is_an_address_too(tmp_path: Path, run: Run) -> None:
     async def talk() -> None:
         path = str(tmp_path / "s")
-        async with opened(Address("", path=path)) as redis:
+        async with opened(ServerAddress("", path=path)) as redis:
             assert await redis.call("PING") == b"PONG"
-        assert f"cannot connect to {path}x: No such file" in await refused(Address("", path=f"{path}x"))
+        assert f"cannot connect to {path}x: No such file" in await refused(ServerAddress("", path=f"{path}x"))
 
     with redis_server("--unixsocket", str(tmp_path / "s")):
         run(talk())
@@ -385,7 +387,7 @@ def test_a_unix_socket_is_an_address_too(tmp_path: Path, run: Run) -> None:
 
 def test_tls_is_checked_against_its_authority(tmp_path: Path, run: Run) -> None:
     async def talk() -> None:
-        address = Address(HOST, port, tls=ssl.create_default_context(cafile=made.ca))
+        address = ServerAddress(HOST, port, tls=ssl.create_default_context(cafile=made.ca))
         async with opened(address) as redis:
             assert await redis.call("ECHO", bytes(300_000)) == bytes(300_000)
         assert "certificate is not trusted" in await refused(address._replace(tls=ssl.create_default_context()))
@@ -407,9 +409,9 @@ def test_tls_to_a_server_without_it_fails(server: RedisServer, run: Run) -> None
 def test_nobody_there_is_said_with_the_address(run: Run) -> None:
     async def talk() -> None:
         port = free_port()
-        assert f"cannot connect to {HOST}:{port}" in await refused(Address(HOST, port))
-        assert "nowhere.invalid:6379" in await refused(Address("nowhere.invalid"))
-        assert "cannot connect to" in await refused(Address("a" * 70))
+        assert f"cannot connect to {HOST}:{port}" in await refused(ServerAddress(HOST, port))
+        assert "nowhere.invalid:6379" in await refused(ServerAddress("nowhere.invalid"))
+        assert "cannot connect to" in await refused(ServerAddress("a" * 70))
 
     run(talk())
 
@@ -417,7 +419,7 @@ def test_nobody_there_is_said_with_the_address(run: Run) -> None:
 def test_a_server_that_takes_connections_and_is_silent_is_given_up(run: Run) -> None:
     async def talk() -> None:
         with socket.create_server((HOST, 0)) as silent:
-            said = await refused(Address(HOST, silent.getsockname()[1]), timeout_s=0.1)
+            said = await refused(ServerAddress(HOST, silent.getsockname()[1]), timeout_s=0.1)
         assert said.endswith("did not answer within 0.1 s")
 
     run(talk())
@@ -436,7 +438,7 @@ def test_a_cancelled_open_leaves_nothing_open(run: Run) -> None:
         with socket.create_server((HOST, 0)) as silent:
             silent.setblocking(False)
             loop = asyncio.get_running_loop()
-            address = Address(HOST, silent.getsockname()[1])
+            address = ServerAddress(HOST, silent.getsockname()[1])
             opening = loop.create_task(RespConnection.open(address, timeout_s=DEADLINE_S, name="test"))
             peer, _ = await loop.sock_accept(silent)
             with peer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from statesync.store.protocol import ReplicaInfo
-from statesync.store.redis.lease import Pause, Roster
+from statesync.store.redis.lease import LiveReplicas, PauseDetector
 
 
 def test_a_replica_lives_a_lease_longer_each_time_it_is_heard() -> None:
-    roster = Roster("me", 5.0)
+    roster = LiveReplicas("me", 5.0)
     assert roster.heard("other", "t1", 100.0)
     assert not roster.heard("other", "t1", 103.0)
     assert roster.next_lapse() == 108.0
@@ -18,7 +18,7 @@ def test_a_replica_lives_a_lease_longer_each_time_it_is_heard() -> None:
 
 
 def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
-    roster = Roster("me", 5.0)
+    roster = LiveReplicas("me", 5.0)
     roster.listed("other", "t1", 1.5, 100.0)
     assert list(roster.live(100.0)) == [ReplicaInfo("me", 0.0), ReplicaInfo("other", 3.5)]
     assert roster.next_lapse() == 101.5
@@ -27,14 +27,14 @@ def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
 
 
 def test_what_was_heard_is_not_taken_back_by_what_was_read() -> None:
-    roster = Roster("me", 5.0)
+    roster = LiveReplicas("me", 5.0)
     roster.heard("other", "t1", 100.0)
     roster.listed("other", "t1", 2.0, 100.0)
     assert roster.next_lapse() == 105.0
 
 
 def test_only_the_incarnation_that_is_live_can_be_gone() -> None:
-    roster = Roster("me", 5.0)
+    roster = LiveReplicas("me", 5.0)
     roster.heard("other", "t1", 100.0)
     roster.heard("other", "t2", 101.0)
     assert not roster.gone("other", "t1")
@@ -46,7 +46,7 @@ def test_only_the_incarnation_that_is_live_can_be_gone() -> None:
 
 def test_every_pod_falls_to_exactly_one_and_only_the_leaver_s_change_hands() -> None:
     names = ["a", "b", "c"]
-    rosters = {name: Roster(name, 5.0) for name in names}
+    rosters = {name: LiveReplicas(name, 5.0) for name in names}
     for name, roster in rosters.items():
         for other in names:
             if other != name:
@@ -62,10 +62,10 @@ def test_every_pod_falls_to_exactly_one_and_only_the_leaver_s_change_hands() -> 
 
 
 def test_alone_everything_falls_to_this_replica() -> None:
-    assert Roster("me", 5.0).elected("10.0.0.1:8000")
+    assert LiveReplicas("me", 5.0).elected("10.0.0.1:8000")
 
 
 def test_a_process_that_stood_still_waits_before_it_believes_that_others_are_gone() -> None:
-    pause = Pause(5.0)
+    pause = PauseDetector(5.0)
     assert pause.grace(due=100.0, now=100.1) == 0.0
     assert pause.grace(due=100.0, now=110.0) == 1.0

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
-from statesync.store.redis.ledger import PER_FLUSH, PLACEMENTS, REPORT_S, Batch, Outbox, Shares
-from statesync.store.redis.messages import SCHEMA, Changes
+from statesync.store.redis.ledger import PER_FLUSH, PLACEMENTS, REPORT_S, PendingUpdates, ReceivedNumbers, UpdateBatch
+from statesync.store.redis.messages import SCHEMA, ChangesMessage
 from statesync.types import EngineReport, InflightNumbers
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
@@ -23,7 +23,7 @@ def idle(dispatched: int) -> InflightNumbers:
     return InflightNumbers(dispatched=dispatched)
 
 
-def taken(outbox: Outbox, full: bool = False) -> Batch:
+def taken(outbox: PendingUpdates, full: bool = False) -> UpdateBatch:
     batch = outbox.take(1.0, full)
     assert batch is not None
     return batch
@@ -31,13 +31,13 @@ def taken(outbox: Outbox, full: bool = False) -> Batch:
 
 def said(
     seq: int, numbers: Mapping[PodId, InflightNumbers] | None = None, *, full: bool = False, token: str = "t"
-) -> Changes:
-    return Changes(v=SCHEMA, replica="r", token=token, seq=seq, full=full, numbers=numbers or {})
+) -> ChangesMessage:
+    return ChangesMessage(v=SCHEMA, replica="r", token=token, seq=seq, full=full, numbers=numbers or {})
 
 
 def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> None:
     woken: list[int] = []
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.wake = lambda: woken.append(1)
     outbox.announce(A, n(1))
     outbox.announce(A, n(2))
@@ -52,7 +52,7 @@ def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> 
 
 def test_a_dispatch_among_what_is_less_urgent_wakes_the_sender_once_more() -> None:
     woken: list[bool] = []
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.announce(A, n(2))
     taken(outbox)
     outbox.wake = lambda: woken.append(outbox.urgent)
@@ -72,7 +72,7 @@ def test_a_dispatch_among_what_is_less_urgent_wakes_the_sender_once_more() -> No
 
 
 def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.announce(A, n(1))
     outbox.announce(B, n(5))
     outbox.announce(A, n(2))
@@ -88,7 +88,7 @@ def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> Non
 
 
 def test_a_full_batch_holds_what_was_sent_before_too() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.announce(A, n(1))
     outbox.report(A, EngineReport(queued=1), 3.0)
     taken(outbox)
@@ -97,11 +97,11 @@ def test_a_full_batch_holds_what_was_sent_before_too() -> None:
     assert batch.full
     assert batch.numbers == {A: n(1), B: n(2)}
     assert batch.reports == {A: (EngineReport(queued=1), 3.0)}
-    assert taken(Outbox(), full=True).numbers == {}
+    assert taken(PendingUpdates(), full=True).numbers == {}
 
 
 def test_placements_that_were_not_sent_come_first_again() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.placed(A, [1])
     outbox.placed(A, [2])
     batch = taken(outbox)
@@ -112,7 +112,7 @@ def test_placements_that_were_not_sent_come_first_again() -> None:
 
 
 def test_placements_are_bounded_and_the_oldest_go() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     for number in range(PLACEMENTS + 3):
         outbox.placed(A, [number])
     assert len(outbox.placements) == PLACEMENTS
@@ -129,7 +129,7 @@ def test_placements_are_bounded_and_the_oldest_go() -> None:
 
 
 def test_many_placements_travel_a_part_at_a_time() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     for number in range(PER_FLUSH + 1):
         outbox.placed(A, [number])
     assert len(taken(outbox).placements) == PER_FLUSH
@@ -139,7 +139,7 @@ def test_many_placements_travel_a_part_at_a_time() -> None:
 
 
 def test_pods_that_stay_idle_are_left_out_and_busy_ones_never() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.announce(A, idle(3))
     outbox.announce(B, n(1))
     taken(outbox)
@@ -153,7 +153,7 @@ def test_pods_that_stay_idle_are_left_out_and_busy_ones_never() -> None:
 
 
 def test_old_reports_are_not_told_again() -> None:
-    outbox = Outbox()
+    outbox = PendingUpdates()
     outbox.report(A, EngineReport(), 0.0)
     outbox.report(B, EngineReport(), REPORT_S)
     outbox.sweep(REPORT_S + 1.0)
@@ -161,21 +161,21 @@ def test_old_reports_are_not_told_again() -> None:
 
 
 def test_a_message_in_sequence_is_passed_on_as_it_is() -> None:
-    shares = Shares()
+    shares = ReceivedNumbers()
     assert shares.hear(said(1, {A: n(1)}, full=True)) == ({A: n(1)}, False)
     assert shares.hear(said(2, {B: n(2)})) == ({B: n(2)}, False)
     assert shares.hear(said(2, {B: n(9)})) == ({}, False)
 
 
 def test_a_full_message_ends_what_it_does_not_name_but_for_what_was_ever_sent() -> None:
-    shares = Shares()
+    shares = ReceivedNumbers()
     shares.hear(said(1, {A: n(4), B: n(1)}, full=True))
     assert shares.hear(said(5, {B: n(2)}, full=True)) == ({A: idle(4), B: n(2)}, False)
     assert shares.hear(said(1, {C: n(1)}, full=True, token="t2")) == ({A: idle(4), B: idle(2), C: n(1)}, False)
 
 
 def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> None:
-    shares = Shares()
+    shares = ReceivedNumbers()
     assert shares.hear(said(4, {A: n(1)})) == ({}, True)
     shares.hear(said(1, {A: n(1)}, full=True))
     assert shares.hear(said(3, {A: n(3)})) == ({A: n(3)}, True)
@@ -184,7 +184,7 @@ def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> Non
 
 
 def test_what_is_read_replaces_the_share_unless_more_was_heard_since() -> None:
-    shares = Shares()
+    shares = ReceivedNumbers()
     assert shares.stored("r", "t", 3, {A: n(3)}) == {A: n(3)}
     assert shares.hear(said(4, {A: n(4)})) == ({A: n(4)}, False)
     assert shares.stored("r", "t", 3, {A: n(3)}) == {}
@@ -194,7 +194,7 @@ def test_what_is_read_replaces_the_share_unless_more_was_heard_since() -> None:
 
 
 def test_whether_all_was_heard_is_told_by_incarnation_and_sequence() -> None:
-    shares = Shares()
+    shares = ReceivedNumbers()
     shares.hear(said(7, {}, full=True))
     assert shares.up_to_date("r", "t", 7)
     assert not shares.up_to_date("r", "t", 8)
@@ -215,7 +215,7 @@ Flushes = st.lists(
 def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbers(
     flushes: list[tuple[dict[PodId, InflightNumbers], bool, bool]],
 ) -> None:
-    outbox, shares = Outbox(), Shares()
+    outbox, shares = PendingUpdates(), ReceivedNumbers()
     view: dict[PodId, InflightNumbers] = {}
     kept: dict[PodId, InflightNumbers] = {}
     for seq, (changes, full, lost) in enumerate(flushes, 1):

@@ -17,8 +17,8 @@ from redis.crc import key_slot
 
 from loadtests.sim.ports import HOST
 from statesync.errors import BadStoreUrl, StoreUnavailable
-from statesync.store.redis.connection import Address, Push, ReplyError, RespConnection
-from statesync.store.redis.locate import SLOTS, Whereabouts, owner_of, slot_of, whereabouts
+from statesync.store.redis.connection import Push, ReplyError, RespConnection, ServerAddress
+from statesync.store.redis.locate import SLOTS, ServerLocator, owner_of, slot_of, whereabouts
 from tests.fakes.redis_server import (
     RedisServer,
     certificates,
@@ -36,20 +36,20 @@ SECRET = "s3cret"
 T = TypeVar("T")
 
 
-def at(server: RedisServer, password: str = "") -> Address:
-    return Address(HOST, server.port, password=password)
+def at(server: RedisServer, password: str = "") -> ServerAddress:
+    return ServerAddress(HOST, server.port, password=password)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(work, DEADLINE_S))
 
 
-def finder_of(url: str, namespace: str) -> Whereabouts:
+def finder_of(url: str, namespace: str) -> ServerLocator:
     """With all the patience that a busy machine needs."""
     return whereabouts(url, namespace, DEADLINE_S)
 
 
-def told(address: Address, *command: str | int) -> Any:
+def told(address: ServerAddress, *command: str | int) -> Any:
     """What a server answers, over a connection of its own."""
 
     async def ask() -> Any:
@@ -62,7 +62,7 @@ def told(address: Address, *command: str | int) -> Any:
     return run(ask())
 
 
-async def unknown(locating: Awaitable[Address]) -> str:
+async def unknown(locating: Awaitable[ServerAddress]) -> str:
     """Why nobody knows."""
     with pytest.raises(StoreUnavailable) as caught:
         await locating
@@ -72,11 +72,11 @@ async def unknown(locating: Awaitable[Address]) -> str:
 
 def test_a_plain_url_is_where_the_server_is() -> None:
     address = run(finder_of(f"redis://me:{SECRET}@host:1/2", "ns").locate())
-    assert address == Address("host", 1, "me", SECRET, 2)
+    assert address == ServerAddress("host", 1, "me", SECRET, 2)
 
 
 def test_a_socket_url_is_a_path() -> None:
-    assert run(finder_of(f"unix://:{SECRET}@/run/s?db=1", "ns").locate()) == Address(
+    assert run(finder_of(f"unix://:{SECRET}@/run/s?db=1", "ns").locate()) == ServerAddress(
         "", 0, "", SECRET, 1, None, "/run/s"
     )
 

@@ -15,14 +15,14 @@ from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.messages import (
     SCHEMA,
-    Beat,
-    Changes,
+    ChangesMessage,
     Envelope,
-    Gone,
+    GoneMessage,
+    HeartbeatMessage,
     LogEntry,
-    Placement,
-    PolicyChanged,
-    Reader,
+    MessageDecoder,
+    PlacementMessage,
+    PolicyChangedMessage,
     numbers_of,
     pack,
     pack_blocks,
@@ -45,7 +45,7 @@ FOUR_NUMBERS = NUMBERS[:4]
 """What version 1 told before it told of prefill."""
 REPORT = report_of(EngineReport(3, 2, 0.5, 500000, 1000, 400, 7.25), 0.125, "gw-1")
 LORA = report_of(EngineReport(queued=3, adapters=Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2)), 0.125, "gw-1")
-ENTRY = LogEntry(1, "gw-1", TOKEN, [Placement(A, pack_blocks([1, 2**64 - 1])), Placement(B, b"")])
+ENTRY = LogEntry(1, "gw-1", TOKEN, [PlacementMessage(A, pack_blocks([1, 2**64 - 1])), PlacementMessage(B, b"")])
 RECORD = PolicyRecord("p2c", {"choices": 2}, 3)
 ON_TRIAL = RECORD._replace(
     shadow=PolicyChoice("random", {}),
@@ -56,19 +56,21 @@ ON_TRIAL = RECORD._replace(
 SAID: dict[str, Envelope] = {
     "changes": Envelope(
         "1763816597123-4",
-        Changes(v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: FOUR_NUMBERS}, reports={A: REPORT}),
+        ChangesMessage(
+            v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: FOUR_NUMBERS}, reports={A: REPORT}
+        ),
         ENTRY,
     ),
     "changes-prefilling": Envelope(
         "1763816597123-4",
-        Changes(v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: NUMBERS}, reports={A: REPORT}),
+        ChangesMessage(v=1, replica="gw-1", token=TOKEN, seq=7, full=True, numbers={A: NUMBERS}, reports={A: REPORT}),
         ENTRY,
     ),
-    "beat": Envelope("", Beat(v=1, replica="gw-1", token=TOKEN, seq=7)),
-    "gone": Envelope("", Gone(v=1, replica="gw-1", token=TOKEN)),
+    "beat": Envelope("", HeartbeatMessage(v=1, replica="gw-1", token=TOKEN, seq=7)),
+    "gone": Envelope("", GoneMessage(v=1, replica="gw-1", token=TOKEN)),
     "policy": Envelope(
         "",
-        PolicyChanged(
+        PolicyChangedMessage(
             v=1,
             replica="gw-1",
             token=TOKEN,
@@ -92,7 +94,7 @@ def grown(data: bytes, **fields: object) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(SAID))
 def test_messages_of_version_1_are_read_as_they_were_meant(name: str) -> None:
-    reader = Reader()
+    reader = MessageDecoder()
     envelope = reader.envelope(kept(name))
     assert envelope is not None
     expected = SAID[name]
@@ -102,7 +104,7 @@ def test_messages_of_version_1_are_read_as_they_were_meant(name: str) -> None:
 
 
 def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
-    reader = Reader()
+    reader = MessageDecoder()
     assert reader.entry(kept("entry")) == ENTRY
     assert reader.report(kept("report")) == REPORT
     assert reader.report(kept("report-lora")) == LORA
@@ -129,7 +131,7 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
 def test_a_newer_message_is_read_as_far_as_it_is_known_and_that_is_said_once(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = Reader()
+    reader = MessageDecoder()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             envelope = reader.envelope(grown(kept(name), v=SCHEMA + 1, hope=[1, {"a": None}]))
@@ -143,11 +145,11 @@ def test_a_newer_message_is_read_as_far_as_it_is_known_and_that_is_said_once(
 
 
 def test_more_numbers_more_of_a_placement_and_more_of_a_page_are_left_out() -> None:
-    reader = Reader()
+    reader = MessageDecoder()
     assert reader.numbers(pack([3, 900, 200, 41, 2, 230, 99])) == NUMBERS
     entry = reader.entry(pack({"v": 2, "replica": "x", "token": "t", "placements": [[A, b"", 7]], "more": 1}))
     assert entry is not None
-    assert entry.placements == [Placement(A, b"")]
+    assert entry.placements == [PlacementMessage(A, b"")]
     assert reader.page(pack([2, A, b"", b"", "more"])) == PrefixPage(A, b"", b"")
     assert reader.record(b'{"generation":3,"name":"p2c","params":{"choices":2},"v":2,"why":"x"}') == RECORD
 
@@ -161,7 +163,7 @@ def test_fewer_numbers_are_filled_with_zeros() -> None:
     [b"", b"\xc1", b"\xff" * 20, pack(["", {"t": "unheard-of", "v": 9, "replica": "x", "token": "y"}]), pack("text")],
 )
 def test_what_cannot_be_read_is_counted_and_said_once(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    reader = Reader()
+    reader = MessageDecoder()
     assert [reader.envelope(data) for _ in range(3)] == [None] * 3
     assert reader.unreadable == 3
     assert len(caplog.records) == 1
@@ -199,7 +201,7 @@ def test_a_report_is_the_engines_own_again() -> None:
 def test_a_record_is_completed_by_what_the_script_puts_in_front(record: PolicyRecord) -> None:
     written = b'{"generation":3,' + pack_record(record)[1:]
     assert written == pack_whole_record(record)
-    assert Reader().record(written) == record
+    assert MessageDecoder().record(written) == record
 
 
 def test_the_standing_of_an_incarnation_is_read_back() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from schedulers.types import PodId
-from statesync.store.redis.messages import Placement
+from statesync.store.redis.messages import PlacementMessage
 from statesync.store.redis.placement_log import START, PlacementLog, format_id, parse_id
 
 
-def placed(n: int) -> list[Placement]:
-    return [Placement(PodId("pod"), bytes([n]))]
+def placed(n: int) -> list[PlacementMessage]:
+    return [PlacementMessage(PodId("pod"), bytes([n]))]
 
 
 def folded() -> tuple[PlacementLog, list[int]]:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
-from statesync.store.redis.policy_cache import PolicyBook, own_copy
+from statesync.store.redis.policy_cache import PolicyCache, own_copy
 
 
 def record(generation: int) -> PolicyRecord:
@@ -14,7 +14,7 @@ def record(generation: int) -> PolicyRecord:
 
 
 def test_a_record_is_news_once_and_an_older_one_never() -> None:
-    book = PolicyBook()
+    book = PolicyCache()
     assert book.learn("a", record(2))
     assert not book.learn("a", record(2))
     assert not book.learn("a", record(1))
@@ -23,7 +23,7 @@ def test_a_record_is_news_once_and_an_older_one_never() -> None:
 
 
 def test_what_is_read_is_news_where_it_is_newer() -> None:
-    book = PolicyBook()
+    book = PolicyCache()
     assert book.read("a", []) is None
     assert book.read("a", [record(2), record(1)]) == record(2)
     assert book.read("a", [record(2), record(1)]) is None
@@ -31,7 +31,7 @@ def test_what_is_read_is_news_where_it_is_newer() -> None:
 
 
 def test_only_what_the_server_lost_is_put_back() -> None:
-    book = PolicyBook()
+    book = PolicyCache()
     book.learn("a", record(2))
     book.learn("b", record(5))
     assert book.lost({"a": 2, "b": 4}) == {"b": [record(5)]}
@@ -39,7 +39,7 @@ def test_only_what_the_server_lost_is_put_back() -> None:
 
 
 def test_as_many_are_kept_as_the_server_keeps() -> None:
-    book = PolicyBook()
+    book = PolicyCache()
     for generation in range(1, POLICY_HISTORY + 5):
         book.learn("a", record(generation))
     assert len(book.lost({})["a"]) == POLICY_HISTORY

@@ -6,15 +6,15 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord
-from statesync.store.redis.lease import Roster
+from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import (
-    Beat,
-    Changes,
-    Gone,
+    ChangesMessage,
+    GoneMessage,
+    HeartbeatMessage,
     LogEntry,
     Message,
-    Placement,
-    PolicyChanged,
+    PlacementMessage,
+    PolicyChangedMessage,
     pack,
     pack_blocks,
     pack_whole_record,
@@ -22,8 +22,8 @@ from statesync.store.redis.messages import (
     standing,
 )
 from statesync.store.redis.placement_log import parse_id
-from statesync.store.redis.receiver import Hearing
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.receiver import UpdateReceiver
+from statesync.store.redis.view_age import ViewAge
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import Ears
 from tests.fakes.virtual_time import Clock
@@ -38,28 +38,28 @@ class Scene:
     def __init__(self) -> None:
         self.clock = Clock()
         self.ears = Ears()
-        self.roster = Roster("me", 5.0)
-        self.freshness = Freshness(self.clock.now)
+        self.roster = LiveReplicas("me", 5.0)
+        self.freshness = ViewAge(self.clock.now)
         self.freshness.linked()
-        self.hearing = Hearing("me", self.ears, self.roster, self.freshness, self.clock)
+        self.hearing = UpdateReceiver("me", self.ears, self.roster, self.freshness, self.clock)
         self.hearing.own_tokens.add("mine")
         self.missed: list[str] = []
         self.hearing.missed = self.missed.append
 
-    def hear(self, message: Message, log_id: str = "", *placements: Placement) -> None:
+    def hear(self, message: Message, log_id: str = "", *placements: PlacementMessage) -> None:
         entry = LogEntry(1, message.replica, message.token, list(placements)) if log_id else None
         self.hearing.push([b"message", b"news", pack([log_id, message, entry] if entry else [log_id, message])])
 
 
-def changes(seq: int, full: bool = False, replica: str = "other", token: str = "t") -> Changes:
-    return Changes(v=1, replica=replica, token=token, seq=seq, full=full, numbers={A: ONE})
+def changes(seq: int, full: bool = False, replica: str = "other", token: str = "t") -> ChangesMessage:
+    return ChangesMessage(v=1, replica=replica, token=token, seq=seq, full=full, numbers={A: ONE})
 
 
 def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> None:
     scene = Scene()
     message = changes(1, full=True)
     message.reports = {B: report_of(EngineReport(queued=2), 0.5, "other")}
-    placements = [Placement(A, pack_blocks([1, 2])), Placement(B, b"")]
+    placements = [PlacementMessage(A, pack_blocks([1, 2])), PlacementMessage(B, b"")]
     scene.hear(message, "5-0", *placements)
     assert scene.ears.inflight == {"other": {A: ONE}}
     assert scene.ears.placed == [(A, (1, 2)), (B, ())]
@@ -72,7 +72,7 @@ def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> No
 def test_own_messages_are_echoes_and_nothing_else() -> None:
     scene = Scene()
     scene.freshness.sent(99.0)
-    scene.hear(changes(1, replica="me", token="mine"), "5-0", Placement(A, pack_blocks([1])))
+    scene.hear(changes(1, replica="me", token="mine"), "5-0", PlacementMessage(A, pack_blocks([1])))
     assert scene.ears.inflight == {}
     assert scene.ears.placed == []
     assert scene.hearing.log.folded == (5, 0)
@@ -82,8 +82,8 @@ def test_own_messages_are_echoes_and_nothing_else() -> None:
 
 def test_of_an_earlier_process_of_this_name_only_placements_are_of_use() -> None:
     scene = Scene()
-    scene.hear(changes(1, full=True, replica="me", token="earlier"), "5-0", Placement(A, pack_blocks([1])))
-    scene.hear(Beat(v=1, replica="me", token="earlier", seq=9))
+    scene.hear(changes(1, full=True, replica="me", token="earlier"), "5-0", PlacementMessage(A, pack_blocks([1])))
+    scene.hear(HeartbeatMessage(v=1, replica="me", token="earlier", seq=9))
     assert scene.ears.placed == [(A, (1,))]
     assert scene.ears.inflight == {}
     assert scene.roster.others() == []
@@ -97,34 +97,34 @@ def test_an_unknown_replica_and_a_beat_ahead_of_what_was_heard_are_read_anew() -
     fields = {b"@": standing("t", 4).encode(), b"a": pack(ONE)}
     assert scene.hearing.stored("other", fields) == "t"
     assert scene.ears.inflight == {"other": {A: ONE}}
-    scene.hear(Beat(v=1, replica="other", token="t", seq=4))
+    scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=4))
     assert scene.missed == ["other"]
-    scene.hear(Beat(v=1, replica="other", token="t", seq=6))
+    scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=6))
     assert scene.missed == ["other", "other"]
 
 
 def test_a_replica_is_gone_once_and_only_its_live_incarnation() -> None:
     scene = Scene()
     scene.hear(changes(1, full=True, token="t2"))
-    scene.hear(Gone(v=1, replica="other", token="t1"))
+    scene.hear(GoneMessage(v=1, replica="other", token="t1"))
     assert scene.ears.gone == []
-    scene.hear(Gone(v=1, replica="other", token="t2"))
-    scene.hear(Gone(v=1, replica="other", token="t2"))
+    scene.hear(GoneMessage(v=1, replica="other", token="t2"))
+    scene.hear(GoneMessage(v=1, replica="other", token="t2"))
     assert scene.ears.gone == ["other"]
 
 
 def test_what_is_told_while_the_keys_are_read_comes_after_them_and_once() -> None:
     scene = Scene()
     scene.hearing.hold()
-    scene.hear(changes(2), "5-0", Placement(A, pack_blocks([5])))
-    scene.hear(changes(3), "7-0", Placement(A, pack_blocks([7])))
+    scene.hear(changes(2), "5-0", PlacementMessage(A, pack_blocks([5])))
+    scene.hear(changes(3), "7-0", PlacementMessage(A, pack_blocks([7])))
     assert scene.ears.inflight == {}
     scene.hearing.stored("other", {b"@": standing("t", 2).encode(), b"a": pack(InflightNumbers(9, 9, 9, 9))})
     scene.hearing.release()
     assert scene.ears.inflight == {"other": {A: ONE}}
     assert scene.missed == []
-    scene.hearing.entry(b"5-0", pack(LogEntry(1, "other", "t", [Placement(A, pack_blocks([5]))])))
-    scene.hearing.entry(b"6-0", pack(LogEntry(1, "me", "mine", [Placement(A, pack_blocks([6]))])))
+    scene.hearing.entry(b"5-0", pack(LogEntry(1, "other", "t", [PlacementMessage(A, pack_blocks([5]))])))
+    scene.hearing.entry(b"6-0", pack(LogEntry(1, "me", "mine", [PlacementMessage(A, pack_blocks([6]))])))
     scene.hearing.log.caught_up()
     assert scene.ears.placed == [(A, (5,)), (A, (7,))]
 
@@ -157,7 +157,7 @@ def test_a_policy_is_told_when_it_is_news_however_it_comes() -> None:
     assert scene.ears.policies == {}, "it is known"
     for generation, name in ((2, "random"), (3, "least_load")):
         text = pack_whole_record(PolicyRecord(name, {}, generation)).decode()
-        scene.hear(PolicyChanged(v=1, replica="other", token="t", pool="default", record=text))
+        scene.hear(PolicyChangedMessage(v=1, replica="other", token="t", pool="default", record=text))
     assert scene.ears.policies == {"default": PolicyRecord("least_load", {}, 3)}
 
 
@@ -176,7 +176,7 @@ def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_
     scene = Scene()
     scene.hearing.log.read((4, 0), [])
     message = pack(changes(1, replica="me", token="mine"))
-    entry = pack(LogEntry(1, "me", "mine", [Placement(A, b"12345678")])) if log_id else b""
+    entry = pack(LogEntry(1, "me", "mine", [PlacementMessage(A, b"12345678")])) if log_id else b""
     scene.freshness.sent(scene.clock.now - 0.25, message + entry if known else b"")
     if known:
         monkeypatch.setattr(scene.hearing.reader, "envelope", None)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from statesync.store.redis import scripts
-from statesync.store.redis.connection import Address, ReplyError, RespConnection
-from statesync.store.redis.scripts import PRUNE_REPORTS, Script
+from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
+from statesync.store.redis.scripts import PRUNE_REPORTS, LuaScript
 from tests.fakes.redis_server import redis_server
 
 SOURCES = Path(scripts.__file__).with_name("lua")
-KNOWN = {script.name: script for script in vars(scripts).values() if isinstance(script, Script)}
+KNOWN = {script.name: script for script in vars(scripts).values() if isinstance(script, LuaScript)}
 
 
 def test_every_script_is_loaded_and_every_file_is_one() -> None:
@@ -31,7 +31,7 @@ def test_a_script_opens_with_its_keys_arguments_and_answer(name: str) -> None:
 def test_scripts_compile_and_are_sent_whole_only_where_they_are_not_cached() -> None:
     async def run() -> None:
         with redis_server() as server:
-            link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=5.0, name="test")
+            link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=5.0, name="test")
             for script in KNOWN.values():
                 assert await link.call("SCRIPT", "LOAD", script.source) == script.sha.encode()
             await link.call("SCRIPT", "FLUSH")
@@ -48,7 +48,7 @@ def test_scripts_compile_and_are_sent_whole_only_where_they_are_not_cached() -> 
 def test_old_reports_are_pruned_and_other_errors_are_the_caller_s() -> None:
     async def run() -> None:
         with redis_server() as server:
-            link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=5.0, name="test")
+            link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=5.0, name="test")
             await link.call("HSET", "reports", "old", "1000:x", "torn", "x", "new", "99999999999999:x")
             assert await PRUNE_REPORTS.run(link, ("reports",), 1000) == 2
             assert await link.call("HKEYS", "reports") == [b"new"]

@@ -12,10 +12,10 @@ import redis as redis_py
 from schedulers.types import PodId
 from statesync.errors import StateError, StoreUnavailable
 from statesync.store.protocol import SyncConfig
-from statesync.store.redis.connection import Address, RespConnection
-from statesync.store.redis.keys import Keys
-from statesync.store.redis.ledger import Outbox
-from statesync.store.redis.messages import Beat, Changes, Envelope, Message
+from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.ledger import PendingUpdates
+from statesync.store.redis.messages import ChangesMessage, Envelope, HeartbeatMessage, Message
 from statesync.store.redis.session import RENEWALS, NameTaken, Session
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import Ears, heard
@@ -43,14 +43,14 @@ def linked(session: Session) -> bool:
 class Scene:
     """An administrator's link, and sessions that live until the scene ends."""
 
-    def __init__(self, address: Address, admin: RespConnection) -> None:
+    def __init__(self, address: ServerAddress, admin: RespConnection) -> None:
         self.address = address
         self.admin = admin
         self.lives: list[asyncio.Task[None]] = []
         self.sessions: list[Session] = []
 
     async def begin(self, name: str, ears: Ears | None = None) -> Session:
-        session = Session(name, ears or Ears(), Outbox(), Keys("turnout"), CONFIG, Random())
+        session = Session(name, ears or Ears(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random())
         self.sessions.append(session)
         await self.live(session)
         return session
@@ -93,7 +93,7 @@ class Scene:
 
 def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
-        address = Address("127.0.0.1", server.port)
+        address = ServerAddress("127.0.0.1", server.port)
         admin = await RespConnection.open(address, timeout_s=CONFIG.timeout_s, name="test")
         await admin.call("FLUSHALL")
         played = Scene(address, admin)
@@ -196,8 +196,8 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
             await left.syncer.finish()
             await heard(lambda: left.freshness.silent_s(asyncio.get_running_loop().time()) == 0.0)
         pass_time(RENEWAL_S)
-        await heard(lambda: any(isinstance(message, Beat) for message in read))
-        assert not any(isinstance(message, Changes) for message in read)
+        await heard(lambda: any(isinstance(message, HeartbeatMessage) for message in read))
+        assert not any(isinstance(message, ChangesMessage) for message in read)
 
     play(server, scene)
 

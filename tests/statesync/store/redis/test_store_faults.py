@@ -13,9 +13,9 @@ import redis as redis_py
 
 from statesync.errors import StoreUnavailable
 from statesync.store.protocol import PolicyRecord
-from statesync.store.redis.connection import Address
+from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.ledger import PLACEMENTS
-from statesync.store.redis.locate import Whereabouts, slot_of, whereabouts
+from statesync.store.redis.locate import ServerLocator, slot_of, whereabouts
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
@@ -238,9 +238,9 @@ class Elsewhere:
 
     def __init__(self, *servers: RedisServer) -> None:
         self.asked = 0
-        self._where: list[Whereabouts] = [whereabouts(f"redis://127.0.0.1:{s.port}", "turnout") for s in servers]
+        self._where: list[ServerLocator] = [whereabouts(f"redis://127.0.0.1:{s.port}", "turnout") for s in servers]
 
-    async def locate(self) -> Address:
+    async def locate(self) -> ServerAddress:
         where = self._where[min(self.asked, len(self._where) - 1)]
         self.asked += 1
         return await where.locate()

@@ -11,13 +11,13 @@ import pytest
 from schedulers.types import PodId
 from statesync.errors import StateError
 from statesync.store.protocol import SyncConfig
-from statesync.store.redis.connection import Address, RespConnection
-from statesync.store.redis.keys import Keys
-from statesync.store.redis.lease import Roster
-from statesync.store.redis.ledger import Outbox
-from statesync.store.redis.messages import Reader
+from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.ledger import PendingUpdates
+from statesync.store.redis.messages import MessageDecoder
 from statesync.store.redis.syncer import ALONE_S, Syncer
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.view_age import ViewAge
 from statesync.tasks import spawn
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import heard
@@ -25,7 +25,7 @@ from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import Clock, pass_time, run_on
 
 A, B = PodId("a"), PodId("b")
-KEYS = Keys("turnout")
+KEYS = RedisKeys("turnout")
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ class Scene:
 
     def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
         self.link = link
-        self.outbox = Outbox()
-        self.freshness = Freshness(0.0)
-        self.roster = Roster("me", 5.0)
+        self.outbox = PendingUpdates()
+        self.freshness = ViewAge(0.0)
+        self.roster = LiveReplicas("me", 5.0)
         self.roster.heard("other", "its token", 0.0)
         self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness, self.roster)
         self.token = f"{Random().getrandbits(64):016x}"
@@ -74,7 +74,7 @@ def play(
     server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]], config: SyncConfig | None = None
 ) -> None:
     async def run() -> None:
-        link = await RespConnection.open(Address("127.0.0.1", server.port), timeout_s=1e6, name="test")
+        link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=1e6, name="test")
         played = Scene(link, config)
         await played.lease()
         await scene(played)
@@ -93,7 +93,7 @@ def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server:
         await on.syncer.finish()
         stored = await on.hash()
         assert stored.keys() == {b"@", b"a"}
-        assert Reader().numbers(stored[b"a"]) == n(1)
+        assert MessageDecoder().numbers(stored[b"a"]) == n(1)
         assert stored[b"@"].decode() == f"{on.token} 1"
         assert on.troubles == []
 
@@ -120,9 +120,9 @@ def test_what_is_noted_while_a_request_is_under_way_travels_together(server: Red
             server.resume()
         await on.syncer.finish()
         assert on.link.round_trips <= before + 1 + 4  # 999 placements, 256 at a time
-        assert Reader().numbers((await on.hash())[b"a"]) == n(999)
+        assert MessageDecoder().numbers((await on.hash())[b"a"]) == n(999)
         entries = await on.link.call("XRANGE", KEYS.log, "-", "+")
-        packed = [Reader().entry(fields[1]) for _, fields in entries]
+        packed = [MessageDecoder().entry(fields[1]) for _, fields in entries]
         assert sum(len(entry.placements) for entry in packed if entry is not None) == 999
 
     play(server, scene)
@@ -147,8 +147,8 @@ def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(se
         assert on.link.round_trips == sent + 1
         await on.syncer.finish()
         stored = await on.hash()
-        assert Reader().numbers(stored[b"a"]) == InflightNumbers(requests=1, dispatched=2)
-        assert Reader().numbers(stored[b"b"]) == n(1)
+        assert MessageDecoder().numbers(stored[b"a"]) == InflightNumbers(requests=1, dispatched=2)
+        assert MessageDecoder().numbers(stored[b"b"]) == n(1)
 
     play(server, scene, SLOW)
 
@@ -203,7 +203,7 @@ def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(se
         await later(ALONE_S / 20)
         assert on.link.round_trips == sent + 1
         await on.syncer.finish()
-        assert Reader().numbers((await on.hash())[b"a"]) == n(19)
+        assert MessageDecoder().numbers((await on.hash())[b"a"]) == n(19)
         assert on.freshness.silent_s(asyncio.get_running_loop().time()) < ALONE_S / 2
 
     play(server, scene)
@@ -244,7 +244,7 @@ def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: Re
         finally:
             server.resume()
         await asyncio.gather(waiting, on.syncer.finish())
-        assert Reader().numbers((await on.hash())[b"a"]) == n(1)
+        assert MessageDecoder().numbers((await on.hash())[b"a"]) == n(1)
 
     play(server, scene)
 
@@ -264,7 +264,7 @@ def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: Red
         on.syncer.open(on.link, "another", on.troubles.append)
         await on.syncer.finish()
         (_, fields), *more = await on.link.call("XRANGE", KEYS.log, "-", "+")
-        entry = Reader().entry(fields[1])
+        entry = MessageDecoder().entry(fields[1])
         assert entry is not None
         assert not more
         assert [placement.blocks[0] for placement in entry.placements] == [1, 2]

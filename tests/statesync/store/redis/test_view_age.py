@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from statesync.store.redis.view_age import Freshness
+from statesync.store.redis.view_age import ViewAge
 
 
-def linked(now: float) -> Freshness:
-    freshness = Freshness(now)
+def linked(now: float) -> ViewAge:
+    freshness = ViewAge(now)
     freshness.linked()
     return freshness
 
