@@ -29,7 +29,7 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
-    def told(self) -> ErrorShape:
+    def shape(self) -> ErrorShape:
         """Its row of the table."""
         return next(TOLD[kind] for kind in type(self).__mro__ if kind in TOLD)
 

@@ -131,12 +131,12 @@ def _least(column: Sequence[float], start: int) -> int:
         return column.index(least)
 
 
-def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, dice: int) -> list[int]:
+def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, rng: int) -> list[int]:
     """So many of the pods that hold most of the prompt; on each level, from a drawn one on."""
     found: list[int] = []
     for _, pods in levels_of(hits):
         size = len(pods)
-        for number in range(dice % size, dice % size + min(count, size)):
+        for number in range(rng % size, rng % size + min(count, size)):
             at = positions.get(pods[number % size])
             if at is not None:
                 found.append(at)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from schedulers import entropy as dice
+from schedulers import entropy as rng
 
 
 class Falling(NamedTuple):
@@ -78,7 +78,7 @@ class Weighed:
         """Where the highest stands; of equal ones, each as likely as the next."""
         if not self._columns or len(self._columns) > _LEAN:
             means = self.all()
-            return dice.tied(means, max(means), entropy)
+            return rng.tied(means, max(means), entropy)
         same, (first, second, third) = self._same, _three(self._columns)
         most, ties = _highest(same, first, second, third)
         if self._few:
@@ -87,10 +87,10 @@ class Weighed:
             above = max(some.values(), default=-1.0)
             if above > most:
                 tied = sorted([at for at, mean in some.items() if mean == above])
-                return tied[dice.index(entropy, len(tied))]
+                return tied[rng.index(entropy, len(tied))]
             if above == most:
-                return dice.tied(self.all(), most, entropy)
-        return _find(same, first, second, third, most, dice.index(entropy, ties))
+                return rng.tied(self.all(), most, entropy)
+        return _find(same, first, second, third, most, rng.index(entropy, ties))
 
 
 def _three(columns: list[_Column]) -> tuple[_Column, _Column, _Column]:

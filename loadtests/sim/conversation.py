@@ -37,7 +37,7 @@ class Conversation:
 
     def __init__(self, shape: Shape, seed: int) -> None:
         self._shape = shape
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self._turn = 0
         self.session = ""
         """Changes with every new conversation."""
@@ -48,8 +48,8 @@ class Conversation:
         if self._turn % self._shape.turns == 0:
             self._begin()
         self._turn += 1
-        tokens = max(1, round(self._dice.expovariate(1 / self._shape.turn_tokens)))
-        self.messages.append({"role": "user", "content": words(self._dice, min(tokens, self._shape.turn_tokens * 8))})
+        tokens = max(1, round(self._rng.expovariate(1 / self._shape.turn_tokens)))
+        self.messages.append({"role": "user", "content": words(self._rng, min(tokens, self._shape.turn_tokens * 8))})
         return self.messages
 
     def answered(self, text: str) -> None:
@@ -62,19 +62,19 @@ class Conversation:
 
     def pause_s(self) -> float:
         """How long the user thinks before the next turn."""
-        return self._dice.expovariate(1 / self._shape.think_s) if self._shape.think_s > 0 else 0.0
+        return self._rng.expovariate(1 / self._shape.think_s) if self._shape.think_s > 0 else 0.0
 
     def _begin(self) -> None:
-        system = self._dice.randrange(self._shape.systems)
+        system = self._rng.randrange(self._shape.systems)
         prompt = f"System prompt {system}. {words(random.Random(system), self._shape.system_tokens)}"
-        self.session = f"{self._dice.getrandbits(64):016x}"
+        self.session = f"{self._rng.getrandbits(64):016x}"
         self.messages = [{"role": "system", "content": prompt}]
 
 
-def words(dice: random.Random, tokens: int) -> str:
+def words(rng: random.Random, tokens: int) -> str:
     """Text of about so many tokens."""
     text, length = [], 0
     while length < tokens * 4:
-        text.append(dice.choice(_WORDS))
+        text.append(rng.choice(_WORDS))
         length += len(text[-1]) + 1
     return " ".join(text)

@@ -128,11 +128,11 @@ async def _load(gateways: Sequence[Gateway], plan: Plan) -> AsyncIterator[list[T
 class _Rider:
     """Swaps, and reads what the gateways show."""
 
-    def __init__(self, controls: Sequence[httpx.AsyncClient], dice: random.Random) -> None:
+    def __init__(self, controls: Sequence[httpx.AsyncClient], rng: random.Random) -> None:
         self.swaps = 0
         self.refused: Counter[str] = Counter()
         self._controls = controls
-        self._dice = dice
+        self._rng = rng
 
     async def swap(self, choice: Choice) -> None:
         """On one replica, the next in turn; the others follow."""
@@ -160,7 +160,7 @@ class _Rider:
         start, choice = loop.time(), CHOICES[-1]
         for at in range(round(seconds * per_minute / 60)):
             await asyncio.sleep(max(0.0, start + at * 60 / per_minute - loop.time()))
-            choice = self._dice.choice([each for each in CHOICES if each != choice])
+            choice = self._rng.choice([each for each in CHOICES if each != choice])
             await self.swap(choice)
 
     async def decisions(self) -> Decisions:

@@ -101,13 +101,13 @@ class Load:
 
     async def _talk(self, number: int, shape: Shape, delay_s: float) -> None:
         conversation = Conversation(shape, self._seed * 100_003 + number)
-        dice, client = random.Random(number), Client(self._host, self._port)
-        due = perf_counter() + delay_s + self._mix.period_s * dice.random()
+        rng, client = random.Random(number), Client(self._host, self._port)
+        due = perf_counter() + delay_s + self._mix.period_s * rng.random()
         try:
             while not await _set_before(self.no_more, due):
                 # A late one does not catch up: two requests at once would be another load.
                 due = max(due, perf_counter()) + self._mix.period_s
-                messages, stream = conversation.ask(), dice.random() < 0.5
+                messages, stream = conversation.ask(), rng.random() < 0.5
                 verdict = await self._ask(client, messages, shape.max_tokens, stream, session=conversation.session)
                 if verdict.fault:
                     conversation.failed()

@@ -37,12 +37,12 @@ class Completion:
         """Answer with an error; the connection lives on unless its bytes are in doubt."""
         if exchange.done:
             return
-        if error.told.closes:
+        if error.shape.closes:
             exchange.keep_alive = False
-        if exchange.detour is not None:
-            error.message += exchange.detour.told(exchange.pool)
+        if exchange.fallback_state is not None:
+            error.message += exchange.fallback_state.told(exchange.pool)
         if not isinstance(error, PodFailure):
-            self._parts.metrics.count_rejection(exchange.pool, error.told.code or error.told.type)
+            self._parts.metrics.count_rejection(exchange.pool, error.shape.code or error.shape.type)
         answer = error_answer(
             error,
             self._parts.identity.error_headers(exchange),
@@ -51,12 +51,12 @@ class Completion:
             anthropic=exchange.speaks_anthropic,
         )
         exchange.edge.write(answer)
-        self.end(exchange, error.told.status)
+        self.end(exchange, error.shape.status)
         exchange.edge.finish(exchange.keep_alive)
 
     def refused(self, error: GatewayError) -> Headers:
         """The edge refuses bytes that never became a request: count it, and name the answer."""
-        self._parts.metrics.count_request("-", "-", "-", error.told.status)
+        self._parts.metrics.count_request("-", "-", "-", error.shape.status)
         return self._parts.identity.refusal_headers()
 
     def give_up(self, exchange: Exchange, failure: PodFailure) -> None:
@@ -72,7 +72,7 @@ class Completion:
         """End an answer that the client has part of."""
         _log.warning("answer cut short: %s", failure.message, extra={"request_id": _name(exchange)})
         relay.break_off(failure)
-        self.end(exchange, failure.told.status)
+        self.end(exchange, failure.shape.status)
 
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: the pod is told by closing its connection."""

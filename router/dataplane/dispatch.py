@@ -40,7 +40,7 @@ class Dispatch:
         guard: PolicyCircuitBreaker,
         by_name: Mapping[str, Scheduler],
         placed: Placed,
-        dice: Callable[[], int],
+        rng: Callable[[], int],
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class Dispatch:
         self._slow_s = guard.limits.slow_s
         self._by_name = by_name
         self._placed = placed
-        self._dice = dice
+        self._rng = rng
         self._trials = trials
         self._samples = samples
         self._sequence: dict[str, int] = {}
@@ -77,7 +77,7 @@ class Dispatch:
             self._samples.take(exchange.arrived, info, snapshot)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
-        if trial is not None and b"x-turnout-policy" not in exchange.noted:
+        if trial is not None and b"x-turnout-policy" not in exchange.header_map:
             trial.decided(exchange, info, snapshot, answer, took_s)
         if isinstance(answer, Rejection):
             return answer
@@ -92,11 +92,11 @@ class Dispatch:
         """What the policy may know; made once, and only `tried` and the hits renewed for another attempt."""
         if exchange.info is not None:
             hits = self._prefix.match(exchange.chain)
-            return exchange.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._dice())
+            return exchange.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._rng())
         call = exchange.call
         assert call is not None
         sequence = self._sequence[pool] = self._sequence.get(pool, -1) + 1
-        noted = exchange.noted
+        header_map = exchange.header_map
         if call.prompt:
             exchange.chain = self._prefix.chain(call.model, call.prompt)
         info = exchange.info = _new(
@@ -107,10 +107,10 @@ class Dispatch:
                 call.prompt_tokens,
                 call.max_tokens,
                 exchange.arrived,
-                self._dice(),
+                self._rng(),
                 sequence,
-                noted[b"x-session-id"].decode("latin-1") if b"x-session-id" in noted else call.session_key,
-                _priority(noted) if b"x-turnout-priority" in noted else 0,
+                header_map[b"x-session-id"].decode("latin-1") if b"x-session-id" in header_map else call.session_key,
+                _priority(header_map) if b"x-turnout-priority" in header_map else 0,
                 exchange.deadline or None,
                 self._prefix.match(exchange.chain),
                 exchange.tried,
@@ -119,13 +119,13 @@ class Dispatch:
         return info
 
     def _scheduler(self, exchange: Exchange, pool: Pool) -> Scheduler:
-        wanted = exchange.noted.get(b"x-turnout-policy")
+        wanted = exchange.header_map.get(b"x-turnout-policy")
         if wanted is None:
             return self._current(pool.name)
         name = wanted.decode("latin-1")
         allowed = pool.allowed_policies
         if name not in self._by_name or ("*" not in allowed and name not in allowed):
-            if exchange.detour is not None and exchange.detour.home.pool != pool.name:
+            if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool.name:
                 return self._current(pool.name)  # it was asked of another pool
             offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
             raise PolicyNotAllowed(
@@ -135,7 +135,7 @@ class Dispatch:
 
     def _tried(self, trial: Trial, exchange: Exchange, info: RequestInfo) -> Scheduler | None:
         """The candidate, where this request is one of its own; one that names its policy itself is on no trial."""
-        return None if b"x-turnout-policy" in exchange.noted else trial.candidate(exchange, info)
+        return None if b"x-turnout-policy" in exchange.header_map else trial.candidate(exchange, info)
 
     def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
         """Its answer if that will do, under its name; the safe policy's if not."""
@@ -166,8 +166,8 @@ class Dispatch:
         self._placed(pod, exchange.chain)
 
 
-def _priority(noted: Mapping[bytes, bytes]) -> int:
+def _priority(header_map: Mapping[bytes, bytes]) -> int:
     try:
-        return int(noted[b"x-turnout-priority"])
+        return int(header_map[b"x-turnout-priority"])
     except ValueError:
         raise BadRequest("The header x-turnout-priority must be a whole number.") from None

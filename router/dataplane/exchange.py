@@ -36,16 +36,16 @@ class Exchange:
         "chain",
         "charge",
         "deadline",
-        "detour",
         "done",
         "edge",
+        "fallback_state",
+        "header_map",
         "http11",
         "info",
         "keep_alive",
         "kept",
         "method",
         "metrics",
-        "noted",
         "path",
         "pod",
         "policy",
@@ -65,7 +65,7 @@ class Exchange:
     def __init__(self, edge: Edge, head: RequestHead, body: bytes, arrived: float) -> None:
         # 1 edge: what the client sent
         self.edge = edge
-        self.method, self.target, self.http11, self.keep_alive, self.kept, self.noted = head
+        self.method, self.target, self.http11, self.keep_alive, self.kept, self.header_map = head
         self.path = self.target.partition(b"?")[0]
         self.body = body
         self.arrived = arrived
@@ -78,7 +78,7 @@ class Exchange:
         self.pool = "-"
         self.metrics: PoolMetrics | None = None
         self.timeouts: Timeouts | None = None
-        self.detour: FallbackState | None = None
+        self.fallback_state: FallbackState | None = None
         """Where else it was tried; None as long as its own pool serves it."""
         # 3 admission
         self.queued = False

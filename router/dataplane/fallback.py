@@ -95,13 +95,13 @@ class Fallbacks:
         False if none does, none is there or none is wanted; then the exchange is in its pool as before.
         """
         ways = self._ways(exchange)
-        detour = exchange.detour
-        if detour is None:
+        fallback_state = exchange.fallback_state
+        if fallback_state is None:
             return False
-        detour.tried[exchange.pool] = why
+        fallback_state.tried[exchange.pool] = why
         for route in ways:
-            if self._enter(exchange, route, detour):
-                self._arrived(exchange, detour.home.pool, why)
+            if self._enter(exchange, route, fallback_state):
+                self._arrived(exchange, fallback_state.home.pool, why)
                 return True
         return False
 
@@ -114,25 +114,34 @@ class Fallbacks:
         return [route.pool for route in self._ways(exchange)]
 
     def _ways(self, exchange: Exchange) -> list[Route]:
-        """Where it may go yet. Leaves an exchange that never can as it is, without a `detour`."""
-        routes, noted, detour, call = self._parts.routes, exchange.noted, exchange.detour, exchange.call
-        cluster = None if b"x-turnout-pool" in noted else noted.get(b"x-turnout-cluster")
+        """Where it may go yet. Leaves an exchange that never can as it is, without a `fallback_state`."""
+        routes, header_map, fallback_state, call = (
+            self._parts.routes,
+            exchange.header_map,
+            exchange.fallback_state,
+            exchange.call,
+        )
+        cluster = None if b"x-turnout-pool" in header_map else header_map.get(b"x-turnout-cluster")
         assert call is not None
-        home = Route(exchange.pool, call.model) if detour is None else detour.home
+        home = Route(exchange.pool, call.model) if fallback_state is None else fallback_state.home
         if cluster is None and not routes.pools[home.pool].fallback:
             return []
-        allowed = self._parts.targets.allowed(noted) if cluster is not None else None
+        allowed = self._parts.targets.allowed(header_map) if cluster is not None else None
         ways = routes.onward(exchange.asked, home, cluster, allowed)
-        if detour is None:
+        if fallback_state is None:
             if not ways:
                 return []
-            detour = exchange.detour = FallbackState(home)
-            detour.refused = not may_fall_back(noted)
+            fallback_state = exchange.fallback_state = FallbackState(home)
+            fallback_state.refused = not may_fall_back(header_map)
         # A pool that failed it is not asked again; one that had no room may be.
-        here, tried = exchange.pool, detour.tried
-        return [] if detour.refused else [way for way in ways if way.pool != here and tried.get(way.pool) != FAILED]
+        here, tried = exchange.pool, fallback_state.tried
+        return (
+            []
+            if fallback_state.refused
+            else [way for way in ways if way.pool != here and tried.get(way.pool) != FAILED]
+        )
 
-    def _enter(self, exchange: Exchange, route: Route, detour: FallbackState) -> bool:
+    def _enter(self, exchange: Exchange, route: Route, fallback_state: FallbackState) -> bool:
         before = _stand(exchange)
         self._move(exchange, route)
         attempts = exchange.attempts
@@ -142,9 +151,9 @@ class Fallbacks:
         except NoPodAvailable:
             placed, why = False, NO_POD
         if placed:
-            detour.attempts_before = attempts
+            fallback_state.attempts_before = attempts
             return True
-        detour.tried[route.pool] = why
+        fallback_state.tried[route.pool] = why
         _restore(exchange, before)
         return False
 
@@ -153,7 +162,7 @@ class Fallbacks:
         parts, call = self._parts, exchange.call
         assert call is not None
         if route.model != call.model:
-            exchange.body = openai.with_model(exchange.body, exchange.noted.get(b"content-type", b""), route.model)
+            exchange.body = openai.with_model(exchange.body, exchange.header_map.get(b"content-type", b""), route.model)
             exchange.call = call._replace(model=route.model)
         timeouts = parts.routes.timeouts[route.pool]
         if timeouts.total_s:

@@ -38,8 +38,8 @@ class Gateway:
     def __init__(self, parts: GatewayDeps) -> None:
         self.parts = parts
         self.budget = RetryBudget(parts.settings.retries, parts.clock())
-        self.endings = Completion(parts)
-        self.detours = Fallbacks(parts, self._place)
+        self.completion = Completion(parts)
+        self.fallbacks = Fallbacks(parts, self._place)
         parts.view.on_headroom = self._on_headroom
 
     # From the client to a pod
@@ -47,36 +47,36 @@ class Gateway:
     def handle(self, exchange: Exchange) -> None:
         """Take a request from the edge. Never raises: whatever happens ends in an answer."""
         parts = self.parts
-        exchange.request_id = parts.identity.request_id(exchange.noted)
+        exchange.request_id = parts.identity.request_id(exchange.header_map)
         if exchange.keep_alive and parts.lifecycle.closing:
             exchange.keep_alive = False
         try:
             if (answer := parts.local.answer(exchange)) is not None:
-                self.endings.answer(exchange, answer)
+                self.completion.answer(exchange, answer)
                 return
             self._understand(exchange)
             parts.admission.admit(exchange)
             self.budget.request()
             self._attempt(exchange)
         except GatewayError as error:
-            self.endings.refuse(exchange, error)
+            self.completion.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self.endings.defect(exchange)
+            self.completion.defect(exchange)
 
     def _understand(self, exchange: Exchange) -> None:
         """Stage 2, and which pool it leads to."""
-        noted = exchange.noted
-        if noted.get(b"content-encoding", b"identity") != b"identity":
+        header_map = exchange.header_map
+        if header_map.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
-        call = exchange.call = openai.read(noted.get(b"content-type", b""), exchange.body)
+        call = exchange.call = openai.read(header_map.get(b"content-type", b""), exchange.body)
         routes = self.parts.routes
         exchange.asked = call.model
-        if b"x-turnout-pool" in noted or b"x-turnout-cluster" in noted or b"x-turnout-fallback" in noted:
-            route = self.parts.targets.route(routes, call.model, noted)
+        if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
+            route = self.parts.targets.route(routes, call.model, header_map)
         else:
             route = routes.resolve(call.model)
         if route.model != call.model:
-            exchange.body = openai.with_model(exchange.body, noted.get(b"content-type", b""), route.model)
+            exchange.body = openai.with_model(exchange.body, header_map.get(b"content-type", b""), route.model)
             exchange.call = call._replace(model=route.model)
         exchange.pool = route.pool
         exchange.timeouts = routes.timeouts[route.pool]
@@ -90,22 +90,22 @@ class Gateway:
         try:
             placed = self._place(exchange)
         except NoPodAvailable:
-            if not self.detours.take(exchange, NO_POD):
+            if not self.fallbacks.take(exchange, NO_POD):
                 raise
             return
         if placed:
             return
-        wait_s = self.detours.due_s(exchange)
-        if wait_s > 0 or not self.detours.take(exchange, SATURATED):
+        wait_s = self.fallbacks.due_s(exchange)
+        if wait_s > 0 or not self.fallbacks.take(exchange, SATURATED):
             self._wait(exchange, wait_s)
 
     def _wait(self, exchange: Exchange, fall_back_after_s: float) -> None:
         """Stand in line: for the pool's own pods, and for those of its fall-backs once it may go there."""
         now = self.parts.clock()
         try:
-            self.parts.admission.wait(exchange, () if fall_back_after_s else self.detours.pools(exchange))
+            self.parts.admission.wait(exchange, () if fall_back_after_s else self.fallbacks.pools(exchange))
         except Saturated:
-            if not fall_back_after_s or not self.detours.take(exchange, SATURATED):
+            if not fall_back_after_s or not self.fallbacks.take(exchange, SATURATED):
                 raise
             return
         exchange.wait_until = min(exchange.deadline or NEVER, now + self.parts.settings.limits.queue_timeout_s)
@@ -178,7 +178,7 @@ class Gateway:
     def finished(self, relay: Relay) -> None:
         """The client has all of it."""
         exchange = relay.exchange
-        self.endings.end(exchange, relay.status)
+        self.completion.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
         if exchange.chain and relay.status == 200 and self.parts.learn is not None:
             self.parts.learn(exchange, relay.tail)
@@ -193,12 +193,12 @@ class Gateway:
             if self._again(exchange, relay, failure):
                 return
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self.endings.defect(exchange)
+            self.completion.defect(exchange)
             return
         if relay.begun:
-            self.endings.break_off(exchange, relay, failure)
+            self.completion.break_off(exchange, relay, failure)
         else:
-            self.endings.refuse(exchange, failure)
+            self.completion.refuse(exchange, failure)
 
     # Stage 7
 
@@ -209,7 +209,8 @@ class Gateway:
         verdict = decide(
             failure,
             begun=relay.begun,
-            attempts=exchange.attempts - (0 if exchange.detour is None else exchange.detour.attempts_before),
+            attempts=exchange.attempts
+            - (0 if exchange.fallback_state is None else exchange.fallback_state.attempts_before),
             stale_tries=exchange.stale_tries,
             limits=limits,
         )
@@ -220,7 +221,7 @@ class Gateway:
             parts.upstream.drop_idle(exchange.pod.address)
             self._send(exchange, fresh=True)
             return True
-        if verdict is RetryDecision.ANOTHER_POOL and not self.detours.pools(exchange):
+        if verdict is RetryDecision.ANOTHER_POOL and not self.fallbacks.pools(exchange):
             return False
         if not self.budget.withdraw(parts.clock()):
             parts.metrics.count_rejection(exchange.pool, "retry_budget")
@@ -239,7 +240,7 @@ class Gateway:
                 placed = self._place(exchange)
             except NoPodAvailable:
                 placed = False
-        if not placed and not self.detours.take(exchange, FAILED):
+        if not placed and not self.fallbacks.take(exchange, FAILED):
             exchange.pod, exchange.charge, exchange.policy = before, charge, policy
             return False
         self.parts.view.release(charge)
@@ -250,32 +251,32 @@ class Gateway:
 
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: the pod is told at once by closing its connection."""
-        self.endings.abandon(exchange)
+        self.completion.abandon(exchange)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
         """Its deadline passed, at a pod or in the queue; or it has stood there long enough to try a fall-back."""
         if not exchange.queued:
-            self.endings.give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
+            self.completion.give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
             return
         late = exchange.deadline and now >= exchange.deadline
         try:
             if not late and self._step_out(exchange):
                 return
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self.endings.defect(exchange)
+            self.completion.defect(exchange)
             return
         if now < exchange.wait_until:
-            self.parts.admission.join(exchange, self.detours.pools(exchange))
+            self.parts.admission.join(exchange, self.fallbacks.pools(exchange))
             exchange.edge.expires_at = exchange.wait_until
             return
         kind = DeadlineExceeded if late else Saturated
         error = kind(f"No pod of pool {exchange.pool!r} had room in time.", retry_after_s=1.0)
-        self.endings.refuse(exchange, error)
+        self.completion.refuse(exchange, error)
 
     def _step_out(self, exchange: Exchange) -> bool:
         """From the line into a fall-back that has room; else it keeps its place."""
         self.parts.admission.step_out(exchange)
-        if self.detours.take(exchange, SATURATED):
+        if self.fallbacks.take(exchange, SATURATED):
             return True
         self.parts.admission.step_back(exchange)
         return False
@@ -284,7 +285,7 @@ class Gateway:
         """The drain ran out of time: end every request, none silently."""
         for exchange in list(self.parts.admission.active):
             failure = DrainTimeout("This gateway is going away and its drain time is over; try again.")
-            self.endings.give_up(exchange, failure)
+            self.completion.give_up(exchange, failure)
 
     def _tell_health(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.pod is not None:
@@ -302,9 +303,9 @@ class Gateway:
         try:
             return self._place_queued(exchange, pool)
         except GatewayError as error:
-            self.endings.refuse(exchange, error)
+            self.completion.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a hung client
-            self.endings.defect(exchange)
+            self.completion.defect(exchange)
         return True
 
     def _place_queued(self, exchange: Exchange, pool: str) -> bool:
@@ -313,14 +314,14 @@ class Gateway:
                 exchange.edge.expires_at = exchange.deadline or NEVER
                 return True
         except NoPodAvailable:
-            if not self.detours.take(exchange, NO_POD):
+            if not self.fallbacks.take(exchange, NO_POD):
                 raise
             return True
         if pool == exchange.pool:
             return False
-        if self.detours.take(exchange, SATURATED):
+        if self.fallbacks.take(exchange, SATURATED):
             return True
-        if exchange.detour is not None and exchange.detour.tried.get(pool) == SATURATED:
+        if exchange.fallback_state is not None and exchange.fallback_state.tried.get(pool) == SATURATED:
             return False
         # The room there is not for this request: it waits for its own pool, and those behind it go on.
         self.parts.admission.step_back(exchange)
@@ -331,7 +332,7 @@ def _deadline(exchange: Exchange) -> float:
     """When the request must be over, on the clock of `arrived`; 0.0 for never."""
     timeouts = exchange.timeouts
     total_s = timeouts.total_s if timeouts is not None else 0.0
-    raw = exchange.noted.get(b"x-turnout-deadline-ms")
+    raw = exchange.header_map.get(b"x-turnout-deadline-ms")
     if raw is not None:
         try:
             asked_s = int(raw) / 1000

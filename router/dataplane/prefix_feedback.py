@@ -14,8 +14,8 @@ from statesync.prefix.index import BLOCK_BYTES
 class PrefixFeedback:
     """Learns from answers. 0.5 us for one that does not say what was cached, 3 us for one that does."""
 
-    def __init__(self, truth: PrefixAccuracy) -> None:
-        self._truth = truth
+    def __init__(self, prefix_accuracy: PrefixAccuracy) -> None:
+        self._prefix_accuracy = prefix_accuracy
 
     def learn(self, exchange: Exchange, tail: bytes) -> None:
         """The answer to a request with a prefix chain ended well; these are its last bytes.
@@ -27,8 +27,8 @@ class PrefixFeedback:
         assert info is not None and charge is not None and call is not None
         use = cache_use(tail)
         if use is None:
-            self._truth.unjudged(charge.pod, info.prompt_tokens, charge.cached)
+            self._prefix_accuracy.unjudged(charge.pod, info.prompt_tokens, charge.cached)
             return
         size = sum(map(len, call.prompt))
         known = min(size, info.prefix_hits.get(charge.pod, 0) * BLOCK_BYTES)
-        self._truth.judge(charge.pod, use.prompt_tokens * known // size, use.cached_tokens)
+        self._prefix_accuracy.judge(charge.pod, use.prompt_tokens * known // size, use.cached_tokens)

@@ -29,8 +29,8 @@ class AttachedPlugins:
         self._shown = {"directory": "", "entry_points": list(settings.plugins.entry_points), "plugins": []}
         if settings.plugins.directory:
             self.samples = Samples()
-            shelf = PluginRegistry(self._in_use, self._offered, self._withdrawn)
-            self._watcher = PluginWatcher(settings.plugins, shelf, self.samples.recent)
+            plugin_registry = PluginRegistry(self._in_use, self._offered, self._withdrawn)
+            self._watcher = PluginWatcher(settings.plugins, plugin_registry, self.samples.recent)
             self._watcher.look_first()
 
     def create(self, name: str, params: Mapping[str, object] | None = None) -> Scheduler:

@@ -83,9 +83,9 @@ class AuditSandbox:
 class CapturedOutput(io.TextIOBase):
     """Where prints go."""
 
-    def __init__(self, cage: AuditSandbox) -> None:
-        """`cage` hears of them."""
-        self._cage = cage
+    def __init__(self, sandbox: AuditSandbox) -> None:
+        """`sandbox` hears of them."""
+        self._sandbox = sandbox
 
     def writable(self) -> bool:
         """For `print`."""
@@ -94,7 +94,7 @@ class CapturedOutput(io.TextIOBase):
     def write(self, text: str, /) -> int:
         """Takes it, and tells."""
         if text.strip():
-            self._cage.note(f"it prints ({text.strip()!r:.60})")
+            self._sandbox.note(f"it prints ({text.strip()!r:.60})")
         return len(text)
 
 

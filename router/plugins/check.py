@@ -40,25 +40,25 @@ def main() -> None:
     sys.path[:] = job.path
     os.nice(10)
     say({"at": "loading it"})
-    cage = AuditSandbox()
-    cage.limit(job.memory_bytes, job.timeout_s)
-    cage.close()
+    sandbox = AuditSandbox()
+    sandbox.limit(job.memory_bytes, job.timeout_s)
+    sandbox.close()
     try:
-        result = _checked(job, cage, say)
+        result = _checked(job, sandbox, say)
     except (PluginError, ContractBroken) as error:
         # What it was refused is the cause of what it raised then, or of worse.
-        result = {"problem": cage.seen or str(error)}
+        result = {"problem": sandbox.seen or str(error)}
     except MemoryError:
         result = {"problem": f"it takes more than {job.memory_bytes >> 20} MB of memory"}
     say(result)
     os._exit(0)
 
 
-def _checked(job: CheckJob, cage: AuditSandbox, say: Say) -> dict[str, object]:
+def _checked(job: CheckJob, sandbox: AuditSandbox, say: Say) -> dict[str, object]:
     began = time.perf_counter()
     loaded = _load(job, "turnout_plugin")
     load_s = time.perf_counter() - began
-    _is_clean(cage)
+    _is_clean(sandbox)
     if load_s > LOAD_S:
         raise PluginError(
             f"loading it takes {load_s:.1f} s, and holds every request up meanwhile; at most {LOAD_S:g} s"
@@ -66,27 +66,27 @@ def _checked(job: CheckJob, cage: AuditSandbox, say: Say) -> dict[str, object]:
     figures: dict[str, dict[str, float]] = {}
     for name in loaded.policies:
         say({"at": f"asking {name}"})
-        figures[name] = _examined(job, cage, loaded, name)
+        figures[name] = _examined(job, sandbox, loaded, name)
     return {"policies": list(loaded.policies), "load_s": round(load_s, 3), "pick_us": figures, "problem": ""}
 
 
-def _examined(job: CheckJob, cage: AuditSandbox, loaded: Loaded, name: str) -> dict[str, float]:
+def _examined(job: CheckJob, sandbox: AuditSandbox, loaded: Loaded, name: str) -> dict[str, float]:
     policy = loaded.policies[name]
     if name in BUILT_IN:
         raise PluginError(f"{name!r} is one of the gateway's own policies; give yours another name")
-    cage.when = "while it is loaded"
+    sandbox.when = "while it is loaded"
     # The second load shares nothing with the first.
     anew = _load(job, "turnout_plugin_anew").policies[name]
     subject = PolicyUnderTest(
         name, partial(_made, policy), loaded.module, partial(_made, anew), partial(bounded_pick, PICK_S)
     )
-    cage.when = f"in a pick of {name}"
+    sandbox.when = f"in a pick of {name}"
     try:
         figures = examine(subject)
         replay(subject, job.recorded)
     except ContractBroken as error:
         raise ContractBroken(f"{name}: {error}") from error
-    _is_clean(cage)
+    _is_clean(sandbox)
     return figures
 
 
@@ -109,9 +109,9 @@ def _made(policy: type[Scheduler]) -> Scheduler:
         raise PluginError(f"it cannot be built with its defaults: {error}") from error
 
 
-def _is_clean(cage: AuditSandbox) -> None:
-    if cage.seen:
-        raise PluginError(cage.seen)
+def _is_clean(sandbox: AuditSandbox) -> None:
+    if sandbox.seen:
+        raise PluginError(sandbox.seen)
 
 
 def _pipe() -> Say:

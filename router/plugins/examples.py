@@ -125,24 +125,24 @@ def _loads(size: int, turn: int) -> tuple[PodLoad, ...]:
     return tuple([_load(mix(size * 7 + turn, at)) for at in range(size)])
 
 
-def _load(dice: int) -> PodLoad:
-    inflight, tokens = index(dice, 6, 1), index(dice, 5, 2) * 1500
-    work = (0, 64, 4000)[index(dice, 3, 3)] if inflight else 0
+def _load(rng: int) -> PodLoad:
+    inflight, tokens = index(rng, 6, 1), index(rng, 5, 2) * 1500
+    work = (0, 64, 4000)[index(rng, 3, 3)] if inflight else 0
     return PodLoad(
-        queued=index(dice, 3, 4),
+        queued=index(rng, 3, 4),
         running=inflight,
-        kv_usage=index(dice, 101, 5) / 100,
+        kv_usage=index(rng, 101, 5) / 100,
         inflight=inflight,
         inflight_tokens=tokens if inflight else 0,
         pending_prefill_tokens=work,
-        ttft_ewma_s=index(dice, 20, 6) / 10,
+        ttft_ewma_s=index(rng, 20, 6) / 10,
         reported_at=99.5,
         prefilling=min(inflight, 1) if work else 0,
         prefill_work=work,
         head_since=99.0,
-        pace_s=(PACE_S, 2 * PACE_S)[index(dice, 2, 7)],
-        kv_capacity_tokens=(0, 400_000)[index(dice, 2, 8)],
-        e2e_ewma_s=index(dice, 10, 9) / 2,
+        pace_s=(PACE_S, 2 * PACE_S)[index(rng, 2, 7)],
+        kv_capacity_tokens=(0, 400_000)[index(rng, 2, 8)],
+        e2e_ewma_s=index(rng, 10, 9) / 2,
     )
 
 

@@ -22,17 +22,19 @@ whole. What has is looked at again after `interval_s`."""
 class PluginWatcher:
     """Keeps a shelf in step with a directory."""
 
-    def __init__(self, settings: Plugins, shelf: PluginRegistry, recent: Callable[[], Sequence[Example]]) -> None:
+    def __init__(
+        self, settings: Plugins, plugin_registry: PluginRegistry, recent: Callable[[], Sequence[Example]]
+    ) -> None:
         """Looks at nothing yet; `recent` gives requests that the gateway has had."""
         self._settings = settings
         self._limits = CheckLimits(settings.check_timeout_s, settings.check_memory_bytes)
-        self._shelf = shelf
+        self._plugin_registry = plugin_registry
         self._recent = recent
 
     def look_first(self) -> None:
         """Before there is an event loop, and before the pools' policies are built, which may be among these. Blocks."""
-        for due in self._shelf.see(look(self._settings.directory)):
-            self._shelf.take(due, check(due.source, due.file, (), self._limits))
+        for due in self._plugin_registry.see(look(self._settings.directory)):
+            self._plugin_registry.take(due, check(due.source, due.file, (), self._limits))
 
     async def run(self) -> None:
         """Look every `interval_s`."""
@@ -44,8 +46,8 @@ class PluginWatcher:
         """Look once, and see it through."""
         for due in await self._settled():
             report = await asyncio.to_thread(check, due.source, due.file, self._recent(), self._limits)
-            self._shelf.take(due, report)
-        self._shelf.tidy()
+            self._plugin_registry.take(due, report)
+        self._plugin_registry.tidy()
 
     async def _settled(self) -> list[UncheckedFile]:
         """What has to be checked and nobody is still writing."""
@@ -55,13 +57,13 @@ class PluginWatcher:
         return [due for due in await self._look() if due in seen]
 
     async def _look(self) -> list[UncheckedFile]:
-        return self._shelf.see(await asyncio.to_thread(look, self._settings.directory))
+        return self._plugin_registry.see(await asyncio.to_thread(look, self._settings.directory))
 
     def shown(self) -> dict[str, object]:
         """As `GET /admin/plugins` answers it."""
         return {
             "directory": self._settings.directory,
-            "problem": self._shelf.problem,
+            "problem": self._plugin_registry.problem,
             "entry_points": list(self._settings.entry_points),
-            "plugins": self._shelf.shown(),
+            "plugins": self._plugin_registry.shown(),
         }

@@ -50,14 +50,14 @@ class PodRegistry:
         routes: Routes,
         upstream: Upstream,
         metrics: Metrics,
-        truth: PrefixAccuracy | None = None,
+        prefix_accuracy: PrefixAccuracy | None = None,
     ) -> None:
         self._view = view
         self._prefix = prefix
         self._routes = routes
         self._upstream = upstream
         self._metrics = metrics
-        self._truth = truth or PrefixAccuracy(prefix.set_trust)
+        self._prefix_accuracy = prefix_accuracy or PrefixAccuracy(prefix.set_trust)
         self.health: HealthTracker | None = None
         self.prober: Prober | None = None
         self.scraper: Scraper | None = None
@@ -132,7 +132,7 @@ class PodRegistry:
         gone = {pod.id for pod in removed}
         self._routes.forgotten(pool, gone)
         self._metrics.forget_pods(gone)
-        self._truth.forget(gone)
+        self._prefix_accuracy.forget(gone)
 
     def on_health(self, pod: PodId, reason: str, blocked: bool) -> None:
         """A pod leaves or rejoins the rotation."""
@@ -156,7 +156,7 @@ class PodRegistry:
         self._view.report(pod, report, age_s)
         if report.kv_capacity_tokens:
             self._prefix.set_capacity(pod, report.kv_capacity_tokens)
-        self._truth.on_report(pod, report)
+        self._prefix_accuracy.on_report(pod, report)
 
     def on_models(self, pod: PodId, models: frozenset[str]) -> None:
         """What a pod says it serves."""
@@ -168,7 +168,7 @@ class PodRegistry:
     def on_restart(self, pod: PodId) -> None:
         """The engine is a new process: its cache is empty and its connections are dead."""
         self._prefix.forget(pod)
-        self._truth.restarted(pod)
+        self._prefix_accuracy.restarted(pod)
         try:
             self._upstream.drop_idle(self._view.pod(pod).address)
         except UnknownPod:
@@ -191,7 +191,9 @@ class PodRegistry:
         for pod in self._old_strangers:
             if not self._is_here(pod):
                 self._prefix.forget(pod)
-        self._truth.forget([pod for pod in self._truth.pods if not self._is_here(pod)])  # answered after they had left
+        self._prefix_accuracy.forget(
+            [pod for pod in self._prefix_accuracy.pods if not self._is_here(pod)]
+        )  # answered after they had left
         self._old_strangers, self._strangers = {pod for pod in self._strangers if not self._is_here(pod)}, set()
 
     def _is_here(self, pod: PodId) -> bool:

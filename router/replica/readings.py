@@ -49,7 +49,7 @@ def readings(of: Replica) -> Readings:
         replicas=lambda: len(of.store.replicas()),
         prefix_index_bytes=lambda: of.prefix.bytes_used,
         prefix_index_blocks=lambda: of.prefix.blocks,
-        prefix_truth=lambda: of.truth.pods,
+        prefix_truth=lambda: of.prefix_accuracy.pods,
         client_connections=lambda: len(of.listener.edges),
         waiting=lambda: of.gateway.parts.admission.queued,
         phase=lambda: of.lifecycle.phase,

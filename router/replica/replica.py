@@ -81,7 +81,7 @@ HAND_OVER_LINGER_S = 6.0
 """Connections stay open so long after a hand-over, each until its next answer: longer than the 5 s for which httpx, and
 so OpenAI's SDK, would use an idle one again, and so long enough that no request meets a closing connection."""
 
-_DICE = partial(random.getrandbits, 64)
+_RNG = partial(random.getrandbits, 64)
 
 
 class Sockets(NamedTuple):
@@ -100,16 +100,16 @@ class Replica:
         *,
         sockets: Sockets | None = None,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], int] = _DICE,
+        rng: Callable[[], int] = _RNG,
     ) -> None:
         """Builds everything, opens nothing. Raises what a wrong setting raises; `turnout check` explains those.
 
         On `sockets` that it is lent, which others may serve already, it accepts only once it is ready.
-        `clock` counts seconds, `dice` gives 64 random bits; others than these only where every run must be the same.
+        `clock` counts seconds, `rng` gives 64 random bits; others than these only where every run must be the same.
         """
         self.settings = settings
         self.clock = clock
-        self._dice = dice
+        self._rng = rng
         self._sockets = sockets
         self.name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.metrics = Metrics()
@@ -121,31 +121,37 @@ class Replica:
         self.view = LoadView(self.clock, tell, age_s, settings.labels)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.plugins = AttachedPlugins(settings)
-        self.catalogue = PolicyCatalog(settings.policies, self.plugins.create)
+        self.catalog = PolicyCatalog(settings.policies, self.plugins.create)
         self.trials = trials_of(self.name, self.store, clock, lambda: self.policies, settings.trials)
         configured = {pool.name: pool.policy for pool in settings.pools}
-        self.policies = PolicyController(self.store, configured, self.catalogue.create, self.trials.make)
+        self.policies = PolicyController(self.store, configured, self.catalog.create, self.trials.make)
         self.guard = self._guard()
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Deadlines(self.clock, resolution_for(*request_limits_s(settings)))
+        self.deadlines = Deadlines(self.clock, resolution_for(*request_limits_s(settings)))
         self.admission = Admission(settings.limits)
-        self.outbox = WriteBatcher(self.admission.active)
-        self.upstream = Upstream(self.sweep, outbox=self.outbox)
-        self.truth = PrefixAccuracy(self.prefix.set_trust)
-        self.membership = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics, self.truth)
-        self.health = self.membership.health = HealthTracker(
+        self.write_batcher = WriteBatcher(self.admission.active)
+        self.upstream = Upstream(self.deadlines, write_batcher=self.write_batcher)
+        self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
+        self.pod_registry = PodRegistry(
+            self.view, self.prefix, self.routes, self.upstream, self.metrics, self.prefix_accuracy
+        )
+        self.health = self.pod_registry.health = HealthTracker(
             health_config(settings.health),
-            self.membership.on_health,
+            self.pod_registry.on_health,
             fallbacks={pool.name: pool.fallback for pool in settings.pools if pool.fallback},
         )
-        self.prober = self.membership.prober = Prober(probe_config(settings.health), self.health, clock=clock)
-        self.scraper = self.membership.scraper = self._scraper()
-        self.others = ReplicaStateListener(self.view, self.prefix, self.membership, self.scraper, self.policies)
+        self.prober = self.pod_registry.prober = Prober(probe_config(settings.health), self.health, clock=clock)
+        self.scraper = self.pod_registry.scraper = self._scraper()
+        self.state_listener = ReplicaStateListener(
+            self.view, self.prefix, self.pod_registry, self.scraper, self.policies
+        )
         self.warmup = self._warmup()
         self.recorder = Recorder(settings.recording) if settings.recording.path else None
         self.gateway = self._gateway()
-        refused = self.gateway.endings.refused
-        self.listener = Listener(self.gateway, self.sweep, settings.limits, settings.timeouts, refused, self.outbox)
+        refused = self.gateway.completion.refused
+        self.listener = Listener(
+            self.gateway, self.deadlines, settings.limits, settings.timeouts, refused, self.write_batcher
+        )
         self.control = ControlServer(
             create_control(control_plane(self)), parse_listen(settings.control.listen), sockets and sockets.control
         )
@@ -160,7 +166,7 @@ class Replica:
     # Parts
 
     def _scraper(self) -> Scraper:
-        members = self.membership
+        members = self.pod_registry
         return Scraper(
             scrape_config(self.settings.scrape),
             ScrapeListener(members.on_report, members.on_models, members.on_restart),
@@ -171,10 +177,10 @@ class Replica:
     def _warmup(self) -> Warmup:
         return Warmup(
             store=self.store,
-            listener=self.others,
+            listener=self.state_listener,
             replica=self.name,
             pools=[pool.name for pool in self.settings.pools],
-            membership=self.membership,
+            pod_registry=self.pod_registry,
             prober=self.prober,
             lifecycle=self.lifecycle,
         )
@@ -188,8 +194,8 @@ class Replica:
         return guard
 
     def _gateway(self) -> Gateway:
-        by_name = self.catalogue.by_name()
-        self.plugins.join(self.policies, self.catalogue.create, by_name)
+        by_name = self.catalog.by_name()
+        self.plugins.join(self.policies, self.catalog.create, by_name)
         identity = WireHeaders(self.name, secrets.randbits(48), self.routes.clusters)
         return Gateway(
             GatewayDeps(
@@ -206,7 +212,7 @@ class Replica:
                     self.guard,
                     by_name,
                     self.store.placed,
-                    self._dice,
+                    self._rng,
                     self.trials.running,
                     self.plugins.samples,
                 ),
@@ -216,7 +222,7 @@ class Replica:
                 metrics=self.metrics,
                 outcome=self.health.outcome,
                 tap=self.recorder.tap if self.recorder is not None else None,
-                learn=PrefixFeedback(self.truth).learn,
+                learn=PrefixFeedback(self.prefix_accuracy).learn,
                 targets=TargetResolver(self.settings.targets),
             )
         )
@@ -228,7 +234,7 @@ class Replica:
 
         Raises OSError when a port is taken, StateError when a live replica has this one's name.
         """
-        self.sweep.start()
+        self.deadlines.start()
         if self.recorder is not None:
             self.recorder.start()
         if self._sockets is None:
@@ -267,7 +273,7 @@ class Replica:
                 template=pod_template(pool),
             )
             self._background.append(
-                spawn(source.run(partial(self.membership.on_pods, pool.name)), f"discovery-{pool.name}")
+                spawn(source.run(partial(self.pod_registry.on_pods, pool.name)), f"discovery-{pool.name}")
             )
 
     async def _sweep_prefixes(self) -> None:
@@ -276,7 +282,7 @@ class Replica:
             self.prefix.sweep(PREFIX_SWEEP_BLOCKS)
             if self.clock() >= strangers_at:
                 strangers_at = self.clock() + STRANGERS_S
-                self.membership.forget_strangers()
+                self.pod_registry.forget_strangers()
             await asyncio.sleep(PREFIX_SWEEP_S)
 
     def stop(self) -> None:
@@ -340,7 +346,7 @@ class Replica:
         await self.store.aclose()
         _log.info("replica %s: state flushed and lease given back in %.3f s", self.name, self.clock() - before)
         await self.control.stop()
-        self.sweep.stop()
+        self.deadlines.stop()
 
     async def _flush_clients(self) -> None:
         """Answers already written get a moment to reach their clients."""

@@ -18,11 +18,16 @@ class ReplicaStateListener:
     """Hears the other replicas."""
 
     def __init__(
-        self, view: LoadView, prefix: PrefixIndex, membership: PodRegistry, scraper: Scraper, policies: PolicyController
+        self,
+        view: LoadView,
+        prefix: PrefixIndex,
+        pod_registry: PodRegistry,
+        scraper: Scraper,
+        policies: PolicyController,
     ) -> None:
         self._view = view
         self._prefix = prefix
-        self._membership = membership
+        self._pod_registry = pod_registry
         self._scraper = scraper
         self._policies = policies
 
@@ -36,12 +41,12 @@ class ReplicaStateListener:
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         """See StateListener."""
-        self._membership.placed_elsewhere(pod, blocks)
+        self._pod_registry.placed_elsewhere(pod, blocks)
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
         """See StateListener."""
         self._scraper.forgotten_elsewhere(pod)
-        self._membership.on_restart(pod)
+        self._pod_registry.on_restart(pod)
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         """See StateListener."""
@@ -57,4 +62,4 @@ class ReplicaStateListener:
 
     def restored(self, page: PrefixPage, /) -> None:
         """See StateListener."""
-        self._membership.restored(page)
+        self._pod_registry.restored(page)

@@ -32,7 +32,7 @@ class Warmup:
         listener: StateListener,
         replica: str,
         pools: Sequence[str],
-        membership: PodRegistry,
+        pod_registry: PodRegistry,
         prober: Prober,
         lifecycle: Lifecycle,
     ) -> None:
@@ -41,7 +41,7 @@ class Warmup:
         self._listener = listener
         self._replica = replica
         self._pools = pools
-        self._membership = membership
+        self._pod_registry = pod_registry
         self._prober = prober
         self._lifecycle = lifecycle
         self._shared = False
@@ -50,7 +50,7 @@ class Warmup:
 
     def waits_for(self) -> list[str]:
         """What is not known yet, in words."""
-        missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._membership.known]
+        missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._pod_registry.known]
         if not self._learned:
             missing.append("the pods' models and first probes")
         if not self._shared:
@@ -84,7 +84,7 @@ class Warmup:
         end = now() + limit_s
         with suppress(TimeoutError):
             async with asyncio.timeout_at(end - limit_s / 2):
-                await _until(lambda: self._membership.known.issuperset(self._pools))
+                await _until(lambda: self._pod_registry.known.issuperset(self._pools))
         try:
             async with asyncio.timeout_at(end):
                 await self._store.start(self._replica, self._listener)
@@ -93,7 +93,7 @@ class Warmup:
         self._shared = True
 
     async def _learn(self) -> None:
-        await _until(self._membership.complete)
+        await _until(self._pod_registry.complete)
         await self._prober.first_round()
         self._learned = True
 

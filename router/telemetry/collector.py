@@ -213,20 +213,25 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = 
         "turnout_prefix_predicted_tokens",
         "counter",
         "Prompt tokens the pod was believed to hold, where the engine told the truth after.",
-        lambda truth: truth.predicted,
+        lambda prefix_accuracy: prefix_accuracy.predicted,
     ),
-    ("turnout_prefix_true_tokens", "counter", "Of the same prompts, what it held.", lambda truth: truth.true),
+    (
+        "turnout_prefix_true_tokens",
+        "counter",
+        "Of the same prompts, what it held.",
+        lambda prefix_accuracy: prefix_accuracy.true,
+    ),
     (
         "turnout_prefix_error_tokens",
         "counter",
         "Sum of the differences, too high or too low.",
-        lambda truth: truth.error,
+        lambda prefix_accuracy: prefix_accuracy.error,
     ),
     (
         "turnout_prefix_trust_ratio",
         "gauge",
         "Share of the pod's KV capacity that the prefix index keeps: learned from the differences.",
-        lambda truth: truth.trust,
+        lambda prefix_accuracy: prefix_accuracy.trust,
     ),
 )
 
@@ -240,7 +245,7 @@ def _prefix_truth(truths: Mapping[PodId, PodAccuracy]) -> Iterator[Family]:
 def _by_truth(
     name: str, pods: Sequence[tuple[PodId, PodAccuracy]], read: Callable[[PodAccuracy], float]
 ) -> Callable[[], Iterable[Sample]]:
-    return lambda: (Sample(name, {"pod": str(pod)}, read(truth)) for pod, truth in pods)
+    return lambda: (Sample(name, {"pod": str(pod)}, read(prefix_accuracy)) for pod, prefix_accuracy in pods)
 
 
 def _replica_gauges(readings: Readings) -> Iterator[Family]:

@@ -65,11 +65,11 @@ class _Slot:
 class WorkerRoster:
     """The slots of one supervisor, from the first start to the last exit."""
 
-    def __init__(self, slots: int, timing: WorkerTiming, dice: Callable[[], float]) -> None:
-        """`dice` gives numbers from 0 to 1: workers that died together do not all come back at once."""
+    def __init__(self, slots: int, timing: WorkerTiming, rng: Callable[[], float]) -> None:
+        """`rng` gives numbers from 0 to 1: workers that died together do not all come back at once."""
         self._slots = [_Slot(number) for number in range(slots)]
         self._timing = timing
-        self._dice = dice
+        self._rng = rng
         self._workers: dict[int, _Worker] = {}
         self._started = 0
         self._false_starts = 0
@@ -225,7 +225,7 @@ class WorkerRoster:
     def _backoff_s(self, deaths: int) -> float:
         """Between the shortest time and one that doubles with each death."""
         shortest, longest = self._timing.backoff_s, self._timing.backoff_max_s
-        return shortest + self._dice() * (min(shortest * 2.0 ** min(deaths, 30), longest) - shortest)
+        return shortest + self._rng() * (min(shortest * 2.0 ** min(deaths, 30), longest) - shortest)
 
     def _give_up(self, status: int) -> None:
         self._say(logging.ERROR, "no worker can start: giving up")

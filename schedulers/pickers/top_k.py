@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import ClassVar
 
-from schedulers import entropy as dice
+from schedulers import entropy as rng
 from schedulers.params import parameter
 from schedulers.weighing import Weighed
 
@@ -31,4 +31,4 @@ class TopK:
         # A rank first, then any pod of that rank's score: so a tie at the edge shares the places it has.
         means = scores.all()
         ranked = nlargest(count, means)
-        return dice.tied(means, ranked[dice.index(entropy, count, _DRAW)], entropy)
+        return rng.tied(means, ranked[rng.index(entropy, count, _DRAW)], entropy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import ClassVar
 
-from schedulers import entropy as dice
+from schedulers import entropy as rng
 from schedulers.params import parameter
 from schedulers.weighing import Weighed
 
@@ -32,6 +32,6 @@ class Weighted:
         means = scores.all()
         sums = list(accumulate(means if power == 1.0 else [mean**power for mean in means]))
         if not sums[-1]:
-            return dice.index(entropy, scores.count)
+            return rng.index(entropy, scores.count)
         # The draw is below 1, but times the sum it may round up to it.
-        return min(bisect_right(sums, dice.mix(entropy, _DRAW) / 2**64 * sums[-1]), scores.count - 1)
+        return min(bisect_right(sums, rng.mix(entropy, _DRAW) / 2**64 * sums[-1]), scores.count - 1)

@@ -54,11 +54,11 @@ class DiscoveryStep(NamedTuple):
 
 
 class KnownPods:
-    """The pods known so far. `dice` gives floats in [0, 1)."""
+    """The pods known so far. `rng` gives floats in [0, 1)."""
 
-    def __init__(self, interval_s: float, dice: Callable[[], float]) -> None:
+    def __init__(self, interval_s: float, rng: Callable[[], float]) -> None:
         self._interval_s = max(interval_s, FLOOR_S)
-        self._dice = dice
+        self._rng = rng
         self._pods: tuple[Pod, ...] | None = None
         self._empty = 0
         self._failed = 0
@@ -108,4 +108,4 @@ class KnownPods:
 
     def _delay_s(self, wanted_s: float) -> float:
         # Later, never earlier: before the TTL is over a caching resolver only repeats itself.
-        return max(FLOOR_S, wanted_s) * (1 + _JITTER * self._dice())
+        return max(FLOOR_S, wanted_s) * (1 + _JITTER * self._rng())

@@ -96,14 +96,14 @@ class HealthTracker:
         config: HealthConfig,
         on_change: OnChange,
         *,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
         fallbacks: Mapping[str, Sequence[str]] = _NO_FALLBACKS,
     ) -> None:
         """`fallbacks`: by pool, those that take its requests when it has no pod."""
         self._config = config
         self._fallbacks = fallbacks
         self._on_change = on_change
-        self._dice = dice
+        self._rng = rng
         self._records: dict[PodId, _Record] = {}
         self._pools: dict[str, set[PodId]] = {}
         self._blocked: set[PodId] = set()
@@ -206,7 +206,7 @@ class HealthTracker:
         if (on_trial or record.failed_requests >= self._config.eject_failures) and self._block(pod, record, "ejected"):
             nominal_s = min(self._config.eject_s * 2.0 ** min(record.ejections, 60), self._config.eject_max_s)
             # Shorter by up to a fifth, so that replicas do not all try the pod again at one moment.
-            self._until[pod] = now + nominal_s * (1 - _JITTER * self._dice())
+            self._until[pod] = now + nominal_s * (1 - _JITTER * self._rng())
             record.ejections += 1
             record.failed_requests = 0
 

@@ -35,17 +35,15 @@ def _always(_: PodId) -> bool:
 
 class PollSchedule:
     """Whose turn it is. New pods come first; then turns are spread over the interval and jittered, so that neither
-    the gateway nor the engines of several replicas see them in bursts. `dice` gives floats in [0, 1).
+    the gateway nor the engines of several replicas see them in bursts. `rng` gives floats in [0, 1).
 
     When a pod's turn comes, `wanted` says whether there is anything to visit it for; one that is passed over costs
     nothing of what is allowed, and the interval is stretched only by those that are not.
     """
 
-    def __init__(
-        self, pace: PollInterval, dice: Callable[[], float], wanted: Callable[[PodId], bool] = _always
-    ) -> None:
+    def __init__(self, pace: PollInterval, rng: Callable[[], float], wanted: Callable[[PodId], bool] = _always) -> None:
         self._pace = pace
-        self._dice = dice
+        self._rng = rng
         self._wanted = wanted
         self._pools: dict[str, dict[PodId, Pod]] = {}
         self._pods: dict[PodId, Pod] = {}
@@ -130,10 +128,10 @@ class PollSchedule:
     def _wait_s(self, pod: PodId) -> float:
         interval_s = max(self._pace.interval_s, (len(self._pods) - len(self._passed_over)) / self._pace.max_per_s)
         if pod in self._seen:
-            return interval_s * (1 + _JITTER * (2 * self._dice() - 1))
+            return interval_s * (1 + _JITTER * (2 * self._rng() - 1))
         # Pods that came together part here: their second turns fall anywhere in a whole interval.
         self._seen.add(pod)
-        return interval_s * (0.5 + self._dice())
+        return interval_s * (0.5 + self._rng())
 
 
 class Poller:
@@ -146,9 +144,9 @@ class Poller:
         *,
         wanted: Callable[[PodId], bool] = _always,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
-        self._rounds = PollSchedule(pace, dice, wanted)
+        self._rounds = PollSchedule(pace, rng, wanted)
         self._name = name
         self._clock = clock
         self._changed = asyncio.Event()

@@ -47,24 +47,24 @@ class Prober:
         health: HealthTracker,
         *,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._health = health
         self._clock = clock
-        self._patrol = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, dice=dice)
+        self._poller = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, rng=rng)
         self._unprobed: set[PodId] = set()
         self._progress = asyncio.Event()
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these; the `HealthTracker` is told by whoever tells this."""
-        self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
+        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
 
     def change_pods(self, pool: str, change: PodChange) -> None:
         """As `set_pods`, told only the difference."""
-        here = self._patrol.pods
+        here = self._poller.pods
         self._unprobed.update(pod.id for pod in change.come if pod.id not in here)
-        self._unprobed.difference_update(self._patrol.change_pods(pool, change))
+        self._unprobed.difference_update(self._poller.change_pods(pool, change))
         self._progress.set()
 
     async def first_round(self) -> None:
@@ -78,7 +78,7 @@ class Prober:
         """Probe until cancelled."""
         readmission = spawn(self._readmit(), "readmission")
         try:
-            await self._patrol.run(self._probe)
+            await self._poller.run(self._probe)
         finally:
             readmission.cancel()
 

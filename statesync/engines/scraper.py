@@ -113,14 +113,14 @@ class Scraper:
         shared: SharedScrapes,
         *,
         clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._listener = listener
         self._shared = shared
         self._clock = clock
         pace = PollInterval(config.interval_s, config.max_per_s)
-        self._patrol = Poller(pace, "scrape", wanted=self._wanted, clock=clock, dice=dice)
+        self._poller = Poller(pace, "scrape", wanted=self._wanted, clock=clock, rng=rng)
         self._engines: dict[PodId, _Engine] = {}
         self.scrapes_total = 0
         """Counter: pages asked for."""
@@ -129,11 +129,11 @@ class Scraper:
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """The pool's pods are now these."""
-        self.change_pods(pool, change_of(self._patrol.pods_of(pool), pods))
+        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
 
     def change_pods(self, pool: str, change: PodChange) -> None:
         """As `set_pods`, told only the difference."""
-        left = self._patrol.change_pods(pool, change)
+        left = self._poller.change_pods(pool, change)
         now = self._clock()
         for pod in change.come:
             if pod.id not in self._engines:
@@ -150,7 +150,7 @@ class Scraper:
         """Scrape until cancelled."""
         pages = HttpGetter(self._config.headers)
         try:
-            await self._patrol.run(partial(self._visit, pages))
+            await self._poller.run(partial(self._visit, pages))
         finally:
             pages.close()
 

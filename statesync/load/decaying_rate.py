@@ -35,9 +35,9 @@ class DecayingRate:
         return f"<Tempo {self.weight / MEMORY_S:.3g}/s at {self._at:g}>"
 
 
-def together(tempos: Iterable[DecayingRate], now: float) -> DecayingRate:
+def together(rates: Iterable[DecayingRate], now: float) -> DecayingRate:
     """Several as one."""
     whole = DecayingRate()
-    for each in tempos:
+    for each in rates:
         whole.add(each.per_s(now) * MEMORY_S, now, 0.0)
     return whole

@@ -38,7 +38,6 @@ class PodState:
         "kv_capacity_tokens",
         "kv_usage",
         "limit",
-        "lineup",
         "other_prefill_tokens",
         "other_prefill_work",
         "other_prefilling",
@@ -47,6 +46,7 @@ class PodState:
         "pace_factor",
         "peak",
         "pod",
+        "pool_state",
         "position",
         "prefill_tokens",
         "prefill_work",
@@ -62,7 +62,7 @@ class PodState:
     )
 
     def __init__(self, pod: Pod) -> None:
-        self.lineup: PoolState | None = None
+        self.pool_state: PoolState | None = None
         """The pool it belongs to; None once discovery dropped the pod while requests are still open."""
         self.position = -1
         """Where it stands among the pool's candidates; -1 when it is not one."""
@@ -166,7 +166,7 @@ class PodState:
         if report.kv_capacity_tokens is not None:
             self.kv_capacity_tokens = report.kv_capacity_tokens
         self.adapters = report.adapters or self.adapters
-        if self.lineup is not None and self.reported_at:
+        if self.pool_state is not None and self.reported_at:
             self.ratio.fade(at - self.reported_at)
             self.pace_factor = self.ratio.step()
         self.reported_at = at
@@ -187,7 +187,7 @@ class PodState:
                 self.prefilling + self.other_prefilling,
                 self.prefill_work + self.other_prefill_work,
                 self.head_since,
-                (self.lineup.pace.s if self.lineup is not None else PACE_S) * self.pace_factor,
+                (self.pool_state.pace.s if self.pool_state is not None else PACE_S) * self.pace_factor,
                 self.kv_capacity_tokens,
                 self.e2e_ewma_s,
                 self.adapters,
@@ -196,6 +196,6 @@ class PodState:
         )
 
     def __repr__(self) -> str:
-        where = self.lineup.pool if self.lineup is not None else "gone"
+        where = self.pool_state.pool if self.pool_state is not None else "gone"
         blocked = f" blocked by {', '.join(sorted(self.blockers))}" if self.blockers else ""
         return f"<Seat {self.pod.id} in {where}: {self.requests}+{self.other_requests} in flight{blocked}>"

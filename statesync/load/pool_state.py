@@ -51,64 +51,64 @@ class PoolState:
     def __len__(self) -> int:
         return len(self._row)
 
-    def changed(self, seat: PodState) -> bool:
+    def changed(self, pod_state: PodState) -> bool:
         """Bring the columns in step with a seat that changed; True if it became a candidate just now."""
-        if seat.blockers or seat.requests + seat.other_requests >= seat.limit:
-            if seat.position >= 0:
-                self._leave(seat)
+        if pod_state.blockers or pod_state.requests + pod_state.other_requests >= pod_state.limit:
+            if pod_state.position >= 0:
+                self._leave(pod_state)
             return False
-        if seat.position < 0:
-            self._join(seat)
+        if pod_state.position < 0:
+            self._join(pod_state)
             return True
-        if not seat.dirty:
-            seat.dirty = True
-            self._dirty.append(seat)
+        if not pod_state.dirty:
+            pod_state.dirty = True
+            self._dirty.append(pod_state)
             self._latest = None
         return False
 
-    def adopted(self, seat: PodState) -> bool:
+    def adopted(self, pod_state: PodState) -> bool:
         """As `changed`, where the pod's description is new: whoever cached by generation must look again."""
         self.generation += 1
-        return self.changed(seat)
+        return self.changed(pod_state)
 
-    def learn(self, seat: PodState) -> None:
+    def learn(self, pod_state: PodState) -> None:
         """Take what the seat's last prompt took into its pace and the pool's."""
-        if seat.sample is None:
+        if pod_state.sample is None:
             return
-        seconds, prompt, uncached = seat.sample
-        seat.sample = None
-        decoding = seat.requests + seat.other_requests - seat.prefilling - seat.other_prefilling
-        work = first_token_work(prompt, uncached, step_work(decoding, seat.tokens + seat.other_tokens))
-        changed = self.pace.learn(seat.ratio, seconds, work)
-        seat.pace_factor = seat.ratio.step()
+        seconds, prompt, uncached = pod_state.sample
+        pod_state.sample = None
+        decoding = pod_state.requests + pod_state.other_requests - pod_state.prefilling - pod_state.other_prefilling
+        work = first_token_work(prompt, uncached, step_work(decoding, pod_state.tokens + pod_state.other_tokens))
+        changed = self.pace.learn(pod_state.ratio, seconds, work)
+        pod_state.pace_factor = pod_state.ratio.step()
         if changed:
             for each in self.members.values():
                 self.changed(each)
 
-    def add(self, seat: PodState) -> bool:
+    def add(self, pod_state: PodState) -> bool:
         """Make the seat a member; True if it is a candidate at once."""
-        seat.lineup = self
-        self.members[seat.pod.id] = seat
-        return self.changed(seat)
+        pod_state.pool_state = self
+        self.members[pod_state.pod.id] = pod_state
+        return self.changed(pod_state)
 
-    def remove(self, seat: PodState) -> None:
+    def remove(self, pod_state: PodState) -> None:
         """Make the seat no member any more."""
-        if seat.position >= 0:
-            self._leave(seat)
-        del self.members[seat.pod.id]
-        seat.lineup = None
+        if pod_state.position >= 0:
+            self._leave(pod_state)
+        del self.members[pod_state.pod.id]
+        pod_state.pool_state = None
 
     def snapshot(self, now: float, unseen: float = 0.0) -> LoadSnapshot:
         """The columns as a value that never changes; `unseen` goes into it as it is."""
         candidates, tokens = self._candidates, self._tokens
-        for seat in self._dirty:
-            seat.dirty = False
-            load, at = seat.load(), seat.position
+        for pod_state in self._dirty:
+            pod_state.dirty = False
+            load, at = pod_state.load(), pod_state.position
             queued, _, kv, inflight, its_tokens, _, _, _, prefilling, work, since, pace_s, _, _, _, foreign = load
             before = candidates[at].load
             self._inflight += inflight - before.inflight
             self._prefill_work += work - before.prefill_work
-            candidates[at] = _new(Candidate, (seat.pod, load))
+            candidates[at] = _new(Candidate, (pod_state.pod, load))
             # `token_load` without calls and look-ups: 0.05 us against 0.2. A test holds them equal.
             tokens[at] = its_tokens + DECODE_TOKENS_EACH * (inflight + foreign)
             self._until[at], self._wait[at] = outlook(inflight, its_tokens, prefilling, work, since, pace_s)
@@ -147,22 +147,22 @@ class PoolState:
         """The last snapshot while nothing has changed since, else None."""
         return self._latest
 
-    def _join(self, seat: PodState) -> None:
+    def _join(self, pod_state: PodState) -> None:
         positions = self._own_positions()
-        positions[seat.pod.id] = seat.position = len(self._row)
-        self._row.append(seat)
-        self._candidates.append(Candidate(seat.pod, PodLoad()))  # its numbers come with the next snapshot
+        positions[pod_state.pod.id] = pod_state.position = len(self._row)
+        self._row.append(pod_state)
+        self._candidates.append(Candidate(pod_state.pod, PodLoad()))  # its numbers come with the next snapshot
         for column in self._columns():
             column.append(0.0)
-        seat.dirty = True
-        self._dirty.append(seat)
+        pod_state.dirty = True
+        self._dirty.append(pod_state)
 
-    def _leave(self, seat: PodState) -> None:
-        if seat.dirty:
-            seat.dirty = False
-            self._dirty.remove(seat)
+    def _leave(self, pod_state: PodState) -> None:
+        if pod_state.dirty:
+            pod_state.dirty = False
+            self._dirty.remove(pod_state)
         positions = self._own_positions()
-        at = positions.pop(seat.pod.id)
+        at = positions.pop(pod_state.pod.id)
         self._inflight -= self._candidates[at].load.inflight
         self._prefill_work -= self._candidates[at].load.prefill_work
         last = self._row[-1]  # it takes the free place: nobody else moves
@@ -170,9 +170,9 @@ class PoolState:
         fill(self._candidates, at)
         for column in self._columns():
             fill(column, at)
-        if last is not seat:
+        if last is not pod_state:
             positions[last.pod.id] = last.position = at
-        seat.position = -1
+        pod_state.position = -1
 
     def _columns(self) -> tuple[list[float], ...]:
         """The columns of numbers, for one that joins or leaves."""

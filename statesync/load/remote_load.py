@@ -27,24 +27,24 @@ def _holds(numbers: InflightNumbers) -> bool:
 class ReplicaLoad:
     """What one other replica has told."""
 
-    __slots__ = ("heard_at", "numbers", "tempos")
+    __slots__ = ("heard_at", "numbers", "rates")
 
     def __init__(self, now: float) -> None:
         self.numbers: dict[PodId, InflightNumbers] = {}
-        self.tempos: dict[str, DecayingRate] = {}
+        self.rates: dict[str, DecayingRate] = {}
         """By pool: how fast it dispatches."""
         self.heard_at = now
 
-    def take(self, pod: PodId, told: InflightNumbers, seat: PodState | None, now: float) -> int:
+    def take(self, pod: PodId, told: InflightNumbers, pod_state: PodState | None, now: float) -> int:
         """Put new numbers in place of the old; returns by how much its counter of dispatched requests grew."""
         new = told if min(told) >= 0 else InflightNumbers(*(max(0, count) for count in told))
         known = self.numbers.pop(pod, None)
         # The counter alone is worth keeping only of a pod that is known here, or those of pods long gone would add up.
-        if new != _NOTHING and (seat is not None or _holds(new)):
+        if new != _NOTHING and (pod_state is not None or _holds(new)):
             self.numbers[pod] = new
-        if seat is None:
+        if pod_state is None:
             return 0
-        seat.shift_others(known or _NOTHING, new, now)
+        pod_state.shift_others(known or _NOTHING, new, now)
         # Without an earlier number there is no telling when they were sent.
         return max(0, new.dispatched - known.dispatched) if known is not None else 0
 
@@ -54,11 +54,11 @@ class ReplicaLoad:
 
 
 class RemoteLoad:
-    """The shares of all other replicas. `seats` and `lineups` are the view's own, shared with it."""
+    """The shares of all other replicas. `pod_states` and `pool_states` are the view's own, shared with it."""
 
-    def __init__(self, seats: Mapping[PodId, PodState], lineups: Mapping[str, PoolState]) -> None:
-        self._seats = seats
-        self._lineups = lineups
+    def __init__(self, pod_states: Mapping[PodId, PodState], pool_states: Mapping[str, PoolState]) -> None:
+        self._pod_states = pod_states
+        self._pool_states = pool_states
         self._shares: dict[str, ReplicaLoad] = {}
 
     def __len__(self) -> int:
@@ -72,19 +72,19 @@ class RemoteLoad:
         freed: dict[str, PoolState] = {}
         sent: dict[str, int] = {}
         for pod, told in numbers.items():
-            seat = self._seats.get(pod)
-            lineup = seat.lineup if seat is not None else None
-            if seat is None or lineup is None:
+            pod_state = self._pod_states.get(pod)
+            pool_state = pod_state.pool_state if pod_state is not None else None
+            if pod_state is None or pool_state is None:
                 share.take(pod, told, None, now)
                 continue
-            if grown := share.take(pod, told, seat, now):
-                sent[lineup.pool] = sent.get(lineup.pool, 0) + grown
-            if lineup.changed(seat):
-                freed[lineup.pool] = lineup
+            if grown := share.take(pod, told, pod_state, now):
+                sent[pool_state.pool] = sent.get(pool_state.pool, 0) + grown
+            if pool_state.changed(pod_state):
+                freed[pool_state.pool] = pool_state
         since_s, share.heard_at = now - share.heard_at, now
         for pool, events in sent.items():
-            share.tempos.setdefault(pool, DecayingRate()).add(events, now, since_s)
-            self._lineups[pool].elsewhere.add(events, now, since_s)
+            share.rates.setdefault(pool, DecayingRate()).add(events, now, since_s)
+            self._pool_states[pool].elsewhere.add(events, now, since_s)
         return list(freed.values())
 
     def drop(self, replica: str, now: float) -> list[PoolState]:
@@ -94,15 +94,15 @@ class RemoteLoad:
             return []
         freed = self.put(replica, dict.fromkeys(share.numbers, _NOTHING), now)
         del self._shares[replica]
-        for pool in share.tempos:
-            others = (other.tempos[pool] for other in self._shares.values() if pool in other.tempos)
-            self._lineups[pool].elsewhere = together(others, now)
+        for pool in share.rates:
+            others = (other.rates[pool] for other in self._shares.values() if pool in other.rates)
+            self._pool_states[pool].elsewhere = together(others, now)
         return freed
 
-    def seated(self, seat: PodState, now: float) -> None:
+    def seated(self, pod_state: PodState, now: float) -> None:
         """A pod (re)appeared: add up what all have told of it."""
         for share in self._shares.values():
-            seat.shift_others(_NOTHING, share.numbers.get(seat.pod.id, _NOTHING), now)
+            pod_state.shift_others(_NOTHING, share.numbers.get(pod_state.pod.id, _NOTHING), now)
 
     def left(self, pod: PodId) -> None:
         """A pod is gone: only what is still in flight on it is kept."""

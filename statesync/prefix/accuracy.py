@@ -71,33 +71,33 @@ class PrefixAccuracy:
 
     def judge(self, pod: PodId, believed: int, found: int) -> None:
         """An answer says that of its prompt so many tokens were found in the cache; so many were believed to be."""
-        truth = self.pods.get(pod) or self._open(pod)
-        truth.asked = truth.believed = 0  # the counters hold this answer too: one that says is judged by its word
-        truth.counters = None
-        self._judge(pod, truth, believed, found)
+        accuracy = self.pods.get(pod) or self._open(pod)
+        accuracy.asked = accuracy.believed = 0  # the counters hold this answer too: one that says is judged by its word
+        accuracy.counters = None
+        self._judge(pod, accuracy, believed, found)
 
     def unjudged(self, pod: PodId, prompt: int, believed: int) -> None:
         """An answer does not say. Tokens of its prompt, and of these believed to be held."""
-        truth = self.pods.get(pod) or self._open(pod)
-        truth.asked += prompt
-        truth.believed += believed
+        accuracy = self.pods.get(pod) or self._open(pod)
+        accuracy.asked += prompt
+        accuracy.believed += believed
 
     def on_report(self, pod: PodId, report: EngineReport) -> None:
         """The engine's counters: where answers do not say, the rate at which it found tokens is the truth of all."""
         asked, found = report.prefix_queries_tokens, report.prefix_hits_tokens
-        truth = self.pods.get(pod)
-        if truth is None or asked is None or found is None:
+        accuracy = self.pods.get(pod)
+        if accuracy is None or asked is None or found is None:
             return
-        before = truth.counters
+        before = accuracy.counters
         if before is None or asked < before[0] or found < before[1]:
-            truth.counters, truth.asked, truth.believed = (asked, found), 0, 0
+            accuracy.counters, accuracy.asked, accuracy.believed = (asked, found), 0, 0
             return
-        if truth.asked < WINDOW_TOKENS or asked == before[0]:
+        if accuracy.asked < WINDOW_TOKENS or asked == before[0]:
             return
         # What others sent there is in the counters too, so a rate is compared and not a sum.
         share = (found - before[1]) / (asked - before[0])
-        self._judge(pod, truth, truth.believed, int(truth.asked * min(1.0, share)))
-        truth.counters, truth.asked, truth.believed = (asked, found), 0, 0
+        self._judge(pod, accuracy, accuracy.believed, int(accuracy.asked * min(1.0, share)))
+        accuracy.counters, accuracy.asked, accuracy.believed = (asked, found), 0, 0
 
     def forget(self, pods: Collection[PodId]) -> None:
         """These are gone for good."""
@@ -106,22 +106,22 @@ class PrefixAccuracy:
 
     def restarted(self, pod: PodId) -> None:
         """The engine is a new process: what the old one held says nothing of this one's trust. The sums stay."""
-        truth = self.pods.get(pod)
-        if truth is not None:
-            truth.trust, truth.counters, truth.asked, truth.believed = 1.0, None, 0, 0
+        accuracy = self.pods.get(pod)
+        if accuracy is not None:
+            accuracy.trust, accuracy.counters, accuracy.asked, accuracy.believed = 1.0, None, 0, 0
 
-    def _judge(self, pod: PodId, truth: PodAccuracy, believed: int, found: int) -> None:
-        truth.predicted += believed
-        truth.true += found
-        truth.error += abs(believed - found)
-        trust = judged(truth.trust, believed, found)
-        if trust != truth.trust:
-            truth.trust = trust
+    def _judge(self, pod: PodId, accuracy: PodAccuracy, believed: int, found: int) -> None:
+        accuracy.predicted += believed
+        accuracy.true += found
+        accuracy.error += abs(believed - found)
+        trust = judged(accuracy.trust, believed, found)
+        if trust != accuracy.trust:
+            accuracy.trust = trust
             self._on_trust(pod, trust)
 
     def _open(self, pod: PodId) -> PodAccuracy:
-        truth = self.pods[pod] = PodAccuracy()
-        return truth
+        accuracy = self.pods[pod] = PodAccuracy()
+        return accuracy
 
 
 def judged(trust: float, believed: int, found: int) -> float:

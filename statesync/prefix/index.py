@@ -135,46 +135,46 @@ class PrefixIndex:
 
     def place(self, pod: PodId, chain: Sequence[int]) -> None:
         """Note that a prompt with this chain was sent to the pod, so that the pod holds it now."""
-        shelf = self._shelves.get(pod) or self._open(pod)
-        fresh = shelf.touch(chain if len(chain) <= len(WEIGHTS) else chain[: len(WEIGHTS)])
+        lru = self._shelves.get(pod) or self._open(pod)
+        fresh = lru.touch(chain if len(chain) <= len(WEIGHTS) else chain[: len(WEIGHTS)])
         if fresh:
-            self._join(shelf, fresh)
+            self._join(lru, fresh)
 
     # Told by discovery, scraper and the app's timer.
 
     def set_capacity(self, pod: PodId, tokens: int) -> None:
         """Bound what the pod is believed to hold by what its KV cache can hold."""
-        shelf = self._shelves.get(pod) or self._open(pod)
-        shelf.told = tokens // PREFIX_BLOCK_TOKENS
-        self._bound(shelf)
+        lru = self._shelves.get(pod) or self._open(pod)
+        lru.told = tokens // PREFIX_BLOCK_TOKENS
+        self._bound(lru)
 
     def set_trust(self, pod: PodId, trust: float) -> None:
         """Believe the pod to keep this share of its capacity until it is told anew or forgotten (`accuracy.py`)."""
-        shelf = self._shelves.get(pod)
-        if shelf is not None:
-            shelf.trust = trust
-            self._bound(shelf)
+        lru = self._shelves.get(pod)
+        if lru is not None:
+            lru.trust = trust
+            self._bound(lru)
 
     def forget(self, pod: PodId) -> None:
         """The pod restarted or is gone: it holds nothing, at once. O(1); `sweep` frees the memory later."""
-        shelf = self._shelves.pop(pod, None)
-        if shelf is not None:
-            self._alive &= ~shelf.bit
-            self._forgotten.append(shelf)
+        lru = self._shelves.pop(pod, None)
+        if lru is not None:
+            self._alive &= ~lru.bit
+            self._forgotten.append(lru)
 
     def sweep(self, budget: int) -> int:
         """Free up to `budget` blocks of forgotten pods (0.5 us each); returns how many it freed."""
         freed = 0
         while self._forgotten and freed < budget:
-            shelf = self._forgotten[0]
-            gone = shelf.empty(budget - freed)
-            self._drop(shelf, gone)
+            lru = self._forgotten[0]
+            gone = lru.empty(budget - freed)
+            self._drop(lru, gone)
             freed += len(gone)
-            if not shelf.blocks:
+            if not lru.blocks:
                 # Only a slot no mask mentions any more may get another pod.
                 self._forgotten.popleft()
-                self._slots[shelf.slot] = None
-                self._free.append(shelf.slot)
+                self._slots[lru.slot] = None
+                self._free.append(lru.slot)
         return freed
 
     # Told and asked by the shared state.
@@ -189,9 +189,9 @@ class PrefixIndex:
         Anything may be called between two pages: each is true when it is handed out, and what was placed since the
         first may be missing.
         """
-        for shelf in list(self._shelves.values()):
-            for page in shelf.pages(blocks):
-                if self._shelves.get(shelf.pod) is not shelf:
+        for lru in list(self._shelves.values()):
+            for page in lru.pages(blocks):
+                if self._shelves.get(lru.pod) is not lru:
                     break
                 yield page
 
@@ -202,8 +202,8 @@ class PrefixIndex:
         and changes nothing, if it was damaged.
         """
         links = links_of(page)
-        shelf = self._shelves.get(page.pod) or self._open(page.pod)
-        self._join(shelf, shelf.take_older(links, page.sizes))
+        lru = self._shelves.get(page.pod) or self._open(page.pod)
+        self._join(lru, lru.take_older(links, page.sizes))
 
     @property
     def bytes_used(self) -> int:
@@ -225,28 +225,28 @@ class PrefixIndex:
         held = f"{self.blocks} blocks held {self._holdings} times, {self.bytes_used}/{self._max_bytes} bytes"
         return f"<PrefixIndex {len(self._shelves)} pods, {held}, {len(self._forgotten)} to sweep>"
 
-    def _bound(self, shelf: PodLru) -> None:
-        shelf.capacity = int(shelf.told * shelf.trust)
-        if shelf.used > shelf.capacity:
-            self._drop(shelf, shelf.give_up(shelf.capacity))
+    def _bound(self, lru: PodLru) -> None:
+        lru.capacity = int(lru.told * lru.trust)
+        if lru.used > lru.capacity:
+            self._drop(lru, lru.give_up(lru.capacity))
 
     def _open(self, pod: PodId) -> PodLru:
         slot = self._free.pop() if self._free else len(self._slots)
-        shelf = PodLru(pod, slot, self._default_capacity)
+        lru = PodLru(pod, slot, self._default_capacity)
         if slot == len(self._slots):
-            self._slots.append(shelf)
+            self._slots.append(lru)
             self._names.append(pod)
         else:
-            self._slots[slot] = shelf
+            self._slots[slot] = lru
             self._names[slot] = pod
-        self._shelves[pod] = shelf
-        self._alive |= shelf.bit
+        self._shelves[pod] = lru
+        self._alive |= lru.bit
         self._wide.clear()
-        return shelf
+        return lru
 
-    def _join(self, shelf: PodLru, fresh: Sequence[int]) -> None:
+    def _join(self, lru: PodLru, fresh: Sequence[int]) -> None:
         """Set the shelf's bit for what it holds now and did not before, each once; then keep the bounds."""
-        tables, bit = self._tables, shelf.bit
+        tables, bit = self._tables, lru.bit
         seen, joined = 0, bit  # neighbours mostly have the same holders: they share one mask object, made once
         new = len(fresh)
         for link in fresh:
@@ -259,14 +259,14 @@ class PrefixIndex:
                 table[link] = joined
         self._blocks += new
         self._holdings += len(fresh)
-        if shelf.used > shelf.capacity:
-            self._drop(shelf, shelf.give_up(shelf.capacity))
+        if lru.used > lru.capacity:
+            self._drop(lru, lru.give_up(lru.capacity))
         if self.bytes_used > self._max_bytes:
             self._relieve()
 
-    def _drop(self, shelf: PodLru, links: Sequence[int]) -> None:
+    def _drop(self, lru: PodLru, links: Sequence[int]) -> None:
         """The shelf gave up these blocks: take its bit away."""
-        tables, bit = self._tables, shelf.bit
+        tables, bit = self._tables, lru.bit
         self._holdings -= len(links)
         for link in links:
             table = tables[link & _SPREAD]
@@ -292,9 +292,9 @@ class PrefixIndex:
                 self.sweep(64)
                 continue
             average = max(1, self._holdings // len(self._shelves))
-            shelf = slots[self._hand]
-            if shelf is not None and len(shelf.blocks) >= average:
-                self._drop(shelf, shelf.give_up(shelf.used - 1))
+            lru = slots[self._hand]
+            if lru is not None and len(lru.blocks) >= average:
+                self._drop(lru, lru.give_up(lru.used - 1))
             else:
                 self._hand = (self._hand + 1) % len(slots)
 

@@ -162,8 +162,8 @@ def as_rendered(config: Configuration) -> None:
 
 @pytest.mark.realtime
 def test_a_rollout_under_load_fails_no_request_and_cuts_no_stream(tmp_path: Path) -> None:
-    dice = random.Random(7)
-    story = played(roll, render("quickstart"), tmp_path, as_rendered, lambda: dice.uniform(0.0, PROPAGATION_S))
+    rng = random.Random(7)
+    story = played(roll, render("quickstart"), tmp_path, as_rendered, lambda: rng.uniform(0.0, PROPAGATION_S))
 
     faults = Counter(record.fault for record in story.records if record.fault)
     assert not faults, f"{faults} of {len(story.records)}"

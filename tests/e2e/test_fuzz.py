@@ -42,12 +42,12 @@ def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield gateway
 
 
-async def send(port: int, data: bytes, dice: random.Random) -> str:
+async def send(port: int, data: bytes, rng: random.Random) -> str:
     """Send one mutant, whole or in two parts, with a valid request behind it or without; and how it ended."""
-    leaves = dice.random() < 0.15
-    if dice.random() < 0.15:
-        data += dice.choice(SEEDS)
-    cut = dice.randrange(len(data) + 1) if dice.random() < 0.3 else len(data)
+    leaves = rng.random() < 0.15
+    if rng.random() < 0.15:
+        data += rng.choice(SEEDS)
+    cut = rng.randrange(len(data) + 1) if rng.random() < 0.3 else len(data)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for part in (data[:cut], data[cut:]):
@@ -88,8 +88,8 @@ def answer_to(port: int, request: bytes) -> Answer:
 
 async def campaign(port: int) -> Counter[str]:
     """All mutants, a bounded number at a time, with a probe every so often."""
-    dice = random.Random(SEED)
-    mutants = iter([(at, mutant(dice), random.Random(SEED + at)) for at in range(MUTANTS)])
+    rng = random.Random(SEED)
+    mutants = iter([(at, mutant(rng), random.Random(SEED + at)) for at in range(MUTANTS)])
     ended: Counter[str] = Counter()
 
     async def worker() -> None:

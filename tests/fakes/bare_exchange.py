@@ -38,9 +38,9 @@ def exchange(
     method: bytes = b"POST",
     target: bytes = b"/v1/completions",
     kept: tuple[bytes, ...] = (),
-    noted: dict[bytes, bytes] | None = None,
+    header_map: dict[bytes, bytes] | None = None,
     body: bytes = b"",
 ) -> Exchange:
     """A request that was read."""
-    head = RequestHead(method, target, http11=True, keep_alive=True, kept=list(kept), noted=noted or {})
+    head = RequestHead(method, target, http11=True, keep_alive=True, kept=list(kept), header_map=header_map or {})
     return Exchange(edge(), head, body, 1000.0)

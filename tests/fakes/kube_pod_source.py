@@ -70,9 +70,9 @@ class Ground(Passing):
         target = target_of(url)
         super().__init__(api, len(target.places))
         self.heard: list[tuple[Pod, ...]] = []
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self.source = KubernetesSource(
-            target, access=Access(str(file)), clock=self.clock, sleep=self.clock.sleep, dice=self._dice.random
+            target, access=Access(str(file)), clock=self.clock, sleep=self.clock.sleep, rng=self._rng.random
         )
 
     def hear(self, pods: Sequence[Pod]) -> None:

@@ -64,8 +64,8 @@ class _Client(_Half):
 class Balancer:
     """One node's. `port` is known after `start`."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._endpoints: list[int] = []
         self._server: asyncio.Server | None = None
         self._connecting: set[asyncio.Task[None]] = set()
@@ -106,7 +106,7 @@ class Balancer:
 
     async def _connect(self, client: _Half) -> None:
         try:
-            port = self._dice.choice(self._endpoints)
+            port = self._rng.choice(self._endpoints)
             loop = asyncio.get_running_loop()
             _, server = await loop.create_connection(lambda: _Half(client), HOST, port)
         except (OSError, IndexError):

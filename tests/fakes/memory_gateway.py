@@ -84,8 +84,8 @@ class Rig:
         self.clients: list[Client] = []
         self.errors = _Errors()
         self._expect_errors = expect_errors
-        self.catalogue = PolicyCatalog(self.settings.policies)
-        self._create = create or self.catalogue.create
+        self.catalog = PolicyCatalog(self.settings.policies)
+        self._create = create or self.catalog.create
         self._build()
         counts = {each.name: pods for each in every} if isinstance(pods, int) else pods
         self._fill(counts)
@@ -100,14 +100,14 @@ class Rig:
         self.sweep = Deadlines(clock, 0.1)
         outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
         self.upstream = Upstream(self.sweep, self.net.dial, outbox)
-        self.membership = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self.pod_registry = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
-        self.health = HealthTracker(HealthConfig(), self.membership.on_health, dice=lambda: 0.0, fallbacks=fallbacks)
-        self.membership.health = self.health
+        self.health = HealthTracker(HealthConfig(), self.pod_registry.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
+        self.pod_registry.health = self.health
         self.gateway = Gateway(self._parts())
         self.admission = self.gateway.parts.admission
         self.listener = Listener(
-            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.endings.refused, outbox
+            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
         )
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
@@ -121,15 +121,15 @@ class Rig:
         self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, clock)
         self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
         identity = WireHeaders("rig", 0xABC, self.routes.clusters)
-        dice = count(1)
+        rng = count(1)
         dispatch = Dispatch(
             self.view,
             self.prefix,
             self.policies.current,
             self.guard,
-            self.catalogue.by_name(),
+            self.catalog.by_name(),
             store.placed,
-            lambda: next(dice),
+            lambda: next(rng),
             self.trials.running,
         )
         return GatewayDeps(
@@ -152,7 +152,7 @@ class Rig:
         for at, pool in enumerate(self.settings.pools):
             addresses = [f"10.0.{at}.{number}:8000" for number in range(1, counts.get(pool.name, 0) + 1)]
             limit = pool.max_inflight_per_pod or None
-            self.membership.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
+            self.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
 
     # What a test does
 

@@ -53,47 +53,47 @@ _TELLING = (
 """Bytes that mean something to a parser."""
 
 
-def _slice(data: bytes, dice: random.Random) -> tuple[int, int]:
-    start = dice.randrange(len(data) + 1)
-    return start, min(len(data), start + dice.choice((1, 2, 8, 40)))
+def _slice(data: bytes, rng: random.Random) -> tuple[int, int]:
+    start = rng.randrange(len(data) + 1)
+    return start, min(len(data), start + rng.choice((1, 2, 8, 40)))
 
 
-def _flip(data: bytes, dice: random.Random) -> bytes:
-    at = dice.randrange(len(data))
-    return data[:at] + bytes([data[at] ^ 1 << dice.randrange(8)]) + data[at + 1 :]
+def _flip(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
-def _insert(data: bytes, dice: random.Random) -> bytes:
-    at = dice.randrange(len(data) + 1)
-    new = dice.choice(_TELLING) if dice.random() < 0.5 else bytes(dice.choices(_BYTES, k=dice.choice((1, 3, 30))))
+def _insert(data: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(data) + 1)
+    new = rng.choice(_TELLING) if rng.random() < 0.5 else bytes(rng.choices(_BYTES, k=rng.choice((1, 3, 30))))
     return data[:at] + new + data[at:]
 
 
-def _delete(data: bytes, dice: random.Random) -> bytes:
-    start, end = _slice(data, dice)
+def _delete(data: bytes, rng: random.Random) -> bytes:
+    start, end = _slice(data, rng)
     return data[:start] + data[end:]
 
 
-def _duplicate(data: bytes, dice: random.Random) -> bytes:
-    start, end = _slice(data, dice)
-    return data[:end] + data[start:end] * dice.choice((1, 1, 5)) + data[end:]
+def _duplicate(data: bytes, rng: random.Random) -> bytes:
+    start, end = _slice(data, rng)
+    return data[:end] + data[start:end] * rng.choice((1, 1, 5)) + data[end:]
 
 
-def _truncate(data: bytes, dice: random.Random) -> bytes:
-    return data[: dice.randrange(1, len(data) + 1)]
+def _truncate(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(1, len(data) + 1)]
 
 
-def _splice(data: bytes, dice: random.Random) -> bytes:
-    other = dice.choice(SEEDS)
-    return data[: dice.randrange(len(data) + 1)] + other[dice.randrange(len(other)) :]
+def _splice(data: bytes, rng: random.Random) -> bytes:
+    other = rng.choice(SEEDS)
+    return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other)) :]
 
 
 MUTATIONS: Sequence[Callable[[bytes, random.Random], bytes]] = (_flip, _insert, _delete, _duplicate, _truncate, _splice)
 
 
-def mutant(dice: random.Random) -> bytes:
+def mutant(rng: random.Random) -> bytes:
     """A valid request, damaged one to three times; never empty."""
-    data = dice.choice(SEEDS)
-    for _ in range(dice.choice((1, 1, 2, 3))):
-        data = dice.choice(MUTATIONS)(data, dice) or data
+    data = rng.choice(SEEDS)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        data = rng.choice(MUTATIONS)(data, rng) or data
     return data

@@ -110,7 +110,7 @@ ANY_LOAD = st.sampled_from(LOADS)
 
 
 @cache
-def _lineups(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoad]]]:
+def _pool_states(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoad]]]:
     """So many pods in any order, and a load each; made once a count, for hypothesis looks into each new strategy."""
     return st.tuples(st.permutations(pod_ids(count)), st.lists(ANY_LOAD, min_size=count, max_size=count))
 
@@ -118,7 +118,7 @@ def _lineups(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoad]]]
 @st.composite
 def snapshots(draw: st.DrawFn, max_pods: int = 12) -> LoadSnapshot:
     """From one pod to `max_pods`, in any order, with or without the optional columns."""
-    order, given = draw(_lineups(draw(st.integers(1, max_pods))))
+    order, given = draw(_pool_states(draw(st.integers(1, max_pods))))
     return snapshot_of(dict(zip(order, given, strict=True)), columns=draw(st.booleans()))
 
 

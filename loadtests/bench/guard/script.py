@@ -153,8 +153,8 @@ class Stage:
         pool = Pool(name="default", pods=addresses, models=["bench"], policy=PolicySpec(name=policy))
         settings = Settings(pools=[pool], replica="guard", timeouts=Timeouts(upstream_keepalive_s=1e9))
         clock = itertools.count(1000.0, TICK_S).__next__
-        self.replica = Replica(settings, clock=clock, dice=partial(random.Random(1).getrandbits, 64))
-        self.replica.membership.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
+        self.replica = Replica(settings, clock=clock, rng=partial(random.Random(1).getrandbits, 64))
+        self.replica.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
         self.replica.lifecycle.enter(LifePhase.WARMING)
         self.replica.lifecycle.enter(LifePhase.READY)
         self._client = Wire(cast(asyncio.Protocol, self.replica.listener.connect()), [])

@@ -23,10 +23,10 @@ CASES = [(policy, case) for policy in registry.names() for case in (PLAIN, TRIED
 CASES += [("prefix_aware", case) for case in HITS]
 
 
-def hits(case: str, pods: int, dice: random.Random) -> Mapping[PodId, int]:
+def hits(case: str, pods: int, rng: random.Random) -> Mapping[PodId, int]:
     """Which pods hold how much of a prompt: a system prompt that all hold, or whatever is hardest to weigh."""
-    holders = dice.sample(pod_ids(pods), min(pods, HITS.get(case, 0)))
-    held = {pod: BLOCKS // 2 if case.endswith("alike") else dice.randrange(1, BLOCKS) for pod in holders}
+    holders = rng.sample(pod_ids(pods), min(pods, HITS.get(case, 0)))
+    held = {pod: BLOCKS // 2 if case.endswith("alike") else rng.randrange(1, BLOCKS) for pod in holders}
     return PrefixHits(held, levels(held.items()))  # as the index hands them out
 
 
@@ -43,11 +43,11 @@ def bench_pick(benchmark: BenchmarkFixture, policy: str, case: str, pods: int) -
     benchmark.extra_info.update(series=case if case in HITS else policy, size=pods)
     pick = registry.create(policy).pick
     snapshot = view(pods).snapshot(POOL)
-    dice = random.Random(pods)
+    rng = random.Random(pods)
     tried = frozenset(pod_ids(pods)[:1]) if case == TRIED else frozenset()
     following = in_turn(
         [
-            request(number, prompt_tokens=BLOCKS * 64, hits=hits(case, pods, dice), tried=tried)
+            request(number, prompt_tokens=BLOCKS * 64, hits=hits(case, pods, rng), tried=tried)
             for number in range(REQUESTS)
         ]
     )

@@ -30,9 +30,9 @@ def full_index(blocks: int, blocks_per_prompt: int) -> PrefixIndex:
     prompts = PODS * max(1, round(blocks / (blocks_per_prompt * PODS)))
     tokens = prompts // PODS * sum(WEIGHTS[:blocks_per_prompt]) * PREFIX_BLOCK_TOKENS
     index = PrefixIndex(max_bytes=1 << 40, default_kv_tokens=tokens)
-    dice, pods = random.Random(blocks), itertools.cycle(pod_ids(PODS))
+    rng, pods = random.Random(blocks), itertools.cycle(pod_ids(PODS))
     for _ in range(prompts + PODS):
-        index.place(next(pods), [dice.getrandbits(64) for _ in range(blocks_per_prompt)])
+        index.place(next(pods), [rng.getrandbits(64) for _ in range(blocks_per_prompt)])
     return index
 
 
@@ -73,12 +73,12 @@ def bench_long_prompt_among_short_ones(benchmark: BenchmarkFixture) -> None:
     benchmark.group = "prefix by prompt"
     benchmark.extra_info.update(series="new prompt, among short ones", size=400_000)
     index = PrefixIndex(max_bytes=1 << 40, default_kv_tokens=500_000)
-    dice, where = random.Random(1), pod_ids(1)[0]
+    rng, where = random.Random(1), pod_ids(1)[0]
     text, numbers = bytearray(random.Random(2).randbytes(400_000)), itertools.count(1).__next__
 
     def refill() -> None:
         for _ in range(500_000 // PREFIX_BLOCK_TOKENS // 16 + 1):
-            index.place(where, [dice.getrandbits(64) for _ in range(16)])
+            index.place(where, [rng.getrandbits(64) for _ in range(16)])
         text[:8] = numbers().to_bytes(8, "little")
 
     def once() -> None:

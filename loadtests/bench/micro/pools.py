@@ -24,12 +24,12 @@ def view(pods: int) -> LoadView:
     clock = itertools.count(1000.0, 1e-5).__next__
     made = LoadView(clock)
     made.set_pods(POOL, [Pod(pod, pod) for pod in pod_ids(pods)])
-    dice = random.Random(pods)
+    rng = random.Random(pods)
     for pod in pod_ids(pods):
-        for number in range(dice.randrange(8)):
-            made.reserve(pod, request(number, prompt_tokens=dice.randrange(1, 4000)))
+        for number in range(rng.randrange(8)):
+            made.reserve(pod, request(number, prompt_tokens=rng.randrange(1, 4000)))
     for pod in pod_ids(pods):
-        made.report(pod, EngineReport(queued=dice.randrange(4), running=4, kv_usage=dice.random()))
+        made.report(pod, EngineReport(queued=rng.randrange(4), running=4, kv_usage=rng.random()))
     made.snapshot(POOL)
     return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.sessions import Shape

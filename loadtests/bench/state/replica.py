@@ -101,7 +101,7 @@ class Replica:
         self.view = LoadView(time.monotonic, told, age_s)
         self.view.set_pods(POOL, members)
         self.index = PrefixIndex(MAX_BYTES, KV_TOKENS)
-        self.hearing = Hearing(self.view, self.index, {pod: at for at, pod in enumerate(self._pods)})
+        self.receiver = Hearing(self.view, self.index, {pod: at for at, pod in enumerate(self._pods)})
         self.traffic = Traffic(self.view, self.index, self.store if shared else None, members, os.getpid())
         self.watch = LoopWatch()
 
@@ -110,7 +110,7 @@ class Replica:
         rss_before = usage.read([os.getpid()]).rss_bytes
         self.watch.take()
         began, cpu = time.monotonic(), time.process_time()
-        await self.store.start(self._name, self.hearing)
+        await self.store.start(self._name, self.receiver)
         warm_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
         return {
             **{"warm_s": warm_s, "cpu_s": cpu_s, "rss_bytes": usage.read([os.getpid()]).rss_bytes - rss_before},
@@ -120,9 +120,9 @@ class Replica:
 
     async def fill(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Place so many blocks, evenly; the others hear of the last chain only, for a checkpoint is to be written."""
-        dice = random.Random(1)
+        rng = random.Random(1)
         for number in range(order["blocks"] // FILL_BLOCKS):
-            chain = [dice.getrandbits(64) for _ in range(FILL_BLOCKS)]
+            chain = [rng.getrandbits(64) for _ in range(FILL_BLOCKS)]
             self.index.place(self._pods[number % len(self._pods)], chain)
             if number % 100 == 0:
                 await asyncio.sleep(0)
@@ -145,7 +145,7 @@ class Replica:
             await traffic.drain()
         whole = self.store.health()
         sent, traffic.sent = traffic.sent, []
-        heard, self.hearing.heard = self.hearing.heard, []
+        heard, self.receiver.heard = self.receiver.heard, []
         return {
             **{"requests": traffic.requests - requests, "seconds": lasted, "cpu_s": cpu_s, "late_s": traffic.late_s},
             "round_trips": after.round_trips - before.round_trips,

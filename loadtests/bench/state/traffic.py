@@ -49,7 +49,7 @@ class Traffic:
 
     def __init__(self, view: LoadView, index: PrefixIndex, store: StateStore | None, members: list[Pod], seed: int):
         self._view, self._index, self._store, self._pods = view, index, store, members
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self._chains: list[list[int]] = [[] for _ in range(CONVERSATIONS)]
         self._prefilling: deque[tuple[float, Charge]] = deque()
         self._running: deque[tuple[float, Charge, int]] = deque()
@@ -64,7 +64,7 @@ class Traffic:
     async def run(self, rate: float, seconds: float) -> None:
         """Let requests arrive for so long. Those that are open then stay open until `drain`."""
         began = time.monotonic()
-        due = began + self._dice.expovariate(rate)
+        due = began + self._rng.expovariate(rate)
         while (now := time.monotonic()) < began + seconds:
             self._proceed(now)
             for _ in range(BURST):
@@ -72,7 +72,7 @@ class Traffic:
                     break
                 self.late_s = max(self.late_s, now - due)
                 self._arrive()
-                due += self._dice.expovariate(rate)
+                due += self._rng.expovariate(rate)
             await asyncio.sleep(TICK_S if due > now else 0)
 
     async def drain(self) -> None:
@@ -84,13 +84,13 @@ class Traffic:
     def _arrive(self) -> None:
         """One request: the emptier of two random pods gets it."""
         self.requests += 1
-        turn = self._dice.randrange(CONVERSATIONS)
-        chain = self._chains[turn] + [self._dice.getrandbits(64) for _ in range(TURN_BLOCKS)]
+        turn = self._rng.randrange(CONVERSATIONS)
+        chain = self._chains[turn] + [self._rng.getrandbits(64) for _ in range(TURN_BLOCKS)]
         self._chains[turn] = chain if len(chain) < CHAIN_BLOCKS else []
         now = time.monotonic()
         request = RequestInfo("id", "m", PREFIX_BLOCK_TOKENS * len(chain), 256, now, self.requests, self.requests)
         candidates = self._view.snapshot(POOL).candidates
-        one, two = self._dice.randrange(len(candidates)), self._dice.randrange(len(candidates))
+        one, two = self._rng.randrange(len(candidates)), self._rng.randrange(len(candidates))
         at = one if candidates[one].load.inflight <= candidates[two].load.inflight else two
         pod = candidates[at].pod.id
         self._index.match(chain)

@@ -67,7 +67,7 @@ class AibrixPrefixCache(Peer):
 
     def _best(self, found: Mapping[int, int]) -> int | None:
         limit = mean(self.inflight) + DEVIATIONS * pstdev(self.inflight)
-        order = sorted(found, key=lambda pod: (-found[pod], self.inflight[pod], self.dice.random()))
+        order = sorted(found, key=lambda pod: (-found[pod], self.inflight[pod], self.rng.random()))
         return next((pod for pod in order if self.inflight[pod] <= limit), None)
 
     def _note(self, units: Sequence[int], pod: int) -> None:

@@ -36,7 +36,7 @@ class Chwbl(Peer):
     def choose(self, arrival: Arrival) -> Choice:
         """Walk from the key's place on, past the full."""
         bound = ceil(LOAD_FACTOR * (sum(self.inflight) + 1) / len(self.pods))
-        key = arrival.units[0] if arrival.units else self.dice.getrandbits(64)
+        key = arrival.units[0] if arrival.units else self.rng.getrandbits(64)
         start = bisect_left(self._points, xxh3_64_intdigest(key.to_bytes(8, "little")))
         owners = self._owners
         for step in range(len(owners)):

@@ -62,7 +62,7 @@ class DynamoKv(Peer):
             OVERLAP_WEIGHT * (self.pending_tokens[pod] + uncached[pod]) + self._in_use(pod, units) + rest
             for pod in self.pods
         ]
-        pod = min(self.pods, key=lambda pod: (costs[pod] // self._block_tokens, self.dice.random()))
+        pod = min(self.pods, key=lambda pod: (costs[pod] // self._block_tokens, self.rng.random()))
         return Choice(pod, uncached[pod])
 
     def _in_use(self, pod: int, units: Sequence[int]) -> int:

@@ -34,7 +34,7 @@ class LlmdDefault(Peer):
         self._queued = [0 for _ in self.pods]
         self._kv_usage = [0.0 for _ in self.pods]
         for pod in self.pods:
-            world.every(SCRAPE_S, self.dice.random() * SCRAPE_S, lambda pod=pod: self._scrape(pod))  # type: ignore[misc]
+            world.every(SCRAPE_S, self.rng.random() * SCRAPE_S, lambda pod=pod: self._scrape(pod))  # type: ignore[misc]
 
     def choose(self, arrival: Arrival) -> Choice:
         """Score all, take the best."""
@@ -46,7 +46,7 @@ class LlmdDefault(Peer):
             + PREFIX_WEIGHT * (self._sent[pod].match(units) / len(units) if units else 0.0)
             for pod in self.pods
         ]
-        pod = max(self.pods, key=lambda pod: (scores[pod], self.dice.random()))
+        pod = max(self.pods, key=lambda pod: (scores[pod], self.rng.random()))
         self._sent[pod].add(units)
         return Choice(pod)
 

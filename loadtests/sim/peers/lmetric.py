@@ -26,6 +26,6 @@ class LMetric(Peer):
         units = arrival.units[: (arrival.prompt_tokens - 1) // self.unit_tokens]
         new = [arrival.prompt_tokens - sent.match(units) * self.unit_tokens for sent in self._sent]
         costs = [(self.pending_tokens[pod] + new[pod]) * (self.inflight[pod] + 1) for pod in self.pods]
-        pod = min(self.pods, key=lambda pod: (costs[pod], self.dice.random()))
+        pod = min(self.pods, key=lambda pod: (costs[pod], self.rng.random()))
         self._sent[pod].add(units)
         return Choice(pod, new[pod])

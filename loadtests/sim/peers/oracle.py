@@ -36,7 +36,7 @@ class Oracle(Peer):
 
     def choose(self, arrival: Arrival) -> Choice:
         """The soonest; dice decide between equals."""
-        return Choice(min(self.pods, key=lambda pod: (self.expect(pod, arrival), self.dice.random())))
+        return Choice(min(self.pods, key=lambda pod: (self.expect(pod, arrival), self.rng.random())))
 
     def expect(self, pod: int, arrival: Arrival) -> float:
         """Seconds until the pod would have this request's first token."""

@@ -35,7 +35,7 @@ class Peer(ABC):
         self.world = world
         self.unit_tokens = unit_tokens
         """What one of an arrival's `units` stands for."""
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.pods = range(len(world.engines))
         self.inflight = [0 for _ in self.pods]
         """Requests sent and not ended."""
@@ -67,7 +67,7 @@ class Peer(ABC):
 
     def least_inflight(self, pods: Iterable[int]) -> int:
         """The one with the fewest requests in flight; dice decide between equals."""
-        return min(pods, key=lambda pod: (self.inflight[pod], self.dice.random()))
+        return min(pods, key=lambda pod: (self.inflight[pod], self.rng.random()))
 
     def _prefilled(self, number: int) -> None:
         sent = self._pending.pop(number, None)

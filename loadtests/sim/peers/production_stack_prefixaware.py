@@ -24,6 +24,6 @@ class ProductionStackPrefixaware(Peer):
         """A random one of the longest matches."""
         matches = [held.match(arrival.units) for held in self._trie]
         longest = max(matches)
-        pod = self.dice.choice([pod for pod in self.pods if matches[pod] == longest])
+        pod = self.rng.choice([pod for pod in self.pods if matches[pod] == longest])
         self._trie[pod].add(arrival.units)
         return Choice(pod)

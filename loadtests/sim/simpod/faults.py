@@ -94,12 +94,12 @@ class FaultSwitch:
         self.fault: Fault | None = None
         self.struck = 0
         """Requests struck since it was switched on."""
-        self._dice = random.Random(0)
+        self._rng = random.Random(0)
 
     def set(self, fault: Fault | None) -> None:
         """Switch a fault on, or off with None."""
         self.fault, self.struck = fault, 0
-        self._dice = random.Random(fault.seed if fault else 0)
+        self._rng = random.Random(fault.seed if fault else 0)
 
     def draw(self, *, inference: bool) -> Fault | None:
         """The fault that strikes this request, or None."""
@@ -108,7 +108,7 @@ class FaultSwitch:
             return None
         if fault.count is not None and self.struck >= fault.count:
             return None
-        if self._dice.random() >= fault.rate:
+        if self._rng.random() >= fault.rate:
             return None
         self.struck += 1
         return fault

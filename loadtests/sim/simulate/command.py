@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtests.sim.engine.profiles import H100_8B, PROFILES
-from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.page import page
 from loadtests.sim.simulate.replicas import Rejected, Sharing

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from loadtests.sim.peers.catalogue import PEERS
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.world import Router, World
 from schedulers import registry

@@ -77,7 +77,7 @@ class Replicas:
         self, world: World, scheduler: Scheduler, unit_tokens: int, sharing: Sharing | None = None, *, seed: int = 0
     ) -> None:
         self._world = world
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self._sharing = sharing or Sharing()
         self._unit_tokens = unit_tokens
         self.scheduler = scheduler
@@ -88,13 +88,13 @@ class Replicas:
         self.replicas = [self._start() for _ in range(self._sharing.replicas)]
         self._open: dict[int, _Request] = {}
         for pod, engine in zip(self._pods, world.engines, strict=True):
-            world.every(REPORT_S, self._dice.random() * REPORT_S, partial(self._report, pod.id, engine))
+            world.every(REPORT_S, self._rng.random() * REPORT_S, partial(self._report, pod.id, engine))
 
     # The stages of a request, as the data plane takes them.
 
     def route(self, number: int, arrival: Arrival, /) -> int:
         """Hits, snapshot, pick, reserve, place. Raises Rejected."""
-        replica = self.replicas[self._dice.randrange(len(self.replicas))]
+        replica = self.replicas[self._rng.randrange(len(self.replicas))]
         chain = replica.prefix.chain(MODEL, [self._prompt(arrival)]) if arrival.units else []
         info = self._info(number, arrival, replica, chain)
         answer = self.scheduler.pick(info, replica.view.snapshot(POOL))
@@ -148,7 +148,7 @@ class Replicas:
             prompt_tokens=arrival.prompt_tokens,
             max_tokens=0,
             arrived_at=self._world.now,
-            entropy=self._dice.getrandbits(64),
+            entropy=self._rng.getrandbits(64),
             sequence=next(replica.sequence),
             session_key=arrival.session,
             prefix_hits=replica.prefix.match(chain),

@@ -40,8 +40,8 @@ class Shape(NamedTuple):
 
 def agentic(shape: Shape, unit_tokens: int, *, seed: int = 0) -> list[Session]:
     """Sessions of that shape; pauses and starts by `seed`, starts spread over a minute."""
-    dice = random.Random(seed)
-    return [_session(shape, at, unit_tokens, dice) for at in range(shape.sessions)]
+    rng = random.Random(seed)
+    return [_session(shape, at, unit_tokens, rng) for at in range(shape.sessions)]
 
 
 def converse(world: World, sessions: Sequence[Session], router: Router) -> list[Outcome]:
@@ -69,14 +69,14 @@ def _arrive(world: World, number: int, turns: Sequence[Arrival], router: Router,
     world.at(when, lambda: world.arrive(number, turns[number], router))
 
 
-def _session(shape: Shape, at: int, unit_tokens: int, dice: random.Random) -> Session:
+def _session(shape: Shape, at: int, unit_tokens: int, rng: random.Random) -> Session:
     shared = shape.shared_tokens // unit_tokens
     total = shape.first_tokens + (shape.turns - 1) * shape.turn_tokens
-    own = [dice.getrandbits(64) for _ in range(total // unit_tokens - shared)]
+    own = [rng.getrandbits(64) for _ in range(total // unit_tokens - shared)]
     units = [*range(1, shared + 1), *own]
     turns = []
     for turn in range(shape.turns):
         prompt = shape.first_tokens + turn * shape.turn_tokens
-        pause = dice.expovariate(1 / shape.pause_s)
+        pause = rng.expovariate(1 / shape.pause_s)
         turns.append(Arrival(pause, prompt, shape.answer_tokens, tuple(units[: prompt // unit_tokens]), f"agent-{at}"))
-    return Session(dice.random() * 60.0, turns)
+    return Session(rng.random() * 60.0, turns)

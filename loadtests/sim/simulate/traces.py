@@ -117,7 +117,7 @@ def _one_unit(found: Sequence[_Read], name: str) -> int:
     return units.pop() if units else MOONCAKE_UNIT_TOKENS
 
 
-def _spread(arrivals: Sequence[Arrival], dice: random.Random) -> Iterator[Arrival]:
+def _spread(arrivals: Sequence[Arrival], rng: random.Random) -> Iterator[Arrival]:
     """Give each of a clump its own moment before the next stamp; none later than a usual gap."""
     clumps = [(stamp, list(group)) for stamp, group in groupby(arrivals, key=lambda each: each.at_s)]
     gaps = [after[0] - before[0] for before, after in pairwise(clumps)]
@@ -127,7 +127,7 @@ def _spread(arrivals: Sequence[Arrival], dice: random.Random) -> Iterator[Arriva
             yield clump[0]
             continue
         window = min(gap, usual)
-        for each, moment in zip(clump, sorted(dice.random() for _ in clump), strict=True):
+        for each, moment in zip(clump, sorted(rng.random() for _ in clump), strict=True):
             yield each._replace(at_s=stamp + moment * window)
 
 

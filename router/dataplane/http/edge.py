@@ -180,18 +180,18 @@ class Edge:
 
     def write(self, data: bytes) -> None:
         """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
-        out, outbox = self._out, self.listener.outbox
+        out, write_batcher = self._out, self.listener.write_batcher
         if self.transport is None:
             return
-        if not out and outbox.quiet():
+        if not out and write_batcher.quiet():
             self.transport.write(data)
             return
         out.append(data)
         if len(out) == 1:
-            outbox.note(self)
+            write_batcher.note(self)
 
     def flush(self) -> None:
-        """See `outbox.Sender`."""
+        """See `write_batcher.Sender`."""
         out = self._out
         if out and self.transport is not None:
             self._out = []

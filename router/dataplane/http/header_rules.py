@@ -65,14 +65,14 @@ _ORDINARY_CONNECTION = frozenset((b"keep-alive", b"close", b"upgrade", b"http2-s
 
 
 class HeaderFields:
-    """Headers of one message: `kept` ready to be joined into a head, `noted` by lower-case name."""
+    """Headers of one message: `kept` ready to be joined into a head, `header_map` by lower-case name."""
 
-    __slots__ = ("kept", "noted", "size", "table")
+    __slots__ = ("header_map", "kept", "size", "table")
 
     def __init__(self, table: dict[bytes, int]) -> None:
         self.table = table
         self.kept: list[bytes] = []
-        self.noted: dict[bytes, bytes] = {}
+        self.header_map: dict[bytes, bytes] = {}
         self.size = 0
 
     def add(self, name: bytes, value: bytes) -> None:
@@ -83,12 +83,12 @@ class HeaderFields:
         if what & KEEP:
             self.kept += (name, b": ", value, b"\r\n")
         if what & NOTE:
-            before = self.noted.get(name)
-            self.noted[name] = value if before is None else before + b", " + value
+            before = self.header_map.get(name)
+            self.header_map[name] = value if before is None else before + b", " + value
 
     def drop_nominated(self) -> None:
         """Take out what `Connection` names as hop-by-hop (RFC 9110, 7.6.1); rare, so only looked at when there."""
-        names = {token.strip().lower() for token in self.noted[b"connection"].split(b",")} - _ORDINARY_CONNECTION
+        names = {token.strip().lower() for token in self.header_map[b"connection"].split(b",")} - _ORDINARY_CONNECTION
         if names:
             kept = self.kept
             self.kept = [part for at in range(0, len(kept), 4) if kept[at] not in names for part in kept[at : at + 4]]

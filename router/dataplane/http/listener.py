@@ -23,25 +23,25 @@ class Listener:
     def __init__(
         self,
         requests: RequestHandler,
-        sweep: Deadlines,
+        deadlines: Deadlines,
         limits: Limits,
         timeouts: Timeouts,
         on_refused: Callable[[GatewayError], Headers],
-        outbox: WriteBatcher | None = None,
+        write_batcher: WriteBatcher | None = None,
     ) -> None:
         self.requests = requests
-        self.sweep = sweep
+        self.deadlines = deadlines
         self.limits = limits
         self.timeouts = timeouts
         self.refused = on_refused
-        self.outbox = outbox or WriteBatcher()
+        self.write_batcher = write_batcher or WriteBatcher()
         self.edges: set[Edge] = set()
         self.stopped = False
         self._server: asyncio.Server | None = None
 
     def connect(self) -> Edge:
         """A protocol for a new connection."""
-        return Edge(self.requests, self, self.sweep.clock)
+        return Edge(self.requests, self, self.deadlines.clock)
 
     async def start(self, host: str, port: int, lent: socket.socket | None = None) -> int:
         """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken.
@@ -63,13 +63,13 @@ class Listener:
     def opened(self, edge: Edge) -> bool:
         """Note a connection; False when there are too many."""
         self.edges.add(edge)
-        self.sweep.members.add(edge)
+        self.deadlines.members.add(edge)
         return len(self.edges) <= self.limits.max_connections
 
     def closed(self, edge: Edge) -> None:
         """Forget it."""
         self.edges.discard(edge)
-        self.sweep.members.discard(edge)
+        self.deadlines.members.discard(edge)
 
     def stop_accepting(self) -> None:
         """Accept no more; who is connected stays."""

@@ -38,7 +38,7 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     kept: list[bytes]
     """Headers to pass on, ready to be joined."""
-    noted: dict[bytes, bytes]
+    header_map: dict[bytes, bytes]
     """Headers the gateway reads itself, by lower-case name."""
 
 
@@ -199,7 +199,7 @@ class RequestParser:
         parser, fields = self._parser, self._fields
         self.stage = BODY
         http11 = parser.get_http_version() == "1.1"
-        if b"connection" in fields.noted:
+        if b"connection" in fields.header_map:
             fields.drop_nominated()
         self._head = RequestHead(
             parser.get_method(),
@@ -207,17 +207,17 @@ class RequestParser:
             http11,
             parser.should_keep_alive(),
             fields.kept,
-            fields.noted,
+            fields.header_map,
         )
         if parser.should_upgrade():
             if self._head.method == b"CONNECT":  # an upgrade by its method: there is nothing to read on without it
                 raise BadFraming("This gateway is no proxy: it serves no CONNECT.")
             self._upgrading = True
             return
-        coding, expect = fields.noted.get(b"transfer-encoding"), fields.noted.get(b"expect")
+        coding, expect = fields.header_map.get(b"transfer-encoding"), fields.header_map.get(b"expect")
         if coding is not None and coding.strip().lower() != b"chunked":
             raise BadFraming("Transfer-Encoding may only be 'chunked' here: send the body plain or chunked.")
-        length = int(fields.noted.get(b"content-length", b"-1"))
+        length = int(fields.header_map.get(b"content-length", b"-1"))
         if length > self._limits.max_body_bytes:
             raise self._too_much_body()
         if self._key is not None and coding is None and expect is None and length == self._length:
@@ -257,7 +257,7 @@ class RequestParser:
         version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
         stay = b"keep-alive" if offer.keep_alive else b"close"
         head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
-        for name, value in offer.noted.items():
+        for name, value in offer.header_map.items():
             if REQUEST[name] == NOTE and name != b"connection":
                 head += (name, b": ", value, b"\r\n")
         self._parser = httptools.HttpRequestParser(self)

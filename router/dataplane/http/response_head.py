@@ -102,22 +102,22 @@ def _parse(data: bytes) -> tuple[ResponseHead, int]:
         raise BadHead(str(error)) from None
     finally:
         parsing.parser = None  # or it would keep itself alive
-    noted = fields.noted
-    if b"connection" in noted:
+    header_map = fields.header_map
+    if b"connection" in header_map:
         fields.drop_nominated()
     status = parser.get_status_code()
-    framing = _framing(status, noted)
+    framing = _framing(status, header_map)
     keep = parsing.keep and framing != UNTIL_CLOSE
-    sse = noted.get(b"content-type", b"").startswith(b"text/event-stream")
-    return ResponseHead(status, framing, keep, sse, fields.kept), int(noted.get(b"content-length", b"-1"))
+    sse = header_map.get(b"content-type", b"").startswith(b"text/event-stream")
+    return ResponseHead(status, framing, keep, sse, fields.kept), int(header_map.get(b"content-length", b"-1"))
 
 
-def _framing(status: int, noted: dict[bytes, bytes]) -> int:
+def _framing(status: int, header_map: dict[bytes, bytes]) -> int:
     if status < 200 or status in (204, 304):
         return NO_BODY
-    coding = noted.get(b"transfer-encoding")
+    coding = header_map.get(b"transfer-encoding")
     if coding is not None:
         if coding.lower() != b"chunked":
             raise BadHead(f"its transfer-encoding is {coding[:32]!r}, not 'chunked'")
         return CHUNKED
-    return LENGTH if b"content-length" in noted else UNTIL_CLOSE
+    return LENGTH if b"content-length" in header_map else UNTIL_CLOSE

@@ -65,7 +65,7 @@ def error_answer(
     if isinstance(error, MethodNotAllowed):
         extra += ((b"allow", error.allow.encode()),)
     body = error_body(error, anthropic=anthropic)
-    return whole(error.told.status, body, headers=extra, close=close, head_only=head_only)
+    return whole(error.shape.status, body, headers=extra, close=close, head_only=head_only)
 
 
 def error_event(error: GatewayError, *, anthropic: bool = False) -> bytes:

@@ -52,9 +52,9 @@ async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> No
 class Upstream:
     """All pods' idle connections, and how to get another."""
 
-    def __init__(self, sweep: Deadlines, dial: Dial = dial, outbox: WriteBatcher | None = None) -> None:
-        self.sweep = sweep
-        self.outbox = outbox or WriteBatcher()
+    def __init__(self, deadlines: Deadlines, dial: Dial = dial, write_batcher: WriteBatcher | None = None) -> None:
+        self.deadlines = deadlines
+        self.write_batcher = write_batcher or WriteBatcher()
         self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
         self.open = 0
@@ -75,7 +75,7 @@ class Upstream:
         """
         stack = self.idle.get(address)
         if stack and not fresh:
-            now = self.sweep.clock()
+            now = self.deadlines.clock()
             while stack:
                 connection = stack.pop()
                 if connection.expires_at > now and not connection.closing:

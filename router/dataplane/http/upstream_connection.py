@@ -116,7 +116,7 @@ class UpstreamConnection:
         """The pod accepted."""
         self.transport = transport
         self.upstream.open += 1
-        self.upstream.sweep.members.add(self)
+        self.upstream.deadlines.members.add(self)
 
     def send(self, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
         """Send one request, in one or more parts."""
@@ -126,16 +126,16 @@ class UpstreamConnection:
         self._idle_s = timeouts.idle_s or NEVER
         self._head_only = head_only
         self._in_body = False
-        self.expires_at = self.upstream.sweep.clock() + (timeouts.first_byte_s or NEVER)
+        self.expires_at = self.upstream.deadlines.clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         self._out = payload
-        if self.upstream.outbox.quiet():
+        if self.upstream.write_batcher.quiet():
             self.flush()
         else:
-            self.upstream.outbox.note(self)
+            self.upstream.write_batcher.note(self)
 
     def flush(self) -> None:
-        """See `outbox.Sender`."""
+        """See `write_batcher.Sender`."""
         out, self._out = self._out, ()
         if self.receiver is None or self.transport is None or self.transport.is_closing():
             return  # wanted no more: a pod must not begin on it
@@ -158,7 +158,7 @@ class UpstreamConnection:
         """The pod closed, or we did."""
         self.transport = None
         self.upstream.open -= 1
-        self.upstream.sweep.members.discard(self)
+        self.upstream.deadlines.members.discard(self)
         receiver, self.receiver = self.receiver, None
         if receiver is None:
             self.upstream.forget(self)
@@ -203,7 +203,7 @@ class UpstreamConnection:
     def resume(self) -> None:
         """Read on."""
         if self.transport is not None and not self.transport.is_closing():
-            self.expires_at = self.upstream.sweep.clock() + self._idle_s
+            self.expires_at = self.upstream.deadlines.clock() + self._idle_s
             self.transport.resume_reading()
 
     # Receiving the answer, in wire order
@@ -238,7 +238,7 @@ class UpstreamConnection:
         if self._framing == CHUNKED:
             self._scanner = ChunkScanner()
         self._in_body = True
-        self.expires_at = self.upstream.sweep.clock() + (self._timeouts.first_byte_s or NEVER)
+        self.expires_at = self.upstream.deadlines.clock() + (self._timeouts.first_byte_s or NEVER)
         receiver = self.receiver
         assert receiver is not None
         self._unwrap = receiver.head(head, self._framing, length)
@@ -250,7 +250,7 @@ class UpstreamConnection:
     def _body(self, data: bytes) -> None:
         receiver = self.receiver
         assert receiver is not None
-        now = self.upstream.sweep.clock()
+        now = self.upstream.deadlines.clock()
         self.expires_at = now + self._idle_s
         if self._framing == CHUNKED:
             self._chunks(data, receiver, now)
@@ -296,7 +296,7 @@ class UpstreamConnection:
         if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
             if not self.transport.is_reading():
                 self.transport.resume_reading()  # paused by a slow client, who has the rest in its own buffer
-            self.expires_at = self.upstream.sweep.clock() + self._timeouts.upstream_keepalive_s
+            self.expires_at = self.upstream.deadlines.clock() + self._timeouts.upstream_keepalive_s
             self.upstream.park(self)
         else:
             self.abort()

@@ -34,9 +34,9 @@ class WireHeaders:
         self._count = 0
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
 
-    def request_id(self, noted: dict[bytes, bytes]) -> bytes:
+    def request_id(self, header_map: dict[bytes, bytes]) -> bytes:
         """The client's own id if it is a sane one, else a new one."""
-        given = noted.get(b"x-request-id")
+        given = header_map.get(b"x-request-id")
         if given is not None and _FINE_ID.fullmatch(given):
             return given
         self._count += 1
@@ -66,7 +66,7 @@ class WireHeaders:
     def response_headers(self, exchange: Exchange) -> list[bytes]:
         """`x-request-id` and who served it, ready to be joined into a head."""
         pod = exchange.pod
-        home = exchange.pool if exchange.detour is None else exchange.detour.home.pool
+        home = exchange.pool if exchange.fallback_state is None else exchange.fallback_state.home.pool
         key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts, exchange.pool, home)
         named = self._by_placement.get(key)
         if named is None:
@@ -102,8 +102,8 @@ class WireHeaders:
         cluster = cluster or self._clusters.get(pool)
         if cluster:
             placed += ((b"x-turnout-cluster", _fine(cluster)),)
-        if exchange.detour is not None and exchange.detour.home.pool != pool:
-            placed += ((b"x-turnout-fallback", b"from=" + exchange.detour.home.pool.encode()),)
+        if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool:
+            placed += ((b"x-turnout-fallback", b"from=" + exchange.fallback_state.home.pool.encode()),)
         return placed
 
 

@@ -35,14 +35,14 @@ class BufferedWriter(Protocol):
 class WriteBatcher:
     """The connections that have something to send."""
 
-    __slots__ = ("_active", "_alone", "_due", "_noted", "_scheduled")
+    __slots__ = ("_active", "_alone", "_due", "_header_map", "_scheduled")
 
     def __init__(self, active: Sized = ()) -> None:
         """`active` are the requests under way."""
         self._active = active
         self._due: list[BufferedWriter] = []
         self._scheduled = False
-        self._noted = 0
+        self._header_map = 0
         """In this turn."""
         self._alone = 0
         """How many more are sent at once."""
@@ -60,7 +60,7 @@ class WriteBatcher:
         """`sender` has something to send; said once until it is flushed."""
         due = self._due
         due.append(sender)
-        self._noted += 1
+        self._header_map += 1
         if len(due) >= AT_ONCE:
             self.flush()
         elif not self._scheduled:
@@ -75,7 +75,7 @@ class WriteBatcher:
 
     def _end_of_turn(self) -> None:
         self._scheduled = False
-        if self._noted < COMPANY:
+        if self._header_map < COMPANY:
             self._alone = ALONE
-        self._noted = 0
+        self._header_map = 0
         self.flush()

@@ -43,15 +43,17 @@ class TargetResolver:
         self._anyone = ClientPermissions("", frozenset(settings.allow))
         self._known = [(bytes.fromhex(each.key_sha256), _client(each)) for each in settings.clients]
 
-    def route(self, routes: Routes, model: str, noted: Headers) -> Route:
+    def route(self, routes: Routes, model: str, header_map: Headers) -> Route:
         """The route of a request that says something of its target.
 
         Raises what `Routes.resolve` raises, TargetNotAllowed with who may choose what, BadRequest.
         """
-        may_fall_back(noted)
-        client = self.client(noted)
+        may_fall_back(header_map)
+        client = self.client(header_map)
         try:
-            return routes.resolve(model, noted.get(b"x-turnout-pool"), noted.get(b"x-turnout-cluster"), client.may)
+            return routes.resolve(
+                model, header_map.get(b"x-turnout-pool"), header_map.get(b"x-turnout-cluster"), client.may
+            )
         except TargetNotAllowed as error:
             whose = f" (known as {client.name!r})" if client.name else ""
             what = ", ".join(sorted(client.allow)) or "none"
@@ -60,24 +62,24 @@ class TargetResolver:
                 "model leads; the setting `targets` says who may choose what."
             ) from None
 
-    def allowed(self, noted: Headers) -> Allowed:
+    def allowed(self, header_map: Headers) -> Allowed:
         """Which pools a request may choose."""
-        return self.client(noted).may
+        return self.client(header_map).may
 
-    def client(self, noted: Headers) -> ClientPermissions:
+    def client(self, header_map: Headers) -> ClientPermissions:
         """Who sends it, by its key. Takes equally long whether and where the key is known."""
         found = self._anyone
         if self._known:
-            digest = hashlib.sha256(_key(noted)).digest()
+            digest = hashlib.sha256(_key(header_map)).digest()
             for known, client in self._known:
                 if hmac.compare_digest(known, digest):
                     found = client
         return found
 
 
-def may_fall_back(noted: Headers) -> bool:
+def may_fall_back(header_map: Headers) -> bool:
     """Whether another pool than the request's own may serve it. Raises BadRequest for what is neither yes nor no."""
-    said = noted.get(b"x-turnout-fallback")
+    said = header_map.get(b"x-turnout-fallback")
     if said is None:
         return True
     answer = _WORDS.get(said.strip().lower())
@@ -86,10 +88,10 @@ def may_fall_back(noted: Headers) -> bool:
     return answer
 
 
-def _key(noted: Headers) -> bytes:
+def _key(header_map: Headers) -> bytes:
     """What follows `Bearer`, else Anthropic's `x-api-key`; empty without either."""
-    scheme, _, credentials = noted.get(b"authorization", b"").partition(b" ")
-    return credentials.strip() if scheme.lower() == b"bearer" else noted.get(b"x-api-key", b"")
+    scheme, _, credentials = header_map.get(b"authorization", b"").partition(b" ")
+    return credentials.strip() if scheme.lower() == b"bearer" else header_map.get(b"x-api-key", b"")
 
 
 def _client(each: TargetClient) -> ClientPermissions:

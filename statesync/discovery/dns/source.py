@@ -111,7 +111,7 @@ def open_resolver(
 
 
 class DnsSource:
-    """Looks a name up again and again. `sleep` and `dice` are injected; `resolver` defaults to the system's."""
+    """Looks a name up again and again. `sleep` and `rng` are injected; `resolver` defaults to the system's."""
 
     def __init__(
         self,
@@ -121,13 +121,13 @@ class DnsSource:
         template: PodTemplate | None = None,
         resolver: dns.asyncresolver.Resolver | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
         self._name = name
         self._template = template or PodTemplate()
         self._resolver = resolver or open_resolver()
         self._sleep = sleep
-        self._known = KnownPods(interval_s, dice)
+        self._known = KnownPods(interval_s, rng)
         self._target_hosts: dict[str, str] = {}
         self._pods: dict[str, Pod] = {}
         """The last answer's, by address."""

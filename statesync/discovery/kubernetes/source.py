@@ -35,7 +35,7 @@ _Engines = tuple[ObservedPod, ...]
 
 
 class KubernetesSource:
-    """Keeps a pool in step with a cluster. `clock`, `sleep` and `dice` are injected; `access` defaults to the
+    """Keeps a pool in step with a cluster. `clock`, `sleep` and `rng` are injected; `access` defaults to the
     credentials that `target` and the environment name."""
 
     def __init__(
@@ -47,9 +47,9 @@ class KubernetesSource:
         quiet_s: float = QUIET_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        dice: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
     ) -> None:
-        self._roster = EligiblePods()
+        self._eligible = EligiblePods()
         self._pods: tuple[Pod, ...] | None = None
         self._on_pods: OnPods | None = None
         access = access or Access(target.kubeconfig, target.context)
@@ -59,7 +59,7 @@ class KubernetesSource:
                 place,
                 kind,
                 ApiServer(access, quiet_s=quiet_s),
-                ListWatch[_Engines](target.relist_s, dice),
+                ListWatch[_Engines](target.relist_s, rng),
                 on_change=self._announce,
                 clock=clock,
                 sleep=sleep,
@@ -82,7 +82,7 @@ class KubernetesSource:
         if self._on_pods is None or not any(each.known.synced for each in followers):
             return
         engines = (each for follower in followers for each in follower.known.values())
-        listing = self._roster.listing(seen for each in engines for seen in each)
+        listing = self._eligible.listing(seen for each in engines for seen in each)
         for note in listing.notes:
             _log.warning("discovery: %s", note)
         if listing.pods != self._pods:

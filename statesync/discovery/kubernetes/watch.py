@@ -86,11 +86,11 @@ class WatchFailure(NamedTuple):
 
 
 class ListWatch(Generic[T]):
-    """The copy of one collection. `now` are seconds on one monotonic clock, `dice` gives floats in [0, 1)."""
+    """The copy of one collection. `now` are seconds on one monotonic clock, `rng` gives floats in [0, 1)."""
 
-    def __init__(self, relist_s: float, dice: Callable[[], float]) -> None:
+    def __init__(self, relist_s: float, rng: Callable[[], float]) -> None:
         self._relist_s = relist_s
-        self._dice = dice
+        self._rng = rng
         self._objects: dict[str, Item[T]] = {}
         self._deleted: dict[str, str] = {}
         """Deleted since the last list, with the version of that."""
@@ -126,7 +126,7 @@ class ListWatch(Generic[T]):
             return WatchStep(ListRequest(page.token))
         self._objects, self._pages, self._deleted = pages, None, {}
         self._version = self._list_version = page.version
-        self._relist_at = now + self._relist_s * (0.9 + 0.2 * self._dice())
+        self._relist_at = now + self._relist_s * (0.9 + 0.2 * self._rng())
         self._lists_failed = 0
         self.synced = True
         note, self._reported = ("answers again" if self._reported else ""), ""
@@ -190,13 +190,13 @@ class ListWatch(Generic[T]):
 
     def _follow(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> WatchStep:
         low, high = WATCH_S
-        lasts_s = min(low + (high - low) * self._dice(), self._relist_at - then)
+        lasts_s = min(low + (high - low) * self._rng(), self._relist_at - then)
         self._watched_from, self._heard, self._listing = then, False, False
         return WatchStep(Follow(self._version, max(1, int(lasts_s) + 1)), delay_s, renew, note)
 
     def _delay_s(self, failures: int, failure: WatchFailure) -> float:
         # Jittered downwards: replicas that lost the same server must not come back to it at one moment.
-        backoff_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)) * (0.5 + 0.5 * self._dice())
+        backoff_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)) * (0.5 + 0.5 * self._rng())
         return max(backoff_s, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
 
     def _once(self, failure: WatchFailure) -> str:

@@ -27,15 +27,15 @@ class CatchUp:
         replica: str,
         listener: StateListener,
         keys: RedisKeys,
-        hearing: UpdateReceiver,
-        roster: LiveReplicas,
+        receiver: UpdateReceiver,
+        live_replicas: LiveReplicas,
         checkpoints: Checkpoints,
     ) -> None:
         self._replica = replica
         self._listener = listener
         self._keys = keys
-        self._hearing = hearing
-        self._roster = roster
+        self._receiver = receiver
+        self._live_replicas = live_replicas
         self._checkpoints = checkpoints
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
@@ -51,13 +51,13 @@ class CatchUp:
     async def read_share(self, link: RespConnection, replica: str) -> None:
         """One replica's numbers, and the log: something it said was not heard. Raises StateError."""
         async with self._one:
-            self._hearing.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
-            self._hearing.log.behind()
+            self._receiver.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
+            self._receiver.log.behind()
             await self._checkpoints.catch_up(link, self._listener.restored)
 
     async def _read_replicas(self, link: RespConnection, again: bool) -> None:
         """Leases, shares and reports; then hear what was told meanwhile."""
-        keys, hearing = self._keys, self._hearing
+        keys, receiver = self._keys, self._receiver
         clock, leases, reports = await _all(
             link, ("TIME",), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("HGETALL", keys.reports)
         )
@@ -69,24 +69,24 @@ class CatchUp:
                 live[replica] = (float(ends_ms) - now_ms) / 1000
         shares = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
         for (replica, left_s), fields in zip(live.items(), shares, strict=True):
-            token = hearing.stored(replica, fields)
+            token = receiver.stored(replica, fields)
             if token:
-                self._roster.listed(replica, token, left_s, now)
-        hearing.reported(reports, now_ms, skip_own=again)
-        hearing.release()
+                self._live_replicas.listed(replica, token, left_s, now)
+        receiver.reported(reports, now_ms, skip_own=again)
+        receiver.release()
 
     async def _read_policies(self, link: RespConnection, token: str) -> None:
         """Read what the server has, and put back what it lost."""
-        keys, hearing = self._keys, self._hearing
+        keys, receiver = self._keys, self._receiver
         pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
         lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
         stored = {
-            pool: [record for data in packed if (record := hearing.reader.record(data)) is not None]
+            pool: [record for data in packed if (record := receiver.reader.record(data)) is not None]
             for pool, packed in zip(pools, lists, strict=True)
         }
-        hearing.policies(stored)
+        receiver.policies(stored)
         newest = {pool: records[0].generation for pool, records in stored.items() if records}
-        for pool, records in hearing.book.lost(newest).items():
+        for pool, records in receiver.book.lost(newest).items():
             await RESTORE_POLICY.run(
                 link,
                 (keys.policy(pool), keys.pools),

@@ -38,11 +38,11 @@ _log = logging.getLogger("turnout.state")
 class Checkpoints:
     """Writes and reads the checkpoints of one namespace, and the log behind them."""
 
-    def __init__(self, keys: RedisKeys, hearing: UpdateReceiver) -> None:
+    def __init__(self, keys: RedisKeys, receiver: UpdateReceiver) -> None:
         self._keys = keys
-        self._reader = hearing.reader
-        self._log = hearing.log
-        self._entry = hearing.entry
+        self._reader = receiver.reader
+        self._log = receiver.log
+        self._entry = receiver.entry
         self._loop = asyncio.get_running_loop()
         self._read_once = False
 

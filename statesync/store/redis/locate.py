@@ -33,7 +33,7 @@ class ServerLocator(Protocol):
         ...
 
 
-def whereabouts(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> ServerLocator:
+def locator(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> ServerLocator:
     """Who can say where the keys `{namespace}...` are. Nothing is asked yet. Raises BadStoreUrl.
 
     Every node that is asked gets `timeout_s`; the one that answered last is asked first.

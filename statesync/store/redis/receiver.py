@@ -40,12 +40,12 @@ class UpdateReceiver:
     """Reads what others say for one listener. `missed` is called with a replica whose share is to be read anew."""
 
     def __init__(
-        self, replica: str, listener: StateListener, roster: LiveReplicas, freshness: ViewAge, clock: Clock
+        self, replica: str, listener: StateListener, live_replicas: LiveReplicas, view_age: ViewAge, clock: Clock
     ) -> None:
         self._replica = replica
         self._listener = listener
-        self._roster = roster
-        self._freshness = freshness
+        self._live_replicas = live_replicas
+        self._view_age = view_age
         self._clock = clock
         self.reader = MessageDecoder()
         self.shares = ReceivedNumbers()
@@ -71,7 +71,7 @@ class UpdateReceiver:
 
     def hear(self, data: bytes) -> None:
         """A message came over the channel."""
-        echo = self._freshness.echo
+        echo = self._view_age.echo
         if echo and data.endswith(echo):  # A tenth of what a flush costs is reading what one has just written.
             self._echoed(log_id_before(data, len(echo)))
             return
@@ -148,7 +148,7 @@ class UpdateReceiver:
             self._echoed(envelope.log_id)
 
     def _echoed(self, log_id: str) -> None:
-        self._freshness.echoed(self._clock())
+        self._view_age.echoed(self._clock())
         if log_id:
             self.log.told(log_id, [])
 
@@ -175,7 +175,7 @@ class UpdateReceiver:
             self._miss(said.replica)
 
     def _gone(self, said: GoneMessage) -> None:
-        if self._roster.gone(said.replica, said.token):
+        if self._live_replicas.gone(said.replica, said.token):
             self.drop(said.replica)
 
     def _policy(self, said: PolicyChangedMessage) -> None:
@@ -184,7 +184,7 @@ class UpdateReceiver:
             self._listener.policy_changed(said.pool, record)
 
     def _alive(self, replica: str, token: str) -> None:
-        if self._roster.heard(replica, token, self._clock()) and self.joined is not None:
+        if self._live_replicas.heard(replica, token, self._clock()) and self.joined is not None:
             self.joined()
 
     def _miss(self, replica: str) -> None:

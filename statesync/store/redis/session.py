@@ -55,24 +55,24 @@ class Session:
         self,
         replica: str,
         listener: StateListener,
-        outbox: PendingUpdates,
+        pending: PendingUpdates,
         keys: RedisKeys,
         config: SyncConfig,
-        dice: Random,
+        rng: Random,
     ) -> None:
         self.replica = replica
         self._listener = listener
         self._keys = keys
         self._config = config
-        self._dice = dice
+        self._rng = rng
         self._loop = loop = asyncio.get_running_loop()
-        self.roster = LiveReplicas(replica, config.lease_s)
-        self.freshness = ViewAge(loop.time())
-        self.hearing = UpdateReceiver(replica, listener, self.roster, self.freshness, loop.time)
-        self.hearing.missed, self.hearing.joined = self._missed, self._joined
-        self.syncer = Syncer(replica, outbox, keys, config, self.freshness, self.roster)
-        self._checkpoints = Checkpoints(keys, self.hearing)
-        self._warmup = CatchUp(replica, listener, keys, self.hearing, self.roster, self._checkpoints)
+        self.live_replicas = LiveReplicas(replica, config.lease_s)
+        self.view_age = ViewAge(loop.time())
+        self.receiver = UpdateReceiver(replica, listener, self.live_replicas, self.view_age, loop.time)
+        self.receiver.missed, self.receiver.joined = self._missed, self._joined
+        self.syncer = Syncer(replica, pending, keys, config, self.view_age, self.live_replicas)
+        self._checkpoints = Checkpoints(keys, self.receiver)
+        self._warmup = CatchUp(replica, listener, keys, self.receiver, self.live_replicas, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """Where commands go, once registered."""
@@ -95,9 +95,9 @@ class Session:
         """Be a replica over this link until it is lost: never returns, raises StateError."""
         self._trouble = self._loop.create_future()
         self._keys.in_database(address.db)
-        self.hearing.hold()
+        self.receiver.hold()
         try:
-            news = await self._connect(address, self.hearing.push)
+            news = await self._connect(address, self.receiver.push)
             await news.call("SUBSCRIBE", self._keys.news)
             link = await self._connect(address, None)
             self.links += 1
@@ -149,7 +149,7 @@ class Session:
 
     def _unlink(self) -> None:
         self._end_incarnation()
-        self.freshness.unlinked()
+        self.view_age.unlinked()
         self._spent = self.traffic()
         connections, self._open = self._open, []
         for connection in connections:
@@ -172,7 +172,7 @@ class Session:
             if connection.lost:  # while nobody was waiting for trouble
                 raise StoreUnavailable(connection.lost)
         emptied = await self._register(link)
-        self.freshness.linked()
+        self.view_age.linked()
         self.link = link
         self.syncer.open(news, self.token, self._refused)
         try:
@@ -214,7 +214,7 @@ class Session:
 
         Raises NameTaken when that one is renewed meanwhile.
         """
-        self.hearing.own_tokens.add(self.token)
+        self.receiver.own_tokens.add(self.token)
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
         expected_ms = float("inf")
         while True:
@@ -240,7 +240,7 @@ class Session:
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
-            self.freshness.sent(self._loop.time())
+            self.view_age.sent(self._loop.time())
             beat = pack(HeartbeatMessage(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
             taken = await RENEW.run(
                 news,
@@ -250,13 +250,13 @@ class Session:
             )
             if not taken:
                 raise _LeaseLost("the lease was gone when it was to be renewed")
-            if self.freshness.silent_s(self._loop.time()) > self._config.timeout_s:
+            if self.view_age.silent_s(self._loop.time()) > self._config.timeout_s:
                 raise StoreUnavailable("what is published does not come back")
 
     def _lose_lease(self) -> None:
         self.lease_losses += 1
         self.token = self._new_token()
-        self.hearing.hold()
+        self.receiver.hold()
         _log.warning("the lease of replica %s was gone: registering anew", self.replica)
 
     # What an incarnation reads, and then does from time to time.
@@ -268,28 +268,28 @@ class Session:
         self.warm = True
         _log.info(
             "in step with %d other replicas at %s after %.3f s",
-            *(len(self.roster.others()), link.address, self._loop.time() - began),
+            *(len(self.live_replicas.others()), link.address, self._loop.time() - began),
         )
         on_warm()
         if emptied:
             _log.warning("%s came back empty: republished what this replica knows", link.address)
             await self._write_checkpoint(link, always=True)
         while True:
-            await asyncio.sleep(self._config.checkpoint_s * self._dice.uniform(0.9, 1.1))
+            await asyncio.sleep(self._config.checkpoint_s * self._rng.uniform(0.9, 1.1))
             await self._tidy(link)
 
     async def _tidy(self, link: RespConnection) -> None:
         await self._write_checkpoint(link, always=False)
-        if self.roster.elected("reports"):
+        if self.live_replicas.elected("reports"):
             await PRUNE_REPORTS.run(link, (self._keys.reports,), int(REPORT_TTL_S * 1000))
         if self._loop.time() - self._swept_at >= SWEEP_S:
             self._swept_at = self._loop.time()
-            self.syncer.outbox.sweep(self._swept_at)
+            self.syncer.pending.sweep(self._swept_at)
 
     async def _write_checkpoint(self, link: RespConnection, always: bool) -> None:
         """If the log grew since the last one, or `always`."""
         _, begins = await self._checkpoints.position(link)
-        if always or self.hearing.log.folded > (begins or (0, 0)):
+        if always or self.receiver.log.folded > (begins or (0, 0)):
             every_s = self._config.checkpoint_s * 0.8
             await self._checkpoints.write(link, self._listener.checkpoint, self._new_token(), every_s)
 
@@ -311,7 +311,7 @@ class Session:
         self.syncer.hurry()
 
     def _watch_leases(self) -> None:
-        due = self.roster.next_lapse()
+        due = self.live_replicas.next_lapse()
         if due is not None and self._lapse_timer is None:
             self._lapse_timer = self._loop.call_at(due, self._let_lapse, due)
 
@@ -321,16 +321,16 @@ class Session:
         if grace_s := self._pause.grace(due, now):
             self._lapse_timer = self._loop.call_at(now + grace_s, self._let_lapse, now + grace_s)
             return
-        for replica in self.roster.lapsed(now):
+        for replica in self.live_replicas.lapsed(now):
             _log.warning("replica %s was not heard for its lease of %g s: gone", replica, self._config.lease_s)
-            self.hearing.drop(replica)
+            self.receiver.drop(replica)
         self._watch_leases()
 
     def _own_keys(self) -> tuple[str, str, str]:
         return self._keys.leases, self._keys.tokens, self._keys.inflight(self.replica)
 
     def _new_token(self) -> str:
-        return f"{self._dice.getrandbits(64):016x}"
+        return f"{self._rng.getrandbits(64):016x}"
 
     def __repr__(self) -> str:
-        return f"<Session of {self.replica}: {self.roster!r}, {self.syncer!r}>"
+        return f"<Session of {self.replica}: {self.live_replicas!r}, {self.syncer!r}>"

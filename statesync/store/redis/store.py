@@ -20,7 +20,7 @@ from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, 
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
-from statesync.store.redis.locate import ServerLocator, whereabouts
+from statesync.store.redis.locate import ServerLocator, locator
 from statesync.store.redis.messages import SCHEMA, pack_record
 from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
@@ -37,20 +37,20 @@ _log = logging.getLogger("turnout.state")
 class RedisStore:
     """A `StateStore` on Redis or Valkey, alone, behind Sentinel or in a cluster."""
 
-    def __init__(self, where: ServerLocator, config: SyncConfig = _DEFAULTS, dice: Random | None = None) -> None:
+    def __init__(self, where: ServerLocator, config: SyncConfig = _DEFAULTS, rng: Random | None = None) -> None:
         self._where = where
         self._config = config
-        self._dice = dice or SystemRandom()
+        self._rng = rng or SystemRandom()
         self._keys = RedisKeys(config.namespace)
         self._session: Session | None = None
         """None before `start`."""
-        self._outbox = outbox = PendingUpdates()
+        self._pending = pending = PendingUpdates()
         # Called several times a request: through a method of this class each would take 0.1 us longer.
-        self.announce: Callable[[PodId, InflightNumbers], None] = outbox.announce
+        self.announce: Callable[[PodId, InflightNumbers], None] = pending.announce
         """Note this replica's absolute numbers for a pod. Without effect after `aclose`."""
-        self.placed: Callable[[PodId, Sequence[int]], None] = outbox.placed
+        self.placed: Callable[[PodId, Sequence[int]], None] = pending.placed
         """Note that a prompt with these block hashes went to a pod. The sequence must not change afterwards."""
-        self.forgot: Callable[[PodId], None] = outbox.forgot
+        self.forgot: Callable[[PodId], None] = pending.forgot
         """Note that a pod's engine restarted and holds nothing."""
         self._background: asyncio.Task[None] | None = None
         self._started: asyncio.Future[StateError | None] | None = None
@@ -62,7 +62,7 @@ class RedisStore:
     @classmethod
     def open(cls, url: str, config: SyncConfig) -> RedisStore:
         """The store a URL names; nothing is connected yet. Raises BadStoreUrl."""
-        return cls(whereabouts(url, config.namespace, config.timeout_s), config)
+        return cls(locator(url, config.namespace, config.timeout_s), config)
 
     @property
     def shared(self) -> bool:
@@ -73,7 +73,7 @@ class RedisStore:
         """Take a lease as `replica` and read all that the others know. See `StateStore.start`."""
         if self._session is not None:
             raise StateError("a store is started once")
-        self._session = Session(replica, listener, self._outbox, self._keys, self._config, self._dice)
+        self._session = Session(replica, listener, self._pending, self._keys, self._config, self._rng)
         self._started = asyncio.get_running_loop().create_future()
         self._awaited = True
         self._background = spawn(self._stay_linked(self._session), f"state of {replica}")
@@ -101,11 +101,11 @@ class RedisStore:
 
     def report(self, pod: PodId, report: EngineReport, /) -> None:
         """Note an engine's own report."""
-        self._outbox.report(pod, report, asyncio.get_running_loop().time())
+        self._pending.report(pod, report, asyncio.get_running_loop().time())
 
     def elected(self, pod: PodId, /) -> bool:
         """Whether `pod` falls to this replica among those that are live. True where nobody else can be heard."""
-        return self._session is None or self._session.roster.elected(pod)
+        return self._session is None or self._session.live_replicas.elected(pod)
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None where none was ever set. Raises StoreUnavailable."""
@@ -142,10 +142,10 @@ class RedisStore:
         )
         if not taken:
             raise StaleGeneration(f"pool {pool!r} is at generation {answer}, not {if_generation}")
-        record = session.hearing.reader.record(answer)
+        record = session.receiver.reader.record(answer)
         if record is None:
             raise StoreUnavailable(f"the record of pool {pool!r} cannot be read back")
-        session.hearing.book.learn(pool, record)
+        session.receiver.book.learn(pool, record)
         return record
 
     async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
@@ -159,13 +159,13 @@ class RedisStore:
         """Live replicas as last heard, this one first."""
         if self._session is None or self._background is None:
             return []
-        return self._session.roster.live(asyncio.get_running_loop().time())
+        return self._session.live_replicas.live(asyncio.get_running_loop().time())
 
     def age_s(self) -> float:
         """How long a change takes to be heard; while the link does not do well, how long it has not."""
         if self._session is None:
             return 0.0
-        return self._session.freshness.age_s(asyncio.get_running_loop().time())
+        return self._session.view_age.age_s(asyncio.get_running_loop().time())
 
     def health(self) -> StoreHealth:
         """How the link does."""
@@ -182,8 +182,8 @@ class RedisStore:
             bytes_received=received,
             reconnects=max(0, session.links - 1),
             lease_losses=session.lease_losses,
-            placements_dropped=self._outbox.placements_dropped,
-            unreadable=session.hearing.reader.unreadable,
+            placements_dropped=self._pending.placements_dropped,
+            unreadable=session.receiver.reader.unreadable,
             error="" if connected else self._error,
         )
 
@@ -202,7 +202,7 @@ class RedisStore:
             except StateError as error:
                 self._lost(error)
             pause_s = BACKOFF_S[0] if session.links > links else min(most_s, pause_s * 2)
-            await asyncio.sleep(pause_s * self._dice.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
 
     def _warm(self) -> None:
         self._error = ""
@@ -229,7 +229,7 @@ class RedisStore:
     async def _records(self, pool: str, count: int) -> list[PolicyRecord]:
         session, link = self._linked()
         packed = await _asked(link.call("LRANGE", self._keys.policy(pool), 0, count - 1))
-        return [record for data in packed if (record := session.hearing.reader.record(data)) is not None]
+        return [record for data in packed if (record := session.receiver.reader.record(data)) is not None]
 
 
 async def _asked(answer: Any) -> Any:

@@ -59,20 +59,20 @@ class Syncer:
     def __init__(
         self,
         replica: str,
-        outbox: PendingUpdates,
+        pending: PendingUpdates,
         keys: RedisKeys,
         config: SyncConfig,
-        freshness: ViewAge,
-        roster: LiveReplicas,
+        view_age: ViewAge,
+        live_replicas: LiveReplicas,
     ) -> None:
-        self.outbox = outbox
-        outbox.wake = self.wake
+        self.pending = pending
+        pending.wake = self.wake
         self._replica = replica
         self._keys = keys
         self._interval_s = max(config.interval_s, MIN_INTERVAL_S)
         self._lease_s = config.lease_s
-        self._freshness = freshness
-        self._roster = roster
+        self._view_age = view_age
+        self._live_replicas = live_replicas
         self._loop = asyncio.get_running_loop()
         self._link: RespConnection | None = None
         self._on_trouble: LostLease | None = None
@@ -94,7 +94,7 @@ class Syncer:
         self._link, self._on_trouble = link, on_trouble
         self._flush_command = PreparedCommand("EVALSHA", FLUSH.sha, *self._constant_part())
         self._under_way = None
-        self._send(self.outbox.take(self._loop.time(), full=True))
+        self._send(self.pending.take(self._loop.time(), full=True))
 
     def close(self) -> None:
         """Send nothing until the next `open`; what is noted is kept."""
@@ -105,7 +105,7 @@ class Syncer:
 
     async def finish(self) -> None:
         """Send what is left, and wait for it to be taken. Nothing happens without a link, or over one that is lost."""
-        while self._link is not None and not self._link.lost and (self._under_way is not None or self.outbox.waiting):
+        while self._link is not None and not self._link.lost and (self._under_way is not None or self.pending.waiting):
             if self._under_way is None:
                 self._flush()
             if self._under_way is not None:
@@ -138,11 +138,11 @@ class Syncer:
 
     def _urgent(self) -> bool:
         """Whether somebody ought to hear of a dispatch."""
-        return self.outbox.urgent and not self._roster.alone
+        return self.pending.urgent and not self._live_replicas.alone
 
     def _pause_s(self, urgent: bool) -> float:
         """From one flush to the next."""
-        if self._roster.alone:
+        if self._live_replicas.alone:
             return max(ALONE_S, self._interval_s)
         return self._interval_s if urgent else RELIEF_INTERVALS * self._interval_s
 
@@ -155,7 +155,7 @@ class Syncer:
             if not self._urgent():
                 # How old the view is, is how late dispatches are seen: one noted in company would have waited so long.
                 noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
-            self._send(self.outbox.take(noted_at, full=False))
+            self._send(self.pending.take(noted_at, full=False))
 
     def _send(self, batch: UpdateBatch | None) -> None:
         if batch is None or self._link is None:
@@ -164,7 +164,7 @@ class Syncer:
         self._sent_at = now
         self.seq += 1
         arguments = self._arguments(batch, now)
-        self._freshness.sent(batch.noted_at, arguments[MESSAGE] + arguments[ENTRY])
+        self._view_age.sent(batch.noted_at, arguments[MESSAGE] + arguments[ENTRY])
         self._dispatch(self._flush_command.pack(arguments), arguments, batch)
 
     def _dispatch(self, packed: bytes, arguments: list[bytes], batch: UpdateBatch) -> None:
@@ -182,13 +182,13 @@ class Syncer:
             self._answer.set_result(None)
             self._answer = None
         if reply == 1:
-            if self.outbox.waiting:
+            if self.pending.waiting:
                 self._plan(self._loop.time())
             return
         if isinstance(reply, ReplyError) and reply.code == "NOSCRIPT" and current and self._link is not None:
             self._dispatch(command("EVAL", FLUSH.source, *self._constant_part(), *arguments), arguments, batch)
             return
-        self.outbox.give_back(batch)
+        self.pending.give_back(batch)
         if not current:
             self._plan(self._loop.time())
         elif not isinstance(reply, StoreUnavailable):  # a lost link tells its owner itself
@@ -240,4 +240,4 @@ class Syncer:
 
     def __repr__(self) -> str:
         state = "no link" if self._link is None else "waiting for an answer" if self._under_way else "idle"
-        return f"<Syncer of {self._replica}, message {self.seq}: {state}; {self.outbox!r}>"
+        return f"<Syncer of {self._replica}, message {self.seq}: {state}; {self.pending!r}>"

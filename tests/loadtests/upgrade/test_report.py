@@ -71,11 +71,11 @@ def test_an_answer_without_usage_has_no_part_in_the_hit_rate() -> None:
     assert hit_rate([]) == 0.0
 
 
-def sampled(dice: random.Random, sessions: int) -> list[Record]:
+def sampled(rng: random.Random, sessions: int) -> list[Record]:
     """Four requests of each conversation, which find all of their prompts together, or nothing."""
     return [
         record(WHOLE, 0, 1, cached=100 * found)._replace(session=f"s{at}")
-        for at, found in enumerate(dice.random() < 0.8 for _ in range(sessions))
+        for at, found in enumerate(rng.random() < 0.8 for _ in range(sessions))
         for _ in range(4)
     ]
 
@@ -89,8 +89,8 @@ def test_a_hit_rate_is_as_uncertain_as_its_conversations_not_as_its_requests() -
 
 def test_the_standard_error_of_a_hit_rate_is_how_far_such_rates_scatter() -> None:
     """The scatter of 400 rates is itself uncertain by 1 / sqrt(2 * 400), 3.5 %; five times that is allowed."""
-    dice = random.Random(5)
-    runs = [sampled(dice, 30) for _ in range(400)]
+    rng = random.Random(5)
+    runs = [sampled(rng, 30) for _ in range(400)]
     scatter = pstdev(hit_rate(run) for run in runs)
     told = math.sqrt(sum(hit_rate_error(run) ** 2 for run in runs) / len(runs))
     assert told == pytest.approx(scatter, rel=0.18)

@@ -26,7 +26,7 @@ def test_an_ended_exchange_holds_nothing_and_is_counted_once() -> None:
         exchange = under_way(rig)
         pod = rig.asked()
         for status in (200, 500, 200):
-            rig.gateway.endings.end(exchange, status)
+            rig.gateway.completion.end(exchange, status)
         assert exchange.done
         assert rig.inflight == 0
         assert rig.metrics.requests == {("main", "round_robin", pod.address, 200): 1}
@@ -40,7 +40,7 @@ def test_an_exchange_that_ended_is_not_refused_again() -> None:
         exchange = under_way(rig)
         rig.asked().sends(ok())
         before = rig.clients[0].raw
-        rig.wire.do(lambda: rig.gateway.endings.refuse(exchange, NoPodAvailable("x")))
+        rig.wire.do(lambda: rig.gateway.completion.refuse(exchange, NoPodAvailable("x")))
         assert rig.clients[0].raw == before
 
 
@@ -51,7 +51,7 @@ def test_giving_up_tells_the_client_what_can_still_be_told(begun: bytes) -> None
         pod = rig.asked()
         if begun:
             pod.sends(begun)
-        rig.wire.do(lambda: rig.gateway.endings.give_up(exchange, IdleTimeout("too quiet")))
+        rig.wire.do(lambda: rig.gateway.completion.give_up(exchange, IdleTimeout("too quiet")))
         assert pod.fate == "aborted"
         assert b"too quiet" in rig.clients[0].raw
         assert rig.clients[0].answer().complete == (not begun)
@@ -65,7 +65,7 @@ def test_a_defect_ends_in_an_answer_or_a_cut_and_its_traceback_in_the_log(begun:
         pod = rig.asked()
         if begun:
             pod.sends(begun)
-        rig.wire.do(lambda: rig.gateway.endings.defect(exchange))
+        rig.wire.do(lambda: rig.gateway.completion.defect(exchange))
         assert pod.fate == "aborted"
         if begun:
             assert rig.clients[0].fate == "aborted"

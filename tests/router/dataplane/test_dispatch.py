@@ -40,7 +40,7 @@ class Watched:
         self.told: list[tuple[RequestInfo, LoadSnapshot]] = []
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        self.told.append((request, snapshot))
+        self.shape.append((request, snapshot))
         for pod, _ in snapshot.candidates:
             if pod.id not in request.tried:
                 return Decision(pod.id, self.name)
@@ -59,7 +59,7 @@ class Floor:
         self.metrics = Metrics()
         self.placed: list[tuple[PodId, Sequence[int]]] = []
         self.policy = Watched()
-        dice = count(100)
+        rng = count(100)
         by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
         self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, self.clock)
         self.dispatch = Dispatch(
@@ -69,13 +69,15 @@ class Floor:
             self.guard,
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),
-            lambda: next(dice),
+            lambda: next(rng),
             samples=samples,
         )
 
-    def asked(self, prompt: Sequence[bytes] = (), **noted: str) -> Exchange:
+    def asked(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
         """A request that was understood."""
-        made = exchange(noted={name.replace("_", "-").encode(): value.encode() for name, value in noted.items()})
+        made = exchange(
+            header_map={name.replace("_", "-").encode(): value.encode() for name, value in header_map.items()}
+        )
         made.request_id = b"r1"
         made.call = Call("m", prompt, TOKENS, 16, False, "from-the-body")
         made.metrics = self.metrics.pool("main")

@@ -135,7 +135,7 @@ def test_the_line_is_served_when_a_pod_joins() -> None:
         rig.asks()
         pods = [status.pod for status in rig.view.statuses()]
         more = pods[0]._replace(id=PodId("10.0.0.9:8000"), address="10.0.0.9:8000")
-        rig.wire.do(lambda: rig.membership.on_pods("main", [*pods, more]))
+        rig.wire.do(lambda: rig.pod_registry.on_pods("main", [*pods, more]))
         assert rig.admission.queued == 0
         for _ in range(2):
             rig.asked().sends(ok())

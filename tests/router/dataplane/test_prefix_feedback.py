@@ -20,8 +20,8 @@ class School(Rig):
 
     def __init__(self) -> None:
         super().__init__(pods=1)
-        self.truth = PrefixAccuracy(self.prefix.set_trust)
-        self.gateway.parts = self.gateway.parts._replace(learn=PrefixFeedback(self.truth).learn)
+        self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
+        self.gateway.parts = self.gateway.parts._replace(learn=PrefixFeedback(self.prefix_accuracy).learn)
         self.pod = self.view.statuses()[0].pod.id
 
     def __enter__(self) -> School:
@@ -30,7 +30,7 @@ class School(Rig):
 
     @property
     def learned(self) -> PodAccuracy:
-        return self.truth.pods[self.pod]
+        return self.prefix_accuracy.pods[self.pod]
 
 
 def usage(cached: int) -> bytes:
@@ -84,4 +84,4 @@ def test_an_error_teaches_nothing_and_nor_does_a_prompt_shorter_than_a_block() -
         rig.asked().sends(ok(usage(cached=64)).replace(b"200 OK", b"400 Bad Request"))
         rig.asks(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
         rig.asked().sends(ok(usage(cached=64)))
-        assert rig.truth.pods == {}
+        assert rig.prefix_accuracy.pods == {}

@@ -86,10 +86,10 @@ def test_a_plugin_that_hangs_in_the_gateway_is_broken_off(tmp_path: Path, monkey
 @checked_here
 def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) -> None:
     plugins = wired(tmp_path)
-    catalogue = PolicyCatalog({}, plugins.create)
-    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
-    by_name = catalogue.by_name()
-    plugins.join(policies, catalogue.create, by_name)
+    catalog = PolicyCatalog({}, plugins.create)
+    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalog.create)
+    by_name = catalog.by_name()
+    plugins.join(policies, catalog.create, by_name)
     policies.policy_changed("main", PolicyRecord(NAME, {}, 3))
     assert (policies.current("main").name, NAME in by_name) == ("p2c", False)
 
@@ -110,10 +110,10 @@ def test_a_record_that_came_before_its_file_is_taken_up_with_it(tmp_path: Path) 
 def test_a_version_is_kept_as_long_as_a_pool_can_come_back_to_it(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_text(GOOD)
     plugins = wired(tmp_path)
-    catalogue = PolicyCatalog({}, plugins.create)
-    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalogue.create)
-    by_name = catalogue.by_name()
-    plugins.join(policies, catalogue.create, by_name)
+    catalog = PolicyCatalog({}, plugins.create)
+    policies = PolicyController(MemoryStore(), {"main": PolicySpec(name="p2c")}, catalog.create)
+    by_name = catalog.by_name()
+    plugins.join(policies, catalog.create, by_name)
     assert plugins._watcher is not None
 
     async def run() -> None:

@@ -34,19 +34,19 @@ class Scene:
     def __init__(self) -> None:
         self.in_use: set[str] = set()
         self.told: list[str] = []
-        self.shelf = PluginRegistry(
+        self.plugin_registry = PluginRegistry(
             lambda: self.in_use,
-            lambda name: self.told.append(f"+{name}"),
-            lambda name: self.told.append(f"-{name}"),
+            lambda name: self.shape.append(f"+{name}"),
+            lambda name: self.shape.append(f"-{name}"),
         )
 
     def sees(self, **sources: bytes) -> list[UncheckedFile]:
         """A look at these files; what is due has passed its check."""
-        due = self.shelf.see(DirectoryListing({f"{name}.py": source for name, source in sources.items()}, {}))
+        due = self.plugin_registry.see(DirectoryListing({f"{name}.py": source for name, source in sources.items()}, {}))
         for each in due:
             own = ("freest_kv",) if b"FreestKv" in each.source else ("mine",)
-            self.shelf.take(each, CheckReport(each.file, digest_of(each.source), own))
-        self.shelf.tidy()
+            self.plugin_registry.take(each, CheckReport(each.file, digest_of(each.source), own))
+        self.plugin_registry.tidy()
         return due
 
 
@@ -72,7 +72,10 @@ def test_an_older_version_goes_when_nobody_may_come_back_to_it() -> None:
     scene.sees(freest=ONE)
     scene.sees(freest=TWO)
     assert scene.told == [f"+{FIRST}", f"+{SECOND}"]
-    assert [(each["policies"], each["present"]) for each in scene.shelf.shown()] == [([SECOND], True), ([FIRST], False)]
+    assert [(each["policies"], each["present"]) for each in scene.plugin_registry.shown()] == [
+        ([SECOND], True),
+        ([FIRST], False),
+    ]
     scene.in_use = {SECOND}
     scene.sees(freest=TWO)
     assert scene.told[2:] == [f"-{FIRST}"]
@@ -90,10 +93,10 @@ def test_a_version_that_comes_back_is_checked_and_offered_again() -> None:
 
 def test_a_file_that_is_refused_is_told_once_shown_and_not_checked_again(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
-    (due,) = scene.shelf.see(DirectoryListing({"bad.py": b"def"}, {}))
-    scene.shelf.take(due, CheckReport("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
-    assert scene.shelf.see(DirectoryListing({"bad.py": b"def"}, {})) == []
-    (shown,) = scene.shelf.shown()
+    (due,) = scene.plugin_registry.see(DirectoryListing({"bad.py": b"def"}, {}))
+    scene.plugin_registry.take(due, CheckReport("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
+    assert scene.plugin_registry.see(DirectoryListing({"bad.py": b"def"}, {})) == []
+    (shown,) = scene.plugin_registry.shown()
     assert (shown["policies"], shown["problem"]) == ([], "line 1: invalid syntax")
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert line == f"plugin bad.py ({digest_of(b'def')}) is not offered: line 1: invalid syntax"
@@ -109,7 +112,7 @@ def test_a_file_that_passes_its_check_and_does_not_load_here_is_refused_after_al
     monkeypatch.setattr("router.plugins.registry.LOAD_S", 0.05)
     scene = Scene()
     scene.sees(mine=picks(RIGHT, elsewhere).encode())
-    (shown,) = scene.shelf.shown()
+    (shown,) = scene.plugin_registry.shown()
     assert str(shown["problem"]).startswith("passes its check, but not in the gateway: ")
     assert scene.told == []
     assert registry.names() == tuple(registry.BUILT_IN)
@@ -119,22 +122,24 @@ def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFi
     scene = Scene()
     scene.sees(freest=ONE)
     for _ in range(3):
-        assert scene.shelf.see(DirectoryListing({}, {}, "/plugins cannot be read: gone")) == []
-        scene.shelf.tidy()
+        assert scene.plugin_registry.see(DirectoryListing({}, {}, "/plugins cannot be read: gone")) == []
+        scene.plugin_registry.tidy()
     assert FIRST in registry.names()
-    assert scene.shelf.problem == "/plugins cannot be read: gone"
+    assert scene.plugin_registry.problem == "/plugins cannot be read: gone"
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
     scene.sees(freest=ONE)
-    assert scene.shelf.problem == ""
+    assert scene.plugin_registry.problem == ""
 
 
 def test_a_file_that_cannot_be_read_is_shown() -> None:
     scene = Scene()
-    scene.shelf.see(DirectoryListing({}, {"huge.py": "is larger than 1 MB"}))
-    assert [(each["file"], each["problem"]) for each in scene.shelf.shown()] == [("huge.py", "is larger than 1 MB")]
+    scene.plugin_registry.see(DirectoryListing({}, {"huge.py": "is larger than 1 MB"}))
+    assert [(each["file"], each["problem"]) for each in scene.plugin_registry.shown()] == [
+        ("huge.py", "is larger than 1 MB")
+    ]
 
 
 def test_a_file_whose_check_goes_on_is_shown_as_that() -> None:
     scene = Scene()
-    scene.shelf.see(DirectoryListing({"freest.py": ONE}, {}))
-    assert [each["problem"] for each in scene.shelf.shown()] == ["is being checked"]
+    scene.plugin_registry.see(DirectoryListing({"freest.py": ONE}, {}))
+    assert [each["problem"] for each in scene.plugin_registry.shown()] == ["is being checked"]

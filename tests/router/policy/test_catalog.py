@@ -14,13 +14,13 @@ READY = {"sticky": PolicySpec(name="session_affinity", params={"balance_factor":
 
 
 def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
-    catalogue = PolicyCatalog(READY)
-    sticky = catalogue.create("sticky")
+    catalog = PolicyCatalog(READY)
+    sticky = catalog.create("sticky")
     assert isinstance(sticky, Named)
     assert sticky == Named("sticky", registry.create("session_affinity", {"balance_factor": 3.0}))
-    assert catalogue.create("p2c", {}) == registry.create("p2c")
-    assert catalogue.names() == (*registry.names(), "sticky")
-    assert set(catalogue.by_name()) == {*registry.names(), "sticky"}
+    assert catalog.create("p2c", {}) == registry.create("p2c")
+    assert catalog.names() == (*registry.names(), "sticky")
+    assert set(catalog.by_name()) == {*registry.names(), "sticky"}
 
 
 def test_it_takes_no_parameters_for_it_has_them() -> None:
@@ -29,8 +29,8 @@ def test_it_takes_no_parameters_for_it_has_them() -> None:
 
 
 def test_set_anew_it_is_another_object_around_the_same_policy() -> None:
-    catalogue = PolicyCatalog(READY)
-    one, other = catalogue.create("sticky"), catalogue.create("sticky")
+    catalog = PolicyCatalog(READY)
+    one, other = catalog.create("sticky"), catalog.create("sticky")
     assert isinstance(one, Named) and isinstance(other, Named)
     assert one is not other and one.policy is other.policy
 

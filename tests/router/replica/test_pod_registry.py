@@ -46,7 +46,7 @@ class Town:
         self.upstream = Upstream(Deadlines(lambda: self.now, 0.1))
         self.metrics = Metrics()
         self.members = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
-        self.health = HealthTracker(HealthConfig(eject_failures=1), self.members.on_health, dice=lambda: 0.0)
+        self.health = HealthTracker(HealthConfig(eject_failures=1), self.members.on_health, rng=lambda: 0.0)
         self.members.health = self.health
 
     def idle_connection(self, to: Pod) -> None:
@@ -307,27 +307,27 @@ def test_pods_that_another_pool_has_end_a_change_under_way() -> None:
 
 def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers_do_not_say() -> None:
     town = Town()
-    truth = PrefixAccuracy(town.prefix.set_trust)
-    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    prefix_accuracy = PrefixAccuracy(town.prefix.set_trust)
+    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, prefix_accuracy)
     members.on_pods("learns", [A])
-    truth.unjudged(A.id, 1, 1)
+    prefix_accuracy.unjudged(A.id, 1, 1)
     members.on_report(A.id, EngineReport(prefix_queries_tokens=0, prefix_hits_tokens=0), 0.0)
-    truth.unjudged(A.id, 100_000, 100_000)
+    prefix_accuracy.unjudged(A.id, 100_000, 100_000)
     members.on_report(A.id, EngineReport(prefix_queries_tokens=200_000, prefix_hits_tokens=0), 0.0)
-    assert truth.pods[A.id].trust < 1.0
+    assert prefix_accuracy.pods[A.id].trust < 1.0
     members.on_restart(A.id)
-    assert truth.pods[A.id].trust == 1.0
+    assert prefix_accuracy.pods[A.id].trust == 1.0
 
 
 def test_what_was_learned_of_a_pod_goes_with_it_also_where_its_last_answer_came_after() -> None:
     town = Town()
-    truth = PrefixAccuracy(town.prefix.set_trust)
-    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, truth)
+    prefix_accuracy = PrefixAccuracy(town.prefix.set_trust)
+    members = PodRegistry(town.view, town.prefix, town.routes, town.upstream, town.metrics, prefix_accuracy)
     members.on_pods("learns", [A, B])
-    truth.judge(A.id, 1000, 1000)
-    truth.judge(B.id, 1000, 1000)
+    prefix_accuracy.judge(A.id, 1000, 1000)
+    prefix_accuracy.judge(B.id, 1000, 1000)
     members.on_pods("learns", [B])
-    assert set(truth.pods) == {B.id}
-    truth.judge(A.id, 1000, 1000)
+    assert set(prefix_accuracy.pods) == {B.id}
+    prefix_accuracy.judge(A.id, 1000, 1000)
     members.forget_strangers()
-    assert set(truth.pods) == {B.id}
+    assert set(prefix_accuracy.pods) == {B.id}

@@ -119,14 +119,14 @@ def test_it_hears_the_other_replicas() -> None:
         replica = Replica(settings(url))
         await replica.start()
         pod = PodId(url.removeprefix("http://"))
-        replica.others.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)})
+        replica.state_listener.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)})
         assert replica.view.status(pod).load.inflight == 3
-        replica.others.replica_gone("r2")
+        replica.state_listener.replica_gone("r2")
         assert replica.view.status(pod).load.inflight == 0
         chain = replica.prefix.chain("m", [b"x" * 4096])
-        replica.others.placed_elsewhere(pod, chain)
+        replica.state_listener.placed_elsewhere(pod, chain)
         assert replica.prefix.match(chain) == {pod: 16}
-        replica.others.policy_changed("main", PolicyRecord("random", {}, 9))
+        replica.state_listener.policy_changed("main", PolicyRecord("random", {}, 9))
         assert replica.policies.current("main").name == "random"
         await replica.drain()
         server.close()
@@ -136,8 +136,8 @@ def test_it_hears_the_other_replicas() -> None:
 
 def test_the_shortest_limit_sets_how_often_deadlines_are_looked_at() -> None:
     quick = Pool(name="main", pods=["http://127.0.0.1:1"], timeouts=Timeouts(first_byte_s=0.1))
-    assert Replica(settings(pools=[quick])).sweep.resolution_s == pytest.approx(0.025)
-    assert Replica(settings("http://127.0.0.1:1")).sweep.resolution_s == 0.25
+    assert Replica(settings(pools=[quick])).deadlines.resolution_s == pytest.approx(0.025)
+    assert Replica(settings("http://127.0.0.1:1")).deadlines.resolution_s == 0.25
 
 
 def test_a_replica_is_named_by_its_settings_or_names_itself() -> None:

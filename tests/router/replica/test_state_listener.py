@@ -105,8 +105,8 @@ def test_one_s_checkpoint_is_the_other_s_index() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         chain = one.prefix.chain("m", [b"x" * 4096])
         one.prefix.place(pod, chain)
-        for page in one.others.checkpoint():
-            two.others.restored(page)
+        for page in one.state_listener.checkpoint():
+            two.state_listener.restored(page)
         assert two.prefix.match(chain) == {pod: 16}
 
     play(story)
@@ -117,9 +117,9 @@ def test_what_is_placed_on_a_pod_unknown_here_is_kept_for_a_while() -> None:
         chain = one.prefix.chain("m", [b"x" * 4096])
         one.store.placed(PodId("10.0.0.9:80"), chain)
         await until(lambda: bool(two.prefix.match(chain)))
-        assert [page.pod for page in two.others.checkpoint()] == ["10.0.0.9:80"]
-        two.membership.forget_strangers()
-        two.membership.forget_strangers()
+        assert [page.pod for page in two.state_listener.checkpoint()] == ["10.0.0.9:80"]
+        two.pod_registry.forget_strangers()
+        two.pod_registry.forget_strangers()
         assert two.prefix.match(chain) == {}
 
     play(story)

@@ -24,8 +24,8 @@ def test_what_is_too_short_or_too_long_counts_as_the_first_or_the_last(seconds: 
 
 
 def test_quantiles_are_within_a_bucket_of_the_true_ones() -> None:
-    dice = random.Random(7)
-    values = sorted(dice.lognormvariate(-2.0, 1.0) for _ in range(5000))
+    rng = random.Random(7)
+    values = sorted(rng.lognormvariate(-2.0, 1.0) for _ in range(5000))
     seen = Durations()
     for value in values:
         seen.observe(value)

@@ -79,13 +79,13 @@ def test_ranks_of_a_million_are_found_without_a_million_steps_and_agree_with_the
 
 
 def test_the_interval_of_a_ratio_of_p95s_holds_as_often_as_it_says() -> None:
-    dice, held, runs = random.Random(3), 0, 300
+    rng, held, runs = random.Random(3), 0, 300
     for _ in range(runs):
         arms = []
         for scale in (2.0, 1.0):
             seen = Durations()
             for _ in range(400):
-                seen.observe(scale * dice.lognormvariate(-1.0, 0.8))
+                seen.observe(scale * rng.lognormvariate(-1.0, 0.8))
             arms.append(duration(seen.counts, 0.95, 0.05))
         assert arms[0] is not None and arms[1] is not None
         found = ratio(arms[0], arms[1])
@@ -110,9 +110,9 @@ def test_a_mean_is_bounded_by_its_standard_error() -> None:
 
 
 def test_the_interval_of_a_hit_rate_holds_as_often_as_it_says() -> None:
-    dice, held, runs = random.Random(5), 0, 1400
+    rng, held, runs = random.Random(5), 0, 1400
     for _ in range(runs):
-        pairs = [(dice.choice((0, 0, size)), size) for size in (dice.randint(10, 1000) for _ in range(300))]
+        pairs = [(rng.choice((0, 0, size)), size) for size in (rng.randint(10, 1000) for _ in range(300))]
         sums = PairSums(
             len(pairs),
             sum(hit for hit, _ in pairs),

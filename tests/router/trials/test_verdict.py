@@ -143,11 +143,11 @@ def naive(second: int, last: int) -> int:
 class Traffic:
     """What came of the requests of a run, arm by arm: the baseline's, and the canary's."""
 
-    def __init__(self, dice: random.Random, slower: int = 0) -> None:
+    def __init__(self, rng: random.Random, slower: int = 0) -> None:
         """Of a canary that is slower by so many buckets of 5 % each."""
         sizes = (len(CANARY) - PLACED[-1], PLACED[-1])
-        self._failed = [[0, *accumulate(dice.random() < 0.01 for _ in range(size))] for size in sizes]
-        baseline, canary = (dice.choices(SHAPE, cum_weights=WEIGHTS, k=size) for size in sizes)
+        self._failed = [[0, *accumulate(rng.random() < 0.01 for _ in range(size))] for size in sizes]
+        baseline, canary = (rng.choices(SHAPE, cum_weights=WEIGHTS, k=size) for size in sizes)
         self._buckets = [baseline, [bucket + slower for bucket in canary]]
 
     def arms(self, second: int) -> tuple[ArmFigures, ArmFigures]:
@@ -181,8 +181,8 @@ def _computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_computed_once")
 def test_an_a_a_canary_on_the_very_edge_is_rolled_back_in_fewer_than_5_percent_of_runs_thanks_to_spaced_looks() -> None:
-    dice = random.Random(11)
-    runs = [Traffic(dice) for _ in range(100)]
+    rng = random.Random(11)
+    runs = [Traffic(rng) for _ in range(100)]
     wrong, wrong_if_naive = (sum(run.rolled_back(look) > 0 for run in runs) for look in (spaced, naive))
     # Of thousands of runs 0.5 % are wrong, with naive looks 16 %: 0.5 of 100 with a standard deviation of 0.7, and 16
     # with one of 3.7.
@@ -191,8 +191,8 @@ def test_an_a_a_canary_on_the_very_edge_is_rolled_back_in_fewer_than_5_percent_o
 
 @pytest.mark.usefixtures("_computed_once")
 def test_a_candidate_with_twice_the_ttft_is_found_in_nearly_every_run() -> None:
-    dice = random.Random(11)
-    found = [Traffic(dice, slower=14).rolled_back(spaced) for _ in range(20)]
+    rng = random.Random(11)
+    found = [Traffic(rng, slower=14).rolled_back(spaced) for _ in range(20)]
     # In each of 1,000 runs it was, after 240 s on average and 1,070 s at most.
     assert all(found)
     assert max(found) < 1200

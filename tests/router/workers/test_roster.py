@@ -28,14 +28,14 @@ def due(roster: WorkerRoster) -> float | None:
     return roster.due
 
 
-def begun(slots: int = 2, dice: float = 0.0) -> WorkerRoster:
-    roster = WorkerRoster(slots, TIMING, lambda: dice)
+def begun(slots: int = 2, rng: float = 0.0) -> WorkerRoster:
+    roster = WorkerRoster(slots, TIMING, lambda: rng)
     assert roster.begin(0.0) == [Start(number, number) for number in range(slots)]
     return roster
 
 
-def serving(slots: int = 2, dice: float = 0.0) -> WorkerRoster:
-    roster = begun(slots, dice)
+def serving(slots: int = 2, rng: float = 0.0) -> WorkerRoster:
+    roster = begun(slots, rng)
     for number in range(slots):
         assert deeds(roster.ready(number, 1.0)) == []
     return roster
@@ -108,7 +108,7 @@ def test_a_roll_during_the_start_waits_for_it() -> None:
 
 
 def test_a_worker_that_dies_is_replaced_later_each_time_and_its_slot_parked_from_the_second_on() -> None:
-    roster = serving(dice=1.0)
+    roster = serving(rng=1.0)
     now, worker = 2.0, 0
     for death, delay_s in enumerate([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]):
         actions = roster.ended(worker, -11, now)
@@ -122,13 +122,13 @@ def test_a_worker_that_dies_is_replaced_later_each_time_and_its_slot_parked_from
 
 
 def test_the_shortest_wait_is_a_tenth_of_a_second_whatever_the_dice_say() -> None:
-    roster = serving(dice=0.0)
+    roster = serving(rng=0.0)
     roster.ended(0, 1, 2.0)
     assert due(roster) == 2.1
 
 
 def test_thirty_healthy_seconds_make_a_death_the_first_one_again() -> None:
-    roster = serving(dice=1.0)
+    roster = serving(rng=1.0)
     roster.ended(0, 1, 2.0)
     roster.wake(3.0)
     roster.ready(2, 4.0)

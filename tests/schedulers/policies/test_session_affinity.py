@@ -138,9 +138,9 @@ def test_a_balance_factor_out_of_range_is_refused(factor: float) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 39), st.sampled_from([1.0, 1.25]))
 def test_where_nearly_every_pod_is_full_the_first_in_order_with_room_is_found(seed: int, roomy: int, c: float) -> None:
     # More pods than are tried one by one, and few with room: the way that looks at all of them.
-    pods, dice = pod_ids(200), random.Random(seed)
-    room = set(dice.sample(pods, roomy))
-    loads = {pod: PodLoad(inflight=dice.randrange(4) if pod in room else 12) for pod in pods}
+    pods, rng = pod_ids(200), random.Random(seed)
+    room = set(rng.sample(pods, roomy))
+    loads = {pod: PodLoad(inflight=rng.randrange(4) if pod in room else 12) for pod in pods}
     cap = math.ceil(c * (sum(load.inflight for load in loads.values()) + 1) / len(pods))
     answer = SessionAffinity(c).pick(request_of(session_key=str(seed)), snapshot_of(loads))
     assert isinstance(answer, Decision)

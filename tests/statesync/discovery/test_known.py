@@ -12,8 +12,8 @@ def pod(name: str) -> Pod:
     return Pod(PodId(f"{name}:8000"), f"{name}:8000")
 
 
-def known(interval_s: float = 10.0, dice: float = 0.0) -> KnownPods:
-    return KnownPods(interval_s, lambda: dice)
+def known(interval_s: float = 10.0, rng: float = 0.0) -> KnownPods:
+    return KnownPods(interval_s, lambda: rng)
 
 
 def test_the_first_answer_is_announced_whole_and_in_order() -> None:
@@ -40,7 +40,7 @@ def test_the_next_look_comes_when_the_answer_is_stale_but_within_the_interval(tt
 
 
 def test_jitter_only_makes_a_look_later() -> None:
-    assert 10.0 < known(dice=0.99).after(LookupFound((), 60.0)).delay_s <= 11.0
+    assert 10.0 < known(rng=0.99).after(LookupFound((), 60.0)).delay_s <= 11.0
 
 
 def test_failed_looks_keep_the_pods_back_off_and_are_told_once() -> None:

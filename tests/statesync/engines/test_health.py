@@ -29,9 +29,9 @@ class Heard:
         (reasons.add if blocked else reasons.remove)(reason)
 
 
-def tracker_of(*pods: PodId, config: HealthConfig | None = None, dice: float = 0.0) -> tuple[HealthTracker, Heard]:
+def tracker_of(*pods: PodId, config: HealthConfig | None = None, rng: float = 0.0) -> tuple[HealthTracker, Heard]:
     heard = Heard()
-    tracker = HealthTracker(config or HealthConfig(), heard, dice=lambda: dice)
+    tracker = HealthTracker(config or HealthConfig(), heard, rng=lambda: rng)
     tracker.set_pods("pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)
@@ -105,7 +105,7 @@ def test_each_ejection_in_a_row_takes_twice_as_long_up_to_the_longest() -> None:
 
 
 def test_dice_shorten_an_ejection_by_up_to_a_fifth() -> None:
-    tracker, _ = tracker_of(A, B, dice=0.5)
+    tracker, _ = tracker_of(A, B, rng=0.5)
     fail(tracker, A, 3)
     assert tracker.next_due() == pytest.approx(4.5)
 
@@ -252,7 +252,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
 ) -> None:
     heard = Heard()
     config = HealthConfig(failures=needed, successes=needed, eject_failures=needed, max_ejected_ratio=ratio)
-    tracker = HealthTracker(config, heard, dice=random.Random(seed).random)
+    tracker = HealthTracker(config, heard, rng=random.Random(seed).random)
     pools: dict[str, set[PodId]] = {"one": set(PODS), "two": set(PODS[:3])}
     for pool, ids in pools.items():
         tracker.set_pods(pool, ids)
@@ -293,7 +293,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
 def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Heard]:
     """Pools `near` (A, B) and `far` (C, D)."""
     heard = Heard()
-    tracker = HealthTracker(HealthConfig(), heard, dice=lambda: 0.0, fallbacks=fallbacks)
+    tracker = HealthTracker(HealthConfig(), heard, rng=lambda: 0.0, fallbacks=fallbacks)
     tracker.set_pods("near", [A, B])
     tracker.set_pods("far", [C, D])
     for pod in (A, B, C, D):

@@ -80,14 +80,14 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
 def test_changes_told_one_by_one_come_to_the_same_as_the_full_truth() -> None:
     told, whole = (PollSchedule(PollInterval(1.0, 50.0), random.Random(7).random) for _ in range(2))
     now, here = 0.0, set[str]()
-    dice = random.Random(8)
+    rng = random.Random(8)
     for _ in range(60):
-        there = {f"p{dice.randrange(40)}" for _ in range(20)}
+        there = {f"p{rng.randrange(40)}" for _ in range(20)}
         change = PodChange(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
         assert set(told.change_pods("pool", change, now)) == here - there
         whole.set_pods("pool", pods_of(*sorted(there)), now)
         assert told.pods.keys() == whole.pods.keys()
-        now, here = now + dice.random() / 5, there
+        now, here = now + rng.random() / 5, there
         assert told.next_at() == whole.next_at()
         assert told.due(now) == whole.due(now)
 
@@ -157,10 +157,10 @@ def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
             if pod.id == "slow":
                 await asyncio.Event().wait()
 
-        patrol = Poller(PollInterval(0.001, 10_000.0), "test")
-        patrol.set_pods("pool", pods_of("slow", "quick"))
+        poller = Poller(PollInterval(0.001, 10_000.0), "test")
+        poller.set_pods("pool", pods_of("slow", "quick"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
-            walking = group.create_task(patrol.run(visit))
+            walking = group.create_task(poller.run(visit))
             await enough.wait()
             walking.cancel()
         assert counts["slow"] == 1
@@ -181,13 +181,13 @@ def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
                 broken_off.append(pod.id)
                 raise
 
-        patrol = Poller(PollInterval(1000.0, 10_000.0), "test")
-        patrol.set_pods("pool", pods_of("a"))
+        poller = Poller(PollInterval(1000.0, 10_000.0), "test")
+        poller.set_pods("pool", pods_of("a"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
-            walking = group.create_task(patrol.run(visit))
+            walking = group.create_task(poller.run(visit))
             await started.get()
-            patrol.set_pods("pool", [])
-            patrol.set_pods("pool", pods_of("a"))
+            poller.set_pods("pool", [])
+            poller.set_pods("pool", pods_of("a"))
             await started.get()
             assert broken_off == ["a"]
             walking.cancel()

@@ -11,19 +11,19 @@ from statesync.load.decaying_rate import MEMORY_S, DecayingRate, together
 
 def test_a_steady_stream_has_its_rate_however_often_it_is_counted() -> None:
     for every_s in (0.002, 0.1, 3.0):
-        tempo = DecayingRate()
+        rate = DecayingRate()
         for step in range(1, int(10 / every_s) + 1):
-            tempo.add(50 * every_s, step * every_s, every_s)
-        assert tempo.per_s(int(10 / every_s) * every_s) == pytest.approx(50, rel=0.01)
+            rate.add(50 * every_s, step * every_s, every_s)
+        assert rate.per_s(int(10 / every_s) * every_s) == pytest.approx(50, rel=0.01)
 
 
 def test_what_came_fades_within_its_memory() -> None:
-    tempo = DecayingRate()
-    tempo.add(10, 100.0, 0.0)
-    assert tempo.per_s(100.0) == pytest.approx(10 / MEMORY_S)
-    assert tempo.per_s(100.0 + MEMORY_S) == pytest.approx(10 / MEMORY_S / math.e)
-    assert tempo.per_s(99.0) == tempo.per_s(100.0)
-    assert tempo.per_s(1e9) == 0.0
+    rate = DecayingRate()
+    rate.add(10, 100.0, 0.0)
+    assert rate.per_s(100.0) == pytest.approx(10 / MEMORY_S)
+    assert rate.per_s(100.0 + MEMORY_S) == pytest.approx(10 / MEMORY_S / math.e)
+    assert rate.per_s(99.0) == rate.per_s(100.0)
+    assert rate.per_s(1e9) == 0.0
 
 
 def test_several_together_are_their_sum() -> None:

@@ -8,12 +8,12 @@ from statesync.load.pool_state import PoolState
 from statesync.types import EngineReport, InflightNumbers
 
 
-def seat(name: str) -> PodState:
+def pod_state(name: str) -> PodState:
     return PodState(Pod(PodId(name), f"{name}:8000"))
 
 
 def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None:
-    a = seat("a")
+    a = pod_state("a")
     for _ in range(3):
         a.begin(10, 10, 10, 1.0)
     a.shift_others(InflightNumbers(), InflightNumbers(2, 20, 20, 2), 1.0)
@@ -25,20 +25,20 @@ def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None
 
 
 def test_requests_that_came_past_the_gateways_are_load() -> None:
-    a = seat("a")
+    a = pod_state("a")
     a.begin(10, 10, 10, 1.0)
-    lineup = PoolState("default")
-    lineup.add(a)
+    pool_state = PoolState("default")
+    pool_state.add(a)
     a.read(EngineReport(queued=4, running=3), 2.0)
-    lineup.changed(a)
-    assert lineup.snapshot(2.0).tokens == (10 + 64 * (1 + 6),)
+    pool_state.changed(a)
+    assert pool_state.snapshot(2.0).tokens == (10 + 64 * (1 + 6),)
     a.read(EngineReport(queued=0, running=1), 3.0)
-    lineup.changed(a)
-    assert lineup.snapshot(3.0).tokens == (10 + 64,)
+    pool_state.changed(a)
+    assert pool_state.snapshot(3.0).tokens == (10 + 64,)
 
 
 def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
-    a = seat("a")
+    a = pod_state("a")
     a.requests = 2
     a.shift_others(InflightNumbers(), InflightNumbers(1, 2, 3), 5.0)
     a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)

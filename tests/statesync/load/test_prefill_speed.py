@@ -19,10 +19,10 @@ A, B = PodId("a:1"), PodId("b:1")
 
 @pytest.mark.parametrize("times", [1 / 3, 1.0, 3.0, 20.0])
 def test_a_ratio_converges_to_what_the_samples_say(times: float) -> None:
-    ratio, dice = SpeedRatio(), random.Random(1)
+    ratio, rng = SpeedRatio(), random.Random(1)
     for _ in range(100):
-        expected_s = dice.uniform(0.02, 0.8)
-        ratio.learn(expected_s * times * dice.uniform(0.8, 1.2), expected_s)
+        expected_s = rng.uniform(0.02, 0.8)
+        ratio.learn(expected_s * times * rng.uniform(0.8, 1.2), expected_s)
     assert ratio.value == pytest.approx(times, rel=0.15)
 
 
@@ -61,10 +61,10 @@ def test_equal_machines_are_equal_to_each_other_and_others_to_a_step(times: floa
 
 
 def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
-    pool, pods, dice = PrefillSpeed(), [SpeedRatio() for _ in range(8)], random.Random(3)
+    pool, pods, rng = PrefillSpeed(), [SpeedRatio() for _ in range(8)], random.Random(3)
     for _ in range(4000):
-        at = dice.randrange(8)
-        long = dice.random() < (0.8 if at < 2 else 0.2)
+        at = rng.randrange(8)
+        long = rng.random() < (0.8 if at < 2 else 0.2)
         pool.learn(pods[at], 40_000 * 2.5e-5 if long else 5000 * 4e-5, 40_000 if long else 5000)
     steps = [pod.step() for pod in pods]
     assert max(steps) == min(steps), pods  # though prompts of the two sizes differ by 1.6
@@ -103,10 +103,10 @@ def lone_prefill_s(profile: EngineProfile, prompt: int) -> float:
 
 @pytest.mark.parametrize("profile", [H100_8B, A100_8B, H100_70B_TP8], ids=lambda p: p.name)
 def test_the_view_learns_a_pool_s_pace_whatever_its_machines(profile: EngineProfile) -> None:
-    times, dice = Times(), random.Random(2)
+    times, rng = Times(), random.Random(2)
     for _ in range(80):
-        prompt = dice.randrange(200, 40_000)
-        times.stream(dice.choice((A, B)), prompt, lone_prefill_s(profile, prompt))
+        prompt = rng.randrange(200, 40_000)
+        times.stream(rng.choice((A, B)), prompt, lone_prefill_s(profile, prompt))
     assert times.pace_s(A) == times.pace_s(B) == pytest.approx(profile.prefill_token_s, rel=0.3)
 
 

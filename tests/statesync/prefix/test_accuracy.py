@@ -47,11 +47,11 @@ def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
 
 def test_sums_are_each_pod_s_own() -> None:
     told: list[tuple[PodId, float]] = []
-    truth = PrefixAccuracy(lambda pod, trust: told.append((pod, trust)))
-    truth.judge(A, 1000, 400)
-    truth.judge(A, 0, 200)
-    truth.judge(B, 500, 500)
-    a, b = truth.pods[A], truth.pods[B]
+    accuracy = PrefixAccuracy(lambda pod, trust: told.append((pod, trust)))
+    accuracy.judge(A, 1000, 400)
+    accuracy.judge(A, 0, 200)
+    accuracy.judge(B, 500, 500)
+    a, b = accuracy.pods[A], accuracy.pods[B]
     assert (a.predicted, a.true, a.error) == (1000, 600, 800)
     assert (b.predicted, b.true, b.error, b.trust) == (500, 500, 0, 1.0)
     assert told == [(A, a.trust)], "only what changed is told"
@@ -62,61 +62,61 @@ def report(asked: int | None, found: int | None) -> EngineReport:
 
 
 def test_where_answers_do_not_say_the_rate_of_the_engines_counters_is_the_truth() -> None:
-    truth = PrefixAccuracy(lambda pod, trust: None)
-    truth.unjudged(A, 1, 1)
-    truth.on_report(A, report(1_000, 900))  # from here on
-    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
-    truth.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # others' traffic is in it
-    pod = truth.pods[A]
+    accuracy = PrefixAccuracy(lambda pod, trust: None)
+    accuracy.unjudged(A, 1, 1)
+    accuracy.on_report(A, report(1_000, 900))  # from here on
+    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
+    accuracy.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # others' traffic is in it
+    pod = accuracy.pods[A]
     assert (pod.predicted, pod.true) == (WINDOW_TOKENS // 2, WINDOW_TOKENS // 4)
     assert pod.trust < 1.0
-    truth.unjudged(A, WINDOW_TOKENS - 1, 10_000)
-    truth.on_report(A, report(10**7, 10**6))
+    accuracy.unjudged(A, WINDOW_TOKENS - 1, 10_000)
+    accuracy.on_report(A, report(10**7, 10**6))
     assert pod.true == WINDOW_TOKENS // 4, "too little was asked since"
 
 
 def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> None:
-    truth = PrefixAccuracy(lambda pod, trust: None)
-    truth.unjudged(A, 1, 1)
-    truth.on_report(A, report(0, 0))
-    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
-    truth.judge(A, 100, 100)
-    truth.on_report(A, report(10**6, 0))
-    assert truth.pods[A].predicted == 100
+    accuracy = PrefixAccuracy(lambda pod, trust: None)
+    accuracy.unjudged(A, 1, 1)
+    accuracy.on_report(A, report(0, 0))
+    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    accuracy.judge(A, 100, 100)
+    accuracy.on_report(A, report(10**6, 0))
+    assert accuracy.pods[A].predicted == 100
 
 
 @pytest.mark.parametrize("second", [report(500, 100), report(None, None), report(10**6, 50)])
 def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> None:
-    truth = PrefixAccuracy(lambda pod, trust: None)
-    truth.unjudged(A, 1, 1)
-    truth.on_report(A, report(1_000, 100))
-    truth.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
-    truth.on_report(A, second)
-    assert truth.pods[A].predicted == 0
+    accuracy = PrefixAccuracy(lambda pod, trust: None)
+    accuracy.unjudged(A, 1, 1)
+    accuracy.on_report(A, report(1_000, 100))
+    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    accuracy.on_report(A, second)
+    assert accuracy.pods[A].predicted == 0
 
 
 def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_is_forgotten() -> None:
-    truth = PrefixAccuracy(lambda pod, trust: None)
-    truth.judge(A, 10_000, 0)
-    truth.restarted(A)
-    truth.restarted(B)
-    assert (truth.pods[A].trust, truth.pods[A].predicted) == (1.0, 10_000)
-    truth.forget([A, B])
-    assert truth.pods == {}
+    accuracy = PrefixAccuracy(lambda pod, trust: None)
+    accuracy.judge(A, 10_000, 0)
+    accuracy.restarted(A)
+    accuracy.restarted(B)
+    assert (accuracy.pods[A].trust, accuracy.pods[A].predicted) == (1.0, 10_000)
+    accuracy.forget([A, B])
+    assert accuracy.pods == {}
 
 
-def errors_of(index: PrefixIndex, truth: PrefixAccuracy, held_prompts: int) -> list[bool]:
+def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -> list[bool]:
     """Whether each belief was wrong: of 190 prompts any may come next, and the pod keeps those that came last."""
-    size, dice = 20, random.Random(1)
+    size, rng = 20, random.Random(1)
     chains = [index.chain("m", [bytes([at]) * 256 * size]) for at in range(190)]
     held: OrderedDict[int, None] = OrderedDict()
     wrong: list[bool] = []
     for _ in range(3000):
-        turn = dice.randrange(len(chains))
+        turn = rng.randrange(len(chains))
         found = size * (turn in held)
         believed = index.match(chains[turn]).get(A, 0)
         wrong.append(believed != found)
-        truth.judge(A, believed * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
+        accuracy.judge(A, believed * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
         index.place(A, chains[turn])
         held[turn] = None
         held.move_to_end(turn)
@@ -130,14 +130,14 @@ def test_an_index_that_believes_a_pod_too_big_comes_down_to_its_size(too_big: in
     held = 50
     tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
     learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)
-    truth = PrefixAccuracy(learns.set_trust)
-    after, before = errors_of(learns, truth, held), errors_of(never, PrefixAccuracy(lambda pod, trust: None), held)
+    accuracy = PrefixAccuracy(learns.set_trust)
+    after, before = errors_of(learns, accuracy, held), errors_of(never, PrefixAccuracy(lambda pod, trust: None), held)
     assert sum(after) * 3 < sum(before)
-    assert truth.pods[A].trust < 1.3 / too_big
+    assert accuracy.pods[A].trust < 1.3 / too_big
 
 
 def test_an_index_that_is_right_stays_right() -> None:
     index = PrefixIndex(1 << 30, 50 * 20 * PREFIX_BLOCK_TOKENS)
-    truth = PrefixAccuracy(index.set_trust)
-    assert not any(errors_of(index, truth, 50))
-    assert truth.pods[A].trust == 1.0
+    accuracy = PrefixAccuracy(index.set_trust)
+    assert not any(errors_of(index, accuracy, 50))
+    assert accuracy.pods[A].trust == 1.0

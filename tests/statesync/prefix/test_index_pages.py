@@ -126,10 +126,10 @@ def test_a_page_is_true_whatever_came_before_it(steps: list[tuple[str, PodId, li
             elif verb == "sweep":
                 ix.sweep(3)
             elif (told := next(pages, None)) is not None:
-                shelf = ix._shelves[told.pod]
+                lru = ix._shelves[told.pod]
                 links = list(array("Q", told.hashes))
                 assert len(set(links)) == len(links) == len(told.sizes)
-                assert set(links) <= set(shelf.blocks)
+                assert set(links) <= set(lru.blocks)
 
 
 def test_every_block_that_is_left_alone_is_told_once_though_others_come_and_go() -> None:
@@ -229,12 +229,12 @@ def test_pods_are_those_told_of_and_not_forgotten() -> None:
 
 def test_touching_the_same_blocks_for_ever_keeps_the_log_short() -> None:
     ix = index()
-    dice = random.Random(5)
-    chains = [[dice.getrandbits(64) for _ in range(40)] for _ in range(60)]
+    rng = random.Random(5)
+    chains = [[rng.getrandbits(64) for _ in range(40)] for _ in range(60)]
     for _ in range(20_000):
-        ix.place(A, dice.choice(chains))
-    shelf = ix._shelves[A]
-    logged = sum(map(len, shelf._log.values()))
-    assert logged == shelf._logged
-    assert logged <= pod_lru.SLACK * len(shelf.blocks) + 3 * pod_lru.PART
+        ix.place(A, rng.choice(chains))
+    lru = ix._shelves[A]
+    logged = sum(map(len, lru._log.values()))
+    assert logged == lru._logged
+    assert logged <= pod_lru.SLACK * len(lru.blocks) + 3 * pod_lru.PART
     assert sorted(order(ix, A)) == sorted(link for one in chains for link in one)

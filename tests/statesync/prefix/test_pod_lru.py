@@ -12,7 +12,7 @@ from statesync.types import PrefixPage
 POD = PodId("10.0.0.1:8000")
 
 
-def shelf(capacity: int = 1_000_000) -> PodLru:
+def lru(capacity: int = 1_000_000) -> PodLru:
     return PodLru(POD, 0, capacity)
 
 
@@ -21,21 +21,21 @@ def chain(seed: int, size: int = 4) -> list[int]:
 
 
 def test_a_chain_touched_for_the_first_time_is_fresh_and_then_held() -> None:
-    held = shelf()
+    held = lru()
     assert sorted(held.touch(chain(1))) == chain(1)
     assert held.touch(chain(1)) == []
     assert held.used == 4
 
 
 def test_touching_the_newest_chain_again_notes_nothing() -> None:
-    held = shelf()
+    held = lru()
     for _ in range(10 * PART):
         held.touch(chain(1))
     assert sum(len(blocks) for blocks in held._log.values()) == 4
 
 
 def test_touching_the_beginning_of_the_newest_chain_leaves_it_the_newest() -> None:
-    held = shelf()
+    held = lru()
     held.touch(chain(1))
     held.touch(chain(2))
     held.touch(chain(2)[:2])
@@ -43,7 +43,7 @@ def test_touching_the_beginning_of_the_newest_chain_leaves_it_the_newest() -> No
 
 
 def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> None:
-    held = shelf()
+    held = lru()
     held.touch(chain(1))
     held.touch(chain(2))
     held.touch(chain(1))
@@ -51,14 +51,14 @@ def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> No
 
 
 def test_a_chain_that_was_given_up_is_fresh_again_although_it_was_the_last() -> None:
-    held = shelf()
+    held = lru()
     held.touch(chain(1))
     held.give_up(0)
     assert sorted(held.touch(chain(1))) == chain(1)
 
 
 def test_a_longer_prompt_brings_only_what_it_adds() -> None:
-    held = shelf()
+    held = lru()
     held.touch(chain(1))
     assert sorted(held.touch(chain(1, 7))) == chain(1, 7)[4:]
 

@@ -49,7 +49,7 @@ class InTurn(Replicas):
     def __init__(self, here: World, scheduler: Scheduler, sharing: Sharing, order: Sequence[int]) -> None:
         super().__init__(here, scheduler, UNIT, sharing)
         queue = list(order)
-        self._dice.randrange = lambda *_: queue.pop(0)  # type: ignore[method-assign]
+        self._rng.randrange = lambda *_: queue.pop(0)  # type: ignore[method-assign]
 
 
 def test_a_policy_sees_hits_load_and_its_own_dice() -> None:

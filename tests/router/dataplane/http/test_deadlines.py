@@ -26,38 +26,38 @@ class Member:
 
 def test_each_member_whose_time_is_up_is_told_once() -> None:
     clock = Clock(0.0)
-    sweep = Deadlines(clock, 0.1)
+    deadlines = Deadlines(clock, 0.1)
     early, late, never = Member(5.0), Member(7.0), Member(NEVER)
-    sweep.members |= {early, late, never}
+    deadlines.members |= {early, late, never}
     for clock.now in (4.9, 5.0, 6.0, 7.5, 9.0):
-        sweep.look()
+        deadlines.look()
     assert (early.expired, late.expired, never.expired) == ([5.0], [7.5], [])
 
 
 def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    sweep = Deadlines(Clock(10.0), 0.1)
+    deadlines = Deadlines(Clock(10.0), 0.1)
     members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
-    sweep.members |= set(members)
+    deadlines.members |= set(members)
     with caplog.at_level(logging.ERROR, "turnout.sweep"):
-        sweep.look()
+        deadlines.look()
     assert [member.expired for member in members] == [[10.0]] * 4
     assert len(caplog.records) == 2
 
 
 def test_a_member_may_leave_or_join_while_it_is_told() -> None:
-    sweep = Deadlines(Clock(10.0), 0.1)
+    deadlines = Deadlines(Clock(10.0), 0.1)
 
     class Leaver(Member):
         def expire(self, now: float, /) -> None:
             super().expire(now)
-            sweep.members.discard(self)
-            sweep.members.add(Member(NEVER))
+            deadlines.members.discard(self)
+            deadlines.members.add(Member(NEVER))
 
     leavers = [Leaver(1.0) for _ in range(20)]
-    sweep.members |= set(leavers)
-    sweep.look()
-    assert sweep.members.isdisjoint(leavers)
-    assert len(sweep.members) == 20
+    deadlines.members |= set(leavers)
+    deadlines.look()
+    assert deadlines.members.isdisjoint(leavers)
+    assert len(deadlines.members) == 20
 
 
 def test_a_started_sweep_looks_until_it_is_stopped() -> None:
@@ -69,14 +69,14 @@ def test_a_started_sweep_looks_until_it_is_stopped() -> None:
                 super().expire(now)
                 told.set()
 
-        sweep = Deadlines(Clock(10.0), 0.001)
-        sweep.start()
+        deadlines = Deadlines(Clock(10.0), 0.001)
+        deadlines.start()
         for _ in range(3):
             told.clear()
-            sweep.members = {Tells(1.0)}
+            deadlines.members = {Tells(1.0)}
             await asyncio.wait_for(told.wait(), 60)
-        sweep.stop()
-        sweep.stop()
+        deadlines.stop()
+        deadlines.stop()
 
     asyncio.run(run())
 

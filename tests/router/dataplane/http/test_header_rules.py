@@ -30,18 +30,18 @@ def test_hop_by_hop_headers_stop_here(table: dict[bytes, int], name: str) -> Non
 def test_what_is_in_no_table_goes_on_in_order(table: dict[bytes, int]) -> None:
     fields = sort(table, (b"X-B", b"2"), (b"X-Auth", b"Bearer k"), (b"X-B", b"3"), (b"X-Empty", b""))
     assert b"".join(fields.kept) == b"x-b: 2\r\nx-auth: Bearer k\r\nx-b: 3\r\nx-empty: \r\n"
-    assert fields.noted == {}
+    assert fields.header_map == {}
 
 
 def test_what_is_read_is_noted_and_some_of_it_goes_on() -> None:
     fields = sort(REQUEST, (b"X-Turnout-Pool", b"p"), (b"X-Session-Id", b"s"), (b"Content-Type", b"t"))
-    assert fields.noted == {b"x-turnout-pool": b"p", b"x-session-id": b"s", b"content-type": b"t"}
+    assert fields.header_map == {b"x-turnout-pool": b"p", b"x-session-id": b"s", b"content-type": b"t"}
     assert b"".join(fields.kept) == b"x-session-id: s\r\ncontent-type: t\r\n"
 
 
 def test_a_header_that_is_said_twice_is_noted_as_a_list() -> None:
     fields = sort(REQUEST, (b"Connection", b"close"), (b"connection", b"x-a"))
-    assert fields.noted == {b"connection": b"close, x-a"}
+    assert fields.header_map == {b"connection": b"close, x-a"}
 
 
 def test_the_size_counts_names_values_and_what_joins_them() -> None:

@@ -32,10 +32,10 @@ def test_clients_connect_to_the_port_it_names(host: str) -> None:
         port = await here.start(host, 0)
         _, writer = await asyncio.open_connection(host or "127.0.0.1", port)
         await until_connected(here, 1)
-        assert set(here.sweep.members) == set(here.edges)
+        assert set(here.deadlines.members) == set(here.edges)
         writer.close()
         await until_connected(here, 0)
-        assert here.sweep.members == set()
+        assert here.deadlines.members == set()
         here.stop()
 
     asyncio.run(run())

@@ -21,13 +21,13 @@ class Heard:
         self.told: list[str] = []
 
     def head_begun(self) -> None:
-        self.told.append("head")
+        self.shape.append("head")
 
     def body_expected(self, wants_continue: bool, /) -> None:
-        self.told.append("continue" if wants_continue else "body")
+        self.shape.append("continue" if wants_continue else "body")
 
     def body_grew(self, total_bytes: int, /) -> None:
-        self.told.append(f"{total_bytes}")
+        self.shape.append(f"{total_bytes}")
 
     def received(self, head: RequestHead, body: bytes, /) -> None:
         self.requests.append((head, body))
@@ -46,13 +46,13 @@ def plain(heard: Heard) -> list[tuple[bytes, bytes, bool, bool, bytes, dict[byte
     """The requests, less what means nothing: how the kept headers are cut into parts, and the length a remembered
     head was learned with."""
     return [
-        (head.method, head.target, head.http11, head.keep_alive, b"".join(head.kept), _noted(head), body)
+        (head.method, head.target, head.http11, head.keep_alive, b"".join(head.kept), _header_map(head), body)
         for head, body in heard.requests
     ]
 
 
-def _noted(head: RequestHead) -> dict[bytes, bytes]:
-    return {name: value for name, value in head.noted.items() if name != b"content-length"}
+def _header_map(head: RequestHead) -> dict[bytes, bytes]:
+    return {name: value for name, value in head.header_map.items() if name != b"content-length"}
 
 
 TOKEN = st.text("abcdefgxyz-", min_size=1, max_size=8).map(str.encode)
@@ -100,7 +100,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         read(data, limits=Limits(max_header_bytes=100, max_body_bytes=50))
     except GatewayError as error:
-        assert error.told.status in (400, 413, 431)
+        assert error.shape.status in (400, 413, 431)
 
 
 @given(requests(), st.integers(0, 200), st.integers(0, 255))
@@ -109,7 +109,7 @@ def test_a_damaged_request_is_read_or_refused(request: bytes, place: int, byte: 
     try:
         read(request[:at] + bytes([byte]) + request[at + 1 :])
     except GatewayError as error:
-        assert error.told.status in (400, 413, 431)
+        assert error.shape.status in (400, 413, 431)
 
 
 def test_the_same_head_twice_is_read_the_same() -> None:
@@ -126,7 +126,8 @@ def test_a_head_that_differs_in_anything_but_its_length_is_read_anew() -> None:
         return b"POST /v1 HTTP/1.1\r\nhost: h\r\n" + line + b"\r\ncontent-length: 2\r\n\r\nab"
 
     pools = [
-        read(ask(b"x-turnout-pool: " + name)).requests[0][0].noted[b"x-turnout-pool"] for name in (b"a", b"b", b"a")
+        read(ask(b"x-turnout-pool: " + name)).requests[0][0].header_map[b"x-turnout-pool"]
+        for name in (b"a", b"b", b"a")
     ]
     assert pools == [b"a", b"b", b"a"]
     assert [head.keep_alive for head, _ in read(ask(b"connection: keep-alive")).requests] == [True]

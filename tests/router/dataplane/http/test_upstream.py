@@ -59,7 +59,7 @@ def test_an_idle_connection_is_closed_before_the_pod_would_close_it() -> None:
         assert ground.pod.fate == ""
         ground.passes(0.2)
         assert ground.pod.fate == "aborted"
-        assert (ground.upstream.idle, ground.upstream.open, ground.sweep.members) == ({}, 0, set())
+        assert (ground.upstream.idle, ground.upstream.open, ground.deadlines.members) == ({}, 0, set())
 
 
 def test_an_idle_connection_past_its_time_is_not_used_though_nobody_looked() -> None:

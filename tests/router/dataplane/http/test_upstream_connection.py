@@ -93,7 +93,7 @@ def test_an_end_that_is_none_is_told_once_and_nothing_is_kept(how: str) -> None:
         ENDS[how][0](ground)
         assert [type(failure) for failure in attempt.failures] == [ENDS[how][1]]
         assert attempt.ended == 0
-        assert (ground.upstream.idle, ground.upstream.open, ground.sweep.members) == ({}, 0, set())
+        assert (ground.upstream.idle, ground.upstream.open, ground.deadlines.members) == ({}, 0, set())
         assert ground.wire.crashes == []
 
 

@@ -31,15 +31,15 @@ async def turn() -> None:
 def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(3)]
+        write_batcher, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(3)]
         for line in lines:
-            outbox.note(line)
+            write_batcher.note(line)
         assert told == []
         await turn()
         assert told == lines
         await turn()
         assert told == lines
-        outbox.note(lines[0])
+        write_batcher.note(lines[0])
         await turn()
         assert told == [*lines, lines[0]]
 
@@ -49,9 +49,9 @@ def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
 def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
+        write_batcher, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
         for line in lines:
-            outbox.note(line)
+            write_batcher.note(line)
         assert told == lines[:AT_ONCE]
         await turn()
         assert told == lines
@@ -62,9 +62,9 @@ def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
 def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = WriteBatcher(ACTIVE)
+        write_batcher = WriteBatcher(ACTIVE)
         late = Line(told)
-        outbox.note(Line(told, lambda: outbox.note(late)))
+        write_batcher.note(Line(told, lambda: write_batcher.note(late)))
         await turn()
         assert late not in told
         await turn()
@@ -76,9 +76,9 @@ def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
 def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = WriteBatcher(ACTIVE)
-        outbox.note(Line(told))
-        outbox.flush()
+        write_batcher = WriteBatcher(ACTIVE)
+        write_batcher.note(Line(told))
+        write_batcher.flush()
         await turn()
         assert len(told) == 1
 
@@ -93,10 +93,10 @@ def test_it_is_quiet_while_few_requests_are_under_way() -> None:
 def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_waited_for_again() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = WriteBatcher(ACTIVE)
-        outbox.note(Line(told))
+        write_batcher = WriteBatcher(ACTIVE)
+        write_batcher.note(Line(told))
         await turn()
-        assert [outbox.quiet() for _ in range(ALONE + 1)] == [True] * ALONE + [False]
+        assert [write_batcher.quiet() for _ in range(ALONE + 1)] == [True] * ALONE + [False]
 
     asyncio.run(run())
 
@@ -104,10 +104,10 @@ def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_w
 def test_after_a_turn_with_company_the_next_is_waited_for_as_well() -> None:
     async def run() -> None:
         told: list[Line] = []
-        outbox = WriteBatcher(ACTIVE)
+        write_batcher = WriteBatcher(ACTIVE)
         for _ in range(COMPANY):
-            outbox.note(Line(told))
+            write_batcher.note(Line(told))
         await turn()
-        assert not outbox.quiet()
+        assert not write_batcher.quiet()
 
     asyncio.run(run())

@@ -100,16 +100,16 @@ def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
 
 
 def test_what_is_served_is_the_union_after_any_history_of_pods_that_tell_and_go() -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     routes = Routes([Pool(name="learns")], "", Timeouts())
     told: dict[str, frozenset[str]] = {}
     for _ in range(500):
-        pods = dice.sample("abcdef", dice.randrange(1, 4))
-        if dice.random() < 0.4:
+        pods = rng.sample("abcdef", rng.randrange(1, 4))
+        if rng.random() < 0.4:
             routes.forgotten("learns", pods)
             told = {pod: models for pod, models in told.items() if pod not in pods}
         else:
-            told[pods[0]] = frozenset(dice.sample("mnop", dice.randrange(3)))
+            told[pods[0]] = frozenset(rng.sample("mnop", rng.randrange(3)))
             routes.learned("learns", pods[0], told[pods[0]])
         assert set(routes.models()) == set().union(*told.values())
         assert routes.pools_learned() == ({"learns"} if told else set())

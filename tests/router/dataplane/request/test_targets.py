@@ -26,8 +26,8 @@ def targets(*allow: str, clients: list[TargetClient] | None = None) -> TargetRes
     return TargetResolver(TargetSettings(allow=list(allow), clients=clients or []))
 
 
-def pool_of(given: TargetResolver, **noted: str) -> str:
-    headers = {name.replace("_", "-").encode(): value.encode() for name, value in noted.items()}
+def pool_of(given: TargetResolver, **header_map: str) -> str:
+    headers = {name.replace("_", "-").encode(): value.encode() for name, value in header_map.items()}
     return given.route(ROUTES, "m", headers).pool
 
 

@@ -40,9 +40,7 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(
-    server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, dice: float = 0.0
-) -> AsyncIterator[Watch]:
+async def watching(server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, rng: float = 0.0) -> AsyncIterator[Watch]:
     resolver = open_resolver([("127.0.0.1", server.port)], timeout_s=DEADLINE_S)
     template = PodTemplate(labels={"zone": "a"})
     clock = Clock(0.0)
@@ -52,7 +50,7 @@ async def watching(
         template=template,
         resolver=resolver,
         sleep=clock.sleep,
-        dice=lambda: dice,
+        rng=lambda: rng,
     )
     watch = Watch(source, clock)
     async with asyncio.TaskGroup() as group:
@@ -107,7 +105,7 @@ def test_a_records_become_pods_and_the_ttl_is_respected_within_the_interval() ->
 def test_dice_delay_a_look_by_up_to_a_tenth() -> None:
     async def tell(server: DnsServer) -> None:
         server.records[NAME, "A"] = (30, ["10.0.0.1"])
-        async with watching(server, dice=0.5) as watch:
+        async with watching(server, rng=0.5) as watch:
             assert await watch.first() == pytest.approx(5.25)
 
     story(tell)

@@ -11,31 +11,31 @@ def seen(uid: str, unready: str = "", incarnation: str = "1", note: str = "", ra
     return ObservedPod(uid, Pod(PodId(uid), f"{uid}-{rank}:80", unready=unready), note, incarnation, rank)
 
 
-def told(roster: EligiblePods, *engines: ObservedPod) -> list[tuple[str, str]]:
-    return [(pod.id, pod.unready) for pod in roster.listing(engines).pods]
+def told(eligible: EligiblePods, *engines: ObservedPod) -> list[tuple[str, str]]:
+    return [(pod.id, pod.unready) for pod in eligible.listing(engines).pods]
 
 
 def test_an_engine_is_a_pod_once_it_was_ready_and_stays_one_until_it_is_gone() -> None:
-    roster = EligiblePods()
-    assert told(roster, seen("a", "not_ready")) == []
-    assert told(roster, seen("a")) == [("a", "")]
-    assert told(roster, seen("a", "not_ready")) == [("a", "not_ready")]
-    assert told(roster, seen("a", "terminating")) == [("a", "terminating")]
-    assert told(roster) == []
-    assert told(roster, seen("a", "not_ready")) == []
+    eligible = EligiblePods()
+    assert told(eligible, seen("a", "not_ready")) == []
+    assert told(eligible, seen("a")) == [("a", "")]
+    assert told(eligible, seen("a", "not_ready")) == [("a", "not_ready")]
+    assert told(eligible, seen("a", "terminating")) == [("a", "terminating")]
+    assert told(eligible) == []
+    assert told(eligible, seen("a", "not_ready")) == []
 
 
 def test_an_engine_whose_containers_are_others_begins_anew() -> None:
-    roster = EligiblePods()
-    told(roster, seen("a", incarnation="1"))
-    assert told(roster, seen("a", "not_ready", "2")) == []
-    assert told(roster, seen("a", "", "2")) == [("a", "")]
+    eligible = EligiblePods()
+    told(eligible, seen("a", incarnation="1"))
+    assert told(eligible, seen("a", "not_ready", "2")) == []
+    assert told(eligible, seen("a", "", "2")) == [("a", "")]
 
 
 def test_an_engine_that_cannot_be_routed_to_any_more_is_no_pod() -> None:
-    roster = EligiblePods()
-    told(roster, seen("a"))
-    assert told(roster, ObservedPod("a", None)) == []
+    eligible = EligiblePods()
+    told(eligible, seen("a"))
+    assert told(eligible, ObservedPod("a", None)) == []
 
 
 def test_pods_are_told_in_the_same_order_whatever_changed_last() -> None:
@@ -52,8 +52,8 @@ def test_of_two_that_tell_of_one_engine_the_later_counts_and_before_that_the_low
 
 
 def test_a_note_is_told_once_while_it_holds() -> None:
-    roster = EligiblePods()
-    assert roster.listing([seen("a", note="no port")]).notes == ("no port",)
-    assert roster.listing([seen("a", note="no port")]).notes == ()
-    assert roster.listing([seen("a")]).notes == ()
-    assert roster.listing([seen("a", note="no port")]).notes == ("no port",)
+    eligible = EligiblePods()
+    assert eligible.listing([seen("a", note="no port")]).notes == ("no port",)
+    assert eligible.listing([seen("a", note="no port")]).notes == ()
+    assert eligible.listing([seen("a")]).notes == ()
+    assert eligible.listing([seen("a", note="no port")]).notes == ("no port",)

@@ -38,9 +38,9 @@ class Member(NamedTuple):
 class Fleet:
     """The truth: pods that come, flap and go, as controllers and kubelets would have it."""
 
-    def __init__(self, api: KubeApi, dice: random.Random, size: int) -> None:
+    def __init__(self, api: KubeApi, rng: random.Random, size: int) -> None:
         self._api = api
-        self._dice = dice
+        self._rng = rng
         self._made = 0
         self.each = size // 5 // BATCHES
         """Pods that are replaced in a batch."""
@@ -57,23 +57,23 @@ class Fleet:
 
     def replace(self) -> None:
         """One terminates and goes, and another takes its place: under its name, or under a new one."""
-        old = self.ready[self._dice.choice(list(self.ready))]
+        old = self.ready[self._rng.choice(list(self.ready))]
         self._api.put(PODS, self._as(old, terminating=True))
         self.out[old.uid] = "terminating"
         self._api.delete(PODS, "llm", old.name)
         del self.ready[old.uid]
         del self.out[old.uid]
-        keeps_its_name = self._dice.random() < 0.5
+        keeps_its_name = self._rng.random() < 0.5
         self._come(self._new(old.name if keeps_its_name else f"vllm-{self._made}", old.ip if keeps_its_name else ""))
         self.replaced += 1
 
     def flap(self) -> None:
         """One fails its readiness probe; one that did is well again."""
-        back = self._dice.choice([uid for uid in self.ready if self.out.get(uid)] or [""])
+        back = self._rng.choice([uid for uid in self.ready if self.out.get(uid)] or [""])
         if back:
             del self.out[back]
             self._api.put(PODS, self._as(self.ready[back]))
-        away = self._dice.choice(list(self.ready))
+        away = self._rng.choice(list(self.ready))
         self.out[away] = "not_ready"
         self._api.put(PODS, self._as(self.ready[away], ready=False))
 
@@ -96,9 +96,9 @@ class Fleet:
 class Weather:
     """What the server does wrong, a minute at a time."""
 
-    def __init__(self, api: KubeApi, dice: random.Random, each: int) -> None:
+    def __init__(self, api: KubeApi, rng: random.Random, each: int) -> None:
         self._api = api
-        self._dice = dice
+        self._rng = rng
         self._each = each
         """Pods that are replaced in a batch; each of them is five events, of some 700 bytes."""
         self.lost = 0
@@ -106,18 +106,18 @@ class Weather:
 
     def turns(self) -> None:
         """Something else goes wrong now."""
-        api, dice = self._api, self._dice
-        status = dice.choice([401, 410, 429, 500, 503])
-        kind = dice.randrange(7)
+        api, rng = self._api, self._rng
+        status = rng.choice([401, 410, 429, 500, 503])
+        kind = rng.randrange(7)
         self.lost += self._shuffled and kind in (0, 1, 2, 5)
         if kind == 0:
-            api.cut_after.append(dice.randrange(2000 * self._each))
+            api.cut_after.append(rng.randrange(2000 * self._each))
         elif kind == 1:
-            api.gone_in_event = dice.random() < 0.5
-            api.compact(dice.randrange(5 * self._each))
+            api.gone_in_event = rng.random() < 0.5
+            api.compact(rng.randrange(5 * self._each))
             api.cut()
         elif kind == 2:
-            api.refusals.extend([Refusal(status, {"Retry-After": "2"})] * dice.randrange(1, 4))
+            api.refusals.extend([Refusal(status, {"Retry-After": "2"})] * rng.randrange(1, 4))
             api.cut()
         elif kind == 3:
             api.mangles = self._mangled
@@ -143,8 +143,8 @@ class Weather:
 
     def _mangled(self, events: list[bytes]) -> list[bytes]:
         self._shuffled = True
-        again = [event for event in events if self._dice.random() < 0.2]
-        return self._dice.sample(events, len(events)) + again
+        again = [event for event in events if self._rng.random() < 0.2]
+        return self._rng.sample(events, len(events)) + again
 
     def _lost(self, change: Change) -> bool:
         lost = change.type == "DELETED" and change.version % 3 == 0
@@ -161,7 +161,7 @@ def none_is_missing(fleet: Fleet, heard: Sequence[Sequence[Pod]]) -> int:
     return len(heard)
 
 
-async def minute(town: Ground, fleet: Fleet, weather: Weather, dice: random.Random) -> None:
+async def minute(town: Ground, fleet: Fleet, weather: Weather, rng: random.Random) -> None:
     """Replacements and flaps, with faults strewn in. The source follows at once, or lags behind."""
     for batch in range(BATCHES):
         if batch % 7 == 3:
@@ -170,7 +170,7 @@ async def minute(town: Ground, fleet: Fleet, weather: Weather, dice: random.Rand
             fleet.replace()
         fleet.flap()
         town.pass_(60.0 / BATCHES)
-        if dice.random() < 0.7:
+        if rng.random() < 0.7:
             await town.settle()
 
 
@@ -204,14 +204,14 @@ def test_churn_and_faults_end_in_the_truth_at_every_quiet_point(
     fleets: list[Fleet] = []
 
     async def main() -> None:
-        dice = random.Random(seed)
-        async with ground(tmp_path, before=lambda api: fleets.append(Fleet(api, dice, pods))) as town:
+        rng = random.Random(seed)
+        async with ground(tmp_path, before=lambda api: fleets.append(Fleet(api, rng, pods))) as town:
             fleet = fleets[0]
-            weather = Weather(town.api, dice, fleet.each)
+            weather = Weather(town.api, rng, fleet.each)
             await town.until(lambda: len(town.view) == pods)
             told = 0
             for _ in range(minutes):
-                await minute(town, fleet, weather, dice)
+                await minute(town, fleet, weather, rng)
                 await quiet(town, fleet, weather)
                 told += none_is_missing(fleet, town.heard)
                 del town.heard[:-1]

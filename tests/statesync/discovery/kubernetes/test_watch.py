@@ -26,8 +26,8 @@ def item(uid: str, version: int | str, value: str = "") -> Item[str]:
     return Item(uid, str(version), value or uid)
 
 
-def synced(*items: Item[str], version: int | str = 100, dice: float = 0.5) -> ListWatch[str]:
-    known: ListWatch[str] = ListWatch(300.0, lambda: dice)
+def synced(*items: Item[str], version: int | str = 100, rng: float = 0.5) -> ListWatch[str]:
+    known: ListWatch[str] = ListWatch(300.0, lambda: rng)
     known.listed(ReceivedPage(items, str(version), ""), 0.0)
     return known
 
@@ -47,7 +47,7 @@ def test_pages_make_a_list_and_nothing_is_known_before_the_last() -> None:
 
 
 def test_a_watch_lasts_a_random_time_and_never_beyond_the_next_list() -> None:
-    low, high = (synced(dice=dice).ended(10.0).ask for dice in (0.0, 0.999))
+    low, high = (synced(rng=rng).ended(10.0).ask for rng in (0.0, 0.999))
     assert isinstance(low, Follow)
     assert isinstance(high, Follow)
     assert WATCH_S[0] <= low.timeout_s < high.timeout_s
@@ -214,24 +214,24 @@ def test_a_failure_is_noted_once_until_a_list_is_complete_again() -> None:
 
 
 def test_whatever_happens_in_whatever_order_a_list_brings_the_truth() -> None:
-    dice = random.Random(7)
-    known: ListWatch[str] = ListWatch(300.0, dice.random)
+    rng = random.Random(7)
+    known: ListWatch[str] = ListWatch(300.0, rng.random)
     now, step = 0.0, WatchStep(ListRequest())
     for version in range(1, 3000):
-        now += dice.random() * 40
-        truth = [item(f"u{each}", version, f"{version}") for each in range(dice.randrange(4))]
+        now += rng.random() * 40
+        truth = [item(f"u{each}", version, f"{version}") for each in range(rng.randrange(4))]
         if isinstance(step.ask, ListRequest):
-            good = dice.random() < 0.7
+            good = rng.random() < 0.7
             step = (
                 known.listed(ReceivedPage(truth, str(version), ""), now)
                 if good
                 else known.failed(WatchFailure("x", 500), now)
             )
             assert not good or values(known) == [each.value for each in truth]
-        elif dice.random() < 0.5:
-            known.changed(item(f"u{dice.randrange(6)}", dice.randrange(1, version + 2)), dice.random() < 0.5)
-        elif dice.random() < 0.5:
+        elif rng.random() < 0.5:
+            known.changed(item(f"u{rng.randrange(6)}", rng.randrange(1, version + 2)), rng.random() < 0.5)
+        elif rng.random() < 0.5:
             step = known.ended(now)
         else:
-            step = known.failed(WatchFailure("x", dice.choice([0, 410, 500])), now)
+            step = known.failed(WatchFailure("x", rng.choice([0, 410, 500])), now)
         assert 0 <= step.delay_s <= MAX_DELAY_S

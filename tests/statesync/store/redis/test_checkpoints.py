@@ -41,11 +41,11 @@ class Scene:
 
     def __init__(self, link: RespConnection) -> None:
         self.link = link
-        self.ears = Ears()
-        self.hearing = UpdateReceiver(
-            "me", self.ears, LiveReplicas("me", 5.0), ViewAge(0.0), asyncio.get_running_loop().time
+        self.listener = Ears()
+        self.receiver = UpdateReceiver(
+            "me", self.listener, LiveReplicas("me", 5.0), ViewAge(0.0), asyncio.get_running_loop().time
         )
-        self.checkpoints = Checkpoints(KEYS, self.hearing)
+        self.checkpoints = Checkpoints(KEYS, self.receiver)
 
     async def log(self, block: int) -> str:
         entry = pack(LogEntry(1, "other", "t", [PlacementMessage(A, pack_blocks([block]))]))
@@ -53,8 +53,8 @@ class Scene:
         return log_id.decode()
 
     async def read(self) -> None:
-        self.hearing.log.behind()
-        await self.checkpoints.catch_up(self.link, self.ears.restored)
+        self.receiver.log.behind()
+        await self.checkpoints.catch_up(self.link, self.listener.restored)
 
     async def write(self, name: str, pages: Iterable[PrefixPage], every_s: float = 0.0) -> bool:
         return await self.checkpoints.write(self.link, lambda: pages, name, every_s)
@@ -79,8 +79,8 @@ def test_who_starts_reads_all_pages_in_order_then_the_log_behind_them(server: Re
         assert await writer.write("first", pages)
         await writer.log(3)
         await reader.read()
-        assert reader.ears.restored_pages == pages
-        assert reader.ears.placed == [(A, (3,))]
+        assert reader.listener.restored_pages == pages
+        assert reader.listener.placed == [(A, (3,))]
 
     play(server, scene)
 
@@ -93,15 +93,15 @@ def test_who_was_away_reads_only_the_log_unless_it_no_longer_reaches_back(server
         await reader.read()
         await writer.log(2)
         await reader.read()
-        assert reader.ears.placed == [(A, (1,)), (A, (2,))]
+        assert reader.listener.placed == [(A, (1,)), (A, (2,))]
         await writer.log(3)
         await writer.read()
         await writer.write("first", [page(1, 2, 3)])
         await writer.log(4)
         assert await writer.link.call("XLEN", KEYS.log) == 2
         await reader.read()
-        assert reader.ears.restored_pages == [page(1, 2, 3)]
-        assert reader.ears.placed[2:] == [(A, (4,))]
+        assert reader.listener.restored_pages == [page(1, 2, 3)]
+        assert reader.listener.placed[2:] == [(A, (4,))]
 
     play(server, scene)
 
@@ -133,7 +133,7 @@ def test_a_checkpoint_whose_lock_was_lost_leaves_the_old_one_and_no_pages(server
         assert (await one.checkpoints.position(one.link))[0] == "first"
         assert not await one.link.call("EXISTS", KEYS.pages("second"))
         await other.read()
-        assert other.ears.restored_pages == [page(1)]
+        assert other.listener.restored_pages == [page(1)]
 
     play(server, scene)
 
@@ -150,12 +150,12 @@ def test_a_checkpoint_switched_while_it_is_being_read_is_read_again(server: Redi
         def restored(restoring: PrefixPage) -> None:
             if not switched:
                 switched.append(asyncio.get_running_loop().create_task(writer.write("second", [page(1, 2)])))
-            reader.ears.restored(restoring)
+            reader.listener.restored(restoring)
 
-        reader.hearing.log.behind()
+        reader.receiver.log.behind()
         await reader.checkpoints.catch_up(reader.link, restored)
         assert await switched[0]
-        assert reader.ears.restored_pages[-1] == page(1, 2)
+        assert reader.listener.restored_pages[-1] == page(1, 2)
 
     play(server, scene)
 
@@ -164,11 +164,11 @@ def test_a_server_set_back_is_followed_from_where_it_is(server: RedisServer) -> 
     async def scene(writer: Scene, reader: Scene) -> None:
         await writer.log(1)
         await reader.read()
-        assert reader.hearing.log.folded > parse_id("1-0")
+        assert reader.receiver.log.folded > parse_id("1-0")
         await writer.link.call("DEL", KEYS.log)
         await writer.link.call("XADD", KEYS.log, "5-0", "b", pack(LogEntry(1, "other", "t", [])))
         await reader.read()
-        assert reader.hearing.log.folded == (5, 0)
+        assert reader.receiver.log.folded == (5, 0)
 
     play(server, scene)
 

@@ -23,8 +23,8 @@ def idle(dispatched: int) -> InflightNumbers:
     return InflightNumbers(dispatched=dispatched)
 
 
-def taken(outbox: PendingUpdates, full: bool = False) -> UpdateBatch:
-    batch = outbox.take(1.0, full)
+def taken(pending: PendingUpdates, full: bool = False) -> UpdateBatch:
+    batch = pending.take(1.0, full)
     assert batch is not None
     return batch
 
@@ -37,63 +37,63 @@ def said(
 
 def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> None:
     woken: list[int] = []
-    outbox = PendingUpdates()
-    outbox.wake = lambda: woken.append(1)
-    outbox.announce(A, n(1))
-    outbox.announce(A, n(2))
-    outbox.placed(A, [1])
-    outbox.report(A, EngineReport(), 0.0)
+    pending = PendingUpdates()
+    pending.wake = lambda: woken.append(1)
+    pending.announce(A, n(1))
+    pending.announce(A, n(2))
+    pending.placed(A, [1])
+    pending.report(A, EngineReport(), 0.0)
     assert len(woken) == 1
-    assert taken(outbox).numbers == {A: n(2)}
-    assert outbox.take(1.0, full=False) is None
-    outbox.forgot(A)
+    assert taken(pending).numbers == {A: n(2)}
+    assert pending.take(1.0, full=False) is None
+    pending.forgot(A)
     assert len(woken) == 2
 
 
 def test_a_dispatch_among_what_is_less_urgent_wakes_the_sender_once_more() -> None:
     woken: list[bool] = []
-    outbox = PendingUpdates()
-    outbox.announce(A, n(2))
-    taken(outbox)
-    outbox.wake = lambda: woken.append(outbox.urgent)
-    outbox.announce(A, InflightNumbers(requests=1, dispatched=2))
-    outbox.report(A, EngineReport(), 0.0)
-    outbox.announce(A, idle(2))
+    pending = PendingUpdates()
+    pending.announce(A, n(2))
+    taken(pending)
+    pending.wake = lambda: woken.append(pending.urgent)
+    pending.announce(A, InflightNumbers(requests=1, dispatched=2))
+    pending.report(A, EngineReport(), 0.0)
+    pending.announce(A, idle(2))
     assert woken == [False]
-    outbox.announce(A, InflightNumbers(requests=1, dispatched=3))
-    outbox.announce(B, n(1))
-    outbox.placed(A, [1])
-    outbox.announce(A, idle(3))
+    pending.announce(A, InflightNumbers(requests=1, dispatched=3))
+    pending.announce(B, n(1))
+    pending.placed(A, [1])
+    pending.announce(A, idle(3))
     assert woken == [False, True]
-    taken(outbox)
-    assert not outbox.urgent
-    outbox.announce(A, idle(3))
+    taken(pending)
+    assert not pending.urgent
+    pending.announce(A, idle(3))
     assert woken == [False, True, False]
 
 
 def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> None:
-    outbox = PendingUpdates()
-    outbox.announce(A, n(1))
-    outbox.announce(B, n(5))
-    outbox.announce(A, n(2))
-    outbox.placed(A, [1])
-    outbox.placed(A, [])
-    outbox.forgot(A)
-    outbox.report(A, EngineReport(queued=1), 3.0)
-    outbox.report(A, EngineReport(queued=2), 4.0)
-    batch = taken(outbox)
+    pending = PendingUpdates()
+    pending.announce(A, n(1))
+    pending.announce(B, n(5))
+    pending.announce(A, n(2))
+    pending.placed(A, [1])
+    pending.placed(A, [])
+    pending.forgot(A)
+    pending.report(A, EngineReport(queued=1), 3.0)
+    pending.report(A, EngineReport(queued=2), 4.0)
+    batch = taken(pending)
     assert batch.numbers == {A: n(2), B: n(5)}
     assert list(batch.placements) == [(A, [1]), (A, ())]
     assert batch.reports == {A: (EngineReport(queued=2), 4.0)}
 
 
 def test_a_full_batch_holds_what_was_sent_before_too() -> None:
-    outbox = PendingUpdates()
-    outbox.announce(A, n(1))
-    outbox.report(A, EngineReport(queued=1), 3.0)
-    taken(outbox)
-    outbox.announce(B, n(2))
-    batch = taken(outbox, full=True)
+    pending = PendingUpdates()
+    pending.announce(A, n(1))
+    pending.report(A, EngineReport(queued=1), 3.0)
+    taken(pending)
+    pending.announce(B, n(2))
+    batch = taken(pending, full=True)
     assert batch.full
     assert batch.numbers == {A: n(1), B: n(2)}
     assert batch.reports == {A: (EngineReport(queued=1), 3.0)}
@@ -101,63 +101,63 @@ def test_a_full_batch_holds_what_was_sent_before_too() -> None:
 
 
 def test_placements_that_were_not_sent_come_first_again() -> None:
-    outbox = PendingUpdates()
-    outbox.placed(A, [1])
-    outbox.placed(A, [2])
-    batch = taken(outbox)
-    outbox.placed(A, [3])
-    outbox.give_back(batch)
-    assert outbox.waiting
-    assert [blocks for _, blocks in taken(outbox).placements] == [[1], [2], [3]]
+    pending = PendingUpdates()
+    pending.placed(A, [1])
+    pending.placed(A, [2])
+    batch = taken(pending)
+    pending.placed(A, [3])
+    pending.give_back(batch)
+    assert pending.waiting
+    assert [blocks for _, blocks in taken(pending).placements] == [[1], [2], [3]]
 
 
 def test_placements_are_bounded_and_the_oldest_go() -> None:
-    outbox = PendingUpdates()
+    pending = PendingUpdates()
     for number in range(PLACEMENTS + 3):
-        outbox.placed(A, [number])
-    assert len(outbox.placements) == PLACEMENTS
-    assert outbox.placements[0] == (A, [3])
-    assert outbox.placements_dropped == 3
-    batch = taken(outbox)
-    outbox.give_back(batch)
-    assert (len(outbox.placements), outbox.placements_dropped) == (PLACEMENTS, 3)
-    batch = taken(outbox)
-    outbox.placed(A, [7])
-    outbox.give_back(batch)
-    assert (len(outbox.placements), outbox.placements_dropped) == (PLACEMENTS, 4)
-    assert outbox.placements[0] == (A, [4])
+        pending.placed(A, [number])
+    assert len(pending.placements) == PLACEMENTS
+    assert pending.placements[0] == (A, [3])
+    assert pending.placements_dropped == 3
+    batch = taken(pending)
+    pending.give_back(batch)
+    assert (len(pending.placements), pending.placements_dropped) == (PLACEMENTS, 3)
+    batch = taken(pending)
+    pending.placed(A, [7])
+    pending.give_back(batch)
+    assert (len(pending.placements), pending.placements_dropped) == (PLACEMENTS, 4)
+    assert pending.placements[0] == (A, [4])
 
 
 def test_many_placements_travel_a_part_at_a_time() -> None:
-    outbox = PendingUpdates()
+    pending = PendingUpdates()
     for number in range(PER_FLUSH + 1):
-        outbox.placed(A, [number])
-    assert len(taken(outbox).placements) == PER_FLUSH
-    assert outbox.waiting
-    assert list(taken(outbox).placements) == [(A, [PER_FLUSH])]
-    assert not outbox.waiting
+        pending.placed(A, [number])
+    assert len(taken(pending).placements) == PER_FLUSH
+    assert pending.waiting
+    assert list(taken(pending).placements) == [(A, [PER_FLUSH])]
+    assert not pending.waiting
 
 
 def test_pods_that_stay_idle_are_left_out_and_busy_ones_never() -> None:
-    outbox = PendingUpdates()
-    outbox.announce(A, idle(3))
-    outbox.announce(B, n(1))
-    taken(outbox)
-    outbox.sweep(0.0)
-    assert outbox.numbers == {A: idle(3), B: n(1)}
-    outbox.announce(C, idle(1))
-    outbox.sweep(60.0)
-    batch = taken(outbox)
+    pending = PendingUpdates()
+    pending.announce(A, idle(3))
+    pending.announce(B, n(1))
+    taken(pending)
+    pending.sweep(0.0)
+    assert pending.numbers == {A: idle(3), B: n(1)}
+    pending.announce(C, idle(1))
+    pending.sweep(60.0)
+    batch = taken(pending)
     assert list(batch.dropped) == [A]
-    assert outbox.numbers == {B: n(1), C: idle(1)}
+    assert pending.numbers == {B: n(1), C: idle(1)}
 
 
 def test_old_reports_are_not_told_again() -> None:
-    outbox = PendingUpdates()
-    outbox.report(A, EngineReport(), 0.0)
-    outbox.report(B, EngineReport(), REPORT_S)
-    outbox.sweep(REPORT_S + 1.0)
-    assert set(outbox.reports) == {B}
+    pending = PendingUpdates()
+    pending.report(A, EngineReport(), 0.0)
+    pending.report(B, EngineReport(), REPORT_S)
+    pending.sweep(REPORT_S + 1.0)
+    assert set(pending.reports) == {B}
 
 
 def test_a_message_in_sequence_is_passed_on_as_it_is() -> None:
@@ -215,13 +215,13 @@ Flushes = st.lists(
 def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbers(
     flushes: list[tuple[dict[PodId, InflightNumbers], bool, bool]],
 ) -> None:
-    outbox, shares = PendingUpdates(), ReceivedNumbers()
+    pending, shares = PendingUpdates(), ReceivedNumbers()
     view: dict[PodId, InflightNumbers] = {}
     kept: dict[PodId, InflightNumbers] = {}
     for seq, (changes, full, lost) in enumerate(flushes, 1):
         for pod, numbers in changes.items():
-            outbox.announce(pod, numbers)
-        batch = outbox.take(0.0, full)
+            pending.announce(pod, numbers)
+        batch = pending.take(0.0, full)
         told = {} if batch is None else dict(batch.numbers)
         kept.update(told)
         if not lost:
@@ -230,4 +230,4 @@ def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbe
             if missed:
                 view.update(shares.stored("r", "t", seq, dict(kept)))
     view.update(shares.stored("r", "t", len(flushes) + 1, dict(kept)))
-    assert view == outbox.numbers == kept
+    assert view == pending.numbers == kept

@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from loadtests.sim.ports import HOST
 from statesync.errors import BadStoreUrl, StoreUnavailable
 from statesync.store.redis.connection import Push, ReplyError, RespConnection, ServerAddress
-from statesync.store.redis.locate import SLOTS, ServerLocator, owner_of, slot_of, whereabouts
+from statesync.store.redis.locate import SLOTS, ServerLocator, locator, owner_of, slot_of
 from tests.fakes.redis_server import (
     RedisServer,
     certificates,
@@ -46,7 +46,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def finder_of(url: str, namespace: str) -> ServerLocator:
     """With all the patience that a busy machine needs."""
-    return whereabouts(url, namespace, DEADLINE_S)
+    return locator(url, namespace, DEADLINE_S)
 
 
 def told(address: ServerAddress, *command: str | int) -> Any:

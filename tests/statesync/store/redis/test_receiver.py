@@ -37,18 +37,18 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.ears = Ears()
-        self.roster = LiveReplicas("me", 5.0)
-        self.freshness = ViewAge(self.clock.now)
-        self.freshness.linked()
-        self.hearing = UpdateReceiver("me", self.ears, self.roster, self.freshness, self.clock)
-        self.hearing.own_tokens.add("mine")
+        self.listener = Ears()
+        self.live_replicas = LiveReplicas("me", 5.0)
+        self.view_age = ViewAge(self.clock.now)
+        self.view_age.linked()
+        self.receiver = UpdateReceiver("me", self.listener, self.live_replicas, self.view_age, self.clock)
+        self.receiver.own_tokens.add("mine")
         self.missed: list[str] = []
-        self.hearing.missed = self.missed.append
+        self.receiver.missed = self.missed.append
 
     def hear(self, message: Message, log_id: str = "", *placements: PlacementMessage) -> None:
         entry = LogEntry(1, message.replica, message.token, list(placements)) if log_id else None
-        self.hearing.push([b"message", b"news", pack([log_id, message, entry] if entry else [log_id, message])])
+        self.receiver.push([b"message", b"news", pack([log_id, message, entry] if entry else [log_id, message])])
 
 
 def changes(seq: int, full: bool = False, replica: str = "other", token: str = "t") -> ChangesMessage:
@@ -61,32 +61,32 @@ def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> No
     message.reports = {B: report_of(EngineReport(queued=2), 0.5, "other")}
     placements = [PlacementMessage(A, pack_blocks([1, 2])), PlacementMessage(B, b"")]
     scene.hear(message, "5-0", *placements)
-    assert scene.ears.inflight == {"other": {A: ONE}}
-    assert scene.ears.placed == [(A, (1, 2)), (B, ())]
-    assert scene.ears.reports == {B: EngineReport(queued=2)}
-    assert scene.ears.report_ages_s == {B: 0.5}
-    assert scene.roster.others() == ["other"]
+    assert scene.listener.inflight == {"other": {A: ONE}}
+    assert scene.listener.placed == [(A, (1, 2)), (B, ())]
+    assert scene.listener.reports == {B: EngineReport(queued=2)}
+    assert scene.listener.report_ages_s == {B: 0.5}
+    assert scene.live_replicas.others() == ["other"]
     assert scene.missed == []
 
 
 def test_own_messages_are_echoes_and_nothing_else() -> None:
     scene = Scene()
-    scene.freshness.sent(99.0)
+    scene.view_age.sent(99.0)
     scene.hear(changes(1, replica="me", token="mine"), "5-0", PlacementMessage(A, pack_blocks([1])))
-    assert scene.ears.inflight == {}
-    assert scene.ears.placed == []
-    assert scene.hearing.log.folded == (5, 0)
-    assert scene.freshness.silent_s(101.0) == 0.0
-    assert scene.roster.others() == []
+    assert scene.listener.inflight == {}
+    assert scene.listener.placed == []
+    assert scene.receiver.log.folded == (5, 0)
+    assert scene.view_age.silent_s(101.0) == 0.0
+    assert scene.live_replicas.others() == []
 
 
 def test_of_an_earlier_process_of_this_name_only_placements_are_of_use() -> None:
     scene = Scene()
     scene.hear(changes(1, full=True, replica="me", token="earlier"), "5-0", PlacementMessage(A, pack_blocks([1])))
     scene.hear(HeartbeatMessage(v=1, replica="me", token="earlier", seq=9))
-    assert scene.ears.placed == [(A, (1,))]
-    assert scene.ears.inflight == {}
-    assert scene.roster.others() == []
+    assert scene.listener.placed == [(A, (1,))]
+    assert scene.listener.inflight == {}
+    assert scene.live_replicas.others() == []
     assert scene.missed == []
 
 
@@ -95,8 +95,8 @@ def test_an_unknown_replica_and_a_beat_ahead_of_what_was_heard_are_read_anew() -
     scene.hear(changes(4))
     assert scene.missed == ["other"]
     fields = {b"@": standing("t", 4).encode(), b"a": pack(ONE)}
-    assert scene.hearing.stored("other", fields) == "t"
-    assert scene.ears.inflight == {"other": {A: ONE}}
+    assert scene.receiver.stored("other", fields) == "t"
+    assert scene.listener.inflight == {"other": {A: ONE}}
     scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=4))
     assert scene.missed == ["other"]
     scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=6))
@@ -107,32 +107,32 @@ def test_a_replica_is_gone_once_and_only_its_live_incarnation() -> None:
     scene = Scene()
     scene.hear(changes(1, full=True, token="t2"))
     scene.hear(GoneMessage(v=1, replica="other", token="t1"))
-    assert scene.ears.gone == []
+    assert scene.listener.gone == []
     scene.hear(GoneMessage(v=1, replica="other", token="t2"))
     scene.hear(GoneMessage(v=1, replica="other", token="t2"))
-    assert scene.ears.gone == ["other"]
+    assert scene.listener.gone == ["other"]
 
 
 def test_what_is_told_while_the_keys_are_read_comes_after_them_and_once() -> None:
     scene = Scene()
-    scene.hearing.hold()
+    scene.receiver.hold()
     scene.hear(changes(2), "5-0", PlacementMessage(A, pack_blocks([5])))
     scene.hear(changes(3), "7-0", PlacementMessage(A, pack_blocks([7])))
-    assert scene.ears.inflight == {}
-    scene.hearing.stored("other", {b"@": standing("t", 2).encode(), b"a": pack(InflightNumbers(9, 9, 9, 9))})
-    scene.hearing.release()
-    assert scene.ears.inflight == {"other": {A: ONE}}
+    assert scene.listener.inflight == {}
+    scene.receiver.stored("other", {b"@": standing("t", 2).encode(), b"a": pack(InflightNumbers(9, 9, 9, 9))})
+    scene.receiver.release()
+    assert scene.listener.inflight == {"other": {A: ONE}}
     assert scene.missed == []
-    scene.hearing.entry(b"5-0", pack(LogEntry(1, "other", "t", [PlacementMessage(A, pack_blocks([5]))])))
-    scene.hearing.entry(b"6-0", pack(LogEntry(1, "me", "mine", [PlacementMessage(A, pack_blocks([6]))])))
-    scene.hearing.log.caught_up()
-    assert scene.ears.placed == [(A, (5,)), (A, (7,))]
+    scene.receiver.entry(b"5-0", pack(LogEntry(1, "other", "t", [PlacementMessage(A, pack_blocks([5]))])))
+    scene.receiver.entry(b"6-0", pack(LogEntry(1, "me", "mine", [PlacementMessage(A, pack_blocks([6]))])))
+    scene.receiver.log.caught_up()
+    assert scene.listener.placed == [(A, (5,)), (A, (7,))]
 
 
 def test_a_replica_without_a_hash_is_not_live() -> None:
     scene = Scene()
-    assert scene.hearing.stored("other", {}) == ""
-    assert scene.ears.inflight == {}
+    assert scene.receiver.stored("other", {}) == ""
+    assert scene.listener.inflight == {}
 
 
 def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> None:
@@ -140,32 +140,32 @@ def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> N
     packed = pack(report_of(EngineReport(queued=1), 0.5, "other"))
     own = pack(report_of(EngineReport(queued=2), 0.0, "me"))
     stored = {b"a": b"8000:" + packed, b"b": b"9000:" + own, b"torn": b"x", b"no time": b":" + packed}
-    scene.hearing.reported(stored, 10_000.0, skip_own=True)
-    assert scene.ears.reports == {A: EngineReport(queued=1)}
-    assert scene.ears.report_ages_s == {A: 2.5}
-    scene.hearing.reported(stored, 10_000.0, skip_own=False)
-    assert set(scene.ears.reports) == {A, B}
+    scene.receiver.reported(stored, 10_000.0, skip_own=True)
+    assert scene.listener.reports == {A: EngineReport(queued=1)}
+    assert scene.listener.report_ages_s == {A: 2.5}
+    scene.receiver.reported(stored, 10_000.0, skip_own=False)
+    assert set(scene.listener.reports) == {A, B}
 
 
 def test_a_policy_is_told_when_it_is_news_however_it_comes() -> None:
     scene = Scene()
     record = PolicyRecord("p2c", {"choices": 2}, 2)
-    scene.hearing.policies({"default": [record]})
-    assert scene.ears.policies == {"default": record}
-    scene.ears.policies.clear()
-    scene.hearing.policies({"default": [record]})
-    assert scene.ears.policies == {}, "it is known"
+    scene.receiver.policies({"default": [record]})
+    assert scene.listener.policies == {"default": record}
+    scene.listener.policies.clear()
+    scene.receiver.policies({"default": [record]})
+    assert scene.listener.policies == {}, "it is known"
     for generation, name in ((2, "random"), (3, "least_load")):
         text = pack_whole_record(PolicyRecord(name, {}, generation)).decode()
         scene.hear(PolicyChangedMessage(v=1, replica="other", token="t", pool="default", record=text))
-    assert scene.ears.policies == {"default": PolicyRecord("least_load", {}, 3)}
+    assert scene.listener.policies == {"default": PolicyRecord("least_load", {}, 3)}
 
 
 def test_other_pushes_and_bytes_that_nobody_can_read_are_passed_over() -> None:
     scene = Scene()
-    scene.hearing.push([b"invalidate", None])
-    scene.hearing.push([b"message", b"news", b"\xc1"])
-    assert scene.hearing.reader.unreadable == 1
+    scene.receiver.push([b"invalidate", None])
+    scene.receiver.push([b"message", b"news", b"\xc1"])
+    assert scene.receiver.reader.unreadable == 1
 
 
 @pytest.mark.parametrize("log_id", ["", "5-0", "1763900000000-0", "1763900000000-" + "9" * 20])
@@ -174,16 +174,16 @@ def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_
     log_id: str, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()
-    scene.hearing.log.read((4, 0), [])
+    scene.receiver.log.read((4, 0), [])
     message = pack(changes(1, replica="me", token="mine"))
     entry = pack(LogEntry(1, "me", "mine", [PlacementMessage(A, b"12345678")])) if log_id else b""
-    scene.freshness.sent(scene.clock.now - 0.25, message + entry if known else b"")
+    scene.view_age.sent(scene.clock.now - 0.25, message + entry if known else b"")
     if known:
-        monkeypatch.setattr(scene.hearing.reader, "envelope", None)
+        monkeypatch.setattr(scene.receiver.reader, "envelope", None)
     head = pack([log_id, 0, 0] if log_id else [log_id, 0])[: -2 if log_id else -1]
-    scene.hearing.push([b"message", b"news", head + message + entry])
-    assert scene.freshness.age_s(scene.clock.now) == 0.25
-    assert scene.freshness.silent_s(scene.clock.now) == 0.0
-    assert scene.hearing.reader.unreadable == 0
-    assert scene.hearing.log.folded == (parse_id(log_id) if log_id else (4, 0))
-    assert (scene.ears.inflight, scene.ears.placed) == ({}, [])
+    scene.receiver.push([b"message", b"news", head + message + entry])
+    assert scene.view_age.age_s(scene.clock.now) == 0.25
+    assert scene.view_age.silent_s(scene.clock.now) == 0.0
+    assert scene.receiver.reader.unreadable == 0
+    assert scene.receiver.log.folded == (parse_id(log_id) if log_id else (4, 0))
+    assert (scene.listener.inflight, scene.listener.placed) == ({}, [])

@@ -49,8 +49,8 @@ class Scene:
         self.lives: list[asyncio.Task[None]] = []
         self.sessions: list[Session] = []
 
-    async def begin(self, name: str, ears: Ears | None = None) -> Session:
-        session = Session(name, ears or Ears(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random())
+    async def begin(self, name: str, listener: Ears | None = None) -> Session:
+        session = Session(name, listener or Ears(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random())
         self.sessions.append(session)
         await self.live(session)
         return session
@@ -168,12 +168,12 @@ def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
 
     async def scene(on: Scene) -> None:
         left = await on.begin("left")
-        left.syncer.outbox.announce(A, ONE)
-        left.syncer.outbox.placed(A, [1])
-        ears = Ears()
-        await on.begin("right", ears)
-        await heard(lambda: ears.inflight.get("left") == {A: ONE})
-        assert ears.placed == [(A, (1,))]
+        left.syncer.pending.announce(A, ONE)
+        left.syncer.pending.placed(A, [1])
+        listener = Ears()
+        await on.begin("right", listener)
+        await heard(lambda: listener.inflight.get("left") == {A: ONE})
+        assert listener.placed == [(A, (1,))]
 
     play(server, scene)
 
@@ -182,19 +182,19 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
     async def scene(on: Scene) -> None:
         left = await on.begin("left")
         read: list[Message] = []
-        envelope = left.hearing.reader.envelope
+        envelope = left.receiver.reader.envelope
 
         def seen(data: bytes) -> Envelope | None:
             found = envelope(data)
             read.extend([found.message] if found is not None else [])
             return found
 
-        monkeypatch.setattr(left.hearing.reader, "envelope", seen)
+        monkeypatch.setattr(left.receiver.reader, "envelope", seen)
         for blocks in ([], [1, 2]):
-            left.syncer.outbox.announce(A, ONE)
-            left.syncer.outbox.placed(A, blocks)
+            left.syncer.pending.announce(A, ONE)
+            left.syncer.pending.placed(A, blocks)
             await left.syncer.finish()
-            await heard(lambda: left.freshness.silent_s(asyncio.get_running_loop().time()) == 0.0)
+            await heard(lambda: left.view_age.silent_s(asyncio.get_running_loop().time()) == 0.0)
         pass_time(RENEWAL_S)
         await heard(lambda: any(isinstance(message, HeartbeatMessage) for message in read))
         assert not any(isinstance(message, ChangesMessage) for message in read)
@@ -211,7 +211,7 @@ def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
 
     async def scene(on: Scene) -> None:
         right = await on.begin("right")
-        right.syncer.outbox.announce(A, ONE)
+        right.syncer.pending.announce(A, ONE)
         await right.syncer.finish()
         await on.begin("left", Broken())
         with pytest.raises(StateError, match="broken"):
@@ -223,14 +223,14 @@ def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
 
 def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        ears = Ears()
+        listener = Ears()
         left = await on.begin("left")
-        await on.begin("right", ears)
-        left.syncer.outbox.announce(A, ONE)
-        left.syncer.outbox.placed(A, [1])
+        await on.begin("right", listener)
+        left.syncer.pending.announce(A, ONE)
+        left.syncer.pending.placed(A, [1])
         await left.leave()
-        await heard(lambda: ears.gone == ["left"])
-        assert ears.placed == [(A, (1,))]
+        await heard(lambda: listener.gone == ["left"])
+        assert listener.placed == [(A, (1,))]
         assert await on.admin.call("ZRANGE", "{turnout}:leases", 0, -1) == [b"right"]
         assert await on.admin.call("HKEYS", "{turnout}:tokens") == [b"right"]
         assert not await on.admin.call("EXISTS", "{turnout}:inflight:left")
@@ -241,7 +241,7 @@ def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(se
 def test_a_channel_that_brings_nothing_back_ends_the_link(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         session = await on.begin("left")
-        session.freshness.echoed = lambda now: None  # type: ignore[method-assign]
+        session.view_age.echoed = lambda now: None  # type: ignore[method-assign]
         await on.pass_renewal()
         await on.settle()
         assert linked(session)

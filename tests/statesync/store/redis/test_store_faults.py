@@ -15,7 +15,7 @@ from statesync.errors import StoreUnavailable
 from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.ledger import PLACEMENTS
-from statesync.store.redis.locate import ServerLocator, slot_of, whereabouts
+from statesync.store.redis.locate import ServerLocator, locator, slot_of
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
@@ -198,16 +198,16 @@ def test_a_killed_replica_that_nobody_replaces_lapses_on_every_other(server: Red
 
 def test_a_paused_replica_is_gone_and_comes_back_by_itself(server: RedisServer) -> None:
     async def run() -> None:
-        async with replica(server, "left") as (_, ears):
+        async with replica(server, "left") as (_, listener):
             with victim(server) as process, client(server) as admin:
-                await heard(lambda: VICTIM in ears.inflight)
+                await heard(lambda: VICTIM in listener.inflight)
                 os.kill(process.pid, signal.SIGSTOP)
                 await heard(lambda: has_lapsed(admin, VICTIM))
                 pass_renewal()
-                await heard(lambda: VICTIM not in ears.inflight)
-                assert set(ears.gone) == {VICTIM}
+                await heard(lambda: VICTIM not in listener.inflight)
+                assert set(listener.gone) == {VICTIM}
                 os.kill(process.pid, signal.SIGCONT)
-                await heard(lambda: ears.inflight.get(VICTIM) == VICTIM_SHARE)
+                await heard(lambda: listener.inflight.get(VICTIM) == VICTIM_SHARE)
 
     run_on(RunningClock(), run())
 
@@ -238,7 +238,7 @@ class Elsewhere:
 
     def __init__(self, *servers: RedisServer) -> None:
         self.asked = 0
-        self._where: list[ServerLocator] = [whereabouts(f"redis://127.0.0.1:{s.port}", "turnout") for s in servers]
+        self._where: list[ServerLocator] = [locator(f"redis://127.0.0.1:{s.port}", "turnout") for s in servers]
 
     async def locate(self) -> ServerAddress:
         where = self._where[min(self.asked, len(self._where) - 1)]
@@ -249,9 +249,9 @@ class Elsewhere:
 def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: RedisServer) -> None:
     async def run() -> None:
         with redis_server() as new_master:
-            where, ears = Elsewhere(server, new_master), Ears()
+            where, listener = Elsewhere(server, new_master), Ears()
             store = RedisStore(where, STEADY)
-            await store.start("left", ears)
+            await store.start("left", listener)
             with client(server) as admin:
                 admin.replicaof("127.0.0.1", new_master.port)
             store.announce(A, ONE)
@@ -268,8 +268,8 @@ def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: Redis
 def test_in_a_cluster_all_works_and_a_slot_that_moves_is_followed() -> None:
     async def run(one: RedisServer, two: RedisServer) -> None:
         url = f"redis+cluster://127.0.0.1:{one.port}"
-        left, right, ears, right_ears = RedisStore.open(url, STEADY), RedisStore.open(url, STEADY), Ears(), Ears()
-        await left.start("left", ears)
+        left, right, listener, right_ears = RedisStore.open(url, STEADY), RedisStore.open(url, STEADY), Ears(), Ears()
+        await left.start("left", listener)
         await right.start("right", right_ears)
         left.announce(A, ONE)
         left.placed(A, [1])
@@ -318,9 +318,9 @@ def move(admin: Any, slot: int, taker: bytes) -> None:
 def test_a_start_that_is_given_up_goes_on_in_the_background(server: RedisServer) -> None:
     async def run() -> None:
         server.kill()
-        store, ears = open_at(server), Ears()
+        store, listener = open_at(server), Ears()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(store.start("left", ears), 0.05)
+            await asyncio.wait_for(store.start("left", listener), 0.05)
         assert not store.health().warm
         assert store.elected(A)
         store.announce(A, ONE)

@@ -50,11 +50,11 @@ class Scene:
 
     def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
         self.link = link
-        self.outbox = PendingUpdates()
-        self.freshness = ViewAge(0.0)
-        self.roster = LiveReplicas("me", 5.0)
-        self.roster.heard("other", "its token", 0.0)
-        self.syncer = Syncer("me", self.outbox, KEYS, config or SyncConfig(), self.freshness, self.roster)
+        self.pending = PendingUpdates()
+        self.view_age = ViewAge(0.0)
+        self.live_replicas = LiveReplicas("me", 5.0)
+        self.live_replicas.heard("other", "its token", 0.0)
+        self.syncer = Syncer("me", self.pending, KEYS, config or SyncConfig(), self.view_age, self.live_replicas)
         self.token = f"{Random().getrandbits(64):016x}"
         self.troubles: list[StateError | None] = []
 
@@ -87,7 +87,7 @@ def play(
 def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         await on.link.call("HSET", KEYS.inflight("me"), "old", "x")
-        on.outbox.announce(A, n(1))
+        on.pending.announce(A, n(1))
         assert on.link.round_trips == 4
         on.open()
         await on.syncer.finish()
@@ -107,12 +107,12 @@ def test_what_is_noted_while_a_request_is_under_way_travels_together(server: Red
         before = on.link.round_trips
         server.pause()
         try:
-            on.outbox.announce(A, n(0))
+            on.pending.announce(A, n(0))
             await later()
             assert on.link.round_trips == before + 1
             for count in range(1, 1000):
-                on.outbox.announce(A, n(count))
-                on.outbox.placed(B, [count])
+                on.pending.announce(A, n(count))
+                on.pending.placed(B, [count])
                 if count % 100 == 0:
                     await later()
             assert on.link.round_trips == before + 1
@@ -134,15 +134,15 @@ SLOW = SyncConfig(interval_s=100.0)
 
 def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        on.outbox.announce(A, n(2))
+        on.pending.announce(A, n(2))
         on.open()
         await on.syncer.finish()
         sent = on.link.round_trips
         await later(SLOW.interval_s)
-        on.outbox.announce(A, InflightNumbers(requests=1, dispatched=2))
+        on.pending.announce(A, InflightNumbers(requests=1, dispatched=2))
         await later(SLOW.interval_s)
         assert on.link.round_trips == sent
-        on.outbox.announce(B, n(1))
+        on.pending.announce(B, n(1))
         await later(0.0)
         assert on.link.round_trips == sent + 1
         await on.syncer.finish()
@@ -155,20 +155,20 @@ def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(se
 
 def test_without_a_dispatch_it_goes_after_four_intervals_or_at_once_if_those_are_over(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        on.outbox.announce(A, n(3))
+        on.pending.announce(A, n(3))
         on.open()
         await on.syncer.finish()
-        on.freshness.linked()
+        on.view_age.linked()
         sent = on.link.round_trips
-        on.outbox.announce(A, InflightNumbers(requests=2, dispatched=3))
+        on.pending.announce(A, InflightNumbers(requests=2, dispatched=3))
         await later(3.9 * SLOW.interval_s)
         assert on.link.round_trips == sent
         await later(0.1 * SLOW.interval_s)
         assert on.link.round_trips == sent + 1
-        assert on.freshness.age_s(asyncio.get_running_loop().time()) == pytest.approx(SLOW.interval_s)
+        assert on.view_age.age_s(asyncio.get_running_loop().time()) == pytest.approx(SLOW.interval_s)
         await heard(lambda: "idle" in repr(on.syncer))
         await later(4 * SLOW.interval_s)
-        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        on.pending.announce(A, InflightNumbers(dispatched=3))
         await later(0.0)
         assert on.link.round_trips == sent + 2
 
@@ -180,7 +180,7 @@ def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisSer
         on.open()
         await on.syncer.finish()
         sent = on.link.round_trips
-        on.outbox.announce(A, n(1))
+        on.pending.announce(A, n(1))
         await later(0.9 * SLOW.interval_s)
         assert on.link.round_trips == sent
         await later(0.1 * SLOW.interval_s)
@@ -191,36 +191,36 @@ def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisSer
 
 def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        on.roster.gone("other", "its token")
+        on.live_replicas.gone("other", "its token")
         on.open()
         await on.syncer.finish()
-        on.freshness.linked()
+        on.view_age.linked()
         sent = on.link.round_trips
         for count in range(1, 20):
-            on.outbox.announce(A, n(count))
+            on.pending.announce(A, n(count))
             await later(ALONE_S / 20)
         assert on.link.round_trips == sent
         await later(ALONE_S / 20)
         assert on.link.round_trips == sent + 1
         await on.syncer.finish()
         assert MessageDecoder().numbers((await on.hash())[b"a"]) == n(19)
-        assert on.freshness.silent_s(asyncio.get_running_loop().time()) < ALONE_S / 2
+        assert on.view_age.silent_s(asyncio.get_running_loop().time()) < ALONE_S / 2
 
     play(server, scene)
 
 
 def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        on.roster.gone("other", "its token")
+        on.live_replicas.gone("other", "its token")
         on.open()
         await on.syncer.finish()
         sent = on.link.round_trips
-        on.outbox.announce(A, n(1))
+        on.pending.announce(A, n(1))
         await later(ALONE_S / 2)
         on.syncer.hurry()
         await later(0.0)
         assert on.link.round_trips == sent, "nobody came"
-        on.roster.heard("other", "its token", 0.0)
+        on.live_replicas.heard("other", "its token", 0.0)
         on.syncer.hurry()
         await later(0.0)
         assert on.link.round_trips == sent + 1
@@ -234,7 +234,7 @@ def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: Re
         await on.syncer.finish()
         server.pause()
         try:
-            on.outbox.announce(A, n(1))
+            on.pending.announce(A, n(1))
             impatient = spawn(on.syncer.finish(), "one who gives up")
             waiting = spawn(on.syncer.finish(), "another who waits")
             await later(0.0)
@@ -254,11 +254,11 @@ def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: Red
         on.open()
         await on.syncer.finish()
         await on.link.call("DEL", KEYS.tokens)
-        on.outbox.placed(A, [1])
-        on.outbox.announce(A, n(1))
+        on.pending.placed(A, [1])
+        on.pending.announce(A, n(1))
         await later()
         await heard(lambda: on.troubles == [None])
-        on.outbox.placed(A, [2])
+        on.pending.placed(A, [2])
         assert not await on.link.call("EXISTS", KEYS.log)
         await on.link.call("HSET", KEYS.tokens, "me", "another")
         on.syncer.open(on.link, "another", on.troubles.append)
@@ -279,7 +279,7 @@ def test_a_server_that_refuses_to_write_is_told_of_as_it_says(server: RedisServe
         on.open()
         await on.syncer.finish()
         await on.link.call("REPLICAOF", "127.0.0.1", "1")
-        on.outbox.announce(A, n(1))
+        on.pending.announce(A, n(1))
         await later()
         await heard(lambda: bool(on.troubles))
         await on.link.call("REPLICAOF", "NO", "ONE")
@@ -294,16 +294,16 @@ def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
         await on.syncer.finish()
         server.pause()
         try:
-            on.outbox.placed(A, [1])
+            on.pending.placed(A, [1])
             before = on.link.round_trips
             await later()
             assert on.link.round_trips == before + 1
             on.link.close()
             on.syncer.close()
-            await heard(lambda: on.outbox.waiting)
+            await heard(lambda: on.pending.waiting)
         finally:
             server.resume()
-        assert list(on.outbox.placements) == [(A, [1])]
+        assert list(on.pending.placements) == [(A, [1])]
         assert on.troubles == []
 
     play(server, scene)
@@ -313,16 +313,16 @@ def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_los
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
-        on.outbox.placed(A, [1])
+        on.pending.placed(A, [1])
         on.link.close()
         await on.syncer.finish()
-        assert on.outbox.waiting
-        await heard(lambda: "idle" in repr(on.syncer) and on.outbox.waiting)
-        assert list(on.outbox.placements) == [(A, [1])]
+        assert on.pending.waiting
+        await heard(lambda: "idle" in repr(on.syncer) and on.pending.waiting)
+        assert list(on.pending.placements) == [(A, [1])]
         on.syncer.open(on.link, on.token, on.troubles.append)
-        on.outbox.placed(A, [2])
+        on.pending.placed(A, [2])
         await on.syncer.finish()
-        await heard(lambda: [pod for pod, _ in on.outbox.placements] == [A, A])
+        await heard(lambda: [pod for pod, _ in on.pending.placements] == [A, A])
         assert on.troubles == []
 
     play(server, scene)
@@ -330,12 +330,12 @@ def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_los
 
 def test_a_pod_that_was_idle_for_long_leaves_the_hash(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        on.outbox.announce(A, InflightNumbers(dispatched=3))
+        on.pending.announce(A, InflightNumbers(dispatched=3))
         on.open()
         await on.syncer.finish()
-        on.outbox.sweep(0.0)
-        on.outbox.sweep(60.0)
-        on.outbox.announce(B, n(1))
+        on.pending.sweep(0.0)
+        on.pending.sweep(60.0)
+        on.pending.announce(B, n(1))
         await on.syncer.finish()
         assert (await on.hash()).keys() == {b"@", b"b"}
 
