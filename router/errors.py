@@ -31,7 +31,7 @@ class GatewayError(Exception):
     @property
     def shape(self) -> ErrorShape:
         """Its row of the table."""
-        return next(TOLD[kind] for kind in type(self).__mro__ if kind in TOLD)
+        return next(SHAPES[kind] for kind in type(self).__mro__ if kind in SHAPES)
 
 
 class ClientError(GatewayError):
@@ -192,7 +192,7 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 UPSTREAM = "upstream_error"
 
-TOLD: dict[type[GatewayError], ErrorShape] = {
+SHAPES: dict[type[GatewayError], ErrorShape] = {
     BadRequest: ErrorShape(400, INVALID, "invalid_request"),
     BadFraming: ErrorShape(400, INVALID, "bad_framing", closes=True),
     MissingModel: ErrorShape(400, INVALID, "missing_model"),

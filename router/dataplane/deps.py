@@ -17,7 +17,7 @@ from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.lifecycle import Lifecycle
 from router.settings import Settings
-from router.settings import TargetResolver as TargetSettings
+from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from schedulers.types import PodId
 from statesync.engines.health import Outcome

@@ -1,4 +1,4 @@
-"""Plugins joined to the gateway around them: its settings, its catalogue, its policy switch, its requests."""
+"""Plugins joined to the gateway around them: its settings, its catalog, its policy switch, its requests."""
 
 from __future__ import annotations
 

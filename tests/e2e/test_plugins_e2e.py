@@ -26,7 +26,7 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 pytestmark = pytest.mark.slow
 
 POOL = "/admin/pools/default"
-TOLD = ["is not offered", "is taken out", "keeps policy", "shadow .* turned off"]
+EXPECTED_LOG = ["is not offered", "is taken out", "keeps policy", "shadow .* turned off"]
 """Errors that these gateways may log."""
 
 
@@ -34,7 +34,7 @@ TOLD = ["is not offered", "is taken out", "keeps policy", "shadow .* turned off"
 def gateway(sims: SimPods, directory: Path, plugins: Path, **sections: Any) -> Iterator[GatewayProcess]:
     """A gateway that watches `plugins`."""
     section = {"directory": str(plugins), "interval_s": 0.1}
-    with running(config(sims.urls[:3], plugins=section, **sections), directory, TOLD) as process:
+    with running(config(sims.urls[:3], plugins=section, **sections), directory, EXPECTED_LOG) as process:
         yield process
 
 

@@ -30,7 +30,7 @@ from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.replica.pod_registry import PodRegistry
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
-from router.settings import TargetResolver as TargetSettings
+from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from router.trials.attach import trials_of
 from schedulers import registry
@@ -97,9 +97,9 @@ class Rig:
         self.view = LoadView(clock)
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
-        self.sweep = Deadlines(clock, 0.1)
+        self.deadlines = Deadlines(clock, 0.1)
         outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
-        self.upstream = Upstream(self.sweep, self.net.dial, outbox)
+        self.upstream = Upstream(self.deadlines, self.net.dial, outbox)
         self.pod_registry = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), self.pod_registry.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
@@ -107,7 +107,7 @@ class Rig:
         self.gateway = Gateway(self._parts())
         self.admission = self.gateway.parts.admission
         self.listener = Listener(
-            self.gateway, self.sweep, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
+            self.gateway, self.deadlines, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
         )
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
@@ -184,7 +184,7 @@ class Rig:
     def passes(self, seconds: float) -> None:
         """Time passes, then the deadlines are looked at."""
         self.wire.clock.now += seconds
-        self.wire.do(self.sweep.look)
+        self.wire.do(self.deadlines.look)
 
     # What must be true
 
@@ -203,7 +203,7 @@ class Rig:
         idle = [connection for stack in self.upstream.idle.values() for connection in stack]
         assert self.upstream.open == len(idle)
         watched: set[object] = {*self.listener.edges, *idle}
-        assert set(self.sweep.members) == watched
+        assert set(self.deadlines.members) == watched
         for connection in idle:
             assert connection.receiver is None
             assert connection.transport is not None

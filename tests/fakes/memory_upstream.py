@@ -51,8 +51,8 @@ class Ground:
     def __init__(self) -> None:
         self.wire = Wire()
         self.net = Net(self.wire)
-        self.sweep = Deadlines(self.wire.clock, 0.1)
-        self.upstream = Upstream(self.sweep, self.net.dial)
+        self.deadlines = Deadlines(self.wire.clock, 0.1)
+        self.upstream = Upstream(self.deadlines, self.net.dial)
 
     def send(
         self, address: str = POD, *, fresh: bool = False, head_only: bool = False, timeouts: Timeouts | None = None
@@ -66,7 +66,7 @@ class Ground:
     def passes(self, seconds: float) -> Ground:
         """Time passes, then the deadlines are looked at."""
         self.wire.clock.now += seconds
-        self.wire.do(self.sweep.look)
+        self.wire.do(self.deadlines.look)
         return self
 
     @property

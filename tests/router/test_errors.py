@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.errors import (
-    TOLD,
+    SHAPES,
     ClientError,
     GatewayError,
     MethodNotAllowed,
@@ -26,19 +26,19 @@ FAMILIES = {ClientError, Overload, PodFailure}
 
 
 def test_the_table_covers_the_tree_and_nothing_else() -> None:
-    assert set(TOLD) == set(ALL) - FAMILIES
+    assert set(SHAPES) == set(ALL) - FAMILIES
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAMILIES])
 def test_every_error_knows_its_answer(kind: type[GatewayError]) -> None:
     error = kind("why", param="p", retry_after_s=2.0)
     assert (error.message, str(error), error.param, error.retry_after_s) == ("why", "why", "p", 2.0)
-    assert error.told is TOLD[kind]
+    assert error.shape is SHAPES[kind]
     assert kind.__doc__
 
 
 def test_a_client_is_told_4xx_for_its_own_faults_and_5xx_for_all_others() -> None:
-    for kind, told in TOLD.items():
+    for kind, told in SHAPES.items():
         assert (400 <= told.status < 500) is issubclass(kind, ClientError), kind
         assert (told.type == "invalid_request_error") is issubclass(kind, ClientError), kind
 
@@ -47,7 +47,7 @@ def test_an_error_that_is_refined_elsewhere_keeps_its_row() -> None:
     class ReadOnly(MethodNotAllowed):
         allow = "GET"
 
-    assert ReadOnly("x").told is TOLD[MethodNotAllowed]
+    assert ReadOnly("x").shape is SHAPES[MethodNotAllowed]
 
 
 def test_each_pod_failure_has_its_own_metric_label() -> None:
@@ -57,5 +57,5 @@ def test_each_pod_failure_has_its_own_metric_label() -> None:
 
 
 def test_only_bytes_that_were_not_read_to_an_end_close_the_connection() -> None:
-    closing = {kind.__name__ for kind, told in TOLD.items() if told.closes}
+    closing = {kind.__name__ for kind, told in SHAPES.items() if told.closes}
     assert closing == {"BadFraming", "BodyTooLarge", "HeadersTooLarge", "RequestTimeout"}

@@ -22,12 +22,12 @@ class Replica:
         self.told: list[str] = []
         self.each_pause: Callable[[], None] = lambda: None
         self.lifecycle = Lifecycle(lambda: self.now)
-        self.lifecycle.listen(lambda step: self.shape.append(f"{step.at:g} {step.after}"))
+        self.lifecycle.listen(lambda step: self.told.append(f"{step.at:g} {step.after}"))
 
     def to(self, *phases: Phase) -> Replica:
         for phase in phases:
             self.lifecycle.enter(phase)
-        self.shape.clear()
+        self.told.clear()
         return self
 
     async def pause(self, seconds: float) -> None:
@@ -35,10 +35,10 @@ class Replica:
         self.each_pause()
 
     async def stop_accepting(self) -> None:
-        self.shape.append("stop accepting")
+        self.told.append("stop accepting")
 
     def cut_off(self) -> None:
-        self.shape.append(f"cut {self.inflight}")
+        self.told.append(f"cut {self.inflight}")
 
     async def drain(self, settings: Drain) -> DrainReport:
         return await drain_sequence(

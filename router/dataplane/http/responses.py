@@ -44,8 +44,8 @@ def whole(
 
 def error_body(error: GatewayError, *, anthropic: bool = False) -> bytes:
     """OpenAI's error object; Anthropic's clients also look for `type: error` at the top."""
-    told = error.told
-    inner = {"message": error.message, "type": told.type, "param": error.param, "code": told.code}
+    shape = error.shape
+    inner = {"message": error.message, "type": shape.type, "param": error.param, "code": shape.code}
     outer: dict[str, object] = {"type": "error", "error": inner} if anthropic else {"error": inner}
     return json.dumps(outer, separators=(",", ":")).encode()
 

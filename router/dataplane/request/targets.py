@@ -12,7 +12,7 @@ from typing import NamedTuple
 from router.dataplane.request.routes import Allowed, Route, Routes, cluster_of
 from router.errors import BadRequest, TargetNotAllowed
 from router.settings import Pool, TargetClient
-from router.settings import TargetResolver as TargetSettings
+from router.settings import Targets as TargetSettings
 
 EVERYTHING = "*"
 

@@ -40,7 +40,7 @@ class Watched:
         self.told: list[tuple[RequestInfo, LoadSnapshot]] = []
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        self.shape.append((request, snapshot))
+        self.told.append((request, snapshot))
         for pod, _ in snapshot.candidates:
             if pod.id not in request.tried:
                 return Decision(pod.id, self.name)

@@ -36,8 +36,8 @@ class Scene:
         self.told: list[str] = []
         self.plugin_registry = PluginRegistry(
             lambda: self.in_use,
-            lambda name: self.shape.append(f"+{name}"),
-            lambda name: self.shape.append(f"-{name}"),
+            lambda name: self.told.append(f"+{name}"),
+            lambda name: self.told.append(f"-{name}"),
         )
 
     def sees(self, **sources: bytes) -> list[UncheckedFile]:

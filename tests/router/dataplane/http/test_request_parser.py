@@ -21,13 +21,13 @@ class Heard:
         self.told: list[str] = []
 
     def head_begun(self) -> None:
-        self.shape.append("head")
+        self.told.append("head")
 
     def body_expected(self, wants_continue: bool, /) -> None:
-        self.shape.append("continue" if wants_continue else "body")
+        self.told.append("continue" if wants_continue else "body")
 
     def body_grew(self, total_bytes: int, /) -> None:
-        self.shape.append(f"{total_bytes}")
+        self.told.append(f"{total_bytes}")
 
     def received(self, head: RequestHead, body: bytes, /) -> None:
         self.requests.append((head, body))

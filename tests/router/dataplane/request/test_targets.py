@@ -10,7 +10,7 @@ from router.dataplane.request.routes import Route, Routes
 from router.dataplane.request.targets import TargetResolver, may_fall_back
 from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, TargetClient, Timeouts
-from router.settings import TargetResolver as TargetSettings
+from router.settings import Targets as TargetSettings
 
 NEAR = Pool(name="near", models=["m"], cluster="east")
 FAR = Pool(name="far", models=["m"], cluster="west")
