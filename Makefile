@@ -84,6 +84,9 @@ types: setup  ## mypy --strict
 imports: setup  ## import-linter: router -> statesync -> schedulers
 	$(BIN)/lint-imports
 
+walk: setup  ## write the walk of a request in docs/architecture.md
+	@$(BIN)/python -m scripts.request_walk --write docs/architecture.md
+
 docs: setup  ## write docs/configuration.md from router/settings.py
 	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
