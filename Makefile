@@ -78,7 +78,7 @@ format: setup  ## let ruff rewrite what it can
 
 types: setup  ## mypy --strict
 	$(BIN)/mypy
-	$(BIN)/mypy scripts/configuration_md.py
+	$(BIN)/mypy scripts/configuration_md.py scripts/demo_picture.py
 	$(BIN)/mypy -p scripts.monitoring
 
 imports: setup  ## import-linter: router -> statesync -> schedulers
