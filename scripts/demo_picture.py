@@ -13,8 +13,9 @@ import sys
 import httpx
 from rich.console import Console
 
-from loadtests.sim.demo import CONTROL_PORT, HOST, INFERENCE_PORT, WINDOW_S, Ports, footer, reading
+from loadtests.sim.demo import CONTROL_PORT, INFERENCE_PORT, WINDOW_S, Ports, footer, reading
 from loadtests.sim.demo_view import screen
+from loadtests.sim.ports import HOST
 
 COLUMNS = 118
 

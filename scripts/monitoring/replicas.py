@@ -1,4 +1,4 @@
-"""The dashboard's rows about what the gateways know, try, tell each other, and how they are."""
+"""The dashboard's rows about the prefix index, trials, shared state and the replicas themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ PREFIX = Row(
     (
         Panel(
             "Hit rate, predicted and true",
-            "Prompt tokens that the picked pod was believed to hold, of all; and, where engines tell, what they held "
-            "of what they were believed to.",
+            "Prompt tokens that the index expected in the picked pod's cache, of all; and, for engines that report it, "
+            "the share of these that was there.",
             "percentunit",
             (
                 Query(
@@ -27,7 +27,7 @@ PREFIX = Row(
         ),
         Panel(
             "Error of the index by pod",
-            "Differences between belief and truth, too high or too low, over what was believed.",
+            "Differences between predicted and true tokens, in both directions, over the predicted ones.",
             "percentunit",
             (
                 Query(
@@ -143,7 +143,7 @@ STATE = Row(
         ),
         Panel(
             "What went wrong",
-            "Links made anew, leases lost, placements no other replica hears of, messages that could not be read.",
+            "Links made anew, leases lost, placements dropped, messages that could not be read.",
             "ops",
             rates_by_replica(
                 ("turnout_state_reconnects_total", "reconnects"),
