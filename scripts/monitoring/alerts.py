@@ -1,8 +1,8 @@
 """The alerts as data: an expression, for how long it must hold, and a summary for the reader.
 
 Every alert has a heading of its name in docs/operations.md, which says what to look at and what to do. `critical` means
-that requests fail or soon will; `warning` that the cause can wait until working hours. Thresholds are defaults; a service
-whose first token may take ten seconds sets its own.
+that requests fail or soon will; `warning` that the cause can wait until working hours. Thresholds are defaults; a
+service whose first token may take ten seconds sets its own.
 """
 
 from __future__ import annotations

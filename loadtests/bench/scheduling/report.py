@@ -196,8 +196,8 @@ def readme_block(found: Found) -> str:
         lines.append([_name(row), *(f"{mean(each):.2f} ({short_p99(each):.1f})" for each in at)])
     heads = [f"x {rate}{_utilisation(found.rows, rate).replace(': prefill utilisation', ', util')}" for rate in rates]
     about = (
-        "Mean time to first token in seconds, in brackets the p99 of prompts under 16k tokens: 8 simulated pods, an hour of\n"
-        f"recorded chat, the best {len(lines)} of {len(policies)} policies. `oracle` reads the engines' true state. "
+        "Mean time to first token in seconds, in brackets the p99 of prompts under 16k tokens: 8 simulated pods, an\n"
+        f"hour of recorded chat, the best {len(lines)} of {len(policies)} policies. `oracle` reads the engines' true state. "
         f"`{found.about['command']}`, seed\n{found.about['seed']}, commit {found.about['commit']}: "
         f"{sum(goal.met for goal in found.goals)} of {len(found.goals)} goals are met "
         "([docs/benchmarks/scheduling.md](docs/benchmarks/scheduling.md))."
