@@ -25,7 +25,7 @@ def drawn(request: RequestInfo, snapshot: LoadSnapshot, count: int) -> Sequence[
     while gcd(stride, pods) > 1:  # steps around the ring must meet every pod before one twice
         stride += 1
     at = [each % pods for each in range(start, start + stride * count, stride)]
-    at.append(entropy.least(snapshot.token_column(), bits))
+    at.append(entropy.least(snapshot.columns.tokens, bits))
     if request.prefix_hits:
         at += holders(request.prefix_hits, snapshot.position_of(), HOLDERS, bits)
     return list(dict.fromkeys(at))

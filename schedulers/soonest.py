@@ -68,10 +68,9 @@ def soonest(request: RequestInfo, left: LoadSnapshot) -> Soonest:
 def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
     """What the request costs at each of these pods, or at all, in seconds; KV blocks left aside."""
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
-    until = snapshot.until or snapshot.until_column()
-    wait = snapshot.wait or snapshot.wait_column()
-    pace = snapshot.pace or snapshot.pace_column()
-    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()) * snapshot.mean_pace_s()
+    columns = snapshot.columns
+    until, wait, pace = columns.until, columns.wait, columns.pace
+    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.pending_s) * snapshot.pace_s
     if request.prefix_hits:
         held, candidates, tokens = request.prefix_hits.get, snapshot.candidates, request.prompt_tokens
         costs: list[float] = []
@@ -116,7 +115,7 @@ def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None
     start, stride = bits % pods, _STRIDES[bits >> 60]
     drawn = [at % pods for at in range(start, start + stride * count, stride)]
     if pods > WHOLE and luck < share:
-        drawn.append(_least(snapshot.until or snapshot.until_column(), start))
+        drawn.append(_least(snapshot.columns.until, start))
     if request.prefix_hits:
         drawn += holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
     return drawn

@@ -11,7 +11,7 @@ from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, 
 
 def least_loaded(request: RequestInfo, left: LoadSnapshot, policy: str) -> Decision:
     """`least_load`'s decision in the name of `policy`, for policies that fall back on it."""
-    loads = left.token_column()
+    loads = left.columns.tokens
     at = entropy.least(loads, request.entropy)
     return Decision(left.candidates[at].pod.id, policy, loads[at], "least_load")
 

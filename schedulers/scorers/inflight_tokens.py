@@ -24,4 +24,4 @@ class FewTokens:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        return halving(snapshot.token_column(), self.half_tokens)
+        return halving(snapshot.columns.tokens, self.half_tokens)

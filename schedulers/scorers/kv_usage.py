@@ -18,4 +18,4 @@ class FreeKv:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        return Falling(snapshot.kv_column(), 1.0, 1.0)
+        return Falling(snapshot.columns.kv_usage, 1.0, 1.0)

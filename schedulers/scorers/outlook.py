@@ -24,8 +24,8 @@ class EarlyStart:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        now, half = max(request.arrived_at, snapshot.taken_at), self.half_s
+        now, half, columns = max(request.arrived_at, snapshot.taken_at), self.half_s, snapshot.columns
         return [
             half / (half + (ahead if (ahead := due - now) > least else least))
-            for due, least in zip(snapshot.until_column(), snapshot.wait_column(), strict=True)
+            for due, least in zip(columns.until, columns.wait, strict=True)
         ]

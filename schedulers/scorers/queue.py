@@ -23,4 +23,4 @@ class ShortQueue:
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """One for each candidate."""
-        return falling(snapshot.queue_column())
+        return falling(snapshot.columns.queue)
