@@ -9,13 +9,17 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from schedulers.types import NO_ADAPTERS, Pod, PodLoad
+from schedulers.ttft import outlook
+from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodLoad
 from statesync.load.prefill_speed import SpeedRatio
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request. The
 # values stand in the order of the fields; a test compares each by name.
 _new: Final = tuple.__new__
+
+Cells = tuple[PodLoad, float, float, float, float]
+"""A pod's load, and its cells of the columns `tokens`, `until`, `wait` and `queue`."""
 
 NO_LIMIT: Final = sys.maxsize
 """`max_inflight` of a pod that has none, in requests."""
@@ -171,29 +175,42 @@ class PodState:
             self.pace_factor = self.ratio.step()
         self.reported_at = at
 
-    def load(self, pool_pace_s: float) -> PodLoad:
-        """The load as a policy sees it; `pool_pace_s` is the pool's `PrefillSpeed.s`."""
-        return _new(
+    def cells(self, pool_pace_s: float) -> Cells:
+        """What a snapshot says of the pod. `pool_pace_s` is the pool's `PrefillSpeed.s`."""
+        inflight = self.requests + self.other_requests
+        tokens = self.tokens + self.other_tokens
+        prefilling = self.prefilling + self.other_prefilling
+        work = self.prefill_work + self.other_prefill_work
+        pace_s = pool_pace_s * self.pace_factor
+        load = _new(
             PodLoad,
             (
                 self.queued,
                 self.running,
                 self.kv_usage,
-                self.requests + self.other_requests,
-                self.tokens + self.other_tokens,
+                inflight,
+                tokens,
                 self.prefill_tokens + self.other_prefill_tokens,
                 self.ttft_ewma_s,
                 self.reported_at,
-                self.prefilling + self.other_prefilling,
-                self.prefill_work + self.other_prefill_work,
+                prefilling,
+                work,
                 self.head_since,
-                pool_pace_s * self.pace_factor,
+                pace_s,
                 self.kv_capacity_tokens,
                 self.e2e_ewma_s,
                 self.adapters,
                 self.foreign,
             ),
         )
+        until, wait = outlook(inflight, tokens, prefilling, work, self.head_since, pace_s)
+        # `token_load` and `queue_length` without calls and look-ups: 0.05 us against 0.2 each. A test holds them equal.
+        queue = float(self.queued if self.queued > prefilling else prefilling)
+        return load, tokens + DECODE_TOKENS_EACH * (inflight + self.foreign), until, wait, queue
+
+    def load(self, pool_pace_s: float) -> PodLoad:
+        """The load as a policy sees it."""
+        return self.cells(pool_pace_s)[0]
 
     def __repr__(self) -> str:
         blocked = f" blocked by {', '.join(sorted(self.blockers))}" if self.blockers else ""

@@ -117,8 +117,8 @@ class LoadView:
         pool_state = self._pool_states.get(pool)
         if pool_state is None:
             raise UnknownPool(f"no pool {pool!r}")
-        if pool_state.latest is not None:
-            return pool_state.latest
+        if (latest := pool_state.latest) is not None:
+            return latest
         if not len(pool_state):
             raise self._why_empty(pool_state)
         now = self._clock()
