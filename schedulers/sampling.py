@@ -11,13 +11,13 @@ from schedulers.soonest import HOLDERS, holders
 from schedulers.types import LoadSnapshot, RequestInfo
 
 _DRAW: Final = 40
-"""Clear of the draws that pickers make, so that who is looked at does not say who is taken."""
+"""Salt, apart from those of the pickers: the pods drawn must not determine the pod picked."""
 
 
 def drawn(request: RequestInfo, snapshot: LoadSnapshot, count: int) -> Sequence[int]:
-    """Where `count` drawn candidates stand, the least loaded one, and up to four that hold most of the prompt.
+    """Positions of `count` random candidates, the least loaded one, and up to four with the longest cached prefix.
 
-    Each stands there once. `count` is less than the number of candidates.
+    Each position is there once. `count` is less than the number of candidates.
     """
     pods = len(snapshot.candidates)
     bits = entropy.mix(request.entropy, _DRAW)
