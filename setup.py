@@ -18,7 +18,6 @@ COMPILED = [
         "schedulers/weighing.py",
     ),
     *(
-        "statesync/load/columns.py",
         "statesync/engines/health.py",
         "statesync/load/pool_state.py",
         "statesync/load/prefill_speed.py",

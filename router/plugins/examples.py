@@ -8,16 +8,7 @@ from typing import Final, NamedTuple
 
 from schedulers.entropy import index, mix
 from schedulers.ttft import PACE_S
-from schedulers.types import (
-    Candidate,
-    LoadSnapshot,
-    Pod,
-    PodId,
-    PodLoad,
-    RequestInfo,
-    expected_outlook,
-    token_load,
-)
+from schedulers.types import Candidate, LoadSnapshot, Pod, PodId, PodLoad, RequestInfo
 
 SIZES: Final = (1, 2, 3, 8, 100, 1000)
 ROUNDS: Final = 6
@@ -42,24 +33,13 @@ def pod_ids(count: int) -> list[PodId]:
     return [PodId(f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}:8000") for at in range(count)]
 
 
-def snapshot_of(loads: Sequence[PodLoad], ids: Sequence[PodId] = (), *, columns: bool = True) -> LoadSnapshot:
-    """Pods with these loads; `columns=False` leaves out what a maker of snapshots may leave out."""
+def snapshot_of(loads: Sequence[PodLoad], ids: Sequence[PodId] = ()) -> LoadSnapshot:
+    """Pods with these loads."""
     pairs = zip(ids or pod_ids(len(loads)), loads, strict=True)
-    candidates = tuple(
-        [Candidate(Pod(pod, str(pod), labels={"zone": f"z{at % 3}"}), load) for at, (pod, load) in enumerate(pairs)]
-    )
-    bare = LoadSnapshot("default", 1, 100.0, 0.0, candidates)
-    if not columns:
-        return bare
-    outlooks = [expected_outlook(load) for load in loads]
-    return bare._replace(
-        positions=bare.position_of(),
-        tokens=tuple([token_load(load) for load in loads]),
-        inflight=sum(load.inflight for load in loads),
-        until=tuple([until for until, _ in outlooks]),
-        wait=tuple([wait for _, wait in outlooks]),
-        pace=tuple([load.pace_s for load in loads]),
-    )
+    candidates = [
+        Candidate(Pod(pod, str(pod), labels={"zone": f"z{at % 3}"}), load) for at, (pod, load) in enumerate(pairs)
+    ]
+    return LoadSnapshot.of(candidates, taken_at=100.0)
 
 
 def idle(count: int) -> LoadSnapshot:
@@ -81,7 +61,9 @@ def examples() -> list[Example]:
 
 def example_of(size: int, turn: int) -> Example:
     """The one of these with so many pods; `turn` is from 0 up to `ROUNDS`."""
-    snapshot = snapshot_of(_loads(size, turn), columns=turn % 2 == 0)
+    snapshot = snapshot_of(_loads(size, turn))
+    if turn % 2:  # as `without` and `only` leave it
+        snapshot = snapshot._replace(positions=None, inflight=None)
     return Example(_request(size * ROUNDS + turn, snapshot, turn), snapshot)
 
 

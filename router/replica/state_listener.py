@@ -31,13 +31,13 @@ class ReplicaStateListener:
         self._scraper = scraper
         self._policies = policies
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         """See StateListener."""
-        self._view.set_share(replica, numbers)
+        self._view.set_remote(replica, numbers, full)
 
     def replica_gone(self, replica: str, /) -> None:
         """See StateListener."""
-        self._view.drop_share(replica)
+        self._view.drop_remote(replica)
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         """See StateListener."""

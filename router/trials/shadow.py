@@ -79,8 +79,8 @@ class ShadowSide:
         """A pod, where the other side chose one too: what the snapshot says of it."""
         at = snapshot.position_of()[pod]
         self.picks += 1
-        self.tokens += snapshot.token_column()[at]
-        self.wait_s += snapshot.wait_column()[at]
+        self.tokens += snapshot.columns.tokens[at]
+        self.wait_s += snapshot.columns.wait[at]
         self.hits += min(request.prompt_tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
         self.pods[pod] = self.pods.get(pod, 0) + 1
 

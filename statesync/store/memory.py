@@ -91,7 +91,7 @@ class MemoryStore:
         self._replica, self._listener, self._loop = replica, listener, asyncio.get_running_loop()
         for other, store in hub.members.items():
             if store._numbers:
-                listener.replica_inflight(other, dict(store._numbers))
+                listener.replica_inflight(other, dict(store._numbers), True)
         self._tell_placements(listener)
         for pod, (report, at) in hub.reports.items():
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
@@ -252,7 +252,7 @@ class MemoryStore:
 
         def news(listener: StateListener) -> None:
             if numbers:
-                listener.replica_inflight(replica, numbers)
+                listener.replica_inflight(replica, numbers, False)
             for pod, blocks in placements:
                 _tell_placement(listener, pod, blocks)
             # After the placements: a restart is said before the report that shows it.

@@ -62,8 +62,8 @@ class ReplicaInfo(NamedTuple):
 class StateListener(Protocol):
     """Who hears what other replicas say. Called on the event loop; must not block."""
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        """Absolute numbers of another replica; a pod that is absent did not change."""
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        """Absolute numbers of another replica: all it has if `full`, else those that changed."""
 
     def replica_gone(self, replica: str, /) -> None:
         """Its lease lapsed or was given back: exactly its share goes."""

@@ -10,8 +10,8 @@ from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
-SNAPSHOT = LoadSnapshot(
-    "main", 1, 0.0, 0.0, (Candidate(Pod(A, A), PodLoad(inflight_tokens=100)), Candidate(Pod(B, B), PodLoad()))
+SNAPSHOT = LoadSnapshot.of(
+    [Candidate(Pod(A, A), PodLoad(inflight_tokens=100)), Candidate(Pod(B, B), PodLoad())], pool="main"
 )
 
 

@@ -135,7 +135,7 @@ class Replicas:
         for page in others[0].prefix.pages():
             new.prefix.restore(page)
         for other in [*others, old]:
-            new.view.set_share(other.name, other.told)
+            new.view.set_remote(other.name, other.told)
 
     def _start(self) -> Replica:
         self._started += 1
@@ -162,7 +162,7 @@ class Replicas:
 
     def _tell(self, replica: Replica, pod: PodId, numbers: InflightNumbers) -> None:
         replica.told[pod] = numbers
-        self._spread(replica, lambda other: other.view.set_share(replica.name, {pod: numbers}))
+        self._spread(replica, lambda other: other.view.set_remote(replica.name, {pod: numbers}))
 
     def _spread(self, origin: Replica, news: Callable[[Replica], None]) -> None:
         """Deliver to the others, once the time it takes has passed."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schedulers.types import PodId
-from statesync.store.redis.messages import ChangesMessage, numbers_of
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS: Final = 10_000
@@ -150,78 +149,3 @@ class PendingUpdates:
             f"<Outbox: {len(self.numbers)} pods; unsent: {len(self.unsent_numbers)} numbers, "
             f"{len(self.placements)} placements, {len(self.unsent_reports)} reports>"
         )
-
-
-class _Share:
-    __slots__ = ("numbers", "seq", "token")
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-        self.seq = 0
-        self.numbers: dict[PodId, InflightNumbers] = {}
-
-
-class ReceivedNumbers:
-    """What the others have in flight, as told here."""
-
-    def __init__(self) -> None:
-        self._shares: dict[str, _Share] = {}
-
-    def hear(self, said: ChangesMessage) -> tuple[Mapping[PodId, InflightNumbers], bool]:
-        """Take a message; returns (numbers to pass on, whether something was missed and is to be read anew)."""
-        share = self._shares.get(said.replica)
-        if share is None or share.token != said.token:
-            if not said.full:
-                return {}, True
-            share = self._replaced(said.replica, said.token)
-        elif said.seq <= share.seq and not said.full:
-            return {}, False
-        missed = not said.full and said.seq != share.seq + 1
-        share.seq = said.seq
-        news = {pod: numbers_of(counts) for pod, counts in said.numbers.items()}
-        if said.full:
-            _zero_absent(share, news)
-        share.numbers.update(news)
-        return news, missed
-
-    def up_to_date(self, replica: str, token: str, seq: int) -> bool:
-        """Whether all up to that message of that incarnation was heard."""
-        share = self._shares.get(replica)
-        return share is not None and share.token == token and share.seq >= seq
-
-    def stored(
-        self, replica: str, token: str, seq: int, numbers: dict[PodId, InflightNumbers]
-    ) -> Mapping[PodId, InflightNumbers]:
-        """Take what its hash holds, unless more was heard since; returns the numbers to pass on."""
-        share = self._shares.get(replica)
-        if share is None or share.token != token:
-            share = self._replaced(replica, token)
-        elif seq < share.seq:
-            return {}
-        share.seq = seq
-        _zero_absent(share, numbers)
-        news = {pod: told for pod, told in numbers.items() if share.numbers.get(pod) != told}
-        share.numbers.update(news)
-        return news
-
-    def drop(self, replica: str) -> None:
-        """It is gone."""
-        self._shares.pop(replica, None)
-
-    def _replaced(self, replica: str, token: str) -> _Share:
-        """A share of another incarnation, which still owes the news that pods are idle."""
-        old = self._shares.get(replica)
-        share = self._shares[replica] = _Share(token)
-        if old is not None:
-            share.numbers = old.numbers
-        return share
-
-    def __repr__(self) -> str:
-        return f"<Shares of {', '.join(self._shares) or 'nobody'}>"
-
-
-def _zero_absent(share: _Share, numbers: dict[PodId, InflightNumbers]) -> None:
-    """Pods that are not named have nothing in flight; what was ever sent there stays known."""
-    for pod, was in share.numbers.items():
-        if pod not in numbers:
-            numbers[pod] = InflightNumbers(dispatched=was.dispatched)

@@ -14,7 +14,6 @@ from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord, StateListener
 from statesync.store.redis.keys import STANDING
 from statesync.store.redis.lease import LiveReplicas
-from statesync.store.redis.ledger import ReceivedNumbers
 from statesync.store.redis.messages import (
     ChangesMessage,
     Envelope,
@@ -25,6 +24,7 @@ from statesync.store.redis.messages import (
     PlacementMessage,
     PolicyChangedMessage,
     log_id_before,
+    numbers_of,
     read_standing,
     unpack_blocks,
 )
@@ -34,6 +34,51 @@ from statesync.store.redis.view_age import ViewAge
 
 Clock = Callable[[], float]
 _STANDING = STANDING.encode()
+
+
+class SenderSequences:
+    """The incarnation and the last message of each other replica: which of its numbers are current."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, int]] = {}
+        """Token and sequence number, by replica."""
+
+    def take(self, said: ChangesMessage) -> tuple[bool, bool]:
+        """Note a message; returns (whether its numbers are current, whether an earlier message was missed).
+
+        A full message needs no earlier one. Of an unknown incarnation's messages only a full one can be used.
+        """
+        token, seq = self._last.get(said.replica, ("", 0))
+        if said.full:
+            missed = False
+        elif said.token != token:
+            return False, True
+        elif said.seq <= seq:
+            return False, False
+        else:
+            missed = said.seq != seq + 1
+        self._last[said.replica] = said.token, said.seq
+        return True, missed
+
+    def read(self, replica: str, token: str, seq: int) -> bool:
+        """Note a replica's stored numbers; returns False if a later message of it was taken already."""
+        known, last = self._last.get(replica, ("", 0))
+        if token == known and seq < last:
+            return False
+        self._last[replica] = token, seq
+        return True
+
+    def reached(self, replica: str, token: str, seq: int) -> bool:
+        """Whether that message of that incarnation, or a later one, was taken."""
+        known, last = self._last.get(replica, ("", 0))
+        return token == known and last >= seq
+
+    def drop(self, replica: str) -> None:
+        """The replica is gone."""
+        self._last.pop(replica, None)
+
+    def __repr__(self) -> str:
+        return f"<SenderSequences of {', '.join(self._last) or 'no replica'}>"
 
 
 class UpdateReceiver:
@@ -48,7 +93,7 @@ class UpdateReceiver:
         self._view_age = view_age
         self._clock = clock
         self.reader = MessageDecoder()
-        self.shares = ReceivedNumbers()
+        self._sequences = SenderSequences()
         self.log = PlacementLog(self._fold)
         self.book = PolicyCache()
         self.own_tokens: set[str] = set()
@@ -99,7 +144,7 @@ class UpdateReceiver:
 
     def drop(self, replica: str) -> None:
         """The roster let it go."""
-        self.shares.drop(replica)
+        self._sequences.drop(replica)
         self._listener.replica_gone(replica)
 
     # What is read from the keys.
@@ -113,9 +158,8 @@ class UpdateReceiver:
         for pod, packed in fields.items():
             if pod != _STANDING and (told := self.reader.numbers(packed)) is not None:
                 numbers[PodId(pod.decode("utf-8", "replace"))] = told
-        news = self.shares.stored(replica, token, seq, numbers)
-        if news:
-            self._listener.replica_inflight(replica, news)
+        if self._sequences.read(replica, token, seq):
+            self._listener.replica_inflight(replica, numbers, True)
         return token
 
     def reported(self, stored: Mapping[bytes, bytes], now_ms: float, skip_own: bool) -> None:
@@ -161,9 +205,10 @@ class UpdateReceiver:
 
     def _changes(self, said: ChangesMessage) -> None:
         self._alive(said.replica, said.token)
-        news, missed = self.shares.hear(said)
-        if news:
-            self._listener.replica_inflight(said.replica, news)
+        current, missed = self._sequences.take(said)
+        if current and (said.numbers or said.full):
+            numbers = {pod: numbers_of(counts) for pod, counts in said.numbers.items()}
+            self._listener.replica_inflight(said.replica, numbers, said.full)
         for pod, report in said.reports.items():
             self._listener.reported_elsewhere(pod, report.engine(), report.age_s)
         if missed:
@@ -171,7 +216,7 @@ class UpdateReceiver:
 
     def _beat(self, said: HeartbeatMessage) -> None:
         self._alive(said.replica, said.token)
-        if not self.shares.up_to_date(said.replica, said.token, said.seq):
+        if not self._sequences.reached(said.replica, said.token, said.seq):
             self._miss(said.replica)
 
     def _gone(self, said: GoneMessage) -> None:
@@ -201,4 +246,4 @@ class UpdateReceiver:
 
     def __repr__(self) -> str:
         held = "" if self._held is None else f", {len(self._held)} held"
-        return f"<Hearing of {self._replica}: {self.shares!r}, {self.log!r}{held}>"
+        return f"<Hearing of {self._replica}: {self._sequences!r}, {self.log!r}{held}>"

@@ -17,9 +17,9 @@ from router.plugins import watchdog
 from router.plugins.watchdog import Watched, bounded, watched
 from schedulers.guard import PolicyQuit, PolicyTimeout, raised
 from schedulers.policies.random import Random
-from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 
-SNAPSHOT = LoadSnapshot("default", 1, 0.0, 0.0, (Candidate(Pod(PodId("a:1"), "a:1"), None),))  # type: ignore[arg-type]
+SNAPSHOT = LoadSnapshot.of([Candidate(Pod(PodId("a:1"), "a:1"), PodLoad())])
 REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
 
 

@@ -14,7 +14,7 @@ from schedulers.protocols import Scheduler
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 
 A = PodId("a:1")
-SNAPSHOT = LoadSnapshot("main", 1, 0.0, 0.0, (Candidate(Pod(A, A), PodLoad()),))
+SNAPSHOT = LoadSnapshot.of([Candidate(Pod(A, A), PodLoad())], pool="main")
 REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
 FAILURE = Failure("raised", "raised ValueError()")
 

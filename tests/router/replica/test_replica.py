@@ -119,7 +119,7 @@ def test_it_hears_the_other_replicas() -> None:
         replica = Replica(settings(url))
         await replica.start()
         pod = PodId(url.removeprefix("http://"))
-        replica.state_listener.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)})
+        replica.state_listener.replica_inflight("r2", {pod: InflightNumbers(3, 300, 30)}, True)
         assert replica.view.status(pod).load.inflight == 3
         replica.state_listener.replica_gone("r2")
         assert replica.view.status(pod).load.inflight == 0

@@ -27,7 +27,7 @@ class Diary:
         self.pages: list[PrefixPage] = []
         self._fails = fails
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         self._write(f"inflight {replica} {sum(n.requests for n in numbers.values())}")
 
     def replica_gone(self, replica: str, /) -> None:
