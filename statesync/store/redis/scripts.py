@@ -14,11 +14,11 @@ from statesync.store.redis.connection import ReplyError, RespConnection
 
 
 class LuaScript:
-    """One file of `statesync/lua`."""
+    """One file of `lua/`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source: Final = files("statesync").joinpath("lua", f"{name}.lua").read_bytes()
+        self.source: Final = files("statesync.store.redis").joinpath("lua", f"{name}.lua").read_bytes()
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def run(self, link: RespConnection, keys: tuple[str, ...], *args: Part) -> Any:
