@@ -16,16 +16,15 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-import msgspec
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
+from loadtests.sim import chat
 from loadtests.sim.conversation import Conversation, Shape
 
-_PATH = "/v1/chat/completions"
 _DEFAULTS = Shape()
 _numbers = itertools.count(os.getpid() * 1_000_003)
 
@@ -79,20 +78,12 @@ class ChatUser(FastHttpUser):
     @task
     def turn(self) -> None:
         """Ask and read the answer as it comes."""
-        body = {
-            "model": self._model,
-            "messages": self._conversation.ask(),
-            "max_tokens": self._shape.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        body = chat.body(self._model, self._conversation.ask(), self._shape.max_tokens)
         headers = {"content-type": "application/json", "x-session-id": self._conversation.session}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
         started_at = perf_counter()
-        request = self.client.post(
-            _PATH, data=msgspec.json.encode(body).decode(), headers=headers, stream=True, catch_response=True
-        )
+        request = self.client.post(chat.PATH, data=body.decode(), headers=headers, stream=True, catch_response=True)
         with request as response:
             if response.status_code != 200:
                 self._conversation.failed()
@@ -116,7 +107,7 @@ class ChatUser(FastHttpUser):
     def _fire(self, kind: str, seconds: float, length: int) -> None:
         self.environment.events.request.fire(
             request_type=kind,
-            name=_PATH,
+            name=chat.PATH,
             response_time=seconds * 1000,
             response_length=length,
             exception=None,
@@ -143,11 +134,10 @@ def read_stream(arrivals: Iterator[bytes]) -> tuple[list[float], str, str]:
             return times, "".join(text), "" if times else "empty answer"
         if not data.startswith(b"data: "):
             continue
-        event = msgspec.json.decode(data[6:])
-        if "error" in event:
-            return times, "".join(text), f"stream error: {event['error']}"
-        said = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
-        if said:
+        event = chat.read(data[6:])
+        if event.error is not None:
+            return times, "".join(text), f"stream error: {event.error}"
+        if event.text:
             times.append(perf_counter())
-            text.append(said)
+            text.append(event.text)
     return times, "".join(text), "truncated stream"

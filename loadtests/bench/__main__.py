@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.bench.load.cases import CASES, SMOKE, Case
-from loadtests.bench.load.process import NotReady, pin
 from loadtests.bench.report import machine
 from loadtests.bench.routers import markdown
 from loadtests.bench.routers.peers import PEERS
 from loadtests.bench.routers.run import Bench, say
 from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, as_json, peers_of
+from loadtests.processes.owned import NotReady, pin
 
 LIMIT_S = 1800.0
 """No run takes longer, whatever hangs."""

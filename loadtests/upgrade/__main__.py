@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from loadtests import redis_server
+from loadtests.processes import redis_server
 from loadtests.upgrade import haproxy
 from loadtests.upgrade.fleet import Fleet, Plan
 from loadtests.upgrade.load import Mix

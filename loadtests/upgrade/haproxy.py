@@ -14,7 +14,7 @@ from string import Template
 
 import httpx
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST
 
 _CONF = Template("""\

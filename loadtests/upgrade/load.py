@@ -1,8 +1,8 @@
 """The users: conversations at a constant rate, and streams of a minute. Each request leaves one record, good or bad.
 
 Talkers and askers send a request every `period_s`, for whole answers and streams at random, so that the rate does not
-follow the latency; a talker's turn comes on top of the ones before it. Listeners hold one long stream after the other.
-Nothing is tried twice.
+follow the latency as it does in `sim/traffic.py`, the closed-loop load. A talker's turn contains the earlier ones.
+Listeners hold one long stream after the other. Nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
-import msgspec
-
+from loadtests.sim import chat
+from loadtests.sim.chat import Usage
 from loadtests.sim.conversation import Conversation, Shape
-from loadtests.upgrade.verdict import NO_USAGE, Usage, Verdict, expected, judge
-from loadtests.upgrade.wire import Client
+from loadtests.sim.http_client import Client
+from loadtests.upgrade.verdict import NO_USAGE, Verdict, expected, judge
 
 WHOLE, STREAM, LONG = "whole", "stream", "long"
 """Kinds of requests."""
@@ -141,30 +141,21 @@ class Load:
         *,
         session: str,
     ) -> Verdict:
-        body: dict[str, object] = {
-            "model": self._mix.model, "messages": messages, "max_tokens": tokens, "ignore_eos": True,
-        }  # fmt: skip
-        if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body = chat.body(self._mix.model, messages, tokens, stream=stream, ignore_eos=True)
         kind = kind or (STREAM if stream else WHOLE)
         self.open[kind] += 1
         began = perf_counter()
         try:
-            answer = await client.post(msgspec.json.encode(body), self._mix.timeout_s)
+            answer = await client.post(chat.PATH, body, self._mix.timeout_s)
         except asyncio.CancelledError:
             self.records.append(Record(kind, began, 0.0, perf_counter(), UNFINISHED, "", "", session=session))
             raise
         finally:
             self.open[kind] -= 1
-        verdict = judge(
-            answer.status,
-            b"".join(answer.body),
-            complete=answer.message_complete,
-            stream=stream,
-            wanted=expected(messages, tokens),
-        )
+        verdict = judge(answer, stream=stream, wanted=expected(messages, tokens))
         times = answer.sent_at, answer.first_at, answer.ended_at
-        self.records.append(Record(kind, *times, verdict.fault, answer.replica, answer.pod, verdict.usage, session))
+        where = answer.headers.get("x-turnout-replica", ""), answer.headers.get("x-turnout-pod", "")
+        self.records.append(Record(kind, *times, verdict.fault, *where, verdict.usage, session))
         return verdict
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
-from loadtests.bench.load import usage
+from loadtests.processes import procfs
+from loadtests.processes.owned import wait_for
+from loadtests.processes.replica import ReplicaProcess
 from loadtests.sim.ports import HOST
-from loadtests.upgrade.fleet import Fleet, PodState, wait_for
+from loadtests.upgrade.fleet import Fleet, PodState
 from loadtests.upgrade.load import LONG, Load, Mix, Record
-from loadtests.upgrade.replica import ReplicaProcess
 from statesync.tasks import spawn
 
 
@@ -180,7 +181,7 @@ async def _sample(fleet: Fleet, story: Story) -> None:
 
 
 def _cpu(fleet: Fleet) -> dict[str, float]:
-    return {kind: usage.read(pids).cpu_s for kind, pids in fleet.pids().items()}
+    return {kind: procfs.read(pids).cpu_s for kind, pids in fleet.pids().items()}
 
 
 def _farewell(fleet: Fleet, story: Story) -> None:

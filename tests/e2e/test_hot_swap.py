@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from loadtests.swaps.choices import CHOICES
 from loadtests.swaps.play import Gateway, Plan, play
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, running, starting

@@ -14,14 +14,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from loadtests import redis_server
 from loadtests.bench.freeze.cases import CASES, NotDisturbed
 from loadtests.bench.freeze.measure import Plan, run
 from loadtests.bench.freeze.report import Row, as_json, table
-from loadtests.bench.load.process import NotReady
 from loadtests.bench.load.result import LoadFailed
 from loadtests.bench.report import machine
 from loadtests.bench.routers.samples import LOAD_CORE
+from loadtests.processes import redis_server
+from loadtests.processes.owned import NotReady
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:

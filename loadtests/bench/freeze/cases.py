@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.bench.freeze.nameserver import NAME, addresses
-from loadtests.bench.load.process import Owned
-from loadtests.redis_server import RedisServer
+from loadtests.processes.owned import Owned
+from loadtests.processes.redis_server import RedisServer
+from loadtests.sim.http_client import Client
 
 EVERY_S = 1.0
 LOOK_S = 0.02
+ANSWER_S = 60.0
+"""For what hangs."""
 STREAMING_PODS = 8
 """Pods of the pool that the streams go through, where the thousand are another pool's."""
 
@@ -73,34 +76,21 @@ def shared(ground: Ground) -> Mapping[str, Any]:
     return {**static(ground), "state": ground.state}
 
 
-async def fetch(address: tuple[str, int], path: str) -> int:
-    """GET `path`; the bytes of the answer. Reads and drops them, so that the reader costs nothing. Raises
-    NotDisturbed for any other answer than 200."""
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
-        first = await reader.readline()
-        if b" 200 " not in first:
-            raise NotDisturbed(f"{path}: {first!r}")
-        size = 0
-        while data := await reader.read(65536):
-            size += len(data)
-        return size
-    finally:
-        writer.close()
-
-
 def asking(path: str) -> Disturb:
     """GET `path` once a second."""
 
     async def disturb(stage: Stage, seconds: float) -> int:
-        loop = asyncio.get_running_loop()
+        loop, client = asyncio.get_running_loop(), Client(*stage.control, resend=True)
         end, times = loop.time() + seconds, 0
-        while not times or loop.time() < end:
-            if not await fetch(stage.control, path):
-                raise NotDisturbed(f"{path} is empty")
-            times += 1
-            await asyncio.sleep(min(EVERY_S, max(0.0, end - loop.time())))
+        try:
+            while not times or loop.time() < end:
+                answer = await client.get(path, ANSWER_S)
+                if answer.status != 200 or not answer.complete or not answer.pieces:
+                    raise NotDisturbed(f"{path}: {answer.failure or answer.status}, {len(answer.body)} bytes")
+                times += 1
+                await asyncio.sleep(min(EVERY_S, max(0.0, end - loop.time())))
+        finally:
+            client.close()
         return times
 
     return disturb

@@ -6,10 +6,7 @@ The gateway has a core to itself; field and streams share another.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +14,13 @@ from typing import NamedTuple
 from loadtests.bench.freeze.cases import Case, Ground, Stage, until
 from loadtests.bench.freeze.report import Row, Window, window
 from loadtests.bench.load.cases import CASES as LOADS
-from loadtests.bench.load.process import NotReady, Owned, wait_until_ready
 from loadtests.bench.load.stream_load import Pids, order
 from loadtests.bench.load.streams import Opened
 from loadtests.bench.load.tally import Tally
 from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
-from loadtests.redis_server import RedisServer
+from loadtests.processes.owned import NotReady, Owned, wait_for, wait_until_ready
+from loadtests.processes.redis_server import RedisServer
+from loadtests.processes.replica import listening, serve
 from loadtests.sim.ports import free_ports
 from statesync.tasks import spawn
 
@@ -55,7 +53,8 @@ def run(name: str, case: Case, plan: Plan, directory: Path) -> Row:
         )
         pods_port, dns_port = _ports_of(field)
         ground = Ground(plan.pods, pods_port, dns_port, redis.url if redis is not None else "memory://")
-        command = _gateway(case, ground, ports, plan, directory)
+        settings = {**listening(*ports), "default_pool": "default", **case.settings(ground)}
+        command = serve(plan.python, settings, directory / "turnout.yaml")
         gateway = stack.enter_context(Owned(command, ROUTER_CORE, directory / "gateway.log"))
         wait_until_ready(gateway, f"http://127.0.0.1:{ports[1]}/readyz", START_S)
         staged = Stage(("127.0.0.1", ports[1]), field, field.log, redis)
@@ -84,27 +83,11 @@ async def _watch(url: str, case: Case, plan: Plan, stage: Stage) -> list[tuple[W
     return pairs
 
 
-def _gateway(case: Case, ground: Ground, ports: Sequence[int], plan: Plan, directory: Path) -> list[str]:
-    """Write the settings and say how to run them."""
-    settings = {
-        "listen": f"127.0.0.1:{ports[0]}",
-        "control": {"listen": f"127.0.0.1:{ports[1]}"},
-        "default_pool": "default",
-        # Nobody waits for a bench to drain.
-        "drain": {"settle_s": 0, "timeout_s": 0.5},
-        **case.settings(ground),
-    }
-    path = directory / "turnout.yaml"
-    path.write_text(json.dumps(settings))  # JSON is YAML
-    return [plan.python, "-P", "-m", "router", "serve", "--config", str(path)]
-
-
 def _ports_of(field: Owned) -> tuple[int, int]:
     """Where the pods and the DNS server listen. Raises NotReady."""
-    end = time.monotonic() + START_S
-    while not (said := field.log.read_text()).startswith("ready ") or "\n" not in said:
-        if field.ended() or time.monotonic() > end:
-            raise NotReady(f"the field does not stand:\n{said}")
-        time.sleep(0.02)
-    _, pods, names = said.splitlines()[0].split()
+    wait_for("the pods and the DNS server listen", lambda: field.ended() or "\n" in field.log.read_text(), START_S)
+    first = field.log.read_text().partition("\n")[0]
+    if not first.startswith("ready "):
+        raise NotReady(f"the pods and the DNS server did not start:\n{field.log.read_text()}")
+    _, pods, names = first.split()
     return int(pods), int(names)

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from loadtests.bench.load.cases import SERIAL, Case, bodies, place
 from loadtests.bench.load.result import Load, LoadFailed
 from loadtests.bench.load.streams import FIRST_CHUNK_TIMEOUT_S, Order
-from loadtests.bench.load.usage import Usage
 from loadtests.bench.load.wrk import PATH
+from loadtests.processes.procfs import Usage
 
 REQUESTS = 1000
 """Different ones; after them the first comes again."""

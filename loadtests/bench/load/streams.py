@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, cast
 
 import uvloop
 
-from loadtests.bench.load import usage
 from loadtests.bench.load.canned import CHUNKS, MARK
 from loadtests.bench.load.tally import Tally
+from loadtests.processes import procfs
 from statesync.tasks import spawn
 
 END = b"0\r\n\r\n"
@@ -188,10 +188,10 @@ async def run(order: Order) -> dict[str, Any]:
             await asyncio.gather(*connecting)
             await opened.all_begun.wait()
     failed_before, refused_before = opened.tally.failed, opened.tally.bad_status
-    before, load_before = usage.read(order.pids), _load_cpu_s(order)
+    before, load_before = procfs.read(order.pids), _load_cpu_s(order)
     opened.tally, start = Tally(), perf_counter()
     await asyncio.sleep(order.seconds)
-    found, seconds, spent = opened.tally, perf_counter() - start, usage.read(order.pids).since(before)
+    found, seconds, spent = opened.tally, perf_counter() - start, procfs.read(order.pids).since(before)
     load_cpu_s = _load_cpu_s(order) - load_before
     open_now = opened.begun
     await opened.close()
@@ -202,7 +202,7 @@ async def run(order: Order) -> dict[str, Any]:
 
 def _load_cpu_s(order: Order) -> float:
     """What this process and the engines have used so far."""
-    return process_time() + usage.read(order.engine_pids).cpu_s
+    return process_time() + procfs.read(order.engine_pids).cpu_s
 
 
 def main() -> None:

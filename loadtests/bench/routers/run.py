@@ -13,10 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests import redis_server
-from loadtests.bench.load import stream_load, usage, wrk
+from loadtests.bench.load import stream_load, wrk
 from loadtests.bench.load.cases import Case
-from loadtests.bench.load.process import TICK_S, NotReady, Owned, pin, wait_until_ready, wait_until_serving
 from loadtests.bench.load.result import LoadFailed
 from loadtests.bench.load.scrape import scraped
 from loadtests.bench.load.stream_load import Found, Pids
@@ -24,7 +22,9 @@ from loadtests.bench.routers.peers import PEERS, Place, Start
 from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, Sample
 from loadtests.bench.routers.turnout import VARIANTS
 from loadtests.bench.routers.wheels import Missing
-from loadtests.redis_server import RedisServer
+from loadtests.processes import procfs, redis_server
+from loadtests.processes.owned import NotReady, Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.processes.redis_server import RedisServer
 from loadtests.sim.ports import free_ports
 
 ENGINES = 4
@@ -157,7 +157,7 @@ class Bench:
         with contextlib.suppress(LoadFailed):
             self._load(few, 0, target, 0, directory, seconds=1)
         calm(target.owned)
-        return usage.read(target.owned.pids()).rss_bytes
+        return procfs.read(target.owned.pids()).rss_bytes
 
     def _load(
         self, case: Case, number: int, target: Target, idle: int, directory: Path, seconds: int | None = None
@@ -179,9 +179,9 @@ class Bench:
 
 def _whole(url: str, case: Case, seconds: int, first: int, pids: Pids, directory: Path) -> Found:
     """Whole answers by wrk, with the same readings that the stream load takes of itself."""
-    before, engines_before, ours_before = usage.read(pids.router), usage.read(pids.engines), _children_s()
+    before, engines_before, ours_before = procfs.read(pids.router), procfs.read(pids.engines), _children_s()
     load = wrk.run(pin(LOAD_CORE), url, case, seconds, first, directory)
-    spent, engines = usage.read(pids.router).since(before), usage.read(pids.engines).since(engines_before)
+    spent, engines = procfs.read(pids.router).since(before), procfs.read(pids.engines).since(engines_before)
     return Found(load, spent, engines.cpu_s + _children_s() - ours_before, 0)
 
 
@@ -194,11 +194,11 @@ def _children_s() -> float:
 def calm(owned: Owned) -> None:
     """Wait until the router has dealt with what the load left behind, such as thousands of closed streams."""
     step_s, deadline = 0.1, time.monotonic() + CALM_TIMEOUT_S
-    before = usage.read(owned.pids())
+    before = procfs.read(owned.pids())
     while time.monotonic() < deadline:
         time.sleep(step_s)
-        now = usage.read(owned.pids())
-        if now.since(before).cpu_s <= CALM_SHARE * step_s + TICK_S:
+        now = procfs.read(owned.pids())
+        if now.since(before).cpu_s <= CALM_SHARE * step_s + procfs.TICK_S:
             return
         before = now
 

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadtests.bench.load.process import NotReady
 from loadtests.bench.report import machine
 from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.goals import goals
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, conversation, play
 from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, live_table, readme_block, with_block
+from loadtests.processes.owned import NotReady
 from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError
 

@@ -14,12 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.bench.load.process import NotReady
 from loadtests.bench.load.result import LoadFailed
 from loadtests.bench.report import machine
 from loadtests.bench.routers.samples import LOAD_CORE
 from loadtests.bench.shadow.measure import Plan, windows
 from loadtests.bench.shadow.report import as_json, page, table
+from loadtests.processes.owned import NotReady
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:

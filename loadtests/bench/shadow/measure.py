@@ -12,13 +12,14 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from loadtests.bench.load import usage, wrk
+from loadtests.bench.load import wrk
 from loadtests.bench.load.cases import CASES, Case
-from loadtests.bench.load.process import Owned, pin, wait_until_ready, wait_until_serving
 from loadtests.bench.load.stream_load import request
 from loadtests.bench.routers import turnout
 from loadtests.bench.routers.run import ENGINES, NUMBERS_A_RUN, calm
 from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
+from loadtests.processes import procfs
+from loadtests.processes.owned import Owned, pin, wait_until_ready, wait_until_serving
 from loadtests.sim.ports import free_ports
 
 SHADOW: Final[Mapping[str, Any]] = {"policy": "p2c"}
@@ -113,9 +114,9 @@ def windows(plan: Plan, directory: Path) -> Iterator[Window]:
 
 def _window(gateway: Gateway, plan: Plan, mode: str, number: int, first: int, directory: Path) -> Window:
     pids = gateway.owned.pids()
-    before, began = usage.read(pids), time.monotonic()
+    before, began = procfs.read(pids), time.monotonic()
     load = wrk.run(pin(LOAD_CORE), gateway.url, plan.case, plan.seconds, first, directory)
-    cpu_s = usage.read(pids).since(before).cpu_s
+    cpu_s = procfs.read(pids).since(before).cpu_s
     took_s = time.monotonic() - began
     wrong = load.failed + load.bad_status
     cpu_us = cpu_s / load.requests * 1e6

@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests import redis_server
 from loadtests.bench.report import machine
 from loadtests.bench.state.cases import SMOKE, Sizes, crowd, server, steady, warm_start
 from loadtests.bench.state.fleet import ReplicaFailed
 from loadtests.bench.state.report import Table, as_json, document, misses
+from loadtests.processes import redis_server
 
 CASES = {"steady": steady, "warm": warm_start, "crowd": crowd}
 NOT_OURS = ("load generator", "libraries")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, ReplicaHandle, everyone, fleet, replica
 from loadtests.bench.state.report import Found, Table, delays
 from loadtests.bench.state.witness import Reading, Witness
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from loadtests.sim.traffic import quantile
 
 STEADY_PODS = 16

@@ -15,8 +15,8 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench.load import usage
 from loadtests.bench.state.traffic import POOL, Stamp, Traffic, pods
+from loadtests.processes import procfs
 from schedulers.types import PodId
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
@@ -107,13 +107,13 @@ class Replica:
 
     async def start(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Become warm; how long it took, what it cost."""
-        rss_before = usage.read([os.getpid()]).rss_bytes
+        rss_before = procfs.read([os.getpid()]).rss_bytes
         self.watch.take()
         began, cpu = time.monotonic(), time.process_time()
         await self.store.start(self._name, self.receiver)
         warm_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
         return {
-            **{"warm_s": warm_s, "cpu_s": cpu_s, "rss_bytes": usage.read([os.getpid()]).rss_bytes - rss_before},
+            **{"warm_s": warm_s, "cpu_s": cpu_s, "rss_bytes": procfs.read([os.getpid()]).rss_bytes - rss_before},
             **{"counted_bytes": self.index.bytes_used, "blocks": self.index.blocks},
             **self.watch.take(),
         }

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench.load.process import family, stats
+from loadtests.processes.procfs import family, stats
 from loadtests.sim.demo import Demo, Ports, gateway_config
 from router.config.file import read_text
 from tests.fakes.waiting import DEADLINE_S

@@ -5,11 +5,11 @@ from statistics import pstdev
 
 import pytest
 
+from loadtests.sim.chat import Usage, _Details
 from loadtests.upgrade.fleet import PodState
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Record
 from loadtests.upgrade.report import act, as_json, hit_rate, hit_rate_error, newcomers, spanning, summary, table
 from loadtests.upgrade.roll import Roll, Story, Window
-from loadtests.upgrade.verdict import Usage, _Details
 
 
 def record(
