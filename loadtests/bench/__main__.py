@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from loadtests.bench.load import cores
 from loadtests.bench.load.cases import CASES, SMOKE, Case
-from loadtests.bench.report import machine
 from loadtests.bench.routers import markdown
 from loadtests.bench.routers.peers import PEERS
 from loadtests.bench.routers.run import Bench, say
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, as_json, peers_of
-from loadtests.processes.owned import NotReady, pin
+from loadtests.bench.routers.samples import as_json, peers_of
+from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
 
 LIMIT_S = 1800.0
 """No run takes longer, whatever hangs."""
@@ -82,16 +81,9 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def prepare() -> None:
-    """Ready this process: on the load's core, with files enough, and SIGTERM as good as Ctrl-C."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    if pin(ROUTER_CORE) and pin(LOAD_CORE):
-        os.sched_setaffinity(0, {LOAD_CORE})
-    else:
-        say("bench: needs two cores and taskset to keep router and load apart; going on without, ratios say less")
+    """Ready this process: on the load's core, with room for thousands of connections."""
+    if not cores.prepare():
+        say("bench: needs two cores and taskset to keep router and load apart; without them ratios say less")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
 
@@ -130,12 +122,8 @@ def report(about: dict[str, str], planned: Plan, bench: Bench, out: Path | None)
     peers = {peer: (PEERS[peer].version(), PEERS[peer].what) for peer in measured}
     text = markdown.document(about, peers, bench.missing, planned.cases, bench.samples)
     sys.stdout.write(text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        versions = {peer: version for peer, (version, _) in peers.items()}
-        found = as_json(about, versions, bench.missing, bench.samples)
-        (out / "routers.json").write_text(json.dumps(found, indent=1) + "\n")
-        (out / "routers.md").write_text(text)
+    versions = {peer: version for peer, (version, _) in peers.items()}
+    files.write(out, "routers", text, as_json(about, versions, bench.missing, bench.samples))
     return int(not bench.samples or any(one.load.failed or one.load.bad_status for one in bench.samples))
 
 

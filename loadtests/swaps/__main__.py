@@ -5,7 +5,6 @@ all of them, and 200 swaps a minute. Exit status 1 if anything failed, leaked, o
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from loadtests.processes.owned import wait_for
 from loadtests.processes.redis_server import RedisServer
 from loadtests.processes.replica import ReplicaProcess, Slot, settings
 from loadtests.processes.sim_pods import SimPods
+from loadtests.report.files import write_json
 from loadtests.sim.ports import HOST, free_ports
 from loadtests.swaps.play import Gateway, Outcome, Plan, play
 from loadtests.swaps.report import as_json, lines
@@ -62,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="turnout-swaps-") as directory:
         outcome = run(plan, given.replicas, given.pods, Path(directory))
     sys.stdout.write("\n".join(lines(outcome)) + "\n")
-    if given.json:
-        given.json.write_text(json.dumps(as_json(outcome), indent=1) + "\n")
+    write_json(given.json, as_json(outcome))
     return int(not outcome.well)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import resource
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from loadtests.processes import redis_server
+from loadtests.report.files import write_json
 from loadtests.upgrade import haproxy
 from loadtests.upgrade.fleet import Fleet, Plan
 from loadtests.upgrade.load import Mix
@@ -68,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             directory.mkdir(parents=True, exist_ok=True)
             found[name] = run(dataclasses.replace(plan, shared=RUNS[name]), mix, times, directory)
     sys.stdout.write(table(found) + "\n")
-    if given.json:
-        given.json.write_text(json.dumps(as_json(found), indent=1) + "\n")
+    write_json(given.json, as_json(found))
     lost = found.get("shared state")
     return int(lost is not None and bool(lost.failed or lost.truncated))
 

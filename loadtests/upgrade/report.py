@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from loadtests.report.figures import mean
+from loadtests.report.tables import grid
 from loadtests.sim.traffic import quantile
 from loadtests.upgrade.load import LONG, WHOLE, Record
 from loadtests.upgrade.roll import Roll, Story, Window
@@ -89,7 +91,7 @@ def summary(story: Story) -> Summary:
         seen_share=[_share(roll) for roll in story.rolls],
         unseen=[sum(roll.truth.values()) - sum(roll.seen.values()) for roll in story.rolls],
         cut=sum(status != 0 for status in story.exits.values()),
-        ready_s=_mean([roll.ready_s for roll in story.rolls]),
+        ready_s=mean([roll.ready_s for roll in story.rolls]),
         haproxy=story.haproxy,
         cpu=story.cpu,
         took_s=story.took_s,
@@ -107,7 +109,7 @@ def act(story: Story, window: Window) -> Act:
         failed=sum(bool(record.fault) for record in inside) - truncated,
         truncated=truncated,
         hit_rate=hit_rate(inside),
-        max_over_mean=_mean([max(each) / _mean(each) for each in loads if any(each)]),
+        max_over_mean=mean([max(each) / mean(each) for each in loads if any(each)]),
         ttft_p50_s=quantile(ttfts, 0.5),
         ttft_p99_s=quantile(ttfts, 0.99),
         hit_rate_error=hit_rate_error(inside),
@@ -163,10 +165,6 @@ def _share(roll: Roll) -> float:
     return sum(roll.seen.values()) / truth if truth else 1.0
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else 0.0
-
-
 def as_json(found: Mapping[str, Summary]) -> dict[str, Any]:
     """By name of the run."""
     return {
@@ -176,14 +174,12 @@ def as_json(found: Mapping[str, Summary]) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Summary]) -> str:
-    """The runs side by side, a column each, in Markdown that reads as text."""
-    rows = [("", *found), ("---", *("---" for _ in found))]
-    rows += [(label, *(say(each) for each in found.values())) for label, say in _LINES]
+    """The runs side by side, a column each."""
+    rows = [(label, *(say(each) for each in found.values())) for label, say in _LINES]
     for name in next(iter(found.values())).acts:
         acts = [each.acts[name] for each in found.values()]
         rows += [(f"{label}, {name}", *map(say_of, acts)) for label, say_of in _ACT_LINES]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+    return grid(("", *found), rows)
 
 
 _LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
@@ -192,7 +188,7 @@ _LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("truncated", lambda s: f"{s.truncated}"),
     ("streams of 60 s open on a replica as it left", lambda s: f"{s.spanning}"),
     ("such streams lost", lambda s: f"{s.spanning_lost}"),
-    ("load that a new replica saw before its first request", lambda s: f"{_mean(s.seen_share):.0%}"),
+    ("load that a new replica saw before its first request", lambda s: f"{mean(s.seen_share):.0%}"),
     ("prompt tokens found in cache, first 4 s of new replicas", lambda s: f"{s.newcomers_hit_rate:.1%}"),
     ("the same seconds, all other replicas", lambda s: f"{s.residents_hit_rate:.1%}"),
     ("start to ready, mean", lambda s: f"{s.ready_s:.1f} s"),

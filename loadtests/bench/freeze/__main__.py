@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,11 +14,11 @@ from pathlib import Path
 from loadtests.bench.freeze.cases import CASES, NotDisturbed
 from loadtests.bench.freeze.measure import Plan, run
 from loadtests.bench.freeze.report import Row, as_json, table
+from loadtests.bench.load import cores
 from loadtests.bench.load.result import LoadFailed
-from loadtests.bench.report import machine
-from loadtests.bench.routers.samples import LOAD_CORE
 from loadtests.processes import redis_server
 from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,10 +56,7 @@ def measured(chosen: argparse.Namespace) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     chosen = options(argv)
-    # So that `with` blocks end what they began.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if LOAD_CORE in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {LOAD_CORE})
+    cores.prepare()
     about = {"machine": machine.description(chosen.python), "pods": chosen.pods, "streams": chosen.streams}
     rows = []
     for row in measured(chosen):
@@ -70,12 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append(row)
     text = table(rows)
     sys.stdout.write(text + "\n")
-    found = json.dumps(as_json(about, rows), indent=1) + "\n"
-    if chosen.json:
-        chosen.json.write_text(found)
-    if chosen.out:
-        (chosen.out / "freeze.json").write_text(found)
-        (chosen.out / "freeze.md").write_text(text + "\n")
+    found = as_json(about, rows)
+    files.write_json(chosen.json, found)
+    files.write(chosen.out, "freeze", text + "\n", found)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from loadtests.bench.freeze.cases import Case, Ground, Stage, until
 from loadtests.bench.freeze.report import Row, Window, window
 from loadtests.bench.load.cases import CASES as LOADS
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.stream_load import Pids, order
 from loadtests.bench.load.streams import Opened
 from loadtests.bench.load.tally import Tally
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
 from loadtests.processes.owned import NotReady, Owned, wait_for, wait_until_ready
 from loadtests.processes.redis_server import RedisServer
 from loadtests.processes.replica import listening, serve

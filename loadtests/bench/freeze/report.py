@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from loadtests.bench.load.tally import Tally
+from loadtests.report.tables import grid
 
 GOAL_MS = 5.0
 """By so much may the p99 of the gaps move."""
@@ -60,15 +61,12 @@ def window(tally: Tally, happened: int) -> Window:
 
 def table(rows: Sequence[Row]) -> str:
     """In Markdown. Percentiles are medians of windows, maxima are of all of them."""
-    lines = [
-        "| meanwhile | quiet p50 / p99 / max, ms | disturbed p50 / p99 / max, ms | p99 moved, ms | goal | cut |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = ("meanwhile", "quiet p50 / p99 / max, ms", "disturbed p50 / p99 / max, ms", "p99 moved, ms", "goal", "cut")
+    lines = []
     for row in rows:
         met = "met" if row.moved_ms <= GOAL_MS else "MISSED"
-        cells = (row.title, _gaps(row.quiet), _gaps(row.disturbed), f"{row.moved_ms:+.1f}", met, str(row.cut))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((row.title, _gaps(row.quiet), _gaps(row.disturbed), f"{row.moved_ms:+.1f}", met, str(row.cut)))
+    return grid(titles, lines)
 
 
 def _gaps(windows: Sequence[Window]) -> str:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from loadtests.bench.micro.plot import Points, number
+from loadtests.report.tables import grid
 
 FLAT, LOGARITHMIC, BELOW_LINEAR, LINEAR = "flat", "logarithmic", "below linear", "linear"
 
@@ -134,20 +135,16 @@ def table(group: str, every: Sequence[Result]) -> str:
     sized = bool(about.unit)
     head = ["us, best / median", *(f"{number(size)} {about.unit}" if sized else "" for size in sizes)]
     head += ["grows"] * sized + ["budget"] * bool(about.budgets_us)
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for name, row in rows.items():
         found = {one.size: f"{us(one.min_us)} / {us(one.median_us)}" for one in row}
         cells = [name, *(found.get(size, "") for size in sizes)]
         cells += [growth([(one.size, one.min_us) for one in row])] * sized
         cells += [verdict(row, about.budgets_us)] * bool(about.budgets_us)
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        lines.append(cells)
+    return grid(head, lines)
 
 
 def us(value: float) -> str:
     """Three digits."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from loadtests.bench.load.cases import Case
-from loadtests.bench.routers.samples import Row, Sample, Spread, of_case, peers_of, ratio, row, spread
+from loadtests.bench.routers.samples import Row, Sample, of_case, peers_of, ratio, row
+from loadtests.report.figures import over
+from loadtests.report.tables import facts, grid
 
 STREAMS_FOR_MEMORY = 200
 """With fewer open, what a stream takes is lost in the noise."""
@@ -29,8 +31,8 @@ def _number(figure: str, digits: int, scale: float = 1.0) -> Callable[[Row], str
 
 def _with_range(figure: str, digits: int) -> Callable[[Row], str]:
     def cell(found: Row) -> str:
-        spread: Spread = found.figures[figure]
-        return f"{spread.median:,.{digits}f} ({spread.least:,.{digits}f} to {spread.most:,.{digits}f})"
+        value = found.figures[figure]
+        return f"{value.median:,.{digits}f} ({value.least:,.{digits}f} to {value.most:,.{digits}f})"
 
     return cell
 
@@ -88,7 +90,7 @@ def document(
     samples: Sequence[Sample],
 ) -> str:
     """The whole report. `peers` has version and description, by name."""
-    parts = ["# Routers side by side", _HOW, _pairs("machine", machine), _peers(peers, missing)]
+    parts = ["# Routers side by side", _HOW, facts("machine", machine), _peers(peers, missing)]
     parts += [against(watched, samples) for watched in WATCHED if watched in peers_of(samples)]
     for case in cases:
         own = of_case(case.name, samples)
@@ -112,7 +114,7 @@ def verdict(case: Case, samples: Sequence[Sample]) -> str:
     figure = "chunk_rate" if case.stream else "rate"
     best = max((row(peer, samples).figures[figure].median for peer in peers_of(samples) if peer != "direct"), default=0)
     alone = row("direct", samples).figures if any(sample.peer == "direct" for sample in samples) else None
-    noise = spread(sample.foreign_share for sample in samples)
+    noise = over(sample.foreign_share for sample in samples)
     words = []
     if alone is not None and case.gap_s:
         words.append(
@@ -138,22 +140,6 @@ def against(watched: str, samples: Sequence[Sample]) -> str:
             lines.append([title, *(f"{value:.2f}" if value is not None else "-" for value in found)])
     title = f"## {watched} over each of the others (below 1 is less than theirs)"
     return f"{title}\n\n{grid(['', *peers], lines)}" if lines else ""
-
-
-def grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that can be read unrendered as well."""
-    widths = [max(len(line[at]) for line in [titles, *rows]) for at in range(len(titles))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return "| " + " | ".join([first.strip().ljust(widths[0]), *others]) + " |"
-
-    rule = "|" + "|".join("-" * (width + 1) + (":" if at else "-") for at, width in enumerate(widths)) + "|"
-    return "\n".join([line(titles), rule, *map(line, rows)])
-
-
-def _pairs(title: str, values: Mapping[str, str]) -> str:
-    return grid([title, ""], [[name, value] for name, value in values.items()])
 
 
 def _peers(peers: Mapping[str, tuple[str, str]], missing: Mapping[str, str]) -> str:

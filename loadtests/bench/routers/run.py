@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from loadtests.bench.load import stream_load, wrk
 from loadtests.bench.load.cases import Case
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.result import LoadFailed
 from loadtests.bench.load.scrape import scraped
 from loadtests.bench.load.stream_load import Found, Pids
 from loadtests.bench.routers.peers import PEERS, Place, Start
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, Sample
+from loadtests.bench.routers.samples import Sample
 from loadtests.bench.routers.turnout import VARIANTS
 from loadtests.bench.routers.wheels import Missing
 from loadtests.processes import procfs, redis_server

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from loadtests.bench.load.cores import LOAD_CORE
 from loadtests.bench.load.result import Load
-
-ROUTER_CORE = 0
-LOAD_CORE = 1
+from loadtests.report.figures import Range, over
 
 
 class Sample(NamedTuple):
@@ -65,20 +64,6 @@ class Sample(NamedTuple):
         return max((max(0.0, busy - own) / self.load.seconds for busy, own in pairs), default=0.0)
 
 
-class Spread(NamedTuple):
-    """A figure over the repeats."""
-
-    median: float
-    least: float
-    most: float
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Median, least and most."""
-    found = [*values]
-    return Spread(median(found), min(found), max(found))
-
-
 FIGURES: dict[str, Callable[[Sample], float]] = {
     "rate": lambda sample: sample.load.rate,
     "cpu_us": lambda sample: sample.cpu_us,
@@ -100,7 +85,7 @@ class Row(NamedTuple):
     """A peer over all repeats of a case."""
 
     peer: str
-    figures: dict[str, Spread]
+    figures: dict[str, Range]
     wrong: int
     """Requests that failed or had a bad status: a sum, because one is too many."""
     open_streams: int
@@ -111,7 +96,7 @@ def row(peer: str, samples: Sequence[Sample]) -> Row:
     own = [sample for sample in samples if sample.peer == peer]
     return Row(
         peer=peer,
-        figures={name: spread(map(figure, own)) for name, figure in FIGURES.items()},
+        figures={name: over(map(figure, own)) for name, figure in FIGURES.items()},
         wrong=sum(sample.load.failed + sample.load.bad_status for sample in own),
         open_streams=min(sample.open_streams for sample in own),
     )
@@ -161,7 +146,7 @@ def as_json(
 def _case_json(samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         peer: {
-            **{name: spread._asdict() for name, spread in found.figures.items()},
+            **{name: figure._asdict() for name, figure in found.figures.items()},
             "wrong": found.wrong,
             "open_streams": found.open_streams,
         }

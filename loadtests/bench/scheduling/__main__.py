@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -11,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadtests.bench.report import machine
 from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.goals import goals
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, conversation, play
-from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, live_table, readme_block, with_block
+from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, goal_table, live_table, readme_block
 from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
+from loadtests.report.tables import between
 from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError
 
@@ -92,11 +92,9 @@ def _write(found: Found, out: Path | None, readme: Path | None) -> None:
     if out is None:
         sys.stdout.write(f"\n{text}")
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "scheduling.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
-        (out / "scheduling.md").write_text(text)
+        files.write(out, "scheduling", text, as_json(found))
     if readme is not None:
-        readme.write_text(with_block(readme.read_text(), readme_block(found)))
+        readme.write_text(between(readme.read_text(), *MARKS, readme_block(found)))
 
 
 if __name__ == "__main__":

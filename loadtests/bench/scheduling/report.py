@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtests.bench.routers.markdown import grid
 from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
 from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99, short_p99
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.play import Rows
+from loadtests.report.tables import facts, grid
 from loadtests.sim.simulate.summary import Row
 
 MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
@@ -33,7 +33,7 @@ class Found(NamedTuple):
 def document(found: Found) -> str:
     """The whole report."""
     parts = ["# Policies on recorded traffic", _HOW]
-    parts += [grid(["run", ""], [[name, value] for name, value in found.about.items()])]
+    parts += [facts("run", found.about)]
     parts += ["## Goals", goal_table(found.goals)]
     for rate in found.sizes.rates if any(key[0] == "policies" for key in found.rows) else ():
         parts += [f"## Conversations, 8 pods, rate x {rate}{_utilisation(found.rows, rate)}", rate_table(found, rate)]
@@ -204,15 +204,6 @@ def readme_block(found: Found) -> str:
             goal_table(found.goals),
         ]
     )
-
-
-def with_block(readme: str, block: str) -> str:
-    """The README with the block between its marks. ValueError where they are not in it."""
-    before, start, rest = readme.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not start or not end:
-        raise ValueError(f"no {MARKS[0]} ... {MARKS[1]} in it")
-    return f"{before}{start}\n\n{block}\n\n{end}{after}"
 
 
 def as_json(found: Found) -> Any:

@@ -14,10 +14,10 @@ import httpx
 
 from loadtests.bench.load import wrk
 from loadtests.bench.load.cases import CASES, Case
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.stream_load import request
 from loadtests.bench.routers import turnout
 from loadtests.bench.routers.run import ENGINES, NUMBERS_A_RUN, calm
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
 from loadtests.processes import procfs
 from loadtests.processes.owned import Owned, pin, wait_until_ready, wait_until_serving
 from loadtests.sim.ports import free_ports

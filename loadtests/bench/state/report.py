@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from loadtests.report.tables import facts, grid
+
 GOALS = {
     "round trips/s": 600.0,
     "seen p50 ms": 4.0,
@@ -58,21 +60,24 @@ def misses(table: Table) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """A row a figure, a column a case, the goal beside."""
-    lines = [f"### {table.title}", "", table.about, ""]
-    lines += [_line(["", *table.columns, "goal"]), _line(["---", *["---:"] * (len(table.columns) + 1)])]
+    """A row a figure, a column a case, the goal in the last column."""
+    rows = []
     for name in next(iter(table.columns.values())):
         cells = [number(found[name]) for found in table.columns.values()]
-        lines.append(_line([name, *cells, f"<= {number(GOALS[name])}" if name in GOALS else ""]))
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells, f"<= {number(GOALS[name])}" if name in GOALS else ""])
+    return "\n".join([f"### {table.title}", "", table.about, "", grid(["", *table.columns, "goal"], rows), ""])
 
 
 def document(about: Mapping[str, str], tables: Sequence[Table]) -> str:
     """The page."""
-    where = "\n".join(f"- {name}: {value}" for name, value in about.items())
     missed = [words for table in tables for words in misses(table)]
     verdict = "All goals are kept." if not missed else "**Goals missed:** " + "; ".join(missed) + "."
-    parts = ["# Shared state: what it costs and how fast it is", "Made by `make bench-state`.", verdict, where]
+    parts = [
+        "# Shared state: what it costs and how fast it is",
+        "Made by `make bench-state`.",
+        verdict,
+        facts("machine", about),
+    ]
     return "\n\n".join([*parts, *map(markdown, tables)])
 
 
@@ -93,7 +98,3 @@ def number(value: float | None) -> str:
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

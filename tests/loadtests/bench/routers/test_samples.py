@@ -7,7 +7,8 @@ import json
 import pytest
 
 from loadtests.bench.load.result import Load
-from loadtests.bench.routers.samples import Sample, Spread, as_json, ratio, row
+from loadtests.bench.routers.samples import Sample, as_json, ratio, row
+from loadtests.report.figures import Range
 
 
 def sample(peer: str, number: int, rate: float, cpu_us: float, failed: int = 0, case: str = "1k") -> Sample:
@@ -36,7 +37,7 @@ SAMPLES = [
 
 def test_a_figure_is_the_median_of_its_own_column_with_the_least_and_the_most() -> None:
     found = row("nginx", SAMPLES).figures
-    assert found["rate"] == Spread(10_000, 2_000, 12_000)
+    assert found["rate"] == Range(10_000, 2_000, 12_000)
     assert found["p50_ms"].median == 2.0
     assert [*found["cpu_us"]] == pytest.approx([50, 40, 60])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.scheduling.__main__ import main
-from loadtests.bench.scheduling.report import MARKS, with_block
+from loadtests.bench.scheduling.report import MARKS
 
 
 @pytest.mark.slow
@@ -29,8 +29,3 @@ def test_a_smoke_run_writes_the_report_and_renews_the_readme(tmp_path: Path) -> 
 def test_missing_traces_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--smoke", "--only", "herding", "--traces", str(tmp_path), "--processes", "1"]) == 2
     assert "azure_2023_conversation" in capsys.readouterr().err
-
-
-def test_a_readme_without_the_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="bench-scheduling"):
-        with_block("# Some README", "block")
