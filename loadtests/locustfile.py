@@ -1,4 +1,4 @@
-"""Locust users who hold multi-turn conversations over streams with an OpenAI-compatible endpoint.
+"""Locust users that hold multi-turn conversations over streams with an OpenAI-compatible endpoint.
 
     locust -f loadtests/locustfile.py --headless -u 20 -r 5 -t 30s --host http://127.0.0.1:8000
 
@@ -31,19 +31,19 @@ _numbers = itertools.count(os.getpid() * 1_000_003)
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: LocustArgumentParser) -> None:
-    """What conversations look like."""
+    """The options of the conversations."""
     options: tuple[tuple[str, Any, str], ...] = (
         ("model", "sim-model", "model to ask for"),
         ("turns", _DEFAULTS.turns, "turns of a conversation"),
         ("systems", _DEFAULTS.systems, "different system prompts"),
         ("system-tokens", _DEFAULTS.system_tokens, "length of a system prompt"),
-        ("turn-tokens", _DEFAULTS.turn_tokens, "mean length of what a user says"),
+        ("turn-tokens", _DEFAULTS.turn_tokens, "mean length of a user's message"),
         ("max-tokens", _DEFAULTS.max_tokens, "longest answer asked for"),
         ("think-s", _DEFAULTS.think_s, "mean pause between turns in seconds"),
     )
-    for name, default, words in options:
+    for name, default, text in options:
         variable = f"TURNOUT_{name.replace('-', '_').upper()}"
-        parser.add_argument(f"--{name}", type=type(default), default=default, env_var=variable, help=words)
+        parser.add_argument(f"--{name}", type=type(default), default=default, env_var=variable, help=text)
     parser.add_argument("--api-key", default="", env_var="TURNOUT_API_KEY", is_secret=True, help="bearer token")
 
 
@@ -118,7 +118,7 @@ class ChatUser(FastHttpUser):
 def arriving(response: Any) -> Iterator[bytes]:
     """Events as they arrive, until the stream ends or breaks.
 
-    Locust's own `iter_content` waits for a full buffer, so it would time nothing but that.
+    Locust's own `iter_content` waits for a full buffer, so that its times would be of buffers.
     """
     with contextlib.suppress(HTTPParseError, HTTPConnectionClosed, OSError):
         while event := response.stream.readline(b"\n\n"):
@@ -126,7 +126,7 @@ def arriving(response: Any) -> Iterator[bytes]:
 
 
 def read_stream(arrivals: Iterator[bytes]) -> tuple[list[float], str, str]:
-    """Arrival times of the tokens, the text, and what is wrong with the stream ("" if nothing)."""
+    """Arrival times of the tokens, the text, and the fault of the stream ("" if none)."""
     times: list[float] = []
     text: list[str] = []
     for data in arrivals:

@@ -1,7 +1,7 @@
 """The bench's command line: which cases and routers, how often, how long, and where the report goes.
 
-`python -m loadtests.bench` runs all of it in about ten minutes; `--smoke` the smallest case beside nginx in less than
-one. Every process is ours and is ended by its pid, on Ctrl-C as well.
+`python -m loadtests.bench` runs everything in about ten minutes; `--smoke` runs the smallest case beside nginx in less
+than one. Every process it starts is ended by its pid, on Ctrl-C as well.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from loadtests.processes.owned import NotReady
 from loadtests.report import files, machine
 
 LIMIT_S = 1800.0
-"""No run takes longer, whatever hangs."""
+"""Limit of a whole run, for what hangs."""
 OPEN_FILES = 15_000
 SMOKE_PEERS = ("nginx", "turnout")
 
 
 class Plan(NamedTuple):
-    """What is to be measured."""
+    """The cases and peers of a run."""
 
     cases: list[Case]
     peers: list[str]
 
 
 def plan(chosen: argparse.Namespace) -> Plan:
-    """Cases and peers of the command line. Raises ValueError for a name that fits neither."""
+    """Cases and peers of the command line. Raises ValueError for a name that matches neither."""
     cases = [SMOKE] if chosen.smoke else [*CASES.values()]
     peers = [*SMOKE_PEERS] if chosen.smoke else [*PEERS]
     known = [*(case.name for case in cases), *peers, "direct"]
@@ -89,7 +89,7 @@ def prepare() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and report. 0 when every request was answered well, 1 when some were not, 2 when it could not run."""
+    """Measure and report. 0: every request was answered with success; 1: some were not; 2: it could not run."""
     chosen = options(argv)
     try:
         planned = plan(chosen)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(about: dict[str, str], planned: Plan, bench: Bench, out: Path | None) -> int:
-    """Print the tables, write the files, and say by the status whether all went well."""
+    """Print the tables and write the files; returns 0 if every request was answered with success."""
     about["load average at end"] = machine.load_average()
     measured = [peer for peer in peers_of(bench.samples) if peer in PEERS]
     peers = {peer: (PEERS[peer].version(), PEERS[peer].what) for peer in measured}

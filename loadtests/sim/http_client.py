@@ -1,6 +1,6 @@
 """The loads' HTTP/1.1 client: one connection, one request at a time, each piece of the answer kept with its time.
 
-It judges no answer and knows no chat. It is written on asyncio.Protocol and httptools: httpx costs ten times as much a
+It judges no answer and knows no API. It is written on asyncio.Protocol and httptools: httpx costs ten times as much a
 chunk, which a load generator on the measured machine cannot afford. Times are `perf_counter`'s: uvloop's own clock
 counts milliseconds.
 """

@@ -1,5 +1,5 @@
-"""`python -m loadtests.swaps`: replicas on Redis and simulated pods as processes of their own, conversations through
-all of them, and 200 swaps a minute. Exit status 1 if anything failed, leaked, or decisions took longer.
+"""`python -m loadtests.swaps`: replicas on Redis and simulated pods as processes, conversations through all replicas,
+and 200 policy swaps a minute. Exit status 1 if a request failed or leaked, or if decisions took longer.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it and say what came of it."""
+    """Run, print and write."""
     given = options(argv)
     if given.replicas > 1 and not redis_server.program():
         sys.stderr.write("not installed: redis-server (Debian: apt-get install redis-server)\n")
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = run(plan, given.replicas, given.pods, Path(directory))
     sys.stdout.write("\n".join(lines(outcome)) + "\n")
     write_json(given.json, as_json(outcome))
-    return int(not outcome.well)
+    return int(not outcome.passed)
 
 
 if __name__ == "__main__":

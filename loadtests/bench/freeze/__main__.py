@@ -1,4 +1,4 @@
-"""`make bench-freeze`: is any stream held up by what else a gateway has to do? Prints a table.
+"""`make bench-freeze`: does a gateway's other work delay streams? Prints a table.
 
 `--out DIR` writes `freeze.json` and `freeze.md` there as well.
 """
@@ -30,7 +30,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=usual.streams)
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="a window")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="pairs of windows")
-    parser.add_argument("--python", default=sys.executable, help="that runs the gateway")
+    parser.add_argument("--python", default=sys.executable, help="of the gateway")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write freeze.json and freeze.md into this folder")
     chosen = parser.parse_args(argv)
@@ -40,11 +40,11 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
-    """Case by case; one that cannot be run is told and left out."""
+    """Case by case; one that cannot be run is reported and left out."""
     plan = Plan(chosen.pods, chosen.streams, chosen.seconds, chosen.rounds, chosen.python)
     for name in chosen.only or CASES:
         if CASES[name].redis and redis_server.program() is None:
-            sys.stderr.write(f"{name}: left out, there is no redis-server\n")
+            sys.stderr.write(f"{name}: left out: redis-server is not installed\n")
             continue
         with tempfile.TemporaryDirectory(prefix="turnout-freeze-") as directory:
             try:

@@ -1,4 +1,4 @@
-"""Windows in, a table out: what went on, the gaps between chunks without it and with it, and the goal. Pure."""
+"""Windows in, a table out: each disturbance, the gaps between chunks without and with it, and the goal. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from loadtests.bench.load.tally import Tally
 from loadtests.report.tables import grid
 
 GOAL_MS = 5.0
-"""By so much may the p99 of the gaps move."""
+"""Largest allowed change of the gaps' p99."""
 
 
 class Window(NamedTuple):
-    """What one window saw."""
+    """The figures of one window."""
 
     p50_ms: float
     p99_ms: float
@@ -23,7 +23,7 @@ class Window(NamedTuple):
     cut: int
     """Streams that failed, were refused or lost a chunk."""
     happened: int
-    """How often the disturbance did; 0 of a quiet window."""
+    """How often the disturbance happened; 0 in a quiet window."""
 
 
 class Row(NamedTuple):
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
     @property
     def moved_ms(self) -> float:
-        """The p99's, pair by pair, then the median: a machine that is busy is busy in both of a pair."""
+        """The median over the pairs of the change of the p99: other load on the machine is in both of a pair."""
         pairs = zip(self.quiet, self.disturbed, strict=True)
         return median([disturbed.p99_ms - quiet.p99_ms for quiet, disturbed in pairs])
 

@@ -1,6 +1,6 @@
 """`make bench-micro`: run the microbenchmarks, write docs/benchmarks/ and the marked part of docs/benchmarks.md.
 
-It measures the packages of the Python that runs it: the compiled build's, where there is a compiler.
+It measures the packages installed for the Python that runs it: the compiled ones if there is a compiler.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measure(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, object]:
-    """Where and of what it was measured; nothing that names the machine."""
+    """Commit, versions and machine, without the machine's name."""
     cpu = found["machine_info"]["cpu"]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -60,7 +60,7 @@ def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, obj
 
 
 def section(about: Mapping[str, Any], every: Sequence[Result]) -> str:
-    """What goes between the marks."""
+    """The text between the marks."""
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
     before, after = about["load_average"]
     where = (
@@ -78,7 +78,7 @@ def section(about: Mapping[str, Any], every: Sequence[Result]) -> str:
 
 
 def file_name(group: str) -> str:
-    """Of its plot."""
+    """The file name of its plot."""
     return "micro-" + re.sub(r"\W+", "-", group) + ".svg"
 
 

@@ -18,7 +18,7 @@ QUIET: Mapping[str, Any] = {
     "retries": {"attempts": 0},
     "timeouts": {"idle_s": 0, "client_write_s": 0},
 }
-"""As little as the settings allow beside the request itself."""
+"""The least work beside the request itself that the settings allow."""
 
 EVERYTHING: Mapping[str, Any] = {
     "health": {"interval_s": 1.0},
@@ -26,7 +26,7 @@ EVERYTHING: Mapping[str, Any] = {
     "timeouts": {"total_s": 600.0},
     "limits": {"max_inflight": 15_000},
 }
-"""Probes, engine scrapes, every timeout and every limit; the bench scrapes /metrics beside it."""
+"""Probes, engine scrapes, every timeout and every limit; the bench also scrapes /metrics."""
 
 
 class Variant(NamedTuple):
@@ -36,9 +36,9 @@ class Variant(NamedTuple):
     settings: Mapping[str, Any] = {}
     pool: Mapping[str, Any] = {}
     shared: bool = False
-    """Its state is in Redis."""
-    company: bool = False
-    """A second replica, which gets no requests, hears all that it says."""
+    """State in Redis."""
+    pair: bool = False
+    """With a second replica on the same Redis, which gets no requests."""
 
 
 _ALL = Variant("prefix_aware", EVERYTHING, {"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}, shared=True)
@@ -47,13 +47,13 @@ VARIANTS: Mapping[str, Variant] = {
     "turnout-random": Variant("random", QUIET),
     "turnout": Variant("prefix_aware"),
     "turnout-all": _ALL,
-    "turnout-pair": _ALL._replace(company=True),
+    "turnout-pair": _ALL._replace(pair=True),
 }
 """By the name in the report."""
 
 
 def settings(name: str, port: int, control: int, engines: Sequence[int], state: str = "") -> dict[str, Any]:
-    """The settings file of a variant; `state` is the URL of the Redis for one that shares it."""
+    """The settings file of a variant; `state` is the URL of the Redis for variants that share it."""
     variant = VARIANTS[name]
     pods = [f"http://{HOST}:{engine}" for engine in engines]
     return {

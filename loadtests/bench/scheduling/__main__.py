@@ -1,4 +1,4 @@
-"""`make bench-scheduling`: plays every case, prints each number beside its goal, writes scheduling.json and .md."""
+"""`make bench-scheduling`: plays every case, prints each number with its goal, writes scheduling.json and .md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROCESSES = 2
 PARTS = ("policies", "replicas", "herding", "agentic", "restart")
 LIVE_PODS = 4
 LIVE_RATE = 0.7
-"""Of the conversation trace: what four pods, a gateway and a client on two cores are never busy with."""
+"""Factor on the conversation trace's rate: low enough for four pods, a gateway and a client on two cores."""
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,12 +75,12 @@ def _live(sizes: Sizes, traces: Path, seed: int) -> Agreement:
 def _progress(total: int) -> Callable[[Job, Row], None]:
     done = 0
 
-    def tell(job: Job, row: Row) -> None:
+    def report(job: Job, row: Row) -> None:
         nonlocal done
         done += 1
         sys.stderr.write(f"bench-scheduling: {done} of {total}: {job.part}, {job.label}, {job.policy}: {_brief(row)}\n")
 
-    return tell
+    return report
 
 
 def _brief(row: Row) -> str:

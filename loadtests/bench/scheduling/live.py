@@ -1,7 +1,7 @@
-"""The simulator against the real thing: the same trace through a gateway process and simulated pods, in real time.
+"""The simulator against a real gateway: the same trace through a gateway process and simulated pods, in real time.
 
-Prompts are texts whose blocks are equal exactly where the trace's units are, answers have the trace's lengths. Only the
-gateway's own time, the kernel's, and whatever else the machine does come on top.
+Prompts are texts whose blocks are equal exactly where the trace's units are; answers have the trace's lengths. The real
+run adds only the time of the gateway, the kernel and other programs.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from loadtests.sim.simulate.summary import Spread, hit_rate, spread
 from loadtests.sim.simulate.traces import Arrival, Trace
 
 TEMPLATE_BYTES: Final = 24
-"""What the pods' chat template adds to a single message: taken off the text, so that prompts are as long as said."""
+"""Added by the pods' chat template to a single message; the text is shorter by it, so that lengths are right."""
 GRACE_S: Final = 60.0
-"""For the answers that are under way when the last request has been sent."""
+"""For the answers still under way when the last request was sent."""
 
 
 class Agreement(NamedTuple):
@@ -45,11 +45,11 @@ class Agreement(NamedTuple):
     simulated_hits: float
     real_hits: float
     late_s: float
-    """How late the client was with a request, at worst: what the real run is good for."""
+    """The latest that the client sent a request: how exact the real run is."""
 
 
 def slice_of(trace: Trace, rate: float, seconds: float) -> Trace:
-    """So many seconds of the trace, from its start, at that rate."""
+    """The first `seconds` of the trace, at that rate."""
     rated = trace.rated(rate)
     return rated._replace(arrivals=[each for each in rated.arrivals if each.at_s < seconds])
 
@@ -108,7 +108,7 @@ def body(arrival: Arrival, unit_tokens: int) -> bytes:
 
 
 def text(arrival: Arrival, unit_tokens: int) -> str:
-    """As long as the arrival says, template included; shares a prefix exactly where the units do."""
+    """Of the arrival's length, template included; it shares a prefix exactly where the units do."""
     times = unit_tokens * BYTES_PER_TOKEN // 16
     whole = "".join([f"{unit:016x}" * times for unit in arrival.units])
     return whole[: max(1, arrival.prompt_tokens * BYTES_PER_TOKEN - TEMPLATE_BYTES)]

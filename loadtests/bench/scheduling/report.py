@@ -16,11 +16,11 @@ from loadtests.sim.simulate.summary import Row
 
 MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
 AROUND_S: Final = 120.0
-"""Before and after a restart, the hit rate of the requests in between is told."""
+"""Hit rates are reported for this time before and after a restart."""
 
 
 class Found(NamedTuple):
-    """All that the bench knows in the end."""
+    """All results of the bench."""
 
     about: Mapping[str, str]
     """Command, seed, commit and so on."""
@@ -42,7 +42,7 @@ def document(found: Found) -> str:
 
 
 def _others(found: Found) -> Iterator[str]:
-    """The parts beside the rates; what was not run is left out."""
+    """The other parts; those that were not run are left out."""
     ran = {key[0] for key in found.rows}
     for name, part in _PARTS.items():
         if name in ran:
@@ -53,7 +53,7 @@ def _others(found: Found) -> Iterator[str]:
 
 
 def goal_table(goals: Sequence[Goal]) -> str:
-    """Each goal beside what was found."""
+    """Each goal and the number found."""
     lines = [
         [each.what, f"{each.found:.2f}", f"{'at most' if each.at_most else 'at least'} {each.bound:g}", _verdict(each)]
         for each in goals
@@ -147,7 +147,7 @@ def _sharing_table(rows: Rows, part: str) -> str:
 
 
 def _in_order(label: str) -> tuple[int, float]:
-    """`one`, then by replicas and age, nothing shared last."""
+    """`one` first, then by replicas and age; nothing shared last."""
     count, _, age = label.partition(" x ")
     milliseconds = age.removesuffix(" ms")
     return (int(count) if count.isdigit() else 0, float(milliseconds) if milliseconds.isdigit() else float("inf"))
@@ -185,7 +185,7 @@ def live_table(live: Agreement) -> str:
 
 
 def readme_block(found: Found) -> str:
-    """What stands in the README: all policies at all rates, and the goals."""
+    """The block for the README: all policies at all rates, and the goals."""
     rates = found.sizes.rates
     policies = sorted(_of(found.rows, "policies", rates[-1]), key=mean)
     lines = []
@@ -207,7 +207,7 @@ def readme_block(found: Found) -> str:
 
 
 def as_json(found: Found) -> Any:
-    """What a program reads. Windows are left out: they are most of it, and only the restart's say something."""
+    """All numbers for programs, without the windows of all runs but the restart's: they are most of the data."""
     rows = [
         {"part": part, "label": label, **{k: v for k, v in msgspec.to_builtins(row).items() if k != "windows"}}
         for (part, label, _), row in sorted(found.rows.items())

@@ -25,7 +25,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.shadow", description=__doc__)
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="windows of each kind")
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="a window")
-    parser.add_argument("--python", default=sys.executable, help="that runs the gateway")
+    parser.add_argument("--python", default=sys.executable, help="of the gateway")
     parser.add_argument("--out", type=Path, help="write shadow.json and shadow.md into this folder")
     return parser.parse_args(argv)
 

@@ -1,5 +1,5 @@
-"""One gateway process under the same load, again and again, with another trial switched on each time over its control
-port. Between two windows nothing else changes, so what differs is the trial. Figures only; `report.py` words them.
+"""One gateway process under the same load in many windows, each with another trial, switched over its control port.
+Nothing but the trial differs between two windows. Figures only; `report.py` writes the text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loadtests.sim.ports import free_ports
 
 SHADOW: Final[Mapping[str, Any]] = {"policy": "p2c"}
 CANARY: Final[Mapping[str, Any]] = {"policy": "prefix_aware", "percent": 10}
-"""The same policy as the pool's, so that what is measured is the trial and not the candidate."""
+"""The same policy as the pool's, so that the trial is measured and not the candidate."""
 
 MODES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "none": {},
@@ -32,7 +32,7 @@ MODES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "canary": {"canary": CANARY},
     "both": {"shadow": SHADOW, "canary": CANARY},
 }
-"""By name in the report what is put at the control port. The first is what the others are held against."""
+"""By name in the report: the trials set at the control port. The others are compared with the first."""
 
 
 class Window(NamedTuple):
@@ -47,11 +47,11 @@ class Window(NamedTuple):
     p50_ms: float
     p99_ms: float
     wrong: int
-    """Answers that were none, or not 2xx."""
+    """Missing answers, and those that were not 2xx."""
 
 
 class Plan(NamedTuple):
-    """How much of it."""
+    """The size of a measurement."""
 
     rounds: int = 15
     seconds: int = 3
@@ -86,7 +86,7 @@ class Gateway:
                 put.raise_for_status()
 
     def trial(self) -> dict[str, Any]:
-        """The report of what runs."""
+        """The report on the running trials."""
         shown: dict[str, Any] = httpx.get(f"{self._control}/admin/pools/default/trial", trust_env=False).json()
         return shown
 
@@ -97,7 +97,7 @@ class Gateway:
 
 
 def windows(plan: Plan, directory: Path) -> Iterator[Window]:
-    """Round by round every mode once, each time beginning with another one."""
+    """In each round every mode once, each round starting with another mode."""
     gateway, runs = Gateway(plan, directory), 0
     modes = [*MODES]
     try:

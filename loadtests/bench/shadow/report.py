@@ -19,7 +19,7 @@ TITLES: Mapping[str, str] = {
 
 
 def added_us(windows: Sequence[Window], mode: str) -> list[float]:
-    """CPU time a request beyond that without a trial, by round: a machine that is busy is busy in all of a round."""
+    """CPU time added to a request, by round: other load on the machine is in all windows of a round."""
     plain = {each.round: each.cpu_us for each in windows if each.mode == "none"}
     return [each.cpu_us - plain[each.round] for each in windows if each.mode == mode and each.round in plain]
 
@@ -43,10 +43,10 @@ def page(about: Mapping[str, str], windows: Sequence[Window]) -> str:
     rounds = max(each.round for each in windows)
     return f"""# What a trial costs a request
 
-Made by `make bench-shadow`: one gateway process (policy `prefix_aware`, one core), canned engines and `wrk` on another,
-1.2 KB prompts, whole answers, 32 connections. {rounds} rounds; in each every row had one window, in turn, switched over
-the control port while the process ran. What is added is the difference to "no trial" within a round. The canary's
-candidate is the pool's own policy, so that the trial is measured and not the candidate.
+Made by `make bench-shadow`: one gateway process (policy `prefix_aware`) on one core, canned engines and `wrk` on
+another, 1.2 KB prompts, whole answers, 32 connections. There were {rounds} rounds; each has one window for every row,
+switched over the control port while the process ran. "Added" is the difference to "no trial" within a round. The
+canary's candidate is the pool's own policy, so that the trial is measured and not the candidate.
 
 {table(windows)}
 

@@ -1,4 +1,4 @@
-"""Stamps to delays, figures to tables, each beside its goal. Pure."""
+"""Stamps to delays, figures to tables with their goals. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GOALS = {
     "views that differ from the truth": 0.0,
     "placements dropped": 0.0,
 }
-"""At most this; DESIGN's budgets."""
+"""Upper bounds."""
 
 Found = Mapping[str, float | None]
-"""A column: the figures by name; None where there is nothing to say."""
+"""A column: the figures by name; None if there is none."""
 
 
 class Table(NamedTuple):
@@ -31,26 +31,26 @@ class Table(NamedTuple):
     """By heading; all have the same figures."""
 
 
-def delays(sent: Sequence[Sequence[float]], heard: Sequence[Sequence[float]]) -> tuple[list[float], int]:
-    """Seconds from each stamp of one replica until another had heard of that dispatch or a later one to the pod, in
-    order of size; and how many were never heard of.
+def delays(sent: Sequence[Sequence[float]], received: Sequence[Sequence[float]]) -> tuple[list[float], int]:
+    """Seconds from each stamp of one replica until another received that dispatch or a later one to the pod, in order
+    of size; and how many it never received.
     """
     counts: dict[int, list[float]] = {}
     times: dict[int, list[float]] = {}
-    for pod, dispatched, at_s in heard:
+    for pod, dispatched, at_s in received:
         counts.setdefault(int(pod), []).append(dispatched)
         times.setdefault(int(pod), []).append(at_s)
     found: list[float] = []
     for pod, dispatched, at_s in sent:
-        told = counts.get(int(pod), [])
-        first = bisect_left(told, dispatched)
-        if first < len(told):
+        reached = counts.get(int(pod), [])
+        first = bisect_left(reached, dispatched)
+        if first < len(reached):
             found.append(times[int(pod)][first] - at_s)
     return sorted(found), len(sent) - len(found)
 
 
 def misses(table: Table) -> list[str]:
-    """Which goals were missed, in words."""
+    """The missed goals, a sentence each."""
     return [
         f"{table.title}, {column}: {name} {number(value)}, goal {number(GOALS[name])}"
         for column, found in table.columns.items()
@@ -70,8 +70,8 @@ def markdown(table: Table) -> str:
 
 def document(about: Mapping[str, str], tables: Sequence[Table]) -> str:
     """The page."""
-    missed = [words for table in tables for words in misses(table)]
-    verdict = "All goals are kept." if not missed else "**Goals missed:** " + "; ".join(missed) + "."
+    missed = [each for table in tables for each in misses(table)]
+    verdict = "All goals are met." if not missed else "**Goals missed:** " + "; ".join(missed) + "."
     parts = [
         "# Shared state: what it costs and how fast it is",
         "Made by `make bench-state`.",
@@ -86,13 +86,13 @@ def as_json(about: Mapping[str, str], tables: Sequence[Table]) -> Any:
     return {
         "machine": dict(about),
         "goals": GOALS,
-        "missed": [words for table in tables for words in misses(table)],
+        "missed": [each for table in tables for each in misses(table)],
         "tables": {table.title: {name: dict(found) for name, found in table.columns.items()} for table in tables},
     }
 
 
 def number(value: float | None) -> str:
-    """Three digits, and no more than are there."""
+    """At most three digits."""
     if value is None:
         return "-"
     if value == int(value) or abs(value) >= 100:

@@ -31,7 +31,7 @@ def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: 
     assert owned.ended()
 
 
-def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
         with pytest.raises(NotReady, match="no such engine"):

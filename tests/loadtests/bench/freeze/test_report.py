@@ -19,7 +19,7 @@ def test_what_moved_is_the_median_of_pairs() -> None:
     assert cells(table([row])) == ["title", "20.0 / 21.0 / 25.0", "20.0 / 93.0 / 25.0", "+3.5", "met", "0"]
 
 
-def test_a_missed_goal_and_cut_streams_are_told() -> None:
+def test_a_missed_goal_and_cut_streams_are_reported() -> None:
     row = Row("c", "title", [QUIET], [QUIET._replace(p99_ms=26.5, max_ms=140.0, cut=2, happened=3)])
     assert cells(table([row]))[-4:] == ["20.0 / 26.5 / 140.0", "+5.5", "MISSED", "2"]
     found = as_json({"pods": 7}, [row])

@@ -20,7 +20,7 @@ ONE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r
 PROBE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_requests_are_told_apart_wherever_the_bytes_were_cut() -> None:
+def test_requests_are_separated_wherever_the_bytes_were_cut() -> None:
     wire = ONE + PROBE + ONE
     for cut in range(len(wire)):
         requests = Requests()

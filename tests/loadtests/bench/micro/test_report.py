@@ -74,11 +74,11 @@ def test_of_several_passes_the_best_round_and_the_middle_median_count() -> None:
 
 
 def test_results_come_in_microseconds_and_in_the_order_of_the_page() -> None:
-    def told(group: str, size: int) -> dict[str, object]:
+    def benchmark(group: str, size: int) -> dict[str, object]:
         stats = {"min": 2e-6, "median": 3e-6, "rounds": 7}
         return {"group": group, "extra_info": {"series": "s", "size": size}, "stats": stats}
 
-    found = results({"benchmarks": [told("view", 10), told("pick", 1000), told("pick", 10)]})
+    found = results({"benchmarks": [benchmark("view", 10), benchmark("pick", 1000), benchmark("pick", 10)]})
     assert [(one.group, one.size) for one in found] == [("pick", 1000), ("pick", 10), ("view", 10)]
     assert found[0][3:] == (2.0, 3.0, 7)
     assert points("pick", found) == {"s": [(10, 2.0), (1000, 2.0)]}

@@ -30,7 +30,7 @@ def test_with_paced_streams_it_says_that_the_harness_keeps_the_pace() -> None:
     assert "hold the pace at 75% of their core, gaps p50 20.0 and p99 25.0 ms" in text
 
 
-def test_memory_of_a_stream_is_told_of_routers_with_many_of_them() -> None:
+def test_memory_of_a_stream_is_reported_of_routers_with_many_of_them() -> None:
     lines = case_report(CASES["paced-256"], PACED).splitlines()
     cells = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
     assert " 20.0 |" in cells["nginx"]

@@ -62,7 +62,7 @@ def test_a_chunk_costs_all_of_its_streams_time_and_a_stream_what_memory_grew() -
     assert found.stream_kb == pytest.approx(20.0)
 
 
-def test_what_nobody_of_ours_used_of_a_core_is_foreign_and_the_busier_core_counts() -> None:
+def test_other_programs_time_on_a_core_is_foreign_and_the_busier_core_counts() -> None:
     # 0.2 s of the router's core and 0.1 s of the other, of 2 s.
     assert sample("nginx", 1, 10_000, 50).foreign_share == pytest.approx(0.1)
 

@@ -16,9 +16,9 @@ def test_a_smoke_run_writes_the_report_and_renews_the_readme(tmp_path: Path) -> 
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
     assert main(["--smoke", "--out", str(tmp_path), "--readme", str(readme)]) == 0
-    told = json.loads((tmp_path / "scheduling.json").read_text())
-    assert {row["part"] for row in told["rows"]} == {"policies", "replicas", "herding", "agentic", "restart"}
-    assert all(row["requests"] for row in told["rows"])
+    data = json.loads((tmp_path / "scheduling.json").read_text())
+    assert {row["part"] for row in data["rows"]} == {"policies", "replicas", "herding", "agentic", "restart"}
+    assert all(row["requests"] for row in data["rows"])
     assert "## Herding" in (tmp_path / "scheduling.md").read_text()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")

@@ -7,10 +7,10 @@ import json
 from loadtests.bench.state.report import Table, as_json, delays, document, markdown, misses, number
 
 
-def test_a_dispatch_is_seen_when_it_or_a_later_one_to_the_pod_is_first_heard_of() -> None:
+def test_a_dispatch_is_seen_when_it_or_a_later_one_to_the_pod_first_arrives() -> None:
     sent = [(0, 1, 10.0), (0, 2, 10.5), (1, 1, 10.25), (0, 3, 11.0)]
-    heard = [(1, 1, 10.5), (0, 2, 11.0), (0, 2, 12.0)]
-    assert delays(sent, heard) == ([0.25, 0.5, 1.0], 1)
+    received = [(1, 1, 10.5), (0, 2, 11.0), (0, 2, 12.0)]
+    assert delays(sent, received) == ([0.25, 0.5, 1.0], 1)
     assert delays(sent, []) == ([], 4)
 
 
