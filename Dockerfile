@@ -22,7 +22,7 @@ COPY pyproject.toml setup.py README.md LICENSE ./
 COPY schedulers/ schedulers/
 COPY statesync/ statesync/
 COPY router/ router/
-COPY loadtests/ loadtests/
+COPY loadtests/sim/ loadtests/sim/
 RUN TURNOUT_COMPILE=$COMPILE /build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 RUN python -m venv --without-pip /opt/turnout \
     && python -m pip --python /opt/turnout/bin/python install --no-index --no-deps /wheels/*.whl

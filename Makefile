@@ -117,8 +117,9 @@ bench: setup-run  ## beside nginx, the Rust routers and a FastAPI one, about 10 
 	$(BIN)/python -m loadtests.bench --out docs/benchmarks --python "$$python" $(ARGS)
 
 bench-micro: setup  ## cost of each part by size: docs/benchmarks.md and its plots (ARGS=--huge: 10M blocks too)
-	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
-	"$$python" -P -m loadtests.bench.micro --docs docs $(ARGS)
+	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || true)
+	# -P: the packages as installed there, not the sources in the working directory.
+	"$${python:-$(BIN)/python}" $${python:+-P} -m loadtests.bench.micro --docs docs $(ARGS)
 
 bench-state: setup-run  ## what sharing state through Redis costs, 3 minutes: docs/benchmarks/state.md
 	@scripts/ensure-programs redis-server

@@ -1,4 +1,4 @@
-"""Locust users who hold multi-turn conversations over streams with an OpenAI-compatible endpoint.
+"""Locust users that hold multi-turn conversations over streams with an OpenAI-compatible endpoint.
 
     locust -f loadtests/locustfile.py --headless -u 20 -r 5 -t 30s --host http://127.0.0.1:8000
 
@@ -16,35 +16,34 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-import msgspec
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
+from loadtests.sim import chat
 from loadtests.sim.conversation import Conversation, Shape
 
-_PATH = "/v1/chat/completions"
 _DEFAULTS = Shape()
 _numbers = itertools.count(os.getpid() * 1_000_003)
 
 
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
 def add_options(parser: LocustArgumentParser) -> None:
-    """What conversations look like."""
+    """The options of the conversations."""
     options: tuple[tuple[str, Any, str], ...] = (
         ("model", "sim-model", "model to ask for"),
         ("turns", _DEFAULTS.turns, "turns of a conversation"),
         ("systems", _DEFAULTS.systems, "different system prompts"),
         ("system-tokens", _DEFAULTS.system_tokens, "length of a system prompt"),
-        ("turn-tokens", _DEFAULTS.turn_tokens, "mean length of what a user says"),
+        ("turn-tokens", _DEFAULTS.turn_tokens, "mean length of a user's message"),
         ("max-tokens", _DEFAULTS.max_tokens, "longest answer asked for"),
         ("think-s", _DEFAULTS.think_s, "mean pause between turns in seconds"),
     )
-    for name, default, words in options:
+    for name, default, text in options:
         variable = f"TURNOUT_{name.replace('-', '_').upper()}"
-        parser.add_argument(f"--{name}", type=type(default), default=default, env_var=variable, help=words)
+        parser.add_argument(f"--{name}", type=type(default), default=default, env_var=variable, help=text)
     parser.add_argument("--api-key", default="", env_var="TURNOUT_API_KEY", is_secret=True, help="bearer token")
 
 
@@ -79,20 +78,12 @@ class ChatUser(FastHttpUser):
     @task
     def turn(self) -> None:
         """Ask and read the answer as it comes."""
-        body = {
-            "model": self._model,
-            "messages": self._conversation.ask(),
-            "max_tokens": self._shape.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        body = chat.body(self._model, self._conversation.ask(), self._shape.max_tokens)
         headers = {"content-type": "application/json", "x-session-id": self._conversation.session}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
         started_at = perf_counter()
-        request = self.client.post(
-            _PATH, data=msgspec.json.encode(body).decode(), headers=headers, stream=True, catch_response=True
-        )
+        request = self.client.post(chat.PATH, data=body.decode(), headers=headers, stream=True, catch_response=True)
         with request as response:
             if response.status_code != 200:
                 self._conversation.failed()
@@ -116,7 +107,7 @@ class ChatUser(FastHttpUser):
     def _fire(self, kind: str, seconds: float, length: int) -> None:
         self.environment.events.request.fire(
             request_type=kind,
-            name=_PATH,
+            name=chat.PATH,
             response_time=seconds * 1000,
             response_length=length,
             exception=None,
@@ -127,7 +118,7 @@ class ChatUser(FastHttpUser):
 def arriving(response: Any) -> Iterator[bytes]:
     """Events as they arrive, until the stream ends or breaks.
 
-    Locust's own `iter_content` waits for a full buffer, so it would time nothing but that.
+    Locust's own `iter_content` waits for a full buffer, so that its times would be of buffers.
     """
     with contextlib.suppress(HTTPParseError, HTTPConnectionClosed, OSError):
         while event := response.stream.readline(b"\n\n"):
@@ -135,7 +126,7 @@ def arriving(response: Any) -> Iterator[bytes]:
 
 
 def read_stream(arrivals: Iterator[bytes]) -> tuple[list[float], str, str]:
-    """Arrival times of the tokens, the text, and what is wrong with the stream ("" if nothing)."""
+    """Arrival times of the tokens, the text, and the fault of the stream ("" if none)."""
     times: list[float] = []
     text: list[str] = []
     for data in arrivals:
@@ -143,11 +134,10 @@ def read_stream(arrivals: Iterator[bytes]) -> tuple[list[float], str, str]:
             return times, "".join(text), "" if times else "empty answer"
         if not data.startswith(b"data: "):
             continue
-        event = msgspec.json.decode(data[6:])
-        if "error" in event:
-            return times, "".join(text), f"stream error: {event['error']}"
-        said = "".join(choice["delta"].get("content") or "" for choice in event["choices"])
-        if said:
+        event = chat.read(data[6:])
+        if event.error is not None:
+            return times, "".join(text), f"stream error: {event.error}"
+        if event.text:
             times.append(perf_counter())
-            text.append(said)
+            text.append(event.text)
     return times, "".join(text), "truncated stream"

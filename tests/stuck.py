@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
-from loadtests.bench.load.process import family, stats
+from loadtests.processes.procfs import family, stats
 
 SIGNAL: Final = signal.SIGRTMIN
 """Free in every program that runs here."""

@@ -1,18 +1,16 @@
 """The bench's command line: which cases and routers, how often, how long, and where the report goes.
 
-`python -m loadtests.bench` runs all of it in about ten minutes; `--smoke` the smallest case beside nginx in less than
-one. Every process is ours and is ended by its pid, on Ctrl-C as well.
+`python -m loadtests.bench` runs everything in about ten minutes; `--smoke` runs the smallest case beside nginx in less
+than one. Every process it starts is ended by its pid, on Ctrl-C as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,29 +18,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from loadtests.bench.load import cores
 from loadtests.bench.load.cases import CASES, SMOKE, Case
-from loadtests.bench.load.process import NotReady, pin
-from loadtests.bench.report import machine
 from loadtests.bench.routers import markdown
 from loadtests.bench.routers.peers import PEERS
 from loadtests.bench.routers.run import Bench, say
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, as_json, peers_of
+from loadtests.bench.routers.samples import as_json, peers_of
+from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
 
 LIMIT_S = 1800.0
-"""No run takes longer, whatever hangs."""
+"""Limit of a whole run, for what hangs."""
 OPEN_FILES = 15_000
 SMOKE_PEERS = ("nginx", "turnout")
 
 
 class Plan(NamedTuple):
-    """What is to be measured."""
+    """The cases and peers of a run."""
 
     cases: list[Case]
     peers: list[str]
 
 
 def plan(chosen: argparse.Namespace) -> Plan:
-    """Cases and peers of the command line. Raises ValueError for a name that fits neither."""
+    """Cases and peers of the command line. Raises ValueError for a name that matches neither."""
     cases = [SMOKE] if chosen.smoke else [*CASES.values()]
     peers = [*SMOKE_PEERS] if chosen.smoke else [*PEERS]
     known = [*(case.name for case in cases), *peers, "direct"]
@@ -82,22 +81,15 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def prepare() -> None:
-    """Ready this process: on the load's core, with files enough, and SIGTERM as good as Ctrl-C."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    if pin(ROUTER_CORE) and pin(LOAD_CORE):
-        os.sched_setaffinity(0, {LOAD_CORE})
-    else:
-        say("bench: needs two cores and taskset to keep router and load apart; going on without, ratios say less")
+    """Ready this process: on the load's core, with room for thousands of connections."""
+    if not cores.prepare():
+        say("bench: needs two cores and taskset to keep router and load apart; without them ratios say less")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and report. 0 when every request was answered well, 1 when some were not, 2 when it could not run."""
+    """Measure and report. 0: every request was answered with success; 1: some were not; 2: it could not run."""
     chosen = options(argv)
     try:
         planned = plan(chosen)
@@ -124,18 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(about: dict[str, str], planned: Plan, bench: Bench, out: Path | None) -> int:
-    """Print the tables, write the files, and say by the status whether all went well."""
+    """Print the tables and write the files; returns 0 if every request was answered with success."""
     about["load average at end"] = machine.load_average()
     measured = [peer for peer in peers_of(bench.samples) if peer in PEERS]
     peers = {peer: (PEERS[peer].version(), PEERS[peer].what) for peer in measured}
     text = markdown.document(about, peers, bench.missing, planned.cases, bench.samples)
     sys.stdout.write(text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        versions = {peer: version for peer, (version, _) in peers.items()}
-        found = as_json(about, versions, bench.missing, bench.samples)
-        (out / "routers.json").write_text(json.dumps(found, indent=1) + "\n")
-        (out / "routers.md").write_text(text)
+    versions = {peer: version for peer, (version, _) in peers.items()}
+    files.write(out, "routers", text, as_json(about, versions, bench.missing, bench.samples))
     return int(not bench.samples or any(one.load.failed or one.load.bad_status for one in bench.samples))
 
 

@@ -1,4 +1,4 @@
-"""Multi-turn conversations with shared system prompts, as chat traffic has them. Pure: seeded dice, no I/O.
+"""Multi-turn conversations with shared system prompts, as chat traffic has them. Pure: seeded random numbers, no I/O.
 
 Every user talks under one of a few system prompts, so prompts share a long prefix across users, and each turn sends
 the whole conversation again, so prompts share a growing prefix within one.
@@ -25,7 +25,7 @@ class Shape:
     turns: int = 5
     """Turns of a conversation; a new one starts after the last."""
     turn_tokens: int = 60
-    """Mean length of what the user says."""
+    """Mean length of a user's message."""
     max_tokens: int = 64
     """Longest answer asked for."""
     think_s: float = 0.2
@@ -33,7 +33,7 @@ class Shape:
 
 
 class Conversation:
-    """One user's conversation: says the next request, takes the answer, starts over after its last turn."""
+    """One user's conversation: gives the next request, takes the answer, starts over after its last turn."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         self._shape = shape
@@ -61,7 +61,7 @@ class Conversation:
         self._turn = 0
 
     def pause_s(self) -> float:
-        """How long the user thinks before the next turn."""
+        """The pause before the next turn."""
         return self._rng.expovariate(1 / self._shape.think_s) if self._shape.think_s > 0 else 0.0
 
     def _begin(self) -> None:
@@ -72,7 +72,7 @@ class Conversation:
 
 
 def words(rng: random.Random, tokens: int) -> str:
-    """Text of about so many tokens."""
+    """Text of about `tokens` tokens."""
     text, length = [], 0
     while length < tokens * 4:
         text.append(rng.choice(_WORDS))

@@ -1,7 +1,7 @@
 """`turnout demo`: simulated engines, a gateway, traffic and a live view on one machine, with nothing to install.
 
-Engines and traffic run on this process's event loop; the gateway is a process of its own, started as a user starts it.
-Ctrl-C or SIGTERM ends all of it. What is shown is made in `demo_view.py`.
+Engines and traffic run on this process's event loop; the gateway is a separate process, started as a user starts it.
+Ctrl-C or SIGTERM ends all of it. `demo_view.py` renders the view.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ WINDOW_S = 10.0
 
 
 class DemoFailed(Exception):
-    """The gateway did not start, or ended by itself; the message holds its last words."""
+    """The gateway did not start, or ended by itself; the message holds the end of its log."""
 
 
 class Ports(NamedTuple):
-    """Where everything listens."""
+    """The ports of all parts."""
 
     inference: int
     control: int
@@ -62,17 +62,17 @@ class Demo(NamedTuple):
     speed: float = 1.0
     users: int = 16
     duration_s: float = 0.0
-    """0 runs until it is told to end."""
+    """0 runs until a signal."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The demo's options, for whoever owns the command line."""
+    """Add the demo's options to a command line."""
     parser.add_argument("--pods", type=int, default=Demo().pods, help="simulated engines (%(default)s)")
     parser.add_argument("--policy", default=Demo().policy, help="the pool's policy at start (%(default)s)")
     parser.add_argument("--profile", default=Demo().profile, choices=sorted(PROFILES), help="which engine to simulate")
     parser.add_argument("--speed", type=float, default=Demo().speed, help="engines run this much faster than real ones")
     parser.add_argument("--users", type=int, default=Demo().users, help="conversations at a time; 0 for no traffic")
-    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="end by itself after so many seconds")
+    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="end after S seconds")
 
 
 def demo_of(options: argparse.Namespace) -> Demo:
@@ -81,7 +81,7 @@ def demo_of(options: argparse.Namespace) -> Demo:
 
 
 def gateway_config(demo: Demo, ports: Ports) -> str:
-    """The gateway's file: one pool, swaps allowed, a short goodbye. JSON is YAML."""
+    """The gateway's settings file: one pool, swaps allowed, a short drain. JSON is YAML."""
     pool = {
         "name": POOL,
         "pods": [f"http://{HOST}:{port}" for port in ports.engines],
@@ -93,7 +93,7 @@ def gateway_config(demo: Demo, ports: Ports) -> str:
         "control": {"listen": f"{HOST}:{ports.control}"},
         "pools": [pool],
         "default_pool": POOL,
-        # Nobody has to learn that this replica goes, and Ctrl-C should not take the minutes that streams may get.
+        # No load balancer has to notice the end, and Ctrl-C should not take the minutes that streams may get.
         "drain": {"settle_s": 0.0, "timeout_s": 1.0},
         "logging": {"level": "warning"},
     }
@@ -104,17 +104,17 @@ def gateway_config(demo: Demo, ports: Ports) -> str:
 async def gateway(demo: Demo, ports: Ports, directory: Path, gone: Callable[[], None]) -> AsyncIterator[None]:
     """A gateway that runs as long as the block does.
 
-    Calls `gone` when it ends by itself; leaving the block then raises DemoFailed with its last words.
+    Calls `gone` when it ends by itself; leaving the block then raises DemoFailed with the end of its log.
     """
     config, log = directory / "turnout.yaml", directory / "gateway.log"
     config.write_text(gateway_config(demo, ports))
     with log.open("wb") as output:
-        # A session of its own: the terminal's Ctrl-C is for the demo, which then ends the gateway in order.
+        # A new session: the terminal's Ctrl-C reaches only the demo, which then ends the gateway in order.
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "router", "serve", "--config", str(config),
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
-    watch = spawn(_tell_when_gone(process, gone), "gateway watch")
+    watch = spawn(_watch(process, gone), "gateway watch")
     try:
         await _answering(f"http://{HOST}:{ports.control}/readyz", lambda: process.returncode is None)
         yield
@@ -126,7 +126,7 @@ async def gateway(demo: Demo, ports: Ports, directory: Path, gone: Callable[[], 
             raise DemoFailed(f"the gateway ended by itself:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-async def _tell_when_gone(process: asyncio.subprocess.Process, gone: Callable[[], None]) -> None:
+async def _watch(process: asyncio.subprocess.Process, gone: Callable[[], None]) -> None:
     await process.wait()
     gone()
 
@@ -212,12 +212,12 @@ async def show(ports: Ports, console: Console) -> None:
                 if live is not None:
                     live.update(screen(now, past[0], footer(ports)), refresh=True)
                 else:
-                    tell(line(now, past[0]))
+                    say(line(now, past[0]))
                 await asyncio.sleep(0.5 if live is not None else 1.0)
 
 
 def footer(ports: Ports) -> list[str]:
-    """What one can do while it runs."""
+    """Commands and addresses for the user."""
     base, control = f"http://{HOST}:{ports.inference}", f"http://{HOST}:{ports.control}"
     return [
         f"gateway {base}/v1   metrics {control}/metrics   docs {control}/docs",
@@ -226,7 +226,7 @@ def footer(ports: Ports) -> list[str]:
     ]
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """One plain line, at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -240,21 +240,21 @@ async def everything(demo: Demo, end: Callable[[], None]) -> None:
         await stack.enter_async_context(engines(demo, ports))
         await stack.enter_async_context(gateway(demo, ports, directory, end))
         await stack.enter_async_context(traffic(demo, ports))
-        tell(f"gateway http://{HOST}:{ports.inference} control http://{HOST}:{ports.control}")
+        say(f"gateway http://{HOST}:{ports.inference} control http://{HOST}:{ports.control}")
         if demo.duration_s:
             asyncio.get_running_loop().call_later(demo.duration_s, end)
         await show(ports, Console())
 
 
 async def run(demo: Demo) -> int:
-    """The demo until a signal or its duration ends it: 0; or 1, with words, if a part did not start or died."""
+    """The demo until a signal or its duration ends it: 0; or 1, with a message, if a part did not start or died."""
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
 
     def end() -> None:
-        # Once only: a second Ctrl-C must not interrupt the clearing away.
+        # Once only: a second Ctrl-C must not interrupt the cleanup.
         if not ending.is_set():
             ending.set()
             task.cancel()
@@ -273,7 +273,7 @@ async def run(demo: Demo) -> int:
     except httpx.TransportError as error:
         sys.stderr.write(f"demo: the gateway does not answer any more: {error!r}\n")
         return 1
-    tell("demo: ended")
+    say("demo: ended")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""What the demo shows: readings of the gateway's control port, turned into a screen or a line. Pure; knows no network.
+"""What the demo shows: readings of the gateway's control port, turned into a screen or a line. Pure; no network.
 
-Rates, hit rate and time to first token are of the last seconds: the difference between two readings.
+Rates, hit rate and time to first token cover the last seconds: they are differences of two readings.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def line(now: Reading, before: Reading) -> str:
 
 
 def screen(now: Reading, before: Reading, footer: Sequence[str]) -> RenderableType:
-    """The whole terminal: sums, a row a pod, and words below."""
+    """The whole terminal: sums, a row for each pod, and a footer."""
     what = recent(now, before)
     head = Text.assemble(
         ("Turnout ", "bold"),

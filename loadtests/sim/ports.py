@@ -1,8 +1,8 @@
-"""Free ports of this machine, for programs that must be given one. Where a program can bind port 0, that is better.
+"""Free ports of this machine, for programs that cannot bind port 0 themselves.
 
-Two processes that look for a free port at once could both take the same one. Here a port is claimed first:
+Two processes that look for a free port at once could both take the same one. A port is claimed first:
 the claim is a name in Linux's abstract socket namespace, which one process at a time can hold and which the kernel
-gives back when that process ends. Ports come from below the range of outgoing connections, which could take one, too.
+gives back when that process ends. Ports come from below the range of outgoing connections, which could also take one.
 """
 
 from __future__ import annotations

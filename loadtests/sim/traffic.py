@@ -1,6 +1,7 @@
-"""An asyncio traffic generator: users who hold multi-turn conversations over streams, and what they experienced.
+"""The closed-loop load: users that hold multi-turn conversations over streams, and the latencies they saw.
 
-Used by `turnout demo` and by soak tests. The load is closed-loop: `users` conversations, one request at a time each.
+Each user has one request at a time, so the rate follows the latency. `turnout demo` and the soaks use it;
+`loadtests/upgrade/load.py` sends at a constant rate instead.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import msgspec
-
+from loadtests.sim import chat
+from loadtests.sim.chat import Reply, TrafficError
 from loadtests.sim.conversation import Conversation, Shape
-from loadtests.sim.traffic_client import Client, Reply, TrafficError
+from loadtests.sim.http_client import Client
 
 _KEPT = 4096
-"""Latencies are those of the latest so many requests (gaps: so many tokens)."""
+"""Latencies are those of the latest requests (gaps: tokens), at most this many."""
 
 
 class TrafficStats(NamedTuple):
-    """A snapshot of what users experienced. Seconds and tokens."""
+    """A snapshot of what users saw, in seconds and tokens."""
 
     requests: int
     """Answered completely."""
@@ -38,7 +39,7 @@ class TrafficStats(NamedTuple):
     tokens_per_s: float
     """Output tokens per second since the start."""
     cached_share: float
-    """Share of prompt tokens that pods read from their caches, by their own `usage`."""
+    """Share of prompt tokens that pods read from their caches, by the `usage` of their answers."""
     by_pod: dict[str, int]
     """Requests by the pod that answered."""
 
@@ -74,7 +75,7 @@ class Traffic:
         self._requests = self._inflight = self._output = self._prompt = self._cached = 0
 
     async def run(self, *, requests: int | None = None) -> None:
-        """Run until `requests` were sent and answered, by default until cancelled."""
+        """Run until `requests` requests were sent and answered; by default until cancelled."""
         loop = asyncio.get_running_loop()
         self._left, self._started_at, self._ended_at = requests, loop.time(), None
         try:
@@ -86,7 +87,7 @@ class Traffic:
 
     @property
     def stats(self) -> TrafficStats:
-        """What happened so far; call it on the event loop or after the run."""
+        """The numbers so far; read it on the event loop or after the run."""
         ttfts, gaps = sorted(self._ttfts), sorted(self._gaps)
         seconds = self._elapsed_s()
         return TrafficStats(
@@ -112,7 +113,7 @@ class Traffic:
 
     async def _user(self, number: int) -> None:
         conversation = Conversation(self._shape, self._seed * 100_003 + number)
-        client = Client(self._host, self._port)
+        client = Client(self._host, self._port, resend=True)
         backoff = random.Random(number)
         try:
             while self._take():
@@ -134,32 +135,26 @@ class Traffic:
         return self._left >= 0
 
     async def _turn(self, client: Client, conversation: Conversation) -> None:
-        body = {
-            "model": self._model,
-            "messages": conversation.ask(),
-            "max_tokens": self._shape.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        body = chat.body(self._model, conversation.ask(), self._shape.max_tokens)
         headers = {"x-session-id": conversation.session}
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
         self._inflight += 1
         try:
-            reply = await client.chat(msgspec.json.encode(body), headers, self._timeout_s)
+            answer = await client.post(chat.PATH, body, self._timeout_s, headers)
         finally:
             self._inflight -= 1
+        reply = chat.reply(answer)
         self._count(reply)
         conversation.answered("".join(reply.text))
 
     def _count(self, reply: Reply) -> None:
-        usage = reply.usage
         self._requests += 1
         self._ttfts.append(reply.ttft_s)
         self._gaps.extend(reply.gaps_s)
-        self._output += usage.get("completion_tokens", len(reply.text))
-        self._prompt += usage.get("prompt_tokens", 0)
-        self._cached += (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        self._output += reply.usage.completion_tokens or len(reply.text)
+        self._prompt += reply.usage.prompt_tokens
+        self._cached += reply.usage.cached_tokens
         self._pods[reply.headers.get(self._pod_header, "")] += 1
 
 

@@ -1,11 +1,10 @@
-"""`python -m loadtests.swaps`: replicas on Redis and simulated pods as processes of their own, conversations through
-all of them, and 200 swaps a minute. Exit status 1 if anything failed, leaked, or decisions took longer.
+"""`python -m loadtests.swaps`: replicas on Redis and simulated pods as processes, conversations through all replicas,
+and 200 policy swaps a minute. Exit status 1 if a request failed or leaked, or if decisions took longer.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,20 +13,21 @@ from pathlib import Path
 
 import uvloop
 
-from loadtests import redis_server
-from loadtests.bench.load.process import ANY_CORE, Owned, wait_until_ready
-from loadtests.redis_server import RedisServer
-from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
+from loadtests.processes import redis_server
+from loadtests.processes.owned import wait_for
+from loadtests.processes.redis_server import RedisServer
+from loadtests.processes.replica import ReplicaProcess, Slot, settings
+from loadtests.processes.sim_pods import SimPods
+from loadtests.report.files import write_json
+from loadtests.sim.ports import HOST, free_ports
 from loadtests.swaps.play import Gateway, Outcome, Plan, play
 from loadtests.swaps.report import as_json, lines
-from loadtests.upgrade.fleet import wait_for
-from loadtests.upgrade.replica import ReplicaProcess, Slot, settings
 
 
 def run(plan: Plan, replicas: int, pods: int, directory: Path) -> Outcome:
     """One run in `directory`, which keeps the logs."""
     with ExitStack() as stack:
-        urls = _pods(stack, pods, directory)
+        urls = stack.enter_context(SimPods(pods, "tiny", directory)).urls
         state = stack.enter_context(RedisServer(directory)).url if replicas > 1 else "memory://"
         ports = free_ports(2 * replicas)
         slots = [Slot(f"replica-{at}", ports[2 * at], ports[2 * at + 1]) for at in range(replicas)]
@@ -37,15 +37,6 @@ def run(plan: Plan, replicas: int, pods: int, directory: Path) -> Outcome:
             wait_for(f"{slot.name} is ready", replica.ready)
         gateways = [Gateway(f"http://{HOST}:{slot.port}", f"http://{HOST}:{slot.control}") for slot in slots]
         return uvloop.run(play(gateways, plan))
-
-
-def _pods(stack: ExitStack, count: int, directory: Path) -> list[str]:
-    ports = neighbouring_ports(count)
-    command = [sys.executable, "-m", "router", "sim", "--port", str(ports[0]), "--count", str(count)]
-    sims = stack.enter_context(Owned([*command, "--profile", "tiny"], ANY_CORE, directory / "pods.log"))
-    urls = [f"http://{HOST}:{port}" for port in ports]
-    wait_until_ready(sims, f"{urls[-1]}/health")
-    return urls
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -62,7 +53,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it and say what came of it."""
+    """Run, print and write."""
     given = options(argv)
     if given.replicas > 1 and not redis_server.program():
         sys.stderr.write("not installed: redis-server (Debian: apt-get install redis-server)\n")
@@ -71,9 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="turnout-swaps-") as directory:
         outcome = run(plan, given.replicas, given.pods, Path(directory))
     sys.stdout.write("\n".join(lines(outcome)) + "\n")
-    if given.json:
-        given.json.write_text(json.dumps(as_json(outcome), indent=1) + "\n")
-    return int(not outcome.well)
+    write_json(given.json, as_json(outcome))
+    return int(not outcome.passed)
 
 
 if __name__ == "__main__":

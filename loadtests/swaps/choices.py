@@ -1,4 +1,4 @@
-"""The policies that are swapped: every built-in one, and composed ones of different parts. Values only."""
+"""The policies that are swapped: all built-in ones, and composed ones of different parts. Values only."""
 
 from __future__ import annotations
 

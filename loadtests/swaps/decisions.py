@@ -1,4 +1,4 @@
-"""How long picks took, out of a metrics page: the buckets of `turnout_decision_seconds`, and what lies between two
+"""Durations of picks from a metrics page: the buckets of `turnout_decision_seconds`, and the difference of two
 readings. Pure.
 """
 
@@ -13,7 +13,7 @@ BUCKETS = "turnout_decision_seconds_bucket{"
 
 
 class Decisions(dict[float, int]):
-    """Picks that took at most so many seconds, by the histogram's upper bounds; cumulative, as Prometheus has them."""
+    """Cumulative counts of picks by the histogram's upper bounds in seconds, as Prometheus has them."""
 
     @classmethod
     def read(cls, pages: Iterable[str]) -> Decisions:
@@ -28,28 +28,28 @@ class Decisions(dict[float, int]):
         return found
 
     def add(self, more: Mapping[float, int]) -> None:
-        """Count these as well."""
+        """Add these counts."""
         for bound, count in more.items():
             self[bound] = self.get(bound, 0) + count
 
     def since(self, before: Decisions) -> Decisions:
-        """Those after another reading."""
+        """The picks since another reading."""
         return Decisions({bound: count - before.get(bound, 0) for bound, count in self.items()})
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """All picks."""
         return self.get(math.inf, 0)
 
     def bucket(self, share: float) -> int:
-        """Which bucket the slowest of this share of picks fell into, from 0; -1 of no picks."""
+        """The bucket of this quantile of the picks, from 0; -1 of no picks."""
         for at, bound in enumerate(sorted(self)):
             if self.count and self[bound] >= share * self.count:
                 return at
         return -1
 
     def over(self, bound_s: float) -> float:
-        """The share of picks that took longer than one of the bounds."""
+        """The share of picks above one of the bounds."""
         return 1.0 - self[bound_s] / self.count if self.count else 0.0
 
     def bound_s(self, share: float) -> float:
@@ -59,11 +59,11 @@ class Decisions(dict[float, int]):
 
 
 def slower(calm: Decisions, rush: Decisions) -> bool:
-    """Whether picks of the rush took longer than those of the calm: more than a hundredth of them is beyond the bucket
-    after the one that holds the calm's p99, by more than chance explains.
+    """Whether picks of the rush took longer than those of the calm stretches: more than a hundredth of them lie beyond
+    the bucket after the one that holds the calm p99, by more than chance explains.
 
-    Both shares are counted, each with the standard error of a binomial, sqrt(0.01 * 0.99 / picks); the margin is five
-    of the difference's.
+    Each share has the standard error of a binomial, sqrt(0.01 * 0.99 / picks); the margin is five standard errors of
+    the difference.
     """
     bounds, beyond = sorted(rush), calm.bucket(0.99) + 1
     if not calm.count or not rush.count or beyond >= len(bounds):

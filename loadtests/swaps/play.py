@@ -1,7 +1,7 @@
-"""One run: conversations through every replica, each policy for a while, then all of them in a rush of swaps, in turns.
+"""One run: conversations through every replica; calm stretches with few swaps and rushes with many, in turns.
 
-The calm stretches go through the same policies as the rushes and lie between them, so that what differs between their
-decision times is the swapping and not what else the machine does. Talks to gateways that somebody else started.
+The calm stretches use the same policies as the rushes and lie between them, so that their decision times differ by the
+swapping and not by other load on the machine. The caller starts the gateways.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from loadtests.swaps.decisions import Decisions, slower
 
 POLICY = "/admin/pools/default/policy"
 SETTLE_S = 60.0
-"""What is in flight when the load stops is over within so long."""
+"""Requests in flight when the load stops end within this time."""
 
 
 class Gateway(NamedTuple):
-    """Where a replica is: `http://host:port` each."""
+    """A replica's two ports: `http://host:port` each."""
 
     inference: str
     control: str
 
 
 class Plan(NamedTuple):
-    """What to do."""
+    """The size of a run."""
 
     calm_s: float = 60.0
-    """In all; each policy has its share of it."""
+    """In total, divided evenly between the policies."""
     rush_s: float = 180.0
-    """In all."""
+    """In total."""
     turns: int = 3
-    """Of a calm stretch and a rush."""
+    """Pairs of a calm stretch and a rush."""
     swaps_per_minute: float = 200.0
     users: int = 12
     """Conversations at a time, by replica."""
@@ -48,11 +48,11 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of it."""
+    """The results."""
 
     swaps: int
     refused: dict[str, int]
-    """Swaps that were not made, by what was answered."""
+    """Refused swaps, by answer."""
     requests: int
     failed: dict[str, int]
     policies: dict[str, int]
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     generations: list[int]
     """Of each replica, once the load is over."""
     inflight: int
-    """Over all replicas and pods, once the load is over: what is left then is leaked."""
+    """Over all replicas and pods, after the load has ended: a number above 0 is a leak."""
 
     @property
     def buckets_apart(self) -> int:
@@ -70,8 +70,8 @@ class Outcome(NamedTuple):
         return self.rush.bucket(0.99) - self.calm.bucket(0.99)
 
     @property
-    def well(self) -> bool:
-        """Nothing failed, nothing leaked, replicas agree, and decisions took as long as before."""
+    def passed(self) -> bool:
+        """Nothing failed or leaked, replicas agree, and decisions did not take longer."""
         clean = not self.failed and not self.refused and not self.inflight
         return clean and self.swaps > 0 and len(set(self.generations)) == 1 and not slower(self.calm, self.rush)
 
@@ -85,31 +85,31 @@ async def play(gateways: Sequence[Gateway], plan: Plan, seed: int = 0) -> Outcom
             )
             for each in gateways
         ]
-        rider = _Rider(controls, random.Random(seed))
+        swapper = _Swapper(controls, random.Random(seed))
         calm, rush = Decisions(), Decisions()
         async with _load(gateways, plan) as load:
-            await rider.walk(2.0)  # the first picks of a process are slow
+            await swapper.walk(2.0)  # the first picks of a process are slow
             for _ in range(plan.turns):
-                await rider.timed(calm, rider.walk(plan.calm_s / plan.turns))
-                await rider.timed(rush, rider.rush(plan.rush_s / plan.turns, plan.swaps_per_minute))
-        inflight = await rider.settled()
+                await swapper.timed(calm, swapper.walk(plan.calm_s / plan.turns))
+                await swapper.timed(rush, swapper.rush(plan.rush_s / plan.turns, plan.swaps_per_minute))
+        inflight = await swapper.settled()
         stats = [each.stats for each in load]
         return Outcome(
-            swaps=rider.swaps,
-            refused=dict(rider.refused),
+            swaps=swapper.swaps,
+            refused=dict(swapper.refused),
             requests=sum(each.requests for each in stats),
             failed=dict(sum((Counter(each.errors_by_kind) for each in stats), Counter())),
             policies=dict(sum((Counter(each.by_pod) for each in stats), Counter())),
             calm=calm,
             rush=rush,
-            generations=await rider.generations(),
+            generations=await swapper.generations(),
             inflight=inflight,
         )
 
 
 @asynccontextmanager
 async def _load(gateways: Sequence[Gateway], plan: Plan) -> AsyncIterator[list[Traffic]]:
-    """Conversations for the block; those under way at its end are broken off, as clients do."""
+    """Conversations for the block; those under way at its end are aborted, as clients do."""
     shape = Shape(system_tokens=200, turns=4, max_tokens=8, think_s=0.02)
     load = [
         Traffic(each.inference, plan.model, plan.users, shape=shape, seed=at, pod_header="x-turnout-policy")
@@ -125,8 +125,8 @@ async def _load(gateways: Sequence[Gateway], plan: Plan) -> AsyncIterator[list[T
         await asyncio.wait(tasks)
 
 
-class _Rider:
-    """Swaps, and reads what the gateways show."""
+class _Swapper:
+    """Swaps policies, and reads the gateways' numbers."""
 
     def __init__(self, controls: Sequence[httpx.AsyncClient], rng: random.Random) -> None:
         self.swaps = 0
@@ -135,7 +135,7 @@ class _Rider:
         self._rng = rng
 
     async def swap(self, choice: Choice) -> None:
-        """On one replica, the next in turn; the others follow."""
+        """Swap on one replica, each in turn; the others follow."""
         control = self._controls[self.swaps % len(self._controls)]
         answer = await control.put(POLICY, json=choice._asdict())
         self.swaps += 1
@@ -149,13 +149,13 @@ class _Rider:
         counted.add((await self.decisions()).since(before))
 
     async def walk(self, seconds: float) -> None:
-        """Every policy in its turn, each for its share of the time."""
+        """Every policy once, for equal times."""
         for choice in CHOICES:
             await self.swap(choice)
             await asyncio.sleep(seconds / len(CHOICES))
 
     async def rush(self, seconds: float, per_minute: float) -> None:
-        """Swap after swap, on a clock of its own: a slow one is followed by the next without a pause."""
+        """Swaps at a constant rate: after a slow one the next follows without a pause."""
         loop = asyncio.get_running_loop()
         start, choice = loop.time(), CHOICES[-1]
         for at in range(round(seconds * per_minute / 60)):
@@ -164,16 +164,16 @@ class _Rider:
             await self.swap(choice)
 
     async def decisions(self) -> Decisions:
-        """What the histograms of all replicas say now."""
+        """The histograms of all replicas."""
         pages = [(await control.get("/metrics")).raise_for_status().text for control in self._controls]
         return Decisions.read(pages)
 
     async def generations(self) -> list[int]:
-        """The policy's, as each replica has it."""
+        """The policy's generation on each replica."""
         return [(await control.get(POLICY)).raise_for_status().json()["generation"] for control in self._controls]
 
     async def settled(self) -> int:
-        """Requests in flight as all replicas see them, at last."""
+        """Wait for the requests in flight to end; returns how many did not."""
         loop = asyncio.get_running_loop()
         end = loop.time() + SETTLE_S
         while (left := await self._inflight()) and loop.time() < end:  # noqa: ASYNC110  other processes' counts

@@ -1,4 +1,4 @@
-"""A run of swaps in words and as JSON. Pure."""
+"""A run of swaps as text and as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loadtests.swaps.play import Outcome
 
 
 def lines(outcome: Outcome) -> list[str]:
-    """What a person reads."""
+    """The report, line by line."""
     policies = ", ".join(f"{name} {count}" for name, count in sorted(outcome.policies.items()))
     apart = outcome.buckets_apart
     moved = "the same bucket" if not apart else f"{apart:+d} bucket{'s' if abs(apart) != 1 else ''}"
@@ -19,7 +19,7 @@ def lines(outcome: Outcome) -> list[str]:
         f"{outcome.requests} requests, {_counts(outcome.failed) or '0 failed'} (decided by: {policies})",
         f"decisions: calm {_bounds(outcome.calm)}; swapping {_bounds(outcome.rush)}; p99 in {moved}",
         f"afterwards: {outcome.inflight} in flight, replicas at generation {_agreed(outcome)}",
-        "well" if outcome.well else "NOT WELL",
+        "passed" if outcome.passed else "FAILED",
     ]
 
 
@@ -30,7 +30,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "calm": _json(outcome.calm),
         "rush": _json(outcome.rush),
         "buckets_apart": outcome.buckets_apart,
-        "well": outcome.well,
+        "passed": outcome.passed,
     }
 
 

@@ -1,6 +1,6 @@
-"""The upgrade, shown: replicas behind a real HAProxy are rolled one by one under load, twice, and nothing is lost.
+"""Replicas behind a real HAProxy are replaced one by one under load, twice, and no request may fail.
 
-Read in this order: `haproxy`, `redis_server` and `replica` are the processes, `fleet` is all of them, `wire` and `load`
-the clients, `verdict` what makes an answer whole, `roll` the plot, `report` what came of it. `make upgrade-demo` runs
-it with replicas that share their state and then with replicas that share nothing.
+Read in this order: `haproxy` and `fleet` are the processes, `load` the clients, `verdict` decides whether an answer is
+right, `roll` is the sequence of events, `report` turns the findings into numbers. `make upgrade-demo` runs it with
+replicas that share their state and then with replicas that share nothing.
 """

@@ -1,12 +1,11 @@
-"""`python -m loadtests.upgrade`: the demonstration, with replicas that share their state and then with some that share
-nothing. Prints a table; `--json FILE` writes all numbers. Exit status 1 if the shared run lost anything.
+"""`python -m loadtests.upgrade`: rolls replicas that share their state, and then replicas that share nothing, under
+load. Prints a table; `--json FILE` writes all numbers. Exit status 1 if the shared run lost a request.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import resource
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from pathlib import Path
 
 import uvloop
 
-from loadtests import redis_server
+from loadtests.processes import redis_server
+from loadtests.report.files import write_json
 from loadtests.upgrade import haproxy
 from loadtests.upgrade.fleet import Fleet, Plan
 from loadtests.upgrade.load import Mix
@@ -38,18 +38,18 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=[*RUNS], help="one of the two runs")
     parser.add_argument("--policy", default=Plan().policy)
     parser.add_argument("--pods", type=int, default=Plan().pods)
-    parser.add_argument("--rounds", type=int, default=Plan().rounds, help="how often each replica is rolled")
+    parser.add_argument("--rounds", type=int, default=Plan().rounds, help="rolls of each replica")
     parser.add_argument("--talkers", type=int, default=Mix().talkers, help="conversations at a time")
-    parser.add_argument("--askers", type=int, default=Mix().askers, help="users with one question after the other")
+    parser.add_argument("--askers", type=int, default=Mix().askers, help="users with single questions")
     parser.add_argument("--listeners", type=int, default=Mix().listeners, help="streams of a minute at a time")
-    parser.add_argument("--requests", type=int, default=Times().requests, help="at least so many in a run")
+    parser.add_argument("--requests", type=int, default=Times().requests, help="minimum in a run")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--keep", type=Path, help="keep the processes' logs here")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what was asked for and say what came of it."""
+    """Run, print and write."""
     given = options(argv)
     missing = [name for name, where in (("haproxy", haproxy), ("redis-server", redis_server)) if not where.program()]
     if missing:
@@ -68,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             directory.mkdir(parents=True, exist_ok=True)
             found[name] = run(dataclasses.replace(plan, shared=RUNS[name]), mix, times, directory)
     sys.stdout.write(table(found) + "\n")
-    if given.json:
-        given.json.write_text(json.dumps(as_json(found), indent=1) + "\n")
+    write_json(given.json, as_json(found))
     lost = found.get("shared state")
     return int(lost is not None and bool(lost.failed or lost.truncated))
 

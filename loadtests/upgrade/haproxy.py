@@ -1,7 +1,7 @@
-"""HAProxy in front of the replicas: its configuration, all inside one temporary directory, and what it says of them.
+"""HAProxy in front of the replicas: its configuration, all inside one temporary directory, and its statistics.
 
-It knows replicas by their /readyz alone, as a load balancer in front of a Deployment does. Every replica that will
-ever run has a slot from the start; a slot without a process is one that fails its checks.
+It judges replicas by /readyz alone, as a load balancer in front of a Deployment does. Every future replica has a slot
+from the start; a slot without a process fails its checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from string import Template
 
 import httpx
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST
 
 _CONF = Template("""\
@@ -26,13 +26,13 @@ defaults
     timeout connect 30s
     timeout client 180s
     timeout server 180s
-    # A check of a replica that is gone is refused at once; one that is slow to answer on a busy machine is no failure.
+    # A stopped replica refuses the check at once; a slow answer on a busy machine is no failure.
     timeout check 30s
-    # A connection that cannot be made is tried again, on the same replica: nothing else is, so nothing hides a failure.
+    # Only a failed connect is tried again, on the same replica, so that retries hide no failure.
     retries 3
     retry-on conn-failure
     no option redispatch
-    # Without it the tokens of a stream are held back for up to 200 ms, to be sent together.
+    # Without it HAProxy delays the tokens of a stream for up to 200 ms, to send them together.
     option http-no-delay
 frontend inference
     bind $host:$port
@@ -51,24 +51,24 @@ frontend numbers
 
 
 def program() -> str | None:
-    """Where haproxy is; Debian puts it where a plain user's PATH does not look."""
+    """The path of haproxy; Debian's is not on a plain user's PATH."""
     return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 
 
 def config(port: int, stats_port: int, slots: Mapping[str, int]) -> str:
-    """`slots`: name -> inference port of every replica that may come."""
+    """`slots`: name -> inference port of every replica that may run."""
     servers = "\n".join(f"    server {name} {HOST}:{slot}" for name, slot in slots.items())
     return _CONF.substitute(host=HOST, port=port, stats_port=stats_port, servers=servers)
 
 
 def parse(text: str) -> list[dict[str, str]]:
-    """HAProxy's CSV of numbers: one row a server of the backend."""
+    """HAProxy's statistics in CSV: a row for each server of the backend."""
     rows = csv.DictReader(text.removeprefix("# ").splitlines())
     return [row for row in rows if row["pxname"] == "replicas" and row["svname"] not in ("BACKEND", "FRONTEND")]
 
 
 class HAProxy:
-    """A running one. End it with `stop`."""
+    """Started by its constructor; `stop` ends it."""
 
     def __init__(self, directory: Path, port: int, stats_port: int, slots: Mapping[str, int]) -> None:
         path = directory / "haproxy.cfg"
@@ -80,7 +80,7 @@ class HAProxy:
         )
 
     def rows(self) -> list[dict[str, str]]:
-        """What it says of each slot; nothing while it does not listen yet. Raises RuntimeError once it has ended."""
+        """Its statistics of each slot; empty while it does not listen yet. Raises RuntimeError if it has ended."""
         if self.process.ended():
             raise RuntimeError(f"haproxy ended:\n{self.process.log.read_text()}")
         try:
@@ -89,11 +89,11 @@ class HAProxy:
             return []
 
     def in_rotation(self) -> set[str]:
-        """Replicas that get requests now."""
+        """Replicas that get requests."""
         return {row["svname"] for row in self.rows() if row["status"].startswith("UP")}
 
     def total(self, columns: Sequence[str]) -> dict[str, int]:
-        """Counters over all slots: `wretr` connections tried again, `wredis` sent elsewhere, `eresp` broken answers."""
+        """Counters over all slots: `wretr` connect retries, `wredis` redispatches, `eresp` broken answers."""
         rows = self.rows()
         return {column: sum(int(row[column] or 0) for row in rows) for column in columns}
 

@@ -1,8 +1,8 @@
 """The users: conversations at a constant rate, and streams of a minute. Each request leaves one record, good or bad.
 
 Talkers and askers send a request every `period_s`, for whole answers and streams at random, so that the rate does not
-follow the latency; a talker's turn comes on top of the ones before it. Listeners hold one long stream after the other.
-Nothing is tried twice.
+follow the latency as it does in `sim/traffic.py`, the closed-loop load. A talker's turn contains the earlier ones.
+Listeners hold one long stream after the other. Nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
-import msgspec
-
+from loadtests.sim import chat
+from loadtests.sim.chat import Usage
 from loadtests.sim.conversation import Conversation, Shape
-from loadtests.upgrade.verdict import NO_USAGE, Usage, Verdict, expected, judge
-from loadtests.upgrade.wire import Client
+from loadtests.sim.http_client import Client
+from loadtests.upgrade.verdict import NO_USAGE, Verdict, expected, judge
 
 WHOLE, STREAM, LONG = "whole", "stream", "long"
 """Kinds of requests."""
 UNFINISHED = "unfinished"
-"""The fault of a request that was still open when the run had to end."""
+"""The fault of a request that was open when the run was cut off."""
 
 
 TALK = Shape(systems=10_000, system_tokens=2000, turns=16, turn_tokens=50, max_tokens=4, think_s=0.0)
-"""Conversations about a document of their own: what a pod has read of one is worth more than the pods' loads differ, so
-that a turn only goes elsewhere if its replica does not know. They last ten seconds, so any window holds all turns."""
+"""Conversations about a document of their own: its cached prefix outweighs differences of the pods' loads, so that
+a turn goes to another pod only if its replica does not know the prefix. A conversation lasts ten seconds."""
 
 ASK = Shape(systems=4, system_tokens=100, turns=1, turn_tokens=20, max_tokens=4, think_s=0.0)
-"""Questions under a prompt that all of them share."""
+"""Questions with a common system prompt."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What the load is made of."""
+    """The size of the load."""
 
     talkers: int = 36
     """Conversations at a time."""
     askers: int = 90
-    """Users who ask one question after the other."""
+    """Users with single questions."""
     period_s: float = 0.6
-    """Between two requests of either: their number / period_s is the rate."""
+    """Between two requests of a talker or asker: users / period_s is the rate."""
     listeners: int = 240
     """Long streams open at a time."""
     long_tokens: int = 600
@@ -52,7 +52,7 @@ class Mix:
     ask: Shape = ASK
     model: str = "sim-model"
     timeout_s: float = 400.0
-    """Many times what the longest stream takes."""
+    """Many times the duration of the longest stream."""
 
 
 class Record(NamedTuple):
@@ -68,7 +68,7 @@ class Record(NamedTuple):
     pod: str
     usage: Usage = NO_USAGE
     session: str = ""
-    """Of the conversation: what its requests find in caches goes together."""
+    """Of the conversation: cache hits of its requests are not independent."""
 
     @property
     def ttft_s(self) -> float:
@@ -85,11 +85,11 @@ class Load:
         self.open: dict[str, int] = {WHOLE: 0, STREAM: 0, LONG: 0}
         """Requests under way, by kind."""
         self.no_more = asyncio.Event()
-        """Set: no new request is sent; those under way end."""
+        """Once set, no new request is sent; those under way end."""
         self.no_more_long = asyncio.Event()
 
     async def run(self) -> None:
-        """Until `no_more` is set and the last answer is there."""
+        """Until `no_more` is set and the last request has ended."""
         mix = self._mix
         async with asyncio.TaskGroup() as group:
             for number in range(mix.talkers):
@@ -105,7 +105,7 @@ class Load:
         due = perf_counter() + delay_s + self._mix.period_s * rng.random()
         try:
             while not await _set_before(self.no_more, due):
-                # A late one does not catch up: two requests at once would be another load.
+                # A late request is not made up for: two at once would be a different load.
                 due = max(due, perf_counter()) + self._mix.period_s
                 messages, stream = conversation.ask(), rng.random() < 0.5
                 verdict = await self._ask(client, messages, shape.max_tokens, stream, session=conversation.session)
@@ -117,15 +117,15 @@ class Load:
             client.close()
 
     async def _listen(self, number: int, delay_s: float) -> None:
-        client, told = Client(self._host, self._port), 0
+        client, story = Client(self._host, self._port), 0
         due, tokens = perf_counter() + delay_s, self._mix.long_tokens
         if number % 2:
-            tokens //= 2  # the first of every other one, so that streams begin and end at all times
+            tokens //= 2  # for every other listener, so that streams begin and end at all times
         try:
             while not await _set_before(self.no_more_long, due) and not self.no_more.is_set():
-                told += 1
-                question = [{"role": "user", "content": f"Tell story {told} of listener {number} of {self._seed}."}]
-                await self._ask(client, question, tokens, True, LONG, session=f"listener {number}, story {told}")
+                story += 1
+                question = [{"role": "user", "content": f"Write story {story} of listener {number} of {self._seed}."}]
+                await self._ask(client, question, tokens, True, LONG, session=f"listener {number}, story {story}")
                 tokens = self._mix.long_tokens
                 due = perf_counter() + 0.1
         finally:
@@ -141,35 +141,26 @@ class Load:
         *,
         session: str,
     ) -> Verdict:
-        body: dict[str, object] = {
-            "model": self._mix.model, "messages": messages, "max_tokens": tokens, "ignore_eos": True,
-        }  # fmt: skip
-        if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body = chat.body(self._mix.model, messages, tokens, stream=stream, ignore_eos=True)
         kind = kind or (STREAM if stream else WHOLE)
         self.open[kind] += 1
         began = perf_counter()
         try:
-            answer = await client.post(msgspec.json.encode(body), self._mix.timeout_s)
+            answer = await client.post(chat.PATH, body, self._mix.timeout_s)
         except asyncio.CancelledError:
             self.records.append(Record(kind, began, 0.0, perf_counter(), UNFINISHED, "", "", session=session))
             raise
         finally:
             self.open[kind] -= 1
-        verdict = judge(
-            answer.status,
-            b"".join(answer.body),
-            complete=answer.message_complete,
-            stream=stream,
-            wanted=expected(messages, tokens),
-        )
+        verdict = judge(answer, stream=stream, wanted=expected(messages, tokens))
         times = answer.sent_at, answer.first_at, answer.ended_at
-        self.records.append(Record(kind, *times, verdict.fault, answer.replica, answer.pod, verdict.usage, session))
+        where = answer.headers.get("x-turnout-replica", ""), answer.headers.get("x-turnout-pod", "")
+        self.records.append(Record(kind, *times, verdict.fault, *where, verdict.usage, session))
         return verdict
 
 
 async def _set_before(event: asyncio.Event, due: float) -> bool:
-    """Wait until `due` or until the event is set; whether it is."""
+    """Wait until `due` or until the event is set; returns whether it is."""
     left_s = due - perf_counter()
     if left_s > 0 and not event.is_set():
         try:

@@ -1,4 +1,4 @@
-"""From a story to numbers, JSON and a table. Pure."""
+"""From the records of a run to numbers, JSON and a table. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from loadtests.report.figures import mean
+from loadtests.report.tables import grid
 from loadtests.sim.traffic import quantile
 from loadtests.upgrade.load import LONG, WHOLE, Record
 from loadtests.upgrade.roll import Roll, Story, Window
 
 TRUNCATED = ("truncated", "error_event")
-"""Faults of answers that had begun; every other fault is a failure."""
+"""Faults of answers that had begun; all others are failures."""
 
 
 MINUTE_S = 60.0
@@ -20,7 +22,7 @@ FIRST_S = 4.0
 
 
 class Act(NamedTuple):
-    """One window of the story."""
+    """The numbers of one window."""
 
     requests: int
     failed: int
@@ -36,30 +38,30 @@ class Act(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The whole story in numbers."""
+    """The numbers of a whole run."""
 
     requests: int
     failed: int
     truncated: int
     faults: dict[str, int]
     spanning: int
-    """Streams of a minute or more that were open on a replica when it was told to leave, and came to a good end."""
+    """Streams of a minute or more that were open on a replica at its SIGTERM and ended without a fault."""
     spanning_lost: int
-    """Those that did not."""
+    """Those that ended with a fault."""
     acts: dict[str, Act]
     newcomers_hit_rate: float
-    """Of the first seconds of every new replica: had it to learn anew, it would show here."""
+    """In the first seconds of every new replica: lower if it had to learn again."""
     residents_hit_rate: float
-    """Of all other replicas in the same seconds: what else goes on then, such as a process that starts, is in both."""
+    """Of all other replicas in the same seconds, for comparison: both include the cost of a starting process."""
     newcomers_error: float
     residents_error: float
     """Their standard errors."""
     seen_share: list[float]
-    """For each new replica: what it saw in flight as it became ready, over what was in flight."""
+    """For each new replica: requests in flight in its view when it became ready, divided by the true number."""
     unseen: list[int]
-    """For each new replica: by how many requests that was too few."""
+    """For each new replica: how many requests its view missed."""
     cut: int
-    """Retired replicas that did not end by themselves with status 0."""
+    """Retired replicas that did not end with status 0 by themselves."""
     ready_s: float
     """Start to ready, mean."""
     haproxy: dict[str, int]
@@ -68,7 +70,7 @@ class Summary(NamedTuple):
 
 
 def summary(story: Story) -> Summary:
-    """Count."""
+    """All numbers of a run."""
     records = story.records
     faults = Counter(record.fault for record in records if record.fault)
     spans = spanning(records, story.rolls)
@@ -89,7 +91,7 @@ def summary(story: Story) -> Summary:
         seen_share=[_share(roll) for roll in story.rolls],
         unseen=[sum(roll.truth.values()) - sum(roll.seen.values()) for roll in story.rolls],
         cut=sum(status != 0 for status in story.exits.values()),
-        ready_s=_mean([roll.ready_s for roll in story.rolls]),
+        ready_s=mean([roll.ready_s for roll in story.rolls]),
         haproxy=story.haproxy,
         cpu=story.cpu,
         took_s=story.took_s,
@@ -97,7 +99,7 @@ def summary(story: Story) -> Summary:
 
 
 def act(story: Story, window: Window) -> Act:
-    """What users and pods saw in one window; a request belongs where it began."""
+    """The numbers of one window; a request belongs to the window in which it began."""
     inside = [record for record in story.records if window.holds(record.started_at)]
     truncated = sum(record.fault in TRUNCATED for record in inside)
     ttfts = sorted(record.ttft_s for record in inside if record.kind != WHOLE and not record.fault)
@@ -107,7 +109,7 @@ def act(story: Story, window: Window) -> Act:
         failed=sum(bool(record.fault) for record in inside) - truncated,
         truncated=truncated,
         hit_rate=hit_rate(inside),
-        max_over_mean=_mean([max(each) / _mean(each) for each in loads if any(each)]),
+        max_over_mean=mean([max(each) / mean(each) for each in loads if any(each)]),
         ttft_p50_s=quantile(ttfts, 0.5),
         ttft_p99_s=quantile(ttfts, 0.99),
         hit_rate_error=hit_rate_error(inside),
@@ -125,7 +127,7 @@ def hit_rate(records: Iterable[Record]) -> float:
 
 def hit_rate_error(records: Iterable[Record]) -> float:
     """The standard error of `hit_rate`, as the ratio of two sums over conversations, which are independent; requests of
-    one are not. With r the rate and c, p a conversation's cached and prompt tokens, of n conversations:
+    one conversation are not. With r the rate and c, p a conversation's cached and prompt tokens, of n conversations:
     sqrt(n / (n - 1) * sum((c - r p)^2)) / sum(p).
     """
     sums: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
@@ -141,7 +143,7 @@ def hit_rate_error(records: Iterable[Record]) -> float:
 
 
 def spanning(records: Iterable[Record], rolls: Iterable[Roll]) -> list[Record]:
-    """Long streams that were open on their replica when that was told to leave."""
+    """Long streams that were open on their replica at its SIGTERM."""
     left_at = {roll.old: roll.left_at for roll in rolls}
     return [
         record
@@ -163,10 +165,6 @@ def _share(roll: Roll) -> float:
     return sum(roll.seen.values()) / truth if truth else 1.0
 
 
-def _mean(numbers: Sequence[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else 0.0
-
-
 def as_json(found: Mapping[str, Summary]) -> dict[str, Any]:
     """By name of the run."""
     return {
@@ -176,14 +174,12 @@ def as_json(found: Mapping[str, Summary]) -> dict[str, Any]:
 
 
 def table(found: Mapping[str, Summary]) -> str:
-    """The runs side by side, a column each, in Markdown that reads as text."""
-    rows = [("", *found), ("---", *("---" for _ in found))]
-    rows += [(label, *(say(each) for each in found.values())) for label, say in _LINES]
+    """The runs side by side, a column each."""
+    rows = [(label, *(say(each) for each in found.values())) for label, say in _LINES]
     for name in next(iter(found.values())).acts:
         acts = [each.acts[name] for each in found.values()]
         rows += [(f"{label}, {name}", *map(say_of, acts)) for label, say_of in _ACT_LINES]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+    return grid(("", *found), rows)
 
 
 _LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
@@ -192,11 +188,11 @@ _LINES: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("truncated", lambda s: f"{s.truncated}"),
     ("streams of 60 s open on a replica as it left", lambda s: f"{s.spanning}"),
     ("such streams lost", lambda s: f"{s.spanning_lost}"),
-    ("load that a new replica saw before its first request", lambda s: f"{_mean(s.seen_share):.0%}"),
+    ("load in a new replica's view before its first request", lambda s: f"{mean(s.seen_share):.0%}"),
     ("prompt tokens found in cache, first 4 s of new replicas", lambda s: f"{s.newcomers_hit_rate:.1%}"),
     ("the same seconds, all other replicas", lambda s: f"{s.residents_hit_rate:.1%}"),
     ("start to ready, mean", lambda s: f"{s.ready_s:.1f} s"),
-    ("connections HAProxy had to try again", lambda s: f"{s.haproxy.get('wretr', 0)}"),
+    ("HAProxy's connect retries", lambda s: f"{s.haproxy.get('wretr', 0)}"),
 )
 _ACT_LINES: tuple[tuple[str, Callable[[Act], str]], ...] = (
     ("prompt tokens found in cache", lambda a: f"{a.hit_rate:.1%}"),

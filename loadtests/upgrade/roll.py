@@ -1,7 +1,7 @@
-"""The plot: load until it is steady, roll every replica one at a time, as often as planned, then steady again.
+"""The sequence of a run: load until it is steady, roll every replica one at a time, as often as planned, steady again.
 
-A roll is what a Deployment with maxSurge 1 and maxUnavailable 0 does: a new replica is started and gets requests, then
-the old one is told to leave, and the next roll begins without waiting for the old one's last stream.
+A roll is what a Deployment with maxSurge 1 and maxUnavailable 0 does: a new replica starts and gets requests, then the
+old one gets SIGTERM, and the next roll begins without waiting for the old one's last stream.
 """
 
 from __future__ import annotations
@@ -12,38 +12,39 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
 
-from loadtests.bench.load import usage
+from loadtests.processes import procfs
+from loadtests.processes.owned import wait_for
+from loadtests.processes.replica import ReplicaProcess
 from loadtests.sim.ports import HOST
-from loadtests.upgrade.fleet import Fleet, PodState, wait_for
+from loadtests.upgrade.fleet import Fleet, PodState
 from loadtests.upgrade.load import LONG, Load, Mix, Record
-from loadtests.upgrade.replica import ReplicaProcess
 from statesync.tasks import spawn
 
 
 @dataclass(frozen=True)
 class Times:
-    """How long the acts are, in seconds, and how much there has to be."""
+    """The lengths of the windows in seconds, and the least number of requests."""
 
     warm_s: float = 12.0
     before_s: float = 20.0
     between_rolls_s: float = 2.0
     after_s: float = 12.0
-    """At least: until the last long stream has ended."""
+    """At least; it lasts until the last long stream has ended."""
     requests: int = 20_000
-    """The load goes on until so many were sent."""
+    """The load goes on until this many were sent."""
     most_s: float = 300.0
-    """But no longer than this."""
+    """Limit of the whole run."""
 
 
 class Window:
-    """A stretch of time, on `perf_counter`'s clock."""
+    """An interval on `perf_counter`'s clock."""
 
     def __init__(self) -> None:
         self.began = perf_counter()
         self.ended = 0.0
 
     def end(self) -> None:
-        """It ends now."""
+        """End it now."""
         self.ended = perf_counter()
 
     def holds(self, at: float) -> bool:
@@ -60,18 +61,18 @@ class Roll:
     ready_s: float
     """From the new one's start to its readiness."""
     seen: dict[str, int]
-    """In flight by pod, as the new replica saw it when it became ready."""
+    """In flight by pod, in the new replica's view when it became ready."""
     truth: dict[str, int]
-    """As the pods themselves saw it, just before and just after, halved."""
+    """By the pods' own counts: the mean of just before and just after."""
     serving_at: float
     """When the new one was in rotation."""
     left_at: float
-    """When the old one was told to leave."""
+    """When the old one got SIGTERM."""
 
 
 @dataclass
 class Story:
-    """All that happened."""
+    """The records of a run."""
 
     records: list[Record]
     windows: dict[str, Window] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Story:
     samples: list[tuple[float, list[PodState]]] = field(default_factory=list)
     """The pods' own counts, several times a second."""
     exits: dict[str, int | None] = field(default_factory=dict)
-    """Exit status by retired replica; None: still there at the end."""
+    """Exit status by retired replica; None: it still ran at the end."""
     haproxy: dict[str, int] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     """Cores used before the rolls, by kind of process."""
@@ -92,7 +93,7 @@ COUNTERS = ("wretr", "wredis", "econ", "eresp")
 
 
 async def play(fleet: Fleet, mix: Mix, times: Times, say: Callable[[str], None]) -> Story:
-    """Run it. Raises FleetFailed if a replica does not start; what goes wrong with requests stands in the story."""
+    """Run it. Raises NotReady if a replica does not start; faults of requests are in the records."""
     began = perf_counter()
     load = Load(HOST, fleet.port, mix)
     story = Story(load.records)
@@ -101,7 +102,7 @@ async def play(fleet: Fleet, mix: Mix, times: Times, say: Callable[[str], None])
     try:
         async with asyncio.timeout(times.most_s):
             await _acts(fleet, load, times, story, say)
-            say("the last requests end")
+            say("waiting for the last requests")
             await loading
     except TimeoutError:
         say(f"cut short after {times.most_s:g} s, with {load.open} open")
@@ -163,7 +164,7 @@ async def _roll(fleet: Fleet) -> Roll:
 
 
 def _views(fleet: Fleet, new: ReplicaProcess) -> tuple[dict[str, int], dict[str, int]]:
-    """What the new replica believes of the pods before it has its first request, and what is true."""
+    """Requests in flight before the new replica's first request: in its view, and by the pods' own counts."""
     before = fleet.truth()
     seen = new.inflight()
     return seen, {
@@ -180,11 +181,11 @@ async def _sample(fleet: Fleet, story: Story) -> None:
 
 
 def _cpu(fleet: Fleet) -> dict[str, float]:
-    return {kind: usage.read(pids).cpu_s for kind, pids in fleet.pids().items()}
+    return {kind: procfs.read(pids).cpu_s for kind, pids in fleet.pids().items()}
 
 
 def _farewell(fleet: Fleet, story: Story) -> None:
-    """Read what HAProxy counted, and give the retired a moment to be gone by themselves."""
+    """Read HAProxy's counters, and wait for the retired replicas to end by themselves."""
     assert fleet.haproxy is not None
     story.haproxy = fleet.haproxy.total(COUNTERS)
     end = perf_counter() + EXIT_S
@@ -193,6 +194,6 @@ def _farewell(fleet: Fleet, story: Story) -> None:
         story.exits[replica.slot.name] = replica.process.exit_status
 
 
-def to_stderr(words: str) -> None:
-    """Progress, for a person."""
-    sys.stderr.write(f"  {words}\n")
+def to_stderr(line: str) -> None:
+    """Print progress."""
+    sys.stderr.write(f"  {line}\n")

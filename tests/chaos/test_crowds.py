@@ -10,8 +10,8 @@ import msgspec
 import pytest
 import uvloop
 
+from loadtests.sim.http_client import ClientConnection
 from loadtests.upgrade.verdict import expected, judge
-from loadtests.upgrade.wire import Wire
 from statesync.tasks import spawn
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.raw_http_client import chat
@@ -33,13 +33,13 @@ def request(number: int, tokens: int) -> tuple[list[dict[str, str]], bytes]:
     return messages, head.encode() + body
 
 
-async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[Wire]:
+async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[ClientConnection]:
     """So many connections, by turns to each gateway."""
     loop = asyncio.get_running_loop()
     wires = []
     for at in range(count):
         gateway = gateways[at % len(gateways)]
-        wires.append((await loop.create_connection(Wire, gateway.host, gateway.port))[1])
+        wires.append((await loop.create_connection(ClientConnection, gateway.host, gateway.port))[1])
     return wires
 
 
@@ -56,13 +56,7 @@ def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path)
             for wire in wires:
                 wire.abort()
             return [
-                judge(
-                    got.status,
-                    b"".join(got.body),
-                    complete=got.message_complete,
-                    stream=True,
-                    wanted=expected(messages, 8),
-                ).fault
+                judge(got, stream=True, wanted=expected(messages, 8)).fault
                 for got, (messages, _) in zip(answers, asked, strict=True)
             ]
 
@@ -80,17 +74,17 @@ def test_two_thousand_clients_that_vanish_mid_stream_leave_nothing_in_flight(tmp
     with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.1") as there:
         gateways = [*there.gateways.values()]
 
-        async def read(wire: Wire, number: int) -> None:
+        async def read(wire: ClientConnection, number: int) -> None:
             await wire.exchange(request(number, 4000)[1])
 
         async def crowd() -> None:
-            wires: list[Wire] = []
+            wires: list[ClientConnection] = []
             reading = []
             for first in range(0, CROWD, WAVE):
                 wave = await connected(gateways, WAVE)
                 reading += [spawn(read(wire, first + at), "client") for at, wire in enumerate(wave)]
                 async with asyncio.timeout(DEADLINE_S):
-                    while not all(wire.began for wire in wave):  # noqa: ASYNC110  hundreds of flags, no event
+                    while not all(wire.answer.pieces for wire in wave):  # noqa: ASYNC110  hundreds of flags, no event
                         await asyncio.sleep(0.02)
                 wires += wave
             assert {wire.answer.status for wire in wires} == {200}

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.sim_process import MODEL, SimPods, sim_pods
 from tests.fakes.waiting import DEADLINE_S, wait_for

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests import redis_server
+from loadtests.processes import redis_server
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.panels import RATE
 from scripts.monitoring.rows import ROWS

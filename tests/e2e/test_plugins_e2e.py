@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from router.plugins.loading import digest_of
 from tests.fakes.configmap_mount import Mount
 from tests.fakes.gateway_process import PATIENT_GUARD, GatewayProcess, config, running

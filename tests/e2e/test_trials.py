@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from loadtests import redis_server
+from loadtests.processes import redis_server
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running
 from tests.fakes.sim_process import SimPods, sim_pods
 from tests.fakes.trial_load import Load

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from loadtests.upgrade.__main__ import run
 from loadtests.upgrade.fleet import Plan
 from loadtests.upgrade.load import Mix

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from tests.fakes.gateway_process import config, pool
 from tests.fakes.raw_http_client import Wire, chat, endless, events, get, post
 from tests.fakes.sim_process import SimPods

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
 from tests.fakes.waiting import DEADLINE_S
 

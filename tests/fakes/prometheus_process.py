@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST, free_ports
 from tests.fakes.waiting import DEADLINE_S
 

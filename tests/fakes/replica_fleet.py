@@ -20,8 +20,8 @@ import pytest
 import redis
 import uvloop
 
-from loadtests.bench.load import usage
-from loadtests.redis_server import RedisServer
+from loadtests.processes import procfs
+from loadtests.processes.redis_server import RedisServer
 from loadtests.sim.conversation import Shape
 from loadtests.sim.ports import HOST
 from loadtests.sim.traffic import quantile
@@ -305,4 +305,4 @@ def say(record_property: Property, what: str, number: float) -> None:
 
 def cpu_s(ground: Ground) -> float:
     """CPU seconds that the replicas have used so far."""
-    return usage.read([gateway.pid for gateway in ground.gateways.values()]).cpu_s
+    return procfs.read([gateway.pid for gateway in ground.gateways.values()]).cpu_s

@@ -8,7 +8,8 @@ import threading
 from collections import Counter
 from typing import Final, Self
 
-from loadtests.sim.traffic_client import Client, TrafficError
+from loadtests.sim import chat
+from loadtests.sim.http_client import Client
 from tests.fakes.sim_process import MODEL
 from tests.fakes.waiting import DEADLINE_S
 
@@ -36,7 +37,7 @@ class Load:
                 users.create_task(self._user(port))
 
     async def _user(self, port: int) -> None:
-        client = Client("127.0.0.1", port)
+        client = Client("127.0.0.1", port, resend=True)
         while not self._stop.is_set():
             serial = next(self._serial)
             body = (
@@ -44,10 +45,11 @@ class Load:
                 f'[{{"role":"user","content":"{serial} {TEXT}"}}]}}'
             )
             try:
-                reply = await client.chat(body.encode(), {"x-session-id": f"s{serial}"}, DEADLINE_S)
+                headers = {"x-session-id": f"s{serial}"}
+                reply = chat.reply(await client.post(chat.PATH, body.encode(), DEADLINE_S, headers))
                 self.answers += 1
                 self.policies[reply.headers["x-turnout-policy"]] += 1
-            except TrafficError as error:
+            except chat.TrafficError as error:
                 self.errors[str(error)] += 1
         client.close()
 

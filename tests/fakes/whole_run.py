@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadtests.bench.load.process import family, stats
+from loadtests.processes.procfs import family, stats
 from tests.fakes.waiting import DEADLINE_S
 
 GRACE_S = 10.0

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.load.process import stats
+from loadtests.processes.procfs import stats
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.waiting import wait_for
 

@@ -15,7 +15,7 @@ LOCUSTFILE = Path(__file__).parents[2] / "loadtests" / "locustfile.py"
 
 
 async def locust(pod: SimPod, requests: int) -> dict[str, dict[str, Any]]:
-    """Run locust headless until the pod has seen so many requests; its rows for chat by type."""
+    """Run locust headless until the pod has seen `requests` requests; its rows for chat by type."""
     arguments = ["-f", str(LOCUSTFILE), "--headless", "-u", "4", "-r", "4", "--host", pod.url, "--json"]
     options = ["--think-s", "0.01", "--max-tokens", "8", "--system-tokens", "50"]
     process = await asyncio.create_subprocess_exec(

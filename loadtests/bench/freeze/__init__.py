@@ -1,1 +1,1 @@
-"""Does the event loop ever block? Gaps between the chunks of paced streams, quiet and while something large goes on."""
+"""Does the event loop ever block? Gaps between the chunks of paced streams, with and without a disturbance."""

@@ -1,4 +1,4 @@
-"""`make bench-freeze`: is any stream held up by what else a gateway has to do? Prints a table.
+"""`make bench-freeze`: does a gateway's other work delay streams? Prints a table.
 
 `--out DIR` writes `freeze.json` and `freeze.md` there as well.
 """
@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from loadtests import redis_server
 from loadtests.bench.freeze.cases import CASES, NotDisturbed
 from loadtests.bench.freeze.measure import Plan, run
 from loadtests.bench.freeze.report import Row, as_json, table
-from loadtests.bench.load.process import NotReady
+from loadtests.bench.load import cores
 from loadtests.bench.load.result import LoadFailed
-from loadtests.bench.report import machine
-from loadtests.bench.routers.samples import LOAD_CORE
+from loadtests.processes import redis_server
+from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,7 +30,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=usual.streams)
     parser.add_argument("--seconds", type=float, default=usual.seconds, help="a window")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="pairs of windows")
-    parser.add_argument("--python", default=sys.executable, help="that runs the gateway")
+    parser.add_argument("--python", default=sys.executable, help="of the gateway")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write freeze.json and freeze.md into this folder")
     chosen = parser.parse_args(argv)
@@ -43,11 +40,11 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measured(chosen: argparse.Namespace) -> Iterator[Row]:
-    """Case by case; one that cannot be run is told and left out."""
+    """Case by case; one that cannot be run is reported and left out."""
     plan = Plan(chosen.pods, chosen.streams, chosen.seconds, chosen.rounds, chosen.python)
     for name in chosen.only or CASES:
         if CASES[name].redis and redis_server.program() is None:
-            sys.stderr.write(f"{name}: left out, there is no redis-server\n")
+            sys.stderr.write(f"{name}: left out: redis-server is not installed\n")
             continue
         with tempfile.TemporaryDirectory(prefix="turnout-freeze-") as directory:
             try:
@@ -59,10 +56,7 @@ def measured(chosen: argparse.Namespace) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     chosen = options(argv)
-    # So that `with` blocks end what they began.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    if LOAD_CORE in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {LOAD_CORE})
+    cores.prepare()
     about = {"machine": machine.description(chosen.python), "pods": chosen.pods, "streams": chosen.streams}
     rows = []
     for row in measured(chosen):
@@ -70,12 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append(row)
     text = table(rows)
     sys.stdout.write(text + "\n")
-    found = json.dumps(as_json(about, rows), indent=1) + "\n"
-    if chosen.json:
-        chosen.json.write_text(found)
-    if chosen.out:
-        (chosen.out / "freeze.json").write_text(found)
-        (chosen.out / "freeze.md").write_text(text + "\n")
+    found = as_json(about, rows)
+    files.write_json(chosen.json, found)
+    files.write(chosen.out, "freeze", text + "\n", found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What goes on while streams are watched: one case is a gateway's settings and a disturbance. A new case is one row."""
+"""The disturbances of measured streams: a case is a gateway's settings and an operation. A new case is one row."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtests.bench.freeze.nameserver import NAME, addresses
-from loadtests.bench.load.process import Owned
-from loadtests.redis_server import RedisServer
+from loadtests.processes.owned import Owned
+from loadtests.processes.redis_server import RedisServer
+from loadtests.sim.http_client import Client
 
 EVERY_S = 1.0
 LOOK_S = 0.02
+ANSWER_S = 60.0
+"""For what hangs."""
 STREAMING_PODS = 8
-"""Pods of the pool that the streams go through, where the thousand are another pool's."""
+"""Pods of the streams' pool, where the thousand pods are in another pool."""
 
 
-class Ground(NamedTuple):
-    """Where the field listens."""
+class Ports(NamedTuple):
+    """The simulated cluster: how many pods there are, and where pods and DNS server listen."""
 
     pods: int
     pods_port: int
@@ -29,95 +32,82 @@ class Ground(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What a disturbance may touch."""
+    """The parts that a disturbance may act on."""
 
     control: tuple[str, int]
-    field: Owned
-    field_log: Path
+    cluster: Owned
+    cluster_log: Path
     redis: RedisServer | None
 
 
 class NotDisturbed(Exception):
-    """What was to go on did not."""
+    """A disturbance did not take place."""
 
 
 Disturb = Callable[[Stage, float], Awaitable[int]]
-"""Goes on for so many seconds, and until it has happened at least once; how often it has."""
+"""Runs for the given seconds, and at least until it has happened once; returns how often it has."""
 
 
 class Case(NamedTuple):
-    """One thing that must not hold up streams."""
+    """One operation that must not delay streams."""
 
     title: str
-    settings: Callable[[Ground], Mapping[str, Any]]
+    settings: Callable[[Ports], Mapping[str, Any]]
     disturb: Disturb
     redis: bool = False
 
 
-def static(ground: Ground) -> Mapping[str, Any]:
+def static(cluster: Ports) -> Mapping[str, Any]:
     """All pods in the configuration."""
-    pods = [f"http://{host}:{ground.pods_port}" for host in addresses(ground.pods, 9)]
+    pods = [f"http://{host}:{cluster.pods_port}" for host in addresses(cluster.pods, 9)]
     return {"pools": [{"name": "default", "pods": pods}]}
 
 
-def discovered(ground: Ground) -> Mapping[str, Any]:
-    """A few pods for the streams, and a pool of as many as DNS says."""
-    few = [f"http://{host}:{ground.pods_port}" for host in addresses(STREAMING_PODS, 9)]
-    source = f"dns://{NAME}:{ground.pods_port}"
-    asked = {"source": source, "interval_s": 1.0, "nameservers": [f"127.0.0.1:{ground.dns_port}"]}
+def discovered(cluster: Ports) -> Mapping[str, Any]:
+    """A few pods for the streams, and a second pool with the pods of the DNS name."""
+    few = [f"http://{host}:{cluster.pods_port}" for host in addresses(STREAMING_PODS, 9)]
+    source = f"dns://{NAME}:{cluster.pods_port}"
+    asked = {"source": source, "interval_s": 1.0, "nameservers": [f"127.0.0.1:{cluster.dns_port}"]}
     return {"pools": [{"name": "default", "pods": few}, {"name": "found", "models": ["other"], "discovery": asked}]}
 
 
-def shared(ground: Ground) -> Mapping[str, Any]:
+def shared(cluster: Ports) -> Mapping[str, Any]:
     """State in Redis."""
-    return {**static(ground), "state": ground.state}
-
-
-async def fetch(address: tuple[str, int], path: str) -> int:
-    """GET `path`; the bytes of the answer. Reads and drops them, so that the reader costs nothing. Raises
-    NotDisturbed for any other answer than 200."""
-    reader, writer = await asyncio.open_connection(*address)
-    try:
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
-        first = await reader.readline()
-        if b" 200 " not in first:
-            raise NotDisturbed(f"{path}: {first!r}")
-        size = 0
-        while data := await reader.read(65536):
-            size += len(data)
-        return size
-    finally:
-        writer.close()
+    return {**static(cluster), "state": cluster.state}
 
 
 def asking(path: str) -> Disturb:
     """GET `path` once a second."""
 
     async def disturb(stage: Stage, seconds: float) -> int:
-        loop = asyncio.get_running_loop()
+        loop, client = asyncio.get_running_loop(), Client(*stage.control, resend=True)
         end, times = loop.time() + seconds, 0
-        while not times or loop.time() < end:
-            if not await fetch(stage.control, path):
-                raise NotDisturbed(f"{path} is empty")
-            times += 1
-            await asyncio.sleep(min(EVERY_S, max(0.0, end - loop.time())))
+        try:
+            while not times or loop.time() < end:
+                answer = await client.get(path, ANSWER_S)
+                if answer.status != 200 or not answer.complete or not answer.pieces:
+                    raise NotDisturbed(f"{path}: {answer.failure or answer.status}, {len(answer.body)} bytes")
+                times += 1
+                await asyncio.sleep(min(EVERY_S, max(0.0, end - loop.time())))
+        finally:
+            client.close()
         return times
 
     return disturb
 
 
-async def hush(stage: Stage, seconds: float) -> int:
-    """The DNS server answers nobody."""
-    before = words(stage.field_log, "ignored")
-    stage.field.send_signal(signal.SIGUSR2)
+async def silence(stage: Stage, seconds: float) -> int:
+    """The DNS server answers no question."""
+    before = count_of(stage.cluster_log, "ignored")
+    stage.cluster.send_signal(signal.SIGUSR2)
     await asyncio.sleep(seconds)
-    await until("a DNS question that nobody answers", lambda: words(stage.field_log, "ignored") > before)
-    stage.field.send_signal(signal.SIGUSR2)
-    return words(stage.field_log, "ignored") - before
+    await until("a DNS question without an answer", lambda: count_of(stage.cluster_log, "ignored") > before)
+    stage.cluster.send_signal(signal.SIGUSR2)
+    return count_of(stage.cluster_log, "ignored") - before
 
 
 async def swap(stage: Stage, seconds: float) -> int:
-    """DNS names other pods, all at once: as many go as come."""
+    """The DNS name changes to other pods, all at once."""
     loop = asyncio.get_running_loop()
     end, times = loop.time() + seconds, 0
     while not times or loop.time() < end:
@@ -128,13 +118,13 @@ async def swap(stage: Stage, seconds: float) -> int:
 
 
 async def _swap_once(stage: Stage) -> None:
-    before = _last_answer(stage.field_log)
-    stage.field.send_signal(signal.SIGUSR1)
-    await until("a look that finds other pods", lambda: _last_answer(stage.field_log) != before)
+    before = _last_answer(stage.cluster_log)
+    stage.cluster.send_signal(signal.SIGUSR1)
+    await until("a DNS answer with the other pods", lambda: _last_answer(stage.cluster_log) != before)
 
 
 async def stop_redis(stage: Stage, seconds: float) -> int:
-    """Redis hangs: connections stay open and nobody answers."""
+    """Redis hangs: connections stay open without answers."""
     if stage.redis is None:
         raise NotDisturbed("there is no Redis to stop")
     stage.redis.pause()
@@ -155,8 +145,8 @@ async def until(what: str, look: Callable[[], bool], timeout_s: float = 90.0) ->
         raise NotDisturbed(f"not within {timeout_s:g} s: {what}") from None
 
 
-def words(log: Path, word: str) -> int:
-    """How often the field said it."""
+def count_of(log: Path, word: str) -> int:
+    """How often the log of the simulated cluster has that word."""
     return log.read_text().count(word)
 
 
@@ -167,8 +157,8 @@ def _last_answer(log: Path) -> str:
 CASES: Mapping[str, Case] = {
     "metrics": Case("a /metrics scrape a second, {pods} pods", static, asking("/metrics")),
     "admin-pods": Case("GET /admin/pods once a second, {pods} pods", static, asking("/admin/pods")),
-    "dns-silent": Case("a DNS server that never answers", discovered, hush),
-    "discovery": Case("discovery: {pods} pods go and {pods} others come", discovered, swap),
+    "dns-silent": Case("a DNS server that never answers", discovered, silence),
+    "discovery": Case("discovery: {pods} pods replaced by {pods} others", discovered, swap),
     "redis-hung": Case("Redis hangs (SIGSTOP), {pods} pods", shared, stop_redis, redis=True),
 }
 """By name."""

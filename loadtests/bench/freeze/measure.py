@@ -1,39 +1,37 @@
-"""One case: a field, a gateway with the case's settings, streams through it, and windows with and without disturbance.
+"""One case: a simulated cluster, a gateway with the case's settings, and streams with and without a disturbance.
 
-The gateway has a core to itself; field and streams share another.
+The gateway has one core to itself; cluster and streams share another.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests.bench.freeze.cases import Case, Ground, Stage, until
+from loadtests.bench.freeze.cases import Case, Ports, Stage, until
 from loadtests.bench.freeze.report import Row, Window, window
 from loadtests.bench.load.cases import CASES as LOADS
-from loadtests.bench.load.process import NotReady, Owned, wait_until_ready
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.stream_load import Pids, order
 from loadtests.bench.load.streams import Opened
 from loadtests.bench.load.tally import Tally
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
-from loadtests.redis_server import RedisServer
+from loadtests.processes.owned import NotReady, Owned, wait_for, wait_until_ready
+from loadtests.processes.redis_server import RedisServer
+from loadtests.processes.replica import listening, serve
 from loadtests.sim.ports import free_ports
 from statesync.tasks import spawn
 
-FIELD = "loadtests.bench.freeze.field"
+CLUSTER = "loadtests.bench.freeze.cluster"
 START_S = 60.0
 CALM_S = 1.0
 """After a disturbance, before the next window is counted."""
 
 
 class Plan(NamedTuple):
-    """How much of it."""
+    """The size of a measurement."""
 
     pods: int = 1000
     streams: int = 64
@@ -50,15 +48,15 @@ def run(name: str, case: Case, plan: Plan, directory: Path) -> Row:
     with ExitStack() as stack:
         ports = free_ports(2)
         redis = stack.enter_context(RedisServer(directory, LOAD_CORE)) if case.redis else None
-        field = stack.enter_context(
-            Owned([sys.executable, "-m", FIELD, str(plan.pods)], LOAD_CORE, directory / "field.log")
+        cluster = stack.enter_context(
+            Owned([sys.executable, "-m", CLUSTER, str(plan.pods)], LOAD_CORE, directory / "cluster.log")
         )
-        pods_port, dns_port = _ports_of(field)
-        ground = Ground(plan.pods, pods_port, dns_port, redis.url if redis is not None else "memory://")
-        command = _gateway(case, ground, ports, plan, directory)
+        where = Ports(plan.pods, *_ports_of(cluster), redis.url if redis is not None else "memory://")
+        settings = {**listening(*ports), "default_pool": "default", **case.settings(where)}
+        command = serve(plan.python, settings, directory / "turnout.yaml")
         gateway = stack.enter_context(Owned(command, ROUTER_CORE, directory / "gateway.log"))
         wait_until_ready(gateway, f"http://127.0.0.1:{ports[1]}/readyz", START_S)
-        staged = Stage(("127.0.0.1", ports[1]), field, field.log, redis)
+        staged = Stage(("127.0.0.1", ports[1]), cluster, cluster.log, redis)
         pairs = asyncio.run(_watch(f"http://127.0.0.1:{ports[0]}", case, plan, staged))
     return Row(name, case.title.format(pods=f"{plan.pods:,}"), [each[0] for each in pairs], [each[1] for each in pairs])
 
@@ -84,27 +82,11 @@ async def _watch(url: str, case: Case, plan: Plan, stage: Stage) -> list[tuple[W
     return pairs
 
 
-def _gateway(case: Case, ground: Ground, ports: Sequence[int], plan: Plan, directory: Path) -> list[str]:
-    """Write the settings and say how to run them."""
-    settings = {
-        "listen": f"127.0.0.1:{ports[0]}",
-        "control": {"listen": f"127.0.0.1:{ports[1]}"},
-        "default_pool": "default",
-        # Nobody waits for a bench to drain.
-        "drain": {"settle_s": 0, "timeout_s": 0.5},
-        **case.settings(ground),
-    }
-    path = directory / "turnout.yaml"
-    path.write_text(json.dumps(settings))  # JSON is YAML
-    return [plan.python, "-P", "-m", "router", "serve", "--config", str(path)]
-
-
-def _ports_of(field: Owned) -> tuple[int, int]:
+def _ports_of(cluster: Owned) -> tuple[int, int]:
     """Where the pods and the DNS server listen. Raises NotReady."""
-    end = time.monotonic() + START_S
-    while not (said := field.log.read_text()).startswith("ready ") or "\n" not in said:
-        if field.ended() or time.monotonic() > end:
-            raise NotReady(f"the field does not stand:\n{said}")
-        time.sleep(0.02)
-    _, pods, names = said.splitlines()[0].split()
+    wait_for("the pods and the DNS server listen", lambda: cluster.ended() or "\n" in cluster.log.read_text(), START_S)
+    first = cluster.log.read_text().partition("\n")[0]
+    if not first.startswith("ready "):
+        raise NotReady(f"the pods and the DNS server did not start:\n{cluster.log.read_text()}")
+    _, pods, names = first.split()
     return int(pods), int(names)

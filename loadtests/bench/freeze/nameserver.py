@@ -1,5 +1,5 @@
-"""A DNS server for the freeze bench: one name with as many pods as asked for, in two sets that can be swapped, and
-silence on demand. Answers are made once, so that the server does not disturb what it is there to measure.
+"""A DNS server for the freeze bench: one name with any number of pods, in two sets that can be swapped; it can
+also stop answering. Answers are encoded once, so that the server does not disturb the measurement.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ def addresses(pods: int, set_number: int) -> list[str]:
 
 
 class Names:
-    """What is answered now. `told` hears a word on every question."""
+    """The present answers. `log` is called with a line for every question."""
 
-    def __init__(self, pods: int, told: Callable[[str], None]) -> None:
-        self._told = told
+    def __init__(self, pods: int, log: Callable[[str], None]) -> None:
+        self._log = log
         self._sets = [_answer(addresses(pods, number)) for number in range(2)]
         self._at = 0
         self.silent = False
 
     def swap(self) -> None:
-        """From now on the name stands for the other pods."""
+        """From now on the name has the other pods."""
         self._at = 1 - self._at
 
-    def hush(self) -> None:
-        """Answer nothing from now on, or again."""
+    def toggle(self) -> None:
+        """Stop answering, or start again."""
         self.silent = not self.silent
 
     def reply(self, question: bytes, *, over_tcp: bool) -> bytes | None:
-        """The answer; over UDP a long one is only promised. None while silent."""
+        """The answer; over UDP a long one is truncated (TC). None while silent."""
         if self.silent:
-            self._told("ignored")
+            self._log("ignored")
             return None
         query = dns.message.from_wire(question)
         answer = dns.message.make_response(query)
@@ -51,7 +51,7 @@ class Names:
             answer.set_rcode(dns.rcode.NXDOMAIN)
         elif query.question[0].rdtype == dns.rdatatype.A:
             if over_tcp:
-                self._told(f"answered {self._at}")
+                self._log(f"answered {self._at}")
                 return question[:2] + self._sets[self._at]
             answer.flags |= dns.flags.TC
         return answer.to_wire()
@@ -76,7 +76,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Answer, if it is time to."""
+        """Answer, unless silent."""
         reply = self._names.reply(data, over_tcp=False)
         if reply is not None and self._transport is not None:
             self._transport.sendto(reply, addr)
@@ -87,7 +87,7 @@ class Stream(asyncio.Protocol):
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._heard = b""
+        self._received = b""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -95,10 +95,10 @@ class Stream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer once the question is whole."""
-        self._heard += data
-        if len(self._heard) < 2 or len(self._heard) < 2 + int.from_bytes(self._heard[:2]):
+        """Answer once the question is complete."""
+        self._received += data
+        if len(self._received) < 2 or len(self._received) < 2 + int.from_bytes(self._received[:2]):
             return
-        reply = self._names.reply(self._heard[2:], over_tcp=True)
+        reply = self._names.reply(self._received[2:], over_tcp=True)
         if reply is not None and self._transport is not None:
             self._transport.write(len(reply).to_bytes(2) + reply)

@@ -1,4 +1,4 @@
-"""Windows in, a table out: what went on, the gaps between chunks without it and with it, and the goal. Pure."""
+"""Windows in, a table out: each disturbance, the gaps between chunks without and with it, and the goal. Pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from loadtests.bench.load.tally import Tally
+from loadtests.report.tables import grid
 
 GOAL_MS = 5.0
-"""By so much may the p99 of the gaps move."""
+"""Largest allowed change of the gaps' p99."""
 
 
 class Window(NamedTuple):
-    """What one window saw."""
+    """The figures of one window."""
 
     p50_ms: float
     p99_ms: float
@@ -22,7 +23,7 @@ class Window(NamedTuple):
     cut: int
     """Streams that failed, were refused or lost a chunk."""
     happened: int
-    """How often the disturbance did; 0 of a quiet window."""
+    """How often the disturbance happened; 0 in a quiet window."""
 
 
 class Row(NamedTuple):
@@ -35,7 +36,7 @@ class Row(NamedTuple):
 
     @property
     def moved_ms(self) -> float:
-        """The p99's, pair by pair, then the median: a machine that is busy is busy in both of a pair."""
+        """The median over the pairs of the change of the p99: other load on the machine is in both of a pair."""
         pairs = zip(self.quiet, self.disturbed, strict=True)
         return median([disturbed.p99_ms - quiet.p99_ms for quiet, disturbed in pairs])
 
@@ -60,15 +61,12 @@ def window(tally: Tally, happened: int) -> Window:
 
 def table(rows: Sequence[Row]) -> str:
     """In Markdown. Percentiles are medians of windows, maxima are of all of them."""
-    lines = [
-        "| meanwhile | quiet p50 / p99 / max, ms | disturbed p50 / p99 / max, ms | p99 moved, ms | goal | cut |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = ("meanwhile", "quiet p50 / p99 / max, ms", "disturbed p50 / p99 / max, ms", "p99 moved, ms", "goal", "cut")
+    lines = []
     for row in rows:
         met = "met" if row.moved_ms <= GOAL_MS else "MISSED"
-        cells = (row.title, _gaps(row.quiet), _gaps(row.disturbed), f"{row.moved_ms:+.1f}", met, str(row.cut))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((row.title, _gaps(row.quiet), _gaps(row.disturbed), f"{row.moved_ms:+.1f}", met, str(row.cut)))
+    return grid(titles, lines)
 
 
 def _gaps(windows: Sequence[Window]) -> str:

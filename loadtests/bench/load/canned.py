@@ -1,8 +1,7 @@
-"""An engine that costs almost nothing: the same answer to every request, so that what is measured is the router.
+"""An engine that costs almost nothing: the same answer to every request, so that a measurement is of the router.
 
-It reads just enough HTTP/1.1 to know where a request ends (content-length only), looks into no body, and knows nothing
-of the router. Run as `python -m loadtests.bench.load.canned PORT...`; it prints `ready` once all ports listen and
-ends on SIGTERM.
+It reads just enough HTTP/1.1 to find the end of a request (content-length only), reads no body and knows no router. Run
+as `python -m loadtests.bench.load.canned PORT...`; it prints `ready` once all ports listen and ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from loadtests.bench.load.timing_wheel import Wheel
 ANSWER_BYTES = 270
 CHUNKS = 64
 MARK = b"~"
-"""Stands once in every event and nowhere else in a streamed answer: counting it needs no memory from read to read."""
+"""Stands once in every event and nowhere else in a streamed answer, so that it can be counted without parsing."""
 BACKLOG = 4096
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _METRICS = b'vllm:num_requests_waiting{model_name="bench"} 0\nvllm:num_requests_running{model_name="bench"} 0\n'
@@ -40,7 +39,7 @@ def response(body: bytes, content_type: str) -> bytes:
 
 
 def completion() -> bytes:
-    """A chat completion of `ANSWER_BYTES`, as vLLM words it."""
+    """A chat completion of `ANSWER_BYTES`, in vLLM's format."""
     usage = {"prompt_tokens": 300, "completion_tokens": 8, "total_tokens": 308}
     answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "bench", "usage": usage}
     message = {"role": "assistant", "content": ""}
@@ -55,7 +54,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def events(count: int = CHUNKS) -> list[bytes]:
-    """A streamed answer: the head with the first of `count` events, the others, and the end: a write each."""
+    """A streamed answer as one write each: the head with the first of `count` events, the other events, and the end."""
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     delta = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "bench"}
     choices = [{"index": 0, "delta": {"content": "token" + MARK.decode()}, "finish_reason": None}]
@@ -70,7 +69,7 @@ PAGES = {
     b"/health": response(b"", "text/plain"),
     b"/metrics": response(_METRICS, "text/plain; version=0.0.4"),
     b"/v1/models": response(_MODELS, "application/json"),
-    # What the Rust routers ask a worker about before they use it, under its older and its newer names.
+    # The Rust routers read these of a worker before they use it, under older and newer names.
     b"/server_info": _JSON_INFO,
     b"/get_server_info": _JSON_INFO,
     b"/model_info": _JSON_INFO,
@@ -88,7 +87,7 @@ class Requests:
         """Bytes of the body of `_head` still to come."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The heads of the requests that became whole with `data`."""
+        """The heads of the requests that `data` completes."""
         done = []
         while data:
             if self._missing:
@@ -103,7 +102,7 @@ class Requests:
         return done
 
     def _begin(self, data: bytes) -> bytes:
-        """Take a head off the front, if it is whole; what is left of `data`."""
+        """Take a complete head off the front; returns the rest of `data`."""
         data = self._rest + data
         end = data.find(b"\r\n\r\n")
         if end < 0:
@@ -127,7 +126,7 @@ class CannedEngine(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport to answer on."""
-        # uvloop's transports do not descend from asyncio's: no isinstance here.
+        # uvloop's transports do not descend from asyncio's: no isinstance.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
@@ -149,7 +148,7 @@ class CannedEngine(asyncio.Protocol):
         return self._at < len(STREAM) and self._transport is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Its stream ends with it."""
+        """Its stream ends with the connection."""
         self._transport = None
 
     def _write(self, data: bytes) -> None:
@@ -168,7 +167,7 @@ async def serve(ports: Sequence[int], stream: bool, gap_s: float) -> None:
         await loop.create_server(lambda: CannedEngine(wheel), "127.0.0.1", port, backlog=BACKLOG)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    # Leaving with the process, not by `close()`: clients that hang on must not hold it up.
+    # No `close()`: clients that stay connected must not delay the end.
     await stopped.wait()
 
 
@@ -177,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="an engine with a canned answer")
     parser.add_argument("ports", type=int, nargs="+")
     parser.add_argument("--stream", action="store_true", help="answer every POST with a stream")
-    parser.add_argument("--gap-ms", type=float, default=0.0, help="between two chunks; 0 is as fast as they go")
+    parser.add_argument("--gap-ms", type=float, default=0.0, help="between two chunks; 0 is full speed")
     options = parser.parse_args()
     uvloop.run(serve(options.ports, options.stream, options.gap_ms / 1000))
 

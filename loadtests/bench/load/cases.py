@@ -1,4 +1,4 @@
-"""What is sent: one case is one kind of request at one concurrency. Pure: `wrk.py` and `streams.py` send it."""
+"""The loads: one case is one kind of request at one concurrency. Pure: `wrk.py` and `streams.py` send it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ACTIVE = 64
-"""Conversations that go on at the same time, each a turn at a time."""
+"""Concurrent conversations, each one turn at a time."""
 
 SERIAL = "%012d"
-"""Where each conversation's own number goes, in printf's words: what makes every conversation new."""
+"""The printf format of each conversation's number, which makes its prompts unique."""
 
 TURN_BYTES = 600
-"""A turn adds so much, question and answer together."""
+"""Added by each turn, question and answer together."""
 
 
 class Case(NamedTuple):
@@ -28,12 +28,12 @@ class Case(NamedTuple):
     repeats: int = 3
     stream: bool = False
     gap_s: float = 0.0
-    """Between two chunks of a stream; 0 is as fast as they go."""
+    """Between two chunks of a stream; 0 is full speed."""
     ramp_s: float = 0.5
-    """Over which streams are opened before anything is counted."""
+    """Streams are opened over this time, before anything is counted."""
     turns: int = 1
     groups: int = 64
-    """Different system prompts that requests share, so that a prefix index has something to find."""
+    """Number of system prompts that requests share, so that a prefix index finds matches."""
     title: str = ""
 
 

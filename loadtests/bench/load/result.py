@@ -1,4 +1,4 @@
-"""What a load generator found, whichever it was."""
+"""The result of a load generator: wrk or the stream load."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Load(NamedTuple):
     """One run against one router."""
 
     requests: int
-    """Answers that came to their end."""
+    """Complete answers."""
     seconds: float
     p50_ms: float
     """Of whole answers: from request to answer; of streams: from request to first chunk."""
@@ -20,7 +20,7 @@ class Load(NamedTuple):
     """Answers that were not 2xx or 3xx."""
     chunks: int = 0
     gap_p50_ms: float = 0.0
-    """Between two chunks of a stream, where they are read."""
+    """Between two chunks of a stream."""
     gap_p99_ms: float = 0.0
 
     @property
@@ -35,4 +35,4 @@ class Load(NamedTuple):
 
 
 class LoadFailed(Exception):
-    """A load generator did not run to its end; the message holds what it said."""
+    """A load generator failed; the message holds its output."""

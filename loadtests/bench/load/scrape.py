@@ -13,7 +13,7 @@ INTERVAL_S = 1.0
 
 @contextlib.contextmanager
 def scraped(url: str) -> Iterator[None]:
-    """Read `url` at once and then every second until the block ends; no URL, nothing to do."""
+    """Read `url` at once and then every second until the block ends; an empty URL does nothing."""
     if not url:
         yield
         return

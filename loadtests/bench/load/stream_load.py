@@ -1,4 +1,4 @@
-"""Running the stream load generator as a program of its own, and reading what it found."""
+"""Runs the stream load generator as a separate program and reads its result."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 from loadtests.bench.load.cases import SERIAL, Case, bodies, place
 from loadtests.bench.load.result import Load, LoadFailed
 from loadtests.bench.load.streams import FIRST_CHUNK_TIMEOUT_S, Order
-from loadtests.bench.load.usage import Usage
 from loadtests.bench.load.wrk import PATH
+from loadtests.processes.procfs import Usage
 
 REQUESTS = 1000
-"""Different ones; after them the first comes again."""
+"""Distinct requests, sent in turn."""
 
 
 class Found(NamedTuple):
-    """The load, what was used meanwhile, and how many streams were open at the end."""
+    """The load, the resources used during it, and the streams open at the end."""
 
     load: Load
     usage: Usage
@@ -32,14 +32,14 @@ class Found(NamedTuple):
 
 
 class Pids(NamedTuple):
-    """Whose CPU time is read."""
+    """The processes whose CPU time is read."""
 
     router: Sequence[int]
     engines: Sequence[int]
 
 
 def order(url: str, case: Case, seconds: int, first: int, pids: Pids) -> Order:
-    """What the generator is told."""
+    """The generator's input."""
     address = urlsplit(url)
     if address.hostname is None or address.port is None:
         raise ValueError(f"{url} has no host and port")
@@ -49,7 +49,7 @@ def order(url: str, case: Case, seconds: int, first: int, pids: Pids) -> Order:
 
 
 def request(case: Case, number: int) -> str:
-    """The `number`-th request as it goes over the wire."""
+    """The bytes of the `number`-th request."""
     conversation, at = place(number, case)
     before, after = _bodies(case)[at]
     body = before + SERIAL % conversation + after
@@ -73,18 +73,18 @@ def run(pin: list[str], url: str, case: Case, seconds: int, first: int, pids: Pi
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired as error:
-        raise LoadFailed("the stream load generator did not come to an end") from error
+        raise LoadFailed("the stream load generator did not end in time") from error
     if done.returncode:
         raise LoadFailed(done.stderr[-2000:])
     return parse(done.stdout)
 
 
 def parse(output: str) -> Found:
-    """Read the generator's answer. Raises LoadFailed where no chunk came."""
+    """Read the generator's output. Raises LoadFailed if no chunk arrived."""
     found = json.loads(output)
     cpu_s, rss_bytes, cores_s = found.pop("usage")
     open_streams, load_cpu_s = found.pop("open"), found.pop("load_cpu_s")
     load = Load(**found)
     if not load.chunks:
-        raise LoadFailed(f"no chunk came; {load.failed} connections failed, {load.bad_status} were refused")
+        raise LoadFailed(f"no chunk arrived; {load.failed} connections failed, {load.bad_status} were refused")
     return Found(load, Usage(cpu_s, rss_bytes, tuple(cores_s)), load_cpu_s, open_streams)

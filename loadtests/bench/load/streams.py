@@ -1,9 +1,10 @@
-"""The load for streams: many open at once, every chunk counted and timed, on asyncio.Protocol and uvloop.
+"""The load for streams: thousands open at once, every chunk counted and timed, on asyncio.Protocol and uvloop.
 
-wrk can neither pace nor look into a stream. This reads no HTTP beyond the status: it counts the byte that stands in
-each event once and looks for the end of the chunked body. It runs as a program of its own, on its own core:
-`python -m loadtests.bench.load.streams ORDER`, where ORDER is a JSON file; its answer is a line of JSON. What the
-router uses is read from /proc at both ends of the counted window.
+wrk cannot time the chunks of a stream, and `sim/http_client.py` would use more CPU than the core has: it parses every
+chunk and keeps it. This client reads no HTTP beyond the status: it counts the byte that stands in each event once and
+looks for the end of the chunked body. It runs as a separate program on the load's core:
+`python -m loadtests.bench.load.streams ORDER`, where ORDER is a JSON file; it prints a line of JSON. The router's CPU
+time and memory are read from /proc at both ends of the counted window.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from typing import Any, NamedTuple, cast
 
 import uvloop
 
-from loadtests.bench.load import usage
 from loadtests.bench.load.canned import CHUNKS, MARK
 from loadtests.bench.load.tally import Tally
+from loadtests.processes import procfs
 from statesync.tasks import spawn
 
 END = b"0\r\n\r\n"
 FIRST_CHUNK_TIMEOUT_S = 10.0
-"""How long the window waits for the last streams to have begun."""
+"""Longest wait for the first chunk of every stream, before the window."""
 AGAIN_S = 0.05
-"""Before a lost connection is made again."""
+"""Before a lost connection is opened again."""
 
 
 class Order(NamedTuple):
-    """What to do."""
+    """The generator's input."""
 
     host: str
     port: int
@@ -46,7 +47,7 @@ class Order(NamedTuple):
 
 
 class Opened:
-    """What all streams share: the requests to send, the tally, and how many have begun."""
+    """State of all streams: the requests to send, the tally, and the number that have begun."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
@@ -54,41 +55,41 @@ class Opened:
         self._sent = 0
         self.tally = Tally()
         self.begun = 0
-        """Streams of which a chunk has come."""
+        """Streams whose first chunk has arrived."""
         self.all_begun = asyncio.Event()
         self.closing = False
         self._clients: set[StreamClient] = set()
 
     def next_request(self) -> bytes:
-        """The request that comes next."""
+        """The next request."""
         self._sent += 1
         return self._requests[self._sent % len(self._requests)]
 
     def lost(self, failed: bool = True) -> None:
-        """A connection ended while we went on: count it as a failure if it is one, make another."""
+        """A connection ended during the run: count a failure, and open another."""
         self.tally.failed += failed
         asyncio.get_running_loop().call_later(AGAIN_S, lambda: spawn(self.connect(), "reconnect"))
 
     def one_begun(self) -> None:
-        """A connection's first chunk came."""
+        """A connection's first chunk arrived."""
         self.begun += 1
         if self.begun >= self._order.streams:
             self.all_begun.set()
 
     def joined(self, client: StreamClient) -> None:
-        """A connection is there."""
+        """A connection was opened."""
         self._clients.add(client)
 
     def left(self, client: StreamClient) -> None:
-        """A connection is gone."""
+        """A connection was closed."""
         self._clients.discard(client)
 
     async def close(self) -> None:
-        """End all connections at once, as clients do that lose interest."""
+        """Abort all connections, as clients that leave do."""
         self.closing = True
         for client in [*self._clients]:
             client.abort()
-        # What aborting scheduled runs in the next turn of the loop.
+        # The callbacks of the aborts run in the next turn of the loop.
         await asyncio.sleep(0)
 
     async def connect(self) -> None:
@@ -108,23 +109,23 @@ class StreamClient(asyncio.Protocol):
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._transport: asyncio.Transport | None = None
-        self._asked = 0.0
+        self._sent_at = 0.0
         self._last = 0.0
-        """When the latest chunk came; 0 before a stream's first."""
+        """Arrival of the latest chunk; 0 before a stream's first."""
         self._chunks = 0
         self._tail = b""
         self._began = False
         self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for a stream."""
+        """Request a stream."""
         self._transport = cast(asyncio.Transport, transport)
         self._opened.joined(self)
-        self._ask()
+        self._request()
 
-    def _ask(self) -> None:
+    def _request(self) -> None:
         self._last, self._chunks, self._tail = 0.0, 0, b""
-        self._asked = perf_counter()
+        self._sent_at = perf_counter()
         if self._transport is not None and not self._opened.closing:
             self._transport.write(self._opened.next_request())
 
@@ -140,14 +141,14 @@ class StreamClient(asyncio.Protocol):
             if self._last:
                 tally.gap(now - self._last, chunks)
             else:
-                tally.first(now - self._asked, chunks)
+                tally.first(now - self._sent_at, chunks)
                 self._mark_begun()
             self._last = now
             self._chunks += chunks
         self._tail = data[-5:] if len(data) >= 5 else (self._tail + data)[-5:]
         if self._tail == END:
             tally.ended(self._chunks == CHUNKS)
-            self._ask()
+            self._request()
 
     def _mark_begun(self) -> None:
         if not self._began:
@@ -165,7 +166,7 @@ class StreamClient(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ours to end; anybody else's end of it is a failure."""
+        """Closed by this client, or else a failure."""
         self._transport = None
         self._opened.left(self)
         if not self._opened.closing:
@@ -188,10 +189,10 @@ async def run(order: Order) -> dict[str, Any]:
             await asyncio.gather(*connecting)
             await opened.all_begun.wait()
     failed_before, refused_before = opened.tally.failed, opened.tally.bad_status
-    before, load_before = usage.read(order.pids), _load_cpu_s(order)
+    before, load_before = procfs.read(order.pids), _load_cpu_s(order)
     opened.tally, start = Tally(), perf_counter()
     await asyncio.sleep(order.seconds)
-    found, seconds, spent = opened.tally, perf_counter() - start, usage.read(order.pids).since(before)
+    found, seconds, spent = opened.tally, perf_counter() - start, procfs.read(order.pids).since(before)
     load_cpu_s = _load_cpu_s(order) - load_before
     open_now = opened.begun
     await opened.close()
@@ -201,12 +202,12 @@ async def run(order: Order) -> dict[str, Any]:
 
 
 def _load_cpu_s(order: Order) -> float:
-    """What this process and the engines have used so far."""
-    return process_time() + usage.read(order.engine_pids).cpu_s
+    """CPU time of this process and the engines so far."""
+    return process_time() + procfs.read(order.engine_pids).cpu_s
 
 
 def main() -> None:
-    """Do what the order says."""
+    """Run the order of the command line."""
     order = Order(**json.loads(Path(sys.argv[1]).read_text()))
     sys.stdout.write(json.dumps(uvloop.run(run(order))) + "\n")
 

@@ -1,4 +1,4 @@
-"""Counting chunks and the time between them, cheaply: integers in buckets, no list of samples. Pure."""
+"""Counts chunks and the times between them in buckets, which costs less than a list of samples. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 BUCKET_S = 0.0001
 BUCKETS = 100_000
-"""Up to 10 s; what is longer counts as that."""
+"""Up to 10 s; longer times count as 10 s."""
 
 
 class Tally:
-    """What came in a window."""
+    """The chunks of one window."""
 
     def __init__(self) -> None:
         self.chunks = 0
@@ -23,13 +23,13 @@ class Tally:
         self._firsts = [0] * BUCKETS
 
     def first(self, waited_s: float, chunks: int) -> None:
-        """A stream's first chunk came, and `chunks - 1` with it."""
+        """A stream's first chunk arrived, with `chunks - 1` more in the same read."""
         self._firsts[min(int(waited_s / BUCKET_S), BUCKETS - 1)] += 1
         self._gaps[0] += chunks - 1
         self.chunks += chunks
 
     def gap(self, gap_s: float, chunks: int) -> None:
-        """`chunks` came at once, `gap_s` after the last: one waited so long, the others not at all."""
+        """`chunks` arrived in one read, `gap_s` after the last: the first has that gap, the others none."""
         if gap_s > self.longest_s:
             self.longest_s = gap_s
         self._gaps[min(int(gap_s / BUCKET_S), BUCKETS - 1)] += 1
@@ -37,12 +37,12 @@ class Tally:
         self.chunks += chunks
 
     def ended(self, whole: bool) -> None:
-        """A stream came to its end, with or without all its chunks."""
+        """A stream ended, with or without all its chunks."""
         self.answers += 1
         self.failed += not whole
 
     def as_json(self, seconds: float) -> dict[str, float]:
-        """The fields of `load.Load`."""
+        """The fields of `result.Load`."""
         return {
             "requests": self.answers,
             "seconds": seconds,

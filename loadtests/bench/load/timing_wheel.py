@@ -1,6 +1,6 @@
 """A timing wheel: thousands of paced streams on one timer, so that pacing costs next to nothing.
 
-It knows no streams, only things that advance one step at a time until they say that it was the last.
+It knows no streams, only items that advance one step at a time until their last.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ TICK_S = 0.001
 
 
 class Advancing(Protocol):
-    """What the wheel turns."""
+    """An item on the wheel."""
 
     def advance(self) -> bool:
-        """Take one step; whether there is another."""
+        """Take one step; returns whether there is another."""
         ...
 
 
 class Wheel:
-    """Each thing added advances once a `gap_s`; with no gap, once in every turn of the loop."""
+    """Each item advances once in every `gap_s`; with no gap, once in every turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, gap_s: float) -> None:
         self._loop = loop
@@ -31,26 +31,26 @@ class Wheel:
         self._began = 0.0
         self._turning = False
         self.waiting = 0
-        """Things on the wheel."""
+        """Items on the wheel."""
 
-    def add(self, thing: Advancing) -> None:
-        """It advances first when a whole gap has passed."""
-        self._slots[self._position % len(self._slots)].append(thing)
+    def add(self, item: Advancing) -> None:
+        """Add an item; it advances first after a whole gap."""
+        self._slots[self._position % len(self._slots)].append(item)
         self.waiting += 1
         if not self._turning:
             self._turning = True
-            # At rest the position stands still: time is counted anew from here.
+            # The position does not move while the wheel is empty: time starts again here.
             self._began = self._loop.time() - self._position * TICK_S
             self._schedule()
 
     def turn_to(self, position: int) -> None:
-        """Advance all that is due up to `position`, in ticks since the wheel began; late ones catch up."""
+        """Advance all items due up to `position`, in ticks since the wheel began; late ones catch up."""
         while self._position < position and self.waiting:
             self._position += 1
             slot = self._slots[self._position % len(self._slots)]
             due, slot[:] = slot[:], []
-            going = [thing for thing in due if thing.advance()]
-            # What was added meanwhile went into this slot as well, and is kept.
+            going = [item for item in due if item.advance()]
+            # Items added meanwhile are in this slot as well, and stay.
             slot += going
             self.waiting -= len(due) - len(going)
         self._position = max(self._position, position)

@@ -1,6 +1,6 @@
-"""Whole answers: `wrk`, one thread, told by a Lua script what to send and to report its sums as one line of JSON.
+"""The load for whole answers: `wrk`, one thread, with a Lua script that makes the requests and prints one line of JSON.
 
-Everything but `run` is pure.
+wrk is in C: a client in Python would need more CPU than the gateway that is measured. Everything but `run` is pure.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ def script(case: Case, first: int) -> str:
 
 
 def _lua(text: str) -> str:
-    # Every escape that json.dumps makes of ASCII text means the same in a Lua string.
+    # The escapes of json.dumps for ASCII text mean the same in a Lua string.
     return json.dumps(text)
 
 
 def parse(output: str) -> Load:
-    """Read the line that `done` wrote. Raises LoadFailed where there is none, or where nothing was done."""
+    """Read the line that `done` wrote. Raises LoadFailed if there is none, or no request was answered."""
     line = next((line for line in output.splitlines() if line.startswith(MARK)), None)
     if line is None:
-        raise LoadFailed(f"wrk did not report:\n{output}")
+        raise LoadFailed(f"wrk printed no result:\n{output}")
     sums = json.loads(line.removeprefix(MARK))
     if not sums["requests"]:
-        raise LoadFailed("wrk got no answer at all")
+        raise LoadFailed("wrk got no answer")
     return Load(
         requests=sums["requests"],
         seconds=sums["duration_us"] / 1e6,
@@ -95,7 +95,7 @@ def run(pin: list[str], url: str, case: Case, seconds: int, first: int, director
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 20)
     except subprocess.TimeoutExpired as error:
-        raise LoadFailed("wrk did not come to an end") from error
+        raise LoadFailed("wrk did not end in time") from error
     if done.returncode:
         raise LoadFailed(done.stdout + done.stderr)
     return parse(done.stdout)

@@ -1,6 +1,6 @@
 """`make bench-micro`: run the microbenchmarks, write docs/benchmarks/ and the marked part of docs/benchmarks.md.
 
-It measures the packages of the Python that runs it: the compiled build's, where there is a compiler.
+It measures the packages installed for the Python that runs it: the compiled ones if there is a compiler.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,8 @@ import pytest
 from loadtests.bench.micro import report
 from loadtests.bench.micro.plot import svg
 from loadtests.bench.micro.report import GROUPS, Result
+from loadtests.report import files, machine
+from loadtests.report.tables import between
 from schedulers import soonest
 
 HERE = Path(__file__).parent
@@ -42,12 +43,12 @@ def measure(arguments: Sequence[str]) -> dict[str, Any]:
         return found
 
 
-def circumstances(found: Mapping[str, Any], load_before: float, docs: Path) -> dict[str, object]:
-    """Where and of what it was measured; nothing that names the machine."""
+def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, object]:
+    """Commit, versions and machine, without the machine's name."""
     cpu = found["machine_info"]["cpu"]
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(docs),
+        "commit": machine.commit(),
         "python": platform.python_version(),
         "build": "pure" if str(soonest.__file__).endswith(".py") else "compiled by mypyc",
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -58,15 +59,8 @@ def circumstances(found: Mapping[str, Any], load_before: float, docs: Path) -> d
     }
 
 
-def commit(docs: Path) -> str:
-    """The commit that these docs are of, with a word where the sources differ from it."""
-    asked = ["git", "-C", str(docs), "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=, changed"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return told or "unknown"
-
-
 def section(about: Mapping[str, Any], every: Sequence[Result]) -> str:
-    """What goes between the marks."""
+    """The text between the marks."""
     libraries = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
     before, after = about["load_average"]
     where = (
@@ -84,17 +78,8 @@ def section(about: Mapping[str, Any], every: Sequence[Result]) -> str:
 
 
 def file_name(group: str) -> str:
-    """Of its plot."""
+    """The file name of its plot."""
     return "micro-" + re.sub(r"\W+", "-", group) + ".svg"
-
-
-def put(page: str, text: str) -> str:
-    """The page with `text` between its marks. Raises ValueError where it has none."""
-    before, mark, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise ValueError(f"the page lacks {BEGIN} or {END}")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def write(docs: Path, about: Mapping[str, Any], every: Sequence[Result]) -> None:
@@ -102,12 +87,12 @@ def write(docs: Path, about: Mapping[str, Any], every: Sequence[Result]) -> None
     folder = docs / "benchmarks"
     folder.mkdir(exist_ok=True)
     page = docs / "benchmarks.md"
-    page.write_text(put(page.read_text(), section(about, every)))
+    page.write_text(between(page.read_text(), BEGIN, END, section(about, every)))
     for name, group in GROUPS.items():
         if group.unit:
             (folder / file_name(name)).write_text(svg(group.title, group.unit, report.points(name, every)))
     kept = {**about, "results": [one._asdict() for one in every]}
-    (folder / "micro.json").write_text(json.dumps(kept, indent=1) + "\n")
+    files.write_json(folder / "micro.json", kept)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     load_before = os.getloadavg()[0]
     passes = [measure(["--huge"] if chosen.huge else []) for _ in range(chosen.passes)]
     every = report.merged([report.results(found) for found in passes])
-    write(chosen.docs, circumstances(passes[0], load_before, chosen.docs), every)
+    write(chosen.docs, circumstances(passes[0], load_before), every)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`pick()` of every policy by the number of pods, with and without what makes it work harder."""
+"""`pick()` of every policy by the number of pods, with and without prefix hits and tried pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES += [("prefix_aware", case) for case in HITS]
 
 
 def hits(case: str, pods: int, rng: random.Random) -> Mapping[PodId, int]:
-    """Which pods hold how much of a prompt: a system prompt that all hold, or whatever is hardest to weigh."""
+    """Which pods hold how much of a prompt: a system prompt that all hold, or the hardest case to weigh."""
     holders = rng.sample(pod_ids(pods), min(pods, HITS.get(case, 0)))
     held = {pod: BLOCKS // 2 if case.endswith("alike") else rng.randrange(1, BLOCKS) for pod in holders}
     return PrefixHits(held, levels(held.items()))  # as the index hands them out

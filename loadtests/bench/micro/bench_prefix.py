@@ -1,6 +1,6 @@
 """The prefix index: hash a prompt, look it up, place it. By prompt length, and by what the index holds already.
 
-The index is full: every new block pushes out an old one, as in a gateway that has run for a while. A prompt is new
+The index is full: every new block evicts an old one, as in a gateway that has run for a while. A prompt is new
 from its first byte on (all misses, all placed anew), or known in full, as in a conversation.
 """
 
@@ -68,8 +68,8 @@ def bench_by_prompt(benchmark: BenchmarkFixture, size: int, kind: str) -> None:
 
 
 def bench_long_prompt_among_short_ones(benchmark: BenchmarkFixture) -> None:
-    """The dearest case: a prompt of 100k tokens makes room for itself by pushing out a hundred times as many tokens'
-    worth of short prompts, block by block."""
+    """The most expensive case: a prompt of 100k tokens evicts a hundred times as many tokens of short prompts, block by
+    block."""
     benchmark.group = "prefix by prompt"
     benchmark.extra_info.update(series="new prompt, among short ones", size=400_000)
     index = PrefixIndex(max_bytes=1 << 40, default_kv_tokens=500_000)

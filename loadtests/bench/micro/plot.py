@@ -1,6 +1,6 @@
 """Cost against size as an SVG: logarithmic axes, one line a series, its name at its end. Pure: numbers in, text out.
 
-The file carries its own colours for light and dark, chosen by the reader's setting, so that it can stand in any page.
+The file has colours for light and dark, chosen by the reader's setting, so that it fits any page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LINE_GAP = 15
 """Pixels between two names at the lines' ends."""
 
 _COLOURS = ("#3987d4", "#d9662b", "#16a37a", "#b56bb0", "#b8860b", "#5f9ea0", "#c0504d")
-"""Of middle lightness: they stand out from white and from near-black."""
+"""Of middle lightness: visible on white and on near-black."""
 
 _STYLE = """
 svg { font: 12px system-ui, sans-serif; }

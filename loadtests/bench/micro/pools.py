@@ -1,4 +1,4 @@
-"""Pools and requests to measure with: as many pods as asked for, loads and dice from a fixed seed."""
+"""Pools and requests to measure with: any number of pods, loads and random numbers from a fixed seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pod_ids(count: int) -> list[PodId]:
 
 
 def view(pods: int) -> LoadView:
-    """A pool in the middle of its work: every pod has 0 to 7 requests in flight of up to 4,000 tokens, and reported."""
+    """A pool under load: every pod has 0 to 7 requests in flight of up to 4,000 tokens, and reported."""
     clock = itertools.count(1000.0, 1e-5).__next__
     made = LoadView(clock)
     made.set_pods(POOL, [Pod(pod, pod) for pod in pod_ids(pods)])
@@ -41,7 +41,7 @@ def request(
     hits: Mapping[PodId, int] | None = None,
     tried: frozenset[PodId] = frozenset(),
 ) -> RequestInfo:
-    """A request with dice and a session of its own."""
+    """A request with its own random bits and session."""
     return RequestInfo(
         id=f"{number:08x}",
         model="m",
@@ -57,5 +57,5 @@ def request(
 
 
 def in_turn(requests: list[RequestInfo]) -> Callable[[], RequestInfo]:
-    """One after the other, for ever: a policy that is asked the same twice could be lucky twice."""
+    """The requests in an endless cycle: repeating one request could favour a policy by chance."""
     return itertools.cycle(requests).__next__

@@ -1,6 +1,6 @@
 """pytest-benchmark's JSON to ours, to tables and to verdicts: how a cost grows, and whether it keeps its budget. Pure.
 
-The best round is what the code costs; the median is what the machine made of it while others used it, too.
+The best round is the cost of the code; the median includes other programs' use of the machine.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from loadtests.bench.micro.plot import Points, number
+from loadtests.report.tables import grid
 
 FLAT, LOGARITHMIC, BELOW_LINEAR, LINEAR = "flat", "logarithmic", "below linear", "linear"
 
 
 class Group(NamedTuple):
-    """What is measured together: one table and, where there are sizes, one plot."""
+    """Benchmarks of one table and, if they have sizes, one plot."""
 
     title: str
     unit: str
     """Of the size; empty where there is none."""
     budgets_us: Mapping[int, float] = {}
-    """By size; DESIGN's budgets."""
+    """By size."""
 
 
 GROUPS = {
@@ -72,8 +73,8 @@ def results(found: Mapping[str, Any]) -> list[Result]:
 
 
 def merged(passes: Sequence[Sequence[Result]]) -> list[Result]:
-    """Several passes as one: the best round of all, the median of the medians. A neighbour's work that slows a machine
-    down for half a minute spoils one pass, not all."""
+    """Several passes as one: the best round of all, the median of the medians. Other load on the machine for half
+    a minute spoils one pass, not all."""
     found: dict[tuple[str, str, int], list[Result]] = {}
     for one in (one for each in passes for one in each):
         found.setdefault((one.group, one.series, one.size), []).append(one)
@@ -117,7 +118,7 @@ def growth(row: Points) -> str:
 
 
 def verdict(row: Sequence[Result], budgets_us: Mapping[int, float]) -> str:
-    """Whether the budgets are kept; "" where there is none. The worst size decides."""
+    """Whether the budgets are met; empty if there is none. The worst size decides."""
     judged = [(one, budgets_us[one.size]) for one in row if one.size in budgets_us]
     if not judged:
         return ""
@@ -134,20 +135,16 @@ def table(group: str, every: Sequence[Result]) -> str:
     sized = bool(about.unit)
     head = ["us, best / median", *(f"{number(size)} {about.unit}" if sized else "" for size in sizes)]
     head += ["grows"] * sized + ["budget"] * bool(about.budgets_us)
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for name, row in rows.items():
         found = {one.size: f"{us(one.min_us)} / {us(one.median_us)}" for one in row}
         cells = [name, *(found.get(size, "") for size in sizes)]
         cells += [growth([(one.size, one.min_us) for one in row])] * sized
         cells += [verdict(row, about.budgets_us)] * bool(about.budgets_us)
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        lines.append(cells)
+    return grid(head, lines)
 
 
 def us(value: float) -> str:
     """Three digits."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,1 +1,1 @@
-"""This gateway beside other routers: how each is started, measured and shown."""
+"""This gateway and other routers: how each is started, measured and reported."""

@@ -1,8 +1,8 @@
 """A router written the usual way in Python: FastAPI in front, aiohttp behind, round robin.
 
 The shape of the vLLM production stack's router: the body parsed by json, forwarded with the client's headers, the
-answer streamed through. Our own few lines, none of theirs; without their metrics, so rather faster than they are. It
-runs in an environment of its own and imports nothing of this project: `python baseline_fastapi.py PORT ENGINE_PORT...`.
+answer streamed through. The code is not theirs; without their metrics it is rather faster. It
+runs in a separate environment and imports nothing of this project: `python baseline_fastapi.py PORT ENGINE_PORT...`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report as Markdown: a table a case, who was the limit, and this gateway against each peer. Pure."""
+"""The report as Markdown: a table for each case, what limited it, and this gateway against each peer. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from loadtests.bench.load.cases import Case
-from loadtests.bench.routers.samples import Row, Sample, Spread, of_case, peers_of, ratio, row, spread
+from loadtests.bench.routers.samples import Row, Sample, of_case, peers_of, ratio, row
+from loadtests.report.figures import over
+from loadtests.report.tables import facts, grid
 
 STREAMS_FOR_MEMORY = 200
-"""With fewer open, what a stream takes is lost in the noise."""
+"""With fewer open, the memory of a stream is below the noise."""
 
 
 class Column(NamedTuple):
@@ -29,15 +31,15 @@ def _number(figure: str, digits: int, scale: float = 1.0) -> Callable[[Row], str
 
 def _with_range(figure: str, digits: int) -> Callable[[Row], str]:
     def cell(found: Row) -> str:
-        spread: Spread = found.figures[figure]
-        return f"{spread.median:,.{digits}f} ({spread.least:,.{digits}f} to {spread.most:,.{digits}f})"
+        value = found.figures[figure]
+        return f"{value.median:,.{digits}f} ({value.least:,.{digits}f} to {value.most:,.{digits}f})"
 
     return cell
 
 
 def _stream_kb(found: Row) -> str:
-    told = found.peer != "direct" and found.open_streams >= STREAMS_FOR_MEMORY
-    return f"{found.figures['stream_kb'].median:.1f}" if told else "-"
+    known = found.peer != "direct" and found.open_streams >= STREAMS_FOR_MEMORY
+    return f"{found.figures['stream_kb'].median:.1f}" if known else "-"
 
 
 _NAME = Column("router", lambda found: found.peer)
@@ -67,7 +69,7 @@ STREAMS = (
 )
 
 WATCHED = ("turnout-all", "turnout-pair")
-"""Whom the summaries compare with the others."""
+"""The variants that the summaries compare with the other routers."""
 
 SUMMARY = (
     ("1k", "cpu_us", "CPU a request, 1.2 KB"),
@@ -88,7 +90,7 @@ def document(
     samples: Sequence[Sample],
 ) -> str:
     """The whole report. `peers` has version and description, by name."""
-    parts = ["# Routers side by side", _HOW, _pairs("machine", machine), _peers(peers, missing)]
+    parts = ["# Routers side by side", _HOW, facts("machine", machine), _peers(peers, missing)]
     parts += [against(watched, samples) for watched in WATCHED if watched in peers_of(samples)]
     for case in cases:
         own = of_case(case.name, samples)
@@ -98,7 +100,7 @@ def document(
 
 
 def case_report(case: Case, samples: Sequence[Sample]) -> str:
-    """A case's table and the words below it."""
+    """A case's table and the remarks below it."""
     rows = [row(peer, samples) for peer in peers_of(samples)]
     columns = STREAMS if case.stream else WHOLE
     return (
@@ -108,23 +110,23 @@ def case_report(case: Case, samples: Sequence[Sample]) -> str:
 
 
 def verdict(case: Case, samples: Sequence[Sample]) -> str:
-    """Who was the limit, and how quiet the machine was."""
+    """What limited the rate, and how busy the machine was with other programs."""
     figure = "chunk_rate" if case.stream else "rate"
     best = max((row(peer, samples).figures[figure].median for peer in peers_of(samples) if peer != "direct"), default=0)
     alone = row("direct", samples).figures if any(sample.peer == "direct" for sample in samples) else None
-    noise = spread(sample.foreign_share for sample in samples)
-    words = []
+    noise = over(sample.foreign_share for sample in samples)
+    remarks = []
     if alone is not None and case.gap_s:
-        words.append(
+        remarks.append(
             f"Engines and load generator alone hold the pace at {alone['load_core_share'].median:.0%} of their core, "
             f"gaps p50 {alone['gap_p50_ms'].median:.1f} and p99 {alone['gap_p99_ms'].median:.1f} ms."
         )
     elif alone is not None and best:
         times = alone[figure].median / best
         judged = "not the bottleneck" if times > 1.1 else "THE BOTTLENECK: rates say little, CPU times hold"
-        words.append(f"Engines and load generator alone do {times:.2f} x the fastest router: {judged}.")
-    words.append(f"Other programs took {noise.median:.0%} of a core during a run, at most {noise.most:.0%}.")
-    return " ".join(words)
+        remarks.append(f"Engines and load generator alone do {times:.2f} x the fastest router: {judged}.")
+    remarks.append(f"Other programs took {noise.median:.0%} of a core during a run, at most {noise.most:.0%}.")
+    return " ".join(remarks)
 
 
 def against(watched: str, samples: Sequence[Sample]) -> str:
@@ -140,22 +142,6 @@ def against(watched: str, samples: Sequence[Sample]) -> str:
     return f"{title}\n\n{grid(['', *peers], lines)}" if lines else ""
 
 
-def grid(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that can be read unrendered as well."""
-    widths = [max(len(line[at]) for line in [titles, *rows]) for at in range(len(titles))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return "| " + " | ".join([first.strip().ljust(widths[0]), *others]) + " |"
-
-    rule = "|" + "|".join("-" * (width + 1) + (":" if at else "-") for at, width in enumerate(widths)) + "|"
-    return "\n".join([line(titles), rule, *map(line, rows)])
-
-
-def _pairs(title: str, values: Mapping[str, str]) -> str:
-    return grid([title, ""], [[name, value] for name, value in values.items()])
-
-
 def _peers(peers: Mapping[str, tuple[str, str]], missing: Mapping[str, str]) -> str:
     text = grid(["router", "version", "what"], [[name, *about] for name, about in peers.items()])
     left_out = [f"Left out: {name}: {why}" for name, why in missing.items()]
@@ -165,15 +151,15 @@ def _peers(peers: Mapping[str, tuple[str, str]], missing: Mapping[str, str]) -> 
 _HOW = """\
 Written by `make bench`. Each router runs alone on core 0 with one worker thread; engines with canned answers and the
 load generator share core 1. Repeats are interleaved: every router has its turn, then all of them again. A figure is the
-median over the repeats, in brackets the least and the most; a ratio is taken within a repeat, then its median. CPU time
-is user plus system time of the router's processes out of /proc, during the load, over what was answered; it holds where
-the load side was the limit as well (a router core well below 100 %), whereas req/s then is a lower bound. Routers that
-log a line a request by default are told not to."""
+median over the repeats, with the least and the most in brackets; a ratio is taken within a repeat, then its median. CPU
+time is user plus system time of the router's processes during the load, from /proc, divided by the number of answers.
+It is valid where the load side was the limit as well (a router core well below 100 %); req/s is a lower bound there.
+Routers that log every request by default run with a higher log level."""
 
 _NOT = """\
 ## What these figures do not say
 
-They are of one machine, one core a router, loopback, plain HTTP and an engine that answers at once: a real engine takes
-a thousand times longer than any router here, and then the policy decides, not the router's own cost. Routers that
-spread over many cores do so here on one. The Rust routers do things this gateway does not, and the other way round.
-KB an open stream are the process's own memory; what the kernel keeps for its sockets comes on top, for all alike."""
+They are from one machine, one core for each router, loopback, plain HTTP and an engine that answers at once. A real
+engine takes a thousand times longer than any router here, so that the policy matters more than the router's own cost.
+Routers that can use many cores have one here. The Rust routers have features this gateway lacks, and vice versa. KB per
+open stream is the process's own memory, without the kernel's socket buffers, which are the same for all."""

@@ -43,23 +43,23 @@ $servers
 
 
 def program() -> str | None:
-    """Where nginx is; Debian puts it where a plain user's PATH does not look."""
+    """The path of nginx; Debian's is not on a plain user's PATH."""
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
 def config(directory: Path, port: int, engines: Sequence[int]) -> str:
     """One worker that proxies `port` to the engines' ports over kept connections.
 
-    Bodies of up to 1 MB stay in memory, and streams pass unbuffered: this is nginx at its best.
+    Bodies of up to 1 MB stay in memory, and streams pass unbuffered, which is its fastest setting.
     """
-    # As root, nginx would give its worker another user, who may not enter the temporary directory.
+    # As root, nginx would run its worker as another user, without access to the temporary directory.
     user = "user root;\n" if os.geteuid() == 0 else ""
     servers = "\n".join(f"        server 127.0.0.1:{engine};" for engine in engines)
     return _CONF.substitute(user=user, directory=directory, servers=servers, port=port)
 
 
 def command(directory: Path, port: int, engines: Sequence[int]) -> list[str]:
-    """Write the configuration into `directory` and say how to run it."""
+    """Write the configuration into `directory` and return the command that runs it."""
     path = directory / "nginx.conf"
     path.write_text(config(directory, port, engines))
     return [program() or "nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "error.log")]

@@ -1,4 +1,4 @@
-"""The routers that are put side by side: how each is started. A new peer is one row of the table."""
+"""The compared routers, and how each is started. A new peer is one row of the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtests.sim.ports import free_ports
 
 
 class Place(NamedTuple):
-    """Where a peer may put its files, where it listens, and what it proxies to."""
+    """A peer's directory, its port, and the engines' ports."""
 
     directory: Path
     port: int
@@ -24,11 +24,11 @@ class Place(NamedTuple):
     python: str = sys.executable
     """Runs this gateway."""
     state: str = ""
-    """URL of a Redis, for those who share state."""
+    """URL of a Redis, for variants that share state."""
 
 
 class Start(NamedTuple):
-    """How to run a peer."""
+    """How a peer is run."""
 
     command: list[str]
     url: str
@@ -37,8 +37,8 @@ class Start(NamedTuple):
     """Answers 2xx when the peer is up."""
     scrape: str = ""
     """A metrics page that is read once a second while the peer is measured."""
-    company: Start | None = None
-    """What runs beside it, on the load's core, and is not measured."""
+    second: Start | None = None
+    """A second replica, which runs on the load's core and is not measured."""
 
 
 class Peer(NamedTuple):
@@ -49,11 +49,11 @@ class Peer(NamedTuple):
     version: Callable[[], str]
     what: str
     streams: bool = True
-    """Whether it takes part in the stream cases: where the policy matters little, one variant is enough."""
+    """Whether it takes part in the stream cases: the policy matters little there, so one variant is enough."""
 
 
 def start_nginx(place: Place) -> Start:
-    """Debian's nginx as a plain proxy: the floor."""
+    """Debian's nginx as a plain proxy: the lower bound."""
     if nginx.program() is None:
         raise Missing("nginx is not installed (Debian: apt-get install nginx)")
     url = f"http://127.0.0.1:{place.port}"
@@ -61,24 +61,24 @@ def start_nginx(place: Place) -> Start:
 
 
 def start_turnout(name: str, place: Place) -> Start:
-    """This project, by one of its settings files."""
+    """This gateway with the settings of a variant."""
     if turnout.VARIANTS[name].shared and not place.state:
         raise Missing("redis-server is not installed (Debian: apt-get install redis-server)")
     url = f"http://127.0.0.1:{place.port}"
     variant = turnout.VARIANTS[name]
     control, port, other = free_ports(3)
-    # A database of their own: all that share one are each other's company.
-    state = f"{place.state}/1" if variant.company else place.state
+    # A separate database: replicas that share one are peers of each other.
+    state = f"{place.state}/1" if variant.pair else place.state
     command = turnout.command(name, place.python, place.directory, place.port, control, place.engines, state)
-    company = None
-    if variant.company:
-        beside = place.directory / "company"
-        beside.mkdir()
-        command_beside = turnout.command(name, place.python, beside, port, other, place.engines, state)
-        url_beside = f"http://127.0.0.1:{port}"
-        company = Start(command_beside, url_beside, f"{url_beside}/readyz")
+    second = None
+    if variant.pair:
+        directory = place.directory / "second"
+        directory.mkdir()
+        its_url = f"http://127.0.0.1:{port}"
+        its_command = turnout.command(name, place.python, directory, port, other, place.engines, state)
+        second = Start(its_command, its_url, f"{its_url}/readyz")
     scrape = f"http://127.0.0.1:{control}/metrics" if variant.shared else ""
-    return Start(command, url, f"{url}/readyz", scrape, company)
+    return Start(command, url, f"{url}/readyz", scrape, second)
 
 
 _LAUNCH: Mapping[str, tuple[Sequence[str], str]] = {
@@ -86,11 +86,11 @@ _LAUNCH: Mapping[str, tuple[Sequence[str], str]] = {
     "vllm-router": (["vllm-router"], "warning"),
     "smg": (["smg", "launch"], "warn"),
 }
-"""Wheel: what is run of it, and its name of the level above the line (or two) a request that it logs by default."""
+"""By wheel: its program, and its name of the log level that leaves out the lines it logs for each request."""
 
 
 def start_rust(wheel: str, policy: str, place: Place) -> Start:
-    """A Rust router from its wheel; with no policy named, the one it takes by default."""
+    """A Rust router from its wheel; with its default policy if none is named."""
     (program, *arguments), level = _LAUNCH[wheel]
     url = f"http://127.0.0.1:{place.port}"
     (metrics,) = free_ports(1)
@@ -102,7 +102,7 @@ def start_rust(wheel: str, policy: str, place: Place) -> Start:
 
 
 def start_baseline(place: Place) -> Start:
-    """The usual Python router."""
+    """A typical Python router."""
     python = wheels.programs("fastapi-aiohttp") / "python"
     program = Path(__file__).with_name("baseline_fastapi.py")
     url = f"http://127.0.0.1:{place.port}"
@@ -119,19 +119,19 @@ def _ours(name: str, what: str, streams: bool = True) -> Peer:
 
 
 def _rust(wheel: str, policy: str, what: str) -> Peer:
-    # Their default keeps a prefix tree, which costs nothing a chunk: one of the two is enough for streams.
+    # Their default keeps a prefix tree, which costs nothing for chunks: one of the two is enough for streams.
     found = functools.partial(wheels.version, wheel)
     return Peer(functools.partial(start_rust, wheel, policy), found, what, streams=bool(policy))
 
 
 PEERS: dict[str, Peer] = {
-    "nginx": Peer(start_nginx, _nginx_version, "plain proxy, no decisions: the floor"),
+    "nginx": Peer(start_nginx, _nginx_version, "plain proxy, no decisions: the lower bound"),
     "turnout-random": _ours("turnout-random", "random; no probes, scrapes, retries"),
-    "turnout": _ours("turnout", "prefix_aware, all settings as they come", streams=False),
+    "turnout": _ours("turnout", "prefix_aware, default settings", streams=False),
     "turnout-all": _ours(
         "turnout-all", "prefix_aware, state in Redis, all limits, timeouts, probes; /metrics read at 1 Hz"
     ),
-    "turnout-pair": _ours("turnout-pair", "the same, with a second replica that hears what it does"),
+    "turnout-pair": _ours("turnout-pair", "the same, with a second replica on the same Redis"),
     "sglang-router": _rust("sglang-router", "", "its default, cache_aware"),
     "sglang-router-rr": _rust("sglang-router", "round_robin", "round_robin"),
     "vllm-router": _rust("vllm-router", "", "its default, cache_aware"),
@@ -139,7 +139,7 @@ PEERS: dict[str, Peer] = {
     "smg": _rust("smg", "", "its default, cache_aware"),
     "smg-rr": _rust("smg", "round_robin", "round_robin"),
     "fastapi-aiohttp": Peer(
-        start_baseline, lambda: wheels.version("fastapi-aiohttp"), "round robin, as Python routers are usually written"
+        start_baseline, lambda: wheels.version("fastapi-aiohttp"), "round robin, a typical Python router"
     ),
 }
 """By the name in the report; `direct` (no router at all) is always measured."""

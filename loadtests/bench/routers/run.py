@@ -1,6 +1,6 @@
-"""A case from start to end: engines and routers up, a little load to warm them, then each in turn, repeat by repeat.
+"""A case from start to end: start engines and routers, warm them with a little load, then load each in turn.
 
-A router that fails is named and left out of the rest of its case; the others go on.
+A router that fails is reported and left out of the rest of its case; the others go on.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from loadtests import redis_server
-from loadtests.bench.load import stream_load, usage, wrk
+from loadtests.bench.load import stream_load, wrk
 from loadtests.bench.load.cases import Case
-from loadtests.bench.load.process import TICK_S, NotReady, Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.result import LoadFailed
 from loadtests.bench.load.scrape import scraped
 from loadtests.bench.load.stream_load import Found, Pids
 from loadtests.bench.routers.peers import PEERS, Place, Start
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE, Sample
+from loadtests.bench.routers.samples import Sample
 from loadtests.bench.routers.turnout import VARIANTS
 from loadtests.bench.routers.wheels import Missing
-from loadtests.redis_server import RedisServer
+from loadtests.processes import procfs, redis_server
+from loadtests.processes.owned import NotReady, Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.processes.redis_server import RedisServer
 from loadtests.sim.ports import free_ports
 
 ENGINES = 4
 NUMBERS_A_RUN = 1_280_000
 """More than any run sends, so that no two runs send the same prompt; a multiple of every case's conversations."""
 CALM_SHARE = 0.05
-"""A router that uses less of its core than this has done with the last run's leftovers."""
+"""A router that uses less of its core than this has finished the work that the last run left."""
 CALM_TIMEOUT_S = 3.0
 
 
@@ -41,16 +42,16 @@ class Target(NamedTuple):
     peer: str
     start: Start
     owned: Owned
-    company: Owned | None = None
+    second: Owned | None = None
 
 
 def say(text: str) -> None:
-    """Progress goes to stderr: stdout is the report's."""
+    """Print progress to stderr; stdout is for the report."""
     sys.stderr.write(text + "\n")
 
 
 class Bench:
-    """What one run of the bench has found so far."""
+    """One run of the bench, and its samples so far."""
 
     def __init__(self, directory: Path, deadline: float, python: str) -> None:
         self._directory = directory
@@ -60,12 +61,12 @@ class Bench:
         self._engines: list[int] = []
         self.samples: list[Sample] = []
         self.missing: dict[str, str] = {}
-        """Peer, or peer and case: why it is not in the tables."""
+        """By peer, or by peer and case: why it is not in the tables."""
 
     def case(self, case: Case, names: Sequence[str]) -> None:
-        """Measure one case; the samples are added to ours."""
+        """Measure one case; its samples are added."""
         if time.monotonic() > self._deadline:
-            self.missing[case.name] = "no time was left for it"
+            self.missing[case.name] = "no time was left"
             return
         directory = self._directory / case.name
         directory.mkdir()
@@ -91,8 +92,8 @@ class Bench:
                 target = self._start(name, Place(directory / name, free_ports(1)[0], ports, self._python, state))
                 if target is not None:
                     stack.enter_context(target.owned)
-                    if target.company is not None:
-                        stack.enter_context(target.company)
+                    if target.second is not None:
+                        stack.enter_context(target.second)
                     started.append(target)
             found = [Target("direct", Start([], url, url), engines)]
             found += [target for target in started if self._ready(case, target)]
@@ -112,16 +113,16 @@ class Bench:
             self.missing[name] = str(missing)
             return None
         owned = Owned(start.command, ROUTER_CORE, where.directory / "output.log")
-        beside = start.company
-        company = Owned(beside.command, LOAD_CORE, where.directory / "company.log") if beside is not None else None
-        return Target(name, start, owned, company)
+        beside = start.second
+        second = Owned(beside.command, LOAD_CORE, where.directory / "second.log") if beside is not None else None
+        return Target(name, start, owned, second)
 
     def _ready(self, case: Case, target: Target) -> bool:
         first = stream_load.request(case, 0).partition("\r\n\r\n")[2].encode()
         try:
             wait_until_ready(target.owned, target.start.ready)
-            if target.company is not None and target.start.company is not None:
-                wait_until_ready(target.company, target.start.company.ready)
+            if target.second is not None and target.start.second is not None:
+                wait_until_ready(target.second, target.start.second.ready)
             wait_until_serving(target.owned, target.start.url + wrk.PATH, first)
         except NotReady as why:
             self._leave_out(case, target, why)
@@ -130,8 +131,9 @@ class Bench:
 
     def _leave_out(self, case: Case, target: Target, why: Exception) -> None:
         say(f"  without {target.peer}: {why}")
-        said = " ".join(str(why).split()).replace(f"{Path.cwd()}/", "")  # where it is installed is nobody's business
-        self.missing[f"{target.peer} ({case.name})"] = said[-300:]
+        # Reports do not name this machine's directories.
+        message = " ".join(str(why).split()).replace(f"{Path.cwd()}/", "")
+        self.missing[f"{target.peer} ({case.name})"] = message[-300:]
 
     def _rounds(self, case: Case, found: list[Target], directory: Path) -> None:
         """Warm every target, then load them in turn, again and again."""
@@ -152,12 +154,12 @@ class Bench:
                 calm(target.owned)
 
     def _warm(self, case: Case, target: Target, directory: Path) -> int:
-        """A little load; the memory it leaves behind is where the case begins."""
+        """A little load; returns the memory after it, to which the case's is compared."""
         few = case._replace(connections=min(case.connections, 8), ramp_s=0.0)
         with contextlib.suppress(LoadFailed):
             self._load(few, 0, target, 0, directory, seconds=1)
         calm(target.owned)
-        return usage.read(target.owned.pids()).rss_bytes
+        return procfs.read(target.owned.pids()).rss_bytes
 
     def _load(
         self, case: Case, number: int, target: Target, idle: int, directory: Path, seconds: int | None = None
@@ -178,27 +180,27 @@ class Bench:
 
 
 def _whole(url: str, case: Case, seconds: int, first: int, pids: Pids, directory: Path) -> Found:
-    """Whole answers by wrk, with the same readings that the stream load takes of itself."""
-    before, engines_before, ours_before = usage.read(pids.router), usage.read(pids.engines), _children_s()
+    """Whole answers by wrk, with the readings that the stream load takes itself."""
+    before, engines_before, ours_before = procfs.read(pids.router), procfs.read(pids.engines), _children_s()
     load = wrk.run(pin(LOAD_CORE), url, case, seconds, first, directory)
-    spent, engines = usage.read(pids.router).since(before), usage.read(pids.engines).since(engines_before)
+    spent, engines = procfs.read(pids.router).since(before), procfs.read(pids.engines).since(engines_before)
     return Found(load, spent, engines.cpu_s + _children_s() - ours_before, 0)
 
 
 def _children_s() -> float:
-    """CPU time of programs that were run and waited for: the load generators."""
+    """CPU time of ended child processes: the load generators."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def calm(owned: Owned) -> None:
-    """Wait until the router has dealt with what the load left behind, such as thousands of closed streams."""
+    """Wait until the router has finished the work that the load left, such as thousands of closed streams."""
     step_s, deadline = 0.1, time.monotonic() + CALM_TIMEOUT_S
-    before = usage.read(owned.pids())
+    before = procfs.read(owned.pids())
     while time.monotonic() < deadline:
         time.sleep(step_s)
-        now = usage.read(owned.pids())
-        if now.since(before).cpu_s <= CALM_SHARE * step_s + TICK_S:
+        now = procfs.read(owned.pids())
+        if now.since(before).cpu_s <= CALM_SHARE * step_s + procfs.TICK_S:
             return
         before = now
 

@@ -1,17 +1,16 @@
-"""Samples to figures: medians, the least and the most over the repeats, ratios within a repeat. Pure; words are
-`markdown.py`'s.
+"""Samples to figures: medians, the least and the most over the repeats, ratios within a repeat. Pure;
+`markdown.py` writes the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from loadtests.bench.load.cores import LOAD_CORE
 from loadtests.bench.load.result import Load
-
-ROUTER_CORE = 0
-LOAD_CORE = 1
+from loadtests.report.figures import Range, over
 
 
 class Sample(NamedTuple):
@@ -27,7 +26,7 @@ class Sample(NamedTuple):
     rss_idle_bytes: int
     """Before the case's load, after a little of it to warm up."""
     cores_s: tuple[float, ...]
-    """Time that each core was busy during the load, whoever kept it so."""
+    """Busy time of each core during the load, by any process."""
     load_cpu_s: float
     """CPU time that engines and load generator took, all of it on their own core."""
     open_streams: int = 0
@@ -44,39 +43,25 @@ class Sample(NamedTuple):
 
     @property
     def stream_kb(self) -> float:
-        """Memory that one more open stream takes, in KB of 1,000 bytes."""
+        """Memory of one more open stream, in KB of 1,000 bytes."""
         return (self.rss_bytes - self.rss_idle_bytes) / 1e3 / max(1, self.open_streams)
 
     @property
     def core_share(self) -> float:
-        """How much of its core the router used, 0..1: below about 0.9, load was what it waited for."""
+        """Share of its core that the router used, 0..1: below about 0.9 it waited for load."""
         return self.cpu_s / self.load.seconds
 
     @property
     def load_core_share(self) -> float:
-        """How busy the core of engines and load generator was, 0..1; 0 where there is no such core."""
+        """Busy share of the core of engines and load generator, 0..1; 0 if there is no such core."""
         return self.cores_s[LOAD_CORE] / self.load.seconds if len(self.cores_s) > LOAD_CORE else 0.0
 
     @property
     def foreign_share(self) -> float:
-        """How much of the busier core programs that are not ours used, 0..1: noise."""
+        """Share of the busier core that other programs used, 0..1: noise."""
         ours = (0.0 if self.peer == "direct" else self.cpu_s, self.load_cpu_s)
         pairs = zip(self.cores_s, ours, strict=False)
         return max((max(0.0, busy - own) / self.load.seconds for busy, own in pairs), default=0.0)
-
-
-class Spread(NamedTuple):
-    """A figure over the repeats."""
-
-    median: float
-    least: float
-    most: float
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Median, least and most."""
-    found = [*values]
-    return Spread(median(found), min(found), max(found))
 
 
 FIGURES: dict[str, Callable[[Sample], float]] = {
@@ -100,9 +85,9 @@ class Row(NamedTuple):
     """A peer over all repeats of a case."""
 
     peer: str
-    figures: dict[str, Spread]
+    figures: dict[str, Range]
     wrong: int
-    """Requests that failed or had a bad status: a sum, because one is too many."""
+    """Requests that failed or had a bad status: a sum, because none is acceptable."""
     open_streams: int
 
 
@@ -111,7 +96,7 @@ def row(peer: str, samples: Sequence[Sample]) -> Row:
     own = [sample for sample in samples if sample.peer == peer]
     return Row(
         peer=peer,
-        figures={name: spread(map(figure, own)) for name, figure in FIGURES.items()},
+        figures={name: over(map(figure, own)) for name, figure in FIGURES.items()},
         wrong=sum(sample.load.failed + sample.load.bad_status for sample in own),
         open_streams=min(sample.open_streams for sample in own),
     )
@@ -161,7 +146,7 @@ def as_json(
 def _case_json(samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         peer: {
-            **{name: spread._asdict() for name, spread in found.figures.items()},
+            **{name: figure._asdict() for name, figure in found.figures.items()},
             "wrong": found.wrong,
             "open_streams": found.open_streams,
         }

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from loadtests.processes.replica import listening, pool, serve
+from loadtests.sim.ports import HOST
 
 NEVER_S = 3600.0
 """Longer than any bench."""
@@ -17,7 +18,7 @@ QUIET: Mapping[str, Any] = {
     "retries": {"attempts": 0},
     "timeouts": {"idle_s": 0, "client_write_s": 0},
 }
-"""As little as the settings allow beside the request itself."""
+"""The least work beside the request itself that the settings allow."""
 
 EVERYTHING: Mapping[str, Any] = {
     "health": {"interval_s": 1.0},
@@ -25,7 +26,7 @@ EVERYTHING: Mapping[str, Any] = {
     "timeouts": {"total_s": 600.0},
     "limits": {"max_inflight": 15_000},
 }
-"""Probes, engine scrapes, every timeout and every limit; the bench scrapes /metrics beside it."""
+"""Probes, engine scrapes, every timeout and every limit; the bench also scrapes /metrics."""
 
 
 class Variant(NamedTuple):
@@ -35,9 +36,9 @@ class Variant(NamedTuple):
     settings: Mapping[str, Any] = {}
     pool: Mapping[str, Any] = {}
     shared: bool = False
-    """Its state is in Redis."""
-    company: bool = False
-    """A second replica, which gets no requests, hears all that it says."""
+    """State in Redis."""
+    pair: bool = False
+    """With a second replica on the same Redis, which gets no requests."""
 
 
 _ALL = Variant("prefix_aware", EVERYTHING, {"max_inflight_per_pod": 10_000, "allowed_policies": ["*"]}, shared=True)
@@ -46,27 +47,19 @@ VARIANTS: Mapping[str, Variant] = {
     "turnout-random": Variant("random", QUIET),
     "turnout": Variant("prefix_aware"),
     "turnout-all": _ALL,
-    "turnout-pair": _ALL._replace(company=True),
+    "turnout-pair": _ALL._replace(pair=True),
 }
 """By the name in the report."""
 
 
 def settings(name: str, port: int, control: int, engines: Sequence[int], state: str = "") -> dict[str, Any]:
-    """The settings file of a variant; `state` is the URL of the Redis for one that shares it."""
+    """The settings file of a variant; `state` is the URL of the Redis for variants that share it."""
     variant = VARIANTS[name]
-    pool = {
-        "name": "default",
-        "pods": [f"http://127.0.0.1:{engine}" for engine in engines],
-        "policy": {"name": variant.policy},
-        **variant.pool,
-    }
+    pods = [f"http://{HOST}:{engine}" for engine in engines]
     return {
-        "listen": f"127.0.0.1:{port}",
-        "control": {"listen": f"127.0.0.1:{control}"},
-        "pools": [pool],
+        **listening(port, control),
+        "pools": [{**pool(pods, variant.policy), **variant.pool}],
         "default_pool": "default",
-        # Nobody waits for a bench to drain.
-        "drain": {"settle_s": 0, "timeout_s": 0.5},
         **({"state": state} if variant.shared and state else {}),
         **variant.settings,
     }
@@ -75,8 +68,5 @@ def settings(name: str, port: int, control: int, engines: Sequence[int], state: 
 def command(
     name: str, python: str, directory: Path, port: int, control: int, engines: Sequence[int], state: str = ""
 ) -> list[str]:
-    """Write the settings into `directory` and say how to run them on that Python."""
-    path = directory / "turnout.yaml"
-    path.write_text(yaml.safe_dump(settings(name, port, control, engines, state), sort_keys=False))
-    # -P: the installed build, which may be a compiled one, not the sources in the working directory.
-    return [python, "-P", "-m", "router", "serve", "--config", str(path)]
+    """Write the settings into `directory` and return the command that serves them on that Python."""
+    return serve(python, settings(name, port, control, engines, state), directory / "turnout.yaml")

@@ -1,6 +1,6 @@
-"""Peers from PyPI: each in a virtual environment of its own under a cache directory, never in the project's.
+"""Peers from PyPI: each in its own virtual environment under a cache directory, never in the project's.
 
-Versions are pinned here; an environment that is complete has a stamp, and is used as it is.
+Versions are pinned here; a complete environment has a stamp and is not installed again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ REQUIREMENTS: Mapping[str, Sequence[str]] = {
 
 
 class Missing(Exception):
-    """A peer is not on this machine; the message says how to get it, or why it could not be got."""
+    """A peer is not on this machine; the message says how to get it, or why it could not be installed."""
 
 
 def version(name: str) -> str:
-    """What is installed for `name`, in one line."""
+    """The pinned versions of `name`, in one line."""
     return ", ".join(requirement.replace("==", " ") for requirement in REQUIREMENTS[name])
 
 
@@ -58,5 +58,5 @@ def _run(command: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(str(error)) from error
     if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or ["no word why"]
-        raise Missing(f"could not be installed: {words[-1]}")
+        output = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise Missing(f"could not be installed: {output[-1]}")

@@ -1,9 +1,8 @@
-"""`make bench-scheduling`: plays every case, prints each number beside its goal, writes scheduling.json and .md."""
+"""`make bench-scheduling`: plays every case, prints each number with its goal, writes scheduling.json and .md."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -11,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadtests.bench.load.process import NotReady
-from loadtests.bench.report import machine
 from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.goals import goals
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, conversation, play
-from loadtests.bench.scheduling.report import Found, as_json, document, goal_table, live_table, readme_block, with_block
+from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, goal_table, live_table, readme_block
+from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
+from loadtests.report.tables import between
 from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError
 
@@ -25,7 +25,7 @@ PROCESSES = 2
 PARTS = ("policies", "replicas", "herding", "agentic", "restart")
 LIVE_PODS = 4
 LIVE_RATE = 0.7
-"""Of the conversation trace: what four pods, a gateway and a client on two cores are never busy with."""
+"""Factor on the conversation trace's rate: low enough for four pods, a gateway and a client on two cores."""
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -75,12 +75,12 @@ def _live(sizes: Sizes, traces: Path, seed: int) -> Agreement:
 def _progress(total: int) -> Callable[[Job, Row], None]:
     done = 0
 
-    def tell(job: Job, row: Row) -> None:
+    def report(job: Job, row: Row) -> None:
         nonlocal done
         done += 1
         sys.stderr.write(f"bench-scheduling: {done} of {total}: {job.part}, {job.label}, {job.policy}: {_brief(row)}\n")
 
-    return tell
+    return report
 
 
 def _brief(row: Row) -> str:
@@ -92,11 +92,9 @@ def _write(found: Found, out: Path | None, readme: Path | None) -> None:
     if out is None:
         sys.stdout.write(f"\n{text}")
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "scheduling.json").write_text(json.dumps(as_json(found), indent=1) + "\n")
-        (out / "scheduling.md").write_text(text)
+        files.write(out, "scheduling", text, as_json(found))
     if readme is not None:
-        readme.write_text(with_block(readme.read_text(), readme_block(found)))
+        readme.write_text(between(readme.read_text(), *MARKS, readme_block(found)))
 
 
 if __name__ == "__main__":

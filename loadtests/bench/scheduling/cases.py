@@ -1,4 +1,4 @@
-"""What is simulated: every run of the bench, as values. Nothing is run here, and nothing is judged."""
+"""The simulated runs, as values. It runs nothing and judges nothing."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ HERD_REPLICAS: Final = 8
 HERD_AGES_MS: Final = (0, 10, 50)
 
 ONE: Final = "one"
-"""A single replica, to which several are compared."""
+"""A single replica, with which several are compared."""
 
 
 class Sizes(NamedTuple):
-    """How much of everything."""
+    """The size of each part."""
 
     requests: int | None = None
     """Of the conversation trace; None for all."""
     replica_requests: int = 6_000
-    """Of it where replicas are simulated: each of them keeps views and indexes of its own, which takes its time."""
+    """Of it where replicas are simulated: each has its own view and index, which takes more time."""
     rates: Sequence[str] = RATES
     replicas: Sequence[int] = REPLICAS
     ages_ms: Sequence[int] = AGES_MS
@@ -58,13 +58,13 @@ class Job(NamedTuple):
     part: str
     """`policies`, `replicas`, `herding`, `agentic`, `restart`."""
     label: str
-    """What tells it from others of its part and policy."""
+    """Distinguishes it from other runs of its part and policy."""
     policy: str
     case: Case
 
 
 def jobs(sizes: Sizes, seed: int) -> list[Job]:
-    """All runs, what matters most first."""
+    """All runs, the most important first."""
     base = Case(seed=seed)
     return [*_policies(sizes, base), *_herding(base), *_agentic(base), *_replicas(sizes, base), *_restarts(sizes, base)]
 
@@ -111,5 +111,5 @@ def _restarts(sizes: Sizes, base: Case) -> Iterator[Job]:
 
 
 def shared(replicas: int, age_ms: int | None) -> str:
-    """The label of so many replicas whose view is that old; None where nothing is shared."""
+    """The label of `replicas` replicas whose view is `age_ms` old; None if nothing is shared."""
     return f"{replicas} x {NOTHING}" if age_ms is None else f"{replicas} x {age_ms} ms"

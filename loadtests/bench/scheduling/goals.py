@@ -1,4 +1,4 @@
-"""What the numbers are to be: each goal beside what was found. Pure; rows in, verdicts out."""
+"""The goals: each bound with the number found. Pure; rows in, verdicts out."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _TO_ORACLE: Final = {"1.4": 1.05, "1.7": 1.05, KNEE: 1.10}
 _PEERS: Final = {"sglang_cache_aware": 1.7, "aibrix_prefix_cache": 1.7, "llmd_default": 1.2, "dynamo_kv": 1.1}
 _HIT_RATE_POINTS: Final = 3.0
 _HERDING: Final = {0: 1.02, 10: 1.25, 50: 1.5}
-"""By age in ms; `nothing lost` leaves 2 % to the dice."""
+"""By age in ms; 2 % at age 0 are random variation."""
 _AGREEMENT: Final = 0.15
 
 
 def goals(rows: Rows, live: Agreement | None) -> list[Goal]:
-    """Every goal whose runs were made."""
+    """Every goal whose runs exist."""
     found = [*_oracle(rows), *_peers(rows), *_hits(rows), *_replicas(rows), *_herding(rows), *_agentic(rows)]
     return [*found, *(_live(live) if live is not None else ())]
 
@@ -82,7 +82,7 @@ def _peers(rows: Rows) -> Iterator[Goal]:
     for peer, bound in _PEERS.items():
         yield from _under(rows, KNEE, peer, "mean", mean, bound)
     for rate in RATES:
-        # Past the knee it is to be better, not only as good.
+        # Past the knee it has to be better, not only as good.
         yield from _under(rows, rate, "lmetric", "mean", mean, 1.0 if rate != RATES[-1] else 1.001)
     for peer in ("sglang_cache_aware", "aibrix_prefix_cache"):
         yield from _under(rows, KNEE, peer, "short p99", short_p99, 5.0)
@@ -123,7 +123,7 @@ def _live(live: Agreement) -> Iterator[Goal]:
 
 
 def hits_around(row: Row, restart_at_s: float, before_s: float, after_s: float) -> tuple[float, float]:
-    """Hit rate of those that arrived so long before that moment, and after it."""
+    """Hit rates of the requests that arrived within `before_s` before the restart and `after_s` after it."""
     return (
         _hit_rate([each for each in row.windows if restart_at_s - before_s <= each.at_s < restart_at_s]),
         _hit_rate([each for each in row.windows if restart_at_s <= each.at_s < restart_at_s + after_s]),

@@ -1,36 +1,37 @@
-"""The simulator against the real thing: the same trace through a gateway process and simulated pods, in real time.
+"""The simulator against a real gateway: the same trace through a gateway process and simulated pods, in real time.
 
-Prompts are texts whose blocks are equal exactly where the trace's units are, answers have the trace's lengths. Only the
-gateway's own time, the kernel's, and whatever else the machine does come on top.
+Prompts are texts whose blocks are equal exactly where the trace's units are; answers have the trace's lengths. The real
+run adds only the time of the gateway, the kernel and other programs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import uvloop
 
-from loadtests.bench.load.process import ANY_CORE, Owned, wait_until_ready
+from loadtests.processes.owned import ANY_CORE, Owned, wait_until_ready
+from loadtests.processes.replica import listening, pool, serve
+from loadtests.processes.sim_pods import SimPods
+from loadtests.sim import chat
+from loadtests.sim.chat import Reply
 from loadtests.sim.engine.profiles import H100_8B
-from loadtests.sim.ports import HOST, free_ports, neighbouring_ports
+from loadtests.sim.http_client import Client
+from loadtests.sim.ports import HOST, free_ports
 from loadtests.sim.simpod.fleet import DEFAULT_MODEL
 from loadtests.sim.simpod.text import BYTES_PER_TOKEN
 from loadtests.sim.simulate.runs import Case, simulate
 from loadtests.sim.simulate.summary import Spread, hit_rate, spread
 from loadtests.sim.simulate.traces import Arrival, Trace
-from loadtests.sim.traffic_client import Client, Reply
 
 TEMPLATE_BYTES: Final = 24
-"""What the pods' chat template adds to a single message: taken off the text, so that prompts are as long as said."""
+"""Added by the pods' chat template to a single message; the text is shorter by it, so that lengths are right."""
 GRACE_S: Final = 60.0
-"""For the answers that are under way when the last request has been sent."""
+"""For the answers still under way when the last request was sent."""
 
 
 class Agreement(NamedTuple):
@@ -44,11 +45,11 @@ class Agreement(NamedTuple):
     simulated_hits: float
     real_hits: float
     late_s: float
-    """How late the client was with a request, at worst: what the real run is good for."""
+    """The latest that the client sent a request: how exact the real run is."""
 
 
 def slice_of(trace: Trace, rate: float, seconds: float) -> Trace:
-    """So many seconds of the trace, from its start, at that rate."""
+    """The first `seconds` of the trace, at that rate."""
     rated = trace.rated(rate)
     return rated._replace(arrivals=[each for each in rated.arrivals if each.at_s < seconds])
 
@@ -57,7 +58,7 @@ def agreement(trace: Trace, policy: str, pods: int, directory: Path, *, seed: in
     """Play the trace both ways. Raises NotReady; ExceptionGroup of TrafficError where a request fails."""
     run = simulate(trace, policy, Case(pods=pods, profile=H100_8B, seed=seed))
     lived = _live(trace, policy, pods, directory)
-    cached = sum(int((each.usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)) for each, _ in lived)
+    cached = sum(each.usage.cached_tokens for each, _ in lived)
     return Agreement(
         requests=len(lived),
         pods=pods,
@@ -72,28 +73,13 @@ def agreement(trace: Trace, policy: str, pods: int, directory: Path, *, seed: in
 
 def _live(trace: Trace, policy: str, pods: int, directory: Path) -> list[tuple[Reply, float]]:
     """Replies and how late each request was sent, in order of arrival."""
-    ports = neighbouring_ports(pods)
     port, control = free_ports(2)
-    engines = [sys.executable, "-m", "router", "sim", "--port", str(ports[0]), "--count", str(pods)]
-    settings = directory / "turnout.yaml"
-    settings.write_text(json.dumps(gateway_settings(policy, port, control, ports)))  # JSON is YAML
-    gateway = [sys.executable, "-m", "router", "serve", "--config", str(settings)]
-    with Owned([*engines, "--profile", H100_8B.name], ANY_CORE, directory / "pods.log") as simulated:
-        wait_until_ready(simulated, f"http://{HOST}:{ports[-1]}/health")
-        with Owned(gateway, ANY_CORE, directory / "gateway.log") as serving:
-            wait_until_ready(serving, f"http://{HOST}:{control}/readyz")
+    with SimPods(pods, H100_8B.name, directory) as simulated:
+        settings = {**listening(port, control), "pools": [pool(simulated.urls, policy)]}
+        command = serve(sys.executable, settings, directory / "turnout.yaml")
+        with Owned(command, ANY_CORE, directory / "gateway.log") as gateway:
+            wait_until_ready(gateway, f"http://{HOST}:{control}/readyz")
             return uvloop.run(_send(trace, port))
-
-
-def gateway_settings(policy: str, port: int, control: int, pods: Sequence[int]) -> dict[str, Any]:
-    """Everything as it is by default."""
-    addresses = [f"http://{HOST}:{each}" for each in pods]
-    return {
-        "listen": f"{HOST}:{port}",
-        "control": {"listen": f"{HOST}:{control}"},
-        "pools": [{"name": "default", "pods": addresses, "policy": {"name": policy}}],
-        "drain": {"settle_s": 0, "timeout_s": 0.5},
-    }
 
 
 async def _send(trace: Trace, port: int) -> list[tuple[Reply, float]]:
@@ -105,7 +91,7 @@ async def _send(trace: Trace, port: int) -> list[tuple[Reply, float]]:
         await asyncio.sleep(start + arrival.at_s - perf_counter())
         client = Client(HOST, port)
         try:
-            reply = await client.chat(payload, {}, timeout_s)
+            reply = chat.reply(await client.post(chat.PATH, payload, timeout_s))
         finally:
             client.close()
         return reply, reply.sent_at - start - arrival.at_s
@@ -117,20 +103,12 @@ async def _send(trace: Trace, port: int) -> list[tuple[Reply, float]]:
 
 def body(arrival: Arrival, unit_tokens: int) -> bytes:
     """The request, as a client of the gateway would send it."""
-    return msgspec.json.encode(
-        {
-            "model": DEFAULT_MODEL,
-            "messages": [{"role": "user", "content": text(arrival, unit_tokens)}],
-            "max_tokens": arrival.output_tokens,
-            "ignore_eos": True,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-    )
+    messages = [{"role": "user", "content": text(arrival, unit_tokens)}]
+    return chat.body(DEFAULT_MODEL, messages, arrival.output_tokens, ignore_eos=True)
 
 
 def text(arrival: Arrival, unit_tokens: int) -> str:
-    """As long as the arrival says, template included; shares a prefix exactly where the units do."""
+    """Of the arrival's length, template included; it shares a prefix exactly where the units do."""
     times = unit_tokens * BYTES_PER_TOKEN // 16
     whole = "".join([f"{unit:016x}" * times for unit in arrival.units])
     return whole[: max(1, arrival.prompt_tokens * BYTES_PER_TOKEN - TEMPLATE_BYTES)]

@@ -1,4 +1,4 @@
-"""Plays the jobs, over processes. What comes back is each run's row of numbers; what they mean is `goals.py`'s."""
+"""Plays the jobs in several processes; each returns a row of numbers, which `goals.py` judges."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Key = tuple[str, str, str]
 Rows = Mapping[Key, Row]
 
 
-def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, tell: Callable[[Job, Row], None]) -> Rows:
-    """Every job's row; `tell` hears of each as it is done. Raises what a run raises; TraceError, OSError."""
-    # Fresh interpreters: nothing of this process' threads or open files comes along.
+def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, done: Callable[[Job, Row], None]) -> Rows:
+    """Every job's row; `done` is called with each. Raises what a run raises; TraceError, OSError."""
+    # New interpreters, without this process's threads and open files.
     context = multiprocessing.get_context("spawn")
     rows: dict[Key, Row] = {}
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting = {pool.submit(one, job, sizes, traces): job for job in jobs}
-        for done in as_completed(waiting):
-            job = waiting[done]
-            row = rows[job.part, job.label, job.policy] = done.result()
-            tell(job, row)
+        for future in as_completed(waiting):
+            job = waiting[future]
+            row = rows[job.part, job.label, job.policy] = future.result()
+            done(job, row)
     return rows
 
 
@@ -64,19 +64,19 @@ def _closed(job: Job, sizes: Sizes, traces: Path) -> Run:
 
 
 _PARTS: Final[Mapping[str, Callable[[Job, Sizes, Path], Run]]] = {"herding": _herding, "agentic": _closed}
-"""How a part's jobs are played; all others replay the conversations."""
+"""How a part's jobs are played; all other parts replay the conversations."""
 
 
 @cache
 def conversation(traces: Path, requests: int | None, seed: int) -> Trace:
-    """The recorded conversations, or so many of them."""
+    """The recorded conversations, or the first `requests` of them."""
     whole = read_trace(traces / CONVERSATION, seed=seed)
     return whole if requests is None else whole.first(requests)
 
 
 @cache
 def crowd(traces: Path, requests: int, rate: float, seed: int) -> Trace:
-    """Azure's lengths in their order, arriving independently of each other at that rate a second."""
+    """Azure's lengths in their order, with independent arrivals at that rate a second."""
     recorded = read_trace(traces / AZURE, seed=seed).first(requests)
     gap = partial(random.Random(seed).expovariate, rate)
     moment, arrivals = 0.0, list[Arrival]()

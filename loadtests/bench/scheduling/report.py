@@ -7,22 +7,22 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtests.bench.routers.markdown import grid
 from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
 from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99, short_p99
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.play import Rows
+from loadtests.report.tables import facts, grid
 from loadtests.sim.simulate.summary import Row
 
 MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
 AROUND_S: Final = 120.0
-"""Seconds before and after a restart over which the hit rate is reported."""
+"""Hit rates are reported for this time before and after a restart."""
 README_ROWS: Final = 8
 """Rows of the README's table: ten lines with its head. The page has every policy."""
 
 
 class Found(NamedTuple):
-    """All that the bench knows in the end."""
+    """All results of the bench."""
 
     about: Mapping[str, str]
     """Command, seed, commit and so on."""
@@ -35,7 +35,7 @@ class Found(NamedTuple):
 def document(found: Found) -> str:
     """The whole report."""
     parts = ["# Policies on recorded traffic", _HOW]
-    parts += [grid(["run", ""], [[name, value] for name, value in found.about.items()])]
+    parts += [facts("run", found.about)]
     parts += ["## Goals", goal_table(found.goals)]
     for rate in found.sizes.rates if any(key[0] == "policies" for key in found.rows) else ():
         parts += [f"## Conversations, 8 pods, rate x {rate}{_utilisation(found.rows, rate)}", rate_table(found, rate)]
@@ -44,7 +44,7 @@ def document(found: Found) -> str:
 
 
 def _others(found: Found) -> Iterator[str]:
-    """The parts beside the rates; what was not run is left out."""
+    """The other parts; those that were not run are left out."""
     ran = {key[0] for key in found.rows}
     for name, part in _PARTS.items():
         if name in ran:
@@ -55,7 +55,7 @@ def _others(found: Found) -> Iterator[str]:
 
 
 def goal_table(goals: Sequence[Goal]) -> str:
-    """Each goal beside what was found."""
+    """Each goal and the number found."""
     lines = [
         [each.what, f"{each.found:.2f}", f"{'at most' if each.at_most else 'at least'} {each.bound:g}", _verdict(each)]
         for each in goals
@@ -149,7 +149,7 @@ def _sharing_table(rows: Rows, part: str) -> str:
 
 
 def _in_order(label: str) -> tuple[int, float]:
-    """`one`, then by replicas and age, nothing shared last."""
+    """`one` first, then by replicas and age; nothing shared last."""
     count, _, age = label.partition(" x ")
     milliseconds = age.removesuffix(" ms")
     return (int(count) if count.isdigit() else 0, float(milliseconds) if milliseconds.isdigit() else float("inf"))
@@ -187,7 +187,7 @@ def live_table(live: Agreement) -> str:
 
 
 def readme_block(found: Found) -> str:
-    """What stands in the README: the best policies at all rates, and how many goals are met."""
+    """The block for the README: the best policies at all rates, and how many goals are met."""
     rates = found.sizes.rates
     policies = sorted(_of(found.rows, "policies", rates[-1]), key=mean)
     lines = []
@@ -207,17 +207,8 @@ def readme_block(found: Found) -> str:
     return f"{about}\n\n{grid(['', *heads], lines)}"
 
 
-def with_block(readme: str, block: str) -> str:
-    """The README with the block between its marks. ValueError where they are not in it."""
-    before, start, rest = readme.partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not start or not end:
-        raise ValueError(f"no {MARKS[0]} ... {MARKS[1]} in it")
-    return f"{before}{start}\n\n{block}\n\n{end}{after}"
-
-
 def as_json(found: Found) -> Any:
-    """What a program reads. Windows are left out: they are most of it, and only the restart's say something."""
+    """All numbers for programs, without the windows of all runs but the restart's: they are most of the data."""
     rows = [
         {"part": part, "label": label, **{k: v for k, v in msgspec.to_builtins(row).items() if k != "windows"}}
         for (part, label, _), row in sorted(found.rows.items())

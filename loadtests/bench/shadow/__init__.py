@@ -1,1 +1,1 @@
-"""What a trial costs a request: CPU time with and without a shadow, with and without a canary, in one run."""
+"""The cost of a trial for a request: CPU time with and without a shadow and a canary, in one run."""

@@ -6,20 +6,17 @@ Prints a table; `--out DIR` writes `shadow.json` and `shadow.md` there as well.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.bench.load.process import NotReady
+from loadtests.bench.load import cores
 from loadtests.bench.load.result import LoadFailed
-from loadtests.bench.report import machine
-from loadtests.bench.routers.samples import LOAD_CORE
 from loadtests.bench.shadow.measure import Plan, windows
 from loadtests.bench.shadow.report import as_json, page, table
+from loadtests.processes.owned import NotReady
+from loadtests.report import files, machine
 
 
 def options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -28,7 +25,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.shadow", description=__doc__)
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="windows of each kind")
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="a window")
-    parser.add_argument("--python", default=sys.executable, help="that runs the gateway")
+    parser.add_argument("--python", default=sys.executable, help="of the gateway")
     parser.add_argument("--out", type=Path, help="write shadow.json and shadow.md into this folder")
     return parser.parse_args(argv)
 
@@ -36,9 +33,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     chosen = options(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
-    if LOAD_CORE in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {LOAD_CORE})
+    cores.prepare()
     about, found = machine.description(chosen.python), []
     with tempfile.TemporaryDirectory(prefix="turnout-shadow-") as directory:
         try:
@@ -48,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (NotReady, LoadFailed) as error:
             raise SystemExit(str(error)) from None
     sys.stdout.write(table(found) + "\n")
-    if chosen.out:
-        (chosen.out / "shadow.json").write_text(json.dumps(as_json(about, found), indent=1) + "\n")
-        (chosen.out / "shadow.md").write_text(page(about, found))
+    files.write(chosen.out, "shadow", page(about, found), as_json(about, found))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""One gateway process under the same load, again and again, with another trial switched on each time over its control
-port. Between two windows nothing else changes, so what differs is the trial. Figures only; `report.py` words them.
+"""One gateway process under the same load in many windows, each with another trial, switched over its control port.
+Nothing but the trial differs between two windows. Figures only; `report.py` writes the text.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from loadtests.bench.load import usage, wrk
+from loadtests.bench.load import wrk
 from loadtests.bench.load.cases import CASES, Case
-from loadtests.bench.load.process import Owned, pin, wait_until_ready, wait_until_serving
+from loadtests.bench.load.cores import LOAD_CORE, ROUTER_CORE
 from loadtests.bench.load.stream_load import request
 from loadtests.bench.routers import turnout
 from loadtests.bench.routers.run import ENGINES, NUMBERS_A_RUN, calm
-from loadtests.bench.routers.samples import LOAD_CORE, ROUTER_CORE
+from loadtests.processes import procfs
+from loadtests.processes.owned import Owned, pin, wait_until_ready, wait_until_serving
 from loadtests.sim.ports import free_ports
 
 SHADOW: Final[Mapping[str, Any]] = {"policy": "p2c"}
 CANARY: Final[Mapping[str, Any]] = {"policy": "prefix_aware", "percent": 10}
-"""The same policy as the pool's, so that what is measured is the trial and not the candidate."""
+"""The same policy as the pool's, so that the trial is measured and not the candidate."""
 
 MODES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "none": {},
@@ -31,7 +32,7 @@ MODES: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
     "canary": {"canary": CANARY},
     "both": {"shadow": SHADOW, "canary": CANARY},
 }
-"""By name in the report what is put at the control port. The first is what the others are held against."""
+"""By name in the report: the trials set at the control port. The others are compared with the first."""
 
 
 class Window(NamedTuple):
@@ -46,11 +47,11 @@ class Window(NamedTuple):
     p50_ms: float
     p99_ms: float
     wrong: int
-    """Answers that were none, or not 2xx."""
+    """Missing answers, and those that were not 2xx."""
 
 
 class Plan(NamedTuple):
-    """How much of it."""
+    """The size of a measurement."""
 
     rounds: int = 15
     seconds: int = 3
@@ -85,7 +86,7 @@ class Gateway:
                 put.raise_for_status()
 
     def trial(self) -> dict[str, Any]:
-        """The report of what runs."""
+        """The report on the running trials."""
         shown: dict[str, Any] = httpx.get(f"{self._control}/admin/pools/default/trial", trust_env=False).json()
         return shown
 
@@ -96,7 +97,7 @@ class Gateway:
 
 
 def windows(plan: Plan, directory: Path) -> Iterator[Window]:
-    """Round by round every mode once, each time beginning with another one."""
+    """In each round every mode once, each round starting with another mode."""
     gateway, runs = Gateway(plan, directory), 0
     modes = [*MODES]
     try:
@@ -113,9 +114,9 @@ def windows(plan: Plan, directory: Path) -> Iterator[Window]:
 
 def _window(gateway: Gateway, plan: Plan, mode: str, number: int, first: int, directory: Path) -> Window:
     pids = gateway.owned.pids()
-    before, began = usage.read(pids), time.monotonic()
+    before, began = procfs.read(pids), time.monotonic()
     load = wrk.run(pin(LOAD_CORE), gateway.url, plan.case, plan.seconds, first, directory)
-    cpu_s = usage.read(pids).since(before).cpu_s
+    cpu_s = procfs.read(pids).since(before).cpu_s
     took_s = time.monotonic() - began
     wrong = load.failed + load.bad_status
     cpu_us = cpu_s / load.requests * 1e6

@@ -7,6 +7,8 @@ from statistics import median
 from typing import Any
 
 from loadtests.bench.shadow.measure import MODES, Window
+from loadtests.report.figures import quartiles
+from loadtests.report.tables import facts, grid
 
 TITLES: Mapping[str, str] = {
     "none": "no trial",
@@ -17,24 +19,14 @@ TITLES: Mapping[str, str] = {
 
 
 def added_us(windows: Sequence[Window], mode: str) -> list[float]:
-    """CPU time a request beyond that without a trial, by round: a machine that is busy is busy in all of a round."""
+    """CPU time added to a request, by round: other load on the machine is in all windows of a round."""
     plain = {each.round: each.cpu_us for each in windows if each.mode == "none"}
     return [each.cpu_us - plain[each.round] for each in windows if each.mode == mode and each.round in plain]
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The middle half of them, about the median."""
-    ordered = sorted(values)
-    quarter = len(ordered) // 4
-    return ordered[quarter], median(ordered), ordered[-1 - quarter]
-
-
 def table(windows: Sequence[Window]) -> str:
     """In Markdown. Every figure is the median of the windows of its row."""
-    lines = [
-        "| trial | CPU, us a request | added (middle half), us | added | p50 / p99, ms | wrong |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     plain = median([each.cpu_us for each in windows if each.mode == "none"])
     for mode in MODES:
         of = [each for each in windows if each.mode == mode]
@@ -42,24 +34,23 @@ def table(windows: Sequence[Window]) -> str:
         added = ("", "") if mode == "none" else (f"{middle:+.2f} ({low:+.2f} to {high:+.2f})", f"{middle / plain:+.1%}")
         times = f"{median(each.p50_ms for each in of):.2f} / {median(each.p99_ms for each in of):.2f}"
         cpu = f"{median(each.cpu_us for each in of):.2f}"
-        lines.append(f"| {' | '.join((TITLES[mode], cpu, *added, times, str(sum(each.wrong for each in of))))} |")
-    return "\n".join(lines)
+        rows.append((TITLES[mode], cpu, *added, times, str(sum(each.wrong for each in of))))
+    return grid(("trial", "CPU, us a request", "added (middle half), us", "added", "p50 / p99, ms", "wrong"), rows)
 
 
-def page(about: Mapping[str, Any], windows: Sequence[Window]) -> str:
+def page(about: Mapping[str, str], windows: Sequence[Window]) -> str:
     """The document."""
-    machine = "\n".join(f"- {name}: {value}" for name, value in about.items())
     rounds = max(each.round for each in windows)
     return f"""# What a trial costs a request
 
-Made by `make bench-shadow`: one gateway process (policy `prefix_aware`, one core), canned engines and `wrk` on another,
-1.2 KB prompts, whole answers, 32 connections. {rounds} rounds; in each every row had one window, in turn, switched over
-the control port while the process ran. What is added is the difference to "no trial" within a round. The canary's
-candidate is the pool's own policy, so that the trial is measured and not the candidate.
+Made by `make bench-shadow`: one gateway process (policy `prefix_aware`) on one core, canned engines and `wrk` on
+another, 1.2 KB prompts, whole answers, 32 connections. There were {rounds} rounds; each has one window for every row,
+switched over the control port while the process ran. "Added" is the difference to "no trial" within a round. The
+canary's candidate is the pool's own policy, so that the trial is measured and not the candidate.
 
 {table(windows)}
 
-{machine}
+{facts("machine", about)}
 """
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests import redis_server
-from loadtests.bench.report import machine
 from loadtests.bench.state.cases import SMOKE, Sizes, crowd, server, steady, warm_start
 from loadtests.bench.state.fleet import ReplicaFailed
 from loadtests.bench.state.report import Table, as_json, document, misses
+from loadtests.processes import redis_server
+from loadtests.report import files, machine
 
 CASES = {"steady": steady, "warm": warm_start, "crowd": crowd}
 NOT_OURS = ("load generator", "libraries")
@@ -70,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     described["load average at end"] = machine.load_average()
     text = document(described, tables)
     sys.stdout.write(text)
-    if chosen.out is not None:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "state.json").write_text(json.dumps(as_json(described, tables), indent=1) + "\n")
-        (chosen.out / "state.md").write_text(text)
+    files.write(chosen.out, "state", text, as_json(described, tables))
     return int(any(misses(table) for table in tables))
 
 

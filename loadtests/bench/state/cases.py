@@ -1,4 +1,4 @@
-"""What is measured. Each case has an empty redis-server of its own and replicas as processes; `report` judges."""
+"""The measurements. Each case has its own empty redis-server and replicas as processes; `report` judges."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 from loadtests.bench.state.fleet import QUIET, ReplicaFailed, ReplicaHandle, everyone, fleet, replica
 from loadtests.bench.state.report import Found, Table, delays
 from loadtests.bench.state.witness import Reading, Witness
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from loadtests.sim.traffic import quantile
 
 STEADY_PODS = 16
 CPU_FROM_RATE = 100.0
-"""Below, what the process does anyway hides what a request costs."""
+"""At lower rates a process's constant work hides the cost of a request."""
 
 QUIESCENT_S = 10.0
 
 
 class Sizes(NamedTuple):
-    """How much of each."""
+    """The size of each case."""
 
     rates: tuple[float, ...] = (10.0, 1000.0, 5000.0)
     """Requests a second, on each replica."""
@@ -44,7 +44,7 @@ SMOKE = Sizes(
 
 @contextmanager
 def server(directory: Path) -> Iterator[tuple[str, Witness]]:
-    """A redis-server for the block: its URL, and a look at it."""
+    """A redis-server for the block: its URL, and a witness of it."""
     redis = RedisServer(directory)
     try:
         witness = Witness(redis.port)
@@ -60,12 +60,12 @@ def server(directory: Path) -> Iterator[tuple[str, Witness]]:
 
 
 async def steady(sizes: Sizes, directory: Path) -> Table:
-    """Two replicas under load: what goes to and fro, how soon the other sees it, what it costs."""
+    """Two replicas under load: the traffic between them, its delay, its cost."""
     columns = {f"{rate:g} req/s": await _steady(rate, sizes.seconds, directory) for rate in sizes.rates}
     about = (
         f"Two replicas, {STEADY_PODS} pods, the rate is each replica's own, {sizes.seconds:g} s. A request is "
         "reserved, its prompt placed, its first token noted after 0.2 s, released after 1 s. Figures are per replica. "
-        "The sync's CPU is what a request costs with Redis less what it costs without; hearing the other is in it."
+        "The sync's CPU time is a request's cost with Redis minus its cost without; it includes updates received."
     )
     return Table("Two replicas under load", about, columns)
 
@@ -88,8 +88,8 @@ def _traffic(shared: Sequence[dict[str, Any]], redis: Reading, lasted_s: float) 
         "KB/s sent": _rate(shared, "bytes_sent") / 1e3,
         "KB/s received": _rate(shared, "bytes_received") / 1e3,
         "scripts that Redis ran, per exchange the stores count": redis.scripts / _sum(shared, "all_round_trips"),
-        "KB/s per replica into Redis, as Redis says": redis.net_in_bytes / lasted_s / 2e3,
-        "KB/s per replica out of Redis, as Redis says": redis.net_out_bytes / lasted_s / 2e3,
+        "KB/s per replica into Redis, by Redis": redis.net_in_bytes / lasted_s / 2e3,
+        "KB/s per replica out of Redis, by Redis": redis.net_out_bytes / lasted_s / 2e3,
         "commands that Redis ran, per request": redis.commands / _sum(shared, "requests"),
         "placements dropped": _sum(shared, "placements_dropped"),
     }
@@ -97,14 +97,14 @@ def _traffic(shared: Sequence[dict[str, Any]], redis: Reading, lasted_s: float) 
 
 def _seen(shared: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     one, two = shared
-    ways = [delays(one["sent"], two["heard"]), delays(two["sent"], one["heard"])]
+    ways = [delays(one["sent"], two["received"]), delays(two["sent"], one["received"])]
     ordered = sorted(delay for found, _ in ways for delay in found)
     return {
         "seen p50 ms": _quantile_ms(ordered, 0.5),
         "seen p99 ms": _quantile_ms(ordered, 0.99),
         "seen at most ms": _quantile_ms(ordered, 1.0),
         "never seen": float(sum(unseen for _, unseen in ways)),
-        "age of the view, as the store says, ms": fmean(each["age_s"] for each in shared) * 1e3,
+        "age of the view, by the store, ms": fmean(each["age_s"] for each in shared) * 1e3,
     }
 
 
@@ -126,7 +126,7 @@ def _cpu(
 
 
 async def warm_start(sizes: Sizes, directory: Path) -> Table:
-    """A full index is checkpointed; others start."""
+    """A full index is checkpointed; then new replicas start."""
     with server(directory) as (url, witness):
         empty = witness.read().used_bytes
         async with replica("old", url, sizes.warm_pods, checkpoint_s=1.0) as old:
@@ -187,16 +187,16 @@ async def _until(known: Any, otherwise: str) -> None:
 
 
 async def crowd(sizes: Sizes, directory: Path) -> Table:
-    """Many replicas and pods; at the end every view must equal the sum of all truths."""
+    """Many replicas and pods; at the end every view must equal the sum of all replicas' own counts."""
     with server(directory) as (url, witness):
-        async with fleet(sizes.crowd, url, sizes.crowd_pods) as all_of_them:
+        async with fleet(sizes.crowd, url, sizes.crowd_pods) as replicas:
             before = witness.read()
             order = {"rate": sizes.crowd_rate, "seconds": sizes.seconds, "leave_open": True, "stamps": False}
             began = time.monotonic()
-            loaded = await everyone(all_of_them, "load", **order)
+            loaded = await everyone(replicas, "load", **order)
             lasted = time.monotonic() - began
             redis = witness.read().since(before)
-            differ, open_requests, settled_s = await _quiescence(all_of_them)
+            differ, open_requests, settled_s = await _quiescence(replicas)
     found: Found = {
         "requests": _sum(loaded, "requests"),
         "round trips/s": _rate(loaded, "round_trips"),
@@ -212,7 +212,7 @@ async def crowd(sizes: Sizes, directory: Path) -> Table:
     about = (
         f"{sizes.crowd} replicas with {sizes.crowd_pods:,} pods and {sizes.crowd_rate:g} req/s each for "
         f"{sizes.seconds:g} s, all on this machine; figures per replica. At the end arrivals stop with requests open, "
-        "and each replica's view of every pod is compared with the sum of what the replicas really have there."
+        "and each replica's view of every pod is compared with the sum of the replicas' own counts."
     )
     return Table("Many replicas, many pods", about, {f"{sizes.crowd} x {sizes.crowd_pods:,}": found})
 
@@ -221,9 +221,9 @@ async def _quiescence(replicas: list[ReplicaHandle]) -> tuple[int, int, float]:
     """(pods in views that are not the sum of the truths, open requests, seconds until there were none)."""
     began = time.monotonic()
     while True:
-        told = await everyone(replicas, "numbers")
-        truth = [sum(counts) for counts in zip(*[each["own"] for each in told], strict=True)]
-        differ = sum(seen != true for each in told for seen, true in zip(each["view"], truth, strict=True))
+        numbers = await everyone(replicas, "numbers")
+        truth = [sum(counts) for counts in zip(*[each["own"] for each in numbers], strict=True)]
+        differ = sum(seen != true for each in numbers for seen, true in zip(each["view"], truth, strict=True))
         lasted = time.monotonic() - began
         if not differ or lasted > QUIESCENT_S:
             return differ, sum(truth), lasted
@@ -235,7 +235,7 @@ def _sum(found: Sequence[dict[str, Any]], name: str) -> float:
 
 
 def _rate(found: Sequence[dict[str, Any]], name: str) -> float:
-    """A second, the replicas' mean."""
+    """Per second, the mean over the replicas."""
     return fmean(each[name] / each["seconds"] for each in found)
 
 

@@ -1,4 +1,4 @@
-"""The processes of a measurement: replicas, told what to do and asked what came of it. Each ends with the block."""
+"""The processes of a measurement: replicas that take orders and answer with results. Each ends with the block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from loadtests.bench.state.replica import LINE_BYTES
 
 PATIENCE_S = 120.0
-"""For an answer, beyond the time that the order itself takes."""
+"""For an answer, on top of the order's own time."""
 
 QUIET = "memory://"
 
@@ -50,7 +50,7 @@ class ReplicaHandle:
         return answer
 
     async def end(self) -> None:
-        """Let it close its store; end it if it does not."""
+        """Let it close its store; kill it if it does not."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -76,7 +76,7 @@ async def replica(name: str, url: str, pods: int, checkpoint_s: float = 3600.0) 
 
 @asynccontextmanager
 async def fleet(count: int, url: str, pods: int) -> AsyncIterator[list[ReplicaHandle]]:
-    """So many replicas, each warm."""
+    """`count` replicas, each warm."""
     async with AsyncExitStack() as stack:
         made = [await stack.enter_async_context(replica(f"replica-{at}", url, pods)) for at in range(count)]
         await everyone(made, "start")

@@ -15,8 +15,8 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench.load import usage
 from loadtests.bench.state.traffic import POOL, Stamp, Traffic, pods
+from loadtests.processes import procfs
 from schedulers.types import PodId
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
@@ -32,17 +32,17 @@ FILL_BLOCKS = 64
 """Blocks a chain when an index is filled."""
 
 
-class Hearing:
-    """The `StateListener`: what the router does with what it hears, and stamps of when."""
+class Receiver:
+    """The `StateListener`: applies updates as the router does, and records when they arrived."""
 
     def __init__(self, view: LoadView, index: PrefixIndex, places: Mapping[PodId, int]) -> None:
         self._view, self._index, self._places = view, index, places
-        self.heard: list[Stamp] = []
+        self.received: list[Stamp] = []
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         self._view.set_remote(replica, numbers, full)
-        now = time.monotonic()  # stamped when a decision would see it
-        self.heard += [Stamp(self._places[pod], told.dispatched, now) for pod, told in numbers.items()]
+        now = time.monotonic()  # from now on a decision sees it
+        self.received += [Stamp(self._places[pod], each.dispatched, now) for pod, each in numbers.items()]
 
     def replica_gone(self, replica: str, /) -> None:
         self._view.drop_remote(replica)
@@ -67,7 +67,7 @@ class Hearing:
 
 
 class LoopWatch:
-    """The longest that anything kept the event loop, in wall time and in CPU time, to within a millisecond."""
+    """The longest blocking of the event loop, in wall time and in CPU time, to within a millisecond."""
 
     def __init__(self) -> None:
         self.blocked_s = self.blocked_cpu_s = 0.0
@@ -82,14 +82,14 @@ class LoopWatch:
             self._last, self._last_cpu = now, cpu
 
     def take(self) -> dict[str, float]:
-        """What was longest since the last call."""
+        """The longest since the last call."""
         found = {"blocked_s": self.blocked_s, "blocked_cpu_s": self.blocked_cpu_s}
         self.blocked_s = self.blocked_cpu_s = 0.0
         return found
 
 
 class Replica:
-    """What the orders say."""
+    """Executes the orders."""
 
     def __init__(self, name: str, url: str, pod_count: int, checkpoint_s: float) -> None:
         self._name = name
@@ -97,29 +97,29 @@ class Replica:
         self._pods = [pod.id for pod in members]
         self.store = open_store(url, SyncConfig(checkpoint_s=checkpoint_s))
         shared = self.store.shared
-        told, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
-        self.view = LoadView(time.monotonic, told, age_s)
+        announce, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
+        self.view = LoadView(time.monotonic, announce, age_s)
         self.view.set_pods(POOL, members)
         self.index = PrefixIndex(MAX_BYTES, KV_TOKENS)
-        self.receiver = Hearing(self.view, self.index, {pod: at for at, pod in enumerate(self._pods)})
+        self.receiver = Receiver(self.view, self.index, {pod: at for at, pod in enumerate(self._pods)})
         self.traffic = Traffic(self.view, self.index, self.store if shared else None, members, os.getpid())
         self.watch = LoopWatch()
 
     async def start(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Become warm; how long it took, what it cost."""
-        rss_before = usage.read([os.getpid()]).rss_bytes
+        """Become warm; returns the time and the cost."""
+        rss_before = procfs.read([os.getpid()]).rss_bytes
         self.watch.take()
         began, cpu = time.monotonic(), time.process_time()
         await self.store.start(self._name, self.receiver)
         warm_s, cpu_s = time.monotonic() - began, time.process_time() - cpu
         return {
-            **{"warm_s": warm_s, "cpu_s": cpu_s, "rss_bytes": usage.read([os.getpid()]).rss_bytes - rss_before},
+            **{"warm_s": warm_s, "cpu_s": cpu_s, "rss_bytes": procfs.read([os.getpid()]).rss_bytes - rss_before},
             **{"counted_bytes": self.index.bytes_used, "blocks": self.index.blocks},
             **self.watch.take(),
         }
 
     async def fill(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Place so many blocks, evenly; the others hear of the last chain only, for a checkpoint is to be written."""
+        """Place `blocks` blocks, evenly; only the last chain is sent to the store, so that it writes a checkpoint."""
         rng = random.Random(1)
         for number in range(order["blocks"] // FILL_BLOCKS):
             chain = [rng.getrandbits(64) for _ in range(FILL_BLOCKS)]
@@ -131,11 +131,11 @@ class Replica:
         return {"blocks": self.index.blocks, "counted_bytes": self.index.bytes_used}
 
     async def watched(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """The longest that the loop was kept since the last order."""
+        """The longest blocking of the loop since the last order."""
         return self.watch.take()
 
     async def load(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Run traffic, then let it end unless it is to stay open."""
+        """Run traffic, then let it end unless its requests are to stay open."""
         traffic, seconds = self.traffic, order["seconds"]
         before, requests, traffic.late_s = self.store.health(), traffic.requests, 0.0
         began, cpu = time.monotonic(), time.process_time()
@@ -145,7 +145,7 @@ class Replica:
             await traffic.drain()
         whole = self.store.health()
         sent, traffic.sent = traffic.sent, []
-        heard, self.receiver.heard = self.receiver.heard, []
+        received, self.receiver.received = self.receiver.received, []
         return {
             **{"requests": traffic.requests - requests, "seconds": lasted, "cpu_s": cpu_s, "late_s": traffic.late_s},
             "round_trips": after.round_trips - before.round_trips,
@@ -154,18 +154,18 @@ class Replica:
             "all_round_trips": whole.round_trips - before.round_trips,
             "placements_dropped": whole.placements_dropped,
             "age_s": self.store.age_s(),
-            **({"sent": sent, "heard": heard} if order["stamps"] else {}),
+            **({"sent": sent, "received": received} if order["stamps"] else {}),
         }
 
     async def numbers(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """In flight by pod: this replica's own count, and what its view says of all replicas."""
+        """In flight by pod: this replica's own count, and its view of all replicas."""
         own = self.traffic.inflight
         view = {status.pod.id: status.load.inflight for status in self.view.statuses(POOL)}
         return {"own": [own[pod] for pod in self._pods], "view": [view[pod] for pod in self._pods]}
 
 
 async def serve(replica: Replica) -> None:
-    """Do as told until standard input ends."""
+    """Execute orders until standard input ends."""
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)

@@ -1,10 +1,12 @@
-"""Stamps to delays, figures to tables, each beside its goal. Pure."""
+"""Stamps to delays, figures to tables with their goals. Pure."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from loadtests.report.tables import facts, grid
 
 GOALS = {
     "round trips/s": 600.0,
@@ -14,10 +16,10 @@ GOALS = {
     "views that differ from the truth": 0.0,
     "placements dropped": 0.0,
 }
-"""At most this; DESIGN's budgets."""
+"""Upper bounds."""
 
 Found = Mapping[str, float | None]
-"""A column: the figures by name; None where there is nothing to say."""
+"""A column: the figures by name; None if there is none."""
 
 
 class Table(NamedTuple):
@@ -29,26 +31,26 @@ class Table(NamedTuple):
     """By heading; all have the same figures."""
 
 
-def delays(sent: Sequence[Sequence[float]], heard: Sequence[Sequence[float]]) -> tuple[list[float], int]:
-    """Seconds from each stamp of one replica until another had heard of that dispatch or a later one to the pod, in
-    order of size; and how many were never heard of.
+def delays(sent: Sequence[Sequence[float]], received: Sequence[Sequence[float]]) -> tuple[list[float], int]:
+    """Seconds from each stamp of one replica until another received that dispatch or a later one to the pod, in order
+    of size; and how many it never received.
     """
     counts: dict[int, list[float]] = {}
     times: dict[int, list[float]] = {}
-    for pod, dispatched, at_s in heard:
+    for pod, dispatched, at_s in received:
         counts.setdefault(int(pod), []).append(dispatched)
         times.setdefault(int(pod), []).append(at_s)
     found: list[float] = []
     for pod, dispatched, at_s in sent:
-        told = counts.get(int(pod), [])
-        first = bisect_left(told, dispatched)
-        if first < len(told):
+        reached = counts.get(int(pod), [])
+        first = bisect_left(reached, dispatched)
+        if first < len(reached):
             found.append(times[int(pod)][first] - at_s)
     return sorted(found), len(sent) - len(found)
 
 
 def misses(table: Table) -> list[str]:
-    """Which goals were missed, in words."""
+    """The missed goals, a sentence each."""
     return [
         f"{table.title}, {column}: {name} {number(value)}, goal {number(GOALS[name])}"
         for column, found in table.columns.items()
@@ -58,21 +60,24 @@ def misses(table: Table) -> list[str]:
 
 
 def markdown(table: Table) -> str:
-    """A row a figure, a column a case, the goal beside."""
-    lines = [f"### {table.title}", "", table.about, ""]
-    lines += [_line(["", *table.columns, "goal"]), _line(["---", *["---:"] * (len(table.columns) + 1)])]
+    """A row a figure, a column a case, the goal in the last column."""
+    rows = []
     for name in next(iter(table.columns.values())):
         cells = [number(found[name]) for found in table.columns.values()]
-        lines.append(_line([name, *cells, f"<= {number(GOALS[name])}" if name in GOALS else ""]))
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells, f"<= {number(GOALS[name])}" if name in GOALS else ""])
+    return "\n".join([f"### {table.title}", "", table.about, "", grid(["", *table.columns, "goal"], rows), ""])
 
 
 def document(about: Mapping[str, str], tables: Sequence[Table]) -> str:
     """The page."""
-    where = "\n".join(f"- {name}: {value}" for name, value in about.items())
-    missed = [words for table in tables for words in misses(table)]
-    verdict = "All goals are kept." if not missed else "**Goals missed:** " + "; ".join(missed) + "."
-    parts = ["# Shared state: what it costs and how fast it is", "Made by `make bench-state`.", verdict, where]
+    missed = [each for table in tables for each in misses(table)]
+    verdict = "All goals are met." if not missed else "**Goals missed:** " + "; ".join(missed) + "."
+    parts = [
+        "# Shared state: what it costs and how fast it is",
+        "Made by `make bench-state`.",
+        verdict,
+        facts("machine", about),
+    ]
     return "\n\n".join([*parts, *map(markdown, tables)])
 
 
@@ -81,19 +86,15 @@ def as_json(about: Mapping[str, str], tables: Sequence[Table]) -> Any:
     return {
         "machine": dict(about),
         "goals": GOALS,
-        "missed": [words for table in tables for words in misses(table)],
+        "missed": [each for table in tables for each in misses(table)],
         "tables": {table.title: {name: dict(found) for name, found in table.columns.items()} for table in tables},
     }
 
 
 def number(value: float | None) -> str:
-    """Three digits, and no more than are there."""
+    """At most three digits."""
     if value is None:
         return "-"
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

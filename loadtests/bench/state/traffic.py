@@ -1,6 +1,8 @@
-"""A replica's load as its shared state sees it: reserve, first token, release, and a placement a request. No HTTP.
+"""A replica's load as its shared state sees it: reserve, first token, release, and a placement for each request.
 
-Arrivals are random at a given rate (open loop: what is late is made up for); conversations grow by two blocks a turn.
+There is no HTTP, which would cost more than the state that is measured.
+
+Arrivals are random at a given rate (open loop: late ones are made up for); conversations grow by two blocks a turn.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ CHAIN_BLOCKS = 64
 
 TICK_S = 0.001
 BURST = 8
-"""Arrivals in one turn of the loop: a gateway that is behind, too, reads its sockets between two of them."""
+"""Largest number of arrivals in one turn of the loop: a gateway that is late also reads its sockets in between."""
 
 
 class Stamp(NamedTuple):
-    """A pod's counter of dispatches reached `dispatched`, here, at that time on this machine's monotonic clock."""
+    """A pod's counter of dispatches reached `dispatched` at that time on this machine's monotonic clock."""
 
     pod: int
     dispatched: int
@@ -45,7 +47,7 @@ def pods(count: int) -> list[Pod]:
 
 
 class Traffic:
-    """Drives a view and an index; tells the store of placements (the view announces by itself)."""
+    """Drives a view and an index, and passes placements to the store (the view announces by itself)."""
 
     def __init__(self, view: LoadView, index: PrefixIndex, store: StateStore | None, members: list[Pod], seed: int):
         self._view, self._index, self._store, self._pods = view, index, store, members
@@ -54,15 +56,15 @@ class Traffic:
         self._prefilling: deque[tuple[float, Charge]] = deque()
         self._running: deque[tuple[float, Charge, int]] = deque()
         self.inflight: Counter[PodId] = Counter()
-        """This replica's own truth, counted beside the view."""
+        """This replica's own count, kept apart from the view."""
         self._dispatched = [0] * len(members)
         self.sent: list[Stamp] = []
         self.requests = 0
         self.late_s = 0.0
-        """The most that an arrival came after its time."""
+        """The longest delay of an arrival after its time."""
 
     async def run(self, rate: float, seconds: float) -> None:
-        """Let requests arrive for so long. Those that are open then stay open until `drain`."""
+        """Let requests arrive for `seconds`. Those open at the end stay open until `drain`."""
         began = time.monotonic()
         due = began + self._rng.expovariate(rate)
         while (now := time.monotonic()) < began + seconds:
@@ -76,7 +78,7 @@ class Traffic:
             await asyncio.sleep(TICK_S if due > now else 0)
 
     async def drain(self) -> None:
-        """Let what is open run to its end."""
+        """Let open requests run to their end."""
         while self._running:
             self._proceed(time.monotonic())
             await asyncio.sleep(TICK_S)
@@ -105,7 +107,7 @@ class Traffic:
         self._running.append((now + REQUEST_S, charge, at))
 
     def _proceed(self, now: float) -> None:
-        """Whatever is due: first tokens, ends."""
+        """First tokens and ends that are due."""
         while self._prefilling and self._prefilling[0][0] <= now:
             self._view.prefill_done(self._prefilling.popleft()[1])
         while self._running and self._running[0][0] <= now:

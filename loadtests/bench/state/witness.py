@@ -1,4 +1,4 @@
-"""What Redis itself says of the traffic, to check what the stores count. Uses redis-py, which the store does not."""
+"""The server's own counters, to check those of the stores. It uses redis-py, which the store does not."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Reading(NamedTuple):
     scripts: int
     """EVALSHA and EVAL: the stores' exchanges, but for those while they start."""
     commands: int
-    """All commands, those that scripts run included."""
+    """All commands, including those of scripts."""
     net_in_bytes: int
     net_out_bytes: int
     cpu_s: float
     used_bytes: int
 
     def since(self, before: Reading) -> Reading:
-        """What came between; memory likewise."""
+        """The difference to an earlier reading, memory included."""
         return Reading(
             scripts=self.scripts - before.scripts,
             commands=self.commands - before.commands,
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
 
 
 class Witness:
-    """A connection of its own; what it asks is counted by the server, too, but is no script."""
+    """A separate connection; the server counts its commands too, but none is a script."""
 
     def __init__(self, port: int) -> None:
         self._link: Any = redis.Redis(port=port, socket_timeout=30.0)
@@ -58,18 +58,18 @@ class Witness:
         return str(self._link.info("server")["redis_version"])
 
     def checkpoint(self) -> str:
-        """The name of the checkpoint that counts, or nothing."""
+        """The name of the valid checkpoint, or empty."""
         found = self._link.hget(KEYS.checkpoint, "name")
         return found.decode() if found else ""
 
     def checkpoint_bytes(self) -> int:
-        """What it takes in the server."""
+        """Its memory in the server."""
         return int(self._link.memory_usage(KEYS.pages(self.checkpoint()), samples=0) or 0)
 
     def log_bytes(self) -> tuple[int, int]:
-        """What the log takes, and its entries."""
+        """The log's memory and number of entries."""
         return int(self._link.memory_usage(KEYS.log, samples=0) or 0), int(self._link.xlen(KEYS.log))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._link.close()

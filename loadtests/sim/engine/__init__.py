@@ -1,1 +1,1 @@
-"""A model of a continuous-batching engine, in virtual time. Knows no HTTP and no gateway."""
+"""A model of a continuous-batching engine, in virtual time. It knows no HTTP and no gateway."""

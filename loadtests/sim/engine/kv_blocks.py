@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 
 class KvBlocks:
-    """The blocks of one engine. Callers ask `available` before they `reserve`; a breach is an error, not a clamp."""
+    """The blocks of one engine. Callers ask `available` before they `reserve`; otherwise it raises."""
 
     def __init__(self, capacity: int, unit_blocks: int = 1) -> None:
         """`capacity` in blocks; `unit_blocks` is how many blocks one hash id stands for."""
@@ -35,7 +35,7 @@ class KvBlocks:
 
     @property
     def idle_units(self) -> int:
-        """Units that are kept only because they may be asked for again."""
+        """Units that no request holds, kept for later requests."""
         return len(self._idle)
 
     def lookup(self, ids: Sequence[int], limit: int) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class KvBlocks:
         self.private -= len(ids) * self.unit_blocks
 
     def drop(self, ids: Sequence[int], private: int) -> None:
-        """Let go of held units and private blocks; a unit nobody holds becomes idle, the prompt's end first to go."""
+        """Release held units and private blocks; units without a holder become idle, the prompt's end first to go."""
         refs, idle = self._refs, self._idle
         for unit in reversed(ids):
             held = refs[unit] - 1

@@ -1,7 +1,7 @@
-"""A model of a continuous-batching engine (vLLM V1's scheduler), in virtual time. Pure: no clock, no asyncio, no dice.
+"""A model of a continuous-batching engine (vLLM V1's scheduler), in virtual time. Pure: no clock, I/O or randomness.
 
 A step spends a token budget: one token for each decoding request, then chunks of prompts that are being prefilled,
-then new admissions in order of arrival. It costs time by its batch, its context and its prefill (see `profiles`).
+then new admissions in order of arrival. Batch, context and prefill give its duration (see `profiles`).
 KV blocks are counted, prefixes are cached by chained hash ids, and when decoding runs out of blocks the request that
 was admitted last is preempted and recomputed later.
 
@@ -59,7 +59,7 @@ class Engine:
         self._head_blocked = False
         """The head of the queue did not fit, and nothing has changed since."""
 
-    # What a router can see of it
+    # What a router can see
 
     @property
     def running(self) -> int:
@@ -73,10 +73,10 @@ class Engine:
 
     @property
     def kv_usage(self) -> float:
-        """Share of the KV blocks that requests hold, 0..1; cached blocks nobody holds do not count."""
+        """Share of the KV blocks that requests hold, 0..1; idle cached blocks do not count."""
         return self.kv.used / self.kv.capacity
 
-    # What nobody outside can see; for whoever needs the truth to compare with
+    # Internal state, for comparison with a router's estimates
 
     @property
     def queue(self) -> Collection[Live]:
@@ -95,14 +95,14 @@ class Engine:
 
     @property
     def decode_step_s(self) -> float:
-        """What the next step costs without any prefill."""
+        """Duration of the next step without any prefill."""
         return self._decode_s(1, len(self._decoding))
 
     def steps_left(self, live: Live) -> int:
         """Steps until a decoding request ends."""
         return live.request.output_tokens - live.emitted - (self._at - live.entered)
 
-    # What comes in
+    # Requests
 
     def submit(self, request: EngineRequest) -> None:
         """Queue a request. RequestTooLong if it could never fit, DuplicateRequest if its id is here already."""
@@ -116,7 +116,7 @@ class Engine:
         self._waiting[request.id] = Live(request)
 
     def cancel(self, request_id: RequestId) -> bool:
-        """Forget a request at once and free what it held; False if it is not here."""
+        """Drop a request at once and free its blocks; False if it is unknown."""
         if self._waiting.pop(request_id, None) is not None:
             self._head_blocked = False
             return True
@@ -190,7 +190,7 @@ class Engine:
         return steps * first + p.kv_token_s * decoding * (steps * (steps - 1) / 2)
 
     def _leap(self, window_s: float) -> int:
-        """How many of the next steps only decode, start within the window, end nobody early and find their blocks."""
+        """How many of the next steps only decode, start in the window, end no request early and find their blocks."""
         admissible = self._waiting and not self._head_blocked and len(self._running) < self.profile.max_num_seqs
         if self._prefilling or admissible or not self._decoding:
             return 1

@@ -1,4 +1,4 @@
-"""Named engine profiles: how big an engine's KV cache is and what a step costs. Numbers only, no behaviour.
+"""Named engine profiles: the size of the KV cache and the duration of a step. Numbers only, no behaviour.
 
 Where the numbers come from (none was measured here):
 
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 
 class EngineProfile(NamedTuple):
-    """What an engine can hold and what its steps cost. Seconds and tokens."""
+    """An engine's capacity and the durations of its steps, in tokens and seconds."""
 
     name: str
     kv_blocks: int
@@ -116,7 +116,7 @@ PACED = EngineProfile(
     prefill_token_s=2e-5,
     attention_s=0.0,
 )
-"""No real machine: ten tokens a second whatever the batch, so that a small machine carries hundreds of long streams."""
+"""No real machine: ten tokens a second at any batch size, so that a small machine can hold hundreds of long streams."""
 
 PROFILES: Mapping[str, EngineProfile] = MappingProxyType(
     {profile.name: profile for profile in (H100_8B, A100_8B, H100_70B_TP8, TINY, PACED)}

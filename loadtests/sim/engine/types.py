@@ -1,4 +1,4 @@
-"""The values that go into and come out of the engine model, and what it remembers of a request. No behaviour."""
+"""The engine model's inputs and outputs, and its state of a request. No behaviour."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EngineRequest(NamedTuple):
     output_tokens: int
     """Tokens to generate; 0 for requests that only compute their prompt (embeddings)."""
     arrived_at: float = 0.0
-    """Seconds on the caller's clock; the engine keeps it, and does not use it."""
+    """Seconds on the caller's clock; the engine stores it and does not use it."""
 
 
 class StepResult(NamedTuple):
@@ -108,7 +108,7 @@ class Live:
         self.target = request.prompt_tokens
         """Tokens to compute before the next token: the prompt, and after a preemption the answer so far."""
         self.computed = 0
-        """Tokens whose KV is there; while decoding it stands still and the step counter tells."""
+        """Tokens with computed KV; while decoding it is not updated, the step counter is."""
         self.emitted = 0
         """Answer tokens; while decoding as of `entered`."""
         self.cached_tokens: int | None = None
@@ -119,11 +119,11 @@ class Live:
         self.entered = 0
         """Step counter at its first decode step."""
         self.order = -1
-        """Tells its entry in the heap of ends from stale ones."""
+        """Distinguishes its entry in the heap of ends from stale ones."""
         self.slot = 0
-        """Where in the ring it needs its next block."""
+        """Its place in the ring: where it needs its next block."""
 
     def restart(self) -> None:
-        """Preempted: all that was computed is lost, what was answered stays answered."""
+        """Preempted: computed KV is lost, tokens already answered remain."""
         self.target = self.request.prompt_tokens + self.emitted
         self.computed = 0

@@ -1,4 +1,4 @@
-"""NVIDIA Dynamo's KV router: the fewest blocks to prefill plus blocks in use, with the engines' own word on caches.
+"""NVIDIA Dynamo's KV router: the fewest blocks to prefill plus blocks in use, by the engines' reports of their caches.
 
 Source: ai-dynamo/dynamo, lib/kv-router/src/scheduling/selector.rs and docs/components/router (defaults:
 --kv-events on, --router-kv-overlap-score-weight 1, --router-temperature 0, queueing and decay off):
@@ -55,7 +55,7 @@ class DynamoKv(Peer):
         self._rest_tokens[pod] -= rest
 
     def choose(self, arrival: Arrival) -> Choice:
-        """The cheapest; dice decide between equals."""
+        """The cheapest; ties are broken at random."""
         units, rest = self._full_units(arrival), self._rest(arrival)
         uncached = [arrival.prompt_tokens - self._cached(pod, units) for pod in self.pods]
         costs = [

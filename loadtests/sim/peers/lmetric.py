@@ -2,7 +2,7 @@
 
 Source: Zhang et al., "LMetric: Simple is Better - Multiplication May Be All You Need for LLM Request Scheduling",
 arXiv 2603.15202. The tokens are those the pod would have to prefill if it got this request, the ones it has pending
-among them; the batch is its requests in flight with this one. What pods have cached is known as the router knows it in
+among them; the batch is its requests in flight with this one. The pods' caches are estimated as in
 AIBrix's `l-metric-local` (what was sent where), bounded by what the pod's KV cache holds.
 """
 
@@ -22,7 +22,7 @@ class LMetric(Peer):
         self._sent = [SentPrefixes(engine.profile.kv_tokens // unit_tokens) for engine in world.engines]
 
     def choose(self, arrival: Arrival) -> Choice:
-        """The cheapest; dice decide between equals."""
+        """The cheapest; ties are broken at random."""
         units = arrival.units[: (arrival.prompt_tokens - 1) // self.unit_tokens]
         new = [arrival.prompt_tokens - sent.match(units) * self.unit_tokens for sent in self._sent]
         costs = [(self.pending_tokens[pod] + new[pod]) * (self.inflight[pod] + 1) for pod in self.pods]

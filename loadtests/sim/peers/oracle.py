@@ -1,7 +1,7 @@
-"""The best that can be known: each pod's time to first token from its true state and costs. No router has this.
+"""A yardstick: each pod's time to first token from the engines' true state, which no router has.
 
-The queue, how far each prefill is, what is really cached, when which request ends and gives its blocks back: all read
-from the engine model. What it cannot know is what arrives next, so it is a yardstick and not a bound.
+The queue, the progress of each prefill, the true cache contents, when each request ends and frees its blocks: all are
+read from the engine model. It does not know the next arrivals, so it is not a bound.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Oracle(Peer):
     """The least expected time to first token."""
 
     def choose(self, arrival: Arrival) -> Choice:
-        """The soonest; dice decide between equals."""
+        """The soonest; ties are broken at random."""
         return Choice(min(self.pods, key=lambda pod: (self.expect(pod, arrival), self.rng.random())))
 
     def expect(self, pod: int, arrival: Arrival) -> float:

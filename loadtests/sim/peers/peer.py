@@ -1,4 +1,4 @@
-"""What all peers have: a count of what they sent where. How one picks is in its own file.
+"""What all peers have: counts of the requests they sent to each pod. Each algorithm is in its own file.
 
 A peer is a `loadtests.sim.simulate.world.Router`. It sees what the real one sees: its own dispatches, scraped
 metrics where the real one scrapes, the engines' caches where the real one gets KV events, and nothing else.
@@ -16,7 +16,7 @@ from loadtests.sim.simulate.world import World
 
 
 class Choice(NamedTuple):
-    """Where a request goes, and what the peer thinks it costs."""
+    """The pod of a request, and the prefill the peer expects of it."""
 
     pod: int
     new_tokens: int = 0
@@ -46,7 +46,7 @@ class Peer(ABC):
 
     @abstractmethod
     def choose(self, arrival: Arrival) -> Choice:
-        """Pick a pod and remember what the algorithm itself remembers."""
+        """Pick a pod and update the algorithm's own state."""
 
     def route(self, number: int, arrival: Arrival, /) -> int:
         """Pick, and count."""
@@ -66,7 +66,7 @@ class Peer(ABC):
         self.inflight[self._open.pop(number).pod] -= 1
 
     def least_inflight(self, pods: Iterable[int]) -> int:
-        """The one with the fewest requests in flight; dice decide between equals."""
+        """The pod with the fewest requests in flight; ties are broken at random."""
         return min(pods, key=lambda pod: (self.inflight[pod], self.rng.random()))
 
     def _prefilled(self, number: int) -> None:

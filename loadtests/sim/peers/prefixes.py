@@ -1,4 +1,4 @@
-"""What a peer remembers of the prompts it sent to a pod; the least recently used goes first. Knows no algorithm."""
+"""A peer's memory of the prompts it sent to a pod, with LRU eviction. It knows no algorithm."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class SentPrefixes:
             self.shrink(self._capacity)
 
     def shrink(self, capacity: int) -> None:
-        """Forget the oldest down to so many."""
+        """Drop the oldest units beyond `capacity`."""
         while len(self._units) > capacity:
             self._units.popitem(last=False)

@@ -1,4 +1,4 @@
-"""A pod's HTTP surface: path to answer. Inference goes to the engine, faults strike first, /sim/* is for the tester."""
+"""A pod's HTTP routes. Faults are drawn first, inference goes to the engine, /sim/* controls the simulation."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ WRITERS: Mapping[str, Callable[[Body, PodSpec], Script]] = {
     "/v1/embeddings": openai.embedding,
     "/v1/messages": anthropic.messages,
 }
-"""What the engine answers; all POST."""
+"""The paths that the engine answers; all are POST."""
 
 
 class FaultRefused(Exception):
-    """A fault that cannot be switched on this way; says why."""
+    """A fault that cannot be switched on this way; the message says why."""
 
 
 class Controls(Protocol):
-    """What /sim/* can do with a pod."""
+    """The operations behind /sim/*."""
 
     def set_fault(self, fault: Fault | None, /, *, remote: bool = False) -> None:
-        """Switch a fault on or off; `remote` when the wish came through the pod's own port."""
+        """Switch a fault on or off; `remote` if the request came through the pod's own port."""
 
     def state(self) -> dict[str, object]:
-        """What /sim/state shows."""
+        """The body of /sim/state."""
 
 
 class PodApi:
@@ -50,7 +50,7 @@ class PodApi:
         self._sequence = 0
 
     def handle(self, request: Request, connection: Connection, /) -> Exchange | None:
-        """Answer now, or hand over to the engine."""
+        """Answer now, or hand the request to the engine."""
         if request.path.startswith("/sim/"):
             control(request, request.path, connection, self._controls, remote=True)
             return None

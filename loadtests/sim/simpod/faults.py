@@ -1,8 +1,8 @@
-"""What can go wrong with a pod, on purpose: which faults there are, when one strikes, and how it spoils an answer.
+"""Faults of a pod that tests switch on: which there are, which requests they strike, and how they spoil an answer.
 
-A fault is switched on for all requests that come after; `rate`, `count` and `scope` narrow it. Faults of the table
-`INSTEAD` replace the answer, those of `SPOILT` let the engine answer and spoil what is sent; `refuse` closes the
-listening socket and is the pod's own affair.
+A fault applies to all later requests; `rate`, `count` and `scope` narrow it. Faults of the table `INSTEAD` replace the
+answer; those of `SPOILT` let the engine answer and spoil what is sent. `refuse` closes the listening socket, which the
+pod does itself.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     rate: float = 1.0
     """Share of requests that it strikes."""
     count: int | None = None
-    """It strikes so many requests and is then over; null is no limit."""
+    """The number of requests it strikes before it is over; null is no limit."""
     after_chunks: int = 1
     """Chunks that a streamed answer sends before it is cut off or stalls. An answer in one piece is cut in half."""
     for_s: float | None = None
-    """`refuse` ends by itself after so long."""
+    """`refuse` ends by itself after this time."""
     drip_bytes: int = 16
     drip_interval_s: float = 0.05
-    """`slow_drip` sends so many bytes every so often."""
+    """`slow_drip` sends `drip_bytes` in each interval."""
     retry_after_s: int | None = None
     """Retry-After of the http_ faults."""
     scope: Literal["requests", "all"] = "requests"
     """`requests` is what the engine answers; `all` strikes /health, /metrics and the rest as well."""
     seed: int = 0
-    """Of the dice that `rate` throws."""
+    """Of the random numbers that `rate` is compared with."""
 
 
 class Outlet(Protocol):
@@ -59,7 +59,7 @@ class Outlet(Protocol):
 
     @property
     def paused(self) -> bool:
-        """The client does not read."""
+        """Whether the client has stopped reading."""
 
     def whole(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
         """A complete answer."""
@@ -75,7 +75,7 @@ class Outlet(Protocol):
 
 
 class Line(Outlet, Protocol):
-    """What faults need of a connection besides."""
+    """What faults need of a connection as well."""
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are."""
@@ -88,7 +88,7 @@ class Line(Outlet, Protocol):
 
 
 class FaultSwitch:
-    """The fault that is switched on, if any, and its dice."""
+    """The fault that is switched on, if any, and its random numbers."""
 
     def __init__(self) -> None:
         self.fault: Fault | None = None
@@ -139,7 +139,7 @@ INSTEAD: Mapping[str, Callable[[Line, Fault], None]] = {
 
 
 class Cut:
-    """Lets some chunks pass, then half of the next, and then ends the connection its own way."""
+    """Lets some chunks pass, then half of the next, and then calls `cut` on the connection."""
 
     def __init__(self, line: Line, fault: Fault, cut: Callable[[Line], None], *, half: bool) -> None:
         self._line, self._left, self._cut, self._half = line, fault.after_chunks, cut, half
@@ -191,7 +191,7 @@ class Drip:
 
     @property
     def paused(self) -> bool:
-        """The tap never blocks; what it cannot pass on yet is kept."""
+        """Always false: what cannot be sent yet is kept here."""
         return False
 
     def whole(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
@@ -211,7 +211,7 @@ class Drip:
             self._arm()
 
     def end(self) -> None:
-        """It comes after all that is queued."""
+        """The end follows all that is queued."""
         self._ended = True
         self._arm()
 
@@ -241,7 +241,7 @@ def _reset(line: Line) -> None:
 
 
 def _stay_silent(line: Line) -> None:
-    """The connection stays open, and nothing more comes."""
+    """The connection stays open, and nothing more is sent."""
 
 
 SPOILT: Mapping[str, Callable[[Line, Fault], Outlet]] = {
@@ -250,4 +250,4 @@ SPOILT: Mapping[str, Callable[[Line, Fault], Outlet]] = {
     "stall": lambda line, fault: Cut(line, fault, _stay_silent, half=False),
     "truncated_sse": lambda line, fault: Cut(line, fault, _close, half=True),
 }
-"""Faults that spoil what the engine answers."""
+"""Faults that spoil the engine's answer."""

@@ -2,9 +2,9 @@
 
 `SimPod` is one pod, for tests and demos; `main` is what `turnout sim` runs.
 
-`PUT /sim/faults`, `DELETE /sim/faults` and `GET /sim/state` work on each pod's own port. The fault `refuse` really
-closes that port (new connections get ECONNREFUSED, idle ones are closed, streams under way go on), so there it must
-come with `for_s`; or start with `--control-port C` and use `/sim/{port}/faults` there, for any pod of the process.
+`PUT /sim/faults`, `DELETE /sim/faults` and `GET /sim/state` work on each pod's own port. The fault `refuse`
+closes that port (new connections get ECONNREFUSED, idle ones are closed, streams under way go on), so it must have
+`for_s` there; or start with `--control-port C` and use `/sim/{port}/faults` on that port, for any pod of the process.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class SimPod:
         await self.stop()
 
     async def stop(self) -> None:
-        """Close the port and reset what is open, as a killed engine does. Safe to call twice."""
+        """Close the port and reset open connections, as a killed engine does. Safe to call twice."""
         self._stop_reopening()
         self._listener.close()
         if self._pump is not None:
@@ -110,7 +110,7 @@ class SimPod:
         await asyncio.sleep(0)
 
     def set_fault(self, fault: Fault | None, /, *, remote: bool = False) -> None:
-        """Switch a fault on, or all off with None. FaultRefused if the way back would be closed (`remote`)."""
+        """Switch a fault on, or all off with None. FaultRefused if a `remote` caller could not switch it off again."""
         refuse = fault is not None and fault.kind == "refuse"
         if refuse and remote and not self._controlled and fault and fault.for_s is None:
             raise FaultRefused("refuse closes this port: give for_s, or use a control port")
@@ -124,7 +124,7 @@ class SimPod:
             self._reopening = asyncio.get_running_loop().call_later(fault.for_s, self.set_fault, None)
 
     def state(self) -> dict[str, object]:
-        """What GET /sim/state shows; `open_requests` counts those that are being answered, hung ones included."""
+        """The body of GET /sim/state; `open_requests` counts those that are being answered, hung ones included."""
         engine, received = self.engine, self.received
         fault = self.faults.fault
         return {
@@ -166,7 +166,7 @@ class ControlPort:
         return self._listener.port
 
     async def stop(self) -> None:
-        """Close it."""
+        """Close the port."""
         self._listener.close()
 
     def handle(self, request: Request, connection: Connection, /) -> Exchange | None:
@@ -220,7 +220,7 @@ async def run(
 
 
 async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until it ends or SIGINT or SIGTERM comes; what it raises is raised."""
+    """Run `work` until it ends, or until SIGINT or SIGTERM; what it raises is raised."""
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM):

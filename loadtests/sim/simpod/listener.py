@@ -1,4 +1,4 @@
-"""A pod's port: opened, closed while the pod refuses, opened again. It knows connections, not what they ask."""
+"""A pod's port: opened, closed while the pod refuses, opened again. It knows connections, not their requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Listener:
         self._pod, self._keepalive_s = b"", 5.0
 
     def bind(self) -> socket.socket:
-        """Listen; the kernel queues connections from here on. Fixes the port if it was 0."""
+        """Listen: from now on the kernel queues connections. Sets the port if it was 0."""
         sock = socket.create_server((self.host, self.port), backlog=4096)
         sock.setblocking(False)
         self.port = sock.getsockname()[1]

@@ -1,6 +1,6 @@
-"""A pod's /metrics in vLLM's names and buckets, as text. Pure: what happened comes in, text goes out.
+"""A pod's /metrics with vLLM's names and buckets, as text. Pure.
 
-Times are the client's (wall clock), so that they are what a real engine of that speed would report.
+Times are wall-clock times, so that they are what a real engine of that speed would report.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, several times if it was seen as often."""
+        """Count a value `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
 
 class Lifetime(NamedTuple):
-    """The moments of one finished request, in seconds on one clock, and what it was."""
+    """The times of one finished request, in seconds on one clock, and its sizes."""
 
     arrived_at: float
     admitted_at: float
@@ -106,7 +106,7 @@ class Lifetime(NamedTuple):
 
 
 class Meters:
-    """All that a pod counts; gauges and token counters are read from its engine when asked for."""
+    """A pod's counters and histograms; gauges and token counters are read from its engine at each scrape."""
 
     def __init__(self, engine: Engine, models: tuple[str, ...], started_at: float) -> None:
         """`started_at`: seconds since the epoch."""
@@ -126,7 +126,7 @@ class Meters:
         self.histograms["time_to_first_token_seconds"].observe(ttft_s)
 
     def request(self, life: Lifetime) -> None:
-        """A request has its whole answer."""
+        """A request has been answered."""
         self.finished[life.finish] += 1
         seen = {
             "e2e_request_latency_seconds": life.ended_at - life.arrived_at,
@@ -153,8 +153,8 @@ class Meters:
     def _label(self, more: str = "") -> str:
         return f'{{engine="0",{more}model_name="{self._model}"}}'
 
-    def _one(self, name: str, kind: str, words: str, values: Mapping[str, float]) -> Iterator[str]:
-        yield f"# HELP vllm:{name} {words}"
+    def _one(self, name: str, kind: str, text: str, values: Mapping[str, float]) -> Iterator[str]:
+        yield f"# HELP vllm:{name} {text}"
         yield f"# TYPE vllm:{name} {kind}"
         for more, value in values.items():
             yield f"vllm:{name}{self._label(more)} {float(value)}"
@@ -170,8 +170,8 @@ class Meters:
         )
         by_reason = {'reason="capacity",': waiting, 'reason="deferred",': 0}
         yield from self._one("num_requests_waiting_by_reason", "gauge", "Waiting requests by reason.", by_reason)
-        words = "KV-cache usage. 1 means 100 percent usage."
-        yield from self._one("kv_cache_usage_perc", "gauge", words, {"": engine.kv_usage})
+        text = "KV-cache usage. 1 means 100 percent usage."
+        yield from self._one("kv_cache_usage_perc", "gauge", text, {"": engine.kv_usage})
 
     def _counters(self) -> Iterator[str]:
         engine = self._engine
@@ -180,21 +180,21 @@ class Meters:
         yield from self._one("prefix_cache_queries_total", "counter", queried, {"": queries})
         found = "Prefix cache hits, in terms of number of cached tokens."
         yield from self._one("prefix_cache_hits_total", "counter", found, {"": hits})
-        words = "Cumulative number of preemption from the engine."
-        yield from self._one("num_preemptions_total", "counter", words, {"": engine.preemptions})
-        words = "Number of prefill tokens processed."
-        yield from self._one("prompt_tokens_total", "counter", words, {"": engine.prompt_tokens})
-        words = "Number of cached prompt tokens (local + external)."
-        yield from self._one("prompt_tokens_cached_total", "counter", words, {"": hits})
-        words = "Number of generation tokens processed."
-        yield from self._one("generation_tokens_total", "counter", words, {"": engine.generation_tokens})
+        text = "Cumulative number of preemption from the engine."
+        yield from self._one("num_preemptions_total", "counter", text, {"": engine.preemptions})
+        text = "Number of prefill tokens processed."
+        yield from self._one("prompt_tokens_total", "counter", text, {"": engine.prompt_tokens})
+        text = "Number of cached prompt tokens (local + external)."
+        yield from self._one("prompt_tokens_cached_total", "counter", text, {"": hits})
+        text = "Number of generation tokens processed."
+        yield from self._one("generation_tokens_total", "counter", text, {"": engine.generation_tokens})
         reasons = {f'finished_reason="{reason}",': count for reason, count in self.finished.items()}
         yield from self._one("request_success_total", "counter", "Count of processed requests.", reasons)
 
     def _histograms(self) -> Iterator[str]:
-        for name, (words, _) in HISTOGRAMS.items():
+        for name, (text, _) in HISTOGRAMS.items():
             histogram = self.histograms[name]
-            yield f"# HELP vllm:{name} {words}"
+            yield f"# HELP vllm:{name} {text}"
             yield f"# TYPE vllm:{name} histogram"
             seen = 0
             for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):

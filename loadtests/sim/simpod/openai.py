@@ -163,8 +163,8 @@ def _usage(prompt: int, output: int, cached: int) -> dict[str, object]:
 
 
 def _message(content: str | None, calls: Sequence[object] = ()) -> dict[str, object]:
-    said = {"role": "assistant", "content": content, "refusal": None, "annotations": None, "audio": None}
-    return said | {"function_call": None, "tool_calls": list(calls), "reasoning": None}
+    fields = {"role": "assistant", "content": content, "refusal": None, "annotations": None, "audio": None}
+    return fields | {"function_call": None, "tool_calls": list(calls), "reasoning": None}
 
 
 def _chat_whole(name: str, model: str, message: object, finish: str, tokens: tuple[int, int]) -> Callable[[int], bytes]:
@@ -220,7 +220,7 @@ def _text_pieces(text: str) -> list[bytes]:
 
 
 def _split(framed: bytes) -> tuple[bytes, bytes]:
-    """An event with a mark in it, as what stands before and after the mark."""
+    """The parts of an event before and after the mark in it."""
     before, _, after = framed.partition(b"\\u0000")
     return before, after
 

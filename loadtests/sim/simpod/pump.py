@@ -1,7 +1,7 @@
-"""Runs an engine model against the event loop's clock and performs scripts as its tokens come out.
+"""Runs an engine model on the event loop's clock and sends the scripted answers as its tokens are produced.
 
-The model's virtual time is the loop's time divided by `speed`. A step starts where the one before ended, not when its
-timer happened to fire, so that coarse timers do not slow an engine down; more lag than 0.1 s is forgotten.
+The model's virtual time is the loop's time divided by `speed`. A step starts at the end of the step before,
+not when its timer fired, so that coarse timers do not slow an engine down; more lag than 0.1 s is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_LAG_S = 0.1
 
 
 class Answer:
-    """One request being answered: the script, how far it got, and where it goes."""
+    """One request being answered: the script, its progress, and its outlet."""
 
     __slots__ = (
         "_cancel",
@@ -43,13 +43,13 @@ class Answer:
             outlet.open(b"text/event-stream; charset=utf-8")
 
     def token(self) -> None:
-        """One more token is there."""
+        """One more token was produced."""
         self.made += 1
         if self.script.stream is not None and not self._outlet.paused:
             self._flush()
 
     def finish(self) -> None:
-        """All tokens are there. A stream that is behind its engine ends when its client has caught up."""
+        """All tokens were produced. A stream that is behind its engine ends when its client has caught up."""
         if self.script.stream is None:
             self._outlet.whole(200, b"application/json", self.script.whole(self.cached))
 
@@ -105,7 +105,7 @@ class Pump:
             self._timer = self._loop.call_soon(self._start)
 
     def cancel(self, answer: Answer) -> None:
-        """The client is gone: the engine forgets the request at once."""
+        """The client is gone: the engine drops the request at once."""
         if self._answers.pop(answer.id, None) is not None:
             self._engine.cancel(answer.id)
             self._meters.finished["abort"] += 1

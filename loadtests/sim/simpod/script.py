@@ -1,6 +1,6 @@
-"""What an API makes of a request: a script, which is the answer but for its timing; and what all APIs share. Pure.
+"""Scripts: answers without their timing, and what the APIs share in making them. Pure.
 
-`simpod_openai` and `simpod_anthropic` write scripts, `simpod_answers` performs them.
+`openai.py` and `anthropic.py` write scripts, `pump.py` sends them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ApiError(Exception):
 
 
 class PodSpec(NamedTuple):
-    """What a pod is: all that its answers depend on besides the request."""
+    """Everything besides the request that a pod's answers depend on."""
 
     name: str
     models: tuple[str, ...]
@@ -52,12 +52,12 @@ class PodSpec(NamedTuple):
 
 
 class Script(NamedTuple):
-    """An answer, all but its timing. The callables take the number of cached prompt tokens."""
+    """An answer without its timing. The callables take the number of cached prompt tokens."""
 
     prompt_tokens: int
     block_ids: Sequence[int]
     pieces: Sequence[bytes]
-    """The answer token by token, as it stands inside a JSON string."""
+    """The answer token by token, escaped as inside a JSON string."""
     finish: str
     """vLLM's finish reason: `stop` or `length`."""
     max_tokens: int | None
@@ -66,7 +66,7 @@ class Script(NamedTuple):
     stream: Stream | None = None
 
     def request(self, request_id: str, arrived_at: float) -> EngineRequest:
-        """The same for the engine."""
+        """The request to the engine."""
         return EngineRequest(request_id, self.prompt_tokens, self.block_ids, len(self.pieces), arrived_at)
 
 
@@ -85,7 +85,7 @@ class Stream(NamedTuple):
 
 
 def decode_body(raw: bytes) -> Body:
-    """A request body as an object; ApiError in vLLM's words otherwise."""
+    """A request body as an object; ApiError with vLLM's message otherwise."""
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -103,7 +103,7 @@ def decode_body(raw: bytes) -> Body:
 
 
 def missing(body: Body, field: str) -> ApiError:
-    """The error for a required field that is not there."""
+    """The error for a missing required field."""
     size = f"<dict of {len(body)} items>"
     detail = f"{{'type': 'missing', 'loc': 'body.{field}', 'msg': 'Field required', 'input': '{size}'}}"
     return _invalid(detail, f"body.{field}")
@@ -162,7 +162,7 @@ def _too_long(longest: int, prompt: int, output: int) -> ApiError:
 
 
 def length_of(body: Body, prompt: Prompt, limit: int | None, spec: PodSpec) -> tuple[int, str]:
-    """How many tokens the answer has and why it ends there."""
+    """The answer's length in tokens, and its finish reason."""
     cap = limit or spec.profile.max_model_len - prompt.tokens
     if flag(body, "ignore_eos"):
         return cap, "length"
@@ -174,10 +174,10 @@ def length_of(body: Body, prompt: Prompt, limit: int | None, spec: PodSpec) -> t
 
 
 def ids_of(prompt: Prompt, answer: bytes, spec: PodSpec) -> list[int]:
-    """Hash ids of the prompt and of the answer to come."""
+    """Hash ids of the prompt followed by the answer."""
     return chained_ids(prompt.text + answer, spec.profile.block_tokens)
 
 
 def event(payload: object) -> bytes:
-    """A server-sent event of OpenAI's kind."""
+    """A server-sent event as OpenAI's APIs send it."""
     return b"data: %b\n\n" % encode(payload)

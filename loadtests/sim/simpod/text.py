@@ -1,7 +1,7 @@
-"""What a simulated pod reads and says: prompts to hash ids, and answers that follow from the prompt. Pure.
+"""Prompts to hash ids, and answers that follow from the prompt. Pure.
 
-A token is four bytes of text, on both sides: every token of an answer is a blank and a three-letter word. So an
-answer that comes back in the next turn's prompt has the length and the hashes it had when it was generated.
+A token is four bytes of text, in prompts and answers: every token of an answer is a blank and a three-letter word. So
+an answer has the same length and hashes as part of the next turn's prompt as when it was generated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Prompt(NamedTuple):
     text: bytes
     tokens: int
     seed: int
-    """64 bits that follow from the text: the only dice an answer has."""
+    """64 bits that follow from the text: an answer's only randomness."""
 
 
 def prompt_of(text: bytes) -> Prompt:
@@ -77,7 +77,7 @@ def _part_text(part: object) -> str:
 
 
 def answer_text(seed: int, tokens: int) -> bytes:
-    """An answer of so many tokens; the same seed always says the same, a longer answer starts like a shorter one."""
+    """An answer of `tokens` tokens: equal seeds give equal texts, and a longer answer starts with the shorter one."""
     first = b"".join(_VOCABULARY[seed >> shift & 63] for shift in (0, 6, 12, 18))
     start = (seed >> 24) % _PAGE * BYTES_PER_TOKEN
     need = max(0, tokens * BYTES_PER_TOKEN - len(first))

@@ -1,4 +1,4 @@
-"""Tool calls: which tool a request forces, and arguments that satisfy its schema. Pure; knows both APIs' spellings."""
+"""Tool calls: which tool a request forces, and arguments that satisfy its schema. Pure; reads both APIs' forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ToolCall(NamedTuple):
 
 
 def forced_call(body: Body, seed: int) -> ToolCall | None:
-    """The call that `tool_choice` forces, or None when the answer is text. ApiError if it names no tool given."""
+    """The call that `tool_choice` forces, or None if the answer is text. ApiError if it names an unknown tool."""
     tools = body.get("tools")
     named = _named(body.get("tool_choice"))
     if not isinstance(tools, list) or not tools or named is None:

@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 server as uvicorn with httptools behaves: one object per connection, requests answered in order.
+"""A small HTTP/1.1 server that behaves like uvicorn with httptools: an object a connection, requests in order.
 
-It knows bytes, framing and keep-alive; what to answer is the application's. Writes go straight to the transport, and
-a client that does not read makes `paused` true until it does.
+It knows bytes, framing and keep-alive; the application decides the answer. Writes go straight to the transport;
+`paused` is true while the client does not read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import httptools
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _RESET_DELAY_S = 0.005
-"""What was written before a reset gets this long to leave: a reset throws away what is still unsent."""
+"""Time for the bytes before a reset to leave: a reset discards what is still unsent."""
 
 
 class Request(NamedTuple):
@@ -45,7 +45,7 @@ class Exchange(Protocol):
 
 
 class Application(Protocol):
-    """What answers."""
+    """Decides the answers."""
 
     def handle(self, request: Request, connection: Connection, /) -> Exchange | None:
         """Answer now through the connection (None), or later."""
@@ -67,19 +67,19 @@ class Connection(asyncio.Protocol):
         self.busy = False
         """A request is being answered."""
         self.serving = False
-        """The same, for requests that are meant for the engine."""
+        """`busy`, for requests that are meant for the engine."""
         self.paused = False
-        """The client does not read; hold on to what is not written yet."""
+        """The client does not read: unwritten data is to be kept."""
 
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not descend from asyncio's
         self._members.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whatever was under way for this client ends now."""
+        """The client is gone: end its request."""
         self._members.discard(self)
         self._transport = None
         self._stop_timer()
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self.close()
         except httptools.HttpParserCallbackError:
-            raise  # a fault of ours, not of the client's: asyncio logs it and closes the connection
+            raise  # an error of this program, not of the client: asyncio logs it and closes the connection
         except httptools.HttpParserError:
             self._keep_alive = False
             self.whole(400, b"text/plain; charset=utf-8", b"Invalid HTTP request received.")
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """Who expects 100-continue gets it."""
+        """Send 100-continue to a client that expects it."""
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._transport and not self.busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -180,12 +180,12 @@ class Connection(asyncio.Protocol):
         self._write(data)
 
     def close(self) -> None:
-        """Close after what was written has left."""
+        """Close once everything written was sent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close now; what is not sent is lost."""
+        """Close now; unsent data is lost."""
         if self._transport is not None:
             self._transport.abort()
 

@@ -1,4 +1,4 @@
-"""`turnout simulate`: reads its command line, runs each policy over the trace in virtual time, tells what came of it.
+"""`turnout simulate`: reads its command line, runs each policy over the trace in virtual time, reports the results.
 
 The result goes to stdout, as a table or as JSON; progress goes to stderr, and only if that is a terminal.
 """
@@ -31,18 +31,18 @@ SHOWN_EVERY = 100
 """Requests between two steps of the progress bar."""
 
 Watch = Callable[[str, int], Callable[[int], None]]
-"""Begins a bar for a policy over so many requests; what it returns hears how many have arrived."""
+"""Begins a bar for a policy and its number of requests; returns a function that takes how many have arrived."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`turnout simulate`: returns the exit status; 2 for what the user can mend."""
+    """`turnout simulate`: returns the exit status; 2 for an error the user can correct."""
     given = _parser().parse_args(argv)
     try:
         registry.load_entry_points()
         for file in given.plugin:
             _load(file)
         for policy in given.policy:
-            contender(policy)  # a misspelt name is said before the first policy has run, not after
+            contender(policy)  # so that a misspelt name is reported before the first policy has run
         trace = _trace(given)
         case = _case(given)
         runs = _runs(trace, given.policy, case)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.report is not None:
             given.report.write_text(page(found, runs), encoding="utf-8")
     except (TraceError, SchedulerError, PluginError, Rejected, OSError) as error:
-        sys.stderr.write(f"turnout simulate: {_words(error)}\n")
+        sys.stderr.write(f"turnout simulate: {_message(error)}\n")
         return 2
     sys.stdout.write(_json(found) if given.json else _text(found))
     return 0
@@ -77,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="load policies of your own, by the names they have there; repeat",
+        help="load policies from a file, by their own names; repeat",
     )
     add("--pods", type=_at_least_one, default=8, metavar="N", help="simulated engines (default 8)")
-    add("--rate", type=_above_zero, default=1.0, metavar="X", help="how many times as fast requests come (default 1)")
+    add("--rate", type=_above_zero, default=1.0, metavar="X", help="factor on the trace's request rate (default 1)")
     add("--profile", choices=sorted(PROFILES), default=H100_8B.name, help=f"the engines (default {H100_8B.name})")
     add("--kv-tokens", type=_at_least_one, metavar="N", help="KV cache of an engine, instead of the profile's")
     add("--replicas", type=_at_least_one, default=1, metavar="R", help="gateways that share the traffic (default 1)")
@@ -89,19 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         type=_not_negative,
         default=5.0,
         metavar="MS",
-        help="age of what they know of each other (default 5)",
+        help="age of their view of each other (default 5)",
     )
-    add("--unshared", action="store_true", help="they know nothing of each other")
+    add("--unshared", action="store_true", help="they share no state")
     add("--restart-at", type=_not_negative, metavar="S", help="replace one replica by a new one at that second")
     add("--limit", type=_at_least_one, metavar="N", help="only the trace's first N requests")
-    add("--seed", type=int, default=0, metavar="S", help="all dice (default 0)")
+    add("--seed", type=int, default=0, metavar="S", help="of all random numbers (default 0)")
     add("--json", action="store_true", help="JSON instead of a table")
     add("--report", type=_html, metavar="FILE.html", help="write a page with charts, complete in one file")
     return parser
 
 
 def _load(file: Path) -> None:
-    """Not checked first, as a gateway would: `turnout policy check` does that."""
+    """Load without the checks a gateway makes: `turnout policy check` makes them."""
     try:
         loaded = load(file.read_bytes(), str(file), f"turnout_plugin_{file.stem}")
     except PluginError as error:
@@ -130,7 +130,7 @@ def _runs(trace: Trace, policies: Sequence[str], case: Case) -> list[Run]:
 
 @contextlib.contextmanager
 def _bars() -> Iterator[Watch]:
-    """A bar a policy; nothing at all where stderr is no terminal."""
+    """A bar for each policy; none if stderr is no terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
 
@@ -153,7 +153,7 @@ def _text(found: Table) -> str:
     return "\n".join(shown) + "\n"
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)

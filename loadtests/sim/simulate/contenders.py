@@ -1,4 +1,4 @@
-"""What a name on the command line stands for: one of the gateway's own policies, or a peer's algorithm."""
+"""Names on the command line to routers: the gateway's own policies, or peers' algorithms."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from schedulers import registry
 from schedulers.errors import InvalidParams, UnknownPolicy
 
 Join = Callable[[World, int, Sharing, int], Router]
-"""Builds the router: world, unit_tokens, sharing, seed. A peer is always one replica that knows all."""
+"""Builds the router: world, unit_tokens, sharing, seed. A peer is always one replica, which sees every request."""
 
 
 def title(spec: str) -> str:
-    """What a table calls it: the `TITLE` of `TITLE=NAME...`, else the whole of it."""
+    """Its name in tables: the `TITLE` of `TITLE=NAME...`, else the whole spec."""
     head, equals, _ = spec.partition(":")[0].partition("=")
     return head if equals else spec
 
 
 def contender(spec: str) -> Join:
-    """`NAME`, `NAME:key=value,...` or `NAME:{...}` (JSON), a policy or a peer; `TITLE=` may stand before it.
+    """`NAME`, `NAME:key=value,...` or `NAME:{...}` (JSON), a policy or a peer, with an optional `TITLE=` before it.
 
     Raises UnknownPolicy, InvalidParams.
     """
@@ -43,7 +43,7 @@ def contender(spec: str) -> Join:
 
 
 def _params(text: str, spec: str) -> Mapping[str, object]:
-    """A value that reads as JSON is that (3, 0.5, true), any other is text; what begins with a brace is JSON itself."""
+    """A value that is JSON is read as such (3, 0.5, true), any other is text; a leading brace means one JSON object."""
     if text.startswith("{"):
         try:
             whole: dict[str, object] = msgspec.json.decode(text, type=dict[str, object])

@@ -17,7 +17,7 @@ BOTTOM: Final = 40
 TOP: Final = 12
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b", "#7f7f7f")
-"""Okabe and Ito's, which people with any colour vision tell apart, and two more."""
+"""Okabe and Ito's palette, distinguishable with any colour vision, and two more."""
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
@@ -45,10 +45,10 @@ class Axis(NamedTuple):
     high: float
     ticks: Sequence[float]
     place: Callable[[float], float] = float
-    """Where a value lies on a straight scale: `math.log10` for a logarithmic one."""
+    """Maps a value to a linear scale: `math.log10` for a logarithmic one."""
 
     def share(self, value: float) -> float:
-        """How far along the axis a value lies, 0..1; beyond the ends it lies at them."""
+        """A value's place along the axis, 0..1; values beyond the ends are clamped."""
         low, high = self.place(self.low), self.place(self.high)
         return min(max((self.place(max(value, self.low)) - low) / (high - low), 0.0), 1.0)
 
@@ -80,7 +80,7 @@ def page(found: Table, runs: Sequence[Run]) -> str:
 
 
 def cdf(values: Iterable[float], points: int = 200) -> list[tuple[float, float]]:
-    """So many points of the distribution, evenly spread over its ranks, the largest value among them."""
+    """`points` points of the distribution, evenly spread over its ranks, the largest value included."""
     ordered = sorted(values)
     ranks = sorted({math.ceil(len(ordered) * at / points) for at in range(1, points + 1)}) if ordered else []
     return [(ordered[rank - 1], rank / len(ordered)) for rank in ranks]

@@ -1,7 +1,7 @@
 """Simulated gateway replicas: the real policy, `LoadView` and `PrefixIndex`; only clock and network are replaced.
 
-What one replica tells the others arrives `age_s` later, as through a shared store whose view is that old. Dice decide
-which replica gets a request, as a load balancer in front would.
+An update of one replica reaches the others `age_s` later, as through a shared store whose view is that old. Each
+request goes to a random replica, as behind a load balancer.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ INDEX_BYTES: Final = 2**40
 
 
 class Sharing(NamedTuple):
-    """How many replicas there are and what they know of each other."""
+    """The number of replicas, and how they share state."""
 
     replicas: int = 1
     age_s: float = 0.0
-    """How old the others' part of a replica's view is."""
+    """Age of the others' part of a replica's view."""
     shared: bool = True
-    """Whether they tell each other anything, and one that starts anew is told what it missed."""
+    """Whether replicas share updates, and a restarted one gets the state it missed."""
 
 
 class Rejected(RuntimeError):
@@ -48,12 +48,12 @@ class Rejected(RuntimeError):
 class Replica:
     """One gateway's own state."""
 
-    def __init__(self, name: str, world: World, pods: Sequence[Pod], sharing: Sharing, tell: Tell) -> None:
+    def __init__(self, name: str, world: World, pods: Sequence[Pod], sharing: Sharing, announce: Announce) -> None:
         self.name = name
-        self.told: dict[PodId, InflightNumbers] = {}
-        """What it last told of itself: what a store keeps for whoever starts."""
+        self.announced: dict[PodId, InflightNumbers] = {}
+        """Its latest own numbers, which a store keeps for replicas that start later."""
         if sharing.shared:
-            self.view = LoadView(world.clock, lambda pod, numbers: tell(self, pod, numbers), lambda: sharing.age_s)
+            self.view = LoadView(world.clock, lambda pod, numbers: announce(self, pod, numbers), lambda: sharing.age_s)
         else:
             self.view = LoadView(world.clock)
         self.view.set_pods(POOL, pods)
@@ -61,7 +61,7 @@ class Replica:
         self.sequence = count()
 
 
-Tell = Callable[[Replica, PodId, InflightNumbers], None]
+Announce = Callable[[Replica, PodId, InflightNumbers], None]
 
 
 class _Request(NamedTuple):
@@ -118,13 +118,13 @@ class Replicas:
         replica, charge, _ = self._open.pop(number)
         replica.view.release(charge)
 
-    # What happens to replicas.
+    # Restarts and reports.
 
     def restart(self, which: int = 0) -> None:
-        """Replace a replica by a new one, now. The old one ends the requests it has, and gets no more.
+        """Replace a replica by a new one, now. The old one finishes its requests and gets no more.
 
-        Where state is shared, the new one starts with the index and the numbers of the others (of the old one, where
-        there is no other: its placements are in the store's log); else it knows nothing.
+        With shared state the new one starts with the index and the numbers of the others, or of the old one if there
+        is no other (its placements are in the store's log); otherwise it starts empty.
         """
         old = self.replicas[which]
         new = self._start()
@@ -135,11 +135,11 @@ class Replicas:
         for page in others[0].prefix.pages():
             new.prefix.restore(page)
         for other in [*others, old]:
-            new.view.set_remote(other.name, other.told)
+            new.view.set_remote(other.name, other.announced)
 
     def _start(self) -> Replica:
         self._started += 1
-        return Replica(f"replica-{self._started}", self._world, self._pods, self._sharing, self._tell)
+        return Replica(f"replica-{self._started}", self._world, self._pods, self._sharing, self._announce)
 
     def _info(self, number: int, arrival: Arrival, replica: Replica, chain: Sequence[int]) -> RequestInfo:
         return RequestInfo(
@@ -156,23 +156,23 @@ class Replicas:
 
     def _prompt(self, arrival: Arrival) -> bytes:
         """Bytes that share a prefix exactly where the units do."""
-        words = self._unit_tokens * BYTES_PER_TOKEN // 8
-        prompt = b"".join([unit.to_bytes(8, "little") * words for unit in arrival.units])
+        repeats = self._unit_tokens * BYTES_PER_TOKEN // 8
+        prompt = b"".join([unit.to_bytes(8, "little") * repeats for unit in arrival.units])
         return prompt[: arrival.prompt_tokens * BYTES_PER_TOKEN]
 
-    def _tell(self, replica: Replica, pod: PodId, numbers: InflightNumbers) -> None:
-        replica.told[pod] = numbers
+    def _announce(self, replica: Replica, pod: PodId, numbers: InflightNumbers) -> None:
+        replica.announced[pod] = numbers
         self._spread(replica, lambda other: other.view.set_remote(replica.name, {pod: numbers}))
 
-    def _spread(self, origin: Replica, news: Callable[[Replica], None]) -> None:
-        """Deliver to the others, once the time it takes has passed."""
+    def _spread(self, origin: Replica, update: Callable[[Replica], None]) -> None:
+        """Apply an update to the other replicas, `age_s` later."""
         if not self._sharing.shared or (len(self.replicas) == 1 and self.replicas[0] is origin):
             return
 
         def deliver() -> None:
             for other in self.replicas:
                 if other is not origin:
-                    news(other)
+                    update(other)
 
         if self._sharing.age_s:
             self._world.at(self._world.now + self._sharing.age_s, deliver)

@@ -1,4 +1,4 @@
-"""One policy on one trace: sets the world up, plays it, and keeps what can be told of it. Prints nothing."""
+"""One policy on one trace: sets up the world, plays the trace, and keeps the results. Prints nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loadtests.sim.simulate.traces import Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, World
 
 SAMPLES: Final = 240
-"""Times at which the pods' load is looked at, over the length of the trace."""
+"""Samples of the pods' load over the length of the trace."""
 
 ONE: Final = Sharing()
 
@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
     pods: int = 8
     rate: float = 1.0
-    """How many times as fast the trace's requests come."""
+    """Factor on the trace's request rate."""
     profile: EngineProfile = H100_8B
     sharing: Sharing = ONE
     restart_at_s: float | None = None
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What came of it."""
+    """The results."""
 
     policy: str
     outcomes: Sequence[Outcome]
@@ -52,14 +52,14 @@ class Run(NamedTuple):
 
 
 def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
-    """The profile with a KV cache of about so many tokens."""
+    """The profile with a KV cache of about `tokens` tokens."""
     return profile._replace(kv_blocks=max(1, tokens // profile.block_tokens))
 
 
 def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], None] | None = None) -> Run:
     """Play the trace. Raises UnknownPolicy, InvalidParams; TraceError where its unit is no multiple of a KV block.
 
-    `progress` hears how many requests have arrived.
+    `progress` is called with the number of requests that have arrived.
     """
     join = contender(policy)
     rated = trace.rated(case.rate)
@@ -82,7 +82,7 @@ def new_world(case: Case, unit_tokens: int) -> World:
 
 
 def watch(world: World, interval_s: float) -> Sequence[Sample]:
-    """A list that grows by a sample every so often, for as long as anything happens."""
+    """A list that grows by a sample in every interval until the last event."""
     samples: list[Sample] = []
 
     def look() -> None:

@@ -1,5 +1,5 @@
-"""Closed loops: sessions whose next turn comes only when the last one was answered, as an agent's do. Nothing here
-knows a policy; traces that arrive by the clock are `World.play`'s.
+"""Closed loops: sessions whose next turn comes only after the answer to the last, as an agent's do. They know no
+policy; `World.play` plays traces that arrive by the clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shape(NamedTuple):
     """What each turn adds, the last answer among it."""
     answer_tokens: int = 256
     pause_s: float = 30.0
-    """Mean time between an answer and the next turn: a tool runs, somebody reads."""
+    """Mean time between an answer and the next turn: a tool runs, a user reads."""
 
 
 def agentic(shape: Shape, unit_tokens: int, *, seed: int = 0) -> list[Session]:

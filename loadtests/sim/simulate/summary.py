@@ -1,4 +1,4 @@
-"""A run in numbers: the row of a table and the object of the JSON. Pure; knows no policy."""
+"""A run in numbers: the row of a table and the object of the JSON. Pure; it knows no policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loadtests.sim.simulate.runs import Case, Run, Sample
 from loadtests.sim.simulate.world import Outcome
 
 SHORT_TOKENS: Final = 16_000
-"""Prompts shorter than this are told apart: it is they that wait behind long ones."""
+"""Prompts shorter than this are reported separately: they are the ones that wait behind long prompts."""
 
 WINDOWS: Final = 60
 
@@ -28,7 +28,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What the requests met that arrived within a stretch of time."""
+    """The requests that arrived within one interval."""
 
     at_s: float
     requests: int
@@ -103,7 +103,7 @@ def summarise(run: Run, case: Case) -> Row:
 
 
 def table(trace: str, case: Case, rows: list[Row]) -> Table:
-    """All rows under what they have in common."""
+    """All rows with their common settings."""
     sharing = case.sharing
     age_ms = sharing.age_s * 1000 if sharing.shared else None
     profile = case.profile
@@ -122,7 +122,7 @@ def hit_rate(outcomes: Iterable[Outcome]) -> float:
 
 
 def load_imbalance(samples: Iterable[Sample]) -> float:
-    """See `Row`; 1.0 where nothing ever ran."""
+    """`Row.load_imbalance`; 1.0 if no request ever ran."""
     fullest = mean = 0.0
     for _, requests in samples:
         fullest += max(requests)

@@ -1,4 +1,4 @@
-"""Recorded traffic as arrivals: several file formats, one value. Nothing here knows a policy or an engine.
+"""Recorded traffic as arrivals: several file formats, one value. It knows no policy and no engine.
 
 * JSONL as Mooncake's traces: `timestamp` (ms), `input_length`, `output_length`, `hash_ids` (one per 512 tokens of
   prompt, chained: equal leading ids are an equal prefix).
@@ -30,11 +30,11 @@ MOONCAKE_UNIT_TOKENS: Final = 512
 
 _WORD: Final = 2**64 - 1
 _MIX: Final = 0x9E3779B97F4A7C15
-"""An odd constant with well spread bits (2^64 over the golden ratio): tells the pieces of one coarse block apart."""
+"""An odd constant with well spread bits (2^64 over the golden ratio): makes the pieces of one coarse block distinct."""
 
 
 class TraceError(ValueError):
-    """A trace that cannot be read; says which line and why."""
+    """A trace that cannot be read; the message says which line and why."""
 
 
 class Arrival(NamedTuple):
@@ -90,7 +90,7 @@ def read_trace(path: Path, *, seed: int = 0) -> Trace:
     """Read a trace by its name's ending. Raises TraceError, OSError.
 
     Arrivals under one stamp are spread up to the next stamp, in order, by `seed`: recorders stamp in clumps
-    (Mooncake's: 3 s), and a policy is not to be judged on bursts that never were.
+    (Mooncake's: 3 s), and a policy should not be judged on bursts that did not happen.
     """
     plain = path.name.removesuffix(".gz")
     stem, _, ending = plain.rpartition(".")

@@ -1,4 +1,4 @@
-"""Virtual time: a heap of events, the engines behind it, and whoever routes. No policy and no report is known here.
+"""Virtual time: a heap of events, the engines, and a router. It knows no policy and no report.
 
 Between two arrivals an engine takes its pure decode steps at one go (`Engine.next_step(until=...)`), so that an hour of
 eight pods takes seconds.
@@ -19,20 +19,20 @@ Act = Callable[[], None]
 
 
 class Router(Protocol):
-    """Whoever picks the pod: the real policies behind simulated replicas, or a peer's algorithm."""
+    """Picks the pods: the real policies behind simulated replicas, or a peer's algorithm."""
 
     def route(self, number: int, arrival: Arrival, /) -> int:
         """The index of the pod that gets request `number`, which arrives now."""
 
     def first_token(self, number: int, cached_tokens: int, /) -> None:
-        """The first token of a request is back; so much of its prompt was found in the pod's cache."""
+        """The first token of a request is back; `cached_tokens` of its prompt were in the pod's cache."""
 
     def finished(self, number: int, /) -> None:
         """A request has ended, or the pod refused it; called once for every `route`."""
 
 
 class Outcome(NamedTuple):
-    """What became of one request that was served. Seconds from its arrival."""
+    """One served request. Times are seconds from its arrival."""
 
     pod: int
     at_s: float
@@ -71,7 +71,7 @@ class World:
         self._events: list[tuple[float, int, Act]] = []
         self._sequence = 0
         self._chores = 0
-        """Events in the heap that repeat for ever and keep nobody waiting."""
+        """Repeating events in the heap; they do not keep a run from ending."""
         self._stepping = [False] * pods
         self._next_arrival: float | None = None
         self._open: dict[int, _Open] = {}
@@ -102,7 +102,7 @@ class World:
         heapq.heappush(self._events, (when, self._sequence, act))
 
     def every(self, interval_s: float, first_s: float, act: Act) -> None:
-        """Call `act` again and again for as long as anything else is to happen."""
+        """Call `act` in every interval while other events are left."""
 
         def again() -> None:
             self._chores -= 1
@@ -113,7 +113,7 @@ class World:
         self.at(first_s, again)
 
     def play(self, trace: Trace, router: Router, progress: Callable[[int], None] | None = None) -> list[Outcome]:
-        """Let all of the trace arrive when it says, and end; the outcomes in order of arrival."""
+        """Let all requests of the trace arrive at their times, and end; the outcomes in order of arrival."""
         arrivals = trace.arrivals
         for number, arrival in enumerate(arrivals):
             self._next_arrival = arrival.at_s
@@ -126,12 +126,12 @@ class World:
         return self.settle()
 
     def settle(self) -> list[Outcome]:
-        """Let everything that is under way end, arrivals that events bring included; the outcomes by number."""
+        """Run until all requests have ended, including those that events add; the outcomes by number."""
         self._until(math.inf)
         return [self._outcomes[number] for number in sorted(self._outcomes)]
 
     def arrive(self, number: int, arrival: Arrival, router: Router) -> None:
-        """A request is here now, whatever its own time says: route it, queue it."""
+        """A request arrives now, regardless of its own time: route it, queue it."""
         pod = router.route(number, arrival)
         request = EngineRequest(number, arrival.prompt_tokens, arrival.units, arrival.output_tokens, self.now)
         try:
@@ -145,7 +145,7 @@ class World:
             self._step(pod, router)
 
     def _until(self, when: float) -> None:
-        """Do what happens up to that time; with `inf`, until nothing but chores is left."""
+        """Process the events up to that time; with `inf`, until only repeating ones are left."""
         events = self._events
         while events and events[0][0] <= when and (when < math.inf or len(events) > self._chores):
             self.now, _, act = heapq.heappop(events)
@@ -159,7 +159,7 @@ class World:
             self.at(self.step_ends[pod], lambda: self._stepped(pod, step, router))
 
     def _horizon(self) -> float:
-        """Up to when nothing can arrive: the trace knows; in a closed loop any event may bring an arrival."""
+        """The earliest time of another arrival: the trace's next one; in a closed loop, the next event."""
         if self._next_arrival is not None:
             return self._next_arrival
         return self._events[0][0] if self._events else math.inf
@@ -174,7 +174,7 @@ class World:
         for request in step.finished:
             self._served(int(request))
             self._ended(int(request), router)
-        # Whoever ended may have brought an arrival to this pod; the step that follows takes it along.
+        # The end of a request may have caused an arrival at this pod; the next step includes it.
         self._step(pod, router)
 
     def _served(self, number: int) -> None:

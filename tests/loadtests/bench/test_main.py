@@ -29,7 +29,7 @@ def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: p
 
 @pytest.mark.realtime
 @pytest.mark.needs("wrk", "nginx")
-def test_paced_streams_are_counted_and_their_memory_is_told(tmp_path: Path) -> None:
+def test_paced_streams_are_counted_and_their_memory_is_reported(tmp_path: Path) -> None:
     chosen = ["--only", "paced-256,nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)]
     assert bench.main(chosen) == 0
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench.load.process import family, stats
+from loadtests.processes.procfs import family, stats
 from loadtests.sim.demo import Demo, Ports, gateway_config
 from router.config.file import read_text
 from tests.fakes.waiting import DEADLINE_S
@@ -35,7 +35,7 @@ def pods_with_requests(line: str) -> int:
 
 
 def rest_of(terminal: int) -> bytes:
-    """All that comes until the other end is closed; Linux tells that by EIO."""
+    """All data until the other end is closed, which Linux reports as EIO."""
     found = b""
     with contextlib.suppress(OSError):
         while data := os.read(terminal, 65536):
@@ -110,7 +110,7 @@ def test_without_users_it_only_says_where_it_listens() -> None:
         assert quiet.wait(DEADLINE_S) == 0
 
 
-def test_a_gateway_that_cannot_start_is_told_with_its_own_words() -> None:
+def test_a_gateway_that_cannot_start_is_reported_with_its_log() -> None:
     command = [*COMMAND, "--policy", "no_such_policy"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 1

@@ -64,7 +64,7 @@ def test_a_gateway_that_has_served_nothing_can_be_shown() -> None:
     assert "requests=0 failed=0" in line(empty, empty)
 
 
-def test_what_lies_above_the_last_bound_is_told_as_that_bound() -> None:
+def test_what_lies_above_the_last_bound_is_shown_as_that_bound() -> None:
     assert quantile([(0.1, 0.0), (float("inf"), 4.0)], 0.5) == 0.1
 
 

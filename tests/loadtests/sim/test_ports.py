@@ -18,7 +18,7 @@ def test_free_ports_are_all_different_and_below_those_of_outgoing_connections() 
     assert all(port in PORTS for port in ports)
 
 
-def test_neighbours_follow_each_other_and_nobody_listens_on_them() -> None:
+def test_neighbours_follow_each_other_and_have_no_listener() -> None:
     for port in neighbouring_ports(4):
         socket.create_server((HOST, port)).close()
 
@@ -32,7 +32,7 @@ def test_a_port_that_is_listened_on_is_no_free_one() -> None:
 
 @pytest.fixture
 def kept() -> Iterator[int]:
-    """A port that the system gives to no connection meanwhile: it is bound, but nobody listens on it."""
+    """A bound port without a listener, which the system gives to no connection meanwhile."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((HOST, 0))

@@ -85,7 +85,7 @@ def test_without_an_end_it_runs_until_cancelled() -> None:
     asyncio.run(scenario())
 
 
-def test_nobody_there_is_a_connect_error() -> None:
+def test_no_server_is_a_connect_error() -> None:
     async def scenario() -> None:
         async with SimPod(free_ports(1)[0]) as pod:
             url = pod.url

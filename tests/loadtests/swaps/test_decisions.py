@@ -52,7 +52,7 @@ def test_of_no_picks_nothing_is_slower() -> None:
     assert not slower(decisions(9, 0, 0), Decisions())
 
 
-WELL = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisions(90, 10, 0), [7, 7], 0)
+PASSED = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisions(90, 10, 0), [7, 7], 0)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ WELL = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisions
         {"rush": decisions(0, 0, 100)},
     ],
 )
-def test_a_run_is_well_only_if_nothing_is_wrong(wrong: dict[str, object]) -> None:
-    assert WELL.well
-    assert not WELL._replace(**wrong).well  # type: ignore[arg-type]
+def test_a_run_passes_only_if_nothing_is_wrong(wrong: dict[str, object]) -> None:
+    assert PASSED.passed
+    assert not PASSED._replace(**wrong).passed  # type: ignore[arg-type]
 
 
 DECISIONS = (
@@ -76,15 +76,15 @@ DECISIONS = (
 )
 
 
-def test_a_run_is_told_in_lines_and_as_json() -> None:
-    assert lines(WELL) == [
+def test_a_run_is_reported_in_lines_and_as_json() -> None:
+    assert lines(PASSED) == [
         "200 swaps, none refused",
         "5000 requests, 0 failed (decided by: p2c 5000)",
         DECISIONS,
         "afterwards: 0 in flight, replicas at generation 7",
-        "well",
+        "passed",
     ]
-    bad = WELL._replace(failed={"truncated": 2}, generations=[7, 8])
+    bad = PASSED._replace(failed={"truncated": 2}, generations=[7, 8])
     assert lines(bad)[1].startswith("5000 requests, 2 x truncated")
-    assert lines(bad)[-2:] == ["afterwards: 0 in flight, replicas at generation 7 and 8", "NOT WELL"]
-    assert as_json(WELL)["rush"] == {"1e-05": 90, "0.0001": 100, "inf": 100}
+    assert lines(bad)[-2:] == ["afterwards: 0 in flight, replicas at generation 7 and 8", "FAILED"]
+    assert as_json(PASSED)["rush"] == {"1e-05": 90, "0.0001": 100, "inf": 100}

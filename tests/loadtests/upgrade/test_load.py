@@ -59,7 +59,7 @@ def test_later_turns_find_the_earlier_ones_in_the_cache() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "faults"),
     [
         (Fault(kind="http_503", rate=0.5), {"", "http_503"}),
         (Fault(kind="truncated_sse", rate=0.5), {"", "truncated"}),
@@ -67,8 +67,8 @@ def test_later_turns_find_the_earlier_ones_in_the_cache() -> None:
     ],
     ids=lambda given: given.kind if isinstance(given, Fault) else "",
 )
-def test_what_goes_wrong_is_recorded_once_and_not_tried_again(fault: Fault, told: set[str]) -> None:
-    assert {record.fault for record in loaded(fault).records} == told
+def test_what_goes_wrong_is_recorded_once_and_not_tried_again(fault: Fault, faults: set[str]) -> None:
+    assert {record.fault for record in loaded(fault).records} == faults
 
 
 def test_what_is_open_when_the_run_is_cut_is_no_success() -> None:

@@ -5,11 +5,11 @@ from statistics import pstdev
 
 import pytest
 
+from loadtests.sim.chat import Usage, _Details
 from loadtests.upgrade.fleet import PodState
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Record
 from loadtests.upgrade.report import act, as_json, hit_rate, hit_rate_error, newcomers, spanning, summary, table
 from loadtests.upgrade.roll import Roll, Story, Window
-from loadtests.upgrade.verdict import Usage, _Details
 
 
 def record(
@@ -28,7 +28,7 @@ def window(began: float, ended: float) -> Window:
     return made
 
 
-def test_a_stream_spans_a_roll_if_its_own_replica_was_told_to_leave_meanwhile() -> None:
+def test_a_stream_spans_a_roll_if_its_own_replica_got_sigterm_meanwhile() -> None:
     over = record(LONG, 0.0, 70.0)
     others = [
         record(LONG, 0.0, 70.0, replica="b"),
@@ -92,11 +92,11 @@ def test_the_standard_error_of_a_hit_rate_is_how_far_such_rates_scatter() -> Non
     rng = random.Random(5)
     runs = [sampled(rng, 30) for _ in range(400)]
     scatter = pstdev(hit_rate(run) for run in runs)
-    told = math.sqrt(sum(hit_rate_error(run) ** 2 for run in runs) / len(runs))
-    assert told == pytest.approx(scatter, rel=0.18)
+    estimated = math.sqrt(sum(hit_rate_error(run) ** 2 for run in runs) / len(runs))
+    assert estimated == pytest.approx(scatter, rel=0.18)
 
 
-def test_what_a_new_replica_saw_is_told_as_a_share_of_the_truth() -> None:
+def test_a_new_replica_s_view_is_reported_as_a_share_of_the_truth() -> None:
     story = Story([])
     story.rolls += [roll("a", 1.0, seen=0, truth=200), roll("b", 2.0, seen=199, truth=200)]
     assert summary(story).seen_share == [0.0, pytest.approx(0.995)]

@@ -1,7 +1,8 @@
 import pytest
 
+from loadtests.sim.http_client import Answer
 from loadtests.sim.simpod.text import answer_text
-from loadtests.upgrade.verdict import expected, judge
+from loadtests.upgrade.verdict import Verdict, expected, judge
 
 WANTED = answer_text(1, 3)
 WORDS = [WANTED[at : at + 4].decode() for at in range(0, 12, 4)]
@@ -18,9 +19,15 @@ def whole(text: str) -> bytes:
     return b'{"choices":[{"message":{"content":"%b"}}],"usage":%b}' % (text.encode(), USAGE)
 
 
+def judged(status: int, body: bytes, *, complete: bool = True, stream: bool) -> Verdict:
+    answer = Answer(0.0)
+    answer.status, answer.complete, answer.pieces, answer.times = status, complete, [body], [0.0]
+    return judge(answer, stream=stream, wanted=WANTED)
+
+
 def test_a_whole_stream_and_a_whole_answer_are_good_and_say_what_was_cached() -> None:
     for body, streamed in ((stream(*WORDS), True), (whole("".join(WORDS)), False)):
-        verdict = judge(200, body, complete=True, stream=streamed, wanted=WANTED)
+        verdict = judged(200, body, stream=streamed)
         assert verdict.fault == ""
         assert verdict.text.encode() == WANTED
         assert (verdict.usage.prompt_tokens, verdict.usage.cached_tokens) == (9, 8)
@@ -40,8 +47,8 @@ def test_a_whole_stream_and_a_whole_answer_are_good_and_say_what_was_cached() ->
         (200, b"data: not json\n\ndata: [DONE]\n\n", True, "unreadable"),
     ],
 )
-def test_a_stream_that_is_not_whole_is_told(status: int, body: bytes, complete: bool, fault: str) -> None:
-    assert judge(status, body, complete=complete, stream=True, wanted=WANTED).fault == fault
+def test_a_stream_that_is_not_right_has_a_fault(status: int, body: bytes, complete: bool, fault: str) -> None:
+    assert judged(status, body, complete=complete, stream=True).fault == fault
 
 
 @pytest.mark.parametrize(
@@ -53,8 +60,8 @@ def test_a_stream_that_is_not_whole_is_told(status: int, body: bytes, complete: 
         (b"<html>", "unreadable"),
     ],
 )
-def test_an_answer_that_is_not_the_right_one_is_told(body: bytes, fault: str) -> None:
-    assert judge(200, body, complete=True, stream=False, wanted=WANTED).fault == fault
+def test_an_answer_that_is_not_right_has_a_fault(body: bytes, fault: str) -> None:
+    assert judged(200, body, stream=False).fault == fault
 
 
 def test_what_is_expected_follows_from_the_messages() -> None:

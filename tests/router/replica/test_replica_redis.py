@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.redis_server import RedisServer
+from loadtests.processes.redis_server import RedisServer
 from router.replica.replica import Replica
 from router.settings import Settings, Sync
 from schedulers.types import PodId

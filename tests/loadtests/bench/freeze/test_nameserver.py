@@ -24,15 +24,15 @@ def hosts(answer: dns.message.Message | None) -> list[str]:
 
 
 def test_a_long_answer_is_promised_over_udp_and_given_over_tcp() -> None:
-    told: list[str] = []
-    names = Names(300, told.append)
+    lines: list[str] = []
+    names = Names(300, lines.append)
     promised = asked(names, NAME, "A", over_tcp=False)
     assert promised is not None
     assert promised.flags & dns.flags.TC
     assert sorted(hosts(asked(names, NAME, "A", over_tcp=True))) == sorted(addresses(300, 0))
     names.swap()
     assert not set(hosts(asked(names, NAME, "A", over_tcp=True))) & set(addresses(300, 0))
-    assert told == ["answered 0", "answered 1"]
+    assert lines == ["answered 0", "answered 1"]
 
 
 def test_other_kinds_are_empty_and_other_names_unknown() -> None:
@@ -44,11 +44,11 @@ def test_other_kinds_are_empty_and_other_names_unknown() -> None:
 
 
 @pytest.mark.parametrize("over_tcp", [False, True])
-def test_silence_is_told_and_ends(over_tcp: bool) -> None:
-    told: list[str] = []
-    names = Names(3, told.append)
-    names.hush()
+def test_silence_is_lines_and_ends(over_tcp: bool) -> None:
+    lines: list[str] = []
+    names = Names(3, lines.append)
+    names.toggle()
     assert asked(names, NAME, "A", over_tcp=over_tcp) is None
-    names.hush()
+    names.toggle()
     assert asked(names, NAME, "A", over_tcp=over_tcp) is not None
-    assert told[0] == "ignored"
+    assert lines[0] == "ignored"

@@ -12,15 +12,15 @@ import httpx
 import pytest
 
 from loadtests.bench.load.canned import ANSWER_BYTES, CHUNKS, MARK, STREAM, Requests, completion
-from loadtests.bench.load.process import Owned, wait_until_ready
 from loadtests.bench.load.streams import END
+from loadtests.processes.owned import Owned, wait_until_ready
 from loadtests.sim.ports import free_ports
 
 ONE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 PROBE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_requests_are_told_apart_wherever_the_bytes_were_cut() -> None:
+def test_requests_are_separated_wherever_the_bytes_were_cut() -> None:
     wire = ONE + PROBE + ONE
     for cut in range(len(wire)):
         requests = Requests()

@@ -48,13 +48,13 @@ def test_a_later_turn_repeats_all_that_was_said_before_it() -> None:
 
 def test_conversations_take_turns_and_each_has_all_of_its_own_in_order() -> None:
     case = CASES["conversations"]
-    heard: dict[int, list[int]] = {}
+    turns_of: dict[int, list[int]] = {}
     for number in range(ACTIVE * case.turns * 3):
         conversation, at = place(number, case)
         assert at // case.turns == conversation % case.groups
-        heard.setdefault(conversation, []).append(at % case.turns)
-    assert len(heard) == ACTIVE * 3
-    assert all(turns == [*range(case.turns)] for turns in heard.values())
+        turns_of.setdefault(conversation, []).append(at % case.turns)
+    assert len(turns_of) == ACTIVE * 3
+    assert all(turns == [*range(case.turns)] for turns in turns_of.values())
 
 
 def test_with_one_turn_each_request_is_a_conversation_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""What the stream generator is told and what is read of its answer."""
+"""The stream generator's input, and the reading of its output."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_a_request_is_whole_and_different_from_the_next() -> None:
 
 
 def test_an_order_says_where_how_many_and_whom_to_watch() -> None:
-    told = order("http://127.0.0.1:81", CASES["paced-2000"], 3, 0, Pids([1], [2, 3]))
-    assert (told.host, told.port, told.streams, told.seconds) == ("127.0.0.1", 81, 2000, 3)
-    assert (told.pids, told.engine_pids) == ([1], [2, 3])
+    made = order("http://127.0.0.1:81", CASES["paced-2000"], 3, 0, Pids([1], [2, 3]))
+    assert (made.host, made.port, made.streams, made.seconds) == ("127.0.0.1", 81, 2000, 3)
+    assert (made.pids, made.engine_pids) == ([1], [2, 3])
     with pytest.raises(ValueError, match="no host and port"):
         order("http://127.0.0.1", CASES["paced-2000"], 3, 0, Pids([], []))
 

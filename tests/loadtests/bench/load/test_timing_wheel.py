@@ -8,7 +8,7 @@ from loadtests.bench.load.timing_wheel import Wheel
 
 
 class Steps:
-    """Takes so many steps, and notes how far the wheel was."""
+    """Takes a number of steps, and notes the wheel's position at each."""
 
     def __init__(self, count: int) -> None:
         self.left = count

@@ -34,7 +34,7 @@ def test_a_run_that_got_no_answer_is_an_error() -> None:
         parse(OUTPUT.replace('"requests":22931', '"requests":0'))
 
 
-def test_the_script_numbers_its_prompts_from_where_it_is_told() -> None:
+def test_the_script_numbers_its_prompts_from_the_given_number() -> None:
     text = script(CASES["conversations"], first=40_000_000)
     assert "local number = 40000000" in text
     assert "local active, turns = 64, 10" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadtests.bench.load.cases import CASES
-from loadtests.bench.routers.markdown import against, case_report, document, grid, verdict
+from loadtests.bench.routers.markdown import against, case_report, document, verdict
 from tests.loadtests.bench.routers.test_samples import SAMPLES, sample, streams
 
 PACED = [streams(peer, 1, 12_800, cost) for peer, cost in (("direct", 20.0), ("nginx", 25.0), ("turnout-all", 30.0))]
@@ -30,7 +30,7 @@ def test_with_paced_streams_it_says_that_the_harness_keeps_the_pace() -> None:
     assert "hold the pace at 75% of their core, gaps p50 20.0 and p99 25.0 ms" in text
 
 
-def test_memory_of_a_stream_is_told_of_routers_with_many_of_them() -> None:
+def test_memory_of_a_stream_is_reported_of_routers_with_many_of_them() -> None:
     lines = case_report(CASES["paced-256"], PACED).splitlines()
     cells = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
     assert " 20.0 |" in cells["nginx"]
@@ -47,7 +47,3 @@ def test_the_summary_compares_with_each_router_and_not_with_direct() -> None:
     assert lines[2].split("|")[2].strip() == "nginx"
     assert "direct" not in lines[2]
     assert lines[4].split("|")[1:3] == [" CPU a request, 1.2 KB ", "  2.00 "]
-
-
-def test_a_grid_is_aligned() -> None:
-    assert grid(["", "n"], [["a", "10"], ["bb", "2"]]) == "|    |  n |\n|----|---:|\n| a  | 10 |\n| bb |  2 |"

@@ -21,12 +21,12 @@ def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_the
     assert {start.ready for start in starts.values()} == {"http://127.0.0.1:8123/readyz"}
 
 
-def test_the_pair_shares_its_state_with_each_other_and_with_nobody_else(tmp_path: Path) -> None:
+def test_the_pair_shares_its_state_with_each_other_and_no_other_replica(tmp_path: Path) -> None:
     state: dict[str, list[tuple[str, str]]] = {}
     for name in ("turnout-all", "turnout-pair"):
         (tmp_path / name).mkdir()
         start = start_turnout(name, Place(tmp_path / name, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
-        for command in [start.command, *([start.company.command] if start.company is not None else [])]:
+        for command in [start.command, *([start.second.command] if start.second is not None else [])]:
             settings = yaml.safe_load(Path(command[-1]).read_text())
             state.setdefault(name, []).append((settings["state"], settings["listen"]))
     (alone,) = state["turnout-all"]

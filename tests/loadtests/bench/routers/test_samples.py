@@ -7,7 +7,8 @@ import json
 import pytest
 
 from loadtests.bench.load.result import Load
-from loadtests.bench.routers.samples import Sample, Spread, as_json, ratio, row
+from loadtests.bench.routers.samples import Sample, as_json, ratio, row
+from loadtests.report.figures import Range
 
 
 def sample(peer: str, number: int, rate: float, cpu_us: float, failed: int = 0, case: str = "1k") -> Sample:
@@ -36,7 +37,7 @@ SAMPLES = [
 
 def test_a_figure_is_the_median_of_its_own_column_with_the_least_and_the_most() -> None:
     found = row("nginx", SAMPLES).figures
-    assert found["rate"] == Spread(10_000, 2_000, 12_000)
+    assert found["rate"] == Range(10_000, 2_000, 12_000)
     assert found["p50_ms"].median == 2.0
     assert [*found["cpu_us"]] == pytest.approx([50, 40, 60])
 
@@ -61,7 +62,7 @@ def test_a_chunk_costs_all_of_its_streams_time_and_a_stream_what_memory_grew() -
     assert found.stream_kb == pytest.approx(20.0)
 
 
-def test_what_nobody_of_ours_used_of_a_core_is_foreign_and_the_busier_core_counts() -> None:
+def test_other_programs_time_on_a_core_is_foreign_and_the_busier_core_counts() -> None:
     # 0.2 s of the router's core and 0.1 s of the other, of 2 s.
     assert sample("nginx", 1, 10_000, 50).foreign_share == pytest.approx(0.1)
 

@@ -11,17 +11,17 @@ from loadtests.sim.simulate.traces import Arrival, Trace
 UNIT = 512
 
 
-def told(arrival: Arrival) -> bytes:
+def prompt(arrival: Arrival) -> bytes:
     return chat_text([{"role": "user", "content": text(arrival, UNIT)}])
 
 
 def test_a_prompt_is_as_long_as_the_trace_says() -> None:
     arrival = Arrival(0.0, 1300, 20, (1, 2, 3))
-    assert prompt_of(told(arrival)).tokens == 1300
+    assert prompt_of(prompt(arrival)).tokens == 1300
 
 
 def test_prompts_are_equal_as_far_as_their_units_are() -> None:
-    left, right = told(Arrival(0.0, 1500, 1, (1, 2, 3))), told(Arrival(0.0, 1500, 1, (1, 2, 9)))
+    left, right = prompt(Arrival(0.0, 1500, 1, (1, 2, 3))), prompt(Arrival(0.0, 1500, 1, (1, 2, 9)))
     shared = 2 * UNIT * 4
     assert left[:shared] == right[:shared]
     assert left[shared : shared + 100] != right[shared : shared + 100]

@@ -54,6 +54,6 @@ def test_the_readme_says_command_seed_and_commit() -> None:
 
 
 def test_a_program_reads_every_row() -> None:
-    told = as_json(found(POLICIES))
-    assert {each["policy"]: each["ttft_s"]["mean"] for each in told["rows"]} == MEANS
-    assert [each["met"] for each in told["goals"]] == [False, True]
+    data = as_json(found(POLICIES))
+    assert {each["policy"]: each["ttft_s"]["mean"] for each in data["rows"]} == MEANS
+    assert [each["met"] for each in data["goals"]] == [False, True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from loadtests.bench.shadow.measure import MODES, Window
-from loadtests.bench.shadow.report import added_us, as_json, page, quartiles, table
+from loadtests.bench.shadow.report import added_us, as_json, page, table
 
 
 def window(mode: str, round_: int, cpu_us: float) -> Window:
@@ -22,14 +22,13 @@ WINDOWS = [
 
 def test_what_is_added_is_the_difference_within_a_round() -> None:
     assert added_us(WINDOWS, "shadow") == [1.0] * 5
-    assert quartiles([5.0, 1.0, 2.0, 4.0, 3.0]) == (2.0, 3.0, 4.0)
 
 
 def test_a_row_for_each_trial() -> None:
-    rows = table(WINDOWS).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(WINDOWS).splitlines()[2:]]
     assert len(rows) == len(MODES)
-    assert "| 130.00 |" in rows[0]
-    assert "+1.00 (+1.00 to +1.00) | +0.8% | 1.50 / 3.00 | 0 |" in rows[1]
+    assert rows[0][1:4] == ["130.00", "", ""]
+    assert rows[1][2:] == ["+1.00 (+1.00 to +1.00)", "+0.8%", "1.50 / 3.00", "0"]
 
 
 def test_a_round_that_was_cut_off_is_left_out() -> None:
@@ -38,5 +37,5 @@ def test_a_round_that_was_cut_off_is_left_out() -> None:
 
 def test_the_page_says_how_it_was_made_and_the_json_holds_every_window(tmp_path: Path) -> None:
     text = page({"cpu": "x"}, WINDOWS)
-    assert "5 rounds" in text and "make bench-shadow" in text and "- cpu: x" in text
+    assert "5 rounds" in text and "make bench-shadow" in text and "| cpu     | x |" in text
     assert len(as_json({}, WINDOWS)["windows"]) == len(WINDOWS)

@@ -53,9 +53,9 @@ def test_a_replica_alone_counts_what_its_view_says() -> None:
         async with replica("alone", QUIET, 3) as one:
             await one.do("start")
             loaded = await one.do("load", rate=300.0, seconds=0.3, leave_open=True, stamps=True)
-            told = await one.do("numbers")
-            assert told["own"] == told["view"]
-            assert sum(told["own"]) == loaded["requests"] == len(loaded["sent"]) > 0
-            assert loaded["heard"] == []
+            numbers = await one.do("numbers")
+            assert numbers["own"] == numbers["view"]
+            assert sum(numbers["own"]) == loaded["requests"] == len(loaded["sent"]) > 0
+            assert loaded["received"] == []
 
     asyncio.run(run())

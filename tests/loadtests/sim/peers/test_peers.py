@@ -24,7 +24,7 @@ def pods_of(name: str, arrivals: Sequence[Arrival], pods: int = 4, seed: int = 0
 
 
 class Sent(Peer):
-    """Goes where it is told; for the books that all peers keep."""
+    """Goes to a given pod; for the counts that all peers keep."""
 
     def choose(self, arrival: Arrival) -> Choice:
         return Choice(1, arrival.prompt_tokens)

@@ -171,7 +171,7 @@ def test_a_pod_without_control_port_refuses_only_for_a_while() -> None:
     asyncio.run(scenario())
 
 
-def test_the_command_serves_several_pods_until_it_is_told_to_stop() -> None:
+def test_the_command_serves_several_pods_until_sigterm() -> None:
     ports = neighbouring_ports(2)
     given = ["--port", str(ports.start), "--count", "2"]
     script = f"from loadtests.sim.simpod.fleet import main; raise SystemExit(main({given!r}))"

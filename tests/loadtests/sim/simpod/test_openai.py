@@ -118,7 +118,7 @@ def test_a_forced_tool_is_called_with_arguments_that_fit_its_schema(choice: obje
     assert "".join(pieces) == call["function"]["arguments"]
 
 
-def test_tools_that_nobody_forces_are_not_called() -> None:
+def test_tools_are_called_only_if_forced() -> None:
     answer = chat({"messages": HI, "tools": [WEATHER], "tool_choice": "auto"}, SPEC).whole(0)
     assert msgspec.json.decode(answer)["choices"][0]["message"]["tool_calls"] == []
 

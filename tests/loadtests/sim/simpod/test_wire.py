@@ -50,7 +50,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     assert marks == sorted(marks)
 
 
-def test_a_chunked_upload_is_read_and_a_client_that_waits_is_told_to_continue() -> None:
+def test_a_chunked_upload_is_read_and_a_waiting_client_gets_100_continue() -> None:
     body = STREAM % 1
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:10], body[10:])) + b"0\r\n\r\n"
     head = b"POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"

@@ -16,8 +16,8 @@ SAMPLE = str(Path(__file__).resolve().parents[4] / "loadtests" / "traces" / "con
 
 def simulated(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     status = main([SAMPLE, *argv])
-    told = capsys.readouterr()
-    return status, told.out, told.err
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
 
 
 def test_a_table_has_a_row_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,11 +39,11 @@ def test_a_composed_policy_plays_under_its_title(capsys: pytest.CaptureFixture[s
 def test_json_says_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "p2c", "--pods", "4", "--rate", "1.5", "--replicas", "2", "--age-ms", "50", "--limit", "100")
     _, out, _ = simulated(capsys, *argv, "--json")
-    told = json.loads(out)
-    assert (told["trace"], told["pods"], told["rate"]) == ("conversation.jsonl.gz", 4, 1.5)
-    assert (told["replicas"], told["age_ms"]) == (2, 50.0)
-    assert [row["policy"] for row in told["policies"]] == ["p2c"]
-    assert told["policies"][0]["requests"] == 100
+    shown = json.loads(out)
+    assert (shown["trace"], shown["pods"], shown["rate"]) == ("conversation.jsonl.gz", 4, 1.5)
+    assert (shown["replicas"], shown["age_ms"]) == (2, 50.0)
+    assert [row["policy"] for row in shown["policies"]] == ["p2c"]
+    assert shown["policies"][0]["requests"] == 100
     assert simulated(capsys, *argv, "--json")[1] == out
 
 
@@ -86,7 +86,7 @@ def test_a_small_cache_finds_less(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--policy", "nobody"], "no policy 'nobody'"),
+        (["--policy", "unknown"], "no policy 'unknown'"),
         (["--policy", "p2c", "--profile", "tiny", "--report", "/nowhere/r.html"], "/nowhere/r.html: No such file"),
     ],
 )
@@ -118,8 +118,8 @@ def test_what_cannot_be_meant_is_refused(argv: list[str]) -> None:
 def test_the_help_names_every_peer(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert all(name in told for name in PEERS)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(name in shown for name in PEERS)
 
 
 PLUGIN = """\

@@ -57,7 +57,7 @@ def test_a_table_calls_it_by_its_title_or_as_it_was_asked_for(spec: str, expecte
 
 
 WRONG = {
-    "a name nobody has": ("prefix_awar", UnknownPolicy, "did you mean 'prefix_aware'.*and peers: oracle"),
+    "an unknown name": ("prefix_awar", UnknownPolicy, "did you mean 'prefix_aware'.*and peers: oracle"),
     "a parameter without a value": ("p2c:x", InvalidParams, "'x' is not key=value"),
     "parameters that are no JSON object": ('profile:{"sample"}', InvalidParams, "is no JSON object: JSON is malformed"),
     "a composed policy that cannot be": ('profile:{"sample": -1}', InvalidParams, "'sample' must be int from 0"),

@@ -1,4 +1,4 @@
-"""Simulated replicas do what the gateway does, and know of each other what they were told and when."""
+"""Simulated replicas act as the gateway does; updates reach the others at the right time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class InTurn(Replicas):
         self._rng.randrange = lambda *_: queue.pop(0)  # type: ignore[method-assign]
 
 
-def test_a_policy_sees_hits_load_and_its_own_dice() -> None:
+def test_a_policy_sees_hits_load_and_random_bits() -> None:
     here, policy = world(), Watching()
     units = chain(1, 10)
     here.play(trace(prompt(*units), prompt(*units, at_s=0.1)), replicas(here, policy))

@@ -15,10 +15,10 @@ CASE = Case(pods=2, profile=SMALL)
 
 
 def test_a_run_serves_the_trace_and_says_how_far_it_is() -> None:
-    heard: list[int] = []
+    reported: list[int] = []
     arrivals = [arrival(0.5 * n) for n in range(20)]
-    run = simulate(trace(*arrivals), "round_robin", CASE, heard.append)
-    assert heard == list(range(1, 21))
+    run = simulate(trace(*arrivals), "round_robin", CASE, reported.append)
+    assert reported == list(range(1, 21))
     assert [each.pod for each in run.outcomes] == [0, 1] * 10
     assert run.rejected == 0
     assert run.duration_s == pytest.approx(max(each.at_s + each.e2e_s for each in run.outcomes))

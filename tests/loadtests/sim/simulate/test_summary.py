@@ -28,7 +28,7 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert spread([]) == Spread()
 
 
-def test_a_row_tells_short_prompts_hits_and_gaps() -> None:
+def test_a_row_has_short_prompts_hits_and_gaps() -> None:
     row = summarise(run(outcome(ttft_s=1.0, cached=500), outcome(ttft_s=9.0, prompt=19_000), outcome(output=1)), CASE)
     assert row.ttft_s.mean == pytest.approx(11 / 3)
     assert row.ttft_short_s.p99 == 1.0

@@ -106,7 +106,7 @@ def test_a_hash_of_any_size_fits_in_a_word(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "an ending nobody knows": ("t.parquet", "", r"ends in \.jsonl or \.csv"),
+    "an unknown ending": ("t.parquet", "", r"ends in \.jsonl or \.csv"),
     "nothing in it": ("t.jsonl", "\n", "no requests"),
     "a line without lengths": ("t.jsonl", jsonl(at(0), {"timestamp": 1}), "line 2.*input_length"),
     "no json": ("t.jsonl", "what\n", "line 1"),

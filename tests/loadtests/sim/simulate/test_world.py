@@ -13,22 +13,22 @@ from tests.fakes.simulated_world import SMALL, arrival, chain, prompt, trace, wo
 
 
 class ToOne:
-    """Routes to one pod and notes what it is told."""
+    """Routes to one pod and notes each call."""
 
     def __init__(self, pod: int = 0) -> None:
         self.pod = pod
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.world: World | None = None
 
     def route(self, number: int, arrival: Arrival, /) -> int:
-        self.told.append(f"route {number}")
+        self.calls.append(f"route {number}")
         return self.pod
 
     def first_token(self, number: int, cached_tokens: int, /) -> None:
-        self.told.append(f"first {number} cached {cached_tokens}")
+        self.calls.append(f"first {number} cached {cached_tokens}")
 
     def finished(self, number: int, /) -> None:
-        self.told.append(f"end {number}")
+        self.calls.append(f"end {number}")
 
 
 def test_one_request_takes_what_the_engine_says() -> None:
@@ -40,11 +40,11 @@ def test_one_request_takes_what_the_engine_says() -> None:
     assert outcome.itl_s == pytest.approx(0.01)
 
 
-def test_a_router_hears_of_each_request_once_and_of_what_was_cached() -> None:
+def test_a_router_is_called_once_for_each_request_with_the_cached_tokens() -> None:
     router = ToOne()
     units = chain(1, 8)
     world().play(trace(prompt(*units), prompt(*units, at_s=10.0)), router)
-    assert router.told == ["route 0", "first 0 cached 0", "end 0", "route 1", "first 1 cached 512", "end 1"]
+    assert router.calls == ["route 0", "first 0 cached 0", "end 0", "route 1", "first 1 cached 512", "end 1"]
 
 
 def test_taking_decode_steps_together_changes_nothing() -> None:
@@ -82,10 +82,10 @@ def test_a_request_that_no_pod_can_hold_is_refused_and_the_rest_goes_on() -> Non
     assert [each.at_s for each in outcomes] == [1.0]
     assert here.rejected == 1
     assert here.was_rejected(0)
-    assert router.told[:2] == ["route 0", "end 0"]
+    assert router.calls[:2] == ["route 0", "end 0"]
 
 
-def test_chores_go_on_through_quiet_times_and_keep_nobody_waiting() -> None:
+def test_repeating_events_go_on_through_quiet_times_and_do_not_keep_a_run_going() -> None:
     here = world()
     seen: list[float] = []
     here.every(1.0, 0.5, lambda: seen.append(here.now))

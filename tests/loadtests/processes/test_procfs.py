@@ -6,8 +6,7 @@ import os
 
 import pytest
 
-from loadtests.bench.load.process import TICK_S
-from loadtests.bench.load.usage import Usage, busy, read
+from loadtests.processes.procfs import TICK_S, Stat, Usage, busy, family, parse_stat, read
 
 PROC_STAT = """\
 cpu  30 0 30 300 20 1 1 8 0 0
@@ -15,6 +14,16 @@ cpu0 10 0 10 100 10 1 1 8 5 5
 cpu1 20 0 20 200 10 0 0 0 0 0
 intr 1 2 3
 """
+
+
+def test_a_stat_line_is_read_behind_the_last_bracket() -> None:
+    line = "42 (a (b) 9 9) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 3 4 20 0 1 0 5 6 7"
+    assert parse_stat(line) == Stat(parent=7, cpu_s=200 * TICK_S)
+
+
+def test_a_family_is_the_process_and_all_below_it() -> None:
+    every = {pid: Stat(parent, 0.0) for pid, parent in [(1, 0), (5, 1), (6, 5), (7, 6), (8, 1)]}
+    assert set(family(5, every)) == {5, 6, 7}
 
 
 def test_a_core_is_busy_in_all_but_idle_and_waiting_time_and_guests_are_not_counted_twice() -> None:

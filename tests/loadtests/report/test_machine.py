@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from loadtests.bench.report import machine
+from loadtests.report import machine
 
 
 def test_the_processor_is_named_and_memory_is_rounded() -> None:

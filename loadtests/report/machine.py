@@ -1,4 +1,4 @@
-"""Which machine, which versions, how busy it was: what a figure means nothing without."""
+"""The machine, the versions and the load under which figures were measured."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def load_average() -> str:
 
 def commit() -> str:
     """The commit that is measured, and whether the sources differ from it."""
-    known = _said("git", "rev-parse", "--short=12", "HEAD")
+    known = _output("git", "rev-parse", "--short=12", "HEAD")
     if not known:
         return "unknown"
-    changed = _said("git", "status", "--porcelain", "--untracked-files=no", "--", "router", "schedulers", "statesync")
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", "--", "router", "schedulers", "statesync")
     return f"{known}, with changes not committed" if changed else known
 
 
@@ -65,19 +65,19 @@ print(platform.python_implementation(), platform.python_version() + ",", f"{leas
 
 def python_build(program: str) -> str:
     """Version and speed of a Python: built without PGO and LTO it takes up to twice the CPU time for the same work,
-    and its build flags do not always tell.
+    which its build flags do not always show.
     """
-    return _said(program, "-c", _ASK_BUILD) or "unknown"
+    return _output(program, "-c", _ASK_BUILD) or "unknown"
 
 
 def wrk_version() -> str:
-    """`wrk 4.1.0`, and our own for streams."""
-    found = _said("wrk", "-v").split()
+    """`wrk 4.1.0`, and the stream load."""
+    found = _output("wrk", "-v").split()
     name = " ".join(found[:2]) if found[:1] == ["wrk"] else "wrk"
     return f"{name} for whole answers, loadtests/bench/load/streams.py for streams"
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):

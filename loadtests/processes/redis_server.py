@@ -1,4 +1,4 @@
-"""A redis-server of our own on a free port, that keeps nothing on disk: so a restarted one is an empty one."""
+"""A private redis-server on a free port. It writes nothing to disk, so it is empty after a restart."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 from typing import Self
 
-from loadtests.bench.load.process import ANY_CORE, Owned
+from loadtests.processes.owned import ANY_CORE, Owned
 from loadtests.sim.ports import HOST, free_ports
 
 START_S = 60.0
 
 
 def program() -> str | None:
-    """Where redis-server (or Valkey's) is."""
+    """The path of redis-server or valkey-server; None if neither is installed."""
     return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
@@ -54,20 +54,20 @@ class RedisServer:
         return False
 
     def restart_empty(self) -> None:
-        """Kill it and start another one on the same port, which knows nothing."""
+        """Kill it and start an empty one on the same port."""
         self.process.kill()
         self.process = self._start()
 
     def pause(self) -> None:
-        """It hangs: connections stay, nothing is answered."""
+        """SIGSTOP: connections stay open, nothing is answered."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """It goes on."""
+        """SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it, also when it hangs."""
+        """End it, also while it is paused."""
         self.process.kill()
 
     def __enter__(self) -> Self:

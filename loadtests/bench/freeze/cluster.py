@@ -1,7 +1,7 @@
-"""What a gateway under the freeze bench sees: pods by the thousand on one listening socket, and a DNS server.
+"""The freeze bench's cluster: thousands of pods on one listening socket, and a DNS server.
 
-Run as `python -m loadtests.bench.freeze.field PODS`. It says where it listens, then a word on each DNS question.
-SIGUSR1 swaps the pods that the name stands for, SIGUSR2 silences the server or lets it speak again; SIGTERM ends it.
+Run as `python -m loadtests.bench.freeze.cluster PODS`. It prints where it listens, then a line on each DNS question.
+SIGUSR1 swaps the pods of the name, SIGUSR2 stops the DNS answers or starts them again; SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def pods_socket() -> socket.socket:
     return listening
 
 
-def say(word: str) -> None:
-    """A line of the log."""
-    sys.stdout.write(word + "\n")
+def say(line: str) -> None:
+    """Print a line."""
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 async def serve(pods: int) -> None:
     """Until SIGTERM."""
     loop, stopped, names = asyncio.get_running_loop(), asyncio.Event(), Names(pods, say)
-    for number, act in ((signal.SIGUSR1, names.swap), (signal.SIGUSR2, names.hush), (signal.SIGTERM, stopped.set)):
+    for number, act in ((signal.SIGUSR1, names.swap), (signal.SIGUSR2, names.toggle), (signal.SIGTERM, stopped.set)):
         loop.add_signal_handler(number, act)
     wheel, listening = Wheel(loop, GAP_S), pods_socket()
     await loop.create_server(lambda: CannedEngine(wheel), sock=listening, backlog=BACKLOG)

@@ -9,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.bench.load import process, usage
-from loadtests.bench.load.process import (
-    TICK_S,
-    NotReady,
-    Owned,
-    Stat,
-    family,
-    parse_stat,
-    stats,
-    wait_until_ready,
-    wait_until_serving,
-)
+from loadtests.processes import owned as owned_module
+from loadtests.processes import procfs
+from loadtests.processes.owned import NotReady, Owned, wait_until_ready, wait_until_serving
+from loadtests.processes.procfs import family, stats
 from loadtests.sim.ports import free_ports
 from tests.fakes.waiting import wait_for
 
@@ -28,28 +20,18 @@ TIED = "import os; print(os.sched_getaffinity(0), end='')"
 BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
 
 
-def test_a_stat_line_is_read_behind_the_last_bracket() -> None:
-    line = "42 (a (b) 9 9) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 3 4 20 0 1 0 5 6 7"
-    assert parse_stat(line) == Stat(parent=7, cpu_s=200 * TICK_S)
-
-
-def test_a_family_is_the_process_and_all_below_it() -> None:
-    every = {pid: Stat(parent, 0.0) for pid, parent in [(1, 0), (5, 1), (6, 5), (7, 6), (8, 1)]}
-    assert set(family(5, every)) == {5, 6, 7}
-
-
 def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
     with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
-        wait_for("it uses the CPU", lambda: owned.ended() or usage.read(owned.pids()).cpu_s >= 0.3)
+        wait_for("it uses the CPU", lambda: owned.ended() or procfs.read(owned.pids()).cpu_s >= 0.3)
         assert not owned.ended(), owned.log.read_text()
         assert len(list(family(owned.pid, stats()))) == 2
-        assert usage.read(owned.pids()).rss_bytes > 5_000_000
+        assert procfs.read(owned.pids()).rss_bytes > 5_000_000
         children = [pid for pid in family(owned.pid, stats()) if pid != owned.pid]
         subprocess.run(["kill", *map(str, children)], check=True)
     assert owned.ended()
 
 
-def test_a_program_that_ends_early_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with Owned([sys.executable, "-c", "raise SystemExit('no such engine')"], 0, tmp_path / "log") as owned:
         with pytest.raises(NotReady, match="no such engine"):
@@ -78,7 +60,7 @@ signal.pause()
 def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "GRACE_S", 0.05)
+    monkeypatch.setattr(owned_module, "GRACE_S", 0.05)
     with Owned([sys.executable, "-c", DEAF], 0, tmp_path / "log") as owned:
         wait_for("its child is deaf", lambda: owned.ended() or "pid" in owned.log.read_text())
         assert not owned.ended(), owned.log.read_text()

@@ -1,1 +1,0 @@
-"""What reports share: the machine and versions they were measured on."""
