@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from schedulers import registry
 from schedulers.guard import PolicyQuit, PolicyTimeout
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
@@ -59,6 +60,12 @@ class Watched:
 def watched(scheduler: Scheduler, stuck_s: float) -> Scheduler:
     """`scheduler`, watched; as it is in a thread that gets no signals."""
     return Watched(scheduler, stuck_s) if threading.current_thread() is threading.main_thread() else scheduler
+
+
+def create_watched(stuck_s: float, name: str, params: Mapping[str, object] | None = None) -> Scheduler:
+    """As the registry creates it, and watched unless it is built in. Raises SchedulerError."""
+    scheduler = registry.create(name, params)
+    return scheduler if registry.is_built_in(name) else watched(scheduler, stuck_s)
 
 
 def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:

@@ -26,6 +26,7 @@ class PolicyCatalog:
         """
         self._create = create
         self._ready = {name: _built(name, spec, create) for name, spec in ready_made.items()}
+        self._by_name = {name: self.create(name) for name in self.names()}
 
     def names(self) -> tuple[str, ...]:
         """Every name that `create` takes: the registry's first."""
@@ -45,9 +46,20 @@ class PolicyCatalog:
         # when an operator sets it anew.
         return Named(name, ready.policy)
 
-    def by_name(self) -> dict[str, Scheduler]:
-        """Each policy with its defaults, or as it is ready-made: what a request may ask for."""
-        return {name: self.create(name) for name in self.names()}
+    def by_name(self) -> Mapping[str, Scheduler]:
+        """Each policy with its default parameters, or as it is ready-made: what a request may ask for.
+
+        One mapping for the life of the catalog; `add` and `remove` change it.
+        """
+        return self._by_name
+
+    def add(self, name: str) -> None:
+        """Offer a policy that was registered after the catalog was built. Raises UnknownPolicy or InvalidParams."""
+        self._by_name[name] = self.create(name)
+
+    def remove(self, name: str) -> None:
+        """Stop offering a policy; nothing happens if it is not offered."""
+        self._by_name.pop(name, None)
 
     def _registered(self, name: str, params: Mapping[str, object] | None) -> Scheduler:
         try:

@@ -327,7 +327,7 @@ class PolicyController:
         ended = self._live[pool].trial
         self._live[pool] = new
         if ended is not None and ended is not new.trial:
-            ended.end()
+            ended.end(new.record.note)
 
 
 _REFUSED: Final = (

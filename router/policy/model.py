@@ -47,8 +47,8 @@ class TrialView(Protocol):
         """Why the candidate should not be promoted, in words; empty if nothing speaks against it."""
         ...
 
-    def end(self) -> None:
-        """A record without this trial is live."""
+    def end(self, note: str) -> None:
+        """Another record is live; `note` is that record's."""
 
 
 MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler | None], TrialView | None]

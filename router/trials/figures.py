@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -99,6 +99,17 @@ class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     baseline: ArmFigures = ArmFigures()
     canary: ArmFigures = ArmFigures()
     shadow: ShadowFigures = ShadowFigures()
+
+
+class TrialReading(NamedTuple):
+    """One pool's trial on this replica, now."""
+
+    pool: str
+    figures: TrialFigures
+    has_canary: bool
+    has_shadow: bool
+    broken: bool
+    """The canary's guard is."""
 
 
 _Figures = TypeVar("_Figures", bound=msgspec.Struct)

@@ -43,10 +43,6 @@ Later = Callable[[float, Callable[[], None]], object]
 """Runs something in so many seconds; the event loop's `call_later`."""
 
 
-def _nobody(wanted: bool) -> None:
-    """Nobody need know."""
-
-
 class ShadowSample(NamedTuple):
     """A request that was decided."""
 
@@ -91,8 +87,12 @@ class ShadowSide:
         return SideFigures(self.picks, self.rejections, self.tokens, self.wait_s, self.hits, dict(busiest), took)
 
 
+def _ignore(shadow: Shadow, wants: bool) -> None:
+    """No one follows what the shadow wants."""
+
+
 class Shadow:
-    """Looks on, on this replica."""
+    """A shadow policy on this replica."""
 
     __slots__ = (
         "_agreed",
@@ -106,13 +106,13 @@ class Shadow:
         "_failures",
         "_later",
         "_live",
+        "_on_wants",
         "_queries",
         "_sampled",
         "_shadow",
         "off",
         "pool",
         "scheduler",
-        "told",
         "wants",
     )
 
@@ -123,16 +123,16 @@ class Shadow:
         later: Later,
         clock: Callable[[], float],
         per_s: float = PER_S,
+        on_wants: Callable[[Shadow, bool], None] = _ignore,
     ) -> None:
-        """`clock` times picks, in seconds."""
+        """`clock` times picks, in seconds; `on_wants` is called when `wants` changes."""
         self.pool = pool
         self.scheduler = scheduler
         self.wants = True
         """Whether the next request is to be put aside."""
-        self.told: Callable[[bool], None] = _nobody
-        """Hears when that changes."""
         self.off = ""
-        """Why it looks no longer; empty while it does."""
+        """Why it was turned off; empty while it runs."""
+        self._on_wants = on_wants
         self._later = later
         self._clock = clock
         self._every_s = 1.0 / per_s
@@ -170,7 +170,7 @@ class Shadow:
 
     def _want(self, wanted: bool) -> None:
         self.wants = wanted
-        self.told(wanted)
+        self._on_wants(self, wanted)
 
     def _want_again(self) -> None:
         if not self.off:

@@ -8,16 +8,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import pytest
 import uvloop
 
 from router.plugins import watchdog
-from router.plugins.watchdog import Watched, bounded, watched
+from router.plugins.loading import load, unload
+from router.plugins.watchdog import Watched, bounded, create_watched, watched
+from router.policy.catalog import PolicyCatalog
+from router.settings import PolicySpec
+from schedulers import registry
 from schedulers.guard import PolicyQuit, PolicyTimeout, raised
 from schedulers.policies.random import Random
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from tests.fakes.plugin_files import GOOD, picks
 
 SNAPSHOT = LoadSnapshot("default", 1, 0.0, 0.0, (Candidate(Pod(PodId("a:1"), "a:1"), None),))  # type: ignore[arg-type]
 REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
@@ -204,3 +210,24 @@ def test_a_thread_that_gets_no_signals_gets_the_policy_as_it_is() -> None:
     thread.start()
     thread.join()
     assert found == [policy] and found[0] is policy
+
+
+def test_only_what_is_not_built_in_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    loaded = load(GOOD.encode(), "freest.py", "turnout_plugin_watched")
+    unload("turnout_plugin_watched")
+    registry.offer("freest_kv@00000001", loaded.policies["freest_kv"])
+    assert not isinstance(create_watched(1.0, "p2c", {}), Watched)
+    policy = create_watched(1.0, "freest_kv@00000001", {"limit": 0.5})
+    assert isinstance(policy, Watched)
+    ready = PolicyCatalog({"mine": PolicySpec(name="freest_kv@00000001")}, partial(create_watched, 1.0)).create("mine")
+    assert (ready.name, "Watched" in repr(ready)) == ("mine", True)
+
+
+def test_a_watched_plugin_that_does_not_return_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    loaded = load(picks("while True:\n    pass").encode(), "mine.py", "turnout_plugin_stuck")
+    unload("turnout_plugin_stuck")
+    registry.offer("mine@00000001", loaded.policies["mine"])
+    with pytest.raises(PolicyTimeout):
+        create_watched(0.02, "mine@00000001").pick(REQUEST, SNAPSHOT)

@@ -14,6 +14,7 @@ from loadtests.sim.ports import HOST, free_ports
 from router.address import ListenAddress
 from router.lifecycle import Phase, PhaseChange
 from router.replica import replica as replica_module
+from router.replica.build import build
 from router.replica.process import run
 from router.replica.replica import Replica, Sockets
 from router.settings import Control, Drain, Pool, Settings
@@ -39,15 +40,16 @@ class Supervision:
         lent = Sockets(slot.inference_socket.dup(), slot.control_socket.dup())
         ours, theirs = socket.socketpair()
         self.slot = slot
-        self.replica = Replica(settings(slot, drain), sockets=lent)
-        self.replica.lifecycle.listen(lambda step: self.phases.append(step.after))
+        self.worker_line = WorkerChannel(theirs)
+        host = Supervised(self.worker_line)
+        self.replica = Replica(build(settings(slot, drain)), sockets=lent, on_drain=host.ask_for_successor)
+        self.replica.parts.core.lifecycle.listen(lambda step: self.phases.append(step.after))
         self.phases: list[Phase] = []
         self.heard: list[str] = []
         self.news = asyncio.Event()
         self.line = WorkerChannel(ours)
         self.line.listen(self._hear, lambda: None)
-        self.worker_line = WorkerChannel(theirs)
-        self.life = spawn(run(self.replica, Supervised(self.worker_line)), "worker")
+        self.life = spawn(run(self.replica, host), "worker")
 
     def _hear(self, word: str, rest: str) -> None:
         self.heard.append(word)
@@ -76,14 +78,16 @@ def supervised(test: Callable[[Supervision], Awaitable[None]], drain: Drain | No
     asyncio.run(all_of_it())
 
 
-async def status(listen: ListenAddress, path: str) -> tuple[int, bool]:
-    """Status of a GET on a new connection, and whether the client was told to go away."""
-    return await status_on(await asyncio.open_connection(listen.host, listen.port), path)
+async def status(listen: ListenAddress, path: str, method: str = "GET") -> tuple[int, bool]:
+    """Status of a request on a new connection, and whether the answer closes the connection."""
+    return await status_on(await asyncio.open_connection(listen.host, listen.port), path, method)
 
 
-async def status_on(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, bool]:
+async def status_on(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, method: str = "GET"
+) -> tuple[int, bool]:
     reader, writer = connection
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    writer.write(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
     return int(head.split()[1]), b"\r\nconnection: close\r\n" in head.lower()
@@ -101,7 +105,7 @@ def test_it_listens_only_once_it_is_ready() -> None:
             except ConnectionRefusedError:
                 refused.append(step.after)
 
-        worker.replica.lifecycle.listen(try_it)
+        worker.replica.parts.core.lifecycle.listen(try_it)
         await worker.hears(READY)
         assert refused == worker.phases == [Phase.WARMING, Phase.READY]
         assert await status(worker.slot.listen, "/readyz") == (200, False)
@@ -120,7 +124,7 @@ def test_a_handed_over_worker_does_not_settle_and_answers_whoever_got_in_before(
         assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
         assert (await status(worker.slot.control, "/livez"))[0] == 200
         draining = asyncio.Event()
-        worker.replica.lifecycle.listen(lambda step: draining.set())
+        worker.replica.parts.core.lifecycle.listen(lambda step: draining.set())
         worker.line.say(HAND_OVER)
         await asyncio.wait_for(draining.wait(), 60)
         assert await status_on(connected[0], "/readyz") == (200, True)
@@ -209,7 +213,7 @@ def test_a_signal_asks_for_a_successor_and_a_second_one_ends_it() -> None:
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
         await worker.hears(LEAVE)
-        assert worker.replica.lifecycle.phase is Phase.READY
+        assert worker.replica.parts.core.lifecycle.phase is Phase.READY
         signal.raise_signal(signal.SIGTERM)
         await worker.ends()
         assert worker.replica.hurry.is_set()
@@ -228,7 +232,7 @@ def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_st
                 signal.raise_signal(signal.SIGTERM)
                 worker.line.close()
 
-        worker.replica.lifecycle.listen(settling)
+        worker.replica.parts.core.lifecycle.listen(settling)
         worker.line.say(STOP)
         await worker.ends()
         assert not worker.replica.hurry.is_set()
@@ -239,8 +243,8 @@ def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_st
 def test_an_operators_drain_asks_for_a_successor_however_often_it_is_asked_for() -> None:
     async def test(worker: Supervision) -> None:
         await worker.hears(READY)
-        worker.replica.asked_to_drain()
-        worker.replica.asked_to_drain()
+        for _ in range(2):
+            assert await status(worker.slot.control, "/admin/drain", "POST") == (202, False)
         await worker.hears(LEAVE)
         assert not worker.replica.stop_asked.is_set()
         worker.line.say(HAND_OVER)
