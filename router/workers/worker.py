@@ -27,7 +27,7 @@ def serve(settings: Settings, place: WorkerSockets, line: WorkerChannel) -> int:
     raises.
     """
     logs.configure(settings.logging)
-    line.say(ipc.WARMING, str(settings.warmup_timeout_s))
+    line.send(ipc.WARMING, str(settings.warmup_timeout_s))
     host = Supervised(line)
     components = build(of_its_own(settings, place))
     replica = Replica(components, sockets=_sockets(place), on_drain=host.ask_for_successor)
@@ -56,15 +56,15 @@ class Supervised:
             loop.add_signal_handler(number, self._signalled, replica)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor got it too, and rolls the workers
         # A command of a newer supervisor may be unknown here.
-        self._line.listen(lambda command, _: commands.get(command, _ignore)(), lost=replica.stop)
+        self._line.listen(lambda command, _: commands.get(command, _ignore)(), on_lost=replica.stop)
 
     def serving(self) -> None:
         """Report to the supervisor that the replica accepts requests."""
-        self._line.say(ipc.READY)
+        self._line.send(ipc.READY)
 
     def ask_for_successor(self) -> None:
         """Ask to be replaced before the replica drains: its slot's connections would wait unaccepted otherwise."""
-        self._line.say(ipc.LEAVE)
+        self._line.send(ipc.LEAVE)
 
     def _signalled(self, replica: Replica) -> None:
         self._signals += 1
