@@ -1,7 +1,7 @@
-"""Every policy that this gateway can be asked for by name: the registry's, and those ready-made in the settings.
+"""Every policy of this gateway by name: the registry's, and those ready-made in the settings.
 
-A ready-made one (`policies: {fast: {name: ..., params: {...}}}`) is built once, at start, and is a name like any other
-from then on; it takes no parameters, because it has them.
+A ready-made policy (`policies: {fast: {name: ..., params: {...}}}`) is built once, at start, and its name is used like
+any other. It takes no parameters, because the settings give them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class PolicyCatalog:
                 f"policy {name!r} is ready-made in the settings and takes no parameters; "
                 f"ask for {ready.policy.name!r} to give your own"
             )
-        # An object of its own each time: a policy that was taken out for its failures is known by it, and is in again
-        # when an operator sets it anew.
+        # A new object each time: a policy that was taken out for its failures is identified by its object, and decides
+        # again when an operator sets it again.
         return Named(name, ready.policy)
 
     def by_name(self) -> Mapping[str, Scheduler]:

@@ -1,4 +1,4 @@
-"""Somebody else's code that does not return is broken off, in the main thread, under a running event loop too."""
+"""Foreign code that does not return is interrupted, in the main thread, under a running event loop too."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to
 
 def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a tracer, a profiler, or a starved machine."""
-    look = watchdog._somebody_elses
+    look = watchdog._is_foreign
 
     def slow_look(frame: FrameType) -> bool:
         end = time.perf_counter() + 0.002
@@ -163,7 +163,7 @@ def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest
             pass
         return look(frame)
 
-    monkeypatch.setattr(watchdog, "_somebody_elses", slow_look)
+    monkeypatch.setattr(watchdog, "_is_foreign", slow_look)
     with pytest.raises(PolicyTimeout):
         Watched(Calls(swallow_everything), 0.02).pick(REQUEST, SNAPSHOT)
 
