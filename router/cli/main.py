@@ -104,7 +104,7 @@ def _serve(given: argparse.Namespace) -> int:
 
         return serve(settings, place, line)
     except _EXPLAINED as error:
-        line.say(FAILED, _words(error))  # to the supervisor's log rather than past it
+        line.send(FAILED, _words(error))  # the supervisor logs it
         return 2
 
 

@@ -1,6 +1,6 @@
-"""What every policy owes its caller, asked of one that nobody knows yet: the essence of the suite that the gateway's
-own policies pass, without a test runner. Each question ends with nothing, or with what is wrong, in words for the
-policy's author. Pure, but for the clock that picks are timed with.
+"""The contract of every policy, examined on one from a plugin file: the essence of the test suite of the built-in
+policies, without a test runner. Each question passes, or raises what is wrong, worded for the policy's author. Pure,
+except for the clock that times picks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
 
 SLOWEST_S: Final = 0.005
-"""For a pick among 1,000 pods. The gateway's own take up to 0.2 ms; every request of the process waits meanwhile."""
+"""Seconds for a pick among 1,000 pods, in which every request of the process waits. Built-in policies take up to
+0.2 ms."""
 
 SHARE: Final = 300
-"""Picks a pod, on average, that shares are counted over; five standard deviations are let pass."""
+"""Picks per pod, on average, over which shares are counted; five standard deviations pass."""
 
 Pick = Callable[[Scheduler, RequestInfo, LoadSnapshot], object]
-"""Asks a policy, and breaks it off where it does not return."""
+"""Calls `pick` of a policy, and interrupts it if it does not return."""
 
 
 class ContractBroken(Exception):
@@ -33,7 +34,7 @@ class ContractBroken(Exception):
 
 
 class PolicyUnderTest(NamedTuple):
-    """A policy on its bench."""
+    """A policy, and the ways to build and call it."""
 
     name: str
     make: Callable[[], Scheduler]
@@ -44,7 +45,7 @@ class PolicyUnderTest(NamedTuple):
     pick: Pick
 
     def answer(self, policy: Scheduler, example: Example) -> Decision | Rejection:
-        """What it answers. Raises Broken where that will not do."""
+        """Its answer. Raises ContractBroken if the answer is not valid."""
         try:
             answer = self.pick(policy, example.request, example.snapshot)
         except Exception as error:
@@ -57,7 +58,7 @@ class PolicyUnderTest(NamedTuple):
 
 
 def examine(subject: PolicyUnderTest) -> dict[str, float]:
-    """Ask everything. Returns microseconds a pick by number of pods. Raises Broken at the first thing that is wrong."""
+    """Ask every question. Returns microseconds a pick by number of pods. Raises ContractBroken at the first failure."""
     policy = subject.make()
     before = traces(subject.module, {subject.name: policy})
     for question in QUESTIONS:
@@ -68,7 +69,7 @@ def examine(subject: PolicyUnderTest) -> dict[str, float]:
 
 
 def replay(subject: PolicyUnderTest, recorded: Sequence[Example]) -> None:
-    """The same of requests that the gateway has had. Raises Broken."""
+    """Ask about requests that the gateway has had. Raises ContractBroken."""
     policy, twin = subject.make(), subject.make()
     for example in recorded:
         answer = subject.answer(policy, example)
@@ -94,7 +95,7 @@ def decides_where_it_can(subject: PolicyUnderTest, policy: Scheduler) -> None:
 
 
 def is_quick(subject: PolicyUnderTest, policy: Scheduler) -> None:
-    """Whatever it computes, every request of the process waits for it."""
+    """A pick is fast, since every request of the process waits for it."""
     took = timings(subject, policy)["1000"] / 1e6
     if took > SLOWEST_S:
         raise ContractBroken(
@@ -111,18 +112,18 @@ def keeps_no_state(subject: PolicyUnderTest, policy: Scheduler) -> None:
             if repr(subject.answer(other, asked[at])) != first[at]:
                 raise ContractBroken(
                     f"with {asked[at].words()}: the same input got another answer{whom} after other calls in between. "
-                    "A policy has no state, no clock and no dice but `request.entropy`"
+                    "A policy has no state, no clock and no random source but `request.entropy`"
                 )
 
 
 def cares_for_no_order(subject: PolicyUnderTest, policy: Scheduler) -> None:
-    """Who can be picked does not depend on where anybody stands."""
+    """Which pods can be picked does not depend on their order."""
     busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000, running=3, kv_usage=0.5)
     snapshot = snapshot_of([PodLoad(), busy, PodLoad(), PodLoad()])
     orders = [_picks(subject, policy, shuffled(snapshot, seed)) for seed in range(8)]
     for pod in orders[0].keys() | orders[1].keys():
         counts = [picks[pod] for picks in orders]
-        # By chance, one that gets a sixth of 120 picks gets none in one of 3,000,000,000 tries.
+        # A pod whose share is a sixth gets none of 120 picks by chance once in 3,000,000,000 tries.
         if max(counts) >= 20 and not min(counts):
             raise ContractBroken(
                 f"the order of the pods decides: {pod} gets {max(counts)} of 120 in one and none in another"
@@ -130,7 +131,7 @@ def cares_for_no_order(subject: PolicyUnderTest, policy: Scheduler) -> None:
 
 
 def shares_equally(subject: PolicyUnderTest, policy: Scheduler) -> None:
-    """Of pods that are alike each gets as much as the next, with sessions and without."""
+    """Pods that are alike get equal shares, with sessions and without."""
     for pods in (2, 3, 8):
         snapshot = idle(pods)
         for keyed in (False, True):
@@ -156,7 +157,7 @@ QUESTIONS: Final = (
 
 
 def timings(subject: PolicyUnderTest, policy: Scheduler) -> dict[str, float]:
-    """The quickest of some picks, in microseconds, by number of pods: what it costs where nothing disturbs it."""
+    """The quickest of nine picks, in microseconds, by number of pods: the cost without disturbances."""
     return {
         str(size): round(_quickest(subject, policy, example_of(size, turn=2)) * 1e6, 1) for size in SIZES if size >= 8
     }

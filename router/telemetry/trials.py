@@ -1,14 +1,13 @@
 """Metrics of what is tried on live traffic, as this replica counts it: made at scrape time from the trials' own counts.
 
-Labels are the pool and the arm, both bounded; a trial that has ended takes its series with it, except for the canaries
-taken back. This file knows no guard: whether one is broken is told.
+Labels are the pool and the arm, both bounded; the series of a trial end with it, except for the canaries taken back.
+This file judges nothing: a `TrialReading` says whether its guard is broken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
@@ -16,19 +15,7 @@ from prometheus_client.utils import floatToGoString
 from router.telemetry.collector import Family
 from router.telemetry.histograms import TTFT_BOUNDS_S
 from router.trials.durations import Counts, middle
-from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures
-
-
-class TrialReading(NamedTuple):
-    """One pool's trial on this replica, now."""
-
-    pool: str
-    figures: TrialFigures
-    has_canary: bool
-    has_shadow: bool
-    broken: bool
-    """The canary's guard is."""
-
+from router.trials.figures import ArmFigures, ShadowFigures, TrialReading
 
 _ARM_COUNTS: Sequence[tuple[str, str, Callable[[ArmFigures], int]]] = (
     ("turnout_trial_requests", "Requests given to each arm of a canary.", lambda arm: arm.placed),

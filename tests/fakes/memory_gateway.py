@@ -29,15 +29,19 @@ from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.replica.pod_registry import PodRegistry
+from router.replica.pod_updates import PodUpdates
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
-from router.trials.attach import trials_of
+from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
 from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.prober import ProbeConfig, Prober
+from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
 from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.store.memory import MemoryStore
 from tests.fakes.memory_client_and_pods import CHAT, Client, Net, PodEnd, post
@@ -100,10 +104,14 @@ class Rig:
         self.deadlines = Deadlines(clock, 0.1)
         outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
         self.upstream = Upstream(self.deadlines, self.net.dial, outbox)
-        self.pod_registry = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        accuracy = PrefixAccuracy(self.prefix.set_trust)
+        updates = PodUpdates(self.view, self.prefix, accuracy, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
-        self.health = HealthTracker(HealthConfig(), self.pod_registry.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
-        self.pod_registry.health = self.health
+        self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
+        prober = Prober(ProbeConfig(), self.health, clock=clock)
+        scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
+        scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
+        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper)
         self.gateway = Gateway(self._parts())
         self.admission = self.gateway.parts.admission
         self.listener = Listener(
@@ -115,11 +123,12 @@ class Rig:
     def _parts(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
-        self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
+        self.trials = Trials("rig", clock)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicyController(store, configured, self._create, self.trials.make)
-        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, clock)
-        self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
+        safe, take_out = registry.create("least_load"), self.policies.take_out
+        on_taken_out = [lambda pool, scheduler, why: take_out(pool, scheduler, safe, why)]
+        self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, on_taken_out=on_taken_out)
         identity = WireHeaders("rig", 0xABC, self.routes.clusters)
         rng = count(1)
         dispatch = Dispatch(

@@ -50,6 +50,7 @@ class Trials:
         self.objections = ""
         self.made: list[tuple[int, str, str | None, str | None]] = []
         self.ended: list[int] = []
+        self.notes: list[str] = []
 
     def make(
         self, pool: str, record: PolicyRecord, live: Scheduler, shadow: Scheduler | None, candidate: Scheduler | None
@@ -69,8 +70,9 @@ class Trial:
     def objection(self) -> str:
         return self.trials.objections
 
-    def end(self) -> None:
+    def end(self, note: str) -> None:
         self.trials.ended.append(self.generation)
+        self.trials.notes.append(note)
 
 
 def switch(store: MemoryStore | None = None, trials: Trials | None = None, **more: Any) -> PolicyController:
@@ -213,9 +215,10 @@ def test_the_trial_of_a_record_is_made_of_its_schedulers_and_ends_with_it() -> N
         trial = policies.live("a").trial
         assert isinstance(trial, Trial)
         await policies.set_canary("a", CANARY)
-        await policies.cancel("a")
+        await policies.cancel("a", ChangeOptions(note="enough seen"))
 
     asyncio.run(run())
+    assert trials.notes == ["", "enough seen"]
     assert trials.made == [(2, "random", "round_robin", None), (3, "random", "round_robin", "least_load")]
     assert trials.ended == [2, 3]
 
