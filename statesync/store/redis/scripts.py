@@ -18,7 +18,7 @@ class LuaScript:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source: Final = files("statesync").joinpath("lua", f"{name}.lua").read_bytes()
+        self.source: Final = files("statesync.store.redis").joinpath("lua", f"{name}.lua").read_bytes()
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def run(self, link: RespConnection, keys: tuple[str, ...], *args: Part) -> Any:
