@@ -25,12 +25,12 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines, resolution_for
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import WireHeaders
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase, drain_sequence
 from router.plugins.attach import AttachedPlugins
 from router.policy.catalog import PolicyCatalog
@@ -303,7 +303,7 @@ class Replica:
             self.lifecycle,
             self.settings.drain,
             stop_accepting=self._stop_accepting,
-            inflight=lambda: len(self.gateway.parts.admission.active),
+            inflight=lambda: len(self.gateway.deps.admission.active),
             cut_off=self.gateway.cut_off,
             hurry=self.hurry,
             clock=self.clock,

@@ -1,6 +1,6 @@
-"""A gateway of real parts between a test's clients and pods. Only sockets, clock and dice are not the real ones.
+"""A gateway of real parts between a test's clients and pods. Only sockets, clock and random bits are not real.
 
-`with Rig() as rig:` ends with a look for leaks: when all clients are gone, nothing may be held for anybody.
+`with Rig() as rig:` ends with a check for leaks: when all clients are gone, nothing may be held for a request.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import WireHeaders
-from router.dataplane.http.write_batcher import CROWD, WriteBatcher
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
@@ -98,21 +98,30 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
-        self.upstream = Upstream(self.deadlines, self.net.dial, outbox)
+        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the longer way: at the end of the turn
+        self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.pod_registry = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), self.pod_registry.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
         self.pod_registry.health = self.health
-        self.gateway = Gateway(self._parts())
-        self.admission = self.gateway.parts.admission
-        self.listener = Listener(
-            self.gateway, self.deadlines, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
-        )
+        self.admission = Admission(settings.limits)
+        self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
 
-    def _parts(self) -> GatewayDeps:
+    def rebuild(self, deps: GatewayDeps) -> None:
+        """Make the gateway from these; for a test that changes some, before the first client."""
+        self.gateway = Gateway(deps)
+        self.listener = Listener(
+            self.gateway,
+            self.deadlines,
+            self.settings.limits,
+            self.settings.timeouts,
+            self.gateway.completion.refused,
+            self._write_batcher,
+        )
+
+    def _deps(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
         self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
@@ -138,7 +147,7 @@ class Rig:
             lifecycle=self.lifecycle,
             local=LocalRoutes(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
             routes=self.routes,
-            admission=Admission(settings.limits),
+            admission=self.admission,
             dispatch=dispatch,
             upstream=self.upstream,
             view=self.view,

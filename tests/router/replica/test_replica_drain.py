@@ -88,7 +88,7 @@ def test_operators_see_the_phase_its_seconds_and_the_requests_left(held: asyncio
         replica = Replica(settings(url))
         await replica.start()
         asking = asyncio.get_running_loop().create_task(ask(replica.port))
-        await until(lambda: len(replica.gateway.parts.admission.active) == 1)
+        await until(lambda: len(replica.gateway.deps.admission.active) == 1)
         replica.stop()
         draining = asyncio.get_running_loop().create_task(replica.drain())
         await until(lambda: replica.lifecycle.phase is Phase.DRAINING)

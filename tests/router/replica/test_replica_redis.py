@@ -96,7 +96,7 @@ def test_a_new_replica_knows_the_true_load_and_an_old_one_is_gone_when_its_drain
         old = Replica(over(server, url, "old"))
         await old.start()
         asking = asyncio.get_running_loop().create_task(ask(old.port))
-        await until(lambda: len(old.gateway.parts.admission.active) == 1)
+        await until(lambda: len(old.gateway.deps.admission.active) == 1)
         chain = old.prefix.chain("m", [b"x" * 4096])
         old.store.placed(pod, chain)
         await told(old, pod)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
-from loadtests.sim.peers.catalog import PEERS
 
 from loadtests.sim.peers import aibrix_prefix_cache, chwbl, sglang_cache_aware
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.peers.oracle import Oracle
 from loadtests.sim.peers.peer import Choice, Peer
 from loadtests.sim.peers.prefixes import SentPrefixes

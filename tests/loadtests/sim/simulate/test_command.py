@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from loadtests.sim.peers.catalog import PEERS
 
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.command import main
 from schedulers import registry
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from loadtests.sim.peers.catalog import PEERS
 
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.contenders import contender, title
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from schedulers import registry
