@@ -1,5 +1,5 @@
-"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those who wait for a
-saturated pool. Knows no pod: it asks the gateway to try again when there is room.
+"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those that wait for a
+saturated pool. Knows no pod: `queue.py` acts on the line.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Admission:
             heapq.heapify(line)
 
     def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
-        """There is room: let those who wait try, in order, until one says that there is none (False)."""
+        """There is room: let those that wait try, in order, until one finds none (False)."""
         line = self._lines.get(pool)
         while line:
             place = line[0]

@@ -175,7 +175,7 @@ class Rig:
         return self.client().sends(post(body, *headers))
 
     def asked(self) -> PodEnd:
-        """The pod connection that holds the oldest request nobody has begun to answer."""
+        """The pod connection with the oldest request that has no answer yet."""
         return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
 
     def asked_before(self) -> PodEnd:
@@ -231,7 +231,7 @@ class Rig:
                 assert not self.wire.crashes
                 assert not self.listener.edges
                 self.assert_clean()
-                assert bool(self.errors.told) == self._expect_errors, self.errors.told
+                assert bool(self.errors.messages) == self._expect_errors, self.errors.messages
         finally:
             logging.getLogger("turnout").removeHandler(self.errors)
             self.wire.do(self.upstream.close)
@@ -243,7 +243,7 @@ class _Errors(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())

@@ -150,7 +150,7 @@ class Edge(Generic[R]):
             self.requests.abandon(request)
 
     def eof_received(self) -> bool:
-        """A client that closes its side is taken for gone, as in nginx and Go: nobody reads what it asked for."""
+        """A client that closes its side is taken for gone, as in nginx and Go: the answer would not be read."""
         return False
 
     def pause_writing(self) -> None:

@@ -72,7 +72,7 @@ class Listener(Generic[R]):
         self.deadlines.members.discard(edge)
 
     def stop_accepting(self) -> None:
-        """Accept no more; who is connected stays."""
+        """Accept no more; open connections stay."""
         if self._server is not None:
             self._server.close()
             self._server = None

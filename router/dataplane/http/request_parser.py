@@ -30,7 +30,7 @@ _log = logging.getLogger("turnout.edge")
 
 
 class RequestHead(NamedTuple):
-    """A request's head, understood. Shared between requests with the same bytes: nobody changes what is in it."""
+    """A request's head, understood. Shared between requests with the same bytes, so it is never changed."""
 
     method: bytes
     target: bytes

@@ -25,7 +25,7 @@ class BadHead(ValueError):
 
 
 class ResponseHead(NamedTuple):
-    """An answer's head, understood. Shared between answers with the same bytes: nobody changes what is in it."""
+    """An answer's head, understood. Shared between answers with the same bytes, so it is never changed."""
 
     status: int
     framing: int

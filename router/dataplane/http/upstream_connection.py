@@ -203,7 +203,7 @@ class UpstreamConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Close at once; what is under way is not told."""
+        """Close at once; the receiver of a request under way is not called."""
         self.receiver = None
         if self.transport is not None:
             self.transport.abort()
@@ -306,7 +306,7 @@ class UpstreamConnection:
         self._in_body = False
         if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
             if not self.transport.is_reading():
-                self.transport.resume_reading()  # paused by a slow client, who has the rest in its own buffer
+                self.transport.resume_reading()  # paused for a slow client, which has the rest in its own buffer
             self.expires_at = self._clock() + self._timeouts.upstream_keepalive_s
             self._upstream.park(self)
         else:

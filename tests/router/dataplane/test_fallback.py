@@ -1,4 +1,4 @@
-"""Requests that their own pool cannot serve: where they go, what they are there, and what is said when nobody can."""
+"""Requests that their own pool cannot serve: where they go, what they are there, and what is answered when none can."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_where_nobody_can_every_pool_is_named() -> None:
         assert [(key[0], key[3]) for key in rig.metrics.requests] == [("a", 503)]
 
 
-def test_who_refuses_fall_back_is_told_of_its_pool() -> None:
+def test_a_client_that_refuses_fall_back_reads_which_pool_it_belongs_to() -> None:
     with three() as rig:
         down(rig, "a")
         client = rig.asks(BODY, "x-turnout-fallback: false")
