@@ -17,7 +17,7 @@ _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
 APART_BYTES: Final = 16384
 """A body from this size on is written beside its head: two buffers in one system call cost 0.7 us, copying 32 KB 2."""
 
-MAX_PLACEMENTS: Final = 100_000
+MAX_PLACEMENTS = 100_000
 """Prepared headers that are kept."""
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")

@@ -88,13 +88,13 @@ class Edge(Generic[R]):
         "_reader",
         "_timeouts",
         "_write_batcher",
-        "asked",
         "clock",
         "current",
         "expires_at",
         "listener",
         "requests",
         "transport",
+        "used",
         "waiting",
         "writable",
         "write_now",
@@ -119,7 +119,7 @@ class Edge(Generic[R]):
         """Pipelined requests, read while another was being answered; last, why nothing more is read."""
         self.writable = True
         self.expires_at = NEVER
-        self.asked = False
+        self.used = False
         """Whether a request has come, ever."""
         self._reader: RequestParser | None = RequestParser(self, self._limits)
         """None once nothing more will be understood: the connection was refused, or is gone."""
@@ -207,7 +207,7 @@ class Edge(Generic[R]):
 
     def received(self, head: RequestHead, body: bytes) -> None:
         """See `ParserOwner`."""
-        self.asked = True
+        self.used = True
         self.waiting.append(self.requests.begin(self, head, body, self.clock()))
         self._owes_continue = False
         if (self.current is not None or not self.writable) and self.transport is not None:

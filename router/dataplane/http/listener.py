@@ -79,13 +79,13 @@ class Listener(Generic[R]):
 
     def new(self) -> list[Edge[R]]:
         """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
-        return [edge for edge in self.edges if edge.idle and not edge.asked]
+        return [edge for edge in self.edges if edge.idle and not edge.used]
 
     def stop(self, *, spare_new: bool = False) -> None:
         """Accept no more and close the idle ones, `spare_new` but for the new; busy ones close after their answer."""
         self.stopped = True
         self.stop_accepting()
-        for edge in [edge for edge in self.edges if edge.idle and (edge.asked or not spare_new)]:
+        for edge in [edge for edge in self.edges if edge.idle and (edge.used or not spare_new)]:
             edge.close()
 
     def abort(self) -> None:

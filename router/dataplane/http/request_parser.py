@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import httptools
 
 from router.dataplane.http.head_cache import HeadCache, HeadLookup, Key
-from router.dataplane.http.header_rules import NOTE, REQUEST, HeaderFields
+from router.dataplane.http.header_rules import READ, REQUEST, HeaderFields
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
@@ -256,7 +256,7 @@ class RequestParser:
         stay = b"keep-alive" if offer.keep_alive else b"close"
         head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
         for name, value in offer.header_map.items():
-            if REQUEST[name] == NOTE and name != b"connection":
+            if REQUEST[name] == READ and name != b"connection":
                 head += (name, b": ", value, b"\r\n")
         self._parser = httptools.HttpRequestParser(self)
         self._begin()

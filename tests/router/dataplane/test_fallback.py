@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from router.dataplane.exchange import NO_POD, SATURATED
 from router.settings import Limits, PolicySpec, Pool, Retries, Targets, Timeouts
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -61,6 +62,22 @@ def test_a_pool_that_serves_is_not_left() -> None:
         assert (headers["x-turnout-pool"], headers["x-turnout-cluster"]) == ("a", "east")
         assert "x-turnout-fallback" not in headers
         assert rig.metrics.fallbacks == {}
+
+
+def test_a_fall_back_that_cannot_serve_leaves_the_request_as_its_own_pool_has_it() -> None:
+    busy = {"max_inflight_per_pod": 1, "fallback_after_s": 5.0}
+    with three(pods=1, a=busy) as rig:
+        down(rig, "b", "c")
+        first, waiting = rig.asks(BODY), rig.asks(BODY)
+        (exchange,) = [each for each in rig.admission.active if each.queued]
+        before = exchange.routed
+        rig.passes(6.0)
+        assert exchange.routed is before
+        assert exchange.fallback_state is not None
+        assert exchange.fallback_state.tried == {"a": SATURATED, "b": NO_POD, "c": NO_POD}
+        rig.asked().sends(ok())
+        rig.asked().sends(ok())
+        assert (first.answer().status, waiting.answer().headers["x-turnout-pool"]) == (200, "a")
 
 
 def test_without_a_pod_a_request_goes_to_the_first_fall_back_and_says_so() -> None:
