@@ -1,11 +1,12 @@
-"""After an answer: what its end says of the pod's prefix cache is told to whoever judges the index (`accuracy.py`).
+"""After an answer: what its end says of the pod's prefix cache goes to the judge of the index (`accuracy.py`).
 
-Knows which pod was believed to hold how much of which prompt; nothing of bytes beyond handing the last ones on.
+Knows how much of which prompt the index predicted for a pod; of an answer only its last bytes, which it hands on.
 """
 
 from __future__ import annotations
 
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Placement
+from router.dataplane.request.openai import Call
 from router.dataplane.request.usage import cache_use
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES
@@ -17,14 +18,13 @@ class PrefixFeedback:
     def __init__(self, prefix_accuracy: PrefixAccuracy) -> None:
         self._prefix_accuracy = prefix_accuracy
 
-    def learn(self, exchange: Exchange, tail: bytes) -> None:
+    def learn(self, call: Call, placement: Placement, tail: bytes) -> None:
         """The answer to a request with a prefix chain ended well; these are its last bytes.
 
-        An engine counts in tokens of its own, so shares of the prompt are compared: bytes of what was believed against
+        An engine counts in tokens of its own, so shares of the prompt are compared: bytes that were predicted against
         all of its bytes. The shares of images are those of their bytes.
         """
-        info, charge, call = exchange.info, exchange.charge, exchange.call
-        assert info is not None and charge is not None and call is not None
+        info, charge = placement.info, placement.charge
         use = cache_use(tail)
         if use is None:
             self._prefix_accuracy.unjudged(charge.pod, info.prompt_tokens, charge.cached)

@@ -80,18 +80,17 @@ class RecordingRelay:
         self._relay.failed(failure)
 
     def _finished(self) -> RecordedRequest:
-        exchange = self._exchange
-        info, pod = exchange.info, exchange.pod
-        assert info is not None and pod is not None
+        exchange, placement = self._exchange, self._relay.placement
+        info = placement.info
         took_s = exchange.edge.clock() - exchange.arrived
         return RecordedRequest(
             arrived_at=self._wall() - took_s,
             prompt_tokens=info.prompt_tokens,
-            chain=exchange.chain,
+            chain=exchange.routed.chain,
             session_key=info.session_key,
             ttft_s=self._first_at - exchange.arrived if self._relay.sse else None,
             e2e_s=took_s,
-            pod=pod.id,
+            pod=placement.pod.id,
             events=self._events,
             body_bytes=self._body_bytes,
             tail=self._tail,

@@ -16,16 +16,17 @@ from typing import Final, NamedTuple
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
+from router.dataplane.exchange import Exchange
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines, resolution_for
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import WireHeaders
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.plugins.registry import PluginRegistry
 from router.plugins.samples import Samples
@@ -129,7 +130,7 @@ class GatewayParts(NamedTuple):
     """The data plane, from the listening socket down."""
 
     gateway: Gateway
-    listener: Listener
+    listener: Listener[Exchange]
     recorder: Recorder | None
     """None where traffic is not recorded."""
 

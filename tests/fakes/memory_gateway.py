@@ -1,6 +1,6 @@
-"""A gateway of real parts between a test's clients and pods. Only sockets, clock and dice are not the real ones.
+"""A gateway of real parts between a test's clients and pods. Only sockets, clock and random bits are not real.
 
-`with Rig() as rig:` ends with a look for leaks: when all clients are gone, nothing may be held for anybody.
+`with Rig() as rig:` ends with a check for leaks: when all clients are gone, nothing may be held for a request.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import WireHeaders
-from router.dataplane.http.write_batcher import CROWD, WriteBatcher
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
@@ -102,8 +102,8 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
-        self.upstream = Upstream(self.deadlines, self.net.dial, outbox)
+        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the longer way: at the end of the turn
+        self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         accuracy = PrefixAccuracy(self.prefix.set_trust)
         updates = PodUpdates(self.view, self.prefix, accuracy, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
@@ -112,15 +112,24 @@ class Rig:
         scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
         self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper)
-        self.gateway = Gateway(self._parts())
-        self.admission = self.gateway.parts.admission
-        self.listener = Listener(
-            self.gateway, self.deadlines, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
-        )
+        self.admission = Admission(settings.limits)
+        self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
 
-    def _parts(self) -> GatewayDeps:
+    def rebuild(self, deps: GatewayDeps) -> None:
+        """Make the gateway from these; for a test that changes some, before the first client."""
+        self.gateway = Gateway(deps)
+        self.listener = Listener(
+            self.gateway,
+            self.deadlines,
+            self.settings.limits,
+            self.settings.timeouts,
+            self.gateway.completion.refused,
+            self._write_batcher,
+        )
+
+    def _deps(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
         self.trials = Trials("rig", clock)
@@ -147,7 +156,7 @@ class Rig:
             lifecycle=self.lifecycle,
             local=LocalRoutes(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
             routes=self.routes,
-            admission=Admission(settings.limits),
+            admission=self.admission,
             dispatch=dispatch,
             upstream=self.upstream,
             view=self.view,
@@ -175,7 +184,7 @@ class Rig:
         return self.client().sends(post(body, *headers))
 
     def asked(self) -> PodEnd:
-        """The pod connection that holds the oldest request nobody has begun to answer."""
+        """The pod connection with the oldest request that has no answer yet."""
         return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
 
     def asked_before(self) -> PodEnd:
@@ -231,7 +240,7 @@ class Rig:
                 assert not self.wire.crashes
                 assert not self.listener.edges
                 self.assert_clean()
-                assert bool(self.errors.told) == self._expect_errors, self.errors.told
+                assert bool(self.errors.messages) == self._expect_errors, self.errors.messages
         finally:
             logging.getLogger("turnout").removeHandler(self.errors)
             self.wire.do(self.upstream.close)
@@ -243,7 +252,7 @@ class _Errors(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())

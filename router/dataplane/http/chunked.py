@@ -1,9 +1,9 @@
-"""Where an answer ends and where it may be cut, told from its framing alone. Pure: bytes in, positions out.
+"""Where an answer ends and where it may be cut, by its framing alone. Pure: bytes in, positions out.
 
 An answer's chunk framing is passed through as it came, so the only things to know are where the message ends and
 which positions are safe: right after a chunk that ends an SSE event. Bytes past the last safe position are of no use to
 an SSE reader yet, so holding them back delays nothing, and a pod that dies leaves the client at an event boundary,
-where an error event can be said.
+where an error event can follow.
 """
 
 from __future__ import annotations

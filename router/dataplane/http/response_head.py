@@ -15,7 +15,7 @@ NO_BODY: Final = 0
 LENGTH: Final = 1
 CHUNKED: Final = 2
 UNTIL_CLOSE: Final = 3
-"""How an answer's end is told."""
+"""How the end of an answer is found."""
 
 MAX_HEAD_BYTES: Final = 65536
 
@@ -25,7 +25,7 @@ class BadHead(ValueError):
 
 
 class ResponseHead(NamedTuple):
-    """An answer's head, understood. Shared between answers with the same bytes: nobody changes what is in it."""
+    """An answer's head, understood. Shared between answers with the same bytes, so it is never changed."""
 
     status: int
     framing: int
@@ -43,7 +43,7 @@ class ParsedHead(NamedTuple):
     end: int
     """Index just past it."""
     length: int
-    """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it says nothing."""
+    """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it has no length."""
 
 
 _heads: Final[HeadCache[ResponseHead]] = HeadCache()
@@ -83,19 +83,18 @@ class _Parsing:
     def __init__(self, fields: HeaderFields) -> None:
         self.on_header = fields.add
         self.keep = False
-        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self.parser: httptools.HttpResponseParser | None = None
 
     def on_headers_complete(self) -> None:
         """Later is too late: an answer of no bytes is over then, and httptools takes its connection for closed."""
-        assert self.parser is not None
-        self.keep = self.parser.should_keep_alive()
+        if self.parser is not None:
+            self.keep = self.parser.should_keep_alive()
 
 
 def _parse(data: bytes) -> tuple[ResponseHead, int]:
     fields = HeaderFields(RESPONSE)
     parsing = _Parsing(fields)
-    parser = parsing.parser
-    assert parser is not None
+    parser = parsing.parser = httptools.HttpResponseParser(parsing)
     try:
         parser.feed_data(data)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:

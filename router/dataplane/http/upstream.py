@@ -1,6 +1,6 @@
 """Stage 5: connections to pods, a stack of idle ones each. Hands a request to one of them, or makes a new one.
 
-Knows addresses and sockets, nothing of policies or retries. What comes back is `upstream_connection.py`'s business.
+Knows addresses and sockets, nothing of policies or retries. What comes back is read in `upstream_connection.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statesync.tasks import spawn
 
 
 class Discard:
-    """Receives what nobody wants any more, so that its connection can be used again."""
+    """Receives an answer that is no longer wanted, so that its connection can be used again."""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Nothing to do."""
@@ -69,9 +69,8 @@ class Upstream:
         head_only: bool,
         fresh: bool = False,
     ) -> None:
-        """Send the parts of `payload` to the pod at `address`; `receiver` hears the rest.
-
-        `fresh` wants a new connection.
+        """Send the parts of `payload` to the pod at `address`; what comes of it goes to
+        `receiver`. `fresh` wants a new connection.
         """
         stack = self.idle.get(address)
         if stack and not fresh:

@@ -45,13 +45,13 @@ class Routes:
         known, served = self._learned.setdefault(pool, {}), self._served.setdefault(pool, Counter())
         before = known.get(pod, frozenset())
         known[pod] = models
-        news = [model for model in models if not served[model]]
+        added = [model for model in models if not served[model]]
         served.update(models)
-        if _discount(served, before) or news:
+        if _discount(served, before) or added:
             self._rebuild()
 
     def pools_learned(self) -> set[str]:
-        """Pools of which at least one pod has told its models."""
+        """Pools of which the models of at least one pod are known."""
         return {pool for pool, known in self._learned.items() if known}
 
     def forgotten(self, pool: str, pods: Collection[str]) -> None:
@@ -129,11 +129,11 @@ class Routes:
     def _served_by(self, name: str, model: str) -> Route | None:
         route = self._by_pool[name].get(model)
         if route is None and (self._takes_any(name) or name == self._default):
-            return Route(name, model)  # its pods will judge
+            return Route(name, model)  # its pods decide
         return route
 
     def _takes_any(self, pool: str) -> bool:
-        """A pool whose models are neither configured nor told by its pods takes every name: the pods will judge."""
+        """A pool whose models are neither configured nor reported takes every name: its pods decide."""
         return not self.pools[pool].models and not self._served.get(pool)
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
@@ -162,7 +162,7 @@ def cluster_of(pool: Pool) -> str:
 
 
 def _discount(served: Counter[str], models: frozenset[str]) -> bool:
-    """A pod serves these no more; whether some of them nobody does."""
+    """A pod serves these no more; whether that was the last pod for one of them."""
     served.subtract(models)
     last = [model for model in models if not served[model]]
     for model in last:

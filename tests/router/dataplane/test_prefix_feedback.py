@@ -15,16 +15,16 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": WORDS}
 PROMPT = json.dumps([{"role": "user", "content": WORDS}]).encode()
 
 
-class School(Rig):
+class LearningRig(Rig):
     """A rig with one pod whose gateway learns."""
 
     def __init__(self) -> None:
         super().__init__(pods=1)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
-        self.gateway.parts = self.gateway.parts._replace(learn=PrefixFeedback(self.prefix_accuracy).learn)
+        self.rebuild(self.gateway.deps._replace(learn=PrefixFeedback(self.prefix_accuracy).learn))
         self.pod = self.view.statuses()[0].pod.id
 
-    def __enter__(self) -> School:
+    def __enter__(self) -> LearningRig:
         super().__enter__()
         return self
 
@@ -38,8 +38,8 @@ def usage(cached: int) -> bytes:
     return json.dumps({"usage": counts, "choices": []}).encode()
 
 
-def test_an_answer_is_held_against_what_was_believed_in_the_engines_own_tokens() -> None:
-    with School() as rig:
+def test_an_answer_is_compared_with_the_prediction_in_the_engines_own_tokens() -> None:
+    with LearningRig() as rig:
         rig.asks(BODY)
         rig.asked().sends(ok(usage(cached=0)))
         assert (rig.learned.predicted, rig.learned.true) == (0, 0)
@@ -51,8 +51,8 @@ def test_an_answer_is_held_against_what_was_believed_in_the_engines_own_tokens()
         assert rig.learned.trust == 1.0
 
 
-def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is_still_believed() -> None:
-    with School() as rig:
+def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is_still_predicted() -> None:
+    with LearningRig() as rig:
         for cached in (0, 0):
             rig.asks(BODY)
             rig.asked().sends(ok(usage(cached)))
@@ -61,8 +61,8 @@ def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is
         assert rig.pod in rig.prefix.match(chain)
 
 
-def test_a_stream_tells_in_its_last_event_but_one() -> None:
-    with School() as rig:
+def test_a_stream_has_its_usage_in_the_last_event_but_one() -> None:
+    with LearningRig() as rig:
         event = b"data: " + usage(cached=64) + b"\n\n"
         rig.asks(BODY)
         rig.asked().sends(SSE_HEAD, chunk(b'data: {"a":1}\n\n'), chunk(event), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n")
@@ -70,7 +70,7 @@ def test_a_stream_tells_in_its_last_event_but_one() -> None:
 
 
 def test_an_answer_that_does_not_say_is_left_to_the_counters() -> None:
-    with School() as rig:
+    with LearningRig() as rig:
         for _ in range(2):
             rig.asks(BODY)
             rig.asked().sends(ok(b'{"usage":{"prompt_tokens":9}}'))
@@ -79,7 +79,7 @@ def test_an_answer_that_does_not_say_is_left_to_the_counters() -> None:
 
 
 def test_an_error_teaches_nothing_and_nor_does_a_prompt_shorter_than_a_block() -> None:
-    with School() as rig:
+    with LearningRig() as rig:
         rig.asks(BODY)
         rig.asked().sends(ok(usage(cached=64)).replace(b"200 OK", b"400 Bad Request"))
         rig.asks(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')

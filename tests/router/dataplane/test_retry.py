@@ -22,7 +22,7 @@ from statesync.engines.health import Outcome
 LIMITS = Retries(attempts=2)
 
 
-def verdict(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> RetryDecision:
+def decision(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> RetryDecision:
     return decide(kind("x"), begun=begun, attempts=attempts, stale_tries=stale_tries, limits=LIMITS)
 
 
@@ -32,7 +32,7 @@ def test_every_failure_has_a_rule() -> None:
 
 @pytest.mark.parametrize("kind", RULES)
 def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
-    assert verdict(kind, begun=True) is RetryDecision.GIVE_UP
+    assert decision(kind, begun=True) is RetryDecision.GIVE_UP
 
 
 @pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
@@ -43,18 +43,18 @@ def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure
 def test_two_more_attempts_follow_the_first_before_the_pool_is_given_up(
     kind: type[PodFailure], attempts: int, expected: RetryDecision
 ) -> None:
-    assert verdict(kind, attempts=attempts) is expected
+    assert decision(kind, attempts=attempts) is expected
 
 
 @pytest.mark.parametrize("kind", [FirstByteTimeout, IdleTimeout, TotalTimeout])
 def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> None:
-    assert verdict(kind) is RetryDecision.GIVE_UP
+    assert decision(kind) is RetryDecision.GIVE_UP
 
 
 def test_a_stale_connection_is_replaced_once() -> None:
-    assert verdict(StaleConnection) is RetryDecision.SAME_POD
-    assert verdict(StaleConnection, stale_tries=1) is RetryDecision.ANOTHER_POD
-    assert verdict(StaleConnection, stale_tries=1, attempts=3) is RetryDecision.ANOTHER_POOL
+    assert decision(StaleConnection) is RetryDecision.SAME_POD
+    assert decision(StaleConnection, stale_tries=1) is RetryDecision.ANOTHER_POD
+    assert decision(StaleConnection, stale_tries=1, attempts=3) is RetryDecision.ANOTHER_POOL
 
 
 def test_a_full_pod_is_busy_and_not_failing() -> None:

@@ -133,7 +133,7 @@ TOKEN = b'data: {"choices":[]}\n\n'
         (b"b\r\ndata: 123\n\n\r\n", True),
     ],
 )
-def test_a_tokens_event_is_told_from_what_only_looks_like_one(wire: bytes, safe: bool) -> None:
+def test_a_tokens_event_differs_from_what_only_looks_like_one(wire: bytes, safe: bool) -> None:
     whole, in_bytes = ChunkScanner(), ChunkScanner()
     assert whole.feed(wire) == -1
     assert (whole.safe == len(wire)) is safe

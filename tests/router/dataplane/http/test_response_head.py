@@ -1,4 +1,4 @@
-"""A pod's head: how its end is told, what is passed on, and that a remembered head means what it meant."""
+"""A pod's head: how its end is found, what is passed on, and that a remembered head means what it meant."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(data: bytes) -> ParsedHead:
         ([], UNTIL_CLOSE, -1),
     ],
 )
-def test_the_end_of_an_answer_is_told_by_its_head(lines: list[str], framing: int, length: int) -> None:
+def test_the_end_of_an_answer_follows_from_its_head(lines: list[str], framing: int, length: int) -> None:
     found = read(head(*lines))
     assert (found.head.framing, found.length) == (framing, length)
 
@@ -71,7 +71,7 @@ def test_some_answers_never_have_a_body(status: str) -> None:
         ([], "1.1", False),
     ],
 )
-def test_whether_the_connection_lives_on_is_told_by_its_head(lines: list[str], version: str, keep: bool) -> None:
+def test_whether_the_connection_lives_on_follows_from_its_head(lines: list[str], version: str, keep: bool) -> None:
     assert read(head(*lines, version=version)).head.keep is keep
 
 
@@ -80,7 +80,7 @@ def test_an_answer_of_no_bytes_does_not_make_those_like_it_end_the_connection() 
     assert read(head("x-like: it", "content-length: 5")).head.keep
 
 
-def test_a_stream_is_told_by_its_type() -> None:
+def test_a_stream_is_known_by_its_type() -> None:
     assert read(head("content-type: text/event-stream; charset=utf-8", "transfer-encoding: chunked")).head.sse
     assert not read(head("content-type: application/json", "transfer-encoding: chunked")).head.sse
 
@@ -92,7 +92,7 @@ def test_what_the_connection_names_is_not_kept() -> None:
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
-def test_two_heads_that_differ_in_length_only_are_told_apart(one: int, other: int) -> None:
+def test_two_heads_that_differ_in_length_only_are_kept_apart(one: int, other: int) -> None:
     for length in (one, other, one):
         data = head("server: uvicorn", f"content-length: {length}", "x-a: 1")
         found = read(data + b"body")

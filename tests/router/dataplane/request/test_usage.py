@@ -1,4 +1,4 @@
-"""Which answers tell what was cached, and what cannot be taken for it."""
+"""Which answers show what was cached, and what cannot be taken for it."""
 
 from __future__ import annotations
 
