@@ -1,4 +1,4 @@
-"""What the commands that talk to a control port share, and `turnout pods`. Knows the command line, not the gateway."""
+"""What the commands with a control port share, and `turnout pods`. Knows the command line, not the gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_CONTROL = "http://127.0.0.1:9000"
 
 
 def add_control(command: argparse.ArgumentParser) -> None:
-    """The flags of a command that asks a control port."""
+    """Add the flags of a command that calls a control port."""
     command.add_argument(
         "--control",
         metavar="URL",
@@ -32,7 +32,7 @@ def add_control(command: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def control(given: argparse.Namespace) -> Iterator[ControlClient]:
-    """A client of the control port that was asked for. Raises UsageError for whatever goes wrong with it."""
+    """A client of the control port in the flags. Raises UsageError for each of its failures."""
     # httpx takes longer to import than everything else here together.
     from router.cli.client import ControlClient, ControlFailure
 
@@ -44,17 +44,17 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
 
 
 def say(line: str) -> None:
-    """A line of the answer."""
+    """Print a line."""
     sys.stdout.write(line + "\n")
 
 
 def say_json(answer: object) -> None:
-    """The answer for a script."""
+    """Print the answer as JSON, for scripts."""
     say(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
 def say_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need to be; the first row is their names."""
+    """Print a table with columns as wide as needed; the first row has their names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,5 +1,5 @@
-"""`turnout policy plugins` and `turnout policy check`: what became of plugin files in a gateway, and the same check of
-one on a laptop."""
+"""`turnout policy plugins` and `turnout policy check`: the plugin files of a gateway with their check results, and the
+same check of one file without a gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from router.cli.control import add_control, control, say, say_json, say_table
 
 
 def add_plugins(actions: Any) -> None:
-    """Both actions of `turnout policy`."""
+    """Add both actions to `turnout policy`."""
     plugins = actions.add_parser("plugins", help="show the plugin files of a gateway, and what their checks said")
     add_control(plugins)
     plugins.set_defaults(run=_plugins)
@@ -35,8 +35,9 @@ def _plugins(given: argparse.Namespace) -> int:
     rows = [("FILE", "DIGEST", "OFFERED AS", "CHECK")]
     for each in shown["plugins"]:
         offered = ", ".join(each["policies"]) or "-"
-        said = each["problem"] or f"passed in {each['check_s']:.1f} s"
-        rows.append((each["file"], each["digest"], offered, said if each["present"] else "no longer in the directory"))
+        result = each["problem"] or f"passed in {each['check_s']:.1f} s"
+        state = result if each["present"] else "no longer in the directory"
+        rows.append((each["file"], each["digest"], offered, state))
     if shown["plugins"]:
         say_table(rows)
     return 0

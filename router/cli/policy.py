@@ -1,4 +1,4 @@
-"""`turnout policy ...`: asks a control port and says the answer in a line or a table. Nothing is decided here."""
+"""`turnout policy ...`: calls a control port and prints the answer as a line or a table. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _add_how(command: argparse.ArgumentParser) -> None:
 
 
 def _param(text: str) -> tuple[str, object]:
-    """`key=value`: a value that reads as JSON is that (3, 0.5, true, [1]), any other is text."""
+    """`key=value`: a value in JSON (3, 0.5, true, [1]) is parsed, any other is text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -143,7 +143,7 @@ def _params(text: str) -> dict[str, object]:
 
 def _get(given: argparse.Namespace) -> int:
     with control(given) as client:
-        _told(given, client.policy(given.pool))
+        _print_policy(given, client.policy(given.pool))
     return 0
 
 
@@ -222,11 +222,11 @@ def _change(given: argparse.Namespace, method: str, part: str, body: object | No
         if getattr(given, flag):
             options[name] = "true"
     with control(given) as client:
-        _told(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
+        _print_policy(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
     return 0
 
 
-def _told(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
+def _print_policy(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
     if given.json:
         say_json(answer)
     else:
@@ -234,7 +234,7 @@ def _told(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
 
 
 def policy_line(pool: str, answer: Mapping[str, object]) -> str:
-    """A pool's policy, and all that is to be known of it, in a line."""
+    """A pool's policy with its shadow, canary and state, in a line."""
     line = f"{pool}: {_choice(answer)} (generation {answer['generation']})"
     if answer.get("shadow"):
         line += f", shadow {_choice(answer['shadow'])}"

@@ -1,7 +1,7 @@
-"""What can be wrong with settings whose shape is right: values out of range, names that lead nowhere, unsafe ports.
+"""Checks of settings whose types are right: values out of range, names that refer to nothing, unsafe ports.
 
-Pure, and blind to where the settings came from: the same rules hold for a file and for a command line. Each rule
-yields every problem it finds; none stops at the first.
+Pure, and independent of the source: the same rules hold for a file and for a command line. Each rule yields every
+problem that it finds.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from statesync.store.open import open_store
 VLLM_KEEPALIVE_S = 5.0
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
-"""It stands in headers, metric labels and the admin API's paths."""
+"""The name is part of headers, metric labels and the admin API's paths."""
 
 
 class _Range(NamedTuple):
     low: float = 0.0
     high: float = math.inf
     above: bool = False
-    """`low` itself is out."""
+    """`low` itself is refused."""
 
     def refuses(self, value: float) -> str:
         if not math.isfinite(value):
@@ -95,11 +95,11 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Plugins, "check_memory_bytes"): _Range(low=1 << 27),
     (TrialSettings, "shadow_per_s"): _Range(0.001, 10_000.0),
 }
-"""Numbers that are not listed may be anything from 0 up."""
+"""Numbers that are not listed may be 0 or more."""
 
 
 def problems_in(settings: Settings) -> list[Problem]:
-    """Everything that is wrong with these settings, in the order of the file."""
+    """Every problem of these settings, in the order of the file."""
     return [
         *_numbers(settings, ()),
         *_ports(settings),

@@ -1,6 +1,5 @@
-"""What the control port needs of the gateway, as one frozen value, and what it shows of it, as plain dicts.
-
-No HTTP here. The routes turn these into answers.
+"""What the control port needs of the gateway, as one frozen value, and what it shows, as plain dicts. No HTTP here: the
+routes turn these into answers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ DRAINING = "draining"
 
 
 class PodOperations(Protocol):
-    """The part of a LoadView that operators see and touch."""
+    """The part of a LoadView that operators see and change."""
 
     @property
     def inflight(self) -> int:
@@ -57,7 +56,7 @@ class ReplicaDirectory(Protocol):
         """How old the shared part of the view may be."""
 
     def health(self) -> StoreHealth:
-        """How the link to the others does."""
+        """The state of the link to the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +73,11 @@ class ControlPlane:
     connections: Callable[[], int]
     """Open client connections of the inference port."""
     active: Callable[[], int]
-    """Requests that came here and have not ended, queued ones included: what a drain waits for."""
+    """Requests of this replica that have not ended, queued ones included: what a drain waits for."""
     pods_scraped: Callable[[], int]
-    """Engines whose metrics this replica reads for all."""
+    """Engines whose metrics this replica reads for all replicas."""
     waits_for: Callable[[], Sequence[str]]
-    """What the warm-up is still about; empty once all is known."""
+    """What the warm-up still waits for; empty once it is over."""
     drain: Callable[[], None]
     """Begin this replica's drain, as SIGTERM does."""
     clock: Callable[[], float]
@@ -90,11 +89,11 @@ class ControlPlane:
     plugins: Callable[[], Mapping[str, object]] = dict
     """The plugin directory: each file, and the result of its check."""
     trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}
-    """How what is tried in a pool goes."""
+    """The report on a pool's trial."""
 
 
 def pod_shown(status: PodStatus) -> dict[str, object]:
-    """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this one's part."""
+    """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this replica's part."""
     pod, load = status.pod, status.load
     return {
         "id": pod.id,
@@ -122,7 +121,7 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
 
 
 def policy_shown(plane: ControlPlane, pool: str) -> dict[str, object]:
-    """A pool's policy, and how this replica stands to it. Raises UnknownPool."""
+    """A pool's policy, and its state on this replica. Raises UnknownPool."""
     live = plane.policies.shown(pool)
     waits_for = plane.policies.waits_for(pool)
     return {**record_shown(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
@@ -196,7 +195,7 @@ def state_shown(plane: ControlPlane) -> dict[str, object]:
 
 
 def _replicas_shown(plane: ControlPlane) -> list[dict[str, object]]:
-    """The live replicas, this one first. One that is not heard until its lease has run out is gone."""
+    """The live replicas, this one first. A replica is gone when its lease runs out."""
     lease_s = plane.settings.sync.lease_s
     return [
         {"id": each.id, "age_s": each.age_s, "lease_left_s": round(max(0.0, lease_s - each.age_s), 3)}

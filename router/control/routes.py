@@ -1,4 +1,4 @@
-"""The control port's paths, but for policies'. Each reads or calls the plane and says so; no decision is made here."""
+"""The control port's paths, except those of policies. Each reads or calls the plane; no decision is made here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_routes(plane: ControlPlane) -> APIRouter:
 
 
 def pod_routes(plane: ControlPlane) -> APIRouter:
-    """What can be seen of pods and done to one."""
+    """Pods, and the drain of one."""
     router = APIRouter(prefix="/admin", tags=["pods"])
 
     @router.get("/pods", response_model=list[dict[str, object]])
@@ -50,7 +50,7 @@ def pod_routes(plane: ControlPlane) -> APIRouter:
 
     @router.post("/pods/{pod:path}/drain")
     async def drain_pod(pod: str) -> dict[str, object]:
-        """Send the pod nothing new; what is in flight on it goes on."""
+        """Send no new requests to the pod; those in flight on it go on."""
         plane.view.block(PodId(pod), DRAINING)
         return pod_shown(plane.view.status(PodId(pod)))
 
@@ -76,7 +76,7 @@ def replica_routes(plane: ControlPlane) -> APIRouter:
     @router.post("/drain", status_code=202)
     async def drain() -> dict[str, object]:
         """Leave service as on SIGTERM: settle, finish what is in flight, exit."""
-        # To ask twice is not to insist: only a second signal cuts streams off.
+        # A second call does not hurry the drain: only a second signal cuts streams off.
         if not plane.lifecycle.closing:
             plane.drain()
         return {"phase": plane.lifecycle.phase.value}

@@ -1,7 +1,7 @@
-"""Names, types and labels of all metrics, and the fold from the gateway's plain ints into Prometheus families.
+"""Names, types and labels of all metrics, and the Prometheus families made from the gateway's plain ints.
 
-Everything here runs at scrape time only. Families are made piecewise (`pieces`), so that `exposition.py` can let
-the event loop breathe between two pieces; `collect` is the same in whole families, as prometheus_client wants it.
+Everything here runs at scrape time only. Families are made in pieces (`pieces`), between which `exposition.py` lets the
+event loop run; `collect` yields the same as whole families, as prometheus_client expects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from statesync.types import PodStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What is asked of the rest of the gateway at scrape time. Each function must be quick and must not raise."""
+    """What a scrape reads from the rest of the gateway. Each function must be fast and must not raise."""
 
     pods: Callable[[], Sequence[PodStatus]]
     view_age_s: Callable[[], float]
@@ -36,7 +36,7 @@ class Readings:
     prefix_index_bytes: Callable[[], int]
     prefix_index_blocks: Callable[[], int]
     prefix_truth: Callable[[], Mapping[PodId, PodAccuracy]]
-    """By pod: what the prefix index believed of it, and what was true."""
+    """By pod: what the prefix index expected, and what the engine reported."""
     client_connections: Callable[[], int]
     waiting: Callable[[], int]
     """Requests that wait in the gateway for a saturated pool."""
@@ -45,7 +45,7 @@ class Readings:
     phase_s: Callable[[], Mapping[Phase, float]]
     """Seconds in each phase that was reached."""
     active: Callable[[], int]
-    """Requests that came here and have not ended."""
+    """Requests of this replica that have not ended."""
     state: Callable[[], StoreHealth]
     pods_scraped: Callable[[], int]
     unseen: Callable[[], Mapping[str, float]]
@@ -59,16 +59,16 @@ class Readings:
     policies_alone: Callable[[], Iterable[str]] = tuple
     """Pools with a policy of this replica's own."""
     policies_out: Callable[[], Iterable[str]] = tuple
-    """Pools whose policy failed too often, and decides no more."""
+    """Pools whose policy was taken out."""
     trials: Callable[[], Iterable[Family]] = tuple
-    """Of what is tried on live traffic; `trials.families`."""
+    """Families of trials; `trials.families`."""
 
 
 Labels = dict[str, str]
 
 
 class Family(NamedTuple):
-    """One metric: its name without the type's suffix, and where its samples come from."""
+    """One metric: its name without the type's suffix, and the source of its samples."""
 
     name: str
     kind: str
@@ -90,7 +90,7 @@ class GatewayCollector(Collector):
             yield _piece(family, family.samples())
 
     def pieces(self, size: int) -> Iterator[Metric]:
-        """The same families in order, each in runs of at most `size` samples under one name; at least one run."""
+        """The same families in order, each in one or more pieces of at most `size` samples."""
         for family in self._families():
             samples = iter(family.samples())
             run = list(islice(samples, size))
@@ -115,7 +115,7 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
 
 
 def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
-    """Counters by label tuple, then the plain sums. Dicts are copied: the loop adds to them between two pieces."""
+    """Counters by label tuple, then the sums without labels."""
     for name, words, counts, labels in labelled(metrics, clusters):
         yield Family(name, "counter", words, _counted(name, counts, labels))
     left = metrics.client_disconnects
@@ -141,7 +141,7 @@ _POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
     ("turnout_prefix_cache_queries", "Prompt tokens routed (estimate).", lambda pool: pool.prefix_queries_tokens),
     (
         "turnout_prefix_cache_hits",
-        "Prompt tokens of these that the picked pod was believed to hold.",
+        "Prompt tokens of these that the picked pod was expected to hold.",
         lambda pool: pool.prefix_hits_tokens,
     ),
 )
@@ -212,7 +212,7 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = 
     (
         "turnout_prefix_predicted_tokens",
         "counter",
-        "Prompt tokens the pod was believed to hold, where the engine told the truth after.",
+        "Prompt tokens the pod was expected to hold, where the engine reported what it held.",
         lambda prefix_accuracy: prefix_accuracy.predicted,
     ),
     (
@@ -304,7 +304,7 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
     (
         "turnout_state_placements_dropped",
         "counter",
-        "Placements no other replica will hear of: the server was away for too long.",
+        "Placements that no other replica gets: the server was away for too long.",
         lambda link: link.placements_dropped,
     ),
     ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),

@@ -1,7 +1,7 @@
-"""Histograms that cost a hot path one bisection: plain lists of ints, folded into Prometheus' form at scrape time.
+"""Histograms that cost the data plane one bisection: plain lists of ints, turned into Prometheus' form at scrape time.
 
-No locks: one thread observes; another may read at any time and sees counts that are each right, at worst one
-observation apart from the sum.
+No locks: one thread observes; another may read at any time and sees correct counts, at worst one observation apart from
+the sum.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ TTFT_BOUNDS_S = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
 )
-"""vLLM's, so that a gateway panel and an engine panel lie on top of each other."""
+"""vLLM's bounds, so that panels of gateway and engine can be compared."""
 
 ITL_BOUNDS_S = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
-"""vLLM's."""
+"""vLLM's bounds."""
 
 E2E_BOUNDS_S = (
     *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
     *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
 )
-"""vLLM's."""
+"""vLLM's bounds."""
 
 DECISION_BOUNDS_S = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3)
-"""A pick takes microseconds; what is above a millisecond is wrong by any measure."""
+"""A pick takes microseconds; one above a millisecond is a defect."""
 
 OVERHEAD_BOUNDS_S = (
     *(2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3),
@@ -51,7 +51,7 @@ class Histogram:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
-        # The last value's bucket: the next one is mostly in it, too, and a bisection costs 0.2 us.
+        # The last value's bucket: the next value is mostly in it too, and a bisection costs 0.2 us.
         self._at = 0
         self._low = -math.inf
         self._high = self._bounds[0]

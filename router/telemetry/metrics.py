@@ -1,6 +1,6 @@
-"""What the gateway counts. The hot path touches plain ints here and nothing else; `collector.py` gives them names.
+"""The gateway's counters and histograms. The data plane changes plain ints only; `collector.py` gives them names.
 
-Counters only grow. Keys are tuples of label values, in the order the metric's labels are written.
+Counters only grow. Keys are tuples of label values, in the order of the metric's labels.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PoolMetrics:
 
 
 class Metrics:
-    """All that this replica counts."""
+    """The counters of one replica."""
 
     __slots__ = (
         "_pools",
@@ -64,7 +64,7 @@ class Metrics:
         """All zero."""
         self._pools: dict[str, PoolMetrics] = {}
         self.requests: dict[tuple[str, str, str, int], int] = {}
-        """By (pool, policy, pod, status); pod is empty for what never reached one."""
+        """By (pool, policy, pod, status); pod is empty for requests that reached none."""
         self.retries: dict[tuple[str, str], int] = {}
         """By (pool, reason)."""
         self.ejections: dict[tuple[str, str], int] = {}
@@ -72,7 +72,7 @@ class Metrics:
         self.rejections: dict[tuple[str, str], int] = {}
         """By (pool, reason); pool is empty before one was chosen."""
         self.fallbacks: dict[tuple[str, str, str], int] = {}
-        """By (from, to, reason): requests that another pool than their own took."""
+        """By (from, to, reason): requests that fell back to another pool."""
         self.policy_failures: dict[tuple[str, str, str], int] = {}
         """By (pool, policy, reason): requests at which a policy failed."""
         self.gone: dict[tuple[str, int], int] = {}
@@ -81,7 +81,7 @@ class Metrics:
         """Clients that left before their answer was complete."""
 
     def pool(self, name: str) -> PoolMetrics:
-        """The pool's numbers, made at first use. The name must come from the settings, never from a client."""
+        """The pool's counters, made at first use. The name must come from the settings, never from a client."""
         found = self._pools.get(name)
         if found is None:
             found = self._pools[name] = PoolMetrics()
@@ -89,7 +89,7 @@ class Metrics:
 
     @property
     def pools(self) -> list[tuple[str, PoolMetrics]]:
-        """Every pool that was counted in, with its numbers."""
+        """Every pool that has counters, with them."""
         return list(self._pools.items())
 
     def count_request(self, pool: str, policy: str, pod: str, status: int) -> None:
@@ -120,7 +120,7 @@ class Metrics:
     def forget_pods(self, pods: Collection[str]) -> None:
         """Drop the series of pods that are gone for good: in Kubernetes every restart is a new label value.
 
-        One walk for all of them: 0.1 ms for a thousand, where a walk each took 0.1 s.
+        One pass for all pods: 0.1 ms for a thousand, where one pass each took 0.1 s.
         """
         for request in [key for key in self.requests if key[2] in pods]:
             pool, _, _, status = request
