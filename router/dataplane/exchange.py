@@ -152,6 +152,7 @@ class Exchange:
         self.method, self.target, self.http11, self.keep_alive, self.kept, self.header_map = head
         self.path = self.target.partition(b"?")[0]
         self.body = body
+        """As the client sent it; empty once `routed` has it."""
         self.arrived = arrived
         self.request_id = b""
         self.model = ""
