@@ -85,7 +85,7 @@ class Dispatch:
         if isinstance(answer, Rejection):
             return answer
         pod = self._view.pod(answer.pod)
-        placement = _new(Placement, (pod, answer.policy, self._view.reserve(pod.id, info), info))
+        placement = Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
         exchange.placement = placement  # at once: what is reserved is given back, whatever happens from here
         if routed.chain:
             self._count_prefix(routed, pod.id, info)
