@@ -51,7 +51,6 @@ class Attempts:
                 f"No pod of pool {routed.pool!r} can take this request now: {placed.reason}.",
                 retry_after_s=placed.retry_after_s,
             )
-        exchange.placement = placed
         exchange.attempts += 1
         routed.attempts += 1
         self._send(exchange, placed)

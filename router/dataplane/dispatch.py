@@ -58,7 +58,7 @@ class Dispatch:
         self._sequence: dict[str, int] = {}
 
     def place(self, exchange: Exchange, pool: Pool) -> Placement | Rejection:
-        """Choose a pod and reserve room on it.
+        """Choose a pod, reserve room on it and set `placement`.
 
         Raises NoRoutablePod or PoolSaturated from the view, PolicyNotAllowed or BadRequest for a header.
         """
@@ -84,10 +84,12 @@ class Dispatch:
             trial.decided(routed, info, snapshot, answer, took_s)
         if isinstance(answer, Rejection):
             return answer
-        charge = self._view.reserve(answer.pod, info)
+        pod = self._view.pod(answer.pod)
+        placement = Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
+        exchange.placement = placement  # at once: what is reserved is given back, whatever happens from here
         if routed.chain:
-            self._count_prefix(routed, answer.pod, info)
-        return _new(Placement, (self._view.pod(answer.pod), answer.policy, charge, info))
+            self._count_prefix(routed, pod.id, info)
+        return placement
 
     def _info(self, exchange: Exchange, routed: RoutedRequest) -> RequestInfo:
         """What the policy is given; made once a pool, and only `tried` and the hits renewed for another attempt."""

@@ -8,7 +8,7 @@ Knows neither how bytes reach the client nor how they come from a pod.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_parser import RequestHead
@@ -31,14 +31,18 @@ FAILED: Final = "failed"
 REASON_WORDS: Final = {NO_POD: "has no pod for it", SATURATED: "is full", FAILED: "failed it"}
 
 
-class Placement(NamedTuple):
-    """What one dispatch decided and reserved."""
+class Placement:
+    """What one dispatch decided and reserved; never changed. No NamedTuple: read eight times a request, each 100
+    instructions more when compiled."""
 
-    pod: Pod
-    policy: str
-    charge: Charge
-    info: RequestInfo
-    """What the policy decided on."""
+    __slots__ = ("charge", "info", "pod", "policy")
+
+    def __init__(self, pod: Pod, policy: str, charge: Charge, info: RequestInfo) -> None:
+        self.pod = pod
+        self.policy = policy
+        self.charge = charge
+        self.info = info
+        """What the policy decided on."""
 
 
 class RoutedRequest:
@@ -152,6 +156,7 @@ class Exchange:
         self.method, self.target, self.http11, self.keep_alive, self.kept, self.header_map = head
         self.path = self.target.partition(b"?")[0]
         self.body = body
+        """As the client sent it; empty once `routed` has it."""
         self.arrived = arrived
         self.request_id = b""
         self.model = ""

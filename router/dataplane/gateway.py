@@ -1,5 +1,5 @@
-"""The life of a request, a line a stage. Read `handle`, then the stages in the order of their numbers: admission,
-dispatch, attempt, relay, retry, fallback, completion.
+"""The life of a request, a line a stage. Read `handle`, then routing, admission, queue, dispatch, attempt, relay,
+retry, fallback and completion.
 
 Everything here is synchronous: a request is carried from event to event by its `Exchange`, with no task of its own.
 """

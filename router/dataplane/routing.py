@@ -33,6 +33,7 @@ class Routing:
         else:
             route = self._routes.resolve(call.model)
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
+        exchange.body = b""  # `routed` has it, for an alias in other words: both would be held to the end
         if b"x-turnout-deadline-ms" in header_map:
             routed.deadline = min(routed.deadline or NEVER, _requested_deadline(exchange))
         if routed.deadline:

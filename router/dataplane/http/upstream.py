@@ -69,9 +69,8 @@ class Upstream:
         head_only: bool,
         fresh: bool = False,
     ) -> None:
-        """Send the parts of `payload` to the pod at `address`; what comes of it goes to
-        `receiver`. `fresh` wants a new connection.
-        """
+        """Send the parts of `payload` to the pod at `address`; what comes of it goes to `receiver`. `fresh` takes no
+        idle connection."""
         stack = self.idle.get(address)
         if stack and not fresh:
             now = self.deadlines.clock()

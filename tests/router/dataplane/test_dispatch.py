@@ -137,7 +137,10 @@ def test_a_rejection_changes_nothing() -> None:
     made = floor.asked()
     floor.place(made)
     made.tried = frozenset({A, B})
+    before = made.placement
+    assert before is not None
     assert floor.dispatch.place(made, floor.pool) == Rejection("no_untried_pod")
+    assert made.placement is before
     assert [floor.view.status(each).load.inflight for each in (A, B)] == [1, 0]
 
 
