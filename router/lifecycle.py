@@ -74,6 +74,8 @@ class Lifecycle:
         self._listeners: list[Callable[[PhaseChange], None]] = []
         self.handed_over = False
         """A successor accepts on the same sockets: clients need no time to move to another replica."""
+        self.closing = False
+        """Answers carry `connection: close`, so that clients move to another replica."""
         self.cold = False
         """It became ready before its warm-up was complete: decisions may be worse for a while."""
 
@@ -89,11 +91,6 @@ class Lifecycle:
         After a hand-over it stays true while draining: a probe on an open connection asks about the shared address.
         """
         return self._phase is Phase.READY or (self.handed_over and self._phase is Phase.DRAINING)
-
-    @property
-    def closing(self) -> bool:
-        """Answers carry `connection: close`, so that clients move to another replica."""
-        return self._phase in _CLOSING
 
     @property
     def since(self) -> Mapping[Phase, float]:
@@ -116,6 +113,7 @@ class Lifecycle:
             raise IllegalTransition(f"{phase} cannot follow {self._phase}")
         step = PhaseChange(self._phase, phase, self._clock())
         self._phase = phase
+        self.closing = phase in _CLOSING
         self._since[phase] = step.at
         for listener in self._listeners:
             listener(step)

@@ -60,33 +60,3 @@ class PrefixPage(NamedTuple):
     """Chained block hashes, 8 bytes each, little-endian."""
     sizes: bytes
     """One byte a block: log2 of its size in base blocks."""
-
-
-class Charge:
-    """What one request still holds on a pod: taken by `LoadView.reserve`, given back by `prefill_done`, `release`.
-
-    The amounts live here, so that what was added is exactly what is taken off, however the estimates change.
-    """
-
-    __slots__ = ("cached", "pod", "prefill_tokens", "requests", "since", "tokens", "work")
-
-    def __init__(
-        self, pod: PodId, tokens: int, prefill_tokens: int, work: int = 0, cached: int = 0, since: float = 0.0
-    ) -> None:
-        self.pod = pod
-        self.requests = 1
-        """1 until released, then 0."""
-        self.tokens = tokens
-        """Prompt plus expected answer tokens."""
-        self.prefill_tokens = prefill_tokens
-        """Uncached prompt tokens; 0 once the first token is back."""
-        self.work = work
-        """What their prefill takes, in token equivalents; at least 1 when reserved, 0 once the first token is back."""
-        self.cached = cached
-        """Prompt tokens that the pod was believed to hold; stays."""
-        self.since = since
-        """When it was taken, on the replica's monotonic clock; stays."""
-
-    def __repr__(self) -> str:
-        state = "open" if self.requests else "released"
-        return f"<Charge {state} on {self.pod}: {self.tokens} tokens, {self.prefill_tokens} to prefill>"

@@ -31,6 +31,7 @@ class Attempts:
         self._identity = deps.identity
         self._metrics = deps.metrics
         self._outcome = deps.outcome
+        self._unsettled = deps.unsettled
         self._tap = deps.tap
         self._learn = deps.learn
         self._retries = deps.settings.retries
@@ -76,7 +77,8 @@ class Attempts:
         """The head came; False when another pod gets the request instead."""
         exchange = relay.exchange
         outcome = STATUSES.get(status)
-        self._report_health(relay, outcome or Outcome.OK)
+        if outcome is not None or relay.placement.pod.id in self._unsettled:
+            self._report_health(relay, outcome or Outcome.OK)
         if outcome is not None and self._try_again(relay, PodRefused(f"Pod answered {status}.")):
             relay.discard()
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from router.dataplane.admission import Admission
@@ -40,6 +40,9 @@ class GatewayDeps(NamedTuple):
     identity: WireHeaders
     metrics: Metrics
     outcome: Callable[[PodId, Outcome, float], None]
+    """Reports to the health tracker how an attempt ended."""
+    unsettled: Collection[PodId]
+    """Pods whose success is reported too: see `HealthTracker.unsettled`."""
     tap: Callable[[Exchange, Relay], Receiver] | None = None
     """Puts a receiver before the relay, where traffic is recorded."""
     learn: Callable[[Call, Placement, bytes], None] | None = None

@@ -14,6 +14,7 @@ from router.dataplane.exchange import Exchange, Placement, RoutedRequest
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.model import LivePolicy
 from router.settings import Pool
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
@@ -36,18 +37,19 @@ class Dispatch:
         self,
         view: LoadView,
         prefix: PrefixIndex,
-        current: Callable[[str], Scheduler],
+        live: Mapping[str, LivePolicy],
         guard: PolicyCircuitBreaker,
         by_name: Mapping[str, Scheduler],
-        placed: Placed,
+        placed: Placed | None,
         rng: Callable[[], int],
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
-        """`trials` are those that run, by pool; `samples`, if given, takes some of the requests."""
+        """`live` are the policies and `trials` the running trials, by pool. `placed` is None where no other replica reads
+        placements; `samples`, if given, takes some of the requests."""
         self._view = view
         self._prefix = prefix
-        self._current = current
+        self._live = live
         self._guard = guard
         self._slow_s = guard.limits.slow_s
         self._by_name = by_name
@@ -123,12 +125,12 @@ class Dispatch:
     def _scheduler(self, exchange: Exchange, pool: Pool) -> Scheduler:
         wanted = exchange.header_map.get(b"x-turnout-policy")
         if wanted is None:
-            return self._current(pool.name)
+            return self._live[pool.name].scheduler
         name = wanted.decode("latin-1")
         allowed = pool.allowed_policies
         if name not in self._by_name or ("*" not in allowed and name not in allowed):
             if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool.name:
-                return self._current(pool.name)  # the header was meant for another pool
+                return self._live[pool.name].scheduler  # the header was meant for another pool
             offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
             raise PolicyNotAllowed(
                 f"Pool {pool.name!r} does not let a request choose policy {name[:64]!r}; allowed: {offered}."
@@ -142,7 +144,7 @@ class Dispatch:
         try:
             answer = pick(info, snapshot)
             if isinstance(answer, Decision):
-                if answer.pod in snapshot.position_of() and answer.pod not in info.tried:
+                if answer.pod in (snapshot.positions or snapshot.position_of()) and answer.pod not in info.tried:
                     name = scheduler.name  # a header and a metric get only the policy's own name
                     return answer if answer.policy == name else answer._replace(policy=name)
             elif isinstance(answer, Rejection) and is_sound(answer):
@@ -160,7 +162,8 @@ class Dispatch:
         if hits:
             metrics.prefix_hits_tokens += min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS)
         self._prefix.place(pod, routed.chain)
-        self._placed(pod, routed.chain)
+        if self._placed is not None:
+            self._placed(pod, routed.chain)
 
 
 def _priority(header_map: Mapping[bytes, bytes]) -> int:

@@ -19,7 +19,7 @@ from router.settings import Timeouts
 from router.telemetry.metrics import PoolMetrics
 from router.trials.arm import Arm
 from schedulers.types import Pod, PodId, RequestInfo
-from statesync.types import Charge
+from statesync.load.pod_state import Charge
 
 NO_POD: Final = "no_pod"
 """The pool has no pod that can be used, or its policy rejects the request."""

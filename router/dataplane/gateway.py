@@ -12,6 +12,7 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import NO_POD, Exchange
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_parser import RequestHead
+from router.dataplane.local_routes import INFERENCE_PATHS
 from router.dataplane.queue import RequestQueue
 from router.dataplane.routing import Routing
 from router.errors import DrainTimeout, GatewayError, NoPodAvailable, TotalTimeout
@@ -42,12 +43,13 @@ class Gateway:
         if exchange.keep_alive and self._lifecycle.closing:
             exchange.keep_alive = False
         try:
-            if (answer := self._local.answer(exchange)) is not None:
-                self.completion.answer(exchange, answer)
-                return
+            if exchange.method != b"POST" or exchange.path not in INFERENCE_PATHS:
+                if (answer := self._local.answer(exchange)) is not None:
+                    self.completion.answer(exchange, answer)
+                    return
             self._routing.understand(exchange)
             self._admission.admit(exchange)
-            self._attempts.budget.request()
+            self._attempts.budget.requests += 1
             self._place_or_queue(exchange)
         except GatewayError as error:
             self.completion.refuse(exchange, error)

@@ -56,7 +56,7 @@ class LocalRoutes:
             if exchange.method not in _READS:
                 raise ReadOnly(f"{_name(path)} is only read: use GET.")
             return found(exchange)
-        if path in _POSTED or path in _ROOT:
+        if path in INFERENCE_PATHS or path in _ROOT:
             raise MethodNotAllowed(f"{_name(path)} takes POST, not {exchange.method.decode('latin-1')[:16]}.")
         raise UnknownPath(f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models.")
 
@@ -102,7 +102,7 @@ class LocalRoutes:
         )
 
 
-_POSTED = frozenset(
+INFERENCE_PATHS: Final = frozenset(
     b"/v1/" + name
     for name in (
         *(b"chat/completions", b"completions", b"embeddings", b"responses", b"messages", b"rerank", b"score"),

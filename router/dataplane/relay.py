@@ -3,8 +3,8 @@ reports the head, the first body byte and the end to its `RelayListener`. Knows 
 retry.
 
 The head is held until the first body byte: until then the client has nothing, so another pod can still get the request.
-Of an SSE stream, bytes past the last whole event are held too (see `chunked.py`), so that a pod's death leaves the
-client between two events, where an error event can follow.
+Of an SSE stream, bytes past the last whole event are held too (see `response_parser.py`), so that a pod's death leaves
+the client between two events, where an error event can follow.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http import responses
-from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
 from router.dataplane.http.upstream import DISCARD
 from router.dataplane.http.upstream_connection import UpstreamConnection
-from router.dataplane.request.usage import SMALL_PIECE, TAIL_BYTES
+from router.dataplane.prefix_feedback import SMALL_PIECE, TAIL_BYTES
 from router.errors import PodFailure
 
 RAW: Final = 0

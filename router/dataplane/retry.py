@@ -94,12 +94,9 @@ class RetryBudget:
         self._ratio = limits.budget_ratio
         self._per_s = limits.budget_min
         self._saved = float(limits.budget_min)
-        self._requests = 0
+        self.requests = 0
+        """Requests since the last retry: the gateway counts them, and a retry works out the rest."""
         self._at = now
-
-    def request(self) -> None:
-        """A request came: a plain addition, the rest is done when a retry asks."""
-        self._requests += 1
 
     def withdraw(self, now: float) -> bool:
         """Whether one more retry is within the budget; takes it out if so."""
@@ -107,9 +104,9 @@ class RetryBudget:
         self._at = now
         kept = self._saved * max(0.0, 1 - elapsed / self.WINDOW_S)
         recent_s = min(elapsed, self.WINDOW_S)
-        recent = self._requests * recent_s / elapsed if elapsed else self._requests
+        recent = self.requests * recent_s / elapsed if elapsed else self.requests
         self._saved = kept + recent * self._ratio + recent_s * self._per_s
-        self._requests = 0
+        self.requests = 0
         if self._saved < 1:
             return False
         self._saved -= 1

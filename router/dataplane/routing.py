@@ -31,7 +31,7 @@ class Routing:
         if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
             route = self._targets.route(self._routes, call.model, header_map)
         else:
-            route = self._routes.resolve(call.model)
+            route = self._routes.by_model.get(call.model) or self._routes.resolve(call.model)
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
         exchange.body = b""  # `routed` has it, for an alias in other words: both would be held to the end
         if b"x-turnout-deadline-ms" in header_map:

@@ -86,9 +86,10 @@ class PolicyController:
         """All that serves the pool now. Raises KeyError for a pool that is not configured."""
         return self._live[pool]
 
-    def current(self, pool: str) -> Scheduler:
-        """The pool's scheduler now. Raises KeyError for a pool that is not configured."""
-        return self._live[pool].scheduler
+    @property
+    def live_policies(self) -> Mapping[str, LivePolicy]:
+        """What serves each configured pool now. The mapping stays the same object and follows every change."""
+        return self._live
 
     def shown(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises UnknownPool."""

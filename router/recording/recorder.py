@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
 from router.errors import PodFailure

@@ -18,8 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from router.lifecycle import Phase
 from router.telemetry.counts import Counts, labelled
-from router.telemetry.histograms import Histogram
-from router.telemetry.metrics import Metrics, PoolMetrics
+from router.telemetry.metrics import Histogram, Metrics, PoolMetrics
 from schedulers.types import PodId
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.protocol import StoreHealth

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from router.telemetry.collector import Family
-from router.telemetry.histograms import TTFT_BOUNDS_S
+from router.telemetry.metrics import TTFT_BOUNDS_S
 from router.trials.durations import Counts, middle
 from router.trials.figures import ArmFigures, ShadowFigures, TrialReading
 

@@ -33,7 +33,7 @@ class PrefixAware:
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The pod of least cost not tried yet."""
-        left = snapshot.without(request.tried)
+        left = snapshot.without(request.tried) if request.tried else snapshot
         if left is None:
             return NO_UNTRIED_POD
         found = soonest(request, left)

@@ -108,8 +108,8 @@ class HealthTracker:
         self._pools: dict[str, set[PodId]] = {}
         self._blocked: set[PodId] = set()
         self._until: dict[PodId, float] = {}
-        # Pods a success changes something for; all others cost `outcome` one look-up.
-        self._shaky: set[PodId] = set()
+        self.unsettled: set[PodId] = set()
+        """Pods whose next success changes something: they failed lately, or have not answered yet. Never replaced."""
         self.blocked_total: dict[Reason, int] = {"probe": 0, "ejected": 0}
         """Counter: times a pod was blocked, by reason."""
         self.spared_total = 0
@@ -126,7 +126,7 @@ class HealthTracker:
         for pod in come:
             if pod not in self._records:
                 self._records[pod] = _Record()
-                self._shaky.add(pod)
+                self.unsettled.add(pod)
             self._records[pod].pools.add(pool)
             members.add(pod)
         for pod in members.intersection(gone):
@@ -156,7 +156,7 @@ class HealthTracker:
 
     def outcome(self, pod: PodId, outcome: Outcome, now: float) -> None:
         """A request to the pod ended. The usual one, a success of a pod in good standing, takes 0.15 us."""
-        if outcome is _OK and pod not in self._shaky:
+        if outcome is _OK and pod not in self.unsettled:
             return
         record = self._records.get(pod)
         # While a pod is ejected only requests sent before that can end: they are no news.
@@ -196,10 +196,10 @@ class HealthTracker:
         if record.ejections and record.good_requests < self._config.eject_failures:
             return
         record.ejections = 0
-        self._shaky.discard(pod)
+        self.unsettled.discard(pod)
 
     def _failed(self, pod: PodId, record: _Record, now: float) -> None:
-        self._shaky.add(pod)
+        self.unsettled.add(pod)
         record.good_requests = 0
         record.failed_requests += 1
         on_trial = record.ejections > 0
@@ -264,5 +264,5 @@ class HealthTracker:
     def _forget(self, pod: PodId) -> None:
         del self._records[pod]
         self._blocked.discard(pod)
-        self._shaky.discard(pod)
+        self.unsettled.discard(pod)
         self._until.pop(pod, None)

@@ -13,10 +13,10 @@ from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.discovery.changes import PodChange, change_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
-from statesync.load.pod_state import PodState
+from statesync.load.pod_state import Charge, PodState
 from statesync.load.pool_state import PoolState
 from statesync.load.remote_load import RemoteLoad
-from statesync.types import Charge, EngineReport, InflightNumbers, PodStatus
+from statesync.types import EngineReport, InflightNumbers, PodStatus
 
 TTFT_ALPHA: Final = 0.2
 """Weight of the newest time to first token in its moving average: the last ten answers make 90 % of the average."""

@@ -21,6 +21,7 @@ from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
+from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.wire_headers import WireHeaders
@@ -104,8 +105,8 @@ class Rig:
         self.deadlines = Deadlines(clock, 0.1)
         self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the longer way: at the end of the turn
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
-        accuracy = PrefixAccuracy(self.prefix.set_trust)
-        updates = PodUpdates(self.view, self.prefix, accuracy, self.routes, self.upstream, self.metrics)
+        self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
+        updates = PodUpdates(self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
         prober = Prober(ProbeConfig(), self.health, clock=clock)
@@ -143,10 +144,10 @@ class Rig:
         dispatch = Dispatch(
             self.view,
             self.prefix,
-            self.policies.current,
+            self.policies.live_policies,
             self.guard,
             self.catalog.by_name(),
-            store.placed,
+            None,
             lambda: next(rng),
             self.trials.running,
         )
@@ -163,6 +164,8 @@ class Rig:
             identity=identity,
             metrics=self.metrics,
             outcome=self.health.outcome,
+            unsettled=self.health.unsettled,
+            learn=PrefixFeedback(self.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
         )
 

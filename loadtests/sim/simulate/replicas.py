@@ -17,9 +17,10 @@ from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import World
 from schedulers.protocols import Scheduler
 from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, RequestInfo
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 
 POOL: Final = "default"
 MODEL: Final = "model"

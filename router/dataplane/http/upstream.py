@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer

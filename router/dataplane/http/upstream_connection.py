@@ -1,7 +1,6 @@
 """Stage 5b: one connection to one pod, one request at a time. What comes of it goes to the request's `Receiver`.
 
-The head is read by `response_head.py`; the body's framing is only followed (`chunked.py`), its bytes are passed on as
-they came.
+`response_parser.py` reads the head and follows the framing of the body, whose bytes are passed on as they came.
 """
 
 from __future__ import annotations
@@ -10,17 +9,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from router.dataplane.http.chunked import BadChunk, ChunkScanner, events_end, payloads
 from router.dataplane.http.deadlines import NEVER, Deadlines
-from router.dataplane.http.response_head import (
+from router.dataplane.http.response_parser import (
     CHUNKED,
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
+    BadChunk,
     BadHead,
+    ChunkScanner,
     ResponseHead,
     begin,
+    events_end,
     memory,
+    payloads,
 )
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import (

@@ -36,7 +36,8 @@ class Routes:
         self._learned: dict[str, dict[str, frozenset[str]]] = {}
         self._served: dict[str, Counter[str]] = {}
         """How many of a pool's pods serve each model: only the first and the last of them change a route."""
-        self._by_model: dict[str, Route] = {}
+        self.by_model: dict[str, Route] = {}
+        """The route of every known model name; `resolve` has the others."""
         self._by_pool: dict[str, dict[str, Route]] = {}
         self._rebuild()
 
@@ -63,7 +64,7 @@ class Routes:
 
     def models(self) -> dict[str, str]:
         """Every name a client may use -> its pool; the union of the pools', in their order."""
-        return {name: route.pool for name, route in self._by_model.items()}
+        return {name: route.pool for name, route in self.by_model.items()}
 
     def resolve(
         self, model: str, pool: bytes | None = None, cluster: bytes | None = None, allowed: Allowed | None = None
@@ -71,9 +72,9 @@ class Routes:
         """The route of a request. Raises ModelNotFound, PoolNotFound, TargetNotAllowed or BadRequest, saying what there
         is instead."""
         if pool is None and cluster is None:
-            route = self._by_model.get(model) or self._anywhere(model)
+            route = self.by_model.get(model) or self._anywhere(model)
             if route is None:
-                raise self._not_found(model, self._by_model)
+                raise self._not_found(model, self.by_model)
             return route
         named = self._named(_text(pool, "x-turnout-pool"), _text(cluster, "x-turnout-cluster"))
         return self._among([each.name for each in self._permitted(named, model, allowed)], model)
@@ -110,7 +111,7 @@ class Routes:
         """Those of them that this request may choose; the pool where it would go anyway it may always name."""
         if allowed is None:
             return named
-        by_itself = self._by_model.get(model) or self._anywhere(model)
+        by_itself = self.by_model.get(model) or self._anywhere(model)
         permitted = [each for each in named if allowed(each) or (by_itself is not None and by_itself.pool == each.name)]
         if not permitted:
             raise TargetNotAllowed(f"This client may not choose {' or '.join(repr(each.name) for each in named)}.")
@@ -153,7 +154,7 @@ class Routes:
             by_pool[name] = mine
             for model, route in mine.items():
                 by_model.setdefault(model, route)  # the first pool in the file wins
-        self._by_model, self._by_pool = by_model, by_pool
+        self.by_model, self._by_pool = by_model, by_pool
 
 
 def cluster_of(pool: Pool) -> str:

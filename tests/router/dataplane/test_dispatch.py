@@ -13,6 +13,7 @@ from router.dataplane.request.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.model import LivePolicy
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
 from schedulers import registry
@@ -22,6 +23,7 @@ from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, Requ
 from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.load.view import LoadView
 from statesync.prefix.index import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.virtual_time import Clock
 
@@ -65,7 +67,7 @@ class Floor:
         self.dispatch = Dispatch(
             self.view,
             self.prefix,
-            lambda pool: self.policy,
+            {"main": LivePolicy(self.policy, PolicyRecord("watched", {}, 1))},
             self.guard,
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),

@@ -9,7 +9,7 @@ from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Route
 from router.errors import PodFailure
 from schedulers.types import Pod, PodId
-from statesync.types import Charge
+from statesync.load.pod_state import Charge
 from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.trial_inputs import request
 

@@ -8,7 +8,7 @@ from router.dataplane import wire_headers as wire_headers_module
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.wire_headers import APART_BYTES, WireHeaders
 from schedulers.types import Pod, PodId
-from statesync.types import Charge
+from statesync.load.pod_state import Charge
 from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.memory_transport import read_requests
 from tests.fakes.trial_inputs import request

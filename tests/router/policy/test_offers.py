@@ -47,7 +47,7 @@ def test_a_record_that_came_before_its_file_is_followed_once_the_file_is_there(t
     pool = PluginPool(tmp_path)
     offered = pool.catalog.by_name()
     pool.policies.policy_changed("main", PolicyRecord(NAME, {}, 3))
-    assert (pool.policies.current("main").name, NAME in offered) == ("p2c", False)
+    assert (pool.policies.live("main").scheduler.name, NAME in offered) == ("p2c", False)
 
     async def until_offered() -> None:
         task = asyncio.get_running_loop().create_task(pool.plugins.run())
@@ -56,7 +56,7 @@ def test_a_record_that_came_before_its_file_is_followed_once_the_file_is_there(t
 
     (tmp_path / "freest.py").write_text(GOOD)
     asyncio.run(until_offered())
-    assert pool.policies.current("main").name == NAME
+    assert pool.policies.live("main").scheduler.name == NAME
     assert pool.policies.record("main").generation == 3
 
 
@@ -88,7 +88,7 @@ def test_a_pools_own_policy_may_be_a_plugin_from_the_start(tmp_path: Path, monke
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
     (tmp_path / "freest.py").write_text(GOOD)
     (tmp_path / "bad.py").write_text(picks("return None"))
-    assert PluginPool(tmp_path, NAME).policies.current("main").name == NAME
+    assert PluginPool(tmp_path, NAME).policies.live("main").scheduler.name == NAME
 
 
 def test_without_a_directory_nothing_is_watched() -> None:

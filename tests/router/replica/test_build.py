@@ -86,10 +86,10 @@ def test_a_policy_that_fails_too_often_is_taken_out_of_its_pool_and_its_trial_is
         await policy.controller.set_canary("main", Canary(PolicyChoice("random"), 50.0))
         canary = policy.trials.running["main"].canary
         assert canary is not None
-        for scheduler in (policy.controller.current("main"), canary.scheduler):
+        for scheduler in (policy.controller.live("main").scheduler, canary.scheduler):
             for _ in range(parts.core.settings.policy_guard.failures):
                 policy.circuit_breaker.failed(scheduler, request, snapshot, Failure("raised", "raised"))
-        assert policy.controller.current("main").name == SAFE_POLICY
+        assert policy.controller.live("main").scheduler.name == SAFE_POLICY
         assert canary.policy_failures == parts.core.settings.policy_guard.failures
         await policy.trial_monitor.step()
         assert policy.controller.record("main").canary is None

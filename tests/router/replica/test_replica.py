@@ -120,7 +120,7 @@ def test_it_follows_the_other_replicas() -> None:
         replica.parts.state_listener.placed_elsewhere(pod, chain)
         assert replica.parts.state.prefix.match(chain) == {pod: 16}
         replica.parts.state_listener.policy_changed("main", PolicyRecord("random", {}, 9))
-        assert replica.parts.policy.controller.current("main").name == "random"
+        assert replica.parts.policy.controller.live("main").scheduler.name == "random"
         await replica.drain()
         server.close()
 

@@ -75,7 +75,7 @@ def test_an_engine_s_report_is_shown_by_who_did_not_read_it_and_sets_the_capacit
 def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         await one.parts.policy.controller.set("main", "random", {})
-        await until(lambda: two.parts.policy.controller.current("main").name == "random")
+        await until(lambda: two.parts.policy.controller.live("main").scheduler.name == "random")
         late = Replica(build(settings(f"http://{pod}", replica="late", state=one.parts.core.settings.state)))
         await late.start()
         assert late.parts.policy.controller.record("main") == one.parts.policy.controller.record("main")

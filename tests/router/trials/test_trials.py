@@ -56,7 +56,7 @@ def test_failures_of_other_policies_are_not_the_candidates() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         left.trials.policy_failed("main", registry.create("random"))
-        left.trials.policy_taken_out("main", left.policies.current("main"), "why")
+        left.trials.policy_taken_out("main", left.policies.live("main").scheduler, "why")
         trial = left.trials.running["main"]
         assert trial.canary is not None and trial.canary.policy_failures == 0
         assert not trial.halted

@@ -10,8 +10,9 @@ import pytest
 from schedulers.ttft import ANSWER_TOKENS
 from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
+from statesync.load.pod_state import Charge
 from statesync.load.view import TTFT_ALPHA, LoadView
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.virtual_time import Clock
 
 

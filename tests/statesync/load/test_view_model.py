@@ -11,8 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
 from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, columns_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 
 POOLS = ("p", "q")
 IDS = tuple(PodId(name) for name in "abcdef")

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream import DISCARD, dial
 from router.errors import ConnectFailed, ConnectTimeout
 from router.settings import Timeouts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
 from router.errors import (
     BadAnswer,
     CutMidAnswer,
