@@ -30,7 +30,7 @@ def test_the_columns_say_what_the_loads_say() -> None:
 
 
 def test_words_tell_how_many_pods_and_how_many_tried() -> None:
-    assert [each.words() for each in examples()[6:11]] == [
+    assert [each.describe() for each in examples()[6:11]] == [
         "2 pods",
         "2 pods",
         "2 pods, 1 of them tried",
