@@ -119,9 +119,9 @@ def _decoded(body: bytes, kind: type[_T]) -> _T:
 def _refused(answer: httpx.Response) -> str:
     try:
         error = msgspec.json.decode(answer.content, type=dict[str, dict[str, object]])["error"]
-        words = str(error["message"])
+        message = str(error["message"])
     except (msgspec.DecodeError, KeyError):
         return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
     if answer.status_code == 401:
-        return f"{words}; set {TOKEN_VARIABLE}"
-    return words
+        return f"{message}; set {TOKEN_VARIABLE}"
+    return message

@@ -43,21 +43,21 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
         raise UsageError(str(error)) from None
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line."""
     sys.stdout.write(line + "\n")
 
 
-def say_json(answer: object) -> None:
+def print_json(answer: object) -> None:
     """Print the answer as JSON, for scripts."""
-    say(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    print_line(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
-def say_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print a table with columns as wide as needed; the first row has their names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def add_pods(pods: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def _pods(given: argparse.Namespace) -> int:
     with control(given) as client:
         pods = client.pods()
     if given.json:
-        say_json(pods)
+        print_json(pods)
         return 0
     rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
     for pod in pods:
@@ -78,7 +78,7 @@ def _pods(given: argparse.Namespace) -> int:
         kv = f"{float(str(pod['kv_usage'])):.0%}"
         inflight, queued, running = (str(pod[key]) for key in ("inflight", "queued", "running"))
         rows.append((str(pod["pool"]), str(pod["id"]), state, inflight, queued, running, kv))
-    say_table(rows)
+    print_table(rows)
     return 0
 
 

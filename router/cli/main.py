@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from router.cli.control import add_pods, say
+from router.cli.control import add_pods, print_line
 from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, settings_for
 from router.config.file import ConfigError, described, read
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
     except _EXPLAINED as error:
-        return _fail(_words(error))
+        return _fail(_message(error))
     except KeyboardInterrupt:
         return 130
 
@@ -70,10 +70,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 
 def _add_passed_on(
-    commands: argparse._SubParsersAction[_Parser], name: str, words: str, run: Callable[[Sequence[str]], int]
+    commands: argparse._SubParsersAction[_Parser], name: str, help_text: str, run: Callable[[Sequence[str]], int]
 ) -> None:
     """Add a command of loadtests, which has its own flags and help."""
-    command = commands.add_parser(name, help=words, add_help=False, prefix_chars="\0")
+    command = commands.add_parser(name, help=help_text, add_help=False, prefix_chars="\0")
     command.add_argument("rest", nargs=argparse.REMAINDER)
     command.set_defaults(run=lambda given: run(given.rest))
 
@@ -104,7 +104,7 @@ def _serve(given: argparse.Namespace) -> int:
 
         return serve(settings, place, line)
     except _EXPLAINED as error:
-        line.send(FAILED, _words(error))  # the supervisor logs it
+        line.send(FAILED, _message(error))  # the supervisor logs it
         return 2
 
 
@@ -150,12 +150,12 @@ def _simulate(rest: Sequence[str]) -> int:
 def _check(given: argparse.Namespace) -> int:
     reading = read(given.config)
     for problem in reading.problems:
-        say(described(given.config, problem))
+        print_line(described(given.config, problem))
     errors = sum(problem.severity == "error" for problem in reading.problems)
     if errors:
-        say(f"{errors} error{'s' if errors > 1 else ''}")
+        print_line(f"{errors} error{'s' if errors > 1 else ''}")
         return 1
-    say("\n".join(summary(reading.settings)))
+    print_line("\n".join(summary(reading.settings)))
     return 0
 
 
@@ -177,28 +177,28 @@ _EXPLAINED = (UsageError, SchedulerError, StateError, ConfigError, OSError)
 """Failures that the user can correct: reported in a line, without a traceback."""
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return _first_of(error)
-    return _os_words(error) if isinstance(error, OSError) else str(error)
+    return _os_message(error) if isinstance(error, OSError) else str(error)
 
 
 def _first_of(error: ConfigError) -> str:
     """The first error, and how to see the rest, in one line."""
     errors = [problem for problem in error.problems if problem.severity == "error"]
-    words = described(error.source, errors[0])
+    message = described(error.source, errors[0])
     more = len(errors) - 1
     if not more:
-        return words
+        return message
     rest = f"turnout check {error.source}" if error.source != COMMAND_LINE else "fix it to see them"
-    return f"{words} (and {more} more: {rest})"
+    return f"{message} (and {more} more: {rest})"
 
 
-def _os_words(error: OSError) -> str:
+def _os_message(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
-def _fail(words: str) -> int:
-    sys.stderr.write(f"turnout: {' '.join(words.split())}\n")
+def _fail(message: str) -> int:
+    sys.stderr.write(f"turnout: {' '.join(message.split())}\n")
     return 2

@@ -24,8 +24,8 @@ class UsageError(Exception):
     """A command that cannot be carried out; the message is all the user sees."""
 
 
-def _warn(words: str) -> None:
-    sys.stderr.write(f"turnout: {words}\n")
+def _warn(message: str) -> None:
+    sys.stderr.write(f"turnout: {message}\n")
 
 
 def settings_for(

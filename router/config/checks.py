@@ -165,10 +165,10 @@ def _labels(settings: Settings) -> Iterator[Problem]:
     for path, spec in specs:
         scorers = spec.params.get("scorers")
         if isinstance(scorers, list) and any(isinstance(s, dict) and s.get("name") == "locality" for s in scorers):
-            words = (
+            message = (
                 "scorer locality compares pods with the gateway's own `labels`; there are none, so it changes nothing"
             )
-            yield Problem((*path, "params"), words, "warning")
+            yield Problem((*path, "params"), message, "warning")
 
 
 def _state(settings: Settings) -> Iterator[Problem]:
@@ -200,8 +200,8 @@ def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[P
     for at, pool in enumerate(pools):
         path: Path = ("pools", at)
         if not _POOL_NAME.fullmatch(pool.name):
-            words = "is empty" if not pool.name else f"{pool.name!r} has more than letters, digits, '.', '_' and '-'"
-            yield Problem((*path, "name"), words)
+            message = "is empty" if not pool.name else f"{pool.name!r} has more than letters, digits, '.', '_' and '-'"
+            yield Problem((*path, "name"), message)
         elif seen.setdefault(pool.name, at) != at:
             yield Problem((*path, "name"), f"{pool.name!r} is the name of pools[{seen[pool.name]}] too")
         yield from _pods(pool, path, homes)
@@ -260,8 +260,8 @@ def _models(pool: Pool, path: Path, served: dict[str, str], pools: Mapping[str, 
             home = served.setdefault(model, pool.name)
             if home != pool.name and pool.name not in pools[home].fallback:
                 key = at if section == "models" else model
-                words = f"pool {home!r} serves {model!r} too; requests without x-turnout-pool go there"
-                yield Problem((*path, section, key), words, "warning")
+                message = f"pool {home!r} serves {model!r} too; requests without x-turnout-pool go there"
+                yield Problem((*path, section, key), message, "warning")
 
 
 def _default_pool(settings: Settings) -> Iterator[Problem]:

@@ -105,8 +105,8 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
     problems: list[Problem] = []
     decoded = _section(Settings, {} if value is None else value, (), problems)
     if TOKEN_VARIABLE not in environ and _given(decoded, "control", "token"):
-        words = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
-        problems.append(Problem(("control", "token"), words, "warning"))
+        message = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
+        problems.append(Problem(("control", "token"), message, "warning"))
     settings = with_environment(overlay(msgspec.convert(decoded, Settings)), environ)
     problems += [each for each in problems_in(settings) if not _follows(each, problems)]
     located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
@@ -162,8 +162,8 @@ def _parse(text: str) -> tuple[yaml.Node | None, object]:
 
 def _not_yaml(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    words = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem((), f"is not YAML: {words}", line=mark.line + 1 if mark is not None else None)
+    message = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Problem((), f"is not YAML: {message}", line=mark.line + 1 if mark is not None else None)
 
 
 def _duplicates(root: yaml.Node | None) -> Iterator[Problem]:

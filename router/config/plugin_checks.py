@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from router.config.problems import Path, Problem
-from router.plugins.directory import DirectoryListing, look
+from router.plugins.directory import DirectoryListing, list_plugins
 from router.plugins.loading import digest_of
 from router.settings import Settings
 from schedulers.errors import SchedulerError
@@ -27,7 +27,7 @@ def plugin_problems(settings: Settings) -> Iterator[Problem]:
             load_entry_points([name])
         except SchedulerError as error:
             yield Problem(("plugins", "entry_points", at), str(error))
-    found = look(plugins.directory) if plugins.directory else DirectoryListing({}, {})
+    found = list_plugins(plugins.directory) if plugins.directory else DirectoryListing({}, {})
     if found.problem:
         # It may be mounted later: the gateway lists it again and again.
         yield Problem(("plugins", "directory"), found.problem, "warning")

@@ -89,8 +89,8 @@ def _unservable(pool: Pool, other: Pool, where: Path) -> Iterator[Problem]:
     if len(lost) == len(pool.models) + len(pool.aliases):
         yield Problem(where, f"pool {other.name!r} serves none of {', '.join(pool.models)}")
     elif missing := [name for name in lost if name not in reached]:
-        words = f"pool {other.name!r} does not serve {', '.join(missing)}: requests for it do not fall back there"
-        yield Problem(where, words, "warning")
+        message = f"pool {other.name!r} does not serve {', '.join(missing)}: requests for it do not fall back there"
+        yield Problem(where, message, "warning")
 
 
 def targets(settings: Settings) -> Iterator[Problem]:

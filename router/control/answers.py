@@ -59,14 +59,14 @@ def refusal(
     return JSONResponse({"error": error}, status, headers=headers)
 
 
-async def in_slices(things: Sequence[_T], shown: Callable[[_T], dict[str, object]]) -> Response:
-    """A JSON list of `things` as `shown`, encoded in slices between which the event loop runs other work.
+async def in_slices(things: Sequence[_T], describe: Callable[[_T], dict[str, object]]) -> Response:
+    """A JSON list of `things` as `describe`, encoded in slices between which the event loop runs other work.
 
     FastAPI's own encoding of a thousand pods delayed every stream by 40 ms.
     """
     slices: list[bytes] = []
     for start in range(0, len(things), _SLICE):
-        slices.append(msgspec.json.encode([shown(each) for each in things[start : start + _SLICE]])[1:-1])
+        slices.append(msgspec.json.encode([describe(each) for each in things[start : start + _SLICE]])[1:-1])
         await asyncio.sleep(0)
     return Response(b"[" + b",".join(slices) + b"]", media_type="application/json")
 
@@ -81,8 +81,8 @@ def explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = [(".".join(str(part) for part in each["loc"][1:]), each["msg"]) for each in error.errors()]
-        words = "; ".join(f"{where}: {what}" if where else str(what) for where, what in problems)
-        return refusal(422, "invalid_request", words, problems[0][0] or None)
+        message = "; ".join(f"{where}: {what}" if where else str(what) for where, what in problems)
+        return refusal(422, "invalid_request", message, problems[0][0] or None)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:

@@ -92,7 +92,7 @@ class ControlPlane:
     """The report on a pool's trial."""
 
 
-def pod_shown(status: PodStatus) -> dict[str, object]:
+def describe_pod(status: PodStatus) -> dict[str, object]:
     """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this replica's part."""
     pod, load = status.pod, status.load
     return {
@@ -120,21 +120,21 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
     }
 
 
-def policy_shown(plane: ControlPlane, pool: str) -> dict[str, object]:
+def describe_policy(plane: ControlPlane, pool: str) -> dict[str, object]:
     """A pool's policy, and its state on this replica. Raises UnknownPool."""
-    live = plane.policies.shown(pool)
+    live = plane.policies.status(pool)
     waits_for = plane.policies.waits_for(pool)
-    return {**record_shown(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
+    return {**describe_record(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
 
 
-def record_shown(record: PolicyRecord) -> dict[str, object]:
+def describe_record(record: PolicyRecord) -> dict[str, object]:
     """A pool's record as the API answers it; generation 0 is the settings' own."""
     canary = record.canary
     return {
-        **_choice_shown(PolicyChoice(record.name, record.params)),
+        **_describe_choice(PolicyChoice(record.name, record.params)),
         "generation": record.generation,
-        "shadow": _choice_shown(record.shadow) if record.shadow is not None else None,
-        "canary": {**_choice_shown(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
+        "shadow": _describe_choice(record.shadow) if record.shadow is not None else None,
+        "canary": {**_describe_choice(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
         if canary is not None
         else None,
         "note": record.note,
@@ -142,18 +142,18 @@ def record_shown(record: PolicyRecord) -> dict[str, object]:
     }
 
 
-def _choice_shown(choice: PolicyChoice) -> dict[str, object]:
+def _describe_choice(choice: PolicyChoice) -> dict[str, object]:
     return {"policy": choice.name, "params": dict(choice.params)}
 
 
-def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
+def describe_pools(plane: ControlPlane) -> list[dict[str, object]]:
     """Every pool of the settings: its pods, models and policy."""
-    shown: list[dict[str, object]] = []
+    pools: list[dict[str, object]] = []
     known = set(plane.view.pools())
     for pool in plane.settings.pools:
         pods = plane.view.statuses(pool.name) if pool.name in known else []
         models = set(pool.models).union(*(pod.pod.models for pod in pods))
-        shown.append(
+        pools.append(
             {
                 "name": pool.name,
                 "cluster": pool.cluster,
@@ -163,13 +163,13 @@ def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
                 "pods": len(pods),
                 "routable": sum(pod.routable for pod in pods),
                 "inflight": sum(pod.load.inflight for pod in pods),
-                **policy_shown(plane, pool.name),
+                **describe_policy(plane, pool.name),
             }
         )
-    return shown
+    return pools
 
 
-def state_shown(plane: ControlPlane) -> dict[str, object]:
+def describe_state(plane: ControlPlane) -> dict[str, object]:
     """This replica and what it knows of the others."""
     life = plane.lifecycle
     now = plane.clock()
@@ -190,11 +190,11 @@ def state_shown(plane: ControlPlane) -> dict[str, object]:
         "view_age_s": plane.store.age_s(),
         "unseen": {pool: round(count, 3) for pool, count in plane.view.unseen_by_pool().items()},
         "state": plane.store.health()._asdict(),
-        "replicas": _replicas_shown(plane),
+        "replicas": _describe_replicas(plane),
     }
 
 
-def _replicas_shown(plane: ControlPlane) -> list[dict[str, object]]:
+def _describe_replicas(plane: ControlPlane) -> list[dict[str, object]]:
     """The live replicas, this one first. A replica is gone when its lease runs out."""
     lease_s = plane.settings.sync.lease_s
     return [

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError
-from router.control.plane import ControlPlane, policy_shown, pools_shown, record_shown
+from router.control.plane import ControlPlane, describe_policy, describe_pools, describe_record
 from router.policy.model import ChangeOptions
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
@@ -92,13 +92,13 @@ def policy_routes(plane: ControlPlane) -> APIRouter:
     @router.get("")
     async def pools() -> list[dict[str, object]]:
         """Every pool: models, pods, policy."""
-        return pools_shown(plane)
+        return describe_pools(plane)
 
     @router.get("/{pool}/policy")
     async def policy(pool: str, response: Response) -> dict[str, object]:
         """The pool's policy; its generation is the ETag."""
         _tag(policies.record(pool), response)
-        return policy_shown(plane, pool)
+        return describe_policy(plane, pool)
 
     @router.put("/{pool}/policy")
     async def put_policy(pool: str, body: PolicyBody, how: _How, response: Response) -> dict[str, object]:
@@ -115,7 +115,7 @@ def policy_routes(plane: ControlPlane) -> APIRouter:
     @router.get("/{pool}/history")
     async def history(pool: str) -> list[dict[str, object]]:
         """The last records, newest first; generation 0 is the settings' own."""
-        return [record_shown(record) for record in await policies.history(pool)]
+        return [describe_record(record) for record in await policies.history(pool)]
 
     return router
 
@@ -174,7 +174,7 @@ def trial_routes(plane: ControlPlane) -> APIRouter:
 def _changed(record: PolicyRecord, how: ChangeOptions, response: Response) -> dict[str, object]:
     """The record that was put, or would be."""
     _tag(record, response)
-    return {**record_shown(record), "local": how.local, "dry_run": how.dry_run}
+    return {**describe_record(record), "local": how.local, "dry_run": how.dry_run}
 
 
 def _tag(record: PolicyRecord, response: Response) -> None:

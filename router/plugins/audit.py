@@ -67,18 +67,18 @@ class AuditSandbox:
         setattr(threading.Thread, "start", lambda _: self._refuse("it starts a thread"))  # noqa: B010
         sys.addaudithook(self._audit)
 
-    def note(self, words: str) -> None:
+    def note(self, action: str) -> None:
         """Remember the first forbidden action, even if the file swallows the exception."""
-        self.seen = self.seen or f"{words} {self.when}: a policy does no I/O"
+        self.seen = self.seen or f"{action} {self.when}: a policy does no I/O"
 
     def _audit(self, event: str, args: tuple[object, ...]) -> None:
-        words = _refused(event, args)
-        if words:
-            self._refuse(words)
+        action = _refused(event, args)
+        if action:
+            self._refuse(action)
 
-    def _refuse(self, words: str) -> None:
-        self.note(words)
-        raise ActionRefused(f"{words}: a policy does no I/O")
+    def _refuse(self, action: str) -> None:
+        self.note(action)
+        raise ActionRefused(f"{action}: a policy does no I/O")
 
 
 class CapturedOutput(io.TextIOBase):
@@ -102,7 +102,7 @@ class CapturedOutput(io.TextIOBase):
 def _refused(event: str, args: tuple[object, ...]) -> str:
     if event == "open":
         return _opened(args)
-    return next((words for beginning, words in _REFUSED.items() if event.startswith(beginning)), "")
+    return next((action for beginning, action in _REFUSED.items() if event.startswith(beginning)), "")
 
 
 def _opened(args: tuple[object, ...]) -> str:

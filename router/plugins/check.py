@@ -74,9 +74,9 @@ def _examined(job: CheckJob, sandbox: AuditSandbox, loaded: Loaded, name: str) -
         raise PluginError(f"{name!r} is one of the gateway's own policies; give yours another name")
     sandbox.when = "while it is loaded"
     # A second load shares nothing with the first.
-    anew = _load(job, "turnout_plugin_anew").policies[name]
+    reloaded = _load(job, "turnout_plugin_reloaded").policies[name]
     subject = PolicyUnderTest(
-        name, partial(_made, policy), loaded.module, partial(_made, anew), partial(bounded_pick, PICK_S)
+        name, partial(_made, policy), loaded.module, partial(_made, reloaded), partial(bounded_pick, PICK_S)
     )
     sandbox.when = f"in a pick of {name}"
     try:

@@ -81,8 +81,8 @@ def _reported(report: CheckReport, lines: Sequence[dict[str, Any]], ended: str, 
     if "problem" not in last:
         ended = ended or "ended without a word"
         at = f" while {last['at']}" if "at" in last else ""
-        words = ended if ended.startswith("its check") else f"its check {ended}{at}"
-        return report._replace(problem=words)
+        message = ended if ended.startswith("its check") else f"its check {ended}{at}"
+        return report._replace(problem=message)
     if last["problem"]:
         return report._replace(problem=last["problem"])
     return report._replace(

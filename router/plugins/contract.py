@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Final, NamedTuple
 
 from router.plugins.examples import SIZES, Example, example_of, examples, idle, shuffled, snapshot_of, traffic
-from router.plugins.state_diff import changed, traces
+from router.plugins.state_diff import first_difference, state_of
 from schedulers.entropy import mix
 from schedulers.guard import fault, raised
 from schedulers.protocols import Scheduler
@@ -40,7 +40,7 @@ class PolicyUnderTest(NamedTuple):
     make: Callable[[], Scheduler]
     """Builds it with its defaults."""
     module: ModuleType
-    make_anew: Callable[[], Scheduler]
+    make_reloaded: Callable[[], Scheduler]
     """Builds it from a second load of its file, which shares nothing with the first."""
     pick: Pick
 
@@ -49,10 +49,10 @@ class PolicyUnderTest(NamedTuple):
         try:
             answer = self.pick(policy, example.request, example.snapshot)
         except Exception as error:
-            raise ContractBroken(f"with {example.words()}: it {raised(error).words}") from error
+            raise ContractBroken(f"with {example.describe()}: it {raised(error).words}") from error
         failure = fault(answer, example.request, example.snapshot)
         if failure is not None:
-            raise ContractBroken(f"with {example.words()}: it {failure.words}")
+            raise ContractBroken(f"with {example.describe()}: it {failure.words}")
         assert isinstance(answer, Decision | Rejection)
         return answer
 
@@ -60,10 +60,10 @@ class PolicyUnderTest(NamedTuple):
 def examine(subject: PolicyUnderTest) -> dict[str, float]:
     """Ask every question. Returns microseconds a pick by number of pods. Raises ContractBroken at the first failure."""
     policy = subject.make()
-    before = traces(subject.module, {subject.name: policy})
+    before = state_of(subject.module, {subject.name: policy})
     for question in QUESTIONS:
         question(subject, policy)
-        if place := changed(before, traces(subject.module, {subject.name: policy})):
+        if place := first_difference(before, state_of(subject.module, {subject.name: policy})):
             raise ContractBroken(f"it keeps state between calls: {place} is not as it was. A policy is a pure function")
     return timings(subject, policy)
 
@@ -74,7 +74,7 @@ def replay(subject: PolicyUnderTest, recorded: Sequence[Example]) -> None:
     for example in recorded:
         answer = subject.answer(policy, example)
         if repr(subject.answer(twin, example)) != repr(answer):
-            raise ContractBroken(f"a recorded request, with {example.words()}: the same input got two answers")
+            raise ContractBroken(f"a recorded request, with {example.describe()}: the same input got two answers")
 
 
 def answers_every_example(subject: PolicyUnderTest, policy: Scheduler) -> None:
@@ -83,7 +83,7 @@ def answers_every_example(subject: PolicyUnderTest, policy: Scheduler) -> None:
         subject.answer(policy, example)
         if example != before:
             part = "request" if example.request != before.request else "snapshot"
-            raise ContractBroken(f"with {example.words()}: it changed the {part} it was given")
+            raise ContractBroken(f"with {example.describe()}: it changed the {part} it was given")
 
 
 def decides_where_it_can(subject: PolicyUnderTest, policy: Scheduler) -> None:
@@ -94,7 +94,7 @@ def decides_where_it_can(subject: PolicyUnderTest, policy: Scheduler) -> None:
             _picked(subject, policy, request, snapshot)
 
 
-def is_quick(subject: PolicyUnderTest, policy: Scheduler) -> None:
+def is_fast(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """A pick is fast, since every request of the process waits for it."""
     took = timings(subject, policy)["1000"] / 1e6
     if took > SLOWEST_S:
@@ -107,16 +107,16 @@ def keeps_no_state(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """The same input gets the same answer, whatever was asked before, of whichever instance and load of the file."""
     asked = examples()
     first = [repr(subject.answer(policy, each)) for each in asked]
-    for whom, other in (("", policy), (", of another instance", subject.make()), ("", subject.make_anew())):
+    for whom, other in (("", policy), (", of another instance", subject.make()), ("", subject.make_reloaded())):
         for at in sorted(range(len(asked)), key=lambda at: mix(11, at)):
             if repr(subject.answer(other, asked[at])) != first[at]:
                 raise ContractBroken(
-                    f"with {asked[at].words()}: the same input got another answer{whom} after other calls in between. "
+                    f"with {asked[at].describe()}: the same input got another answer{whom} after other calls. "
                     "A policy has no state, no clock and no random source but `request.entropy`"
                 )
 
 
-def cares_for_no_order(subject: PolicyUnderTest, policy: Scheduler) -> None:
+def ignores_order(subject: PolicyUnderTest, policy: Scheduler) -> None:
     """Which pods can be picked does not depend on their order."""
     busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000, running=3, kv_usage=0.5)
     snapshot = snapshot_of([PodLoad(), busy, PodLoad(), PodLoad()])
@@ -148,10 +148,10 @@ def shares_equally(subject: PolicyUnderTest, policy: Scheduler) -> None:
 
 QUESTIONS: Final = (
     answers_every_example,
-    is_quick,
+    is_fast,
     decides_where_it_can,
     keeps_no_state,
-    cares_for_no_order,
+    ignores_order,
     shares_equally,
 )
 
@@ -159,11 +159,11 @@ QUESTIONS: Final = (
 def timings(subject: PolicyUnderTest, policy: Scheduler) -> dict[str, float]:
     """The quickest of nine picks, in microseconds, by number of pods: the cost without disturbances."""
     return {
-        str(size): round(_quickest(subject, policy, example_of(size, turn=2)) * 1e6, 1) for size in SIZES if size >= 8
+        str(size): round(_fastest(subject, policy, example_of(size, turn=2)) * 1e6, 1) for size in SIZES if size >= 8
     }
 
 
-def _quickest(subject: PolicyUnderTest, policy: Scheduler, example: Example) -> float:
+def _fastest(subject: PolicyUnderTest, policy: Scheduler, example: Example) -> float:
     best = float("inf")
     for _ in range(9):
         began = time.perf_counter()

@@ -23,7 +23,7 @@ class DirectoryListing(NamedTuple):
     """Why the directory cannot be read; empty if it can."""
 
 
-def look(directory: str) -> DirectoryListing:
+def list_plugins(directory: str) -> DirectoryListing:
     """Every `*.py` that is no dotfile. Never raises; a file that disappears meanwhile is left out."""
     found = DirectoryListing({}, {})
     try:

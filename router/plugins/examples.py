@@ -21,7 +21,7 @@ class Example(NamedTuple):
     request: RequestInfo
     snapshot: LoadSnapshot
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """A description for messages."""
         tried = len(self.request.tried)
         count = len(self.snapshot.candidates)

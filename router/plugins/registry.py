@@ -73,8 +73,8 @@ class PluginRegistry:
             _log.error("plugin %s (%s) is not offered: %s", report.file, report.digest, report.problem)
             return ()
         names = ", ".join(report.names)
-        words = "plugin %s offers %s: checked in %.1f s, %d recorded requests replayed"
-        _log.info(words, report.file, names, report.took_s, report.replayed)
+        message = "plugin %s offers %s: checked in %.1f s, %d recorded requests replayed"
+        _log.info(message, report.file, names, report.took_s, report.replayed)
         return report.names
 
     def tidy(self, in_use: Collection[str]) -> Sequence[str]:
@@ -88,13 +88,13 @@ class PluginRegistry:
                 withdrawn += report.names
         return withdrawn
 
-    def shown(self) -> list[dict[str, object]]:
+    def describe(self) -> list[dict[str, object]]:
         """Each file with its check result, then older versions that are still offered."""
         files = [(file, self._reports.get(digest), digest) for file, digest in self._files.items()]
-        listed = [_shown(file, digest, report, present=True) for file, report, digest in files]
+        listed = [_describe(file, digest, report, present=True) for file, report, digest in files]
         listed += [_unread(file, why) for file, why in self._unreadable.items()]
         older = [each for digest, each in self._reports.items() if digest not in self._files.values()]
-        return listed + [_shown(each.file, each.digest, each, present=False) for each in older]
+        return listed + [_describe(each.file, each.digest, each, present=False) for each in older]
 
     def _note_problem(self, problem: str) -> None:
         if problem != self.problem:
@@ -144,7 +144,7 @@ def _module(digest: str) -> str:
     return f"turnout_plugin_{digest}"
 
 
-def _shown(file: str, digest: str, report: CheckReport | None, *, present: bool) -> dict[str, object]:
+def _describe(file: str, digest: str, report: CheckReport | None, *, present: bool) -> dict[str, object]:
     about = report or CheckReport(file, digest, problem="is being checked")
     return {
         "file": file,
@@ -160,4 +160,4 @@ def _shown(file: str, digest: str, report: CheckReport | None, *, present: bool)
 
 
 def _unread(file: str, why: str) -> dict[str, object]:
-    return _shown(file, "", CheckReport(file, "", problem=why), present=True)
+    return _describe(file, "", CheckReport(file, "", problem=why), present=True)

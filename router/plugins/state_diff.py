@@ -13,7 +13,7 @@ _MOST: Final = 4000
 """Entries of one container that are compared."""
 
 
-def traces(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]:
+def state_of(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]:
     """Text by place: `Mine.seen`, `_last`, `pick.__defaults__`."""
     found: dict[str, str] = {}
     for name, value in vars(module).items():
@@ -24,7 +24,7 @@ def traces(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]
     return found
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def first_difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """The first place that differs; empty if none does."""
     for place in {**before, **after}:
         if before.get(place) != after.get(place):

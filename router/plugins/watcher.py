@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from router.plugins.checking import CheckLimits, check
-from router.plugins.directory import look
+from router.plugins.directory import list_plugins
 from router.plugins.examples import Example
 from router.plugins.registry import LoadedFile, PluginRegistry, UncheckedFile, load_checked
 from router.settings import Plugins
@@ -33,10 +33,10 @@ class PluginListener(Protocol):
         """The policy can no longer be created."""
 
 
-def look_first(settings: Plugins, plugin_registry: PluginRegistry) -> None:
+def load_present(settings: Plugins, plugin_registry: PluginRegistry) -> None:
     """Check and load what is there before the event loop runs: a pool's policy may be among it. Blocks for seconds."""
     if settings.directory:
-        for due in plugin_registry.see(look(settings.directory)):
+        for due in plugin_registry.see(list_plugins(settings.directory)):
             plugin_registry.take(_checked(due, (), settings))
 
 
@@ -73,21 +73,21 @@ class PluginWatcher:
 
     async def _settled(self) -> list[UncheckedFile]:
         """New files that are no longer being written."""
-        if not (seen := await self._look()):
+        if not (seen := await self._new_files()):
             return []
         await asyncio.sleep(SETTLE_S)
-        return [due for due in await self._look() if due in seen]
+        return [due for due in await self._new_files() if due in seen]
 
-    async def _look(self) -> list[UncheckedFile]:
-        return self._plugin_registry.see(await asyncio.to_thread(look, self._settings.directory))
+    async def _new_files(self) -> list[UncheckedFile]:
+        return self._plugin_registry.see(await asyncio.to_thread(list_plugins, self._settings.directory))
 
-    def shown(self) -> dict[str, object]:
+    def describe(self) -> dict[str, object]:
         """As `GET /admin/plugins` answers it."""
         return {
             "directory": self._settings.directory,
             **({"problem": self._plugin_registry.problem} if self._settings.directory else {}),
             "entry_points": list(self._settings.entry_points),
-            "plugins": self._plugin_registry.shown(),
+            "plugins": self._plugin_registry.describe(),
         }
 
 

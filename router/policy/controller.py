@@ -23,7 +23,7 @@ from router.policy.model import (
     PolicyStore,
     build,
     expect,
-    words,
+    summary,
 )
 from router.policy.transitions import Change, LocalRefused, NotPromoted
 from router.settings import PolicySpec
@@ -91,7 +91,7 @@ class PolicyController:
         """What serves each configured pool now. The mapping stays the same object and follows every change."""
         return self._live
 
-    def shown(self, pool: str) -> LivePolicy:
+    def status(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises UnknownPool."""
         return self._known(pool)
 
@@ -323,7 +323,7 @@ class PolicyController:
         trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
         self._seen[pool].appendleft(record)
         self._replace(pool, LivePolicy(built.scheduler, record, trial))
-        _log.info("pool %s now has %s", pool, words(record))
+        _log.info("pool %s now has %s", pool, summary(record))
 
     def _replace(self, pool: str, new: LivePolicy) -> None:
         ended = self._live[pool].trial

@@ -120,7 +120,7 @@ def expect(pool: str, present: PolicyRecord, how: ChangeOptions) -> None:
         raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
 
 
-def words(record: PolicyRecord) -> str:
+def summary(record: PolicyRecord) -> str:
     """A record for the log."""
     said = f"policy {record.name}, generation {record.generation}"
     if record.shadow is not None:

@@ -31,7 +31,7 @@ from router.lifecycle import Lifecycle
 from router.plugins.registry import PluginRegistry
 from router.plugins.samples import Samples
 from router.plugins.watchdog import create_watched
-from router.plugins.watcher import PluginWatcher, look_first
+from router.plugins.watcher import PluginWatcher, load_present
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
@@ -210,7 +210,7 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
 def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
     settings = core.settings
     plugin_registry = PluginRegistry()
-    look_first(settings.plugins, plugin_registry)  # the policies built next may be among the plugins
+    load_present(settings.plugins, plugin_registry)  # the policies built next may be among the plugins
     catalog = PolicyCatalog(settings.policies, partial(create_watched, settings.policy_guard.stuck_s))
     # A replica that starts again under its old name must not replace the figures that it shared before.
     reporter = f"{core.name}/{secrets.token_hex(3)}"

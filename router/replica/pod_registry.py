@@ -33,7 +33,7 @@ class PodFollower(Protocol):
 
 
 @dataclass(slots=True)
-class _Course:
+class _PendingChange:
     """A change of one pool that is under way."""
 
     steps: deque[PodChange]
@@ -63,34 +63,34 @@ class PodRegistry:
         self._scraper = scraper
         self.known: set[str] = set()
         """Pools that discovery has reported."""
-        self._courses: dict[str, _Course] = {}
+        self._pending: dict[str, _PendingChange] = {}
         """Pools whose last change is still under way."""
         self._pods: dict[str, dict[PodId, Pod]] = {}
 
     def on_pods(self, pool: str, pods: Sequence[Pod]) -> None:
         """All pods of a pool, from discovery. A large change takes effect over several turns of the event loop."""
         steps = deque(in_steps(change_of(self._pods.get(pool, {}), pods), MOST_AT_ONCE))
-        under_way = self._courses.get(pool)
+        under_way = self._pending.get(pool)
         if under_way is not None:
             under_way.steps = steps
             return
-        self._courses[pool] = _Course(steps)
+        self._pending[pool] = _PendingChange(steps)
         self._step(pool)
 
     def _step(self, pool: str) -> None:
         """Apply one step now, and the next in another turn of the loop."""
-        course = self._courses[pool]
-        taken = self._apply(pool, course.steps.popleft(), course)
-        if taken and course.steps:
+        pending = self._pending[pool]
+        taken = self._apply(pool, pending.steps.popleft(), pending)
+        if taken and pending.steps:
             asyncio.get_running_loop().call_soon(self._step, pool)
             return
-        del self._courses[pool]
+        del self._pending[pool]
         if taken:
             self.known.add(pool)
-        if course.came or course.went:
-            _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(self._pods[pool]), course.came, course.went)
+        if pending.came or pending.went:
+            _log.info("pool %s: %d pods (%d new, %d gone)", pool, len(self._pods[pool]), pending.came, pending.went)
 
-    def _apply(self, pool: str, change: PodChange, course: _Course) -> bool:
+    def _apply(self, pool: str, change: PodChange, pending: _PendingChange) -> bool:
         """Apply a step everywhere; False, and nothing is changed, where another pool holds one of the pods."""
         try:
             added, removed = self._view.change_pods(pool, change)
@@ -104,8 +104,8 @@ class PodRegistry:
         self._follow_health(pool, change)
         self._scraper.change_pods(pool, change)
         self._pod_updates.on_gone(pool, removed)
-        course.came += len(added)
-        course.went += len(removed)
+        pending.came += len(added)
+        pending.went += len(removed)
         return True
 
     def _follow_health(self, pool: str, change: PodChange) -> None:

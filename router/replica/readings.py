@@ -32,7 +32,7 @@ def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
         clock=of.core.clock,
         started_at=time.time(),
         trial=of.policy.trials.report,
-        plugins=of.policy.plugins.shown,
+        plugins=of.policy.plugins.describe,
         replica=of.core.name,
         version=__version__,
     )
@@ -58,7 +58,7 @@ def readings(of: Components) -> Readings:
         pods_scraped=lambda: of.pods.scraper.pods_read_here,
         unseen=of.state.view.unseen_by_pool,
         clusters=of.network.routes.clusters,
-        trials=lambda: families(of.policy.trials.readings(), of.policy.trial_monitor.taken_back),
+        trials=lambda: families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
         policies_out=lambda: [pool for pool in policies.records if policies.live(pool).taken_out],
         policies_alone=lambda: [pool for pool in policies.records if policies.live(pool).local],

@@ -115,8 +115,8 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
 
 def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
     """Counters by label tuple, then the sums without labels."""
-    for name, words, counts, labels in labelled(metrics, clusters):
-        yield Family(name, "counter", words, _counted(name, counts, labels))
+    for name, help_text, counts, labels in labelled(metrics, clusters):
+        yield Family(name, "counter", help_text, _counted(name, counts, labels))
     left = metrics.client_disconnects
     yield Family(
         "turnout_client_disconnects",
@@ -124,8 +124,8 @@ def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]
         "Clients that left before their answer was complete.",
         lambda: [Sample("turnout_client_disconnects_total", {}, left)],
     )
-    for name, words, read in _POOL_SUMS:
-        yield Family(name, "counter", words, _by_pool(name + "_total", metrics, read))
+    for name, help_text, read in _POOL_SUMS:
+        yield Family(name, "counter", help_text, _by_pool(name + "_total", metrics, read))
 
 
 def _counted(name: str, counts: Counts, labels: tuple[str, ...]) -> Callable[[], Iterable[Sample]]:
@@ -164,8 +164,8 @@ _HISTOGRAMS: Sequence[tuple[str, str, Callable[[PoolMetrics], Histogram]]] = (
 
 
 def _histograms(metrics: Metrics) -> Iterator[Family]:
-    for name, words, read in _HISTOGRAMS:
-        yield Family(name, "histogram", words, _buckets(name, metrics, read))
+    for name, help_text, read in _HISTOGRAMS:
+        yield Family(name, "histogram", help_text, _buckets(name, metrics, read))
 
 
 def _buckets(name: str, metrics: Metrics, read: Callable[[PoolMetrics], Histogram]) -> Callable[[], Iterable[Sample]]:
@@ -199,8 +199,8 @@ _POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
 
 
 def _pod_gauges(pods: Sequence[PodStatus]) -> Iterator[Family]:
-    for name, words, read in _POD_GAUGES:
-        yield Family(name, "gauge", words, _by_pod(name, pods, read))
+    for name, help_text, read in _POD_GAUGES:
+        yield Family(name, "gauge", help_text, _by_pod(name, pods, read))
 
 
 def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:
@@ -237,8 +237,8 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = 
 
 def _prefix_truth(truths: Mapping[PodId, PodAccuracy]) -> Iterator[Family]:
     pods = list(truths.items())
-    for name, kind, words, read in _PREFIX_TRUTH:
-        yield Family(name, kind, words, _by_truth(name + "_total" * (kind == "counter"), pods, read))
+    for name, kind, help_text, read in _PREFIX_TRUTH:
+        yield Family(name, kind, help_text, _by_truth(name + "_total" * (kind == "counter"), pods, read))
 
 
 def _by_truth(
@@ -261,8 +261,8 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         ("turnout_pods_scraped", "Engines whose metrics this replica reads for all.", readings.pods_scraped()),
         ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
     )
-    for name, words, value in plain:
-        yield Family(name, "gauge", words, _one(name, {}, value))
+    for name, help_text, value in plain:
+        yield Family(name, "gauge", help_text, _one(name, {}, value))
     phases = [Sample("turnout_phase", {"phase": each.value}, float(each is phase)) for each in Phase]
     yield Family("turnout_phase", "gauge", "1 for the phase the replica is in.", lambda: phases)
     lasted = [Sample("turnout_phase_seconds", {"phase": each.value}, s) for each, s in readings.phase_s().items()]
@@ -280,8 +280,8 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         Sample("turnout_policy_taken_out", {"pool": pool, "policy": policy}, float(pool in gone))
         for pool, (policy, _) in readings.policies().items()
     ]
-    words = "1 where the pool's policy failed too often, and another decides until one is set."
-    yield Family("turnout_policy_taken_out", "gauge", words, lambda: out)
+    help_text = "1 where the pool's policy failed too often, and another decides until one is set."
+    yield Family("turnout_policy_taken_out", "gauge", help_text, lambda: out)
     yield Family(
         "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
     )
@@ -312,11 +312,11 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
 
 def _state(readings: Readings) -> Iterator[Family]:
     link = readings.state()
-    for name, kind, words, read in _STATE:
-        yield Family(name, kind, words, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
+    for name, kind, help_text, read in _STATE:
+        yield Family(name, kind, help_text, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
     unseen = [Sample("turnout_unseen_requests", {"pool": pool}, count) for pool, count in readings.unseen().items()]
-    words = "Dispatches of other replicas that the loads do not show yet (estimate)."
-    yield Family("turnout_unseen_requests", "gauge", words, lambda: unseen)
+    help_text = "Dispatches of other replicas that the loads do not show yet (estimate)."
+    yield Family("turnout_unseen_requests", "gauge", help_text, lambda: unseen)
 
 
 def _one(name: str, labels: Labels, value: float) -> Callable[[], Iterable[Sample]]:

@@ -19,7 +19,7 @@ class LabelledCounter(NamedTuple):
 
     name: str
     """Without `_total`."""
-    words: str
+    help_text: str
     counts: Counts
     labels: tuple[str, ...]
     """In the order of the label values."""

@@ -90,9 +90,9 @@ class HumanFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Never raises, whatever the record holds."""
         clock = _moment(record.created)[11:23]
-        words = _one_line(message_of(record))
+        message = _one_line(message_of(record))
         fields = "".join(f" {key}={_one_line(_word(value))}" for key, value in fields_of(record).items())
-        line = f"{clock} {record.levelname.lower():<7} {record.name}: {words}{fields}"
+        line = f"{clock} {record.levelname.lower():<7} {record.name}: {message}{fields}"
         failure = _failure(record)
         return f"{line}\n{failure}" if failure else line
 
@@ -102,7 +102,7 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
     except Exception:  # noqa: BLE001  arguments may be any objects, and a log line must not fail for them
-        text = f"{_shown(record.msg)} {_plain(record.args)!r}"
+        text = f"{_text(record.msg)} {_plain(record.args)!r}"
     return _clean(text)
 
 
@@ -126,14 +126,14 @@ def _plain(value: object, depth: int = 0) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if depth < _DEEPEST and isinstance(value, Mapping):
-        named = [(_shown(key), item) for key, item in list(value.items())[:100]]
+        named = [(_text(key), item) for key, item in list(value.items())[:100]]
         return {name: _REMOVED if name.lower() in _SECRET_FIELDS else _plain(item, depth + 1) for name, item in named}
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth + 1) for item in list(value)[:100]]
-    return _shown(value)
+    return _text(value)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     try:
         return _clean(str(value))
     except Exception:  # noqa: BLE001  `__str__` may be any code

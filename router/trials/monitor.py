@@ -24,7 +24,7 @@ SHARE_S: Final = 1.0
 
 _log = logging.getLogger("turnout.trials")
 
-TakeBack = Callable[[str, int, str], Awaitable[object]]
+EndCanary = Callable[[str, int, str], Awaitable[object]]
 """(pool, generation, note): end the pool's canary if its record still has this generation. Raises StateError."""
 
 
@@ -39,12 +39,12 @@ class TrialStore(Protocol):
 class TrialMonitor:
     """Shares and judges the figures of every running trial."""
 
-    def __init__(self, trials: Trials, store: TrialStore, take_back: TakeBack) -> None:
-        self.taken_back: dict[str, int] = {}
+    def __init__(self, trials: Trials, store: TrialStore, end_canary: EndCanary) -> None:
+        self.rollbacks: dict[str, int] = {}
         """Counter by pool: canaries that this replica took back."""
         self._trials = trials
         self._store = store
-        self._end_canary = take_back
+        self._end_canary = end_canary
 
     async def run(self) -> None:
         """Share and judge every `SHARE_S`."""
@@ -58,7 +58,7 @@ class TrialMonitor:
             await self._share(running)
             verdict = running.look()
             if verdict is not None and verdict.state == "broken":
-                await self._take_back(running, verdict)
+                await self._roll_back(running, verdict)
 
     async def _share(self, running: RunningTrial) -> None:
         record, pool = running.trial.record, running.trial.pool
@@ -69,12 +69,12 @@ class TrialMonitor:
             return  # the store logs it; the last figures of the others still count
         running.received(unpack(shared))
 
-    async def _take_back(self, running: RunningTrial, verdict: Verdict) -> None:
+    async def _roll_back(self, running: RunningTrial, verdict: Verdict) -> None:
         """End the canary for all replicas. A failure is tried again in the next round; this replica already stopped
         using the candidate."""
         record, pool = running.trial.record, running.trial.pool
         name = record.canary.choice.name if record.canary is not None else ""
-        note = f"canary {name} rolled back: {verdict.words.removeprefix('broken: ')}"
+        note = f"canary {name} rolled back: {verdict.reason.removeprefix('broken: ')}"
         try:
             await self._end_canary(pool, record.generation, note)
         except StoreUnavailable as error:
@@ -82,5 +82,5 @@ class TrialMonitor:
         except StateError as error:
             _log.warning("pool %s: %s; but the record has changed since: %s", pool, note, error)
         else:
-            self.taken_back[pool] = self.taken_back.get(pool, 0) + 1
+            self.rollbacks[pool] = self.rollbacks.get(pool, 0) + 1
             _log.warning("pool %s: %s", pool, note)

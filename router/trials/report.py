@@ -19,7 +19,7 @@ PLAIN_CONFIDENCE = 0.95
 """Confidence of a shadow's intervals, which no guard reads."""
 
 
-def canary_shown(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dict[str, object]:
+def describe_canary(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dict[str, object]:
     """The candidate compared with the policy that it would replace."""
     alpha = (1 - canary.guard.confidence) / 2
     return {
@@ -27,13 +27,13 @@ def canary_shown(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dic
         "percent": canary.percent,
         "guard": canary.guard._asdict(),
         "state": verdict.state,
-        "verdict": verdict.words,
+        "verdict": verdict.reason,
         "comparisons": {each.guard: _comparison(each) for each in verdict.comparisons},
         "arms": {"baseline": _arm(figures.baseline, alpha), "canary": _arm(figures.canary, alpha)},
     }
 
 
-def shadow_shown(choice: PolicyChoice, figures: ShadowFigures, shadow: Shadow) -> dict[str, object]:
+def describe_shadow(choice: PolicyChoice, figures: ShadowFigures, shadow: Shadow) -> dict[str, object]:
     """The shadow compared with the policy that decides, over the requests that both saw."""
     alpha = (1 - PLAIN_CONFIDENCE) / 2
     pods = len({*figures.live.pods, *figures.shadow.pods})

@@ -93,7 +93,7 @@ class RunningTrial:
         if verdict is None or verdict.state == "within":
             return ""
         name = self.trial.record.canary.choice.name if self.trial.record.canary is not None else ""
-        return f"canary {name} is not ready: {verdict.words}; promote it all the same with `force`"
+        return f"canary {name} is not ready: {verdict.reason}; promote it all the same with `force`"
 
     def end(self, note: str) -> None:
         """Another record is live; `note` is that record's."""

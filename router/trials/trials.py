@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from router.trials.figures import TrialFigures, TrialReading
 from router.trials.intervals import Interval
-from router.trials.report import canary_shown, shadow_shown
+from router.trials.report import describe_canary, describe_shadow
 from router.trials.running import RunningTrial
 from router.trials.shadow import PER_S, Later, Shadow
 from router.trials.trial import Trial
@@ -80,7 +80,7 @@ class Trials:
     def report(self, pool: str) -> dict[str, object]:
         """How the pool's trial goes, over all replicas; `last` is how the one before ended."""
         running = self._watched.get(pool)
-        now = self._shown(running) if running is not None else {}
+        now = self._report(running) if running is not None else {}
         return {"pool": pool, "running": running is not None, **now, "last": self._last.get(pool)}
 
     def readings(self) -> list[TrialReading]:
@@ -103,7 +103,7 @@ class Trials:
 
     def _ended(self, running: RunningTrial, note: str) -> None:
         pool = running.trial.pool
-        self._last[pool] = self._shown(running) | {"ended": note}
+        self._last[pool] = self._report(running) | {"ended": note}
         if self._watched.get(pool) is running:
             del self._watched[pool]
             self.running.pop(pool, None)
@@ -119,11 +119,11 @@ class Trials:
         else:
             self.running.pop(shadow.pool, None)
 
-    def _shown(self, running: RunningTrial) -> dict[str, object]:
+    def _report(self, running: RunningTrial) -> dict[str, object]:
         trial, figures = running.trial, running.figures()
         record = trial.record
         canary, verdict = record.canary, running.verdict(figures)
-        judged = canary_shown(canary, figures, verdict) if canary is not None and verdict is not None else None
+        judged = describe_canary(canary, figures, verdict) if canary is not None and verdict is not None else None
         return {
             "generation": record.generation,
             "policy": record.name,
@@ -136,4 +136,4 @@ class Trials:
 
     @staticmethod
     def _shadow(choice: PolicyChoice | None, shadow: Shadow | None, figures: TrialFigures) -> object:
-        return shadow_shown(choice, figures.shadow, shadow) if choice is not None and shadow is not None else None
+        return describe_shadow(choice, figures.shadow, shadow) if choice is not None and shadow is not None else None

@@ -48,7 +48,7 @@ class Comparison(NamedTuple):
         """Whether the whole interval is over the limit."""
         return bool(self.limit) and self.found.low > self.limit
 
-    def words(self, requests: int) -> str:
+    def describe(self, requests: int) -> str:
         """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5 after 812 requests`."""
         value, low, high = self.found
         bounds = f"{low:.3g} or more" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 
     state: str
     """`waiting` for more requests, `within` its guard, or `broken`."""
-    words: str
+    reason: str
     comparisons: tuple[Comparison, ...]
     """Those that could be made."""
 
@@ -75,7 +75,7 @@ def judge(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, look: in
     requests = baseline.placed + canary.placed
     failing = _policy_failures(canary)
     if failing is not None and failing.broken:
-        return Verdict("broken", f"broken: {failing.words(requests)}", (failing,))
+        return Verdict("broken", f"broken: {failing.describe(requests)}", (failing,))
     alpha = allowed(guard.confidence, max(0, look)) / 2
     made = [_error_rate(guard, baseline, canary, alpha), _ttft(guard, baseline, canary, alpha), failing]
     found = tuple(each for each in made if each is not None)
@@ -84,7 +84,7 @@ def judge(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, look: in
         return Verdict("waiting", f"needs {missing} more requests on its smaller arm", found)
     for each in found:
         if each.broken:
-            return Verdict("broken", f"broken: {each.words(requests)}", found)
+            return Verdict("broken", f"broken: {each.describe(requests)}", found)
     if guard.ttft_p95_ratio and not any(each.guard == "ttft_p95_ratio" for each in found):
         return _without_ttft(guard, baseline, canary, found)
     return Verdict("within", "within its guard", found)

@@ -42,10 +42,10 @@ class TrialReplica:
         self.policies = PolicyController(
             self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make
         )
-        self.monitor = TrialMonitor(self.trials, self, self.take_back)
+        self.monitor = TrialMonitor(self.trials, self, self.end_canary)
         self.away = False
 
-    async def take_back(self, pool: str, generation: int, note: str) -> object:
+    async def end_canary(self, pool: str, generation: int, note: str) -> object:
         return await self.policies.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
 
     async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> dict[str, bytes]:

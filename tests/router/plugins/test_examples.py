@@ -28,7 +28,7 @@ def test_every_other_snapshot_is_as_a_retry_leaves_it() -> None:
 
 
 def test_words_tell_how_many_pods_and_how_many_tried() -> None:
-    assert [each.words() for each in examples()[6:11]] == [
+    assert [each.describe() for each in examples()[6:11]] == [
         "2 pods",
         "2 pods",
         "2 pods, 1 of them tried",

@@ -64,7 +64,7 @@ def test_an_older_version_is_withdrawn_when_it_is_no_longer_in_use() -> None:
     scene.sees(freest=ONE)
     scene.sees(freest=TWO)
     assert scene.changes == [f"+{FIRST}", f"+{SECOND}"]
-    assert [(each["policies"], each["present"]) for each in scene.plugin_registry.shown()] == [
+    assert [(each["policies"], each["present"]) for each in scene.plugin_registry.describe()] == [
         ([SECOND], True),
         ([FIRST], False),
     ]
@@ -90,7 +90,7 @@ def test_a_file_that_is_refused_is_logged_once_shown_and_not_checked_again(caplo
         load_checked(due, CheckReport("bad.py", digest_of(b"def"), problem="line 1: invalid syntax"))
     )
     assert scene.plugin_registry.see(DirectoryListing({"bad.py": b"def"}, {})) == []
-    (shown,) = scene.plugin_registry.shown()
+    (shown,) = scene.plugin_registry.describe()
     assert (shown["policies"], shown["problem"]) == ([], "line 1: invalid syntax")
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert line == f"plugin bad.py ({digest_of(b'def')}) is not offered: line 1: invalid syntax"
@@ -106,7 +106,7 @@ def test_a_file_that_passes_its_check_and_does_not_load_here_is_refused_after_al
     monkeypatch.setattr("router.plugins.registry.LOAD_S", 0.05)
     scene = Scene()
     scene.sees(mine=picks(RIGHT, elsewhere).encode())
-    (shown,) = scene.plugin_registry.shown()
+    (shown,) = scene.plugin_registry.describe()
     assert str(shown["problem"]).startswith("passes its check, but not in the gateway: ")
     assert scene.changes == []
     assert registry.names() == tuple(registry.BUILT_IN)
@@ -128,7 +128,7 @@ def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFi
 def test_a_file_that_cannot_be_read_is_shown() -> None:
     scene = Scene()
     scene.plugin_registry.see(DirectoryListing({}, {"huge.py": "is larger than 1 MB"}))
-    assert [(each["file"], each["problem"]) for each in scene.plugin_registry.shown()] == [
+    assert [(each["file"], each["problem"]) for each in scene.plugin_registry.describe()] == [
         ("huge.py", "is larger than 1 MB")
     ]
 
@@ -136,4 +136,4 @@ def test_a_file_that_cannot_be_read_is_shown() -> None:
 def test_a_file_whose_check_goes_on_is_shown_as_that() -> None:
     scene = Scene()
     scene.plugin_registry.see(DirectoryListing({"freest.py": ONE}, {}))
-    assert [each["problem"] for each in scene.plugin_registry.shown()] == ["is being checked"]
+    assert [each["problem"] for each in scene.plugin_registry.describe()] == ["is being checked"]

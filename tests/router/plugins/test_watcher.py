@@ -15,7 +15,7 @@ from router.plugins.examples import examples
 from router.plugins.loading import digest_of
 from router.plugins.registry import PluginRegistry
 from router.plugins.types import CheckReport
-from router.plugins.watcher import PluginWatcher, look_first
+from router.plugins.watcher import PluginWatcher, load_present
 from router.settings import Plugins
 from schedulers import registry
 from tests.fakes import plugin_checks
@@ -51,7 +51,7 @@ class Names:
 def watching(directory: Path, names: Names) -> PluginWatcher:
     """A watcher that has looked before the loop runs."""
     settings, plugin_registry = Plugins(directory=str(directory), interval_s=0.01), PluginRegistry()
-    look_first(settings, plugin_registry)
+    load_present(settings, plugin_registry)
     return PluginWatcher(settings, plugin_registry, lambda: examples()[6:10], names)
 
 
@@ -69,7 +69,7 @@ def test_a_swap_of_a_mounted_configmap_brings_the_new_version_and_takes_the_old_
     first, second = (f"mine@{digest_of(text.encode())}" for text in (picks(RIGHT), changed))
     freest = f"freest_kv@{digest_of(GOOD.encode())}"
     assert names.changes == [f"+{freest}", f"+{second}", f"-{first}"]
-    shown = {each["file"]: each for each in plugins(watch.shown())}
+    shown = {each["file"]: each for each in plugins(watch.describe())}
     assert shown["mine.py"]["policies"] == [second]
     assert shown["mine.py"]["replayed"] == 4
     assert shown["bad.py"]["problem"] == "line 1: invalid syntax"
@@ -135,4 +135,4 @@ def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
 
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     watch = watching(tmp_path / "nowhere", Names())
-    assert "cannot be read" in str(watch.shown()["problem"])
+    assert "cannot be read" in str(watch.describe()["problem"])

@@ -10,7 +10,7 @@ import pytest
 from router.plugins import watcher
 from router.plugins.loading import digest_of
 from router.plugins.registry import PluginRegistry
-from router.plugins.watcher import PluginWatcher, look_first
+from router.plugins.watcher import PluginWatcher, load_present
 from router.policy.catalog import PolicyCatalog
 from router.policy.controller import PolicyController
 from router.policy.offers import PluginOffers
@@ -37,7 +37,7 @@ class PluginPool:
 
     def __init__(self, directory: Path, policy: str = "p2c") -> None:
         settings, plugin_registry = Plugins(directory=str(directory), interval_s=0.01), PluginRegistry()
-        look_first(settings, plugin_registry)
+        load_present(settings, plugin_registry)
         self.catalog = PolicyCatalog({})
         self.policies = PolicyController(MemoryStore(), {"main": PolicySpec(name=policy)}, self.catalog.create)
         self.plugins = PluginWatcher(settings, plugin_registry, tuple, PluginOffers(self.catalog, self.policies))
@@ -94,5 +94,5 @@ def test_a_pools_own_policy_may_be_a_plugin_from_the_start(tmp_path: Path, monke
 def test_without_a_directory_nothing_is_watched() -> None:
     pool = PluginPool(Path())
     plugins = PluginWatcher(Plugins(), PluginRegistry(), tuple, PluginOffers(pool.catalog, pool.policies))
-    assert plugins.shown() == {"directory": "", "entry_points": [], "plugins": []}
+    assert plugins.describe() == {"directory": "", "entry_points": [], "plugins": []}
     asyncio.run(plugins.run())

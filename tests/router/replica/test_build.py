@@ -56,7 +56,7 @@ def test_nothing_is_started(tmp_path: Path) -> None:
 def test_what_depends_on_a_setting_is_there_only_with_it() -> None:
     parts = build(settings(URL))
     assert (parts.dataplane.recorder, parts.policy.samples) == (None, None)
-    assert parts.policy.plugins.shown()["plugins"] == []
+    assert parts.policy.plugins.describe()["plugins"] == []
 
 
 def test_requests_for_new_plugins_are_sampled_where_there_is_a_directory(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_policy_that_fails_too_often_is_taken_out_of_its_pool_and_its_trial_is
         assert canary.policy_failures == parts.core.settings.policy_guard.failures
         await policy.trial_monitor.step()
         assert policy.controller.record("main").canary is None
-        assert policy.trial_monitor.taken_back == {"main": 1}
+        assert policy.trial_monitor.rollbacks == {"main": 1}
         assert "canary random rolled back: policy_failures" in policy.controller.record("main").note
 
     asyncio.run(run())

@@ -37,7 +37,7 @@ def test_a_broken_guard_takes_the_canary_back_for_all_once() -> None:
         note = left.policies.record("main").note
         assert note.startswith("canary random rolled back: error_rate 0.7 (")
         assert (right.policies.record("main").note, right.policies.record("main").canary) == (note, None)
-        assert sum(each.monitor.taken_back.get("main", 0) for each in (left, right)) == 1
+        assert sum(each.monitor.rollbacks.get("main", 0) for each in (left, right)) == 1
         for each in (left, right):
             last = each.trials.report("main")["last"]
             assert last["ended"] == note  # type: ignore[index]
