@@ -1,4 +1,4 @@
-"""The values statesync keeps and hands out. Frozen, except `Charge`, which remembers whether it was given back."""
+"""The values of statesync. All are frozen except `Charge`, which records what has been given back."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from schedulers.types import Adapters, Pod, PodId, PodLoad
 
 
 class EngineReport(NamedTuple):
-    """One reading of an engine's /metrics. None where the engine does not say."""
+    """One reading of an engine's /metrics; None for what the engine does not report."""
 
     queued: int | None = None
     running: int | None = None
     kv_usage: float | None = None
     kv_capacity_tokens: int | None = None
-    """Tokens the KV cache holds (blocks x block size), offload tier included where reported."""
+    """Tokens the KV cache holds (blocks x block size), with an offload tier if it is reported."""
     prefix_queries_tokens: int | None = None
     """Counter: prompt tokens looked up in the prefix cache since the engine started."""
     prefix_hits_tokens: int | None = None
     """Counter: of those, found."""
     started_at: float | None = None
-    """The engine process's own start stamp, to tell a restart; never compared with our clocks."""
+    """The engine's own start time, to detect a restart; never compared with this process's clocks."""
     adapters: Adapters | None = None
-    """LoRA adapters in use; None also where the engine serves none."""
+    """LoRA adapters in use; None also if the engine serves none."""
 
 
 class PodStatus(NamedTuple):
@@ -39,21 +39,22 @@ class PodStatus(NamedTuple):
 
 
 class InflightNumbers(NamedTuple):
-    """What one replica has in flight on one pod. Absolute numbers, never increments."""
+    """One replica's requests in flight on one pod. Absolute numbers, never increments."""
 
     requests: int = 0
     tokens: int = 0
     prefill_tokens: int = 0
     dispatched: int = 0
-    """Counter: requests it ever sent there. Its growth is the replica's dispatch rate; it says nothing of the load."""
+    """Counter: requests it ever sent to the pod. Its growth is the replica's dispatch rate; it is no part of the
+    load."""
     prefilling: int = 0
     """Requests whose first token has not come back yet."""
     prefill_work: int = 0
-    """What their prefill takes, in token equivalents."""
+    """Their prefill work, in token equivalents."""
 
 
 class PrefixPage(NamedTuple):
-    """A run of the blocks that one pod is believed to hold, oldest first: what a checkpoint is made of."""
+    """A run of the blocks that one pod is expected to hold, oldest first: a part of a checkpoint."""
 
     pod: PodId
     hashes: bytes

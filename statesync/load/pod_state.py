@@ -29,9 +29,9 @@ E2E_ALPHA: Final = 0.1
 
 
 class Charge:
-    """What one request still holds on a pod: taken by `LoadView.reserve`, given back by `prefill_done`, `release`.
+    """One request's part of a pod's load: taken by `LoadView.reserve`, given back by `prefill_done` and `release`.
 
-    The amounts live here, so that what was added is exactly what is taken off, however the estimates change.
+    It keeps the amounts, so that exactly the amount added is subtracted, however the estimates change.
     """
 
     __slots__ = ("cached", "pod", "prefill_tokens", "requests", "since", "tokens", "work")
@@ -47,11 +47,11 @@ class Charge:
         self.prefill_tokens = prefill_tokens
         """Uncached prompt tokens; 0 once the first token is back."""
         self.work = work
-        """What their prefill takes, in token equivalents; at least 1 when reserved, 0 once the first token is back."""
+        """Their prefill work, in token equivalents; at least 1 when reserved, 0 once the first token is back."""
         self.cached = cached
-        """Prompt tokens that the pod was believed to hold; stays."""
+        """Prompt tokens that the pod was expected to hold; does not change."""
         self.since = since
-        """When it was taken, on the replica's monotonic clock; stays."""
+        """When it was taken, on the replica's monotonic clock; does not change."""
 
     def __repr__(self) -> str:
         state = "open" if self.requests else "released"

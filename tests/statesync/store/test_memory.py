@@ -315,8 +315,8 @@ def test_a_hub_ends_with_its_last_store() -> None:
 def test_a_store_says_where_it_stands() -> None:
     async def run() -> None:
         store = MemoryStore("words")
-        assert repr(store) == "<MemoryStore ? on <Hub words: nobody>, not started>"
+        assert repr(store) == "<MemoryStore ? on <MemoryHub words: no store>, not started>"
         await store.start("one", Diary())
-        assert repr(store) == "<MemoryStore one on <Hub words: one>, serving>"
+        assert repr(store) == "<MemoryStore one on <MemoryHub words: one>, serving>"
 
     asyncio.run(run())
