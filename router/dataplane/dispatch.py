@@ -45,8 +45,8 @@ class Dispatch:
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
-        """`live` are the policies and `trials` the running trials, by pool. `placed` is None where no other replica reads
-        placements; `samples`, if given, takes some of the requests."""
+        """`live` are the policies and `trials` the running trials, by pool. `placed` is None where no other replica
+        reads placements; `samples`, if given, takes some of the requests."""
         self._view = view
         self._prefix = prefix
         self._live = live
