@@ -1,8 +1,8 @@
-"""What is worth waking somebody for, as data: an expression, for how long it must hold, and what the reader is told.
+"""The alerts, as data: an expression, how long it must hold, and a summary.
 
-Every alert has a heading of its name in docs/operations.md, which says what to look at and what to do. `critical` means
-that requests fail or soon will; `warning` that it can wait for the morning. Thresholds are defaults: a service whose
-first token may take ten seconds sets its own.
+Every alert has a heading of its name in docs/operations.md with its causes and remedies. `critical` means that requests
+fail or soon will; `warning` means that it can wait for the morning. Thresholds are defaults: a service whose first
+token may take ten seconds needs its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Alert(NamedTuple):
 
     @property
     def runbook(self) -> str:
-        """Where the reader goes on: an anchor as Markdown makes it of the heading."""
+        """The anchor of the heading in the runbook."""
         return RUNBOOK + self.name.lower()
 
 
@@ -57,7 +57,7 @@ ALERTS = (
         "absent(turnout_build_info)",
         "2m",
         CRITICAL,
-        "No replica is seen by Prometheus.",
+        "Prometheus scrapes no replica.",
     ),
     Alert(
         "TurnoutErrors",
@@ -71,14 +71,14 @@ ALERTS = (
         f"max {_POOL} (turnout_pod_routable) == 0",
         "1m",
         CRITICAL,
-        "No pod of pool {{ $labels.pool }} may be sent requests.",
+        "Pool {{ $labels.pool }} has no routable pod.",
     ),
     Alert(
         "TurnoutPodsOut",
         f"avg {_POOL} (turnout_pod_routable) < 0.8 and max {_POOL} (turnout_pod_routable) > 0",
         "5m",
         WARNING,
-        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} may be sent requests.",
+        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} are routable.",
     ),
     Alert(
         "TurnoutRefusing",
@@ -106,7 +106,7 @@ ALERTS = (
         f"{_POLICY_FAILED} > 0",
         "1m",
         WARNING,
-        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} fails at requests.",
+        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} fails for some requests.",
     ),
     Alert(
         "TurnoutPolicyTakenOut",
@@ -120,14 +120,14 @@ ALERTS = (
         f"sum {_POOL} (increase(turnout_trial_rollbacks_total[30m])) > 0",
         "0m",
         WARNING,
-        "A canary of pool {{ $labels.pool }} did badly and was taken back.",
+        "A canary of pool {{ $labels.pool }} performed badly and was rolled back.",
     ),
     Alert(
         "TurnoutEjections",
         f"sum {_by('pod')} (increase(turnout_ejections_total[30m])) > 5",
         "5m",
         WARNING,
-        "Pod {{ $labels.pod }} is taken out again and again.",
+        "Pod {{ $labels.pod }} is ejected repeatedly.",
     ),
     Alert(
         "TurnoutFirstTokenLate",
@@ -163,7 +163,7 @@ ALERTS = (
         "unless on (instance) max_over_time(turnout_waiting_requests[5m]) > 0",
         "10m",
         WARNING,
-        "{{ $labels.instance }} itself adds {{ $value | humanizeDuration }} to a hundredth of the requests.",
+        "{{ $labels.instance }} adds {{ $value | humanizeDuration }} to one request in a hundred.",
     ),
     Alert(
         "TurnoutCpuFull",
@@ -177,28 +177,28 @@ ALERTS = (
         "turnout_state_connected == 0",
         "1m",
         WARNING,
-        "{{ $labels.instance }} has no link to the shared state and decides on what it last heard.",
+        "{{ $labels.instance }} has no connection to the shared state and decides on its last view.",
     ),
     Alert(
         "TurnoutViewOld",
         "turnout_view_age_seconds > 0.1 and on (instance) turnout_state_connected == 1",
         "2m",
         WARNING,
-        "What {{ $labels.instance }} knows of the others is {{ $value | humanizeDuration }} old.",
+        "The view of {{ $labels.instance }} on the other replicas is {{ $value | humanizeDuration }} old.",
     ),
     Alert(
         "TurnoutReplicasApart",
         f"max {_by()} (turnout_replicas) - min {_by()} (turnout_replicas) > 0",
         "2m",
         WARNING,
-        "Replicas do not agree on how many they are: some do not share state with the rest.",
+        "Replicas disagree on their number: some do not share state with the rest.",
     ),
     Alert(
         "TurnoutPoliciesApart",
         f"max {_POOL} ({_GENERATION}) - min {_POOL} ({_GENERATION}) > 0",
         "2m",
         WARNING,
-        "Replicas do not agree on the policy of pool {{ $labels.pool }}.",
+        "Replicas disagree on the policy of pool {{ $labels.pool }}.",
     ),
     Alert(
         "TurnoutStateDropped",
@@ -206,14 +206,14 @@ ALERTS = (
         "or increase(turnout_state_unreadable_total[15m]) > 0",
         "1m",
         WARNING,
-        "{{ $labels.instance }} and the others lose what they tell each other.",
+        "{{ $labels.instance }} loses updates to or from the other replicas.",
     ),
     Alert(
         "TurnoutCold",
         "turnout_cold == 1",
         "5m",
         WARNING,
-        "{{ $labels.instance }} serves without knowing all that the others know.",
+        "{{ $labels.instance }} serves without the full state of the other replicas.",
     ),
     Alert(
         "TurnoutRollStuck",
@@ -238,4 +238,4 @@ ALERTS = (
         "The prefix index is wrong by {{ $value | humanizePercentage }} about pod {{ $labels.pod }}.",
     ),
 )
-"""In the order of how bad it is."""
+"""The most serious first."""
