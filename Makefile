@@ -78,11 +78,14 @@ format: setup  ## let ruff rewrite what it can
 
 types: setup  ## mypy --strict
 	$(BIN)/mypy
-	$(BIN)/mypy scripts/configuration_md.py
+	$(BIN)/mypy scripts/configuration_md.py scripts/demo_picture.py
 	$(BIN)/mypy -p scripts.monitoring
 
 imports: setup  ## import-linter: router -> statesync -> schedulers
 	$(BIN)/lint-imports
+
+walk: setup  ## write the walk of a request in docs/architecture.md
+	@$(BIN)/python -m scripts.request_walk --write docs/architecture.md
 
 docs: setup  ## write docs/configuration.md from router/settings.py
 	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new

@@ -1,7 +1,7 @@
-"""One error tree for the gateway, and one table from errors to what the client is told.
+"""One error tree for the gateway, and one table from errors to the client's answer.
 
-Nothing here knows a socket. `PodFailure`s say what happened to an attempt; they become an answer only when no other
-pod may be tried. The test asserts that the table covers the tree.
+Nothing here knows a socket. A `PodFailure` is the result of an attempt; it becomes an answer only when no other pod may
+be tried. A test asserts that the table covers the tree.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from typing import ClassVar, NamedTuple
 
 
 class ErrorShape(NamedTuple):
-    """How an error looks to the client, in OpenAI's terms."""
+    """An error as the client sees it, in OpenAI's terms."""
 
     status: int
     type: str
     code: str | None
     closes: bool = False
-    """The connection cannot be used after it: its bytes were not read to a known end."""
+    """The connection cannot be used again: the request was not read to a known end."""
 
 
 class GatewayError(Exception):
-    """Root of what a request can end with. `param` names the offending field, `retry_after_s` when to come back."""
+    """Root of the errors that a request can end with. `param` names the field at fault, `retry_after_s` when to
+    retry."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -35,7 +36,7 @@ class GatewayError(Exception):
 
 
 class ClientError(GatewayError):
-    """The request is at fault; another try of the same bytes ends the same."""
+    """The request is at fault; a retry of the same bytes fails too."""
 
 
 class BadRequest(ClientError):
@@ -93,7 +94,7 @@ class UnsupportedEncoding(ClientError):
 
 
 class Overload(GatewayError):
-    """Nothing is wrong with the request; there is no room for it now."""
+    """The request is valid; there is no capacity for it now."""
 
 
 class NoPodAvailable(Overload):
@@ -113,7 +114,7 @@ class DeadlineExceeded(Overload):
 
 
 class PodFailure(GatewayError):
-    """What a pod did to an attempt. `reason` is the metric label."""
+    """An attempt failed at its pod. `reason` is the metric label."""
 
     reason: ClassVar[str] = "failure"
 
@@ -149,7 +150,7 @@ class BadAnswer(PodFailure):
 
 
 class PodRefused(PodFailure):
-    """The pod answered 429, 502, 503 or 504 and the retry wants another one; it becomes an answer only by mistake."""
+    """The pod answered 429, 502, 503 or 504, and another pod is tried; it becomes an answer only by mistake."""
 
     reason = "refused"
 
@@ -161,7 +162,7 @@ class FirstByteTimeout(PodFailure):
 
 
 class IdleTimeout(PodFailure):
-    """The pod fell silent in the middle of its answer for `timeouts.idle_s`."""
+    """The pod sent nothing in the middle of its answer for `timeouts.idle_s`."""
 
     reason = "idle_timeout"
 
@@ -185,7 +186,7 @@ class DrainTimeout(PodFailure):
 
 
 class InternalError(GatewayError):
-    """A defect of ours; the log has the traceback, the client a request id."""
+    """A defect of the gateway; the log has the traceback, the client a request id."""
 
 
 INVALID = "invalid_request_error"

@@ -1,7 +1,7 @@
-"""The life of a replica: which phase may follow which, and the walk from SIGTERM to exit.
+"""The life of a replica: which phase may follow which, and the steps from SIGTERM to exit.
 
-`Lifecycle` is pure: it knows no sockets, signals or tasks, and its clock is injected. `drain_sequence` is the thin
-async shell around it; what it closes, counts and cuts is given to it as functions.
+`Lifecycle` is pure: it knows no sockets, signals or tasks, and its clock is a parameter. `drain_sequence` is the thin
+async shell around it; it closes, counts and cuts off through functions that it is given.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from router.settings import Drain
 
 _log = logging.getLogger("turnout.lifecycle")
 
-_LOOK_S = 0.05
-"""How often a drain looks whether the last stream has ended."""
+_CHECK_S = 0.05
+"""Seconds between two checks of a drain whether the last stream has ended."""
 
-_SAY_S = 10.0
-"""How often a drain says how many it still waits for."""
+_LOG_S = 10.0
+"""Seconds between two log lines of a drain on the requests it waits for."""
 
 
 class Phase(StrEnum):
@@ -37,7 +37,7 @@ class Phase(StrEnum):
 
 _NEXT: Mapping[Phase, frozenset[Phase]] = MappingProxyType(
     {
-        # Before it was ready nobody routes to the replica: there is nothing to settle.
+        # No client is routed to a replica that was never ready: there is nothing to settle.
         Phase.STARTING: frozenset({Phase.WARMING, Phase.DRAINING, Phase.CLOSED}),
         Phase.WARMING: frozenset({Phase.READY, Phase.DRAINING, Phase.CLOSED}),
         Phase.READY: frozenset({Phase.SETTLING, Phase.DRAINING, Phase.CLOSED}),
@@ -55,7 +55,7 @@ class IllegalTransition(Exception):
 
 
 class PhaseChange(NamedTuple):
-    """One change of phase, as listeners hear it."""
+    """One change of phase."""
 
     before: Phase
     after: Phase
@@ -73,9 +73,11 @@ class Lifecycle:
         self._since = {Phase.STARTING: clock()}
         self._listeners: list[Callable[[PhaseChange], None]] = []
         self.handed_over = False
-        """A successor accepts on the same sockets: there is nobody left to send elsewhere."""
+        """A successor accepts on the same sockets: clients need no time to move to another replica."""
+        self.closing = False
+        """Answers carry `connection: close`, so that clients move to another replica."""
         self.cold = False
-        """It became ready before its warm-up was through: decisions may be poorer for a while."""
+        """It became ready before its warm-up was complete: decisions may be worse for a while."""
 
     @property
     def phase(self) -> Phase:
@@ -84,38 +86,34 @@ class Lifecycle:
 
     @property
     def ready(self) -> bool:
-        """New traffic is welcome: what /readyz says.
+        """Whether new traffic is welcome, as /readyz answers.
 
-        Once handed over, a probe that came in just before still asks about the address, and that is as ready as ever.
+        After a hand-over it stays true while draining: a probe on an open connection asks about the shared address.
         """
         return self._phase is Phase.READY or (self.handed_over and self._phase is Phase.DRAINING)
 
     @property
-    def closing(self) -> bool:
-        """Answers carry `connection: close`, so that clients move to another replica."""
-        return self._phase in _CLOSING
-
-    @property
     def since(self) -> Mapping[Phase, float]:
-        """When each phase that was reached began, in seconds on the clock."""
+        """When each phase so far began, in seconds on the clock."""
         return MappingProxyType(self._since)
 
     def lasted_s(self) -> Mapping[Phase, float]:
-        """Seconds in each phase that was reached; the present one's go on."""
+        """Seconds in each phase so far; those of the present phase grow."""
         began = list(self._since.values())
         ends = [*began[1:], self._clock()]
         return {phase: end - start for phase, start, end in zip(self._since, began, ends, strict=True)}
 
     def listen(self, listener: Callable[[PhaseChange], None]) -> None:
-        """Call `listener` with every step from now on, in the order of registration."""
+        """Call `listener` at every change from now on, in the order of registration."""
         self._listeners.append(listener)
 
     def enter(self, phase: Phase) -> None:
-        """Move on to `phase`. Raises IllegalTransition, and then nothing has changed."""
+        """Enter `phase`. Raises IllegalTransition, and then nothing has changed."""
         if phase not in _NEXT[self._phase]:
             raise IllegalTransition(f"{phase} cannot follow {self._phase}")
         step = PhaseChange(self._phase, phase, self._clock())
         self._phase = phase
+        self.closing = phase in _CLOSING
         self._since[phase] = step.at
         for listener in self._listeners:
             listener(step)
@@ -125,14 +123,14 @@ class DrainReport(NamedTuple):
     """How a drain ended."""
 
     cut: int
-    """Requests that were still in flight and were ended."""
+    """Requests in flight that were cut off."""
     hurried: bool
-    """A second signal ended it."""
+    """Whether a second signal ended it."""
     took_s: float
 
 
 Pause = Callable[[float], Awaitable[None]]
-"""Waits for at most so many seconds; shorter when the drain is hurried."""
+"""Waits for at most this number of seconds; shorter when the drain is hurried."""
 
 
 async def drain_sequence(
@@ -146,12 +144,12 @@ async def drain_sequence(
     clock: Callable[[], float],
     pause: Pause | None = None,
 ) -> DrainReport:
-    """Walk this replica from serving to CLOSED, losing nothing that can end in time.
+    """Take this replica from serving to CLOSED without losing a request that can end in time.
 
     A replica that is ready, and not handed over, settles first (still accepting, no longer ready), then stops
-    accepting and waits for what is in flight; `cut_off` ends the streams that are left, each with an error event.
-    Setting `hurry` (the second signal) skips all waiting. `pause` replaces real waiting in tests. Whatever a given
-    function raises comes out of here, after the phase has become CLOSED.
+    accepting and waits for the requests in flight; `cut_off` ends those that are left, each with an error event.
+    Setting `hurry` (the second signal) skips all waiting. `pause` replaces real waiting in tests. Exceptions of the
+    given functions are raised after the phase has become CLOSED.
     """
     wait = pause or _pause_unless(hurry)
     began = clock()
@@ -176,21 +174,21 @@ async def drain_sequence(
 async def _ended(
     inflight: Callable[[], int], hurry: asyncio.Event, clock: Callable[[], float], limit_s: float, pause: Pause
 ) -> None:
-    """Return once nothing is in flight, or at the limit, or hurried; says now and then how many are left."""
+    """Return once nothing is in flight, or at the limit, or hurried; logs how many requests are left."""
     end = clock() + limit_s
     while inflight() and not hurry.is_set() and (left_s := end - clock()) > 0:
-        await _wait(lambda: not inflight() or hurry.is_set(), clock, min(_SAY_S, left_s), _LOOK_S, pause)
+        await _wait(lambda: not inflight() or hurry.is_set(), clock, min(_LOG_S, left_s), _CHECK_S, pause)
         if (left := inflight()) and (left_s := end - clock()) > 0 and not hurry.is_set():
             _log.info("%d requests in flight; they have %.0f s more", left, left_s)
 
 
 async def _wait(
-    done: Callable[[], bool], clock: Callable[[], float], limit_s: float, look_s: float, pause: Pause
+    done: Callable[[], bool], clock: Callable[[], float], limit_s: float, check_s: float, pause: Pause
 ) -> None:
-    """Return once `done()`, looking every `look_s`, or after `limit_s`."""
+    """Return once `done()`, checked every `check_s`, or after `limit_s`."""
     end = clock() + limit_s
     while not done() and (left_s := end - clock()) > 0:
-        await pause(min(look_s, left_s))
+        await pause(min(check_s, left_s))
 
 
 def _pause_unless(hurry: asyncio.Event) -> Pause:

@@ -26,13 +26,13 @@ class Timeouts(Section, frozen=True):
     client_header_s: float = 10.0
     """From a connection's (or next request's) first byte to the end of its headers: slow-loris ends here."""
     client_body_s: float = 60.0
-    """From the end of the headers to the end of the body, plus a second for every 16 KB that came."""
+    """From the end of the headers to the end of the body, plus a second for every 16 KB received."""
     client_keepalive_s: float = 75.0
     """An idle client connection is kept this long."""
     client_write_s: float = 60.0
     """A client that takes no byte of its answer for this long is cut off."""
     upstream_keepalive_s: float = 4.0
-    """An idle pod connection is kept this long; below vLLM's (uvicorn's) 5 s, so that it is ours to close."""
+    """An idle pod connection is kept this long; below vLLM's (uvicorn's) 5 s, so that the gateway closes it first."""
 
 
 class Limits(Section, frozen=True):
@@ -62,7 +62,7 @@ class Retries(Section, frozen=True):
 
 
 class Health(Section, frozen=True):
-    """Active probes and passive outcomes, and what they lead to."""
+    """Active probes, passive outcomes, and the ejection of pods."""
 
     path: str = "/health"
     interval_s: float = 5.0
@@ -100,7 +100,7 @@ class Drain(Section, frozen=True):
 
 
 class Logging(Section, frozen=True):
-    """Where words go."""
+    """Logs."""
 
     format: str = "human"
     """`human` or `json`."""
@@ -118,15 +118,15 @@ class Control(Section, frozen=True):
 
 
 class Discovery(Section, frozen=True):
-    """Where a pool's pods come from: either a list or a source."""
+    """Where a pool's pods come from, unless they are listed."""
 
     source: str = ""
     """`dns://name:port`, `dns+srv://_http._tcp.name`, `kubernetes://namespace?selector=app=vllm`,
     `kubernetes+service://namespace/service`; empty with `pods` given."""
     interval_s: float = 5.0
-    """The longest time between two looks; a shorter DNS TTL shortens it."""
+    """Longest time between two queries; a shorter DNS TTL shortens it."""
     nameservers: list[str] = []
-    """DNS servers to ask in place of the system's: `10.0.0.10`, or with a port, such as Consul's `127.0.0.1:8600`."""
+    """DNS servers to query in place of the system's: `10.0.0.10`, or with a port, such as Consul's `127.0.0.1:8600`."""
 
 
 class PolicySpec(Section, frozen=True):
@@ -153,11 +153,11 @@ class Pool(Section, frozen=True):
     cluster: str = ""
     """Where its pods are: what `x-turnout-cluster` names, and a label of metrics and answers."""
     fallback: list[str] = []
-    """Pools that take its requests, tried in this order, when it has no pod that can be used, is full, or failed them
-    before the first byte of an answer. Each request starts here again. Theirs are not followed."""
+    """Pools that take its requests, in this order, when it has no usable pod, is full, or failed a request before the
+    first byte of an answer. Every request tries its own pool first. Fall-backs of a fall-back are not followed."""
     fallback_after_s: float = 0.0
     """How long a request waits for a full pool (every pod at its `max_inflight`) before a fall-back is tried. 0: at
-    once; with more than `limits.queue_timeout_s` only where the wait would end in an error."""
+    once; above `limits.queue_timeout_s`: only where the wait would end in an error."""
     labels: dict[str, str] = {}
     max_inflight_per_pod: int = 0
     """0 is no limit."""
@@ -178,8 +178,8 @@ class TargetClient(Section, frozen=True):
 
 
 class Targets(Section, frozen=True):
-    """Who may say with `x-turnout-pool` or `x-turnout-cluster` where a request goes. Naming the pool that it would go
-    to anyway is always allowed, all else only as said here: no header moves traffic past whoever laid it out."""
+    """Which clients may choose with `x-turnout-pool` or `x-turnout-cluster` where a request goes. To name the pool that
+    it would go to anyway is always allowed; every other choice must be allowed here."""
 
     allow: list[str] = []
     """Pools and clusters that any request may name; `["*"]` for all."""
@@ -187,7 +187,7 @@ class Targets(Section, frozen=True):
 
 
 class Prefix(Section, frozen=True):
-    """The index of who holds which prefix."""
+    """The index of which pod holds which prefix."""
 
     max_bytes: int = 268435456
     default_kv_tokens: int = 500000
@@ -195,18 +195,18 @@ class Prefix(Section, frozen=True):
 
 
 class Sync(Section, frozen=True):
-    """How replicas keep in step through a `state` that they share. Nothing here matters with memory://."""
+    """How replicas synchronise through a shared `state`. Without effect with memory://."""
 
     interval_s: float = 0.002
-    """Changes within this time travel together; the first after a quiet moment goes at once. What only makes a pod look
-    idler waits for a dispatch to travel with, up to four times as long. While no other replica lives it is 0.05 at
-    least."""
+    """Changes within this time are sent together; the first after a pause is sent at once. A change that only lowers a
+    pod's load waits for a dispatch to be sent with, up to four times as long. At least 0.05 while no other replica is
+    alive."""
     lease_s: float = 5.0
-    """A replica not heard for so long is gone, and what it had in flight with it."""
+    """A replica that has not renewed its lease for this long is gone, and its requests in flight are not counted."""
     timeout_s: float = 1.0
-    """For connecting and for each reply; then the link is broken off and made anew, with backoff."""
+    """For connecting and for each reply; then the connection is closed and opened again, with backoff."""
     namespace: str = "turnout"
-    """Replicas that share it see each other; it stands in every key."""
+    """Replicas with the same namespace see each other; it is part of every key."""
     checkpoint_s: float = 30.0
     """Between two checkpoints of the prefix index."""
 
@@ -215,30 +215,30 @@ class TrialSettings(Section, frozen=True):
     """Policies that are tried on live traffic: in the shadow of the one that decides, or on a share of it."""
 
     shadow_per_s: float = 100.0
-    """Requests a second and pool, at most, that a shadow is shown, however many there are."""
+    """Most requests per second and pool that a shadow sees."""
 
 
 class PolicyGuard(Section, frozen=True):
-    """What a policy may get wrong before it decides no more; until then another decides the requests it fails at."""
+    """When a failing policy is taken out. Until then a safe policy decides the requests at which it fails."""
 
     failures: int = 5
-    """So many within `window_s` take a policy out; setting one, the same or another, puts it in again."""
+    """This number within `window_s` takes a policy out, until a policy is set, the same or another."""
     window_s: float = 10.0
     slow_s: float = 0.05
     """A pick that takes longer counts as a failure, though its answer is used."""
     stuck_s: float = 0.25
-    """A pick that takes longer is broken off, unless the policy is one of the gateway's own."""
+    """A pick that takes longer is interrupted, unless the policy is built in."""
 
 
 class Plugins(Section, frozen=True):
-    """Policies that are not the gateway's own. They run in its process: whoever may write them may do what it may."""
+    """Policies that are not built in. They run in the gateway's process, with all its rights."""
 
     entry_points: list[str] = []
     """Policies of installed packages to load at start, by name (group `turnout.schedulers`); `["*"]` for all."""
     directory: str = ""
     """Each `*.py` in it, once checked, is offered as `name@digest`; a mounted ConfigMap will do. Empty is off."""
     interval_s: float = 2.0
-    """Between two looks at the directory."""
+    """Between two listings of the directory."""
     check_timeout_s: float = 20.0
     """A check that takes longer has failed. It runs in a process of its own."""
     check_memory_bytes: int = 1073741824
@@ -246,7 +246,7 @@ class Plugins(Section, frozen=True):
 
 
 class Recording(Section, frozen=True):
-    """The gateway's own traffic on disk, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
+    """A record of the gateway's traffic, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
 
     path: str = ""
     """A file whose name ends in `.jsonl`, to which a line is added for each request; empty is off."""
@@ -260,11 +260,11 @@ class Settings(Section, frozen=True):
     listen: str = "0.0.0.0:8000"
     control: Control = Control()
     state: str = "memory://"
-    """`memory://` (this process alone), or what all replicas share: `redis://`, `rediss://`, `redis+sentinel://`,
-    `redis+cluster://`."""
+    """`memory://` (this process alone), or the store that all replicas share: `redis://`, `rediss://`,
+    `redis+sentinel://`, `redis+cluster://`."""
     sync: Sync = Sync()
     replica: str = ""
-    """This process's name among the replicas; empty makes one from host and dice."""
+    """This process's name among the replicas. Default: hostname, PID and a random suffix."""
     labels: dict[str, str] = {}
     """The gateway's own labels, such as `zone` and `cluster`: a policy can prefer pods that share them."""
     pools: list[Pool] = []
@@ -273,7 +273,7 @@ class Settings(Section, frozen=True):
     header `x-turnout-policy` and the control port take these names like any other."""
     targets: Targets = Targets()
     default_pool: str = ""
-    """Takes models no pool names; empty: unknown models get 404."""
+    """Takes models that no pool names; empty: unknown models get 404."""
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     retries: Retries = Retries()

@@ -1,5 +1,5 @@
-"""What is wrong with a policy's answer, and when a policy has been wrong too often. Pure: no clock, no log, no metric;
-who acts on it is the gateway.
+"""What is wrong with a policy's answer, and when a policy has failed too often. Pure: no clock, no log, no metric. The
+gateway acts on it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 
 
 class GuardLimits(NamedTuple):
-    """How much a policy may get wrong before it decides no more."""
+    """How often a policy may fail before it is taken out."""
 
     failures: int = 5
-    """So many within `window_s` take it out."""
+    """Failures within `window_s` that take the policy out."""
     window_s: float = 10.0
     slow_s: float = 0.05
     """A pick that takes longer counts as a failure, though its answer is used."""
     stuck_s: float = 0.25
-    """A pick that takes longer is broken off, where the policy is not one of the gateway's own."""
+    """A pick that takes longer is broken off, unless the policy is built in."""
 
 
 class Failure(NamedTuple):
-    """One thing a policy did wrong."""
+    """One failure of a policy."""
 
     reason: str
     """A label: `raised`, `no_answer`, `not_in_snapshot`, `tried`, `stuck`, `slow`."""
@@ -33,11 +33,11 @@ class Failure(NamedTuple):
 
 
 class PolicyTimeout(Exception):
-    """A pick was broken off; the message says after how long and where it was."""
+    """A pick was broken off; the message gives the time and the place in the code."""
 
 
 class PolicyQuit(Exception):
-    """A pick raised what is no Exception, such as SystemExit; the message says what."""
+    """A pick raised something that is no Exception, such as SystemExit; the message names it."""
 
 
 def raised(error: Exception) -> Failure:
@@ -50,7 +50,7 @@ def raised(error: Exception) -> Failure:
 
 
 def slow(took_s: float) -> Failure:
-    """A pick took too long, and yet ended."""
+    """A pick took too long, but ended."""
     return Failure("slow", f"took {took_s * 1000:.0f} ms")
 
 
@@ -69,7 +69,7 @@ def fault(answer: object, request: RequestInfo, snapshot: LoadSnapshot) -> Failu
 
 
 def is_sound(answer: Rejection) -> bool:
-    """Whether its fields are what a client, a log and a metric can be told."""
+    """Whether its fields fit into an answer, a log line and a metric label."""
     after = answer.retry_after_s
     return (
         isinstance(answer.reason, str)
@@ -89,7 +89,7 @@ class Strikes:
         self._at: deque[float] = deque(maxlen=limits.failures)
 
     def add(self, now: float) -> bool:
-        """Count one. True when it is one too many."""
+        """Count one; True if the limit is reached."""
         self._at.append(now)
         return len(self._at) == self._limits.failures and now - self._at[0] <= self._limits.window_s
 
@@ -99,7 +99,7 @@ class Strikes:
 
 
 def _short(thing: object) -> str:
-    """`repr`, bounded, of a thing whose own `repr` may be anybody's code."""
+    """A bounded `repr` of a thing whose `repr` may be a plugin's code."""
     try:
         return f"{thing!r:.200}"
     except Exception:  # noqa: BLE001  it is a word in a log line

@@ -1,4 +1,4 @@
-"""A policy under a name of the operator's own. Pure; knows no policy."""
+"""A policy under a name that the operator chose. Pure; knows no policy."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _new: Final = tuple.__new__
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Decides as `policy` does, and says `name`: metrics and answers tell two ready-made profiles apart by it."""
+    """Decides as `policy` does, under `name`: metrics and answers distinguish two ready-made profiles by it."""
 
     name: str
     policy: Scheduler
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        """What `policy` picks, whatever it raises."""
+        """The pick of `policy`, or what it raises."""
         answer = self.policy.pick(request, snapshot)
-        # What is no decision goes on as it came: whoever asked judges it.
+        # Anything but a decision is returned unchanged: the caller judges it.
         if type(answer) is not Decision:
             return answer
         return _new(Decision, (answer.pod, self.name, answer.score, answer.reason))

@@ -1,6 +1,6 @@
-"""A policy's parameters: the fields of its frozen dataclass, with the range each one takes. Knows no policy.
+"""A policy's parameters: the fields of its frozen dataclass, each with its range. Knows no policy.
 
-A value is checked when the policy is built, whoever builds it, so that a policy with a bad parameter cannot exist.
+Values are checked when the policy is built, so a policy with a bad parameter cannot exist.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ _KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), 
 
 
 def parameter(default: _T, *, low: float | None = None, high: float | None = None) -> _T:
-    """A dataclass field that is a parameter: its default, and the least and greatest value it may take."""
+    """A dataclass field that is a parameter: its default, and the least and greatest value."""
     field: _T = dataclasses.field(default=default, metadata={"low": low, "high": high})
     return field
 
 
 def made_by(make: Callable[[], _V], words: str) -> _V:
-    """A field that is a parameter of a type of the policy's own making, `words` in messages, with the default that
-    `make` makes. The policy's `__post_init__` checks it, and makes what policies are compared by of it."""
+    """A parameter of a type of the policy's own, called `words` in messages; `make` makes its default. The policy's
+    `__post_init__` checks it and derives from it the field by which policies are compared."""
     field: _V = dataclasses.field(default_factory=make, compare=False, metadata={"words": words})
     return field
 
 
 def check(policy: Scheduler) -> None:
-    """For `__post_init__`. Raises InvalidParams, with the policy, the parameter, what it wants and what it got."""
+    """For `__post_init__`. Raises InvalidParams, which names policy, parameter, the values allowed and the one
+    given."""
     for field in _fields(type(policy)):
         _check_value(type(policy), field, getattr(policy, field.name))
 
@@ -51,12 +52,12 @@ def build(policy: type[Scheduler], given: Mapping[str, object]) -> Scheduler:
     try:
         return make(**given)
     except (TypeError, ValueError) as error:
-        # A policy from elsewhere may have checks of its own, and parameters without a default.
+        # A plugin's policy may have its own checks, and parameters without a default.
         raise InvalidParams(f"{_name(policy)}: {error}; {describe(policy)}") from error
 
 
 def lacks_default(policy: type[Scheduler]) -> list[str]:
-    """The parameters that must be given; a policy that is asked for by name alone cannot have any."""
+    """The parameters without a default; a policy that can be named without parameters must have none."""
     missing = dataclasses.MISSING
     return [f.name for f in _fields(policy) if f.default is missing and f.default_factory is missing]
 
@@ -72,7 +73,7 @@ def describe(policy: type[Scheduler]) -> str:
 def _check_value(policy: type[Scheduler], field: dataclasses.Field[Any], value: object) -> None:
     kinds = _KINDS.get(_kind(field))
     if kinds is None:
-        return  # A type of the policy's own making: its `__post_init__` knows.
+        return  # A type of the policy's own, which its `__post_init__` checks.
     # True is an int to Python, but `replicas: true` in a file is a slip.
     fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
     if not fits or not _in_range(field, value):

@@ -1,7 +1,7 @@
-"""A part of a composed policy out of its spec, `{"name": "queue", ...}`: the rest are the part's parameters.
+"""Builds a part of a composed policy from its spec, `{"name": "queue", ...}`; the other keys are its parameters.
 
-A part is a frozen dataclass, and its parameters are its fields, as a policy's are. What is wrong with a spec is noted
-with its place (`params.scorers[1].half_s`), so that one mistake does not hide the next. Knows no part.
+A part is a frozen dataclass whose fields are its parameters, as with a policy. Each mistake in a spec is noted with its
+place (`params.scorers[1].half_s`), so that one does not hide the next. Knows no part.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from schedulers.errors import InvalidParams
 
 
 class Part(Protocol):
-    """What has a name to be asked for by."""
+    """Anything with a name in specs."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ _KINDS: Mapping[str, _Kind] = {
     "str": _Kind("a text", lambda value: isinstance(value, str)),
     "tuple[str, ...]": _Kind("a list of texts", _is_texts),
 }
-"""By the source text of a field's type, which is what `from __future__ import annotations` leaves of it."""
+"""By the source text of a field's type: all that `from __future__ import annotations` keeps of it."""
 
 
 def texts(*default: str) -> tuple[str, ...]:
@@ -58,13 +58,13 @@ def texts(*default: str) -> tuple[str, ...]:
 
 
 class Specs:
-    """Reads specs and notes what is wrong with them."""
+    """Reads specs and notes the mistakes in them."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
 
     def refuse(self, policy: str) -> None:
-        """Raises InvalidParams with all that was noted, if anything was."""
+        """Raises InvalidParams with all mistakes noted, if there are any."""
         if self.problems:
             raise InvalidParams(f"{policy}: {'; '.join(self.problems)}")
 
@@ -76,7 +76,7 @@ class Specs:
         return ()
 
     def number(self, where: str, value: object, low: float, high: float) -> float:
-        """A number in a range; `low` where it is none."""
+        """A number in a range; `low` if it is none."""
         if _is_number(value) and low <= value <= high:  # type: ignore[operator]
             return float(value)  # type: ignore[arg-type]
         self.problems.append(f"{where} must be {_wanted('a number', low, high)}, not {value!r}")
@@ -85,17 +85,17 @@ class Specs:
     def part(
         self, kind: str, table: Mapping[str, type[_P]], where: str, spec: object, also: Sequence[str] = ()
     ) -> _P | None:
-        """The part of this kind that the spec asks for; None where that cannot be told, or not be done.
+        """The part of this kind that the spec names; None, and a mistake noted, if it cannot be built.
 
-        `also`: keys that a spec may have beside the part's own; whoever allows them reads them.
+        `also`: keys that the spec may have beside the part's own, for the caller to read.
         """
         if not isinstance(spec, Mapping):
             self.problems.append(f"{where} must be a mapping with a name, not {spec!r}")
             return None
         name = spec.get("name")
         if not isinstance(name, str) or name not in table:
-            told = f"no {kind} {name!r}{_hint(name, table)}" if "name" in spec else f"which {kind}?"
-            self.problems.append(f"{where}.name: {told}; there are: {', '.join(table)}")
+            problem = f"no {kind} {name!r}{_hint(name, table)}" if "name" in spec else f"which {kind}?"
+            self.problems.append(f"{where}.name: {problem}; there are: {', '.join(table)}")
             return None
         given = {key: value for key, value in spec.items() if key != "name" and key not in also}
         return self._made(table[name], where, given, also)

@@ -1,7 +1,7 @@
-"""What a composed policy is made of: the filters, scorers and pickers by name, and how specs become a composition.
+"""The parts of a composed policy: filters, scorers and pickers by name, and how specs become a composition.
 
-After llm-d's endpoint picker (the Gateway API inference extension): filters say who may be picked, scorers give each
-of those a number from 0 to 1, the picker takes one by the weighted mean. The policy is `policies/profile.py`.
+After llm-d's endpoint picker (the Gateway API inference extension): filters select the pods that may be picked, scorers
+give each of them a number from 0 to 1, the picker takes one by the weighted mean. The policy is `policies/profile.py`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PICKERS: Final[Mapping[str, type[Picker]]] = {"best": Best, "weighted": Weighted
 MOST_WEIGHT: Final = 1000.0
 
 _DIGITS: Final = 12
-"""Of a scorer's share of all weights: few enough that all weights times the same number give the same shares."""
+"""Decimals of a scorer's share of all weights: few enough that scaling all weights alike gives the same shares."""
 
 
 class Weight(NamedTuple):
@@ -59,15 +59,15 @@ class Weight(NamedTuple):
 
 
 class Composition(NamedTuple):
-    """A composed policy's parts, those that change nothing left out."""
+    """A composed policy's parts, without those that change nothing."""
 
     filters: tuple[Filter, ...]
-    """The required ones first: a preferred one must not take away whom a required one would leave."""
+    """The required ones first: a preferred filter must not remove the last pod that a required one passes."""
     scorers: tuple[Weight, ...]
     picker: Picker
 
     def left(self, request: RequestInfo, snapshot: LoadSnapshot) -> LoadSnapshot | Rejection:
-        """Whom the filters leave; a preferred filter that would leave nobody is passed over."""
+        """The candidates that pass the filters; a preferred filter that none passes is ignored."""
         for each in self.filters:
             at = each.passes(request, snapshot)
             if not at:
@@ -78,7 +78,7 @@ class Composition(NamedTuple):
         return snapshot
 
     def weighed(self, request: RequestInfo, snapshot: LoadSnapshot) -> Weighed:
-        """What the scorers say of the candidates."""
+        """The candidates' scores by all scorers."""
         weighed = Weighed(len(snapshot.candidates))
         for share, scorer in self.scorers:
             weighed.add(share, scorer.score(request, snapshot))
@@ -86,7 +86,7 @@ class Composition(NamedTuple):
 
 
 def compose(policy: str, filters: object, scorers: object, picker: object, sample: int) -> Composition:
-    """The parts that these specs ask for. Raises InvalidParams with everything that is wrong with them."""
+    """The parts that these specs name. Raises InvalidParams with every mistake in them."""
     specs = Specs()
     chosen = [
         specs.part("filter", FILTERS, f"params.filters[{at}]", spec)

@@ -1,4 +1,4 @@
-"""What a policy is, and what a composed one is made of. This file knows no policy and no gateway."""
+"""The protocols of a policy and of the parts of a composed one. Knows no policy and no gateway."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from schedulers.weighing import Scores, Weighed
 class Scheduler(Protocol):
     """A policy: a pure function from (request, snapshot) to a pod of that snapshot.
 
-    Synchronous; no I/O, no clock, no dice of its own, no state between calls. The snapshot is never empty and
-    holds only routable pods; a pod in `request.tried` must not be picked.
+    Synchronous; no I/O, no clock, no randomness but `request.entropy`, no state between calls. The snapshot is never
+    empty and holds only routable pods; a pod in `request.tried` must not be picked.
     """
 
     @property
@@ -23,12 +23,12 @@ class Scheduler(Protocol):
         ...
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        """Choose a pod for `request`, or say why none will do."""
+        """Choose a pod for `request`, or reject it with a reason."""
         ...
 
 
 class Filter(Protocol):
-    """Says which candidates may be picked. Pure, as a policy is."""
+    """Selects the candidates that may be picked. Pure, as a policy is."""
 
     @property
     def name(self) -> str:
@@ -37,16 +37,16 @@ class Filter(Protocol):
 
     @property
     def required(self) -> bool:
-        """Whether nobody is picked where nobody passes; else the filter is passed over."""
+        """Whether a request is rejected if no candidate passes; otherwise the filter is then ignored."""
         ...
 
     def passes(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Sequence[int]:
-        """Where those stand that may, ascending."""
+        """Positions of the candidates that pass, ascending."""
         ...
 
 
 class Scorer(Protocol):
-    """Says how much it would like each candidate to be picked. Pure, as a policy is."""
+    """Rates the candidates. Pure, as a policy is."""
 
     @property
     def name(self) -> str:
@@ -55,16 +55,16 @@ class Scorer(Protocol):
 
     @property
     def needs_all(self) -> bool:
-        """Whether those it would like best can be anywhere, so that a few drawn candidates would not do."""
+        """Whether any pod may be the best one, so that a few random candidates do not suffice."""
         ...
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """1 is where it would go, 0 where it would not."""
+        """From 1, best, to 0, worst."""
         ...
 
 
 class Picker(Protocol):
-    """Takes one by the scores. Pure; its dice are the request's."""
+    """Takes a candidate by the scores. Pure; its randomness is the request's entropy."""
 
     @property
     def name(self) -> str:
@@ -72,5 +72,5 @@ class Picker(Protocol):
         ...
 
     def pick(self, scores: Weighed, entropy: int, /) -> int:
-        """Where the one it takes stands; there is at least one."""
+        """The position of the candidate it takes; there is at least one."""
         ...

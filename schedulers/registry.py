@@ -1,8 +1,8 @@
-"""Which policies there are: the built-in ones in one table, those that installed packages declare, and those that come
-and go while the gateway runs, under `name@digest`.
+"""The policies by name: the built-in ones in one table, those that installed packages declare, and those of plugin
+files, which come and go while the gateway runs, as `name@digest`.
 
-A name that comes over the wire is only ever looked up here: nothing is imported because of it. Importing this module
-changes nothing: `load_entry_points()` is called at start, with the names that the settings give.
+A name from a request is only looked up here: nothing is imported because of it. Importing this module changes nothing:
+`load_entry_points()` is called at start, with the names in the settings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BUILT_IN: Mapping[str, type[Scheduler]] = {
     "profile": Profile,
 }
 
-_ELSEWHERE: Mapping[str, str] = {
+_OTHER_NAMES: Mapping[str, str] = {
     "cache_aware": "prefix_aware",
     "consistent_hash": "session_affinity",
     "consistent_hashing": "session_affinity",
@@ -47,7 +47,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "prefix_cache": "prefix_aware",
     "session": "session_affinity",
 }
-"""What other routers call the same thing; only for the hint in an error message."""
+"""Other routers' names for the same policy; only for the hint in an error message."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OFFERED = re.compile(r"[a-z][a-z0-9_]{0,62}@[0-9a-f]{8}")
@@ -56,12 +56,12 @@ _policies: dict[str, type[Scheduler]] = dict(BUILT_IN)
 
 
 def names() -> tuple[str, ...]:
-    """Every policy that `create` knows, built-in ones first."""
+    """The names that `create` knows, built-in ones first."""
     return tuple(_policies)
 
 
 def create(name: str, params: Mapping[str, object] | None = None) -> Scheduler:
-    """The policy `name` with these parameters. Raises UnknownPolicy or InvalidParams, saying what would be right."""
+    """The policy `name` with these parameters. Raises UnknownPolicy or InvalidParams, with a hint."""
     policy = _policies.get(name)
     if policy is None:
         raise UnknownPolicy(f"no policy {name!r}{_hint(name)}; there are: {', '.join(names())}")
@@ -69,7 +69,7 @@ def create(name: str, params: Mapping[str, object] | None = None) -> Scheduler:
 
 
 def register(policy: type[Scheduler]) -> None:
-    """Add a policy under its own `name`. Raises InvalidPolicy, or DuplicatePolicy where another class has that name."""
+    """Add a policy under its own `name`. Raises InvalidPolicy, or DuplicatePolicy if another class has that name."""
     check_class(policy)
     name = str(policy.name)
     if _policies.setdefault(name, policy) is not policy:
@@ -77,14 +77,14 @@ def register(policy: type[Scheduler]) -> None:
 
 
 def is_built_in(name: str) -> bool:
-    """Whether it is one of the gateway's own, which need not be watched."""
+    """Whether it is built in; such policies need no watchdog."""
     return name in BUILT_IN
 
 
 def offer(name: str, policy: type[Scheduler]) -> None:
-    """Add a policy that may be withdrawn again, as `freest_kv@3f2a9c1d`: its own name and a digest of its source.
+    """Add a policy that may be withdrawn, as `freest_kv@3f2a9c1d`: its own name and a digest of its source.
 
-    Raises InvalidPolicy, or DuplicatePolicy where another class is offered under that name.
+    Raises InvalidPolicy, or DuplicatePolicy if another class is offered under that name.
     """
     if not _OFFERED.fullmatch(name):
         raise InvalidPolicy(f"{name!r} is not NAME@DIGEST, eight hexadecimal digits")
@@ -94,14 +94,13 @@ def offer(name: str, policy: type[Scheduler]) -> None:
 
 
 def withdraw(name: str) -> None:
-    """Offer it no more. What was created of it goes on; built-in and installed policies stay, too."""
+    """Stop offering it. Instances of it go on; built-in and installed policies cannot be withdrawn."""
     if _OFFERED.fullmatch(name):
         _policies.pop(name, None)
 
 
 def load_entry_points(wanted: Collection[str] = ("*",), found: Iterable[EntryPoint] | None = None) -> None:
-    """Add the policies `wanted` (`*` is every one) of those that installed packages declare in the group
-    `turnout.schedulers`; again is harmless.
+    """Add those of `wanted` (`*`: all) that installed packages declare in the group `turnout.schedulers`. Idempotent.
 
     `found` replaces the search of the installed packages. Raises InvalidPolicy, DuplicatePolicy, and UnknownPolicy for
     a name that no package declares.
@@ -127,12 +126,12 @@ def _loaded(entry: EntryPoint) -> type[Scheduler]:
 
 
 def is_policy(thing: object) -> bool:
-    """Whether it is a class that has what a policy needs, its own name first of all."""
+    """Whether it is a class that can be a policy."""
     return all(is_met(thing) for is_met in _NEEDS.values())
 
 
 def check_class(policy: type[Scheduler]) -> None:
-    """Raises InvalidPolicy, saying all that the class lacks to be a policy."""
+    """Raises InvalidPolicy with all that the class lacks to be a policy."""
     lacking = [words for words, is_met in _NEEDS.items() if not is_met(policy)]
     if lacking:
         raise InvalidPolicy(f"{_place(policy)} is no policy: it needs {', '.join(lacking)}")
@@ -166,7 +165,7 @@ def _hint(name: str) -> str:
     plain = name[:64].lower().replace("-", "_")
     if versions := [each for each in _policies if each.partition("@")[0] == plain.partition("@")[0] and "@" in each]:
         return f" ({plain.partition('@')[0]!r} of a plugin file is offered as {' and '.join(versions)})"
-    near = [_ELSEWHERE[plain]] if plain in _ELSEWHERE else difflib.get_close_matches(plain, names(), 1)
+    near = [_OTHER_NAMES[plain]] if plain in _OTHER_NAMES else difflib.get_close_matches(plain, names(), 1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

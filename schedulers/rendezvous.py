@@ -1,9 +1,9 @@
 """A session's own order of the pods: by `hash(session) * hash(pod) mod 2**32`, highest first. Knows no load.
 
-Rendezvous hashing: a pod that goes moves only its own sessions, one that comes takes only its share, and replicas agree
-without talking. Usually that prices every pod; here one multiplication of one long integer ranks all of them, and the
-highest are found by their top byte at the speed of `memchr`: 3 us at 100 pods and 12 us at 1,000, where a
-comprehension takes 11 and 170 us, and a digest of each pair 90 and 1,000 us.
+Rendezvous hashing: a pod that leaves moves only its own sessions, a new one takes only its share, and replicas agree
+without communication. Usually every pod is hashed for each request. Here one multiplication of one long integer ranks
+all of them, and the highest are found by their top byte at the speed of `memchr`: 3 us at 100 pods and 12 us at 1,000,
+where a comprehension takes 11 and 170 us, and a digest of each pair 90 and 1,000 us.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from hashlib import blake2b
 from schedulers.types import LoadSnapshot, PodId
 
 LANE_BYTES = 8
-"""Of the long integer for each pod: two 32-bit factors never carry into the next lane. Its low half is the rank."""
+"""Bytes of the long integer for each pod: a product of two 32-bit factors never carries into the next lane. The low
+half is the rank."""
 
 _TOP = 3
-"""Where in a lane the rank's top byte stands."""
+"""Index of the rank's top byte in a lane."""
 
 _FEW = 64
-"""Up to here it is quicker to ask which top bytes there are than to try each."""
+"""Pods up to which it is quicker to collect the top bytes than to search for each of the 256."""
 
 _BYTES = tuple(bytes([value]) for value in reversed(range(256)))
 
@@ -29,12 +30,12 @@ _MEMO = 64
 
 
 def hash32(text: str) -> int:
-    """32 bits that are the same in every process, Python and machine; `hash()` is none of that."""
+    """32 bits that are the same in every process, Python and machine, unlike those of `hash()`."""
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little")
 
 
 def ranking(session: str, snapshot: LoadSnapshot) -> bytes:
-    """Every pod's rank in the session's order, a lane each, as the candidates stand."""
+    """Every pod's rank in the session's order, a lane each, in the candidates' order."""
     lanes = _lanes(snapshot)
     # The multiplier is odd, so that different hashes stay different.
     return (lanes * (hash32(session) | 1)).to_bytes(LANE_BYTES * len(snapshot.candidates), "little")
@@ -46,7 +47,7 @@ def rank(ranks: bytes, at: int) -> int:
 
 
 def descending(ranks: bytes) -> Iterator[int]:
-    """The positions, highest rank first, a few at a time: who stops early pays for no more."""
+    """The positions, highest rank first; computed as they are taken."""
     tops = ranks[_TOP::LANE_BYTES]
     for top in _BYTES if len(tops) > _FEW else sorted({tops[at : at + 1] for at in range(len(tops))}, reverse=True):
         at = tops.find(top)
@@ -61,8 +62,8 @@ def descending(ranks: bytes) -> Iterator[int]:
 
 
 _known: dict[int, tuple[Mapping[PodId, int], int]] = {}
-"""`id` of a snapshot's `positions` -> it and its lanes. Holding it keeps the id from meaning anything else, and a
-snapshot's positions never change; so this can spare work but not change an answer."""
+"""By the `id` of a snapshot's `positions`: that mapping and its lanes. Holding the mapping keeps its id unique, and its
+content never changes, so this cache cannot change an answer."""
 
 
 def _lanes(snapshot: LoadSnapshot) -> int:
@@ -85,5 +86,5 @@ def _packed(pods: Sequence[PodId]) -> int:
 
 @lru_cache(maxsize=16_384)
 def _lane(pod: PodId) -> bytes:
-    """Remembered, so that a pod that comes or goes costs a thousand look-ups and not a thousand digests."""
+    """Cached, so that a change of a pool of 1,000 pods costs as many look-ups instead of digests."""
     return hash32(pod).to_bytes(LANE_BYTES, "little")

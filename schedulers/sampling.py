@@ -11,13 +11,13 @@ from schedulers.soonest import HOLDERS, holders
 from schedulers.types import LoadSnapshot, RequestInfo
 
 _DRAW: Final = 40
-"""Clear of the draws that pickers make, so that who is looked at does not say who is taken."""
+"""Salt, apart from those of the pickers: the pods drawn must not determine the pod picked."""
 
 
 def drawn(request: RequestInfo, snapshot: LoadSnapshot, count: int) -> Sequence[int]:
-    """Where `count` drawn candidates stand, the least loaded one, and up to four that hold most of the prompt.
+    """Positions of `count` random candidates, the least loaded one, and up to four with the longest cached prefix.
 
-    Each stands there once. `count` is less than the number of candidates.
+    Each position is there once. `count` is less than the number of candidates.
     """
     pods = len(snapshot.candidates)
     bits = entropy.mix(request.entropy, _DRAW)
@@ -25,7 +25,7 @@ def drawn(request: RequestInfo, snapshot: LoadSnapshot, count: int) -> Sequence[
     while gcd(stride, pods) > 1:  # steps around the ring must meet every pod before one twice
         stride += 1
     at = [each % pods for each in range(start, start + stride * count, stride)]
-    at.append(entropy.least(snapshot.token_column(), bits))
+    at.append(entropy.least(snapshot.columns.tokens, bits))
     if request.prefix_hits:
         at += holders(request.prefix_hits, snapshot.position_of(), HOLDERS, bits)
     return list(dict.fromkeys(at))

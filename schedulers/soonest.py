@@ -1,6 +1,6 @@
-"""Where a request's first token is expected soonest: which pods are priced, at what, and what of them is taken.
+"""The choice of `prefix_aware`: which pods are priced, at what cost, and which of them is taken. Pure.
 
-The choice of `prefix_aware`, apart from it so that mypyc can compile it. The cost model is `ttft.py`'s. Pure.
+It is apart from the policy so that mypyc can compile it. The cost model is `ttft.py`.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from schedulers.ttft import ANSWER_TOKENS, OTHERS_WEIGHT, QUEUE_WEIGHT, admissio
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, PodId, PodLoad, RequestInfo
 
 WHOLE: Final = 32
-"""A pool of up to so many pods is priced pod by pod, 0.1 us each."""
+"""Pods: in a pool of up to this size every pod is priced, at 0.1 us each."""
 
 DRAWN: Final = 16
-"""Of a larger one so many are drawn; the least busy, and those that hold most of the prompt, come on top."""
+"""Pods: in a larger pool this many are drawn at random and priced, beside the least busy and the holders."""
 
 HOLDERS: Final = 4
-"""At most so many of the latter."""
+"""Pods: in a larger pool, at most this many of those with the longest cached prefix are priced, too."""
 
 FEWEST: Final = 3
-"""However old the view is, so many are drawn: load that is known late still evens out between a few (as p2c does)."""
+"""Pods drawn at least, however old the view is: late loads still even out between a few, as in p2c."""
 
 HERDING: Final = 0.25
-"""Unseen dispatches at which the choice is half as wide.
+"""Unseen dispatches (`LoadSnapshot.unseen`) at which the choice is half as wide; lower narrows it sooner.
 
-Found with 16 pods, 160 requests/s by 8 replicas: mean time to first token is flat between 0.03 and 1, and 9 % worse at
-a view 50 ms old where the choice does not narrow."""
+With 16 pods and 160 requests/s from 8 replicas the mean time to first token is flat between 0.03 and 1. Without any
+narrowing it is 9 % worse when the view is 50 ms old."""
 
 _STRIDES: Final = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
-"""Primes: steps of such a length around a ring of pods meet each pod once before one twice."""
+"""Primes: steps of such a length around a ring of pods meet each pod once before any pod twice."""
 
 _DRAW: Final = 24
-"""Clear of the draws that `entropy.tied` makes, so that who is looked at does not say who is taken."""
+"""Salt, apart from those of `entropy.tied`: the pods drawn must not determine the pod taken among equals."""
 
 
 class Soonest(NamedTuple):
-    """Who won, and at what cost."""
+    """The pod taken, and its cost."""
 
     pod: PodId
     cost: float
@@ -49,8 +49,8 @@ class Soonest(NamedTuple):
 
 
 def soonest(request: RequestInfo, left: LoadSnapshot) -> Soonest:
-    """The pod of least cost; equal ones by entropy."""
-    at = _looked_at(request, left)
+    """The pod of least cost; among equal ones, by entropy."""
+    at = _priced(request, left)
     costs = _costs(request, left, at)
     best = min(costs)
     drawn = entropy.tied(costs, best, request.entropy)
@@ -66,18 +66,17 @@ def soonest(request: RequestInfo, left: LoadSnapshot) -> Soonest:
 
 
 def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
-    """What the request costs at each of these pods, or at all, in seconds; KV blocks left aside."""
+    """The request's cost at each of these pods, or at all, in seconds, without the wait for KV blocks."""
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
-    until = snapshot.until or snapshot.until_column()
-    wait = snapshot.wait or snapshot.wait_column()
-    pace = snapshot.pace or snapshot.pace_column()
-    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.mean_pending_s()) * snapshot.mean_pace_s()
+    columns = snapshot.columns
+    until, wait, pace = columns.until, columns.wait, columns.pace
+    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.pending_s) * snapshot.pace_s
     if request.prefix_hits:
         held, candidates, tokens = request.prefix_hits.get, snapshot.candidates, request.prompt_tokens
         costs: list[float] = []
         blocks, work = 0, prefill_work(tokens, 0)
         for position in range(len(until)) if at is None else at:
-            if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold alike
+            if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold the same number
                 blocks, work = its, _own_work(tokens, PREFIX_BLOCK_TOKENS * its)
             ahead, least = until[position] - now, wait[position]
             costs.append((ahead if ahead > least else least) + work * (pace[position] + others))
@@ -97,10 +96,10 @@ def _own_work(prompt_tokens: int, cached: int) -> int:
     return prefill_work(uncached, cached if uncached > 0 else prompt_tokens)
 
 
-def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
-    """Positions of the pods to price. None for all: a small pool of which all is seen.
+def _priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
+    """Positions of the pods to price; None for all, in a small pool without unseen dispatches.
 
-    Replicas that see the same load would all take the same best pod; among few drawn ones each takes another.
+    Replicas that see the same loads would all take the same best pod. Among a few drawn pods each takes another.
     """
     pods = len(snapshot.candidates)
     if pods <= WHOLE and (not snapshot.unseen or pods <= FEWEST):
@@ -116,14 +115,14 @@ def _looked_at(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None
     start, stride = bits % pods, _STRIDES[bits >> 60]
     drawn = [at % pods for at in range(start, start + stride * count, stride)]
     if pods > WHOLE and luck < share:
-        drawn.append(_least(snapshot.until or snapshot.until_column(), start))
+        drawn.append(_least(snapshot.columns.until, start))
     if request.prefix_hits:
         drawn += holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
     return drawn
 
 
 def _least(column: Sequence[float], start: int) -> int:
-    """Where the least number stands; of equal ones, the first from `start` on."""
+    """The position of the least number; among equal ones, the first from `start` on."""
     least = min(column)
     try:
         return column.index(least, start)
@@ -132,7 +131,7 @@ def _least(column: Sequence[float], start: int) -> int:
 
 
 def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: int, rng: int) -> list[int]:
-    """So many of the pods that hold most of the prompt; on each level, from a drawn one on."""
+    """Positions of the `count` pods with the longest cached prefix; on each level, from a random one on."""
     found: list[int] = []
     for _, pods in levels_of(hits):
         size = len(pods)
@@ -146,7 +145,7 @@ def holders(hits: Mapping[PodId, int], positions: Mapping[PodId, int], count: in
 
 
 def _room_s(request: RequestInfo, pod: PodId, load: PodLoad) -> float:
-    """Seconds until the pod has KV blocks for what of the request it does not hold."""
+    """Seconds until the pod has KV blocks for the part of the request that it does not hold."""
     if not load.kv_capacity_tokens:
         return 0.0
     cached = min(request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS, request.prompt_tokens)

@@ -1,10 +1,11 @@
-"""What a time to first token is made of: the cost model of `prefix_aware`, numbers in and numbers out.
+"""The cost model of `prefix_aware`, the parts of a time to first token: numbers in, numbers out. Knows no pod, no
+policy and no clock.
 
-Work is counted in token equivalents, the time a prompt's first token takes; what a token equivalent takes on a pod, its
-pace, is learned by whoever calls this. So the constants below are ratios of an engine's own costs, which hardly differ
-between machines: all of a step is done by the same card. They are those of an 8B model on one H100 (prefill 24,600
-tokens/s; a decode step 6 ms + 50 us a request + 56 ns a token of context; attention 1.3 ns a pair of tokens); where
-they do not fit, the pace makes up for it. Knows no pod, no policy and no clock.
+Work is counted in token equivalents: one is the time that a prompt's first token takes. The seconds it takes on a pod,
+the pod's pace, are learned by the caller. So the constants below are ratios of an engine's own costs, which hardly
+differ between machines, as the same card does all of a step. They are those of an 8B model on one H100 (prefill 24,600
+tokens/s; a decode step 6 ms + 50 us a request + 56 ns a token of context; attention 1.3 ns a pair of tokens). Where
+they do not fit, the learned pace corrects for it.
 """
 
 from __future__ import annotations
@@ -12,56 +13,58 @@ from __future__ import annotations
 from typing import Final
 
 CONTEXT_TOKENS: Final = 32_000
-"""Tokens of context before it that make a prompt's token cost twice as much: attention reads them all.
+"""Tokens of context at which a prompt's token costs twice as much, because attention reads them all.
 
 2 FLOPs a parameter against 4 x hidden size x layers a token of context: 31,000 at 8B, 53,000 at 70B.
 """
 
 PACE_S: Final = 1 / 24_000
-"""Seconds a token equivalent takes, before anything was learned."""
+"""Seconds a token equivalent takes, before any is learned."""
 
 STEP_WORK: Final = 148.0
-"""A decode step's fixed part: while a prompt is computed in chunks, each chunk's step decodes as well."""
+"""Token equivalents of a decode step without requests: each chunk of a prompt shares its step with one."""
 
 DECODING_WORK: Final = 1.2
-"""What each decoding request adds to a step."""
+"""Token equivalents that each decoding request adds to a step."""
 
 HELD_WORK: Final = 0.0014
-"""What each token of their context adds."""
+"""Token equivalents that each token of their context adds to a step."""
 
 CHUNK_TOKENS: Final = 2048
-"""Prompt tokens that a step computes."""
+"""Prompt tokens that a step computes at most."""
 
 LULL_STEPS: Final = 2.0
-"""Steps that a batch costs a prefill: the one under way when it comes, and its own. As good as their exact number."""
+"""Decode steps that delay a prefill: the one under way when it arrives, and its own. The exact number predicts no
+better."""
 
 BEHIND: Final = 0.5
-"""Of what waits behind the head of a pod's queue, the share that is still ahead even if it should be done by now.
+"""Fraction of the work behind the head of a pod's queue that counts even when all of it is overdue.
 
-Progress is only known when a first token comes back. A pod that has not answered for longer than its work takes may
-be about to, or may hang, or wait for KV blocks: it must not look idle, or it would draw all that comes.
+Progress is only known when a first token comes back. A pod that has not answered for longer than its work takes may be
+about to answer, or may hang, or wait for KV blocks. It must not look idle, or it would attract every request.
 """
 
 OTHERS_WEIGHT: Final = 1.0
-"""How often a request's own uncached work counts beyond its own wait: for whoever comes next to that pod.
+"""Weight of a request's own uncached work as a delay of the requests after it, beside its own wait.
 
-In seconds of the average pod, not of that one: to a pod that takes twice as long half as many come next.
+Counted at the pace of the average pod, not of that one: a pod that takes twice as long gets half as many requests.
 """
 
 QUEUE_WEIGHT: Final = 1.0
-"""How much that grows with each second of prefill that waits on the average pod: in a queue, more are delayed by it."""
+"""Growth of that weight with each second of prefill that waits on the average pod: a longer queue has more requests to
+delay."""
 
 ANSWER_TOKENS: Final = 256
-"""Answer tokens assumed of a request that sets no `max_tokens`."""
+"""Answer tokens assumed for a request without `max_tokens`."""
 
 STAY_S: Final = 8.0
-"""How long a request is on its pod, as long as none has ended yet."""
+"""Seconds a request is assumed to stay on a pod on which none has ended yet."""
 
 
 def prefill_work(uncached: int, cached: int) -> int:
-    """What it takes to compute `uncached` tokens after `cached` ones, in token equivalents.
+    """Token equivalents of computing `uncached` tokens after `cached` ones.
 
-    Negative counts are none; one token always is computed: its output is the answer.
+    Negative counts are 0. At least one token is always computed: its output is the answer's first token.
     """
     if uncached < 1:
         uncached = 1
@@ -69,18 +72,18 @@ def prefill_work(uncached: int, cached: int) -> int:
 
 
 def step_work(decoding: int, tokens: int) -> float:
-    """What one decode step of so many requests with so many tokens together costs a prefill."""
+    """Token equivalents of a decode step of `decoding` requests with `tokens` of context together."""
     return STEP_WORK + DECODING_WORK * decoding + HELD_WORK * tokens
 
 
 def outlook(
     inflight: int, tokens: int, prefilling: int, work: int, head_since: float, pace_s: float
 ) -> tuple[float, float]:
-    """When a pod could begin with one more prompt: the time at which, should all go as expected, it would, and the
-    seconds it has at least to wait, however late it is. A plain pair, because it is made for every change of every pod.
+    """When a pod could begin with one more prompt: the expected time, and the least wait in seconds, which holds even
+    after that time. A plain pair, because it is made for every change of every pod.
 
-    `prefilling` of the `inflight` requests, `work` together, wait for their first token; the head of them is computed
-    since `head_since`.
+    `prefilling` of the `inflight` requests, `work` together, wait for their first token. The engine has computed the
+    first of them since `head_since`.
     """
     lull = (STEP_WORK + DECODING_WORK * (inflight - prefilling) + HELD_WORK * tokens) * (LULL_STEPS * pace_s)
     if not work:
@@ -90,14 +93,14 @@ def outlook(
 
 
 def first_token_work(work: int, uncached: int, step: float) -> float:
-    """What a prompt costs from head of the queue to its first token, the decode steps meanwhile included."""
+    """Token equivalents from the head of the queue to a prompt's first token, decode steps meanwhile included."""
     return work + step * (0.5 + uncached / CHUNK_TOKENS)
 
 
 def admission_s(tokens: int, capacity: int, more: int, stay_s: float) -> float:
-    """Seconds until an engine that holds `capacity` tokens, and `tokens` of requests, has room for `more`; 0 if it has.
+    """Seconds until an engine with room for `capacity` tokens, `tokens` of them in use, has room for `more`.
 
-    A pod gives back its tokens once in the time that a request stays (Little's law). 0.0: none has ended yet.
+    A pod frees all its tokens once in `stay_s`, the mean time of a request on it (Little's law); 0.0: none has ended.
     """
     missing = tokens + more - capacity
     if missing <= 0:

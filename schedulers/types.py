@@ -1,6 +1,6 @@
-"""The values that cross the seam between the gateway and a policy.
+"""The values that pass between the gateway and a policy.
 
-Only frozen values live here; nothing here reads a clock, rolls dice or does I/O. They are NamedTuples rather
+Only frozen values live here; nothing here reads a clock, draws random numbers or does I/O. They are NamedTuples rather
 than frozen dataclasses because they are built per request: 0.5 us against 2.5 us for a `RequestInfo` (a frozen
 dataclass sets each field through `object.__setattr__`).
 """
@@ -17,21 +17,21 @@ from schedulers.ttft import PACE_S, outlook
 _T = TypeVar("_T")
 
 PodId = NewType("PodId", str)
-"""Stable identity of a pod: its address, or its UID in Kubernetes. It is also the metric label and header value."""
+"""Stable identity of a pod: its address, or its UID in Kubernetes. Also the metric label and the header value."""
 
 Role = Literal["both", "prefill", "decode"]
 
 PREFIX_BLOCK_TOKENS: Final = 64
-"""The unit of `RequestInfo.prefix_hits`: one block stands for 64 prompt tokens."""
+"""Prompt tokens a block, the unit of `RequestInfo.prefix_hits`."""
 
 BYTES_PER_TOKEN: Final = 4
-"""Prompt bytes a token, for estimates made without a tokenizer (English text and code on current vocabularies)."""
+"""Prompt bytes a token, for estimates without a tokenizer (English text and code with current vocabularies)."""
 
 DECODE_TOKENS_EACH: Final = 64.0
-"""What one request costs whoever comes next beside its tokens: the small term that breaks near-ties.
+"""Tokens by which one request in flight delays the next prompt, beside its own tokens: a small term for near-ties.
 
-A decode step shares the engine with a prefill chunk; at the published 6 ms + 0.35 ms a running request and 8k
-prefill tokens a second, one more running request delays a prefill by a few dozen tokens' worth of time.
+A decode step shares the engine with a prefill chunk. At the published 6 ms + 0.35 ms a running request and 8k prefill
+tokens a second, one more running request delays a prefill by the time of a few dozen tokens.
 """
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -46,66 +46,66 @@ class Pod(NamedTuple):
     address: str
     """`host:port`, IPv6 hosts in brackets."""
     models: frozenset[str] = frozenset()
-    """Models the pod serves; empty means 'whatever its pool serves'."""
+    """Models the pod serves; empty means those of its pool."""
     role: Role = "both"
     labels: Mapping[str, str] = _NOTHING
     """Free labels such as `cluster` and `zone`."""
     max_inflight: int | None = None
-    """The gateway sends no more requests than this at a time; None is no limit."""
+    """Most requests in flight at a time; None is no limit."""
     unready: str = ""
-    """Why discovery keeps it out of the rotation although it is there: `not_ready`, `terminating`; empty if it does
-    not. What is known of such a pod stays, and so do its streams; it is never a candidate."""
+    """Why discovery keeps the pod out of the rotation: `not_ready`, `terminating`; empty if it does not. Such a pod
+    keeps its streams and its recorded state, and is never a candidate."""
 
 
 class Adapters(NamedTuple):
-    """LoRA adapters in an engine, by its own report."""
+    """LoRA adapters in an engine, from its report."""
 
     active: frozenset[str] = frozenset()
-    """Those that requests in its batch use."""
+    """Used by requests in its batch."""
     waiting: frozenset[str] = frozenset()
-    """Those that requests in its queue will use."""
+    """Needed by requests in its queue."""
     limit: int = 0
-    """How many may be active at a time; 0 if it does not say."""
+    """Most adapters active at a time; 0 if not reported."""
 
 
 NO_ADAPTERS = Adapters()
 
 
 class PodLoad(NamedTuple):
-    """What is known of a pod's load, over all replicas. Counts are never negative."""
+    """A pod's load, over all replicas. Counts are never negative. Fields marked "report" come from the engine."""
 
     queued: int = 0
-    """Requests that wait inside the engine (its own report)."""
+    """Report: requests that wait inside the engine."""
     running: int = 0
-    """Requests in the engine's batch (its own report)."""
+    """Report: requests in the engine's batch."""
     kv_usage: float = 0.0
-    """Share of the engine's KV cache in use, 0..1 (its own report)."""
+    """Report: share of the engine's KV cache in use, 0..1."""
     inflight: int = 0
-    """Requests dispatched and not finished, over all replicas."""
+    """Requests dispatched and not finished."""
     inflight_tokens: int = 0
     """Prompt plus expected answer tokens of those requests."""
     pending_prefill_tokens: int = 0
-    """Uncached prompt tokens dispatched whose first token has not come back yet."""
+    """Uncached prompt tokens of requests whose first token has not come back yet."""
     ttft_ewma_s: float = 0.0
     """Moving average of the time to first token; 0.0 before the first answer."""
     reported_at: float = 0.0
-    """When the engine last reported, on the replica's monotonic clock; 0.0 if it never has."""
+    """Time of the last report, on the replica's monotonic clock; 0.0 before the first."""
     prefilling: int = 0
-    """Requests dispatched whose first token has not come back yet."""
+    """Requests whose first token has not come back yet."""
     prefill_work: int = 0
-    """What their prefill takes, in token equivalents (`ttft.prefill_work`)."""
+    """Their prefill work, in token equivalents (`ttft.prefill_work`)."""
     head_since: float = 0.0
-    """Since when the first of them is computed, on the replica's monotonic clock; means nothing if there is none."""
+    """When the engine began with the first of them, on the replica's monotonic clock; meaningless if there is none."""
     pace_s: float = PACE_S
-    """Seconds that a token equivalent takes on this pod, as learned from its first tokens."""
+    """Seconds a token equivalent takes on this pod, as learned from its first tokens."""
     kv_capacity_tokens: int = 0
-    """Tokens the engine's KV cache holds; 0 if it does not say."""
+    """Report: tokens the engine's KV cache holds; 0 if not reported."""
     e2e_ewma_s: float = 0.0
-    """Moving average of how long a request is on this pod; 0.0 before the first has ended."""
+    """Moving average of a request's time on this pod, in seconds; 0.0 before the first has ended."""
     adapters: Adapters = NO_ADAPTERS
-    """LoRA adapters in use (its own report)."""
+    """Report: LoRA adapters in use."""
     foreign: int = 0
-    """Requests in the engine, by its own report, that no gateway sent."""
+    """Report: requests in the engine that no gateway sent."""
 
 
 class Candidate(NamedTuple):
@@ -116,7 +116,7 @@ class Candidate(NamedTuple):
 
 
 def expected_outlook(load: PodLoad) -> tuple[float, float]:
-    """When this pod could begin with one more prompt: `ttft.outlook`."""
+    """When the pod could begin with one more prompt, and the least wait until then: `ttft.outlook`."""
     return outlook(
         load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
     )
@@ -125,23 +125,57 @@ def expected_outlook(load: PodLoad) -> tuple[float, float]:
 def token_load(load: PodLoad) -> float:
     """A pod's load, in tokens: tokens in flight, plus 64 a request in flight and a foreign request.
 
-    Tokens, because a prompt of 100,000 and one of ten are both one request: on a production trace the fewest tokens in
-    flight halve the mean time to first token against p2c on requests. What a request costs beside its tokens (a row
-    in every decode step) is `DECODE_TOKENS_EACH`. Requests that came past the gateway count at that rate: nothing is
-    known of their tokens. The engine's own queue does not count: it is up to a scrape old and mostly what is in flight
-    anyway. When it did, a pod that had been asked for its metrics in the middle of a burst got nothing of the next.
+    Tokens, because a prompt of 100,000 tokens and one of ten are both one request: on a production trace, routing by
+    tokens in flight halves the mean time to first token against p2c on requests. A request's cost beside its tokens (a
+    row in every decode step) is `DECODE_TOKENS_EACH`. Foreign requests count at that rate, since their tokens are not
+    known. The engine's reported queue does not count: it is up to a scrape old and mostly in flight anyway. When it
+    did, a pod scraped in the middle of a burst got nothing of the next one.
     """
     return load.inflight_tokens + DECODE_TOKENS_EACH * (load.inflight + load.foreign)
 
 
 def queue_length(load: PodLoad) -> float:
-    """Requests that wait inside the engine by its own report or, if that is more, dispatched requests whose first token
-    has not come back: the report is up to a scrape old, in which a burst would go to one pod."""
+    """The larger of the engine's reported queue and the requests whose first token has not come back. The report is up
+    to a scrape old; by the report alone, a burst in between would go to one pod."""
     return float(load.queued if load.queued > load.prefilling else load.prefilling)
 
 
+class Columns(NamedTuple):
+    """One number of each candidate, in the candidates' order, so that a policy takes a minimum at C speed."""
+
+    tokens: tuple[float, ...]
+    """`token_load`."""
+    until: tuple[float, ...]
+    """When the candidate could begin with one more prompt (`ttft.outlook`)."""
+    wait: tuple[float, ...]
+    """Seconds that one more prompt waits there at least."""
+    pace: tuple[float, ...]
+    """`PodLoad.pace_s`."""
+    queue: tuple[float, ...]
+    """`queue_length`."""
+    kv_usage: tuple[float, ...]
+    """`PodLoad.kv_usage`."""
+
+
+def columns_of(loads: Sequence[PodLoad]) -> Columns:
+    """The columns of candidates with these loads. `loads` is not empty."""
+    until, wait = zip(*[expected_outlook(load) for load in loads], strict=True)
+    return Columns(
+        tokens=tuple([token_load(load) for load in loads]),
+        until=until,
+        wait=wait,
+        pace=tuple([load.pace_s for load in loads]),
+        queue=tuple([queue_length(load) for load in loads]),
+        kv_usage=tuple([load.kv_usage for load in loads]),
+    )
+
+
 class LoadSnapshot(NamedTuple):
-    """A pool's routable pods and their load at one moment; never empty."""
+    """A pool's routable pods and their load at one moment; never empty.
+
+    The gateway's load view keeps the columns up to date and hands them out. Everything else makes a snapshot by
+    `LoadSnapshot.of`, which computes them from the candidates.
+    """
 
     pool: str
     generation: int
@@ -151,78 +185,58 @@ class LoadSnapshot(NamedTuple):
     unseen: float
     """Estimated dispatches of other replicas that the loads do not show yet: their rate times the view's age."""
     candidates: tuple[Candidate, ...]
-    positions: Mapping[PodId, int] | None = None
-    """Where each pod stands in `candidates`."""
-    tokens: tuple[float, ...] = ()
-    """`token_load` of each candidate, kept up on change so that a policy can take a minimum at C speed."""
-    inflight: int | None = None
-    """Requests in flight on all candidates."""
-    until: tuple[float, ...] = ()
-    """When each candidate could begin with one more prompt (`ttft.outlook`), kept up on change likewise."""
-    wait: tuple[float, ...] = ()
-    """Seconds that each candidate would let it wait at least."""
-    pace: tuple[float, ...] = ()
-    """`pace_s` of each candidate."""
-    pending_s: float | None = None
-    """Seconds of prefill that wait on the average candidate, about."""
-    pool_pace_s: float | None = None
-    """Seconds a token equivalent takes on the average candidate, about."""
+    columns: Columns
+    """The candidates' numbers by column."""
+    pending_s: float
+    """Seconds of prefill that wait on the pool's average pod, about."""
+    pace_s: float
+    """Seconds a token equivalent takes on the pool's average pod, about."""
     home: Mapping[str, str] = NOWHERE
-    """Labels of the gateway itself, such as its `zone`; what `Pod.labels` are compared with to stay near."""
+    """Labels of the gateway itself, such as its `zone`; compared with `Pod.labels` to stay near."""
+    positions: Mapping[PodId, int] | None = None
+    """What `position_of` answers, where it is known already."""
+    inflight: int | None = None
+    """What `total_inflight` answers, where it is known already."""
 
-    queue: tuple[float, ...] = ()
-    """`queue_length` of each candidate, kept up on change likewise."""
-    kv_usage: tuple[float, ...] = ()
-    """`kv_usage` of each candidate."""
-
-    def token_column(self) -> tuple[float, ...]:
-        """`tokens`, computed if the maker of this snapshot left it out."""
-        return self.tokens or tuple([token_load(load) for _, load in self.candidates])
-
-    def until_column(self) -> tuple[float, ...]:
-        """`until`, computed if the maker of this snapshot left it out."""
-        return self.until or tuple([expected_outlook(load)[0] for _, load in self.candidates])
-
-    def wait_column(self) -> tuple[float, ...]:
-        """`wait`, computed if the maker of this snapshot left it out."""
-        return self.wait or tuple([expected_outlook(load)[1] for _, load in self.candidates])
-
-    def pace_column(self) -> tuple[float, ...]:
-        """`pace`, computed if the maker of this snapshot left it out."""
-        return self.pace or tuple([load.pace_s for _, load in self.candidates])
-
-    def queue_column(self) -> tuple[float, ...]:
-        """`queue`, computed if the maker of this snapshot left it out."""
-        return self.queue or tuple([queue_length(load) for _, load in self.candidates])
-
-    def kv_column(self) -> tuple[float, ...]:
-        """`kv_usage`, computed if the maker of this snapshot left it out."""
-        return self.kv_usage or tuple([load.kv_usage for _, load in self.candidates])
-
-    def mean_pending_s(self) -> float:
-        """`pending_s`, computed if the maker of this snapshot left it out."""
-        if self.pending_s is not None:
-            return self.pending_s
-        return sum([load.prefill_work * load.pace_s for _, load in self.candidates]) / len(self.candidates)
-
-    def mean_pace_s(self) -> float:
-        """`pool_pace_s`, computed if the maker of this snapshot left it out."""
-        if self.pool_pace_s is not None:
-            return self.pool_pace_s
-        return sum([load.pace_s for _, load in self.candidates]) / len(self.candidates)
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        *,
+        pool: str = "default",
+        generation: int = 1,
+        taken_at: float = 0.0,
+        unseen: float = 0.0,
+        home: Mapping[str, str] = NOWHERE,
+    ) -> LoadSnapshot:
+        """A snapshot of these candidates, its columns computed from their loads. `candidates` is not empty."""
+        loads = [load for _, load in candidates]
+        return LoadSnapshot(
+            pool=pool,
+            generation=generation,
+            taken_at=taken_at,
+            unseen=unseen,
+            candidates=tuple(candidates),
+            columns=columns_of(loads),
+            pending_s=sum([load.prefill_work * load.pace_s for load in loads]) / len(loads),
+            pace_s=sum([load.pace_s for load in loads]) / len(loads),
+            home=home,
+            positions={pod.id: at for at, (pod, _) in enumerate(candidates)},
+            inflight=sum([load.inflight for load in loads]),
+        )
 
     def total_inflight(self) -> int:
-        """`inflight`, computed if the maker of this snapshot left it out."""
+        """Requests in flight on all candidates."""
         return sum([load.inflight for _, load in self.candidates]) if self.inflight is None else self.inflight
 
     def position_of(self) -> Mapping[PodId, int]:
-        """`positions`, computed if the maker of this snapshot left it out."""
+        """The index of each pod in `candidates`."""
         if self.positions is not None:
             return self.positions
         return {pod.id: at for at, (pod, _) in enumerate(self.candidates)}
 
     def without(self, tried: frozenset[PodId]) -> LoadSnapshot | None:
-        """The same snapshot less the pods in `tried`; None where that leaves nobody. Itself when `tried` is empty."""
+        """The same snapshot less the pods in `tried`; None if none is left. Itself when `tried` is empty."""
         if not tried:
             return self
         positions = self.position_of()
@@ -230,43 +244,25 @@ class LoadSnapshot(NamedTuple):
         if len(gone) == len(self.candidates):
             return None
         # Columns are cut around the few that are gone: 12 us at 1,000 pods, 170 if each pod were looked at.
-        return self._replace(
-            candidates=_cut(self.candidates, gone),
-            positions=None,
-            tokens=_cut(self.tokens, gone),
-            inflight=None,
-            until=_cut(self.until, gone),
-            wait=_cut(self.wait, gone),
-            pace=_cut(self.pace, gone),
-            queue=_cut(self.queue, gone),
-            kv_usage=_cut(self.kv_usage, gone),
-        )
+        return self._with(_cut(self.candidates, gone), Columns(*[_cut(column, gone) for column in self.columns]))
 
     def only(self, at: Sequence[int]) -> LoadSnapshot:
         """The same snapshot with the candidates at these positions alone, in that order. `at` is not empty."""
-        return self._replace(
-            candidates=_picked(self.candidates, at),
-            positions=None,
-            tokens=_picked(self.tokens, at),
-            inflight=None,
-            until=_picked(self.until, at),
-            wait=_picked(self.wait, at),
-            pace=_picked(self.pace, at),
-            queue=_picked(self.queue, at),
-            kv_usage=_picked(self.kv_usage, at),
-        )
+        return self._with(_picked(self.candidates, at), Columns(*[_picked(column, at) for column in self.columns]))
+
+    def _with(self, candidates: tuple[Candidate, ...], columns: Columns) -> LoadSnapshot:
+        """The same snapshot with some of its candidates."""
+        return self._replace(candidates=candidates, columns=columns, positions=None, inflight=None)
 
 
 def _picked(column: tuple[_T, ...], at: Sequence[int]) -> tuple[_T, ...]:
-    """The entries at these positions; an empty column stays empty."""
-    if not column:
-        return column
+    """The entries at these positions."""
     # 10 us for 900 of 1,000, 20 in a comprehension; of one position it gives no tuple.
     return itemgetter(*at)(column) if len(at) > 1 else (column[at[0]],)
 
 
 def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
-    """The column without these positions, which ascend: one, nearly always. An empty column stays empty."""
+    """The column without these positions, which ascend: one, nearly always."""
     if len(gone) == 1:  # 0.3 us less than below
         return column[: gone[0]] + column[gone[0] + 1 :]
     left: list[_T] = []
@@ -279,14 +275,14 @@ def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
 
 
 class RequestInfo(NamedTuple):
-    """All that a policy may know of a request, its own dice (`entropy`) and clock (`arrived_at`) included."""
+    """All that a policy may know of a request, its random bits (`entropy`) and clock (`arrived_at`) included."""
 
     id: str
     model: str
     prompt_tokens: int
     """An estimate (bytes / 4); at least 1."""
     max_tokens: int
-    """The most the client asks for; 0 when it did not say."""
+    """Answer tokens the client allows; 0 if it sets no limit."""
     arrived_at: float
     """Seconds on the replica's monotonic clock."""
     entropy: int
@@ -294,30 +290,30 @@ class RequestInfo(NamedTuple):
     sequence: int
     """Counts the requests of this pool on this replica."""
     session_key: str = ""
-    """What keeps a conversation together; empty when the client gave none."""
+    """Identifies a conversation; empty if the client gave none."""
     priority: int = 0
     """Higher goes first."""
     deadline: float | None = None
     """Seconds on the replica's monotonic clock."""
     prefix_hits: Mapping[PodId, int] = _NO_HITS
-    """Leading blocks (`PREFIX_BLOCK_TOKENS` each) of the prompt a pod is believed to hold; others are absent."""
+    """Leading blocks (`PREFIX_BLOCK_TOKENS` each) of the prompt that each pod is expected to hold; absent: none."""
     tried: frozenset[PodId] = frozenset()
     """Pods that already failed this request; a policy never picks one."""
 
 
 class Decision(NamedTuple):
-    """Where the request goes."""
+    """The pod that gets the request."""
 
     pod: PodId
     policy: str
     score: float = 0.0
-    """What the policy weighed the pod by; comparable only within one policy."""
+    """The pod's cost or score; comparable only within one policy."""
     reason: str = ""
     """A short constant for logs and tests, such as `soonest`."""
 
 
 class Rejection(NamedTuple):
-    """Why the request goes nowhere now."""
+    """No pod gets the request now."""
 
     reason: str
     """Machine-readable: `no_untried_pod`, `saturated`, ..."""

@@ -1,7 +1,6 @@
-"""The weighted mean of several scorers' scores: of every pod, or only where it is highest. Knows no scorer and no pod.
+"""The weighted mean of several scorers' scores: of every pod, or only the highest. Knows no scorer and no pod.
 
-Apart from `profile.py` so that mypyc can compile it: numbers that nobody keeps then cost 10 ns a pod, and 40 where they
-go into a list.
+Apart from `profile.py` so that mypyc can compile it: a mean then costs 10 ns a pod, and 40 if it is kept in a list.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from schedulers import entropy as rng
 
 
 class Falling(NamedTuple):
-    """Scores that fall along a column: `(top - each) / span`, computed only for whom somebody asks."""
+    """Scores that fall along a column: `(top - each) / span`, computed only where needed."""
 
     column: tuple[float, ...]
     top: float
@@ -22,29 +21,29 @@ class Falling(NamedTuple):
 
 
 Scores = Falling | Sequence[float] | dict[int, float] | float
-"""0 to 1 for each candidate, in their order; or for some, by where they stand, and 0 for the rest; or one for all."""
+"""0 to 1: for each candidate, in their order; or by position for some, 0 for the rest; or one number for all."""
 
 _Column = tuple[float, tuple[float, ...], float, float]
-"""A share, and what it is a share of, as in `Falling`."""
+"""A weight, and the column, top and span of a `Falling`."""
 
 _LEAN: Final = 3
-"""So many columns are added up at once, without a list in between: those of the default `profile`."""
+"""Columns added up at once, without a list in between: those of the default `profile`."""
 
 
 class Weighed:
-    """What some scorers say of `count` candidates, each with its share of all weights."""
+    """The scores of `count` candidates by several scorers, each with its share of all weights."""
 
     __slots__ = ("_columns", "_few", "_same", "count")
 
     def __init__(self, count: int) -> None:
-        """Nobody has said anything yet: all are at 0."""
+        """All candidates are at 0."""
         self.count = count
         self._same = 0.0
         self._columns: list[_Column] = []
         self._few: list[tuple[float, dict[int, float]]] = []
 
     def add(self, share: float, scores: Scores) -> None:
-        """One scorer's; `share` is not negative."""
+        """Add one scorer's scores; `share` is not negative."""
         if isinstance(scores, float):
             self._same += share * scores
         elif isinstance(scores, dict):
@@ -55,7 +54,7 @@ class Weighed:
             self._columns.append((share, tuple(scores), 0.0, -1.0))
 
     def of(self, at: int) -> float:
-        """The mean of the candidate that stands there."""
+        """The mean of the candidate at this position."""
         mean = self._same
         for share, column, top, span in self._columns:
             mean += share * ((top - column[at]) / span)
@@ -64,7 +63,7 @@ class Weighed:
         return mean
 
     def all(self) -> list[float]:
-        """The mean of each."""
+        """The mean of each candidate."""
         columns = self._columns
         means = _sums(self._same, *_three(columns)) if columns else [self._same] * self.count
         for share, column, top, span in columns[_LEAN:]:
@@ -75,14 +74,14 @@ class Weighed:
         return means
 
     def best(self, entropy: int) -> int:
-        """Where the highest stands; of equal ones, each as likely as the next."""
+        """The position of the highest mean; of equal ones, each is equally likely."""
         if not self._columns or len(self._columns) > _LEAN:
             means = self.all()
             return rng.tied(means, max(means), entropy)
         same, (first, second, third) = self._same, _three(self._columns)
         most, ties = _highest(same, first, second, third)
         if self._few:
-            # Those few only gain by it, so whoever is highest without it and is none of them stays as high.
+            # These scores only raise the means of those few: the highest of the others stays the highest.
             some = {at: self.of(at) for _, few in self._few for at in few}
             above = max(some.values(), default=-1.0)
             if above > most:
@@ -94,7 +93,7 @@ class Weighed:
 
 
 def _three(columns: list[_Column]) -> tuple[_Column, _Column, _Column]:
-    """The first three; for each that is not there, one that adds nothing."""
+    """The first three; each missing one is replaced by one that adds 0."""
     nothing = (0.0, columns[0][1], 0.0, 1.0)
     second = columns[1] if len(columns) > 1 else nothing
     return columns[0], second, columns[2] if len(columns) > 2 else nothing
@@ -111,7 +110,7 @@ def _sums(same: float, first: _Column, second: _Column, third: _Column) -> list[
 
 
 def _highest(same: float, first: _Column, second: _Column, third: _Column) -> tuple[float, int]:
-    """The highest sum, and how many there are of it."""
+    """The highest sum, and how many candidates have it."""
     p, a, top_a, span_a = first
     q, b, top_b, span_b = second
     r, c, top_c, span_c = third
@@ -126,7 +125,7 @@ def _highest(same: float, first: _Column, second: _Column, third: _Column) -> tu
 
 
 def _find(same: float, first: _Column, second: _Column, third: _Column, most: float, before: int) -> int:
-    """Where the highest sum stands that has so many `before` it."""
+    """The position of the highest sum with `before` equal ones before it."""
     p, a, top_a, span_a = first
     q, b, top_b, span_b = second
     r, c, top_c, span_c = third
@@ -140,7 +139,7 @@ def _find(same: float, first: _Column, second: _Column, third: _Column, most: fl
 
 
 def span_of(column: tuple[float, ...]) -> tuple[float, float]:
-    """The least and the most of it; it is not empty. 4 us at 1,000 where `min` and `max` take 40."""
+    """The least and the greatest number; the column is not empty. 4 us at 1,000, where `min` and `max` take 40."""
     least = most = column[0]
     for at in range(len(column)):
         each = column[at]

@@ -1,4 +1,4 @@
-"""One tree for what can go wrong in statesync. No error here ever reaches a request that a pod could serve."""
+"""The errors of statesync, one tree. None of them reaches a request that a pod could serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class StateError(Exception):
 
 
 class NoRoutablePod(StateError):
-    """The pool has no pod that may be sent a request now."""
+    """The pool has no pod that may get a request now."""
 
 
 class UnknownPool(StateError):
@@ -20,11 +20,11 @@ class UnknownPod(StateError):
 
 
 class StaleGeneration(StateError):
-    """A compare-and-set came with an old generation; read again and retry."""
+    """A compare-and-set with an old generation; read again and retry."""
 
 
 class StoreUnavailable(StateError):
-    """The shared store does not answer; the local view goes on serving."""
+    """The shared store does not answer; the gateway goes on with its local view."""
 
 
 class BadStoreUrl(StateError):

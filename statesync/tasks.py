@@ -1,4 +1,4 @@
-"""Starting a background task so that it is neither collected early nor silent when it fails.
+"""Starts background tasks that are not collected early and whose errors are logged.
 
 The event loop keeps only weak references to tasks (docs.python.org, asyncio.create_task), so each is held here
 until it is done.
@@ -16,7 +16,7 @@ _log = logging.getLogger("turnout.tasks")
 
 
 def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Run `work` in the background under `name`. What it raises is logged, not lost; cancelling it is silent."""
+    """Run `work` in the background under `name`. Its error is logged; a cancellation is not."""
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
     task.add_done_callback(_done)

@@ -1,4 +1,4 @@
-"""The values statesync keeps and hands out. Frozen, except `Charge`, which remembers whether it was given back."""
+"""The values of statesync. All are frozen except `Charge`, which records what has been given back."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from schedulers.types import Adapters, Pod, PodId, PodLoad
 
 
 class EngineReport(NamedTuple):
-    """One reading of an engine's /metrics. None where the engine does not say."""
+    """One reading of an engine's /metrics; None for what the engine does not report."""
 
     queued: int | None = None
     running: int | None = None
     kv_usage: float | None = None
     kv_capacity_tokens: int | None = None
-    """Tokens the KV cache holds (blocks x block size), offload tier included where reported."""
+    """Tokens the KV cache holds (blocks x block size), with an offload tier if it is reported."""
     prefix_queries_tokens: int | None = None
     """Counter: prompt tokens looked up in the prefix cache since the engine started."""
     prefix_hits_tokens: int | None = None
     """Counter: of those, found."""
     started_at: float | None = None
-    """The engine process's own start stamp, to tell a restart; never compared with our clocks."""
+    """The engine's own start time, to detect a restart; never compared with this process's clocks."""
     adapters: Adapters | None = None
-    """LoRA adapters in use; None also where the engine serves none."""
+    """LoRA adapters in use; None also if the engine serves none."""
 
 
 class PodStatus(NamedTuple):
@@ -39,54 +39,25 @@ class PodStatus(NamedTuple):
 
 
 class InflightNumbers(NamedTuple):
-    """What one replica has in flight on one pod. Absolute numbers, never increments."""
+    """One replica's requests in flight on one pod. Absolute numbers, never increments."""
 
     requests: int = 0
     tokens: int = 0
     prefill_tokens: int = 0
     dispatched: int = 0
-    """Counter: requests it ever sent there. Its growth is the replica's dispatch rate; it says nothing of the load."""
+    """Counter: requests it ever sent to the pod. Its growth is the replica's dispatch rate; it is no part of the
+    load."""
     prefilling: int = 0
     """Requests whose first token has not come back yet."""
     prefill_work: int = 0
-    """What their prefill takes, in token equivalents."""
+    """Their prefill work, in token equivalents."""
 
 
 class PrefixPage(NamedTuple):
-    """A run of the blocks that one pod is believed to hold, oldest first: what a checkpoint is made of."""
+    """A run of the blocks that one pod is expected to hold, oldest first: a part of a checkpoint."""
 
     pod: PodId
     hashes: bytes
     """Chained block hashes, 8 bytes each, little-endian."""
     sizes: bytes
     """One byte a block: log2 of its size in base blocks."""
-
-
-class Charge:
-    """What one request still holds on a pod: taken by `LoadView.reserve`, given back by `prefill_done`, `release`.
-
-    The amounts live here, so that what was added is exactly what is taken off, however the estimates change.
-    """
-
-    __slots__ = ("cached", "pod", "prefill_tokens", "requests", "since", "tokens", "work")
-
-    def __init__(
-        self, pod: PodId, tokens: int, prefill_tokens: int, work: int = 0, cached: int = 0, since: float = 0.0
-    ) -> None:
-        self.pod = pod
-        self.requests = 1
-        """1 until released, then 0."""
-        self.tokens = tokens
-        """Prompt plus expected answer tokens."""
-        self.prefill_tokens = prefill_tokens
-        """Uncached prompt tokens; 0 once the first token is back."""
-        self.work = work
-        """What their prefill takes, in token equivalents; at least 1 when reserved, 0 once the first token is back."""
-        self.cached = cached
-        """Prompt tokens that the pod was believed to hold; stays."""
-        self.since = since
-        """When it was taken, on the replica's monotonic clock; stays."""
-
-    def __repr__(self) -> str:
-        state = "open" if self.requests else "released"
-        return f"<Charge {state} on {self.pod}: {self.tokens} tokens, {self.prefill_tokens} to prefill>"

@@ -1,1 +1,1 @@
-"""The `turnout` command: what is typed, what is printed. Nothing is decided here."""
+"""The `turnout` command: its arguments and its output. Nothing is decided here."""

@@ -1,4 +1,4 @@
-"""The control API from a terminal: what the CLI asks, and its failures as one line each."""
+"""A client of the control API for the CLI, with failures as messages of one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PolicyRequest(NamedTuple):
 
 
 class ControlClient:
-    """A short conversation with one replica's control port."""
+    """Requests to one replica's control port."""
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         """`url` as `http://host:port`, or just `host:port`. The token comes from TURNOUT_CONTROL_TOKEN."""
@@ -65,7 +65,7 @@ class ControlClient:
         return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])
 
     def policy(self, pool: str, part: str = "policy") -> dict[str, object]:
-        """A pool's policy, or its `trial`'s figures. Raises ControlFailure."""
+        """A pool's policy; with `part="trial"` its trial's report. Raises ControlFailure."""
         return _decoded(self._ask("GET", _path(pool, part)), dict[str, object])
 
     def history(self, pool: str) -> list[dict[str, object]]:
@@ -80,7 +80,7 @@ class ControlClient:
         if_generation: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, object]:
-        """Change a pool's policy, or what is tried beside it; `options` are those of every change, such as `note`.
+        """Change a pool's policy, shadow or canary; `options` are those of every change, such as `note`.
 
         Raises ControlFailure, also when `if_generation` is stale.
         """
@@ -119,9 +119,9 @@ def _decoded(body: bytes, kind: type[_T]) -> _T:
 def _refused(answer: httpx.Response) -> str:
     try:
         error = msgspec.json.decode(answer.content, type=dict[str, dict[str, object]])["error"]
-        words = str(error["message"])
+        message = str(error["message"])
     except (msgspec.DecodeError, KeyError):
         return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
     if answer.status_code == 401:
-        return f"{words}; set {TOKEN_VARIABLE}"
-    return words
+        return f"{message}; set {TOKEN_VARIABLE}"
+    return message

@@ -1,4 +1,4 @@
-"""What the commands that talk to a control port share, and `turnout pods`. Knows the command line, not the gateway."""
+"""What the commands with a control port share, and `turnout pods`. Knows the command line, not the gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_CONTROL = "http://127.0.0.1:9000"
 
 
 def add_control(command: argparse.ArgumentParser) -> None:
-    """The flags of a command that asks a control port."""
+    """Add the flags of a command that calls a control port."""
     command.add_argument(
         "--control",
         metavar="URL",
@@ -32,7 +32,7 @@ def add_control(command: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def control(given: argparse.Namespace) -> Iterator[ControlClient]:
-    """A client of the control port that was asked for. Raises UsageError for whatever goes wrong with it."""
+    """A client of the control port in the flags. Raises UsageError for each of its failures."""
     # httpx takes longer to import than everything else here together.
     from router.cli.client import ControlClient, ControlFailure
 
@@ -43,21 +43,21 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
         raise UsageError(str(error)) from None
 
 
-def say(line: str) -> None:
-    """A line of the answer."""
+def print_line(line: str) -> None:
+    """Print a line."""
     sys.stdout.write(line + "\n")
 
 
-def say_json(answer: object) -> None:
-    """The answer for a script."""
-    say(msgspec.json.format(msgspec.json.encode(answer)).decode())
+def print_json(answer: object) -> None:
+    """Print the answer as JSON, for scripts."""
+    print_line(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
-def say_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need to be; the first row is their names."""
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with columns as wide as needed; the first row has their names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def add_pods(pods: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def _pods(given: argparse.Namespace) -> int:
     with control(given) as client:
         pods = client.pods()
     if given.json:
-        say_json(pods)
+        print_json(pods)
         return 0
     rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
     for pod in pods:
@@ -78,7 +78,7 @@ def _pods(given: argparse.Namespace) -> int:
         kv = f"{float(str(pod['kv_usage'])):.0%}"
         inflight, queued, running = (str(pod[key]) for key in ("inflight", "queued", "running"))
         rows.append((str(pod["pool"]), str(pod["id"]), state, inflight, queued, running, kv))
-    say_table(rows)
+    print_table(rows)
     return 0
 
 

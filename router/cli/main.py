@@ -1,7 +1,7 @@
-"""`turnout`: reads the command line, calls what does the work, and says what went wrong in one line.
+"""`turnout`: parses the command line, runs the command, and reports a failure in one line.
 
-Exit codes: 0 done, 1 `check` found errors, 2 anything else that went wrong. What a command needs is imported when it
-runs, so that `turnout --version` loads neither a server nor a simulator.
+Exit codes: 0 success, 1 `check` found errors, 2 any other failure. A command imports what it needs when it runs, so
+that `turnout --version` loads neither a server nor a simulator.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from router.cli.control import add_pods, say
+from router.cli.control import add_pods, print_line
 from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, settings_for
-from router.config.file import ConfigError, read, told
+from router.config.file import ConfigError, described, read
 from router.settings import Settings
 from router.workers.ipc import FAILED, WorkerChannel, place_in
 from schedulers.errors import SchedulerError
@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         given = _parser().parse_args(argv)
-        given.again = _again(argv)
+        given.command = _command_line(argv)
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
     except _EXPLAINED as error:
-        return _fail(_words(error))
+        return _fail(_message(error))
     except KeyboardInterrupt:
         return 130
 
@@ -70,10 +70,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 
 def _add_passed_on(
-    commands: argparse._SubParsersAction[_Parser], name: str, words: str, run: Callable[[Sequence[str]], int]
+    commands: argparse._SubParsersAction[_Parser], name: str, help_text: str, run: Callable[[Sequence[str]], int]
 ) -> None:
-    """A command of loadtests, which has its own flags and its own help."""
-    command = commands.add_parser(name, help=words, add_help=False, prefix_chars="\0")
+    """Add a command of loadtests, which has its own flags and help."""
+    command = commands.add_parser(name, help=help_text, add_help=False, prefix_chars="\0")
     command.add_argument("rest", nargs=argparse.REMAINDER)
     command.set_defaults(run=lambda given: run(given.rest))
 
@@ -84,8 +84,8 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def _again(argv: Sequence[str] | None) -> list[str]:
-    """The command line that runs this command once more, in a process of its own."""
+def _command_line(argv: Sequence[str] | None) -> list[str]:
+    """The command line that runs this command again, in another process."""
     if argv is None:
         return [sys.executable, *sys.orig_argv[1:]]
     return [sys.executable, "-m", "router", *argv]
@@ -95,16 +95,16 @@ def _serve(given: argparse.Namespace) -> int:
     place = place_in(os.environ)
     if place is None:
         return _serve_alone(given)
-    # The addresses are those of the sockets: what the file says by now is checked against them.
+    # The addresses are those of the sockets, and the settings are checked with them.
     given.listen, given.control = place.listen, place.control
     line = WorkerChannel(socket.socket(fileno=place.tether_fd))
     try:
-        settings = _settings_to_serve(given, warn=lambda words: None)  # the supervisor has said it once
+        settings = _settings_to_serve(given, warn=lambda message: None)  # the supervisor has printed them
         from router.workers.worker import serve
 
         return serve(settings, place, line)
     except _EXPLAINED as error:
-        line.say(FAILED, _words(error))  # to the supervisor's log rather than past it
+        line.send(FAILED, _message(error))  # the supervisor logs it
         return 2
 
 
@@ -113,7 +113,7 @@ def _serve_alone(given: argparse.Namespace) -> int:
     if given.workers > 1:
         from router.workers.supervisor import supervise
 
-        return supervise(settings, given.workers, given.again)
+        return supervise(settings, given.workers, given.command)
     from router.replica.process import serve
 
     return serve(settings)
@@ -150,17 +150,17 @@ def _simulate(rest: Sequence[str]) -> int:
 def _check(given: argparse.Namespace) -> int:
     reading = read(given.config)
     for problem in reading.problems:
-        say(told(given.config, problem))
+        print_line(described(given.config, problem))
     errors = sum(problem.severity == "error" for problem in reading.problems)
     if errors:
-        say(f"{errors} error{'s' if errors > 1 else ''}")
+        print_line(f"{errors} error{'s' if errors > 1 else ''}")
         return 1
-    say("\n".join(summary(reading.settings)))
+    print_line("\n".join(summary(reading.settings)))
     return 0
 
 
 def summary(settings: Settings) -> list[str]:
-    """What `serve` would do with these settings, a line each."""
+    """What `serve` would do with these settings, as lines."""
     token = " with a token" if settings.control.token else ""
     state = settings.state.partition("://")[0]
     lines = [f"inference on {settings.listen}, control on {settings.control.listen}{token}, state in {state}://"]
@@ -174,31 +174,31 @@ def summary(settings: Settings) -> list[str]:
 
 
 _EXPLAINED = (UsageError, SchedulerError, StateError, ConfigError, OSError)
-"""What goes wrong by the user's doing: it is told in a line, without a traceback."""
+"""Failures that the user can correct: reported in a line, without a traceback."""
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ConfigError):
         return _first_of(error)
-    return _os_words(error) if isinstance(error, OSError) else str(error)
+    return _os_message(error) if isinstance(error, OSError) else str(error)
 
 
 def _first_of(error: ConfigError) -> str:
-    """One line: the first error, and how to see the rest."""
+    """The first error, and how to see the rest, in one line."""
     errors = [problem for problem in error.problems if problem.severity == "error"]
-    words = told(error.source, errors[0])
+    message = described(error.source, errors[0])
     more = len(errors) - 1
     if not more:
-        return words
+        return message
     rest = f"turnout check {error.source}" if error.source != COMMAND_LINE else "fix it to see them"
-    return f"{words} (and {more} more: {rest})"
+    return f"{message} (and {more} more: {rest})"
 
 
-def _os_words(error: OSError) -> str:
+def _os_message(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
 
 
-def _fail(words: str) -> int:
-    sys.stderr.write(f"turnout: {' '.join(words.split())}\n")
+def _fail(message: str) -> int:
+    sys.stderr.write(f"turnout: {' '.join(message.split())}\n")
     return 2

@@ -1,5 +1,5 @@
-"""`turnout policy plugins` and `turnout policy check`: what became of plugin files in a gateway, and the same check of
-one on a laptop."""
+"""`turnout policy plugins` and `turnout policy check`: the plugin files of a gateway with their check results, and the
+same check of one file without a gateway."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from router.cli.control import add_control, control, say, say_json, say_table
+from router.cli.control import add_control, control, print_json, print_line, print_table
 
 
 def add_plugins(actions: Any) -> None:
-    """Both actions of `turnout policy`."""
+    """Add both actions to `turnout policy`."""
     plugins = actions.add_parser("plugins", help="show the plugin files of a gateway, and what their checks said")
     add_control(plugins)
     plugins.set_defaults(run=_plugins)
@@ -26,19 +26,20 @@ def _plugins(given: argparse.Namespace) -> int:
     with control(given) as client:
         shown: Any = client.plugins()
     if given.json:
-        say_json(shown)
+        print_json(shown)
         return 0
     if not shown["directory"]:
-        say("no plugin directory is configured (plugins.directory)")
+        print_line("no plugin directory is configured (plugins.directory)")
     elif shown["problem"]:
-        say(shown["problem"])
+        print_line(shown["problem"])
     rows = [("FILE", "DIGEST", "OFFERED AS", "CHECK")]
     for each in shown["plugins"]:
         offered = ", ".join(each["policies"]) or "-"
-        said = each["problem"] or f"passed in {each['check_s']:.1f} s"
-        rows.append((each["file"], each["digest"], offered, said if each["present"] else "no longer in the directory"))
+        result = each["problem"] or f"passed in {each['check_s']:.1f} s"
+        state = result if each["present"] else "no longer in the directory"
+        rows.append((each["file"], each["digest"], offered, state))
     if shown["plugins"]:
-        say_table(rows)
+        print_table(rows)
     return 0
 
 
@@ -47,13 +48,13 @@ def _check(given: argparse.Namespace) -> int:
 
     report = check(given.file.read_bytes(), given.file.name)
     if given.json:
-        say_json({**report._asdict(), "offered_as": list(report.names)})
+        print_json({**report._asdict(), "offered_as": list(report.names)})
     elif report.problem:
-        say(f"{given.file}: {report.problem}")
+        print_line(f"{given.file}: {report.problem}")
     else:
         for name, offered in zip(report.policies, report.names, strict=True):
             costs = _costs(report.pick_us[name])
-            say(f"{given.file}: {name} passes, and would be offered as {offered}; {costs}")
+            print_line(f"{given.file}: {name} passes, and would be offered as {offered}; {costs}")
     return 1 if report.problem else 0
 
 

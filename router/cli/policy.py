@@ -1,4 +1,4 @@
-"""`turnout policy ...`: asks a control port and says the answer in a line or a table. Nothing is decided here."""
+"""`turnout policy ...`: calls a control port and prints the answer as a line or a table. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from router.cli.control import add_control, control, say, say_json, say_table
+from router.cli.control import add_control, control, print_json, print_line, print_table
 from router.cli.plugins import add_plugins
 from router.cli.serve_flags import UsageError
 from router.cli.tables import trial_lines
@@ -60,8 +60,8 @@ def _add_canary(actions: _Actions) -> None:
     canary = _add(actions, "canary", "let a policy decide a share of the sessions, and take it back if it does badly")
     _add_candidate(canary)
     canary.add_argument("--percent", metavar="P", type=float, help="of the sessions, above 0 up to 100")
-    for flag, kind, words in _GUARD:
-        canary.add_argument(f"--{flag}", metavar="X", type=kind, help=words)
+    for flag, kind, help_text in _GUARD:
+        canary.add_argument(f"--{flag}", metavar="X", type=kind, help=help_text)
     _add_how(canary)
     canary.set_defaults(run=_canary)
 
@@ -94,8 +94,8 @@ def _add_rollback(actions: _Actions) -> None:
     rollback.set_defaults(run=_rollback)
 
 
-def _add(actions: _Actions, name: str, words: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = actions.add_parser(name, help=words)
+def _add(actions: _Actions, name: str, help_text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
     command.add_argument("pool", metavar="POOL")
     add_control(command)
     return command
@@ -124,7 +124,7 @@ def _add_how(command: argparse.ArgumentParser) -> None:
 
 
 def _param(text: str) -> tuple[str, object]:
-    """`key=value`: a value that reads as JSON is that (3, 0.5, true, [1]), any other is text."""
+    """`key=value`: a value in JSON (3, 0.5, true, [1]) is parsed, any other is text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -143,7 +143,7 @@ def _params(text: str) -> dict[str, object]:
 
 def _get(given: argparse.Namespace) -> int:
     with control(given) as client:
-        _told(given, client.policy(given.pool))
+        _print_policy(given, client.policy(given.pool))
     return 0
 
 
@@ -151,7 +151,7 @@ def _history(given: argparse.Namespace) -> int:
     with control(given) as client:
         records = client.history(given.pool)
     if given.json:
-        say_json(records)
+        print_json(records)
         return 0
     rows = [("GENERATION", "POLICY", "SHADOW", "CANARY", "NOTE")]
     for record in records:
@@ -159,7 +159,7 @@ def _history(given: argparse.Namespace) -> int:
         share = f"{_choice(canary)} {_percent(canary)}" if canary else "-"
         shadow = _choice(record["shadow"]) if record["shadow"] else "-"
         rows.append((str(record["generation"]), _choice(record), shadow, share, str(record["note"])))
-    say_table(rows)
+    print_table(rows)
     return 0
 
 
@@ -167,10 +167,10 @@ def _report(given: argparse.Namespace) -> int:
     with control(given) as client:
         report = client.policy(given.pool, "trial")
     if given.json:
-        say_json(report)
+        print_json(report)
     else:
         for line in trial_lines(report):
-            say(line)
+            print_line(line)
     return 0
 
 
@@ -222,27 +222,27 @@ def _change(given: argparse.Namespace, method: str, part: str, body: object | No
         if getattr(given, flag):
             options[name] = "true"
     with control(given) as client:
-        _told(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
+        _print_policy(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
     return 0
 
 
-def _told(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
+def _print_policy(given: argparse.Namespace, answer: Mapping[str, object]) -> None:
     if given.json:
-        say_json(answer)
+        print_json(answer)
     else:
-        say(policy_line(given.pool, answer))
+        print_line(policy_line(given.pool, answer))
 
 
 def policy_line(pool: str, answer: Mapping[str, object]) -> str:
-    """A pool's policy, and all that is to be known of it, in a line."""
+    """A pool's policy with its shadow, canary and state, in a line."""
     line = f"{pool}: {_choice(answer)} (generation {answer['generation']})"
     if answer.get("shadow"):
         line += f", shadow {_choice(answer['shadow'])}"
     if answer.get("canary"):
         line += f", canary {_choice(answer['canary'])} for {_percent(answer['canary'])}"
-    for key, words in _REMARKS.items():
+    for key, remark in _REMARKS.items():
         if answer.get(key):
-            line += f"; {words.format(answer[key])}"
+            line += f"; {remark.format(answer[key])}"
     return line
 
 

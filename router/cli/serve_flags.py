@@ -1,4 +1,4 @@
-"""The flags of `turnout serve`, laid over the file's settings. Starts nothing."""
+"""The settings of `turnout serve`: the file's, changed by the flags. Starts nothing."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from functools import partial
 import msgspec
 
 from router.config.checks import problems_in
-from router.config.file import ConfigError, read, told, with_environment
+from router.config.file import ConfigError, described, read, with_environment
 from router.settings import PolicySpec, Pool, Settings
 
 DEFAULT_POOL = "default"
 """The pool that `--pod` and `--policy` make."""
 
 COMMAND_LINE = "command line"
-"""Where a problem is that is in no file."""
+"""The source of settings that come from no file, in messages."""
 
 
 class UsageError(Exception):
     """A command that cannot be carried out; the message is all the user sees."""
 
 
-def _warn(words: str) -> None:
-    sys.stderr.write(f"turnout: {words}\n")
+def _warn(message: str) -> None:
+    sys.stderr.write(f"turnout: {message}\n")
 
 
 def settings_for(
     given: argparse.Namespace, environ: Mapping[str, str], warn: Callable[[str], None] = _warn
 ) -> Settings:
-    """The file's settings with the flags laid over them. Raises UsageError, ConfigError; warnings go to `warn`."""
+    """The file's settings, changed by the flags. Raises UsageError, ConfigError; warnings go to `warn`."""
     overlay = partial(_overlaid, given=given)
     if given.config is not None:
         reading = read(given.config, environ, overlay)
@@ -44,7 +44,7 @@ def settings_for(
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(source, problems)
     for problem in problems:
-        warn(told(source, problem))
+        warn(described(source, problem))
     return settings
 
 

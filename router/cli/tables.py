@@ -1,4 +1,4 @@
-"""A trial's report, as the control port answers it, in lines for a terminal. Pure; what is not there is a dash."""
+"""A trial's report, as the control port answers it, in lines for a terminal. Pure; a missing value is a dash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Report = Mapping[str, Any]
 
 
 def trial_lines(report: Report) -> Iterator[str]:
-    """The trial that runs, or the last one, a table for its canary and one for its shadow."""
+    """The running trial, or the last one: a table for its canary and one for its shadow."""
     if not report.get("running"):
         last = report.get("last")
         yield f"{report['pool']}: nothing is tried{'' if last else ', and nothing was since this replica started'}"
@@ -18,8 +18,8 @@ def trial_lines(report: Report) -> Iterator[str]:
             yield from _trial(last)
         return
     replicas = len(report.get("replicas") or [1])
-    told = f"{replicas} replica{'s' if replicas != 1 else ''}, {_seconds(report.get('age_s'))}"
-    yield f"{report['pool']}: {report['policy']} (generation {report['generation']}), {told}"
+    counted = f"{replicas} replica{'s' if replicas != 1 else ''}, {_seconds(report.get('age_s'))}"
+    yield f"{report['pool']}: {report['policy']} (generation {report['generation']}), {counted}"
     yield from _trial(report)
 
 

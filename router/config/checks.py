@@ -1,7 +1,7 @@
-"""What can be wrong with settings whose shape is right: values out of range, names that lead nowhere, unsafe ports.
+"""Checks of settings whose types are right: values out of range, names that refer to nothing, unsafe ports.
 
-Pure, and blind to where the settings came from: the same rules hold for a file and for a command line. Each rule
-yields every problem it finds; none stops at the first.
+Pure, and independent of the source: the same rules hold for a file and for a command line. Each rule yields every
+problem that it finds.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from statesync.store.open import open_store
 VLLM_KEEPALIVE_S = 5.0
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
-"""It stands in headers, metric labels and the admin API's paths."""
+"""The name is part of headers, metric labels and the admin API's paths."""
 
 
 class _Range(NamedTuple):
     low: float = 0.0
     high: float = math.inf
     above: bool = False
-    """`low` itself is out."""
+    """`low` itself is refused."""
 
     def refuses(self, value: float) -> str:
         if not math.isfinite(value):
@@ -95,11 +95,11 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Plugins, "check_memory_bytes"): _Range(low=1 << 27),
     (TrialSettings, "shadow_per_s"): _Range(0.001, 10_000.0),
 }
-"""Numbers that are not listed may be anything from 0 up."""
+"""Numbers that are not listed may be 0 or more."""
 
 
 def problems_in(settings: Settings) -> list[Problem]:
-    """Everything that is wrong with these settings, in the order of the file."""
+    """Every problem of these settings, in the order of the file."""
     return [
         *_numbers(settings, ()),
         *_ports(settings),
@@ -165,10 +165,10 @@ def _labels(settings: Settings) -> Iterator[Problem]:
     for path, spec in specs:
         scorers = spec.params.get("scorers")
         if isinstance(scorers, list) and any(isinstance(s, dict) and s.get("name") == "locality" for s in scorers):
-            words = (
+            message = (
                 "scorer locality compares pods with the gateway's own `labels`; there are none, so it changes nothing"
             )
-            yield Problem((*path, "params"), words, "warning")
+            yield Problem((*path, "params"), message, "warning")
 
 
 def _state(settings: Settings) -> Iterator[Problem]:
@@ -200,8 +200,8 @@ def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[P
     for at, pool in enumerate(pools):
         path: Path = ("pools", at)
         if not _POOL_NAME.fullmatch(pool.name):
-            words = "is empty" if not pool.name else f"{pool.name!r} has more than letters, digits, '.', '_' and '-'"
-            yield Problem((*path, "name"), words)
+            message = "is empty" if not pool.name else f"{pool.name!r} has more than letters, digits, '.', '_' and '-'"
+            yield Problem((*path, "name"), message)
         elif seen.setdefault(pool.name, at) != at:
             yield Problem((*path, "name"), f"{pool.name!r} is the name of pools[{seen[pool.name]}] too")
         yield from _pods(pool, path, homes)
@@ -260,8 +260,8 @@ def _models(pool: Pool, path: Path, served: dict[str, str], pools: Mapping[str, 
             home = served.setdefault(model, pool.name)
             if home != pool.name and pool.name not in pools[home].fallback:
                 key = at if section == "models" else model
-                words = f"pool {home!r} serves {model!r} too; requests without x-turnout-pool go there"
-                yield Problem((*path, section, key), words, "warning")
+                message = f"pool {home!r} serves {model!r} too; requests without x-turnout-pool go there"
+                yield Problem((*path, section, key), message, "warning")
 
 
 def _default_pool(settings: Settings) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
-"""The YAML file: read, decoded strictly, and explained. Where a thing is wrong, the line and the key say so.
+"""The YAML file: read, decoded strictly, and explained. Every problem names its line and key.
 
-Everything wrong is found in one go. What cannot be decoded is left out, and the rest is decoded and checked
-nevertheless; a problem that merely follows from another (a pool "without pods" because its pods could not be read)
-is not told. Secrets come from the environment; nothing in the file is expanded.
+All problems are found at once. What cannot be decoded is left out, and the rest is decoded and checked nevertheless; a
+problem that only follows from another (a pool "without pods" because its pods could not be read) is not reported.
+Secrets come from the environment; nothing in the file is expanded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKEN_VARIABLE = "TURNOUT_CONTROL_TOKEN"
 """Environment variable that holds the control port's token; it wins over the file."""
 
 PASSWORD_VARIABLE = "TURNOUT_STATE_PASSWORD"
-"""Environment variable that holds the password of a `state` in Redis, as it is: nothing in it needs to be encoded."""
+"""Environment variable that holds the password of a `state` in Redis, as plain text that is not URL-encoded."""
 
 REPLICA_VARIABLE = "TURNOUT_REPLICA"
 """Environment variable that holds the replica's name: many replicas read one file."""
@@ -36,7 +36,7 @@ LABELS_VARIABLE = "TURNOUT_LABELS"
 file. It wins over the file, label by label; one without a value is left out."""
 
 _LOGIN = re.compile(r"(?P<scheme>(?:redis|unix)[^:]*://)(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?(?P<rest>.*)", re.DOTALL)
-"""A state URL up to where its password belongs; memory:// has none."""
+"""The parts of a state URL around its password; memory:// has none."""
 
 
 class ConfigError(Exception):
@@ -45,20 +45,20 @@ class ConfigError(Exception):
     def __init__(self, source: str, problems: list[Problem]) -> None:
         self.source = source
         self.problems = problems
-        super().__init__("\n".join(told(source, problem) for problem in problems))
+        super().__init__("\n".join(described(source, problem) for problem in problems))
 
 
 class ParsedConfig(NamedTuple):
-    """What could be made of a file."""
+    """The result of reading a file."""
 
     settings: Settings
-    """Without what is wrong."""
+    """What could be decoded."""
     problems: list[Problem]
     """Errors and warnings, by line."""
 
 
 Overlay = Callable[[Settings], Settings]
-"""What is laid over a file's settings before they are checked as a whole: the command line."""
+"""Changes a file's settings before they are checked as a whole: the flags of the command line."""
 
 
 def _as_it_is(settings: Settings) -> Settings:
@@ -76,14 +76,14 @@ def load(
 
 
 def check(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """All that is wrong with a file, warnings included; empty if nothing is."""
+    """Every problem of a file, warnings included."""
     return read(path, environ).problems
 
 
 def read(
     path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ, overlay: Overlay = _as_it_is
 ) -> ParsedConfig:
-    """What could be made of a file, and what not. A file that cannot be opened is a problem like any other."""
+    """The settings of a file and its problems. A file that cannot be opened is one of them."""
     try:
         text = FilePath(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -94,19 +94,19 @@ def read(
 
 
 def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_is) -> ParsedConfig:
-    """`read` for text that is there already."""
+    """As `read`, for text in memory."""
     try:
         root, value = _parse(text)
     except yaml.YAMLError as error:
         return ParsedConfig(Settings(), [_not_yaml(error)])
     except (ValueError, RecursionError) as error:
-        # What safe YAML takes for a date or a number need not be one.
+        # Safe YAML fails on text that looks like a date or a number and is none.
         return ParsedConfig(Settings(), [Problem((), f"cannot be understood: {error}")])
     problems: list[Problem] = []
     decoded = _section(Settings, {} if value is None else value, (), problems)
     if TOKEN_VARIABLE not in environ and _given(decoded, "control", "token"):
-        words = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
-        problems.append(Problem(("control", "token"), words, "warning"))
+        message = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
+        problems.append(Problem(("control", "token"), message, "warning"))
     settings = with_environment(overlay(msgspec.convert(decoded, Settings)), environ)
     problems += [each for each in problems_in(settings) if not _follows(each, problems)]
     located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
@@ -114,7 +114,7 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
 
 
 def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """`settings` with what the environment says on top."""
+    """`settings` with the values of the environment variables."""
     replace = msgspec.structs.replace
     if token := environ.get(TOKEN_VARIABLE, ""):
         settings = replace(settings, control=replace(settings.control, token=token))
@@ -128,7 +128,7 @@ def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings
 
 
 def _labels(text: str) -> dict[str, str]:
-    """A pair without `=` is kept, with no value: that is a problem, and is told with the others."""
+    """A pair without `=` is kept with an empty value, which the checks report."""
     pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
     return {name.strip(): value.strip() for name, equals, value in pairs if value.strip() or not equals}
 
@@ -140,8 +140,8 @@ def _with_password(url: str, password: str) -> str:
     return f"{match['scheme']}{match['user'] or ''}:{quote(password, safe='')}@{match['rest']}"
 
 
-def told(source: str, problem: Problem) -> str:
-    """`turnout.yaml:12: pools[0].name: is empty`; warnings say that they are."""
+def described(source: str, problem: Problem) -> str:
+    """`turnout.yaml:12: pools[0].name: is empty`; a warning has `warning:` before the key."""
     line = f":{problem.line}" if problem.line is not None else ""
     kind = "warning: " if problem.severity == "warning" else ""
     where = f"{problem.where}: " if problem.where else ""
@@ -156,20 +156,20 @@ def _parse(text: str) -> tuple[yaml.Node | None, object]:
         value = None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
-    # Composed again: constructing flattens merge keys into the nodes, and then they look like duplicates.
+    # Composed again, because construction flattens merge keys into the nodes, where they look like duplicates.
     return yaml.compose(text, yaml.SafeLoader), value
 
 
 def _not_yaml(error: yaml.YAMLError) -> Problem:
     mark = getattr(error, "problem_mark", None)
-    words = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return Problem((), f"is not YAML: {words}", line=mark.line + 1 if mark is not None else None)
+    message = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return Problem((), f"is not YAML: {message}", line=mark.line + 1 if mark is not None else None)
 
 
 def _duplicates(root: yaml.Node | None) -> Iterator[Problem]:
-    """YAML lets the last of two equal keys win in silence."""
+    """Equal keys in one mapping, of which YAML silently takes the last."""
     todo: list[tuple[yaml.Node, Path]] = [] if root is None else [(root, ())]
-    seen: set[int] = set()  # an alias leads to a node that was visited, perhaps to one it lies in
+    seen: set[int] = set()  # an alias leads to a node that was visited, perhaps to one that contains it
     while todo:
         node, path = todo.pop()
         if id(node) in seen:
@@ -188,7 +188,7 @@ def _duplicates(root: yaml.Node | None) -> Iterator[Problem]:
 
 
 def _line_of(node: yaml.Node | None, path: Path) -> int | None:
-    """The line of the innermost thing on the path that is in the file."""
+    """The line of the innermost node on the path that is in the file."""
     if node is None:
         return None
     line: int = node.start_mark.line + 1
@@ -205,7 +205,7 @@ def _line_of(node: yaml.Node | None, path: Path) -> int | None:
 
 
 def _section(kind: type[Section], value: object, path: Path, problems: list[Problem]) -> dict[str, object]:
-    """What of a section can be decoded. A required key that cannot is blank, so that others keep their places."""
+    """What can be decoded of a section. A required key that cannot is blank, so that list positions stay."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     decoded: dict[str, object] = {name: "" for name, field in fields.items() if field.required}
     if not isinstance(value, Mapping):
@@ -224,10 +224,10 @@ def _section(kind: type[Section], value: object, path: Path, problems: list[Prob
 
 
 def _field(kind: object, value: object, path: Path, problems: list[Problem]) -> object | None:
-    """`value` in a form that msgspec will take for `kind`, without its wrong parts; None if nothing is left."""
+    """`value` in a form that msgspec accepts for `kind`, without its wrong parts; None if nothing is left."""
     section = _section_in(kind)
     if section is not None:
-        # None: a heading with everything under it commented out.
+        # None is a heading with everything under it commented out.
         return _section(section, {} if value is None else value, path, problems)
     if get_origin(kind) is list and isinstance(value, list):
         items = [_field(get_args(kind)[0], item, (*path, at), problems) for at, item in enumerate(value)]
@@ -243,7 +243,7 @@ def _field(kind: object, value: object, path: Path, problems: list[Problem]) -> 
 
 
 def _entries(kind: object, value: dict[object, object], path: Path, problems: list[Problem]) -> dict[str, object]:
-    """A free mapping's entries one by one, so that one that is wrong does not hide the next."""
+    """A free mapping's entries one by one, so that a wrong one does not hide the next."""
     kept: dict[str, object] = {}
     for key, item in value.items():
         if not isinstance(key, str):
@@ -256,7 +256,7 @@ def _entries(kind: object, value: dict[object, object], path: Path, problems: li
 
 
 def _section_in(kind: object) -> type[Section] | None:
-    """The section that a field's type is, if it is one, `None` allowed or not."""
+    """The section class of a field's type, optional or not; None if it is no section."""
     choices = get_args(kind) if get_origin(kind) is UnionType or isinstance(kind, UnionType) else (kind,)
     return next((each for each in choices if isinstance(each, type) and issubclass(each, Section)), None)
 
@@ -296,7 +296,7 @@ def _given(decoded: dict[str, object], section: str, key: str) -> bool:
 
 
 def _follows(problem: Problem, causes: list[Problem]) -> bool:
-    """Whether it lies inside, or around, something that could not be decoded."""
+    """Whether the problem is inside, or around, something that could not be decoded."""
     return any(
         cause.severity == "error" and (cause.path[: len(problem.path)] == problem.path or _inside(problem, cause))
         for cause in causes

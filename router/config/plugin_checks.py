@@ -1,5 +1,5 @@
-"""What can be wrong with the settings of plugins, and with names that only a plugin file can have. Installed policies
-that the settings name are loaded here, because what else they say may be about those; a plugin file is only read.
+"""Checks of the plugin settings, and of policy names with a digest. Installed policies that the settings name are
+loaded here, because other settings may refer to them; a plugin file is only read.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from router.config.problems import Path, Problem
-from router.plugins.directory import DirectoryListing, look
+from router.plugins.directory import DirectoryListing, list_plugins
 from router.plugins.loading import digest_of
 from router.settings import Settings
 from schedulers.errors import SchedulerError
@@ -15,21 +15,21 @@ from schedulers.registry import load_entry_points
 
 
 def is_version(name: str) -> bool:
-    """Whether it is the name of one version of a plugin file, `name@digest`."""
+    """Whether this names one version of a plugin file, as `name@digest`."""
     return "@" in name
 
 
 def plugin_problems(settings: Settings) -> Iterator[Problem]:
-    """Of the section `plugins`, and of every name that leads to one."""
+    """Problems of the section `plugins`, and of every name with a digest."""
     plugins = settings.plugins
     for at, name in enumerate(plugins.entry_points):
         try:
             load_entry_points([name])
         except SchedulerError as error:
             yield Problem(("plugins", "entry_points", at), str(error))
-    found = look(plugins.directory) if plugins.directory else DirectoryListing({}, {})
+    found = list_plugins(plugins.directory) if plugins.directory else DirectoryListing({}, {})
     if found.problem:
-        # It may be mounted later, and the gateway goes on looking.
+        # It may be mounted later: the gateway lists it again and again.
         yield Problem(("plugins", "directory"), found.problem, "warning")
     digests = {file: digest_of(source) for file, source in found.sources.items()}
     for path, name in _versions(settings):

@@ -1,5 +1,4 @@
-"""One thing that is wrong with settings, and where. A value: the rules are in `checks.py`, the words for a file
-in `file.py`."""
+"""One problem of the settings. A value: the rules are in `checks.py`, the wording for a file in `file.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ Path = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, and where."""
+    """What is wrong, and where."""
 
     path: Path
     message: str

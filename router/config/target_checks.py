@@ -1,5 +1,5 @@
-"""What can be wrong with names that lead from one place of the settings to another: ready-made policies, fall-back
-pools, explicit targets. Pure, as `checks.py`, which calls this.
+"""Checks of names that refer from one part of the settings to another: ready-made policies, fall-back pools, explicit
+targets. Pure; called by `checks.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from schedulers.errors import SchedulerError
 from schedulers.registry import create, names
 
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""It stands in headers and metric labels."""
+"""The name is part of headers and metric labels."""
 
 
 def ready_made(settings: Settings) -> Iterator[Problem]:
-    """Of the section `policies`."""
+    """Problems of the section `policies`."""
     for name, spec in settings.policies.items():
         path: Path = ("policies", name)
         if not _POLICY_NAME.fullmatch(name):
@@ -34,7 +34,7 @@ def ready_made(settings: Settings) -> Iterator[Problem]:
 
 
 def policies(pool: Pool, path: Path, ready: Mapping[str, PolicySpec]) -> Iterator[Problem]:
-    """Of a pool's own policy, and those that its requests may choose."""
+    """Problems of a pool's policy, and of those that its requests may choose."""
     spec = pool.policy
     if spec.name not in ready:
         yield from spec_problems(spec, (*path, "policy"), ready)
@@ -47,7 +47,7 @@ def policies(pool: Pool, path: Path, ready: Mapping[str, PolicySpec]) -> Iterato
 
 
 def spec_problems(spec: PolicySpec, path: Path, ready: Collection[str] = ()) -> Iterator[Problem]:
-    """Of a policy by name and parameters."""
+    """Problems of a policy's name and parameters."""
     if is_version(spec.name):
         return
     try:
@@ -59,7 +59,7 @@ def spec_problems(spec: PolicySpec, path: Path, ready: Collection[str] = ()) -> 
 
 
 def fallbacks(pool: Pool, path: Path, pools: Mapping[str, Pool]) -> Iterator[Problem]:
-    """Of the pools that take a pool's requests."""
+    """Problems of a pool's fall-backs."""
     for at, name in enumerate(pool.fallback):
         where: Path = (*path, "fallback", at)
         if name == pool.name:
@@ -79,9 +79,9 @@ def fallbacks(pool: Pool, path: Path, pools: Mapping[str, Pool]) -> Iterator[Pro
 
 
 def _unservable(pool: Pool, other: Pool, where: Path) -> Iterator[Problem]:
-    """Models of the pool that its fall-back does not have, under none of their names."""
+    """Models of the pool that its fall-back does not serve under any of their names."""
     if not pool.models or not other.models:
-        return  # learned from the pods
+        return  # one of them learns its models from the pods
     there = {*other.models, *other.aliases}
     lost = [model for model in pool.models if model not in there]
     lost += [name for name, model in pool.aliases.items() if model in lost and name not in there]
@@ -89,12 +89,12 @@ def _unservable(pool: Pool, other: Pool, where: Path) -> Iterator[Problem]:
     if len(lost) == len(pool.models) + len(pool.aliases):
         yield Problem(where, f"pool {other.name!r} serves none of {', '.join(pool.models)}")
     elif missing := [name for name in lost if name not in reached]:
-        words = f"pool {other.name!r} does not serve {', '.join(missing)}: requests for it do not fall back there"
-        yield Problem(where, words, "warning")
+        message = f"pool {other.name!r} does not serve {', '.join(missing)}: requests for it do not fall back there"
+        yield Problem(where, message, "warning")
 
 
 def targets(settings: Settings) -> Iterator[Problem]:
-    """Of the section `targets`."""
+    """Problems of the section `targets`."""
     known = {pool.name for pool in settings.pools} | {cluster_of(pool) for pool in settings.pools} | {"*"}
     yield from _allowed(settings.targets.allow, ("targets", "allow"), known)
     seen: dict[str, int] = {}

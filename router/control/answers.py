@@ -1,4 +1,4 @@
-"""Errors of the control port, in the same shape as the inference port's, whoever raised them."""
+"""Errors of the control port, all in the shape of the inference port's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPod, Unkn
 _T = TypeVar("_T")
 
 _SLICE = 25
-"""Pods encoded between two turns of the event loop: half a millisecond."""
+"""Items encoded between two turns of the event loop: half a millisecond for pods."""
 
 
 class ControlError(Exception):
-    """An answer other than success that a route decided on."""
+    """An error answer that a route decided on."""
 
     def __init__(self, status: int, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -34,19 +34,19 @@ class ControlError(Exception):
         self.param = param
 
 
-class _Told(NamedTuple):
+class _Answer(NamedTuple):
     status: int
     code: str
     param: str | None = None
 
 
-_TOLD: Mapping[type[Exception], _Told] = {
-    UnknownPolicy: _Told(422, "unknown_policy", "policy"),
-    InvalidParams: _Told(422, "invalid_params", "params"),
-    UnknownPool: _Told(404, "pool_not_found", "pool"),
-    UnknownPod: _Told(404, "pod_not_found", "pod"),
-    StaleGeneration: _Told(412, "stale_generation", "If-Match"),
-    StoreUnavailable: _Told(503, "store_unavailable"),
+_ANSWERS: Mapping[type[Exception], _Answer] = {
+    UnknownPolicy: _Answer(422, "unknown_policy", "policy"),
+    InvalidParams: _Answer(422, "invalid_params", "params"),
+    UnknownPool: _Answer(404, "pool_not_found", "pool"),
+    UnknownPod: _Answer(404, "pod_not_found", "pod"),
+    StaleGeneration: _Answer(412, "stale_generation", "If-Match"),
+    StoreUnavailable: _Answer(503, "store_unavailable"),
 }
 
 
@@ -59,20 +59,20 @@ def refusal(
     return JSONResponse({"error": error}, status, headers=headers)
 
 
-async def in_slices(things: Sequence[_T], shown: Callable[[_T], dict[str, object]]) -> Response:
-    """A JSON list of `things` as `shown`, made while everything else that is due runs in between.
+async def in_slices(things: Sequence[_T], describe: Callable[[_T], dict[str, object]]) -> Response:
+    """A JSON list of `things` as `describe`, encoded in slices between which the event loop runs other work.
 
-    A thousand pods at once, checked and encoded as FastAPI does it, kept every stream waiting for 40 ms.
+    FastAPI's own encoding of a thousand pods delayed every stream by 40 ms.
     """
     slices: list[bytes] = []
     for start in range(0, len(things), _SLICE):
-        slices.append(msgspec.json.encode([shown(each) for each in things[start : start + _SLICE]])[1:-1])
+        slices.append(msgspec.json.encode([describe(each) for each in things[start : start + _SLICE]])[1:-1])
         await asyncio.sleep(0)
     return Response(b"[" + b",".join(slices) + b"]", media_type="application/json")
 
 
 def explain_errors(app: FastAPI) -> None:
-    """Give `app` an answer for everything a route is known to raise; the guard answers for the rest."""
+    """Give `app` an answer for every exception that routes are known to raise; the guard answers for the rest."""
 
     @app.exception_handler(ControlError)
     async def decided(_: Request, error: ControlError) -> JSONResponse:
@@ -81,8 +81,8 @@ def explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         problems = [(".".join(str(part) for part in each["loc"][1:]), each["msg"]) for each in error.errors()]
-        words = "; ".join(f"{where}: {what}" if where else str(what) for where, what in problems)
-        return refusal(422, "invalid_request", words, problems[0][0] or None)
+        message = "; ".join(f"{where}: {what}" if where else str(what) for where, what in problems)
+        return refusal(422, "invalid_request", message, problems[0][0] or None)
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
@@ -90,16 +90,16 @@ def explain_errors(app: FastAPI) -> None:
         return refusal(error.status_code, code, str(error.detail), headers=error.headers)
 
     async def known(_: Request, error: Exception) -> JSONResponse:
-        told = next(_TOLD[kind] for kind in type(error).__mro__ if kind in _TOLD)
-        return refusal(told.status, told.code, str(error), told.param)
+        answer = next(_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS)
+        return refusal(answer.status, answer.code, str(error), answer.param)
 
-    for kind in _TOLD:
+    for kind in _ANSWERS:
         app.add_exception_handler(kind, known)
 
     @app.exception_handler(Unbuildable)
     async def unbuildable(_: Request, error: Unbuildable) -> JSONResponse:
-        told = _TOLD[InvalidParams if error.part == "params" else UnknownPolicy]
-        return refusal(told.status, told.code, str(error), f"{error.place}.{error.part}")
+        answer = _ANSWERS[InvalidParams if error.part == "params" else UnknownPolicy]
+        return refusal(answer.status, answer.code, str(error), f"{error.place}.{error.part}")
 
     @app.exception_handler(ChangeRefused)
     async def refused(_: Request, error: ChangeRefused) -> JSONResponse:

@@ -1,9 +1,8 @@
-"""Who may use /admin: asked before any route is, in one small ASGI middleware.
+"""Access control of /admin: one small ASGI middleware before the routes.
 
-Three doors. A token, when one is set. No page of another site: a browser names the page's origin, and it must be this
-very host. No rebound name: without a token only names that nobody else can point here (addresses, localhost, the
-configured host) are accepted, because a hostile page can make its own name resolve to 127.0.0.1. Probes and metrics
-stay open.
+Three checks. A token, when one is set. No page of another site: a browser sends the page's origin, which must be this
+host. No rebound name: without a token only names that others cannot point here (addresses, localhost, the configured
+host) are accepted, because a hostile page can make its own name resolve to 127.0.0.1. Probes and metrics stay open.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class ControlGuard:
-    """ASGI middleware; also gives every answer its x-request-id, and every failure of ours an answer."""
+    """ASGI middleware; also gives every answer its x-request-id, and answers 500 where a route fails."""
 
     def __init__(self, app: ASGIApp, *, token: str, host: str) -> None:
         """`host` is the configured listening host; an empty `token` asks for none."""
@@ -58,7 +57,7 @@ class ControlGuard:
         try:
             await (refused or self._app)(scope, receive, send_with_id)
         except Exception:
-            # Answered here rather than by starlette, which would pass it on to uvicorn to be logged once more.
+            # Answered here rather than by starlette, which would pass it on to uvicorn to be logged again.
             _log.exception("control port failed", extra={"request_id": request_id})
             if started:
                 raise

@@ -1,6 +1,5 @@
-"""What the control port needs of the gateway, as one frozen value, and what it shows of it, as plain dicts.
-
-No HTTP here. The routes turn these into answers.
+"""What the control port needs of the gateway, as one frozen value, and what it shows, as plain dicts. No HTTP here: the
+routes turn these into answers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ DRAINING = "draining"
 
 
 class PodOperations(Protocol):
-    """The part of a LoadView that operators see and touch."""
+    """The part of a LoadView that operators see and change."""
 
     @property
     def inflight(self) -> int:
@@ -57,7 +56,7 @@ class ReplicaDirectory(Protocol):
         """How old the shared part of the view may be."""
 
     def health(self) -> StoreHealth:
-        """How the link to the others does."""
+        """The state of the link to the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +73,11 @@ class ControlPlane:
     connections: Callable[[], int]
     """Open client connections of the inference port."""
     active: Callable[[], int]
-    """Requests that came here and have not ended, queued ones included: what a drain waits for."""
+    """Requests of this replica that have not ended, queued ones included: what a drain waits for."""
     pods_scraped: Callable[[], int]
-    """Engines whose metrics this replica reads for all."""
+    """Engines whose metrics this replica reads for all replicas."""
     waits_for: Callable[[], Sequence[str]]
-    """What the warm-up is still about; empty once all is known."""
+    """What the warm-up still waits for; empty once it is over."""
     drain: Callable[[], None]
     """Begin this replica's drain, as SIGTERM does."""
     clock: Callable[[], float]
@@ -90,11 +89,11 @@ class ControlPlane:
     plugins: Callable[[], Mapping[str, object]] = dict
     """The plugin directory: each file, and the result of its check."""
     trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}
-    """How what is tried in a pool goes."""
+    """The report on a pool's trial."""
 
 
-def pod_shown(status: PodStatus) -> dict[str, object]:
-    """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this one's part."""
+def describe_pod(status: PodStatus) -> dict[str, object]:
+    """A pod as /admin/pods answers it. Counts are over all replicas, `own_inflight` is this replica's part."""
     pod, load = status.pod, status.load
     return {
         "id": pod.id,
@@ -121,21 +120,21 @@ def pod_shown(status: PodStatus) -> dict[str, object]:
     }
 
 
-def policy_shown(plane: ControlPlane, pool: str) -> dict[str, object]:
-    """A pool's policy, and how this replica stands to it. Raises UnknownPool."""
-    live = plane.policies.shown(pool)
+def describe_policy(plane: ControlPlane, pool: str) -> dict[str, object]:
+    """A pool's policy, and its state on this replica. Raises UnknownPool."""
+    live = plane.policies.status(pool)
     waits_for = plane.policies.waits_for(pool)
-    return {**record_shown(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
+    return {**describe_record(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
 
 
-def record_shown(record: PolicyRecord) -> dict[str, object]:
+def describe_record(record: PolicyRecord) -> dict[str, object]:
     """A pool's record as the API answers it; generation 0 is the settings' own."""
     canary = record.canary
     return {
-        **_choice_shown(PolicyChoice(record.name, record.params)),
+        **_describe_choice(PolicyChoice(record.name, record.params)),
         "generation": record.generation,
-        "shadow": _choice_shown(record.shadow) if record.shadow is not None else None,
-        "canary": {**_choice_shown(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
+        "shadow": _describe_choice(record.shadow) if record.shadow is not None else None,
+        "canary": {**_describe_choice(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
         if canary is not None
         else None,
         "note": record.note,
@@ -143,18 +142,18 @@ def record_shown(record: PolicyRecord) -> dict[str, object]:
     }
 
 
-def _choice_shown(choice: PolicyChoice) -> dict[str, object]:
+def _describe_choice(choice: PolicyChoice) -> dict[str, object]:
     return {"policy": choice.name, "params": dict(choice.params)}
 
 
-def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
+def describe_pools(plane: ControlPlane) -> list[dict[str, object]]:
     """Every pool of the settings: its pods, models and policy."""
-    shown: list[dict[str, object]] = []
+    pools: list[dict[str, object]] = []
     known = set(plane.view.pools())
     for pool in plane.settings.pools:
         pods = plane.view.statuses(pool.name) if pool.name in known else []
         models = set(pool.models).union(*(pod.pod.models for pod in pods))
-        shown.append(
+        pools.append(
             {
                 "name": pool.name,
                 "cluster": pool.cluster,
@@ -164,13 +163,13 @@ def pools_shown(plane: ControlPlane) -> list[dict[str, object]]:
                 "pods": len(pods),
                 "routable": sum(pod.routable for pod in pods),
                 "inflight": sum(pod.load.inflight for pod in pods),
-                **policy_shown(plane, pool.name),
+                **describe_policy(plane, pool.name),
             }
         )
-    return shown
+    return pools
 
 
-def state_shown(plane: ControlPlane) -> dict[str, object]:
+def describe_state(plane: ControlPlane) -> dict[str, object]:
     """This replica and what it knows of the others."""
     life = plane.lifecycle
     now = plane.clock()
@@ -191,12 +190,12 @@ def state_shown(plane: ControlPlane) -> dict[str, object]:
         "view_age_s": plane.store.age_s(),
         "unseen": {pool: round(count, 3) for pool, count in plane.view.unseen_by_pool().items()},
         "state": plane.store.health()._asdict(),
-        "replicas": _replicas_shown(plane),
+        "replicas": _describe_replicas(plane),
     }
 
 
-def _replicas_shown(plane: ControlPlane) -> list[dict[str, object]]:
-    """The live replicas, this one first. One that is not heard until its lease has run out is gone."""
+def _describe_replicas(plane: ControlPlane) -> list[dict[str, object]]:
+    """The live replicas, this one first. A replica is gone when its lease runs out."""
     lease_s = plane.settings.sync.lease_s
     return [
         {"id": each.id, "age_s": each.age_s, "lease_left_s": round(max(0.0, lease_s - each.age_s), 3)}

@@ -1,8 +1,8 @@
-"""The control port's paths for policies. Each reads or asks the switch and says so; no decision is made here.
+"""The control port's paths for policies. Each reads or calls the policy controller; no decision is made here.
 
-Every change understands `If-Match` (the generation it is meant for; a stale one is a 412), `?dry_run=true` (say what
-would be, change nothing), `?note=` (why, for the history) and `?local=true` (while the shared state is away: on this
-replica alone, until it is back).
+Every change understands `If-Match` (the generation that it replaces; a stale one is a 412), `?dry_run=true` (answer as
+if changed, change nothing), `?note=` (the reason, for the history) and `?local=true` (while the shared state is away:
+change this replica alone, until it is back).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError
-from router.control.plane import ControlPlane, policy_shown, pools_shown, record_shown
+from router.control.plane import ControlPlane, describe_policy, describe_pools, describe_record
 from router.policy.model import ChangeOptions
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
@@ -32,12 +32,12 @@ class PolicyBody(_Body):
     params: dict[str, object] = Field(default_factory=dict)
 
     def choice(self) -> PolicyChoice:
-        """As the switch knows it."""
+        """As the policy controller takes it."""
         return PolicyChoice(self.policy, self.params)
 
 
 class GuardBody(_Body):
-    """What ends a canary; 0 turns one off."""
+    """Limits that end a canary; 0 turns a limit off."""
 
     error_rate: float = Field(default=_GUARD.error_rate, ge=0, le=1)
     ttft_p95_ratio: float = Field(default=_GUARD.ttft_p95_ratio, ge=0, allow_inf_nan=False)
@@ -52,18 +52,18 @@ class CanaryBody(PolicyBody):
     guard: GuardBody = Field(default_factory=GuardBody)
 
     def canary(self) -> Canary:
-        """As the switch knows it."""
+        """As the policy controller takes it."""
         return Canary(self.choice(), self.percent, CanaryGuard(**self.guard.model_dump()))
 
 
 class RollbackBody(_Body):
-    """Where to; without it, to the policy before."""
+    """The generation to return to; without it, the policy before."""
 
     to: int | None = Field(default=None, ge=0)
 
 
 def _generation(if_match: str | None) -> int | None:
-    """`"3"`, `3` or `*`; anything else is the client's mistake rather than a silent overwrite."""
+    """`"3"`, `3` or `*`; anything else is an error rather than a silent overwrite."""
     if if_match is None or if_match.strip() == "*":
         return None
     bare = if_match.strip().removeprefix("W/").strip('"')
@@ -85,20 +85,20 @@ _How = Annotated[ChangeOptions, Depends(_how)]
 
 
 def policy_routes(plane: ControlPlane) -> APIRouter:
-    """Pools, the policy of each, and the way back."""
+    """Pools, the policy of each, its history and rollback."""
     router = APIRouter(prefix="/admin/pools", tags=["policies"])
     policies = plane.policies
 
     @router.get("")
     async def pools() -> list[dict[str, object]]:
         """Every pool: models, pods, policy."""
-        return pools_shown(plane)
+        return describe_pools(plane)
 
     @router.get("/{pool}/policy")
     async def policy(pool: str, response: Response) -> dict[str, object]:
         """The pool's policy; its generation is the ETag."""
         _tag(policies.record(pool), response)
-        return policy_shown(plane, pool)
+        return describe_policy(plane, pool)
 
     @router.put("/{pool}/policy")
     async def put_policy(pool: str, body: PolicyBody, how: _How, response: Response) -> dict[str, object]:
@@ -115,13 +115,13 @@ def policy_routes(plane: ControlPlane) -> APIRouter:
     @router.get("/{pool}/history")
     async def history(pool: str) -> list[dict[str, object]]:
         """The last records, newest first; generation 0 is the settings' own."""
-        return [record_shown(record) for record in await policies.history(pool)]
+        return [describe_record(record) for record in await policies.history(pool)]
 
     return router
 
 
 def plugin_routes(plane: ControlPlane) -> APIRouter:
-    """Policies that are not the gateway's own."""
+    """Policies from plugin files."""
     router = APIRouter(prefix="/admin", tags=["policies"])
 
     @router.get("/plugins")
@@ -139,7 +139,7 @@ def trial_routes(plane: ControlPlane) -> APIRouter:
 
     @router.put("/{pool}/shadow")
     async def put_shadow(pool: str, body: PolicyBody, how: _How, response: Response) -> dict[str, object]:
-        """Let this policy see what the pool's policy sees, and decide nothing."""
+        """Run this policy in the shadow of the pool's policy: it sees the same requests and decides nothing."""
         return _changed(await policies.set_shadow(pool, body.choice(), how), how, response)
 
     @router.delete("/{pool}/shadow")
@@ -172,9 +172,9 @@ def trial_routes(plane: ControlPlane) -> APIRouter:
 
 
 def _changed(record: PolicyRecord, how: ChangeOptions, response: Response) -> dict[str, object]:
-    """What was put, or would be."""
+    """The record that was put, or would be."""
     _tag(record, response)
-    return {**record_shown(record), "local": how.local, "dry_run": how.dry_run}
+    return {**describe_record(record), "local": how.local, "dry_run": how.dry_run}
 
 
 def _tag(record: PolicyRecord, response: Response) -> None:

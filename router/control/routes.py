@@ -1,4 +1,4 @@
-"""The control port's paths, but for policies'. Each reads or calls the plane and says so; no decision is made here."""
+"""The control port's paths, except those of policies. Each reads or calls the plane; no decision is made here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from router.control.answers import in_slices
-from router.control.plane import DRAINING, ControlPlane, pod_shown, state_shown
+from router.control.plane import DRAINING, ControlPlane, describe_pod, describe_state
 from schedulers.types import PodId
 
 
@@ -35,31 +35,31 @@ def open_routes(plane: ControlPlane) -> APIRouter:
 
 
 def pod_routes(plane: ControlPlane) -> APIRouter:
-    """What can be seen of pods and done to one."""
+    """Pods, and the drain of one."""
     router = APIRouter(prefix="/admin", tags=["pods"])
 
     @router.get("/pods", response_model=list[dict[str, object]])
     async def pods() -> Response:
         """Every pod: load over all replicas, and whether it may be sent requests."""
-        return await in_slices(plane.view.statuses(), pod_shown)
+        return await in_slices(plane.view.statuses(), describe_pod)
 
     @router.get("/pods/{pod:path}")
     async def pod(pod: str) -> dict[str, object]:
         """One pod."""
-        return pod_shown(plane.view.status(PodId(pod)))
+        return describe_pod(plane.view.status(PodId(pod)))
 
     @router.post("/pods/{pod:path}/drain")
     async def drain_pod(pod: str) -> dict[str, object]:
-        """Send the pod nothing new; what is in flight on it goes on."""
+        """Send no new requests to the pod; those in flight on it go on."""
         plane.view.block(PodId(pod), DRAINING)
-        return pod_shown(plane.view.status(PodId(pod)))
+        return describe_pod(plane.view.status(PodId(pod)))
 
     @router.delete("/pods/{pod:path}/drain")
     async def undrain_pod(pod: str) -> dict[str, object]:
         """Undo a drain."""
         plane.view.status(PodId(pod))
         plane.view.unblock(PodId(pod), DRAINING)
-        return pod_shown(plane.view.status(PodId(pod)))
+        return describe_pod(plane.view.status(PodId(pod)))
 
     return router
 
@@ -71,12 +71,12 @@ def replica_routes(plane: ControlPlane) -> APIRouter:
     @router.get("/state")
     async def state() -> dict[str, object]:
         """Phase, age of the view, the other replicas."""
-        return state_shown(plane)
+        return describe_state(plane)
 
     @router.post("/drain", status_code=202)
     async def drain() -> dict[str, object]:
         """Leave service as on SIGTERM: settle, finish what is in flight, exit."""
-        # To ask twice is not to insist: only a second signal cuts streams off.
+        # A second call does not hurry the drain: only a second signal cuts streams off.
         if not plane.lifecycle.closing:
             plane.drain()
         return {"phase": plane.lifecycle.phase.value}

@@ -15,7 +15,7 @@ from statesync.tasks import spawn
 
 _DATE_S = 1.0
 _GRACE_S = 2
-"""Answers under way get this long when the port closes; they are all short."""
+"""Seconds that answers under way get when the port closes; they are all short."""
 
 
 class ControlServer:
@@ -57,7 +57,7 @@ class ControlServer:
             await self._serving
 
     def stop_accepting(self) -> None:
-        """Accept nothing new; who is connected is answered on, until `stop`."""
+        """Accept no new connections; open ones are answered until `stop`."""
         if self._server.accepting.is_set():
             for each in self._server.servers:
                 each.close()
@@ -70,8 +70,8 @@ class ControlServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, without its hands on the process's signals, with a moment to wait for, and ending at once where
-    uvicorn's own looks ten times a second whether it should."""
+    """uvicorn's server without its signal handlers, with an event for the moment when it accepts, and ending at once
+    where uvicorn's own checks ten times a second whether it should."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -99,6 +99,6 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
-        await asyncio.sleep(0)  # who has just been accepted is connected then
+        await asyncio.sleep(0)  # a connection that was just accepted is set up then
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)

@@ -1,5 +1,5 @@
-"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those who wait for a
-saturated pool. Knows no pod: it asks the gateway to try again when there is room.
+"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those that wait for a
+saturated pool. Knows no pod: `queue.py` acts on the line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Admission:
         self.active.discard(exchange)
         if exchange.queued:
             self.step_out(exchange)  # its entry in the line is skipped when its turn comes
-            self._tidy(self._lines[exchange.pool])  # unless so many left that what they hold would add up
+            self._tidy(self._lines[exchange.routed.pool])  # what such entries hold must not add up
 
     @property
     def held(self) -> int:
@@ -58,15 +58,16 @@ class Admission:
         """
         if self.queued >= self._limits.max_queue:
             raise Saturated(
-                f"Every pod of pool {exchange.pool!r} is at its limit and {self.queued} requests already wait.",
+                f"Every pod of pool {exchange.routed.pool!r} is at its limit and {self.queued} requests already wait.",
                 retry_after_s=1.0,
             )
         self.step_back(exchange)
-        self.join(exchange, (exchange.pool, *also))
+        self.join(exchange, (exchange.routed.pool, *also))
 
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
         """Put one that waits in the lines of these pools."""
-        priority = exchange.info.priority if exchange.info is not None else 0
+        info = exchange.routed.info
+        priority = info.priority if info is not None else 0
         place = (-priority, next(self._ticket), exchange)
         for pool in pools:
             line = self._lines.setdefault(pool, [])
@@ -89,7 +90,7 @@ class Admission:
             heapq.heapify(line)
 
     def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
-        """There is room: let those who wait try, in order, until one says that there is none (False)."""
+        """There is room: let those that wait try, in order, until one finds none (False)."""
         line = self._lines.get(pool)
         while line:
             place = line[0]

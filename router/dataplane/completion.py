@@ -1,6 +1,6 @@
 """The ways a request can end, and what is given back at each: the charge, the place in the gate, the connection.
 
-Every exchange passes `end` exactly once, whoever ended it; so nothing can leak as long as this file is right.
+Every exchange passes `end` exactly once, whichever stage ended it; so nothing can leak as long as this file is right.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 
 from router.dataplane.deps import GatewayDeps
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
 from router.dataplane.http.responses import Headers, error_answer
-from router.dataplane.relay import Relay
 from router.errors import GatewayError, InternalError, PodFailure
 
 CLIENT_LEFT = 499
@@ -23,9 +22,13 @@ _access = logging.getLogger("turnout.access")
 class Completion:
     """Ends exchanges."""
 
-    def __init__(self, parts: GatewayDeps) -> None:
-        self._parts = parts
-        self._log_access = parts.settings.logging.access
+    def __init__(self, deps: GatewayDeps) -> None:
+        self._clock = deps.clock
+        self._view = deps.view
+        self._admission = deps.admission
+        self._identity = deps.identity
+        self._metrics = deps.metrics
+        self._log_access = deps.settings.logging.access
 
     def answer(self, exchange: Exchange, answer: bytes) -> None:
         """Give a local answer; nothing was reserved for it."""
@@ -40,12 +43,12 @@ class Completion:
         if error.shape.closes:
             exchange.keep_alive = False
         if exchange.fallback_state is not None:
-            error.message += exchange.fallback_state.told(exchange.pool)
+            error.message += exchange.fallback_state.summary(exchange.routed.pool)
         if not isinstance(error, PodFailure):
-            self._parts.metrics.count_rejection(exchange.pool, error.shape.code or error.shape.type)
+            self._metrics.count_rejection(exchange.routed.pool, error.shape.code or error.shape.type)
         answer = error_answer(
             error,
-            self._parts.identity.error_headers(exchange),
+            self._identity.error_headers(exchange),
             close=not exchange.keep_alive,
             head_only=exchange.method == b"HEAD",
             anthropic=exchange.speaks_anthropic,
@@ -56,11 +59,11 @@ class Completion:
 
     def refused(self, error: GatewayError) -> Headers:
         """The edge refuses bytes that never became a request: count it, and name the answer."""
-        self._parts.metrics.count_request("-", "-", "-", error.shape.status)
-        return self._parts.identity.refusal_headers()
+        self._metrics.count_request("-", "-", "-", error.shape.status)
+        return self._identity.refusal_headers()
 
     def give_up(self, exchange: Exchange, failure: PodFailure) -> None:
-        """Stop waiting for the pod and tell the client as much as can still be told."""
+        """Stop waiting for the pod and answer with the error, or cut the answer that has begun."""
         relay = exchange.relay
         self._cancel(exchange)
         if relay is not None and relay.begun:
@@ -68,16 +71,16 @@ class Completion:
         else:
             self.refuse(exchange, failure)
 
-    def break_off(self, exchange: Exchange, relay: Relay, failure: PodFailure) -> None:
+    def break_off(self, exchange: Exchange, relay: AnswerRelay, failure: PodFailure) -> None:
         """End an answer that the client has part of."""
         _log.warning("answer cut short: %s", failure.message, extra={"request_id": _name(exchange)})
         relay.break_off(failure)
         self.end(exchange, failure.shape.status)
 
     def abandon(self, exchange: Exchange) -> None:
-        """The client is gone: the pod is told by closing its connection."""
+        """The client is gone: close the pod's connection."""
         self._cancel(exchange)
-        self._parts.metrics.client_disconnects += 1
+        self._metrics.client_disconnects += 1
         self.end(exchange, CLIENT_LEFT)
 
     def defect(self, exchange: Exchange) -> None:
@@ -98,32 +101,33 @@ class Completion:
             return
         exchange.done = True
         exchange.relay = None  # it points back: a cycle that only the garbage collector would find
-        parts = self._parts
-        if exchange.charge is not None:
-            parts.view.release(exchange.charge)
-        parts.admission.leave(exchange)
-        if exchange.arm is not None:
-            exchange.arm.ends(exchange, status, parts.clock())
-        if exchange.metrics is not None:
-            exchange.metrics.e2e.observe(parts.clock() - exchange.arrived)
-        pod = exchange.pod.id if exchange.pod is not None else "-"
-        parts.metrics.count_request(exchange.pool, exchange.policy, pod, status)
+        routed, placement = exchange.routed, exchange.placement
+        pod, policy = "-", "-"
+        if placement is not None:
+            pod, policy = placement.pod.id, placement.policy
+            self._view.release(placement.charge)
+        self._admission.leave(exchange)
+        if routed.arm is not None:
+            routed.arm.ends(routed, status, self._clock())
+        if routed is not UNROUTED:
+            routed.metrics.e2e.observe(self._clock() - exchange.arrived)
+        self._metrics.count_request(routed.pool, policy, pod, status)
         if self._log_access:
-            self._log_line(exchange, status, pod)
+            self._log_line(exchange, status, pod, policy)
 
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.relay is not None:
             exchange.relay.cancel()
 
-    def _log_line(self, exchange: Exchange, status: int, pod: str) -> None:
+    def _log_line(self, exchange: Exchange, status: int, pod: str, policy: str) -> None:
         extra = {
             "request_id": _name(exchange),
-            "pool": exchange.pool,
+            "pool": exchange.routed.pool,
             "pod": pod,
-            "policy": exchange.policy,
+            "policy": policy,
             "status": status,
             "attempts": exchange.attempts,
-            "duration_s": round(self._parts.clock() - exchange.arrived, 6),
+            "duration_s": round(self._clock() - exchange.arrived, 6),
         }
         _access.info("%s %s", exchange.method.decode(), exchange.path.decode("latin-1"), extra=extra)
 

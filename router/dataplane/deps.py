@@ -1,20 +1,21 @@
-"""What the gateway is made of, as one value. Built in `process.py`; nothing happens here."""
+"""What the stages of the data plane are built from, as one value. Built by the replica; nothing happens here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import Receiver
-from router.dataplane.http.wire_headers import WireHeaders
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.relay import Relay
+from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.settings import Settings
 from router.settings import Targets as TargetSettings
@@ -25,7 +26,7 @@ from statesync.load.view import LoadView
 
 
 class GatewayDeps(NamedTuple):
-    """What the gateway is made of; built in `process.py`."""
+    """What the gateway and its stages are built from."""
 
     settings: Settings
     clock: Callable[[], float]
@@ -39,9 +40,12 @@ class GatewayDeps(NamedTuple):
     identity: WireHeaders
     metrics: Metrics
     outcome: Callable[[PodId, Outcome, float], None]
+    """Reports to the health tracker how an attempt ended."""
+    unsettled: Collection[PodId]
+    """Pods whose success is reported too: see `HealthTracker.unsettled`."""
     tap: Callable[[Exchange, Relay], Receiver] | None = None
-    """Puts a listener before the relay, where traffic is recorded."""
-    learn: Callable[[Exchange, bytes], None] | None = None
-    """Hears how each good answer to a prompt of a block or more ended."""
+    """Puts a receiver before the relay, where traffic is recorded."""
+    learn: Callable[[Call, Placement, bytes], None] | None = None
+    """Takes the last bytes of each good answer to a prompt of a block or more."""
     targets: TargetResolver = TargetResolver(TargetSettings())
-    """Who may choose where a request goes."""
+    """Which clients may choose where a request goes."""

@@ -1,6 +1,6 @@
-"""Stage 4: snapshot -> pick -> reserve. Synchronous from the look at the pods to the reservation, so that no two
-requests see the same idle pod. Knows policies by their protocol only; a policy that misbehaves costs it the decision,
-not the client the request.
+"""Stage 4: snapshot -> pick -> reserve. Synchronous from the snapshot to the reservation, so that no two requests see
+the same idle pod. Knows policies by their protocol only; a policy that misbehaves loses the decision, and the client
+does not lose the request.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import Final
 
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Exchange, Placement, RoutedRequest
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.model import LivePolicy
 from router.settings import Pool
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
@@ -26,28 +27,29 @@ from statesync.prefix.index import PrefixIndex
 _new: Final = tuple.__new__
 
 Placed = Callable[[PodId, Sequence[int]], None]
-"""Hears of each placement, for the other replicas."""
+"""Called with each placement, for the other replicas."""
 
 
 class Dispatch:
-    """Picks a pod for an exchange and reserves it there."""
+    """Picks a pod for an exchange and reserves room on it."""
 
     def __init__(
         self,
         view: LoadView,
         prefix: PrefixIndex,
-        current: Callable[[str], Scheduler],
+        live: Mapping[str, LivePolicy],
         guard: PolicyCircuitBreaker,
         by_name: Mapping[str, Scheduler],
-        placed: Placed,
+        placed: Placed | None,
         rng: Callable[[], int],
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
-        """`trials` are those that want the next request, by pool; `samples`, if given, wants some of the requests."""
+        """`live` are the policies and `trials` the running trials, by pool. `placed` is None where no other replica reads
+        placements; `samples`, if given, takes some of the requests."""
         self._view = view
         self._prefix = prefix
-        self._current = current
+        self._live = live
         self._guard = guard
         self._slow_s = guard.limits.slow_s
         self._by_name = by_name
@@ -57,49 +59,51 @@ class Dispatch:
         self._samples = samples
         self._sequence: dict[str, int] = {}
 
-    def place(self, exchange: Exchange, pool: Pool) -> Rejection | None:
-        """Choose and reserve; the exchange then names pod, policy and charge. Returns why not, if not.
+    def place(self, exchange: Exchange, pool: Pool) -> Placement | Rejection:
+        """Choose a pod, reserve room on it and set `placement`.
 
         Raises NoRoutablePod or PoolSaturated from the view, PolicyNotAllowed or BadRequest for a header.
         """
-        info = self._info(exchange, pool.name)  # first: the line for a saturated pool goes by its priority
+        routed = exchange.routed
+        info = self._info(exchange, routed)  # first: its priority orders the line for a saturated pool
         snapshot = self._view.snapshot(pool.name)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
         if trial is not None:
-            scheduler = self._tried(trial, exchange, info) or scheduler
+            if b"x-turnout-policy" in exchange.header_map:
+                trial = None  # a request that names its policy is on no trial
+            else:
+                scheduler = trial.candidate(routed, info) or scheduler
         began = perf_counter()
         answer = self._pick(scheduler, info, snapshot)
         took_s = perf_counter() - began
-        assert exchange.metrics is not None
-        exchange.metrics.decision.observe(took_s)
+        routed.metrics.decision.observe(took_s)
         if self._samples is not None and exchange.arrived >= self._samples.next_at:
             self._samples.take(exchange.arrived, info, snapshot)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
-        if trial is not None and b"x-turnout-policy" not in exchange.header_map:
-            trial.decided(exchange, info, snapshot, answer, took_s)
+        if trial is not None and not exchange.attempts:  # a retry does not show what a policy would do with a request
+            trial.decided(routed, info, snapshot, answer, took_s)
         if isinstance(answer, Rejection):
             return answer
-        exchange.policy = answer.policy
-        exchange.pod = self._view.pod(answer.pod)
-        exchange.charge = self._view.reserve(answer.pod, info)
-        if exchange.chain:
-            self._note_prefix(exchange, answer.pod, info)
-        return None
+        pod = self._view.pod(answer.pod)
+        placement = Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
+        exchange.placement = placement  # at once: what is reserved is given back, whatever happens from here
+        if routed.chain:
+            self._count_prefix(routed, pod.id, info)
+        return placement
 
-    def _info(self, exchange: Exchange, pool: str) -> RequestInfo:
-        """What the policy may know; made once, and only `tried` and the hits renewed for another attempt."""
-        if exchange.info is not None:
-            hits = self._prefix.match(exchange.chain)
-            return exchange.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._rng())
-        call = exchange.call
-        assert call is not None
+    def _info(self, exchange: Exchange, routed: RoutedRequest) -> RequestInfo:
+        """What the policy is given; made once a pool, and only `tried` and the hits renewed for another attempt."""
+        if routed.info is not None:
+            hits = self._prefix.match(routed.chain)
+            return routed.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._rng())
+        call, pool = routed.call, routed.pool
         sequence = self._sequence[pool] = self._sequence.get(pool, -1) + 1
         header_map = exchange.header_map
         if call.prompt:
-            exchange.chain = self._prefix.chain(call.model, call.prompt)
-        info = exchange.info = _new(
+            routed.chain = self._prefix.chain(call.model, call.prompt)
+        info = routed.info = _new(
             RequestInfo,
             (
                 exchange.request_id.decode("latin-1"),
@@ -111,8 +115,8 @@ class Dispatch:
                 sequence,
                 header_map[b"x-session-id"].decode("latin-1") if b"x-session-id" in header_map else call.session_key,
                 _priority(header_map) if b"x-turnout-priority" in header_map else 0,
-                exchange.deadline or None,
-                self._prefix.match(exchange.chain),
+                routed.deadline or None,
+                self._prefix.match(routed.chain),
                 exchange.tried,
             ),
         )
@@ -121,49 +125,45 @@ class Dispatch:
     def _scheduler(self, exchange: Exchange, pool: Pool) -> Scheduler:
         wanted = exchange.header_map.get(b"x-turnout-policy")
         if wanted is None:
-            return self._current(pool.name)
+            return self._live[pool.name].scheduler
         name = wanted.decode("latin-1")
         allowed = pool.allowed_policies
         if name not in self._by_name or ("*" not in allowed and name not in allowed):
             if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool.name:
-                return self._current(pool.name)  # it was asked of another pool
+                return self._live[pool.name].scheduler  # the header was meant for another pool
             offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
             raise PolicyNotAllowed(
                 f"Pool {pool.name!r} does not let a request choose policy {name[:64]!r}; allowed: {offered}."
             )
         return self._guard.stand_in(self._by_name[name], pool.name)
 
-    def _tried(self, trial: Trial, exchange: Exchange, info: RequestInfo) -> Scheduler | None:
-        """The candidate, where this request is one of its own; one that names its policy itself is on no trial."""
-        return None if b"x-turnout-policy" in exchange.header_map else trial.candidate(exchange, info)
-
     def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
-        """Its answer if that will do, under its name; the safe policy's if not."""
-        # It may be anybody's, so nothing is known of what it answers; compiled, a declared type would be enforced here.
+        """The policy's answer if it is sound, under its name; else that of the safe policy."""
+        # A plugin's answer may be anything; compiled, a declared type would be enforced here.
         pick: Callable[[RequestInfo, LoadSnapshot], object] = scheduler.pick
         try:
             answer = pick(info, snapshot)
             if isinstance(answer, Decision):
-                if answer.pod in snapshot.position_of() and answer.pod not in info.tried:
-                    name = scheduler.name  # what is not its own name would be anything in a header and a metric
+                if answer.pod in (snapshot.positions or snapshot.position_of()) and answer.pod not in info.tried:
+                    name = scheduler.name  # a header and a metric get only the policy's own name
                     return answer if answer.policy == name else answer._replace(policy=name)
             elif isinstance(answer, Rejection) and is_sound(answer):
                 return answer
             failure = fault(answer, info, snapshot)
             assert failure is not None
-        except Exception as error:  # noqa: BLE001  a policy may be anybody's code
+        except Exception as error:  # noqa: BLE001  a policy may be a plugin
             failure = raised(error)
         return self._guard.failed(scheduler, info, snapshot, failure)
 
-    def _note_prefix(self, exchange: Exchange, pod: PodId, info: RequestInfo) -> None:
-        metrics = exchange.metrics
-        assert metrics is not None
+    def _count_prefix(self, routed: RoutedRequest, pod: PodId, info: RequestInfo) -> None:
+        metrics = routed.metrics
         metrics.prefix_queries_tokens += info.prompt_tokens
         hits = info.prefix_hits.get(pod)
         if hits:
             metrics.prefix_hits_tokens += min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS)
-        self._prefix.place(pod, exchange.chain)
-        self._placed(pod, exchange.chain)
+        self._prefix.place(pod, routed.chain)
+        if self._placed is not None:
+            self._placed(pod, routed.chain)
 
 
 def _priority(header_map: Mapping[bytes, bytes]) -> int:

@@ -1,109 +1,205 @@
-"""A request and its answer: everything whose lifetime is one request. No behaviour beyond reading itself.
+"""A request and its answer, as the stages pass it on. State by lifetime, and no decision.
 
-The stages fill it in, from the top down; `edge.py` makes it, `gateway.py` walks it through.
+`Exchange` lives as long as the request, `RoutedRequest` as long as one pool has it, `Placement` as long as one attempt
+at a pod. A fall-back replaces the `RoutedRequest`, a retry the `Placement`; each is one reference.
+Knows neither how bytes reach the client nor how they come from a pod.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Final, Protocol
 
+from router.dataplane.http.edge import Edge
+from router.dataplane.http.request_parser import RequestHead
 from router.dataplane.request.openai import Call
+from router.dataplane.request.routes import Route
+from router.errors import PodFailure
+from router.settings import Timeouts
+from router.telemetry.metrics import PoolMetrics
+from router.trials.arm import Arm
 from schedulers.types import Pod, PodId, RequestInfo
+from statesync.load.pod_state import Charge
 
-if TYPE_CHECKING:
-    from router.dataplane.fallback import FallbackState
-    from router.dataplane.http.edge import Edge
-    from router.dataplane.http.request_parser import RequestHead
-    from router.dataplane.relay import Relay
-    from router.errors import GatewayError
-    from router.settings import Timeouts
-    from router.telemetry.metrics import PoolMetrics
-    from router.trials.arm import Arm
-    from statesync.types import Charge
+NO_POD: Final = "no_pod"
+"""The pool has no pod that can be used, or its policy rejects the request."""
+SATURATED: Final = "saturated"
+"""Every pod is at its `max_inflight`."""
+FAILED: Final = "failed"
+"""Its pods failed the request before the first byte of an answer."""
+
+REASON_WORDS: Final = {NO_POD: "has no pod for it", SATURATED: "is full", FAILED: "failed it"}
+
+
+class Placement:
+    """What one dispatch decided and reserved; never changed. No NamedTuple: read eight times a request, each 100
+    instructions more when compiled."""
+
+    __slots__ = ("charge", "info", "pod", "policy")
+
+    def __init__(self, pod: Pod, policy: str, charge: Charge, info: RequestInfo) -> None:
+        self.pod = pod
+        self.policy = policy
+        self.charge = charge
+        self.info = info
+        """What the policy decided on."""
+
+
+class RoutedRequest:
+    """The request as one pool gets it."""
+
+    __slots__ = ("arm", "attempts", "body", "call", "chain", "deadline", "info", "metrics", "pool", "timeouts")
+
+    def __init__(
+        self, pool: str, call: Call, body: bytes, timeouts: Timeouts, metrics: PoolMetrics, deadline: float
+    ) -> None:
+        """`call` and `body` name the model as the pool's pods call it."""
+        self.pool = pool
+        self.call = call
+        self.body = body
+        self.timeouts = timeouts
+        self.metrics = metrics
+        self.deadline = deadline
+        """When the request must be over, on the clock of `Exchange.arrived`; 0.0 for never."""
+        self.info: RequestInfo | None = None
+        """What policies are given; made by the first dispatch in this pool."""
+        self.chain: Sequence[int] = ()
+        """Block hashes of the prompt, of the same dispatch; empty for a prompt shorter than a block."""
+        self.arm: Arm | None = None
+        """The arm of the pool's canary that this request belongs to; None without a canary."""
+        self.attempts = 0
+        """Attempts in this pool."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.call.stream
+
+
+UNROUTED: Final = RoutedRequest("-", Call("", (), 0, 0, False, ""), b"", Timeouts(), PoolMetrics(), 0.0)
+"""Stands for the pool of an exchange that has none yet. Shared, so nothing is written to it."""
+
+
+class FallbackState:
+    """Which pools were tried for a request that its own pool did not serve, and why they did not."""
+
+    __slots__ = ("home", "refused", "tried")
+
+    def __init__(self, home: Route, *, refused: bool) -> None:
+        """`refused`: the client wants no fall-back."""
+        self.home = home
+        """Where the model leads without a fall-back."""
+        self.refused = refused
+        self.tried: dict[str, str] = {}
+        """Pool -> why it did not serve the request: `NO_POD`, `SATURATED`, `FAILED`. The home pool comes first."""
+
+    def summary(self, pool: str) -> str:
+        """The end of an error message about a request that is in `pool`: which pools were tried."""
+        if self.refused:
+            return f" The request belongs to pool {self.home.pool!r} and refuses fall-back (x-turnout-fallback)."
+        tried = self.tried if pool in self.tried else {**self.tried, pool: FAILED}
+        if tried.keys() <= {self.home.pool}:
+            return ""
+        return f" Pools tried: {', '.join(f'{name!r} {REASON_WORDS[why]}' for name, why in tried.items())}."
+
+
+class AnswerRelay(Protocol):
+    """What the exchange holds of the relay of its attempt."""
+
+    begun: bool
+    """Whether the client has been sent anything."""
+
+    def pause(self) -> None:
+        """Read no more from the pod for now."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def cancel(self) -> None:
+        """Close the pod's connection."""
+
+    def break_off(self, failure: PodFailure, /) -> None:
+        """End a begun answer so that the client cannot take it for complete."""
 
 
 class Exchange:
     """One request on its way, and what became of it."""
 
     __slots__ = (
-        "arm",
         "arrived",
-        "asked",
         "attempts",
         "body",
-        "call",
-        "chain",
-        "charge",
-        "deadline",
         "done",
         "edge",
         "fallback_state",
         "header_map",
         "http11",
-        "info",
         "keep_alive",
         "kept",
         "method",
-        "metrics",
+        "model",
         "path",
-        "pod",
-        "policy",
-        "pool",
+        "placement",
         "queued",
-        "refusal",
         "relay",
         "request_id",
-        "sent_at",
+        "routed",
         "stale_tries",
         "target",
-        "timeouts",
         "tried",
         "wait_until",
     )
 
-    def __init__(self, edge: Edge, head: RequestHead, body: bytes, arrived: float) -> None:
-        # 1 edge: what the client sent
+    def __init__(self, edge: Edge[Exchange], head: RequestHead, body: bytes, arrived: float) -> None:
+        # the client's request
         self.edge = edge
         self.method, self.target, self.http11, self.keep_alive, self.kept, self.header_map = head
         self.path = self.target.partition(b"?")[0]
         self.body = body
+        """As the client sent it; empty once `routed` has it."""
         self.arrived = arrived
         self.request_id = b""
-        self.refusal: GatewayError | None = None
-        # 2 openai: what it means
-        self.call: Call | None = None
-        self.asked = ""
-        """The model as the client calls it; `call.model` is what the pods call it."""
-        self.pool = "-"
-        self.metrics: PoolMetrics | None = None
-        self.timeouts: Timeouts | None = None
+        self.model = ""
+        """The model as the client calls it."""
+        # the pool that has it
+        self.routed = UNROUTED
         self.fallback_state: FallbackState | None = None
-        """Where else it was tried; None as long as its own pool serves it."""
-        # 3 admission
+        """None as long as its own pool serves it."""
         self.queued = False
         self.wait_until = 0.0
-        self.deadline = 0.0
-        # 4 dispatch: where it goes; anew with every attempt
-        self.info: RequestInfo | None = None
-        self.chain: Sequence[int] = ()
-        self.pod: Pod | None = None
-        self.policy = "-"
-        self.charge: Charge | None = None
-        self.arm: Arm | None = None
-        """The arm of a canary that it was given to; None but while one runs."""
-        self.tried: frozenset[PodId] = frozenset()
+        """When a queued request is refused."""
+        # attempts
         self.attempts = 0
         self.stale_tries = 0
-        # 5, 6 upstream and relay: the attempt under way
-        self.relay: Relay | None = None
-        self.sent_at = 0.0
+        """Attempts that met a kept-alive connection which the pod had closed."""
+        self.tried: frozenset[PodId] = frozenset()
+        """Pods that failed it."""
+        self.placement: Placement | None = None
+        """Of the last attempt."""
+        self.relay: AnswerRelay | None = None
+        """Of the attempt under way."""
         self.done = False
 
     def __repr__(self) -> str:
-        where = self.pod.id if self.pod else "-"
-        asked = b" ".join((self.request_id, self.method, self.path)).decode(errors="replace")
-        return f"<Exchange {asked} pool={self.pool} pod={where} attempts={self.attempts}{' done' if self.done else ''}>"
+        pod = self.placement.pod.id if self.placement is not None else "-"
+        name = b" ".join((self.request_id, self.method, self.path)).decode(errors="replace")
+        done = " done" if self.done else ""
+        return f"<Exchange {name} pool={self.routed.pool} pod={pod} attempts={self.attempts}{done}>"
+
+    @property
+    def deadline(self) -> float:
+        """When it must be over, on the clock of `arrived`; 0.0 for never."""
+        return self.routed.deadline
+
+    def pause(self) -> None:
+        """The client is slow: read no more from the pod for now."""
+        if self.relay is not None:
+            self.relay.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.relay is not None:
+            self.relay.resume()
 
     @property
     def speaks_anthropic(self) -> bool:

@@ -1,6 +1,6 @@
 """What the inference port answers itself: probes and the list of models. One table of paths; pure.
 
-Probes: `/livez` says that the process turns over, `/readyz` whether new traffic is welcome (503 while it warms up or
+Probes: `/livez` says that the process runs, `/readyz` whether new traffic is welcome (503 while it warms up or
 drains), `/health` is the name engines use for readiness.
 """
 
@@ -14,8 +14,8 @@ import msgspec
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.responses import whole
-from router.dataplane.http.wire_headers import WireHeaders
 from router.dataplane.request.routes import Routes
+from router.dataplane.wire_headers import WireHeaders
 from router.errors import MethodNotAllowed, ModelNotFound, UnknownPath
 from router.lifecycle import Lifecycle
 
@@ -45,7 +45,7 @@ class LocalRoutes:
         }
 
     def answer(self, exchange: Exchange) -> bytes | None:
-        """The whole answer, or None for a request that is a pod's to answer. Raises UnknownPath, MethodNotAllowed."""
+        """The whole answer, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed."""
         path = exchange.path
         if exchange.method == b"POST" and (path in _ROOT or (path.startswith(b"/v1/") and path not in self._paths)):
             return None
@@ -56,27 +56,27 @@ class LocalRoutes:
             if exchange.method not in _READS:
                 raise ReadOnly(f"{_name(path)} is only read: use GET.")
             return found(exchange)
-        if path in _POSTED or path in _ROOT:
+        if path in INFERENCE_PATHS or path in _ROOT:
             raise MethodNotAllowed(f"{_name(path)} takes POST, not {exchange.method.decode('latin-1')[:16]}.")
         raise UnknownPath(f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models.")
 
     def _alive(self, exchange: Exchange) -> bytes:
-        return self._say(exchange, 200, {"status": "alive"})
+        return self._json(exchange, 200, {"status": "alive"})
 
     def _ready(self, exchange: Exchange) -> bytes:
         phase = self._lifecycle.phase.value
-        return self._say(exchange, 200 if self._lifecycle.ready else 503, {"status": phase})
+        return self._json(exchange, 200 if self._lifecycle.ready else 503, {"status": phase})
 
     def _models(self, exchange: Exchange) -> bytes:
         cards = [self._card(name, pool) for name, pool in self._routes.models().items()]
-        return self._say(exchange, 200, {"object": "list", "data": cards})
+        return self._json(exchange, 200, {"object": "list", "data": cards})
 
     def _model(self, exchange: Exchange) -> bytes:
         name = unquote(exchange.path[len(b"/v1/models/") :].decode("latin-1"))
         pool = self._routes.models().get(name)
         if pool is None:
             raise ModelNotFound(f"The model {name[:200]!r} does not exist here.", param="model")
-        return self._say(exchange, 200, self._card(name, pool))
+        return self._json(exchange, 200, self._card(name, pool))
 
     def _card(self, name: str, pool: str) -> dict[str, object]:
         card: dict[str, object] = {
@@ -92,7 +92,7 @@ class LocalRoutes:
             card["fallback"] = fallback
         return card
 
-    def _say(self, exchange: Exchange, status: int, body: object) -> bytes:
+    def _json(self, exchange: Exchange, status: int, body: object) -> bytes:
         return whole(
             status,
             msgspec.json.encode(body),
@@ -102,7 +102,7 @@ class LocalRoutes:
         )
 
 
-_POSTED = frozenset(
+INFERENCE_PATHS: Final = frozenset(
     b"/v1/" + name
     for name in (
         *(b"chat/completions", b"completions", b"embeddings", b"responses", b"messages", b"rerank", b"score"),
@@ -111,7 +111,7 @@ _POSTED = frozenset(
         *(b"images/generations", b"images/edits", b"images/variations"),
     )
 )
-"""The paths known to be POSTed; only for telling a wrong method from an unknown path."""
+"""The paths known to be POSTed; only to tell a wrong method from an unknown path."""
 
 _ROOT: Final = frozenset(
     (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")

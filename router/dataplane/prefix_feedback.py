@@ -1,14 +1,32 @@
-"""After an answer: what its end says of the pod's prefix cache is told to whoever judges the index (`accuracy.py`).
+"""After an answer: what its last bytes say of the engine's prefix cache goes to the judge of the index (`accuracy.py`).
 
-Knows which pod was believed to hold how much of which prompt; nothing of bytes beyond handing the last ones on.
+Nothing is parsed: `usage` stands at the end of a body and in the last event of a stream that has it, so its numbers are
+searched for by name there. Text that a model wrote cannot be taken for them: in a JSON string every quote is escaped.
 """
 
 from __future__ import annotations
 
-from router.dataplane.exchange import Exchange
-from router.dataplane.request.usage import cache_use
+import re
+from typing import Final, NamedTuple
+
+from router.dataplane.exchange import Placement
+from router.dataplane.request.openai import Call
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES
+
+TAIL_BYTES: Final = 640
+"""How much of the end is looked at, at five instructions a byte. vLLM's chat has 0.4 KB from `usage` to the end; its
+/v1/responses has 0.8 KB and is left to the counters."""
+
+SMALL_PIECE: Final = 64
+"""What comes in so few bytes holds no usage: `data: [DONE]`, a last chunk."""
+
+_CACHED: Final = b'"cached_tokens":'
+_TOKENS: Final = b'_tokens":'
+_PROMPTS: Final = frozenset((b"prompt", b'"input'))
+_READ: Final = b'"cache_read_input_tokens":'
+_COUNT: Final = re.compile(rb" ?(\d{1,9})\b")
+_PARTS: Final = re.compile(rb'"(cache_read_|cache_creation_|)input_tokens": ?(\d{1,9})\b')
 
 
 class PrefixFeedback:
@@ -17,14 +35,13 @@ class PrefixFeedback:
     def __init__(self, prefix_accuracy: PrefixAccuracy) -> None:
         self._prefix_accuracy = prefix_accuracy
 
-    def learn(self, exchange: Exchange, tail: bytes) -> None:
+    def learn(self, call: Call, placement: Placement, tail: bytes) -> None:
         """The answer to a request with a prefix chain ended well; these are its last bytes.
 
-        An engine counts in tokens of its own, so shares of the prompt are compared: bytes of what was believed against
+        An engine counts in tokens of its own, so shares of the prompt are compared: bytes that were predicted against
         all of its bytes. The shares of images are those of their bytes.
         """
-        info, charge, call = exchange.info, exchange.charge, exchange.call
-        assert info is not None and charge is not None and call is not None
+        info, charge = placement.info, placement.charge
         use = cache_use(tail)
         if use is None:
             self._prefix_accuracy.unjudged(charge.pod, info.prompt_tokens, charge.cached)
@@ -32,3 +49,37 @@ class PrefixFeedback:
         size = sum(map(len, call.prompt))
         known = min(size, info.prefix_hits.get(charge.pod, 0) * BLOCK_BYTES)
         self._prefix_accuracy.judge(charge.pod, use.prompt_tokens * known // size, use.cached_tokens)
+
+
+class CacheUse(NamedTuple):
+    """What the engine says of one prompt, in its own tokens."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """Of these, found in its prefix cache."""
+
+
+def cache_use(tail: bytes) -> CacheUse | None:
+    """The counts in OpenAI's or Anthropic's shape; None where the end of the answer does not give both."""
+    at = tail.rfind(b'"usage":', -TAIL_BYTES)  # the last: an engine may repeat it with every event
+    if at < 0:
+        return None
+    where = tail.find(_CACHED, at)
+    if where < 0:
+        return _anthropic(tail, at) if tail.find(_READ, at) >= 0 else None
+    cached = _COUNT.match(tail, where + len(_CACHED))
+    first = tail.find(_TOKENS, at)  # every engine names the prompt's before all others
+    total = _COUNT.match(tail, first + len(_TOKENS))
+    if cached is None or total is None or tail[first - 6 : first] not in _PROMPTS:
+        return None
+    return _use(int(total[1]), int(cached[1]))
+
+
+def _anthropic(tail: bytes, at: int) -> CacheUse | None:
+    """What was read from the cache, written to it and neither are counted apart."""
+    counts = dict(_PARTS.findall(tail, at))
+    return _use(sum(map(int, counts.values())), int(counts.get(b"cache_read_", 0)))
+
+
+def _use(total: int, found: int) -> CacheUse | None:
+    return CacheUse(total, found) if found <= total else None

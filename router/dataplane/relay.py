@@ -1,23 +1,23 @@
 """Stage 6: pod -> client. One `Relay` an attempt: passes the answer's bytes on as they come, with backpressure, and
-tells the gateway of the head, the first body byte and the end. Knows framing on both sides, no policy and no retry.
+reports the head, the first body byte and the end to its `RelayListener`. Knows framing on both sides, no policy and no
+retry.
 
-The head is held until the first body byte: until then nothing has been said, so the attempt can still be given to
-another pod. Of an SSE stream, bytes past the last whole event are held too (see `chunked.py`), so that a pod's death
-leaves the client between two events, where it is told of it.
+The head is held until the first body byte: until then the client has nothing, so another pod can still get the request.
+Of an SSE stream, bytes past the last whole event are held too (see `response_parser.py`), so that a pod's death leaves
+the client between two events, where an error event can follow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
+from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http import responses
-from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
-from router.dataplane.request.usage import SMALL_PIECE, TAIL_BYTES
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
+from router.dataplane.http.upstream import DISCARD
+from router.dataplane.http.upstream_connection import UpstreamConnection
+from router.dataplane.prefix_feedback import SMALL_PIECE, TAIL_BYTES
 from router.errors import PodFailure
-
-if TYPE_CHECKING:
-    from router.dataplane.exchange import Exchange
-    from router.dataplane.http.upstream_connection import UpstreamConnection
 
 RAW: Final = 0
 WRAP: Final = 1
@@ -33,12 +33,12 @@ _STATUS_LINES: Final = {status: responses.status_line(status) for status in rang
 
 
 class RelayListener(Protocol):
-    """What the gateway wants to hear of an attempt."""
+    """What takes the reports of an attempt."""
 
     def answered(self, relay: Relay, status: int, /) -> bool:
         """The head came. False: this answer is not for the client, another pod has the request."""
 
-    def identify(self, exchange: Exchange, /) -> list[bytes]:
+    def headers(self, relay: Relay, /) -> list[bytes]:
         """The gateway's own response headers, ready to be joined into the head."""
 
     def first_byte(self, relay: Relay, now: float, /) -> None:
@@ -52,7 +52,7 @@ class RelayListener(Protocol):
 
 
 class Relay:
-    """One attempt's way back to the client."""
+    """One attempt, from the pod's connection back to the client."""
 
     __slots__ = (
         "_framing",
@@ -62,19 +62,23 @@ class Relay:
         "_mode",
         "_torn",
         "_write_event",
-        "attempts",
         "begun",
         "connection",
         "exchange",
         "last_at",
+        "listener",
+        "placement",
+        "sent_at",
         "sse",
         "status",
         "tail",
     )
 
-    def __init__(self, attempts: RelayListener, exchange: Exchange) -> None:
-        self.attempts = attempts
+    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, sent_at: float) -> None:
+        self.listener = listener
         self.exchange = exchange
+        self.placement = placement
+        self.sent_at = sent_at
         self.connection: UpstreamConnection | None = None
         self.status = 0
         self.sse = False
@@ -84,7 +88,7 @@ class Relay:
         """When body bytes last came; 0.0 before the first."""
         self.tail = b""
         """The end of the last piece of the body that may hold `usage`: `[DONE]` and the last chunk may come after."""
-        self._metrics = exchange.metrics
+        self._metrics = exchange.routed.metrics
         self._write_event = exchange.edge.write_now
         self._head: list[bytes] = []
         self._held = b""
@@ -93,7 +97,7 @@ class Relay:
         self._framing = NO_BODY
         self._mode = RAW
 
-    # What the pod's connection tells
+    # Called by the pod's connection
 
     def connected(self, connection: UpstreamConnection) -> None:
         """The request is on its way."""
@@ -106,7 +110,7 @@ class Relay:
         """The pod's status and headers; the client's head is made of them."""
         self.status = head.status
         self.sse = head.sse
-        if not self.attempts.answered(self, head.status):
+        if not self.listener.answered(self, head.status):
             return False
         exchange = self.exchange
         self._framing = framing
@@ -114,7 +118,7 @@ class Relay:
         self._frame(framing, length)
         if not exchange.keep_alive:
             self._head.append(_CLOSE_HEADER)
-        self._head += self.attempts.identify(exchange)
+        self._head += self.listener.headers(self)
         self._head.append(b"\r\n")
         return self._mode == BARE and framing == CHUNKED
 
@@ -133,12 +137,12 @@ class Relay:
         """Body bytes; see `Receiver.data`."""
         size = len(piece)
         if not self.last_at:
-            self.attempts.first_byte(self, now)
-        elif self.sse and self._metrics is not None:
+            self.listener.first_byte(self, now)
+        elif self.sse:
             self._metrics.itl.observe(now - self.last_at)
         self.last_at = now
         if size > SMALL_PIECE:
-            # Cut to what `tail` is asked for: whole, those of a slow reader would hold 0.7 MB a stream.
+            # Cut to what is read of `tail`: whole, those of a slow reader would hold 0.7 MB a stream.
             self.tail = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
         if self.sse and (safe != size or self._held or self._torn):
             piece = self._hold_back(piece, safe)
@@ -159,8 +163,7 @@ class Relay:
     def _pass_on(self, piece: bytes) -> None:
         if self._mode == WRAP:
             piece = responses.chunk(piece)
-        if self._metrics is not None:
-            self._metrics.bytes_out += len(piece)
+        self._metrics.bytes_out += len(piece)
         if self._head:
             self._head.append(piece)
             piece = b"".join(self._head)
@@ -175,7 +178,7 @@ class Relay:
     def end(self) -> None:
         """The answer is complete."""
         self.connection = None
-        if self._held:  # an event without its blank line: not ours to judge
+        if self._held:  # an event without its blank line: the client decides what it is worth
             held, self._held = self._held, b""
             self._pass_on(held)
         last = responses.LAST_CHUNK if self._mode == WRAP else b""
@@ -185,15 +188,15 @@ class Relay:
             self.begun = True
         if last:
             self.exchange.edge.write(last)
-        self.attempts.finished(self)
+        self.listener.finished(self)
 
     def failed(self, failure: PodFailure) -> None:
         """The attempt ended early."""
         self.connection = None
         if not self.exchange.done and self.exchange.relay is self:
-            self.attempts.failed(self, failure)
+            self.listener.failed(self, failure)
 
-    # What the gateway and the client's connection ask
+    # Called by the stages above and for the client's connection
 
     def pause(self) -> None:
         """The client is full."""
@@ -206,10 +209,16 @@ class Relay:
             self.connection.resume()
 
     def cancel(self) -> None:
-        """Nobody wants the answer: the pod is told by closing its connection, so that it stops generating."""
+        """The answer is not wanted: closing the connection makes the pod stop generating."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()
+
+    def discard(self) -> None:
+        """Another pod has the request: read this answer to its end, so that its connection can be used again."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.receiver = DISCARD
 
     def break_off(self, failure: PodFailure) -> None:
         """End a begun answer so that it cannot be taken for complete: an SSE stream gets an error event and no last

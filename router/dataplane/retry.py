@@ -28,18 +28,18 @@ class RetryDecision(Enum):
 
     ANOTHER_POD = "another_pod"
     ANOTHER_POOL = "another_pool"
-    """This pool has had its attempts; one that it falls back to may do better."""
+    """This pool has had its attempts; a fall-back may do better."""
     SAME_POD = "same_pod"
     GIVE_UP = "give_up"
 
 
 class RetryRule(NamedTuple):
-    """How a failure is taken."""
+    """What follows from a failure."""
 
-    verdict: RetryDecision
+    decision: RetryDecision
     """What to do while the client has been sent nothing."""
     outcome: Outcome | None
-    """What it says of the pod's health; None says nothing."""
+    """What it means for the pod's health; None for nothing."""
 
 
 RULES: dict[type[PodFailure], RetryRule] = {
@@ -60,22 +60,22 @@ RULES: dict[type[PodFailure], RetryRule] = {
 STATUSES: dict[int, Outcome] = {
     429: Outcome.BUSY,  # load, not failure
     502: Outcome.FAILURE,
-    503: Outcome.BUSY,  # an engine that is dead says so to the probe; one that is full says it here
+    503: Outcome.BUSY,  # a dead engine fails its probe; a full one answers this
     504: Outcome.FAILURE,
 }
-"""Answers that another pod may do better, and what they say of the pod. A 500 is about the request as often as about
-the pod, so it is passed on and says nothing."""
+"""Answers that another pod may do better, and what they mean for the pod's health. A 500 may as well be the request's
+fault, so it is passed on and means nothing."""
 
 
 def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> RetryDecision:
     """What to do after `failure`, the budget apart. `begun`: the client has part of the answer; `attempts`: those in
     the present pool."""
-    verdict = RULES[type(failure)].verdict
+    decision = RULES[type(failure)].decision
     if begun:
         return RetryDecision.GIVE_UP
-    if verdict is RetryDecision.SAME_POD:
+    if decision is RetryDecision.SAME_POD:
         return RetryDecision.SAME_POD if stale_tries == 0 else _within(attempts, limits)
-    return _within(attempts, limits) if verdict is RetryDecision.ANOTHER_POD else verdict
+    return _within(attempts, limits) if decision is RetryDecision.ANOTHER_POD else decision
 
 
 def _within(attempts: int, limits: Retries) -> RetryDecision:
@@ -94,12 +94,9 @@ class RetryBudget:
         self._ratio = limits.budget_ratio
         self._per_s = limits.budget_min
         self._saved = float(limits.budget_min)
-        self._requests = 0
+        self.requests = 0
+        """Requests since the last retry: the gateway counts them, and a retry works out the rest."""
         self._at = now
-
-    def request(self) -> None:
-        """A request came: a plain addition, the rest is done when a retry asks."""
-        self._requests += 1
 
     def withdraw(self, now: float) -> bool:
         """Whether one more retry is within the budget; takes it out if so."""
@@ -107,9 +104,9 @@ class RetryBudget:
         self._at = now
         kept = self._saved * max(0.0, 1 - elapsed / self.WINDOW_S)
         recent_s = min(elapsed, self.WINDOW_S)
-        recent = self._requests * recent_s / elapsed if elapsed else self._requests
+        recent = self.requests * recent_s / elapsed if elapsed else self.requests
         self._saved = kept + recent * self._ratio + recent_s * self._per_s
-        self._requests = 0
+        self.requests = 0
         if self._saved < 1:
             return False
         self._saved -= 1

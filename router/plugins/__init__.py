@@ -1,1 +1,1 @@
-"""Policies that are not the gateway's own: how a file of one is found, checked, offered, and watched as it decides."""
+"""Policies from plugin files: how a file is found, checked, loaded and offered, and how long its picks may take."""

@@ -1,5 +1,6 @@
-"""What a file may do while it is checked, in the process that exists for that alone: compute, and read. A policy does
-no I/O, so who tries to is told. It is a check and no sandbox: a plugin that passes runs with all the gateway's rights.
+"""What a file may do while it is checked, in a process of its own: compute, and read. A policy does no I/O, so other
+actions are refused and reported. It is a check, not a security boundary: a plugin that passes runs with all the
+gateway's rights.
 """
 
 from __future__ import annotations
@@ -34,65 +35,65 @@ _REFUSED: Final = {
     "shutil.": "it changes files",
     "os.putenv": "it changes the environment",
 }
-"""The beginning of an audit event's name -> what it is."""
+"""The beginning of an audit event's name -> what the file does."""
 
 
 class ActionRefused(RuntimeError):
-    """What a policy does not do; the message says what."""
+    """The file did what a policy must not do; the message says what."""
 
 
 class AuditSandbox:
-    """Limits and a look-out over this process; nothing lifts them."""
+    """Limits this process and audits what it does; neither can be undone."""
 
     def __init__(self) -> None:
         """Nothing is limited yet."""
         self.seen = ""
-        """The first thing that was refused, or printed."""
+        """The first action that was refused, or the first print."""
         self.when = "while it is loaded"
-        """What is going on, for `seen`."""
+        """The step of the check, for `seen`."""
 
     def limit(self, memory_bytes: int, cpu_s: float) -> None:
-        """Bound what the process takes from the machine."""
+        """Limit the memory and the processor time of the process."""
         _lower(resource.RLIMIT_AS, memory_bytes)
         _lower(resource.RLIMIT_CPU, int(cpu_s) + 1)
         _lower(resource.RLIMIT_FSIZE, 0)
         _lower(resource.RLIMIT_CORE, 0)
 
     def close(self) -> None:
-        """From now on look out for what is refused."""
+        """Refuse forbidden actions from now on."""
         sys.dont_write_bytecode = True
         sys.stdout = CapturedOutput(self)
         # Python 3.11 has no audit event for it.
         setattr(threading.Thread, "start", lambda _: self._refuse("it starts a thread"))  # noqa: B010
         sys.addaudithook(self._audit)
 
-    def note(self, words: str) -> None:
-        """Remember the first thing that was wrong, even if who did it swallows the exception."""
-        self.seen = self.seen or f"{words} {self.when}: a policy does no I/O"
+    def note(self, action: str) -> None:
+        """Remember the first forbidden action, even if the file swallows the exception."""
+        self.seen = self.seen or f"{action} {self.when}: a policy does no I/O"
 
     def _audit(self, event: str, args: tuple[object, ...]) -> None:
-        words = _refused(event, args)
-        if words:
-            self._refuse(words)
+        action = _refused(event, args)
+        if action:
+            self._refuse(action)
 
-    def _refuse(self, words: str) -> None:
-        self.note(words)
-        raise ActionRefused(f"{words}: a policy does no I/O")
+    def _refuse(self, action: str) -> None:
+        self.note(action)
+        raise ActionRefused(f"{action}: a policy does no I/O")
 
 
 class CapturedOutput(io.TextIOBase):
-    """Where prints go."""
+    """A standard output that reports prints."""
 
     def __init__(self, sandbox: AuditSandbox) -> None:
-        """`sandbox` hears of them."""
+        """`sandbox` notes each print."""
         self._sandbox = sandbox
 
     def writable(self) -> bool:
-        """For `print`."""
+        """True: `print` asks."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Takes it, and tells."""
+        """Note the text and drop it."""
         if text.strip():
             self._sandbox.note(f"it prints ({text.strip()!r:.60})")
         return len(text)
@@ -101,11 +102,11 @@ class CapturedOutput(io.TextIOBase):
 def _refused(event: str, args: tuple[object, ...]) -> str:
     if event == "open":
         return _opened(args)
-    return next((words for beginning, words in _REFUSED.items() if event.startswith(beginning)), "")
+    return next((action for beginning, action in _REFUSED.items() if event.startswith(beginning)), "")
 
 
 def _opened(args: tuple[object, ...]) -> str:
-    """Modules are read when they are imported; nothing is written."""
+    """Reading is allowed, since imports read modules; writing is not."""
     _, mode, flags = args
     writes = set(mode) & set("wax+") if isinstance(mode, str) else isinstance(flags, int) and flags & _WRITING
     return "it writes a file" if writes else ""

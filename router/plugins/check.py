@@ -1,7 +1,7 @@
-"""The check of one file, in the process that `checking.py` starts for it: load, ask what every policy owes, replay. It
-says on the pipe where it is, line by line, so that who waits knows what it was at if it ends without a word.
+"""The check of one file, in the process that `checking.py` starts for it: load, examine by the contract, replay. Each
+step is reported on the pipe as a line, so that the gateway knows the step at which the process crashed or hung.
 
-The job comes on stdin, pickled by the gateway; the file it is about is only bytes in it.
+The job comes on stdin, pickled by the gateway, with the bytes of the file in it.
 """
 
 from __future__ import annotations
@@ -26,46 +26,44 @@ from schedulers.protocols import Scheduler
 from schedulers.registry import BUILT_IN
 
 LOAD_S: Final = 1.0
-"""Loading the file in the gateway holds every request up for so long."""
+"""Seconds that loading the file may take: it competes with requests for the interpreter when the gateway loads it."""
 PICK_S: Final = 1.0
-"""A pick that takes longer does not return, as far as the check is concerned."""
+"""Seconds after which a pick is interrupted and counts as one that does not return."""
 
-Say = Callable[[dict[str, object]], None]
+Report = Callable[[dict[str, object]], None]
 
 
 def main() -> None:
-    """Read a job, do it, say what came of it, and end, whatever threads or handlers the file has left behind."""
+    """Read a job, run it, report the result, and end the process with the threads and handlers the file left behind."""
     job: CheckJob = pickle.load(sys.stdin.buffer)
-    say = _pipe()
+    report = _pipe()
     sys.path[:] = job.path
     os.nice(10)
-    say({"at": "loading it"})
+    report({"at": "loading it"})
     sandbox = AuditSandbox()
     sandbox.limit(job.memory_bytes, job.timeout_s)
     sandbox.close()
     try:
-        result = _checked(job, sandbox, say)
+        result = _checked(job, sandbox, report)
     except (PluginError, ContractBroken) as error:
-        # What it was refused is the cause of what it raised then, or of worse.
+        # The action that was refused is the cause of the exception.
         result = {"problem": sandbox.seen or str(error)}
     except MemoryError:
         result = {"problem": f"it takes more than {job.memory_bytes >> 20} MB of memory"}
-    say(result)
+    report(result)
     os._exit(0)
 
 
-def _checked(job: CheckJob, sandbox: AuditSandbox, say: Say) -> dict[str, object]:
+def _checked(job: CheckJob, sandbox: AuditSandbox, report: Report) -> dict[str, object]:
     began = time.perf_counter()
     loaded = _load(job, "turnout_plugin")
     load_s = time.perf_counter() - began
     _is_clean(sandbox)
     if load_s > LOAD_S:
-        raise PluginError(
-            f"loading it takes {load_s:.1f} s, and holds every request up meanwhile; at most {LOAD_S:g} s"
-        )
+        raise PluginError(f"loading it takes {load_s:.1f} s; at most {LOAD_S:g} s")
     figures: dict[str, dict[str, float]] = {}
     for name in loaded.policies:
-        say({"at": f"asking {name}"})
+        report({"at": f"asking {name}"})
         figures[name] = _examined(job, sandbox, loaded, name)
     return {"policies": list(loaded.policies), "load_s": round(load_s, 3), "pick_us": figures, "problem": ""}
 
@@ -75,10 +73,10 @@ def _examined(job: CheckJob, sandbox: AuditSandbox, loaded: Loaded, name: str) -
     if name in BUILT_IN:
         raise PluginError(f"{name!r} is one of the gateway's own policies; give yours another name")
     sandbox.when = "while it is loaded"
-    # The second load shares nothing with the first.
-    anew = _load(job, "turnout_plugin_anew").policies[name]
+    # A second load shares nothing with the first.
+    reloaded = _load(job, "turnout_plugin_reloaded").policies[name]
     subject = PolicyUnderTest(
-        name, partial(_made, policy), loaded.module, partial(_made, anew), partial(bounded_pick, PICK_S)
+        name, partial(_made, policy), loaded.module, partial(_made, reloaded), partial(bounded_pick, PICK_S)
     )
     sandbox.when = f"in a pick of {name}"
     try:
@@ -91,7 +89,7 @@ def _examined(job: CheckJob, sandbox: AuditSandbox, loaded: Loaded, name: str) -
 
 
 def bounded_pick(limit_s: float, policy: Scheduler, request: object, snapshot: object) -> object:
-    """Its answer. Raises PolicyTimeout where there is none in time."""
+    """The policy's answer. Raises PolicyTimeout at the limit."""
     return bounded(limit_s, policy.pick, request, snapshot)
 
 
@@ -114,17 +112,17 @@ def _is_clean(sandbox: AuditSandbox) -> None:
         raise PluginError(sandbox.seen)
 
 
-def _pipe() -> Say:
-    """Lines for whoever started this process. What the file writes to the descriptors 1 and 2 goes nowhere."""
+def _pipe() -> Report:
+    """Sends lines to the gateway. What the file writes to the descriptors 1 and 2 is discarded."""
     pipe = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    return lambda said: _write(pipe, said)
+    return lambda line: _write(pipe, line)
 
 
-def _write(pipe: int, said: dict[str, object]) -> None:
-    os.write(pipe, json.dumps(said).encode() + b"\n")
+def _write(pipe: int, line: dict[str, object]) -> None:
+    os.write(pipe, json.dumps(line).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Starts the process that checks a file, waits for it, and puts what came of it into words: a file that loops, crashes
-or eats memory costs the gateway nothing. Blocks; the gateway calls it from a thread.
+"""Starts the process that checks a file, waits for it, and reports the result: a file that loops, crashes or uses up
+memory does not harm the gateway. Blocks; the gateway calls it from a thread.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ _PROGRAM: Final = f"import sys; sys.path.append({_ROOT!r}); from router.plugins.
 
 
 class CheckLimits(NamedTuple):
-    """What a check may take."""
+    """What a check may use."""
 
     timeout_s: float = 20.0
     memory_bytes: int = 1 << 30
 
 
 def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> CheckReport:
-    """Check this version of the file in a process of its own, on some requests of the gateway's too. Never raises."""
+    """Check the file in a process of its own, also on `recorded` requests of the gateway. Never raises."""
     given = limits or CheckLimits()
     began = time.monotonic()
     job = CheckJob(source, file, tuple(sys.path), given.memory_bytes, given.timeout_s, tuple(recorded))
     try:
-        said, ended = _run(packed(job), given.timeout_s)
+        lines, ended = _run(packed(job), given.timeout_s)
     except OSError as error:
-        said, ended = [], f"its check could not be started: {error}"
+        lines, ended = [], f"its check could not be started: {error}"
     report = CheckReport(file, digest_of(source), took_s=round(time.monotonic() - began, 3))
-    return _told(report, said, ended, len(recorded))
+    return _reported(report, lines, ended, len(recorded))
 
 
 def _run(job: bytes, timeout_s: float) -> tuple[list[dict[str, Any]], str]:
-    """What the process said, and, where it did not come to its end, why."""
-    # -I: neither the working directory nor PYTHON* variables decide what is imported; the job brings the path.
+    """The lines that the process reported, and why it did not end as it should; empty if it did."""
+    # -I: neither the working directory nor PYTHON* variables decide what is imported; the path is in the job.
     process = subprocess.Popen(
         [sys.executable, "-I", "-c", _PROGRAM],
         stdin=subprocess.PIPE,
@@ -65,7 +65,7 @@ def _run(job: bytes, timeout_s: float) -> tuple[list[dict[str, Any]], str]:
 
 
 def _kill(group: int) -> None:
-    """All of the session, whatever it has started."""
+    """Kill the process and all that it has started."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:
@@ -76,13 +76,13 @@ def _status(code: int) -> str:
     return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
-def _told(report: CheckReport, said: Sequence[dict[str, Any]], ended: str, replayed: int) -> CheckReport:
-    last = said[-1] if said else {}
+def _reported(report: CheckReport, lines: Sequence[dict[str, Any]], ended: str, replayed: int) -> CheckReport:
+    last = lines[-1] if lines else {}
     if "problem" not in last:
         ended = ended or "ended without a word"
         at = f" while {last['at']}" if "at" in last else ""
-        words = ended if ended.startswith("its check") else f"its check {ended}{at}"
-        return report._replace(problem=words)
+        message = ended if ended.startswith("its check") else f"its check {ended}{at}"
+        return report._replace(problem=message)
     if last["problem"]:
         return report._replace(problem=last["problem"])
     return report._replace(

@@ -1,5 +1,5 @@
-"""What is in the plugin directory now. Content decides, not times: a mounted ConfigMap is a set of symlinks through
-`..data`, which is swapped as one, and its files may keep the times that they had.
+"""What is in the plugin directory now. Files are compared by content, not by time: a mounted ConfigMap is a set of
+symlinks through `..data`, which is swapped as one, and its files may keep their times.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_BYTES: Final = 1 << 20
-"""A policy is a page or two."""
+"""Largest file that is read; a policy is a page or two."""
 
 
 class DirectoryListing(NamedTuple):
-    """What was found at one look."""
+    """The directory at one moment."""
 
     sources: dict[str, bytes]
     """Content by file name."""
     unreadable: dict[str, str]
-    """Why not, by file name."""
+    """Reason by file name."""
     problem: str = ""
-    """Why there is nothing to be found at all."""
+    """Why the directory cannot be read; empty if it can."""
 
 
-def look(directory: str) -> DirectoryListing:
-    """Every `*.py` that is no dotfile. Never raises; a file that goes while one looks was not there."""
+def list_plugins(directory: str) -> DirectoryListing:
+    """Every `*.py` that is no dotfile. Never raises; a file that disappears meanwhile is left out."""
     found = DirectoryListing({}, {})
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".py") and not name.startswith("."))

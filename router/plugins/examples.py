@@ -1,4 +1,4 @@
-"""What a policy is asked in its check: requests and snapshots as a gateway makes them, alike in every check. Pure."""
+"""The input of a policy's check: requests and snapshots as a gateway makes them, the same in every check. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from typing import Final, NamedTuple
 
 from schedulers.entropy import index, mix
 from schedulers.ttft import PACE_S
-from schedulers.types import (
-    Candidate,
-    LoadSnapshot,
-    Pod,
-    PodId,
-    PodLoad,
-    RequestInfo,
-    expected_outlook,
-    token_load,
-)
+from schedulers.types import Candidate, LoadSnapshot, Pod, PodId, PodLoad, RequestInfo
 
 SIZES: Final = (1, 2, 3, 8, 100, 1000)
 ROUNDS: Final = 6
@@ -25,13 +16,13 @@ ROUNDS: Final = 6
 
 
 class Example(NamedTuple):
-    """A request and the snapshot it meets."""
+    """A request and the snapshot to pick from."""
 
     request: RequestInfo
     snapshot: LoadSnapshot
 
-    def words(self) -> str:
-        """For a message."""
+    def describe(self) -> str:
+        """A description for messages."""
         tried = len(self.request.tried)
         count = len(self.snapshot.candidates)
         return f"{count} pod{'s' if count > 1 else ''}" + (f", {tried} of them tried" if tried else "")
@@ -42,46 +33,37 @@ def pod_ids(count: int) -> list[PodId]:
     return [PodId(f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}:8000") for at in range(count)]
 
 
-def snapshot_of(loads: Sequence[PodLoad], ids: Sequence[PodId] = (), *, columns: bool = True) -> LoadSnapshot:
-    """Pods with these loads; `columns=False` leaves out what a maker of snapshots may leave out."""
+def snapshot_of(loads: Sequence[PodLoad], ids: Sequence[PodId] = ()) -> LoadSnapshot:
+    """Pods with these loads."""
     pairs = zip(ids or pod_ids(len(loads)), loads, strict=True)
-    candidates = tuple(
-        [Candidate(Pod(pod, str(pod), labels={"zone": f"z{at % 3}"}), load) for at, (pod, load) in enumerate(pairs)]
-    )
-    bare = LoadSnapshot("default", 1, 100.0, 0.0, candidates)
-    if not columns:
-        return bare
-    outlooks = [expected_outlook(load) for load in loads]
-    return bare._replace(
-        positions=bare.position_of(),
-        tokens=tuple([token_load(load) for load in loads]),
-        inflight=sum(load.inflight for load in loads),
-        until=tuple([until for until, _ in outlooks]),
-        wait=tuple([wait for _, wait in outlooks]),
-        pace=tuple([load.pace_s for load in loads]),
-    )
+    candidates = [
+        Candidate(Pod(pod, str(pod), labels={"zone": f"z{at % 3}"}), load) for at, (pod, load) in enumerate(pairs)
+    ]
+    return LoadSnapshot.of(candidates, taken_at=100.0)
 
 
 def idle(count: int) -> LoadSnapshot:
-    """Pods that nobody can tell apart by load."""
+    """Pods that do not differ in load or labels."""
     return _unlabelled(snapshot_of([PodLoad()] * count))
 
 
 def traffic(count: int, *, keyed: bool) -> Iterator[RequestInfo]:
-    """Requests with fresh dice and the next number each; each of its own session, if `keyed`."""
+    """Requests with random bits and a number of their own; each with its own session, if `keyed`."""
     for at in range(count):
         session = f"session-{at}" if keyed else ""
         yield RequestInfo(f"r{at}", "m", 1000, 256, 100.0, mix(7, at), at, session_key=session)
 
 
 def examples() -> list[Example]:
-    """Pools of one to a thousand pods, under all kinds of load; no, one, most and all tried. Made anew each time."""
+    """Pools of one to a thousand pods, under all kinds of load, with no, one, most and all pods tried. New objects."""
     return [example_of(size, turn) for size in SIZES for turn in range(ROUNDS)]
 
 
 def example_of(size: int, turn: int) -> Example:
-    """The one of these with so many pods; `turn` is from 0 up to `ROUNDS`."""
-    snapshot = snapshot_of(_loads(size, turn), columns=turn % 2 == 0)
+    """The example with `size` pods; `turn` is from 0 up to `ROUNDS`."""
+    snapshot = snapshot_of(_loads(size, turn))
+    if turn % 2:  # as `without` and `only` leave it
+        snapshot = snapshot._replace(positions=None, inflight=None)
     return Example(_request(size * ROUNDS + turn, snapshot, turn), snapshot)
 
 
@@ -115,13 +97,13 @@ def _request(seed: int, snapshot: LoadSnapshot, turn: int) -> RequestInfo:
 
 
 def hash_of(text: str) -> int:
-    """The same on every machine, as `hash` is not."""
+    """A hash that is the same on every machine, unlike `hash`."""
     return int.from_bytes(text.encode()[-8:], "little")
 
 
 @cache
 def _loads(size: int, turn: int) -> tuple[PodLoad, ...]:
-    """Cached, since they are immutable: making them anew for each question took a tenth of a check."""
+    """Cached, as they are immutable: to make them for each question took a tenth of a check."""
     return tuple([_load(mix(size * 7 + turn, at)) for at in range(size)])
 
 

@@ -1,5 +1,5 @@
-"""From the bytes of a file to the policies in it. Runs what it is given: whoever calls this for a file that nobody has
-checked does so in a process of its own (`check.py`).
+"""From the bytes of a file to the policies in it. Runs the file: one that has not passed its check is loaded in a
+process of its own only (`check.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
 
 
 def digest_of(source: bytes) -> str:
-    """What tells one version of a file from another: the first eight hexadecimal digits of its SHA-256."""
+    """The version of a file: the first eight hexadecimal digits of its SHA-256."""
     return hashlib.sha256(source).hexdigest()[:DIGEST_DIGITS]
 
 
@@ -52,7 +52,7 @@ def load(source: bytes, filename: str, module_name: str) -> Loaded:
 
 
 def unload(module_name: str) -> None:
-    """Forget the module; what was made of it goes on."""
+    """Remove the module from `sys.modules`; objects made from it live on."""
     sys.modules.pop(module_name, None)
 
 
@@ -64,7 +64,7 @@ def where(error: BaseException, filename: str) -> str:
 
 def _compiled(source: bytes, filename: str) -> CodeType:
     try:
-        # No __future__ imports of this file's own for that one.
+        # The __future__ imports of this file must not apply to that one.
         return compile(source, filename, "exec", dont_inherit=True)
     except SyntaxError as error:
         raise PluginError(f"line {error.lineno or 1}: {error.msg}") from None
@@ -75,12 +75,12 @@ def _compiled(source: bytes, filename: str) -> CodeType:
 def _run(code: CodeType, module: ModuleType, filename: str) -> None:
     try:
         exec(code, module.__dict__)
-    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  anybody's code runs here
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001  foreign code runs here
         raise PluginError(f"loading it raised {type(error).__name__}: {error}{where(error, filename)}") from None
 
 
 def _policies(module: ModuleType) -> dict[str, type[Scheduler]]:
-    """Every class of the module itself that has a name, or a `pick`, is meant to be one."""
+    """Every class defined in the module that has a name, or a `pick`, must be a policy."""
     own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
     meant = [each for each in own if isinstance(getattr(each, "name", None), str) and hasattr(each, "pick")]
     found: dict[str, type[Scheduler]] = {}

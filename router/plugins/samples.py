@@ -1,5 +1,5 @@
-"""A few of the requests that the gateway has had, with the snapshots they met: what a new plugin is tried on before it
-is offered. Bounded, and taken rarely.
+"""A few requests that the gateway has had, with their snapshots: a new plugin is checked on them before it is offered.
+Bounded in number and in rate.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ EVERY_S: Final = 0.1
 
 
 class Samples:
-    """The last ones, at most one every 0.1 s."""
+    """The last `KEPT` requests, taken at most one every `EVERY_S`."""
 
     __slots__ = ("_kept", "next_at")
 
     def __init__(self) -> None:
         """None yet."""
         self.next_at = 0.0
-        """A request that arrives then or later is wanted. Read by the hot path, on its clock."""
+        """Arrival time from which the next request is taken. The data plane reads it, on its clock."""
         self._kept: deque[Example] = deque(maxlen=KEPT)
 
     def take(self, now: float, request: RequestInfo, snapshot: LoadSnapshot) -> None:
-        """Keep one."""
+        """Keep this request."""
         self.next_at = now + EVERY_S
         self._kept.append(Example(request, snapshot))
 
     def recent(self) -> Sequence[Example]:
-        """All that are kept, the oldest first."""
+        """The requests kept, the oldest first."""
         return tuple(self._kept)

@@ -1,5 +1,5 @@
-"""What a module remembers, as texts that can be compared: its globals, its classes' attributes, its functions' defaults
-and closed-over variables, and the fields of a policy made of it. A policy that keeps no state changes none of it.
+"""The state of a module as texts that can be compared: its globals, its classes' attributes, its functions' defaults
+and closed-over variables, and the fields of a policy made from it. A policy without state changes none of it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Final
 
 _DEPTH: Final = 6
 _MOST: Final = 4000
-"""Entries of one container that are looked at."""
+"""Entries of one container that are compared."""
 
 
-def traces(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]:
-    """Everything by its place: `Mine.seen`, `_last`, `pick.__defaults__`."""
+def state_of(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]:
+    """Text by place: `Mine.seen`, `_last`, `pick.__defaults__`."""
     found: dict[str, str] = {}
     for name, value in vars(module).items():
         if not name.startswith("__"):
@@ -24,8 +24,8 @@ def traces(module: ModuleType, policies: Mapping[str, object]) -> dict[str, str]
     return found
 
 
-def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """Where something is not as it was, first of all; empty if nothing is."""
+def first_difference(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """The first place that differs; empty if none does."""
     for place in {**before, **after}:
         if before.get(place) != after.get(place):
             return place
@@ -33,7 +33,7 @@ def changed(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 def _of(name: str, value: object, module: str) -> Iterator[tuple[str, str]]:
-    """What a global of the module can remember; what comes from elsewhere is somebody else's."""
+    """The state in one global of the module, unless another module defines it."""
     if isinstance(value, ModuleType) or (
         hasattr(value, "__module__") and value.__module__ != module and callable(value)
     ):
@@ -67,7 +67,7 @@ def _fields(thing: object) -> dict[str, object]:
 
 
 def _text(value: object, depth: int = _DEPTH) -> str:
-    """Built-in values and containers in full, other objects by their fields; an object's address is no trace."""
+    """Built-in values and containers in full, other objects by their fields; addresses are left out."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | bytearray):
         return repr(value)
     if depth == 0:
@@ -81,13 +81,13 @@ def _text(value: object, depth: int = _DEPTH) -> str:
         return f"{len(value)} [{', '.join(_text(each, depth - 1) for each in value[:_MOST])}]"
     if isinstance(value, type | FunctionType | ModuleType) or callable(value):
         return type(value).__name__
-    return f"{type(value).__name__} {_text(_fields(value), depth - 1)}" if _fields(value) else _said(value)
+    return f"{type(value).__name__} {_text(_fields(value), depth - 1)}" if _fields(value) else _represented(value)
 
 
-def _said(value: object) -> str:
-    """Such as a deque, an array, a counter: what `repr` says, unless that is only an address."""
+def _represented(value: object) -> str:
+    """The `repr` of a deque, an array, a counter and the like, unless it is only an address."""
     try:
-        said = repr(value)
-    except Exception:  # noqa: BLE001  anybody's code
+        text = repr(value)
+    except Exception:  # noqa: BLE001  foreign code
         return type(value).__name__
-    return type(value).__name__ if " at 0x" in said else said
+    return type(value).__name__ if " at 0x" in text else text

@@ -1,4 +1,4 @@
-"""What is to be checked, and what came of it: the values between the gateway and the process that checks."""
+"""A check's job and its report: the values between the gateway and the process that checks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class CheckJob(NamedTuple):
     filename: str
     """For messages; the file is not read."""
     path: Sequence[str]
-    """`sys.path` of the gateway: what the file may import there it may import here."""
+    """`sys.path` of the gateway, so that the file can import the same modules here."""
     memory_bytes: int
     timeout_s: float
     recorded: Sequence[Example] = ()
-    """Requests and snapshots that the gateway has had."""
+    """Requests of the gateway, with their snapshots."""
 
 
 class CheckReport(NamedTuple):
-    """What came of it."""
+    """The result of a check."""
 
     file: str
     digest: str
@@ -37,25 +37,25 @@ class CheckReport(NamedTuple):
     pick_us: Mapping[str, Mapping[str, float]] = {}
     """By policy and number of pods: the quickest of some picks."""
     replayed: int = 0
-    """Requests of the gateway that it was shown."""
+    """How many requests of the gateway were replayed."""
     took_s: float = 0.0
-    """The whole check."""
+    """Seconds of the whole check."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its policies are offered as."""
+        """The names under which its policies are offered."""
         return tuple(f"{name}@{self.digest}" for name in self.policies)
 
 
 def packed(job: CheckJob) -> bytes:
-    """For the pipe."""
+    """The job as bytes for the pipe."""
     buffer = io.BytesIO()
     _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(job)
     return buffer.getvalue()
 
 
 class _Pickler(pickle.Pickler):
-    """Read-only mappings cannot be pickled; a dict does for a copy."""
+    """Replaces read-only mappings, which cannot be pickled, by dicts."""
 
     def reducer_override(self, thing: Any) -> Any:
         if isinstance(thing, Mapping) and not isinstance(thing, dict):

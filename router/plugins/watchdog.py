@@ -1,22 +1,23 @@
-"""Breaks off a pick, or a load, that does not end: a timer of the kernel's, and a signal handler that raises inside it.
+"""Interrupts a pick, or a load, that does not end: a kernel timer, and a signal handler that raises inside it.
 
-A loop in somebody's `pick` would hold the event loop, and every request, for ever. Python runs signal handlers in the
-main thread between two bytecodes, and what a handler raises comes out where the thread is. So the handler looks at the
-stack: only below `_bounded`, and not in it, somebody else's code runs, and only there it raises. That look cannot race.
+An endless loop in a plugin's `pick` would stop the event loop, and with it every request. Python runs signal handlers
+in the main thread between two bytecodes, and an exception of a handler is raised where the thread is. So the handler
+inspects the stack: only below `_bounded`, and not in it, foreign code runs, and only there it raises. This cannot race.
 
-It works whether the code computes, sleeps, or is in a regular expression; a single call into C that neither returns
-nor looks for signals (`sum(itertools.count())`) it cannot reach. Code that swallows even `BaseException` is met
-by the same again, ever faster, until it comes out. Costs 1.7 us a call, so only what is not built in is watched.
+It works whether the code computes, sleeps, or is in a regular expression. A single call into C that neither returns
+nor checks for signals (`sum(itertools.count())`) cannot be interrupted. Code that swallows even `BaseException` is
+interrupted again, ever faster, until it returns. Costs 1.7 us a call, so built-in policies are not watched.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from schedulers import registry
 from schedulers.guard import PolicyQuit, PolicyTimeout
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
@@ -24,24 +25,24 @@ from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 _T = TypeVar("_T")
 
 AGAIN_S: Final = 0.005
-"""Between two rings, for code that swallowed the first. Long beside this handler even where it is traced: if the next
-ring came before the handler returns, and so each time, the handlers would pile up and none would ever raise."""
+"""Seconds between two signals, for code that swallowed the first. Much longer than this handler takes even where it is
+traced: if the next signal always came before the handler returned, handlers would pile up and none would raise."""
 PATIENCE: Final = 3
-"""After so many rings the next comes `FINE_S` to 20 times that later: then one falls between two `try`."""
+"""After this number of signals the next comes `FINE_S` to 20 times that later, so that one falls between two `try`."""
 FINE_S: Final = 10e-6
 
 
 class Stuck(BaseException):
-    """Raised in the middle of somebody's code. No `Exception`, which that code may well swallow."""
+    """Raised in the middle of foreign code. No `Exception`, since that code may swallow those."""
 
 
 class Watched:
-    """A policy whose picks are broken off after `stuck_s`, and raise nothing but Exceptions. Main thread only."""
+    """A policy whose picks are interrupted after `stuck_s`, and raise nothing but Exceptions. Main thread only."""
 
     __slots__ = ("_pick", "_stuck_s", "name", "scheduler")
 
     def __init__(self, scheduler: Scheduler, stuck_s: float) -> None:
-        """Takes SIGALRM and ITIMER_REAL for its own."""
+        """Takes over SIGALRM and ITIMER_REAL."""
         _install()
         self.scheduler = scheduler
         self.name = scheduler.name
@@ -57,8 +58,14 @@ class Watched:
 
 
 def watched(scheduler: Scheduler, stuck_s: float) -> Scheduler:
-    """`scheduler`, watched; as it is in a thread that gets no signals."""
+    """`scheduler`, watched; unchanged in a thread that gets no signals."""
     return Watched(scheduler, stuck_s) if threading.current_thread() is threading.main_thread() else scheduler
+
+
+def create_watched(stuck_s: float, name: str, params: Mapping[str, object] | None = None) -> Scheduler:
+    """As the registry creates it, and watched unless it is built in. Raises SchedulerError."""
+    scheduler = registry.create(name, params)
+    return scheduler if registry.is_built_in(name) else watched(scheduler, stuck_s)
 
 
 def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
@@ -71,7 +78,7 @@ def bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
 
 
 def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
-    # No helper below `finally`: a late signal would find it under this function and take it for the policy.
+    # No helper below `finally`: a late signal would find its frame under this one and take it for the policy.
     _bell.rings = 0
     signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
     try:
@@ -81,7 +88,7 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
     except Exception:
         raise
     except BaseException as error:  # noqa: BLE001  what it means is said next
-        # SystemExit and its like mean the process or the task around it, which are not this code's to end.
+        # SystemExit and its like would end the process or the task around it, which foreign code must not do.
         raise PolicyQuit(f"raised {error!r}") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -91,10 +98,10 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
 
 
 class _Bell:
-    """The alarm. From the first ring to the end of the call no other signal is delivered, and none wakes the loop.
+    """The alarm. From the first signal to the end of the call no other signal is delivered, and none wakes the loop.
 
-    An event loop gets each signal's number through a socket that it cannot read while it is held up: after some 300
-    rings that would be full, Python would complain on standard error, and a SIGTERM's number would be lost for good.
+    An event loop gets each signal's number through a socket, which it cannot read while it is blocked: after some 300
+    signals that would be full, Python would complain on standard error, and a SIGTERM's number would be lost.
     """
 
     def __init__(self) -> None:
@@ -104,20 +111,20 @@ class _Bell:
 
     def ring(self, number: int, frame: FrameType | None) -> None:
         """The signal's handler; `frame` is where the main thread is."""
-        if frame is None or not _somebody_elses(frame):
+        if frame is None or not _is_foreign(frame):
             return
         if not self.rings:
             self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
             self.wakeup_fd = signal.set_wakeup_fd(-1)
         self.rings += 1
         if self.rings >= PATIENCE:
-            # Never after the same while, so that no loop can be in step with it.
+            # After a different time each time, so that no loop can be in step with it.
             signal.setitimer(signal.ITIMER_REAL, FINE_S * (1 + self.rings % 20), AGAIN_S)
         raise Stuck(f"at line {frame.f_lineno} of {frame.f_code.co_filename}")
 
 
-def _somebody_elses(frame: FrameType) -> bool:
-    """Whether `_bounded` called what runs here, and it is not this handler that a second ring interrupted."""
+def _is_foreign(frame: FrameType) -> bool:
+    """Whether the frame is below `_bounded`, and not in this handler, interrupted by a second signal."""
     at: FrameType | None = frame
     if frame.f_code is _BOUNDED:
         return False
@@ -135,7 +142,7 @@ _bell = _Bell()
 
 
 def _install() -> None:
-    """Idempotent; a bound method is a new object each time, so it is compared and not remembered."""
+    """Install the handler unless it is. A bound method is a new object each time, so it is compared by value."""
     if signal.getsignal(signal.SIGALRM) != _bell.ring:
         signal.signal(signal.SIGALRM, _bell.ring)
         signal.siginterrupt(signal.SIGALRM, False)

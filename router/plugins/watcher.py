@@ -1,69 +1,97 @@
-"""Looks at the plugin directory again and again, has what is new checked, and puts it on the shelf. The event loop only
-ever waits for it: looks and checks run in threads, one after the other.
+"""Lists the plugin directory at intervals, has new files checked and loaded, and keeps the registry up to date.
+Listing, checking and loading run in threads, one file after the other: no request waits for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, Protocol
 
 from router.plugins.checking import CheckLimits, check
-from router.plugins.directory import look
+from router.plugins.directory import list_plugins
 from router.plugins.examples import Example
-from router.plugins.registry import PluginRegistry, UncheckedFile
+from router.plugins.registry import LoadedFile, PluginRegistry, UncheckedFile, load_checked
 from router.settings import Plugins
 
 SETTLE_S: Final = 0.1
-"""A file that was copied into place, not renamed, is there before its content is: what has not changed for so long is
-whole. What has is looked at again after `interval_s`."""
+"""Seconds between two listings that must agree on a new file. A file that is copied into place, not renamed, exists
+before its content does; one that still changes is looked at again after `interval_s`."""
+
+
+class PluginListener(Protocol):
+    """Follows the policies that plugin files offer."""
+
+    def in_use(self) -> Collection[str]:
+        """Names of policies that may still be needed, and are kept when their file is gone."""
+        ...
+
+    def offered(self, name: str, /) -> None:
+        """The policy can be created from now on."""
+
+    def withdrawn(self, name: str, /) -> None:
+        """The policy can no longer be created."""
+
+
+def load_present(settings: Plugins, plugin_registry: PluginRegistry) -> None:
+    """Check and load what is there before the event loop runs: a pool's policy may be among it. Blocks for seconds."""
+    if settings.directory:
+        for due in plugin_registry.see(list_plugins(settings.directory)):
+            plugin_registry.take(_checked(due, (), settings))
 
 
 class PluginWatcher:
-    """Keeps a shelf in step with a directory."""
+    """Keeps a registry up to date with a directory; does nothing where no directory is configured."""
 
     def __init__(
-        self, settings: Plugins, plugin_registry: PluginRegistry, recent: Callable[[], Sequence[Example]]
+        self,
+        settings: Plugins,
+        plugin_registry: PluginRegistry,
+        recent: Callable[[], Sequence[Example]],
+        listener: PluginListener,
     ) -> None:
-        """Looks at nothing yet; `recent` gives requests that the gateway has had."""
+        """Lists nothing yet; `recent` returns requests that the gateway has had, to check new files with."""
         self._settings = settings
-        self._limits = CheckLimits(settings.check_timeout_s, settings.check_memory_bytes)
         self._plugin_registry = plugin_registry
         self._recent = recent
-
-    def look_first(self) -> None:
-        """Before there is an event loop, and before the pools' policies are built, which may be among these. Blocks."""
-        for due in self._plugin_registry.see(look(self._settings.directory)):
-            self._plugin_registry.take(due, check(due.source, due.file, (), self._limits))
+        self._listener = listener
 
     async def run(self) -> None:
-        """Look every `interval_s`."""
-        while True:
+        """List the directory every `interval_s`."""
+        while self._settings.directory:
             await asyncio.sleep(self._settings.interval_s)
             await self.step()
 
     async def step(self) -> None:
-        """Look once, and see it through."""
+        """List once, and check and load what is new."""
         for due in await self._settled():
-            report = await asyncio.to_thread(check, due.source, due.file, self._recent(), self._limits)
-            self._plugin_registry.take(due, report)
-        self._plugin_registry.tidy()
+            file = await asyncio.to_thread(_checked, due, self._recent(), self._settings)
+            for name in self._plugin_registry.take(file):
+                self._listener.offered(name)
+        for name in self._plugin_registry.tidy(self._listener.in_use()):
+            self._listener.withdrawn(name)
 
     async def _settled(self) -> list[UncheckedFile]:
-        """What has to be checked and nobody is still writing."""
-        if not (seen := await self._look()):
+        """New files that are no longer being written."""
+        if not (seen := await self._new_files()):
             return []
         await asyncio.sleep(SETTLE_S)
-        return [due for due in await self._look() if due in seen]
+        return [due for due in await self._new_files() if due in seen]
 
-    async def _look(self) -> list[UncheckedFile]:
-        return self._plugin_registry.see(await asyncio.to_thread(look, self._settings.directory))
+    async def _new_files(self) -> list[UncheckedFile]:
+        return self._plugin_registry.see(await asyncio.to_thread(list_plugins, self._settings.directory))
 
-    def shown(self) -> dict[str, object]:
+    def describe(self) -> dict[str, object]:
         """As `GET /admin/plugins` answers it."""
         return {
             "directory": self._settings.directory,
-            "problem": self._plugin_registry.problem,
+            **({"problem": self._plugin_registry.problem} if self._settings.directory else {}),
             "entry_points": list(self._settings.entry_points),
-            "plugins": self._plugin_registry.shown(),
+            "plugins": self._plugin_registry.describe(),
         }
+
+
+def _checked(due: UncheckedFile, recorded: Sequence[Example], settings: Plugins) -> LoadedFile:
+    """Check a file in a process of its own, and load it in this one if it passes. Blocks."""
+    limits = CheckLimits(settings.check_timeout_s, settings.check_memory_bytes)
+    return load_checked(due, check(due.source, due.file, recorded, limits))

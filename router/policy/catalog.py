@@ -1,7 +1,7 @@
-"""Every policy that this gateway can be asked for by name: the registry's, and those ready-made in the settings.
+"""Every policy of this gateway by name: the registry's, and those ready-made in the settings.
 
-A ready-made one (`policies: {fast: {name: ..., params: {...}}}`) is built once, at start, and is a name like any other
-from then on; it takes no parameters, because it has them.
+A ready-made policy (`policies: {fast: {name: ..., params: {...}}}`) is built once, at start, and its name is used like
+any other. It takes no parameters, because the settings give them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class PolicyCatalog:
         """
         self._create = create
         self._ready = {name: _built(name, spec, create) for name, spec in ready_made.items()}
+        self._by_name = {name: self.create(name) for name in self.names()}
 
     def names(self) -> tuple[str, ...]:
         """Every name that `create` takes: the registry's first."""
@@ -41,13 +42,24 @@ class PolicyCatalog:
                 f"policy {name!r} is ready-made in the settings and takes no parameters; "
                 f"ask for {ready.policy.name!r} to give your own"
             )
-        # An object of its own each time: a policy that was taken out for its failures is known by it, and is in again
-        # when an operator sets it anew.
+        # A new object each time: a policy that was taken out for its failures is identified by its object, and decides
+        # again when an operator sets it again.
         return Named(name, ready.policy)
 
-    def by_name(self) -> dict[str, Scheduler]:
-        """Each policy with its defaults, or as it is ready-made: what a request may ask for."""
-        return {name: self.create(name) for name in self.names()}
+    def by_name(self) -> Mapping[str, Scheduler]:
+        """Each policy with its default parameters, or as it is ready-made: what a request may ask for.
+
+        One mapping for the life of the catalog; `add` and `remove` change it.
+        """
+        return self._by_name
+
+    def add(self, name: str) -> None:
+        """Offer a policy that was registered after the catalog was built. Raises UnknownPolicy or InvalidParams."""
+        self._by_name[name] = self.create(name)
+
+    def remove(self, name: str) -> None:
+        """Stop offering a policy; nothing happens if it is not offered."""
+        self._by_name.pop(name, None)
 
     def _registered(self, name: str, params: Mapping[str, object] | None) -> Scheduler:
         try:

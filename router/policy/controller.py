@@ -1,8 +1,8 @@
 """The live policy of each pool, and how it is replaced: build fully, agree through the store, swap one reference.
 
-The data plane reads `live` at each request and keeps nothing, so a swap takes effect with the next pick. Whatever goes
-wrong (an unknown name, bad parameters, a stale generation, a silent store) leaves all as it was. Every write is
-compare-and-set against the generation it was derived from, so two who write at once never half-overwrite each other.
+The data plane reads `live` at each request and keeps nothing, so a swap takes effect with the next pick. A failure (an
+unknown name, bad parameters, a stale generation, a store that does not answer) changes nothing. Every write is
+compare-and-set against the generation it was derived from, so two concurrent writes never mix.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from router.policy.model import (
     PolicyStore,
     build,
     expect,
-    words,
+    summary,
 )
 from router.policy.transitions import Change, LocalRefused, NotPromoted
 from router.settings import PolicySpec
@@ -37,12 +37,12 @@ from statesync.tasks import spawn
 _log = logging.getLogger("turnout.policy")
 
 LOOK_S: Final = 0.5
-"""While a pool has a policy of this replica's own: between two looks whether the shared state is back."""
+"""Seconds between two reads of the shared state while a pool has a policy of this replica's own."""
 
 _TRIES: Final = 5
-"""A change that names no generation is derived again so often when others' changes come between."""
+"""How often a change that names no generation is derived again when changes of others come first."""
 
-_PLAINLY: Final = ChangeOptions()
+_DEFAULTS: Final = ChangeOptions()
 
 
 def _no_trial(*_: object) -> None:
@@ -70,32 +70,33 @@ class PolicyController:
             for pool, spec in configured.items()
         }
         self._own: Mapping[str, PolicyRecord] = self.records
-        """The settings' own."""
+        """Those of the settings."""
         self._seen: dict[str, deque[PolicyRecord]] = {
             pool: deque([record], POLICY_HISTORY) for pool, record in self._own.items()
         }
-        """Newest first: what can be gone back to while the shared state is away."""
+        """Newest first: the records that a rollback can use while the shared state is away."""
         self._waiting: dict[str, tuple[PolicyRecord, str]] = {}
         """Newer records that cannot be built here, and why."""
         self._looks: dict[str, asyncio.Task[None]] = {}
-        """Pools with a policy of this replica's own: who looks for the shared state."""
+        """By pool with a policy of this replica's own: the task that reads the shared state."""
 
-    # What serves now
+    # The live policies
 
     def live(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises KeyError for a pool that is not configured."""
         return self._live[pool]
 
-    def current(self, pool: str) -> Scheduler:
-        """The pool's scheduler now. Raises KeyError for a pool that is not configured."""
-        return self._live[pool].scheduler
+    @property
+    def live_policies(self) -> Mapping[str, LivePolicy]:
+        """What serves each configured pool now. The mapping stays the same object and follows every change."""
+        return self._live
 
-    def shown(self, pool: str) -> LivePolicy:
+    def status(self, pool: str) -> LivePolicy:
         """All that serves the pool now. Raises UnknownPool."""
         return self._known(pool)
 
     def record(self, pool: str) -> PolicyRecord:
-        """What `live` was built from; generation 0 is the settings' own. Raises UnknownPool."""
+        """The record that `live` was built from; generation 0 is that of the settings. Raises UnknownPool."""
         return self._known(pool).record
 
     @property
@@ -105,7 +106,7 @@ class PolicyController:
 
     @property
     def mentioned(self) -> set[str]:
-        """Policies that serve, are tried, are waited for, or can be gone back to, by name."""
+        """Names of policies that serve, are tried, are waited for, or can be rolled back to."""
         records = [record for seen in self._seen.values() for record in seen]
         records += [record for record, _ in self._waiting.values()]
         beside = [record.shadow.name for record in records if record.shadow is not None]
@@ -113,12 +114,13 @@ class PolicyController:
         return {record.name for record in records}.union(beside)
 
     def waits_for(self, pool: str) -> str:
-        """Why a newer record is not followed yet, in words; empty if none is waiting."""
+        """Why a newer record is not followed yet; empty if none is waiting."""
         waiting = self._waiting.get(pool)
         return f"generation {waiting[0].generation}: {waiting[1]}" if waiting is not None else ""
 
     async def history(self, pool: str) -> Sequence[PolicyRecord]:
-        """The last records, newest first; the settings' own as generation 0 comes last unless others fell off.
+        """The last records, newest first. Generation 0, that of the settings, is the last unless older ones were
+        dropped.
 
         Raises UnknownPool, StoreUnavailable.
         """
@@ -128,53 +130,53 @@ class PolicyController:
             records.append(self._own[pool])
         return records
 
-    # Changes: each raises UnknownPool, SchedulerError or ChangeRefused before anything has changed, StaleGeneration
+    # Changes. Each raises UnknownPool, SchedulerError or ChangeRefused before anything has changed, StaleGeneration
     # when `how.if_generation` is not the present one, StoreUnavailable when the store does not answer.
 
     async def set(
-        self, pool: str, name: str, params: Mapping[str, object], how: ChangeOptions = _PLAINLY
+        self, pool: str, name: str, params: Mapping[str, object], how: ChangeOptions = _DEFAULTS
     ) -> PolicyRecord:
         """Replace the pool's policy on every replica; a shadow stays, a canary ends."""
         return await self._change(pool, transitions.policy_set(name, params), how)
 
-    async def set_shadow(self, pool: str, shadow: PolicyChoice | None, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
-        """Let another policy see what this one sees, or none any more."""
+    async def set_shadow(self, pool: str, shadow: PolicyChoice | None, how: ChangeOptions = _DEFAULTS) -> PolicyRecord:
+        """Run another policy in the shadow of this one, or none."""
         if shadow is not None and how.local:
             raise LocalRefused("a shadow is begun on all replicas or on none; wait for the shared state")
         return await self._change(pool, transitions.shadow_set(shadow), how)
 
-    async def set_canary(self, pool: str, canary: Canary | None, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
-        """Let a candidate decide a share of the requests, or none any more."""
+    async def set_canary(self, pool: str, canary: Canary | None, how: ChangeOptions = _DEFAULTS) -> PolicyRecord:
+        """Let a candidate decide a share of the requests, or end that."""
         if canary is not None and how.local:
             raise LocalRefused("a canary is begun on all replicas or on none; wait for the shared state")
         return await self._change(pool, transitions.canary_set(canary), how)
 
-    async def cancel(self, pool: str, how: ChangeOptions = _PLAINLY) -> PolicyRecord:
+    async def cancel(self, pool: str, how: ChangeOptions = _DEFAULTS) -> PolicyRecord:
         """End shadow and canary."""
         return await self._change(pool, transitions.cancelled, how)
 
-    async def promote(self, pool: str, how: ChangeOptions = _PLAINLY, *, force: bool = False) -> PolicyRecord:
+    async def promote(self, pool: str, how: ChangeOptions = _DEFAULTS, *, force: bool = False) -> PolicyRecord:
         """Make the candidate the policy. Raises NotPromoted where its trial speaks against it, unless `force`."""
         live = self._known(pool)
         if live.trial is not None and live.record.canary is not None and not force:
             if objection := live.trial.objection():
                 raise NotPromoted(objection)
-            # What was not objected to is what was on trial: not a candidate that came a moment ago.
+            # The objection was about the candidate on trial, not about one that was set a moment ago.
             how = how._replace(if_generation=live.record.generation) if how.if_generation is None else how
         return await self._change(pool, transitions.promoted, how)
 
-    async def rollback(self, pool: str, how: ChangeOptions = _PLAINLY, *, to: int | None = None) -> PolicyRecord:
+    async def rollback(self, pool: str, how: ChangeOptions = _DEFAULTS, *, to: int | None = None) -> PolicyRecord:
         """Back to the policy before this one, or to that of generation `to`; see `transitions.rolled_back`."""
         return await self._change(pool, transitions.rolled_back(to), how)
 
     async def check(self, pool: str, name: str, params: Mapping[str, object]) -> PolicyRecord:
-        """What `set` would put, with the present generation. Raises as `set` would; changes nothing."""
+        """The record that `set` would put, with the present generation. Raises as `set` does; changes nothing."""
         return await self.set(pool, name, params, ChangeOptions(dry_run=True))
 
     def policy_changed(self, pool: str, record: PolicyRecord) -> None:
         """Follow what was set on another replica, or before this one started.
 
-        What cannot be built here is said once, and taken up by `retry`; until then the old one stays.
+        A record that cannot be built here is logged once and kept for `retry`; until then the old policy stays.
         """
         live = self._live.get(pool)
         waiting = self._waiting.get(pool)
@@ -183,22 +185,22 @@ class PolicyController:
             self._follow(pool, record)
 
     def retry(self) -> None:
-        """There are new names: take up the records that could not be built before."""
+        """Build the waiting records again: new policies have been registered."""
         for pool, (record, _) in list(self._waiting.items()):
             self._follow(pool, record)
 
     def take_out(self, pool: str, scheduler: Scheduler, stand_in: Scheduler, why: str) -> None:
-        """Let another decide in place of this very scheduler, if it is live, until there is a new record."""
+        """Let `stand_in` decide in place of this scheduler object, if it is live, until there is a new record."""
         live = self._live.get(pool)
         if live is not None and live.scheduler is scheduler:
             self._live[pool] = live._replace(scheduler=stand_in, taken_out=why)
 
     def stop(self) -> None:
-        """Look for nothing any more."""
+        """Cancel the tasks that read the shared state."""
         for look in self._looks.values():
             look.cancel()
 
-    # How
+    # Steps of a change
 
     def _known(self, pool: str) -> LivePolicy:
         live = self._live.get(pool)
@@ -229,7 +231,7 @@ class PolicyController:
         history = await self.history(pool)
         live = self._live[pool]
         if history[0].generation < live.record.generation:
-            # Emptied just now; what the replicas know is being put back.
+            # The store was emptied just now; the replicas are putting their records back.
             raise StoreUnavailable(f"it has generation {history[0].generation} only, {live.record.generation} is known")
         return history
 
@@ -262,10 +264,10 @@ class PolicyController:
         return record
 
     def _change_here(self, pool: str, change: Change, how: ChangeOptions) -> PolicyRecord:
-        """On this replica alone: no shadow, no canary, and nothing that is kept."""
+        """Change this replica alone: no shadow, no canary, nothing stored."""
         shared = self._live[pool].record
         expect(pool, shared, how)
-        # As if it were the next generation, so that to roll back a change made here is to go back to the shared one.
+        # Counted as the next generation, so that a rollback of a local change leads to the shared record.
         present = shared._replace(generation=shared.generation + 1)
         wanted = change(present, self._seen[pool])
         if wanted is present:
@@ -283,7 +285,7 @@ class PolicyController:
         return wanted
 
     async def _until_shared(self, pool: str) -> None:
-        """Give this replica's own policy up for the shared one as soon as that can be read."""
+        """Replace this replica's own policy by the shared one as soon as that can be read."""
         try:
             while self._live[pool].local:
                 await self._pause(LOOK_S)
@@ -301,15 +303,15 @@ class PolicyController:
         try:
             built = build(self._create, record)
         except SchedulerError as error:
-            live, told = self._live[pool], self._waiting.get(pool)
+            live, waiting = self._live[pool], self._waiting.get(pool)
             self._waiting[pool] = record, str(error)
-            if told is None or told[0].generation != record.generation:
+            if waiting is None or waiting[0].generation != record.generation:
                 _log.error("pool %s keeps policy %s: %s", pool, live.record.name, self.waits_for(pool))
             return
         self._swap(pool, record, built)
 
     def _swap(self, pool: str, record: PolicyRecord, built: BuiltPolicy) -> None:
-        # Our own change may come back through the store's listener first, or a newer one may have overtaken it.
+        # This replica's change may arrive through the store's listener first, or a newer one may have overtaken it.
         live = self._live[pool]
         if record.generation < live.record.generation or (
             record.generation == live.record.generation and not live.local
@@ -321,13 +323,13 @@ class PolicyController:
         trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
         self._seen[pool].appendleft(record)
         self._replace(pool, LivePolicy(built.scheduler, record, trial))
-        _log.info("pool %s now has %s", pool, words(record))
+        _log.info("pool %s now has %s", pool, summary(record))
 
     def _replace(self, pool: str, new: LivePolicy) -> None:
         ended = self._live[pool].trial
         self._live[pool] = new
         if ended is not None and ended is not new.trial:
-            ended.end()
+            ended.end(new.record.note)
 
 
 _REFUSED: Final = (

@@ -1,4 +1,4 @@
-"""What a policy switch holds and what it needs of others, and how a record is built. No state here."""
+"""What a policy controller holds and needs, and how a record is built. No state here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class PolicyStore(Protocol):
     """The part of a StateStore that policies need."""
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """See StateStore."""
+        """The pool's record; None while the settings' own is in force."""
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
-        """See StateStore."""
+        """The pool's last records, newest first."""
 
     async def put_policy(
         self,
@@ -37,22 +37,22 @@ class PolicyStore(Protocol):
         note: str = "",
         restores: int | None = None,
     ) -> PolicyRecord:
-        """See StateStore."""
+        """Put a record as the next generation. Raises StaleGeneration, StoreUnavailable."""
 
 
 class TrialView(Protocol):
-    """What runs beside a pool's policy, as far as a switch knows it."""
+    """What runs beside a pool's policy, as a controller sees it."""
 
     def objection(self) -> str:
-        """Why the candidate should not be promoted, in words; empty if nothing speaks against it."""
+        """Why the candidate should not be promoted; empty if nothing speaks against it."""
         ...
 
-    def end(self) -> None:
-        """A record without this trial is live."""
+    def end(self, note: str) -> None:
+        """Another record is live; `note` is that record's."""
 
 
 MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler | None], TrialView | None]
-"""(pool, record, scheduler, shadow, candidate) -> what runs beside the policy. The one that runs may be given again."""
+"""(pool, record, scheduler, shadow, candidate) -> what runs beside the policy."""
 
 
 class LivePolicy(NamedTuple):
@@ -60,30 +60,30 @@ class LivePolicy(NamedTuple):
 
     scheduler: Scheduler
     record: PolicyRecord
-    """What it was built from; generation 0 is the settings' own."""
+    """What it was built from; generation 0 is that of the settings."""
     trial: TrialView | None = None
     """What runs beside it."""
     local: bool = False
-    """This replica's alone, for as long as the shared state is away. `record` has the generation it stands for."""
+    """On this replica alone, while the shared state is away. `record` has the generation that it replaces."""
     taken_out: str = ""
-    """Why `scheduler` is another than the record says; the next record puts its own in."""
+    """Why `scheduler` is not the record's own; the next record ends that."""
 
 
 class ChangeOptions(NamedTuple):
-    """In what way a change is made."""
+    """How a change is made."""
 
     if_generation: int | None = None
-    """Only if this is the present one; None derives the change from whatever is."""
+    """Change only this generation; None changes the present one."""
     note: str = ""
     """Why, for the history."""
     dry_run: bool = False
-    """Build and check all, change nothing."""
+    """Build and check, change nothing."""
     local: bool = False
     """On this replica alone, as long as the shared state does not answer."""
 
 
 class Unbuildable(SchedulerError):
-    """A part of a record that cannot be built here; where it stands comes first in the message."""
+    """A part of a record that cannot be built here; the message begins with the part."""
 
     def __init__(self, place: str, why: SchedulerError) -> None:
         super().__init__(f"{place}: {why}")
@@ -120,7 +120,7 @@ def expect(pool: str, present: PolicyRecord, how: ChangeOptions) -> None:
         raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
 
 
-def words(record: PolicyRecord) -> str:
+def summary(record: PolicyRecord) -> str:
     """A record for the log."""
     said = f"policy {record.name}, generation {record.generation}"
     if record.shadow is not None:

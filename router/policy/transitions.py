@@ -1,7 +1,7 @@
-"""What a change of a pool's policy makes of its record. Pure: from the record it is derived from to the one to put.
+"""Changes of a pool's policy as functions from the present record to the one to put. Pure.
 
-A change that finds nothing to do returns the very record it was given. Generations are the store's: a record made here
-carries the one it was derived from. This file builds no policy and asks no store.
+A change that has nothing to do returns the record it was given. The store assigns generations: a record made here has
+the generation it was derived from. This file builds no policy and reads no store.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 Change = Callable[[PolicyRecord, Sequence[PolicyRecord]], PolicyRecord]
-"""(present, history newest first, ended by the settings' own as generation 0 where it reaches so far) -> wanted."""
+"""(present record, history newest first, to generation 0 if it reaches that far) -> wanted record."""
 
 
 class ChangeRefused(Exception):
-    """Nothing can be changed in this way now; the message says why and what can be done."""
+    """The change is not possible now; the message says why and what can be done."""
 
     status = 409
-    """The HTTP status that says so."""
+    """The HTTP status of the answer."""
     code = "not_possible"
     param: str | None = None
 
 
 class NoCanary(ChangeRefused):
-    """There is nothing to promote."""
+    """No canary runs, so there is nothing to promote."""
 
     code = "no_canary"
 
@@ -37,7 +37,7 @@ class NothingBefore(ChangeRefused):
 
 
 class NotInHistory(ChangeRefused):
-    """The generation to go back to is not kept, or never was."""
+    """The generation to roll back to is not kept, or never existed."""
 
     status = 422
     code = "generation_not_found"
@@ -45,25 +45,25 @@ class NotInHistory(ChangeRefused):
 
 
 class NotPromoted(ChangeRefused):
-    """What the trial found speaks against its candidate."""
+    """The trial's figures speak against its candidate."""
 
     code = "not_promoted"
 
 
 class LocalRefused(ChangeRefused):
-    """This cannot be done on one replica alone, or not now."""
+    """The change cannot be made on one replica alone, or not now."""
 
     code = "not_local"
     param = "local"
 
 
 def policy_set(name: str, params: Mapping[str, object]) -> Change:
-    """Another policy. The shadow stays; a canary ends, for it was on trial against the policy before."""
+    """Another policy. The shadow stays; a canary ends, because it was tried against the old policy."""
     return lambda present, _: PolicyRecord(name, params, present.generation, present.shadow)
 
 
 def shadow_set(shadow: PolicyChoice | None) -> Change:
-    """Another policy in the shadow, or none."""
+    """Another shadow, or none."""
 
     def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
         if shadow is None and present.shadow is None:
@@ -74,7 +74,7 @@ def shadow_set(shadow: PolicyChoice | None) -> Change:
 
 
 def canary_set(canary: Canary | None) -> Change:
-    """Another policy on trial, or none."""
+    """Another canary, or none."""
 
     def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
         if canary is None and present.canary is None:
@@ -85,14 +85,14 @@ def canary_set(canary: Canary | None) -> Change:
 
 
 def cancelled(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
-    """Nothing beside the policy any more."""
+    """No shadow and no canary."""
     if present.shadow is None and present.canary is None:
         return present
     return present._replace(shadow=None, canary=None, note="")
 
 
 def promoted(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
-    """The candidate is the policy. The shadow stays, unless it is the same. Raises NoCanary."""
+    """The candidate becomes the policy. The shadow stays, unless it is the same. Raises NoCanary."""
     if present.canary is None:
         raise NoCanary("no canary runs in this pool, so there is nothing to promote; begin one, or set the policy")
     choice = present.canary.choice
@@ -104,8 +104,8 @@ def promoted(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
 def rolled_back(to: int | None = None) -> Change:
     """The policy before this one, or the one of generation `to`; a canary and a shadow end.
 
-    'Before' passes over records of the same policy, and what an earlier rollback left behind: each one more goes
-    further back. Raises NothingBefore, NotInHistory.
+    'Before' skips records of the same policy and those that an earlier rollback undid, so each rollback goes further
+    back. Raises NothingBefore, NotInHistory.
     """
 
     def change(present: PolicyRecord, history: Sequence[PolicyRecord]) -> PolicyRecord:

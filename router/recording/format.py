@@ -1,10 +1,11 @@
-"""The recording's format and its file: what a line says, and how the file stays within its size. Knows no gateway.
+"""The recording's format and its file: the fields of a line, and how the file stays within its size. Knows no gateway.
 
 A line is JSON: `timestamp` (ms since 1970, arrival), `input_length`, `output_length` (tokens; `estimated` says that the
-answer gave no usage, and they are guessed from bytes and events), `hash_ids` (the prompt's chained block hashes: equal
-leading ids are an equal prefix), `block_tokens` (what the first of them stand for), `blocks_per_size` (after so many,
-one stands for twice as much), `session` (hashed), `ttft_ms` (streams only), `e2e_ms`, `pod`, `cached_tokens` (where the
-answer says). Never a word of a prompt or an answer. Whoever has a prompt can tell whether it was recorded.
+answer had no usage, and they are estimated from bytes and events), `hash_ids` (the prompt's chained block hashes: equal
+leading ids are an equal prefix), `block_tokens` (tokens of each of the first blocks), `blocks_per_size` (after this
+number of blocks their size doubles), `session` (hashed), `ttft_ms` (streams only), `e2e_ms`, `pod`, `cached_tokens`
+(where the answer has it). Never a word of a prompt or an answer; but the hashes show whether a known prompt was
+recorded.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS
 from statesync.prefix.index import BLOCKS_PER_SIZE
 
 TAIL_BYTES: Final = 4096
-"""Of an answer's end so much is looked at for its usage."""
+"""Bytes at an answer's end that are searched for its usage."""
 
 FRAMING_EVENTS: Final = 2
 """Events of a stream that hold no token: the role at its beginning, and [DONE]."""
 
 
 class RecordedRequest(NamedTuple):
-    """A request whose answer is complete, as the event loop leaves it."""
+    """A request whose answer is complete, before it is formatted."""
 
     arrived_at: float
     """Seconds since 1970."""
     prompt_tokens: int
-    """Estimated."""
+    """Estimated by the gateway."""
     chain: Sequence[int]
     session_key: str
     ttft_s: float | None
@@ -45,7 +46,7 @@ class RecordedRequest(NamedTuple):
     """Events of the answer, if it is a stream."""
     body_bytes: int
     tail: bytes
-    """The end of the answer, to be read for its usage and then thrown away."""
+    """The end of the answer, which is searched for its usage and then dropped."""
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
@@ -64,7 +65,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 def _count(*names: bytes) -> re.Pattern[bytes]:
-    """A number under one of these keys; quoted inside an answer's text, a key has a backslash before it."""
+    """A number under one of these keys; inside an answer's text a key's quote has a backslash before it."""
     return re.compile(rb'(?<!\\)"(?:' + b"|".join(names) + rb')"\s*:\s*(\d{1,12})\b')
 
 
@@ -79,7 +80,7 @@ def line(request: RecordedRequest) -> bytes:
     recorded = _Line(
         timestamp=int(request.arrived_at * 1000),
         input_length=request.prompt_tokens if prompt is None else prompt,
-        output_length=_guess(request) if answer is None else answer,
+        output_length=_estimated_tokens(request) if answer is None else answer,
         e2e_ms=round(request.e2e_s * 1000, 3),
         pod=request.pod,
         session=xxh3_64_hexdigest(request.session_key.encode()) if request.session_key else "",
@@ -94,10 +95,10 @@ def line(request: RecordedRequest) -> bytes:
 
 
 def append(path: Path, lines: Iterable[bytes], max_bytes: int) -> None:
-    """Add lines to the file; at half of `max_bytes` it becomes `NAME.1`, in place of the one before. Raises OSError.
+    """Add lines to the file; at half of `max_bytes` it becomes `NAME.1`, replacing the one before. Raises OSError.
 
-    Several processes may write to one file: each holds its lock meanwhile, and looks whether it is still the file of
-    that name. Only its owner may read it.
+    Several processes may write to one file: each holds its lock meanwhile, and checks that the file still has this
+    name. Only its owner may read it.
     """
     while True:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -124,8 +125,8 @@ def _last(pattern: re.Pattern[bytes], tail: bytes) -> int | None:
     return int(found[-1]) if found else None
 
 
-def _guess(request: RecordedRequest) -> int:
-    """A token an event for a stream; else by bytes."""
+def _estimated_tokens(request: RecordedRequest) -> int:
+    """One token per event of a stream; otherwise estimated from bytes."""
     if request.events:
         return max(1, request.events - FRAMING_EVENTS)
     return max(1, request.body_bytes // BYTES_PER_TOKEN)

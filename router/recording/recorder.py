@@ -1,8 +1,8 @@
 """Records the gateway's own traffic, so that `turnout simulate` can replay it. Off unless a path is set.
 
-A `RecordingRelay` stands between a pod's connection and the relay, sees the answer pass, and puts a value into a
-queue. Once a second a thread turns the queue into lines (`format.py`) and writes them: the event loop never waits for
-a disk. Where the disk cannot keep up, the newest records are counted and dropped.
+A `RecordingRelay` stands between a pod's connection and the relay, passes the answer on, and puts a value into a queue.
+Once a second a thread formats the queue as lines (`format.py`) and writes them: the event loop never waits for a disk.
+Where the disk cannot keep up, the newest records are dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
 from router.errors import PodFailure
@@ -31,19 +31,19 @@ _log = logging.getLogger("turnout.recorder")
 
 
 class RecordSink(Protocol):
-    """Who takes what a tap saw."""
+    """Takes the requests that a `RecordingRelay` has seen."""
 
     def note(self, request: RecordedRequest, /) -> None:
-        """An answer is complete."""
+        """Take a request whose answer is complete."""
 
 
 class RecordingRelay:
     """A `Receiver` that passes everything on to the relay."""
 
-    __slots__ = ("_body_bytes", "_events", "_exchange", "_first_at", "_notebook", "_relay", "_tail", "_wall")
+    __slots__ = ("_body_bytes", "_events", "_exchange", "_first_at", "_relay", "_sink", "_tail", "_wall")
 
-    def __init__(self, notebook: RecordSink, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
-        self._notebook = notebook
+    def __init__(self, sink: RecordSink, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
+        self._sink = sink
         self._exchange = exchange
         self._relay = relay
         self._wall = wall
@@ -53,15 +53,15 @@ class RecordingRelay:
         self._tail = b""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
-        """See `Receiver`."""
+        """Pass on that the request is about to be sent."""
         self._relay.connected(connection)
 
     def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
-        """See `Receiver`."""
+        """Pass the answer's head on."""
         return self._relay.head(head, framing, length)
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:
-        """See `Receiver`; keeps the answer's end."""
+        """Pass a piece on, and keep the answer's end."""
         self._first_at = self._first_at or now
         self._body_bytes += len(piece)
         if self._relay.sse:
@@ -70,28 +70,27 @@ class RecordingRelay:
         self._relay.data(piece, safe, now)
 
     def end(self) -> None:
-        """See `Receiver`; the relay may still need what is read here, so it is told last."""
+        """Record the request, then pass the end on: the relay clears what is read here."""
         if self._relay.status == 200:
-            self._notebook.note(self._finished())
+            self._sink.note(self._finished())
         self._relay.end()
 
     def failed(self, failure: PodFailure, /) -> None:
-        """See `Receiver`."""
+        """Pass the failure on."""
         self._relay.failed(failure)
 
     def _finished(self) -> RecordedRequest:
-        exchange = self._exchange
-        info, pod = exchange.info, exchange.pod
-        assert info is not None and pod is not None
+        exchange, placement = self._exchange, self._relay.placement
+        info = placement.info
         took_s = exchange.edge.clock() - exchange.arrived
         return RecordedRequest(
             arrived_at=self._wall() - took_s,
             prompt_tokens=info.prompt_tokens,
-            chain=exchange.chain,
+            chain=exchange.routed.chain,
             session_key=info.session_key,
             ttft_s=self._first_at - exchange.arrived if self._relay.sse else None,
             e2e_s=took_s,
-            pod=pod.id,
+            pod=placement.pod.id,
             events=self._events,
             body_bytes=self._body_bytes,
             tail=self._tail,
@@ -111,22 +110,22 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def tap(self, exchange: Exchange, relay: Relay) -> RecordingRelay:
-        """What the pod's connection talks to instead of the relay."""
+        """The receiver for a pod's connection, in front of the relay."""
         return RecordingRelay(self, exchange, relay, self._wall)
 
     def note(self, request: RecordedRequest, /) -> None:
-        """Keep it until the next write. Called on the event loop."""
+        """Keep a request until the next write. Called on the event loop."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting.append(request)
         else:
             self._dropped += 1
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread that writes."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, and end; at most as long as one write takes."""
+        """Write what is queued and end the thread. Blocks for at most one write."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -137,7 +136,7 @@ class Recorder:
         self.write()
 
     def write(self) -> None:
-        """Write what waits now; what cannot be written is lost, and said."""
+        """Write what is queued; requests that cannot be written are lost, and their number is logged."""
         requests = [self._waiting.popleft() for _ in range(len(self._waiting))]
         dropped, self._dropped = self._dropped, 0
         if requests:

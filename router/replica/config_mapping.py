@@ -1,4 +1,4 @@
-"""Settings as the parts of a replica want them. Pure: builds values, no parts."""
+"""Settings in the form that the components of a replica take. Pure: builds values, no components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statesync.store.protocol import SyncConfig
 
 
 def health_config(health: Health) -> HealthConfig:
-    """When a pod is out, and for how long."""
+    """When a pod is ejected, and for how long."""
     return HealthConfig(
         failures=health.failures,
         successes=health.successes,
@@ -36,18 +36,18 @@ def scrape_config(scrape: Scrape) -> ScrapeConfig:
 
 
 def sync_config(settings: Settings) -> SyncConfig:
-    """How the state store keeps in step."""
+    """How replicas synchronise through the state store."""
     sync = settings.sync
     return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
 
 
 def guard_limits(guard: PolicyGuard) -> GuardLimits:
-    """How much a policy may get wrong."""
+    """How often a policy may fail, and how long its picks may take."""
     return GuardLimits(guard.failures, guard.window_s, guard.slow_s, guard.stuck_s)
 
 
 def pod_template(pool: Pool) -> PodTemplate:
-    """What every pod of a pool has, whoever discovers it."""
+    """The properties of every pod of a pool, whichever source discovers it."""
     labels = dict(pool.labels)
     if pool.cluster:
         labels["cluster"] = pool.cluster
@@ -59,7 +59,7 @@ def pod_template(pool: Pool) -> PodTemplate:
 
 
 def request_limits_s(settings: Settings) -> list[float]:
-    """Every time limit that the sweep enforces, all pools' included."""
+    """Every time limit that the deadlines enforce, those of all pools included."""
     every: list[Timeouts] = [
         settings.timeouts,
         *(pool.timeouts for pool in settings.pools if pool.timeouts is not None),

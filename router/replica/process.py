@@ -10,6 +10,7 @@ from typing import Protocol
 
 import uvloop
 
+from router.replica.build import build
 from router.replica.replica import Replica
 from router.settings import Settings
 from router.telemetry import logs
@@ -19,27 +20,27 @@ _log = logging.getLogger("turnout.replica")
 
 
 class ProcessHost(Protocol):
-    """Who tells a replica to go, and hears that it came."""
+    """Decides when the replica of this process ends."""
 
     def attach(self, replica: Replica, /) -> None:
-        """It is about to start, in the running loop."""
+        """The replica is about to start, in the running loop."""
 
     def serving(self) -> None:
-        """It accepts requests."""
+        """The replica accepts requests."""
 
 
 class SignalHost:
-    """A replica of its own: SIGTERM or SIGINT drain it, a second one ends it at once."""
+    """Ends a replica by signals: SIGTERM or SIGINT drains it, a second one ends it at once."""
 
     def attach(self, replica: Replica, /) -> None:
-        """See Guide."""
+        """Install the signal handlers."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, replica.stop)
+            loop.add_signal_handler(number, lambda: replica.stop(hurry=replica.stop_asked.is_set()))
         loop.add_signal_handler(signal.SIGHUP, self._cannot_roll)
 
     def serving(self) -> None:
-        """See Guide: nobody wants to know."""
+        """Nothing waits for it."""
 
     def _cannot_roll(self) -> None:
         _log.warning(
@@ -48,42 +49,41 @@ class SignalHost:
 
 
 def serve(settings: Settings) -> int:
-    """Run one replica until it is told to stop; the process's exit status. Raises what a wrong setting raises."""
+    """Run one replica until a signal ends it; returns the exit status. Raises what a wrong setting raises."""
     logs.configure(settings.logging)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(Replica(settings)))
+        runner.run(run(Replica(build(settings)), SignalHost()))
     return 0
 
 
-async def run(replica: Replica, guide: ProcessHost | None = None) -> None:
-    """A replica's whole life, which its guide ends; without one the process's signals do."""
+async def run(replica: Replica, host: ProcessHost) -> None:
+    """A replica's whole life, which `host` ends."""
     loop = asyncio.get_running_loop()
-    _spare_what_is_here()
-    guide = guide or SignalHost()
-    guide.attach(replica)
+    _freeze_objects()
+    host.attach(replica)
     starting = loop.create_task(replica.start(), name="start")
     stopping = spawn(_until(replica.stop_asked), "stop-asked")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         if starting.exception() is not None:
             stopping.cancel()
-            await replica.close()  # what did open would keep the process from ending
+            await replica.close()  # a port that is open would keep the process from ending
         starting.result()
-        guide.serving()
-        _spare_what_is_here()
+        host.serving()
+        _freeze_objects()
         await stopping
     else:
         starting.cancel()
     await replica.drain()
 
 
-def _spare_what_is_here() -> None:
-    """Let no collection walk what exists now: it lives as long as the process. Takes 60 ms after the imports, so it is
-    done before anything is served, and 5 ms once more after the start.
+def _freeze_objects() -> None:
+    """Exclude the objects that exist now from garbage collection: they live as long as the process. Takes 60 ms after
+    the imports, so it is done before anything is served, and 5 ms once more after the start.
 
-    A collection stops the loop for up to 1 us an object that came since the last one, so it is called early: at 20,000
-    objects it took 10 to 50 ms. The oldest generation is left alone: it holds the prefix index, whose walk takes
-    0.1 s, and the data plane breaks its cycles by hand.
+    A collection stops the loop for up to 1 us an object made since the last one, so the youngest generation is
+    collected often: at 20,000 objects it took 10 to 50 ms. The oldest generation is not collected: it holds the prefix
+    index, whose walk takes 0.1 s, and the data plane breaks its own cycles.
     """
     gc.collect()
     gc.freeze()

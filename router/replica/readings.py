@@ -1,69 +1,67 @@
-"""What a replica shows of itself: the readings behind its metrics, and the control plane. Part of the composition root,
-apart so that both can be read; nothing is decided here.
+"""What a replica shows of itself: the readings behind its metrics, and its control plane. Reads components; decides
+nothing.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from router import __version__
 from router.control.plane import ControlPlane
+from router.replica.build import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.trials import families
 
-if TYPE_CHECKING:
-    from router.replica.replica import Replica
 
-
-def control_plane(of: Replica) -> ControlPlane:
-    """All that the control port of this replica reads or calls."""
-    exposition = Exposition(of.metrics, readings(of))
+def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
+    """What the control port of a replica reads and calls; `drain` begins its drain."""
     return ControlPlane(
-        settings=of.settings,
-        view=of.view,
-        store=of.store,
-        policies=of.policies,
-        lifecycle=of.lifecycle,
-        render_metrics=exposition.render,
-        connections=lambda: len(of.listener.edges),
-        active=lambda: len(of.gateway.parts.admission.active),
-        pods_scraped=lambda: of.scraper.pods_read_here,
+        settings=of.core.settings,
+        view=of.state.view,
+        store=of.state.store,
+        policies=of.policy.controller,
+        lifecycle=of.core.lifecycle,
+        render_metrics=Exposition(of.core.metrics, readings(of)).render,
+        connections=lambda: len(of.dataplane.listener.edges),
+        active=lambda: len(of.network.admission.active),
+        pods_scraped=lambda: of.pods.scraper.pods_read_here,
         waits_for=of.warmup.waits_for,
-        drain=lambda: of.asked_to_drain(),
-        clock=of.clock,
+        drain=drain,
+        clock=of.core.clock,
         started_at=time.time(),
-        trial=of.trials.report,
-        plugins=of.plugins.shown,
-        replica=of.name,
+        trial=of.policy.trials.report,
+        plugins=of.policy.plugins.describe,
+        replica=of.core.name,
         version=__version__,
     )
 
 
-def readings(of: Replica) -> Readings:
-    """What is asked of this replica when it is scraped."""
+def readings(of: Components) -> Readings:
+    """What a scrape of a replica's metrics reads."""
+    policies, admission = of.policy.controller, of.network.admission
     return Readings(
-        pods=of.view.statuses,
-        view_age_s=of.store.age_s,
-        replicas=lambda: len(of.store.replicas()),
-        prefix_index_bytes=lambda: of.prefix.bytes_used,
-        prefix_index_blocks=lambda: of.prefix.blocks,
-        prefix_truth=lambda: of.prefix_accuracy.pods,
-        client_connections=lambda: len(of.listener.edges),
-        waiting=lambda: of.gateway.parts.admission.queued,
-        phase=lambda: of.lifecycle.phase,
-        cold=lambda: of.lifecycle.cold,
-        phase_s=of.lifecycle.lasted_s,
-        active=lambda: len(of.gateway.parts.admission.active),
-        state=of.store.health,
-        pods_scraped=lambda: of.scraper.pods_read_here,
-        unseen=of.view.unseen_by_pool,
-        clusters=of.routes.clusters,
-        trials=lambda: families(of.trials.readings(), of.trials.taken_back),
-        policies=lambda: {pool: (each.name, each.generation) for pool, each in of.policies.records.items()},
-        policies_out=lambda: [pool for pool in of.policies.records if of.policies.live(pool).taken_out],
-        policies_alone=lambda: [pool for pool in of.policies.records if of.policies.live(pool).local],
+        pods=of.state.view.statuses,
+        view_age_s=of.state.store.age_s,
+        replicas=lambda: len(of.state.store.replicas()),
+        prefix_index_bytes=lambda: of.state.prefix.bytes_used,
+        prefix_index_blocks=lambda: of.state.prefix.blocks,
+        prefix_truth=lambda: of.state.prefix_accuracy.pods,
+        client_connections=lambda: len(of.dataplane.listener.edges),
+        waiting=lambda: admission.queued,
+        phase=lambda: of.core.lifecycle.phase,
+        cold=lambda: of.core.lifecycle.cold,
+        phase_s=of.core.lifecycle.lasted_s,
+        active=lambda: len(admission.active),
+        state=of.state.store.health,
+        pods_scraped=lambda: of.pods.scraper.pods_read_here,
+        unseen=of.state.view.unseen_by_pool,
+        clusters=of.network.routes.clusters,
+        trials=lambda: families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
+        policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
+        policies_out=lambda: [pool for pool in policies.records if policies.live(pool).taken_out],
+        policies_alone=lambda: [pool for pool in policies.records if policies.live(pool).local],
         version=__version__,
-        replica=of.name,
+        replica=of.core.name,
     )

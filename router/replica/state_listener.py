@@ -1,11 +1,13 @@
-"""The `StateListener` of the process: what other replicas say goes to whoever keeps it. Nothing is decided here."""
+"""The `StateListener` of a replica: passes what the other replicas share on to the components that keep it. Decides
+nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from router.policy.controller import PolicyController
-from router.replica.pod_registry import PodRegistry
+from router.replica.pod_updates import PodUpdates
 from schedulers.types import PodId
 from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
@@ -15,51 +17,51 @@ from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 
 class ReplicaStateListener:
-    """Hears the other replicas."""
+    """Receives the updates of the other replicas."""
 
     def __init__(
         self,
         view: LoadView,
         prefix: PrefixIndex,
-        pod_registry: PodRegistry,
+        pod_updates: PodUpdates,
         scraper: Scraper,
         policies: PolicyController,
     ) -> None:
         self._view = view
         self._prefix = prefix
-        self._pod_registry = pod_registry
+        self._pod_updates = pod_updates
         self._scraper = scraper
         self._policies = policies
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        """See StateListener."""
-        self._view.set_share(replica, numbers)
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        """A replica's requests in flight by pod: all of them, or those that changed."""
+        self._view.set_remote(replica, numbers, full)
 
     def replica_gone(self, replica: str, /) -> None:
-        """See StateListener."""
-        self._view.drop_share(replica)
+        """A replica's lease has run out, or it gave the lease back."""
+        self._view.drop_remote(replica)
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
-        """See StateListener."""
-        self._pod_registry.placed_elsewhere(pod, blocks)
+        """A replica sent a prompt of these blocks to the pod."""
+        self._pod_updates.placed_elsewhere(pod, blocks)
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        """See StateListener."""
+        """A replica found the pod's engine restarted."""
         self._scraper.forgotten_elsewhere(pod)
-        self._pod_registry.on_restart(pod)
+        self._pod_updates.on_restart(pod)
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        """See StateListener."""
+        """A replica read the pod's metrics `age_s` ago."""
         self._scraper.reported_elsewhere(pod, report, age_s)
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        """See StateListener."""
+        """A pool's policy was changed on another replica, or before this one started."""
         self._policies.policy_changed(pool, record)
 
     def checkpoint(self) -> Iterable[PrefixPage]:
-        """See StateListener."""
+        """This replica's prefix index, page by page."""
         return self._prefix.pages()
 
     def restored(self, page: PrefixPage, /) -> None:
-        """See StateListener."""
-        self._pod_registry.restored(page)
+        """A page of another replica's prefix index."""
+        self._pod_updates.restored(page)

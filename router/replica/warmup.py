@@ -1,6 +1,6 @@
-"""What a replica waits for before it is ready: its pods, what the others know, the pods' models and first probes.
+"""What a replica waits for before it is ready: its pods, the other replicas' state, the pods' models and first probes.
 
-All of it has one time limit. What is late goes on in the background; until it is there the replica is cold.
+All of it has one time limit. Late steps go on in the background; until they are done the replica is cold.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.replica")
 
-LOOK_S = 0.01
-"""How often is looked at what has no event."""
+CHECK_S = 0.01
+"""Seconds between two checks of a condition that has no event."""
 
 
 class Warmup:
-    """Brings one replica to know all that it can."""
+    """The warm-up of one replica."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Warmup:
         self._tasks: list[asyncio.Task[None]] = []
 
     def waits_for(self) -> list[str]:
-        """What is not known yet, in words."""
+        """What is not known yet, for people; empty once the warm-up is complete."""
         missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._pod_registry.known]
         if not self._learned:
             missing.append("the pods' models and first probes")
@@ -58,7 +58,7 @@ class Warmup:
         return missing
 
     async def run(self, limit_s: float) -> None:
-        """Returns when all is known or time is out. Raises StateError if a live replica has this one's name."""
+        """Return when all is known or the time is over. Raises StateError if a live replica has this one's name."""
         loop = asyncio.get_running_loop()
         sharing = loop.create_task(self._share(limit_s), name="warm-up state")
         learning = loop.create_task(self._learn(), name="warm-up pods")
@@ -72,14 +72,14 @@ class Warmup:
             self._tasks.append(spawn(self._lift_cold(late), "warm-up rest"))
 
     async def stop(self) -> None:
-        """Wait for nothing more."""
+        """Cancel the steps under way."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _share(self, limit_s: float) -> None:
-        """Pods first, so that what others say of them falls on ground; but no longer than half of the time: without any
-        pods known the others' word is still worth having, and they must hear ours."""
+        """Wait for pods first, so that the other replicas' state applies to known pods; but at most half of the time,
+        since that state is useful without pods too, and the others need this replica's."""
         now = asyncio.get_running_loop().time
         end = now() + limit_s
         with suppress(TimeoutError):
@@ -89,7 +89,7 @@ class Warmup:
             async with asyncio.timeout_at(end):
                 await self._store.start(self._replica, self._listener)
         except TimeoutError:
-            await _until(lambda: self._store.health().warm)  # it goes on trying by itself
+            await _until(lambda: self._store.health().warm)  # the store goes on by itself
         self._shared = True
 
     async def _learn(self) -> None:
@@ -106,4 +106,4 @@ class Warmup:
 
 async def _until(met: Callable[[], bool]) -> None:
     while not met():  # noqa: ASYNC110  several sources feed it, once in a process's life
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(CHECK_S)

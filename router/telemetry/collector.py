@@ -1,7 +1,7 @@
-"""Names, types and labels of all metrics, and the fold from the gateway's plain ints into Prometheus families.
+"""Names, types and labels of all metrics, and the Prometheus families made from the gateway's plain ints.
 
-Everything here runs at scrape time only. Families are made piecewise (`pieces`), so that `exposition.py` can let
-the event loop breathe between two pieces; `collect` is the same in whole families, as prometheus_client wants it.
+Everything here runs at scrape time only. Families are made in pieces (`pieces`), between which `exposition.py` lets the
+event loop run; `collect` yields the same as whole families, as prometheus_client expects.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from router.lifecycle import Phase
 from router.telemetry.counts import Counts, labelled
-from router.telemetry.histograms import Histogram
-from router.telemetry.metrics import Metrics, PoolMetrics
+from router.telemetry.metrics import Histogram, Metrics, PoolMetrics
 from schedulers.types import PodId
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.protocol import StoreHealth
@@ -28,7 +27,7 @@ from statesync.types import PodStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What is asked of the rest of the gateway at scrape time. Each function must be quick and must not raise."""
+    """What a scrape reads from the rest of the gateway. Each function must be fast and must not raise."""
 
     pods: Callable[[], Sequence[PodStatus]]
     view_age_s: Callable[[], float]
@@ -36,7 +35,7 @@ class Readings:
     prefix_index_bytes: Callable[[], int]
     prefix_index_blocks: Callable[[], int]
     prefix_truth: Callable[[], Mapping[PodId, PodAccuracy]]
-    """By pod: what the prefix index believed of it, and what was true."""
+    """By pod: what the prefix index expected, and what the engine reported."""
     client_connections: Callable[[], int]
     waiting: Callable[[], int]
     """Requests that wait in the gateway for a saturated pool."""
@@ -45,7 +44,7 @@ class Readings:
     phase_s: Callable[[], Mapping[Phase, float]]
     """Seconds in each phase that was reached."""
     active: Callable[[], int]
-    """Requests that came here and have not ended."""
+    """Requests of this replica that have not ended."""
     state: Callable[[], StoreHealth]
     pods_scraped: Callable[[], int]
     unseen: Callable[[], Mapping[str, float]]
@@ -59,16 +58,16 @@ class Readings:
     policies_alone: Callable[[], Iterable[str]] = tuple
     """Pools with a policy of this replica's own."""
     policies_out: Callable[[], Iterable[str]] = tuple
-    """Pools whose policy failed too often, and decides no more."""
+    """Pools whose policy was taken out."""
     trials: Callable[[], Iterable[Family]] = tuple
-    """Of what is tried on live traffic; `trials.families`."""
+    """Families of trials; `trials.families`."""
 
 
 Labels = dict[str, str]
 
 
 class Family(NamedTuple):
-    """One metric: its name without the type's suffix, and where its samples come from."""
+    """One metric: its name without the type's suffix, and the source of its samples."""
 
     name: str
     kind: str
@@ -90,7 +89,7 @@ class GatewayCollector(Collector):
             yield _piece(family, family.samples())
 
     def pieces(self, size: int) -> Iterator[Metric]:
-        """The same families in order, each in runs of at most `size` samples under one name; at least one run."""
+        """The same families in order, each in one or more pieces of at most `size` samples."""
         for family in self._families():
             samples = iter(family.samples())
             run = list(islice(samples, size))
@@ -115,9 +114,9 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
 
 
 def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
-    """Counters by label tuple, then the plain sums. Dicts are copied: the loop adds to them between two pieces."""
-    for name, words, counts, labels in labelled(metrics, clusters):
-        yield Family(name, "counter", words, _counted(name, counts, labels))
+    """Counters by label tuple, then the sums without labels."""
+    for name, help_text, counts, labels in labelled(metrics, clusters):
+        yield Family(name, "counter", help_text, _counted(name, counts, labels))
     left = metrics.client_disconnects
     yield Family(
         "turnout_client_disconnects",
@@ -125,8 +124,8 @@ def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]
         "Clients that left before their answer was complete.",
         lambda: [Sample("turnout_client_disconnects_total", {}, left)],
     )
-    for name, words, read in _POOL_SUMS:
-        yield Family(name, "counter", words, _by_pool(name + "_total", metrics, read))
+    for name, help_text, read in _POOL_SUMS:
+        yield Family(name, "counter", help_text, _by_pool(name + "_total", metrics, read))
 
 
 def _counted(name: str, counts: Counts, labels: tuple[str, ...]) -> Callable[[], Iterable[Sample]]:
@@ -141,7 +140,7 @@ _POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
     ("turnout_prefix_cache_queries", "Prompt tokens routed (estimate).", lambda pool: pool.prefix_queries_tokens),
     (
         "turnout_prefix_cache_hits",
-        "Prompt tokens of these that the picked pod was believed to hold.",
+        "Prompt tokens of these that the picked pod was expected to hold.",
         lambda pool: pool.prefix_hits_tokens,
     ),
 )
@@ -165,8 +164,8 @@ _HISTOGRAMS: Sequence[tuple[str, str, Callable[[PoolMetrics], Histogram]]] = (
 
 
 def _histograms(metrics: Metrics) -> Iterator[Family]:
-    for name, words, read in _HISTOGRAMS:
-        yield Family(name, "histogram", words, _buckets(name, metrics, read))
+    for name, help_text, read in _HISTOGRAMS:
+        yield Family(name, "histogram", help_text, _buckets(name, metrics, read))
 
 
 def _buckets(name: str, metrics: Metrics, read: Callable[[PoolMetrics], Histogram]) -> Callable[[], Iterable[Sample]]:
@@ -200,8 +199,8 @@ _POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
 
 
 def _pod_gauges(pods: Sequence[PodStatus]) -> Iterator[Family]:
-    for name, words, read in _POD_GAUGES:
-        yield Family(name, "gauge", words, _by_pod(name, pods, read))
+    for name, help_text, read in _POD_GAUGES:
+        yield Family(name, "gauge", help_text, _by_pod(name, pods, read))
 
 
 def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:
@@ -212,7 +211,7 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = 
     (
         "turnout_prefix_predicted_tokens",
         "counter",
-        "Prompt tokens the pod was believed to hold, where the engine told the truth after.",
+        "Prompt tokens the pod was expected to hold, where the engine reported what it held.",
         lambda prefix_accuracy: prefix_accuracy.predicted,
     ),
     (
@@ -238,8 +237,8 @@ _PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = 
 
 def _prefix_truth(truths: Mapping[PodId, PodAccuracy]) -> Iterator[Family]:
     pods = list(truths.items())
-    for name, kind, words, read in _PREFIX_TRUTH:
-        yield Family(name, kind, words, _by_truth(name + "_total" * (kind == "counter"), pods, read))
+    for name, kind, help_text, read in _PREFIX_TRUTH:
+        yield Family(name, kind, help_text, _by_truth(name + "_total" * (kind == "counter"), pods, read))
 
 
 def _by_truth(
@@ -262,8 +261,8 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         ("turnout_pods_scraped", "Engines whose metrics this replica reads for all.", readings.pods_scraped()),
         ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
     )
-    for name, words, value in plain:
-        yield Family(name, "gauge", words, _one(name, {}, value))
+    for name, help_text, value in plain:
+        yield Family(name, "gauge", help_text, _one(name, {}, value))
     phases = [Sample("turnout_phase", {"phase": each.value}, float(each is phase)) for each in Phase]
     yield Family("turnout_phase", "gauge", "1 for the phase the replica is in.", lambda: phases)
     lasted = [Sample("turnout_phase_seconds", {"phase": each.value}, s) for each, s in readings.phase_s().items()]
@@ -281,8 +280,8 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         Sample("turnout_policy_taken_out", {"pool": pool, "policy": policy}, float(pool in gone))
         for pool, (policy, _) in readings.policies().items()
     ]
-    words = "1 where the pool's policy failed too often, and another decides until one is set."
-    yield Family("turnout_policy_taken_out", "gauge", words, lambda: out)
+    help_text = "1 where the pool's policy failed too often, and another decides until one is set."
+    yield Family("turnout_policy_taken_out", "gauge", help_text, lambda: out)
     yield Family(
         "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
     )
@@ -304,7 +303,7 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
     (
         "turnout_state_placements_dropped",
         "counter",
-        "Placements no other replica will hear of: the server was away for too long.",
+        "Placements that no other replica gets: the server was away for too long.",
         lambda link: link.placements_dropped,
     ),
     ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),
@@ -313,11 +312,11 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
 
 def _state(readings: Readings) -> Iterator[Family]:
     link = readings.state()
-    for name, kind, words, read in _STATE:
-        yield Family(name, kind, words, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
+    for name, kind, help_text, read in _STATE:
+        yield Family(name, kind, help_text, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
     unseen = [Sample("turnout_unseen_requests", {"pool": pool}, count) for pool, count in readings.unseen().items()]
-    words = "Dispatches of other replicas that the loads do not show yet (estimate)."
-    yield Family("turnout_unseen_requests", "gauge", words, lambda: unseen)
+    help_text = "Dispatches of other replicas that the loads do not show yet (estimate)."
+    yield Family("turnout_unseen_requests", "gauge", help_text, lambda: unseen)
 
 
 def _one(name: str, labels: Labels, value: float) -> Callable[[], Iterable[Sample]]:

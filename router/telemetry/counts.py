@@ -1,5 +1,5 @@
-"""The counters that have labels of their own: name, words, counts and label names. A table, copied from the gateway's
-plain dicts at scrape time: the loop adds to those between two pieces of a scrape.
+"""The counters that have labels of their own, as a table: name, help, counts and label names. Copied from the gateway's
+plain dicts at scrape time, because the loop adds to those between two pieces of a scrape.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class LabelledCounter(NamedTuple):
 
     name: str
     """Without `_total`."""
-    words: str
+    help_text: str
     counts: Counts
     labels: tuple[str, ...]
     """In the order of the label values."""

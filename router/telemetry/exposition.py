@@ -1,9 +1,9 @@
-"""Metrics as text, without holding up the event loop that relays tokens.
+"""Metrics as text, without delaying the event loop that relays tokens.
 
 With 1,000 pods a scrape has some 10,000 lines. A thread would not help: it keeps the interpreter lock for 5 ms at a
 time, and takes it back whenever the loop sleeps in a system call. So it is rendered on the loop itself, a piece at a
-time, and everything else that is due runs in between. Sample lines are written here, an order of magnitude faster
-than prometheus_client does; the test holds the two against each other byte for byte.
+time, and other work runs in between. Sample lines are written here, an order of magnitude faster than by
+prometheus_client; a test compares the two byte for byte.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Exposition:
     """The gateway's metrics and the process's own, rendered on request."""
 
     def __init__(self, metrics: Metrics, readings: Readings) -> None:
-        """Registers nothing globally: `registry` is this object's own, for whoever wants whole families."""
+        """Registers nothing globally: `registry` is this object's own, and yields whole families."""
         self._gateway = GatewayCollector(metrics, readings)
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
@@ -59,7 +59,7 @@ class Exposition:
 
 
 class _Given(Collector):
-    """A registry of what it is given: what prometheus_client's encoders take."""
+    """A collector of given families, in the form that prometheus_client's encoders take."""
 
     def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
         self._families = families
@@ -69,7 +69,7 @@ class _Given(Collector):
 
 
 def _head(piece: Metric, encode: Callable[[Collector], bytes]) -> bytes:
-    """HELP and TYPE, as the format at hand wants them."""
+    """HELP and TYPE in the format of this scrape."""
     bare = Metric(piece.name, piece.documentation, piece.type)
     return encode(_Given(lambda: [bare])).removesuffix(_EOF)
 

@@ -1,7 +1,7 @@
-"""Where words go: one handler on stderr, as JSON lines or for human eyes, for our loggers and the libraries' alike.
+"""Logging: one handler on stderr, as JSON lines or for people, for the gateway's loggers and those of libraries.
 
-A log line never breaks on what it is given, never spans lines in JSON, and never holds a secret or a prompt: fields
-that could carry one are replaced, wherever the call came from. The request id travels as `extra={"request_id": ...}`.
+A log line never fails on its arguments, never spans lines in JSON, and never holds a secret or a prompt: fields that
+could hold one are replaced, whichever logger is called. The request id is passed as `extra={"request_id": ...}`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import IO
 from router.settings import Logging
 
 ACCESS = "turnout.access"
-"""Logger of one line a request; disabled unless the settings ask for it."""
+"""Logger of one line per request; disabled unless the settings enable it."""
 
 FORMATS = ("human", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 _QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
-"""Libraries whose `info` is noise here: a line for each probe, scrape or start."""
+"""Libraries whose `info` is too much here: a line for each probe, scrape or start."""
 
 _ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "redis", "asyncio", "fastapi")
 
@@ -90,24 +90,24 @@ class HumanFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Never raises, whatever the record holds."""
         clock = _moment(record.created)[11:23]
-        words = _one_line(message_of(record))
+        message = _one_line(message_of(record))
         fields = "".join(f" {key}={_one_line(_word(value))}" for key, value in fields_of(record).items())
-        line = f"{clock} {record.levelname.lower():<7} {record.name}: {words}{fields}"
+        line = f"{clock} {record.levelname.lower():<7} {record.name}: {message}{fields}"
         failure = _failure(record)
         return f"{line}\n{failure}" if failure else line
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message with its arguments in it, shortened and without secrets; odd arguments are shown beside it."""
+    """The message with its arguments, shortened and without secrets; arguments that do not fit are appended."""
     try:
         text = record.getMessage()
-    except Exception:  # noqa: BLE001 - arguments are anybody's objects, and a log line must not fail for them
-        text = f"{_shown(record.msg)} {_plain(record.args)!r}"
+    except Exception:  # noqa: BLE001  arguments may be any objects, and a log line must not fail for them
+        text = f"{_text(record.msg)} {_plain(record.args)!r}"
     return _clean(text)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What the call gave as `extra`, as plain JSON values, the request id first."""
+    """The call's `extra` as plain JSON values, the request id first."""
     given = {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
     ordered = {"request_id": given.pop("request_id")} | given if "request_id" in given else given
     return {key: _REMOVED if key.lower() in _SECRET_FIELDS else _plain(value) for key, value in ordered.items()}
@@ -126,17 +126,17 @@ def _plain(value: object, depth: int = 0) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if depth < _DEEPEST and isinstance(value, Mapping):
-        named = [(_shown(key), item) for key, item in list(value.items())[:100]]
+        named = [(_text(key), item) for key, item in list(value.items())[:100]]
         return {name: _REMOVED if name.lower() in _SECRET_FIELDS else _plain(item, depth + 1) for name, item in named}
     if depth < _DEEPEST and isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, depth + 1) for item in list(value)[:100]]
-    return _shown(value)
+    return _text(value)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     try:
         return _clean(str(value))
-    except Exception:  # noqa: BLE001 - `__str__` is anybody's code
+    except Exception:  # noqa: BLE001  `__str__` may be any code
         return f"<{type(value).__name__}>"
 
 

@@ -1,34 +1,21 @@
 """Metrics of what is tried on live traffic, as this replica counts it: made at scrape time from the trials' own counts.
 
-Labels are the pool and the arm, both bounded; a trial that has ended takes its series with it, except for the canaries
-taken back. This file knows no guard: whether one is broken is told.
+Labels are the pool and the arm, both bounded; the series of a trial end with it, except for the canaries taken back.
+This file judges nothing: a `TrialReading` says whether its guard is broken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from router.telemetry.collector import Family
-from router.telemetry.histograms import TTFT_BOUNDS_S
+from router.telemetry.metrics import TTFT_BOUNDS_S
 from router.trials.durations import Counts, middle
-from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures
-
-
-class TrialReading(NamedTuple):
-    """One pool's trial on this replica, now."""
-
-    pool: str
-    figures: TrialFigures
-    has_canary: bool
-    has_shadow: bool
-    broken: bool
-    """The canary's guard is."""
-
+from router.trials.figures import ArmFigures, ShadowFigures, TrialReading
 
 _ARM_COUNTS: Sequence[tuple[str, str, Callable[[ArmFigures], int]]] = (
     ("turnout_trial_requests", "Requests given to each arm of a canary.", lambda arm: arm.placed),
@@ -48,7 +35,7 @@ _SHADOW_COUNTS: Sequence[tuple[str, str, Callable[[ShadowFigures], int]]] = (
 )
 
 
-def families(trials: Sequence[TrialReading], taken_back: Mapping[str, int]) -> Iterator[Family]:
+def families(trials: Sequence[TrialReading], rollbacks: Mapping[str, int]) -> Iterator[Family]:
     """Every family; those of trials that do not run have no samples."""
     arms = [
         (trial.pool, name, figures)
@@ -56,29 +43,29 @@ def families(trials: Sequence[TrialReading], taken_back: Mapping[str, int]) -> I
         if trial.has_canary
         for name, figures in (("baseline", trial.figures.baseline), ("canary", trial.figures.canary))
     ]
-    for name, words, read in _ARM_COUNTS:
+    for name, help_text, read in _ARM_COUNTS:
         counts = [Sample(f"{name}_total", {"pool": pool, "arm": arm}, read(of)) for pool, arm, of in arms]
-        yield _family(name, "counter", words, counts)
+        yield _family(name, "counter", help_text, counts)
     ttft = [each for pool, arm, of in arms for each in _histogram({"pool": pool, "arm": arm}, of)]
     yield _family("turnout_trial_ttft_seconds", "histogram", "Times to first token of each arm of a canary.", ttft)
     broken = [Sample("turnout_trial_broken", {"pool": each.pool}, float(each.broken)) for each in trials]
     yield _family("turnout_trial_broken", "gauge", "1 where a canary's guard is broken.", broken)
-    back = [Sample("turnout_trial_rollbacks_total", {"pool": pool}, count) for pool, count in taken_back.items()]
-    yield _family("turnout_trial_rollbacks", "counter", "Canaries that this replica took back for all.", back)
+    back = [Sample("turnout_trial_rollbacks_total", {"pool": pool}, count) for pool, count in rollbacks.items()]
+    yield _family("turnout_trial_rollbacks", "counter", "Canaries that this replica ended for all.", back)
     yield from _shadows([(each.pool, each.figures.shadow) for each in trials if each.has_shadow])
 
 
 def _shadows(shadows: Sequence[tuple[str, ShadowFigures]]) -> Iterator[Family]:
-    for name, words, read in _SHADOW_COUNTS:
+    for name, help_text, read in _SHADOW_COUNTS:
         counts = [Sample(f"{name}_total", {"pool": pool}, read(of)) for pool, of in shadows]
-        yield _family(name, "counter", words, counts)
-    name, words = "turnout_shadow_agreement_ratio", "Share of these for which both picked the same pod."
+        yield _family(name, "counter", help_text, counts)
+    name, help_text = "turnout_shadow_agreement_ratio", "Share of these for which both picked the same pod."
     agreed = [Sample(name, {"pool": pool}, of.agreed / of.compared) for pool, of in shadows if of.compared]
-    yield _family(name, "gauge", words, agreed)
+    yield _family(name, "gauge", help_text, agreed)
 
 
-def _family(name: str, kind: str, words: str, samples: Iterable[Sample]) -> Family:
-    return Family(name, kind, words, lambda: samples)
+def _family(name: str, kind: str, help_text: str, samples: Iterable[Sample]) -> Family:
+    return Family(name, kind, help_text, lambda: samples)
 
 
 def _histogram(labels: dict[str, str], arm: ArmFigures) -> Iterator[Sample]:

@@ -1,23 +1,32 @@
-"""One arm of a canary while requests pass: who decides its requests, and plain counts of what became of them.
+"""One arm of a canary while requests pass: which policy decides its requests, and plain counts of how they ended.
 
-Called by the data plane at most four times a request, and only while a canary runs. Nothing is judged here.
+Called by the data plane at most four times a request, and only while a canary runs. Nothing is judged here; of a
+request an arm knows what `ArmRequest` says.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from router.trials.durations import Durations, bucket_of
 from router.trials.figures import ArmFigures
 from schedulers.protocols import Scheduler
 from schedulers.types import PREFIX_BLOCK_TOKENS, PodId, RequestInfo
 
-if TYPE_CHECKING:
-    from router.dataplane.exchange import Exchange
-
 CLIENT_LEFT = 499
 FAILED = 500
 """From this status on the client counts an answer as failed."""
+
+
+class ArmRequest(Protocol):
+    """A request as a trial knows it; the same object from its first dispatch in a pool to its end there."""
+
+    arm: Arm | None
+    """The arm it was given to; None before, and without a canary."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether its answer is a stream."""
 
 
 class Arm:
@@ -52,18 +61,18 @@ class Arm:
         self.placed = self.ended = self.failures = self.left = self.rejections = self.policy_failures = 0
         self._ttft = Durations()
         self._unserved = Durations()
-        self._waiting: dict[Exchange, float] = {}
+        self._waiting: dict[ArmRequest, float] = {}
         """Streams without a first token yet, and when they arrived."""
         self._queries = self._hits = self._queries_squared = self._hits_squared = self._queries_hits = 0.0
 
-    def begins(self, exchange: Exchange) -> None:
-        """A request was given to this arm."""
+    def begins(self, request: ArmRequest, arrived: float) -> None:
+        """A request that arrived then was given to this arm."""
         self.placed += 1
-        if exchange.call is not None and exchange.call.stream:
-            self._waiting[exchange] = exchange.arrived
+        if request.stream:
+            self._waiting[request] = arrived
 
     def decided(self, pod: PodId, request: RequestInfo) -> None:
-        """A pod was picked for its first attempt: what it is believed to hold of the prompt."""
+        """A pod was picked for a first attempt: what the index predicts that it holds of the prompt."""
         tokens = request.prompt_tokens
         hits = min(tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
         self._queries += tokens
@@ -73,19 +82,19 @@ class Arm:
             self._hits_squared += hits * hits
             self._queries_hits += tokens * hits
 
-    def first_byte(self, exchange: Exchange, seconds: float, *, token: bool) -> None:
-        """The answer began, so long after the request arrived; `token`: it is a stream that went well."""
-        if self._waiting.pop(exchange, None) is not None and token:
+    def first_byte(self, request: ArmRequest, seconds: float, *, token: bool) -> None:
+        """The answer began `seconds` after the request arrived; `token`: it is a stream that went well."""
+        if self._waiting.pop(request, None) is not None and token:
             self._ttft.observe(seconds)
 
-    def ends(self, exchange: Exchange, status: int, now: float) -> None:
+    def ends(self, request: ArmRequest, status: int, now: float) -> None:
         """The request is over."""
         self.ended += 1
         if status == CLIENT_LEFT:
             self.left += 1
         elif status >= FAILED:
             self.failures += 1
-        since = self._waiting.pop(exchange, None)
+        since = self._waiting.pop(request, None)
         if since is not None and (status == CLIENT_LEFT or status >= FAILED):
             self._unserved.observe(now - since)
 

@@ -1,7 +1,7 @@
-"""A histogram of durations that is fine enough for a 95th percentile, small enough to be sent, and can be added up.
+"""A histogram of durations, fine enough for a 95th percentile, small enough to share, and additive over replicas.
 
-Buckets are 5 % wide, from 0.1 us to over an hour, so a quantile read from it is right to 2.5 % and the same numbers
-come out however many replicas they were counted on. This file knows no request.
+Buckets are 5 % wide, from 0.1 us to over an hour, so that a quantile is exact to 2.5 %. Sums over replicas give the
+same quantiles as one replica that counts everything. This file knows no request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GROWTH: Final = 1.05
 """Each bucket's upper edge over its lower one."""
 
 LEAST_S: Final = 1e-7
-"""Anything shorter counts as this."""
+"""Shorter durations count as this."""
 
 BUCKETS: Final = 500
 """The last one ends at 3,900 s and holds all that is longer."""
@@ -22,7 +22,7 @@ BUCKETS: Final = 500
 _PER_LOG: Final = 1.0 / math.log(GROWTH)
 
 Counts = Mapping[int, int]
-"""How many durations by bucket; buckets without any are absent."""
+"""Number of durations by bucket; empty buckets are absent."""
 
 
 def bucket_of(seconds: float) -> int:
@@ -34,7 +34,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def lower_edge(at: int) -> float:
-    """Where bucket `at` begins, in seconds."""
+    """The lower edge of bucket `at`, in seconds."""
     return LEAST_S * math.pow(GROWTH, at)
 
 
@@ -55,7 +55,7 @@ class Durations:
         self.squares = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration."""
         at = bucket_of(seconds)
         self.counts[at] = self.counts.get(at, 0) + 1
         self.sum_s += seconds
@@ -63,12 +63,12 @@ class Durations:
 
 
 def total(counts: Counts) -> int:
-    """How many there are."""
+    """Number of durations."""
     return sum(counts.values())
 
 
 def added(left: Counts, right: Counts) -> dict[int, int]:
-    """Both together."""
+    """The sum of two histograms."""
     both = dict(left)
     for at, count in right.items():
         both[at] = both.get(at, 0) + count

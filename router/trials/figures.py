@@ -1,14 +1,14 @@
-"""What is counted of a trial: by arm, by replica, and added up over replicas. Values and their sums; nothing is judged.
+"""The counts of a trial: by arm and replica, and summed over replicas. Values and their sums; nothing is judged here.
 
-The structs are also what replicas write for each other, in msgpack: a reader leaves out what it does not know, so a
-field is only ever added, with a default, and never given another meaning; `SCHEMA` grows with every addition.
+The structs are also the format that replicas share, in msgpack. A reader ignores unknown fields, so fields are only
+added, with a default, and never change their meaning; `SCHEMA` grows with every addition.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,18 +21,18 @@ _log = logging.getLogger("turnout.trials")
 
 
 class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One arm of a canary, as clients met it."""
+    """One arm of a canary, as clients see it."""
 
     placed: int = 0
-    """Requests given to the arm; a retry is none."""
+    """Requests given to the arm; retries are not counted."""
     ended: int = 0
-    """Of these, those that are over; less `left`, they are what failures are a share of."""
+    """Of these, the ones that are over; `ended - left` is what failures are a share of."""
     failures: int = 0
     """Ended in a status of 500 or more, or in a cut stream."""
     left: int = 0
     """Ended because the client went away."""
     rejections: int = 0
-    """The policy had no pod for them."""
+    """Requests that the policy had no pod for."""
     policy_failures: int = 0
     """The policy failed, and the safe one decided."""
     ttft: dict[int, int] = {}
@@ -40,11 +40,11 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     ttft_sum_s: float = 0.0
     ttft_squares: float = 0.0
     unserved: dict[int, int] = {}
-    """How long streams were waited for that ended without a first token: each would have taken longer."""
+    """Times that streams waited which ended without a first token: lower bounds of their time to first token."""
     waiting: dict[int, int] = {}
-    """How long streams have been waited for whose first token is to come: likewise."""
+    """Times that streams have waited so far for their first token: lower bounds likewise."""
     queries: float = 0.0
-    """Prompt tokens, and of these the ones the pod was believed to hold; then their squares and products."""
+    """Prompt tokens; `hits` are those that the pod was expected to hold. Then their squares and products."""
     hits: float = 0.0
     queries_squared: float = 0.0
     hits_squared: float = 0.0
@@ -58,7 +58,7 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one of the two policies of a shadow run chose, over the requests that both saw."""
+    """The choices of one of the two policies of a shadow run, over the requests that both saw."""
 
     picks: int = 0
     rejections: int = 0
@@ -67,27 +67,27 @@ class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     wait_s: float = 0.0
     """Expected wait there, likewise."""
     hits: float = 0.0
-    """Prompt tokens those pods were believed to hold."""
+    """Prompt tokens that those pods were expected to hold."""
     pods: dict[str, int] = {}
     """Picks by pod."""
     took: dict[int, int] = {}
-    """Times that picks took, by bucket."""
+    """Duration of picks, by bucket."""
 
 
 class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A shadow beside the policy that decides."""
+    """A shadow compared with the policy that decides."""
 
     sampled: int = 0
     """Requests put aside."""
     dropped: int = 0
-    """Of these, lost because too many waited."""
+    """Of these, dropped because too many waited."""
     compared: int = 0
-    """Both sides picked a pod."""
+    """Requests for which both sides picked a pod."""
     agreed: int = 0
-    """The same one."""
+    """Of these, the ones for which both picked the same pod."""
     failures: int = 0
     queries: float = 0.0
-    """Prompt tokens of what both picked a pod for."""
+    """Prompt tokens of the requests compared."""
     live: SideFigures = SideFigures()
     shadow: SideFigures = SideFigures()
 
@@ -101,20 +101,31 @@ class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     shadow: ShadowFigures = ShadowFigures()
 
 
+class TrialReading(NamedTuple):
+    """One pool's trial on this replica, now."""
+
+    pool: str
+    figures: TrialFigures
+    has_canary: bool
+    has_shadow: bool
+    broken: bool
+    """The canary's guard is."""
+
+
 _Figures = TypeVar("_Figures", bound=msgspec.Struct)
 _encode: Final[Callable[[TrialFigures], bytes]] = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(TrialFigures).decode
 
 
 def pack(figures: TrialFigures) -> bytes:
-    """As another replica reads it."""
+    """The figures as bytes for the other replicas."""
     return _encode(figures)
 
 
-def unpack(told: Mapping[str, bytes]) -> dict[str, TrialFigures]:
-    """What each replica told; what cannot be read is left out, and said."""
+def unpack(shared: Mapping[str, bytes]) -> dict[str, TrialFigures]:
+    """The figures of each replica; those that cannot be read are left out and logged."""
     read: dict[str, TrialFigures] = {}
-    for replica, packed in told.items():
+    for replica, packed in shared.items():
         try:
             read[replica] = _decode(packed)
         except msgspec.MsgspecError as error:
@@ -123,7 +134,7 @@ def unpack(told: Mapping[str, bytes]) -> dict[str, TrialFigures]:
 
 
 def summed(figures: Iterable[_Figures], empty: _Figures) -> _Figures:
-    """All of one kind together: numbers and counts added up, field by field."""
+    """The sum of figures of one kind, field by field."""
     whole = empty
     for each in figures:
         whole = _plus(whole, each)

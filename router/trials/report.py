@@ -1,7 +1,7 @@
-"""A trial in words and figures, as the control port answers it: plain dicts for JSON. Pure; judges nothing itself.
+"""A trial's report as the control port answers it: plain dicts for JSON. Pure; judges nothing itself.
 
-The intervals of an arm hold at the canary's `confidence` for who looks once; those of `comparisons` are the guard's
-own, which hold however often it is looked at. A bound that the data do not allow is null.
+The intervals of an arm hold at the canary's `confidence` for a single look; those of `comparisons` are the guard's,
+which hold over all its looks. A bound that the data do not allow is null.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from router.trials.verdict import Comparison, Verdict
 from statesync.store.policy_record import Canary, PolicyChoice
 
 PLAIN_CONFIDENCE = 0.95
-"""Of a shadow's intervals, which no guard looks at."""
+"""Confidence of a shadow's intervals, which no guard reads."""
 
 
-def canary_shown(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dict[str, object]:
-    """The candidate beside the policy it would replace."""
+def describe_canary(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dict[str, object]:
+    """The candidate compared with the policy that it would replace."""
     alpha = (1 - canary.guard.confidence) / 2
     return {
         **_choice(canary.choice),
         "percent": canary.percent,
         "guard": canary.guard._asdict(),
         "state": verdict.state,
-        "verdict": verdict.words,
+        "verdict": verdict.reason,
         "comparisons": {each.guard: _comparison(each) for each in verdict.comparisons},
         "arms": {"baseline": _arm(figures.baseline, alpha), "canary": _arm(figures.canary, alpha)},
     }
 
 
-def shadow_shown(choice: PolicyChoice, figures: ShadowFigures, shadow: Shadow) -> dict[str, object]:
-    """The shadow beside the policy that decides, over what both saw."""
+def describe_shadow(choice: PolicyChoice, figures: ShadowFigures, shadow: Shadow) -> dict[str, object]:
+    """The shadow compared with the policy that decides, over the requests that both saw."""
     alpha = (1 - PLAIN_CONFIDENCE) / 2
     pods = len({*figures.live.pods, *figures.shadow.pods})
     return {

@@ -1,32 +1,35 @@
-"""A trial while it runs: this replica's counts, what the others last told of theirs, and the verdict on the sum.
+"""A trial while it runs: this replica's counts, the last known counts of the others, and the verdict on their sum.
 
-Synchronous and without I/O: `trials.py` brings the others' figures and acts on the verdict. What a policy switch holds
-of a trial is this.
+Synchronous and without I/O: `monitor.py` brings the others' figures and acts on the verdict. This is the `TrialView` of
+a policy controller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from router.trials.figures import TrialFigures, summed
+from router.trials.figures import TrialFigures, TrialReading, summed
 from router.trials.trial import Trial
 from router.trials.verdict import Verdict, judge, look_at
 
 
 class RunningTrial:
-    """One trial, watched."""
+    """One trial and the judgement on it."""
 
     def __init__(
-        self, trial: Trial, teller: str, clock: Callable[[], float], ended: Callable[[RunningTrial], None]
+        self, trial: Trial, reporter: str, clock: Callable[[], float], on_end: Callable[[RunningTrial, str], None]
     ) -> None:
-        """`teller` is this process's name among all that tell figures; `ended` hears of the end, once."""
+        """`reporter` is this process's name among all that share figures.
+
+        `on_end` is called once, with the note of the record that replaced the trial's.
+        """
         self.trial = trial
         self.began_at = clock()
         self.broken: Verdict | None = None
-        """The guard as it was found broken here; what was decided stays, whatever comes in later."""
-        self._teller = teller
+        """The verdict by which the guard was found broken here. It stands, whatever is counted later."""
+        self._reporter = reporter
         self._clock = clock
-        self._ended = ended
+        self._on_end = on_end
         self._others: Mapping[str, TrialFigures] = {}
         self._look = -1
         self._over = False
@@ -35,21 +38,27 @@ class RunningTrial:
         """This replica's figures now."""
         return self.trial.figures(self._clock())
 
-    def heard(self, told: Mapping[str, TrialFigures]) -> None:
-        """What all tellers told, this one included."""
-        self._others = {teller: figures for teller, figures in told.items() if teller != self._teller}
+    def received(self, shared: Mapping[str, TrialFigures]) -> None:
+        """The last figures of every reporter, this one included."""
+        self._others = {reporter: figures for reporter, figures in shared.items() if reporter != self._reporter}
 
     @property
-    def tellers(self) -> list[str]:
-        """Whose figures are in the sum, this replica's first."""
-        return [self._teller, *sorted(self._others)]
+    def reporters(self) -> list[str]:
+        """The reporters whose figures are in the sum, this replica first."""
+        return [self._reporter, *sorted(self._others)]
+
+    def reading(self) -> TrialReading:
+        """What this replica's metrics show."""
+        trial = self.trial
+        canary, shadow = trial.canary is not None, trial.shadow is not None
+        return TrialReading(trial.pool, self.own(), canary, shadow, self.broken is not None)
 
     def figures(self) -> TrialFigures:
-        """The sum over all replicas, those included that are gone: their requests happened."""
+        """The sum over all replicas, including those that are gone: their requests happened."""
         return summed([self.own(), *self._others.values()], TrialFigures())
 
     def look(self) -> Verdict | None:
-        """The guard's verdict where a look is due or the policy itself fails; None where there is nothing to judge."""
+        """The guard's verdict where a look is due or the policy itself fails; None otherwise."""
         canary = self.trial.record.canary
         if canary is None or self.broken is not None:
             return self.broken
@@ -66,12 +75,12 @@ class RunningTrial:
         return verdict
 
     def stop(self, broken: Verdict) -> None:
-        """Nothing more goes to the candidate from this replica; the record follows."""
+        """Send nothing more to the candidate from this replica; the record is changed later."""
         self.broken = broken
         self.trial.halted = True
 
     def verdict(self, figures: TrialFigures) -> Verdict | None:
-        """How these figures stand, for who asks; None without a canary. Asking is no look: it ends nothing."""
+        """How these figures stand; None without a canary. For display: it counts as no look and ends nothing."""
         canary = self.trial.record.canary
         if canary is None or self.broken is not None:
             return self.broken
@@ -84,17 +93,17 @@ class RunningTrial:
         if verdict is None or verdict.state == "within":
             return ""
         name = self.trial.record.canary.choice.name if self.trial.record.canary is not None else ""
-        return f"canary {name} is not ready: {verdict.words}; promote it all the same with `force`"
+        return f"canary {name} is not ready: {verdict.reason}; promote it all the same with `force`"
 
-    def end(self) -> None:
-        """A record without this trial is live."""
+    def end(self, note: str) -> None:
+        """Another record is live; `note` is that record's."""
         if not self._over:
             self._over = True
-            self._ended(self)
+            self._on_end(self, note)
             if self.trial.shadow is not None:
                 self.trial.shadow.stop("ended")
 
     @property
     def age_s(self) -> float:
-        """Since it began here."""
+        """Seconds since it began here."""
         return self._clock() - self.began_at

@@ -1,9 +1,8 @@
-"""A policy in the shadow of the one that decides: shown the same requests and snapshots, later, one at a time.
+"""A policy in the shadow of the one that decides: it picks for the same requests and snapshots, later, one at a time.
 
-The hot path puts a bounded sample aside, and between two of them knows nothing of a shadow; slices of the event loop,
-one pick each, look at it when other work is done. A thread would be no quieter: a pick holds the interpreter all the
-same, and the thread's wake-ups cost the loop its turn. What a shadow does wrong is counted, and too much of it turns
-the shadow off; no request ever hears of it.
+The data plane puts a bounded sample of requests aside; other requests pay nothing. The shadow picks for them in slices
+of the event loop, one pick each. A thread would not help: a pick holds the interpreter lock all the same, and the
+thread's wake-ups delay the loop. Failures of a shadow are counted, and too many turn it off; no request is affected.
 """
 
 from __future__ import annotations
@@ -20,45 +19,41 @@ from schedulers.protocols import Scheduler
 from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 
 PER_S: Final = 100.0
-"""Requests put aside a second, at most."""
+"""Most requests put aside per second."""
 
 BACKLOG: Final = 32
-"""Requests that may wait to be looked at; a snapshot of 1,000 pods is kept alive by each."""
+"""Most requests that wait; each keeps a snapshot alive, of up to 1,000 pods."""
 
 MOST_FAILURES: Final = 5
 """Failures in a row that turn a shadow off."""
 
 SLOW_S: Final = 0.05
-"""A pick that takes longer holds up every request: one is enough."""
+"""Seconds after which a single pick turns the shadow off, because every request waits meanwhile."""
 
-PODS_TOLD: Final = 256
-"""Of so many pods, the busiest, the picks are counted in what other replicas read."""
+PODS_SHARED: Final = 256
+"""Number of pods, the busiest, whose picks are part of the shared figures."""
 
 SLICE_S: Final = 0.002
-"""Between two slices: requests that came in the meantime go first."""
+"""Seconds between two slices, in which requests are served."""
 
 _log = logging.getLogger("turnout.trials")
 
 Later = Callable[[float, Callable[[], None]], object]
-"""Runs something in so many seconds; the event loop's `call_later`."""
-
-
-def _nobody(wanted: bool) -> None:
-    """Nobody need know."""
+"""(seconds, function): calls the function after that time; the event loop's `call_later`."""
 
 
 class ShadowSample(NamedTuple):
-    """A request that was decided."""
+    """A request, its snapshot, and the answer of the policy that decides."""
 
     request: RequestInfo
     snapshot: LoadSnapshot
     answer: Decision | Rejection
     took_s: float
-    """The pick."""
+    """Duration of the pick."""
 
 
 class ShadowSide:
-    """Counts of what one of the two chose."""
+    """Counts of the choices of one of the two policies."""
 
     __slots__ = ("_took", "hits", "picks", "pods", "rejections", "tokens", "wait_s")
 
@@ -70,29 +65,33 @@ class ShadowSide:
         self._took = Durations()
 
     def count(self, answer: Decision | Rejection, took_s: float) -> None:
-        """An answer, whatever the other side's was."""
+        """Count an answer, whatever the other side answered."""
         self._took.observe(took_s)
         if isinstance(answer, Rejection):
             self.rejections += 1
 
     def chose(self, pod: PodId, request: RequestInfo, snapshot: LoadSnapshot) -> None:
-        """A pod, where the other side chose one too: what the snapshot says of it."""
+        """Count a pod, where the other side chose one too, with its load in the snapshot."""
         at = snapshot.position_of()[pod]
         self.picks += 1
-        self.tokens += snapshot.token_column()[at]
-        self.wait_s += snapshot.wait_column()[at]
+        self.tokens += snapshot.columns.tokens[at]
+        self.wait_s += snapshot.columns.wait[at]
         self.hits += min(request.prompt_tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
         self.pods[pod] = self.pods.get(pod, 0) + 1
 
     def figures(self) -> SideFigures:
         """The counts as they are now."""
-        busiest = sorted(self.pods.items(), key=lambda each: each[1], reverse=True)[:PODS_TOLD]
+        busiest = sorted(self.pods.items(), key=lambda each: each[1], reverse=True)[:PODS_SHARED]
         took = dict(self._took.counts)
         return SideFigures(self.picks, self.rejections, self.tokens, self.wait_s, self.hits, dict(busiest), took)
 
 
+def _ignore(shadow: Shadow, wants: bool) -> None:
+    """No one follows what the shadow wants."""
+
+
 class Shadow:
-    """Looks on, on this replica."""
+    """A shadow policy on this replica."""
 
     __slots__ = (
         "_agreed",
@@ -106,13 +105,13 @@ class Shadow:
         "_failures",
         "_later",
         "_live",
+        "_on_wants",
         "_queries",
         "_sampled",
         "_shadow",
         "off",
         "pool",
         "scheduler",
-        "told",
         "wants",
     )
 
@@ -123,16 +122,16 @@ class Shadow:
         later: Later,
         clock: Callable[[], float],
         per_s: float = PER_S,
+        on_wants: Callable[[Shadow, bool], None] = _ignore,
     ) -> None:
-        """`clock` times picks, in seconds."""
+        """`clock` times picks, in seconds; `on_wants` is called when `wants` changes."""
         self.pool = pool
         self.scheduler = scheduler
         self.wants = True
         """Whether the next request is to be put aside."""
-        self.told: Callable[[bool], None] = _nobody
-        """Hears when that changes."""
         self.off = ""
-        """Why it looks no longer; empty while it does."""
+        """Why it was turned off; empty while it runs."""
+        self._on_wants = on_wants
         self._later = later
         self._clock = clock
         self._every_s = 1.0 / per_s
@@ -143,7 +142,7 @@ class Shadow:
         self._live, self._shadow = ShadowSide(), ShadowSide()
 
     def sample(self, sample: ShadowSample) -> None:
-        """Put a request aside, if it is wanted; only counted where too many wait."""
+        """Put a request aside, if one is wanted; drop it if too many wait."""
         if not self.wants:
             return
         self._want(False)
@@ -158,7 +157,7 @@ class Shadow:
             self._later(SLICE_S, self._slice)
 
     def stop(self, why: str) -> None:
-        """Look no longer, and forget what waits."""
+        """Turn the shadow off and drop the requests that wait."""
         self.off = why
         self._want(False)
         self._backlog.clear()
@@ -170,23 +169,23 @@ class Shadow:
 
     def _want(self, wanted: bool) -> None:
         self.wants = wanted
-        self.told(wanted)
+        self._on_wants(self, wanted)
 
     def _want_again(self) -> None:
         if not self.off:
             self._want(True)
 
     def _slice(self) -> None:
-        """One of those that wait."""
+        """Pick for one of the requests that wait."""
         self._due = False
         if not self._backlog:
             return
-        self._look(self._backlog.popleft())
+        self._compare(self._backlog.popleft())
         if self._backlog:
             self._due = True
             self._later(SLICE_S, self._slice)
 
-    def _look(self, sample: ShadowSample) -> None:
+    def _compare(self, sample: ShadowSample) -> None:
         asked = self._asked(sample)
         if asked is None:
             return
@@ -208,7 +207,7 @@ class Shadow:
         try:
             answer = self.scheduler.pick(sample.request, sample.snapshot)
             failure = fault(answer, sample.request, sample.snapshot)
-        except Exception as error:  # noqa: BLE001  a policy may be anybody's code
+        except Exception as error:  # noqa: BLE001  a policy may be foreign code
             failure = raised(error)
         took_s = self._clock() - began
         if failure is None and took_s < SLOW_S:
@@ -217,7 +216,7 @@ class Shadow:
         return None
 
     def _fails(self, failure: Failure) -> None:
-        """One that held the loop up is not given another chance to; others are, within reason."""
+        """Turn the shadow off at once for a slow or stuck pick, else after `MOST_FAILURES` in a row."""
         self._failures += 1
         self._failed += 1
         if self._failed >= MOST_FAILURES or failure.reason in ("stuck", "slow"):

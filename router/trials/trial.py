@@ -6,11 +6,11 @@ replicas draw alike. The generation salts it, so that another canary draws other
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from router.trials.arm import Arm
+from router.trials.arm import Arm, ArmRequest
 from router.trials.figures import TrialFigures
 from router.trials.shadow import Shadow, ShadowSample
 from schedulers.entropy import mix
@@ -18,12 +18,9 @@ from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 from statesync.store.protocol import PolicyRecord
 
-if TYPE_CHECKING:
-    from router.dataplane.exchange import Exchange
-
 _SPAN: Final = 1 << 64
 _DRAW: Final = 0x7A11
-"""Which throw of a request's dice draws its arm: far from those that policies use."""
+"""Which of a request's random numbers draws its arm: far from those that policies use."""
 
 
 class Trial:
@@ -44,7 +41,7 @@ class Trial:
         self.record = record
         self.shadow = shadow
         self.halted = False
-        """The guard is broken and the record says so only soon: nothing more goes to the candidate from here."""
+        """The guard is broken and the record does not say so yet: nothing more goes to the candidate from here."""
         self.baseline: Arm | None = None
         """None without a canary."""
         self.canary: Arm | None = None
@@ -54,37 +51,35 @@ class Trial:
             self.baseline, self.canary = Arm("baseline", scheduler), Arm("canary", candidate)
             self._candidates = int(_SPAN * record.canary.percent / 100)
 
-    def candidate(self, exchange: Exchange, request: RequestInfo) -> Scheduler | None:
-        """The candidate, where it is to decide this request; the exchange remembers its arm over retries."""
+    def candidate(self, request: ArmRequest, info: RequestInfo) -> Scheduler | None:
+        """The candidate, where it is to decide this request; the request keeps its arm over retries."""
         if self.baseline is None or self.canary is None:
             return None
-        arm = exchange.arm
+        arm = request.arm
         if arm is None:
-            arm = exchange.arm = self.canary if self._drawn(request) and not self.halted else self.baseline
-            arm.begins(exchange)
-        # A request that was given an arm of an earlier trial stays in its counts; here it is nobody's.
+            arm = request.arm = self.canary if self._drawn(info) and not self.halted else self.baseline
+            arm.begins(request, info.arrived_at)
+        # A request that was given an arm of an earlier trial stays in its counts and is not counted here.
         return arm.scheduler if arm is self.canary and not self.halted else None
 
     def decided(
         self,
-        exchange: Exchange,
-        request: RequestInfo,
+        request: ArmRequest,
+        info: RequestInfo,
         snapshot: LoadSnapshot,
         answer: Decision | Rejection,
         took_s: float,
     ) -> None:
-        """What came of it."""
-        if exchange.attempts:
-            return  # a retry says of neither policy what it would do with a request
-        arm = exchange.arm
+        """What the pool's policy, or the candidate, answered at a request's first attempt."""
+        arm = request.arm
         if arm is not None:
             if isinstance(answer, Rejection):
                 arm.rejections += 1
             else:
-                arm.decided(answer.pod, request)
+                arm.decided(answer.pod, info)
         shadow = self.shadow
         if shadow is not None and shadow.wants and arm is self.baseline:
-            shadow.sample(ShadowSample(request, snapshot, answer, took_s))
+            shadow.sample(ShadowSample(info, snapshot, answer, took_s))
 
     def figures(self, now: float) -> TrialFigures:
         """All that was counted here; `now` on the clock on which requests arrive."""
@@ -95,11 +90,11 @@ class Trial:
             shadow=self.shadow.figures() if self.shadow is not None else counted.shadow,
         )
 
-    def _drawn(self, request: RequestInfo) -> bool:
-        if request.session_key:
-            draw = xxh3_64_intdigest(request.session_key.encode("utf-8", "surrogatepass"), self._salt)
+    def _drawn(self, info: RequestInfo) -> bool:
+        if info.session_key:
+            draw = xxh3_64_intdigest(info.session_key.encode("utf-8", "surrogatepass"), self._salt)
         else:
-            draw = mix(request.entropy, _DRAW + self._salt)
+            draw = mix(info.entropy, _DRAW + self._salt)
         return draw < self._candidates
 
     def __repr__(self) -> str:

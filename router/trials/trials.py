@@ -1,76 +1,61 @@
-"""All trials of a replica: made with the record that begins them, told to the other replicas, judged, ended, reported.
+"""All trials of a replica: made with the record that begins them, ended with the next one, reported.
 
-Once a second each running trial's figures go to the store, for those of all; the guard is asked about their sum; a
-broken one takes the candidate back for everybody, by compare-and-set against the generation that was judged, so that
-the first replica that sees it does and the others follow. While the store is away a replica judges by what it knows,
-and sends nothing more to a candidate that it found wanting.
+`monitor.py` shares their figures with the other replicas and ends what is found wanting. No I/O here, and no policy is
+changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Final, NamedTuple, Protocol
+import time
+from collections.abc import Callable, Mapping
 
-from router.telemetry.trials import TrialReading
-from router.trials.figures import TrialFigures, pack, unpack
+from router.trials.figures import TrialFigures, TrialReading
 from router.trials.intervals import Interval
-from router.trials.report import canary_shown, shadow_shown
+from router.trials.report import describe_canary, describe_shadow
 from router.trials.running import RunningTrial
 from router.trials.shadow import PER_S, Later, Shadow
 from router.trials.trial import Trial
 from router.trials.verdict import Comparison, Verdict
 from schedulers.protocols import Scheduler
-from statesync.errors import StateError, StoreUnavailable
 from statesync.store.policy_record import PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
-TELL_S: Final = 1.0
-"""Between two times that figures are told and judged."""
 
-_log = logging.getLogger("turnout.trials")
-
-
-class TrialStore(Protocol):
-    """The part of a StateStore that trials need."""
-
-    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
-        """See StateStore."""
-        ...
-
-
-class TrialDeps(NamedTuple):
-    """What trials need of the rest of the gateway."""
-
-    store: TrialStore
-    take_back: Callable[[str, int, str], Awaitable[object]]
-    """(pool, generation, note): end the pool's canary if the record still has this generation. Raises StateError."""
-    note: Callable[[str], str]
-    """The note of the pool's present record."""
-    later: Later
-    clock: Callable[[], float]
-    """The one on which requests arrive."""
-    pick_clock: Callable[[], float]
-    """The one that picks are timed by."""
+def _call_later(seconds: float, work: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, work)
 
 
 class Trials:
-    """Makes, watches and reports trials."""
+    """Makes and reports trials."""
 
-    def __init__(self, outside: TrialDeps, teller: str, per_s: float = PER_S) -> None:
-        """`teller` names this process among all that ever run; `per_s` bounds what a shadow is shown of a pool."""
+    def __init__(
+        self,
+        reporter: str,
+        clock: Callable[[], float],
+        *,
+        shadow_per_s: float = PER_S,
+        pick_clock: Callable[[], float] = time.perf_counter,
+        later: Later = _call_later,
+    ) -> None:
+        """`reporter` names this process among all that ever share figures; requests arrive on `clock`, picks are timed
+        by `pick_clock`. A shadow sees at most `shadow_per_s` requests of a pool.
+        """
+        self.reporter = reporter
         self.running: dict[str, Trial] = {}
-        """By pool, for the data plane: those that want the next request. A canary wants each, a shadow one at times."""
-        self.taken_back: dict[str, int] = {}
-        """Counter by pool: canaries that this replica's guard ended."""
-        self._outside = outside
-        self._teller = teller
-        self._per_s = per_s
+        """By pool, for the data plane: trials that want the next request. A canary wants every one."""
+        self._clock = clock
+        self._shadow_per_s = shadow_per_s
+        self._pick_clock = pick_clock
+        self._later = later
         self._watched: dict[str, RunningTrial] = {}
         self._last: dict[str, dict[str, object]] = {}
         """The report of each pool's last trial, as it ended."""
+
+    @property
+    def watched(self) -> Mapping[str, RunningTrial]:
+        """Every running trial, by pool."""
+        return self._watched
 
     def make(
         self,
@@ -83,28 +68,24 @@ class Trials:
         """What runs beside the policy of a record that is live from now on; None where nothing is tried."""
         if shadow is None and candidate is None:
             return None
-        outside = self._outside
-        looking = Shadow(pool, shadow, outside.later, outside.pick_clock, self._per_s) if shadow is not None else None
-        trial = self.running[pool] = Trial(pool, record, scheduler, candidate, looking)
-        if looking is not None and candidate is None:
-            looking.told = partial(self._in_the_way, trial)
-        running = self._watched[pool] = RunningTrial(trial, self._teller, outside.clock, self._ended)
+        beside = (
+            Shadow(pool, shadow, self._later, self._pick_clock, self._shadow_per_s, self._shadow_wants)
+            if shadow is not None
+            else None
+        )
+        trial = self.running[pool] = Trial(pool, record, scheduler, candidate, beside)
+        running = self._watched[pool] = RunningTrial(trial, self.reporter, self._clock, self._ended)
         return running
 
     def report(self, pool: str) -> dict[str, object]:
         """How the pool's trial goes, over all replicas; `last` is how the one before ended."""
         running = self._watched.get(pool)
-        now = self._shown(running) if running is not None else {}
+        now = self._report(running) if running is not None else {}
         return {"pool": pool, "running": running is not None, **now, "last": self._last.get(pool)}
 
     def readings(self) -> list[TrialReading]:
-        """What runs, as this replica counts it."""
-        return [
-            TrialReading(
-                pool, of.own(), of.trial.canary is not None, of.trial.shadow is not None, of.broken is not None
-            )
-            for pool, of in self._watched.items()
-        ]
+        """Every running trial, as this replica counts it."""
+        return [running.reading() for running in self._watched.values()]
 
     def policy_failed(self, pool: str, scheduler: Scheduler) -> None:
         """A policy failed at a request, and the safe one decided."""
@@ -113,84 +94,46 @@ class Trials:
             trial.canary.policy_failures += 1
 
     def policy_taken_out(self, pool: str, scheduler: Scheduler, why: str) -> None:
-        """A policy failed too often to decide any more: the end of its trial, if it was on one."""
+        """A policy failed too often and was taken out: if it was a candidate, its trial is broken."""
         running = self._watched.get(pool)
         if running is not None and running.trial.canary is not None and running.trial.canary.scheduler is scheduler:
             failures = running.trial.canary.policy_failures
             comparison = Comparison("policy_failures", Interval(failures, failures, failures), 0.0)
             running.stop(Verdict("broken", f"broken: policy_failures, {why}", (comparison,)))
 
-    async def run(self) -> None:
-        """Tell and judge, again and again."""
-        while True:
-            await asyncio.sleep(TELL_S)
-            await self.step()
-
-    async def step(self) -> None:
-        """Tell and judge every running trial once."""
-        for running in list(self._watched.values()):
-            await self._tell(running)
-            verdict = running.look()
-            if verdict is not None and verdict.state == "broken":
-                await self._take_back(running, verdict)
-
-    async def _tell(self, running: RunningTrial) -> None:
-        trial = running.trial
-        try:
-            told = await self._outside.store.share_trial(
-                trial.pool, trial.record.generation, self._teller, pack(running.own())
-            )
-        except StoreUnavailable:
-            return  # the store's own log says so; what the others told last still counts
-        running.heard(unpack(told))
-
-    async def _take_back(self, running: RunningTrial, verdict: Verdict) -> None:
-        """End the canary for everybody. Where that fails it is tried again: this replica has stopped using it."""
-        record, pool = running.trial.record, running.trial.pool
-        name = record.canary.choice.name if record.canary is not None else ""
-        note = f"canary {name} rolled back: {verdict.words.removeprefix('broken: ')}"
-        try:
-            await self._outside.take_back(pool, record.generation, note)
-        except StoreUnavailable as error:
-            _log.error("pool %s: %s; here at once, elsewhere when the store is back (%s)", pool, note, error)
-        except StateError as error:
-            _log.warning("pool %s: %s; but the record has changed since: %s", pool, note, error)
-        else:
-            self.taken_back[pool] = self.taken_back.get(pool, 0) + 1
-            _log.warning("pool %s: %s", pool, note)
-
-    def _ended(self, running: RunningTrial) -> None:
+    def _ended(self, running: RunningTrial, note: str) -> None:
         pool = running.trial.pool
-        self._last[pool] = self._shown(running) | {"ended": self._outside.note(pool)}
+        self._last[pool] = self._report(running) | {"ended": note}
         if self._watched.get(pool) is running:
             del self._watched[pool]
             self.running.pop(pool, None)
 
-    def _in_the_way(self, trial: Trial, wanted: bool) -> None:
-        """A shadow alone is in the way of the requests that it wants, and costs the others nothing."""
-        running = self._watched.get(trial.pool)
-        if running is None or running.trial is not trial:
+    def _shadow_wants(self, shadow: Shadow, wants: bool) -> None:
+        """Without a canary, `running` holds the trial only while its shadow wants the next request: other requests pay
+        nothing."""
+        running = self._watched.get(shadow.pool)
+        if running is None or running.trial.shadow is not shadow or running.trial.canary is not None:
             return
-        if wanted:
-            self.running[trial.pool] = trial
+        if wants:
+            self.running[shadow.pool] = running.trial
         else:
-            self.running.pop(trial.pool, None)
+            self.running.pop(shadow.pool, None)
 
-    def _shown(self, running: RunningTrial) -> dict[str, object]:
+    def _report(self, running: RunningTrial) -> dict[str, object]:
         trial, figures = running.trial, running.figures()
         record = trial.record
         canary, verdict = record.canary, running.verdict(figures)
-        judged = canary_shown(canary, figures, verdict) if canary is not None and verdict is not None else None
+        judged = describe_canary(canary, figures, verdict) if canary is not None and verdict is not None else None
         return {
             "generation": record.generation,
             "policy": record.name,
             "params": dict(record.params),
             "age_s": round(running.age_s, 3),
-            "replicas": running.tellers,
+            "replicas": running.reporters,
             "canary": judged,
             "shadow": self._shadow(record.shadow, trial.shadow, figures),
         }
 
     @staticmethod
     def _shadow(choice: PolicyChoice | None, shadow: Shadow | None, figures: TrialFigures) -> object:
-        return shadow_shown(choice, figures.shadow, shadow) if choice is not None and shadow is not None else None
+        return describe_shadow(choice, figures.shadow, shadow) if choice is not None and shadow is not None else None

@@ -12,11 +12,11 @@ class Start(NamedTuple):
     slot: int
 
 
-class Notify(NamedTuple):
-    """Say a word to a worker."""
+class Send(NamedTuple):
+    """Send a command to a worker."""
 
     worker: int
-    word: str
+    command: str
 
 
 class Kill(NamedTuple):
@@ -26,22 +26,22 @@ class Kill(NamedTuple):
 
 
 class Park(NamedTuple):
-    """Let the kernel send nobody to this slot until a worker listens on it again."""
+    """Stop the kernel from sending connections to this slot until a worker listens on it again."""
 
     slot: int
 
 
-class LogLine(NamedTuple):
-    """A line for the log."""
+class Log(NamedTuple):
+    """Write a line to the log."""
 
     level: int
-    words: str
+    message: str
 
 
 class Exit(NamedTuple):
-    """Nothing is left to supervise."""
+    """Return from the supervisor: no worker is left."""
 
     status: int
 
 
-Action = Start | Notify | Kill | Park | LogLine | Exit
+Action = Start | Send | Kill | Park | Log | Exit

@@ -1,8 +1,9 @@
-"""The socket pair between the supervisor and a worker: one line a word, both ways, and its end is news too.
+"""The socket pair between the supervisor and a worker: one message a line, in both directions.
 
-An end that is gone says that the process is: a worker learns that way that its supervisor was killed. Both sides skip
-words that they do not know, because after an upgrade an old supervisor talks to new workers. Signals could not do
-this: one sent to the whole process group (Ctrl-C, systemd's default) would reach a worker twice, and twice is "now".
+A closed end means that the other process is gone: that is how a worker notices that its supervisor was killed. Both
+sides skip messages that they do not know, because after an upgrade an old supervisor talks to new workers. Signals
+would not do: one sent to the whole process group (Ctrl-C, systemd's default) reaches a worker twice, and a second stop
+means "now".
 """
 
 from __future__ import annotations
@@ -14,33 +15,33 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-# The supervisor says
+# From the supervisor
 HAND_OVER = "hand-over"
-"""Your successor accepts on your sockets: accept nothing more, finish what you have, exit."""
+"""A successor accepts on the worker's sockets: accept nothing more, finish what is in flight, exit."""
 STOP = "stop"
 """Leave service as on SIGTERM."""
 HURRY = "hurry"
-"""And do so now."""
+"""Leave service at once."""
 
-# A worker says
+# From a worker
 WARMING = "warming"
-"""I have read my settings; followed by how many seconds the warm-up may take."""
+"""The settings are read; followed by how many seconds the warm-up may take."""
 READY = "ready"
-"""I accept requests."""
+"""The worker accepts requests."""
 LEAVE = "leave"
-"""I was asked to drain, and go on until I have a successor."""
+"""The worker was asked to drain, and serves on until it has a successor."""
 FAILED = "failed"
-"""I end; followed by why."""
+"""The worker ends; followed by the reason."""
 
 PLACE_VARIABLE = "TURNOUT_WORKER"
-"""Environment variable that makes `turnout serve` a worker; it holds a Place as JSON."""
+"""Environment variable that makes `turnout serve` a worker; it holds `WorkerSockets` as JSON."""
 
 _LONGEST = 4000
 _READ_BYTES = 65536
 
 
 class WorkerSockets(NamedTuple):
-    """What a supervisor hands to a worker: open file descriptors, and the names of what they listen on."""
+    """What a supervisor passes to a worker: open file descriptors, and the addresses of the listening sockets."""
 
     slot: int
     listen: str
@@ -55,7 +56,7 @@ class WorkerSockets(NamedTuple):
 
 
 def place_in(environ: Mapping[str, str]) -> WorkerSockets | None:
-    """The place this process was given, None if it is nobody's worker. What a newer supervisor adds is ignored."""
+    """The sockets that this process was given; None if it is no worker. Fields of a newer supervisor are ignored."""
     text = environ.get(PLACE_VARIABLE)
     if not text:
         return None
@@ -64,34 +65,36 @@ def place_in(environ: Mapping[str, str]) -> WorkerSockets | None:
 
 
 class WorkerChannel:
-    """One end. Saying never blocks and never fails: whoever does not listen is about to be noticed as gone."""
+    """One end. `send` never blocks and never fails: an end that does not read is soon noticed to be gone."""
 
     def __init__(self, end: socket.socket) -> None:
         """Takes the socket over."""
         end.setblocking(False)
         self._end = end
-        self._got = b""
+        self._buffer = b""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._hear: Callable[[str, str], None] | None = None
-        self._lost: Callable[[], None] | None = None
+        self._on_message: Callable[[str, str], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
 
-    def say(self, word: str, rest: str = "") -> None:
-        """Say a word, and what belongs to it."""
-        line = " ".join(f"{word} {rest}".split())[:_LONGEST]
+    def send(self, message: str, argument: str = "") -> None:
+        """Send one message."""
+        line = " ".join(f"{message} {argument}".split())[:_LONGEST]
         with contextlib.suppress(OSError):
             self._end.send(line.encode() + b"\n")
 
-    def listen(self, hear: Callable[[str, str], None], lost: Callable[[], None]) -> None:
-        """From now on, in the running loop: `hear(word, rest)` for each line, `lost()` when the other end is gone."""
+    def listen(self, on_message: Callable[[str, str], None], on_lost: Callable[[], None]) -> None:
+        """Read in the running loop from now on: `on_message(message, argument)` is called for each line, `on_lost()`
+        when the other end is gone.
+        """
         self._loop = asyncio.get_running_loop()
-        self._hear, self._lost = hear, lost
+        self._on_message, self._on_lost = on_message, on_lost
         self._loop.add_reader(self._end, self._readable)
 
     def close(self) -> None:
-        """Hear what was still said, then let go. Safe to call twice."""
+        """Read what has arrived, then close. Safe to call twice."""
         if self._loop is not None:
             self._loop.remove_reader(self._end)
-            self._loop, self._lost = None, None
+            self._loop, self._on_lost = None, None
             while self._read():
                 pass
         self._end.close()
@@ -99,20 +102,20 @@ class WorkerChannel:
     def _readable(self) -> None:
         if not self._read() and self._loop is not None:
             self._loop.remove_reader(self._end)
-            if self._lost is not None:
-                self._lost()
+            if self._on_lost is not None:
+                self._on_lost()
 
     def _read(self) -> bool:
-        """Take what has come; False when nothing more will."""
+        """Read what has arrived; False when no more will."""
         try:
             got = self._end.recv(_READ_BYTES)
         except BlockingIOError:
             return self._loop is not None
         except OSError:
             return False
-        *lines, self._got = (self._got + got).split(b"\n")
+        *lines, self._buffer = (self._buffer + got).split(b"\n")
         for line in lines:
-            word, _, rest = line.decode(errors="replace").partition(" ")
-            if self._hear is not None:
-                self._hear(word, rest)
+            message, _, argument = line.decode(errors="replace").partition(" ")
+            if self._on_message is not None:
+                self._on_message(message, argument)
         return bool(got)

@@ -1,8 +1,8 @@
 """The sockets of each slot: bound once by the supervisor, kept for its whole life, lent to one worker after another.
 
-Every slot has a listening socket of its own on the one inference port (SO_REUSEPORT: the kernel deals connections out
+Every slot has a listening socket of its own on the one inference port (SO_REUSEPORT: the kernel spreads connections
 over them), and a control port of its own. Because the supervisor keeps them open, a connection that waits to be
-accepted outlives the worker that would have accepted it. Who listens is the worker: before the first one does, clients
+accepted outlives the worker that would have accepted it. The worker calls `listen`: until the first one does, clients
 are refused rather than kept waiting.
 """
 
@@ -25,16 +25,16 @@ class Slot(NamedTuple):
     control_socket: socket.socket
 
     def park(self) -> None:
-        """Listen no more, until a worker listens again; whoever waits to be accepted is refused.
+        """Stop listening until a worker listens again; connections that wait to be accepted are refused.
 
-        A slot whose worker keeps dying would swallow its share of the connections otherwise.
+        Otherwise a slot whose worker keeps dying would hold its share of the connections unanswered.
         """
         for each in (self.inference_socket, self.control_socket):
             with contextlib.suppress(OSError):  # it was not listening
                 each.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Let go of both sockets."""
+        """Close both sockets."""
         self.inference_socket.close()
         self.control_socket.close()
 
@@ -45,7 +45,7 @@ def open_slots(listen: ListenAddress, control: ListenAddress, count: int) -> lis
     Port 0 lets the system choose: one inference port for all, and a control port each. Raises OSError when an address
     cannot be used, and then nothing is open.
     """
-    # Bound once without sharing: a port that another gateway serves is an error, not a port to share with it.
+    # Bound once without sharing, so that a port that another gateway serves is an error.
     with bind(listen) as alone:
         listen = ListenAddress(listen.host, alone.getsockname()[1])
     slots: list[Slot] = []

@@ -1,8 +1,8 @@
-"""The parent of the workers: turns signals, words and exits into the roster's inputs, and its answers into deeds.
+"""The parent of the workers: passes signals, messages and exits to the roster, and carries out the actions it returns.
 
-Every worker is a fresh process that runs the command this one was started with, so that a roll brings in whatever is
-installed and configured by then. The supervisor itself stays what it was; a change of the addresses or of the number
-of workers takes a restart.
+Every worker is a new process that runs the command this one was started with, so that a roll brings in what is
+installed and configured by then. The supervisor itself does not change: other addresses or another number of workers
+need a restart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from router.address import parse_listen
 from router.settings import Settings
 from router.telemetry import logs
 from router.workers import ipc
-from router.workers.actions import Action, Exit, Kill, LogLine, Notify, Park, Start
+from router.workers.actions import Action, Exit, Kill, Log, Park, Send, Start
 from router.workers.ipc import WorkerChannel, WorkerSockets
 from router.workers.roster import WorkerRoster, WorkerTiming
 from router.workers.slots import Slot, open_slots
@@ -36,7 +36,9 @@ CANNOT_RUN = 127
 
 
 def supervise(settings: Settings, workers: int, command: Sequence[str]) -> int:
-    """Serve with so many processes, each of which `command` starts; the exit status. Raises OSError (ports taken)."""
+    """Serve with this number of processes, each started by `command`; returns the exit status. Raises OSError where a
+    port is taken.
+    """
     logs.configure(settings.logging)
     slots = open_slots(parse_listen(settings.listen), parse_listen(settings.control.listen), workers)
     _log.info("%d workers on %s, control ports %s", workers, slots[0].listen, ", ".join(str(s.control) for s in slots))
@@ -49,7 +51,7 @@ def supervise(settings: Settings, workers: int, command: Sequence[str]) -> int:
 
 
 class _Child:
-    """A worker's process, from before it exists."""
+    """A worker's process and its channel, which exists first."""
 
     def __init__(self, line: WorkerChannel) -> None:
         self.line = line
@@ -67,44 +69,44 @@ class Supervisor:
         roster: WorkerRoster,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """The slots stay the caller's to close."""
+        """The caller closes the slots."""
         self._command = command
         self._slots = slots
         self._roster = roster
         self._clock = clock
         self._children: dict[int, _Child] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._over: asyncio.Future[int] | None = None
-        self._deeds = cast(
+        self._exit_status: asyncio.Future[int] | None = None
+        self._handlers = cast(
             "dict[type[Action], Callable[[Action], None]]",
             {
                 Start: self._begin,
-                Notify: lambda it: self._children[it.worker].line.say(it.word),
+                Send: lambda it: self._children[it.worker].line.send(it.command),
                 Kill: lambda it: self._end(self._children[it.worker]),
                 Park: lambda it: self._slots[it.slot].park(),
-                LogLine: lambda it: _log.log(it.level, it.words),
+                Log: lambda it: _log.log(it.level, it.message),
                 Exit: self._exit,
             },
         )
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT, and until every worker is gone; the exit status. SIGHUP rolls the workers."""
+        """Run until a SIGTERM or SIGINT has ended every worker; returns the exit status. SIGHUP rolls the workers."""
         loop = asyncio.get_running_loop()
-        self._over = loop.create_future()
+        self._exit_status = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: self._act(self._roster.stop()))
         loop.add_signal_handler(signal.SIGHUP, lambda: self._act(self._roster.roll(self._clock())))
         self._act(self._roster.begin(self._clock()))
-        status = await self._over
+        status = await self._exit_status
         if self._timer is not None:
             self._timer.cancel()
         return status
 
-    # Deeds
+    # Actions
 
     def _act(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            self._deeds[type(action)](action)
+            self._handlers[type(action)](action)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -118,7 +120,7 @@ class Supervisor:
     def _begin(self, start: Start) -> None:
         ours, theirs = socket.socketpair()
         child = self._children[start.worker] = _Child(WorkerChannel(ours))
-        child.line.listen(partial(self._heard, start.worker), lambda: None)
+        child.line.listen(partial(self._on_message, start.worker), lambda: None)
         spawn(self._live(start.worker, child, self._slots[start.slot], theirs), f"worker-{start.worker}")
 
     async def _live(self, worker: int, child: _Child, slot: Slot, theirs: socket.socket) -> None:
@@ -132,7 +134,7 @@ class Supervisor:
         except OSError as error:
             status = CANNOT_RUN
             self._act(self._roster.failed(worker, f"{self._command[0]}: {error.strerror or error}"))
-        child.line.close()  # hears its last words
+        child.line.close()  # reads its last messages
         self._act(self._roster.ended(worker, status, self._clock()))
         del self._children[worker]
 
@@ -144,7 +146,7 @@ class Supervisor:
             env=os.environ | place.as_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=lent,
-            # Ctrl-C in a terminal is for the supervisor, which then tells its workers.
+            # Ctrl-C in a terminal is for the supervisor, which then stops its workers.
             start_new_session=True,
         )
 
@@ -155,19 +157,19 @@ class Supervisor:
                 child.process.kill()
 
     def _exit(self, exit_: Exit) -> None:
-        assert self._over is not None
-        if not self._over.done():
-            self._over.set_result(exit_.status)
+        assert self._exit_status is not None
+        if not self._exit_status.done():
+            self._exit_status.set_result(exit_.status)
 
-    # What a worker says
+    # Messages of a worker
 
-    def _heard(self, worker: int, word: str, rest: str) -> None:
+    def _on_message(self, worker: int, message: str, argument: str) -> None:
         now = self._clock()
-        if word == ipc.WARMING:
-            self._act(self._roster.warming(worker, float(rest), now))
-        elif word == ipc.READY:
+        if message == ipc.WARMING:
+            self._act(self._roster.warming(worker, float(argument), now))
+        elif message == ipc.READY:
             self._act(self._roster.ready(worker, now))
-        elif word == ipc.LEAVE:
+        elif message == ipc.LEAVE:
             self._act(self._roster.leaves(worker, now))
-        elif word == ipc.FAILED:
-            self._act(self._roster.failed(worker, rest))
+        elif message == ipc.FAILED:
+            self._act(self._roster.failed(worker, argument))

@@ -13,8 +13,8 @@ from schedulers.types import LoadSnapshot, RequestInfo
 
 @dataclass(frozen=True, slots=True)
 class HasHeadroom:
-    """Passes pods with a KV cache in use up to `kv_usage`, and with fewer than `queued` requests waiting in the engine
-    and `inflight` dispatched. 0 is no limit, and so is a `kv_usage` of 1.
+    """Passes pods with at most `kv_usage` of the KV cache in use, fewer than `queued` requests waiting in the engine
+    and fewer than `inflight` dispatched. 0 is no limit; for `kv_usage` it is 1.
 
     Source: the saturation detector of the Gateway API inference extension (there queue depth 5 and KV usage 0.8).
     """
@@ -27,7 +27,7 @@ class HasHeadroom:
     required: bool = False
 
     def passes(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Sequence[int]:
-        """Where those with room stand."""
+        """Positions of the pods with room."""
         usage, queued, inflight = self.kv_usage, self.queued or maxsize, self.inflight or maxsize
         return [
             at

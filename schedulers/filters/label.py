@@ -34,7 +34,7 @@ class HasLabel:
             raise ValueError("needs exactly one of equals (a text), in and not_in (lists of them)")
 
     def passes(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Sequence[int]:
-        """Where those stand that have it, or do not have it."""
+        """Positions of the pods whose label fits."""
         label = self.label
         if self.not_in:
             refused = self.not_in

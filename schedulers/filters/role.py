@@ -27,6 +27,6 @@ class HasRole:
             raise ValueError(f"roles must be some of {', '.join(_ROLES)}, not {list(self.roles)}")
 
     def passes(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Sequence[int]:
-        """Where those of the right role stand."""
+        """Positions of the pods with such a role."""
         roles = self.roles
         return [at for at, (pod, _) in enumerate(snapshot.candidates) if pod.role in roles]

@@ -10,10 +10,10 @@ from schedulers.weighing import Weighed
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The highest score; of equal ones, each as likely. Source: llm-d's `max-score-picker`."""
+    """The highest score; of equal ones, each is equally likely. Source: llm-d's `max-score-picker`."""
 
     name: ClassVar[str] = "best"
 
     def pick(self, scores: Weighed, entropy: int, /) -> int:
-        """Where it stands."""
+        """The position of the pod picked."""
         return scores.best(entropy)

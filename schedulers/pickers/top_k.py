@@ -11,14 +11,15 @@ from schedulers.params import parameter
 from schedulers.weighing import Weighed
 
 _DRAW = 24
-"""Clear of the draws that `entropy.tied` makes with the same bits."""
+"""Salt, apart from those of `entropy.tied`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """One of the `k` highest scores, each as likely; of equal ones at the edge, each as likely to be among them.
+    """One of the `k` highest scores, each equally likely, also among equal ones at the edge.
 
-    When: many replicas on an old view, which would all take the one best pod. Source: Dynamo's `top-k` sampling.
+    When: many replicas on an old view, which would otherwise all take the one best pod. Source: Dynamo's `top-k`
+    sampling.
     """
 
     name: ClassVar[str] = "top_k"
@@ -26,9 +27,9 @@ class TopK:
     k: int = parameter(3, low=1, high=1000)
 
     def pick(self, scores: Weighed, entropy: int, /) -> int:
-        """Where it stands."""
+        """The position of the pod picked."""
         count = min(self.k, scores.count)
-        # A rank first, then any pod of that rank's score: so a tie at the edge shares the places it has.
+        # A random rank first, then any pod with that rank's score: ties at the edge share the ranks they have.
         means = scores.all()
         ranked = nlargest(count, means)
         return rng.tied(means, ranked[rng.index(entropy, count, _DRAW)], entropy)

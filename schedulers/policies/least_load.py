@@ -11,7 +11,7 @@ from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, 
 
 def least_loaded(request: RequestInfo, left: LoadSnapshot, policy: str) -> Decision:
     """`least_load`'s decision in the name of `policy`, for policies that fall back on it."""
-    loads = left.token_column()
+    loads = left.columns.tokens
     at = entropy.least(loads, request.entropy)
     return Decision(left.candidates[at].pod.id, policy, loads[at], "least_load")
 
@@ -22,7 +22,7 @@ class LeastLoad:
 
     Formula: `argmin(inflight_tokens + 64 * (inflight + foreign))`, equal pods by entropy.
     Inputs: the pods' loads. Parameters: none.
-    When: prompts that share little, and few replicas or a fresh view: with many replicas on an old view all run to the
+    When: prompts that share little, and few replicas or a fresh view: many replicas on an old view all choose the
     same pod, which `p2c` avoids.
     Source: Envoy and Caddy `least_request`/`least_conn`, counted in tokens as in Dynamo and AIBrix.
     """

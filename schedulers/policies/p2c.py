@@ -15,8 +15,8 @@ class PowerOfTwoChoices:
 
     Formula: `argmin(load(a), load(b))`, load as in `least_load`; a and b two distinct uniform draws.
     Inputs: the request's entropy, the loads of two pods. Parameters: none.
-    When: many replicas or an old view: nobody runs to one pod together, and the fullest pod stays within log log n of
-    the mean. Costs the same at 1000 pods as at two. Blind to caches.
+    When: many replicas or an old view: replicas do not all choose the same pod, and the fullest pod stays within log
+    log n of the mean. Costs the same at 1000 pods as at two. Ignores caches.
     Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 1996; tower's and linkerd's `p2c`.
     """
 
@@ -36,6 +36,6 @@ class PowerOfTwoChoices:
             second += 1
         drawn = (candidates[first], candidates[second])
         loads = (token_load(drawn[0].load), token_load(drawn[1].load))
-        # Equal loads: the first draw stands. It is as random as any coin.
+        # Equal loads: the first draw stands, which is random.
         at = 0 if loads[0] <= loads[1] else 1
         return Decision(drawn[at].pod.id, self.name, loads[at], "less_loaded_of_two")

@@ -1,6 +1,6 @@
-"""`prefix_aware`: the pod where this request's first token is expected soonest, its cache, queue and batch included.
+"""`prefix_aware`: the pod where this request's first token is expected soonest, by its cache, queue and batch.
 
-The cost model is `ttft.py`'s; which pods are priced, and what of them is taken, is `soonest.py`'s.
+The cost model is `ttft.py`; which pods are priced and which is taken is `soonest.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class PrefixAware:
 
     Formula: `argmin(wait + own * pace + own * others + room)`, in seconds, equal pods by entropy. `wait` is until the
     prompts before it are computed, plus two decode steps of the batch. `own` is this request's uncached prompt in token
-    equivalents (`ttft.prefill_work`: attention over a long context costs more). `pace` is what one takes on that pod,
-    as learned; `others`, on the average pod, times `1 + seconds of prefill that wait there`: work that misses the cache
-    also delays whoever comes next. `room` is the wait for KV blocks, where there are too few.
+    equivalents (`ttft.prefill_work`: attention over a long context costs more). `pace` is the learned time of one on
+    that pod; `others` is that of the average pod, times `1 + seconds of prefill that wait there`: work that misses the
+    cache also delays later requests. `room` is the wait for KV blocks, if there are too few.
     Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens and prefix hits.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
-    Herding: as `unseen` grows the choice narrows from all pods to three drawn ones and the one that holds most.
+    Herding: as `unseen` grows the choice narrows from all pods to three random ones and the one that holds most.
     When: nearly always; without shared prefixes it is least expected time to first token.
     Source: own, from simulations on recorded traffic (`ttft.py`); Dynamo's KV router and LMetric count the same tokens,
     without attention, decode drag, progress and the pods' paces.
@@ -33,7 +33,7 @@ class PrefixAware:
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The pod of least cost not tried yet."""
-        left = snapshot.without(request.tried)
+        left = snapshot.without(request.tried) if request.tried else snapshot
         if left is None:
             return NO_UNTRIED_POD
         found = soonest(request, left)

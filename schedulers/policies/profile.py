@@ -1,6 +1,6 @@
-"""`profile`: filters, weighted scorers and a picker, put together by the configuration alone.
+"""`profile`: filters, weighted scorers and a picker, composed by the configuration alone.
 
-The parts, and how a spec becomes one, are `profile.py`'s of this package.
+The parts, and how a spec becomes one, are in `schedulers/profile.py`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ def _llm_d() -> Sequence[Spec]:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The pod that the filters leave, the scorers like and the picker takes.
+    """The pod that passes the filters, scores well and is taken by the picker.
 
     Formula: `picker(sum(weight * score) / sum(weight))` over the pods that pass every filter; each score is 0 to 1.
     Inputs: those of the scorers and filters that are named.
-    Parameters: `filters`, `scorers`, `picker`: what each is called, and its own parameters; `sample`: of more
-    candidates than that, only so many drawn ones are scored, with the least loaded and those that hold most of the
-    prompt; 0 scores all.
-    When: a preference that no other policy has: a zone, an adapter, a kind of GPU, a limit. Weights are yours to find;
-    `prefix_aware` weighs cache against load in seconds and needs none.
+    Parameters: `filters`, `scorers`, `picker`: each by name, with its own parameters; `sample`: of more candidates than
+    that, only this many random ones are scored, beside the least loaded and those with the longest cached prefix; 0
+    scores all.
+    When: a preference that no other policy has: a zone, an adapter, a kind of GPU, a limit. The weights have to be
+    found by experiment; `prefix_aware` weighs cache against load in seconds and needs none.
     Source: llm-d's endpoint picker (Gateway API inference extension); its default profile is the default here.
     """
 

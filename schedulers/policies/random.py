@@ -1,4 +1,4 @@
-"""`random`: any pod, each as likely as the next."""
+"""`random`: any pod, each equally likely."""
 
 from __future__ import annotations
 

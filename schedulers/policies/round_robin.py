@@ -14,7 +14,7 @@ class RoundRobin:
 
     Formula: `untried[sequence mod len(untried)]`.
     Inputs: the request's sequence number, which counts the requests of its pool on its replica. Parameters: none.
-    When: requests that cost much the same (embeddings, fixed-length batches). Blind to load and to caches.
+    When: requests that cost much the same (embeddings, fixed-length batches). Ignores load and caches.
     Source: the oldest load balancer there is; see nginx `ngx_http_upstream_round_robin`.
     """
 
@@ -26,7 +26,7 @@ class RoundRobin:
         if left is None:
             return NO_UNTRIED_POD
         candidates = left.candidates
-        # Taking the turn among those left spreads a failed pod's retries over all the others; stepping on to the next
-        # pod would send them all to its neighbour.
+        # The turn among the untried pods spreads a failed pod's retries over all others; a step to the next pod would
+        # send them all to one.
         pod, _ = candidates[request.sequence % len(candidates)]
         return Decision(pod.id, self.name, 0.0, "in_turn")

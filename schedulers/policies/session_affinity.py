@@ -1,6 +1,6 @@
 """`session_affinity`: a conversation stays on its pod, unless that pod is overfull.
 
-The pod is found by hashing, not remembered: replicas agree without talking, and nothing is lost on a restart.
+The pod is found by hashing and not stored: replicas agree without communication, and a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from schedulers.policies.least_load import least_loaded
 from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 
 _LOOKS = 24
-"""Pods tried one by one in the session's order, 0.5 us each, before all that have room are found at once: 45 us at
-1,000. At the default `balance_factor` at least a fifth has room, and the second way is a matter of one in 200."""
+"""Pods tried one by one in the session's order, 0.5 us each, before all with room are found at once (45 us at 1,000).
+At the default `balance_factor` at least a fifth has room, so one request in 200 needs the second way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class SessionAffinity:
     Formula: the order is by `hash(session_key) * hash(pod) mod 2**32`, highest first (rendezvous hashing: a pod that
     goes moves only its own sessions, one that comes takes only its share). A pod is overfull at
     `ceil(balance_factor * (total_inflight + 1) / n)` requests in flight, so no pod ever holds more than that.
-    Inputs: the request's session key, the pods' ids and in-flight counts. A request without a key goes where
-    `least_load` would send it.
+    Inputs: the request's session key, the pods' ids and in-flight counts. Requests without a key are routed as by
+    `least_load`.
     Parameters: `balance_factor`, the c of the paper: 1.0 is an even spread that moves sessions often, 2.0 lets a pod
     take twice its share.
     When: conversations whose client sends a key, and engines whose caches the gateway cannot follow.
@@ -67,14 +67,14 @@ class SessionAffinity:
         return math.ceil(self.balance_factor * (inflight + 1) / (len(snapshot.candidates) - len(tried)))
 
     def _among_all(self, ranks: bytes, snapshot: LoadSnapshot, tried: Collection[int], cap: int) -> Decision:
-        """The first in order of those with room. There is one: n caps hold more than everything in flight."""
+        """The first in order of those with room. There is one: n caps together exceed the requests in flight."""
         room = [at for at, (_, load) in enumerate(snapshot.candidates) if load.inflight < cap and at not in tried]
         pod, load = snapshot.candidates[max(room, key=lambda at: rendezvous.rank(ranks, at))]
         return Decision(pod.id, self.name, float(load.inflight), "next_in_order")
 
 
 def _at(tried: Collection[PodId], snapshot: LoadSnapshot) -> Collection[int]:
-    """Where they stand; mostly nobody was tried."""
+    """Their positions; mostly none was tried."""
     if not tried:
         return ()
     positions = snapshot.position_of()

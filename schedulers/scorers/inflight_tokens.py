@@ -13,8 +13,8 @@ from schedulers.weighing import Scores
 
 @dataclass(frozen=True, slots=True)
 class FewTokens:
-    """`half_tokens / (half_tokens + load)`, load as in `least_load`: by no scale of the candidates, so that a few
-    tokens more or less weigh little. Source: llm-d's `token-load-scorer`, which is linear up to 4 million.
+    """`half_tokens / (half_tokens + load)`, load as in `least_load`. Not scaled to the candidates, so that a few tokens
+    more or less weigh little. Source: llm-d's `token-load-scorer`, which is linear up to 4 million.
     """
 
     name: ClassVar[str] = "inflight_tokens"
@@ -23,5 +23,5 @@ class FewTokens:
     half_tokens: int = parameter(32_768, low=1)
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
-        return halving(snapshot.token_column(), self.half_tokens)
+        """The candidates' scores."""
+        return halving(snapshot.columns.tokens, self.half_tokens)

@@ -17,5 +17,5 @@ class FreeKv:
     needs_all: ClassVar[bool] = False
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
-        return Falling(snapshot.kv_column(), 1.0, 1.0)
+        """The candidates' scores."""
+        return Falling(snapshot.columns.kv_usage, 1.0, 1.0)

@@ -16,7 +16,7 @@ _PACE = field("ttft_ewma_s", "inflight")
 class PeakEwma:
     """`least / cost` over the candidates; `cost = ttft_ewma_s * (inflight + 1)`.
 
-    A pod that has not answered yet counts at the mean of those that have: it is neither flooded nor shunned.
+    A pod that has not answered yet counts at the mean of those that have, so that it gets its part of the requests.
     Source: Finagle's and tower's Peak EWMA balancers, on the time to first token.
     """
 
@@ -24,7 +24,7 @@ class PeakEwma:
     needs_all: ClassVar[bool] = False
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
+        """The candidates' scores."""
         costs = [usual_s * (inflight + 1) for usual_s, inflight in column(_PACE, snapshot)]
         least = min(costs)
         if not least:

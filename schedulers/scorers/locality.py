@@ -16,7 +16,7 @@ class Nearness:
     """By the first of `labels` that the pod shares with the gateway: 1 for the first, down evenly to 0 for none.
 
     With the default `[zone, cluster]`: 1 in the gateway's zone, 0.5 elsewhere in its cluster, 0 in another. The
-    gateway's own labels are the setting `labels`; one that it has not got is shared with nobody.
+    gateway's own labels are the setting `labels`; a label that it does not have is shared with no pod.
     Source: llm-d's `topology-affinity-scorer`; Envoy's zone-aware routing.
     """
 
@@ -30,7 +30,7 @@ class Nearness:
             raise ValueError("labels must name at least one, the nearest first")
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
+        """The candidates' scores."""
         if not snapshot.home:
             return 0.0
         seen: dict[int, float] = {}  # the pods of a pool mostly share their labels

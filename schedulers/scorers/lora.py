@@ -14,8 +14,8 @@ _ADAPTERS = field("adapters")
 
 @dataclass(frozen=True, slots=True)
 class AdapterInUse:
-    """1 where the adapter that `request.model` names is in use, 0.8 where there is room for one more, 0.6 where it is
-    waited for, else 0, also where the engine does not tell.
+    """1 if the adapter that `request.model` names is in use, 0.8 if there is room for one more, 0.6 if queued requests
+    need it, else 0; 0 also if the engine does not report adapters.
 
     Source: `lora-affinity-scorer` of llm-d and the Gateway API inference extension.
     """
@@ -24,7 +24,7 @@ class AdapterInUse:
     needs_all: ClassVar[bool] = True
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
+        """The candidates' scores."""
         model = request.model
         return [
             1.0 if model in active else 0.8 if len(active) + len(waiting) < limit else 0.6 if model in waiting else 0.0

@@ -12,7 +12,7 @@ from schedulers.weighing import Scores
 
 @dataclass(frozen=True, slots=True)
 class EarlyStart:
-    """`half_s / (half_s + wait)`; `wait`, in seconds, until the prompts that are on the pod are computed.
+    """`half_s / (half_s + wait)`; `wait`: seconds until the pod has computed the prompts it has.
 
     Source: own; the first term of `prefix_aware` (`ttft.py`).
     """
@@ -23,9 +23,9 @@ class EarlyStart:
     half_s: float = parameter(0.5, low=0.001, high=3600.0)
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
-        now, half = max(request.arrived_at, snapshot.taken_at), self.half_s
+        """The candidates' scores."""
+        now, half, columns = max(request.arrived_at, snapshot.taken_at), self.half_s, snapshot.columns
         return [
             half / (half + (ahead if (ahead := due - now) > least else least))
-            for due, least in zip(snapshot.until_column(), snapshot.wait_column(), strict=True)
+            for due, least in zip(columns.until, columns.wait, strict=True)
         ]

@@ -12,13 +12,13 @@ from schedulers.weighing import Scores
 
 @dataclass(frozen=True, slots=True)
 class PrefixShare:
-    """The share of the prompt's tokens that the pod is believed to hold. Source: llm-d's `prefix-cache-scorer`."""
+    """The share of the prompt's tokens that the pod is expected to hold. Source: llm-d's `prefix-cache-scorer`."""
 
     name: ClassVar[str] = "prefix"
     needs_all: ClassVar[bool] = False
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
+        """The candidates' scores."""
         hits = request.prefix_hits
         if not hits:
             return 0.0

@@ -14,7 +14,7 @@ from schedulers.weighing import Scores
 class ShortQueue:
     """`(most - queued) / (most - least)` over the candidates; 1 where all are equal.
 
-    `queued` is what the engine reports or, if that is more, what it has of this gateway's (`types.queue_length`).
+    `queued` is the engine's report or, if more, the gateways' requests without a first token (`types.queue_length`).
     Source: llm-d's `queue-scorer`.
     """
 
@@ -22,5 +22,5 @@ class ShortQueue:
     needs_all: ClassVar[bool] = False
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
-        return falling(snapshot.queue_column())
+        """The candidates' scores."""
+        return falling(snapshot.columns.queue)

@@ -17,16 +17,16 @@ _PLACES = 8
 class SessionPlace:
     """1 for the first pod in the session's order, 1/2 for the second, 1/4 for the third, ..., 0 from the ninth on.
 
-    The order is `session_affinity`'s (`rendezvous.py`), so that a session that load drives away from its pod goes to
-    the same next one each time. 0 for all if the request has no session key. Source: llm-d's `session-affinity-scorer`,
-    which knows a first place only.
+    The order is `session_affinity`'s (`rendezvous.py`), so a session that leaves an overloaded pod goes to the same
+    next pod each time. 0 for all if the request has no session key. Source: llm-d's `session-affinity-scorer`, which
+    knows a first place only.
     """
 
     name: ClassVar[str] = "session"
     needs_all: ClassVar[bool] = True
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
-        """One for each candidate."""
+        """The candidates' scores."""
         if not request.session_key:
             return 0.0
         order = rendezvous.descending(rendezvous.ranking(request.session_key, snapshot))

@@ -1,8 +1,8 @@
-"""The alerts, as data: an expression, how long it must hold, and a summary.
+"""The alerts as data: an expression, for how long it must hold, and a summary for the reader.
 
-Every alert has a heading of its name in docs/operations.md with its causes and remedies. `critical` means that requests
-fail or soon will; `warning` means that it can wait for the morning. Thresholds are defaults: a service whose first
-token may take ten seconds needs its own.
+Every alert has a heading of its name in docs/operations.md, which says what to look at and what to do. `critical` means
+that requests fail or soon will; `warning` that the cause can wait until working hours. Thresholds are defaults; a
+service whose first token may take ten seconds sets its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Alert(NamedTuple):
 
     @property
     def runbook(self) -> str:
-        """The anchor of the heading in the runbook."""
+        """Page and anchor of the alert's section, as Markdown derives it from the heading."""
         return RUNBOOK + self.name.lower()
 
 
@@ -57,7 +57,7 @@ ALERTS = (
         "absent(turnout_build_info)",
         "2m",
         CRITICAL,
-        "Prometheus scrapes no replica.",
+        "Prometheus sees no replica.",
     ),
     Alert(
         "TurnoutErrors",
@@ -71,14 +71,14 @@ ALERTS = (
         f"max {_POOL} (turnout_pod_routable) == 0",
         "1m",
         CRITICAL,
-        "Pool {{ $labels.pool }} has no routable pod.",
+        "No pod of pool {{ $labels.pool }} accepts requests.",
     ),
     Alert(
         "TurnoutPodsOut",
         f"avg {_POOL} (turnout_pod_routable) < 0.8 and max {_POOL} (turnout_pod_routable) > 0",
         "5m",
         WARNING,
-        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} are routable.",
+        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} accept requests.",
     ),
     Alert(
         "TurnoutRefusing",
@@ -106,28 +106,28 @@ ALERTS = (
         f"{_POLICY_FAILED} > 0",
         "1m",
         WARNING,
-        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} fails for some requests.",
+        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} fails at some requests.",
     ),
     Alert(
         "TurnoutPolicyTakenOut",
         f"max {_by('pool', 'policy')} (turnout_policy_taken_out) == 1",
         "0m",
         WARNING,
-        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} failed too often: another decides in its place.",
+        "The policy {{ $labels.policy }} of pool {{ $labels.pool }} failed too often, and another policy decides.",
     ),
     Alert(
         "TurnoutCanaryTakenBack",
         f"sum {_POOL} (increase(turnout_trial_rollbacks_total[30m])) > 0",
         "0m",
         WARNING,
-        "A canary of pool {{ $labels.pool }} performed badly and was rolled back.",
+        "A canary of pool {{ $labels.pool }} exceeded its guard and was rolled back.",
     ),
     Alert(
         "TurnoutEjections",
         f"sum {_by('pod')} (increase(turnout_ejections_total[30m])) > 5",
         "5m",
         WARNING,
-        "Pod {{ $labels.pod }} is ejected repeatedly.",
+        "Pod {{ $labels.pod }} is taken out repeatedly.",
     ),
     Alert(
         "TurnoutFirstTokenLate",
@@ -177,28 +177,28 @@ ALERTS = (
         "turnout_state_connected == 0",
         "1m",
         WARNING,
-        "{{ $labels.instance }} has no connection to the shared state and decides on its last view.",
+        "{{ $labels.instance }} has no link to the shared state and decides by the last updates.",
     ),
     Alert(
         "TurnoutViewOld",
         "turnout_view_age_seconds > 0.1 and on (instance) turnout_state_connected == 1",
         "2m",
         WARNING,
-        "The view of {{ $labels.instance }} on the other replicas is {{ $value | humanizeDuration }} old.",
+        "The view of {{ $labels.instance }} of the other replicas is {{ $value | humanizeDuration }} old.",
     ),
     Alert(
         "TurnoutReplicasApart",
         f"max {_by()} (turnout_replicas) - min {_by()} (turnout_replicas) > 0",
         "2m",
         WARNING,
-        "Replicas disagree on their number: some do not share state with the rest.",
+        "Replicas see different numbers of replicas: some do not share state with the rest.",
     ),
     Alert(
         "TurnoutPoliciesApart",
         f"max {_POOL} ({_GENERATION}) - min {_POOL} ({_GENERATION}) > 0",
         "2m",
         WARNING,
-        "Replicas disagree on the policy of pool {{ $labels.pool }}.",
+        "Replicas use different policies for pool {{ $labels.pool }}.",
     ),
     Alert(
         "TurnoutStateDropped",
@@ -206,14 +206,14 @@ ALERTS = (
         "or increase(turnout_state_unreadable_total[15m]) > 0",
         "1m",
         WARNING,
-        "{{ $labels.instance }} loses updates to or from the other replicas.",
+        "{{ $labels.instance }} and the other replicas lose messages.",
     ),
     Alert(
         "TurnoutCold",
         "turnout_cold == 1",
         "5m",
         WARNING,
-        "{{ $labels.instance }} serves without the full state of the other replicas.",
+        "{{ $labels.instance }} serves with incomplete state.",
     ),
     Alert(
         "TurnoutRollStuck",
@@ -238,4 +238,4 @@ ALERTS = (
         "The prefix index is wrong by {{ $value | humanizePercentage }} about pod {{ $labels.pod }}.",
     ),
 )
-"""The most serious first."""
+"""Most severe first."""

@@ -1,4 +1,4 @@
-"""The dashboard's rows about the prefix index, trials, shared state and the replicas."""
+"""The dashboard's rows about the prefix index, trials, shared state and the replicas themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ PREFIX = Row(
     (
         Panel(
             "Hit rate, predicted and true",
-            "Share of prompt tokens predicted to be in the picked pod's cache; and, for engines that report it, the "
-            "share of the predicted tokens that were.",
+            "Prompt tokens that the index expected in the picked pod's cache, of all; and, for engines that report it, "
+            "the share of these that was there.",
             "percentunit",
             (
                 Query(
@@ -27,7 +27,7 @@ PREFIX = Row(
         ),
         Panel(
             "Error of the index by pod",
-            "Differences between predicted and true tokens, in both directions, over predicted tokens.",
+            "Differences between predicted and true tokens, in both directions, over the predicted ones.",
             "percentunit",
             (
                 Query(
@@ -143,7 +143,7 @@ STATE = Row(
         ),
         Panel(
             "What went wrong",
-            "Reconnects, leases lost, placements not sent to other replicas, unreadable messages.",
+            "Links made anew, leases lost, placements dropped, messages that could not be read.",
             "ops",
             rates_by_replica(
                 ("turnout_state_reconnects_total", "reconnects"),

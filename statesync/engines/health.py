@@ -1,20 +1,20 @@
-"""Whether a pod may be sent requests, as its probes and its answers say. A pure state machine: no clock, no network.
+"""Decides from probes and answers whether a pod may get requests. A pure state machine: no clock, no network.
 
-Two reasons block a pod. `probe`: it failed its active probes. `ejected`: requests to it failed; it is tried again
-after a while, which doubles each time it fails again.
+Two reasons block a pod. `probe`: it failed its active probes. `ejected`: requests to it failed; it is tried again after
+a time that doubles with each failure.
 
 **Never more than a share of a pool is blocked at once** (`max_ejected_ratio`, and never a pool's last pod), for both
-reasons together. When all probes fail at the same moment, the prober or its network is likelier broken than every
-pod; and should they all be down, then blocking the rest would only turn a failed attempt into a certain error. So the
-share that the cap protects is routed to, and the data plane retries elsewhere what a dead pod refuses. A pod that
-the cap protects keeps its count of failures: its next one blocks it if there is room by then.
+reasons together. If all probes fail at the same moment, the prober or its network is more likely broken than every pod.
+And if all pods are down, blocking the rest would only turn a failed attempt into a certain error. So pods beyond the
+cap stay routable, and the data plane retries a dead pod's requests on another. A pod spared by the cap keeps its count
+of failures: the next one blocks it if there is room then.
 
-A pool that falls back to another one which has pods to offer needs no such protection from failed requests: all of its
-pods may be ejected, so that the next request goes there at once. Of two pools that fall back to each other one keeps
-its share. Failed probes alone still take out no more than the cap: a broken prober would find every pool dead.
+A pool that falls back to another pool with free pods needs no such protection from failed requests: all of its pods may
+be ejected, so that the next request goes to the other pool at once. Of two pools that fall back to each other one keeps
+its share. Failed probes alone never block more than the cap: a broken prober would find every pool dead.
 
-A pod that has never answered, to a probe or to a request, is blocked by its first failed probe: it is likelier
-booting than flaky, and trusting it would send real requests to find out.
+A pod that has never answered a probe or a request is blocked by its first failed probe: it is more likely starting than
+unreliable, and otherwise real requests would have to find out.
 """
 
 from __future__ import annotations
@@ -30,36 +30,37 @@ from schedulers.types import PodId
 Reason = Literal["probe", "ejected"]
 
 OnChange = Callable[[PodId, Reason, bool], None]
-"""Hears (pod, reason, blocked) on each change, and nothing of pods that have left."""
+"""Called with (pod, reason, blocked) on each change; not for pods that have left."""
 
 _NO_FALLBACKS: Mapping[str, Sequence[str]] = {}
 
 _JITTER = 0.2
+"""Fraction by which an ejection is shortened at most, at random."""
 
 
 class Outcome(Enum):
-    """How a request to a pod ended, seen from the pod's side."""
+    """How a request to a pod ended, as evidence of the pod's health."""
 
     OK = 1
     FAILURE = 2
     """Connect failure, reset, timeout, 500, 502, 504, garbage."""
     BUSY = 3
-    """429, or 503 of a pod that is busy: load, no failure. It says nothing for or against the pod."""
+    """429, or 503 of a busy pod: load, no failure. It is no evidence for or against the pod."""
 
 
-_OK = Outcome.OK  # looking a member up in its class doubles the cost of the usual `outcome` (3.11)
+_OK = Outcome.OK  # a look-up in the enum doubles the cost of the usual `outcome` (3.11)
 
 
 @dataclass(frozen=True, slots=True)
 class HealthConfig:
-    """When a pod goes out and comes back; the defaults are the settings'. Raises ValueError for what cannot be."""
+    """When a pod is blocked and unblocked; the defaults are the settings'. Raises ValueError for impossible values."""
 
     failures: int = 2
-    """Consecutive failed probes that take a pod out."""
+    """Consecutive failed probes that block a pod."""
     successes: int = 1
-    """Consecutive good probes that bring it back."""
+    """Consecutive good probes that unblock it."""
     eject_failures: int = 3
-    """Consecutive failed requests that eject; as many good ones in a row after it end the suspicion."""
+    """Consecutive failed requests that eject a pod; as many good ones in a row afterwards end its trial."""
     eject_s: float = 5.0
     eject_max_s: float = 120.0
     max_ejected_ratio: float = 0.5
@@ -75,7 +76,7 @@ class HealthConfig:
 
 @dataclass(slots=True)
 class _Record:
-    """What is remembered of one pod."""
+    """The state of one pod."""
 
     pools: set[str] = field(default_factory=set)
     blockers: set[Reason] = field(default_factory=set)
@@ -85,11 +86,11 @@ class _Record:
     failed_requests: int = 0
     good_requests: int = 0
     ejections: int = 0
-    """In a row; more than 0 outside an ejection means: on trial."""
+    """Ejections in a row; more than 0 outside an ejection means that the pod is on trial."""
 
 
 class HealthTracker:
-    """Blocks and unblocks pods, and says so through `on_change`. All `now` are seconds on one monotonic clock."""
+    """Blocks and unblocks pods, by calls of `on_change`. All `now` are seconds on one monotonic clock."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class HealthTracker:
         rng: Callable[[], float] = random.random,
         fallbacks: Mapping[str, Sequence[str]] = _NO_FALLBACKS,
     ) -> None:
-        """`fallbacks`: by pool, those that take its requests when it has no pod."""
+        """`fallbacks`: by pool, the pools that take its requests when it has no pod."""
         self._config = config
         self._fallbacks = fallbacks
         self._on_change = on_change
@@ -108,25 +109,25 @@ class HealthTracker:
         self._pools: dict[str, set[PodId]] = {}
         self._blocked: set[PodId] = set()
         self._until: dict[PodId, float] = {}
-        # Pods a success changes something for; all others cost `outcome` one look-up.
-        self._shaky: set[PodId] = set()
+        self.unsettled: set[PodId] = set()
+        """Pods whose next success changes something: they failed lately, or have not answered yet. Never replaced."""
         self.blocked_total: dict[Reason, int] = {"probe": 0, "ejected": 0}
         """Counter: times a pod was blocked, by reason."""
         self.spared_total = 0
-        """Counter: times a pod would have been blocked, had the cap let it."""
+        """Counter: times the cap kept a pod from being blocked."""
 
     def set_pods(self, pool: str, ids: Iterable[PodId]) -> None:
-        """The pool's pods are now these. What was known of a pod that is in no pool any more is forgotten."""
+        """Replace the pool's pods. The state of a pod that is in no pool any more is dropped."""
         before, after = self._pools.get(pool, set()), set(ids)
         self.change_pods(pool, after - before, before - after)
 
     def change_pods(self, pool: str, come: Iterable[PodId], gone: Iterable[PodId]) -> None:
-        """As `set_pods`, told only the difference. Pods that came or went before are passed over."""
+        """As `set_pods`, given only the difference. Pods that came or went before are ignored."""
         members = self._pools.setdefault(pool, set())
         for pod in come:
             if pod not in self._records:
                 self._records[pod] = _Record()
-                self._shaky.add(pod)
+                self.unsettled.add(pod)
             self._records[pod].pools.add(pool)
             members.add(pod)
         for pod in members.intersection(gone):
@@ -137,7 +138,7 @@ class HealthTracker:
         self._fit(pool)
 
     def probe(self, pod: PodId, ok: bool, now: float) -> None:
-        """A probe ended. One of a pod that has left since is ignored."""
+        """Take the result of a probe. Ignored if the pod has left since."""
         self.due(now)
         record = self._records.get(pod)
         if record is None:
@@ -155,11 +156,11 @@ class HealthTracker:
             self._unblock(pod, record, "probe")
 
     def outcome(self, pod: PodId, outcome: Outcome, now: float) -> None:
-        """A request to the pod ended. The usual one, a success of a pod in good standing, takes 0.15 us."""
-        if outcome is _OK and pod not in self._shaky:
+        """Take the result of a request. The usual one, a success of a settled pod, takes 0.15 us."""
+        if outcome is _OK and pod not in self.unsettled:
             return
         record = self._records.get(pod)
-        # While a pod is ejected only requests sent before that can end: they are no news.
+        # While a pod is ejected only requests sent before that can end: they are no new evidence.
         if record is None or outcome is Outcome.BUSY or "ejected" in record.blockers:
             return
         if outcome is _OK:
@@ -168,25 +169,25 @@ class HealthTracker:
             self._failed(pod, record, now)
 
     def due(self, now: float) -> None:
-        """Let those whose ejection is over be tried again. On trial, the first failure ejects for twice the time."""
+        """End ejections whose time is over; those pods are on trial: the first failure ejects for twice the time."""
         if not self._until:
             return
         for pod in [pod for pod, until in self._until.items() if until <= now]:
             self._unblock(pod, self._records[pod], "ejected")
 
     def next_due(self) -> float | None:
-        """When `due` has something to do; None while no pod is ejected."""
+        """When the next ejection is over; None while no pod is ejected."""
         return min(self._until.values(), default=None)
 
     def blockers(self, pod: PodId) -> frozenset[Reason]:
-        """Why the pod is blocked; empty if it is not, or is not known."""
+        """Why the pod is blocked; empty if it is not, or is unknown."""
         record = self._records.get(pod)
         return frozenset(record.blockers) if record else frozenset()
 
     def cap(self, pool: str) -> int:
         """How many of the pool's pods may be blocked at once."""
         count = len(self._pools.get(pool, ()))
-        # The small term undoes binary fractions: 0.29 of 100 pods are 29, not 28.
+        # The small term corrects binary fractions: 0.29 of 100 pods are 29, not 28.
         return max(0, min(int(count * self._config.max_ejected_ratio + 1e-9), count - 1))
 
     def _succeeded(self, pod: PodId, record: _Record) -> None:
@@ -196,22 +197,22 @@ class HealthTracker:
         if record.ejections and record.good_requests < self._config.eject_failures:
             return
         record.ejections = 0
-        self._shaky.discard(pod)
+        self.unsettled.discard(pod)
 
     def _failed(self, pod: PodId, record: _Record, now: float) -> None:
-        self._shaky.add(pod)
+        self.unsettled.add(pod)
         record.good_requests = 0
         record.failed_requests += 1
         on_trial = record.ejections > 0
         if (on_trial or record.failed_requests >= self._config.eject_failures) and self._block(pod, record, "ejected"):
             nominal_s = min(self._config.eject_s * 2.0 ** min(record.ejections, 60), self._config.eject_max_s)
-            # Shorter by up to a fifth, so that replicas do not all try the pod again at one moment.
+            # Shorter by up to a fifth, so that replicas do not all try the pod again at once.
             self._until[pod] = now + nominal_s * (1 - _JITTER * self._rng())
             record.ejections += 1
             record.failed_requests = 0
 
     def _block(self, pod: PodId, record: _Record, reason: Reason) -> bool:
-        """Block the pod if each of its pools has room; says whether it is blocked for this reason now."""
+        """Block the pod if each of its pools has room; returns whether it is now blocked for this reason."""
         if reason in record.blockers:
             return True
         if not record.blockers and not all(self._has_room(pool, reason) for pool in record.pools):
@@ -236,7 +237,7 @@ class HealthTracker:
         return self._count(pool) < self.cap(pool) or (reason == "ejected" and self._has_refuge(pool))
 
     def _has_refuge(self, pool: str) -> bool:
-        """Whether another pool can take its requests now."""
+        """Whether a fallback pool can take its requests now."""
         return any(
             self._count(other) < len(self._pools[other])
             for other in self._fallbacks.get(pool, ())
@@ -247,9 +248,9 @@ class HealthTracker:
         return len(self._pools[pool] & self._blocked)
 
     def _fit(self, pool: str) -> None:
-        """A pool that has shrunk may be over its cap: spare pods until it fits, those ejected the longest first.
+        """Unblock pods of a pool that has shrunk below its cap, those ejected the longest first.
 
-        Failed probes are the better evidence, and a spared pod that fails on is blocked again when there is room.
+        Failed probes are the better evidence. A spared pod that fails again is blocked again when there is room.
         """
         excess = self._count(pool) - self.cap(pool)
         if excess <= 0 or self._has_refuge(pool):
@@ -264,5 +265,5 @@ class HealthTracker:
     def _forget(self, pod: PodId) -> None:
         del self._records[pod]
         self._blocked.discard(pod)
-        self._shaky.discard(pod)
+        self.unsettled.discard(pod)
         self._until.pop(pod, None)

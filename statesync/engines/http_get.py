@@ -1,7 +1,7 @@
-"""Reading the pages that a pod has beside its API: GET, on a connection of its own that is kept for a while.
+"""GET of a pod's pages beside its API, on a connection of its own that is kept for a while.
 
-By hand, because httpx takes 3 ms of the event loop for a page and leaves garbage in cycles, whose collection stops the
-loop for 30 ms at a time; this takes a tenth. Knows HTTP/1.x without TLS, and nothing of what the pages say.
+Written by hand: httpx takes 3 ms of the event loop for a page and leaves garbage cycles, whose collection stops the
+loop for 30 ms at a time; this takes a tenth. Speaks HTTP/1.x without TLS and does not know the content of the pages.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Final, cast
 import httptools
 
 MAX_PAGE_BYTES: Final = 8 * 2**20
-"""Of an answer, its head included."""
+"""Most bytes of an answer, its head included."""
 KEEP_S: Final = 4.0
-"""Below vLLM's (uvicorn's) 5 s, so that an idle connection is ours to close."""
+"""Seconds that an idle connection is kept: less than vLLM's (uvicorn's) 5 s, so that it is closed on this side."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Unreadable(Exception):
-    """Something answered, but not with the page."""
+    """The answer is not the page."""
 
 
 class HttpGetter:
-    """Asks pods; keeps at most one idle connection to each."""
+    """Reads pods' pages; keeps at most one idle connection to each."""
 
     def __init__(self, headers: Mapping[str, str] = _NO_HEADERS, *, keep_s: float = KEEP_S) -> None:
-        """Opens nothing. `headers` go along with every request. Engines are spared compressing."""
-        told = {"accept": "*/*", "accept-encoding": "identity", **headers}
-        self._headers = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+        """Opens nothing. `headers` are sent with every request, which asks for no compression."""
+        sent = {"accept": "*/*", "accept-encoding": "identity", **headers}
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         self._keep_s = keep_s
         self._idle: dict[str, tuple[_Connection, asyncio.TimerHandle]] = {}
 
     async def get(self, address: str, path: str) -> bytes:
-        """The page at this path. Has no time limit of its own; cancelled, it closes the connection.
+        """The page at this path. There is no time limit; a cancellation closes the connection.
 
         Raises Unreadable, also for any other answer than 200, and OSError.
         """
@@ -46,13 +46,13 @@ class HttpGetter:
             try:
                 return await self._ask(kept, address, request)
             except ConnectionError:
-                if kept.heard:
+                if kept.answered:
                     raise
-                # The pod closed it just as it was asked: that says nothing of the pod.
+                # The pod closed the idle connection at this very moment: try a new one.
         return await self._ask(await _connect(address), address, request)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         for address in list(self._idle):
             self._drop(address)
 
@@ -104,21 +104,21 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self._ends = False
-        """Whether the head says where the body ends; else it ends with the connection."""
+        """Whether the head gives the end of the body; otherwise it ends with the connection."""
         self._status = 0
-        """Of what is being read; 0 before its head is whole."""
-        self.heard = False
-        """Whether a byte of the last answer came."""
+        """Status of the current answer; 0 before its head is complete."""
+        self.answered = False
+        """Whether a byte of the last answer has arrived."""
         self.reusable = False
-        """Whether it may be asked again."""
+        """Whether it may carry another request."""
 
     def ask(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
         """Status and body of the answer. Raises Unreadable and ConnectionError."""
         answer = self._answer = asyncio.get_running_loop().create_future()
         self._size = self._status = 0
-        self.heard = self.reusable = False
+        self.answered = self.reusable = False
         if self._transport is None or self._transport.is_closing():
-            self._fail(ConnectionResetError("closed before it was asked"))
+            self._fail(ConnectionResetError("closed before the request"))
         else:
             self._transport.write(request)
         return answer
@@ -136,9 +136,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._size += len(data)
         if self._answer is None or self._parser is None:
-            self.abort()  # it speaks without being asked
+            self.abort()  # data without a request
             return
-        self.heard = True
+        self.answered = True
         if self._size > MAX_PAGE_BYTES:
             self._fail(Unreadable(f"more than {MAX_PAGE_BYTES} bytes"))
             return
@@ -146,14 +146,14 @@ class _Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Unreadable(f"no HTTP: {error}"))
-            self.abort()  # also where the answer was whole before
+            self.abort()  # also if the answer was complete before
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._status >= 200 and not self._ends and exc is None:
             self._settle()
         self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("closed before the answer was whole"))
         self.reusable = False
-        self._parser = self._transport = None  # they know this object: a cycle
+        self._parser = self._transport = None  # they refer to this object: a cycle
 
     def on_message_begin(self) -> None:
         self._body.clear()
@@ -171,7 +171,7 @@ class _Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._status >= 200 and self._parser is not None:  # below: the answer is still to come
+        if self._status >= 200 and self._parser is not None:  # below 200 the answer is still to come
             self.reusable = self._parser.should_keep_alive()
             self._settle()
 

@@ -1,4 +1,4 @@
-"""Asking every pod whether it is well: GET its health path, tell the `HealthTracker`. What follows is decided there."""
+"""Probes every pod: GET of its health path, the result goes to the `HealthTracker`, which decides what follows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REQUEST = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\nconnection: close\r\n
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _MAX_HEAD_BYTES = 65536
 _READMIT_S = 0.25
-"""How late an ejected pod may be tried again."""
+"""Seconds between two checks for ejections that are over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class ProbeConfig:
     path: str = "/health"
     interval_s: float = 5.0
     timeout_s: float = 2.0
-    """For the whole answer."""
+    """Seconds for the whole answer."""
     max_per_s: float = 100.0
     """Probes a second over all pods; more than 500 pods stretch a 5 s interval."""
 
 
 class Prober:
-    """Probes the pods of all pools, a new pod right away, and lets ejected ones be tried again when it is time.
+    """Probes the pods of all pools, a new pod at once, and ends ejections when they are over.
 
-    `clock` is the one whose seconds the data plane gives to `HealthTracker.outcome`.
+    `clock` is the one that the data plane uses for `HealthTracker.outcome`.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class Prober:
         self._progress = asyncio.Event()
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """The pool's pods are now these; the `HealthTracker` is told by whoever tells this."""
+        """Replace the pool's pods; the caller does the same with the `HealthTracker`."""
         self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
 
     def change_pods(self, pool: str, change: PodChange) -> None:
-        """As `set_pods`, told only the difference."""
+        """As `set_pods`, given only the difference."""
         here = self._poller.pods
         self._unprobed.update(pod.id for pod in change.come if pod.id not in here)
         self._unprobed.difference_update(self._poller.change_pods(pool, change))
         self._progress.set()
 
     async def first_round(self) -> None:
-        """Returns when each pod known at this call has been probed once or has left. Give it a timeout."""
+        """Return when each pod known at this call has been probed once or has left. Use a timeout."""
         waiting = set(self._unprobed)
         while waiting := waiting & self._unprobed:
             self._progress.clear()
@@ -108,11 +108,11 @@ class Prober:
 
 
 class _Asking(asyncio.Protocol):
-    """One request on a connection of its own, and the status it gets; 0 where that is no HTTP.
+    """One request on a connection of its own, and the status of its answer; 0 if that is no HTTP.
 
-    A connection for each probe: a kept one would meet vLLM's 5 s keep-alive just as it closes, and a pod that takes no
-    new connections is not well. By hand, because httpx takes 2 ms of the event loop for it: a fifth of a core with
-    1,000 pods.
+    A connection for each probe: vLLM closes idle ones after 5 s, the default interval, and a pod that takes no new
+    connections is not healthy. Written by hand, because httpx takes 2 ms of the event loop for it: a fifth of a core
+    with 1,000 pods.
     """
 
     def __init__(self, request: bytes, status: asyncio.Future[int]) -> None:
@@ -138,7 +138,7 @@ class _Asking(asyncio.Protocol):
         self._settle(0)
 
     def abort(self) -> None:
-        """Close at once, also when nobody waits any more."""
+        """Close at once."""
         self.status.cancel()
         if self._transport is not None:
             self._transport.abort()

@@ -1,8 +1,7 @@
-"""Reading an engine's load out of its Prometheus text page. Pure: bytes in, `EngineReport` out; knows no network.
+"""Reads an engine's load from its Prometheus text page. Pure: bytes in, `EngineReport` out; knows no network.
 
-A vLLM page is 44 KB of which nine lines matter, so nothing is parsed that is not wanted: each metric is searched
-for by name (the samples of one metric stand together, as the text format demands) and only its own lines are read:
-115 us for that page (CPython 3.11, one shared core).
+A vLLM page is 44 KB, of which nine lines are needed, so only those are parsed: each metric is searched for by name (the
+text format keeps the samples of one metric together) and only its lines are read: 115 us for that page.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from statesync.types import EngineReport
 
 
 class MetricSample(NamedTuple):
-    """One line: its labels as they stand between the braces, and its value."""
+    """One line: the text between the braces, and the value."""
 
     labels: bytes
     value: float
@@ -34,7 +33,7 @@ _SIZE = re.compile(rb'(?:^|,)(block_size|num_gpu_blocks|num_cpu_blocks|kv_cache_
 
 
 def parse(page: bytes) -> EngineReport:
-    """What the page says of the engine's load; all None if it is no metrics page of an engine known here.
+    """The engine's load by this page; all None if it is no metrics page of a supported engine.
 
     Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged.
     """
@@ -58,13 +57,13 @@ def parse(page: bytes) -> EngineReport:
 
 
 def samples(page: bytes, name: bytes) -> list[MetricSample]:
-    """The samples of this metric, without those of no finite value. The page starts with a newline."""
+    """The samples of this metric with finite values. The page starts with a newline."""
     found: list[MetricSample] = []
     at = page.find(b"\n" + name)
     while at >= 0:
         start = at + 1 + len(name)
         match = _SAMPLE.match(page, start)
-        # `name_by_reason{...}` is another metric: after the name comes a brace or a blank.
+        # `name_by_reason{...}` is another metric: a brace or a blank must follow the name.
         if match is not None and page[start : start + 1] in b"{ \t":
             labels, text = match.groups()
             value = _number(text)
@@ -78,10 +77,10 @@ def samples(page: bytes, name: bytes) -> list[MetricSample]:
 
 
 def newest(page: bytes, name: bytes) -> bytes:
-    """The labels of this metric's series with the highest value, if it has any. The page starts with a newline.
+    """The labels of this metric's series with the highest value, if there is one. The page starts with a newline.
 
-    For a gauge that tells by its labels, and whose value is the time at which they held. Each combination of labels
-    that ever was stays on the page, so of most only the value is read: 0.7 us each.
+    For a gauge with information in its labels, and the time of it as its value. Every combination of labels that ever
+    was stays on the page, so only the values of most are read: 0.7 us each.
     """
     mark = b"\n" + name + b"{"
     start = page.find(mark)
@@ -89,22 +88,22 @@ def newest(page: bytes, name: bytes) -> bytes:
         return b""
     best, labels = -1.0, b""
     for line in page[start:].split(mark)[1:]:
-        told, _, text = line.partition(b"\n")[0].rpartition(b"}")
+        found, _, text = line.partition(b"\n")[0].rpartition(b"}")
         value = _number(text.split(maxsplit=1)[0]) if text.strip() else None
         if value is not None and value > best:
-            best, labels = value, told
+            best, labels = value, found
     return labels
 
 
 def _adapters(labels: bytes) -> Adapters | None:
-    """Which LoRA adapters are in use, out of the labels of vLLM's `lora_requests_info`; None if there are none."""
-    told: dict[bytes, bytes] = dict(_ADAPTERS.findall(labels))
-    if not told:
+    """The LoRA adapters in use, from the labels of vLLM's `lora_requests_info`; None if there are none."""
+    values: dict[bytes, bytes] = dict(_ADAPTERS.findall(labels))
+    if not values:
         return None
-    limit = told.get(b"max_lora", b"")
+    limit = values.get(b"max_lora", b"")
     return Adapters(
-        _names(told.get(b"running_lora_adapters", b"")),
-        _names(told.get(b"waiting_lora_adapters", b"")),
+        _names(values.get(b"running_lora_adapters", b"")),
+        _names(values.get(b"waiting_lora_adapters", b"")),
         int(limit) if limit.isdigit() else 0,
     )
 
@@ -115,7 +114,7 @@ def _names(listed: bytes) -> frozenset[str]:
 
 
 def _next_line_of(page: bytes, name: bytes, start: int) -> int:
-    """Where the next line starts if it is of the same metric, else -1."""
+    """The index of the next line if it is of the same metric, else -1."""
     at = page.find(b"\n", start)
     return at if at >= 0 and page.startswith(name, at + 1) else -1
 
@@ -129,7 +128,7 @@ def _number(text: bytes) -> float | None:
 
 
 def _first(page: bytes, metrics: Iterable[tuple[bytes, Reading]]) -> float | None:
-    """The first of a field's metrics that the page has: newer names stand before older ones."""
+    """The first of a field's metrics on the page: newer names come before older ones."""
     for name, read in metrics:
         if (found := samples(page, name)) and (value := read(found)) is not None:
             return value
@@ -150,16 +149,16 @@ def _mean(found: list[MetricSample]) -> float:
 
 
 def _latest(found: list[MetricSample]) -> float:
-    # With several engines the youngest counts: one that restarts must show.
+    # With several engines the youngest counts, so that the restart of one is detected.
     return max(sample.value for sample in found)
 
 
 def _capacity(found: list[MetricSample]) -> float | None:
-    """Tokens of the KV cache out of the labels of vLLM's `cache_config_info`, one series an engine.
+    """Tokens of the KV cache, from the labels of vLLM's `cache_config_info`, one series an engine.
 
-    CPU blocks count too: what is swapped there is still a hit. `kv_offloading_size` does not: it is in GiB over all
-    tensor-parallel ranks, and the page does not say how many bytes a token takes there: `kv_cache_memory_bytes` is of
-    one rank, where it is set at all, and the number of ranks is not told. What such a tier holds is learned from hits
+    CPU blocks count, as blocks swapped there are still hits. `kv_offloading_size` does not: it is in GiB over all
+    tensor-parallel ranks, and the page does not give the bytes a token takes: `kv_cache_memory_bytes` is of one rank,
+    if it is set at all, and the number of ranks is missing. The size of such a tier is learned from hits
     (`accuracy.py`).
     """
     total = 0
@@ -175,7 +174,7 @@ def _ranks(found: list[MetricSample]) -> list[MetricSample]:
     """One sample a data-parallel rank of SGLang.
 
     Tensor- and pipeline-parallel ranks of one group may each report the same requests, and with priority scheduling
-    `priority=""` is the total that the other priorities are parts of.
+    `priority=""` is the total of all priorities.
     """
     ranks: dict[bytes, MetricSample] = {}
     for sample in found:
@@ -212,8 +211,8 @@ _VLLM: Mapping[str, tuple[tuple[bytes, Reading], ...]] = {
         (b"vllm:prefix_cache_hits_total", _total),
         (b"vllm:gpu_prefix_cache_hits_total", _total),
     ),
-    # vLLM 0.32 exports no process metrics; a counter's creation stamp is the same to tell a restart.
-    # Looked up only for what the cache itself does not hold, so its queries are no tokens of their own.
+    # vLLM 0.32 exports no process metrics; a counter's creation time detects a restart as well.
+    # The tier is queried only for tokens that the cache does not hold, so its queries are not counted again.
     "tier_hits": ((b"vllm:external_prefix_cache_hits_total", _total),),
     "started_at": (_PROCESS_START, (b"vllm:prefix_cache_queries_created", _latest)),
 }
@@ -235,4 +234,4 @@ _SGLANG: Mapping[str, tuple[tuple[bytes, Reading], ...]] = {
 batch alone, so the counters are read instead."""
 
 _ENGINES: Mapping[bytes, Mapping[str, tuple[tuple[bytes, Reading], ...]]] = {b"\nvllm:": _VLLM, b"\nsglang:": _SGLANG}
-"""What a page of this engine contains -> its names, field by field, the newest first."""
+"""By a text that only this engine's page contains: its metric names for each field, the newest first."""

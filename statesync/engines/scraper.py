@@ -1,10 +1,10 @@
-"""Reading every engine's load and models off its own pages, and noticing when an engine has restarted.
+"""Reads every engine's load and models from its HTTP pages, and detects restarts of engines.
 
-Reports are handed on; what they mean for routing is decided by who hears them. A page that cannot be read hands on
-nothing: the last report ages, and the view knows how old it is.
+Reports are passed to a listener, which decides what they mean for routing. A page that cannot be read passes nothing
+on: the last report ages, and the view knows its age.
 
-Of several replicas one reads an engine's metrics, the one that is elected for it, and tells the others; where nobody's
-report comes for a while, whoever misses it reads for itself. The models each replica asks for itself: it is rare.
+Of several replicas the elected one reads an engine's metrics and shares them. If no report arrives for a while, each
+replica that misses it reads for itself. Every replica reads the models itself, which is rare.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _log = logging.getLogger("turnout.scraper")
 
 _RETRY_MODELS_S = 5.0
 _SILENT_INTERVALS = 3
-"""An engine of which nothing was heard for so long is read here too: whoever is elected for it is cut off, or dead."""
+"""Scrape intervals without a report after which an engine is read here, too: its elected replica is cut off, or
+dead."""
 _SAME_START_S = 1.0
-"""Start stamps nearer than this are one start: some exporters compute theirs anew and round."""
+"""Seconds by which two start times of one process may differ: some exporters compute and round theirs each time."""
 
 NOTHING_KNOWN = EngineReport()
 
@@ -47,23 +48,23 @@ class ScrapeConfig:
     path: str = "/metrics"
     interval_s: float = 1.0
     timeout_s: float = 2.0
-    """For a whole page."""
+    """Seconds for a whole page."""
     max_per_s: float = 50.0
     models_path: str = "/v1/models"
     models_interval_s: float = 30.0
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent along, such as `authorization` for engines whose /v1/models wants a key."""
+    """Headers of every request, such as `authorization` for engines whose /v1/models needs a key."""
 
 
 class ScrapeListener(NamedTuple):
-    """Who hears what was read. Called on the event loop; must not block."""
+    """Receives what was read. Called on the event loop; must not block."""
 
     on_report: Callable[[PodId, EngineReport, float], None]
     """With the report's age in seconds: 0.0 unless another replica made it."""
     on_models: Callable[[PodId, frozenset[str]], None]
-    """The ids the pod serves, LoRA adapters included: on first contact, after a restart, and at an interval."""
+    """The ids of the pod's models, LoRA adapters included: on first contact, after a restart, and at an interval."""
     on_restart: Callable[[PodId], None]
-    """The engine is a new process: what it had cached is gone. Comes before the new process's report."""
+    """The engine is a new process with an empty cache. Called before the new process's report."""
 
 
 class SharedScrapes(Protocol):
@@ -90,17 +91,17 @@ class _Models(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Engine:
-    """What is remembered of one pod."""
+    """The state of one pod."""
 
-    heard_at: float
-    """When the last report was made, whoever made it; before the first, when the pod came."""
+    reported_at: float
+    """When the last report was made, by any replica; before the first, when the pod came."""
     report: EngineReport = NOTHING_KNOWN
     read_here: bool = False
-    """Whether its metrics were for this replica to read at its last turn."""
+    """Whether this replica reads its metrics, as of its last turn."""
     models_at: float = float("-inf")
-    """When to ask for the models next."""
+    """When to read the models next."""
     failing: set[str] = field(default_factory=set)
-    """Paths that failed last time, so that a failure is logged once and not every second."""
+    """Paths that failed last time, so that a failure is logged once."""
 
 
 class Scraper:
@@ -123,16 +124,16 @@ class Scraper:
         self._poller = Poller(pace, "scrape", wanted=self._wanted, clock=clock, rng=rng)
         self._engines: dict[PodId, _Engine] = {}
         self.scrapes_total = 0
-        """Counter: pages asked for."""
+        """Counter: pages requested."""
         self.failures_total = 0
-        """Counter: of those, not read."""
+        """Counter: pages that could not be read."""
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """The pool's pods are now these."""
+        """Replace the pool's pods."""
         self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
 
     def change_pods(self, pool: str, change: PodChange) -> None:
-        """As `set_pods`, told only the difference."""
+        """As `set_pods`, given only the difference."""
         left = self._poller.change_pods(pool, change)
         now = self._clock()
         for pod in change.come:
@@ -143,7 +144,7 @@ class Scraper:
 
     @property
     def pods_read_here(self) -> int:
-        """Engines whose metrics this replica reads at present."""
+        """Engines whose metrics this replica reads now."""
         return sum(engine.read_here for engine in self._engines.values())
 
     async def run(self) -> None:
@@ -154,25 +155,26 @@ class Scraper:
         finally:
             pages.close()
 
-    # Told by other replicas
+    # Called for other replicas' reports
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float) -> None:
-        """Take a report that another replica made `age_s` ago. Older than the last, or of a pod that is not here, it is
-        passed over."""
+        """Take a report that another replica made `age_s` ago. It is ignored if it is older than the last one, or its
+        pod is unknown."""
         engine = self._engines.get(pod)
         at = self._clock() - age_s
-        if engine is None or (at < engine.heard_at and engine.report is not NOTHING_KNOWN):
+        if engine is None or (at < engine.reported_at and engine.report is not NOTHING_KNOWN):
             return
-        # A page takes up to `timeout_s` from the engine to its reader, so two readers' counters may cross on the way
-        # and seem to go backwards. The one that scrapes sees a restart in its own and says so; stamps cannot cross.
-        crossed = at - engine.heard_at < self._config.timeout_s
-        before, engine.report, engine.heard_at = engine.report, report, max(engine.heard_at, at)
+        # A page takes up to `timeout_s` from the engine to its reader, so the counters of two readers may arrive in the
+        # wrong order and seem to go backwards. Each reader sees a restart in its own pages, and start times have no
+        # order.
+        crossed = at - engine.reported_at < self._config.timeout_s
+        before, engine.report, engine.reported_at = engine.report, report, max(engine.reported_at, at)
         if (_started_anew if crossed else restarted)(before, report):
             self._restarted(pod, engine)
         self._listener.on_report(pod, report, age_s)
 
     def forgotten_elsewhere(self, pod: PodId) -> None:
-        """Another replica saw the engine restart and said so: its next report must not say it again."""
+        """Another replica reported the engine's restart: its next report must not count as one again."""
         engine = self._engines.get(pod)
         if engine is not None:
             engine.report = NOTHING_KNOWN
@@ -185,17 +187,17 @@ class Scraper:
             return False
         now = self._clock()
         interval_s = max(self._config.interval_s, len(self._engines) / self._config.max_per_s)
-        engine.read_here = self._shared.elected(pod) or now - engine.heard_at >= _SILENT_INTERVALS * interval_s
+        engine.read_here = self._shared.elected(pod) or now - engine.reported_at >= _SILENT_INTERVALS * interval_s
         return engine.read_here or now >= engine.models_at
 
     async def _visit(self, pages: HttpGetter, pod: Pod) -> None:
-        # A pod that left while this waited keeps an engine nobody sees any more.
+        # The pod may have left while this visit waited.
         engine = self._engines.get(pod.id)
         if engine is None:
             return
         began = self._clock()
         if engine.read_here and (page := await self._read(pages, pod, engine, self._config.path, _metrics)) is not None:
-            self._heard(pod.id, engine, page, began)
+            self._take(pod.id, engine, page, began)
         if self._clock() >= engine.models_at:
             models = await self._read(pages, pod, engine, self._config.models_path, _model_ids)
             wait_s = _RETRY_MODELS_S if models is None else self._config.models_interval_s
@@ -203,10 +205,10 @@ class Scraper:
             if models is not None:
                 self._listener.on_models(pod.id, models)
 
-    def _heard(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
-        if engine.heard_at > began:
-            return  # another replica read it meanwhile: which page is the newer cannot be told
-        before, engine.report, engine.heard_at = engine.report, report, self._clock()
+    def _take(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
+        if engine.reported_at > began:
+            return  # another replica read it meanwhile: the newer page is unknown
+        before, engine.report, engine.reported_at = engine.report, report, self._clock()
         if restarted(before, report):
             self._restarted(pod, engine)
             self._shared.forgot(pod)
@@ -221,7 +223,7 @@ class Scraper:
     async def _read(
         self, pages: HttpGetter, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
     ) -> _T | None:
-        """What `reader` makes of the page at this path; None, counted and logged once, if there is no such page."""
+        """The page at this path, decoded by `reader`; None, counted and logged once, if it cannot be read."""
         self.scrapes_total += 1
         try:
             async with asyncio.timeout(self._config.timeout_s):
@@ -239,7 +241,7 @@ class Scraper:
 
 
 def restarted(before: EngineReport, after: EngineReport) -> bool:
-    """Whether these are reports of two processes: the start stamp moved, or a counter went backwards."""
+    """Whether these are reports of two processes: the start time changed, or a counter went backwards."""
     counters = (
         (before.prefix_queries_tokens, after.prefix_queries_tokens),
         (before.prefix_hits_tokens, after.prefix_hits_tokens),

@@ -1,6 +1,6 @@
-"""A prompt as the chain of block hashes that stands for it. Pure; who holds which block is known to `prefix.py`.
+"""A prompt as a chain of block hashes. Pure; `index.py` knows which pods hold a block.
 
-Blocks grow with depth (`WEIGHTS` of `pod_lru.py`): fine at the front, where prompts part, coarse far behind.
+Blocks grow with depth (`WEIGHTS` of `pod_lru.py`): small at the front, where prompts differ, large further back.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ BLOCK_BYTES: Final = PREFIX_BLOCK_TOKENS * BYTES_PER_TOKEN
 """The smallest block, and the unit of `match`."""
 
 _ENDS: Final = tuple(end * BLOCK_BYTES for end in REACH[1:])
-"""How many bytes of prompt the first n + 1 blocks of a chain stand for."""
+"""By n: bytes of prompt in the first n + 1 blocks of a chain."""
 
-# Blocks of up to 2 KB are copied out of the prompt by one call for all of them, 0.04 us each; longer ones are looked at
-# in place, which costs 0.11 us whatever their length.
+# Blocks of up to 2 KB are copied out of the prompt by one call for all of them, 0.04 us each. Longer ones are hashed in
+# place, which costs 0.11 us more each whatever their length.
 _COPIED: Final = 4 * BLOCKS_PER_SIZE
 _CUTTERS: Final = [Struct("".join(f"{BLOCK_BYTES * weight}s" for weight in WEIGHTS[:n])) for n in range(_COPIED + 1)]
 _CUTS: Final = [slice(start, end) for start, end in pairwise((0, *_ENDS))]
 
 
 def chain(model: str, parts: Sequence[bytes | memoryview]) -> list[int]:
-    """The prompt as chained block hashes: the n-th stands for the model and all bytes up to the n-th block's end.
+    """The prompt as chained block hashes: the n-th is of the model and all bytes up to the n-th block's end.
 
     How the bytes are split into parts does not matter. A last, partial block is left out.
     """

@@ -1,13 +1,13 @@
-"""What one pod is believed to hold, in the order in which it would be given up.
+"""The blocks that one pod is expected to hold, least recently used first.
 
-A shelf is a dict from block to a code (which part touched it last, and its size) and a log of parts: arrays of blocks
-in the order in which they were touched. A block counts where its code says; where it was touched again since, what the
-older part still says of it is stale and skipped. So a touch is two C calls a chain, however many blocks; what was read
-page by page is right whatever comes between two pages; and a garbage collection has nothing to visit, for a dict of
-ints is not tracked (an `OrderedDict` of 680,000 blocks stopped the loop for 0.1 s).
+The state is a dict from block to a code (the part that touched it last, and its size) and a log of parts: arrays of
+blocks in the order of their touches. Only the part in a block's code counts for it; the block's entries in older parts
+are stale and skipped. So a touch is two C calls a chain, however many blocks; pages stay right whatever happens between
+two of them; and a garbage collection visits nothing, as a dict of ints is not tracked (an `OrderedDict` of 680,000
+blocks stopped the loop for 0.1 s).
 
 This file knows no other pod and no mask. Children are noted before their parents, so a parent is never older than its
-children, and what a pod holds of any chain is a leading part.
+children, and a pod always holds a leading part of a chain.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from statesync.errors import StateError
 from statesync.types import PrefixPage
 
 BLOCKS_PER_SIZE: Final = 8
-"""So many blocks of a size, then the size doubles: 32 KB of prompt are 32 blocks, 0.4 MB 60; a block is at most 1/8 of
-what lies before it (plus one), so a long prefix is seen to within 6 % on average. With 16 a size a prompt has up to
-twice the blocks, and the simulated conversation trace the same times to first token."""
+"""Blocks of one size, after which the size doubles: 32 KB of prompt are 32 blocks, 0.4 MB are 60. A block is at most
+1/8 of the blocks before it (plus one), so a long prefix is measured to within 6 % on average. With 16 a prompt has up
+to twice the blocks, and the simulated conversation trace the same times to first token."""
 
-_SIZES: Final = 16  # 2 KB x (2^16 - 1) = 134 MB of prompt; what lies behind is not told apart
+_SIZES: Final = 16  # 2 KB x (2^16 - 1) = 134 MB of prompt; the rest is ignored
 
 WEIGHTS: Final = tuple(2 ** (at // BLOCKS_PER_SIZE) for at in range(BLOCKS_PER_SIZE * _SIZES))
-"""How many base blocks the n-th block of a chain stands for."""
+"""By n: base blocks in the n-th block of a chain."""
 
 REACH: Final = tuple(accumulate(WEIGHTS, initial=0))
-"""How many base blocks the first n blocks of a chain stand for."""
+"""By n: base blocks in the first n blocks of a chain."""
 
 MAX_SIZE: Final = 40
-"""The largest size (log2 of base blocks) that a page may name: 2^40 blocks are more than any pod holds."""
+"""Largest block size in a page, as log2 of base blocks: 2^40 are more than any pod holds."""
 
 PART = 1024
-"""Blocks noted until the next part begins. Sifting one stops the loop for 0.1 ms."""
+"""Blocks noted in a part before the next begins. Compacting a part takes 0.1 ms."""
 
 SLACK: Final = 4
-"""The log is sifted when it is so many times as long as what is held: at 4, a block costs 8 to 32 bytes in it."""
+"""The log is compacted when it has this many entries a held block: at 4, a block costs 8 to 32 bytes in it."""
 
 _SHIFT: Final = 6
 _SIZE: Final = (1 << _SHIFT) - 1
 _LIVE: Final = 1 << 40
-"""Parts noted here are numbered from here on, those restored from another replica's pages from 0: all older."""
+"""First number of this replica's parts. Parts restored from another replica's pages are numbered from 0: all older."""
 
 
 class PodLru:
@@ -68,8 +68,8 @@ class PodLru:
         "blocks",
         "capacity",
         "pod",
+        "reported",
         "slot",
-        "told",
         "trust",
         "used",
     )
@@ -78,30 +78,30 @@ class PodLru:
         self.pod = pod
         self.slot = slot
         self.bit = 1 << slot
-        """The one int object used for all blocks that only this pod holds: 1,000 pods make it 160 bytes long."""
-        self.told = capacity
-        """What the pod's KV cache holds as far as anybody said, in base blocks."""
+        """One int object for all blocks that only this pod holds: with 1,000 pods it is 160 bytes long."""
+        self.reported = capacity
+        """Capacity of the pod's KV cache, by report or default, in base blocks."""
         self.trust = 1.0
-        """The share of it that the pod is believed to keep."""
+        """Share of the capacity that the index counts on (`accuracy.py`)."""
         self.capacity = capacity
-        """The product of both."""
+        """`reported` times `trust`, in base blocks."""
         self.used = 0
-        """In base blocks."""
+        """Base blocks held."""
         self.blocks: dict[int, int] = {}
         """Block -> part number << 6 | log2 of its size."""
         self._log: dict[int, array[int]] = {}
-        """Part number -> blocks, oldest first; a block may come several times: the last one counts."""
+        """Part number -> blocks, oldest first; of a block's several entries the last one counts."""
         self._numbers: list[int] = []
         """The parts, oldest first; the open one is the last."""
         self._logged = 0
-        """Blocks in all parts, the stale ones included."""
+        """Entries in all parts, stale ones included."""
         self._hand = 0
         self._restored = 0
         self._part = array("Q")
         """The open part."""
         self._open = _LIVE - 1
         self._draining = -1
-        """The part that gives up blocks: each of it once, newest first, for an array is short of what it pops."""
+        """The part that blocks are evicted from: each block once, newest first, as arrays pop from the end only."""
         self._codes: tuple[int, ...] = ()
         """By position in a chain, for the open part."""
         self._begin()
@@ -109,12 +109,12 @@ class PodLru:
     def touch(self, chain: Sequence[int]) -> list[int]:
         """Make the chain the newest, its end first. Returns the blocks that were not held, each once."""
         blocks = self.blocks
-        # Nothing came since this very chain (an end names all that leads to it): it is the newest already. Prompts that
-        # many clients share come this way, 0.2 us against 8 for 32 KB.
+        # The last touch was of this very chain (its last hash identifies it): it is the newest already. This saves 8 us
+        # for 32 KB where many clients send the same prompt.
         size, part = len(chain), self._part
         if 0 < size <= len(part) and part[len(part) - size] == chain[-1] and chain[-1] in blocks:
             return []
-        noted = array("Q", chain)  # first, because it is what may raise
+        noted = array("Q", chain)  # first, because it may raise
         before = len(blocks)
         # Any: mypyc would take each int out of its object and put it into another. update() takes three times as long.
         links: Sequence[Any] = chain
@@ -123,7 +123,7 @@ class PodLru:
             blocks[link] = code
         fresh: list[int] = []
         if len(blocks) > before:
-            fresh = list(islice(reversed(blocks), len(blocks) - before))  # a dict keeps its keys as they came
+            fresh = list(islice(reversed(blocks), len(blocks) - before))  # a dict keeps its keys in order
             start = len(chain) - len(fresh)
             if chain[start] == fresh[-1]:
                 self.used += REACH[len(chain)] - REACH[start]
@@ -135,11 +135,11 @@ class PodLru:
         if len(part) >= PART:
             self._begin()
             if self._logged > SLACK * len(blocks) + PART:
-                self._sift()
+                self._compact()
         return fresh
 
     def take_older(self, links: Sequence[int], sizes: bytes) -> list[int]:
-        """Hold these, oldest first, too: older than all that was ever touched, newer than what came this way before.
+        """Add blocks, oldest first, that are older than all ever touched and newer than those added this way before.
 
         Returns the blocks that were not held, each once.
         """
@@ -148,8 +148,8 @@ class PodLru:
             fresh += self._take_part(links[start : start + PART], sizes[start : start + PART])
         return fresh
 
-    def give_up(self, to: int) -> list[int]:
-        """Give up the least recently touched blocks until at most `to` base blocks are used; returns them."""
+    def evict(self, to: int) -> list[int]:
+        """Evict the least recently touched blocks until at most `to` base blocks are used; returns them."""
         blocks, used, gone = self.blocks, self.used, []
         get = blocks.get
         while used > to and blocks:
@@ -172,14 +172,14 @@ class PodLru:
         return gone
 
     def empty(self, most: int) -> list[int]:
-        """Give up so many blocks, whichever: for a shelf that nobody asks any more."""
+        """Evict up to `most` blocks in any order, for a pod that is forgotten."""
         return [self.blocks.popitem()[0] for _ in range(min(most, len(self.blocks)))]
 
     def pages(self, blocks: int) -> Iterator[PrefixPage]:
-        """All that is held now, oldest first, page by page.
+        """All blocks held, oldest first, page by page.
 
-        So many blocks, and up to a part more, are looked at for each, so stale ones make a page smaller. What is
-        touched or given up between two pages is in none of those that follow.
+        About `blocks` entries, and up to a part more, are read for each page, so stale ones make it smaller. Blocks
+        touched or evicted between two pages are in none of the pages after.
         """
         links, sizes = array("Q"), bytearray()
         last, end, read = -1, self._open, 0
@@ -187,14 +187,14 @@ class PodLru:
             last = self._numbers[at]
             read += len(self._log[last])
             self._gather(last, links, sizes)
-            if read >= blocks:  # counted as read, not as found: a page of stale parts takes as long
+            if read >= blocks:  # entries read, not blocks found: stale entries take as long
                 yield _page(self.pod, links, sizes)
                 links, sizes, read = array("Q"), bytearray(), 0
         if sizes:
             yield _page(self.pod, links, sizes)
 
     def __repr__(self) -> str:
-        return f"<Shelf {self.slot} of {self.pod}: {len(self.blocks)} blocks, {self.used}/{self.capacity} used>"
+        return f"<PodLru {self.slot} of {self.pod}: {len(self.blocks)} blocks, {self.used}/{self.capacity} used>"
 
     def _take_part(self, links: Sequence[int], sizes: bytes) -> list[int]:
         blocks, number = self.blocks, self._restored
@@ -213,7 +213,7 @@ class PodLru:
         return fresh
 
     def _take_each(self, number: int, links: Sequence[int], sizes: bytes) -> list[int]:
-        """As above where some are held: what was touched here stays as it is, what was restored before moves up."""
+        """As `_take_part` if some blocks are held: those touched here stay, those restored before become newer."""
         blocks = self.blocks
         fresh: list[int] = []
         for link, size in zip(links, sizes, strict=True):
@@ -239,7 +239,7 @@ class PodLru:
         self._codes = tuple(codes)
 
     def _drain(self, number: int) -> None:
-        """Turn the oldest part around, so that it can give up its blocks from the end."""
+        """Reverse the oldest part, so that blocks are evicted from its end."""
         if number == self._open:
             self._begin()
         before, part = len(self._log[number]), self._latest(number)
@@ -251,7 +251,7 @@ class PodLru:
         self._draining = number
 
     def _latest(self, number: int) -> array[int]:
-        """The blocks of a part that still count, oldest first, each where it came last."""
+        """The current blocks of a part, oldest first, each at its last entry."""
         part, get, low = self._log[number], self.blocks.get, number << _SHIFT
         codes = set(map(get, part, repeat(-1)))  # there are few different ones
         if not any(low <= code <= low | _SIZE for code in codes):
@@ -261,8 +261,8 @@ class PodLru:
         latest.reverse()
         return latest
 
-    def _sift(self) -> None:
-        """Drop what is stale in two parts, each in turn: it is called once a part."""
+    def _compact(self) -> None:
+        """Remove stale entries from the next two parts in turn: it is called once a part."""
         for _ in range(2):
             self._hand = self._hand + 1 if self._hand + 2 < len(self._numbers) else 0
             number = self._numbers[self._hand]
@@ -280,7 +280,7 @@ class PodLru:
         del self._numbers[bisect_left(self._numbers, number)]
 
     def _gather(self, number: int, links: array[int], sizes: bytearray) -> None:
-        """Add what still counts of a part, oldest first."""
+        """Append the current blocks of a part, oldest first."""
         latest = self._latest(number)
         links += latest
         sizes += bytes([code & _SIZE for code in map(self.blocks.__getitem__, latest)])

@@ -1,8 +1,8 @@
-"""A store inside one process: the default, and the real thing to run several gateways in one test.
+"""A store inside one process: the default for one replica, and shared state for several gateways in one test.
 
-`memory://` is private: nobody else hears it. Stores opened on the same `memory://name` share a hub and see each
-other as replicas do through Redis: what one says reaches the others' listeners later on the event loop, coalesced,
-never from inside the call. All stores of a hub live on one event loop. This file knows no view and no index.
+`memory://` is private to one store. Stores opened on the same `memory://name` share a hub and see each other as
+replicas do through Redis: changes reach the other stores' listeners later on the event loop, coalesced, never from
+inside the call. All stores of a hub run on one event loop. This file knows no view and no index.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from statesync.store.redis.policy_cache import own_copy
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS = 1_000
-"""Placements kept for replicas that start later; of what lies before, a live one gives a checkpoint."""
+"""Most placements kept for replicas that start later; a live replica's checkpoint replaces older ones."""
 
 REPORTS = 4_096
-"""Engines whose last report is kept for replicas that start later."""
+"""Most engines whose last report is kept for replicas that start later."""
 
 TRIALS = 64
-"""Trials whose figures are kept."""
+"""Most trials whose figures are kept."""
 
 _UNUSED = InflightNumbers()
 _FORGOTTEN: Sequence[int] = ()
-"""A placement without blocks says that the engine restarted: placements before it are void, those after it stand."""
+"""The blocks of a placement that marks an engine's restart: it voids the placements before it."""
 
 
 class MemoryHub:
-    """What the stores of one name share. It lives as long as one of them does."""
+    """The state that the stores of one name share. It lives as long as one of them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,14 +46,14 @@ class MemoryHub:
         """By pool, newest first."""
         self.placements: deque[tuple[PodId, Sequence[int]]] = deque(maxlen=PLACEMENTS)
         self.logged = 0
-        """Placements ever put there."""
+        """Counter: placements ever added to `placements`."""
         self.reports: dict[PodId, tuple[EngineReport, float]] = {}
         """The last one of each engine and when it was made, on the loop's clock."""
         self.trials: dict[tuple[str, int], dict[str, bytes]] = {}
-        """By pool and generation what each teller told; the latest trials last."""
+        """Figures by process, by pool and generation; the latest trials last."""
 
     def __repr__(self) -> str:
-        return f"<Hub {self.name or '(private)'}: {', '.join(self.members) or 'nobody'}>"
+        return f"<MemoryHub {self.name or '(private)'}: {', '.join(self.members) or 'no store'}>"
 
 
 _hubs: WeakValueDictionary[str, MemoryHub] = WeakValueDictionary()
@@ -69,7 +69,7 @@ class MemoryStore:
         """None before `start` and after `aclose`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers: dict[PodId, InflightNumbers] = {}
-        """This replica's own, without unused pods: what a replica that starts later is told."""
+        """This replica's numbers without unused pods, for replicas that start later."""
         self._unsent_numbers: dict[PodId, InflightNumbers] = {}
         self._unsent_placements: list[tuple[PodId, Sequence[int]]] = []
         self._unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
@@ -81,7 +81,7 @@ class MemoryStore:
         return bool(self._hub.name)
 
     async def start(self, replica: str, listener: StateListener, /) -> None:
-        """Join the hub as `replica`, then tell the listener all that the others know.
+        """Join the hub as `replica`, then pass the others' state to the listener.
 
         Raises StateError if a live replica of the hub has that name.
         """
@@ -91,8 +91,8 @@ class MemoryStore:
         self._replica, self._listener, self._loop = replica, listener, asyncio.get_running_loop()
         for other, store in hub.members.items():
             if store._numbers:
-                listener.replica_inflight(other, dict(store._numbers))
-        self._tell_placements(listener)
+                listener.replica_inflight(other, dict(store._numbers), True)
+        self._pass_placements(listener)
         for pod, (report, at) in hub.reports.items():
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
         for pool, records in hub.history.items():
@@ -101,7 +101,7 @@ class MemoryStore:
         self._plan_flush()
 
     async def aclose(self) -> None:
-        """Send what is pending and leave the hub. Safe to call twice."""
+        """Send pending changes and leave the hub. Idempotent."""
         if self._listener is None:
             return
         self._flush()
@@ -109,10 +109,10 @@ class MemoryStore:
         self._listener = None
         self._numbers.clear()
         del self._hub.members[replica]
-        self._tell_others(lambda listener: listener.replica_gone(replica))
+        self._call_others(lambda listener: listener.replica_gone(replica))
 
     def announce(self, pod: PodId, numbers: InflightNumbers, /) -> None:
-        """Note this replica's absolute numbers for `pod`; the others hear the last ones of this turn of the loop."""
+        """Note this replica's absolute numbers for `pod`; the others get the last ones of this turn of the loop."""
         if not self.shared:
             return
         if numbers == _UNUSED:
@@ -130,37 +130,37 @@ class MemoryStore:
         self._plan_flush()
 
     def forgot(self, pod: PodId, /) -> None:
-        """Note that `pod`'s engine restarted; told in turn with the placements before and after."""
+        """Note that `pod`'s engine restarted; sent in order with the placements before and after."""
         if not self.shared or self._listener is None:
             return
         self._unsent_placements.append((pod, _FORGOTTEN))
         self._plan_flush()
 
     def report(self, pod: PodId, report: EngineReport, /) -> None:
-        """Note an engine's own report; the others hear the last one of this turn of the loop."""
+        """Note an engine's report; the others get the last one of this turn of the loop."""
         if not self.shared or self._loop is None or self._listener is None:
             return
         self._unsent_reports[pod] = report, self._loop.time()
         self._plan_flush()
 
     def elected(self, pod: PodId, /) -> bool:
-        """True on one member of the hub: the one whose name and the pod's hash highest together."""
+        """True on the member of the hub with the greatest `weight` for the pod."""
         if self._listener is None:
             return True
         return self._replica == max(self._hub.members, key=lambda name: weight(name, pod))
 
     def health(self) -> StoreHealth:
-        """Well from `start` to `aclose`; nothing travels."""
+        """Connected from `start` to `aclose`; nothing is sent anywhere."""
         started = self._listener is not None
         return StoreHealth(connected=started, warm=started)
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """The pool's record, or None where none was ever set."""
+        """The pool's record, or None if none was ever set."""
         records = self._hub.history.get(pool)
         return own_copy(records[0]) if records else None
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
-        """The pool's last records, newest first; empty where none was ever set."""
+        """The pool's last records, newest first; empty if none was ever set."""
         return [own_copy(record) for record in self._hub.history.get(pool, ())]
 
     async def put_policy(
@@ -183,26 +183,26 @@ class MemoryStore:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
         record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores))
         records.appendleft(record)
-        news = own_copy(record)
-        self._tell_others(lambda listener: listener.policy_changed(pool, news))
+        sent = own_copy(record)
+        self._call_others(lambda listener: listener.policy_changed(pool, sent))
         return own_copy(record)
 
-    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
-        """This replica's figures, for those of all tellers of the hub."""
+    async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """Store this process's figures; returns those of all processes of the hub."""
         trials = self._hub.trials
-        told = trials.pop((pool, generation), {})
-        trials[pool, generation] = told | {teller: figures}
+        known = trials.pop((pool, generation), {})
+        trials[pool, generation] = known | {process: figures}
         while len(trials) > TRIALS:
             del trials[next(iter(trials))]
         return dict(trials[pool, generation])
 
     def replicas(self) -> Sequence[ReplicaInfo]:
-        """Live replicas, this one first. What lives in one process was heard just now."""
+        """Live replicas, this one first; all were seen just now."""
         mine = [ReplicaInfo(self._replica, 0.0)] if self._listener is not None else []
         return mine + [ReplicaInfo(store._replica, 0.0) for store in self._others()]
 
     def age_s(self) -> float:
-        """0.0: nothing has to travel."""
+        """0.0: nothing is sent anywhere."""
         return 0.0
 
     def __repr__(self) -> str:
@@ -212,15 +212,15 @@ class MemoryStore:
     def _others(self) -> list[MemoryStore]:
         return [store for store in self._hub.members.values() if store is not self]
 
-    def _tell_others(self, news: Callable[[StateListener], None]) -> None:
-        """Later, each in its own callback: one listener that raises takes nothing from the others."""
+    def _call_others(self, call: Callable[[StateListener], None]) -> None:
+        """Call the others' listeners later, each in its own callback: one that raises does not affect the others."""
         for store in self._others():
             if store._loop is not None:
-                store._loop.call_soon(store._hear, news)
+                store._loop.call_soon(store._receive, call)
 
-    def _hear(self, news: Callable[[StateListener], None]) -> None:
+    def _receive(self, call: Callable[[StateListener], None]) -> None:
         if self._listener is not None:
-            news(self._listener)
+            call(self._listener)
 
     def _plan_flush(self) -> None:
         if self._listener is None or self._loop is None or self._flush_due:
@@ -229,18 +229,18 @@ class MemoryStore:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _tell_placements(self, listener: StateListener) -> None:
-        """What is placed where: the log, and where it no longer reaches back to its start, a member's index first."""
+    def _pass_placements(self, listener: StateListener) -> None:
+        """Pass the log of placements; before it a member's index, if the log no longer reaches back to its start."""
         hub = self._hub
         if hub.logged > len(hub.placements) and (member := next(iter(hub.members.values()), None)) is not None:
             assert member._listener is not None
             for page in member._listener.checkpoint():
                 listener.restored(page)
         for pod, blocks in list(hub.placements):
-            _tell_placement(listener, pod, blocks)
+            _pass_placement(listener, pod, blocks)
 
     def _flush(self) -> None:
-        """Hand over all that is unsent. Never from inside `announce`: the others may answer with requests of theirs."""
+        """Send all unsent changes. Never from inside `announce`: the listeners may change this store in turn."""
         self._flush_due = False
         numbers, self._unsent_numbers = self._unsent_numbers, {}
         placements, self._unsent_placements = self._unsent_placements, []
@@ -250,17 +250,17 @@ class MemoryStore:
         self._keep(reports)
         replica, loop = self._replica, self._loop
 
-        def news(listener: StateListener) -> None:
+        def call(listener: StateListener) -> None:
             if numbers:
-                listener.replica_inflight(replica, numbers)
+                listener.replica_inflight(replica, numbers, False)
             for pod, blocks in placements:
-                _tell_placement(listener, pod, blocks)
-            # After the placements: a restart is said before the report that shows it.
+                _pass_placement(listener, pod, blocks)
+            # After the placements: a restart comes before the report that shows it.
             for pod, (report, at) in reports.items():
                 listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
 
         if self._listener is not None:
-            self._tell_others(news)
+            self._call_others(call)
 
     def _keep(self, reports: Mapping[PodId, tuple[EngineReport, float]]) -> None:
         kept = self._hub.reports
@@ -271,7 +271,7 @@ class MemoryStore:
             del kept[next(iter(kept))]
 
 
-def _tell_placement(listener: StateListener, pod: PodId, blocks: Sequence[int]) -> None:
+def _pass_placement(listener: StateListener, pod: PodId, blocks: Sequence[int]) -> None:
     if blocks:
         listener.placed_elsewhere(pod, blocks)
     else:

@@ -1,4 +1,4 @@
-"""Which store a --state URL opens: one table, scheme to opener. No store lives here."""
+"""Opens the store that a --state URL names: one table, scheme to opener. No store lives here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A pool's policy record as JSON: it is read by scripts, and by people.
+"""A pool's policy record as JSON, which scripts and people read.
 
-A field is only ever added, with a default, and never given another meaning. What a record does not say is left out,
-so that a replica of the version before reads the policy and passes over the rest. `messages.py` gives it its bytes.
+A field is only ever added, with a default, and never changes its meaning. Fields with their defaults are left out, and
+a replica of an older version ignores those that it does not know. `messages.py` makes the bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class ChoiceJson(msgspec.Struct):
     params: dict[str, object] = {}
 
     def choice(self) -> PolicyChoice:
-        """As the rest of the router knows it."""
+        """As a value of the router."""
         return PolicyChoice(self.name, self.params)
 
 
 class GuardJson(msgspec.Struct, frozen=True):
-    """A `CanaryGuard` in a record: all its fields are written, so that another version's defaults do not matter."""
+    """A `CanaryGuard` in a record; all its fields are written, so that other versions' defaults do not matter."""
 
     error_rate: float = CanaryGuard().error_rate
     ttft_p95_ratio: float = CanaryGuard().ttft_p95_ratio
@@ -39,7 +39,7 @@ class TrialJson(ChoiceJson, kw_only=True):
     guard: GuardJson = GuardJson()
 
     def canary(self) -> Canary:
-        """As the rest of the router knows it."""
+        """As a value of the router."""
         guard = CanaryGuard(*(getattr(self.guard, name) for name in CanaryGuard._fields))
         return Canary(self.choice(), self.percent, guard)
 
@@ -57,28 +57,28 @@ class RecordJson(msgspec.Struct):
     restores: int | None = None
 
     def record(self) -> PolicyRecord:
-        """As the rest of the router knows it."""
+        """As a value of the router."""
         shadow = self.shadow.choice() if self.shadow is not None else None
         canary = self.canary.canary() if self.canary is not None else None
         return PolicyRecord(self.name, self.params, self.generation, shadow, canary, self.note, self.restores)
 
 
 def written(record: PolicyRecord, schema: int) -> dict[str, object]:
-    """What a record says beside its generation; what it does not say is left out, as it was before it could."""
-    said: dict[str, object] = {"name": record.name, "params": dict(record.params), "v": schema}
+    """The record's fields without its generation; optional fields with their defaults are left out."""
+    fields: dict[str, object] = {"name": record.name, "params": dict(record.params), "v": schema}
     if record.shadow is not None:
-        said["shadow"] = _chosen(record.shadow)
+        fields["shadow"] = _chosen(record.shadow)
     if (canary := record.canary) is not None:
-        said["canary"] = {
+        fields["canary"] = {
             **_chosen(canary.choice),
             "percent": canary.percent,
             "guard": canary.guard._asdict(),
         }
     if record.note:
-        said["note"] = record.note
+        fields["note"] = record.note
     if record.restores is not None:
-        said["restores"] = record.restores
-    return said
+        fields["restores"] = record.restores
+    return fields
 
 
 def _chosen(choice: PolicyChoice) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""What a pool's record says beside its policy: the policy in its shadow, the one on trial, and what ends the trial.
+"""The parts of a pool's record beside its policy: the shadow, the canary, and the guard that ends it.
 
-Values only, as all replicas agree on them through the store. What is done about them is the gateway's.
+Values only, the same on all replicas through the store. The gateway acts on them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ class PolicyChoice(NamedTuple):
 
 
 class CanaryGuard(NamedTuple):
-    """What the candidate may cost against the policy it would replace before it is taken back. 0.0 turns one off."""
+    """Limits of a canary against the policy it would replace; beyond one it is rolled back. 0.0 turns a limit off."""
 
     error_rate: float = 0.02
-    """Failed requests of the candidate's less those of the other, as a share of requests."""
+    """Share of failed requests, above that of the other policy."""
     ttft_p95_ratio: float = 1.5
-    """Its 95th percentile of the time to first token over the other's."""
+    """95th percentile of the time to first token, divided by that of the other policy."""
     min_requests: int = 50
-    """Nothing is judged before each arm has had so many."""
+    """Requests of each arm before the limits are applied."""
     confidence: float = 0.95
-    """A guard is broken when it is exceeded with this certainty."""
+    """Certainty with which a limit must be exceeded, 0..1."""
 
 
 class Canary(NamedTuple):
-    """A candidate that decides a share of the requests."""
+    """A policy that decides a share of the requests."""
 
     choice: PolicyChoice
     percent: float
-    """0..100 of the sessions; requests without a session are drawn one by one."""
+    """Percentage of the sessions; requests without a session are drawn one by one."""
     guard: CanaryGuard = CanaryGuard()

@@ -1,7 +1,7 @@
-"""What a store of shared state can do, and how a URL names one. No store lives here.
+"""The protocol of a store of shared state, and of its listener. No store lives here.
 
-Nothing on a request's way awaits a store: `announce` and `placed` only note what to send, and what other replicas
-send arrives through the `StateListener`. So a store that is slow, hung or gone makes the view older, never wrong.
+No request awaits a store: `announce` and `placed` only note changes to send, and other replicas' changes arrive at the
+`StateListener`. So a store that is slow, hung or gone makes the view older, never wrong.
 """
 
 from __future__ import annotations
@@ -14,65 +14,65 @@ from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 POLICY_HISTORY: Final = 16
-"""Generations of a pool's policy that are kept."""
+"""Generations of a pool's policy that a store keeps."""
 
 
 class SyncConfig(NamedTuple):
-    """How replicas keep in step; the defaults are the settings'. Stores that need none of it ignore it."""
+    """How replicas synchronise; the defaults are those of the settings. A store ignores what it does not need."""
 
     interval_s: float = 0.002
-    """Changes within this time travel together; the first after a quiet moment goes at once. What only makes a pod look
-    idler waits for a dispatch to travel with, up to four times as long. While no other replica lives it is 0.05 at
-    least."""
+    """Seconds between two flushes; changes in between are sent together, the first after a pause at once. First- and
+    last-token updates wait for a dispatch, up to four times as long. While no other replica is live it is at least
+    0.05."""
     lease_s: float = 5.0
-    """A replica not heard for so long is gone, and its share with it. Renewed five times in that time."""
+    """Seconds without a message after which a replica is gone, with its numbers. Renewed five times in that time."""
     timeout_s: float = 1.0
-    """For connecting and for each reply; then the link is broken off and made anew, with backoff."""
+    """Seconds for connecting and for each reply; after that the link is closed and opened again, with backoff."""
     namespace: str = "turnout"
-    """Replicas that share it see each other. It is the hash tag of every key."""
+    """Replicas with the same namespace share state. It is the hash tag of every key."""
     checkpoint_s: float = 30.0
-    """Between two checkpoints of the prefix index."""
+    """Seconds between two checkpoints of the prefix index."""
 
 
 class PolicyRecord(NamedTuple):
-    """A pool's policy as agreed by all replicas."""
+    """A pool's policy, the same on all replicas."""
 
     name: str
     params: Mapping[str, object]
     generation: int
     """Starts at 1, grows by one with every change."""
     shadow: PolicyChoice | None = None
-    """Sees the same requests and decides none."""
+    """A policy that sees the same requests and decides none."""
     canary: Canary | None = None
-    """Decides a share of them."""
+    """A policy that decides a share of them."""
     note: str = ""
-    """Why it was changed, where a person or a guard said so."""
+    """The reason for the change, if a person or a guard gave one."""
     restores: int | None = None
-    """The generation whose policy a rollback brought back; changes of shadow and canary keep it."""
+    """The generation that a rollback restored; changes of shadow and canary keep it."""
 
 
 class ReplicaInfo(NamedTuple):
-    """A live replica as another one sees it."""
+    """A live replica, as seen by another."""
 
     id: str
     age_s: float
-    """Since it was last heard, on the reader's clock."""
+    """Seconds since its last message, on the reader's clock."""
 
 
 class StateListener(Protocol):
-    """Who hears what other replicas say. Called on the event loop; must not block."""
+    """Receives other replicas' changes. Called on the event loop; must not block."""
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        """Absolute numbers of another replica; a pod that is absent did not change."""
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        """Absolute numbers of another replica: all it has if `full`, else those that changed."""
 
     def replica_gone(self, replica: str, /) -> None:
-        """Its lease lapsed or was given back: exactly its share goes."""
+        """The replica's lease lapsed or was given back: its numbers do not count any more."""
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         """Another replica sent a prompt with these chained block hashes to `pod`."""
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        """The replica that scrapes `pod` saw its engine restart: it holds no prefix any more."""
+        """The replica that scrapes `pod` saw its engine restart: the pod holds no prefix any more."""
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         """Another replica scraped `pod`, `age_s` ago."""
@@ -81,31 +81,31 @@ class StateListener(Protocol):
         """A pool's policy has a new generation."""
 
     def checkpoint(self) -> Iterable[PrefixPage]:
-        """All that this replica's prefix index holds, page by page. The index may change between two pages."""
+        """This replica's prefix index, page by page. The index may change between two pages."""
 
     def restored(self, page: PrefixPage, /) -> None:
-        """A page of another replica's checkpoint, at warm start. Pages of a pod come oldest first."""
+        """Take a page of a checkpoint, when this replica joins. Pages of a pod come oldest first."""
 
 
 class StoreHealth(NamedTuple):
-    """How the link to the others does, for metrics and /admin/state. Counters start with the process."""
+    """The state of the link to the others, for metrics and /admin/state. Counters start with the process."""
 
     connected: bool = True
     warm: bool = True
-    """All that the others knew when this replica started has been read."""
+    """Whether the others' state has been read since this replica started."""
     round_trips: int = 0
-    """Counter: exchanges with the server; what travels together is one."""
+    """Counter: exchanges with the server; commands sent together are one."""
     bytes_sent: int = 0
     bytes_received: int = 0
     reconnects: int = 0
     lease_losses: int = 0
-    """Counter: times the lease was gone when it should have been renewed (a pause, an empty server)."""
+    """Counter: times the lease was gone at a renewal (this process stood still, the server was emptied)."""
     placements_dropped: int = 0
-    """Counter: placements that no other replica will hear of, because the server was away for too long."""
+    """Counter: placements dropped unsent, because the server was unreachable for too long."""
     unreadable: int = 0
-    """Counter: messages of others that could not be read at all."""
+    """Counter: messages of other replicas that could not be decoded."""
     error: str = ""
-    """Why it is not connected."""
+    """The reason while it is not connected."""
 
 
 class StateStore(Protocol):
@@ -113,18 +113,18 @@ class StateStore(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether another replica may hear; where not, nothing need be announced."""
+        """Whether there may be other replicas; if not, nothing has to be announced."""
         ...
 
     async def start(self, replica: str, listener: StateListener, /) -> None:
-        """Take a lease as `replica`, then tell the listener all that the others know. Returns when warm.
+        """Take a lease as `replica`, then pass the others' state to the listener. Returns when warm.
 
-        A server that is away is waited for: give it a timeout. If the wait is cancelled, the store goes on trying in
-        the background until `aclose`. Raises StateError if a live replica has that name.
+        It waits for an unreachable server without a limit: use a timeout. If the wait is cancelled, the store goes on
+        trying in the background until `aclose`. Raises StateError if a live replica has that name.
         """
 
     async def aclose(self) -> None:
-        """Send what is pending and give the lease back. Safe to call twice."""
+        """Send pending changes and give the lease back. Idempotent."""
 
     def announce(self, pod: PodId, numbers: InflightNumbers, /) -> None:
         """Note this replica's absolute numbers for `pod`; coalesced, sent soon. Never blocks, never fails."""
@@ -133,20 +133,20 @@ class StateStore(Protocol):
         """Note that a prompt with these block hashes went to `pod`. Never blocks, never fails."""
 
     def forgot(self, pod: PodId, /) -> None:
-        """Note that `pod`'s engine restarted and holds nothing. Said by the replica that is `elected` for it."""
+        """Note that `pod`'s engine restarted and holds nothing. Called by the replica that is `elected` for the pod."""
 
     def report(self, pod: PodId, report: EngineReport, /) -> None:
         """Note an engine's own report for the replicas that did not scrape it. Never blocks, never fails."""
 
     def elected(self, pod: PodId, /) -> bool:
-        """Whether it is for this replica to scrape `pod` now. True where nobody else can be heard."""
+        """Whether this replica is the one to scrape `pod` now. True if it knows no other live replica."""
         ...
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """The pool's record, or None where none was ever set. Raises StoreUnavailable."""
+        """The pool's record, or None if none was ever set. Raises StoreUnavailable."""
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
-        """The pool's last records, newest first, for a rollback; empty where none was set. Raises StoreUnavailable."""
+        """The pool's last records, newest first, for a rollback; empty if none was set. Raises StoreUnavailable."""
 
     async def put_policy(
         self,
@@ -161,16 +161,15 @@ class StateStore(Protocol):
         note: str = "",
         restores: int | None = None,
     ) -> PolicyRecord:
-        """Compare-and-set of the whole record; what is not given is not in the new one.
+        """Compare-and-set of the whole record; fields that are not given are not in the new one.
 
         `if_generation=None` overwrites, 0 means 'only if none was ever set'. Raises StaleGeneration, StoreUnavailable.
         """
 
-    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
-        """Tell this replica's figures of what `pool` tries in `generation`, absolute ones, for those of all tellers.
+    async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """Store this process's absolute figures of `pool`'s trial in `generation`; returns those of all processes.
 
-        `teller` names this process among all that ever run: what a dead one told stays, for it happened.
-        Raises StoreUnavailable.
+        `process` is a unique name: the figures of a process that ended stay and count. Raises StoreUnavailable.
         """
         ...
 
@@ -178,13 +177,13 @@ class StateStore(Protocol):
         """Live replicas, this one first."""
 
     def age_s(self) -> float:
-        """How old the shared part of the view is, in seconds; 0.0 where nothing is shared.
+        """Age of the shared part of the view, in seconds; 0.0 if nothing is shared.
 
-        While the link does well: how long a change takes to be heard, as measured by hearing oneself. While it does
-        not: the time since it last did.
+        While the link works: the time from a change to its receipt, measured by this replica's own echoes. While it
+        does not: the time since it last did.
         """
         ...
 
     def health(self) -> StoreHealth:
-        """How the link does."""
+        """The state of the link, and its counters."""
         ...

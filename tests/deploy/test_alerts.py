@@ -1,4 +1,4 @@
-"""Each alert fires when it should and stays quiet when it should, by Prometheus' own rule tester.
+"""Each alert fires on series that call for it and on no others, by Prometheus' own rule tester.
 
 Series are a sample a minute in promtool's notation: `0+60x30` is 0, 60, 120, ... Annotations are left out of the rules
 under test, for promtool wants every one repeated; that their templates hold is `promtool check rules`' to say.
@@ -41,7 +41,7 @@ def _pods(metric: str, *values: str) -> Series:
 
 
 def _answers(good: int, bad: int) -> Series:
-    """So many a minute."""
+    """A counter that grows by this much a minute."""
     name = 'turnout_requests_total{instance="a",pool="p",policy="x",pod="1",status='
     return {f'{name}"200"}}': f"0+{good}x120", f'{name}"502"}}': f"0+{bad}x120"}
 
@@ -58,7 +58,7 @@ def _late(metric: str, fast: int, slow: int, edge: str) -> Series:
 
 
 def _prefix(predicted: int, error: int) -> Series:
-    """Tokens a minute."""
+    """A counter of tokens, by its growth a minute."""
     return {
         'turnout_prefix_predicted_tokens_total{instance="a",pod="1"}': f"0+{predicted}x120",
         'turnout_prefix_error_tokens_total{instance="a",pod="1"}': f"0+{error}x120",
@@ -66,7 +66,7 @@ def _prefix(predicted: int, error: int) -> Series:
 
 
 def _two(metric: str, one: str, other: str, more: str = "") -> Series:
-    """What two replicas say."""
+    """The series of two replicas."""
     return {f'{metric}{{instance="a"{more}}}': f"{one}x120", f'{metric}{{instance="b"{more}}}': f"{other}x120"}
 
 
@@ -167,7 +167,7 @@ def _rules() -> Mapping[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What promtool says of each alert, beside no other rule: a rule is evaluated each minute of each test."""
+    """promtool's verdict on each alert, without other rules: a rule is evaluated each minute of each test."""
     folder, rules = tmp_path_factory.mktemp("rules"), _rules()
     for alert in ALERTS:
         (folder / f"{alert.name}.rules").write_text(

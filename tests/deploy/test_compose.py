@@ -1,4 +1,4 @@
-"""deploy/compose: what the file promises, and its services run for real, without containers: started in its order,
+"""deploy/compose: the properties of the file, and its services run for real, without containers: started in its order,
 judged by its health checks, asked through its HAProxy; a gateway leaves and comes back under load without a failure.
 """
 
@@ -23,7 +23,7 @@ from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 HERE = [name for name in in_order() if name != "grafana"]
-"""Grafana is in no distribution: its files are checked, it is not started."""
+"""No distribution has Grafana: its files are checked, and it is not started."""
 
 MIX = Mix(talkers=4, askers=6, listeners=12, long_tokens=600, ramp_s=1.0)
 
@@ -36,7 +36,7 @@ def seconds(text: str) -> float:
 
 @pytest.mark.needs("docker-compose")
 def test_compose_takes_the_file() -> None:
-    # The Compose that Debian has is older than the project's name at the top; it is the only thing it does not know.
+    # Debian's Compose is older than the key for the project's name, and accepts everything else.
     text = re.sub(r"^name: .*\n", "", FILE.read_text(), flags=re.MULTILINE)
     command = ["docker-compose", "--file", "-", "--project-directory", str(FILE.parent), "config"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=DEADLINE_S)
@@ -102,7 +102,7 @@ def test_grafana_finds_its_dashboard_and_its_source() -> None:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Composed]:
-    """All services but Grafana, started one after the other, each once what it waits for is healthy."""
+    """All services but Grafana, started one after the other, each when its dependencies are healthy."""
     made = Composed(tmp_path)
     try:
         for name in HERE:
@@ -117,7 +117,7 @@ def stack(tmp_path: Path) -> Iterator[Composed]:
 
 
 def until_healthy(stack: Composed, name: str) -> None:
-    """By the service's own check."""
+    """Whether the service's own health check passes."""
     wait_for(f"{name} is healthy", lambda: stack.healthy(name))
 
 
@@ -138,7 +138,7 @@ def test_its_services_serve_and_a_gateway_leaves_and_comes_back_under_load(stack
 
 
 async def under_load(stack: Composed) -> Load:
-    """Requests through HAProxy while gateway-a leaves, is gone, and comes back."""
+    """Requests through HAProxy while gateway-a drains, is gone, and comes back."""
     load = Load(HOST, stack.port("haproxy", 8000), MIX)
 
     def answered(*names: str) -> Callable[[], bool]:

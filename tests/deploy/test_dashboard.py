@@ -1,4 +1,4 @@
-"""The dashboard's JSON: in step with the tables it is made from, and of the shape that Grafana draws."""
+"""The dashboard's JSON equals what the tables generate, and has the structure that Grafana expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network policies admit what is needed, and only that; and the evaluator that says so knows the rules' meaning."""
+"""Network policies admit the connections that are needed and no others; the evaluator itself is tested too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ API_SERVER = End(address="192.0.2.10")
 
 
 class Way(NamedTuple):
-    """A connection, and whether it may be."""
+    """A connection, and whether it is allowed."""
 
     source: End
     target: End
@@ -42,7 +42,7 @@ WAYS = {
     "Prometheus reads a gateway's metrics": Way(PROMETHEUS, GATEWAY, 9000, True),
     "Prometheus reads an engine's metrics": Way(PROMETHEUS, ENGINE, 8000, True),
     "a gateway asks an engine": Way(GATEWAY, ENGINE, 8000, True),
-    "a gateway tells Redis": Way(GATEWAY, REDIS, 6379, True),
+    "a gateway writes to Redis": Way(GATEWAY, REDIS, 6379, True),
     "a gateway resolves a name": Way(GATEWAY, DNS, 53, True, "UDP"),
     "a gateway resolves a long answer": Way(GATEWAY, DNS, 53, True),
     "a gateway watches pods": Way(GATEWAY, API_SERVER, 6443, True),

@@ -24,9 +24,9 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 IMAGE = os.environ.get("TURNOUT_IMAGE", "")
 CACHE = Path(__file__).resolve().parents[2] / ".cache/image"
 BUILDAH_S = 240.0
-"""For one command: for what hangs."""
+"""Seconds for one command. Only a command that hangs reaches it."""
 LARGEST_BYTES = 300 * 2**20
-"""Of what the image adds to its base."""
+"""Limit for what the image adds to its base."""
 
 pytestmark = pytest.mark.skipif(not IMAGE, reason="`make image-test` builds an image and runs this")
 
@@ -39,7 +39,7 @@ def buildah(*words: str) -> list[str]:
 
 
 def output(*words: str) -> str:
-    """What such a command says."""
+    """The output of such a command."""
     done = subprocess.run(buildah(*words), capture_output=True, text=True, timeout=BUILDAH_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -53,17 +53,17 @@ class Container:
         self.root = Path(output("mount", self.name))
 
     def command(self, *words: str) -> list[str]:
-        """`words` run in it, as its user."""
+        """Run `words` in it, as its user."""
         return buildah("run", "--isolation", "chroot", self.name, "--", *words)
 
     def run(self, *words: str) -> str:
-        """What they say."""
+        """The output of `words` in it."""
         done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=BUILDAH_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
     def remove(self) -> None:
-        """Nothing of it is left."""
+        """Remove it completely."""
         output("umount", self.name)
         output("rm", self.name)
 
@@ -80,7 +80,7 @@ def container() -> Iterator[Container]:
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
-    """What the image says of itself."""
+    """The image's own configuration."""
     return dict(json.loads(output("inspect", "--type", "image", IMAGE))["Docker"]["config"])
 
 
@@ -103,7 +103,7 @@ def test_it_is_small(container: Container) -> None:
 
 @pytest.fixture
 def pods(tmp_path: Path) -> Iterator[SimPods]:
-    """One simulated pod outside of it."""
+    """One simulated pod outside the container."""
     with sim_pods(1, tmp_path / "pods.log", "--profile", "tiny") as made:
         yield made
 
@@ -139,7 +139,7 @@ def test_it_starts_serves_says_that_it_is_well_and_drains(
 
 
 def answers(url: str) -> bool:
-    """Whether somebody there says yes."""
+    """Whether the URL answers with success."""
     try:
         return httpx.get(url, trust_env=False, timeout=DEADLINE_S).status_code == 200
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""docs/kubernetes.md: its commands for a cluster name what the overlays contain, those of `turnout` run in their order
+"""docs/kubernetes.md: its commands for a cluster name objects of the overlays, those of `turnout` run in their order
 against a real replica, and its figures are those that were measured.
 """
 
@@ -41,7 +41,7 @@ SHOWS = {
     "turnout policy history": "p2c",
     "turnout policy rollback": "default: prefix_aware",
 }
-"""The start of a command of `turnout` -> what it must say."""
+"""The start of a command of `turnout` -> what its output must contain."""
 
 MEASURED = {
     "docs/benchmarks/routers.md": ("87.8", "152.4", "33.3"),
@@ -130,7 +130,7 @@ def test_the_image_it_builds_is_the_one_the_overlay_runs() -> None:
     assert all(image in command.split() for command in built)
 
 
-def test_the_times_it_tells_are_those_of_the_base() -> None:
+def test_the_times_on_the_page_are_those_of_the_base() -> None:
     pod = render("base").find("Deployment", "turnout")["spec"]["template"]["spec"]
     drain = yaml.safe_load((KUBERNETES / "base/turnout.yaml").read_text())["drain"]
     assert f"`drain.settle_s` ({drain['settle_s']} s in the base)" in PAGE
@@ -156,7 +156,7 @@ def test_links_lead_to_pages_and_headings() -> None:
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[GatewayProcess]:
-    """One with a token, as in the overlay."""
+    """A replica with a token, as in the overlay."""
     with sim_pods(2, tmp_path / "pods.log") as pods:
         shared = config(
             (),
@@ -181,7 +181,7 @@ def test_its_turnout_commands_work_in_the_order_they_are_given(
         if given[0] != "check":
             given += ["--control", str(replica.control.base_url)]
         if given[1] == "promote":
-            given += ["--force"]  # it has had no traffic here, and the page says that it refuses then
+            given += ["--force"]  # without traffic the command is refused, as the page says
         status = main(given)
         said = capsys.readouterr()
         assert status == 0, f"{command}\n{said.out}{said.err}"

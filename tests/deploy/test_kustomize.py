@@ -1,4 +1,4 @@
-"""The base and every overlay build, and what they build is what every supported version of Kubernetes takes."""
+"""The base and every overlay build, and every supported version of Kubernetes accepts the manifests."""
 
 from __future__ import annotations
 

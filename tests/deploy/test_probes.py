@@ -1,4 +1,4 @@
-"""The rendered probes, asked of the rendered container at each stage of a replica's life; and what else is said to run
+"""The rendered probes against the rendered container at each stage of a replica's life, and the other commands that run
 in a container: Redis' arguments, the engines' preStop hook.
 """
 
@@ -56,7 +56,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisContainer]:
 
 @contextmanager
 def started(overlay: str, place: Place, name: str = "", **sections: dict[str, Any]) -> Iterator[GatewayContainer]:
-    """A container for the block, once its startup probe is content; `sections` are changed in its configuration."""
+    """A container for the block, after its startup probe has passed; `sections` override its configuration."""
 
     def change(config: dict[str, Any]) -> None:
         for section, fields in sections.items():
@@ -81,7 +81,7 @@ def state(container: GatewayContainer) -> dict[str, Any]:
 
 
 def ask_instead(container: GatewayContainer, kind: str, **action: str) -> int:
-    """What a wrong probe would see."""
+    """The answer that a wrong probe would get."""
     right = container.spec[kind]["httpGet"]
     container.spec[kind]["httpGet"] = {**right, **action}
     try:
@@ -136,16 +136,16 @@ def test_liveness_stays_until_the_last_stream_has_ended(
             next(lines)
             container.process.terminate()
             wait_for("it drains", lambda: state(container)["phase"] == "draining")
-            # The inference port is closed by now, the stream goes on, and nobody may kill it.
+            # The inference port is closed by now, the stream goes on, and the replica must not be killed.
             assert [container.ask(kind) for kind in ("readinessProbe", "livenessProbe")] == [0, 200]
             assert ask_instead(container, "livenessProbe", port="inference") == 0, "there it would be killed"
             assert any(lines)
-        # Its client is gone, and with it the last reason to stay.
+        # The last client has disconnected, so the drain ends.
         assert container.process.wait(DEADLINE_S) == 0, container.words()
 
 
 def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -> None:
-    # A Redis that takes connections and says nothing.
+    # A Redis that accepts connections and never answers.
     with socket.create_server((HOST, 0)) as mute:
         place = Place(tmp_path, mute.getsockname()[1], ["http://127.0.0.1:9"])
         container = GatewayContainer(render("base"), "turnout-x", place, lambda config: config.update(PATIENT))
@@ -163,7 +163,7 @@ def test_a_container_that_was_killed_comes_back_under_its_name(
 ) -> None:
     place = Place(tmp_path, redis.port, engines.urls)
     for _ in range(2):
-        # The kubelet starts it anew in the same pod, before the lease of the one before runs out.
+        # The kubelet restarts it in the same pod, before the lease of its predecessor expires.
         with started("quickstart", place, sync={"lease_s": 2.0}) as container:
             wait_for("ready", lambda: container.content("readinessProbe"))
             assert state(container)["replica"] == container.name
@@ -217,7 +217,7 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
         waiting = subprocess.Popen([*hook, f"http://{address}/metrics", "0"])
         try:
             seen = engines.state(address)["requests"]
-            # It looks again and again, and stays.
+            # The hook polls and does not return.
             wait_for("it has looked three times", lambda: engines.state(address)["requests"] >= seen + 3)
             assert waiting.poll() is None
             stream.close()

@@ -1,7 +1,7 @@
 """`kubectl rollout restart deployment/turnout`, as Kubernetes would do it, under load: nothing is lost.
 
 Real gateways with the rendered container (args, environment, ports, probes, settle and drain), the rendered Redis,
-simulated engines, a controller that applies the Deployment's rules, and nodes that hear of endpoints up to 3 s late.
+simulated engines, a controller that applies the Deployment's rules, and nodes that see new endpoints up to 3 s late.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from tests.fakes.waiting import DEADLINE_S
 PROPAGATION_S = 3.0
 NODES = 2
 MIX = Mix(talkers=6, askers=12, period_s=0.4, listeners=16, long_tokens=150, ramp_s=3.0)
-"""Of each node. A long stream takes 15 s: some begin before a replica is told to leave and end long after."""
+"""Users of each node. A long stream takes 15 s: some begin before a replica gets SIGTERM and end long after."""
 
 Change = Callable[[Configuration], None]
 Plot = Callable[["Cluster"], Awaitable["Story"]]
 
 
 class Story(NamedTuple):
-    """What happened."""
+    """The course of a rollout."""
 
     records: list[Record]
     left_at: dict[str, float]
-    """When each replica that was retired was told so, by name."""
+    """When each retired replica got SIGTERM, by name."""
     exits: dict[str, int | None]
     killed: dict[str, str]
 
@@ -56,7 +56,7 @@ class Cluster(NamedTuple):
 
     @contextlib.asynccontextmanager
     async def loaded(self) -> AsyncIterator[None]:
-        """Users for the block, and then until their last answer is there."""
+        """Users for the block, and until their last answer has arrived."""
         loading = [spawn(load.run(), "load") for load in self.loads]
         yield
         for load in self.loads:
@@ -77,7 +77,7 @@ class Cluster(NamedTuple):
 async def cluster(
     rendered: Render, place: Place, change: Change, delay_s: Callable[[], float]
 ) -> AsyncIterator[Cluster]:
-    """Replicas that are available and known to every node, for the block. Nodes hear of each change `delay_s` late."""
+    """Replicas that are available and known to every node, for the block. Nodes see each change `delay_s` late."""
     nodes = [Balancer(random.Random(number)) for number in range(NODES)]
     for node in nodes:
         await node.start()
@@ -98,14 +98,14 @@ async def cluster(
 
 
 async def until(met: Callable[[], bool]) -> None:
-    """Until that is so; for what hangs there is a deadline."""
+    """Wait until `met`, at most until a deadline."""
     async with asyncio.timeout(DEADLINE_S):
         while not met():  # noqa: ASYNC110  counts of many tasks, no event
             await asyncio.sleep(0.02)
 
 
 async def roll(found: Cluster) -> Story:
-    """Load, a rollout, and load until every replica has had a part in it."""
+    """Load, a rollout, and load until every replica has had requests."""
     first, left_at = list(found.deployment.pods), dict[str, float]()
     async with found.loaded():
         await until(lambda: all(load.open[LONG] == MIX.listeners for load in found.loads))
@@ -123,7 +123,7 @@ async def roll(found: Cluster) -> Story:
 
 
 def lose_one(fault: str, *kinds: str) -> Plot:
-    """Load, and one replica that is deleted: that alone loses something, of these kinds."""
+    """Load, and one replica that is deleted: only its requests fail, in these ways."""
 
     async def plot(found: Cluster) -> Story:
         loading = [spawn(load.run(), "load") for load in found.loads]
@@ -174,12 +174,12 @@ def test_a_rollout_under_load_fails_no_request_and_cuts_no_stream(tmp_path: Path
     spanning = [each for each in story.records if each.kind == LONG and _spans(each, story.left_at)]
     assert len(spanning) > 10, "streams outlived the order to leave"
     late = [each for each in story.records if each.started_at > story.left_at.get(each.replica, perf_counter())]
-    assert late, "nodes that had not heard yet sent requests to a replica that was leaving"
+    assert late, "nodes with old endpoints sent requests to a replica that was draining"
 
 
 def _spans(record: Record, left_at: dict[str, float]) -> bool:
-    told = left_at.get(record.replica)
-    return told is not None and record.started_at < told < record.ended_at
+    retired = left_at.get(record.replica)
+    return retired is not None and record.started_at < retired < record.ended_at
 
 
 def hasty() -> Render:
@@ -190,7 +190,7 @@ def hasty() -> Render:
 
 
 def without_settling(config: Configuration) -> None:
-    """A replica closes its port as soon as it is told to leave."""
+    """A replica closes its port at once on SIGTERM."""
     config["drain"]["settle_s"] = 0.0
 
 

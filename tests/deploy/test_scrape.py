@@ -44,10 +44,10 @@ TRIALS = {
 }
 
 UNSEEN = {"turnout_trial_rollbacks_total": {"pool"}, "turnout_policy_failures_total": {"pool", "policy", "reason"}}
-"""Metrics that only an accident brings forth, which the tests of trials and of policies have, and their labels."""
+"""Metrics of failures that the tests of trials and of policies cause, and their labels."""
 
 QUIET = {name for name, query in QUERIES.items() if any(each.metric in UNSEEN for each in selectors(query.expr))}
-"""Lines that stay empty here."""
+"""Series that stay empty here."""
 
 
 def filled(expr: str) -> str:
@@ -58,7 +58,7 @@ def filled(expr: str) -> str:
 
 
 class Stage:
-    """Two gateways, a Redis, two pods, and traffic in which everything that is counted happens."""
+    """Two gateways, a Redis, two pods, and traffic that moves every counter."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         server = stack.enter_context(redis_server.RedisServer(directory))
@@ -127,7 +127,7 @@ def ask(gateway: GatewayProcess, *, stream: bool = False, model: str = MODEL, po
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The gateways after rounds of traffic: a request may be sent past the pod that would have answered it badly."""
+    """The gateways after rounds of traffic: a request may miss the pod that would have answered with an error."""
     with ExitStack() as stack:
         made = Stage(stack, tmp_path_factory.mktemp("stage"))
         wait_for("a pod is ejected", made.pod_ejected)
@@ -194,7 +194,7 @@ def test_a_real_prometheus_answers_every_expression_and_no_panel_is_empty(stage:
 
 
 def none_left(stage: Stage, prometheus: Prometheus, waiting: dict[str, str]) -> bool:
-    """One more round of traffic; takes out of `waiting` what has data by now."""
+    """One more round of traffic; removes from `waiting` the series that have data."""
     stage.traffic()
     for name, expr in list(waiting.items()):
         if prometheus.query(expr):

@@ -1,6 +1,6 @@
-"""A gateway of real parts between a test's clients and pods. Only sockets, clock and dice are not the real ones.
+"""A gateway of real parts between a test's clients and pods. Only sockets, clock and random bits are not real.
 
-`with Rig() as rig:` ends with a look for leaks: when all clients are gone, nothing may be held for anybody.
+`with Rig() as rig:` ends with a check for leaks: when all clients are gone, nothing may be held for a request.
 """
 
 from __future__ import annotations
@@ -19,25 +19,30 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
-from router.dataplane.http.wire_headers import WireHeaders
-from router.dataplane.http.write_batcher import CROWD, WriteBatcher
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
+from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.replica.pod_registry import PodRegistry
+from router.replica.pod_updates import PodUpdates
 from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
-from router.trials.attach import trials_of
+from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
 from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.prober import ProbeConfig, Prober
+from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
 from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.store.memory import MemoryStore
 from tests.fakes.memory_client_and_pods import CHAT, Client, Net, PodEnd, post
@@ -98,37 +103,51 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        outbox = WriteBatcher(range(CROWD))  # the longer way: at the end of the turn
-        self.upstream = Upstream(self.deadlines, self.net.dial, outbox)
-        self.pod_registry = PodRegistry(self.view, self.prefix, self.routes, self.upstream, self.metrics)
+        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the longer way: at the end of the turn
+        self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
+        self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
+        updates = PodUpdates(self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics)
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
-        self.health = HealthTracker(HealthConfig(), self.pod_registry.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
-        self.pod_registry.health = self.health
-        self.gateway = Gateway(self._parts())
-        self.admission = self.gateway.parts.admission
-        self.listener = Listener(
-            self.gateway, self.deadlines, settings.limits, settings.timeouts, self.gateway.completion.refused, outbox
-        )
+        self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
+        prober = Prober(ProbeConfig(), self.health, clock=clock)
+        scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
+        scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
+        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper)
+        self.admission = Admission(settings.limits)
+        self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
 
-    def _parts(self) -> GatewayDeps:
+    def rebuild(self, deps: GatewayDeps) -> None:
+        """Make the gateway from these; for a test that changes some, before the first client."""
+        self.gateway = Gateway(deps)
+        self.listener = Listener(
+            self.gateway,
+            self.deadlines,
+            self.settings.limits,
+            self.settings.timeouts,
+            self.gateway.completion.refused,
+            self._write_batcher,
+        )
+
+    def _deps(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
         store = MemoryStore()
-        self.trials = trials_of("rig", store, clock, lambda: self.policies, settings.trials)
+        self.trials = Trials("rig", clock)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicyController(store, configured, self._create, self.trials.make)
-        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, clock)
-        self.guard.listen(lambda pool, scheduler, why: self.policies.take_out(pool, scheduler, self.guard.safe, why))
+        safe, take_out = registry.create("least_load"), self.policies.take_out
+        on_taken_out = [lambda pool, scheduler, why: take_out(pool, scheduler, safe, why)]
+        self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, on_taken_out=on_taken_out)
         identity = WireHeaders("rig", 0xABC, self.routes.clusters)
         rng = count(1)
         dispatch = Dispatch(
             self.view,
             self.prefix,
-            self.policies.current,
+            self.policies.live_policies,
             self.guard,
             self.catalog.by_name(),
-            store.placed,
+            None,
             lambda: next(rng),
             self.trials.running,
         )
@@ -138,13 +157,15 @@ class Rig:
             lifecycle=self.lifecycle,
             local=LocalRoutes(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
             routes=self.routes,
-            admission=Admission(settings.limits),
+            admission=self.admission,
             dispatch=dispatch,
             upstream=self.upstream,
             view=self.view,
             identity=identity,
             metrics=self.metrics,
             outcome=self.health.outcome,
+            unsettled=self.health.unsettled,
+            learn=PrefixFeedback(self.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
         )
 
@@ -166,7 +187,7 @@ class Rig:
         return self.client().sends(post(body, *headers))
 
     def asked(self) -> PodEnd:
-        """The pod connection that holds the oldest request nobody has begun to answer."""
+        """The pod connection with the oldest request that has no answer yet."""
         return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
 
     def asked_before(self) -> PodEnd:
@@ -222,7 +243,7 @@ class Rig:
                 assert not self.wire.crashes
                 assert not self.listener.edges
                 self.assert_clean()
-                assert bool(self.errors.told) == self._expect_errors, self.errors.told
+                assert bool(self.errors.messages) == self._expect_errors, self.errors.messages
         finally:
             logging.getLogger("turnout").removeHandler(self.errors)
             self.wire.do(self.upstream.close)
@@ -234,7 +255,7 @@ class _Errors(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())

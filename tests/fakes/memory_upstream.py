@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.errors import PodFailure

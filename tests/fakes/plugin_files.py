@@ -69,7 +69,7 @@ RIGHT = "return right(request, snapshot, self.name)"
 
 SOUND: Mapping[str, str] = {
     "one that fills a cache it was given": GOOD,
-    "one that picks by the dice": picks(RIGHT),
+    "one that picks by the entropy": picks(RIGHT),
     "one that imports what it does not need": picks(RIGHT, "import socket, subprocess, threading, json\n"),
     "one that reads a file when it is loaded": picks(RIGHT, "import re, os\nopen(os.devnull).read()\n"),
     "one that swallows what the check does not raise": picks(f"try:\n    {RIGHT}\nexcept BaseException:\n    raise"),
@@ -165,13 +165,13 @@ WRONG: Mapping[str, tuple[str, str]] = {
         ),
         r"keeps state between calls: COUNT is not as it was",
     ),
-    "one that throws dice of its own": (
+    "one that has a random source of its own": (
         picks(
             "left = snapshot.without(request.tried)\n"
             "return Decision(random.choice(left.candidates).pod.id, self.name) if left else NO_UNTRIED_POD",
             "import random\n",
         ),
-        r"the same input got another answer.* no dice but `request.entropy`",
+        r"the same input got another answer.* no random source but `request.entropy`",
     ),
     "one that changes what it is given": (
         picks(f"request.prefix_hits.clear()\n{RIGHT}"),

@@ -26,8 +26,12 @@ class Ears:
         self.pages: list[PrefixPage] = []
         self.restored_pages: list[PrefixPage] = []
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        self.inflight.setdefault(replica, {}).update(numbers)
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        known = {} if full else self.inflight.pop(replica, {})
+        if known or numbers:
+            self.inflight[replica] = {**known, **numbers}
+        else:
+            self.inflight.pop(replica, None)
 
     def replica_gone(self, replica: str, /) -> None:
         self.gone.append(replica)

@@ -18,9 +18,6 @@ from schedulers.types import (
     PodId,
     PodLoad,
     RequestInfo,
-    expected_outlook,
-    queue_length,
-    token_load,
 )
 from schedulers.weighing import Weighed
 
@@ -36,26 +33,10 @@ def pod_ids(count: int) -> list[PodId]:
     return [PodId(f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}:8000") for at in range(count)]
 
 
-def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad], *, columns: bool = True) -> LoadSnapshot:
-    """A snapshot with these loads, in this order; `columns=False` leaves out what a maker may leave out."""
+def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad]) -> LoadSnapshot:
+    """A snapshot with these loads, in this order."""
     named = loads if isinstance(loads, Mapping) else dict(zip(pod_ids(len(loads)), loads, strict=True))
-    candidates = tuple(Candidate(Pod(pod, pod, labels={}), load) for pod, load in named.items())
-    bare = LoadSnapshot("default", 1, 0.0, 0.0, candidates)
-    if not columns:
-        return bare
-    each = named.values()
-    return bare._replace(
-        positions=bare.position_of(),
-        tokens=tuple(map(token_load, each)),
-        inflight=sum(load.inflight for load in each),
-        until=tuple(expected_outlook(load)[0] for load in each),
-        wait=tuple(expected_outlook(load)[1] for load in each),
-        pace=tuple(load.pace_s for load in each),
-        pending_s=sum(load.prefill_work * load.pace_s for load in each) / len(named),
-        pool_pace_s=sum(load.pace_s for load in each) / len(named),
-        queue=tuple(map(queue_length, each)),
-        kv_usage=tuple(load.kv_usage for load in each),
-    )
+    return LoadSnapshot.of([Candidate(Pod(pod, pod, labels={}), load) for pod, load in named.items()])
 
 
 def idle(count: int) -> LoadSnapshot:
@@ -117,9 +98,10 @@ def _pool_states(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoa
 
 @st.composite
 def snapshots(draw: st.DrawFn, max_pods: int = 12) -> LoadSnapshot:
-    """From one pod to `max_pods`, in any order, with or without the optional columns."""
+    """From one pod to `max_pods`, in any order; with or without what `without` and `only` leave open."""
     order, given = draw(_pool_states(draw(st.integers(1, max_pods))))
-    return snapshot_of(dict(zip(order, given, strict=True)), columns=draw(st.booleans()))
+    snapshot = snapshot_of(dict(zip(order, given, strict=True)))
+    return snapshot if draw(st.booleans()) else snapshot._replace(positions=None, inflight=None)
 
 
 @cache

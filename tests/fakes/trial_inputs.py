@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.trials.arm import Arm
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
-SNAPSHOT = LoadSnapshot(
-    "main", 1, 0.0, 0.0, (Candidate(Pod(A, A), PodLoad(inflight_tokens=100)), Candidate(Pod(B, B), PodLoad()))
+SNAPSHOT = LoadSnapshot.of(
+    [Candidate(Pod(A, A), PodLoad(inflight_tokens=100)), Candidate(Pod(B, B), PodLoad())], pool="main"
 )
 
 
@@ -20,9 +21,17 @@ def request(session: str = "", entropy: int = 7, **fields: Any) -> RequestInfo:
     return RequestInfo("r", "m", 640, 0, 0.0, entropy, 0, session, **fields)
 
 
+class TrialRequest:
+    """A request as a trial knows it."""
+
+    def __init__(self, stream: bool = True) -> None:
+        self.arm: Arm | None = None
+        self.stream = stream
+
+
 @dataclass
 class Fixed:
-    """Answers as told, and keeps what it was asked."""
+    """Gives one answer, and keeps what it was asked."""
 
     answer: Any = field(default_factory=lambda: Decision(A, "fixed"))
     name: str = "fixed"

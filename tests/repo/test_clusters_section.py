@@ -1,4 +1,4 @@
-"""The section on clusters in docs/operations.md: its configuration is right, and its command does what it says."""
+"""The section on clusters in docs/operations.md: its configuration is valid, and its command prints the hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/configuration.md says what router/settings.py says, every field of it; its example is a valid file."""
+"""docs/configuration.md equals the output of `make docs` and names every field; its example is a valid file."""
 
 from __future__ import annotations
 

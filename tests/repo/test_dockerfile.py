@@ -1,4 +1,4 @@
-"""The Dockerfile: what it promises, and its install steps run for real.
+"""The Dockerfile: its properties, and its install steps run for real.
 
 Base images cannot always be pulled where tests run, so the RUN lines themselves run here, in order, with FROM as a
 fresh virtual environment, COPY as a copy, and the image's absolute directories moved under a temporary one.
@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_S = 400.0
-"""For one step: for what hangs."""
+"""Seconds for one step. Only a step that hangs reaches it."""
 IMAGE_DIRS = ("/src", "/wheels", "/build", "/opt/turnout")
 
 
@@ -113,7 +113,7 @@ class Image:
         return re.sub(rf"(?<![\w./])({names})(?=[\s/]|$)", rf"{self.root}\1", text)
 
     def apply(self, step: Step) -> None:
-        """Do what one instruction of a build stage says."""
+        """Execute one instruction of a build stage."""
         if step.word == "WORKDIR":
             self.cwd = Path(self.inside(step.rest))
             self.cwd.mkdir(parents=True)

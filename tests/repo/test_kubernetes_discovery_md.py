@@ -1,4 +1,4 @@
-"""docs/kubernetes-discovery.md: its configuration is right, and its tables name what the sources know."""
+"""docs/kubernetes-discovery.md: its configuration is valid, and its tables name the keys that the sources read."""
 
 from __future__ import annotations
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
+
+from scripts.import_picture import Picture, pictures, reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("router", "statesync", "schedulers")
 SHORT = 40
 LONGEST = 350
+LONGEST_FUNCTION = 50
 
 UNTESTED: dict[str, str] = {
     "router/__main__.py": "`python -m router`: the end-to-end tests start it",
@@ -79,3 +83,33 @@ def test_every_source_file_can_be_read_in_one_sitting() -> None:
         if (lines := text_of(each).count("\n")) > LONGEST
     ]
     assert long == [], f"more than {LONGEST} lines are two files"
+
+
+def test_every_function_fits_on_a_screen() -> None:
+    long = [
+        f"{each}:{node.lineno} {node.name}: {lines} lines"
+        for each in sources(*PACKAGES, "loadtests")
+        for node in ast.walk(ast.parse(text_of(each)))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+    ]
+    assert long == [], f"more than {LONGEST_FUNCTION} lines are two functions"
+
+
+def test_a_public_class_name_stands_for_one_thing() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for each in sources(*PACKAGES):
+        for node in ast.parse(text_of(each)).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(each))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_imports_between_folders_form_no_circle() -> None:
+    assert {each.package: each.circular for each in pictures() if each.circular} == {}
+
+
+def test_a_circle_of_folders_is_found() -> None:
+    arrows = frozenset({("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")})
+    assert reachable(arrows) == {"a": {"b", "c", "d"}, "b": {"b", "c", "d"}, "c": {"b", "c", "d"}}
+    assert Picture("some", 4, 4, arrows).circular == [("b", "c"), ("c", "b")]

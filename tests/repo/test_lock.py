@@ -1,4 +1,4 @@
-"""The lock files: everything pinned and hashed, nothing of the machine that wrote them, in step with pyproject.toml."""
+"""The lock files: everything pinned and hashed, no paths of one machine, consistent with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_it_names_no_index_and_no_path_of_a_machine(name: str) -> None:
 
 
 def direct(name: str) -> list[Requirement]:
-    """What pyproject.toml itself asks of that lock."""
+    """The requirements of pyproject.toml for that lock."""
     run = PROJECT["project"]["dependencies"]
     build = PROJECT["build-system"]["requires"]
     load = PROJECT["project"]["optional-dependencies"]["load"]

@@ -1,4 +1,4 @@
-"""A test that does not end fails within its limit, and its report names the line that it waits at."""
+"""A test that does not end fails at its limit, and the report names the line where it waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of the operations page's section on swapping, each of them, in their order, against a control port."""
+"""The commands of the section on swapping in docs/operations.md, in their order, against a control port."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_commands_of_the_page_swap_go_back_and_go_there_alone(
 
 
 def output(replica: Replica, lines: list[list[str]], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What each of these commands of the page says."""
+    """The output of each of these commands."""
     said: list[str] = []
 
     def script(run: Run) -> None:

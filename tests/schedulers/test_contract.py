@@ -110,21 +110,10 @@ def test_the_same_input_gets_the_same_answer_and_stays_as_it_was(case: tuple[Req
 
 @unhurried
 @given(case=cases())
-def test_the_optional_columns_change_nothing(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_what_a_snapshot_knows_already_changes_nothing(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
-    full = snapshot._replace(
-        until=snapshot.until_column(),
-        wait=snapshot.wait_column(),
-        pace=snapshot.pace_column(),
-        pending_s=snapshot.mean_pending_s(),
-        pool_pace_s=snapshot.mean_pace_s(),
-        positions=snapshot.position_of(),
-        tokens=snapshot.token_column(),
-        inflight=snapshot.total_inflight(),
-        queue=snapshot.queue_column(),
-        kv_usage=snapshot.kv_column(),
-    )
-    some = full._replace(wait=(), positions=None, queue=(), kv_usage=())
+    full = snapshot._replace(positions=snapshot.position_of(), inflight=snapshot.total_inflight())
+    some = full._replace(positions=None, inflight=None)
     for name, policy in POLICIES.items():
         assert policy.pick(request, full) == policy.pick(request, some), name
 

@@ -11,7 +11,7 @@ from schedulers.protocols import Scheduler
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 
 PODS = tuple(Candidate(Pod(PodId(name), f"{name}:80"), PodLoad(inflight=at)) for at, name in enumerate("abc"))
-SNAPSHOT = LoadSnapshot("pool", 1, 0.0, 0.0, PODS)
+SNAPSHOT = LoadSnapshot.of(PODS, pool="pool")
 
 
 def request(sequence: int, **more: object) -> RequestInfo:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.ttft import outlook
-from schedulers.types import LoadSnapshot, PodId, PodLoad, RequestInfo, expected_outlook, queue_length, token_load
+from schedulers.types import (
+    Candidate,
+    Columns,
+    LoadSnapshot,
+    PodId,
+    PodLoad,
+    RequestInfo,
+    expected_outlook,
+    queue_length,
+    token_load,
+)
 from tests.fakes.scheduler_inputs import cases, idle, ids_of, pod_ids, snapshot_of, snapshots, unhurried
+
+
+def in_step(columns: Columns, candidates: Sequence[Candidate]) -> None:
+    loads = [load for _, load in candidates]
+    assert list(zip(columns.until, columns.wait, strict=True)) == [expected_outlook(load) for load in loads]
+    assert columns.pace == tuple(load.pace_s for load in loads)
+    assert columns.queue == tuple(queue_length(load) for load in loads)
+    assert columns.kv_usage == tuple(load.kv_usage for load in loads)
+    assert columns.tokens == tuple(token_load(load) for load in loads)
 
 
 def test_expected_outlook_is_that_of_the_cost_model() -> None:
@@ -18,15 +39,10 @@ def test_expected_outlook_is_that_of_the_cost_model() -> None:
 @unhurried
 @given(snapshots())
 def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None:
-    expected = [expected_outlook(load) for _, load in snapshot.candidates]
-    assert list(zip(snapshot.until_column(), snapshot.wait_column(), strict=True)) == expected
-    assert snapshot.pace_column() == tuple(load.pace_s for _, load in snapshot.candidates)
-    assert snapshot.queue_column() == tuple(queue_length(load) for _, load in snapshot.candidates)
-    assert snapshot.kv_column() == tuple(load.kv_usage for _, load in snapshot.candidates)
+    in_step(snapshot.columns, snapshot.candidates)
     pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
-    assert snapshot.mean_pending_s() == pending / len(snapshot.candidates)
-    assert snapshot.mean_pace_s() == sum(load.pace_s for _, load in snapshot.candidates) / len(snapshot.candidates)
-    assert snapshot.token_column() == tuple(token_load(load) for _, load in snapshot.candidates)
+    assert snapshot.pending_s == pending / len(snapshot.candidates)
+    assert snapshot.pace_s == sum(load.pace_s for _, load in snapshot.candidates) / len(snapshot.candidates)
     assert snapshot.total_inflight() == sum(load.inflight for _, load in snapshot.candidates)
     assert [snapshot.candidates[at].pod.id for at in snapshot.position_of().values()] == list(snapshot.position_of())
     assert len(snapshot.position_of()) == len(snapshot.candidates)
@@ -42,12 +58,7 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         assert not kept
     else:
         assert list(left.candidates) == kept
-        expected = [expected_outlook(load) for _, load in kept]
-        assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
-        assert left.pace_column() == tuple(load.pace_s for _, load in kept)
-        assert left.queue_column() == tuple(queue_length(load) for _, load in kept)
-        assert left.kv_column() == tuple(load.kv_usage for _, load in kept)
-        assert left.token_column() == tuple(token_load(load) for _, load in kept)
+        in_step(left.columns, kept)
         assert left.total_inflight() == sum(load.inflight for _, load in kept)
         assert list(left.position_of()) == ids_of(left)
         assert left[:4] == snapshot[:4]
@@ -71,11 +82,6 @@ def test_only_some_is_a_snapshot_of_them_in_the_order_asked_for(
     left = snapshot.only(at)
     chosen = [snapshot.candidates[each] for each in at]
     assert list(left.candidates) == chosen
-    expected = [expected_outlook(load) for _, load in chosen]
-    assert list(zip(left.until_column(), left.wait_column(), strict=True)) == expected
-    assert left.pace_column() == tuple(load.pace_s for _, load in chosen)
-    assert left.queue_column() == tuple(queue_length(load) for _, load in chosen)
-    assert left.kv_column() == tuple(load.kv_usage for _, load in chosen)
-    assert left.token_column() == tuple(token_load(load) for _, load in chosen)
+    in_step(left.columns, chosen)
     assert left.total_inflight() == sum(load.inflight for _, load in chosen)
     assert list(left.position_of()) == ids_of(left)

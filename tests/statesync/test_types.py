@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schedulers.types import PodId
-from statesync.types import Charge
+from statesync.load.pod_state import Charge
 
 
 def test_a_charge_holds_one_request_until_it_is_released() -> None:

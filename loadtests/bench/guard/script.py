@@ -15,6 +15,7 @@ from typing import NamedTuple, cast
 
 from loadtests.bench.guard.wires import MemoryLoop, Wire
 from router.lifecycle import Phase as LifePhase
+from router.replica.build import build
 from router.replica.replica import Replica
 from router.settings import PolicySpec, Pool, Settings, Timeouts
 from schedulers.types import Pod, PodId
@@ -153,11 +154,12 @@ class Stage:
         pool = Pool(name="default", pods=addresses, models=["bench"], policy=PolicySpec(name=policy))
         settings = Settings(pools=[pool], replica="guard", timeouts=Timeouts(upstream_keepalive_s=1e9))
         clock = itertools.count(1000.0, TICK_S).__next__
-        self.replica = Replica(settings, clock=clock, rng=partial(random.Random(1).getrandbits, 64))
-        self.replica.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
-        self.replica.lifecycle.enter(LifePhase.WARMING)
-        self.replica.lifecycle.enter(LifePhase.READY)
-        self._client = Wire(cast(asyncio.Protocol, self.replica.listener.connect()), [])
+        self.replica = Replica(build(settings, clock=clock, rng=partial(random.Random(1).getrandbits, 64)))
+        parts = self.replica.parts
+        parts.pods.registry.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
+        parts.core.lifecycle.enter(LifePhase.WARMING)
+        parts.core.lifecycle.enter(LifePhase.READY)
+        self._client = Wire(cast(asyncio.Protocol, parts.dataplane.listener.connect()), [])
 
     async def check(self, turn: Turn) -> None:
         """Play one turn, and check all that the client received. Raises Silence."""

@@ -39,13 +39,13 @@ class Receiver:
         self._view, self._index, self._places = view, index, places
         self.received: list[Stamp] = []
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
-        self._view.set_share(replica, numbers)
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        self._view.set_remote(replica, numbers, full)
         now = time.monotonic()  # from now on a decision sees it
         self.received += [Stamp(self._places[pod], each.dispatched, now) for pod, each in numbers.items()]
 
     def replica_gone(self, replica: str, /) -> None:
-        self._view.drop_share(replica)
+        self._view.drop_remote(replica)
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         self._index.place(pod, blocks)

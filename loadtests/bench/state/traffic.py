@@ -14,10 +14,10 @@ from collections import Counter, deque
 from typing import NamedTuple
 
 from schedulers.types import PREFIX_BLOCK_TOKENS, Pod, PodId, RequestInfo
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import StateStore
-from statesync.types import Charge
 
 POOL = "default"
 FIRST_TOKEN_S = 0.2

@@ -17,9 +17,10 @@ from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import World
 from schedulers.protocols import Scheduler
 from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, RequestInfo
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 
 POOL: Final = "default"
 MODEL: Final = "model"
@@ -135,7 +136,7 @@ class Replicas:
         for page in others[0].prefix.pages():
             new.prefix.restore(page)
         for other in [*others, old]:
-            new.view.set_share(other.name, other.announced)
+            new.view.set_remote(other.name, other.announced)
 
     def _start(self) -> Replica:
         self._started += 1
@@ -162,7 +163,7 @@ class Replicas:
 
     def _announce(self, replica: Replica, pod: PodId, numbers: InflightNumbers) -> None:
         replica.announced[pod] = numbers
-        self._spread(replica, lambda other: other.view.set_share(replica.name, {pod: numbers}))
+        self._spread(replica, lambda other: other.view.set_remote(replica.name, {pod: numbers}))
 
     def _spread(self, origin: Replica, update: Callable[[Replica], None]) -> None:
         """Apply an update to the other replicas, `age_s` later."""

@@ -1,4 +1,4 @@
-"""Deadlines of all connections, looked at a few times a second. Knows only `expires_at` and `expire`.
+"""Deadlines of all connections, checked a few times a second. Knows only `expires_at` and `expire`.
 
 A timer costs 1.0 us to set and cancel, and every chunk of a stream would move one; reading the clock and writing a
 float costs 0.1 us, and a pass over 5,000 connections 0.13 ms. So a deadline is kept to within `resolution_s`.

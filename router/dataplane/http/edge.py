@@ -1,7 +1,7 @@
-"""Stage 1: a client connection. Bytes in, `Exchange`s out in order; answers back with backpressure.
+"""Stage 1: a client connection. Bytes in, whole requests out in order; answers back with backpressure.
 
-Knows HTTP/1.x and its limits, nothing of models, pools or pods. Two lifetimes: what belongs to the connection is set
-in `__init__`, what belongs to the request being read in `_begin`; a request that was read lives on as an `Exchange`.
+Knows HTTP/1.x and its limits, nothing of models, pools or pods. What is read is made into a request of type `R` by the
+`RequestHandler`; of that request the connection knows only what `OpenRequest` says.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Generic, Protocol, TypeVar
 
-from router.dataplane.exchange import Exchange
 from router.dataplane.http import responses
 from router.dataplane.http.deadlines import NEVER
-from router.dataplane.http.request_parser import HEAD, IDLE, NO_HEAD, RequestHead, RequestParser
+from router.dataplane.http.request_parser import HEAD, IDLE, RequestHead, RequestParser
+from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import GatewayError, RequestTimeout, Shed
-
-if TYPE_CHECKING:
-    from router.dataplane.http.listener import Listener
+from router.settings import Limits, Timeouts
 
 LINGER_S = 1.0
 """How long leftovers are read after a refusal, so that a reset does not overtake the answer (RFC 9112, 9.6)."""
@@ -27,58 +25,103 @@ UPLOAD_BYTES_PER_S = 16384
 """The slowest upload that is not taken for an attack."""
 
 
-class RequestHandler(Protocol):
-    """Where exchanges go: the gateway."""
+class OpenRequest(Protocol):
+    """A request that is being answered, as its connection knows it."""
 
-    def handle(self, exchange: Exchange, /) -> None:
+    @property
+    def deadline(self) -> float:
+        """When it must be over, on the connection's clock; 0.0 for never."""
+
+    def pause(self) -> None:
+        """Its client is slow: bring no more of the answer for now."""
+
+    def resume(self) -> None:
+        """Bring more."""
+
+
+R = TypeVar("R", bound=OpenRequest)
+
+
+class RequestHandler(Protocol[R]):
+    """Where requests go: the gateway."""
+
+    def begin(self, edge: Edge[R], head: RequestHead, body: bytes, arrived: float, /) -> R:
+        """A request was read; its turn may come later. Never raises."""
+
+    def handle(self, request: R, /) -> None:
         """Answer it, now or later. Never raises."""
 
-    def abandon(self, exchange: Exchange, /) -> None:
+    def abandon(self, request: R, /) -> None:
         """Its client is gone."""
 
-    def overdue(self, exchange: Exchange, now: float, /) -> None:
+    def overdue(self, request: R, now: float, /) -> None:
         """Its deadline passed."""
 
 
-class Edge:
+class EdgeOwner(Protocol[R]):
+    """The listener that accepted a connection."""
+
+    limits: Limits
+    timeouts: Timeouts
+    write_batcher: WriteBatcher
+    stopped: bool
+    """No further request is taken from any connection."""
+
+    def opened(self, edge: Edge[R], /) -> bool:
+        """A client connected; False when there are too many."""
+
+    def closed(self, edge: Edge[R], /) -> None:
+        """It is gone."""
+
+    def refused(self, error: GatewayError, /) -> responses.Headers:
+        """Bytes that never became a request are refused; the headers of the answer."""
+
+
+class Edge(Generic[R]):
     """One client connection: an asyncio protocol by its methods, not by inheritance, so that mypyc can compile it."""
 
     __slots__ = (
         "_body_since",
+        "_limits",
         "_out",
         "_owes_continue",
         "_reader",
-        "asked",
+        "_timeouts",
+        "_write_batcher",
         "clock",
         "current",
         "expires_at",
         "listener",
         "requests",
         "transport",
+        "used",
         "waiting",
         "writable",
         "write_now",
     )
 
-    def __init__(self, requests: RequestHandler, listener: Listener, clock: Callable[[], float]) -> None:
+    def __init__(self, requests: RequestHandler[R], listener: EdgeOwner[R], clock: Callable[[], float]) -> None:
         self.requests = requests
         self.listener = listener
         self.clock = clock
+        self._limits = listener.limits
+        self._timeouts = listener.timeouts
+        self._write_batcher = listener.write_batcher
         self.transport: asyncio.Transport | None = None
         self.write_now: Callable[[bytes], None] = _nowhere
-        """Past all that `write` keeps until the end of the turn, which is for the caller to `flush`: what a stream's
-        tokens are written with, 2,900 instructions cheaper each."""
+        """Writes at once, past what `write` keeps until the end of the turn; the caller flushes that first. A stream's
+        tokens go this way, 2,900 instructions cheaper each."""
         self._out: list[bytes] = []
         """Written in this turn of the loop and not sent yet."""
-        self.current: Exchange | None = None
-        """The exchange being answered."""
-        self.waiting: deque[Exchange] = deque()
-        """Pipelined requests, read while another was being answered."""
+        self.current: R | None = None
+        """The request being answered."""
+        self.waiting: deque[R | GatewayError] = deque()
+        """Pipelined requests, read while another was being answered; last, why nothing more is read."""
         self.writable = True
         self.expires_at = NEVER
-        self.asked = False
+        self.used = False
         """Whether a request has come, ever."""
-        self._reader: RequestParser | None = RequestParser(self, listener.limits)
+        self._reader: RequestParser | None = RequestParser(self, self._limits)
         """None once nothing more will be understood: the connection was refused, or is gone."""
         self._body_since = 0.0
         self._owes_continue = False
@@ -89,13 +132,13 @@ class Edge:
         """A client connected."""
         self.transport = transport
         self.write_now = self.transport.write
-        self.transport.set_write_buffer_limits(high=self.listener.limits.write_buffer_bytes)
-        self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
+        self.transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        self.expires_at = self.clock() + (self._timeouts.client_header_s or NEVER)
         if not self.listener.opened(self):
             self._refuse(Shed("This gateway has all the connections it may have; try again.", retry_after_s=1.0))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; whatever it waited for is dropped at once."""
+        """The client is gone; what it waited for is dropped at once."""
         self.listener.closed(self)
         self.transport = None
         self.write_now = _nowhere
@@ -103,27 +146,26 @@ class Edge:
         self._reader = None  # it holds our callbacks: a cycle
         self.waiting.clear()
         if self.current is not None:
-            exchange, self.current = self.current, None
-            self.requests.abandon(exchange)
+            request, self.current = self.current, None
+            self.requests.abandon(request)
 
     def eof_received(self) -> bool:
-        """A client that closes its side is taken for gone, as in nginx and Go: nobody reads what it asked for."""
+        """A client that closes its side is taken for gone, as in nginx and Go: the answer would not be read."""
         return False
 
     def pause_writing(self) -> None:
         """The client reads slower than its pod writes."""
         self.writable = False
-        self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or NEVER)
-        if self.current is not None and self.current.relay is not None:
-            self.current.relay.pause()
+        self.expires_at = self.clock() + (self._timeouts.client_write_s or NEVER)
+        if self.current is not None:
+            self.current.pause()
 
     def resume_writing(self) -> None:
         """It caught up."""
         self.writable = True
         if self.current is not None:
             self.expires_at = self.current.deadline or NEVER
-            if self.current.relay is not None:
-                self.current.relay.resume()
+            self.current.resume()
         else:
             self._go_on()
 
@@ -142,15 +184,15 @@ class Edge:
             self._next()
 
     def head_begun(self) -> None:
-        """See `Owner`."""
+        """See `ParserOwner`."""
         if self.current is None:
-            self.expires_at = self.clock() + (self.listener.timeouts.client_header_s or NEVER)
+            self.expires_at = self.clock() + (self._timeouts.client_header_s or NEVER)
 
     def body_expected(self, wants_continue: bool) -> None:
-        """See `Owner`."""
+        """See `ParserOwner`."""
         self._body_since = self.clock()
         if self.current is None:
-            self.expires_at = self._body_since + (self.listener.timeouts.client_body_s or NEVER)
+            self.expires_at = self._body_since + (self._timeouts.client_body_s or NEVER)
         if wants_continue:
             if self.current is None and not self.waiting:
                 self.write(responses.CONTINUE)
@@ -158,15 +200,15 @@ class Edge:
                 self._owes_continue = True  # its turn has not come: an interim answer would jump the queue
 
     def body_grew(self, total_bytes: int) -> None:
-        """See `Owner`."""
-        if self.current is None and self.listener.timeouts.client_body_s:
-            allowed_s = self.listener.timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
+        """See `ParserOwner`."""
+        if self.current is None and self._timeouts.client_body_s:
+            allowed_s = self._timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
             self.expires_at = self._body_since + allowed_s
 
     def received(self, head: RequestHead, body: bytes) -> None:
-        """See `Owner`."""
-        self.asked = True
-        self.waiting.append(Exchange(self, head, body, self.clock()))
+        """See `ParserOwner`."""
+        self.used = True
+        self.waiting.append(self.requests.begin(self, head, body, self.clock()))
         self._owes_continue = False
         if (self.current is not None or not self.writable) and self.transport is not None:
             self.transport.pause_reading()  # one ahead is enough; the rest waits in the client's socket
@@ -180,7 +222,7 @@ class Edge:
 
     def write(self, data: bytes) -> None:
         """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
-        out, write_batcher = self._out, self.listener.write_batcher
+        out, write_batcher = self._out, self._write_batcher
         if self.transport is None:
             return
         if not out and write_batcher.quiet():
@@ -188,10 +230,10 @@ class Edge:
             return
         out.append(data)
         if len(out) == 1:
-            write_batcher.note(self)
+            write_batcher.add(self)
 
     def flush(self) -> None:
-        """See `write_batcher.Sender`."""
+        """See `BufferedWriter`."""
         out = self._out
         if out and self.transport is not None:
             self._out = []
@@ -200,12 +242,13 @@ class Edge:
 
     def _next(self) -> None:
         """Take up the next request that was read."""
-        exchange = self.current = self.waiting.popleft()
+        following = self.waiting.popleft()
         self.expires_at = NEVER
-        if exchange.refusal is not None:
-            self.answer(exchange.refusal)
+        if isinstance(following, GatewayError):
+            self._answer_refusal(following)
             return
-        self.requests.handle(exchange)
+        self.current = following
+        self.requests.handle(following)
 
     def finish(self, keep: bool) -> None:
         """The current answer is out. `keep`: its end was clean and the head promised to go on."""
@@ -215,42 +258,40 @@ class Edge:
         if not keep or self.listener.stopped:
             self.close()
         elif not self.writable:
-            return  # whoever does not read gets no more to read: `resume_writing` goes on from here
+            return  # a client that does not read gets no more to read: `resume_writing` goes on from here
         elif self.waiting:
             # Not from inside the present answer: thousands of pipelined requests would nest as deep.
             asyncio.get_running_loop().call_soon(self._go_on)
         else:
-            self._listen_again()
+            self._await_request(self.transport)
 
     def _go_on(self) -> None:
-        """After an answer: the next request if one waits, else listen."""
+        """After an answer: the next request if one waits, else read on."""
         if self.transport is None or self.transport.is_closing() or self.current is not None or not self.writable:
             return
         if self.waiting:
             self._next()
         elif self._reader is not None:
-            self._listen_again()
+            self._await_request(self.transport)
 
-    def _listen_again(self) -> None:
-        assert self.transport is not None
+    def _await_request(self, transport: asyncio.Transport) -> None:
         now = self.clock()
-        limits = self.listener.timeouts
+        timeouts = self._timeouts
         stage = self._reader.stage if self._reader is not None else IDLE
         if stage == IDLE:
-            self.expires_at = now + (limits.client_keepalive_s or NEVER)
+            self.expires_at = now + (timeouts.client_keepalive_s or NEVER)
         else:
-            self.expires_at = now + ((limits.client_header_s if stage == HEAD else limits.client_body_s) or NEVER)
+            self.expires_at = now + ((timeouts.client_header_s if stage == HEAD else timeouts.client_body_s) or NEVER)
             self._body_since = now
             if self._owes_continue:
                 self._owes_continue = False
                 self.write(responses.CONTINUE)
-        if not self.transport.is_reading() and not self.transport.is_closing():
-            self.transport.resume_reading()
+        if not transport.is_reading() and not transport.is_closing():
+            transport.resume_reading()
 
-    def answer(self, error: GatewayError) -> None:
-        """Say what is wrong with bytes that never became a request, then let go of the connection gently."""
+    def _answer_refusal(self, error: GatewayError) -> None:
+        """Say what is wrong with bytes that never became a request, then close without a reset."""
         self.write(responses.error_answer(error, self.listener.refused(error), close=True))
-        self.current = None
         if self.transport is None:
             return
         if self.transport.can_write_eof():
@@ -263,11 +304,9 @@ class Edge:
             self.close()
 
     def _refuse(self, error: GatewayError) -> None:
-        """Nothing more is read; the error is said when its turn comes."""
+        """Nothing more is read; the error is sent when its turn comes."""
         self._reader = None
-        exchange = Exchange(self, NO_HEAD, b"", self.clock())
-        exchange.refusal = error
-        self.waiting.append(exchange)
+        self.waiting.append(error)
         if self.current is None:
             self._next()
 
@@ -290,7 +329,7 @@ class Edge:
     def close(self) -> None:
         """Send what is buffered, then close; a client that does not take it is cut off in the end."""
         if self.transport is not None:
-            self.expires_at = self.clock() + (self.listener.timeouts.client_write_s or LINGER_S)
+            self.expires_at = self.clock() + (self._timeouts.client_write_s or LINGER_S)
             self.flush()
             if self.transport is not None:
                 self.transport.close()

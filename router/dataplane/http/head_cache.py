@@ -1,5 +1,5 @@
-"""Heads that were read before, so that the same bytes are not parsed twice. Pure; knows bytes and their meaning only
-through whoever learned them.
+"""Heads that were read before, so that the same bytes are not parsed twice. Pure; the caller
+parses, this file remembers.
 
 A client sends the same head with every request of a connection, and a pod the same one with every answer of a second,
 but for the value of Content-Length. So a head is looked up by all its bytes without that value: equal bytes mean an

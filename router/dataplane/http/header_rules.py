@@ -7,8 +7,8 @@ from __future__ import annotations
 
 KEEP = 1
 """Pass it on."""
-NOTE = 2
-"""Remember its value for the gateway itself."""
+READ = 2
+"""The gateway reads its value."""
 
 _HOP_BY_HOP = dict.fromkeys(
     (
@@ -26,30 +26,30 @@ _HOP_BY_HOP = dict.fromkeys(
 
 REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"host": 0,  # the pod's own goes out
-    b"connection": NOTE,
-    b"content-length": NOTE,  # the body is sent whole, whatever framing it came in
-    b"transfer-encoding": NOTE,
-    b"expect": NOTE,
-    b"content-type": KEEP | NOTE,
-    b"content-encoding": KEEP | NOTE,
-    b"x-request-id": NOTE,
-    b"x-session-id": KEEP | NOTE,
-    b"x-turnout-policy": NOTE,
-    b"x-turnout-pool": NOTE,
-    b"x-turnout-cluster": NOTE,
-    b"x-turnout-fallback": NOTE,
-    b"authorization": KEEP | NOTE,
-    b"x-api-key": KEEP | NOTE,
-    b"x-turnout-priority": NOTE,
-    b"x-turnout-deadline-ms": NOTE,
+    b"connection": READ,
+    b"content-length": READ,  # the body is sent whole, whatever framing it came in
+    b"transfer-encoding": READ,
+    b"expect": READ,
+    b"content-type": KEEP | READ,
+    b"content-encoding": KEEP | READ,
+    b"x-request-id": READ,
+    b"x-session-id": KEEP | READ,
+    b"x-turnout-policy": READ,
+    b"x-turnout-pool": READ,
+    b"x-turnout-cluster": READ,
+    b"x-turnout-fallback": READ,
+    b"authorization": KEEP | READ,
+    b"x-api-key": KEEP | READ,
+    b"x-turnout-priority": READ,
+    b"x-turnout-deadline-ms": READ,
 }
 
 RESPONSE: dict[bytes, int] = _HOP_BY_HOP | {
-    b"connection": NOTE,
-    b"content-length": NOTE,
-    b"transfer-encoding": NOTE,
-    b"content-type": KEEP | NOTE,
-    b"retry-after": KEEP | NOTE,
+    b"connection": READ,
+    b"content-length": READ,
+    b"transfer-encoding": READ,
+    b"content-type": KEEP | READ,
+    b"retry-after": KEEP | READ,
     b"x-request-id": 0,  # the one the client knows goes out
     b"x-turnout-pod": 0,  # a gateway behind this one named its own
     b"x-turnout-policy": 0,
@@ -82,7 +82,7 @@ class HeaderFields:
         what = self.table.get(name, KEEP)
         if what & KEEP:
             self.kept += (name, b": ", value, b"\r\n")
-        if what & NOTE:
+        if what & READ:
             before = self.header_map.get(name)
             self.header_map[name] = value if before is None else before + b", " + value
 

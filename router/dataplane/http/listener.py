@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Generic, cast
 
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.edge import Edge, RequestHandler
+from router.dataplane.http.edge import Edge, R, RequestHandler
 from router.dataplane.http.responses import Headers
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import GatewayError
@@ -17,12 +17,12 @@ from router.settings import Limits, Timeouts
 _BACKLOG = 4096
 
 
-class Listener:
-    """Accepts clients until told to stop, and knows who is connected."""
+class Listener(Generic[R]):
+    """Accepts clients until it is stopped, and keeps the open connections."""
 
     def __init__(
         self,
-        requests: RequestHandler,
+        requests: RequestHandler[R],
         deadlines: Deadlines,
         limits: Limits,
         timeouts: Timeouts,
@@ -35,11 +35,11 @@ class Listener:
         self.timeouts = timeouts
         self.refused = on_refused
         self.write_batcher = write_batcher or WriteBatcher()
-        self.edges: set[Edge] = set()
+        self.edges: set[Edge[R]] = set()
         self.stopped = False
         self._server: asyncio.Server | None = None
 
-    def connect(self) -> Edge:
+    def connect(self) -> Edge[R]:
         """A protocol for a new connection."""
         return Edge(self.requests, self, self.deadlines.clock)
 
@@ -60,32 +60,32 @@ class Listener:
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
-    def opened(self, edge: Edge) -> bool:
+    def opened(self, edge: Edge[R]) -> bool:
         """Note a connection; False when there are too many."""
         self.edges.add(edge)
         self.deadlines.members.add(edge)
         return len(self.edges) <= self.limits.max_connections
 
-    def closed(self, edge: Edge) -> None:
+    def closed(self, edge: Edge[R]) -> None:
         """Forget it."""
         self.edges.discard(edge)
         self.deadlines.members.discard(edge)
 
     def stop_accepting(self) -> None:
-        """Accept no more; who is connected stays."""
+        """Accept no more; open connections stay."""
         if self._server is not None:
             self._server.close()
             self._server = None
 
-    def new(self) -> list[Edge]:
+    def new(self) -> list[Edge[R]]:
         """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
-        return [edge for edge in self.edges if edge.idle and not edge.asked]
+        return [edge for edge in self.edges if edge.idle and not edge.used]
 
     def stop(self, *, spare_new: bool = False) -> None:
         """Accept no more and close the idle ones, `spare_new` but for the new; busy ones close after their answer."""
         self.stopped = True
         self.stop_accepting()
-        for edge in [edge for edge in self.edges if edge.idle and (edge.asked or not spare_new)]:
+        for edge in [edge for edge in self.edges if edge.idle and (edge.used or not spare_new)]:
             edge.close()
 
     def abort(self) -> None:

@@ -1,7 +1,7 @@
 """Stage 1a: bytes -> requests. httptools' callbacks and the limits on what one request may make us hold.
 
-Knows HTTP/1.x, not the connection: it tells its `ParserOwner` when a head is whole, when body bytes come and when the
-request is. What cannot be a request raises a GatewayError out of `feed`.
+Knows HTTP/1.x, not the connection: its `ParserOwner` is called when a head is whole, when body bytes come and when the
+request is whole. What cannot be a request raises a GatewayError out of `feed`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import httptools
 
 from router.dataplane.http.head_cache import HeadCache, HeadLookup, Key
-from router.dataplane.http.header_rules import NOTE, REQUEST, HeaderFields
+from router.dataplane.http.header_rules import READ, REQUEST, HeaderFields
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
 from router.settings import Limits
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("turnout.edge")
 
 
 class RequestHead(NamedTuple):
-    """A request's head, understood. Shared between requests with the same bytes: nobody changes what is in it."""
+    """A request's head, understood. Shared between requests with the same bytes, so it is never changed."""
 
     method: bytes
     target: bytes
@@ -43,7 +43,7 @@ class RequestHead(NamedTuple):
 
 
 NO_HEAD = RequestHead(b"", b"", True, False, [], {})
-"""Of bytes that never became a request."""
+"""Until a head is whole."""
 
 _heads: Final[HeadCache[RequestHead]] = HeadCache()
 """Of all connections of this process: a client's connections send the same heads."""
@@ -59,7 +59,7 @@ class ParserOwner(Protocol):
         """The head is whole and a body follows."""
 
     def body_grew(self, total_bytes: int, /) -> None:
-        """So much of the body is here."""
+        """`total_bytes` of the body are here."""
 
     def received(self, head: RequestHead, body: bytes, /) -> None:
         """The request is whole."""
@@ -98,14 +98,14 @@ class RequestParser:
     def _begin(self) -> None:
         # the request being read
         self.stage = IDLE
-        self._head: RequestHead | None = None
+        self._head = NO_HEAD
         self._body: list[bytes] = []
         self._joined = 0
         """How many of these, from the front, are many parts already joined."""
         self._body_bytes = 0
         self._missing = 0
         """Body bytes to come behind a remembered head; 0 while httptools reads."""
-        # its head, as httptools tells it
+        # its head, as httptools reads it
         self._target = b""
         self._fields = HeaderFields(REQUEST)
         self._head_bytes = 0
@@ -188,7 +188,7 @@ class RequestParser:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         if self.stage == BODY:
-            return  # a trailer: whoever reads headers must not take it for one (RFC 9110, 6.5.1)
+            return  # a trailer, which must not be taken for a header (RFC 9110, 6.5.1)
         fields = self._fields
         fields.add(name, value)
         if fields.size > self._limits.max_header_bytes:
@@ -246,19 +246,17 @@ class RequestParser:
 
     def _complete(self) -> None:
         head, body = self._head, self._body
-        assert head is not None
         self._begin()
         self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
 
     def _read_on_without_upgrade(self, rest: bytes) -> None:
         """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops at it, a new parser reads the body."""
         offer = self._head
-        assert offer is not None
         version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
         stay = b"keep-alive" if offer.keep_alive else b"close"
         head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
         for name, value in offer.header_map.items():
-            if REQUEST[name] == NOTE and name != b"connection":
+            if REQUEST[name] == READ and name != b"connection":
                 head += (name, b": ", value, b"\r\n")
         self._parser = httptools.HttpRequestParser(self)
         self._begin()

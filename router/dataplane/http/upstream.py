@@ -1,6 +1,6 @@
 """Stage 5: connections to pods, a stack of idle ones each. Hands a request to one of them, or makes a new one.
 
-Knows addresses and sockets, nothing of policies or retries. What comes back is `upstream_connection.py`'s business.
+Knows addresses and sockets, nothing of policies or retries. What comes back is read in `upstream_connection.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer
@@ -19,7 +19,7 @@ from statesync.tasks import spawn
 
 
 class Discard:
-    """Receives what nobody wants any more, so that its connection can be used again."""
+    """Receives an answer that is no longer wanted, so that its connection can be used again."""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Nothing to do."""
@@ -69,10 +69,8 @@ class Upstream:
         head_only: bool,
         fresh: bool = False,
     ) -> None:
-        """Send the parts of `payload` to the pod at `address`; `receiver` hears the rest.
-
-        `fresh` wants a new connection.
-        """
+        """Send the parts of `payload` to the pod at `address`; what comes of it goes to `receiver`. `fresh` takes no
+        idle connection."""
         stack = self.idle.get(address)
         if stack and not fresh:
             now = self.deadlines.clock()

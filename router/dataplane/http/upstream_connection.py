@@ -1,27 +1,30 @@
-"""Stage 5b: one connection to one pod, one request at a time, and what it tells its `Receiver` of the answer.
+"""Stage 5b: one connection to one pod, one request at a time. What comes of it goes to the request's `Receiver`.
 
-The head is read by `response_head.py`; the body's framing is only followed (`chunked.py`), its bytes are passed on as
-they came.
+`response_parser.py` reads the head and follows the framing of the body, whose bytes are passed on as they came.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from router.dataplane.http.chunked import BadChunk, ChunkScanner, events_end, payloads
-from router.dataplane.http.deadlines import NEVER
-from router.dataplane.http.response_head import (
+from router.dataplane.http.deadlines import NEVER, Deadlines
+from router.dataplane.http.response_parser import (
     CHUNKED,
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
+    BadChunk,
     BadHead,
+    ChunkScanner,
     ResponseHead,
     begin,
+    events_end,
     memory,
+    payloads,
 )
+from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import (
     BadAnswer,
     CutMidAnswer,
@@ -33,18 +36,15 @@ from router.errors import (
 )
 from router.settings import Timeouts
 
-if TYPE_CHECKING:
-    from router.dataplane.http.upstream import Upstream
-
 
 class Receiver(Protocol):
-    """Who an answer is for: one attempt of one request."""
+    """What an answer is for: one attempt of one request."""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """The request is on its way over `connection`."""
 
     def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
-        """The answer's head; `length` is -1 where it says none. True: give me payloads without chunk framing."""
+        """The answer's head; `length` is -1 where it has none. True asks for payloads without chunk framing."""
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:
         """Body bytes that came `now`; the first `safe` of them end at an SSE event and a chunk."""
@@ -56,11 +56,27 @@ class Receiver(Protocol):
         """It will never be."""
 
 
+class ConnectionOwner(Protocol):
+    """What keeps the connections that are idle: `Upstream`."""
+
+    deadlines: Deadlines
+    write_batcher: WriteBatcher
+    open: int
+    """Connections that are open."""
+
+    def park(self, connection: UpstreamConnection, /) -> None:
+        """It is idle and can be used again."""
+
+    def forget(self, connection: UpstreamConnection, /) -> None:
+        """It closed while it was idle."""
+
+
 class UpstreamConnection:
     """One connection to one pod, one request at a time. An asyncio protocol by its methods, as `Edge` is."""
 
     __slots__ = (
         "_buffer",
+        "_clock",
         "_framing",
         "_head_only",
         "_idle_s",
@@ -72,17 +88,20 @@ class UpstreamConnection:
         "_scanner",
         "_timeouts",
         "_unwrap",
+        "_upstream",
+        "_write_batcher",
         "address",
         "expires_at",
         "receiver",
         "served",
         "transport",
-        "upstream",
     )
 
-    def __init__(self, upstream: Upstream, address: str) -> None:
+    def __init__(self, upstream: ConnectionOwner, address: str) -> None:
         # connection
-        self.upstream = upstream
+        self._upstream = upstream
+        self._clock = upstream.deadlines.clock
+        self._write_batcher = upstream.write_batcher
         self.address = address
         self.transport: asyncio.Transport | None = None
         self.expires_at = NEVER
@@ -101,7 +120,7 @@ class UpstreamConnection:
         self._in_body = False
         self._framing = NO_BODY
         self._left = 0
-        self._scanner: ChunkScanner | None = None
+        self._scanner = ChunkScanner()
         self._unwrap = False
         self._keep = False
 
@@ -115,27 +134,26 @@ class UpstreamConnection:
     def connection_made(self, transport: asyncio.Transport) -> None:
         """The pod accepted."""
         self.transport = transport
-        self.upstream.open += 1
-        self.upstream.deadlines.members.add(self)
+        self._upstream.open += 1
+        self._upstream.deadlines.members.add(self)
 
     def send(self, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
         """Send one request, in one or more parts."""
-        assert self.transport is not None
         self.receiver = receiver
         self._timeouts = timeouts
         self._idle_s = timeouts.idle_s or NEVER
         self._head_only = head_only
         self._in_body = False
-        self.expires_at = self.upstream.deadlines.clock() + (timeouts.first_byte_s or NEVER)
+        self.expires_at = self._clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         self._out = payload
-        if self.upstream.write_batcher.quiet():
+        if self._write_batcher.quiet():
             self.flush()
         else:
-            self.upstream.write_batcher.note(self)
+            self._write_batcher.add(self)
 
     def flush(self) -> None:
-        """See `write_batcher.Sender`."""
+        """See `BufferedWriter`."""
         out, self._out = self._out, ()
         if self.receiver is None or self.transport is None or self.transport.is_closing():
             return  # wanted no more: a pod must not begin on it
@@ -157,11 +175,11 @@ class UpstreamConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         """The pod closed, or we did."""
         self.transport = None
-        self.upstream.open -= 1
-        self.upstream.deadlines.members.discard(self)
+        self._upstream.open -= 1
+        self._upstream.deadlines.members.discard(self)
         receiver, self.receiver = self.receiver, None
         if receiver is None:
-            self.upstream.forget(self)
+            self._upstream.forget(self)
         elif not self._in_body:
             receiver.failed(self._lost_before_head())
         elif self._framing == UNTIL_CLOSE and exc is None:
@@ -187,7 +205,7 @@ class UpstreamConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Close at once; what is under way is not told."""
+        """Close at once; the receiver of a request under way is not called."""
         self.receiver = None
         if self.transport is not None:
             self.transport.abort()
@@ -203,21 +221,22 @@ class UpstreamConnection:
     def resume(self) -> None:
         """Read on."""
         if self.transport is not None and not self.transport.is_closing():
-            self.expires_at = self.upstream.deadlines.clock() + self._idle_s
+            self.expires_at = self._clock() + self._idle_s
             self.transport.resume_reading()
 
     # Receiving the answer, in wire order
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the pod."""
-        if self.receiver is None:
-            self.abort()  # an answer nobody asked for: whatever it is, the next request must not get it
+        receiver = self.receiver
+        if receiver is None:
+            self.abort()  # an answer to no request: the next request must not get it
         elif self._in_body:
-            self._body(data)
+            self._body(data, receiver)
         else:
-            self._head(data)
+            self._head(data, receiver)
 
-    def _head(self, data: bytes) -> None:
+    def _head(self, data: bytes, receiver: Receiver) -> None:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         try:
@@ -238,19 +257,15 @@ class UpstreamConnection:
         if self._framing == CHUNKED:
             self._scanner = ChunkScanner()
         self._in_body = True
-        self.expires_at = self.upstream.deadlines.clock() + (self._timeouts.first_byte_s or NEVER)
-        receiver = self.receiver
-        assert receiver is not None
+        self.expires_at = self._clock() + (self._timeouts.first_byte_s or NEVER)
         self._unwrap = receiver.head(head, self._framing, length)
         if self._framing == NO_BODY or (self._framing == LENGTH and not self._left):
             self._done(reusable=len(data) == end)
-        elif len(data) > end:
-            self._body(data[end:])
+        elif len(data) > end and self.receiver is not None:
+            self._body(data[end:], self.receiver)  # another one, where this answer is discarded
 
-    def _body(self, data: bytes) -> None:
-        receiver = self.receiver
-        assert receiver is not None
-        now = self.upstream.deadlines.clock()
+    def _body(self, data: bytes, receiver: Receiver) -> None:
+        now = self._clock()
         self.expires_at = now + self._idle_s
         if self._framing == CHUNKED:
             self._chunks(data, receiver, now)
@@ -267,7 +282,6 @@ class UpstreamConnection:
 
     def _chunks(self, data: bytes, receiver: Receiver, now: float) -> None:
         scanner = self._scanner
-        assert scanner is not None
         try:
             if self._unwrap:
                 pieces, end = payloads(scanner, data)
@@ -292,12 +306,11 @@ class UpstreamConnection:
             return
         self.served += 1
         self._in_body = False
-        self._scanner = None
         if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
             if not self.transport.is_reading():
-                self.transport.resume_reading()  # paused by a slow client, who has the rest in its own buffer
-            self.expires_at = self.upstream.deadlines.clock() + self._timeouts.upstream_keepalive_s
-            self.upstream.park(self)
+                self.transport.resume_reading()  # paused for a slow client, which has the rest in its own buffer
+            self.expires_at = self._clock() + self._timeouts.upstream_keepalive_s
+            self._upstream.park(self)
         else:
             self.abort()
         receiver.end()

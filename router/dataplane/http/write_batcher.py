@@ -1,9 +1,8 @@
-"""What one turn of the event loop has to send, sent together at its end. Knows no protocol and no socket.
+"""Sends the writes of one turn of the event loop together at its end. Knows no protocol and no socket.
 
-A write wakes whoever reads at the other end. Made one by one between the decisions about other requests, each wakes it
-anew, from sleep, and it sleeps again before the next; together, the first wakes it and the others find it awake. And
-what several reads brought for one client goes out in one system call. With 32 clients a request costs a quarter less
-CPU, most of that in the kernel, and no answer comes later.
+A write wakes the process at the other end. Writes spread over a turn each wake it from sleep; in a batch only the first
+does. What several reads brought for one client goes out in one system call. With 32 clients a request costs a quarter
+less CPU, most of that in the kernel, and no answer comes later.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ import asyncio
 from collections.abc import Sized
 from typing import Final, Protocol
 
-CROWD: Final = 4
-"""Fewer requests under way are seldom ready in one turn: each is sent at once, 3 us sooner."""
+MIN_ACTIVE: Final = 4
+"""With fewer requests under way, two are seldom ready in one turn: each is sent at once, 3 us sooner."""
 
-COMPANY: Final = 3
-"""A turn that had fewer to send was not worth the waiting, which costs 2 us: streams at an engine's pace, mostly."""
+WORTH_BATCHING: Final = 3
+"""A turn with fewer writes did not repay the end-of-turn callback, which costs 2 us: streams at an engine's pace."""
 
-ALONE: Final = 32
-"""So many are then sent at once, before another turn is waited for."""
+DIRECT_WRITES: Final = 32
+"""Writes that go out at once after such a turn, before another turn is batched."""
 
-AT_ONCE: Final = 16
-"""So many connections do not wait for the end of a long turn: the first of them would wait for the last."""
+MAX_BATCH: Final = 16
+"""Writes that are sent without waiting for the end of a long turn: the first would wait for the last."""
 
 
 class BufferedWriter(Protocol):
@@ -35,47 +34,47 @@ class BufferedWriter(Protocol):
 class WriteBatcher:
     """The connections that have something to send."""
 
-    __slots__ = ("_active", "_alone", "_due", "_header_map", "_scheduled")
+    __slots__ = ("_active", "_direct", "_due", "_scheduled", "_writes")
 
     def __init__(self, active: Sized = ()) -> None:
         """`active` are the requests under way."""
         self._active = active
         self._due: list[BufferedWriter] = []
         self._scheduled = False
-        self._header_map = 0
+        self._writes = 0
         """In this turn."""
-        self._alone = 0
+        self._direct = 0
         """How many more are sent at once."""
 
     def quiet(self) -> bool:
-        """Whether what is to be sent had better be sent at once. Asked once each time."""
-        if len(self._active) < CROWD:
+        """Whether to send at once, without the batch. Ask once for each write."""
+        if len(self._active) < MIN_ACTIVE:
             return True
-        if self._alone:
-            self._alone -= 1
+        if self._direct:
+            self._direct -= 1
             return True
         return False
 
-    def note(self, sender: BufferedWriter) -> None:
-        """`sender` has something to send; said once until it is flushed."""
+    def add(self, writer: BufferedWriter) -> None:
+        """`writer` has something to send; added once until it is flushed."""
         due = self._due
-        due.append(sender)
-        self._header_map += 1
-        if len(due) >= AT_ONCE:
+        due.append(writer)
+        self._writes += 1
+        if len(due) >= MAX_BATCH:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._end_of_turn)
 
     def flush(self) -> None:
-        """Send all there is."""
+        """Send all that is due."""
         due, self._due = self._due, []
-        for sender in due:
-            sender.flush()
+        for writer in due:
+            writer.flush()
 
     def _end_of_turn(self) -> None:
         self._scheduled = False
-        if self._header_map < COMPANY:
-            self._alone = ALONE
-        self._header_map = 0
+        if self._writes < WORTH_BATCHING:
+            self._direct = DIRECT_WRITES
+        self._writes = 0
         self.flush()

@@ -32,7 +32,7 @@ class SkimmedJson(NamedTuple):
 
     text: bytes
     cuts: list[tuple[int, int]]
-    """From this place of `text` on, so many bytes are missing before it, in all; in order."""
+    """(place in `text`, bytes of the body that are missing before it, in all), in order."""
 
 
 def original(cuts: list[tuple[int, int]], at: int) -> int:

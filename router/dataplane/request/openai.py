@@ -169,7 +169,7 @@ def _may_hold_data(body: bytes) -> bool:
 
 
 def _has_long_word(body: bytes) -> bool:
-    """Whether there are `_DATA_BYTES` without a blank. Of prose, a few bytes at the end of each so many are read."""
+    """Whether there are `_DATA_BYTES` without a blank. Of prose, only a few bytes of each such stretch are read."""
     at, last = 0, len(body) - _DATA_BYTES
     while at <= last:
         blank = at + _DATA_BYTES - 1

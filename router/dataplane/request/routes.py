@@ -36,7 +36,8 @@ class Routes:
         self._learned: dict[str, dict[str, frozenset[str]]] = {}
         self._served: dict[str, Counter[str]] = {}
         """How many of a pool's pods serve each model: only the first and the last of them change a route."""
-        self._by_model: dict[str, Route] = {}
+        self.by_model: dict[str, Route] = {}
+        """The route of every known model name; `resolve` has the others."""
         self._by_pool: dict[str, dict[str, Route]] = {}
         self._rebuild()
 
@@ -45,13 +46,13 @@ class Routes:
         known, served = self._learned.setdefault(pool, {}), self._served.setdefault(pool, Counter())
         before = known.get(pod, frozenset())
         known[pod] = models
-        news = [model for model in models if not served[model]]
+        added = [model for model in models if not served[model]]
         served.update(models)
-        if _discount(served, before) or news:
+        if _discount(served, before) or added:
             self._rebuild()
 
     def pools_learned(self) -> set[str]:
-        """Pools of which at least one pod has told its models."""
+        """Pools of which the models of at least one pod are known."""
         return {pool for pool, known in self._learned.items() if known}
 
     def forgotten(self, pool: str, pods: Collection[str]) -> None:
@@ -63,7 +64,7 @@ class Routes:
 
     def models(self) -> dict[str, str]:
         """Every name a client may use -> its pool; the union of the pools', in their order."""
-        return {name: route.pool for name, route in self._by_model.items()}
+        return {name: route.pool for name, route in self.by_model.items()}
 
     def resolve(
         self, model: str, pool: bytes | None = None, cluster: bytes | None = None, allowed: Allowed | None = None
@@ -71,9 +72,9 @@ class Routes:
         """The route of a request. Raises ModelNotFound, PoolNotFound, TargetNotAllowed or BadRequest, saying what there
         is instead."""
         if pool is None and cluster is None:
-            route = self._by_model.get(model) or self._anywhere(model)
+            route = self.by_model.get(model) or self._anywhere(model)
             if route is None:
-                raise self._not_found(model, self._by_model)
+                raise self._not_found(model, self.by_model)
             return route
         named = self._named(_text(pool, "x-turnout-pool"), _text(cluster, "x-turnout-cluster"))
         return self._among([each.name for each in self._permitted(named, model, allowed)], model)
@@ -110,7 +111,7 @@ class Routes:
         """Those of them that this request may choose; the pool where it would go anyway it may always name."""
         if allowed is None:
             return named
-        by_itself = self._by_model.get(model) or self._anywhere(model)
+        by_itself = self.by_model.get(model) or self._anywhere(model)
         permitted = [each for each in named if allowed(each) or (by_itself is not None and by_itself.pool == each.name)]
         if not permitted:
             raise TargetNotAllowed(f"This client may not choose {' or '.join(repr(each.name) for each in named)}.")
@@ -129,11 +130,11 @@ class Routes:
     def _served_by(self, name: str, model: str) -> Route | None:
         route = self._by_pool[name].get(model)
         if route is None and (self._takes_any(name) or name == self._default):
-            return Route(name, model)  # its pods will judge
+            return Route(name, model)  # its pods decide
         return route
 
     def _takes_any(self, pool: str) -> bool:
-        """A pool whose models are neither configured nor told by its pods takes every name: the pods will judge."""
+        """A pool whose models are neither configured nor reported takes every name: its pods decide."""
         return not self.pools[pool].models and not self._served.get(pool)
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
@@ -153,7 +154,7 @@ class Routes:
             by_pool[name] = mine
             for model, route in mine.items():
                 by_model.setdefault(model, route)  # the first pool in the file wins
-        self._by_model, self._by_pool = by_model, by_pool
+        self.by_model, self._by_pool = by_model, by_pool
 
 
 def cluster_of(pool: Pool) -> str:
@@ -162,7 +163,7 @@ def cluster_of(pool: Pool) -> str:
 
 
 def _discount(served: Counter[str], models: frozenset[str]) -> bool:
-    """A pod serves these no more; whether some of them nobody does."""
+    """A pod serves these no more; whether that was the last pod for one of them."""
     served.subtract(models)
     last = [model for model in models if not served[model]]
     for model in last:

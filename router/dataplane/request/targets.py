@@ -1,5 +1,5 @@
-"""Who may choose a pool or cluster by header, and who refuses to go elsewhere. Pure: headers and settings in, answers
-out. A client is known by the SHA-256 of its key only; the key itself is hashed and forgotten.
+"""Which clients may choose a pool or cluster by header, and which requests refuse a fall-back. Pure: headers and
+settings in, answers out. A client is known by the SHA-256 of its key only; the key itself is hashed and forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ClientPermissions(NamedTuple):
     """What a client may choose."""
 
     name: str
-    """Empty for whoever sends no key that is known."""
+    """Empty for a client without a known key."""
     allow: frozenset[str]
 
     def may(self, pool: Pool) -> bool:
@@ -46,7 +46,7 @@ class TargetResolver:
     def route(self, routes: Routes, model: str, header_map: Headers) -> Route:
         """The route of a request that says something of its target.
 
-        Raises what `Routes.resolve` raises, TargetNotAllowed with who may choose what, BadRequest.
+        Raises what `Routes.resolve` raises, TargetNotAllowed with what the client may choose, BadRequest.
         """
         may_fall_back(header_map)
         client = self.client(header_map)
@@ -67,7 +67,7 @@ class TargetResolver:
         return self.client(header_map).may
 
     def client(self, header_map: Headers) -> ClientPermissions:
-        """Who sends it, by its key. Takes equally long whether and where the key is known."""
+        """The client that sends it, by its key. Takes equally long whether and where the key is known."""
         found = self._anyone
         if self._known:
             digest = hashlib.sha256(_key(header_map)).digest()

@@ -1,5 +1,5 @@
-"""What a replica reads from the keys: all of it when it joins, what is new when it comes back, one share when a
-message was missed. In the order that makes it right: shares, what was told meanwhile, policies, then the prefix index.
+"""Reads from the keys: everything when a replica joins, what is new when it comes back, one replica's numbers when a
+message was missed. The order matters: numbers, messages that arrived meanwhile, policies, then the prefix index.
 
 It writes nothing but the policies that the server lost.
 """
@@ -20,7 +20,7 @@ from statesync.store.redis.scripts import RESTORE_POLICY
 
 
 class CatchUp:
-    """Reads over a link that is subscribed already, so that nothing falls between what is read and what is told."""
+    """Reads over a link that is subscribed already, so that no update is lost between the keys and the channel."""
 
     def __init__(
         self,
@@ -39,24 +39,25 @@ class CatchUp:
         self._checkpoints = checkpoints
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
-        """The log is read by one at a time."""
+        """One reader of the log at a time."""
 
     async def read_all(self, link: RespConnection, token: str, again: bool) -> None:
-        """All that the others know; `again`: not for the first time. Ends the hearing's hold. Raises StateError."""
+        """Read everything the others know; `again`: not for the first time. Releases the receiver. Raises
+        StateError."""
         async with self._one:
             await self._read_replicas(link, again)
             await self._read_policies(link, token)
             await self._checkpoints.catch_up(link, self._listener.restored)
 
-    async def read_share(self, link: RespConnection, replica: str) -> None:
-        """One replica's numbers, and the log: something it said was not heard. Raises StateError."""
+    async def read_numbers(self, link: RespConnection, replica: str) -> None:
+        """Read one replica's numbers, and the log, after a missed message. Raises StateError."""
         async with self._one:
             self._receiver.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
             self._receiver.log.behind()
             await self._checkpoints.catch_up(link, self._listener.restored)
 
     async def _read_replicas(self, link: RespConnection, again: bool) -> None:
-        """Leases, shares and reports; then hear what was told meanwhile."""
+        """Read leases, numbers and reports; then take the messages that arrived meanwhile."""
         keys, receiver = self._keys, self._receiver
         clock, leases, reports = await _all(
             link, ("TIME",), ("ZRANGE", keys.leases, 0, -1, "WITHSCORES"), ("HGETALL", keys.reports)
@@ -67,8 +68,8 @@ class CatchUp:
             replica = member.decode("utf-8", "replace")
             if replica != self._replica and float(ends_ms) > now_ms:
                 live[replica] = (float(ends_ms) - now_ms) / 1000
-        shares = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
-        for (replica, left_s), fields in zip(live.items(), shares, strict=True):
+        hashes = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
+        for (replica, left_s), fields in zip(live.items(), hashes, strict=True):
             token = receiver.stored(replica, fields)
             if token:
                 self._live_replicas.listed(replica, token, left_s, now)
@@ -76,7 +77,7 @@ class CatchUp:
         receiver.release()
 
     async def _read_policies(self, link: RespConnection, token: str) -> None:
-        """Read what the server has, and put back what it lost."""
+        """Read the records that the server has, and restore those it lost."""
         keys, receiver = self._keys, self._receiver
         pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
         lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
@@ -90,12 +91,12 @@ class CatchUp:
             await RESTORE_POLICY.run(
                 link,
                 (keys.policy(pool), keys.pools),
-                *(pool, records[0].generation, keys.news, self._replica, token, SCHEMA),
+                *(pool, records[0].generation, keys.channel, self._replica, token, SCHEMA),
                 *map(pack_whole_record, records),
             )
 
     def __repr__(self) -> str:
-        return f"<WarmUp of {self._replica}>"
+        return f"<CatchUp of {self._replica}>"
 
 
 async def _all(link: RespConnection, *commands: tuple[Any, ...]) -> list[Any]:

@@ -1,8 +1,8 @@
-"""The prefix index in Redis: written by one replica now and then, read by who starts. Never more than a few
-milliseconds at a time, for the same event loop carries requests.
+"""The prefix index in Redis: written by one replica now and then, read by replicas that start. In steps of a few
+milliseconds, as the same event loop carries requests.
 
-A checkpoint is written under a new name; a single pointer, switched when it is whole, says which one counts and
-where in the log it begins. What is in the pages is the listener's business.
+A checkpoint is written under a new name. A single key, switched when the checkpoint is complete, holds the current name
+and the position in the log where it begins. The content of the pages is the listener's.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from statesync.store.redis.scripts import BEGIN_CHECKPOINT, SWITCH_CHECKPOINT
 from statesync.types import PrefixPage
 
 SLICE_S: Final = 0.003
-"""The loop is held no longer than this, and a page, at a time."""
+"""Seconds after which the loop gets a turn; a page is not interrupted."""
 
 BATCH_BYTES: Final = 262_144
+"""Bytes of pages after which they are sent."""
+
 PAGES: Final = 16
-"""Read at a time."""
+"""Pages read at a time."""
 
 ENTRIES: Final = 500
 """Entries of the log read at a time."""
@@ -47,14 +49,15 @@ class Checkpoints:
         self._read_once = False
 
     async def position(self, link: RespConnection) -> tuple[str, LogId | None]:
-        """The name of the checkpoint that counts, and where in the log it begins; ("", None) if there is none."""
+        """The current checkpoint's name, and the position in the log where it begins; ("", None) if there is none."""
         name, log_id = await link.call("HMGET", self._keys.checkpoint, "name", "log_id")
         return (name.decode(), parse_id(log_id.decode())) if name and log_id else ("", None)
 
     async def write(
         self, link: RespConnection, pages: Callable[[], Iterable[PrefixPage]], name: str, every_s: float
     ) -> bool:
-        """Write one, unless another replica does, or did within `every_s`. `name` is new. Raises StateError."""
+        """Write a checkpoint as `name`, which is new, unless another replica writes one or did within `every_s`. Raises
+        StateError."""
         keys, began, at = self._keys, self._loop.time(), self._log.folded
         lock_ms, recent_ms = int(LOCK_TTL_S * 1000), int(every_s * 1000)
         if not await BEGIN_CHECKPOINT.run(link, (keys.checkpoint, keys.lock), name, lock_ms, recent_ms):
@@ -93,7 +96,7 @@ class Checkpoints:
                 raise reply
 
     async def catch_up(self, link: RespConnection, restored: Callable[[PrefixPage], None]) -> None:
-        """Read the checkpoint, where the log alone does not reach back far enough, then the log to its end.
+        """Read the checkpoint, if the log does not reach back far enough, then the log to its end.
 
         Raises StateError.
         """
@@ -109,7 +112,7 @@ class Checkpoints:
             read, (name, begins) = name, await self.position(link)
             if name == read:
                 break
-            needed = True  # It was switched meanwhile: pages and entries were deleted while they were being read.
+            needed = True  # it was switched while it was being read, which deletes pages and entries
         self._read_once = True
         self._log.caught_up()
 
@@ -138,7 +141,7 @@ class Checkpoints:
             more = len(entries) == ENTRIES
 
     async def _breathe(self, until: float) -> float:
-        """Let others run once the slice is over; returns when the next one is."""
+        """Give the loop a turn once the slice is over; returns the end of the current slice."""
         if self._loop.time() < until:
             return until
         await asyncio.sleep(0)

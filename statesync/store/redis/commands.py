@@ -1,7 +1,7 @@
-"""A command as it travels to a Redis server (RESP: an array of bulk strings). Knows no connection and no command.
+"""A command as sent to a Redis server (RESP: an array of bulk strings). Knows no connection and no command.
 
-Most are packed by hiredis. It formats every part by C's `sprintf`: 1,300 instructions each, 30,000 a flush, which is
-sent hundreds of times a second and of which most parts are the same every time. That one is packed here.
+hiredis packs most of them. It formats every part by C's `sprintf`: 1,300 instructions each, 30,000 a flush. Flushes are
+sent hundreds of times a second, and most of their parts are always the same, so they are packed here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Part: TypeAlias = bytes | str | int | float
 _packed: Final = cast("Callable[[tuple[Part, ...]], bytes]", hiredis.pack_command)
 
 _BEFORE: Final = tuple([b"\r\n$%d\r\n" % size for size in range(1024)])
-"""What stands between the end of a part and one of so many bytes."""
+"""By the size of the next part, in bytes: the separator before it."""
 
 
 def pack(*command: Part) -> bytes:
-    """A command; several may be joined and sent together."""
+    """A command's bytes; those of several may be joined and sent together."""
     return _packed(command)
 
 
@@ -33,10 +33,10 @@ class PreparedCommand:
     def __init__(self, *first: Part) -> None:
         self._first = len(first)
         self._first_bytes = _packed(first)[len(b"*%d" % len(first)) : -2]
-        """Without the count before them and without the end of the last."""
+        """Without the count before the parts and the end of the last one."""
 
     def pack(self, rest: Sequence[bytes]) -> bytes:
-        """The whole command, ended by `rest`."""
+        """The whole command; `rest` are its last parts."""
         parts = [b"*%d" % (self._first + len(rest)), self._first_bytes]
         for part in rest:
             size = len(part)
@@ -46,4 +46,4 @@ class PreparedCommand:
         return b"".join(parts)
 
     def __repr__(self) -> str:
-        return f"<Prepared: {self._first} parts, {len(self._first_bytes)} bytes>"
+        return f"<PreparedCommand: {self._first} parts, {len(self._first_bytes)} bytes>"

@@ -1,7 +1,7 @@
-"""Which replicas are live, and which of them a pod falls to. Pure: every time is this process's own monotonic clock.
+"""Which replicas are live, and which of them is elected for a pod. Pure: all times are this process's monotonic clock.
 
-No clock is compared across machines: the server says how much of a lease is left, and from then on a replica lives
-as long as it is heard. So a replica that is gone lapses here even while the server is away.
+Clocks are not compared across machines: the server gives the rest of a lease, and from then on a replica is live as
+long as its messages arrive. So a dead replica lapses here even while the server is unreachable.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from statesync.store.protocol import ReplicaInfo
 
 
 def weight(replica: str, thing: str) -> int:
-    """Of several replicas a pod (or a chore) falls to the one with the greatest: rendezvous hashing."""
+    """The replica with the greatest weight is elected for a pod or a chore (rendezvous hashing)."""
     return xxh3_64_intdigest(f"{replica}{thing}".encode("utf-8", "surrogatepass"))
 
 
 class _Member:
-    __slots__ = ("ends_at", "heard_at", "token")
+    __slots__ = ("ends_at", "seen_at", "token")
 
-    def __init__(self, token: str, heard_at: float, ends_at: float) -> None:
+    def __init__(self, token: str, seen_at: float, ends_at: float) -> None:
         self.token = token
-        self.heard_at = heard_at
+        self.seen_at = seen_at
         self.ends_at = ends_at
 
 
 class LiveReplicas:
-    """The other live replicas, as far as they were heard."""
+    """The other live replicas, by their messages."""
 
     def __init__(self, me: str, lease_s: float) -> None:
         self._me = me
@@ -40,26 +40,26 @@ class LiveReplicas:
         """Whether no other replica is known to be live."""
         return not self._members
 
-    def heard(self, replica: str, token: str, now: float) -> bool:
-        """It spoke, so its lease runs anew. True if it was not known to be live."""
+    def seen(self, replica: str, token: str, now: float) -> bool:
+        """A message of the replica arrived: renew its lease here. True if it was not known to be live."""
         member = self._members.get(replica)
         if member is None:
             self._members[replica] = _Member(token, now, now + self._lease_s)
             return True
         member.token = token
-        member.heard_at = now
+        member.seen_at = now
         member.ends_at = now + self._lease_s
         return False
 
     def listed(self, replica: str, token: str, left_s: float, now: float) -> None:
-        """The server lists it, with so much of its lease left: it was last heard when the lease was whole."""
+        """The server lists the replica with `left_s` of its lease: it was last seen when the lease was whole."""
         left_s = min(left_s, self._lease_s)
         member = self._members.get(replica)
         if member is None or member.ends_at < now + left_s:
             self._members[replica] = _Member(token, now + left_s - self._lease_s, now + left_s)
 
     def gone(self, replica: str, token: str) -> bool:
-        """That incarnation is gone. False if it was not live, or if another one has taken its place."""
+        """Remove an incarnation. False if it was not live, or another one has taken its place."""
         member = self._members.get(replica)
         if member is None or member.token != token:
             return False
@@ -67,14 +67,14 @@ class LiveReplicas:
         return True
 
     def lapsed(self, now: float) -> list[str]:
-        """Take out those that were not heard for a whole lease."""
+        """Remove and return the replicas not seen for a whole lease."""
         late = [replica for replica, member in self._members.items() if member.ends_at <= now]
         for replica in late:
             del self._members[replica]
         return late
 
     def next_lapse(self) -> float | None:
-        """When `lapsed` will next have something to say, if nobody is heard till then."""
+        """When the next replica lapses, if no message arrives until then."""
         return min((member.ends_at for member in self._members.values()), default=None)
 
     def others(self) -> list[str]:
@@ -85,28 +85,28 @@ class LiveReplicas:
         """This replica, then the others."""
         return [
             ReplicaInfo(self._me, 0.0),
-            *(ReplicaInfo(replica, max(0.0, now - member.heard_at)) for replica, member in self._members.items()),
+            *(ReplicaInfo(replica, max(0.0, now - member.seen_at)) for replica, member in self._members.items()),
         ]
 
     def elected(self, thing: str) -> bool:
-        """Whether a pod (or a chore) falls to this replica: it has the highest hash with it.
+        """Whether this replica is elected for a pod (or a chore): it has the greatest weight.
 
-        When a replica comes or goes, only what falls to it changes hands (rendezvous hashing).
+        When a replica comes or goes, only its own pods and chores move (rendezvous hashing).
         """
         mine = weight(self._me, thing)
         return all(weight(other, thing) <= mine for other in self._members)
 
     def __repr__(self) -> str:
-        return f"<Roster of {self._me}: {', '.join(self._members) or 'alone'}>"
+        return f"<LiveReplicas of {self._me}: {', '.join(self._members) or 'alone'}>"
 
 
 class PauseDetector:
-    """Tells whether this process itself stood still: then it is not the others that were silent."""
+    """Detects that this process stood still itself: then the others were not silent, their messages are unread."""
 
     def __init__(self, lease_s: float) -> None:
         self._late_s = lease_s / 2
         self._grace_s = lease_s / 5
 
     def grace(self, due: float, now: float) -> float:
-        """A timer due at `due` runs at `now`: how long to wait for what lies unread before believing it. 0.0: not."""
+        """A timer due at `due` runs at `now`: seconds to wait for unread messages before acting on it; mostly 0.0."""
         return self._grace_s if now - due > self._late_s else 0.0

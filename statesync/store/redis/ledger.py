@@ -1,7 +1,7 @@
-"""The numbers: this replica's own, what of them is unsent, and the shares of the others. Pure.
+"""This replica's own numbers, placements and reports, and which of them are unsent. Pure.
 
-Everything is bounded by what exists, not by what happens: numbers and reports by pod, and placements, which are the
-only thing that happens, by `PLACEMENTS`. So an outage costs memory by pods, not by requests.
+Memory is bounded: numbers and reports by the number of pods, placements by `PLACEMENTS`. So it grows with the pods
+during an outage, not with the requests.
 """
 
 from __future__ import annotations
@@ -11,42 +11,41 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schedulers.types import PodId
-from statesync.store.redis.messages import ChangesMessage, numbers_of
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS: Final = 10_000
-"""Placements kept while the server is away; then the oldest go."""
+"""Most unsent placements; while the server is unreachable the oldest are dropped."""
 
 PER_FLUSH: Final = 256
-"""Placements that travel together: others fold them in at once, 10 to 50 us each."""
+"""Most placements in a flush: receivers fold them in one go, 10 to 50 us each."""
 
 REPORT_S: Final = 60.0
-"""An own report older than this is not told again."""
+"""Seconds after which an own report is not sent to new replicas any more."""
 
 _NO_BLOCKS: Final[Sequence[int]] = ()
 
 
-def _nobody() -> None:
-    """Nobody sends yet."""
+def _no_sender() -> None:
+    """Before a sender is set."""
 
 
 class UpdateBatch(NamedTuple):
-    """What one flush carries."""
+    """The content of one flush."""
 
     numbers: Mapping[PodId, InflightNumbers]
     dropped: Sequence[PodId]
-    """Idle for long: kept for nobody who joins."""
+    """Pods idle for long, to be removed from the stored numbers."""
     placements: Sequence[tuple[PodId, Sequence[int]]]
     reports: Mapping[PodId, tuple[EngineReport, float]]
-    """With the time of the reading."""
+    """Each with the time of its reading."""
     noted_at: float
     """When the oldest change in it was noted."""
     full: bool
-    """It holds all of this replica's numbers."""
+    """Whether it holds all of this replica's numbers."""
 
 
 class PendingUpdates:
-    """What this replica knows and what of it the others have yet to hear."""
+    """This replica's part of the shared state, and the changes not sent yet."""
 
     __slots__ = (
         *("_dropped", "_touched", "numbers", "placements", "placements_dropped", "reports"),
@@ -54,14 +53,15 @@ class PendingUpdates:
     )
 
     def __init__(self) -> None:
-        self.wake: Callable[[], None] = _nobody
-        """Called with the first change after each `take`, and with the first urgent one."""
+        self.wake: Callable[[], None] = _no_sender
+        """Called on the first change after each `take`, and on the first urgent one."""
         self.waiting = False
-        """Whether there is something to take."""
+        """Whether there are changes to take."""
         self.urgent = False
-        """Whether a dispatch is in it: a pod has more to do than the others believe, who may all run to it."""
+        """Whether a dispatch is among them: until it is sent, other replicas see a pod idler than it is, and may all
+        choose it."""
         self.numbers: dict[PodId, InflightNumbers] = {}
-        """All own numbers, but for those not taken yet."""
+        """All own numbers, except those not taken yet."""
         self.unsent_numbers: dict[PodId, InflightNumbers] = {}
         self.placements: deque[tuple[PodId, Sequence[int]]] = deque(maxlen=PLACEMENTS)
         self.placements_dropped = 0
@@ -72,7 +72,7 @@ class PendingUpdates:
         """Pods with changes since the last `sweep`."""
 
     def announce(self, pod: PodId, numbers: InflightNumbers) -> None:
-        """The last numbers of a pod are the ones that count."""
+        """Note a pod's numbers; they replace earlier ones."""
         if self.urgent:
             self.unsent_numbers[pod] = numbers
             return
@@ -81,7 +81,7 @@ class PendingUpdates:
         self._note(known is None or known.dispatched != numbers.dispatched)
 
     def placed(self, pod: PodId, blocks: Sequence[int]) -> None:
-        """Keeps the sequence itself until it is sent: it must not change."""
+        """Note a placement. The sequence itself is kept until it is sent: it must not change."""
         if not blocks:
             return
         if len(self.placements) == PLACEMENTS:
@@ -90,19 +90,19 @@ class PendingUpdates:
         self._note(True)
 
     def forgot(self, pod: PodId) -> None:
-        """A placement without blocks: placements before it are void, those after it stand."""
+        """Note that the pod's engine restarted, as a placement without blocks: it voids those before it."""
         if len(self.placements) == PLACEMENTS:
             self.placements_dropped += 1
         self.placements.append((pod, _NO_BLOCKS))
         self._note(False)
 
     def report(self, pod: PodId, report: EngineReport, now: float) -> None:
-        """The last reading of a pod is the one that counts."""
+        """Note a pod's report; it replaces earlier ones."""
         self.reports[pod] = self.unsent_reports[pod] = (report, now)
         self._note(False)
 
     def take(self, noted_at: float, full: bool) -> UpdateBatch | None:
-        """All that is unsent, or all there is; None if that is nothing. Of many placements the first `PER_FLUSH`."""
+        """The unsent changes, or everything if `full`; None if there is nothing. At most `PER_FLUSH` placements."""
         if not (self.waiting or full):
             return None
         numbers, self.unsent_numbers = self.unsent_numbers, {}
@@ -121,8 +121,8 @@ class PendingUpdates:
         return UpdateBatch(numbers, dropped, placements, reports, noted_at, False)
 
     def give_back(self, batch: UpdateBatch) -> None:
-        """It was not sent, or perhaps it was not: what is newer stays. Numbers and reports need no second sending,
-        for the link is followed by one that starts with all there is."""
+        """Put back the placements of a batch that was perhaps not sent. Numbers and reports need not be sent again: the
+        next link starts with all of them."""
         room = PLACEMENTS - len(self.placements)
         old = list(batch.placements)
         self.placements_dropped += max(0, len(old) - room)
@@ -130,13 +130,13 @@ class PendingUpdates:
         self.waiting = self.urgent = True
 
     def _note(self, urgent: bool) -> None:
-        """There is something to take; an urgent change makes all of it urgent."""
+        """Note that there are changes; an urgent one makes all of them urgent."""
         if not self.waiting or urgent > self.urgent:
             self.waiting, self.urgent = True, urgent
             self.wake()
 
     def sweep(self, now: float) -> None:
-        """Leave out pods that were idle since the last sweep, and old reports: they have most likely gone."""
+        """Drop pods that were idle since the last sweep, and old reports: those pods are most likely gone."""
         idle = [pod for pod, n in self.numbers.items() if not n.requests and pod not in self._touched]
         idle = [pod for pod in idle if pod not in self.unsent_numbers]
         for pod in idle:
@@ -147,81 +147,6 @@ class PendingUpdates:
 
     def __repr__(self) -> str:
         return (
-            f"<Outbox: {len(self.numbers)} pods; unsent: {len(self.unsent_numbers)} numbers, "
+            f"<PendingUpdates: {len(self.numbers)} pods; unsent: {len(self.unsent_numbers)} numbers, "
             f"{len(self.placements)} placements, {len(self.unsent_reports)} reports>"
         )
-
-
-class _Share:
-    __slots__ = ("numbers", "seq", "token")
-
-    def __init__(self, token: str) -> None:
-        self.token = token
-        self.seq = 0
-        self.numbers: dict[PodId, InflightNumbers] = {}
-
-
-class ReceivedNumbers:
-    """What the others have in flight, as told here."""
-
-    def __init__(self) -> None:
-        self._shares: dict[str, _Share] = {}
-
-    def hear(self, said: ChangesMessage) -> tuple[Mapping[PodId, InflightNumbers], bool]:
-        """Take a message; returns (numbers to pass on, whether something was missed and is to be read anew)."""
-        share = self._shares.get(said.replica)
-        if share is None or share.token != said.token:
-            if not said.full:
-                return {}, True
-            share = self._replaced(said.replica, said.token)
-        elif said.seq <= share.seq and not said.full:
-            return {}, False
-        missed = not said.full and said.seq != share.seq + 1
-        share.seq = said.seq
-        news = {pod: numbers_of(counts) for pod, counts in said.numbers.items()}
-        if said.full:
-            _zero_absent(share, news)
-        share.numbers.update(news)
-        return news, missed
-
-    def up_to_date(self, replica: str, token: str, seq: int) -> bool:
-        """Whether all up to that message of that incarnation was heard."""
-        share = self._shares.get(replica)
-        return share is not None and share.token == token and share.seq >= seq
-
-    def stored(
-        self, replica: str, token: str, seq: int, numbers: dict[PodId, InflightNumbers]
-    ) -> Mapping[PodId, InflightNumbers]:
-        """Take what its hash holds, unless more was heard since; returns the numbers to pass on."""
-        share = self._shares.get(replica)
-        if share is None or share.token != token:
-            share = self._replaced(replica, token)
-        elif seq < share.seq:
-            return {}
-        share.seq = seq
-        _zero_absent(share, numbers)
-        news = {pod: told for pod, told in numbers.items() if share.numbers.get(pod) != told}
-        share.numbers.update(news)
-        return news
-
-    def drop(self, replica: str) -> None:
-        """It is gone."""
-        self._shares.pop(replica, None)
-
-    def _replaced(self, replica: str, token: str) -> _Share:
-        """A share of another incarnation, which still owes the news that pods are idle."""
-        old = self._shares.get(replica)
-        share = self._shares[replica] = _Share(token)
-        if old is not None:
-            share.numbers = old.numbers
-        return share
-
-    def __repr__(self) -> str:
-        return f"<Shares of {', '.join(self._shares) or 'nobody'}>"
-
-
-def _zero_absent(share: _Share, numbers: dict[PodId, InflightNumbers]) -> None:
-    """Pods that are not named have nothing in flight; what was ever sent there stays known."""
-    for pod, was in share.numbers.items():
-        if pod not in numbers:
-            numbers[pod] = InflightNumbers(dispatched=was.dispatched)

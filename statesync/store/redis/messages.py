@@ -1,9 +1,9 @@
-"""What replicas write for each other: the bytes on the channel and in the keys, and how old and new versions meet.
+"""The messages between replicas: the bytes on the channel and in the keys, compatible between versions.
 
-Everything is msgpack (a policy record is JSON: `policy_json.py`). Maps and arrays may grow: a
-reader leaves alone what it does not know, so a field is only ever added, with a default, and never given another
-meaning. `SCHEMA` grows with every such addition. A kind of message that is not known is passed over. Whatever was
-not read in full is said once in the log. This file knows no connection and no state.
+Everything is msgpack (a policy record is JSON: `policy_json.py`). Maps and arrays may grow: a reader ignores fields
+that it does not know, so a field is only ever added, with a default, and never changes its meaning. `SCHEMA` grows with
+every addition. Unknown kinds of messages are ignored. Everything not read in full is logged once. This file knows no
+connection and no state.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _SWAP: Final = sys.byteorder == "big"
 
 
 class ReportMessage(msgspec.Struct, omit_defaults=True, frozen=True):
-    """An `EngineReport` and how old it was when it was sent, in seconds by the sender's clock."""
+    """An `EngineReport`, and its age in seconds when it was sent, by the sender's clock."""
 
     v: int
     age_s: float
     replica: str
-    """Who scraped it."""
+    """The replica that scraped it."""
     queued: int | None = None
     running: int | None = None
     kv_usage: float | None = None
@@ -48,7 +48,7 @@ class ReportMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     max_adapters: int | None = None
 
     def engine(self) -> EngineReport:
-        """The report as the rest of the router knows it."""
+        """The report as a value of the router."""
         report = EngineReport(*(getattr(self, name) for name in _PLAIN))
         if self.adapters is None:
             return report
@@ -64,43 +64,43 @@ class PlacementMessage(msgspec.Struct, array_like=True, gc=False):
     """8 bytes each, little-endian."""
 
 
-class _Said(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
-    """What every message carries."""
+class _Message(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
+    """Fields of every message."""
 
     replica: str
     token: str
-    """Of the sender's incarnation."""
+    """Token of the sender's incarnation."""
     v: int
 
 
-class ChangesMessage(_Said, tag="changes", kw_only=True):
-    """What a replica noted since its last flush, but for placements. Numbers are absolute."""
+class ChangesMessage(_Message, tag="changes", kw_only=True):
+    """A replica's changes since its last flush, without placements. Numbers are absolute."""
 
     seq: int
-    """Of the incarnation's messages, from 1 without a gap."""
+    """Sequence number among the incarnation's messages, from 1 without a gap."""
     full: bool = False
-    """Pods that are absent have nothing in flight, rather than no change."""
+    """Whether pods that are absent have nothing in flight, instead of no change."""
     numbers: Mapping[PodId, Sequence[int]] = {}
     reports: Mapping[PodId, ReportMessage] = {}
 
 
-class HeartbeatMessage(_Said, tag="beat", kw_only=True):
+class HeartbeatMessage(_Message, tag="beat", kw_only=True):
     """The lease was renewed."""
 
     seq: int
-    """Of the last `ChangesMessage`."""
+    """Sequence number of the last `ChangesMessage`."""
 
 
-class GoneMessage(_Said, tag="gone", kw_only=True):
-    """The lease was given back, or lapsed and was reaped."""
+class GoneMessage(_Message, tag="gone", kw_only=True):
+    """The lease was given back, or lapsed and was removed."""
 
 
-class PolicyChangedMessage(_Said, tag="policy", kw_only=True):
+class PolicyChangedMessage(_Message, tag="policy", kw_only=True):
     """A pool has a new record."""
 
     pool: str
     record: str
-    """As in the pool's list."""
+    """JSON, as in the pool's list."""
 
 
 Message = ChangesMessage | HeartbeatMessage | GoneMessage | PolicyChangedMessage
@@ -116,13 +116,13 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
 
 
 class Envelope(msgspec.Struct, array_like=True):
-    """What is published: scripts put the log id, which only the server knows, before the sender's bytes."""
+    """A published message: scripts put the log id, which the server makes, before the sender's bytes."""
 
     log_id: str
     """Empty if nothing was logged."""
     message: Message
     entry: LogEntry | None = None
-    """With that id: what of the message is also in the log."""
+    """The part that is also in the log, with that id."""
 
 
 class PageMessage(msgspec.Struct, array_like=True):
@@ -142,7 +142,7 @@ _T = TypeVar("_T")
 
 
 class MessageDecoder:
-    """Decodes what others wrote, whatever their version. Bytes that cannot be read give None and are counted."""
+    """Decodes other replicas' bytes of any version. Bytes that cannot be decoded give None and are counted."""
 
     def __init__(self) -> None:
         self.unreadable = 0
@@ -155,7 +155,7 @@ class MessageDecoder:
         self._counts = msgspec.msgpack.Decoder(list[int]).decode
 
     def envelope(self, data: bytes) -> Envelope | None:
-        """What came over the channel."""
+        """A message of the channel."""
         try:
             envelope = self._envelope(data)
         except msgspec.MsgspecError as error:
@@ -175,7 +175,7 @@ class MessageDecoder:
         return self._versioned(entry, entry.v)
 
     def report(self, data: bytes) -> ReportMessage | None:
-        """A report, as kept in the hash behind its time."""
+        """A report, as in the hash after its time."""
         try:
             report = self._report(data)
         except msgspec.MsgspecError as error:
@@ -210,7 +210,7 @@ class MessageDecoder:
             return None
 
     def __repr__(self) -> str:
-        return f"<Reader of schema {SCHEMA}: {self.unreadable} unreadable>"
+        return f"<MessageDecoder of schema {SCHEMA}: {self.unreadable} unreadable>"
 
     def _versioned(self, value: _T, version: int) -> _T:
         if version > SCHEMA:
@@ -226,7 +226,7 @@ class MessageDecoder:
     def _refuse(self, what: str, error: msgspec.MsgspecError) -> None:
         self.unreadable += 1
         if self._first(what):
-            _log.warning("%s of another replica cannot be read and is passed over: %s", what, error)
+            _log.warning("%s of another replica cannot be read and is ignored: %s", what, error)
 
     def _first(self, complaint: str) -> bool:
         known = complaint in self._complaints
@@ -235,18 +235,18 @@ class MessageDecoder:
 
 
 def numbers_of(counts: Sequence[int]) -> InflightNumbers:
-    """As many of the numbers as both sides know; the rest is 0."""
+    """The numbers known to both versions; the others are 0."""
     return InflightNumbers(*counts[:_NUMBERS])
 
 
 def report_of(report: EngineReport, age_s: float, replica: str) -> ReportMessage:
     """An engine's report as it is sent."""
-    told: dict[str, Any] = report._asdict()
-    lora: Adapters | None = told.pop("adapters")
+    fields: dict[str, Any] = report._asdict()
+    lora: Adapters | None = fields.pop("adapters")
     if lora is not None:
-        told["adapters"], told["waiting_adapters"] = tuple(sorted(lora.active)), tuple(sorted(lora.waiting))
-        told["max_adapters"] = lora.limit
-    return ReportMessage(v=SCHEMA, age_s=age_s, replica=replica, **told)
+        fields["adapters"], fields["waiting_adapters"] = tuple(sorted(lora.active)), tuple(sorted(lora.waiting))
+        fields["max_adapters"] = lora.limit
+    return ReportMessage(v=SCHEMA, age_s=age_s, replica=replica, **fields)
 
 
 def pack_blocks(blocks: Sequence[int]) -> bytes:
@@ -267,31 +267,31 @@ def unpack_blocks(data: bytes) -> Sequence[int]:
 
 
 def log_id_before(data: bytes, size: int) -> str:
-    """The log id of an envelope that ends in `size` bytes of message and entry, without reading those."""
+    """The log id of an envelope whose last `size` bytes are message and entry, without decoding those."""
     return data[2 if data[1] < 0xC0 else 3 : len(data) - size].decode("ascii", "replace")
 
 
 def pack_page(page: PrefixPage) -> bytes:
-    """A page of the checkpoint being written."""
+    """A page of a checkpoint as bytes."""
     return pack(PageMessage(SCHEMA, page.pod, page.hashes, page.sizes))
 
 
 def pack_record(record: PolicyRecord) -> bytes:
-    """A record as JSON without its generation, which the script puts in front. Raises TypeError if it is not JSON."""
+    """A record as JSON without its generation, which the script adds. Raises TypeError if it is not JSON."""
     return msgspec.json.encode(written(record, SCHEMA))
 
 
 def pack_whole_record(record: PolicyRecord) -> bytes:
-    """A record with its generation, to be put back after Redis lost it."""
+    """A record as JSON with its generation, to be restored after Redis lost it."""
     return msgspec.json.encode({"generation": record.generation, **written(record, SCHEMA)})
 
 
 def standing(token: str, seq: int) -> str:
-    """What stands in an inflight hash's `@`."""
+    """The value of an inflight hash's `@`."""
     return f"{token} {seq}"
 
 
 def read_standing(data: bytes) -> tuple[str, int]:
-    """(token, seq) of an inflight hash; ("", 0) where it cannot be read."""
+    """(token, seq) of an inflight hash; ("", 0) if it cannot be decoded."""
     token, _, seq = data.decode("ascii", "replace").partition(" ")
     return (token, int(seq.split(" ")[0])) if seq.split(" ")[0].isdecimal() else ("", 0)

@@ -1,7 +1,8 @@
-"""How far the log of placements is folded in, so that each entry is folded once and none is left out. Pure.
+"""The position up to which the log of placements is folded in, so that each entry is folded once, and none is missed.
+Pure.
 
-Entries come two ways: told live over the channel, and read from the log by who starts or was away. While the log is
-being read, what is told waits.
+Entries come two ways: live over the channel, and from the log when a replica starts or was disconnected. While the log
+is being read, live entries wait.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Fold = Callable[[Sequence[PlacementMessage]], None]
 
 
 def parse_id(text: str) -> LogId:
-    """`ms-seq` as two numbers; `START` where it is neither."""
+    """`ms-seq` as two numbers; `START` if it is not of that form."""
     ms, _, seq = text.partition("-")
     return (int(ms), int(seq)) if ms.isdecimal() and seq.isdecimal() else START
 
@@ -30,22 +31,22 @@ def format_id(log_id: LogId) -> str:
 
 
 class PlacementLog:
-    """`fold` takes the placements of another replica's entry."""
+    """Passes each entry's placements to `fold`, once."""
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
         self.folded: LogId = START
-        """The last entry that is in."""
+        """The last entry folded."""
         self._waiting: list[tuple[LogId, Sequence[PlacementMessage]]] | None = None
-        """What was told while the log is being read."""
+        """Entries from the channel while the log is being read; None otherwise."""
 
     def behind(self) -> None:
-        """From now on what is told waits, until `caught_up`."""
+        """Let entries from the channel wait until `caught_up`."""
         if self._waiting is None:
             self._waiting = []
 
-    def told(self, log_id: str, placements: Sequence[PlacementMessage]) -> None:
-        """An entry came over the channel. Without placements it is an own one, which is in already."""
+    def received(self, log_id: str, placements: Sequence[PlacementMessage]) -> None:
+        """Take an entry from the channel. Without placements it is an own one, which needs no folding."""
         at = parse_id(log_id)
         if self._waiting is not None:
             self._waiting.append((at, placements))
@@ -53,21 +54,22 @@ class PlacementLog:
             self._take(at, placements)
 
     def read(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
-        """An entry was read from the log."""
+        """Take an entry from the log."""
         self._take(log_id, placements)
 
     def caught_up(self) -> None:
-        """The log was read to its end: fold what was told meanwhile, but for what was read too."""
+        """The log was read to its end: fold the entries that waited, except those read from the log, too."""
         waiting, self._waiting = self._waiting or [], None
         for log_id, placements in waiting:
             self._take(log_id, placements)
 
     def server_ends_at(self, last: LogId) -> None:
-        """The server's log ends before what is folded in: it was emptied or set back, and its ids begin anew."""
+        """The server's last entry. If it is before the last one folded, the log was lost or reset, and ids start
+        again."""
         self.folded = min(self.folded, last)
 
     def restored(self, log_id: LogId) -> None:
-        """A checkpoint that holds all up to that entry is in."""
+        """A checkpoint that holds everything up to that entry was restored."""
         self.folded = max(self.folded, log_id)
 
     def _take(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:

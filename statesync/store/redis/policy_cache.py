@@ -1,4 +1,4 @@
-"""The policies as this replica last knew them, so that what Redis loses can be put back. Pure."""
+"""The policy records last seen, so that records lost by Redis can be restored. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
 
 
 def own_copy(record: PolicyRecord) -> PolicyRecord:
-    """The record with parameters that nobody else holds."""
+    """The record with parameters that are shared with no other object."""
     canary = record.canary
     return record._replace(
         params=_own_params(record.params),
@@ -28,13 +28,13 @@ def _own_params(params: Mapping[str, object]) -> Mapping[str, object]:
 
 
 class PolicyCache:
-    """By pool the last records, newest first."""
+    """The last records of each pool, newest first."""
 
     def __init__(self) -> None:
         self._records: dict[str, list[PolicyRecord]] = {}
 
     def learn(self, pool: str, record: PolicyRecord) -> bool:
-        """A single record. False if this one, or a newer one, was known."""
+        """Add one record. False if it, or a newer one, was known."""
         known = self._records.setdefault(pool, [])
         if known and known[0].generation >= record.generation:
             return False
@@ -42,7 +42,7 @@ class PolicyCache:
         return True
 
     def read(self, pool: str, stored: Sequence[PolicyRecord]) -> PolicyRecord | None:
-        """All the server has, newest first. Returns the newest if it is news."""
+        """Take the server's records, newest first. Returns the newest if it was not known."""
         known = self._records.get(pool)
         if not stored or (known and known[0].generation >= stored[0].generation):
             return None
@@ -50,7 +50,7 @@ class PolicyCache:
         return stored[0]
 
     def lost(self, stored: Mapping[str, int]) -> dict[str, list[PolicyRecord]]:
-        """The pools of which more is known here than the server has; `stored` holds its newest generations."""
+        """Records of the pools whose newest generation on the server (`stored`) is older than the one known here."""
         return {
             pool: list(known)
             for pool, known in self._records.items()
@@ -59,4 +59,4 @@ class PolicyCache:
 
     def __repr__(self) -> str:
         newest = (f"{pool} at {known[0].generation}" for pool, known in self._records.items() if known)
-        return f"<PolicyBook: {', '.join(newest) or 'empty'}>"
+        return f"<PolicyCache: {', '.join(newest) or 'empty'}>"

@@ -1,8 +1,8 @@
-"""What the other replicas say, on its way to the listener: each thing once, in order, and what was missed asked for.
+"""Passes the other replicas' updates to the listener: each once, in order, and reports missed messages.
 
-Messages come over the channel by `push`; what a joining replica reads from the keys comes in by `listed`, `stored`,
-`reported`, `entries` and `policies`. Between `hold` and `release` messages wait, so that what is older comes first.
-It sends nothing and waits for nothing.
+Messages come over the channel by `push`. What a joining replica reads from the keys comes by `stored`, `reported`,
+`entry` and `policies`. Between `hold` and `release` messages wait, so that older data comes first. It sends nothing and
+waits for nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord, StateListener
 from statesync.store.redis.keys import STANDING
 from statesync.store.redis.lease import LiveReplicas
-from statesync.store.redis.ledger import ReceivedNumbers
 from statesync.store.redis.messages import (
     ChangesMessage,
     Envelope,
@@ -25,6 +24,7 @@ from statesync.store.redis.messages import (
     PlacementMessage,
     PolicyChangedMessage,
     log_id_before,
+    numbers_of,
     read_standing,
     unpack_blocks,
 )
@@ -36,8 +36,53 @@ Clock = Callable[[], float]
 _STANDING = STANDING.encode()
 
 
+class SenderSequences:
+    """The incarnation and the last message of each other replica: which of its numbers are current."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[str, int]] = {}
+        """Token and sequence number, by replica."""
+
+    def take(self, message: ChangesMessage) -> tuple[bool, bool]:
+        """Note a message; returns (whether its numbers are current, whether an earlier message was missed).
+
+        A full message needs no earlier one. Of an unknown incarnation's messages only a full one can be used.
+        """
+        token, seq = self._last.get(message.replica, ("", 0))
+        if message.full:
+            missed = False
+        elif message.token != token:
+            return False, True
+        elif message.seq <= seq:
+            return False, False
+        else:
+            missed = message.seq != seq + 1
+        self._last[message.replica] = message.token, message.seq
+        return True, missed
+
+    def read(self, replica: str, token: str, seq: int) -> bool:
+        """Note a replica's stored numbers; returns False if a later message of it was taken already."""
+        known, last = self._last.get(replica, ("", 0))
+        if token == known and seq < last:
+            return False
+        self._last[replica] = token, seq
+        return True
+
+    def reached(self, replica: str, token: str, seq: int) -> bool:
+        """Whether that message of that incarnation, or a later one, was taken."""
+        known, last = self._last.get(replica, ("", 0))
+        return token == known and last >= seq
+
+    def drop(self, replica: str) -> None:
+        """The replica is gone."""
+        self._last.pop(replica, None)
+
+    def __repr__(self) -> str:
+        return f"<SenderSequences of {', '.join(self._last) or 'no replica'}>"
+
+
 class UpdateReceiver:
-    """Reads what others say for one listener. `missed` is called with a replica whose share is to be read anew."""
+    """Decodes updates for one listener. `missed` is called with a replica whose numbers have to be read again."""
 
     def __init__(
         self, replica: str, listener: StateListener, live_replicas: LiveReplicas, view_age: ViewAge, clock: Clock
@@ -48,14 +93,14 @@ class UpdateReceiver:
         self._view_age = view_age
         self._clock = clock
         self.reader = MessageDecoder()
-        self.shares = ReceivedNumbers()
+        self._sequences = SenderSequences()
         self.log = PlacementLog(self._fold)
         self.book = PolicyCache()
         self.own_tokens: set[str] = set()
-        """Of all incarnations this process ever was: what they wrote, it knows."""
+        """Tokens of all incarnations of this process, whose updates need not be read."""
         self.missed: Callable[[str], None] | None = None
         self.joined: Callable[[], None] | None = None
-        """Called when a replica is heard that was not live."""
+        """Called when a replica appears that was not live."""
         self._held: list[Envelope] | None = None
         self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
             ChangesMessage: self._changes,
@@ -65,14 +110,14 @@ class UpdateReceiver:
         }
 
     def push(self, push: list[object]) -> None:
-        """The connection heard something unasked."""
+        """Take a push of the connection."""
         if push[0] == b"message" and isinstance(push[2], bytes):
-            self.hear(push[2])
+            self.receive(push[2])
 
-    def hear(self, data: bytes) -> None:
-        """A message came over the channel."""
+    def receive(self, data: bytes) -> None:
+        """Take a message of the channel."""
         echo = self._view_age.echo
-        if echo and data.endswith(echo):  # A tenth of what a flush costs is reading what one has just written.
+        if echo and data.endswith(echo):  # Decoding the own message would be a tenth of a flush's cost.
             self._echoed(log_id_before(data, len(echo)))
             return
         envelope = self.reader.envelope(data)
@@ -87,39 +132,38 @@ class UpdateReceiver:
             self._take(envelope)
 
     def hold(self) -> None:
-        """Let messages wait, and placements until the log was read."""
+        """Let messages wait until `release`, and placements until the log is read."""
         self._held = []
         self.log.behind()
 
     def release(self) -> None:
-        """All is read but the log: hear what waited."""
+        """All but the log is read: take the messages that waited."""
         held, self._held = self._held or [], None
         for envelope in held:
             self._take(envelope)
 
     def drop(self, replica: str) -> None:
-        """The roster let it go."""
-        self.shares.drop(replica)
+        """The replica is not live any more."""
+        self._sequences.drop(replica)
         self._listener.replica_gone(replica)
 
-    # What is read from the keys.
+    # Data read from the keys.
 
     def stored(self, replica: str, fields: Mapping[bytes, bytes]) -> str:
-        """A replica's hash; returns the token in it. Empty if it has none: then it is not live."""
+        """Take a replica's hash; returns the token in it. Empty if it has none: then the replica is not live."""
         token, seq = read_standing(fields.get(_STANDING, b""))
         if not token:
             return ""
         numbers = {}
         for pod, packed in fields.items():
-            if pod != _STANDING and (told := self.reader.numbers(packed)) is not None:
-                numbers[PodId(pod.decode("utf-8", "replace"))] = told
-        news = self.shares.stored(replica, token, seq, numbers)
-        if news:
-            self._listener.replica_inflight(replica, news)
+            if pod != _STANDING and (decoded := self.reader.numbers(packed)) is not None:
+                numbers[PodId(pod.decode("utf-8", "replace"))] = decoded
+        if self._sequences.read(replica, token, seq):
+            self._listener.replica_inflight(replica, numbers, True)
         return token
 
     def reported(self, stored: Mapping[bytes, bytes], now_ms: float, skip_own: bool) -> None:
-        """The hash of engine reports, read at `now_ms` by the server's clock."""
+        """Take the hash of engine reports, read at `now_ms` by the server's clock."""
         for pod, value in stored.items():
             at, _, packed = value.partition(b":")
             report = self.reader.report(packed)
@@ -129,19 +173,19 @@ class UpdateReceiver:
             self._listener.reported_elsewhere(PodId(pod.decode("utf-8", "replace")), report.engine(), age_s)
 
     def policies(self, stored: Mapping[str, Sequence[PolicyRecord]]) -> None:
-        """All pools' records."""
+        """Take all pools' policy records."""
         for pool, records in stored.items():
             newest = self.book.read(pool, records)
             if newest is not None:
                 self._listener.policy_changed(pool, newest)
 
     def entry(self, log_id: bytes, data: bytes) -> None:
-        """An entry of the log."""
+        """Take an entry of the log."""
         entry = self.reader.entry(data)
         mine = entry is None or entry.token in self.own_tokens
         self.log.read(parse_id(log_id.decode("ascii", "replace")), [] if entry is None or mine else entry.placements)
 
-    # What is told.
+    # Messages.
 
     def _own(self, envelope: Envelope) -> None:
         if isinstance(envelope.message, ChangesMessage | HeartbeatMessage):
@@ -150,41 +194,42 @@ class UpdateReceiver:
     def _echoed(self, log_id: str) -> None:
         self._view_age.echoed(self._clock())
         if log_id:
-            self.log.told(log_id, [])
+            self.log.received(log_id, [])
 
     def _take(self, envelope: Envelope) -> None:
         message, entry = envelope.message, envelope.entry
         if message.replica != self._replica:
             self._handlers[type(message)](message)
-        if entry is not None:  # an earlier process of this name still has placements to tell, and nothing else
-            self.log.told(envelope.log_id, entry.placements)
+        if entry is not None:  # of an earlier process with this name, only the placements are of use
+            self.log.received(envelope.log_id, entry.placements)
 
-    def _changes(self, said: ChangesMessage) -> None:
-        self._alive(said.replica, said.token)
-        news, missed = self.shares.hear(said)
-        if news:
-            self._listener.replica_inflight(said.replica, news)
-        for pod, report in said.reports.items():
+    def _changes(self, message: ChangesMessage) -> None:
+        self._alive(message.replica, message.token)
+        current, missed = self._sequences.take(message)
+        if current and (message.numbers or message.full):
+            numbers = {pod: numbers_of(counts) for pod, counts in message.numbers.items()}
+            self._listener.replica_inflight(message.replica, numbers, message.full)
+        for pod, report in message.reports.items():
             self._listener.reported_elsewhere(pod, report.engine(), report.age_s)
         if missed:
-            self._miss(said.replica)
+            self._miss(message.replica)
 
-    def _beat(self, said: HeartbeatMessage) -> None:
-        self._alive(said.replica, said.token)
-        if not self.shares.up_to_date(said.replica, said.token, said.seq):
-            self._miss(said.replica)
+    def _beat(self, message: HeartbeatMessage) -> None:
+        self._alive(message.replica, message.token)
+        if not self._sequences.reached(message.replica, message.token, message.seq):
+            self._miss(message.replica)
 
-    def _gone(self, said: GoneMessage) -> None:
-        if self._live_replicas.gone(said.replica, said.token):
-            self.drop(said.replica)
+    def _gone(self, message: GoneMessage) -> None:
+        if self._live_replicas.gone(message.replica, message.token):
+            self.drop(message.replica)
 
-    def _policy(self, said: PolicyChangedMessage) -> None:
-        record = self.reader.record(said.record)
-        if record is not None and self.book.learn(said.pool, record):
-            self._listener.policy_changed(said.pool, record)
+    def _policy(self, message: PolicyChangedMessage) -> None:
+        record = self.reader.record(message.record)
+        if record is not None and self.book.learn(message.pool, record):
+            self._listener.policy_changed(message.pool, record)
 
     def _alive(self, replica: str, token: str) -> None:
-        if self._live_replicas.heard(replica, token, self._clock()) and self.joined is not None:
+        if self._live_replicas.seen(replica, token, self._clock()) and self.joined is not None:
             self.joined()
 
     def _miss(self, replica: str) -> None:
@@ -201,4 +246,4 @@ class UpdateReceiver:
 
     def __repr__(self) -> str:
         held = "" if self._held is None else f", {len(self._held)} held"
-        return f"<Hearing of {self._replica}: {self.shares!r}, {self.log!r}{held}>"
+        return f"<UpdateReceiver of {self._replica}: {self._sequences!r}, {self.log!r}{held}>"

@@ -1,6 +1,6 @@
-"""The Lua scripts: what each is called, and how it is run whether or not the server has it cached.
+"""The Lua scripts by name, and how to run one whether or not the server has it cached.
 
-A script's own head says what its keys and arguments are. This file knows neither keys nor messages.
+The head of each script documents its keys and arguments. This file knows neither.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statesync.store.redis.connection import ReplyError, RespConnection
 
 
 class LuaScript:
-    """One file of `lua/`."""
+    """One file of `lua/`, beside this module."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -22,7 +22,7 @@ class LuaScript:
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def run(self, link: RespConnection, keys: tuple[str, ...], *args: Part) -> Any:
-        """Run it: one round trip, two where the server does not have it cached. Raises ReplyError, StoreUnavailable."""
+        """Run it: one round trip, two if the server does not have it cached. Raises ReplyError, StoreUnavailable."""
         try:
             return await link.call("EVALSHA", self.sha, len(keys), *keys, *args)
         except ReplyError as error:
@@ -31,7 +31,7 @@ class LuaScript:
         return await link.call("EVAL", self.source, len(keys), *keys, *args)
 
     def __repr__(self) -> str:
-        return f"<Script {self.name} {self.sha[:8]}>"
+        return f"<LuaScript {self.name} {self.sha[:8]}>"
 
 
 REGISTER: Final = LuaScript("register")

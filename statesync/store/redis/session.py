@@ -1,10 +1,11 @@
-"""This replica among the others, over one link after another: it registers, tells all, reads all, keeps its lease.
+"""This replica's part in the shared state, over one link after another: it registers, sends and reads everything, and
+keeps its lease.
 
-A link is two connections to the same server. One listens, and says what others listen to: what it says and the server's
-answer come back in one piece, so a flush costs one reading of a socket, not two. The other is for all else, such as
-answers of megabytes, for which a server throws out who listens. When the lease is found gone
-(this process stood still, the server was emptied), a new incarnation begins over the same link; when the link is
-lost, `live` ends and its caller opens another. What was learned stays: only what is new is read again.
+A link is two connections to the same server. One is subscribed to the channel and carries the flushes: a flush's echo
+and its reply arrive together, so it costs one read of a socket instead of two. The other carries everything else, such
+as replies of megabytes, for which a server disconnects subscribers. If the lease is found gone (this process stood
+still, or the server was emptied), a new incarnation begins over the same link. If the link is lost, `live` ends and its
+caller opens another one. Data read before stays: only what is new is read again.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from statesync.store.redis.view_age import ViewAge
 from statesync.tasks import spawn
 
 RENEWALS: Final = 5
-"""In the time of a lease."""
+"""Renewals of the lease in the time of one lease."""
 
 SWEEP_S: Final = 60.0
-"""Pods that were idle for so long are not told to who joins."""
+"""Seconds after which an idle pod is removed from the numbers that a joining replica reads."""
 
 _log = logging.getLogger("turnout.state")
 
 
 class NameTaken(StateError):
-    """A live replica has this one's name."""
+    """Another live replica has this one's name."""
 
 
 class _LeaseLost(StateError):
-    """The lease was gone when it should have been there."""
+    """The lease was gone although it should have been held."""
 
 
 class Session:
@@ -75,10 +76,10 @@ class Session:
         self._warmup = CatchUp(replica, listener, keys, self.receiver, self.live_replicas, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
-        """Where commands go, once registered."""
+        """The connection for commands, once registered; None otherwise."""
         self.warm = False
         self.links = 0
-        """Counter: links that were made."""
+        """Counter: links opened."""
         self.lease_losses = 0
         self._epoch = b""
         self._trouble: asyncio.Future[StateError] = loop.create_future()
@@ -88,7 +89,7 @@ class Session:
         self._lapse_timer: asyncio.TimerHandle | None = None
         self._swept_at = loop.time()
         self._spent: tuple[int, int, int] = (0, 0, 0)
-        """Of connections that are closed."""
+        """`traffic` of the closed connections."""
         self._open: list[RespConnection] = []
 
     async def live(self, address: ServerAddress, on_warm: Callable[[], None]) -> None:
@@ -97,29 +98,29 @@ class Session:
         self._keys.in_database(address.db)
         self.receiver.hold()
         try:
-            news = await self._connect(address, self.receiver.push)
-            await news.call("SUBSCRIBE", self._keys.news)
+            channel = await self._connect(address, self.receiver.push)
+            await channel.call("SUBSCRIBE", self._keys.channel)
             link = await self._connect(address, None)
             self.links += 1
             while True:
                 with contextlib.suppress(_LeaseLost):
-                    await self._incarnation(link, news, on_warm)
+                    await self._incarnation(link, channel, on_warm)
                 self._lose_lease()
         finally:
             self._unlink()
 
     async def leave(self) -> None:
-        """Send what is left and give the lease back. Raises StateError."""
+        """Send the remaining changes and give the lease back. Raises StateError."""
         link = self.link
         if link is None:
             return
         await self.syncer.finish()
         self.syncer.close()
         gone = pack(GoneMessage(v=SCHEMA, replica=self.replica, token=self.token))
-        await RELEASE.run(link, self._own_keys(), self.replica, self.token, self._keys.news, gone)
+        await RELEASE.run(link, self._own_keys(), self.replica, self.token, self._keys.channel, gone)
 
     def stop(self) -> None:
-        """Nothing is heard or said any more."""
+        """End all links and timers."""
         self._unlink()
         if self._lapse_timer is not None:
             self._lapse_timer.cancel()
@@ -160,23 +161,23 @@ class Session:
             self._trouble.set_result(error)
 
     def _refused(self, error: StateError | None) -> None:
-        """The syncer's flush was not taken."""
+        """The server refused a flush."""
         self._fail(error or _LeaseLost("the lease was gone at a flush"))
 
     # One incarnation.
 
-    async def _incarnation(self, link: RespConnection, news: RespConnection, on_warm: Callable[[], None]) -> None:
-        """From registering to trouble, which it raises."""
+    async def _incarnation(self, link: RespConnection, channel: RespConnection, on_warm: Callable[[], None]) -> None:
+        """Run from registering to the first failure, which it raises."""
         self._trouble = self._loop.create_future()
         for connection in self._open:
-            if connection.lost:  # while nobody was waiting for trouble
+            if connection.lost:  # before there was this future
                 raise StoreUnavailable(connection.lost)
         emptied = await self._register(link)
         self.view_age.linked()
         self.link = link
-        self.syncer.open(news, self.token, self._refused)
+        self.syncer.open(channel, self.token, self._refused)
         try:
-            self._do(self._keep_lease(news))
+            self._do(self._keep_lease(channel))
             self._do(self._serve(link, emptied, on_warm))
             raise await self._trouble
         finally:
@@ -191,7 +192,7 @@ class Session:
         self._to_read.clear()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        """In the background, until this incarnation ends; what it raises ends it."""
+        """Run in the background until this incarnation ends; an error of it ends the incarnation."""
 
         async def guarded() -> None:
             try:
@@ -204,15 +205,15 @@ class Session:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        """A mistake in here or in the listener costs the link, and is logged; not the work that keeps the lease."""
+        """A bug in here or in the listener costs the link, and is logged; it does not end the process's tasks."""
         self._work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(StateError(f"the link was given up after {error!r}"))
 
     async def _register(self, link: RespConnection) -> bool:
-        """Take the lease; waits while another incarnation's has yet to lapse. True if the server was emptied since.
+        """Take the lease, once an earlier incarnation's lease has lapsed. True if the server was emptied since.
 
-        Raises NameTaken when that one is renewed meanwhile.
+        Raises NameTaken if that lease is renewed meanwhile.
         """
         self.receiver.own_tokens.add(self.token)
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
@@ -235,17 +236,17 @@ class Session:
         self._epoch = reply[1]
         return emptied
 
-    async def _keep_lease(self, news: RespConnection) -> None:
-        """Over the connection of the flushes, which a beat must not overtake: it says how many there were."""
+    async def _keep_lease(self, channel: RespConnection) -> None:
+        """Renew the lease, over the connection of the flushes: a beat has their number and must not overtake one."""
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
             self.view_age.sent(self._loop.time())
             beat = pack(HeartbeatMessage(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
             taken = await RENEW.run(
-                news,
+                channel,
                 self._own_keys(),
-                *(self.replica, self.token, keys.news, lease_ms, lease_ms * SHARE_LEASES, keys.inflight("")),
+                *(self.replica, self.token, keys.channel, lease_ms, lease_ms * SHARE_LEASES, keys.inflight("")),
                 *(SCHEMA, beat),
             )
             if not taken:
@@ -259,7 +260,7 @@ class Session:
         self.receiver.hold()
         _log.warning("the lease of replica %s was gone: registering anew", self.replica)
 
-    # What an incarnation reads, and then does from time to time.
+    # Reading, and then periodic work.
 
     async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
         began = self._loop.time()
@@ -287,26 +288,26 @@ class Session:
             self.syncer.pending.sweep(self._swept_at)
 
     async def _write_checkpoint(self, link: RespConnection, always: bool) -> None:
-        """If the log grew since the last one, or `always`."""
+        """Write a checkpoint if the log grew since the last one, or `always`."""
         _, begins = await self._checkpoints.position(link)
         if always or self.receiver.log.folded > (begins or (0, 0)):
             every_s = self._config.checkpoint_s * 0.8
             await self._checkpoints.write(link, self._listener.checkpoint, self._new_token(), every_s)
 
     def _missed(self, replica: str) -> None:
-        """Something it said was not heard: its share is to be read anew."""
+        """A message of the replica was missed: read its numbers again."""
         if self.link is not None and replica not in self._to_read:
             self._to_read.add(replica)
             self._do(self._read_again(self.link, replica))
 
     async def _read_again(self, link: RespConnection, replica: str) -> None:
         self._to_read.discard(replica)
-        await self._warmup.read_share(link, replica)
+        await self._warmup.read_numbers(link, replica)
 
     # Others' leases.
 
     def _joined(self) -> None:
-        """There are others, or were a moment ago."""
+        """Another replica appeared: watch its lease, and flush at once."""
         self._watch_leases()
         self.syncer.hurry()
 
@@ -322,7 +323,7 @@ class Session:
             self._lapse_timer = self._loop.call_at(now + grace_s, self._let_lapse, now + grace_s)
             return
         for replica in self.live_replicas.lapsed(now):
-            _log.warning("replica %s was not heard for its lease of %g s: gone", replica, self._config.lease_s)
+            _log.warning("replica %s was silent for its lease of %g s: gone", replica, self._config.lease_s)
             self.receiver.drop(replica)
         self._watch_leases()
 

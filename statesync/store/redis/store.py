@@ -1,7 +1,7 @@
-"""The store behind redis://: what the rest of the router calls, and the link to the server, made anew whenever lost.
+"""The store behind redis://: its public side, and the link to the server, which is opened again whenever it is lost.
 
-Nothing here is awaited on a request's way: `announce` and `placed` note, and the background sends. Being a replica
-among others is `session.py`'s; where the server is, `locate.py`'s.
+No request awaits anything here: `announce` and `placed` only note changes, and a background task sends them. The
+replica's part in the shared state is `session.py`; `locate.py` finds the server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers
 
 BACKOFF_S: Final = (0.05, 2.0)
-"""Before the first attempt to connect again, and at most. Each is drawn between half of it and all of it."""
+"""Seconds before the first attempt to connect again, and at most. Each pause is random, from half of it to all of
+it."""
 
 _DEFAULTS: Final = SyncConfig()
 _log = logging.getLogger("turnout.state")
@@ -56,7 +57,7 @@ class RedisStore:
         self._started: asyncio.Future[StateError | None] | None = None
         """Done when warm (None) or refused (why)."""
         self._awaited = False
-        """Whether `start` still waits."""
+        """Whether `start` is still waiting."""
         self._error = "not started"
 
     @classmethod
@@ -70,7 +71,7 @@ class RedisStore:
         return True
 
     async def start(self, replica: str, listener: StateListener, /) -> None:
-        """Take a lease as `replica` and read all that the others know. See `StateStore.start`."""
+        """Take a lease as `replica` and read the others' state. See `StateStore.start`."""
         if self._session is not None:
             raise StateError("a store is started once")
         self._session = Session(replica, listener, self._pending, self._keys, self._config, self._rng)
@@ -86,7 +87,7 @@ class RedisStore:
             raise refused
 
     async def aclose(self) -> None:
-        """Send what is pending, give the lease back. Takes `timeout_s` at most. Safe to call twice."""
+        """Send pending changes and give the lease back, within `timeout_s`. Idempotent."""
         session, background = self._session, self._background
         self._background = None
         if session is None or background is None:
@@ -104,11 +105,11 @@ class RedisStore:
         self._pending.report(pod, report, asyncio.get_running_loop().time())
 
     def elected(self, pod: PodId, /) -> bool:
-        """Whether `pod` falls to this replica among those that are live. True where nobody else can be heard."""
+        """Whether this replica is elected for `pod` among the live ones. True if it knows no other."""
         return self._session is None or self._session.live_replicas.elected(pod)
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """The pool's record, or None where none was ever set. Raises StoreUnavailable."""
+        """The pool's record, or None if none was ever set. Raises StoreUnavailable."""
         records = await self._records(pool, 1)
         return records[0] if records else None
 
@@ -137,7 +138,7 @@ class RedisStore:
                 link,
                 (keys.policy(pool), keys.pools),
                 *(pool, "" if if_generation is None else if_generation, pack_record(wanted)),
-                *(POLICY_HISTORY, keys.news, session.replica, session.token, SCHEMA),
+                *(POLICY_HISTORY, keys.channel, session.replica, session.token, SCHEMA),
             )
         )
         if not taken:
@@ -148,27 +149,27 @@ class RedisStore:
         session.receiver.book.learn(pool, record)
         return record
 
-    async def share_trial(self, pool: str, generation: int, teller: str, figures: bytes, /) -> Mapping[str, bytes]:
-        """This replica's figures, for those of all tellers. Raises StoreUnavailable."""
+    async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """Store this process's figures; returns those of all processes. Raises StoreUnavailable."""
         _, link = self._linked()
         key = self._keys.trial(pool, generation)
-        told = await _asked(SHARE_TRIAL.run(link, (key,), teller, figures, int(TRIAL_TTL_S * 1000)))
-        return {who.decode(): packed for who, packed in zip(told[::2], told[1::2], strict=True)}
+        stored = await _asked(SHARE_TRIAL.run(link, (key,), process, figures, int(TRIAL_TTL_S * 1000)))
+        return {each.decode(): packed for each, packed in zip(stored[::2], stored[1::2], strict=True)}
 
     def replicas(self) -> Sequence[ReplicaInfo]:
-        """Live replicas as last heard, this one first."""
+        """The live replicas, this one first."""
         if self._session is None or self._background is None:
             return []
         return self._session.live_replicas.live(asyncio.get_running_loop().time())
 
     def age_s(self) -> float:
-        """How long a change takes to be heard; while the link does not do well, how long it has not."""
+        """The mean time of a change to the others; while the link does not work, the time since it last did."""
         if self._session is None:
             return 0.0
         return self._session.view_age.age_s(asyncio.get_running_loop().time())
 
     def health(self) -> StoreHealth:
-        """How the link does."""
+        """The state of the link, and its counters."""
         session = self._session
         if session is None:
             return StoreHealth(connected=False, warm=False, error=self._error)
@@ -210,7 +211,7 @@ class RedisStore:
             self._started.set_result(None)
 
     def _lost(self, error: StateError) -> None:
-        """Said once, not at every attempt."""
+        """Log a new reason, not every attempt."""
         if str(error) != self._error:
             _log.warning("no link to the shared state, serving from what is known: %s", error)
         self._error = str(error)
@@ -233,7 +234,7 @@ class RedisStore:
 
 
 async def _asked(answer: Any) -> Any:
-    """The server's answer; its refusals (LOADING, READONLY, MOVED, ...) are StoreUnavailable to who asks."""
+    """The server's answer; a refusal (LOADING, READONLY, MOVED, ...) is raised as StoreUnavailable."""
     try:
         return await answer
     except ReplyError as error:

@@ -1,10 +1,10 @@
-"""When this replica's changes are sent: at once after a quiet moment, then together, one request under way at a time.
-A dispatch waits less for company than a first or a last token: a pod that is believed idler than it is draws everybody,
-one that is believed busier for some milliseconds misses a request.
+"""Decides when this replica's changes are sent: at once after a pause, then in batches, one flush under way at a time.
+Dispatches are flushed sooner than first- and last-token updates: a pod that looks idler than it is attracts all
+replicas, while one that looks busier for some milliseconds misses a request.
 
-So a slow server is asked less often, never more, and what is sent does not grow with the traffic but with the pods.
-Here is the only command that is sent hundreds of times a second; it is made without a task and without a retry.
-What is in it is `ledger.py`'s, who hears it is `receiver.py`'s.
+A slow server gets fewer flushes, never more, and their size grows with the pods, not with the traffic. The flush is the
+only command sent hundreds of times a second; it is made without a task and without a retry. Its content comes from
+`ledger.py`; `receiver.py` is the other end.
 """
 
 from __future__ import annotations
@@ -36,25 +36,26 @@ from statesync.store.redis.scripts import FLUSH
 from statesync.store.redis.view_age import ViewAge
 
 MIN_INTERVAL_S: Final = 0.002
-"""At most 500 flushes a second, whatever is configured."""
+"""Least seconds between two flushes, whatever is configured: at most 500 a second."""
 
 RELIEF_INTERVALS: Final = 4
-"""So many intervals after the last flush, changes go even if no dispatch is among them. Two thirds of all changes are
-none; most then travel with one: 219 round trips instead of 297 at 200 requests a second, 308 instead of 443 at 400."""
+"""Intervals between two flushes without a dispatch in the second. Two thirds of all changes are no dispatches; most
+then go with one: 219 round trips instead of 297 at 200 requests a second, 308 instead of 443 at 400."""
 
 ALONE_S: Final = 0.05
-"""Between two flushes while no other replica lives. Then they are for whoever starts, and who does says so at once."""
+"""Least seconds between two flushes while no other replica is live. Then only replicas that start need them, and they
+trigger a flush."""
 
 MESSAGE: Final = 2
 ENTRY: Final = 3
-"""Their places among the arguments. Published one behind the other, they are how the message's echo ends."""
+"""Indexes among the arguments. The published message ends with these two, so its echo does."""
 
 LostLease = Callable[[StateError | None], None]
-"""Hears that the lease is gone (None), or that the server refuses to write."""
+"""Called when the lease is gone (None), or with the server's refusal to write."""
 
 
 class Syncer:
-    """Sends what the outbox holds, over the link that is open now. Its times are the loop's."""
+    """Sends the pending updates over the current link. Its times are the loop's."""
 
     def __init__(
         self,
@@ -78,17 +79,17 @@ class Syncer:
         self._on_trouble: LostLease | None = None
         self._token = ""
         self.seq = 0
-        """Of the last message of this incarnation."""
+        """Sequence number of this incarnation's last message."""
         self._under_way: UpdateBatch | None = None
         self._answer: asyncio.Future[None] | None = None
-        """Done when it is taken or not, where somebody waits for that."""
+        """Done when the flush under way is answered; None while `finish` does not wait."""
         self._timer: asyncio.Handle | None = None
         self._noted_at = self._loop.time()
         self._sent_at = float("-inf")
         self._flush_command = PreparedCommand()
 
     def open(self, link: RespConnection, token: str, on_trouble: LostLease) -> None:
-        """Send over this link from now on, beginning with all there is. `on_trouble` is called at most once."""
+        """Send over this link from now on, starting with everything. `on_trouble` is called at most once."""
         if token != self._token:
             self._token, self.seq = token, 0
         self._link, self._on_trouble = link, on_trouble
@@ -97,14 +98,14 @@ class Syncer:
         self._send(self.pending.take(self._loop.time(), full=True))
 
     def close(self) -> None:
-        """Send nothing until the next `open`; what is noted is kept."""
+        """Send nothing until the next `open`; pending updates are kept."""
         self._link = self._on_trouble = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def finish(self) -> None:
-        """Send what is left, and wait for it to be taken. Nothing happens without a link, or over one that is lost."""
+        """Send all pending updates and wait for the answer. Does nothing without a working link."""
         while self._link is not None and not self._link.lost and (self._under_way is not None or self.pending.waiting):
             if self._under_way is None:
                 self._flush()
@@ -113,13 +114,13 @@ class Syncer:
                 await asyncio.wait([self._answer])
 
     def wake(self) -> None:
-        """There is something to send; called by the outbox, see there."""
+        """There are updates to send; see `PendingUpdates.wake`."""
         now = self._loop.time()
         self._noted_at = now
         self._plan(now)
 
     def hurry(self) -> None:
-        """Others have come, or may have: what waits for nobody goes now."""
+        """Another replica has come, or may have: send now what had time while this replica was alone."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,16 +133,16 @@ class Syncer:
         if self._timer is not None:
             if not urgent:
                 return
-            self._timer.cancel()  # planned for what was none
+            self._timer.cancel()  # it was planned without a dispatch
         due = self._sent_at + self._pause_s(urgent)
         self._timer = self._loop.call_at(due, self._flush) if due > now else self._loop.call_soon(self._flush)
 
     def _urgent(self) -> bool:
-        """Whether somebody ought to hear of a dispatch."""
+        """Whether there is a dispatch to send, and another replica to receive it."""
         return self.pending.urgent and not self._live_replicas.alone
 
     def _pause_s(self, urgent: bool) -> float:
-        """From one flush to the next."""
+        """Seconds from one flush to the next."""
         if self._live_replicas.alone:
             return max(ALONE_S, self._interval_s)
         return self._interval_s if urgent else RELIEF_INTERVALS * self._interval_s
@@ -153,7 +154,7 @@ class Syncer:
         if self._link is not None and self._under_way is None:
             noted_at = self._noted_at
             if not self._urgent():
-                # How old the view is, is how late dispatches are seen: one noted in company would have waited so long.
+                # The view's age is the delay of dispatches: take the time that a dispatch would have waited here.
                 noted_at = self._loop.time() - max(0.0, self._sent_at + self._interval_s - noted_at)
             self._send(self.pending.take(noted_at, full=False))
 
@@ -171,7 +172,7 @@ class Syncer:
         assert self._link is not None
         self._under_way = batch
         if not self._link.write(packed, partial(self._answered, arguments, batch)):
-            # Not from within: who waits for the last flush would begin anew at once, and nothing else would run.
+            # Not from here: `finish` would start the next flush at once, and nothing else would run.
             self._loop.call_soon(self._answered, arguments, batch, StoreUnavailable(self._link.lost))
 
     def _answered(self, arguments: list[bytes], batch: UpdateBatch, reply: object) -> None:
@@ -191,26 +192,26 @@ class Syncer:
         self.pending.give_back(batch)
         if not current:
             self._plan(self._loop.time())
-        elif not isinstance(reply, StoreUnavailable):  # a lost link tells its owner itself
+        elif not isinstance(reply, StoreUnavailable):  # a lost link reports itself
             self._trouble(reply if isinstance(reply, ReplyError) else None)
 
     def _trouble(self, error: StateError | None) -> None:
-        told = self._on_trouble
+        on_trouble = self._on_trouble
         self.close()
-        if told is not None:
-            told(error)
+        if on_trouble is not None:
+            on_trouble(error)
 
     def _constant_part(self) -> tuple[Part, ...]:
-        """Number of keys, keys and the arguments that are the same every time."""
+        """The number of keys, the keys, and the arguments that never change."""
         keys = self._keys
         return (
             *(4, keys.tokens, keys.inflight(self._replica), keys.log, keys.reports),
-            *(self._replica, self._token, keys.news),
+            *(self._replica, self._token, keys.channel),
             *(int(self._lease_s * SHARE_LEASES * 1000), LOG_ENTRIES, int(LOG_TTL_S * 1000), int(REPORT_TTL_S * 1000)),
         )
 
     def _arguments(self, batch: UpdateBatch, now: float) -> list[bytes]:
-        """The rest of them, as `flush.lua` says."""
+        """The other arguments, as documented in `flush.lua`."""
         replica, token, seq = self._replica, self._token, self.seq
         placements = [PlacementMessage(pod, pack_blocks(blocks) if blocks else b"") for pod, blocks in batch.placements]
         reports = {pod: report_of(report, now - at, replica) for pod, (report, at) in batch.reports.items()}

@@ -25,7 +25,7 @@ def test_a_policy_is_shown_and_set(capsys: pytest.CaptureFixture[str]) -> None:
         "default: p2c {} (generation 0)",
         "default: random {} (generation 1)",
     ]
-    assert replica.policies.current("default").name == "random"
+    assert replica.policies.live("default").scheduler.name == "random"
 
 
 REFUSED = {

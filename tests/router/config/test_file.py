@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config.file import ConfigError, check, load, read_text, told
+from router.config.file import ConfigError, check, described, load, read_text
 from router.settings import Settings, Timeouts
 
 GOOD = """\
@@ -24,7 +24,7 @@ default_pool: chat
 
 
 def problems(text: str, **environ: str) -> list[str]:
-    return [told("f", problem) for problem in read_text(text, environ).problems]
+    return [described("f", problem) for problem in read_text(text, environ).problems]
 
 
 def test_a_good_file_becomes_settings(tmp_path: Path) -> None:

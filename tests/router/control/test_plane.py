@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from router.control.plane import pod_shown, pools_shown, record_shown, state_shown
+from router.control.plane import describe_pod, describe_pools, describe_record, describe_state
 from router.lifecycle import Phase
 from router.settings import Pool
 from schedulers.types import Pod, PodId, PodLoad
@@ -16,7 +16,7 @@ from tests.fakes.control_port import POD, Replica
 
 def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
     pod = Pod(PodId("u-1"), "[::1]:8000", frozenset({"b", "a"}), "prefill", {"zone": "z"}, 7)
-    shown = pod_shown(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe")))
+    shown = describe_pod(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe")))
     assert shown["models"] == ["a", "b"]
     assert (shown["role"], shown["labels"], shown["max_inflight"]) == ("prefill", {"zone": "z"}, 7)
     assert (shown["queued"], shown["ttft_ewma_s"]) == (1, 0.25)
@@ -26,7 +26,7 @@ def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
 
 def test_a_policy_is_shown_as_it_can_be_put_back() -> None:
     canary = Canary(PolicyChoice("random", {"k": 2}), 5.0)
-    shown = record_shown(PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2))
+    shown = describe_record(PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2))
     assert shown == {
         "policy": "p2c",
         "params": {"k": 1},
@@ -43,7 +43,7 @@ def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:
     replica = Replica()
     settings = msgspec.structs.replace(replica.plane.settings, pools=[Pool(name="default")])
     replica.view.set_pods("default", ())
-    (shown,) = pools_shown(
+    (shown,) = describe_pools(
         type(replica.plane)(
             **{name: getattr(replica.plane, name) for name in replica.plane.__slots__} | {"settings": settings}
         )
@@ -53,7 +53,7 @@ def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:
 
 def test_configured_models_and_those_of_the_pods_are_both_shown() -> None:
     replica = Replica()
-    assert pools_shown(replica.plane)[0]["models"] == ["m"]
+    assert describe_pools(replica.plane)[0]["models"] == ["m"]
     assert replica.view.status(POD).pod.models == {"m"}
 
 
@@ -62,6 +62,6 @@ def test_phases_are_shown_by_how_long_ago_they_began() -> None:
     replica.now = 101.0
     replica.lifecycle.enter(Phase.WARMING)
     replica.now = 103.5
-    shown = state_shown(replica.plane)
+    shown = describe_state(replica.plane)
     assert shown["phases"] == {"starting": 3.5, "warming": 2.5}
     assert (shown["phase"], shown["ready"]) == ("warming", False)

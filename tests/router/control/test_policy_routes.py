@@ -40,10 +40,10 @@ def test_a_policy_is_read_replaced_and_tagged_with_its_generation() -> None:
         after = await client.put("/admin/pools/default/policy", json=body, headers=tag)
         assert (after.status_code, after.headers["etag"]) == (200, '"1"')
         assert after.json() == {**PLAIN, "policy": "round_robin", "generation": 1, "dry_run": False}
-        assert replica.policies.current("default").name == "round_robin"
+        assert replica.policies.live("default").scheduler.name == "round_robin"
         stale = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=tag)
         assert (stale.status_code, error_of(stale)["code"]) == (412, "stale_generation")
-        assert replica.policies.current("default").name == "round_robin"
+        assert replica.policies.live("default").scheduler.name == "round_robin"
         for unconditional in ({}, {"if-match": "*"}):
             put = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=unconditional)
             assert put.status_code == 200
@@ -68,7 +68,7 @@ UNFIT: list[tuple[str, dict[str, str], int, str, str]] = [
 
 def test_a_policy_that_cannot_be_changes_nothing_and_says_why() -> None:
     replica = Replica()
-    before = replica.policies.current("default")
+    before = replica.policies.live("default").scheduler
 
     async def talk(client: httpx.AsyncClient) -> None:
         for content, headers, *expected, word in UNFIT:
@@ -79,7 +79,7 @@ def test_a_policy_that_cannot_be_changes_nothing_and_says_why() -> None:
             assert word in str(error["message"])
 
     talk_to(replica, talk)
-    assert replica.policies.current("default") is before
+    assert replica.policies.live("default").scheduler is before
 
 
 def test_pools_show_models_pods_and_policy() -> None:
@@ -253,7 +253,7 @@ def test_without_the_shared_state_a_change_is_refused_with_words_and_made_here_a
 
 def test_what_this_replica_cannot_follow_yet_and_what_was_taken_out_is_shown() -> None:
     replica = Replica()
-    live = replica.policies.current("default")
+    live = replica.policies.live("default").scheduler
 
     async def talk(client: httpx.AsyncClient) -> None:
         replica.policies.policy_changed("default", PolicyRecord("later", {}, 3))

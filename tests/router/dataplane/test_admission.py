@@ -1,4 +1,4 @@
-"""The gate: who is counted, who waits, in which order, and what is kept of those who left."""
+"""The gate: what is counted, what waits, in which order, and what is kept of those that left."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from router.dataplane.exchange import Exchange
 from router.errors import Saturated, Shed
 from router.settings import Limits
 from schedulers.types import RequestInfo
-from tests.fakes.bare_exchange import exchange
+from tests.fakes.bare_exchange import exchange, routed
 
 
 def waits(priority: int = 0, pool: str = "main") -> Exchange:
     made = exchange()
-    made.pool = pool
-    made.info = RequestInfo("id", "m", 1, 0, 0.0, 1, 0, priority=priority)
+    made.routed = routed(pool)
+    made.routed.info = RequestInfo("id", "m", 1, 0, 0.0, 1, 0, priority=priority)
     return made
 
 
@@ -35,7 +35,7 @@ def served(gate: Admission, pool: str = "main", room: int = 1000) -> list[Exchan
     return out
 
 
-def test_who_is_admitted_is_counted_until_it_leaves() -> None:
+def test_what_is_admitted_is_counted_until_it_leaves() -> None:
     gate = Admission(Limits())
     one = exchange()
     gate.admit(one)
@@ -78,7 +78,7 @@ def test_the_line_stops_where_there_is_no_more_room() -> None:
     assert served(gate) == line[2:]
 
 
-def test_a_full_line_takes_nobody() -> None:
+def test_a_full_line_takes_no_more() -> None:
     gate = Admission(Limits(max_queue=1))
     gate.wait(waits())
     with pytest.raises(Saturated):
@@ -86,7 +86,7 @@ def test_a_full_line_takes_nobody() -> None:
     assert gate.queued == 1
 
 
-def test_who_left_the_line_is_passed_over() -> None:
+def test_what_left_the_line_is_passed_over() -> None:
     gate = Admission(Limits())
     first, second = waits(), waits()
     gate.wait(first)
@@ -96,7 +96,7 @@ def test_who_left_the_line_is_passed_over() -> None:
     assert served(gate) == [second]
 
 
-def test_those_who_left_are_forgotten_before_they_add_up() -> None:
+def test_those_that_left_are_forgotten_before_they_add_up() -> None:
     gate = Admission(Limits())
     stays = [waits(priority) for priority in (1, 3, 2)]
     for each in stays:
@@ -111,7 +111,7 @@ def test_those_who_left_are_forgotten_before_they_add_up() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=200))
-def test_the_order_is_priority_then_arrival_whoever_leaves(arrivals: list[tuple[int, bool]]) -> None:
+def test_the_order_is_priority_then_arrival_whichever_leaves(arrivals: list[tuple[int, bool]]) -> None:
     gate = Admission(Limits())
     line: list[tuple[int, int, Exchange]] = []
     for priority, leaves in arrivals:
@@ -125,7 +125,7 @@ def test_the_order_is_priority_then_arrival_whoever_leaves(arrivals: list[tuple[
     assert gate.queued == 0
 
 
-def test_who_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
+def test_what_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
     gate = Admission(Limits())
     both, one = waits(), waits()
     gate.wait(both, ["other"])
@@ -136,7 +136,7 @@ def test_who_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
     assert gate.queued == 0
 
 
-def test_who_finds_no_room_in_one_line_keeps_its_place_in_both() -> None:
+def test_what_finds_no_room_in_one_line_keeps_its_place_in_both() -> None:
     gate = Admission(Limits())
     first, second = waits(), waits()
     gate.wait(first, ["other"])
@@ -154,7 +154,7 @@ def test_what_was_served_elsewhere_does_not_add_up_in_a_line_that_never_moves() 
     assert gate.held < 150
 
 
-def test_who_steps_out_is_passed_over_until_it_is_back() -> None:
+def test_what_steps_out_is_passed_over_until_it_is_back() -> None:
     gate = Admission(Limits())
     made = waits()
     gate.wait(made)

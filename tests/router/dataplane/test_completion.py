@@ -45,7 +45,7 @@ def test_an_exchange_that_ended_is_not_refused_again() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", SSE_HEAD + event("one")])
-def test_giving_up_tells_the_client_what_can_still_be_told(begun: bytes) -> None:
+def test_giving_up_sends_the_client_what_can_still_be_sent(begun: bytes) -> None:
     with Rig() as rig:
         exchange = under_way(rig)
         pod = rig.asked()
@@ -73,7 +73,7 @@ def test_a_defect_ends_in_an_answer_or_a_cut_and_its_traceback_in_the_log(begun:
             answer = rig.clients[0].answer()
             assert answer.status == 500
             assert exchange.request_id in answer.body
-        assert rig.errors.told == ["a request met a defect of the gateway"]
+        assert rig.errors.messages == ["a request met a defect of the gateway"]
         rig.assert_clean()
 
 

@@ -1,4 +1,4 @@
-"""Snapshot, pick, reserve: what a policy is told, and what is noted of its answer."""
+"""Snapshot, pick, reserve: what a policy is given, and what becomes of its answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from itertools import count
 import pytest
 
 from router.dataplane.dispatch import Dispatch
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.request.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.model import LivePolicy
 from router.settings import Pool
 from router.telemetry.metrics import Metrics
 from schedulers import registry
@@ -22,7 +23,8 @@ from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, Requ
 from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.load.view import LoadView
 from statesync.prefix.index import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
-from tests.fakes.bare_exchange import exchange
+from statesync.store.protocol import PolicyRecord
+from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.virtual_time import Clock
 
 A, B = PodId("10.0.0.1:80"), PodId("10.0.0.2:80")
@@ -32,15 +34,15 @@ PROMPT = (b"x" * UNITS * BLOCK_BYTES,)
 
 
 class Watched:
-    """Picks the first untried pod and remembers what it was told."""
+    """Picks the first untried pod and remembers what it was given."""
 
     name = "watched"
 
     def __init__(self) -> None:
-        self.told: list[tuple[RequestInfo, LoadSnapshot]] = []
+        self.seen: list[tuple[RequestInfo, LoadSnapshot]] = []
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
-        self.told.append((request, snapshot))
+        self.seen.append((request, snapshot))
         for pod, _ in snapshot.candidates:
             if pod.id not in request.tried:
                 return Decision(pod.id, self.name)
@@ -65,7 +67,7 @@ class Floor:
         self.dispatch = Dispatch(
             self.view,
             self.prefix,
-            lambda pool: self.policy,
+            {"main": LivePolicy(self.policy, PolicyRecord("watched", {}, 1))},
             self.guard,
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),
@@ -79,45 +81,45 @@ class Floor:
             header_map={name.replace("_", "-").encode(): value.encode() for name, value in header_map.items()}
         )
         made.request_id = b"r1"
-        made.call = Call("m", prompt, TOKENS, 16, False, "from-the-body")
-        made.metrics = self.metrics.pool("main")
+        call = Call("m", prompt, TOKENS, 16, False, "from-the-body")
+        made.routed = routed(call=call, metrics=self.metrics.pool("main"))
         return made
 
-    def place(self, made: Exchange) -> Rejection | None:
-        return self.dispatch.place(made, self.pool)
+    def place(self, made: Exchange) -> Placement:
+        """For a request that gets a pod."""
+        placed = self.dispatch.place(made, self.pool)
+        assert isinstance(placed, Placement)
+        return placed
 
 
 def test_a_placed_request_names_pod_policy_and_charge() -> None:
     floor = Floor()
     made = floor.asked()
-    assert floor.place(made) is None
-    assert made.pod is not None and made.charge is not None
-    assert (made.pod.id, made.policy, made.charge.pod) == (A, "watched", A)
+    placed = floor.place(made)
+    assert (placed.pod.id, placed.policy, placed.charge.pod) == (A, "watched", A)
+    assert placed.info is floor.policy.seen[0][0]
     assert floor.view.status(A).load.inflight == 1
-    assert made.metrics is not None and made.metrics.decision.count == 1
+    assert made.routed.metrics.decision.count == 1
 
 
-def test_a_policy_is_told_all_of_the_request() -> None:
+def test_a_policy_is_given_all_of_the_request() -> None:
     floor = Floor()
     made = floor.asked(x_session_id="s", x_turnout_priority="-7")
-    made.deadline = 1005.0
+    made.routed.deadline = 1005.0
     floor.place(made)
-    info, snapshot = floor.policy.told[0]
+    info, snapshot = floor.policy.seen[0]
     assert (info.id, info.model, info.prompt_tokens, info.max_tokens) == ("r1", "m", TOKENS, 16)
     assert (info.arrived_at, info.deadline, info.session_key, info.priority) == (1000.0, 1005.0, "s", -7)
     assert (info.entropy, info.sequence, info.tried) == (100, 0, frozenset())
     assert [pod.id for pod, _ in snapshot.candidates] == [A, B]
 
 
-def test_the_sequence_counts_requests_and_each_has_dice_of_its_own() -> None:
+def test_the_sequence_counts_requests_and_each_has_random_bits_of_its_own() -> None:
     floor = Floor()
     for _ in range(3):
-        made = floor.asked()
-        floor.place(made)
-        assert made.charge is not None
-        floor.view.release(made.charge)
-    assert [info.sequence for info, _ in floor.policy.told] == [0, 1, 2]
-    assert len({info.entropy for info, _ in floor.policy.told}) == 3
+        floor.view.release(floor.place(floor.asked()).charge)
+    assert [info.sequence for info, _ in floor.policy.seen] == [0, 1, 2]
+    assert len({info.entropy for info, _ in floor.policy.seen}) == 3
 
 
 def test_another_attempt_knows_what_was_tried_and_is_the_same_request() -> None:
@@ -125,38 +127,38 @@ def test_another_attempt_knows_what_was_tried_and_is_the_same_request() -> None:
     made = floor.asked(PROMPT)
     floor.place(made)
     made.tried |= {A}
-    floor.place(made)
-    first, second = (info for info, _ in floor.policy.told)
+    assert floor.place(made).pod.id == B
+    first, second = (info for info, _ in floor.policy.seen)
     assert (second.tried, second.sequence, second.id) == (frozenset({A}), first.sequence, first.id)
     assert second.entropy != first.entropy
     assert second.prefix_hits == {A: UNITS}
-    assert made.pod is not None and made.pod.id == B
 
 
 def test_a_rejection_changes_nothing() -> None:
     floor = Floor()
     made = floor.asked()
     floor.place(made)
-    pod, charge = made.pod, made.charge
     made.tried = frozenset({A, B})
-    assert floor.place(made) == Rejection("no_untried_pod")
-    assert (made.pod, made.charge) == (pod, charge)
+    before = made.placement
+    assert before is not None
+    assert floor.dispatch.place(made, floor.pool) == Rejection("no_untried_pod")
+    assert made.placement is before
     assert [floor.view.status(each).load.inflight for each in (A, B)] == [1, 0]
 
 
 def test_the_body_names_the_session_where_no_header_does() -> None:
     floor = Floor()
     floor.place(floor.asked())
-    assert floor.policy.told[0][0].session_key == "from-the-body"
+    assert floor.policy.seen[0][0].session_key == "from-the-body"
 
 
-def test_a_prompt_is_remembered_and_told_to_the_other_replicas() -> None:
+def test_a_prompt_is_remembered_and_sent_to_the_other_replicas() -> None:
     floor = Floor()
     floor.place(floor.asked(PROMPT))
     ((pod, blocks),) = floor.placed
     assert (pod, len(blocks)) == (A, BLOCKS_PER_SIZE + 4)
     floor.place(floor.asked(PROMPT))
-    assert floor.policy.told[1][0].prefix_hits == {A: UNITS}
+    assert floor.policy.seen[1][0].prefix_hits == {A: UNITS}
     metrics = floor.metrics.pool("main")
     assert (metrics.prefix_queries_tokens, metrics.prefix_hits_tokens) == (2 * TOKENS, TOKENS)
 
@@ -189,7 +191,7 @@ def test_a_request_that_must_wait_has_its_priority_already() -> None:
     made = floor.asked(x_turnout_priority="9")
     with pytest.raises(PoolSaturated):
         floor.place(made)
-    assert made.info is not None and made.info.priority == 9
+    assert made.routed.info is not None and made.routed.info.priority == 9
 
 
 @pytest.mark.parametrize("value", ["", "x", "1.0", "9" * 5000])
@@ -208,12 +210,11 @@ def test_a_refused_policy_is_answered_with_those_allowed() -> None:
 def test_an_allowed_policy_decides() -> None:
     floor = Floor(allowed_policies=["round_robin"])
     made = floor.asked(x_turnout_policy="round_robin")
-    floor.place(made)
-    assert (made.policy, floor.policy.told) == ("round_robin", [])
+    assert (floor.place(made).policy, floor.policy.seen) == ("round_robin", [])
 
 
 class Answers(Watched):
-    """Answers whatever it is told to."""
+    """Answers what it was made with."""
 
     name = "answers"
 
@@ -241,18 +242,16 @@ def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answe
     floor.policy = Answers(answer)
     made = floor.asked()
     made.tried = frozenset({B})
-    assert floor.place(made) is None
-    assert made.pod is not None
-    assert (made.pod.id, made.policy) == (A, "least_load")
+    placed = floor.place(made)
+    assert (placed.pod.id, placed.policy) == (A, "least_load")
     assert floor.metrics.policy_failures == {("main", "answers", reason): 1}
 
 
-def test_a_decision_in_anothers_name_is_told_under_the_policys_own() -> None:
+def test_a_decision_in_anothers_name_is_shown_under_the_policys_own() -> None:
     floor = Floor()
     floor.policy = Answers(Decision(A, "x\r\nx-injected: 1"))
     made = floor.asked()
-    floor.place(made)
-    assert made.policy == "answers"
+    assert floor.place(made).policy == "answers"
 
 
 def test_a_policy_of_the_requests_choice_that_failed_too_often_is_no_choice_any_more() -> None:
@@ -261,18 +260,15 @@ def test_a_policy_of_the_requests_choice_that_failed_too_often_is_no_choice_any_
     for _ in range(5):
         floor.guard.struck(chosen, "main", Failure("raised", "raised"))
     made = floor.asked(x_turnout_policy="round_robin")
-    floor.place(made)
-    assert made.policy == "least_load"
+    assert floor.place(made).policy == "least_load"
 
 
-def test_some_of_the_requests_are_kept_where_somebody_wants_them() -> None:
+def test_some_of_the_requests_are_kept_as_samples() -> None:
     samples = Samples()
     floor = Floor(samples=samples)
     for at in range(3):
         made = floor.asked()
         made.arrived = 1000.0 + at * 0.06
-        floor.place(made)
-        assert made.charge is not None
-        floor.view.release(made.charge)
+        floor.view.release(floor.place(made).charge)
     assert [example.request.sequence for example in samples.recent()] == [0, 2]
     assert [len(example.snapshot.candidates) for example in samples.recent()] == [2, 2]

@@ -1,11 +1,17 @@
-"""What an exchange says of itself."""
+"""What an exchange shows of itself, and what stands in for stages it has not passed."""
 
 from __future__ import annotations
 
 import pytest
 
+from router.dataplane.exchange import FAILED, NO_POD, SATURATED, UNROUTED, FallbackState, Placement
+from router.dataplane.request.openai import Call
+from router.dataplane.request.routes import Route
+from router.errors import PodFailure
 from schedulers.types import Pod, PodId
-from tests.fakes.bare_exchange import exchange
+from statesync.load.pod_state import Charge
+from tests.fakes.bare_exchange import exchange, routed
+from tests.fakes.trial_inputs import request
 
 
 def test_the_path_is_the_target_without_its_query() -> None:
@@ -23,7 +29,10 @@ def test_who_asks_for_messages_speaks_anthropics_dialect(target: bytes, anthropi
 
 def test_it_shows_where_it_is() -> None:
     made = exchange()
-    made.request_id, made.pool, made.pod, made.attempts = b"id-1", "main", Pod(PodId("p1"), "a:1"), 2
+    assert repr(made) == "<Exchange  POST /v1/completions pool=- pod=- attempts=0>"
+    pod = Pod(PodId("p1"), "a:1")
+    made.request_id, made.attempts = b"id-1", 2
+    made.routed, made.placement = routed("main"), Placement(pod, "p2c", Charge(pod.id, 1, 1), request())
     assert repr(made) == "<Exchange id-1 POST /v1/completions pool=main pod=p1 attempts=2>"
     made.done = True
     assert repr(made).endswith(" done>")
@@ -33,3 +42,60 @@ def test_bytes_that_are_no_text_do_not_hinder_showing_it() -> None:
     made = exchange(target=b"/v1/\xff")
     made.request_id = b"\xff"
     assert "Exchange" in repr(made)
+
+
+def test_a_request_without_a_pool_has_no_deadline() -> None:
+    made = exchange()
+    assert (made.routed, made.deadline) == (UNROUTED, 0.0)
+    made.routed = routed()
+    made.routed.deadline = 1005.0
+    assert made.deadline == 1005.0
+
+
+class Source:
+    """A relay that notes what it is asked to do."""
+
+    begun = False
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def cancel(self) -> None:
+        self.calls.append("cancel")
+
+    def break_off(self, failure: PodFailure, /) -> None:
+        self.calls.append("break_off")
+
+
+def test_backpressure_reaches_the_relay_of_the_attempt_under_way() -> None:
+    made, source = exchange(), Source()
+    made.pause()
+    made.resume()
+    made.relay = source
+    made.pause()
+    made.resume()
+    assert source.calls == ["pause", "resume"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_pool_gets_a_stream_where_the_client_asked_for_one(stream: bool) -> None:
+    assert routed(call=Call("m", (), 1, 0, stream, "")).stream is stream
+
+
+def test_a_fall_back_is_explained_only_where_another_pool_was_tried() -> None:
+    state = FallbackState(Route("east", "m"), refused=False)
+    assert state.summary("east") == ""
+    state.tried = {"east": NO_POD, "west": SATURATED}
+    assert state.summary("west") == " Pools tried: 'east' has no pod for it, 'west' is full."
+    state.tried = {"east": FAILED}
+    assert state.summary("west") == " Pools tried: 'east' failed it, 'west' failed it."
+
+
+def test_a_client_that_refuses_fall_back_is_reminded_of_it() -> None:
+    assert "refuses fall-back" in FallbackState(Route("east", "m"), refused=True).summary("east")

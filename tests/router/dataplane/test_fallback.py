@@ -1,4 +1,4 @@
-"""Requests that their own pool cannot serve: where they go, what they are there, and what is said when nobody can."""
+"""Requests that their own pool cannot serve: where they go, what they are there, and what is answered when none can."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from router.dataplane.exchange import NO_POD, SATURATED
 from router.settings import Limits, PolicySpec, Pool, Retries, Targets, Timeouts
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -63,6 +64,22 @@ def test_a_pool_that_serves_is_not_left() -> None:
         assert rig.metrics.fallbacks == {}
 
 
+def test_a_fall_back_that_cannot_serve_leaves_the_request_as_its_own_pool_has_it() -> None:
+    busy = {"max_inflight_per_pod": 1, "fallback_after_s": 5.0}
+    with three(pods=1, a=busy) as rig:
+        down(rig, "b", "c")
+        first, waiting = rig.asks(BODY), rig.asks(BODY)
+        (exchange,) = [each for each in rig.admission.active if each.queued]
+        before = exchange.routed
+        rig.passes(6.0)
+        assert exchange.routed is before
+        assert exchange.fallback_state is not None
+        assert exchange.fallback_state.tried == {"a": SATURATED, "b": NO_POD, "c": NO_POD}
+        rig.asked().sends(ok())
+        rig.asked().sends(ok())
+        assert (first.answer().status, waiting.answer().headers["x-turnout-pool"]) == (200, "a")
+
+
 def test_without_a_pod_a_request_goes_to_the_first_fall_back_and_says_so() -> None:
     with three() as rig:
         down(rig, "a")
@@ -105,7 +122,7 @@ def test_where_nobody_can_every_pool_is_named() -> None:
         assert [(key[0], key[3]) for key in rig.metrics.requests] == [("a", 503)]
 
 
-def test_who_refuses_fall_back_is_told_of_its_pool() -> None:
+def test_a_client_that_refuses_fall_back_reads_which_pool_it_belongs_to() -> None:
     with three() as rig:
         down(rig, "a")
         client = rig.asks(BODY, "x-turnout-fallback: false")

@@ -78,7 +78,7 @@ def test_what_the_pods_connection_header_names_stops_at_the_gateway() -> None:
         assert headers["x-a"] == "1"
 
 
-def test_a_sane_request_id_is_kept_and_told_to_both_sides() -> None:
+def test_a_valid_request_id_is_kept_and_sent_to_both_sides() -> None:
     with Rig() as rig:
         client = rig.asks(CHAT, "x-request-id: mine-1")
         assert rig.asked().request.headers["x-request-id"] == "mine-1"
@@ -87,7 +87,7 @@ def test_a_sane_request_id_is_kept_and_told_to_both_sides() -> None:
 
 
 @pytest.mark.parametrize("given", ["", "x-request-id: has space", f"x-request-id: {'a' * 129}"])
-def test_a_request_without_a_sane_id_gets_one(given: str) -> None:
+def test_a_request_without_a_valid_id_gets_one(given: str) -> None:
     with Rig() as rig:
         client = rig.asks(CHAT, *([given] if given else []))
         made = rig.asked().request.headers["x-request-id"]
@@ -96,7 +96,7 @@ def test_a_request_without_a_sane_id_gets_one(given: str) -> None:
         assert client.answer().headers["x-request-id"] == made
 
 
-def test_the_answer_says_who_gave_it() -> None:
+def test_the_answer_names_the_pod_that_gave_it() -> None:
     with Rig() as rig:
         client = rig.asks()
         pod = rig.asked()
@@ -217,7 +217,7 @@ def test_a_pod_connection_that_cannot_be_used_again_is_closed(answer: bytes) -> 
         assert not rig.upstream.idle
 
 
-def test_a_stream_tells_time_to_first_token_and_between_tokens() -> None:
+def test_a_stream_gives_the_time_to_first_token_and_between_tokens() -> None:
     with Rig() as rig:
         rig.asks()
         pod = rig.asked()

@@ -262,7 +262,7 @@ def test_an_event_too_large_to_hold_back_is_passed_on_in_pieces_and_cut_when_the
         assert client.fate == "aborted"
 
 
-def test_after_a_large_event_has_ended_a_death_is_told_again() -> None:
+def test_after_a_large_event_has_ended_a_death_ends_in_an_error_event_again() -> None:
     with Rig() as rig:
         client = rig.asks()
         rig.asked().sends(SSE_HEAD + chunk(b"x" * 100_000 + b"\n\n")[:90_000])

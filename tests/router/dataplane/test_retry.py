@@ -22,7 +22,7 @@ from statesync.engines.health import Outcome
 LIMITS = Retries(attempts=2)
 
 
-def verdict(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> RetryDecision:
+def decision(kind: type[PodFailure], *, begun: bool = False, attempts: int = 1, stale_tries: int = 0) -> RetryDecision:
     return decide(kind("x"), begun=begun, attempts=attempts, stale_tries=stale_tries, limits=LIMITS)
 
 
@@ -32,7 +32,7 @@ def test_every_failure_has_a_rule() -> None:
 
 @pytest.mark.parametrize("kind", RULES)
 def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
-    assert verdict(kind, begun=True) is RetryDecision.GIVE_UP
+    assert decision(kind, begun=True) is RetryDecision.GIVE_UP
 
 
 @pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
@@ -43,18 +43,18 @@ def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure
 def test_two_more_attempts_follow_the_first_before_the_pool_is_given_up(
     kind: type[PodFailure], attempts: int, expected: RetryDecision
 ) -> None:
-    assert verdict(kind, attempts=attempts) is expected
+    assert decision(kind, attempts=attempts) is expected
 
 
 @pytest.mark.parametrize("kind", [FirstByteTimeout, IdleTimeout, TotalTimeout])
 def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> None:
-    assert verdict(kind) is RetryDecision.GIVE_UP
+    assert decision(kind) is RetryDecision.GIVE_UP
 
 
 def test_a_stale_connection_is_replaced_once() -> None:
-    assert verdict(StaleConnection) is RetryDecision.SAME_POD
-    assert verdict(StaleConnection, stale_tries=1) is RetryDecision.ANOTHER_POD
-    assert verdict(StaleConnection, stale_tries=1, attempts=3) is RetryDecision.ANOTHER_POOL
+    assert decision(StaleConnection) is RetryDecision.SAME_POD
+    assert decision(StaleConnection, stale_tries=1) is RetryDecision.ANOTHER_POD
+    assert decision(StaleConnection, stale_tries=1, attempts=3) is RetryDecision.ANOTHER_POOL
 
 
 def test_a_full_pod_is_busy_and_not_failing() -> None:
@@ -69,7 +69,7 @@ def spend(budget: RetryBudget, now: float) -> int:
 def test_a_share_of_the_requests_may_be_retried() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
     for _ in range(100):
-        budget.request()
+        budget.requests += 1
     assert spend(budget, 1.0) == 20
 
 
@@ -77,7 +77,7 @@ def test_a_share_adds_up_although_each_failure_asks() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
     allowed = 0
     for number in range(1000):
-        budget.request()
+        budget.requests += 1
         allowed += budget.withdraw(number / 1000)
     assert 180 <= allowed <= 200
 
@@ -92,7 +92,7 @@ def test_some_retries_are_always_allowed() -> None:
 def test_what_was_saved_is_forgotten() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 100.0)
     for _ in range(100):
-        budget.request()
+        budget.requests += 1
     budget.withdraw(100.0)
     assert spend(budget, 200.0) == 0
 
@@ -100,7 +100,7 @@ def test_what_was_saved_is_forgotten() -> None:
 def test_hours_of_requests_before_an_outage_count_as_the_last_seconds_of_them() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
     for _ in range(36_000):
-        budget.request()
+        budget.requests += 1
     assert spend(budget, 3600.0) == 20
 
 
@@ -111,5 +111,5 @@ def test_a_long_quiet_time_does_not_save_up_without_bound() -> None:
 
 def test_a_budget_of_nothing_allows_nothing() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.0, budget_min=0), 0.0)
-    budget.request()
+    budget.requests += 1
     assert not budget.withdraw(50.0)

@@ -26,53 +26,53 @@ TAKES_MEMORY = "bytes(1 << 30)"
 
 SCRIPT = """
 import json, os, sys
-from router.plugins.audit import Cage
+from router.plugins.audit import AuditSandbox
 
-def caged(source):
-    cage = Cage()
-    cage.limit(1 << 29, 60.0)
-    cage.close()
+def sandboxed(source):
+    sandbox = AuditSandbox()
+    sandbox.limit(1 << 29, 60.0)
+    sandbox.close()
     try:
         exec(source)
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     else:
         said = "nothing"
-    print(json.dumps([source, said, cage.seen]), file=sys.__stdout__, flush=True)
+    print(json.dumps([source, said, sandbox.seen]), file=sys.__stdout__, flush=True)
 
 for source in sys.argv[1:]:
     if not os.fork():
-        caged(source)
+        sandboxed(source)
         os._exit(0)
     os.wait()
 """
 
 
 @pytest.fixture(scope="module")
-def caged() -> Mapping[str, tuple[str, str]]:
-    """By source: what it raised, and what the cage saw."""
+def sandboxed() -> Mapping[str, tuple[str, str]]:
+    """By source: what it raised, and what the sandbox saw."""
     command = [sys.executable, "-c", SCRIPT, *REFUSED, *LET_PASS, PRINTS, TAKES_MEMORY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {source: (raised, seen) for source, raised, seen in map(json.loads, done.stdout.splitlines())}
 
 
 @pytest.mark.parametrize("source", REFUSED)
-def test_io_is_refused_and_seen(source: str, caged: Mapping[str, tuple[str, str]]) -> None:
+def test_io_is_refused_and_seen(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
     words = REFUSED[source]
-    assert caged[source] == (
-        f"Refused: {words}: a policy does no I/O",
+    assert sandboxed[source] == (
+        f"ActionRefused: {words}: a policy does no I/O",
         f"{words} while it is loaded: a policy does no I/O",
     )
 
 
-def test_a_print_is_seen_and_goes_nowhere(caged: Mapping[str, tuple[str, str]]) -> None:
-    assert caged[PRINTS] == ("nothing", "it prints ('hello') while it is loaded: a policy does no I/O")
+def test_a_print_is_seen_and_goes_nowhere(sandboxed: Mapping[str, tuple[str, str]]) -> None:
+    assert sandboxed[PRINTS] == ("nothing", "it prints ('hello') while it is loaded: a policy does no I/O")
 
 
 @pytest.mark.parametrize("source", LET_PASS)
-def test_what_only_reads_or_computes_is_let_pass(source: str, caged: Mapping[str, tuple[str, str]]) -> None:
-    assert caged[source] == ("nothing", "")
+def test_what_only_reads_or_computes_is_let_pass(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
+    assert sandboxed[source] == ("nothing", "")
 
 
-def test_memory_is_bounded(caged: Mapping[str, tuple[str, str]]) -> None:
-    assert caged[TAKES_MEMORY] == ("MemoryError: ", "")
+def test_memory_is_bounded(sandboxed: Mapping[str, tuple[str, str]]) -> None:
+    assert sandboxed[TAKES_MEMORY] == ("MemoryError: ", "")

@@ -53,7 +53,7 @@ def test_recorded_requests_are_part_of_the_check() -> None:
 
 
 def test_a_check_that_does_not_end_is_ended_and_told_where_it_was() -> None:
-    # A call into C that never comes back to Python cannot be broken off from within.
+    # A call into C that never returns to Python cannot be interrupted from within.
     endless = picks("import itertools\nsum(itertools.repeat(0))")
     for limit_s in (1, 4, 16, 64):  # until there is time enough to come to it
         problem = check(endless.encode(), "mine.py", limits=CheckLimits(timeout_s=limit_s)).problem

@@ -19,18 +19,16 @@ def test_there_are_pools_of_every_size_with_no_some_and_all_pods_tried() -> None
         assert tried == {0, 1, size - 1, size}
 
 
-def test_the_columns_say_what_the_loads_say() -> None:
-    for example in examples()[::2]:
-        whole = example.snapshot
-        bare = whole._replace(tokens=(), until=(), wait=(), pace=(), positions=None, inflight=None)
-        assert bare.token_column() == whole.tokens
-        assert bare.wait_column() == whole.wait
-        assert bare.position_of() == whole.positions
-        assert bare.total_inflight() == whole.inflight
+def test_every_other_snapshot_is_as_a_retry_leaves_it() -> None:
+    made = examples()
+    for whole, cut in zip(made[::2], made[1::2], strict=True):
+        assert whole.snapshot.positions == whole.snapshot._replace(positions=None).position_of()
+        assert whole.snapshot.inflight == whole.snapshot._replace(inflight=None).total_inflight()
+        assert (cut.snapshot.positions, cut.snapshot.inflight) == (None, None)
 
 
 def test_words_tell_how_many_pods_and_how_many_tried() -> None:
-    assert [each.words() for each in examples()[6:11]] == [
+    assert [each.describe() for each in examples()[6:11]] == [
         "2 pods",
         "2 pods",
         "2 pods, 1 of them tried",

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from router.plugins.state_diff import changed, traces
+from router.plugins.state_diff import first_difference, state_of
 
 HEAD = """
 import collections, functools, itertools, math
@@ -59,17 +59,17 @@ def module() -> tuple[ModuleType, Callable[[str], None]]:
 @pytest.mark.parametrize("place", REMEMBERS)
 def test_what_is_remembered_is_named_by_its_place(place: str) -> None:
     made, run = module()
-    before = traces(made, {})
+    before = state_of(made, {})
     run(REMEMBERS[place])
-    assert changed(before, traces(made, {})) == place
+    assert first_difference(before, state_of(made, {})) == place
 
 
 @pytest.mark.parametrize("harmless", ["pure(3)", "math.sqrt(2)", "Kept()", "made()", "sorted(LIST)"])
 def test_what_only_computes_leaves_no_trace(harmless: str) -> None:
     made, run = module()
-    before = traces(made, {})
+    before = state_of(made, {})
     run(harmless)
-    assert changed(before, traces(made, {})) == ""
+    assert first_difference(before, state_of(made, {})) == ""
 
 
 def test_a_field_of_a_policy_is_a_trace_too() -> None:
@@ -81,6 +81,6 @@ def test_a_field_of_a_policy_is_a_trace_too() -> None:
 
     made, _ = module()
     policy = Policy()
-    before = traces(made, {"mine": policy})
+    before = state_of(made, {"mine": policy})
     policy.seen.append(1)
-    assert changed(before, traces(made, {"mine": policy})) == "a field of mine"
+    assert first_difference(before, state_of(made, {"mine": policy})) == "a field of mine"

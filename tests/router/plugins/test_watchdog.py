@@ -1,4 +1,4 @@
-"""Somebody else's code that does not return is broken off, in the main thread, under a running event loop too."""
+"""Foreign code that does not return is interrupted, in the main thread, under a running event loop too."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import pytest
 import uvloop
 
 from router.plugins import watchdog
-from router.plugins.watchdog import Watched, bounded, watched
+from router.plugins.loading import load, unload
+from router.plugins.watchdog import Watched, bounded, create_watched, watched
+from router.policy.catalog import PolicyCatalog
+from router.settings import PolicySpec
+from schedulers import registry
 from schedulers.guard import PolicyQuit, PolicyTimeout, raised
 from schedulers.policies.random import Random
-from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
+from tests.fakes.plugin_files import GOOD, picks
 
-SNAPSHOT = LoadSnapshot("default", 1, 0.0, 0.0, (Candidate(Pod(PodId("a:1"), "a:1"), None),))  # type: ignore[arg-type]
+SNAPSHOT = LoadSnapshot.of([Candidate(Pod(PodId("a:1"), "a:1"), PodLoad())])
 REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
 
 
@@ -149,7 +155,7 @@ def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to
 
 def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a tracer, a profiler, or a starved machine."""
-    look = watchdog._somebody_elses
+    look = watchdog._is_foreign
 
     def slow_look(frame: FrameType) -> bool:
         end = time.perf_counter() + 0.002
@@ -157,7 +163,7 @@ def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest
             pass
         return look(frame)
 
-    monkeypatch.setattr(watchdog, "_somebody_elses", slow_look)
+    monkeypatch.setattr(watchdog, "_is_foreign", slow_look)
     with pytest.raises(PolicyTimeout):
         Watched(Calls(swallow_everything), 0.02).pick(REQUEST, SNAPSHOT)
 
@@ -204,3 +210,24 @@ def test_a_thread_that_gets_no_signals_gets_the_policy_as_it_is() -> None:
     thread.start()
     thread.join()
     assert found == [policy] and found[0] is policy
+
+
+def test_only_what_is_not_built_in_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    loaded = load(GOOD.encode(), "freest.py", "turnout_plugin_watched")
+    unload("turnout_plugin_watched")
+    registry.offer("freest_kv@00000001", loaded.policies["freest_kv"])
+    assert not isinstance(create_watched(1.0, "p2c", {}), Watched)
+    policy = create_watched(1.0, "freest_kv@00000001", {"limit": 0.5})
+    assert isinstance(policy, Watched)
+    ready = PolicyCatalog({"mine": PolicySpec(name="freest_kv@00000001")}, partial(create_watched, 1.0)).create("mine")
+    assert (ready.name, "Watched" in repr(ready)) == ("mine", True)
+
+
+def test_a_watched_plugin_that_does_not_return_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
+    loaded = load(picks("while True:\n    pass").encode(), "mine.py", "turnout_plugin_stuck")
+    unload("turnout_plugin_stuck")
+    registry.offer("mine@00000001", loaded.policies["mine"])
+    with pytest.raises(PolicyTimeout):
+        create_watched(0.02, "mine@00000001").pick(REQUEST, SNAPSHOT)

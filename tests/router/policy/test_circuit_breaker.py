@@ -1,4 +1,4 @@
-"""A policy that fails: another decides, it is counted, and one that fails too often decides no more."""
+"""A policy that fails: the safe policy decides, the failure is counted, and at the limit the policy is taken out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from schedulers.protocols import Scheduler
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 
 A = PodId("a:1")
-SNAPSHOT = LoadSnapshot("main", 1, 0.0, 0.0, (Candidate(Pod(A, A), PodLoad()),))
+SNAPSHOT = LoadSnapshot.of([Candidate(Pod(A, A), PodLoad())], pool="main")
 REQUEST = RequestInfo("r", "m", 1, 0, 0.0, 7, 0)
 FAILURE = Failure("raised", "raised ValueError()")
 
 
 class Scene:
-    """A guard, what it counted and whom it told."""
+    """A circuit breaker, what it counted and which listeners it called."""
 
     def __init__(self, **limits: float) -> None:
         self.now = 100.0
@@ -28,9 +28,14 @@ class Scene:
         self.out: list[tuple[str, Scheduler, str]] = []
         self.struck: list[tuple[str, Scheduler]] = []
         given = GuardLimits(**limits)  # type: ignore[arg-type]
-        self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, lambda: self.now, given)
-        self.guard.listen(lambda *told: self.out.append(told))
-        self.guard.listen_to_strikes(lambda *told: self.struck.append(told))
+        self.guard = PolicyCircuitBreaker(
+            registry.create("least_load"),
+            self.metrics,
+            lambda: self.now,
+            given,
+            on_taken_out=[lambda *call: self.out.append(call)],
+            on_failure=[lambda *call: self.struck.append(call)],
+        )
 
     def fails(self, scheduler: Scheduler, times: int = 1) -> None:
         for _ in range(times):
@@ -39,7 +44,7 @@ class Scene:
             )
 
 
-def test_a_failure_is_counted_and_told_and_the_safe_policy_decides() -> None:
+def test_a_failure_is_counted_and_reported_and_the_safe_policy_decides() -> None:
     scene, policy = Scene(), registry.create("p2c")
     scene.fails(policy)
     assert scene.metrics.policy_failures == {("main", "p2c", "raised"): 1}

@@ -50,6 +50,7 @@ class Trials:
         self.objections = ""
         self.made: list[tuple[int, str, str | None, str | None]] = []
         self.ended: list[int] = []
+        self.notes: list[str] = []
 
     def make(
         self, pool: str, record: PolicyRecord, live: Scheduler, shadow: Scheduler | None, candidate: Scheduler | None
@@ -69,8 +70,9 @@ class Trial:
     def objection(self) -> str:
         return self.trials.objections
 
-    def end(self) -> None:
+    def end(self, note: str) -> None:
         self.trials.ended.append(self.generation)
+        self.trials.notes.append(note)
 
 
 def switch(store: MemoryStore | None = None, trials: Trials | None = None, **more: Any) -> PolicyController:
@@ -82,9 +84,9 @@ def switch(store: MemoryStore | None = None, trials: Trials | None = None, **mor
 
 def test_it_starts_with_what_the_settings_say_as_generation_zero() -> None:
     policies = switch()
-    assert policies.current("a").name == "p2c"
+    assert policies.live("a").scheduler.name == "p2c"
     assert policies.record("b") == PolicyRecord("random", {}, 0)
-    assert policies.live("b") == LivePolicy(policies.current("b"), PolicyRecord("random", {}, 0))
+    assert policies.live("b") == LivePolicy(policies.live("b").scheduler, PolicyRecord("random", {}, 0))
 
 
 def test_settings_with_an_unknown_policy_are_refused_at_once() -> None:
@@ -94,12 +96,12 @@ def test_settings_with_an_unknown_policy_are_refused_at_once() -> None:
 
 def test_set_replaces_the_reference_of_that_pool_only() -> None:
     policies = switch()
-    before = policies.current("a")
+    before = policies.live("a").scheduler
     record = asyncio.run(policies.set("a", "round_robin", {}, ChangeOptions(note="why not")))
     assert record == PolicyRecord("round_robin", {}, 1, note="why not")
-    assert policies.current("a").name == "round_robin"
+    assert policies.live("a").scheduler.name == "round_robin"
     assert before.name == "p2c"
-    assert policies.current("b").name == "random"
+    assert policies.live("b").scheduler.name == "random"
     assert policies.records == {"a": record, "b": PolicyRecord("random", {}, 0)}
 
 
@@ -136,7 +138,7 @@ def test_a_stale_generation_is_refused_and_the_present_one_accepted() -> None:
         for stale in (0, 2):
             with pytest.raises(StaleGeneration, match="generation 1"):
                 await policies.set("a", "round_robin", {}, ChangeOptions(if_generation=stale))
-        assert policies.current("a").name == "random"
+        assert policies.live("a").scheduler.name == "random"
         await policies.set("a", "round_robin", {}, ChangeOptions(if_generation=1))
 
     asyncio.run(run())
@@ -168,7 +170,7 @@ def test_a_promoted_candidate_is_the_policy_and_rolled_back_gives_way_to_the_one
         await policies.set_canary("a", CANARY)
         promoted = await policies.promote("a")
         assert (promoted.name, promoted.canary, promoted.generation) == ("least_load", None, 2)
-        assert policies.current("a").name == "least_load"
+        assert policies.live("a").scheduler.name == "least_load"
         back = await policies.rollback("a")
         assert (back.name, back.generation, back.restores) == ("p2c", 3, 1)
         assert [record.generation for record in await policies.history("a")] == [3, 2, 1, 0]
@@ -213,9 +215,10 @@ def test_the_trial_of_a_record_is_made_of_its_schedulers_and_ends_with_it() -> N
         trial = policies.live("a").trial
         assert isinstance(trial, Trial)
         await policies.set_canary("a", CANARY)
-        await policies.cancel("a")
+        await policies.cancel("a", ChangeOptions(note="enough seen"))
 
     asyncio.run(run())
+    assert trials.notes == ["", "enough seen"]
     assert trials.made == [(2, "random", "round_robin", None), (3, "random", "round_robin", "least_load")]
     assert trials.ended == [2, 3]
 
@@ -267,7 +270,7 @@ def test_a_silent_store_leaves_the_old_policy_and_the_words_say_what_to_do() -> 
     store.away, store.mute = False, True
     with pytest.raises(StoreUnavailable, match="did not confirm"):
         asyncio.run(policies.set("a", "random", {}))
-    assert policies.current("a").name == "p2c"
+    assert policies.live("a").scheduler.name == "p2c"
 
 
 def test_a_store_that_lost_what_is_known_here_takes_nothing_until_it_is_put_back() -> None:
@@ -275,7 +278,7 @@ def test_a_store_that_lost_what_is_known_here_takes_nothing_until_it_is_put_back
     policies.policy_changed("a", PolicyRecord("round_robin", {}, 5))
     with pytest.raises(StoreUnavailable, match="has generation 0 only, 5 is known"):
         asyncio.run(policies.set("a", "random", {}))
-    assert policies.current("a").name == "round_robin"
+    assert policies.live("a").scheduler.name == "round_robin"
 
 
 def test_an_unknown_pool_is_named() -> None:
@@ -314,7 +317,7 @@ def test_a_record_this_build_cannot_build_waits_whole_until_it_can(
     policies.policy_changed("a", record)
     policies.policy_changed("a", record)
     policies.retry()
-    assert policies.current("a").name == "p2c"
+    assert policies.live("a").scheduler.name == "p2c"
     assert policies.waits_for("a").startswith("generation 5: ")
     assert "no policy 'later'" in policies.waits_for("a")
     assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == [
@@ -330,7 +333,7 @@ def test_what_waits_is_forgotten_when_something_newer_is_live() -> None:
     policies = switch()
     policies.policy_changed("a", PolicyRecord("from_a_newer_version", {}, 5))
     policies.policy_changed("a", PolicyRecord("random", {}, 6))
-    assert policies.current("a").name == "random"
+    assert policies.live("a").scheduler.name == "random"
     assert policies.waits_for("a") == ""
 
 
@@ -349,15 +352,15 @@ def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
 
 def test_a_policy_that_is_taken_out_gives_way_until_the_next_record() -> None:
     policies = switch()
-    out, safe = policies.current("a"), create("least_load", {})
-    policies.take_out("a", policies.current("b"), safe, "not this one")
+    out, safe = policies.live("a").scheduler, create("least_load", {})
+    policies.take_out("a", policies.live("b").scheduler, safe, "not this one")
     policies.take_out("not here", out, safe, "nor this")
     assert policies.live("a").taken_out == ""
     policies.take_out("a", out, safe, "it raised")
-    assert (policies.current("a"), policies.live("a").taken_out) == (safe, "it raised")
+    assert (policies.live("a").scheduler, policies.live("a").taken_out) == (safe, "it raised")
     assert policies.record("a").name == "p2c"
     asyncio.run(policies.set("a", "p2c", {}))
-    assert (policies.current("a").name, policies.live("a").taken_out) == ("p2c", "")
+    assert (policies.live("a").scheduler.name, policies.live("a").taken_out) == ("p2c", "")
 
 
 # On this replica alone
@@ -394,7 +397,7 @@ def test_without_the_shared_state_a_change_can_be_made_on_this_replica_alone_unt
         store.away = True
         local = await policies.set("a", "random", {}, ChangeOptions(local=True))
         assert local == PolicyRecord("random", {}, 1)
-        assert (policies.current("a").name, policies.live("a").local, policies.live("b").local) == (
+        assert (policies.live("a").scheduler.name, policies.live("a").local, policies.live("b").local) == (
             "random",
             True,
             False,
@@ -420,7 +423,7 @@ def test_what_is_live_here_alone_gives_way_to_a_newer_shared_record_at_once() ->
         store.away = True
         await policies.set("a", "random", {}, ChangeOptions(local=True))
         policies.policy_changed("a", PolicyRecord("round_robin", {}, 1))
-        assert (policies.current("a").name, policies.live("a").local) == ("round_robin", False)
+        assert (policies.live("a").scheduler.name, policies.live("a").local) == ("round_robin", False)
         policies.stop()
 
     asyncio.run(run())

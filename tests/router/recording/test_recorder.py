@@ -26,7 +26,7 @@ USAGE = '{"usage":{"prompt_tokens":1200,"completion_tokens":3,"prompt_tokens_det
 def recording(tmp_path: Path, rig: Rig) -> Recorder:
     """A recorder that hears this gateway; its wall clock stands at 1,000,000 s when the rig's does at 0."""
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")), wall=lambda: 1_000_000 + rig.wire.clock.now)
-    rig.gateway.parts = rig.gateway.parts._replace(tap=recorder.tap)
+    rig.rebuild(rig.gateway.deps._replace(tap=recorder.tap))
     return recorder
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.replica import process
+from router.replica.build import Components, build
 from router.replica.replica import Replica
 from router.settings import Control, Drain, Pool, Settings
 from router.telemetry import logs
@@ -31,47 +32,47 @@ def settings(**fields: object) -> Settings:
 def signalled(replica: Replica, when: Phase, number: signal.Signals, times: int) -> None:
     """Raise the signal `times` times as the replica enters a phase."""
 
-    def hear(phase: Phase) -> None:
+    def entered(phase: Phase) -> None:
         if phase is when:
             for _ in range(times):
                 signal.raise_signal(number)
 
-    replica.lifecycle.listen(lambda step: hear(step.after))
+    replica.parts.core.lifecycle.listen(lambda step: entered(step.after))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_a_second_one_hurries(number: signal.Signals) -> None:
-    replica = Replica(settings())
+    replica = Replica(build(settings()))
     signalled(replica, Phase.READY, number, 2)
-    asyncio.run(process.run(replica))
-    assert replica.lifecycle.phase is Phase.CLOSED
+    asyncio.run(process.run(replica, process.SignalHost()))
+    assert replica.parts.core.lifecycle.phase is Phase.CLOSED
     assert replica.hurry.is_set()
 
 
 def test_one_signal_lets_the_drain_take_its_time() -> None:
-    replica = Replica(settings(drain=Drain(settle_s=0.0, timeout_s=600)))
+    replica = Replica(build(settings(drain=Drain(settle_s=0.0, timeout_s=600))))
     signalled(replica, Phase.READY, signal.SIGTERM, 1)
-    asyncio.run(process.run(replica))
-    assert replica.lifecycle.phase is Phase.CLOSED
+    asyncio.run(process.run(replica, process.SignalHost()))
+    assert replica.parts.core.lifecycle.phase is Phase.CLOSED
     assert not replica.hurry.is_set()
 
 
 def test_a_signal_while_it_warms_up_ends_it_before_it_was_ready() -> None:
-    replica = Replica(settings(pools=[Pool(name="main", pods=["http://127.0.0.1:1"])], warmup_timeout_s=600))
+    replica = Replica(build(settings(pools=[Pool(name="main", pods=["http://127.0.0.1:1"])], warmup_timeout_s=600)))
     signalled(replica, Phase.WARMING, signal.SIGTERM, 1)
-    asyncio.run(process.run(replica))
-    assert Phase.READY not in replica.lifecycle.since
-    assert replica.lifecycle.phase is Phase.CLOSED
+    asyncio.run(process.run(replica, process.SignalHost()))
+    assert Phase.READY not in replica.parts.core.lifecycle.since
+    assert replica.parts.core.lifecycle.phase is Phase.CLOSED
 
 
 def test_a_hangup_says_that_one_process_cannot_be_rolled_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    replica = Replica(settings(drain=Drain(settle_s=0.0, timeout_s=600)))
+    replica = Replica(build(settings(drain=Drain(settle_s=0.0, timeout_s=600))))
     signalled(replica, Phase.READY, signal.SIGHUP, 1)
 
     async def run() -> None:
-        running = asyncio.get_running_loop().create_task(process.run(replica))
+        running = asyncio.get_running_loop().create_task(process.run(replica, process.SignalHost()))
         await until(lambda: "SIGHUP rolls the workers" in caplog.text)
-        assert replica.lifecycle.phase is Phase.READY
+        assert replica.parts.core.lifecycle.phase is Phase.READY
         assert not replica.stop_asked.is_set()
         signal.raise_signal(signal.SIGTERM)
         await running
@@ -84,11 +85,11 @@ def test_a_replica_that_cannot_start_says_why_and_lets_go(taken: str) -> None:
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        replica = Replica(settings(**{taken: address if taken == "listen" else Control(listen=address)}))
+        replica = Replica(build(settings(**{taken: address if taken == "listen" else Control(listen=address)})))
         with pytest.raises(OSError, match="in use"):
-            await process.run(replica)
+            await process.run(replica, process.SignalHost())
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
-        assert replica.upstream.open == 0
+        assert replica.parts.network.upstream.open == 0
         server.close()
 
     asyncio.run(run())
@@ -115,10 +116,10 @@ def test_serving_with_settings_that_cannot_start_ends() -> None:
 
 @pytest.mark.usefixtures("logging_as_it_was")
 def test_serving_ends_with_status_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(given: Settings) -> Replica:
-        replica = Replica(given)
-        signalled(replica, Phase.READY, signal.SIGTERM, 2)
-        return replica
+    def replica(components: Components) -> Replica:
+        made = Replica(components)
+        signalled(made, Phase.READY, signal.SIGTERM, 2)
+        return made
 
-    monkeypatch.setattr(process, "Replica", build)
+    monkeypatch.setattr(process, "Replica", replica)
     assert process.serve(settings()) == 0

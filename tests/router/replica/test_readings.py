@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from router.replica.build import build
 from router.replica.readings import control_plane, readings
-from router.replica.replica import Replica
 from tests.fakes.local_replica import settings
 
 
 def test_every_reading_answers_before_the_replica_has_started() -> None:
     async def scene() -> None:
-        shown = readings(Replica(settings("http://127.0.0.1:1")))
+        shown = readings(build(settings("http://127.0.0.1:1")))
         for name in shown.__slots__:
             reading = getattr(shown, name)
             assert (reading() if callable(reading) else reading) is not None, name
@@ -21,8 +21,10 @@ def test_every_reading_answers_before_the_replica_has_started() -> None:
 
 def test_the_control_plane_is_of_this_replica() -> None:
     async def scene() -> None:
-        replica = Replica(settings("http://127.0.0.1:1"))
-        plane = control_plane(replica)
+        drains: list[bool] = []
+        plane = control_plane(build(settings("http://127.0.0.1:1")), drain=lambda: drains.append(True))
+        plane.drain()
+        assert drains == [True]
         assert (plane.replica, plane.active(), plane.connections()) == ("r1", 0, 0)
         text, _ = await plane.render_metrics("")
         assert b'replica="r1"' in text

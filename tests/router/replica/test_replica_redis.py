@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.processes.redis_server import RedisServer
+from router.replica.build import build
 from router.replica.replica import Replica
 from router.settings import Settings, Sync
 from schedulers.types import PodId
@@ -37,12 +38,14 @@ def over(server: RedisServer, url: str, name: str, **fields: object) -> Settings
 
 async def told(replica: Replica, pod: PodId) -> None:
     """All that the replica has said so far is in Redis, and that this pod's queue is 7 long."""
-    ends_at = replica.store.health().round_trips + 2  # one may be under way
+    ends_at = replica.parts.state.store.health().round_trips + 2  # one may be under way
     numbers = count()
 
     def is_told() -> bool:
-        replica.store.report(pod, EngineReport(queued=7, running=next(numbers)))  # there is always more to say
-        return replica.store.health().round_trips >= ends_at
+        replica.parts.state.store.report(
+            pod, EngineReport(queued=7, running=next(numbers))
+        )  # there is always more to say
+        return replica.parts.state.store.health().round_trips >= ends_at
 
     await until(is_told)
 
@@ -54,19 +57,19 @@ def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_w
         pods, url = await engine()
         pod = PodId(url.removeprefix("http://"))
         sync = Sync(timeout_s=0.3)  # so that it notices soon
-        other = Replica(over(server, url, "other", sync=sync))
+        other = Replica(build(over(server, url, "other", sync=sync)))
         await other.start()
         server.pause()
-        replica = Replica(over(server, url, "late", sync=sync, warmup_timeout_s=0.2))
+        replica = Replica(build(over(server, url, "late", sync=sync, warmup_timeout_s=0.2)))
         await replica.start()
-        assert (replica.lifecycle.cold, replica.lifecycle.ready) == (True, True)
-        assert replica.store.elected(pod), "nobody else can be heard"
+        assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.ready) == (True, True)
+        assert replica.parts.state.store.elected(pod), "nobody else can be heard"
         assert b"200 OK" in await ask(replica.port)
         server.resume()
-        await until(lambda: not replica.lifecycle.cold)
-        await until(lambda: replica.store.health().connected)
-        await until(lambda: {each.id for each in other.store.replicas()} == {"other", "late"})
-        await until(lambda: replica.store.elected(pod) != other.store.elected(pod))
+        await until(lambda: not replica.parts.core.lifecycle.cold)
+        await until(lambda: replica.parts.state.store.health().connected)
+        await until(lambda: {each.id for each in other.parts.state.store.replicas()} == {"other", "late"})
+        await until(lambda: replica.parts.state.store.elected(pod) != other.parts.state.store.elected(pod))
         await replica.close()
         await other.close()
         pods.close()
@@ -77,7 +80,7 @@ def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_w
 def test_a_name_that_a_live_replica_has_is_refused(server: RedisServer) -> None:
     async def run() -> None:
         pods, url = await engine()
-        first, second = (Replica(over(server, url, "same", warmup_timeout_s=60)) for _ in range(2))
+        first, second = (Replica(build(over(server, url, "same", warmup_timeout_s=60))) for _ in range(2))
         await first.start()
         with pytest.raises(StateError, match="'same' is live"):
             await second.start()
@@ -93,26 +96,26 @@ def test_a_new_replica_knows_the_true_load_and_an_old_one_is_gone_when_its_drain
         pods, url = await engine()
         pod = PodId(url.removeprefix("http://"))
         Engine.held = asyncio.Event()
-        old = Replica(over(server, url, "old"))
+        old = Replica(build(over(server, url, "old")))
         await old.start()
         asking = asyncio.get_running_loop().create_task(ask(old.port))
-        await until(lambda: len(old.gateway.parts.admission.active) == 1)
-        chain = old.prefix.chain("m", [b"x" * 4096])
-        old.store.placed(pod, chain)
+        await until(lambda: len(old.parts.network.admission.active) == 1)
+        chain = old.parts.state.prefix.chain("m", [b"x" * 4096])
+        old.parts.state.store.placed(pod, chain)
         await told(old, pod)
-        new = Replica(over(server, url, "new"))
+        new = Replica(build(over(server, url, "new")))
         await new.start()
-        load = new.view.snapshot("main").candidates[0].load
+        load = new.parts.state.view.snapshot("main").candidates[0].load
         assert (load.inflight, load.queued) == (1, 7)
-        assert new.prefix.match(chain) == {pod: 16}
+        assert new.parts.state.prefix.match(chain) == {pod: 16}
         old.stop()
         draining = asyncio.get_running_loop().create_task(old.drain())
         Engine.held.set()
         assert b"200 OK" in await asking
         await draining
-        await until(lambda: [each.id for each in new.store.replicas()] == ["new"])
-        assert new.view.status(pod).load.inflight == 0
-        assert new.store.elected(pod)
+        await until(lambda: [each.id for each in new.parts.state.store.replicas()] == ["new"])
+        assert new.parts.state.view.status(pod).load.inflight == 0
+        assert new.parts.state.store.elected(pod)
         await new.close()
         pods.close()
 

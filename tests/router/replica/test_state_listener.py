@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import count
 
+from router.replica.build import build
 from router.replica.replica import Replica
 from schedulers.types import PodId, RequestInfo
 from statesync.types import EngineReport
@@ -22,7 +23,7 @@ def play(story: Story) -> None:
     async def run() -> None:
         server, url = await engine()
         state = f"memory://others-{next(_hubs)}"
-        one, two = (Replica(settings(url, replica=name, state=state)) for name in ("one", "two"))
+        one, two = (Replica(build(settings(url, replica=name, state=state))) for name in ("one", "two"))
         await one.start()
         await two.start()
         try:
@@ -37,47 +38,47 @@ def play(story: Story) -> None:
 
 def test_load_is_seen_as_it_changes() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        charge = one.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
-        await until(lambda: two.view.status(pod).load[3:6] == (1, 150, 100))
-        one.view.prefill_done(charge)
-        await until(lambda: two.view.status(pod).load[3:6] == (1, 150, 0))
-        one.view.release(charge)
-        await until(lambda: two.view.status(pod).load[3:6] == (0, 0, 0))
+        charge = one.parts.state.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
+        await until(lambda: two.parts.state.view.status(pod).load[3:6] == (1, 150, 100))
+        one.parts.state.view.prefill_done(charge)
+        await until(lambda: two.parts.state.view.status(pod).load[3:6] == (1, 150, 0))
+        one.parts.state.view.release(charge)
+        await until(lambda: two.parts.state.view.status(pod).load[3:6] == (0, 0, 0))
 
     play(story)
 
 
 def test_placements_and_restarts_reach_the_other_s_index_in_their_order() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        before, after = (one.prefix.chain("m", [letter * 4096]) for letter in (b"a", b"b"))
-        one.store.placed(pod, before)
-        await until(lambda: two.prefix.match(before) == {pod: 16})
-        one.store.forgot(pod)
-        one.store.placed(pod, after)
-        await until(lambda: two.prefix.match(after) == {pod: 16})
-        assert two.prefix.match(before) == {}
+        before, after = (one.parts.state.prefix.chain("m", [letter * 4096]) for letter in (b"a", b"b"))
+        one.parts.state.store.placed(pod, before)
+        await until(lambda: two.parts.state.prefix.match(before) == {pod: 16})
+        one.parts.state.store.forgot(pod)
+        one.parts.state.store.placed(pod, after)
+        await until(lambda: two.parts.state.prefix.match(after) == {pod: 16})
+        assert two.parts.state.prefix.match(before) == {}
 
     play(story)
 
 
 def test_an_engine_s_report_is_shown_by_who_did_not_read_it_and_sets_the_capacity() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        one.store.report(pod, EngineReport(queued=3, running=4, kv_usage=0.5, kv_capacity_tokens=640))
-        await until(lambda: two.view.status(pod).load.running == 4)
-        chain = two.prefix.chain("m", [b"x" * 4096])
-        two.prefix.place(pod, chain)
-        assert two.prefix.match(chain).get(pod, 0) <= 10
+        one.parts.state.store.report(pod, EngineReport(queued=3, running=4, kv_usage=0.5, kv_capacity_tokens=640))
+        await until(lambda: two.parts.state.view.status(pod).load.running == 4)
+        chain = two.parts.state.prefix.chain("m", [b"x" * 4096])
+        two.parts.state.prefix.place(pod, chain)
+        assert two.parts.state.prefix.match(chain).get(pod, 0) <= 10
 
     play(story)
 
 
 def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        await one.policies.set("main", "random", {})
-        await until(lambda: two.policies.current("main").name == "random")
-        late = Replica(settings(f"http://{pod}", replica="late", state=one.settings.state))
+        await one.parts.policy.controller.set("main", "random", {})
+        await until(lambda: two.parts.policy.controller.live("main").scheduler.name == "random")
+        late = Replica(build(settings(f"http://{pod}", replica="late", state=one.parts.core.settings.state)))
         await late.start()
-        assert late.policies.record("main") == one.policies.record("main")
+        assert late.parts.policy.controller.record("main") == one.parts.policy.controller.record("main")
         await late.close()
 
     play(story)
@@ -85,17 +86,17 @@ def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
 
 def test_a_replica_that_starts_later_decides_on_what_the_others_know() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        chain = one.prefix.chain("m", [b"x" * 4096])
-        one.store.placed(pod, chain)
-        one.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
-        one.store.report(pod, EngineReport(queued=7))
-        await until(lambda: two.view.status(pod).load.queued == 7)
-        late = Replica(settings(f"http://{pod}", replica="late", state=one.settings.state))
+        chain = one.parts.state.prefix.chain("m", [b"x" * 4096])
+        one.parts.state.store.placed(pod, chain)
+        one.parts.state.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
+        one.parts.state.store.report(pod, EngineReport(queued=7))
+        await until(lambda: two.parts.state.view.status(pod).load.queued == 7)
+        late = Replica(build(settings(f"http://{pod}", replica="late", state=one.parts.core.settings.state)))
         await late.start()
-        load = late.view.snapshot("main").candidates[0].load
+        load = late.parts.state.view.snapshot("main").candidates[0].load
         assert (load.inflight, load.inflight_tokens, load.queued) == (1, 150, 7)
-        assert late.prefix.match(chain) == {pod: 16}
-        assert not late.lifecycle.cold
+        assert late.parts.state.prefix.match(chain) == {pod: 16}
+        assert not late.parts.core.lifecycle.cold
         await late.close()
 
     play(story)
@@ -103,23 +104,23 @@ def test_a_replica_that_starts_later_decides_on_what_the_others_know() -> None:
 
 def test_one_s_checkpoint_is_the_other_s_index() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        chain = one.prefix.chain("m", [b"x" * 4096])
-        one.prefix.place(pod, chain)
-        for page in one.state_listener.checkpoint():
-            two.state_listener.restored(page)
-        assert two.prefix.match(chain) == {pod: 16}
+        chain = one.parts.state.prefix.chain("m", [b"x" * 4096])
+        one.parts.state.prefix.place(pod, chain)
+        for page in one.parts.state_listener.checkpoint():
+            two.parts.state_listener.restored(page)
+        assert two.parts.state.prefix.match(chain) == {pod: 16}
 
     play(story)
 
 
 def test_what_is_placed_on_a_pod_unknown_here_is_kept_for_a_while() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
-        chain = one.prefix.chain("m", [b"x" * 4096])
-        one.store.placed(PodId("10.0.0.9:80"), chain)
-        await until(lambda: bool(two.prefix.match(chain)))
-        assert [page.pod for page in two.state_listener.checkpoint()] == ["10.0.0.9:80"]
-        two.pod_registry.forget_strangers()
-        two.pod_registry.forget_strangers()
-        assert two.prefix.match(chain) == {}
+        chain = one.parts.state.prefix.chain("m", [b"x" * 4096])
+        one.parts.state.store.placed(PodId("10.0.0.9:80"), chain)
+        await until(lambda: bool(two.parts.state.prefix.match(chain)))
+        assert [page.pod for page in two.parts.state_listener.checkpoint()] == ["10.0.0.9:80"]
+        two.parts.pods.updates.forget_unknown()
+        two.parts.pods.updates.forget_unknown()
+        assert two.parts.state.prefix.match(chain) == {}
 
     play(story)

@@ -9,8 +9,10 @@ import logging
 import pytest
 
 from router.lifecycle import Phase
+from router.replica import build as build_module
+from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import Pool
+from router.settings import Pool, Settings
 from statesync.errors import StateError
 from statesync.store.memory import MemoryStore
 from statesync.store.protocol import StateListener
@@ -38,20 +40,21 @@ class Away(MemoryStore):
         await super().start(replica, listener)
 
 
-def with_store(replica: Replica, store: MemoryStore) -> Replica:
-    replica.store = store
-    replica.warmup = replica._warmup()
-    return replica
+def with_store(given: Settings, store: MemoryStore) -> Replica:
+    """A replica whose store is this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "open_store", lambda *_: store)
+        return Replica(build_module.build(given))
 
 
 def test_a_replica_whose_name_is_taken_does_not_start() -> None:
     async def run() -> None:
         server, url = await engine()
-        first, second = (Replica(settings(url, state="memory://taken", warmup_timeout_s=600)) for _ in range(2))
+        first, second = (Replica(build(settings(url, state="memory://taken", warmup_timeout_s=600))) for _ in range(2))
         await first.start()
         with pytest.raises(StateError, match="'r1' is live"):
             await second.start()
-        assert second.lifecycle.phase is Phase.WARMING
+        assert second.parts.core.lifecycle.phase is Phase.WARMING
         await second.close()
         await first.close()
         server.close()
@@ -63,13 +66,13 @@ def test_a_store_that_is_away_leaves_it_cold_and_once_it_is_back_it_is_not(caplo
     async def run() -> None:
         server, url = await engine()
         store = Away()
-        replica = with_store(Replica(settings(url, warmup_timeout_s=0.1)), store)
+        replica = with_store(settings(url, warmup_timeout_s=0.1), store)
         await replica.start()
-        assert (replica.lifecycle.cold, replica.lifecycle.ready) == (True, True)
-        assert replica.warmup.waits_for() == ["the shared state (being read)"]
+        assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.ready) == (True, True)
+        assert replica.parts.warmup.waits_for() == ["the shared state (being read)"]
         store.back.set()
-        await until(lambda: not replica.lifecycle.cold)
-        assert replica.warmup.waits_for() == []
+        await until(lambda: not replica.parts.core.lifecycle.cold)
+        assert replica.parts.warmup.waits_for() == []
         assert store.asked == 1
         await replica.close()
         server.close()
@@ -86,12 +89,12 @@ def test_pods_that_cannot_be_found_do_not_keep_it_from_the_others(limit_s: float
     async def run() -> None:
         # One pod cannot be in two pools: the second never gets any.
         pools = [Pool(name=name, models=[name], pods=["http://127.0.0.1:1"]) for name in ("first", "lost")]
-        replica = Replica(settings(pools=pools, state="memory://lost", warmup_timeout_s=limit_s))
+        replica = Replica(build(settings(pools=pools, state="memory://lost", warmup_timeout_s=limit_s)))
         await replica.start()
-        assert replica.lifecycle.cold
-        await until(lambda: bool(replica.store.replicas()))
-        await until(lambda: len(replica.warmup.waits_for()) == 2)
-        assert replica.warmup.waits_for() == ["the pods of pool lost", "the pods' models and first probes"]
+        assert replica.parts.core.lifecycle.cold
+        await until(lambda: bool(replica.parts.state.store.replicas()))
+        await until(lambda: len(replica.parts.warmup.waits_for()) == 2)
+        assert replica.parts.warmup.waits_for() == ["the pods of pool lost", "the pods' models and first probes"]
         await replica.close()
 
     asyncio.run(run())
@@ -101,12 +104,12 @@ def test_a_warm_up_that_is_no_longer_wanted_ends() -> None:
     async def run() -> None:
         server, url = await engine()
         store = Away()
-        replica = with_store(Replica(settings(url, warmup_timeout_s=600)), store)
+        replica = with_store(settings(url, warmup_timeout_s=600), store)
         starting = asyncio.get_running_loop().create_task(replica.start())
         await until(lambda: store.asked == 1)
         starting.cancel()
         await replica.drain()
-        assert replica.lifecycle.phase is Phase.CLOSED
+        assert replica.parts.core.lifecycle.phase is Phase.CLOSED
         store.back.set()
         server.close()
 

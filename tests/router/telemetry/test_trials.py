@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client.samples import Sample
 
-from router.telemetry.trials import TrialReading, families
+from router.telemetry.trials import families
 from router.trials.durations import bucket_of
-from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures
+from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures, TrialReading
 
 FIGURES = TrialFigures(
     baseline=ArmFigures(placed=10),

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from router.trials.arm import Arm
 from router.trials.durations import bucket_of
 from router.trials.figures import ArmFigures
-from tests.fakes.trial_inputs import A, Fixed, request
+from tests.fakes.trial_inputs import A, Fixed, TrialRequest, request
 
 
-class Asked:
-    """As much of an exchange as an arm reads."""
-
-    def __init__(self, stream: bool = True) -> None:
-        self.call = type("Call", (), {"stream": stream})
-        self.arrived = 10.0
-
-
-def begun(stream: bool = True) -> tuple[Arm, Any]:
-    arm, asked = Arm("canary", Fixed()), Asked(stream)
-    arm.begins(asked)  # type: ignore[arg-type]
+def begun(stream: bool = True) -> tuple[Arm, TrialRequest]:
+    arm, asked = Arm("canary", Fixed()), TrialRequest(stream)
+    arm.begins(asked, 10.0)
     return arm, asked
 
 
@@ -55,7 +45,7 @@ def test_how_a_stream_without_a_first_token_ended_decides_what_it_counts_as(
     assert figures.waiting == {}
 
 
-def test_a_whole_answer_is_waited_for_by_nobody() -> None:
+def test_a_whole_answer_is_not_waited_for() -> None:
     arm, asked = begun(stream=False)
     assert arm.figures(20.0).waiting == {}
     arm.ends(asked, 500, 13.0)

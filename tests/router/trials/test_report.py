@@ -6,7 +6,7 @@ from typing import Any
 
 from router.trials.durations import bucket_of
 from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialFigures
-from router.trials.report import canary_shown, shadow_shown
+from router.trials.report import describe_canary, describe_shadow
 from router.trials.shadow import Shadow
 from router.trials.verdict import judge
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
@@ -30,7 +30,7 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
         queries_hits=5000.0,
     )
     figures = TrialFigures(baseline=arm, canary=arm)
-    shown: Any = canary_shown(canary, figures, judge(canary.guard, arm, arm, 0))
+    shown: Any = describe_canary(canary, figures, judge(canary.guard, arm, arm, 0))
     assert (shown["policy"], shown["params"], shown["percent"]) == ("new", {"choices": 3}, 10.0)
     assert (shown["state"], shown["comparisons"]["error_rate"]["limit"]) == ("within", 0.02)
     one = shown["arms"]["canary"]
@@ -43,7 +43,7 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
 def test_an_arm_without_anything_shows_nothing_rather_than_zero() -> None:
     canary = Canary(PolicyChoice("new"), 10.0)
     empty = ArmFigures()
-    shown: Any = canary_shown(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))
+    shown: Any = describe_canary(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))
     one = shown["arms"]["canary"]
     assert (one["error_rate"], one["hit_rate"], one["ttft_s"]["p95"], one["ttft_s"]["mean"]) == (None,) * 4
     assert shown["comparisons"] == {}
@@ -53,7 +53,7 @@ def test_a_shadow_is_shown_beside_the_policy_that_decides() -> None:
     live = SideFigures(picks=4, tokens=400.0, wait_s=2.0, hits=100.0, pods={"a": 2, "b": 2}, took={bucket_of(1e-5): 4})
     other = SideFigures(picks=4, tokens=800.0, wait_s=4.0, hits=300.0, pods={"a": 4}, took={bucket_of(2e-5): 4})
     figures = ShadowFigures(5, 1, 4, 2, 0, 400.0, live, other)
-    shown: Any = shadow_shown(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Clock()))
+    shown: Any = describe_shadow(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Clock()))
     assert shown["agreement"]["value"] == 0.5
     assert (shown["live"]["imbalance"], shown["shadow"]["imbalance"]) == (1.0, 2.0)
     assert (shown["live"]["predicted_tokens"], shown["shadow"]["predicted_wait_s"]) == (100.0, 1.0)

@@ -17,9 +17,14 @@ LIVE = Decision(A, "live")
 EVERY_S = 0.01
 
 
-def shadow_of(answer: object, ticks: Clock | None = None) -> tuple[Shadow, Later]:
+def shadow_of(answer: object, ticks: Clock | None = None, wants: list[bool] | None = None) -> tuple[Shadow, Later]:
     later = Later()
-    return Shadow("main", Fixed(answer), later, ticks or Clock(), per_s=1 / EVERY_S), later
+    changes = wants if wants is not None else []
+
+    def on_wants(shadow: Shadow, wanted: bool) -> None:
+        changes.append(wanted)
+
+    return Shadow("main", Fixed(answer), later, ticks or Clock(), 1 / EVERY_S, on_wants), later
 
 
 def shown(shadow: Shadow, later: Later, count: int = 1, live: Decision | Rejection = LIVE) -> None:
@@ -41,14 +46,13 @@ def test_it_is_asked_later_and_one_at_a_time() -> None:
 
 
 def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
-    shadow, later = shadow_of(LIVE)
-    told: list[bool] = []
-    shadow.told = told.append
+    wants: list[bool] = []
+    shadow, later = shadow_of(LIVE, wants=wants)
     for _ in range(3):
         shadow.sample(ShadowSample(request(), SNAPSHOT, LIVE, 2e-6))
-    assert (shadow.wants, shadow.figures().sampled, told) == (False, 1, [False])
+    assert (shadow.wants, shadow.figures().sampled, wants) == (False, 1, [False])
     later.run_all_of(EVERY_S)
-    assert (shadow.wants, told) == (True, [False, True])
+    assert (shadow.wants, wants) == (True, [False, True])
 
 
 def test_one_that_is_stopped_wants_nothing_any_more() -> None:

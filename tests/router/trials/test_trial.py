@@ -12,22 +12,13 @@ from schedulers.entropy import mix
 from schedulers.types import Decision, RequestInfo
 from statesync.store.protocol import PolicyRecord
 from tests.fakes.chance import five_deviations
-from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, record, request
+from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, TrialRequest, record, request
 from tests.fakes.virtual_time import Clock, Later
-
-
-class Asked:
-    """As much of an exchange as a trial reads."""
-
-    def __init__(self) -> None:
-        self.arm = None
-        self.call = None
-        self.attempts = 0
 
 
 def drawn(trial: Trial, requests: Iterable[RequestInfo]) -> list[bool]:
     """Which of them the candidate decides."""
-    return [trial.candidate(Asked(), each) is not None for each in requests]  # type: ignore[arg-type]
+    return [trial.candidate(TrialRequest(), each) is not None for each in requests]
 
 
 def trial(generation: int = 3, percent: float = 20.0) -> Trial:
@@ -55,16 +46,16 @@ def test_a_whole_share_takes_every_request() -> None:
     assert all(drawn(trial(percent=100.0), SESSIONS[:200] + STRAYS[:200]))
 
 
-def test_a_request_without_a_session_keeps_the_dice_its_policy_throws() -> None:
+def test_a_request_without_a_session_keeps_the_random_bits_of_its_policy() -> None:
     ours = [each for each, is_ours in zip(STRAYS, drawn(trial(percent=10.0), STRAYS), strict=True) if is_ours]
     throws = [mix(each.entropy) >> 63 for each in ours]
     assert abs(sum(throws) - len(throws) / 2) < five_deviations(len(throws), 0.5)
 
 
 def test_a_retry_stays_on_its_arm_and_is_counted_once() -> None:
-    one, asked = trial(percent=100.0), Asked()
+    one, asked = trial(percent=100.0), TrialRequest()
     for _ in range(3):
-        assert one.candidate(asked, request("s")) is not None  # type: ignore[arg-type]
+        assert one.candidate(asked, request("s")) is not None
     assert one.canary is not None and one.canary.placed == 1
 
 
@@ -74,9 +65,9 @@ def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
     one = Trial("main", record(percent=50.0), Fixed(), Fixed(name="new"), shadow)
     own = 0
     for each in SESSIONS[:100]:
-        asked = Asked()
-        own += one.candidate(asked, each) is None  # type: ignore[arg-type]
-        one.decided(asked, each, SNAPSHOT, Decision(A, "x"), 1e-6)  # type: ignore[arg-type]
+        asked = TrialRequest()
+        own += one.candidate(asked, each) is None
+        one.decided(asked, each, SNAPSHOT, Decision(A, "x"), 1e-6)
         later.run()
     assert shadow.figures().sampled == own
 
@@ -87,6 +78,6 @@ def test_between_two_samples_nothing_is_put_aside() -> None:
     one = Trial("main", PolicyRecord("old", {}, 3), Fixed(), None, shadow)
     for _ in range(10):
         for _ in range(100):
-            one.decided(Asked(), request(), SNAPSHOT, Decision(A, "x"), 1e-6)  # type: ignore[arg-type]
+            one.decided(TrialRequest(), request(), SNAPSHOT, Decision(A, "x"), 1e-6)
         later.run()
     assert shadow.figures().sampled == 10

@@ -33,7 +33,7 @@ def at(seconds: float, count: int) -> dict[int, int]:
 def test_before_each_arm_has_enough_it_says_how_many_are_missing() -> None:
     assert look_at(GUARD, arm(900), arm(13)) == -1
     verdict = judge(GUARD, arm(900), arm(13, 13), -1)
-    assert (verdict.state, verdict.words) == ("waiting", "needs 37 more requests on its smaller arm")
+    assert (verdict.state, verdict.reason) == ("waiting", "needs 37 more requests on its smaller arm")
 
 
 def test_a_look_is_due_at_the_first_and_whenever_the_smaller_arm_has_grown_by_a_fifth() -> None:
@@ -47,13 +47,13 @@ def test_all_looks_together_spend_what_confidence_leaves() -> None:
 def test_failures_of_the_candidate_alone_break_the_error_guard_and_the_words_say_so() -> None:
     verdict = judge(GUARD, arm(400, 2), arm(400, 80), 0)
     assert verdict.state == "broken"
-    assert verdict.words.startswith("broken: error_rate 0.195 (0.1")
-    assert verdict.words.endswith("over 0.02 after 800 requests")
+    assert verdict.reason.startswith("broken: error_rate 0.195 (0.1")
+    assert verdict.reason.endswith("over 0.02 after 800 requests")
 
 
 def test_a_bound_that_few_streams_do_not_allow_is_left_open_in_the_words() -> None:
     verdict = judge(GUARD, arm(900, 0, at(0.1, 900)), arm(60, 0, at(0.9, 60)), 0)
-    assert verdict.state == "broken" and " or more) over 1.5 after 960 requests" in verdict.words
+    assert verdict.state == "broken" and " or more) over 1.5 after 960 requests" in verdict.reason
 
 
 def test_failures_of_both_arms_break_nothing() -> None:
@@ -67,12 +67,12 @@ def test_clients_that_leave_are_no_failures() -> None:
 def test_a_slow_candidate_breaks_the_ttft_guard() -> None:
     verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.4, 400)), 0)
     assert verdict.state == "broken"
-    assert "ttft_p95_ratio 3.9" in verdict.words or "ttft_p95_ratio 4" in verdict.words
+    assert "ttft_p95_ratio 3.9" in verdict.reason or "ttft_p95_ratio 4" in verdict.reason
 
 
 def test_a_candidate_within_the_limit_is_within() -> None:
     verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.13, 400)), 0)
-    assert (verdict.state, verdict.words) == ("within", "within its guard")
+    assert (verdict.state, verdict.reason) == ("within", "within its guard")
     assert {each.guard for each in verdict.comparisons} == {"error_rate", "ttft_p95_ratio"}
 
 
@@ -84,14 +84,14 @@ def test_a_guard_that_is_turned_off_is_never_broken() -> None:
 def test_a_candidate_whose_pods_hang_is_found_though_it_has_no_time_to_show() -> None:
     hangs = ArmFigures(placed=400, waiting=at(8.0, 390))
     verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), hangs, 0)
-    assert verdict.state == "broken" and "ttft_p95_ratio" in verdict.words
+    assert verdict.state == "broken" and "ttft_p95_ratio" in verdict.reason
 
 
 def test_where_there_are_streams_enough_of_them_are_waited_for_and_where_there_are_none_it_is_said() -> None:
     few = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 0, at(0.1, 20)), 0)
-    assert (few.state, few.words) == ("waiting", "needs 30 more streams with a first token on its smaller arm")
+    assert (few.state, few.reason) == ("waiting", "needs 30 more streams with a first token on its smaller arm")
     none = judge(GUARD, arm(400), arm(60), 0)
-    assert none.state == "within" and "without streams" in none.words
+    assert none.state == "within" and "without streams" in none.reason
     failing = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 40, at(0.1, 20)), 0)
     assert failing.state == "broken"
 
@@ -104,7 +104,7 @@ def test_streams_that_have_not_waited_long_say_nothing_yet() -> None:
 def test_a_policy_that_fails_is_broken_before_there_are_enough_requests() -> None:
     verdict = judge(GUARD, arm(20), arm(10, policy_failures=6), -1)
     assert verdict.state == "broken" and verdict.failing
-    assert verdict.words.startswith("broken: policy_failures 0.6 (")
+    assert verdict.reason.startswith("broken: policy_failures 0.6 (")
 
 
 def test_a_pick_that_is_slow_now_and_then_breaks_nothing() -> None:

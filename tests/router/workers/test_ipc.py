@@ -1,4 +1,4 @@
-"""What supervisor and worker say to each other over a real socket pair, and what its end says."""
+"""Messages between supervisor and worker over a real socket pair, and what a closed end means."""
 
 from __future__ import annotations
 
@@ -22,84 +22,84 @@ def test_what_a_newer_supervisor_adds_to_a_place_is_ignored() -> None:
     assert place_in({PLACE_VARIABLE: json.dumps(PLACE._asdict() | {"colour": "red"})}) == PLACE
 
 
-class Heard:
-    """Both ends; collects what one of them hears."""
+class Received:
+    """Both ends; collects what one of them receives."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
-        self.tether = WorkerChannel(ours)
-        self.words: list[tuple[str, str]] = []
-        self.news = asyncio.Event()
+        self.channel = WorkerChannel(ours)
+        self.messages: list[tuple[str, str]] = []
+        self.came = asyncio.Event()
         self.lost = asyncio.Event()
-        self.tether.listen(self.hear, self.lost.set)
+        self.channel.listen(self.on_message, self.lost.set)
 
-    def hear(self, word: str, rest: str) -> None:
-        self.words.append((word, rest))
-        self.news.set()
+    def on_message(self, message: str, argument: str) -> None:
+        self.messages.append((message, argument))
+        self.came.set()
 
     async def next(self) -> list[tuple[str, str]]:
-        await asyncio.wait_for(self.news.wait(), 60.0)
-        self.news.clear()
-        return self.words
+        await asyncio.wait_for(self.came.wait(), 60.0)
+        self.came.clear()
+        return self.messages
 
 
 def test_words_arrive_whole_however_they_were_cut() -> None:
     async def run() -> None:
-        heard = Heard()
-        heard.theirs.sendall(b"rea")
-        heard.theirs.sendall(b"dy\nwarming 2")
-        assert await heard.next() == [("ready", "")]
-        heard.theirs.sendall(b".5\n")
-        assert await heard.next() == [("ready", ""), ("warming", "2.5")]
-        heard.theirs.close()
-        await asyncio.wait_for(heard.lost.wait(), 60.0)
-        heard.tether.close()
+        received = Received()
+        received.theirs.sendall(b"rea")
+        received.theirs.sendall(b"dy\nwarming 2")
+        assert await received.next() == [("ready", "")]
+        received.theirs.sendall(b".5\n")
+        assert await received.next() == [("ready", ""), ("warming", "2.5")]
+        received.theirs.close()
+        await asyncio.wait_for(received.lost.wait(), 60.0)
+        received.channel.close()
 
     asyncio.run(run())
 
 
-def test_last_words_are_heard_by_who_closes_and_are_no_loss_then() -> None:
+def test_the_last_messages_are_read_on_close_and_the_end_is_no_loss_then() -> None:
     """The process's end may be noticed before its words are."""
 
     async def run() -> None:
-        heard = Heard()
-        other = WorkerChannel(heard.theirs)
-        other.say(READY)
-        other.say(FAILED, "no such\nfile")
+        received = Received()
+        other = WorkerChannel(received.theirs)
+        other.send(READY)
+        other.send(FAILED, "no such\nfile")
         other.close()
-        heard.tether.close()
-        heard.tether.close()
-        assert heard.words == [("ready", ""), ("failed", "no such file")]
-        assert not heard.lost.is_set()
+        received.channel.close()
+        received.channel.close()
+        assert received.messages == [("ready", ""), ("failed", "no such file")]
+        assert not received.lost.is_set()
 
     asyncio.run(run())
 
 
-def test_saying_something_to_nobody_is_nothing() -> None:
+def test_sending_to_a_closed_end_does_nothing() -> None:
     ours, theirs = socket.socketpair()
-    tether = WorkerChannel(ours)
+    channel = WorkerChannel(ours)
     theirs.close()
-    tether.say(READY)
-    tether.close()
+    channel.send(READY)
+    channel.close()
 
 
-def test_saying_too_much_to_who_does_not_listen_does_not_block() -> None:
+def test_sending_too_much_to_an_end_that_does_not_read_does_not_block() -> None:
     ours, theirs = socket.socketpair()
-    tether = WorkerChannel(ours)
+    channel = WorkerChannel(ours)
     for _ in range(1000):
-        tether.say(FAILED, "x" * 10_000)
-    tether.close()
+        channel.send(FAILED, "x" * 10_000)
+    channel.close()
     theirs.close()
 
 
 @pytest.mark.parametrize("word", ["a-word-of-the-future", ""])
 def test_unknown_words_are_handed_on_and_not_choked_on(word: str) -> None:
     async def run() -> None:
-        heard = Heard()
-        heard.theirs.sendall(word.encode() + b" with things\nready\n\xff\n")
-        await heard.next()
-        assert heard.words == [(word, "with things"), ("ready", ""), ("\ufffd", "")]
-        heard.tether.close()
-        heard.theirs.close()
+        received = Received()
+        received.theirs.sendall(word.encode() + b" with things\nready\n\xff\n")
+        await received.next()
+        assert received.messages == [(word, "with things"), ("ready", ""), ("\ufffd", "")]
+        received.channel.close()
+        received.theirs.close()
 
     asyncio.run(run())

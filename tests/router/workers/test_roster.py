@@ -1,4 +1,4 @@
-"""Who is started, told to go and waited for, on a clock that only the test moves. No process runs here."""
+"""Which workers are started, stopped and waited for, on a clock that only the test moves. No process runs here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.workers.actions import Action, Exit, Kill, LogLine, Notify, Park, Start
+from router.workers.actions import Action, Exit, Kill, Log, Park, Send, Start
 from router.workers.ipc import HAND_OVER, HURRY, STOP
 from router.workers.roster import WorkerRoster, WorkerTiming
 
@@ -17,11 +17,11 @@ TIMING = WorkerTiming(warmup_s=10.0, margin_s=5.0)
 
 def deeds(actions: Sequence[Action]) -> list[Action]:
     """What is done, without what is said."""
-    return [action for action in actions if not isinstance(action, LogLine)]
+    return [action for action in actions if not isinstance(action, Log)]
 
 
 def errors(actions: Sequence[Action]) -> list[str]:
-    return [action.words for action in actions if isinstance(action, LogLine) and action.level >= logging.ERROR]
+    return [action.message for action in actions if isinstance(action, Log) and action.level >= logging.ERROR]
 
 
 def due(roster: WorkerRoster) -> float | None:
@@ -44,8 +44,8 @@ def serving(slots: int = 2, rng: float = 0.0) -> WorkerRoster:
 def test_a_roll_replaces_one_slot_after_the_other_and_waits_for_no_stream() -> None:
     roster = serving()
     assert deeds(roster.roll(2.0)) == [Start(2, 0)]
-    assert deeds(roster.ready(2, 3.0)) == [Notify(0, HAND_OVER), Start(3, 1)]
-    assert deeds(roster.ready(3, 4.0)) == [Notify(1, HAND_OVER)]
+    assert deeds(roster.ready(2, 3.0)) == [Send(0, HAND_OVER), Start(3, 1)]
+    assert deeds(roster.ready(3, 4.0)) == [Send(1, HAND_OVER)]
     assert deeds(roster.ended(1, 0, 5.0)) == []
     assert deeds(roster.ended(0, 0, 300.0)) == []
     assert due(roster) is None
@@ -55,8 +55,8 @@ def test_a_second_roll_is_remembered_once() -> None:
     roster = serving(1)
     assert deeds(roster.roll(2.0)) == [Start(1, 0)]
     assert deeds(roster.roll(2.1)) == deeds(roster.roll(2.2)) == []
-    assert deeds(roster.ready(1, 3.0)) == [Notify(0, HAND_OVER), Start(2, 0)]
-    assert deeds(roster.ready(2, 4.0)) == [Notify(1, HAND_OVER)]
+    assert deeds(roster.ready(1, 3.0)) == [Send(0, HAND_OVER), Start(2, 0)]
+    assert deeds(roster.ready(2, 4.0)) == [Send(1, HAND_OVER)]
 
 
 def test_a_successor_that_does_not_start_leaves_its_predecessor_and_ends_the_roll() -> None:
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_is_replaced_later_each_time_and_its_slot_parked_from
         roster.ready(worker, now)
 
 
-def test_the_shortest_wait_is_a_tenth_of_a_second_whatever_the_dice_say() -> None:
+def test_the_shortest_wait_is_a_tenth_of_a_second_whatever_the_random_number_is() -> None:
     roster = serving(rng=0.0)
     roster.ended(0, 1, 2.0)
     assert due(roster) == 2.1
@@ -145,11 +145,11 @@ def test_as_many_false_starts_as_slots_end_it_with_the_workers_status() -> None:
     assert "the port is taken" in errors(actions)[0]
 
 
-def test_who_is_still_starting_when_it_gives_up_is_told_to_stop_and_waited_for() -> None:
+def test_workers_that_are_still_starting_when_it_gives_up_are_stopped_and_waited_for() -> None:
     roster = begun()
     roster.ended(0, -9, 0.5)
     roster.wake(1.0)
-    assert deeds(roster.ended(2, -9, 1.1)) == [Notify(1, STOP)]
+    assert deeds(roster.ended(2, -9, 1.1)) == [Send(1, STOP)]
     assert deeds(roster.ended(1, 0, 2.0)) == [Exit(137)]
 
 
@@ -170,7 +170,7 @@ def test_a_stop_reaches_the_draining_too_and_it_exits_with_the_last_of_them() ->
     roster = serving()
     roster.roll(2.0)
     roster.ready(2, 3.0)
-    assert deeds(roster.stop()) == [Notify(number, STOP) for number in (0, 1, 2, 3)]
+    assert deeds(roster.stop()) == [Send(number, STOP) for number in (0, 1, 2, 3)]
     assert deeds(roster.ready(3, 4.0)) == deeds(roster.roll(4.0)) == deeds(roster.leaves(1, 4.0)) == []
     for worker in (3, 2, 1):
         assert deeds(roster.ended(worker, 0, 5.0)) == []
@@ -180,7 +180,7 @@ def test_a_stop_reaches_the_draining_too_and_it_exits_with_the_last_of_them() ->
 def test_a_second_stop_hurries_and_a_third_ends_them() -> None:
     roster = serving(1)
     roster.stop()
-    assert deeds(roster.stop()) == [Notify(0, HURRY)]
+    assert deeds(roster.stop()) == [Send(0, HURRY)]
     assert deeds(roster.stop()) == [Kill(0)]
     assert deeds(roster.ended(0, -9, 2.0)) == [Exit(0)]
 
@@ -196,7 +196,7 @@ def test_a_worker_that_was_asked_to_drain_gets_a_successor_first() -> None:
     roster = serving()
     assert deeds(roster.leaves(1, 2.0)) == [Start(2, 1)]
     assert deeds(roster.leaves(1, 2.1)) == []
-    assert deeds(roster.ready(2, 3.0)) == [Notify(1, HAND_OVER)]
+    assert deeds(roster.ready(2, 3.0)) == [Send(1, HAND_OVER)]
     assert deeds(roster.leaves(1, 3.1)) == [], "it is on its way"
 
 
@@ -235,9 +235,9 @@ def test_whatever_happens_a_slot_never_loses_its_worker_to_a_roll_and_a_stop_end
         for action in deeds(actions):
             if isinstance(action, Start):
                 alive[action.worker] = action.slot
-            elif isinstance(action, Notify) and action.word == HAND_OVER:
+            elif isinstance(action, Send) and action.command == HAND_OVER:
                 slot = alive[action.worker]
-                assert any(alive[each] == slot for each in ready - leaving - {action.worker}), "nobody took over"
+                assert any(alive[each] == slot for each in ready - leaving - {action.worker}), "no worker took over"
                 leaving.add(action.worker)
             elif isinstance(action, Exit):
                 assert not alive
@@ -264,7 +264,7 @@ def test_whatever_happens_a_slot_never_loses_its_worker_to_a_roll_and_a_stop_end
         if over:
             return
         serving_slots = {alive[each] for each in alive if each not in leaving}
-        assert len(serving_slots) == 3 or roster.due is not None, "a slot is empty and nobody will fill it"
+        assert len(serving_slots) == 3 or roster.due is not None, "a slot is empty and stays so"
     over = carry_out(roster.stop())
     for worker in sorted(alive):
         assert not over

@@ -63,7 +63,7 @@ def test_control_ports_go_upwards_from_the_configured_one() -> None:
         assert [slot.control.port for slot in slots] == [*ports]
 
 
-def test_nobody_is_let_in_before_a_worker_listens() -> None:
+def test_connections_are_refused_before_a_worker_listens() -> None:
     with opened(2) as slots, pytest.raises(ConnectionRefusedError):
         connected(slots[0])
 
@@ -86,7 +86,7 @@ def test_a_parked_slot_gets_no_connection_and_the_others_get_all_until_it_listen
             client.close()
 
 
-def test_a_port_that_somebody_serves_is_an_error_even_if_he_would_share_it() -> None:
+def test_a_port_in_use_is_an_error_even_if_its_user_would_share_it() -> None:
     with opened(1) as slots:
         (slot,) = slots
         slot.inference_socket.listen()

@@ -55,7 +55,7 @@ def supervised(
     workers: int = 2,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> int:
-    """The status of a supervisor of such workers; `on_line` hears its log."""
+    """The status of a supervisor of such workers; `on_line` gets its log."""
 
     class Hearing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -114,7 +114,7 @@ def test_a_worker_that_never_gets_ready_is_ended(caplog: pytest.LogCaptureFixtur
     assert "it was not ready in time; it ended by signal 9" in caplog.text
 
 
-def test_workers_are_out_of_the_terminals_reach_and_hold_nobody_elses_sockets(caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_are_out_of_the_terminals_reach_and_hold_no_other_sockets(caplog: pytest.LogCaptureFixture) -> None:
     """Ctrl-C reaches a whole process group; and a copy of another's tether would hide the supervisor's death."""
     assert supervised(python(INSPECTING)) == 2
     assert caplog.text.count("leader True, 3 sockets; it ended") == 2

@@ -1,4 +1,4 @@
-"""A worker's side: a real replica on lent sockets, with the supervisor's end of the tether in the test's hand."""
+"""A worker's side: a real replica on lent sockets, with the supervisor's end of the channel in the test's hand."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from loadtests.sim.ports import HOST, free_ports
 from router.address import ListenAddress
 from router.lifecycle import Phase, PhaseChange
 from router.replica import replica as replica_module
+from router.replica.build import build
 from router.replica.process import run
 from router.replica.replica import Replica, Sockets
 from router.settings import Control, Drain, Pool, Settings
@@ -33,31 +34,32 @@ def settings(slot: Slot, drain: Drain) -> Settings:
 
 
 class Supervision:
-    """A worker in this process, and what its supervisor has heard from it."""
+    """A worker in this process, and the messages that its supervisor has received."""
 
     def __init__(self, slot: Slot, drain: Drain) -> None:
         lent = Sockets(slot.inference_socket.dup(), slot.control_socket.dup())
         ours, theirs = socket.socketpair()
         self.slot = slot
-        self.replica = Replica(settings(slot, drain), sockets=lent)
-        self.replica.lifecycle.listen(lambda step: self.phases.append(step.after))
-        self.phases: list[Phase] = []
-        self.heard: list[str] = []
-        self.news = asyncio.Event()
-        self.line = WorkerChannel(ours)
-        self.line.listen(self._hear, lambda: None)
         self.worker_line = WorkerChannel(theirs)
-        self.life = spawn(run(self.replica, Supervised(self.worker_line)), "worker")
+        host = Supervised(self.worker_line)
+        self.replica = Replica(build(settings(slot, drain)), sockets=lent, on_drain=host.ask_for_successor)
+        self.replica.parts.core.lifecycle.listen(lambda step: self.phases.append(step.after))
+        self.phases: list[Phase] = []
+        self.received: list[str] = []
+        self.came = asyncio.Event()
+        self.line = WorkerChannel(ours)
+        self.line.listen(self._on_message, lambda: None)
+        self.life = spawn(run(self.replica, host), "worker")
 
-    def _hear(self, word: str, rest: str) -> None:
-        self.heard.append(word)
-        self.news.set()
+    def _on_message(self, message: str, argument: str) -> None:
+        self.received.append(message)
+        self.came.set()
 
-    async def hears(self, word: str) -> None:
+    async def receives(self, message: str) -> None:
         async with asyncio.timeout(60):
-            while word not in self.heard:
-                self.news.clear()
-                await self.news.wait()
+            while message not in self.received:
+                self.came.clear()
+                await self.came.wait()
 
     async def ends(self) -> None:
         await asyncio.wait_for(self.life, 60)
@@ -76,14 +78,16 @@ def supervised(test: Callable[[Supervision], Awaitable[None]], drain: Drain | No
     asyncio.run(all_of_it())
 
 
-async def status(listen: ListenAddress, path: str) -> tuple[int, bool]:
-    """Status of a GET on a new connection, and whether the client was told to go away."""
-    return await status_on(await asyncio.open_connection(listen.host, listen.port), path)
+async def status(listen: ListenAddress, path: str, method: str = "GET") -> tuple[int, bool]:
+    """Status of a request on a new connection, and whether the answer closes the connection."""
+    return await status_on(await asyncio.open_connection(listen.host, listen.port), path, method)
 
 
-async def status_on(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str) -> tuple[int, bool]:
+async def status_on(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, method: str = "GET"
+) -> tuple[int, bool]:
     reader, writer = connection
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    writer.write(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
     writer.close()
     return int(head.split()[1]), b"\r\nconnection: close\r\n" in head.lower()
@@ -101,27 +105,27 @@ def test_it_listens_only_once_it_is_ready() -> None:
             except ConnectionRefusedError:
                 refused.append(step.after)
 
-        worker.replica.lifecycle.listen(try_it)
-        await worker.hears(READY)
+        worker.replica.parts.core.lifecycle.listen(try_it)
+        await worker.receives(READY)
         assert refused == worker.phases == [Phase.WARMING, Phase.READY]
         assert await status(worker.slot.listen, "/readyz") == (200, False)
         assert (await status(worker.slot.control, "/readyz"))[0] == 200
-        worker.line.say(HURRY)
+        worker.line.send(HURRY)
         await worker.ends()
 
     supervised(test)
 
 
-def test_a_handed_over_worker_does_not_settle_and_answers_whoever_got_in_before() -> None:
+def test_a_handed_over_worker_does_not_settle_and_answers_connections_from_before() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
+        await worker.receives(READY)
         connected = [await asyncio.open_connection(*worker.slot.listen) for _ in range(2)]
         controlled = await asyncio.open_connection(*worker.slot.control)
         assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
         assert (await status(worker.slot.control, "/livez"))[0] == 200
         draining = asyncio.Event()
-        worker.replica.lifecycle.listen(lambda step: draining.set())
-        worker.line.say(HAND_OVER)
+        worker.replica.parts.core.lifecycle.listen(lambda step: draining.set())
+        worker.line.send(HAND_OVER)
         await asyncio.wait_for(draining.wait(), 60)
         assert await status_on(connected[0], "/readyz") == (200, True)
         assert (await status_on(controlled, "/readyz"))[0] == 200
@@ -134,8 +138,8 @@ def test_a_handed_over_worker_does_not_settle_and_answers_whoever_got_in_before(
 
 def test_a_handed_over_worker_leaves_its_slots_queue_to_its_successor() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
-        worker.line.say(HAND_OVER)
+        await worker.receives(READY)
+        worker.line.send(HAND_OVER)
         await worker.ends()
         with socket.create_connection(worker.slot.listen, timeout=60.0):
             accepted, _ = await asyncio.wait_for(
@@ -152,13 +156,13 @@ def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_th
     monkeypatch.setattr(replica_module, "HAND_OVER_LINGER_S", 0.0)
 
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
+        await worker.receives(READY)
         idle, new = [await asyncio.open_connection(*worker.slot.listen) for _ in range(2)]
         reader, writer = idle
         writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await asyncio.wait_for(reader.readuntil(b"}"), 60)
         assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
-        worker.line.say(HAND_OVER)
+        worker.line.send(HAND_OVER)
         await asyncio.wait_for(reader.read(), 60)  # to its end
         writer.close()
         assert await status_on(new, "/livez") == (200, True)
@@ -169,12 +173,12 @@ def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_th
 
 def test_a_stop_settles_and_a_hurry_ends_it() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
-        worker.line.say(STOP)
+        await worker.receives(READY)
+        worker.line.send(STOP)
         async with asyncio.timeout(60):
             while (await status(worker.slot.listen, "/readyz")) != (503, True):
                 pass
-        worker.line.say(HURRY)
+        worker.line.send(HURRY)
         await worker.ends()
         assert worker.phases[2:] == [Phase.SETTLING, Phase.DRAINING, Phase.CLOSED]
 
@@ -183,9 +187,9 @@ def test_a_stop_settles_and_a_hurry_ends_it() -> None:
 
 def test_a_stop_after_a_hand_over_does_not_cut_its_streams_off() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
-        worker.line.say(HAND_OVER)
-        worker.line.say(STOP)
+        await worker.receives(READY)
+        worker.line.send(HAND_OVER)
+        worker.line.send(STOP)
         await worker.ends()
         assert not worker.replica.hurry.is_set()
 
@@ -194,7 +198,7 @@ def test_a_stop_after_a_hand_over_does_not_cut_its_streams_off() -> None:
 
 def test_a_supervisor_that_is_gone_lets_it_drain() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
+        await worker.receives(READY)
         worker.line.close()
         await worker.ends()
         assert worker.phases[2:] == [Phase.SETTLING, Phase.DRAINING, Phase.CLOSED]
@@ -205,11 +209,11 @@ def test_a_supervisor_that_is_gone_lets_it_drain() -> None:
 
 def test_a_signal_asks_for_a_successor_and_a_second_one_ends_it() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
+        await worker.receives(READY)
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)
-        await worker.hears(LEAVE)
-        assert worker.replica.lifecycle.phase is Phase.READY
+        await worker.receives(LEAVE)
+        assert worker.replica.parts.core.lifecycle.phase is Phase.READY
         signal.raise_signal(signal.SIGTERM)
         await worker.ends()
         assert worker.replica.hurry.is_set()
@@ -217,19 +221,19 @@ def test_a_signal_asks_for_a_successor_and_a_second_one_ends_it() -> None:
     supervised(test)
 
 
-def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_stop() -> None:
-    """systemd signals every process of a service; the supervisor's word may come first."""
+def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_a_worker_that_is_stopping() -> None:
+    """systemd signals every process of a service; the supervisor's message may come first."""
 
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
+        await worker.receives(READY)
 
         def settling(step: PhaseChange) -> None:
             if step.after is Phase.SETTLING:
                 signal.raise_signal(signal.SIGTERM)
                 worker.line.close()
 
-        worker.replica.lifecycle.listen(settling)
-        worker.line.say(STOP)
+        worker.replica.parts.core.lifecycle.listen(settling)
+        worker.line.send(STOP)
         await worker.ends()
         assert not worker.replica.hurry.is_set()
 
@@ -238,22 +242,22 @@ def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_who_was_told_to_st
 
 def test_an_operators_drain_asks_for_a_successor_however_often_it_is_asked_for() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
-        worker.replica.asked_to_drain()
-        worker.replica.asked_to_drain()
-        await worker.hears(LEAVE)
+        await worker.receives(READY)
+        for _ in range(2):
+            assert await status(worker.slot.control, "/admin/drain", "POST") == (202, False)
+        await worker.receives(LEAVE)
         assert not worker.replica.stop_asked.is_set()
-        worker.line.say(HAND_OVER)
+        worker.line.send(HAND_OVER)
         await worker.ends()
 
     supervised(test)
 
 
-def test_a_word_of_a_newer_supervisor_does_nothing() -> None:
+def test_a_message_of_a_newer_supervisor_does_nothing() -> None:
     async def test(worker: Supervision) -> None:
-        await worker.hears(READY)
-        worker.line.say("sing", "a song")
-        worker.line.say(HAND_OVER)
+        await worker.receives(READY)
+        worker.line.send("sing", "a song")
+        worker.line.send(HAND_OVER)
         await worker.ends()
 
     supervised(test)
@@ -264,4 +268,4 @@ def test_no_two_workers_have_one_name() -> None:
     names = {of_its_own(Settings(replica="gw"), place).replica for _ in range(2)}
     assert len(names) == 2
     assert all(name.startswith(f"gw-1-{os.getpid()}-") for name in names)
-    assert of_its_own(Settings(), place).replica == "", "then a replica makes up one"
+    assert of_its_own(Settings(), place).replica == "", "then a replica names itself"

@@ -25,7 +25,7 @@ EVERY: list[Filter] = [
 
 def snapshot(*roles: Role) -> LoadSnapshot:
     pods = [Pod(pod, pod, role=role, labels={}) for pod, role in zip(pod_ids(len(roles)), roles, strict=True)]
-    return LoadSnapshot("default", 1, 0.0, 0.0, tuple(Candidate(pod, PodLoad()) for pod in pods))
+    return LoadSnapshot.of([Candidate(pod, PodLoad()) for pod in pods])
 
 
 def test_every_filter_of_the_table_is_tested_here() -> None:

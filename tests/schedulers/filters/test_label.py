@@ -8,7 +8,7 @@ from tests.fakes.scheduler_inputs import pod_ids, request_of
 
 LABELS = [{"gpu": "h100"}, {"gpu": "l4"}, {}]
 PODS = [Pod(pod, pod, labels=labels) for pod, labels in zip(pod_ids(3), LABELS, strict=True)]
-SNAPSHOT = LoadSnapshot("default", 1, 0.0, 0.0, tuple(Candidate(pod, PodLoad()) for pod in PODS))
+SNAPSHOT = LoadSnapshot.of([Candidate(pod, PodLoad()) for pod in PODS])
 
 
 @pytest.mark.parametrize(

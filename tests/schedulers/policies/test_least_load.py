@@ -47,7 +47,7 @@ def test_no_untried_pod_has_less(case: tuple[RequestInfo, LoadSnapshot]) -> None
     answer = LeastLoad().pick(request, snapshot)
     loads = [
         load
-        for (pod, _), load in zip(snapshot.candidates, snapshot.token_column(), strict=True)
+        for (pod, _), load in zip(snapshot.candidates, snapshot.columns.tokens, strict=True)
         if pod.id not in request.tried
     ]
     if isinstance(answer, Decision):

@@ -34,10 +34,7 @@ def own_work(request: RequestInfo, pod: PodId) -> int:
 def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, float]:
     """The formula as the docstring has it, for every untried pod."""
     kept = [each for each in snapshot.candidates if each.pod.id not in request.tried]
-    queue_s = sum(load.prefill_work * load.pace_s for _, load in kept) / len(kept) if kept else 0.0
-    mean_pace_s = sum(load.pace_s for _, load in kept) / len(kept) if kept else 0.0
-    if snapshot.pending_s is not None and snapshot.pool_pace_s is not None:
-        queue_s, mean_pace_s = snapshot.pending_s, snapshot.pool_pace_s
+    queue_s, mean_pace_s = snapshot.pending_s, snapshot.pace_s
     now = max(request.arrived_at, snapshot.taken_at)
     costs = {}
     for pod, load in kept:

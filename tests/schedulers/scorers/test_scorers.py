@@ -52,8 +52,8 @@ def oddities(draw: st.DrawFn) -> tuple[RequestInfo, LoadSnapshot]:
     request, snapshot = draw(cases())
     labels = st.dictionaries(st.sampled_from(["zone", "cluster"]), st.sampled_from("ab"))
     candidates = tuple(Candidate(pod._replace(labels=draw(labels)), draw(any_load())) for pod, _ in snapshot.candidates)
-    bare = LoadSnapshot("default", 1, draw(SECONDS), 0.0, candidates, home=draw(labels))
-    return request._replace(arrived_at=draw(SECONDS)), bare
+    odd = LoadSnapshot.of(candidates, taken_at=draw(SECONDS), home=draw(labels))
+    return request._replace(arrived_at=draw(SECONDS)), odd
 
 
 def scores(scorer: Scorer, snapshot: LoadSnapshot, request: RequestInfo | None = None) -> Sequence[float]:
@@ -113,10 +113,9 @@ def test_kv_usage_is_the_free_share() -> None:
     assert scores(FreeKv(), snapshot_of([PodLoad(kv_usage=0.25), PodLoad(kv_usage=1.0)])) == [0.75, 0.0]
 
 
-@pytest.mark.parametrize("columns", [True, False])
-def test_inflight_tokens_halve_at_half_tokens(columns: bool) -> None:
+def test_inflight_tokens_halve_at_half_tokens() -> None:
     loads = [PodLoad(), PodLoad(inflight_tokens=936, inflight=1), PodLoad(inflight_tokens=3000)]
-    assert scores(FewTokens(1000), snapshot_of(loads, columns=columns)) == [1.0, 0.5, 0.25]
+    assert scores(FewTokens(1000), snapshot_of(loads)) == [1.0, 0.5, 0.25]
 
 
 def test_prefix_is_the_share_of_the_prompt_that_is_held() -> None:
@@ -147,12 +146,11 @@ def test_a_pod_that_never_answered_counts_at_the_mean_of_those_that_did() -> Non
     assert scores(PeakEwma(), snapshot_of([PodLoad(), PodLoad(inflight=1)])) == [1.0, 0.5]
 
 
-@pytest.mark.parametrize("columns", [True, False])
-def test_outlook_halves_at_half_s_and_never_falls_below_the_least_wait(columns: bool) -> None:
+def test_outlook_halves_at_half_s_and_never_falls_below_the_least_wait() -> None:
     def load(work: int, since: float) -> PodLoad:
         return PodLoad(inflight=2, prefilling=2, prefill_work=work, head_since=since, pace_s=0.001)
 
-    late = snapshot_of([load(1000, 9.5), load(1000, 2.0), PodLoad(pace_s=0.0)], columns=columns)._replace(taken_at=9.0)
+    late = snapshot_of([load(1000, 9.5), load(1000, 2.0), PodLoad(pace_s=0.0)])._replace(taken_at=9.0)
     lull = 0.296
     expected = [1 / (1 + 0.5 + lull), 1 / (1 + 0.25 + lull), 1.0]
     request = request_of()._replace(arrived_at=10.0)

@@ -34,4 +34,4 @@ def test_several_together_are_their_sum() -> None:
     for at in (101.0, 101.7):
         assert whole.per_s(at) == pytest.approx(one.per_s(at) + two.per_s(at))
     assert together([], 5.0).weight == 0.0
-    assert repr(together([one], 100.0)) == "<Tempo 20/s at 100>"
+    assert repr(together([one], 100.0)) == "<DecayingRate 20/s at 100>"

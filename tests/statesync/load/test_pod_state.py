@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from schedulers.types import Pod, PodId, PodLoad
+from schedulers.ttft import PACE_S
+from schedulers.types import Adapters, Pod, PodId, PodLoad
 from statesync.load.pod_state import PodState
 from statesync.load.pool_state import PoolState
 from statesync.types import EngineReport, InflightNumbers
@@ -19,9 +20,9 @@ def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None
     a.shift_others(InflightNumbers(), InflightNumbers(2, 20, 20, 2), 1.0)
     a.requests, a.other_requests = 0, 0  # all have ended before the page came here
     a.read(EngineReport(queued=4, running=1), 2.0)
-    assert a.load().foreign == 0
+    assert a.load(PACE_S).foreign == 0
     a.read(EngineReport(queued=4, running=1), 3.0)
-    assert a.load().foreign == 5
+    assert a.load(PACE_S).foreign == 5
 
 
 def test_requests_that_came_past_the_gateways_are_load() -> None:
@@ -31,10 +32,10 @@ def test_requests_that_came_past_the_gateways_are_load() -> None:
     pool_state.add(a)
     a.read(EngineReport(queued=4, running=3), 2.0)
     pool_state.changed(a)
-    assert pool_state.snapshot(2.0).tokens == (10 + 64 * (1 + 6),)
+    assert pool_state.snapshot(2.0).columns.tokens == (10 + 64 * (1 + 6),)
     a.read(EngineReport(queued=0, running=1), 3.0)
     pool_state.changed(a)
-    assert pool_state.snapshot(3.0).tokens == (10 + 64,)
+    assert pool_state.snapshot(3.0).columns.tokens == (10 + 64,)
 
 
 def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
@@ -44,5 +45,32 @@ def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
     a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)
     a.blockers.add("probe")
     a.start_over()
-    assert a.load() == PodLoad(inflight=2, head_since=5.0)
+    assert a.load(PACE_S) == PodLoad(inflight=2, head_since=5.0)
     assert not a.blockers
+
+
+def test_each_number_stands_in_its_field_of_the_load() -> None:
+    a = pod_state("a")
+    a.shift_others(InflightNumbers(), InflightNumbers(10, 200, 300, 0, 40, 500), 7.5)
+    a.requests, a.tokens, a.prefill_tokens, a.prefilling, a.prefill_work = 1, 2, 3, 4, 5
+    a.queued, a.running, a.kv_usage, a.foreign, a.kv_capacity_tokens = 21, 22, 0.5, 24, 25
+    a.ttft_ewma_s, a.e2e_ewma_s, a.reported_at, a.pace_factor = 0.25, 0.125, 9.0, 2.0
+    a.adapters = Adapters(frozenset("x"), frozenset("y"), 2)
+    assert a.load(0.001) == PodLoad(
+        queued=21,
+        running=22,
+        kv_usage=0.5,
+        inflight=11,
+        inflight_tokens=202,
+        pending_prefill_tokens=303,
+        ttft_ewma_s=0.25,
+        reported_at=9.0,
+        prefilling=44,
+        prefill_work=505,
+        head_since=7.5,
+        pace_s=0.002,
+        kv_capacity_tokens=25,
+        e2e_ewma_s=0.125,
+        adapters=a.adapters,
+        foreign=24,
+    )

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from schedulers.ttft import PACE_S
-from schedulers.types import Pod, PodId, expected_outlook
+from schedulers.types import LoadSnapshot, Pod, PodId
 from statesync.load.pod_state import PodState
 from statesync.load.pool_state import PoolState
 from statesync.types import EngineReport
@@ -17,7 +17,7 @@ def pod_state(name: str, max_inflight: int | None = None) -> PodState:
     return PodState(Pod(PodId(name), f"{name}:8000", max_inflight=max_inflight))
 
 
-def lineup_of(*pod_states: PodState) -> PoolState:
+def pool_of(*pod_states: PodState) -> PoolState:
     pool_state = PoolState("default")
     for each in pod_states:
         assert pool_state.add(each)
@@ -32,7 +32,7 @@ def busy(each: PodState, pool_state: PoolState, requests: int) -> bool:
 def test_a_snapshot_stays_the_latest_until_something_changes() -> None:
     clock = count(1)
     a, b = pod_state("a"), pod_state("b")
-    pool_state = lineup_of(a, b)
+    pool_state = pool_of(a, b)
     first = pool_state.snapshot(next(clock))
     kept = pool_state.latest
     busy(a, pool_state, 1)
@@ -46,22 +46,27 @@ def test_a_snapshot_stays_the_latest_until_something_changes() -> None:
 
 def test_columns_are_what_the_loads_say() -> None:
     pod_states = [pod_state(name) for name in "abc"]
-    pool_state = lineup_of(*pod_states)
+    pool_state = PoolState("default", {"zone": "a"})
     for requests, each in enumerate(pod_states):
+        pool_state.add(each)
         each.other_requests, each.other_tokens, each.other_prefilling, each.other_prefill_work = 2, 900, 1, 700
         each.head_since = float(requests)
         busy(each, pool_state, requests)
-    snapshot = pool_state.snapshot(0.0)
-    expected = [expected_outlook(load) for _, load in snapshot.candidates]
-    assert list(zip(snapshot.until, snapshot.wait, strict=True)) == expected
-    assert snapshot.pace == (PACE_S,) * 3
-    assert snapshot.pending_s == pytest.approx(snapshot._replace(pending_s=None).mean_pending_s())
-    assert len(set(snapshot.until)) == 3
+    snapshot = pool_state.snapshot(5.0, 0.5)
+    computed = LoadSnapshot.of(snapshot.candidates)
+    assert snapshot.columns == computed.columns
+    assert snapshot.columns.pace == (PACE_S,) * 3
+    assert snapshot.pending_s == pytest.approx(computed.pending_s)
+    assert snapshot.pace_s == pytest.approx(computed.pace_s)
+    assert (snapshot.positions, snapshot.inflight) == (computed.positions, computed.inflight)
+    assert (snapshot.pool, snapshot.generation, snapshot.home) == ("default", 3, {"zone": "a"})
+    assert (snapshot.taken_at, snapshot.unseen) == (5.0, 0.5)
+    assert len(set(snapshot.columns.until)) == 3
 
 
 def test_a_snapshot_in_hand_never_changes() -> None:
     a, b, c = pod_state("a"), pod_state("b", 1), pod_state("c")
-    pool_state = lineup_of(a, b, c)
+    pool_state = pool_of(a, b, c)
     held = pool_state.snapshot(0.0)
     copy = held._replace(positions=dict(held.position_of()))
     busy(b, pool_state, 1)
@@ -79,7 +84,7 @@ def test_a_snapshot_in_hand_never_changes() -> None:
 
 def test_a_pod_that_leaves_moves_only_the_last_one() -> None:
     pod_states = [pod_state(name) for name in "abcde"]
-    pool_state = lineup_of(*pod_states)
+    pool_state = pool_of(*pod_states)
     before = pool_state.snapshot(0.0)
     pool_state.remove(pod_states[1])
     after = pool_state.snapshot(0.0)
@@ -91,7 +96,7 @@ def test_a_pod_that_leaves_moves_only_the_last_one() -> None:
 
 def test_a_full_pod_leaves_and_joins_again_when_it_has_room() -> None:
     a, b = pod_state("a", 2), pod_state("b")
-    pool_state = lineup_of(a, b)
+    pool_state = pool_of(a, b)
     assert not busy(a, pool_state, 1)
     assert not busy(a, pool_state, 2)
     assert len(pool_state) == 1
@@ -102,7 +107,7 @@ def test_a_full_pod_leaves_and_joins_again_when_it_has_room() -> None:
 
 def test_a_pod_that_left_dirty_is_no_longer_this_pool_s_to_rebuild() -> None:
     a, b = pod_state("a"), pod_state("b")
-    pool_state, other = lineup_of(a, b), lineup_of(pod_state("x"), pod_state("y"))
+    pool_state, other = pool_of(a, b), pool_of(pod_state("x"), pod_state("y"))
     busy(b, pool_state, 1)
     pool_state.remove(b)
     other.add(b)
@@ -112,7 +117,7 @@ def test_a_pod_that_left_dirty_is_no_longer_this_pool_s_to_rebuild() -> None:
 
 def test_a_new_description_counts_as_a_change_of_membership() -> None:
     a = pod_state("a")
-    pool_state = lineup_of(a)
+    pool_state = pool_of(a)
     before = pool_state.snapshot(0.0)
     a.adopt(a.pod._replace(address="elsewhere:1"))
     assert not pool_state.adopted(a)
@@ -123,9 +128,9 @@ def test_a_new_description_counts_as_a_change_of_membership() -> None:
 
 def test_they_say_what_they_hold() -> None:
     a = pod_state("a")
-    assert repr(a) == "<Seat a in gone: 0+0 in flight>"
-    pool_state = lineup_of(a, pod_state("b"))
+    assert repr(a) == "<PodState a in no pool: 0+0 in flight>"
+    pool_state = pool_of(a, pod_state("b"))
     a.blockers |= {"probe", "ejected"}
     pool_state.changed(a)
-    assert repr(a) == "<Seat a in default: 0+0 in flight blocked by ejected, probe>"
-    assert repr(pool_state) == "<Lineup default: 1 of 2 pods may be picked, gen 3>"
+    assert repr(a) == "<PodState a in default: 0+0 in flight blocked by ejected, probe>"
+    assert repr(pool_state) == "<PoolState default: 1 of 2 pods may be picked, gen 3>"

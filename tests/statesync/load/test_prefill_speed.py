@@ -71,8 +71,8 @@ def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
 
 
 def test_they_say_what_they_are() -> None:
-    assert repr(SpeedRatio()) == "<Ratio 1 from 0 s>"
-    assert repr(PrefillSpeed()) == "<PoolPace 24000 token equivalents/s, <Ratio 1 from 0 s>>"
+    assert repr(SpeedRatio()) == "<SpeedRatio 1 from 0 s>"
+    assert repr(PrefillSpeed()) == "<PrefillSpeed 24000 token equivalents/s, <SpeedRatio 1 from 0 s>>"
 
 
 class Times:

@@ -10,8 +10,9 @@ import pytest
 from schedulers.ttft import ANSWER_TOKENS
 from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
+from statesync.load.pod_state import Charge
 from statesync.load.view import TTFT_ALPHA, LoadView
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.virtual_time import Clock
 
 
@@ -191,7 +192,7 @@ def test_all_pods_blocked_is_no_routable_pod_and_all_full_is_saturated() -> None
 
 def test_max_inflight_counts_other_replicas_requests_too_and_follows_discovery() -> None:
     view = view_of(pod("a", 3), B)
-    view.set_share("other", {A.id: InflightNumbers(2, 20, 0)})
+    view.set_remote("other", {A.id: InflightNumbers(2, 20, 0)})
     view.reserve(A.id, asking())
     assert names(view.snapshot("default")) == {"b"}
     view.set_pods("default", [pod("a", 4), B])
@@ -241,7 +242,7 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
     heard: list[tuple[PodId, InflightNumbers]] = []
     view = LoadView(lambda: 0.0, lambda pod_id, numbers: heard.append((pod_id, numbers)))
     view.set_pods("default", [A])
-    view.set_share("other", {A.id: InflightNumbers(5, 5, 5)})
+    view.set_remote("other", {A.id: InflightNumbers(5, 5, 5)})
     charge = view.reserve(A.id, asking(300, 100))
     other = view.reserve(A.id, asking(10, 10))
     view.prefill_done(charge)
@@ -282,10 +283,10 @@ def test_headroom_is_told_when_a_pod_is_unblocked_new_or_has_a_higher_limit() ->
 def test_headroom_is_told_when_another_replica_gives_room() -> None:
     view, told = view_of(pod("a", 2)), list[str]()
     view.on_headroom = told.append
-    view.set_share("other", {A.id: InflightNumbers(2, 2, 2)})
-    view.set_share("other", {A.id: InflightNumbers(1, 2, 2)})
-    view.set_share("other", {A.id: InflightNumbers(2, 2, 2)})
-    view.drop_share("other")
+    view.set_remote("other", {A.id: InflightNumbers(2, 2, 2)})
+    view.set_remote("other", {A.id: InflightNumbers(1, 2, 2)})
+    view.set_remote("other", {A.id: InflightNumbers(2, 2, 2)})
+    view.drop_remote("other")
     assert told == ["default"] * 2
 
 
@@ -348,15 +349,15 @@ def test_ttft_starts_at_the_first_value_and_then_follows_slowly() -> None:
 def test_shares_are_absolute_and_an_absent_pod_did_not_change() -> None:
     view = view_of(A, B)
     view.reserve(A.id, asking(300, 100))
-    view.set_share("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
-    view.set_share("y", {A.id: InflightNumbers(1, 7, 7)})
-    view.set_share("x", {A.id: InflightNumbers(3, 30, -5)})
+    view.set_remote("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
+    view.set_remote("y", {A.id: InflightNumbers(1, 7, 7)})
+    view.set_remote("x", {A.id: InflightNumbers(3, 30, -5)})
     loads = {candidate.pod.id: candidate.load for candidate in view.snapshot("default").candidates}
     assert loads[A.id][3:6] == (1 + 3 + 1, 400 + 30 + 7, 300 + 0 + 7)
     assert loads[B.id][3:6] == (1, 5, 0)
     assert view.inflight == 1
-    view.drop_share("x")
-    view.drop_share("never heard of")
+    view.drop_remote("x")
+    view.drop_remote("never heard of")
     assert view.status(A.id).load[3:6] == (2, 407, 307)
     assert view.status(B.id).load[3:6] == (0, 0, 0)
 
@@ -364,24 +365,24 @@ def test_shares_are_absolute_and_an_absent_pod_did_not_change() -> None:
 def test_a_share_that_went_to_zero_starts_from_zero() -> None:
     view = view_of(A)
     for requests in (5, 0, 2):
-        view.set_share("x", {A.id: InflightNumbers(requests, requests, requests)})
+        view.set_remote("x", {A.id: InflightNumbers(requests, requests, requests)})
         assert view.status(A.id).load[3:6] == (requests, requests, requests)
 
 
 def test_a_share_of_an_unknown_pod_waits_for_it() -> None:
     view = view_of(A)
-    view.set_share("x", {B.id: InflightNumbers(2, 20, 10)})
-    view.set_share("y", {B.id: InflightNumbers(1, 1, 1)})
-    view.drop_share("y")
+    view.set_remote("x", {B.id: InflightNumbers(2, 20, 10)})
+    view.set_remote("y", {B.id: InflightNumbers(1, 1, 1)})
+    view.drop_remote("y")
     view.set_pods("default", [A, B])
     assert view.status(B.id).load[3:6] == (2, 20, 10)
 
 
 def test_a_replica_that_is_gone_and_told_anew_is_replaced_as_a_whole() -> None:
     view = view_of(A, B)
-    view.set_share("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
-    view.drop_share("x")
-    view.set_share("x", {B.id: InflightNumbers(3, 30, 3)})
+    view.set_remote("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
+    view.drop_remote("x")
+    view.set_remote("x", {B.id: InflightNumbers(3, 30, 3)})
     assert view.status(A.id).load[3:6] == (0, 0, 0)
     assert view.status(B.id).load[3:6] == (3, 30, 3)
 
@@ -400,7 +401,7 @@ def test_a_report_is_as_old_as_it_is_said_to_be_and_an_older_one_is_passed_over(
 def test_a_status_tells_this_replica_s_part_of_what_is_in_flight() -> None:
     view = view_of(A)
     view.reserve(A.id, asking())
-    view.set_share("x", {A.id: InflightNumbers(2, 20, 10)})
+    view.set_remote("x", {A.id: InflightNumbers(2, 20, 10)})
     assert (view.status(A.id).load.inflight, view.status(A.id).own_inflight) == (3, 1)
 
 
@@ -426,7 +427,7 @@ class Times:
         """A replica sent so many more requests to A, and they are all done already."""
         self.clock.now += after_s
         self.sent[replica] += more
-        self.view.set_share(replica, {A.id: InflightNumbers(dispatched=self.sent[replica])})
+        self.view.set_remote(replica, {A.id: InflightNumbers(dispatched=self.sent[replica])})
 
     def goes_on(self, replica: str, per_s: int, seconds: int) -> None:
         """It sends requests at this rate."""
@@ -446,7 +447,7 @@ def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
     times = Times()
     times.tells("x", 1_000_000, 0.0)
     assert times.unseen() == 0.0
-    times.view.drop_share("x")
+    times.view.drop_remote("x")
     times.tells("x", 1_000_000, 0.01)
     assert times.unseen() == 0.0
 
@@ -464,9 +465,9 @@ def test_a_replica_that_stopped_sending_is_soon_not_expected_to_and_one_that_is_
     times.goes_on("y", 300, 5)
     assert times.unseen() == pytest.approx(30, rel=0.02), "x is quiet since"
     times.goes_on("x", 100, 1)
-    times.view.drop_share("y")
+    times.view.drop_remote("y")
     assert times.unseen() == pytest.approx(100 * 0.1, rel=0.2)
-    times.view.drop_share("x")
+    times.view.drop_remote("x")
     assert times.unseen() == 0.0
 
 
@@ -480,12 +481,12 @@ def test_while_nothing_can_be_heard_the_others_are_taken_to_go_on() -> None:
 
 def test_what_another_replica_counted_on_a_pod_that_is_not_known_here_is_no_burst_once_it_is() -> None:
     times = Times()
-    times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 1000)})
+    times.view.set_remote("x", {C.id: InflightNumbers(1, 1, 1, 1000)})
     times.clock.now += 1.0
-    times.view.set_share("x", {C.id: InflightNumbers(dispatched=1001)})
+    times.view.set_remote("x", {C.id: InflightNumbers(dispatched=1001)})
     times.view.set_pods("p", [A, C])
     times.clock.now += 1.0
-    times.view.set_share("x", {C.id: InflightNumbers(1, 1, 1, 5000)})
+    times.view.set_remote("x", {C.id: InflightNumbers(1, 1, 1, 5000)})
     assert times.unseen() == 0.0
 
 
@@ -507,8 +508,8 @@ def test_a_view_says_what_it_holds_and_keeps_nothing_of_a_pod_whose_last_request
     idle = "0 pods gone with requests open; 0 other replicas>"
     assert repr(view) == f"<LoadView default 1/2; 1 in flight; {idle}"
     view.set_pods("default", [])
-    view.set_share("x", {})
+    view.set_remote("x", {})
     assert repr(view) == "<LoadView default 0/0; 1 in flight; 1 pods gone with requests open; 1 other replicas>"
     view.release(charge)
-    view.drop_share("x")
+    view.drop_remote("x")
     assert repr(view) == f"<LoadView default 0/0; 0 in flight; {idle}"

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
-from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, expected_outlook, queue_length, token_load
+from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, columns_of
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
-from statesync.types import Charge, EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers
 
 POOLS = ("p", "q")
 IDS = tuple(PodId(name) for name in "abcdef")
@@ -37,18 +38,13 @@ def amounts(load: PodLoad) -> tuple[int, int, int, int, int]:
 
 
 def consistent(snapshot: LoadSnapshot) -> None:
-    assert len(snapshot.until) == len(snapshot.candidates) == len(snapshot.position_of()) > 0
-    assert snapshot.tokens == tuple(token_load(load) for _, load in snapshot.candidates)
+    assert len(snapshot.candidates) == len(snapshot.position_of()) > 0
+    assert snapshot.columns == columns_of([load for _, load in snapshot.candidates])
     assert snapshot.unseen >= 0.0
     assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
     work = sum(load.prefill_work for _, load in snapshot.candidates)
     assert snapshot.pending_s == pytest.approx(work * PACE_S / len(snapshot.candidates))
-    assert snapshot.queue == tuple(queue_length(load) for _, load in snapshot.candidates)
-    assert snapshot.kv_usage == tuple(load.kv_usage for _, load in snapshot.candidates)
-    columns = zip(snapshot.until, snapshot.wait, snapshot.pace, strict=True)
-    for candidate, (until, wait, pace) in zip(snapshot.candidates, columns, strict=True):
-        assert (until, wait) == expected_outlook(candidate.load)
-        assert pace == candidate.load.pace_s
+    for candidate in snapshot.candidates:
         assert snapshot.candidates[snapshot.position_of()[candidate.pod.id]] is candidate
         assert all(number >= 0 for number in candidate.load if isinstance(number, int | float))
 
@@ -139,12 +135,17 @@ class ViewMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(("x", "y")), numbers=st.dictionaries(st.sampled_from(IDS), NUMBERS))
     def share(self, replica: str, numbers: dict[PodId, InflightNumbers]) -> None:
-        self.view.set_share(replica, numbers)
+        self.view.set_remote(replica, numbers)
         self.shares.setdefault(replica, {}).update(numbers)
+
+    @rule(replica=st.sampled_from(("x", "y")), numbers=st.dictionaries(st.sampled_from(IDS), NUMBERS))
+    def share_anew(self, replica: str, numbers: dict[PodId, InflightNumbers]) -> None:
+        self.view.set_remote(replica, numbers, full=True)
+        self.shares[replica] = numbers
 
     @rule(replica=st.sampled_from(("x", "y")))
     def replica_restarts(self, replica: str) -> None:
-        self.view.drop_share(replica)
+        self.view.drop_remote(replica)
         self.shares.pop(replica, None)
 
     @rule(pool=st.sampled_from(POOLS))

@@ -250,7 +250,7 @@ def test_clean_slots_are_used_again_so_that_masks_do_not_grow_with_every_restart
         ix.forget(A)
         ix.sweep(10)
     ix.place(A, chain)
-    assert repr(ix._shelves[A]).startswith("<Shelf 0 of a")
+    assert repr(ix._lrus[A]).startswith("<PodLru 0 of a")
 
 
 def test_blocks_that_one_pod_is_left_with_share_one_mask_object() -> None:
@@ -261,7 +261,7 @@ def test_blocks_that_one_pod_is_left_with_share_one_mask_object() -> None:
     ix.place(PODS[39], [7])
     ix.forget(PODS[39])
     ix.sweep(10)
-    assert ix._tables[7][7] is ix._shelves[PODS[38]].bit
+    assert ix._tables[7][7] is ix._lrus[PODS[38]].bit
 
 
 def test_a_pod_that_was_known_for_a_shared_prefix_is_forgotten_there_too() -> None:
@@ -351,7 +351,7 @@ def test_an_index_says_what_it_holds() -> None:
     ix.forget(A)
     used = ix.bytes_used
     assert repr(ix) == f"<PrefixIndex 1 pods, 2 blocks held 4 times, {used}/1000000 bytes, 1 to sweep>"
-    assert repr(ix._shelves[B]) == "<Shelf 1 of b: 2 blocks, 2/16777216 used>"
+    assert repr(ix._lrus[B]) == "<PodLru 1 of b: 2 blocks, 2/16777216 used>"
 
 
 def test_a_pod_that_is_trusted_less_gives_up_its_oldest_and_gets_the_room_back() -> None:

@@ -126,7 +126,7 @@ def test_a_page_is_true_whatever_came_before_it(steps: list[tuple[str, PodId, li
             elif verb == "sweep":
                 ix.sweep(3)
             elif (told := next(pages, None)) is not None:
-                lru = ix._shelves[told.pod]
+                lru = ix._lrus[told.pod]
                 links = list(array("Q", told.hashes))
                 assert len(set(links)) == len(links) == len(told.sizes)
                 assert set(links) <= set(lru.blocks)
@@ -155,7 +155,7 @@ def test_restored_neighbours_with_the_same_holders_share_one_mask() -> None:
     assert len({id(two._tables[link][link]) for link in shared}) == 1
     one.place(A, [99, 98])
     alone = restored(one.pages(), index())
-    assert alone._tables[99][99] is alone._tables[98][98] is alone._shelves[A].bit
+    assert alone._tables[99][99] is alone._tables[98][98] is alone._lrus[A].bit
 
 
 def test_a_pod_with_less_room_keeps_the_newest() -> None:
@@ -178,7 +178,7 @@ def test_a_coarse_block_keeps_its_size() -> None:
     one.place(A, long)
     two = restored(one.pages(), index())
     assert two.match(long) == one.match(long) == {A: size}
-    assert two._shelves[A].used == one._shelves[A].used == size
+    assert two._lrus[A].used == one._lrus[A].used == size
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_damaged_page_is_refused_and_changes_nothing(bad: PrefixPage) -> None:
 def test_a_page_that_names_a_block_twice_holds_it_once() -> None:
     ix = restored([page(A, [5, 6, 5]), page(A, [6, 7])], index())
     assert order(ix, A) == [5, 6, 7]
-    assert (ix.blocks, ix._shelves[A].used) == (3, 3)
+    assert (ix.blocks, ix._lrus[A].used) == (3, 3)
     ix.forget(A)
     ix.sweep(10)
     assert (ix.blocks, ix.bytes_used) == (0, 0)
@@ -233,7 +233,7 @@ def test_touching_the_same_blocks_for_ever_keeps_the_log_short() -> None:
     chains = [[rng.getrandbits(64) for _ in range(40)] for _ in range(60)]
     for _ in range(20_000):
         ix.place(A, rng.choice(chains))
-    lru = ix._shelves[A]
+    lru = ix._lrus[A]
     logged = sum(map(len, lru._log.values()))
     assert logged == lru._logged
     assert logged <= pod_lru.SLACK * len(lru.blocks) + 3 * pod_lru.PART

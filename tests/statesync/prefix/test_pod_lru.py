@@ -39,7 +39,7 @@ def test_touching_the_beginning_of_the_newest_chain_leaves_it_the_newest() -> No
     held.touch(chain(1))
     held.touch(chain(2))
     held.touch(chain(2)[:2])
-    assert held.give_up(4) == chain(1)[::-1]
+    assert held.evict(4) == chain(1)[::-1]
 
 
 def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> None:
@@ -47,13 +47,13 @@ def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> No
     held.touch(chain(1))
     held.touch(chain(2))
     held.touch(chain(1))
-    assert held.give_up(4) == chain(2)[::-1]
+    assert held.evict(4) == chain(2)[::-1]
 
 
 def test_a_chain_that_was_given_up_is_fresh_again_although_it_was_the_last() -> None:
     held = lru()
     held.touch(chain(1))
-    held.give_up(0)
+    held.evict(0)
     assert sorted(held.touch(chain(1))) == chain(1)
 
 

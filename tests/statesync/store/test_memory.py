@@ -27,7 +27,7 @@ class Diary:
         self.pages: list[PrefixPage] = []
         self._fails = fails
 
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         self._write(f"inflight {replica} {sum(n.requests for n in numbers.values())}")
 
     def replica_gone(self, replica: str, /) -> None:
@@ -315,8 +315,8 @@ def test_a_hub_ends_with_its_last_store() -> None:
 def test_a_store_says_where_it_stands() -> None:
     async def run() -> None:
         store = MemoryStore("words")
-        assert repr(store) == "<MemoryStore ? on <Hub words: nobody>, not started>"
+        assert repr(store) == "<MemoryStore ? on <MemoryHub words: no store>, not started>"
         await store.start("one", Diary())
-        assert repr(store) == "<MemoryStore one on <Hub words: one>, serving>"
+        assert repr(store) == "<MemoryStore one on <MemoryHub words: one>, serving>"
 
     asyncio.run(run())

@@ -1,6 +1,6 @@
-"""preStop of an engine: return once it is idle, so that SIGTERM, on which engines drop what they have, finds nothing.
+"""preStop hook of an engine: returns when the engine is idle, because engines drop their requests on SIGTERM.
 
-Gateways that watch pods send a terminating one nothing new; those that ask DNS need some seconds, hence the settling.
+Gateways that watch pods send a terminating one no new requests. Those that use DNS need some seconds: SETTLE_S.
 Standard library only: it runs in the engine's image. usage: drain.py [METRICS_URL [SETTLE_S]]
 """
 
@@ -18,12 +18,12 @@ LOOK_S = 0.5
 
 
 def open_requests(text: str) -> float:
-    """How many requests an engine's metrics speak of, in its batch or waiting for it."""
+    """Number of requests in the engine's metrics, in its batch or in its queue."""
     return sum(float(value) for value in OPEN.findall(text))
 
 
 def main(url: str = "http://127.0.0.1:8000/metrics", settle_s: str = "5") -> None:
-    """Wait. An engine that no longer answers has nothing to wait for; the grace period bounds all others."""
+    """Wait until no request is open. Ends when the engine does not answer; the grace period bounds the rest."""
     time.sleep(float(settle_s))
     try:
         while True:

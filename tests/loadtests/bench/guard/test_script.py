@@ -32,14 +32,14 @@ async def play(phase: Phase, count: int) -> Stage:
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 def test_every_turn_of_a_phase_is_answered_and_counted(phase: Phase) -> None:
     stage = run(play(phase, 20))
-    counted = stage.replica.metrics.requests
+    counted = stage.replica.parts.core.metrics.requests
     assert sum(counted.values()) == 20
     assert {status for *_, status in counted} == {200}
-    assert stage.replica.view.inflight == 0
+    assert stage.replica.parts.state.view.inflight == 0
 
 
 def test_two_runs_send_the_same_requests_to_the_same_pods() -> None:
-    first, second = (run(play(PHASES[0], 50)).replica.metrics.requests for _ in range(2))
+    first, second = (run(play(PHASES[0], 50)).replica.parts.core.metrics.requests for _ in range(2))
     assert first == second
     assert 1 < len(first) <= PODS
 

@@ -1,4 +1,4 @@
-"""Deadlines: who is told, when, and that one broken member stops nobody."""
+"""Deadlines: which members expire, when, and that a broken one does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Member:
             raise RuntimeError("broken")
 
 
-def test_each_member_whose_time_is_up_is_told_once() -> None:
+def test_each_member_whose_time_is_up_is_expired_once() -> None:
     clock = Clock(0.0)
     deadlines = Deadlines(clock, 0.1)
     early, late, never = Member(5.0), Member(7.0), Member(NEVER)
@@ -44,7 +44,7 @@ def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> 
     assert len(caplog.records) == 2
 
 
-def test_a_member_may_leave_or_join_while_it_is_told() -> None:
+def test_a_member_may_leave_or_join_while_it_expires() -> None:
     deadlines = Deadlines(Clock(10.0), 0.1)
 
     class Leaver(Member):
@@ -62,19 +62,19 @@ def test_a_member_may_leave_or_join_while_it_is_told() -> None:
 
 def test_a_started_sweep_looks_until_it_is_stopped() -> None:
     async def run() -> None:
-        told = asyncio.Event()
+        expired = asyncio.Event()
 
-        class Tells(Member):
+        class Signals(Member):
             def expire(self, now: float, /) -> None:
                 super().expire(now)
-                told.set()
+                expired.set()
 
         deadlines = Deadlines(Clock(10.0), 0.001)
         deadlines.start()
         for _ in range(3):
-            told.clear()
-            deadlines.members = {Tells(1.0)}
-            await asyncio.wait_for(told.wait(), 60)
+            expired.clear()
+            deadlines.members = {Signals(1.0)}
+            await asyncio.wait_for(expired.wait(), 60)
         deadlines.stop()
         deadlines.stop()
 

@@ -268,7 +268,7 @@ def test_an_idle_connection_is_closed_after_a_while() -> None:
         assert client.fate == "closed"
 
 
-def test_one_connection_too_many_is_told_so() -> None:
+def test_one_connection_too_many_is_refused_with_a_reason() -> None:
     with Rig(limits=Limits(max_connections=1)) as rig:
         rig.client()
         second = rig.client()

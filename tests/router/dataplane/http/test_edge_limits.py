@@ -14,8 +14,8 @@ SMALL = Limits(max_header_bytes=2000, max_body_bytes=1000)
 BIG = b'{"model":"m","pad":"%b"}' % (b"x" * 1000)
 
 
-def told(client: Client, status: int, code: str) -> None:
-    """The client was told, in OpenAI's shape, and let go."""
+def refused(client: Client, status: int, code: str) -> None:
+    """The client got the error in OpenAI's shape, and its connection was closed."""
     answer = client.answers()[-1]
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (status, code)
     assert answer.headers["connection"] == "close"
@@ -45,7 +45,7 @@ def told(client: Client, status: int, code: str) -> None:
 def test_a_body_whose_length_is_in_doubt_is_refused(lines: list[str]) -> None:
     with Rig() as rig:
         client = rig.client().sends(post(b"abc", *lines, length=False))
-        told(client, 400, "bad_framing")
+        refused(client, 400, "bad_framing")
         assert rig.net.made == []
 
 
@@ -65,19 +65,19 @@ def test_a_body_whose_length_is_in_doubt_is_refused(lines: list[str]) -> None:
 def test_bytes_that_are_no_request_are_refused(junk: bytes) -> None:
     with Rig() as rig:
         client = rig.client().sends(junk)
-        told(client, 400, "bad_framing")
+        refused(client, 400, "bad_framing")
 
 
 def test_chunks_that_are_none_are_refused() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(b"zz\r\n", "transfer-encoding: chunked", length=False))
-        told(client, 400, "bad_framing")
+        refused(client, 400, "bad_framing")
 
 
 def test_a_body_said_to_be_too_large_is_refused_before_it_comes() -> None:
     with Rig(limits=SMALL) as rig:
         client = rig.client().sends(post(b"", "expect: 100-continue", "content-length: 1001", length=False))
-        told(client, 413, "body_too_large")
+        refused(client, 413, "body_too_large")
 
 
 def test_a_body_as_large_as_it_may_be_is_served() -> None:
@@ -93,13 +93,13 @@ def test_a_chunked_body_that_grows_too_large_is_refused() -> None:
         client = rig.client().sends(post(b"", "transfer-encoding: chunked", length=False))
         for _ in range(3):
             client.sends(b"190\r\n" + b"x" * 400 + b"\r\n")
-        told(client, 413, "body_too_large")
+        refused(client, 413, "body_too_large")
 
 
 def test_too_many_headers_are_refused() -> None:
     with Rig(limits=SMALL) as rig:
         client = rig.client().sends(get("/livez", *[f"x-{n}: {'v' * 50}" for n in range(60)]))
-        told(client, 431, "headers_too_large")
+        refused(client, 431, "headers_too_large")
 
 
 @pytest.mark.parametrize("begin", [b"GET /livez HTTP/1.1\r\nx-long: ", b"GET /", b"GET /livez HTTP/1.1\r\n"])
@@ -110,7 +110,7 @@ def test_a_head_that_never_ends_is_refused(begin: bytes) -> None:
             if client.fate:
                 break
             client.sends(b"a" * 200)
-        told(client, 431, "headers_too_large")
+        refused(client, 431, "headers_too_large")
 
 
 def test_trailers_that_never_end_are_refused() -> None:
@@ -120,7 +120,7 @@ def test_trailers_that_never_end_are_refused() -> None:
             if client.fate:
                 break
             client.sends(b"a" * 200)
-        told(client, 431, "headers_too_large")
+        refused(client, 431, "headers_too_large")
 
 
 def test_a_large_body_before_the_next_head_is_not_taken_for_headers() -> None:
@@ -141,7 +141,7 @@ def test_headers_that_come_too_slowly_are_refused() -> None:
             client.sends(b"x")
         assert client.fate == ""
         rig.passes(1.1)
-        told(client, 408, "request_timeout")
+        refused(client, 408, "request_timeout")
 
 
 def test_the_headers_of_the_next_request_have_their_own_time() -> None:
@@ -153,7 +153,7 @@ def test_the_headers_of_the_next_request_have_their_own_time() -> None:
         assert client.fate == ""
         rig.passes(2)
         assert client.answers()[0].status == 200
-        told(client, 408, "request_timeout")
+        refused(client, 408, "request_timeout")
 
 
 def test_a_connection_that_never_says_a_word_is_closed_without_one() -> None:
@@ -169,7 +169,7 @@ def test_a_body_that_comes_too_slowly_is_refused() -> None:
         rig.passes(19)
         client.sends(b"x")
         rig.passes(2)
-        told(client, 408, "request_timeout")
+        refused(client, 408, "request_timeout")
         assert rig.net.made == []
 
 
@@ -194,7 +194,7 @@ def test_a_pipelined_body_has_its_own_time() -> None:
         rig.passes(19)
         assert client.fate == ""
         rig.passes(2)
-        told(client, 408, "request_timeout")
+        refused(client, 408, "request_timeout")
 
 
 def test_limits_of_zero_seconds_are_off() -> None:

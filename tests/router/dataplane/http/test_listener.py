@@ -9,19 +9,20 @@ import pytest
 
 from loadtests.sim.ports import free_ports
 from router.address import ListenAddress, bind
+from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
 from router.settings import Limits, Timeouts
-from tests.fakes.bare_exchange import Nobody
+from tests.fakes.bare_exchange import NoGateway
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import until
 
 
-def listener(limits: Limits | None = None) -> Listener:
-    return Listener(Nobody(), Deadlines(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
+def listener(limits: Limits | None = None) -> Listener[Exchange]:
+    return Listener(NoGateway(), Deadlines(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: ())
 
 
-async def until_connected(to: Listener, count: int) -> None:
+async def until_connected(to: Listener[Exchange], count: int) -> None:
     await until(lambda: len(to.edges) == count)
 
 

@@ -13,41 +13,41 @@ from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarg
 from router.settings import Limits
 
 
-class Heard:
-    """An owner that writes down what it is told."""
+class RecordingOwner:
+    """An owner that records its calls."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[RequestHead, bytes]] = []
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def head_begun(self) -> None:
-        self.told.append("head")
+        self.calls.append("head")
 
     def body_expected(self, wants_continue: bool, /) -> None:
-        self.told.append("continue" if wants_continue else "body")
+        self.calls.append("continue" if wants_continue else "body")
 
     def body_grew(self, total_bytes: int, /) -> None:
-        self.told.append(f"{total_bytes}")
+        self.calls.append(f"{total_bytes}")
 
     def received(self, head: RequestHead, body: bytes, /) -> None:
         self.requests.append((head, body))
 
 
-def read(*pieces: bytes, limits: Limits | None = None) -> Heard:
+def read(*pieces: bytes, limits: Limits | None = None) -> RecordingOwner:
     """What comes of these reads."""
-    heard = Heard()
-    reader = RequestParser(heard, limits or Limits())
+    owner = RecordingOwner()
+    reader = RequestParser(owner, limits or Limits())
     for piece in pieces:
         reader.feed(piece)
-    return heard
+    return owner
 
 
-def plain(heard: Heard) -> list[tuple[bytes, bytes, bool, bool, bytes, dict[bytes, bytes], bytes]]:
+def plain(owner: RecordingOwner) -> list[tuple[bytes, bytes, bool, bool, bytes, dict[bytes, bytes], bytes]]:
     """The requests, less what means nothing: how the kept headers are cut into parts, and the length a remembered
     head was learned with."""
     return [
         (head.method, head.target, head.http11, head.keep_alive, b"".join(head.kept), _header_map(head), body)
-        for head, body in heard.requests
+        for head, body in owner.requests
     ]
 
 
@@ -158,24 +158,24 @@ def test_a_second_length_behind_a_known_head_is_refused() -> None:
 
 
 def test_the_owner_hears_of_each_stage() -> None:
-    heard = Heard()
-    reader = RequestParser(heard, Limits())
+    owner = RecordingOwner()
+    reader = RequestParser(owner, Limits())
     stages = [reader.stage]
     for piece in (b"POST / HTTP/1.1\r\n", b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n", b"ab", b"cd"):
         reader.feed(piece)
         stages.append(reader.stage)
     assert stages == [IDLE, HEAD, BODY, BODY, IDLE]
-    assert heard.told == ["head", "continue", "2", "4"]
-    assert heard.requests[0][1] == b"abcd"
+    assert owner.calls == ["head", "continue", "2", "4"]
+    assert owner.requests[0][1] == b"abcd"
 
 
-def test_a_body_behind_a_known_head_is_told_of_as_well() -> None:
-    head = b"POST /told HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n"
+def test_a_body_behind_a_known_head_is_reported_as_well() -> None:
+    head = b"POST /reported HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n"
     read(head + b"abcd")
-    heard = read(head, b"ab", b"cd")
-    assert heard.told[-2:] == ["0", "2"] or heard.told[-1] in ("2", "4")
-    assert "body" in heard.told
-    assert heard.requests[0][1] == b"abcd"
+    owner = read(head, b"ab", b"cd")
+    assert owner.calls[-2:] == ["0", "2"] or owner.calls[-1] in ("2", "4")
+    assert "body" in owner.calls
+    assert owner.requests[0][1] == b"abcd"
 
 
 def test_http_1_0_says_so() -> None:
@@ -197,7 +197,7 @@ def test_a_head_over_the_limit_is_refused(pieces: list[bytes]) -> None:
         read(*pieces, limits=Limits(max_header_bytes=200))
 
 
-def test_what_is_wrong_behind_an_upgrade_offer_is_told_as_the_clients_fault() -> None:
+def test_what_is_wrong_behind_an_upgrade_offer_is_reported_as_the_clients_fault() -> None:
     offer = b"POST /v1/a HTTP/1.1\r\nhost: h\r\nupgrade: h2c\r\nconnection: Upgrade\r\n"
     with pytest.raises(BadFraming, match="chunked"):
         read(offer + b"transfer-encoding:!chunked\r\n\r\n0\r\n\r\n")
@@ -213,5 +213,5 @@ def test_what_is_wrong_behind_an_upgrade_offer_is_told_as_the_clients_fault() ->
     ],
 )
 def test_a_target_in_absolute_form_is_taken_as_its_path(target: bytes, origin: bytes) -> None:
-    heard = read(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: gateway\r\n\r\n")
-    assert [head.target for head, _ in heard.requests] == [origin]
+    owner = read(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: gateway\r\n\r\n")
+    assert [head.target for head, _ in owner.requests] == [origin]

@@ -12,13 +12,13 @@ from router.errors import BadRequest, GatewayError, MethodNotAllowed, MissingMod
 from tests.fakes.memory_transport import Answer, read_answers
 
 
-def heard(raw: bytes, method: str = "POST") -> Answer:
+def parsed(raw: bytes, method: str = "POST") -> Answer:
     (answer,) = read_answers(raw, ended=False, method=method)
     return answer
 
 
 def test_a_whole_answer_is_read_back() -> None:
-    answer = heard(whole(200, b"hello", content_type=b"text/plain", headers=((b"x-a", b"1"),), close=True))
+    answer = parsed(whole(200, b"hello", content_type=b"text/plain", headers=((b"x-a", b"1"),), close=True))
     assert (answer.status, answer.body, answer.complete) == (200, b"hello", True)
     assert answer.headers == {"content-type": "text/plain", "content-length": "5", "x-a": "1", "connection": "close"}
 
@@ -26,7 +26,7 @@ def test_a_whole_answer_is_read_back() -> None:
 def test_the_answer_to_head_keeps_its_length_and_leaves_its_body_out() -> None:
     raw = whole(200, b"hello", head_only=True)
     assert raw.endswith(b"\r\n\r\n")
-    assert heard(raw, "HEAD").headers["content-length"] == "5"
+    assert parsed(raw, "HEAD").headers["content-length"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_an_error_for_anthropics_clients_is_marked_at_the_top() -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.5, "3")])
 def test_when_to_come_back_is_said_in_whole_seconds(seconds: float, header: str) -> None:
-    answer = heard(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), close=False))
+    answer = parsed(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), close=False))
     assert (answer.status, answer.headers["retry-after"]) == (503, header)
 
 
 @pytest.mark.parametrize(("error", "allow"), [(MethodNotAllowed("x"), "POST"), (ReadOnly("x"), "GET, HEAD")])
 def test_a_wrong_method_is_answered_with_the_right_ones(error: GatewayError, allow: str) -> None:
-    answer = heard(error_answer(error, (), close=False))
+    answer = parsed(error_answer(error, (), close=False))
     assert (answer.status, answer.headers["allow"]) == (405, allow)
 
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from router.dataplane.http.response_head import ResponseHead
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream import DISCARD, dial
 from router.errors import ConnectFailed, ConnectTimeout
 from router.settings import Timeouts
@@ -105,7 +105,7 @@ def test_the_idle_connections_of_one_pod_can_be_dropped() -> None:
         assert (ground.upstream.idle, ground.upstream.open) == ({}, 0)
 
 
-def test_a_refused_connection_is_told_with_its_reason() -> None:
+def test_a_refused_connection_is_reported_with_its_reason() -> None:
     with Ground() as ground:
         ground.net.trouble[POD] = ConnectionRefusedError(111, "Connection refused")
         (failure,) = ground.send().failures
@@ -114,7 +114,7 @@ def test_a_refused_connection_is_told_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("address", ["no-port", "pod:x", "", "a..b:80"])
-def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
+def test_an_address_that_cannot_be_one_is_reported(address: str) -> None:
     with Ground() as ground:
         ground.net.trouble["a..b:80"] = UnicodeError("label empty or too long")
         (failure,) = ground.send(address).failures
@@ -122,7 +122,7 @@ def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
         assert ground.wire.crashes == []
 
 
-def test_a_connection_that_takes_too_long_is_told() -> None:
+def test_a_connection_that_takes_too_long_is_reported() -> None:
     with Ground() as ground:
         ground.net.silent.add(POD)
         attempt = ground.send(timeouts=Timeouts(connect_s=2))
@@ -146,7 +146,7 @@ def test_discarding_takes_anything() -> None:
 
 
 def test_the_default_dial_opens_a_real_connection() -> None:
-    class Hears(asyncio.Protocol):
+    class Accepted(asyncio.Protocol):
         def __init__(self) -> None:
             self.made = asyncio.Event()
 
@@ -156,9 +156,9 @@ def test_the_default_dial_opens_a_real_connection() -> None:
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-        hears = Hears()
-        await dial(lambda: hears, "127.0.0.1", server.sockets[0].getsockname()[1])
-        await hears.made.wait()
+        accepted = Accepted()
+        await dial(lambda: accepted, "127.0.0.1", server.sockets[0].getsockname()[1])
+        await accepted.made.wait()
         server.close()
         await server.wait_closed()
 

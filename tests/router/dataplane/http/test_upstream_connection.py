@@ -1,4 +1,4 @@
-"""One connection to one pod: what its receiver hears of each way an answer can go."""
+"""One connection to one pod: what its receiver gets of each way an answer can go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from router.dataplane.http.response_head import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
 from router.errors import (
     BadAnswer,
     CutMidAnswer,
@@ -35,7 +35,7 @@ BARE = b"HTTP/1.0 200 OK\r\n\r\n"
     ],
 )
 @pytest.mark.parametrize("bytewise", [False, True])
-def test_an_answer_is_told_and_the_connection_kept(
+def test_an_answer_is_passed_on_and_the_connection_kept(
     wire: bytes, head: tuple[int, int, int], body: bytes, bytewise: bool
 ) -> None:
     with Ground() as ground:
@@ -87,7 +87,7 @@ ENDS: dict[str, tuple[Callable[[Ground], object], type[PodFailure]]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_an_end_that_is_none_is_told_once_and_nothing_is_kept(how: str) -> None:
+def test_an_early_end_is_reported_once_and_nothing_is_kept(how: str) -> None:
     with Ground() as ground:
         attempt = ground.send()
         ENDS[how][0](ground)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from router.dataplane.http.write_batcher import ALONE, AT_ONCE, COMPANY, CROWD, WriteBatcher
+from router.dataplane.http.write_batcher import DIRECT_WRITES, MAX_BATCH, MIN_ACTIVE, WORTH_BATCHING, WriteBatcher
 
-ACTIVE = range(CROWD)
+ACTIVE = range(MIN_ACTIVE)
 """Requests under way, enough to wait for the end of a turn."""
 
 
-class Line:
-    """A sender that notes when it was asked."""
+class Writer:
+    """A writer that notes when it was flushed."""
 
-    def __init__(self, told: list[Line], then: Callable[[], object] = lambda: None) -> None:
-        self._told = told
+    def __init__(self, flushed: list[Writer], then: Callable[[], object] = lambda: None) -> None:
+        self._flushed = flushed
         self._then = then
 
     def flush(self) -> None:
-        self._told.append(self)
+        self._flushed.append(self)
         self._then()
 
 
@@ -28,59 +28,59 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-def test_everybody_is_flushed_at_the_end_of_the_turn_in_order() -> None:
+def test_all_are_flushed_at_the_end_of_the_turn_in_order() -> None:
     async def run() -> None:
-        told: list[Line] = []
-        write_batcher, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(3)]
-        for line in lines:
-            write_batcher.note(line)
-        assert told == []
+        flushed: list[Writer] = []
+        write_batcher, writers = WriteBatcher(ACTIVE), [Writer(flushed) for _ in range(3)]
+        for writer in writers:
+            write_batcher.add(writer)
+        assert flushed == []
         await turn()
-        assert told == lines
+        assert flushed == writers
         await turn()
-        assert told == lines
-        write_batcher.note(lines[0])
+        assert flushed == writers
+        write_batcher.add(writers[0])
         await turn()
-        assert told == [*lines, lines[0]]
+        assert flushed == [*writers, writers[0]]
 
     asyncio.run(run())
 
 
 def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
     async def run() -> None:
-        told: list[Line] = []
-        write_batcher, lines = WriteBatcher(ACTIVE), [Line(told) for _ in range(AT_ONCE + 1)]
-        for line in lines:
-            write_batcher.note(line)
-        assert told == lines[:AT_ONCE]
+        flushed: list[Writer] = []
+        write_batcher, writers = WriteBatcher(ACTIVE), [Writer(flushed) for _ in range(MAX_BATCH + 1)]
+        for writer in writers:
+            write_batcher.add(writer)
+        assert flushed == writers[:MAX_BATCH]
         await turn()
-        assert told == lines
+        assert flushed == writers
 
     asyncio.run(run())
 
 
 def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
     async def run() -> None:
-        told: list[Line] = []
+        flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
-        late = Line(told)
-        write_batcher.note(Line(told, lambda: write_batcher.note(late)))
+        late = Writer(flushed)
+        write_batcher.add(Writer(flushed, lambda: write_batcher.add(late)))
         await turn()
-        assert late not in told
+        assert late not in flushed
         await turn()
-        assert told[-1] is late
+        assert flushed[-1] is late
 
     asyncio.run(run())
 
 
 def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
     async def run() -> None:
-        told: list[Line] = []
+        flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
-        write_batcher.note(Line(told))
+        write_batcher.add(Writer(flushed))
         write_batcher.flush()
         await turn()
-        assert len(told) == 1
+        assert len(flushed) == 1
 
     asyncio.run(run())
 
@@ -92,21 +92,21 @@ def test_it_is_quiet_while_few_requests_are_under_way() -> None:
 
 def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_waited_for_again() -> None:
     async def run() -> None:
-        told: list[Line] = []
+        flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
-        write_batcher.note(Line(told))
+        write_batcher.add(Writer(flushed))
         await turn()
-        assert [write_batcher.quiet() for _ in range(ALONE + 1)] == [True] * ALONE + [False]
+        assert [write_batcher.quiet() for _ in range(DIRECT_WRITES + 1)] == [True] * DIRECT_WRITES + [False]
 
     asyncio.run(run())
 
 
 def test_after_a_turn_with_company_the_next_is_waited_for_as_well() -> None:
     async def run() -> None:
-        told: list[Line] = []
+        flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
-        for _ in range(COMPANY):
-            write_batcher.note(Line(told))
+        for _ in range(WORTH_BATCHING):
+            write_batcher.add(Writer(flushed))
         await turn()
         assert not write_batcher.quiet()
 

@@ -102,17 +102,17 @@ def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
 def test_what_is_served_is_the_union_after_any_history_of_pods_that_tell_and_go() -> None:
     rng = random.Random(1)
     routes = Routes([Pool(name="learns")], "", Timeouts())
-    told: dict[str, frozenset[str]] = {}
+    known: dict[str, frozenset[str]] = {}
     for _ in range(500):
         pods = rng.sample("abcdef", rng.randrange(1, 4))
         if rng.random() < 0.4:
             routes.forgotten("learns", pods)
-            told = {pod: models for pod, models in told.items() if pod not in pods}
+            known = {pod: models for pod, models in known.items() if pod not in pods}
         else:
-            told[pods[0]] = frozenset(rng.sample("mnop", rng.randrange(3)))
-            routes.learned("learns", pods[0], told[pods[0]])
-        assert set(routes.models()) == set().union(*told.values())
-        assert routes.pools_learned() == ({"learns"} if told else set())
+            known[pods[0]] = frozenset(rng.sample("mnop", rng.randrange(3)))
+            routes.learned("learns", pods[0], known[pods[0]])
+        assert set(routes.models()) == set().union(*known.values())
+        assert routes.pools_learned() == ({"learns"} if known else set())
 
 
 def test_configured_models_are_not_changed_by_what_pods_tell() -> None:

@@ -35,7 +35,7 @@ def test_every_key_is_written_down() -> None:
 def test_the_channel_is_told_apart_by_database() -> None:
     here = RedisKeys("ns")
     here.in_database(3)
-    assert here.news == "{ns}:news:3"
+    assert here.channel == "{ns}:news:3"
 
 
 @pytest.mark.parametrize("namespace", ["", "a{b", "a}b"])

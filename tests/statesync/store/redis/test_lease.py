@@ -8,8 +8,8 @@ from statesync.store.redis.lease import LiveReplicas, PauseDetector
 
 def test_a_replica_lives_a_lease_longer_each_time_it_is_heard() -> None:
     live_replicas = LiveReplicas("me", 5.0)
-    assert live_replicas.heard("other", "t1", 100.0)
-    assert not live_replicas.heard("other", "t1", 103.0)
+    assert live_replicas.seen("other", "t1", 100.0)
+    assert not live_replicas.seen("other", "t1", 103.0)
     assert live_replicas.next_lapse() == 108.0
     assert live_replicas.lapsed(107.9) == []
     assert live_replicas.lapsed(108.0) == ["other"]
@@ -28,15 +28,15 @@ def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
 
 def test_what_was_heard_is_not_taken_back_by_what_was_read() -> None:
     live_replicas = LiveReplicas("me", 5.0)
-    live_replicas.heard("other", "t1", 100.0)
+    live_replicas.seen("other", "t1", 100.0)
     live_replicas.listed("other", "t1", 2.0, 100.0)
     assert live_replicas.next_lapse() == 105.0
 
 
 def test_only_the_incarnation_that_is_live_can_be_gone() -> None:
     live_replicas = LiveReplicas("me", 5.0)
-    live_replicas.heard("other", "t1", 100.0)
-    live_replicas.heard("other", "t2", 101.0)
+    live_replicas.seen("other", "t1", 100.0)
+    live_replicas.seen("other", "t2", 101.0)
     assert not live_replicas.gone("other", "t1")
     assert live_replicas.others() == ["other"]
     assert live_replicas.gone("other", "t2")
@@ -50,7 +50,7 @@ def test_every_pod_falls_to_exactly_one_and_only_the_leaver_s_change_hands() -> 
     for name, live_replicas in rosters.items():
         for other in names:
             if other != name:
-                live_replicas.heard(other, "t", 0.0)
+                live_replicas.seen(other, "t", 0.0)
     pods = [f"10.0.0.{n}:8000" for n in range(300)]
     before = {pod: [name for name in names if rosters[name].elected(pod)] for pod in pods}
     assert all(len(owners) == 1 for owners in before.values())

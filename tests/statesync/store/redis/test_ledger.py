@@ -1,15 +1,9 @@
-"""Own numbers, what of them is unsent, and the shares of others."""
+"""Own numbers, and what of them is unsent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from hypothesis import given
-from hypothesis import strategies as st
-
 from schedulers.types import PodId
-from statesync.store.redis.ledger import PER_FLUSH, PLACEMENTS, REPORT_S, PendingUpdates, ReceivedNumbers, UpdateBatch
-from statesync.store.redis.messages import SCHEMA, ChangesMessage
+from statesync.store.redis.ledger import PER_FLUSH, PLACEMENTS, REPORT_S, PendingUpdates, UpdateBatch
 from statesync.types import EngineReport, InflightNumbers
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
@@ -27,12 +21,6 @@ def taken(pending: PendingUpdates, full: bool = False) -> UpdateBatch:
     batch = pending.take(1.0, full)
     assert batch is not None
     return batch
-
-
-def said(
-    seq: int, numbers: Mapping[PodId, InflightNumbers] | None = None, *, full: bool = False, token: str = "t"
-) -> ChangesMessage:
-    return ChangesMessage(v=SCHEMA, replica="r", token=token, seq=seq, full=full, numbers=numbers or {})
 
 
 def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> None:
@@ -158,76 +146,3 @@ def test_old_reports_are_not_told_again() -> None:
     pending.report(B, EngineReport(), REPORT_S)
     pending.sweep(REPORT_S + 1.0)
     assert set(pending.reports) == {B}
-
-
-def test_a_message_in_sequence_is_passed_on_as_it_is() -> None:
-    shares = ReceivedNumbers()
-    assert shares.hear(said(1, {A: n(1)}, full=True)) == ({A: n(1)}, False)
-    assert shares.hear(said(2, {B: n(2)})) == ({B: n(2)}, False)
-    assert shares.hear(said(2, {B: n(9)})) == ({}, False)
-
-
-def test_a_full_message_ends_what_it_does_not_name_but_for_what_was_ever_sent() -> None:
-    shares = ReceivedNumbers()
-    shares.hear(said(1, {A: n(4), B: n(1)}, full=True))
-    assert shares.hear(said(5, {B: n(2)}, full=True)) == ({A: idle(4), B: n(2)}, False)
-    assert shares.hear(said(1, {C: n(1)}, full=True, token="t2")) == ({A: idle(4), B: idle(2), C: n(1)}, False)
-
-
-def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> None:
-    shares = ReceivedNumbers()
-    assert shares.hear(said(4, {A: n(1)})) == ({}, True)
-    shares.hear(said(1, {A: n(1)}, full=True))
-    assert shares.hear(said(3, {A: n(3)})) == ({A: n(3)}, True)
-    assert shares.hear(said(4, {A: n(4)})) == ({A: n(4)}, False)
-    assert shares.hear(said(5, {A: n(5)}, token="t2")) == ({}, True)
-
-
-def test_what_is_read_replaces_the_share_unless_more_was_heard_since() -> None:
-    shares = ReceivedNumbers()
-    assert shares.stored("r", "t", 3, {A: n(3)}) == {A: n(3)}
-    assert shares.hear(said(4, {A: n(4)})) == ({A: n(4)}, False)
-    assert shares.stored("r", "t", 3, {A: n(3)}) == {}
-    assert shares.stored("r", "t", 6, {B: n(6)}) == {A: idle(4), B: n(6)}
-    assert shares.hear(said(5, {A: n(5)})) == ({}, False)
-    assert shares.stored("r", "t2", 0, {}) == {B: idle(6)}
-
-
-def test_whether_all_was_heard_is_told_by_incarnation_and_sequence() -> None:
-    shares = ReceivedNumbers()
-    shares.hear(said(7, {}, full=True))
-    assert shares.up_to_date("r", "t", 7)
-    assert not shares.up_to_date("r", "t", 8)
-    assert not shares.up_to_date("r", "t2", 1)
-    shares.drop("r")
-    assert not shares.up_to_date("r", "t", 7)
-
-
-Flushes = st.lists(
-    st.tuples(
-        st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 9).map(n), max_size=3), st.booleans(), st.booleans()
-    ),
-    max_size=30,
-)
-
-
-@given(Flushes)
-def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbers(
-    flushes: list[tuple[dict[PodId, InflightNumbers], bool, bool]],
-) -> None:
-    pending, shares = PendingUpdates(), ReceivedNumbers()
-    view: dict[PodId, InflightNumbers] = {}
-    kept: dict[PodId, InflightNumbers] = {}
-    for seq, (changes, full, lost) in enumerate(flushes, 1):
-        for pod, numbers in changes.items():
-            pending.announce(pod, numbers)
-        batch = pending.take(0.0, full)
-        told = {} if batch is None else dict(batch.numbers)
-        kept.update(told)
-        if not lost:
-            news, missed = shares.hear(said(seq, told, full=full))
-            view.update(news)
-            if missed:
-                view.update(shares.stored("r", "t", seq, dict(kept)))
-    view.update(shares.stored("r", "t", len(flushes) + 1, dict(kept)))
-    assert view == pending.numbers == kept

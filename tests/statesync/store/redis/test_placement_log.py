@@ -24,37 +24,37 @@ def test_ids_are_ordered_as_numbers_and_read_back() -> None:
 
 def test_what_is_told_is_folded_once() -> None:
     log, seen = folded()
-    log.told("5-0", placed(1))
-    log.told("5-0", placed(1))
-    log.told("5-1", placed(2))
+    log.received("5-0", placed(1))
+    log.received("5-0", placed(1))
+    log.received("5-1", placed(2))
     assert seen == [1, 2]
     assert log.folded == (5, 1)
 
 
 def test_own_entries_move_the_end_and_fold_nothing() -> None:
     log, seen = folded()
-    log.told("5-0", [])
+    log.received("5-0", [])
     assert (log.folded, seen) == ((5, 0), [])
 
 
 def test_what_is_told_while_the_log_is_read_waits_and_is_not_folded_twice() -> None:
     log, seen = folded()
     log.behind()
-    log.told("7-0", placed(7))
-    log.told("9-0", placed(9))
+    log.received("7-0", placed(7))
+    log.received("9-0", placed(9))
     log.read((5, 0), placed(5))
     log.read((7, 0), placed(7))
     assert seen == [5, 7]
     log.caught_up()
     assert seen == [5, 7, 9]
-    log.told("10-0", placed(10))
+    log.received("10-0", placed(10))
     assert seen == [5, 7, 9, 10]
 
 
 def test_falling_behind_again_keeps_what_waits() -> None:
     log, seen = folded()
     log.behind()
-    log.told("7-0", placed(7))
+    log.received("7-0", placed(7))
     log.behind()
     log.caught_up()
     assert seen == [7]
@@ -71,9 +71,9 @@ def test_a_checkpoint_stands_for_all_up_to_its_entry() -> None:
 
 def test_a_server_that_was_set_back_begins_anew() -> None:
     log, seen = folded()
-    log.told("9-0", placed(9))
+    log.received("9-0", placed(9))
     log.server_ends_at((10, 0))
     assert log.folded == (9, 0)
     log.server_ends_at(START)
-    log.told("2-0", placed(2))
+    log.received("2-0", placed(2))
     assert seen == [9, 2]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import (
     ChangesMessage,
     GoneMessage,
@@ -22,13 +27,13 @@ from statesync.store.redis.messages import (
     standing,
 )
 from statesync.store.redis.placement_log import parse_id
-from statesync.store.redis.receiver import UpdateReceiver
+from statesync.store.redis.receiver import SenderSequences, UpdateReceiver
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import Ears
 from tests.fakes.virtual_time import Clock
 
-A, B = PodId("a"), PodId("b")
+A, B, C = PodId("a"), PodId("b"), PodId("c")
 ONE = InflightNumbers(1, 1, 1, 1)
 
 
@@ -51,8 +56,19 @@ class Scene:
         self.receiver.push([b"message", b"news", pack([log_id, message, entry] if entry else [log_id, message])])
 
 
-def changes(seq: int, full: bool = False, replica: str = "other", token: str = "t") -> ChangesMessage:
-    return ChangesMessage(v=1, replica=replica, token=token, seq=seq, full=full, numbers={A: ONE})
+def changes(
+    seq: int,
+    full: bool = False,
+    replica: str = "other",
+    token: str = "t",
+    numbers: Mapping[PodId, InflightNumbers] | None = None,
+) -> ChangesMessage:
+    given = {A: ONE} if numbers is None else numbers
+    return ChangesMessage(v=1, replica=replica, token=token, seq=seq, full=full, numbers=given)
+
+
+def n(count: int) -> InflightNumbers:
+    return InflightNumbers(count, count, count, count)
 
 
 def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> None:
@@ -187,3 +203,94 @@ def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_
     assert scene.receiver.reader.unreadable == 0
     assert scene.receiver.log.folded == (parse_id(log_id) if log_id else (4, 0))
     assert (scene.listener.inflight, scene.listener.placed) == ({}, [])
+
+
+def test_a_message_in_sequence_is_current_once() -> None:
+    sequences = SenderSequences()
+    assert sequences.take(changes(1, full=True)) == (True, False)
+    assert sequences.take(changes(2)) == (True, False)
+    assert sequences.take(changes(2)) == (False, False)
+
+
+def test_a_full_message_is_current_whatever_was_missed() -> None:
+    sequences = SenderSequences()
+    sequences.take(changes(1, full=True))
+    assert sequences.take(changes(5, full=True)) == (True, False)
+    assert sequences.take(changes(1, full=True, token="t2")) == (True, False)
+
+
+def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> None:
+    sequences = SenderSequences()
+    assert sequences.take(changes(4)) == (False, True)
+    sequences.take(changes(1, full=True))
+    assert sequences.take(changes(3)) == (True, True)
+    assert sequences.take(changes(4)) == (True, False)
+    assert sequences.take(changes(5, token="t2")) == (False, True)
+
+
+def test_what_is_read_is_current_unless_a_later_message_was_taken() -> None:
+    sequences = SenderSequences()
+    assert sequences.read("other", "t", 3)
+    assert sequences.take(changes(4)) == (True, False)
+    assert not sequences.read("other", "t", 3)
+    assert sequences.read("other", "t", 6)
+    assert sequences.take(changes(5)) == (False, False)
+    assert sequences.read("other", "t2", 0)
+
+
+def test_what_was_reached_is_known_by_incarnation_and_sequence() -> None:
+    sequences = SenderSequences()
+    sequences.take(changes(7, full=True))
+    assert sequences.reached("other", "t", 7)
+    assert not sequences.reached("other", "t", 8)
+    assert not sequences.reached("other", "t2", 1)
+    assert repr(sequences) == "<SenderSequences of other>"
+    sequences.drop("other")
+    assert not sequences.reached("other", "t", 7)
+
+
+def test_a_full_message_and_a_hash_replace_all_numbers_and_a_change_only_its_own() -> None:
+    scene = Scene()
+    scene.hear(changes(1, full=True, numbers={A: n(4), B: n(1)}))
+    scene.hear(changes(2, numbers={B: n(2)}))
+    assert scene.listener.inflight == {"other": {A: n(4), B: n(2)}}
+    scene.hear(changes(3, full=True, numbers={C: n(1)}))
+    assert scene.listener.inflight == {"other": {C: n(1)}}
+    scene.receiver.stored("other", {b"@": standing("t", 5).encode(), b"a": pack(n(5))})
+    assert scene.listener.inflight == {"other": {A: n(5)}}
+    scene.hear(changes(1, full=True, token="t2", numbers={}))
+    assert scene.listener.inflight == {}
+
+
+Flushes = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 9).map(n), max_size=3), st.booleans(), st.booleans()
+    ),
+    max_size=30,
+)
+
+
+@given(Flushes)
+def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbers(
+    flushes: list[tuple[dict[PodId, InflightNumbers], bool, bool]],
+) -> None:
+    pending, scene = PendingUpdates(), Scene()
+    kept: dict[PodId, InflightNumbers] = {}
+
+    def read(seq: int) -> None:
+        fields = {pod.encode(): pack(numbers) for pod, numbers in kept.items()}
+        scene.receiver.stored("other", {b"@": standing("t", seq).encode(), **fields})
+
+    for seq, (noted, full, lost) in enumerate(flushes, 1):
+        for pod, numbers in noted.items():
+            pending.announce(pod, numbers)
+        batch = pending.take(0.0, full)
+        sent = {} if batch is None else dict(batch.numbers)
+        kept.update(sent)
+        if not lost:
+            scene.hear(changes(seq, full, numbers=sent))
+            if scene.missed:
+                scene.missed.clear()
+                read(seq)
+    read(len(flushes) + 1)
+    assert scene.listener.inflight.get("other", {}) == pending.numbers == kept

@@ -206,7 +206,7 @@ def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Ears):
-        def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], /) -> None:
+        def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
             raise RuntimeError("broken")
 
     async def scene(on: Scene) -> None:

@@ -53,7 +53,7 @@ class Scene:
         self.pending = PendingUpdates()
         self.view_age = ViewAge(0.0)
         self.live_replicas = LiveReplicas("me", 5.0)
-        self.live_replicas.heard("other", "its token", 0.0)
+        self.live_replicas.seen("other", "its token", 0.0)
         self.syncer = Syncer("me", self.pending, KEYS, config or SyncConfig(), self.view_age, self.live_replicas)
         self.token = f"{Random().getrandbits(64):016x}"
         self.troubles: list[StateError | None] = []
@@ -220,7 +220,7 @@ def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServe
         on.syncer.hurry()
         await later(0.0)
         assert on.link.round_trips == sent, "nobody came"
-        on.live_replicas.heard("other", "its token", 0.0)
+        on.live_replicas.seen("other", "its token", 0.0)
         on.syncer.hurry()
         await later(0.0)
         assert on.link.round_trips == sent + 1

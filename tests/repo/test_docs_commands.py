@@ -1,4 +1,5 @@
-"""The README's commands: each is run, in order, in one shell, or stands in a short list with the reason why not.
+"""The commands of the README and of docs/: each page's `sh` blocks are run in order, in one shell, or stand in a short
+list with the reason why not. docs/kubernetes.md has tests/deploy/test_kubernetes_md.py.
 
 Ports are moved to free ones, so that a gateway that happens to run on this machine is not in the way, and simulations
 end after a hundred requests; nothing else of a command is changed.
@@ -17,10 +18,15 @@ from loadtests.sim.ports import free_ports, neighbouring_ports
 from tests.fakes.whole_run import whole_run
 
 COMMANDS_S = 220.0
-"""For all of them: for what hangs."""
+"""Seconds for all commands of a page. Only a command that hangs reaches it."""
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    if path.name != "kubernetes.md"
+}
 
 NOT_RUN = {
     "make test": "it is what runs this",
@@ -50,19 +56,26 @@ SHOWS = {
     "curl -sf http://127.0.0.1:9000/admin/pods": '"routable":true',
     "curl -sf -X PUT": '"session_affinity"',
     "curl -sf http://127.0.0.1:9000/metrics": "turnout_requests_total{",
+    "printf %s the-key-of-the-client": "e405ffa1",
 }
 """The start of a command -> what its output must contain."""
 
+MEASURED = {"104 us": "103.5", "0.63 of vllm-router": "0.63", "0.44 of": "0.44", "3.35 of nginx": "3.35"}
+"""Words of the README -> the figure in docs/benchmarks/routers.md that they repeat."""
 
-def blocks(language: str) -> list[str]:
+
+def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of that language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[str]:
+def commands(page: str) -> list[str]:
     """Every command of every `sh` block, continuation lines joined, comments gone."""
-    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+EVERY = [command for page in PAGES.values() for command in commands(page)]
 
 
 def beginning(command: str, table: dict[str, str]) -> str | None:
@@ -71,8 +84,13 @@ def beginning(command: str, table: dict[str, str]) -> str | None:
     return max(keys, key=len, default=None)
 
 
+def to_run(page: str) -> list[str]:
+    """The page's commands without those that NOT_RUN names."""
+    return [command for command in commands(page) if beginning(command, NOT_RUN) is None]
+
+
 def moved(text: str) -> str:
-    """`text` with every port of the README replaced by one that is free; neighbours stay neighbours."""
+    """`text` with every port of the page replaced by one that is free; neighbours stay neighbours."""
     gateway, control = free_ports(2)
     first, second = neighbouring_ports(2)
     table = {"8000": gateway, "9000": control, "8101": first, "8102": second}
@@ -87,40 +105,67 @@ def limited(command: str) -> str:
     return command if "turnout simulate" not in command or "--limit" in command else f"{command} --limit 100"
 
 
-def test_the_first_screen_has_the_two_commands_and_a_picture() -> None:
-    screen = "\n".join(README.splitlines()[:34])
-    assert "make demo" in screen
-    assert "make test" in screen
-    assert "```text" in screen
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    return {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    }
 
 
-def test_every_make_target_it_names_exists() -> None:
+def test_the_readme_is_short_and_its_first_screen_has_a_diagram_a_picture_and_the_two_commands() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 220
+    screen = "\n".join(lines[:30])
+    for wanted in ("```text", "](docs/images/demo.svg)", "make demo", "make test"):
+        assert wanted in screen, wanted
+
+
+def test_the_picture_is_small_and_loads_nothing_from_elsewhere() -> None:
+    picture = (ROOT / "docs/images/demo.svg").read_text()
+    assert len(picture) < 60_000
+    assert "url(http" not in picture and 'url("http' not in picture
+    assert "prefix_aware" in picture
+
+
+def test_every_make_target_a_command_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for command in commands():
+    for command in EVERY:
         if command.startswith("make "):
             assert command.split()[1] in targets, command
 
 
-def test_what_is_not_run_is_in_the_readme_and_what_is_run_says_what_it_must_show() -> None:
-    every = commands()
+def test_what_is_not_run_is_on_a_page_and_what_is_run_says_what_it_must_show() -> None:
     for key in [*NOT_RUN, *SHOWS]:
-        assert any(beginning(command, {key: ""}) for command in every), f"{key}: not in the README any more"
+        assert any(beginning(command, {key: ""}) for command in EVERY), f"{key}: on no page any more"
 
 
-def test_every_link_to_a_file_leads_to_one() -> None:
-    for target in re.findall(r"\]\(([\w./-]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("name", [*PAGES, "docs/adr/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_every_link_leads_to_a_file_and_a_heading(name: str) -> None:
+    page = (ROOT / name).read_text()
+    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path.read_text()), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("words", MEASURED)
+def test_the_figures_of_the_readme_are_those_that_were_measured(words: str) -> None:
+    assert words in README
+    assert re.search(rf"\| *{re.escape(MEASURED[words])}[ |]", (ROOT / "docs/benchmarks/routers.md").read_text())
 
 
 @pytest.mark.slow
 @pytest.mark.needs("curl")
-def test_the_commands_work_in_the_order_they_are_given(tmp_path: Path) -> None:
-    (tmp_path / "turnout.yaml").write_text("".join(blocks("yaml")))
+@pytest.mark.parametrize("name", [name for name, page in PAGES.items() if to_run(page)])
+def test_the_commands_work_in_the_order_they_are_given(name: str, tmp_path: Path) -> None:
+    page = PAGES[name]
+    (tmp_path / "turnout.yaml").write_text("".join(blocks(page, "yaml")))
     (tmp_path / "loadtests").symlink_to(ROOT / "loadtests")
-    run = [command for command in commands() if beginning(command, NOT_RUN) is None]
+    run = to_run(page)
     steps = "\n".join(f"echo '@@{at}'\n{limited(command)}" for at, command in enumerate(run))
     # The second signal is for the gateway, which would settle at the first.
-    end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT"
+    end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT" if name == "README.md" else ""
     script = f"set -euo pipefail\n{end}\n{moved(steps)}\necho '@@end'\n"
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
 

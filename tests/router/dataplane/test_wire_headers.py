@@ -1,28 +1,35 @@
-"""Request ids, the head sent to a pod, and the headers that say who answered."""
+"""Request ids, the head sent to a pod, and the headers that name what answered."""
 
 from __future__ import annotations
 
 import pytest
 
-from router.dataplane.exchange import Exchange
-from router.dataplane.http import wire_headers as identity_module
-from router.dataplane.http.wire_headers import APART_BYTES, WireHeaders
+from router.dataplane import wire_headers as wire_headers_module
+from router.dataplane.exchange import Exchange, Placement
+from router.dataplane.wire_headers import APART_BYTES, WireHeaders
 from schedulers.types import Pod, PodId
-from tests.fakes.bare_exchange import exchange
+from statesync.load.pod_state import Charge
+from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.memory_transport import read_requests
+from tests.fakes.trial_inputs import request
 
 POD = Pod(PodId("uid-1"), "10.0.0.1:8000")
+CHARGE = Charge(POD.id, 1, 1)
 
 
-def placed(pod: Pod = POD, attempts: int = 1) -> Exchange:
-    made = exchange(target=b"/v1/x?a=b", kept=(b"x-a", b": ", b"1", b"\r\n"), body=b"hello")
-    made.request_id, made.pod, made.policy, made.attempts = b"id-1", pod, "p2c", attempts
-    made.pool = "main"
+def placed(attempts: int = 1, body: bytes = b"hello") -> Exchange:
+    made = exchange(target=b"/v1/x?a=b", kept=(b"x-a", b": ", b"1", b"\r\n"))
+    made.request_id, made.placement, made.attempts = b"id-1", placement(), attempts
+    made.routed = routed(body=body)
     return made
 
 
+def placement(pod: Pod = POD) -> Placement:
+    return Placement(pod, "p2c", CHARGE, request())
+
+
 @pytest.mark.parametrize("given", [b"abc", b"a" * 128, b"0af7651916cd43dd8448eb211c80319c", b"!~"])
-def test_a_sane_id_is_kept(given: bytes) -> None:
+def test_a_valid_id_is_kept(given: bytes) -> None:
     assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == given
 
 
@@ -38,16 +45,15 @@ def test_made_ids_differ_within_and_between_processes() -> None:
 
 
 def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
-    (asked,) = read_requests(b"".join(WireHeaders("r", 1).request_parts(placed(), POD)))
+    (asked,) = read_requests(b"".join(WireHeaders("r", 1).request(placed(), POD)))
     assert (asked.method, asked.target, asked.body) == ("POST", "/v1/x?a=b", b"hello")
     assert asked.headers == {"host": "10.0.0.1:8000", "x-a": "1", "x-request-id": "id-1", "content-length": "5"}
 
 
 def test_a_large_body_is_not_copied_to_stand_behind_its_head() -> None:
-    exchange = placed()
-    exchange.body = bytes(APART_BYTES)
-    head, body = WireHeaders("r", 1).request_parts(exchange, POD)
-    assert body is exchange.body
+    large = bytes(APART_BYTES)
+    head, body = WireHeaders("r", 1).request(placed(body=large), POD)
+    assert body is large
     assert head.endswith(b"content-length: 16384\r\n\r\n")
 
 
@@ -58,8 +64,8 @@ def test_the_answer_names_request_pod_policy_replica_and_attempts() -> None:
     )
     identity = WireHeaders("r", 1)
     for _ in range(2):
-        assert b"".join(identity.response_headers(placed(attempts=2))) == expected
-    assert b"x-turnout-attempts: 1" in b"".join(identity.response_headers(placed()))
+        assert b"".join(identity.response_headers(placed(attempts=2), placement())) == expected
+    assert b"x-turnout-attempts: 1" in b"".join(identity.response_headers(placed(), placement()))
 
 
 def test_an_error_before_any_attempt_names_request_and_replica_only() -> None:
@@ -73,10 +79,9 @@ def test_an_error_after_an_attempt_names_its_pod() -> None:
 
 
 def test_pods_that_come_and_go_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity_module, "MOST_PLACEMENTS", 1000)
+    monkeypatch.setattr(wire_headers_module, "MAX_PLACEMENTS", 1000)
     identity = WireHeaders("r", 1)
     for number in range(1050):
-        made = placed(Pod(PodId(f"p{number}"), "a:1"))
-        headers = identity.response_headers(made)
+        headers = identity.response_headers(placed(), placement(Pod(PodId(f"p{number}"), "a:1")))
     assert f"x-turnout-pod: p{number}\r\n".encode() in b"".join(headers)
     assert len(identity._by_placement) < 1000

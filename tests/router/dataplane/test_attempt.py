@@ -1,4 +1,4 @@
-"""When another pod gets the request, when the same one gets it again, and when nobody does."""
+"""When another pod gets the request, when the same one gets it again, and when no pod does."""
 
 from __future__ import annotations
 

@@ -187,8 +187,8 @@ def test_a_policy_that_misbehaves_too_often_decides_no_more_until_one_is_set() -
             rig.asked().sends(ok())
             assert (client.answer().status, client.answer().headers["x-turnout-policy"]) == (200, "least_load")
         assert rig.metrics.policy_failures == {("main", "raises", "raised"): 5}
-        (told,) = rig.errors.told
-        assert "policy raises is taken out" in told and "ZeroDivisionError" in told
+        (message,) = rig.errors.messages
+        assert "policy raises is taken out" in message and "ZeroDivisionError" in message
         assert "5 failures within 10 s" in rig.policies.live("main").taken_out
         rig.policies.policy_changed("main", PolicyRecord("raises", {}, 1))
         client = rig.asks()

@@ -33,7 +33,7 @@ def test_a_request_waits_until_a_pod_has_room() -> None:
         rig.assert_clean()
 
 
-def test_higher_priority_goes_first_then_who_came_first() -> None:
+def test_higher_priority_goes_first_then_the_first_to_come() -> None:
     with full() as rig:
         for name, priority in (("a", 0), ("b", 5), ("c", 0), ("d", 5), ("e", -1)):
             rig.asks(CHAT, f"x-turnout-priority: {priority}", f"x-name: {name}")
@@ -141,7 +141,7 @@ def test_the_line_is_served_when_a_pod_joins() -> None:
             rig.asked().sends(ok())
 
 
-def test_a_line_whose_pods_are_all_gone_is_told_so() -> None:
+def test_a_line_whose_pods_are_all_gone_gets_an_error() -> None:
     with full() as rig:
         client = rig.asks()
         rig.wire.do(lambda: rig.view.block(POD, "draining"))

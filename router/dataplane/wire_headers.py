@@ -1,5 +1,5 @@
-"""Who is who in the bytes: request ids, the head sent to a pod, the gateway's own response headers. Pure but for one
-counter; prepared once where the parts do not change between requests.
+"""Request ids, the request as it is sent to a pod, and the gateway's own response headers. Pure but for one counter;
+what does not change between requests is prepared once.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http.responses import Headers
 from schedulers.types import Pod
 
@@ -17,15 +17,15 @@ _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
 APART_BYTES: Final = 16384
 """A body from this size on is written beside its head: two buffers in one system call cost 0.7 us, copying 32 KB 2."""
 
-MOST_PLACEMENTS: Final = 100_000
-"""Remembered at a time."""
+MAX_PLACEMENTS = 100_000
+"""Prepared headers that are kept."""
 
-_FINE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class WireHeaders:
-    """Makes the bytes that name this replica, a request and a pod. `seed` tells this process's ids from others';
-    `clusters` are those of the pools that name one."""
+    """Makes the bytes that name this replica, a request and a pod. `seed` keeps this process's ids apart from
+    those of others; `clusters` are those of the pools that name one."""
 
     def __init__(self, replica: str, seed: int, clusters: Mapping[str, str] = _NO_CLUSTERS) -> None:
         self._replica = replica.encode()
@@ -35,17 +35,17 @@ class WireHeaders:
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
 
     def request_id(self, header_map: dict[bytes, bytes]) -> bytes:
-        """The client's own id if it is a sane one, else a new one."""
+        """The client's own id if it is a valid one, else a new one."""
         given = header_map.get(b"x-request-id")
-        if given is not None and _FINE_ID.fullmatch(given):
+        if given is not None and _VALID_ID.fullmatch(given):
             return given
         self._count += 1
         return b"%b%08x" % (self._prefix, self._count)
 
-    def request_parts(self, exchange: Exchange, pod: Pod) -> list[bytes]:
+    def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:
         """The request as the pod gets it: the client's headers as they came, less what ends here. A large body is a
         part of its own, because joining it to its head would copy it."""
-        body = exchange.body
+        body = exchange.routed.body
         parts = [
             exchange.method,
             b" ",
@@ -63,50 +63,49 @@ class WireHeaders:
         parts.append(body)
         return [b"".join(parts)]
 
-    def response_headers(self, exchange: Exchange) -> list[bytes]:
-        """`x-request-id` and who served it, ready to be joined into a head."""
-        pod = exchange.pod
-        home = exchange.pool if exchange.fallback_state is None else exchange.fallback_state.home.pool
-        key = (pod.id if pod is not None else "", exchange.policy, exchange.attempts, exchange.pool, home)
+    def response_headers(self, exchange: Exchange, placement: Placement) -> list[bytes]:
+        """`x-request-id` and which pod answered, ready to be joined into a head."""
+        routed = exchange.routed
+        home = routed.pool if exchange.fallback_state is None else exchange.fallback_state.home.pool
+        key = (placement.pod.id, placement.policy, exchange.attempts, routed.pool, home)
         named = self._by_placement.get(key)
         if named is None:
-            if len(self._by_placement) > MOST_PLACEMENTS:
+            if len(self._by_placement) > MAX_PLACEMENTS:
                 self._by_placement.clear()  # pods come and go for years; what is live is back at once
             named = self._by_placement[key] = b"".join(
-                name + b": " + value + b"\r\n" for name, value in self._placement(exchange)
+                name + b": " + value + b"\r\n" for name, value in self._placement(exchange, placement)
             )
-        if exchange.arm is not None:
-            return [b"x-request-id: ", exchange.request_id, b"\r\n", named, exchange.arm.header]
+        if routed.arm is not None:
+            return [b"x-request-id: ", exchange.request_id, b"\r\n", named, routed.arm.header]
         return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
 
     def error_headers(self, exchange: Exchange) -> Headers:
         """The same, as pairs, for an answer of our own."""
-        if exchange.attempts:
-            return ((b"x-request-id", exchange.request_id), *self._placement(exchange))
+        if exchange.placement is not None:
+            return ((b"x-request-id", exchange.request_id), *self._placement(exchange, exchange.placement))
         return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica))
 
     def refusal_headers(self) -> Headers:
-        """The same for bytes that never became a request, and so brought no id."""
+        """The same for bytes that never became a request and have no id."""
         return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica))
 
-    def _placement(self, exchange: Exchange) -> Headers:
-        pod, pool = exchange.pod, exchange.pool
-        placed: Headers = (
-            (b"x-turnout-pod", pod.id.encode() if pod is not None else b"-"),
+    def _placement(self, exchange: Exchange, placement: Placement) -> Headers:
+        pod, pool, state = placement.pod, exchange.routed.pool, exchange.fallback_state
+        headers: Headers = (
+            (b"x-turnout-pod", pod.id.encode()),
             (b"x-turnout-pool", pool.encode()),
-            (b"x-turnout-policy", exchange.policy.encode()),
+            (b"x-turnout-policy", placement.policy.encode()),
             (b"x-turnout-replica", self._replica),
             (b"x-turnout-attempts", b"%d" % exchange.attempts),
         )
-        cluster = pod.labels.get("cluster") if pod is not None else None
-        cluster = cluster or self._clusters.get(pool)
+        cluster = pod.labels.get("cluster") or self._clusters.get(pool)
         if cluster:
-            placed += ((b"x-turnout-cluster", _fine(cluster)),)
-        if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool:
-            placed += ((b"x-turnout-fallback", b"from=" + exchange.fallback_state.home.pool.encode()),)
-        return placed
+            headers += ((b"x-turnout-cluster", _printable(cluster)),)
+        if state is not None and state.home.pool != pool:
+            headers += ((b"x-turnout-fallback", b"from=" + state.home.pool.encode()),)
+        return headers
 
 
-def _fine(label: str) -> bytes:
+def _printable(label: str) -> bytes:
     """A label as a header's value: discovery may bring any text."""
     return "".join(each if each.isprintable() and each.isascii() else "?" for each in label).encode()

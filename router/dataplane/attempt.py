@@ -1,0 +1,173 @@
+"""Stage 5: one pod gets the request. Sends an exchange to the pod that dispatch chose, acts on what its relay reports,
+and starts the next attempt where one failed. Which failures allow another attempt is `retry.py`'s.
+"""
+
+from __future__ import annotations
+
+from router.dataplane.completion import Completion
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.exchange import FAILED, Exchange, Placement
+from router.dataplane.fallback import Fallbacks
+from router.dataplane.relay import Relay
+from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
+from router.dataplane.routing import Routing
+from router.errors import NoPodAvailable, PodFailure, PodRefused
+from schedulers.types import Rejection
+from statesync.engines.health import Outcome
+from statesync.errors import NoRoutablePod, PoolSaturated
+
+
+class Attempts:
+    """Makes attempts: the `RelayListener` of all relays."""
+
+    def __init__(self, deps: GatewayDeps, routing: Routing, completion: Completion) -> None:
+        self._completion = completion
+        self._clock = deps.clock
+        self._lifecycle = deps.lifecycle
+        self._pools = deps.routes.pools
+        self._dispatch = deps.dispatch
+        self._upstream = deps.upstream
+        self._view = deps.view
+        self._identity = deps.identity
+        self._metrics = deps.metrics
+        self._outcome = deps.outcome
+        self._unsettled = deps.unsettled
+        self._tap = deps.tap
+        self._learn = deps.learn
+        self._retries = deps.settings.retries
+        self.fallbacks = Fallbacks(deps, routing, self.place)
+        self.budget = RetryBudget(self._retries, self._clock())
+
+    def place(self, exchange: Exchange) -> bool:
+        """Dispatch and send; False when the pool is saturated. Raises NoPodAvailable."""
+        routed = exchange.routed
+        try:
+            placed = self._dispatch.place(exchange, self._pools[routed.pool])
+        except PoolSaturated:
+            return False
+        except NoRoutablePod as error:
+            raise NoPodAvailable(f"No pod can take this request now: {error}.", retry_after_s=1.0) from None
+        if isinstance(placed, Rejection):
+            raise NoPodAvailable(
+                f"No pod of pool {routed.pool!r} can take this request now: {placed.reason}.",
+                retry_after_s=placed.retry_after_s,
+            )
+        exchange.attempts += 1
+        routed.attempts += 1
+        self._send(exchange, placed)
+        return True
+
+    def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
+        """`fresh` takes no kept-alive connection."""
+        routed, pod = exchange.routed, placement.pod
+        payload = self._identity.request(exchange, pod)
+        sent_at = self._clock()
+        relay = Relay(self, exchange, placement, sent_at)
+        exchange.relay = relay
+        if exchange.attempts == 1:
+            routed.metrics.overhead.observe(sent_at - exchange.arrived)
+            routed.metrics.bytes_in += sum([len(part) for part in payload])
+        receiver = relay if self._tap is None else self._tap(exchange, relay)
+        head_only = exchange.method == b"HEAD"
+        self._upstream.send(pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh)
+
+    # What the relay reports
+
+    def answered(self, relay: Relay, status: int) -> bool:
+        """The head came; False when another pod gets the request instead."""
+        exchange = relay.exchange
+        outcome = STATUSES.get(status)
+        if outcome is not None or relay.placement.pod.id in self._unsettled:
+            self._report_health(relay, outcome or Outcome.OK)
+        if outcome is not None and self._try_again(relay, PodRefused(f"Pod answered {status}.")):
+            relay.discard()
+            return False
+        if exchange.keep_alive and self._lifecycle.closing:
+            exchange.keep_alive = False
+        return True
+
+    def headers(self, relay: Relay) -> list[bytes]:
+        """The response headers that name request, pod and replica."""
+        return self._identity.response_headers(relay.exchange, relay.placement)
+
+    def first_byte(self, relay: Relay, now: float) -> None:
+        """Prefill is over: for a stream this is the first token."""
+        exchange, placement = relay.exchange, relay.placement
+        routed = exchange.routed
+        self._view.prefill_done(placement.charge)
+        token = relay.sse and relay.status == 200
+        if routed.arm is not None:
+            routed.arm.first_byte(routed, now - exchange.arrived, token=token)
+        if token:
+            routed.metrics.ttft.observe(now - exchange.arrived)
+            self._view.observe_ttft(placement.pod.id, now - relay.sent_at)
+
+    def finished(self, relay: Relay) -> None:
+        """The client has all of it."""
+        exchange, learn = relay.exchange, self._learn
+        self._completion.end(exchange, relay.status)
+        exchange.edge.finish(exchange.keep_alive)
+        if exchange.routed.chain and relay.status == 200 and learn is not None:
+            learn(exchange.routed.call, relay.placement, relay.tail)
+
+    def failed(self, relay: Relay, failure: PodFailure) -> None:
+        """The attempt ended early: another one, an error, or a cut stream."""
+        outcome = RULES[type(failure)].outcome
+        if outcome is not None:
+            self._report_health(relay, outcome)
+        try:
+            if self._try_again(relay, failure):
+                return
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(relay.exchange)
+            return
+        if relay.begun:
+            self._completion.break_off(relay.exchange, relay, failure)
+        else:
+            self._completion.refuse(relay.exchange, failure)
+
+    def _report_health(self, relay: Relay, outcome: Outcome) -> None:
+        self._outcome(relay.placement.pod.id, outcome, self._clock())
+
+    # Stage 7: another attempt
+
+    def _try_again(self, relay: Relay, failure: PodFailure) -> bool:
+        """Start another attempt if the rules, the budget and the pods allow it."""
+        exchange = relay.exchange
+        decision = decide(
+            failure,
+            begun=relay.begun,
+            attempts=exchange.routed.attempts,
+            stale_tries=exchange.stale_tries,
+            limits=self._retries,
+        )
+        if decision is RetryDecision.GIVE_UP:
+            return False
+        if decision is RetryDecision.SAME_POD:
+            exchange.stale_tries += 1
+            self._upstream.drop_idle(relay.placement.pod.address)
+            self._send(exchange, relay.placement, fresh=True)
+            return True
+        if decision is RetryDecision.ANOTHER_POOL and not self.fallbacks.pools(exchange):
+            return False
+        if not self.budget.withdraw(self._clock()):
+            self._metrics.count_rejection(exchange.routed.pool, "retry_budget")
+            return False
+        return self._place_elsewhere(relay, failure, here=decision is RetryDecision.ANOTHER_POD)
+
+    def _place_elsewhere(self, relay: Relay, failure: PodFailure, *, here: bool) -> bool:
+        """Place the exchange on a pod not tried yet, of its pool (`here`) or of a fall-back; if there is none, all
+        stays as it is."""
+        exchange, pool = relay.exchange, relay.exchange.routed.pool
+        exchange.tried |= {relay.placement.pod.id}
+        placed = False
+        if here:
+            try:
+                placed = self.place(exchange)
+            except NoPodAvailable:
+                placed = False
+        if not placed and not self.fallbacks.take(exchange, FAILED):
+            return False
+        self._view.release(relay.placement.charge)
+        self._metrics.count_retry(pool, failure.reason)
+        return True

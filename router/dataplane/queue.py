@@ -1,0 +1,106 @@
+"""Stage 3b: requests of a saturated pool. When they enter the line, leave it for a pod or a fall-back, or are refused.
+
+The order of the line is `admission.py`'s; this file acts on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from router.dataplane.attempt import Attempts
+from router.dataplane.completion import Completion
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.exchange import NO_POD, SATURATED, Exchange
+from router.dataplane.http.deadlines import NEVER
+from router.errors import DeadlineExceeded, GatewayError, NoPodAvailable, Saturated
+
+
+class RequestQueue:
+    """The requests that wait for room."""
+
+    def __init__(self, deps: GatewayDeps, attempts: Attempts, completion: Completion) -> None:
+        self._deps = deps
+        self._admission = deps.admission
+        self._attempts = attempts
+        self._fallbacks = attempts.fallbacks
+        self._completion = completion
+
+    def enter(self, exchange: Exchange) -> None:
+        """Its pool is saturated: queue it, for the pool's own pods and, once it may go there, those of its fall-backs.
+
+        A fall-back that may be tried at once and has room takes it instead. Raises Saturated when too many wait.
+        """
+        fall_back_after_s = self._fallbacks.due_s(exchange)
+        if not fall_back_after_s and self._fallbacks.take(exchange, SATURATED):
+            return
+        now = self._deps.clock()
+        try:
+            self._admission.wait(exchange, () if fall_back_after_s else self._fallbacks.pools(exchange))
+        except Saturated:
+            if not fall_back_after_s or not self._fallbacks.take(exchange, SATURATED):
+                raise
+            return
+        exchange.wait_until = min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
+        exchange.edge.expires_at = min(exchange.wait_until, now + (fall_back_after_s or NEVER))
+
+    def overdue(self, exchange: Exchange, now: float) -> None:
+        """A queued request waited for as long as it may, or as long as it must before a fall-back is tried."""
+        late = exchange.deadline and now >= exchange.deadline
+        try:
+            if not late and self._fall_back(exchange):
+                return
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(exchange)
+            return
+        if now < exchange.wait_until:
+            self._admission.join(exchange, self._fallbacks.pools(exchange))
+            exchange.edge.expires_at = exchange.wait_until
+            return
+        kind = DeadlineExceeded if late else Saturated
+        error = kind(f"No pod of pool {exchange.routed.pool!r} had room in time.", retry_after_s=1.0)
+        self._completion.refuse(exchange, error)
+
+    def _fall_back(self, exchange: Exchange) -> bool:
+        """From the line to a fall-back that has room; else it keeps its place."""
+        self._admission.step_out(exchange)
+        if self._fallbacks.take(exchange, SATURATED):
+            return True
+        self._admission.step_back(exchange)
+        return False
+
+    def on_headroom(self, pool: str) -> None:
+        """A pod of `pool` has room again: serve the line soon, not from inside what made the room."""
+        if self._admission.queued:
+            asyncio.get_running_loop().call_soon(self._serve, pool)
+
+    def _serve(self, pool: str) -> None:
+        self._admission.serve(pool, lambda exchange: self._try(exchange, pool))
+
+    def _try(self, exchange: Exchange, pool: str) -> bool:
+        """There is room in `pool`; False when there is no more."""
+        try:
+            return self._place(exchange, pool)
+        except GatewayError as error:
+            self._completion.refuse(exchange, error)
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(exchange)
+        return True
+
+    def _place(self, exchange: Exchange, pool: str) -> bool:
+        try:
+            if self._attempts.place(exchange):
+                exchange.edge.expires_at = exchange.deadline or NEVER
+                return True
+        except NoPodAvailable:
+            if not self._fallbacks.take(exchange, NO_POD):
+                raise
+            return True
+        if pool == exchange.routed.pool:
+            return False
+        if self._fallbacks.take(exchange, SATURATED):
+            return True
+        if exchange.fallback_state is not None and exchange.fallback_state.tried.get(pool) == SATURATED:
+            return False
+        # The room there is not for this request: it waits for its own pool, and those behind it go on.
+        self._admission.step_back(exchange)
+        return True

@@ -1,0 +1,61 @@
+"""Stage 2: what a request means, and which pool gets it in which words. Decides from headers, body and settings; knows
+no pod and no load.
+"""
+
+from __future__ import annotations
+
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.exchange import Exchange, RoutedRequest
+from router.dataplane.http.deadlines import NEVER
+from router.dataplane.request import openai
+from router.dataplane.request.openai import Call
+from router.dataplane.request.routes import Route
+from router.errors import BadRequest, UnsupportedEncoding
+
+
+class Routing:
+    """Finds the pool of a request."""
+
+    def __init__(self, deps: GatewayDeps) -> None:
+        self._routes = deps.routes
+        self._targets = deps.targets
+        self._metrics = deps.metrics
+
+    def understand(self, exchange: Exchange) -> None:
+        """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request."""
+        header_map = exchange.header_map
+        if header_map.get(b"content-encoding", b"identity") != b"identity":
+            raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
+        call = openai.read(header_map.get(b"content-type", b""), exchange.body)
+        exchange.model = call.model
+        if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
+            route = self._targets.route(self._routes, call.model, header_map)
+        else:
+            route = self._routes.by_model.get(call.model) or self._routes.resolve(call.model)
+        routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
+        exchange.body = b""  # `routed` has it, for an alias in other words: both would be held to the end
+        if b"x-turnout-deadline-ms" in header_map:
+            routed.deadline = min(routed.deadline or NEVER, _requested_deadline(exchange))
+        if routed.deadline:
+            exchange.edge.expires_at = routed.deadline
+
+    def routed_to(self, exchange: Exchange, route: Route, call: Call, body: bytes, deadline: float) -> RoutedRequest:
+        """The request in the words of the route's pool and within its limits, and no later than `deadline` (0.0:
+        never)."""
+        if route.model != call.model:
+            body = openai.with_model(body, exchange.header_map.get(b"content-type", b""), route.model)
+            call = call._replace(model=route.model)
+        timeouts = self._routes.timeouts[route.pool]
+        if timeouts.total_s:
+            deadline = min(deadline or NEVER, exchange.arrived + timeouts.total_s)
+        return RoutedRequest(route.pool, call, body, timeouts, self._metrics.pool(route.pool), deadline)
+
+
+def _requested_deadline(exchange: Exchange) -> float:
+    try:
+        within_s = int(exchange.header_map[b"x-turnout-deadline-ms"]) / 1000
+    except (ValueError, OverflowError):
+        raise BadRequest("The header x-turnout-deadline-ms must be a whole number of milliseconds.") from None
+    if within_s <= 0:
+        raise BadRequest("The header x-turnout-deadline-ms must be more than 0.")
+    return exchange.arrived + within_s

@@ -1,0 +1,288 @@
+"""The composition root: builds a replica's components from its settings, each after those it needs. The only place that
+knows every component; no component knows this file. Nothing is opened or started here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from router.dataplane.admission import Admission
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.dispatch import Dispatch
+from router.dataplane.exchange import Exchange
+from router.dataplane.gateway import Gateway
+from router.dataplane.http.deadlines import Deadlines, resolution_for
+from router.dataplane.http.listener import Listener
+from router.dataplane.http.upstream import Upstream
+from router.dataplane.http.write_batcher import WriteBatcher
+from router.dataplane.local_routes import LocalRoutes
+from router.dataplane.prefix_feedback import PrefixFeedback
+from router.dataplane.request.routes import Routes
+from router.dataplane.request.targets import TargetResolver
+from router.dataplane.wire_headers import WireHeaders
+from router.lifecycle import Lifecycle
+from router.plugins.registry import PluginRegistry
+from router.plugins.samples import Samples
+from router.plugins.watchdog import create_watched
+from router.plugins.watcher import PluginWatcher, load_present
+from router.policy.catalog import PolicyCatalog
+from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.policy.controller import PolicyController
+from router.policy.model import ChangeOptions
+from router.policy.offers import PluginOffers
+from router.recording.recorder import Recorder
+from router.replica.config_mapping import (
+    guard_limits,
+    health_config,
+    probe_config,
+    request_limits_s,
+    scrape_config,
+    sync_config,
+)
+from router.replica.pod_registry import PodRegistry
+from router.replica.pod_updates import PodUpdates
+from router.replica.state_listener import ReplicaStateListener
+from router.replica.warmup import Warmup
+from router.settings import Settings
+from router.telemetry.metrics import Metrics
+from router.trials.monitor import TrialMonitor
+from router.trials.trials import Trials
+from schedulers import registry
+from statesync.engines.health import HealthTracker
+from statesync.engines.prober import Prober
+from statesync.engines.scraper import ScrapeListener, Scraper
+from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
+from statesync.prefix.index import PrefixIndex
+from statesync.store.open import open_store
+from statesync.store.protocol import StateStore
+
+SAFE_POLICY: Final = "least_load"
+"""Decides where a policy fails."""
+
+_random_bits: Final = partial(random.getrandbits, 64)
+
+
+class CoreParts(NamedTuple):
+    """What most other components are built from."""
+
+    settings: Settings
+    name: str
+    """The replica's, unique among the live ones."""
+    clock: Callable[[], float]
+    """Seconds, monotonic."""
+    rng: Callable[[], int]
+    """Gives 64 random bits."""
+    lifecycle: Lifecycle
+    metrics: Metrics
+
+
+class StateParts(NamedTuple):
+    """What this replica knows of load and prefixes, and the store that it shares with the other replicas."""
+
+    store: StateStore
+    view: LoadView
+    prefix: PrefixIndex
+    prefix_accuracy: PrefixAccuracy
+
+
+class NetworkParts(NamedTuple):
+    """Requests in flight and the connections under them."""
+
+    routes: Routes
+    deadlines: Deadlines
+    admission: Admission
+    write_batcher: WriteBatcher
+    upstream: Upstream
+
+
+class PodParts(NamedTuple):
+    """Which pods there are, and what follows each of them."""
+
+    registry: PodRegistry
+    updates: PodUpdates
+    health: HealthTracker
+    prober: Prober
+    scraper: Scraper
+
+
+class PolicyParts(NamedTuple):
+    """The pools' policies, what is tried beside them, and plugins."""
+
+    controller: PolicyController
+    catalog: PolicyCatalog
+    circuit_breaker: PolicyCircuitBreaker
+    trials: Trials
+    trial_monitor: TrialMonitor
+    plugins: PluginWatcher
+    samples: Samples | None
+    """Requests to check new plugins with; None where no plugin directory is configured."""
+
+
+class GatewayParts(NamedTuple):
+    """The data plane, from the listening socket down."""
+
+    gateway: Gateway
+    listener: Listener[Exchange]
+    recorder: Recorder | None
+    """None where traffic is not recorded."""
+
+
+class Components(NamedTuple):
+    """A replica in parts, none of them started."""
+
+    core: CoreParts
+    state: StateParts
+    network: NetworkParts
+    pods: PodParts
+    policy: PolicyParts
+    dataplane: GatewayParts
+    state_listener: ReplicaStateListener
+    warmup: Warmup
+
+
+def build(
+    settings: Settings, *, clock: Callable[[], float] = time.monotonic, rng: Callable[[], int] = _random_bits
+) -> Components:
+    """All components of one replica. Raises what a wrong setting raises; `turnout check` explains those.
+
+    `clock` and `rng` other than the defaults make runs repeatable.
+    """
+    name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    core = CoreParts(settings, name, clock, rng, Lifecycle(clock), Metrics())
+    state = _state(core)
+    network = _network(core)
+    pods = _pods(core, state, network)
+    policy = _policy(core, state.store)
+    dataplane = _dataplane(core, state, network, pods, policy)
+    state_listener = ReplicaStateListener(state.view, state.prefix, pods.updates, pods.scraper, policy.controller)
+    warmup = Warmup(
+        store=state.store,
+        listener=state_listener,
+        replica=name,
+        pools=[pool.name for pool in settings.pools],
+        pod_registry=pods.registry,
+        prober=pods.prober,
+        lifecycle=core.lifecycle,
+    )
+    return Components(core, state, network, pods, policy, dataplane, state_listener, warmup)
+
+
+def _state(core: CoreParts) -> StateParts:
+    settings = core.settings
+    store = open_store(settings.state, sync_config(settings))
+    # An announcement that no replica receives would still cost 1.5 us a request.
+    announce, age_s = (store.announce, store.age_s) if store.shared else (None, None)
+    prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
+    view = LoadView(core.clock, announce, age_s, settings.labels)
+    return StateParts(store, view, prefix, PrefixAccuracy(prefix.set_trust))
+
+
+def _network(core: CoreParts) -> NetworkParts:
+    settings = core.settings
+    routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
+    deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
+    admission = Admission(settings.limits)
+    write_batcher = WriteBatcher(admission.active)
+    upstream = Upstream(deadlines, write_batcher=write_batcher)
+    return NetworkParts(routes, deadlines, admission, write_batcher, upstream)
+
+
+def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts:
+    settings, view, routes = core.settings, state.view, network.routes
+    updates = PodUpdates(view, state.prefix, state.prefix_accuracy, routes, network.upstream, core.metrics)
+    fallbacks = {pool.name: pool.fallback for pool in settings.pools if pool.fallback}
+    health = HealthTracker(health_config(settings.health), updates.on_health, fallbacks=fallbacks)
+    prober = Prober(probe_config(settings.health), health, clock=core.clock)
+    listener = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
+    scraper = Scraper(scrape_config(settings.scrape), listener, state.store, clock=core.clock)
+    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper)
+    return PodParts(pod_registry, updates, health, prober, scraper)
+
+
+def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
+    settings = core.settings
+    plugin_registry = PluginRegistry()
+    load_present(settings.plugins, plugin_registry)  # the policies built next may be among the plugins
+    catalog = PolicyCatalog(settings.policies, partial(create_watched, settings.policy_guard.stuck_s))
+    # A replica that starts again under its old name must not replace the figures that it shared before.
+    reporter = f"{core.name}/{secrets.token_hex(3)}"
+    trials = Trials(reporter, core.clock, shadow_per_s=settings.trials.shadow_per_s)
+    configured = {pool.name: pool.policy for pool in settings.pools}
+    controller = PolicyController(store, configured, catalog.create, trials.make)
+    safe = registry.create(SAFE_POLICY)
+    circuit_breaker = PolicyCircuitBreaker(
+        safe,
+        core.metrics,
+        core.clock,
+        guard_limits(settings.policy_guard),
+        on_taken_out=[
+            lambda pool, scheduler, why: controller.take_out(pool, scheduler, safe, why),
+            trials.policy_taken_out,
+        ],
+        on_failure=[trials.policy_failed],
+    )
+    monitor = TrialMonitor(trials, store, _end_canary(controller))
+    samples = Samples() if settings.plugins.directory else None
+    recent = samples.recent if samples is not None else tuple
+    plugins = PluginWatcher(settings.plugins, plugin_registry, recent, PluginOffers(catalog, controller))
+    return PolicyParts(controller, catalog, circuit_breaker, trials, monitor, plugins, samples)
+
+
+def _end_canary(controller: PolicyController) -> Callable[[str, int, str], Awaitable[object]]:
+    def end(pool: str, generation: int, note: str) -> Awaitable[object]:
+        return controller.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
+
+    return end
+
+
+def _dataplane(
+    core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts
+) -> GatewayParts:
+    settings, lifecycle = core.settings, core.lifecycle
+    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters)
+    recorder = Recorder(settings.recording) if settings.recording.path else None
+    gateway = Gateway(
+        GatewayDeps(
+            settings=settings,
+            clock=core.clock,
+            lifecycle=lifecycle,
+            local=LocalRoutes(lifecycle, network.routes, identity, int(time.time())),
+            routes=network.routes,
+            admission=network.admission,
+            dispatch=_dispatch(state, policy, core.rng),
+            upstream=network.upstream,
+            view=state.view,
+            identity=identity,
+            metrics=core.metrics,
+            outcome=pods.health.outcome,
+            unsettled=pods.health.unsettled,
+            tap=recorder.tap if recorder is not None else None,
+            learn=PrefixFeedback(state.prefix_accuracy).learn,
+            targets=TargetResolver(settings.targets),
+        )
+    )
+    refused, batcher = gateway.completion.refused, network.write_batcher
+    listener = Listener(gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher)
+    return GatewayParts(gateway, listener, recorder)
+
+
+def _dispatch(state: StateParts, policy: PolicyParts, rng: Callable[[], int]) -> Dispatch:
+    return Dispatch(
+        state.view,
+        state.prefix,
+        policy.controller.live_policies,
+        policy.circuit_breaker,
+        policy.catalog.by_name(),
+        state.store.placed if state.store.shared else None,
+        rng,
+        policy.trials.running,
+        policy.samples,
+    )

@@ -1,0 +1,122 @@
+"""What is learned of single pods, passed on to everything that keeps state about pods: load view, prefix index, routes,
+connections, metrics. Health, engines and other replicas call in; which pods there are is `pod_registry.py`'s. No
+request passes here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from router.dataplane.http.upstream import Upstream
+from router.dataplane.request.routes import Routes
+from router.telemetry.metrics import Metrics
+from schedulers.types import Pod, PodId
+from statesync.errors import UnknownPod
+from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
+from statesync.prefix.index import PrefixIndex
+from statesync.types import EngineReport, PrefixPage
+
+_log = logging.getLogger("turnout.membership")
+
+
+class PodUpdates:
+    """Applies each update of a pod to every component that it concerns."""
+
+    def __init__(
+        self,
+        view: LoadView,
+        prefix: PrefixIndex,
+        prefix_accuracy: PrefixAccuracy,
+        routes: Routes,
+        upstream: Upstream,
+        metrics: Metrics,
+    ) -> None:
+        self._view = view
+        self._prefix = prefix
+        self._prefix_accuracy = prefix_accuracy
+        self._routes = routes
+        self._upstream = upstream
+        self._metrics = metrics
+        self._unknown: set[PodId] = set()
+        """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
+        self._long_unknown: set[PodId] = set()
+        """Those that were unknown at the last `forget_unknown` already."""
+
+    def on_health(self, pod: PodId, reason: str, blocked: bool) -> None:
+        """A pod leaves or rejoins the rotation."""
+        try:
+            if blocked:
+                self._view.block(pod, reason)
+                self._metrics.count_ejection(pod, reason)
+                _log.warning("pod %s leaves the rotation: %s", pod, reason)
+            else:
+                self._view.unblock(pod, reason)
+                _log.info("pod %s is back: no longer %s", pod, reason)
+        except UnknownPod:
+            return  # it left the pool between the probe and its verdict
+
+    def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
+        """An engine's own reading, made `age_s` ago."""
+        if not self._is_known(pod):
+            return  # the pod left while its scrape was under way
+        self._view.report(pod, report, age_s)
+        if report.kv_capacity_tokens:
+            self._prefix.set_capacity(pod, report.kv_capacity_tokens)
+        self._prefix_accuracy.on_report(pod, report)
+
+    def on_models(self, pod: PodId, models: frozenset[str]) -> None:
+        """The models that a pod serves, as its engine lists them."""
+        try:
+            self._routes.learned(self._view.pool_of(pod), pod, models)
+        except UnknownPod:
+            return
+
+    def on_restart(self, pod: PodId) -> None:
+        """The engine is a new process: its cache is empty and its connections are dead."""
+        self._prefix.forget(pod)
+        self._prefix_accuracy.restarted(pod)
+        try:
+            self._upstream.drop_idle(self._view.pod(pod).address)
+        except UnknownPod:
+            return
+
+    def on_gone(self, pool: str, pods: Sequence[Pod]) -> None:
+        """Pods left the pool: forget all that is kept for them."""
+        for pod in pods:
+            self._prefix.forget(pod.id)
+            self._upstream.drop_idle(pod.address)
+        gone = {pod.id for pod in pods}
+        self._routes.forgotten(pool, gone)
+        self._metrics.forget_pods(gone)
+        self._prefix_accuracy.forget(gone)
+
+    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int]) -> None:
+        """Another replica sent a prompt to the pod, which discovery may have shown to that replica first."""
+        self._prefix.place(pod, blocks)
+        if not self._is_known(pod):
+            self._unknown.add(pod)
+
+    def restored(self, page: PrefixPage) -> None:
+        """A page of another replica's index."""
+        self._prefix.restore(page)
+        if not self._is_known(page.pod):
+            self._unknown.add(page.pod)
+
+    def forget_unknown(self) -> None:
+        """Forget what was placed on pods that are unknown now and were at the last call: discovery had its time."""
+        for pod in self._long_unknown:
+            if not self._is_known(pod):
+                self._prefix.forget(pod)
+        self._prefix_accuracy.forget(
+            [pod for pod in self._prefix_accuracy.pods if not self._is_known(pod)]
+        )  # pods whose last answer came after they had left
+        self._long_unknown, self._unknown = {pod for pod in self._unknown if not self._is_known(pod)}, set()
+
+    def _is_known(self, pod: PodId) -> bool:
+        try:
+            self._view.pool_of(pod)
+        except UnknownPod:
+            return False
+        return True

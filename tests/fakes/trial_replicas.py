@@ -1,0 +1,80 @@
+"""Replicas that share a store, each with a policy controller and its trials, for tests of trials on live traffic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+from router.policy.controller import PolicyController
+from router.policy.model import ChangeOptions
+from router.settings import PolicySpec
+from router.trials.monitor import TrialMonitor
+from router.trials.trials import Trials
+from schedulers import registry
+from statesync.errors import StoreUnavailable
+from statesync.store.memory import MemoryStore
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from tests.fakes.virtual_time import Clock
+
+_hubs = count()
+NEW = Canary(PolicyChoice("random"), 50.0, CanaryGuard(min_requests=10))
+
+
+class PolicyFollower:
+    """A state listener that follows policies alone."""
+
+    def __init__(self, policies: PolicyController) -> None:
+        self.policy_changed = policies.policy_changed
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class TrialReplica:
+    """A policy controller and its trials on a shared store."""
+
+    def __init__(self, hub: str, name: str) -> None:
+        self.name = name
+        self.store = MemoryStore(hub)
+        self.clock = Clock()
+        self.trials = Trials(name, self.clock)
+        self.policies = PolicyController(
+            self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make
+        )
+        self.monitor = TrialMonitor(self.trials, self, self.end_canary)
+        self.away = False
+
+    async def end_canary(self, pool: str, generation: int, note: str) -> object:
+        return await self.policies.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
+
+    async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> dict[str, bytes]:
+        """The store's, unless it is away."""
+        if self.away:
+            raise StoreUnavailable("away")
+        return dict(await self.store.share_trial(pool, generation, reporter, figures))
+
+    def count(self, placed: int, failures: int = 0) -> None:
+        """Requests of both arms; the failures are the candidate's."""
+        trial = self.trials.running["main"]
+        assert trial.baseline is not None and trial.canary is not None
+        for arm in (trial.baseline, trial.canary):
+            arm.placed = arm.ended = placed
+        trial.canary.failures = failures
+
+
+def scene(play: Callable[[TrialReplica, TrialReplica], Awaitable[None]]) -> None:
+    """Two replicas that share a hub."""
+
+    async def run() -> None:
+        hub = f"trials-{next(_hubs)}"
+        left, right = TrialReplica(hub, "left"), TrialReplica(hub, "right")
+        for each in (left, right):
+            await each.store.start(each.name, PolicyFollower(each.policies))  # type: ignore[arg-type]
+        try:
+            await play(left, right)
+        finally:
+            await left.store.aclose()
+            await right.store.aclose()
+
+    asyncio.run(run())

@@ -1,0 +1,75 @@
+"""Words that the project does not use: each has a usual word that says the same, and the table names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WORDS = {
+    r"dice": "random bits, or rng",
+    r"hears?|heard|hearing": "receive, read, get",
+    r"tells?|told|telling": "report, send, say, return",
+    r"news": "update, message",
+    r"company": "peers, other replicas",
+    r"whoever": "the component that",
+    r"nobody|somebody|anybody": "no caller, no component; an optional one; any",
+    r"so (?:many|much) of": "a number, a fraction of",
+    r"believe[sd]?|belief": "expect, estimate",
+    r"tempo|lineup|detours?|seat|whereabouts|patrol": "see docs/architecture.md for the words in use",
+}
+PATTERN = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+
+QUOTED = re.compile(r"```.*?```|`[^`\n]*`|^>.*$", re.DOTALL | re.MULTILINE)
+"""What a page quotes: code and citations."""
+
+STORED = {"statesync/store/redis/keys.py": r"\bnews:"}
+"""Names in stored data, which stay as they are: replicas of two versions share them."""
+
+
+def pages() -> Iterator[Path]:
+    yield from ROOT.glob("*.md")
+    yield from (ROOT / "docs").rglob("*.md")
+    yield from (ROOT / "deploy").rglob("*.md")
+
+
+def sources() -> Iterator[Path]:
+    for folder in ("router", "statesync", "schedulers", "loadtests", "scripts"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".lua", ".md"}:
+                yield path
+    for path in sorted((ROOT / "deploy").rglob("*.y*ml")):
+        yield path
+
+
+def found(text: str) -> list[str]:
+    return [f"{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}" for hit in PATTERN.finditer(text)]
+
+
+def blanked(text: str, quoted: re.Pattern[str]) -> str:
+    """The text without what is quoted, line by line as before."""
+    return quoted.sub(lambda hit: "\n" * hit[0].count("\n"), text)
+
+
+@pytest.mark.parametrize("read", [sources, pages], ids=["sources", "pages"])
+def test_no_private_words(read: object) -> None:
+    assert callable(read)
+    hits = []
+    for path in read():
+        name = str(path.relative_to(ROOT))
+        text = path.read_text()
+        if path.suffix == ".md":
+            text = blanked(text, QUOTED)
+        if name in STORED:
+            text = blanked(text, re.compile(STORED[name]))
+        hits += [f"{name}:{hit}" for hit in found(text)]
+    assert hits == [], f"{len(hits)} words; instead of each: {WORDS}"
+
+
+def test_a_private_word_is_found_with_its_line() -> None:
+    assert found("One line.\nNobody believes the news.\n") == ["2: Nobody", "2: believes", "2: news"]
+    assert found(blanked("`nobody`\n```\ntold\n```\ntold", QUOTED)) == ["5: told"]

@@ -1,0 +1,118 @@
+"""Pods that fail, restart and report, here and on other replicas: everything that keeps state about them follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from schedulers.types import PodId
+from statesync.engines.health import Outcome
+from statesync.prefix.index import REACH
+from statesync.types import EngineReport
+from tests.fakes.pod_parts import A, B, C, PodFixture
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_a_verdict_on_a_pod_that_left_is_ignored(blocked: bool) -> None:
+    pods = PodFixture()
+    pods.updates.on_health(A.id, "probe", blocked)
+    assert pods.metrics.ejections == {}
+
+
+def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A])
+    pods.updates.on_report(A.id, EngineReport(queued=3, running=4, kv_capacity_tokens=640), 2.5)
+    load = pods.view.status(A.id).load
+    assert (load.queued, load.running, load.reported_at) == (3, 4, 97.5)
+    chain = pods.prefix.chain("m", [b"x" * 64 * 4 * 16])
+    pods.prefix.place(A.id, chain)
+    assert REACH[len(chain)] > 10
+    assert pods.prefix.match(chain).get(A.id, 0) <= 10
+
+
+def test_what_a_pod_serves_makes_its_pool_reachable() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A])
+    pods.updates.on_models(A.id, frozenset({"m"}))
+    assert pods.routes.resolve("m", None, None).pool == "learns"
+    pods.updates.on_models(PodId("gone"), frozenset({"x"}))
+    assert "x" not in pods.routes.models()
+
+
+def test_a_restarted_engine_has_an_empty_cache_and_no_connections() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A])
+    chain = pods.prefix.chain("m", [b"x" * 4096])
+    pods.prefix.place(A.id, chain)
+    pods.idle_connection(A)
+    pods.updates.on_restart(A.id)
+    assert (pods.prefix.match(chain), pods.upstream.idle) == ({}, {})
+    pods.updates.on_restart(PodId("gone"))
+
+
+def test_a_pod_that_fails_leaves_the_rotation_and_comes_back() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A, B])
+    pods.health.outcome(A.id, Outcome.FAILURE, pods.now)
+    assert pods.routable("learns") == ["p2"]
+    assert pods.metrics.ejections == {("p1", "ejected"): 1}
+    pods.health.due(pods.now + 1000)
+    assert sorted(pods.routable("learns")) == ["p1", "p2"]
+
+
+def test_placements_on_a_pod_that_stays_unknown_are_forgotten_at_the_second_call() -> None:
+    pods = PodFixture()
+    chain = pods.prefix.chain("m", [b"x" * 4096])
+    pods.registry.on_pods("knows", [A])
+    for each in (A, B, C):
+        pods.updates.placed_elsewhere(each.id, chain)
+    pods.updates.forget_unknown()
+    assert set(pods.prefix.match(chain)) == {A.id, B.id, C.id}, "discovery may still report them"
+    pods.registry.on_pods("learns", [B])
+    pods.updates.forget_unknown()
+    assert set(pods.prefix.match(chain)) == {A.id, B.id}
+    pods.registry.on_pods("learns", [])
+    pods.updates.placed_elsewhere(B.id, chain)
+    pods.updates.forget_unknown()
+    pods.updates.forget_unknown()
+    assert set(pods.prefix.match(chain)) == {A.id}, "a pod that left is unknown too"
+
+
+def test_restored_pages_of_pods_that_stay_unknown_are_forgotten_likewise() -> None:
+    pods, other = PodFixture(), PodFixture()
+    chain = other.prefix.chain("m", [b"x" * 4096])
+    for each in (A, B):
+        other.prefix.place(each.id, chain)
+    pods.registry.on_pods("knows", [A])
+    for page in other.prefix.pages():
+        pods.updates.restored(page)
+    assert set(pods.prefix.match(chain)) == {A.id, B.id}
+    pods.updates.forget_unknown()
+    pods.updates.forget_unknown()
+    assert set(pods.prefix.match(chain)) == {A.id}
+
+
+def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers_do_not_say() -> None:
+    pods = PodFixture()
+    prefix_accuracy = pods.prefix_accuracy
+    pods.registry.on_pods("learns", [A])
+    prefix_accuracy.unjudged(A.id, 1, 1)
+    pods.updates.on_report(A.id, EngineReport(prefix_queries_tokens=0, prefix_hits_tokens=0), 0.0)
+    prefix_accuracy.unjudged(A.id, 100_000, 100_000)
+    pods.updates.on_report(A.id, EngineReport(prefix_queries_tokens=200_000, prefix_hits_tokens=0), 0.0)
+    assert prefix_accuracy.pods[A.id].trust < 1.0
+    pods.updates.on_restart(A.id)
+    assert prefix_accuracy.pods[A.id].trust == 1.0
+
+
+def test_what_was_learned_of_a_pod_goes_with_it_also_where_its_last_answer_came_after() -> None:
+    pods = PodFixture()
+    prefix_accuracy = pods.prefix_accuracy
+    pods.registry.on_pods("learns", [A, B])
+    prefix_accuracy.judge(A.id, 1000, 1000)
+    prefix_accuracy.judge(B.id, 1000, 1000)
+    pods.registry.on_pods("learns", [B])
+    assert set(prefix_accuracy.pods) == {B.id}
+    prefix_accuracy.judge(A.id, 1000, 1000)
+    pods.updates.forget_unknown()
+    assert set(prefix_accuracy.pods) == {B.id}
