@@ -1,6 +1,6 @@
-"""Prints docs/configuration.md from router/settings.py: the fields, their defaults, and the words below each field.
+"""Prints docs/configuration.md from router/settings.py: the fields, their defaults, and the text below each field.
 
-The words stand in the source once, as the string under the field; a test checks that the page is what this prints.
+The text is in the source, as the string under the field; a test checks that the page is what this prints.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "router" / "settings.py"
 HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from router/settings.py. Change the words there. -->
+<!-- Written by `make docs` from router/settings.py. Change the text there. -->
 
 One YAML file: `turnout serve --config turnout.yaml`. Every field has a default; an unknown key is an error that names
-itself and its place. `turnout check turnout.yaml` says all that is wrong with a file. `--pod` and `--policy` on the
+itself and its place. `turnout check turnout.yaml` lists all problems of a file. `--pod` and `--policy` on the
 command line make a pool named `default`. Names that end in `_s` are seconds, in `_bytes` bytes.
 
 ```yaml
@@ -47,14 +47,14 @@ class Field(NamedTuple):
     name: str
     kind: str
     default: str
-    words: str
+    text: str
 
 
 class Section(NamedTuple):
     """One struct of settings.py."""
 
     name: str
-    words: str
+    text: str
     fields: list[Field]
 
 
@@ -74,29 +74,29 @@ def fields(struct: ast.ClassDef) -> Iterator[Field]:
     for at, node in enumerate(struct.body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             below = struct.body[at + 1 : at + 2]
-            words = [line.value.value for line in below if is_string(line)]  # type: ignore[attr-defined]
+            texts = [line.value.value for line in below if is_string(line)]  # type: ignore[attr-defined]
             default = "required" if node.value is None else as_yaml(ast.unparse(node.value))
-            yield Field(node.target.id, ast.unparse(node.annotation), default, " ".join("".join(words).split()))
+            yield Field(node.target.id, ast.unparse(node.annotation), default, " ".join("".join(texts).split()))
 
 
 def is_string(node: ast.stmt) -> bool:
-    """Whether `node` is a bare string: the words below a field."""
+    """Whether `node` is a bare string: the text below a field."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def as_yaml(default: str) -> str:
     """A Python default as one writes it in the file."""
-    words = {"None": "null", "True": "true", "False": "false", "''": '""'}
+    names = {"None": "null", "True": "true", "False": "false", "''": '""'}
     if default.endswith("()"):
         return "see below"
-    return f"`{words.get(default, default)}`"
+    return f"`{names.get(default, default)}`"
 
 
 def table(section: Section) -> str:
     """A section as Markdown."""
-    rows = [f"| `{f.name}` | {f.kind.replace('|', 'or')} | {f.default} | {f.words} |" for f in section.fields]
+    rows = [f"| `{f.name}` | {f.kind.replace('|', 'or')} | {f.default} | {f.text} |" for f in section.fields]
     title = "The whole file" if section.name == "Settings" else section.name
-    return "\n".join([f"## {title}", "", section.words, "", "| key | type | default | |", "|---|---|---|---|", *rows])
+    return "\n".join([f"## {title}", "", section.text, "", "| key | type | default | |", "|---|---|---|---|", *rows])
 
 
 def page(source: str) -> str:

@@ -56,7 +56,7 @@ class Completion(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """The text of all choices."""
         parts = [choice.message or choice.delta for choice in self.choices]
         return "".join(part.content or "" for part in parts if part is not None)
 

@@ -17,7 +17,7 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class Shape:
-    """What conversations look like. Lengths in tokens of four bytes."""
+    """The shape of conversations. Lengths are in tokens of four bytes."""
 
     systems: int = 4
     """Different system prompts."""

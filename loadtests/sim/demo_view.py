@@ -58,7 +58,7 @@ class Recent(NamedTuple):
 
 
 def read(at: float, pods: Iterable[Mapping[str, object]], policy: str, metrics: str) -> Reading:
-    """Put together what /admin/pods, /admin/pools/.../policy and /metrics said at `at` seconds."""
+    """A reading from the answers of /admin/pods, /admin/pools/.../policy and /metrics at `at` seconds."""
     samples = _samples(metrics)
     requests = samples.get("turnout_requests_total", [])
     ttft: dict[float, float] = {}

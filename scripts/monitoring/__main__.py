@@ -1,4 +1,4 @@
-"""Writes what Grafana, Prometheus and Kubernetes take from the tables of panels and alerts: `make monitoring`."""
+"""Writes the files for Grafana, Prometheus and Kubernetes from the panels and alerts: `make monitoring`."""
 
 from __future__ import annotations
 

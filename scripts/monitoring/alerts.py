@@ -163,7 +163,7 @@ ALERTS = (
         "unless on (instance) max_over_time(turnout_waiting_requests[5m]) > 0",
         "10m",
         WARNING,
-        "{{ $labels.instance }} itself adds {{ $value | humanizeDuration }} to a hundredth of the requests.",
+        "{{ $labels.instance }} adds {{ $value | humanizeDuration }} to one request in a hundred.",
     ),
     Alert(
         "TurnoutCpuFull",

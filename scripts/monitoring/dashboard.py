@@ -1,4 +1,4 @@
-"""Turns the panels into the JSON that Grafana imports. What is shown is said in `panels.py`; how it looks, here."""
+"""Turns the panels into the JSON that Grafana imports. `panels.py` has the contents, this module the layout."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _variables() -> list[dict[str, object]]:
     }
     return [
         source,
-        # Outside of Kubernetes there is no such label, and "All" is all there is.
+        # Outside of Kubernetes there is no such label, and "All" is the only choice.
         _label_values("namespace", "Namespace", "turnout_build_info"),
         _label_values("instance", "Replica", "turnout_build_info"),
         _label_values("pool", "Pool", "turnout_policy_generation"),
@@ -109,7 +109,7 @@ def _shown(panel: Panel) -> dict[str, object]:
     return {
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.words,
+        "description": panel.description,
         "datasource": _SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": {

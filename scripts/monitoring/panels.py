@@ -1,7 +1,7 @@
-"""What a panel of the dashboard is made of, and the expressions that many of them share. No JSON is made here.
+"""The parts of a dashboard panel, and the expressions that panels share. It makes no JSON.
 
-A number that every replica shows the same (a pod's load over all replicas) is taken as `max` over them; one that each
-counts for itself is summed. `pod` is always the engine's pod: scrape with `honor_labels`, or Prometheus renames it.
+A number that all replicas show alike (a pod's load over all replicas) is taken as `max` over them; one that each
+replica counts for itself is summed. `pod` is the engine's pod: scrape with `honor_labels`, or Prometheus renames it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ RATE = "$__rate_interval"
 
 
 class Query(NamedTuple):
-    """An expression and what its lines are called; `{{label}}` stands for a label's value."""
+    """An expression and the names of its lines; `{{label}}` stands for a label's value."""
 
     expr: str
     legend: str
 
 
 class Panel(NamedTuple):
-    """One picture. `unit` is Grafana's name of it; `kind` its name of the picture."""
+    """One panel. `unit` and `kind` are Grafana's names."""
 
     title: str
-    words: str
+    description: str
     unit: str
     queries: tuple[Query, ...]
     kind: str = "timeseries"
@@ -60,7 +60,7 @@ def by_replica(metric: str, legend: str = "{{instance}}") -> tuple[Query, ...]:
 
 
 def rates_by_replica(*metrics: tuple[str, str]) -> tuple[Query, ...]:
-    """Rates of counters that a replica has one of."""
+    """Rates of counters without labels."""
     return tuple(
         Query(f"rate({metric}{{{HERE}}}[{RATE}])", f"{{{{instance}}}} {name}".strip()) for metric, name in metrics
     )

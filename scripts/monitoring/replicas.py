@@ -72,7 +72,7 @@ TRIALS = Row(
         ),
         Panel(
             "Canary: failures",
-            "Answers that failed, requests the arm's policy had no pod for, and picks at which it failed.",
+            "Failed answers, requests without a pod by the arm's policy, and failures of the policy.",
             "reqps",
             (
                 Query(rate("turnout_trial_failures_total", POOL, _TRIED), "{{pool}} {{arm}} failed"),
@@ -82,22 +82,22 @@ TRIALS = Row(
         ),
         Panel(
             "Canary: guard",
-            "1 where a guard is broken; canaries that were taken back.",
+            "1 where a guard is broken; canaries that were rolled back.",
             "short",
             (
                 Query(f"max by (pool) (turnout_trial_broken{{{POOL}}})", "{{pool}} broken"),
-                Query(f"sum by (pool) (increase(turnout_trial_rollbacks_total{{{POOL}}}[1h]))", "{{pool}} taken back"),
+                Query(f"sum by (pool) (increase(turnout_trial_rollbacks_total{{{POOL}}}[1h]))", "{{pool}} rolled back"),
             ),
         ),
         Panel(
             "Shadow: agreement",
-            "Share of the requests for which the shadow picked the pod that was picked.",
+            "Share of the requests for which the shadow picked the same pod.",
             "percentunit",
             (Query(f"avg by (pool) (turnout_shadow_agreement_ratio{{{POOL}}})", "{{pool}}"),),
         ),
         Panel(
             "Shadow: requests",
-            "Compared; not shown to it because too many waited; failed at.",
+            "Compared; dropped because too many waited; failed.",
             "reqps",
             (
                 Query(rate("turnout_shadow_compared_total", POOL, "pool"), "{{pool}} compared"),
@@ -113,17 +113,17 @@ STATE = Row(
     (
         Panel(
             "Link",
-            "1 while there is a link to the shared state, and once all that the others knew has been read.",
+            "1 while connected to the shared state; 1 once the other replicas' state has been read.",
             "short",
             (
                 Query(f"turnout_state_connected{{{HERE}}}", "{{instance}} connected"),
                 Query(f"turnout_state_warm{{{HERE}}}", "{{instance}} warm"),
             ),
         ),
-        Panel("Age of the view", "Of what the others said.", "s", by_replica("turnout_view_age_seconds")),
+        Panel("Age of the view", "Of the other replicas' state.", "s", by_replica("turnout_view_age_seconds")),
         Panel(
             "Not seen yet",
-            "Dispatches of other replicas that the loads do not show yet (estimate).",
+            "Dispatches of other replicas that the view does not include yet (estimate).",
             "short",
             (Query(f"turnout_unseen_requests{{{POOL}}}", "{{instance}} {{pool}}"),),
         ),
@@ -153,8 +153,8 @@ STATE = Row(
             ),
         ),
         Panel(
-            "Engines read for all",
-            "Whose metrics each replica reads: together, all pods.",
+            "Engines scraped",
+            "Pods whose metrics each replica reads for all: the sum is the number of pods.",
             "short",
             by_replica("turnout_pods_scraped"),
         ),
@@ -170,7 +170,12 @@ REPLICAS = Row(
             "short",
             (Query(f"count by (version) (turnout_build_info{{{HERE}}})", "{{version}}"),),
         ),
-        Panel("Replicas seen", "What each replica says of their number.", "short", by_replica("turnout_replicas")),
+        Panel(
+            "Replicas seen",
+            "The number of replicas, as each replica counts it.",
+            "short",
+            by_replica("turnout_replicas"),
+        ),
         Panel(
             "Phase",
             "starting, warming, ready, settling, draining, closed.",
@@ -189,7 +194,7 @@ REPLICAS = Row(
             "s",
             (Query(f'turnout_phase_seconds{{{HERE},phase!="ready"}}', "{{instance}} {{phase}}"),),
         ),
-        Panel("Cold", "1: ready before its warm-up was through.", "short", by_replica("turnout_cold")),
+        Panel("Cold", "1: ready before its warm-up was complete.", "short", by_replica("turnout_cold")),
         Panel(
             "Policy in force",
             "Its generation, by pool. Two lines for a pool are replicas that disagree.",
@@ -198,7 +203,7 @@ REPLICAS = Row(
         ),
         Panel(
             "Policies that fail",
-            "Requests at which a policy failed, by reason; 1 where it was taken out and another decides.",
+            "Failures of a policy, by reason; 1 where it was taken out and another decides.",
             "short",
             (
                 Query(rate("turnout_policy_failures_total", POOL, "pool, policy, reason"), "{{policy}} {{reason}}"),
@@ -206,8 +211,8 @@ REPLICAS = Row(
             ),
         ),
         Panel(
-            "Policies of one replica's own",
-            "1 where one was changed on a replica alone, while the shared state was away.",
+            "Local policies",
+            "1 where a policy was changed on one replica only, without the shared state.",
             "short",
             (Query(f"turnout_policy_local{{{POOL}}}", "{{instance}} {{pool}}"),),
         ),

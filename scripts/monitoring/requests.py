@@ -31,7 +31,7 @@ TRAFFIC = Row(
         ),
         Panel(
             "Refused by the gateway",
-            "By reason: what was shed, had no pod, was too large.",
+            "By reason: shed, no pod, too large, and others.",
             "reqps",
             (Query(rate("turnout_rejections_total", HERE, "pool, reason"), "{{pool}} {{reason}}"),),
         ),
@@ -43,13 +43,13 @@ TRAFFIC = Row(
         ),
         Panel(
             "Fallbacks",
-            "Requests that another pool than their own took.",
+            "Requests that another pool took.",
             "reqps",
             (Query(rate("turnout_fallbacks_total", HERE, "from, to, reason"), "{{from}} to {{to}} {{reason}}"),),
         ),
         Panel(
             "Answers by cluster",
-            "By the cluster of the pool that answered; `-` where it names none.",
+            "By the cluster of the pool that answered; `-` if it has none.",
             "reqps",
             (
                 Query(
@@ -89,7 +89,7 @@ LATENCY = Row(
         Panel("Whole answer", "From arrival to end.", "s", quantiles("turnout_e2e_request_latency_seconds")),
         Panel(
             "Gateway overhead",
-            "Between arrival and the request being sent to a pod: waiting for a saturated pool is in it.",
+            "From a request's arrival to its dispatch, including waiting for a saturated pool.",
             "s",
             quantiles("turnout_gateway_overhead_seconds"),
         ),
@@ -136,7 +136,7 @@ PODS = Row(
         ),
         Panel(
             "Routable pods",
-            "Of how many: pods that fail probes, are ejected or drained are not.",
+            "Pods that fail probes, are ejected or drained are not routable.",
             "short",
             (
                 Query(f"sum by (pool) (min by (pool, pod) (turnout_pod_routable{{{POOL}}}))", "{{pool}} routable"),

@@ -1,4 +1,4 @@
-"""Turns the alerts into a Prometheus rule file, and into the same as a Kubernetes PrometheusRule."""
+"""Turns the alerts into a Prometheus rule file, and into a Kubernetes PrometheusRule."""
 
 from __future__ import annotations
 

@@ -22,17 +22,17 @@ AGAIN = "make guard-baseline, and commit it with the reason"
 
 
 def key() -> str:
-    """Whose baseline applies here."""
+    """The key of the baseline for this machine."""
     return f"python {platform.python_version()} {platform.machine()}"
 
 
 def say(text: str) -> None:
-    """To the person or the log."""
+    """Print a line."""
     sys.stdout.write(f"guard: {text}\n")
 
 
 def obstacle() -> str:
-    """Why nothing can be counted here; empty where it can."""
+    """Why counting is impossible on this machine; empty if it is possible."""
     if platform.machine() not in MACHINES:
         return f"counts only on {', '.join(MACHINES)}, this is {platform.machine()}"
     if shutil.which("valgrind") is None:
@@ -41,7 +41,7 @@ def obstacle() -> str:
 
 
 def judge(now: Counts, before: Counts | None) -> int:
-    """Say what changed; 1 where something grew by too much."""
+    """Print the changes; returns 1 if a count grew by too much."""
     rows = baseline.changes(before or Counts(now.calibration, {}), now)
     sys.stdout.write(baseline.table(rows) + "\n")
     if before is None:
@@ -60,7 +60,7 @@ def judge(now: Counts, before: Counts | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Count and judge. 0 when all is well or cannot be judged, 1 when something grew, 2 when counting failed."""
+    """Count and judge. 0: within the limit, or not comparable; 1: a count grew by too much; 2: counting failed."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.guard", description=__doc__)
     parser.add_argument("--write-baseline", action="store_true", help="make what is counted now the baseline")
     chosen = parser.parse_args(argv)

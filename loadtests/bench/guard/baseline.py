@@ -2,7 +2,7 @@
 baseline's file.
 
 Counts depend on the interpreter's build as much as on our code, so a baseline belongs to a Python version and a
-machine, and the calibration tells whether it is the same build.
+machine, and the calibration shows whether it is the same build.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIMIT = 0.10
 """More instructions than the baseline's by this share fail."""
 
 SAME_BUILD = 0.02
-"""So much may the calibration differ before two counts cannot be compared."""
+"""Largest difference of the calibration at which two counts can be compared."""
 
 FILE = Path(__file__).with_name("baseline.json")
 
@@ -64,7 +64,7 @@ def comparable(before: Counts, now: Counts) -> bool:
 
 
 def table(rows: list[Change]) -> str:
-    """What a person reads."""
+    """The report, line by line."""
     width = max(len(row.name) for row in rows)
     lines = [f"{'instructions for each':{width}}  {'baseline':>10}  {'now':>10}  change"]
     for row in rows:

@@ -20,7 +20,7 @@ COUNTED = 100
 """Turns of each phase that are counted."""
 
 CALIBRATION = "calibration"
-"""Work that is none of ours: where its count differs, it is another interpreter, and nothing can be compared."""
+"""Work outside the gateway: if its count differs, the interpreter differs, and counts cannot be compared."""
 
 
 async def run(callgrind: Callgrind) -> None:
@@ -61,7 +61,7 @@ def _mix(left: int, right: int) -> int:
 
 
 def main() -> None:
-    """Run under callgrind; without it this is only a slow way to do nothing."""
+    """Run under callgrind; without it this counts nothing."""
     callgrind = Callgrind()
     if not callgrind.present:
         sys.exit("this is to be run by callgrind: python -m loadtests.bench.guard")

@@ -23,7 +23,7 @@ _TOTAL = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
 class CountingFailed(Exception):
-    """callgrind did not run, or wrote something else; the message says what."""
+    """callgrind did not run, or its output is not understood; the message says why."""
 
 
 def count() -> Counts:

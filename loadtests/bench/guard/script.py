@@ -1,7 +1,7 @@
 """What is counted: a fixed script of requests through a real replica, both far ends of its connections played here.
 
-Every run does exactly the same: prompts, heads and answers are made from their numbers, the dice are seeded, the clock
-is a counter. Run it without valgrind, too: `profile.py` does, and the tests.
+Every run does exactly the same: prompts, heads and answers are made from their numbers, random numbers are seeded, the
+clock is a counter. It also runs without valgrind: `profile.py` and the tests do that.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _request(phase: Phase, number: int) -> bytes:
 
 
 def _answer(phase: Phase, number: int) -> tuple[bytes, list[bytes]]:
-    """As uvicorn words it. A stream's head goes out before its first token; a whole answer is one read."""
+    """In uvicorn's format. A stream's head goes out before its first token; a whole answer is one read."""
     clock = number if phase.new_heads else number // DATE_EVERY
     date = f"Sun, 22 Nov 2026 {clock // 3600 % 24:02d}:{clock // 60 % 60:02d}:{clock % 60:02d} GMT"
     head = f"HTTP/1.1 200 OK\r\ndate: {date}\r\nserver: uvicorn\r\n"
@@ -140,11 +140,11 @@ def _chunk(data: str) -> bytes:
 
 
 class Silence(RuntimeError):
-    """The gateway did not pass something on, or not well."""
+    """The gateway did not pass data on, or not correctly."""
 
 
 class Stage:
-    """A replica with its policy and pods, one client, and who plays the pods. Made and used on a `MemoryLoop`."""
+    """A replica with its policy and pods, one client, and the pods' side. Made and used on a `MemoryLoop`."""
 
     def __init__(self, policy: str = "prefix_aware") -> None:
         loop = asyncio.get_running_loop()
@@ -162,7 +162,7 @@ class Stage:
         self._client = Wire(cast(asyncio.Protocol, parts.dataplane.listener.connect()), [])
 
     async def check(self, turn: Turn) -> None:
-        """Play one turn, and look at all the client got. Raises Silence."""
+        """Play one turn, and check all that the client received. Raises Silence."""
         await self.play([turn])
         got = b"".join(self._client.sent)
         body = b"".join(turn.pieces).partition(b"\r\n\r\n")[2] if not turn.head else b"".join(turn.pieces)
@@ -195,7 +195,7 @@ class Stage:
 
 
 async def _until(wire: list[Wire] | list[bytes], before: int = 0) -> None:
-    """For a gateway that acts at the end of a loop turn: let it."""
+    """Let a gateway that acts at the end of a loop turn do so."""
     for _ in range(PATIENCE):
         await asyncio.sleep(0)
         if len(wire) > before:

@@ -28,7 +28,7 @@ _CALLGRIND = (ord("C") << 24) | (ord("T") << 16)
 _ZERO, _DUMP_AT, _START = _CALLGRIND + 1, _CALLGRIND + 3, _CALLGRIND + 4
 
 MACHINES = tuple(_CODE)
-"""Where this works."""
+"""The supported machines."""
 
 
 class Unsupported(Exception):

@@ -49,20 +49,20 @@ class Wire(asyncio.Transport):
         self._asked.append(self)
 
     def is_closing(self) -> bool:
-        """Whether the gateway gave it up."""
+        """Whether the gateway closed it."""
         return self._closed
 
     def close(self) -> None:
-        """The gateway gives it up."""
+        """The gateway closes it."""
         if not self._closed:
             self.hang_up()
 
     def abort(self) -> None:
-        """The gateway gives it up."""
+        """The gateway closes it."""
         self.close()
 
     def is_reading(self) -> bool:
-        """Always: nobody is slow here."""
+        """Always: no client is slow here."""
         return True
 
     def pause_reading(self) -> None:
@@ -85,7 +85,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[Wire] = []
-        """Wires to pods that were written to; whoever plays the pods clears it."""
+        """Wires to pods that were written to; the pods' side clears it."""
 
     async def create_connection(  # type: ignore[override]
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, **_: object

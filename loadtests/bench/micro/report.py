@@ -1,4 +1,4 @@
-"""pytest-benchmark's JSON to ours, to tables and to verdicts: how a cost grows, and whether it keeps its budget. Pure.
+"""pytest-benchmark's JSON to results, tables and verdicts: how a cost grows, and whether it is in budget. Pure.
 
 The best round is the cost of the code; the median includes other programs' use of the machine.
 """

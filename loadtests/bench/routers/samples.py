@@ -103,7 +103,7 @@ def row(peer: str, samples: Sequence[Sample]) -> Row:
 
 
 def ratio(figure: str, ours: str, theirs: str, samples: Sequence[Sample]) -> float | None:
-    """Ours over theirs, repeat by repeat, then the median: a machine that slows down slows both of a repeat.
+    """Ratio of two peers in each repeat, then the median: other load on the machine slows both of a repeat.
 
     `samples` are of one case. None where they share no repeat.
     """

@@ -65,14 +65,14 @@ def _oracle(rows: Rows) -> Iterator[Goal]:
 
 
 def _over(rows: Rows, rate: str, peer: str, name: str, figure: Figure, bound: float) -> Iterator[Goal]:
-    """Ours over theirs, at most the bound."""
+    """This gateway's figure over the peer's, at most the bound."""
     own, other = rows.get(("policies", rate, OURS)), rows.get(("policies", rate, peer))
     if own and other:
         yield Goal(f"rate {rate}: {name} over {peer}'s", figure(own) / figure(other), bound, True)
 
 
 def _under(rows: Rows, rate: str, peer: str, name: str, figure: Figure, bound: float) -> Iterator[Goal]:
-    """Theirs over ours, at least the bound."""
+    """The peer's figure over this gateway's, at least the bound."""
     own, other = rows.get(("policies", rate, OURS)), rows.get(("policies", rate, peer))
     if own and other:
         yield Goal(f"rate {rate}: {peer}'s {name} over ours", figure(other) / figure(own), bound, False)

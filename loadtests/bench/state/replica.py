@@ -15,7 +15,7 @@ from typing import Any
 
 import uvloop
 
-from loadtests.bench.state.traffic import POOL, Stamp, Traffic, pods
+from loadtests.bench.state.traffic import POOL, Stamp, StateLoad, pods
 from loadtests.processes import procfs
 from schedulers.types import PodId
 from statesync.load.view import LoadView
@@ -102,7 +102,7 @@ class Replica:
         self.view.set_pods(POOL, members)
         self.index = PrefixIndex(MAX_BYTES, KV_TOKENS)
         self.receiver = Receiver(self.view, self.index, {pod: at for at, pod in enumerate(self._pods)})
-        self.traffic = Traffic(self.view, self.index, self.store if shared else None, members, os.getpid())
+        self.traffic = StateLoad(self.view, self.index, self.store if shared else None, members, os.getpid())
         self.watch = LoopWatch()
 
     async def start(self, order: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def pods(count: int) -> list[Pod]:
     return [Pod(PodId(name), name) for name in names]
 
 
-class Traffic:
+class StateLoad:
     """Drives a view and an index, and passes placements to the store (the view announces by itself)."""
 
     def __init__(self, view: LoadView, index: PrefixIndex, store: StateStore | None, members: list[Pod], seed: int):

@@ -15,7 +15,7 @@ from loadtests.sim.peers.peer import Choice, Peer
 from loadtests.sim.simulate.traces import Arrival
 
 NO_END_IN_SIGHT_S: Final = 60.0
-"""For a pod whose requests' ends, as far as known, do not make room enough."""
+"""The wait for a pod on which the known ends of requests do not free enough blocks."""
 
 OVERLAP: Final = 0.2
 """Share of the decode steps during its own prefill that still count when the request had to wait for blocks: most of

@@ -20,7 +20,7 @@ class Session(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What agentic sessions look like: a prefix that all share, a context of their own, and turns that add to it.
+    """The shape of agentic sessions: a prefix that all share, an own context, and turns that add to it.
 
     As it stands, 160 sessions grow to 60,000 tokens each, twice what the caches of eight H100s with an 8B model hold.
     """

@@ -180,7 +180,7 @@ def _columns(header: Iterable[str], name: str) -> tuple[str, str, str]:
 
 
 def _seconds(stamp: str) -> float:
-    """A date and time (UTC unless it says otherwise), or a number of milliseconds."""
+    """A date and time (UTC unless it has an offset), or a number of milliseconds."""
     try:
         return float(stamp) / 1000
     except ValueError:

@@ -43,7 +43,7 @@ def test_the_page_begins_with_what_was_missed() -> None:
     assert "**Goals missed:** Load, 1000 req/s: seen p99 ms 15.1, goal 15." in page
     assert "| cores   | 2 |" in page
     kept = TABLE._replace(columns={"10 req/s": TABLE.columns["10 req/s"]})
-    assert "All goals are kept." in document({}, [kept])
+    assert "All goals are met." in document({}, [kept])
 
 
 def test_the_json_holds_every_figure_in_full() -> None:
