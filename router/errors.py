@@ -44,7 +44,7 @@ class BadRequest(ClientError):
 
 
 class BadFraming(ClientError):
-    """Bytes that are not HTTP/1.x, or whose length is said twice."""
+    """Bytes that are not HTTP/1.x, or that have two lengths."""
 
 
 class MissingModel(ClientError):

@@ -157,7 +157,7 @@ async def drain_sequence(
     try:
         if lifecycle.ready and not lifecycle.handed_over:
             lifecycle.enter(Phase.SETTLING)
-            _log.info("not ready any more, accepting for %g s more: whoever routes here has to notice", drain.settle_s)
+            _log.info("not ready any more, accepting for %g s more: load balancers need time to notice", drain.settle_s)
             await _wait(hurry.is_set, clock, drain.settle_s, drain.settle_s, wait)
         lifecycle.enter(Phase.DRAINING)
         await stop_accepting()

@@ -172,7 +172,7 @@ class TargetClient(Section, frozen=True):
     key_sha256: str
     """SHA-256, in hex, of the key that it sends as `Authorization: Bearer` or `x-api-key`."""
     name: str = ""
-    """For people; stands in messages to that client."""
+    """For people; part of messages to that client."""
     allow: list[str] = []
     """In place of `targets.allow`."""
 

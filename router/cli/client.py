@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -18,15 +18,6 @@ _T = TypeVar("_T")
 
 class ControlFailure(Exception):
     """The control port cannot be reached, or refused; the message says which and why."""
-
-
-class PolicyRequest(NamedTuple):
-    """One change, as the control port takes it."""
-
-    method: str
-    part: str
-    """Of the pool: `policy`, `shadow`, `canary`, `promote` or `rollback`."""
-    body: object | None = None
 
 
 class ControlClient:
@@ -74,18 +65,21 @@ class ControlClient:
 
     def change(
         self,
+        method: str,
         pool: str,
-        move: PolicyRequest,
+        part: str,
+        body: object | None = None,
         *,
         if_generation: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, object]:
-        """Change a pool's policy, shadow or canary; `options` are those of every change, such as `note`.
+        """Change a pool. `part` is `policy`, `shadow`, `canary`, `promote` or `rollback`; `options` are those of every
+        change, such as `note`.
 
         Raises ControlFailure, also when `if_generation` is stale.
         """
         headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
-        answer = self._ask(move.method, _path(pool, move.part), json=move.body, headers=headers, params=options)
+        answer = self._ask(method, _path(pool, part), json=body, headers=headers, params=options)
         return _decoded(answer, dict[str, object])
 
     def _ask(

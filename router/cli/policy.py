@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -12,9 +12,6 @@ from router.cli.control import add_control, control, print_json, print_line, pri
 from router.cli.plugins import add_plugins
 from router.cli.serve_flags import UsageError
 from router.cli.tables import trial_lines
-
-if TYPE_CHECKING:
-    from router.cli.client import PolicyRequest
 
 _Actions = Any
 """What `add_subparsers` gives; argparse does not name its type."""
@@ -213,16 +210,15 @@ def _chosen(given: argparse.Namespace) -> dict[str, object]:
 
 
 def _change(given: argparse.Namespace, method: str, part: str, body: object | None = None, **options: str) -> int:
-    from router.cli.client import PolicyRequest
-
-    move: PolicyRequest = PolicyRequest(method, part, body)
     if given.note:
         options["note"] = given.note
     for flag, name in (("dry_run", "dry_run"), ("local_only", "local")):
         if getattr(given, flag):
             options[name] = "true"
     with control(given) as client:
-        _print_policy(given, client.change(given.pool, move, if_generation=given.if_generation, options=options))
+        generation = given.if_generation
+        answer = client.change(method, given.pool, part, body, if_generation=generation, options=options)
+        _print_policy(given, answer)
     return 0
 
 

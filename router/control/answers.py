@@ -60,7 +60,7 @@ def refusal(
 
 
 async def in_slices(things: Sequence[_T], describe: Callable[[_T], dict[str, object]]) -> Response:
-    """A JSON list of `things` as `describe`, encoded in slices between which the event loop runs other work.
+    """A JSON list of `things`, each by `describe`, encoded in slices between which the event loop runs other work.
 
     FastAPI's own encoding of a thousand pods delayed every stream by 40 ms.
     """

@@ -104,7 +104,7 @@ def is_fast(subject: PolicyUnderTest, policy: Scheduler) -> None:
 
 
 def keeps_no_state(subject: PolicyUnderTest, policy: Scheduler) -> None:
-    """The same input gets the same answer, whatever was asked before, of whichever instance and load of the file."""
+    """The same input gets the same answer, after any other calls, from any instance and any load of the file."""
     asked = examples()
     first = [repr(subject.answer(policy, each)) for each in asked]
     for whom, other in (("", policy), (", of another instance", subject.make()), ("", subject.make_reloaded())):

@@ -87,7 +87,7 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
         raise PolicyTimeout(f"did not return within {limit_s:g} s, it was {stuck}") from None
     except Exception:
         raise
-    except BaseException as error:  # noqa: BLE001  what it means is said next
+    except BaseException as error:  # noqa: BLE001  see below
         # SystemExit and its like would end the process or the task around it, which foreign code must not do.
         raise PolicyQuit(f"raised {error!r}") from None
     finally:

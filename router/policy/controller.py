@@ -60,7 +60,7 @@ class PolicyController:
         make_trial: MakeTrial = _no_trial,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Builds what the settings say, as generation 0. Raises SchedulerError."""
+        """Builds the configured policies, as generation 0. Raises SchedulerError."""
         self._store = store
         self._create = create
         self._make_trial = make_trial
@@ -83,7 +83,7 @@ class PolicyController:
     # The live policies
 
     def live(self, pool: str) -> LivePolicy:
-        """All that serves the pool now. Raises KeyError for a pool that is not configured."""
+        """The pool's live policy. Raises KeyError for a pool that is not configured."""
         return self._live[pool]
 
     @property
@@ -92,7 +92,7 @@ class PolicyController:
         return self._live
 
     def status(self, pool: str) -> LivePolicy:
-        """All that serves the pool now. Raises UnknownPool."""
+        """The pool's live policy. Raises UnknownPool."""
         return self._known(pool)
 
     def record(self, pool: str) -> PolicyRecord:

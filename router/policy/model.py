@@ -56,7 +56,7 @@ MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler 
 
 
 class LivePolicy(NamedTuple):
-    """All that serves a pool's requests, in one reference."""
+    """What serves a pool's requests, in one reference."""
 
     scheduler: Scheduler
     record: PolicyRecord
@@ -102,7 +102,7 @@ class BuiltPolicy(NamedTuple):
 
 
 def build(create: Create, record: PolicyRecord) -> BuiltPolicy:
-    """Every policy of the record. Raises SchedulerError for its policy, Unbuildable for what stands beside it."""
+    """Every policy of the record. Raises SchedulerError for its policy, Unbuildable for its shadow or canary."""
     choices = {"shadow": record.shadow, "canary": record.canary.choice if record.canary is not None else None}
     scheduler = create(record.name, record.params)
     beside: dict[str, Scheduler | None] = {}

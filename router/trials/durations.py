@@ -17,7 +17,7 @@ LEAST_S: Final = 1e-7
 """Shorter durations count as this."""
 
 BUCKETS: Final = 500
-"""The last one ends at 3,900 s and holds all that is longer."""
+"""The last one ends at 3,900 s and also counts longer durations."""
 
 _PER_LOG: Final = 1.0 / math.log(GROWTH)
 

@@ -93,7 +93,7 @@ class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that a replica has counted of one trial."""
+    """The counts of one replica for one trial."""
 
     v: int = SCHEMA
     baseline: ArmFigures = ArmFigures()

@@ -24,7 +24,7 @@ _HALVINGS: Final = 40
 """Of the range in which a bound is sought: 1e-12 of it is left."""
 
 _TAIL_SDS: Final = 12.0
-"""What lies further from a binomial's mean than so many standard deviations is less than 1e-30."""
+"""Standard deviations from a binomial's mean, beyond which its probability is below 1e-30."""
 
 
 class Interval(NamedTuple):
@@ -36,14 +36,14 @@ class Interval(NamedTuple):
 
 
 def share(hits: int, of: int, alpha: float) -> Interval:
-    """A share with Wilson's score interval; nothing is known of a share of none."""
+    """A share with Wilson's score interval; from 0 to 1 where there are no observations."""
     if of <= 0:
         return Interval(0.0, 0.0, 1.0)
     z = _z(alpha)
     p, square = hits / of, z * z
     centre = (p + square / (2 * of)) / (1 + square / of)
     half = z / (1 + square / of) * math.sqrt(p * (1 - p) / of + square / (4 * of * of))
-    # The score interval of none begins at 0 and that of all ends at 1: rounding must not say otherwise.
+    # The interval of 0 hits begins at 0 and that of all hits ends at 1, in spite of rounding.
     return Interval(p, max(0.0, centre - half) if hits else 0.0, min(1.0, centre + half) if hits < of else 1.0)
 
 
@@ -68,7 +68,7 @@ def difference(of_one: Interval, of_other: Interval) -> Interval:
 
 
 def duration(counts: Counts, q: float, alpha: float) -> Interval | None:
-    """A quantile in seconds with its bounds by order statistics; None where there is nothing.
+    """A quantile in seconds with its bounds by order statistics; None without durations.
 
     Free of any assumption on how durations are distributed. Bounds are the outer edges of their buckets.
     """
@@ -106,7 +106,7 @@ def ratio(of_one: Interval, of_other: Interval) -> Interval:
 
 
 def mean(count: int, sum_: float, squares: float, alpha: float) -> Interval | None:
-    """A mean with its normal interval; None where there is nothing."""
+    """A mean with its normal interval; None without values."""
     if count <= 0:
         return None
     value = sum_ / count

@@ -80,7 +80,7 @@ class RunningTrial:
         self.trial.halted = True
 
     def verdict(self, figures: TrialFigures) -> Verdict | None:
-        """How these figures stand; None without a canary. For display: it counts as no look and ends nothing."""
+        """The verdict on these figures, for display; None without a canary. It counts as no look and ends nothing."""
         canary = self.trial.record.canary
         if canary is None or self.broken is not None:
             return self.broken
@@ -88,7 +88,7 @@ class RunningTrial:
         return judge(canary.guard, figures.baseline, figures.canary, due)
 
     def objection(self) -> str:
-        """Why the candidate should not be promoted, in words; empty if nothing speaks against it."""
+        """Why the candidate should not be promoted; empty if nothing speaks against it."""
         verdict = self.verdict(self.figures())
         if verdict is None or verdict.state == "within":
             return ""

@@ -78,7 +78,7 @@ class Trials:
         return running
 
     def report(self, pool: str) -> dict[str, object]:
-        """How the pool's trial goes, over all replicas; `last` is how the one before ended."""
+        """The state of the pool's trial, over all replicas; `last` is the report of the one before."""
         running = self._watched.get(pool)
         now = self._report(running) if running is not None else {}
         return {"pool": pool, "running": running is not None, **now, "last": self._last.get(pool)}

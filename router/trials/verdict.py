@@ -102,7 +102,7 @@ def _without_ttft(
 
 
 def look_at(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures) -> int:
-    """The number of the last look that is due with so many requests; -1 before each arm has `min_requests`."""
+    """The number of the last look that is due at these counts; -1 before each arm has `min_requests`."""
     smaller, first = min(baseline.placed, canary.placed), max(1, guard.min_requests)
     if smaller < first:
         return -1

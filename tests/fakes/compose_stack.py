@@ -59,7 +59,7 @@ def depends_on(name: str) -> dict[str, dict[str, str]]:
 
 
 def interpolated(text: str) -> str:
-    """`${NAME:-default}` as Compose fills it in where nobody sets NAME."""
+    """`${NAME:-default}` as Compose fills it in where NAME is not set."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 

@@ -30,8 +30,8 @@ POD = PodId("127.0.0.1:8001")
 OTHER_POD = PodId("127.0.0.1:8002")
 
 
-class Nobody:
-    """A listener of a replica that has no others."""
+class NoReplicas:
+    """A listener of a replica without peers."""
 
     def replica_inflight(self, *_: object) -> None: ...
 
@@ -130,7 +130,7 @@ def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
     """Run `talk` with a client of the replica's real control port."""
 
     async def run() -> None:
-        await replica.store.start("r-1", Nobody())
+        await replica.store.start("r-1", NoReplicas())
         server = ControlServer(create_control(replica.plane), ListenAddress("127.0.0.1", 0))
         await server.start()
         try:

@@ -2,7 +2,7 @@
 
 `Threshold` is the prober's rule and `next_step` the rolling update's, both pure. `Pod` is the kubelet (probes, preStop,
 SIGTERM, SIGKILL after the grace period), `Deployment` the controller, and `Service` what endpoints become on a node:
-a balancer that hears of each change some seconds late. No field of the manifest that matters to a roll is ignored.
+a balancer that learns of each change some seconds late. No field of the manifest that matters to a roll is ignored.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def status_of(port: int, path: str, timeout_s: float) -> int:
 
 
 class Pod:
-    """A pod on its node. `changed` hears whenever it begins or ceases to be an endpoint."""
+    """A pod on its node. `changed` is called whenever it begins or ceases to be an endpoint."""
 
     def __init__(self, container: GatewayContainer, pod_spec: Manifest, changed: Callable[[Pod], None]) -> None:
         self.container = container
@@ -122,14 +122,14 @@ class Pod:
             group.create_task(self._follow("readinessProbe", False, self._set_ready))
             group.create_task(self._follow("livenessProbe", True, self._set_alive))
 
-    async def _follow(self, kind: str, result: bool, tell: Callable[[bool], None]) -> None:
+    async def _follow(self, kind: str, result: bool, report: Callable[[bool], None]) -> None:
         probe = DEFAULTS | self.container.spec[kind]
         threshold = Threshold(probe, result)
         await asyncio.sleep(probe["initialDelaySeconds"])
         while self.container.process.poll() is None:
             # A terminating pod is not restarted, so it is asked for readiness only.
             if not (self.terminating and kind == "livenessProbe"):
-                tell(threshold.observe(await self._ask(kind)))
+                report(threshold.observe(await self._ask(kind)))
             await asyncio.sleep(probe["periodSeconds"])
 
     async def _ask(self, kind: str) -> bool:
@@ -154,7 +154,7 @@ class Pod:
         self.container.process.kill()
 
     async def terminate(self) -> None:
-        """Deleted: endpoints and the kubelet hear of it at the same moment. Returns when its process has ended."""
+        """Deleted: endpoints and the kubelet learn of it at the same moment. Returns when its process has ended."""
         self.terminating = True
         self._changed(self)
         try:
@@ -182,7 +182,7 @@ class Pod:
 
 
 class Service:
-    """The endpoints as the nodes know them: each node's balancer hears of each change after a delay of its own."""
+    """The endpoints as the nodes know them: each node's balancer learns of each change after a delay of its own."""
 
     def __init__(self, nodes: Sequence[Balancer], delay_s: Callable[[], float]) -> None:
         self._nodes = nodes
@@ -192,12 +192,12 @@ class Service:
     def changed(self, pod: Pod) -> None:
         """A pod is an endpoint now, or no longer."""
         loop = asyncio.get_running_loop()
-        tell = Balancer.add if pod.endpoint else Balancer.remove
+        apply = Balancer.add if pod.endpoint else Balancer.remove
         for node in self._nodes:
-            # News of one pod never overtake each other.
+            # Changes of one pod never overtake each other.
             due = max(loop.time() + self._delay_s(), self._due.get((node, pod.address), 0.0))
             self._due[node, pod.address] = due
-            loop.call_at(due, partial(tell, node, pod.address))
+            loop.call_at(due, partial(apply, node, pod.address))
 
 
 class Deployment:

@@ -85,7 +85,7 @@ class DnsServer(asyncio.DatagramProtocol):
 async def serving() -> AsyncIterator[DnsServer]:
     """A server on a free port of 127.0.0.1."""
     server = DnsServer()
-    # One number for both, which nobody else on this machine takes for either.
+    # One number for both, which no other process on this machine uses for either.
     (server.port,) = free_ports(1)
     async with stream_server(server.tcp, port=server.port):
         loop = asyncio.get_running_loop()

@@ -21,13 +21,13 @@ class _Echo(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        heard = {
+        received = {
             "method": self.command,
             "target": self.path,
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "body": body.decode("latin-1"),
         }
-        self._say(json.dumps(heard).encode())
+        self._say(json.dumps(received).encode())
 
     def _say(self, body: bytes) -> None:
         self.send_response(200)

@@ -35,14 +35,14 @@ class Engine:
         self.headers: dict[str, str] = {}
         """Of the last request."""
         self.pod = Pod(PodId(""), "")
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
 
     async def until(self, met: Callable[[], bool]) -> None:
-        """Wait for `met`, looked at after every request and every `news.set()`."""
+        """Wait for `met`, looked at after every request and every `changed.set()`."""
         async with asyncio.timeout(DEADLINE_S):
             while not met():
-                self.news.clear()
-                await self.news.wait()
+                self.changed.clear()
+                await self.changed.wait()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -55,7 +55,7 @@ class Engine:
             if not page.silent:
                 writer.write(f"HTTP/1.1 {page.status} X\r\ncontent-length: {len(page.body)}\r\n\r\n".encode())
                 writer.write(page.body[: len(page.body) // 2] if page.hang else page.body)
-            self.news.set()
+            self.changed.set()
             if page.silent or page.hang:
                 await reader.read()  # until the other side has enough
                 break
@@ -71,6 +71,6 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 def refusing() -> Pod:
-    """A pod whose port nobody listens on."""
+    """A pod on whose port nothing listens."""
     address = f"{HOST}:{free_ports(1)[0]}"
     return Pod(PodId(address), address)

@@ -113,7 +113,7 @@ class GatewayContainer:
     def end(self) -> None:
         """Make sure that it is gone, and all that it started."""
         if self.process.poll() is None:
-            # It leads a session of its own, so its process group is it and its children, nobody else.
+            # It leads a session of its own, so its process group is it and its children only.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(DEADLINE_S)
 

@@ -195,7 +195,7 @@ class GatewayProcess:
 
     def _end(self) -> None:
         if self._process.poll() is None:
-            # It leads a session of its own, so its process group is it and its children, nobody else.
+            # It leads a session of its own, so its process group is it and its children only.
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait(DEADLINE_S)
 

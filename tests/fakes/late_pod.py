@@ -1,4 +1,4 @@
-"""A pod that takes connections and answers nothing before it is told to: whoever asks it how it is has to wait."""
+"""A pod that takes connections and answers nothing until it may: a probe has to wait."""
 
 from __future__ import annotations
 

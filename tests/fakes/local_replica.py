@@ -57,7 +57,7 @@ async def engine() -> tuple[asyncio.Server, str]:
 def settings(*pods: str, **fields: object) -> Settings:
     pool = Pool(name="main", pods=list(pods), models=["m"], policy=PolicySpec(name="p2c"))
     sections: dict[str, object] = {
-        # Nobody else listens there when the replica does not any more.
+        # Nothing else listens there once the replica has stopped.
         "listen": f"{HOST}:{free_ports(1)[0]}",
         "control": Control(listen=f"{HOST}:0"),
         "pools": [pool],

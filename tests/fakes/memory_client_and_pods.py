@@ -28,7 +28,7 @@ def get(path: str, *headers: str, method: str = "GET") -> bytes:
 
 
 def ok(body: bytes = b'{"id":"1"}', *headers: str, status: str = "200 OK") -> bytes:
-    """An answer whose length is told."""
+    """An answer whose length is in its head."""
     lines = [f"HTTP/1.1 {status}", "content-type: application/json", *headers, f"content-length: {len(body)}"]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 

@@ -119,7 +119,7 @@ class Transport(asyncio.Transport):
                     self._protocol.data_received(data)
                 elif not self._protocol.eof_received():
                     self.close()
-            except Exception as error:  # noqa: BLE001  as asyncio: told to the loop, then the connection is broken
+            except Exception as error:  # noqa: BLE001  as asyncio: reported to the loop, then the connection is broken
                 self._loop.call_exception_handler({"message": "a protocol raised", "exception": error})
                 self._end("lost", error)
 
@@ -190,7 +190,7 @@ class Answer(NamedTuple):
     headers: dict[str, str]
     body: bytes
     complete: bool
-    """Its end was told by its framing, or by the connection's clean end where that is the framing."""
+    """Its end came from its framing, or by the connection's clean end where that is the framing."""
 
 
 def read_answers(raw: bytes, *, ended: bool, method: str = "POST") -> list[Answer]:

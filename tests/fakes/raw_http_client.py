@@ -179,7 +179,7 @@ def chat(text: str = "hello", model: str = "sim-model", **fields: object) -> dic
 
 
 def endless(text: str = "go on", tokens: int = 16_000) -> dict[str, object]:
-    """A stream that lasts until somebody ends it: at the tiny profile's 2 ms a token, half a minute and more."""
+    """A stream that lasts until it is cut off: at the tiny profile's 2 ms a token, half a minute and more."""
     return chat(text, stream=True, max_tokens=tokens, ignore_eos=True)
 
 

@@ -27,7 +27,7 @@ _EMPTY: Final = ("--save", "", "--appendonly", "no")
 
 
 def free_port() -> int:
-    """A port that nobody listens on; nor on the one 10,000 above it, which is a cluster node's bus."""
+    """A port that nothing listens on; nor on the one 10,000 above it, which is a cluster node's bus."""
     for _ in range(TRIES):
         (port,) = free_ports(1)
         if port + _BUS in PORTS and claim([port + _BUS]):
@@ -113,7 +113,7 @@ def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[Red
 def sentinel(
     master: RedisServer, name: str = "mymaster", *, password: str = "", own: str = ""
 ) -> Iterator[RedisServer]:
-    """A Sentinel that decides alone, when it is told to, and quickly. `password` is the servers', `own` its."""
+    """A Sentinel that decides alone, on command, and quickly. `password` is the servers', `own` its."""
     lines = [
         f"sentinel monitor {name} {HOST} {master.port} 1",
         f"sentinel down-after-milliseconds {name} 600000",

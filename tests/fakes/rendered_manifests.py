@@ -109,7 +109,7 @@ class Render:
 
     @property
     def replicas(self) -> int:
-        """How many gateways there are where nobody says otherwise: the autoscaler's least, if there is one."""
+        """How many gateways there are by default: the autoscaler's least, if there is one."""
         for scaler in self.all("HorizontalPodAutoscaler"):
             return int(scaler["spec"]["minReplicas"])
         return int(self.gateway.owner["spec"]["replicas"])
@@ -131,7 +131,7 @@ class Render:
         raise LookupError(f"nothing is mounted at {directory}")
 
     def config_path(self) -> str:
-        """What the container is told to read."""
+        """What the container has to read."""
         args: list[str] = self.container["args"]
         return args[args.index("--config") + 1]
 
@@ -168,7 +168,7 @@ def _build(name: str) -> tuple[Manifest, ...]:
     command = [need("kubectl"), "kustomize", str(directory_of(name))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr  # what is deprecated is told here
+    assert not done.stderr, done.stderr  # what is deprecated is reported here
     return tuple(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 

@@ -1,5 +1,5 @@
 """Where the chaos happens: Redis, simulated pods and replicas as real processes, and load on each replica directly, so
-that a loss can be laid at somebody's door. `ground` asserts at its end what must hold after any fault: every record is
+that the cause of a loss is known. `ground` asserts at its end what must hold after any fault: every record is
 a whole answer, nothing is in flight on any replica, in Redis or on a pod, leases are given back, no log complains.
 """
 
@@ -151,7 +151,7 @@ class Ground:
         self.wait_until_seen(self.live())
 
     def wait_until_seen(self, replicas: set[str]) -> None:
-        """Until each of these knows exactly these, and Redis has a lease of each and of nobody else."""
+        """Until each of these knows exactly these, and Redis has a lease of each and of no other."""
         wait_for(
             f"{sorted(replicas)} know each other",
             lambda: self.leases() == replicas and all(self.sees(name) == replicas for name in replicas),
@@ -213,7 +213,7 @@ class Ground:
         self.killed.add(name)
 
     def wait_until_all_agree(self, truth: Callable[[], Mapping[str, int]] | None = None) -> None:
-        """Until pods, Redis and every live replica tell the same numbers of requests in flight."""
+        """Until pods, Redis and every live replica report the same numbers of requests in flight."""
         wanted = truth or self.truth
 
         def agreed() -> bool:
@@ -298,7 +298,7 @@ Property = Callable[[str, object], None]
 
 
 def say(record_property: Property, what: str, number: float) -> None:
-    """A number for whoever reads the report; `-rP` prints it."""
+    """A number for the report; `-rP` prints it."""
     record_property(what, round(number, 4))
     print(f"{what}: {number:.4f}")  # noqa: T201
 

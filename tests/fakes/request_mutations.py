@@ -1,4 +1,4 @@
-"""Valid requests and ways to damage them, byte by byte. Pure: dice in, bytes out, so that a seed says it all."""
+"""Valid requests and ways to damage them, byte by byte. Pure: random bits in, bytes out, so that a seed repeats it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad]) -> LoadSnaps
 
 
 def idle(count: int) -> LoadSnapshot:
-    """`count` pods that nobody can tell apart by load."""
+    """`count` pods that do not differ in load."""
     return snapshot_of([PodLoad()] * count)
 
 

@@ -104,7 +104,7 @@ class SimPods:
         """End them as a power cut would."""
         self._control.close()
         if self._process.poll() is None:
-            # They lead a session of their own, so this is them and what they started, nobody else.
+            # They lead a session of their own, so this is them and what they started only.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(DEADLINE_S)
 

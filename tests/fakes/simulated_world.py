@@ -25,7 +25,7 @@ SMALL = EngineProfile(
 
 
 def arrival(at_s: float, prompt: int = 640, output: int = 10) -> Arrival:
-    """A prompt nobody has sent before."""
+    """A prompt that was not sent before."""
     return Arrival(at_s, prompt, output)
 
 

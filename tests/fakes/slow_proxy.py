@@ -1,4 +1,4 @@
-"""A TCP proxy that holds back what the server says, for so long as it is told: a Redis that is far away or overloaded.
+"""A TCP proxy that delays what the server sends: a Redis that is far away or overloaded.
 
 Bytes keep their order and none is lost; an end is passed on as it came, half-closed or reset. It runs on an event loop
 in a thread of its own, and ends within a moment whatever its peers do.
@@ -46,7 +46,7 @@ class SlowLink:
         server.close()
         for side in tuple(self.open):
             side.reset()
-        await asyncio.sleep(0)  # until they are told
+        await asyncio.sleep(0)  # until the protocols know
 
     def start(self) -> None:
         """Returns once it listens."""
@@ -95,7 +95,7 @@ class _Side(asyncio.Protocol):
         self._go_on()
 
     def reset(self) -> None:
-        """End this side's connection at once: its peer is told so."""
+        """End this side's connection at once: its peer notices."""
         if not self.transport.is_closing():
             sock: socket.socket = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

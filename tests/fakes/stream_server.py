@@ -47,6 +47,6 @@ async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | 
             writer.transport.abort()
             task.cancel()
         await asyncio.gather(*ending)
-        await asyncio.sleep(0)  # the protocols are told that their connections are lost
+        await asyncio.sleep(0)  # the protocols learn that their connections are lost
     for mistake in mistakes:
         raise mistake

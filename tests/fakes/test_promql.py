@@ -1,4 +1,4 @@
-"""What the tests believe an expression names, held against expressions written for it."""
+"""What the tests find that an expression names, held against expressions written for it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S
 
 
-def told(server: RedisServer, *command: str) -> object:
+def answer_to(server: RedisServer, *command: str) -> object:
     async def ask() -> object:
         connection = await RespConnection.open(ServerAddress(HOST, server.port), timeout_s=DEADLINE_S, name="test")
         try:
@@ -36,10 +36,10 @@ def test_a_missing_program_skips_at_home_and_fails_in_ci(
 
 def test_a_server_that_starts_again_is_empty_and_on_its_port() -> None:
     with redis_server() as server:
-        assert told(server, "SET", "k", "v") == b"OK"
+        assert answer_to(server, "SET", "k", "v") == b"OK"
         server.kill()
         server.start()
-        assert told(server, "GET", "k") is None
+        assert answer_to(server, "GET", "k") is None
 
 
 def test_a_server_that_cannot_start_says_why() -> None:

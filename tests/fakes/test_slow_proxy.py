@@ -68,13 +68,13 @@ def test_a_client_that_half_closed_and_then_resets_ends_the_server_s_side() -> N
         ends.client.shutdown(socket.SHUT_WR)
         assert ends.server.recv(1) == b""
         reset(ends.client)
-        ends.server.sendall(b"x")  # only who writes hears of it
+        ends.server.sendall(b"x")  # only a writer notices
         wait_for("both sides are closed", lambda: not ends.link.open)
 
 
 def test_a_server_that_is_not_there_ends_the_client() -> None:
-    (nobody,) = free_ports(1)
-    with slow_link(nobody) as link, pytest.raises(ConnectionResetError):
+    (unused,) = free_ports(1)
+    with slow_link(unused) as link, pytest.raises(ConnectionResetError):
         # The proxy may be as quick as to reset it while it still connects.
         with socket.create_connection((HOST, link.port), DEADLINE_S) as client:
             client.recv(1)

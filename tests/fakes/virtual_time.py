@@ -48,7 +48,7 @@ class Clock:
             self._sleepers.remove(sleeper)
 
     async def until_asleep(self) -> float:
-        """Wait until somebody sleeps; how long, from now, the first of them still will."""
+        """Wait until a task sleeps; how long, from now, the first of them still will."""
         self._asleep = asyncio.Event()
         while (left := self.next_wake()) is None:
             self._asleep.clear()
@@ -61,7 +61,7 @@ class Clock:
         return sum(not woken.done() for _, woken in self._sleepers)
 
     def next_wake(self) -> float | None:
-        """When the first of the sleepers is to wake; None while nobody sleeps."""
+        """When the first of the sleepers is to wake; None while none sleeps."""
         return min((at for at, woken in self._sleepers if not woken.done()), default=None)
 
 

@@ -28,7 +28,7 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = DEADLIN
 
 
 async def until(met: Callable[[], object], timeout_s: float = DEADLINE_S) -> None:
-    """Let the loop turn until the condition holds, for what tells nobody. The deadline is real, whatever its clock."""
+    """Let the loop turn until the condition holds, for what has no event. The deadline is real, whatever its clock."""
     end = time.monotonic() + timeout_s
     while not met():
         assert time.monotonic() < end, f"not within {timeout_s:g} s"

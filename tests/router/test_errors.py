@@ -37,10 +37,10 @@ def test_every_error_knows_its_answer(kind: type[GatewayError]) -> None:
     assert kind.__doc__
 
 
-def test_a_client_is_told_4xx_for_its_own_faults_and_5xx_for_all_others() -> None:
-    for kind, told in SHAPES.items():
-        assert (400 <= told.status < 500) is issubclass(kind, ClientError), kind
-        assert (told.type == "invalid_request_error") is issubclass(kind, ClientError), kind
+def test_a_client_gets_4xx_for_its_own_faults_and_5xx_for_all_others() -> None:
+    for kind, shape in SHAPES.items():
+        assert (400 <= shape.status < 500) is issubclass(kind, ClientError), kind
+        assert (shape.type == "invalid_request_error") is issubclass(kind, ClientError), kind
 
 
 def test_an_error_that_is_refined_elsewhere_keeps_its_row() -> None:
@@ -57,5 +57,5 @@ def test_each_pod_failure_has_its_own_metric_label() -> None:
 
 
 def test_only_bytes_that_were_not_read_to_an_end_close_the_connection() -> None:
-    closing = {kind.__name__ for kind, told in SHAPES.items() if told.closes}
+    closing = {kind.__name__ for kind, shape in SHAPES.items() if shape.closes}
     assert closing == {"BadFraming", "BodyTooLarge", "HeadersTooLarge", "RequestTimeout"}

@@ -19,15 +19,15 @@ class Replica:
         self.now = 100.0
         self.inflight = inflight
         self.hurry = asyncio.Event()
-        self.told: list[str] = []
+        self.events: list[str] = []
         self.each_pause: Callable[[], None] = lambda: None
         self.lifecycle = Lifecycle(lambda: self.now)
-        self.lifecycle.listen(lambda step: self.told.append(f"{step.at:g} {step.after}"))
+        self.lifecycle.listen(lambda step: self.events.append(f"{step.at:g} {step.after}"))
 
     def to(self, *phases: Phase) -> Replica:
         for phase in phases:
             self.lifecycle.enter(phase)
-        self.told.clear()
+        self.events.clear()
         return self
 
     async def pause(self, seconds: float) -> None:
@@ -35,10 +35,10 @@ class Replica:
         self.each_pause()
 
     async def stop_accepting(self) -> None:
-        self.told.append("stop accepting")
+        self.events.append("stop accepting")
 
     def cut_off(self) -> None:
-        self.told.append(f"cut {self.inflight}")
+        self.events.append(f"cut {self.inflight}")
 
     async def drain(self, settings: Drain) -> DrainReport:
         return await drain_sequence(
@@ -92,7 +92,7 @@ def test_a_phase_that_cannot_follow_is_refused_and_changes_nothing(path: tuple[P
     with pytest.raises(IllegalTransition, match=f"{illegal} cannot follow {before}"):
         replica.lifecycle.enter(illegal)
     assert replica.lifecycle.phase is before
-    assert replica.told == []
+    assert replica.events == []
 
 
 def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> None:
@@ -116,7 +116,7 @@ def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> Non
     assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5, Phase.READY: 6.0}
 
 
-def test_the_log_tells_the_whole_way_and_how_many_are_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_every_step_and_how_many_are_left(caplog: pytest.LogCaptureFixture) -> None:
     replica = ready(inflight=3)
 
     def some_end() -> None:
@@ -126,7 +126,7 @@ def test_the_log_tells_the_whole_way_and_how_many_are_left(caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, "turnout.lifecycle"):
         asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=20)))
     assert [record.getMessage() for record in caplog.records] == [
-        "not ready any more, accepting for 5 s more: whoever routes here has to notice",
+        "not ready any more, accepting for 5 s more: load balancers need time to notice",
         "accepting no more; 3 requests in flight have up to 20 s",
         "2 requests in flight; they have 10 s more",
         "cutting off 1 requests in flight",
@@ -136,18 +136,18 @@ def test_the_log_tells_the_whole_way_and_how_many_are_left(caplog: pytest.LogCap
 def test_a_ready_replica_settles_then_stops_accepting_and_closes_when_nothing_is_in_flight() -> None:
     replica = ready()
     report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
-    assert replica.told == ["100 settling", "105 draining", "stop accepting", "105 closed"]
+    assert replica.events == ["100 settling", "105 draining", "stop accepting", "105 closed"]
     assert report == DrainReport(cut=0, hurried=False, took_s=5.0)
 
 
 def test_a_replica_that_was_handed_over_does_not_settle_and_its_address_stays_ready() -> None:
-    """Its successor accepts on the same sockets; who was accepted just before must not hear that nobody is there."""
+    """Its successor accepts on the same sockets; a connection accepted just before must not be refused."""
     replica = ready(inflight=2)
     replica.lifecycle.handed_over = True
     seen: list[tuple[bool, bool]] = []
     replica.each_pause = lambda: seen.append((replica.lifecycle.ready, replica.lifecycle.closing))
     asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=1)))
-    assert replica.told == ["100 draining", "stop accepting", "cut 2", "101 closed"]
+    assert replica.events == ["100 draining", "stop accepting", "cut 2", "101 closed"]
     assert set(seen) == {(True, True)}
     assert not replica.lifecycle.ready
 
@@ -161,14 +161,14 @@ def test_streams_that_end_in_time_are_waited_for_and_not_cut() -> None:
 
     replica.each_pause = one_ends
     report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
-    assert replica.told[-1] == "105.15 closed"
+    assert replica.events[-1] == "105.15 closed"
     assert report.cut == 0
 
 
 def test_streams_that_outlast_the_drain_are_cut_at_its_end() -> None:
     replica = ready(inflight=2)
     report = asyncio.run(replica.drain(Drain(settle_s=1, timeout_s=30)))
-    assert replica.told == ["100 settling", "101 draining", "stop accepting", "cut 2", "131 closed"]
+    assert replica.events == ["100 settling", "101 draining", "stop accepting", "cut 2", "131 closed"]
     assert report == DrainReport(cut=2, hurried=False, took_s=31.0)
 
 
@@ -176,7 +176,7 @@ def test_a_second_signal_while_settling_ends_everything_at_once() -> None:
     replica = ready(inflight=1)
     replica.hurry.set()
     report = asyncio.run(replica.drain(Drain(settle_s=5, timeout_s=300)))
-    assert replica.told == ["100 settling", "100 draining", "stop accepting", "cut 1", "100 closed"]
+    assert replica.events == ["100 settling", "100 draining", "stop accepting", "cut 1", "100 closed"]
     assert report == DrainReport(cut=1, hurried=True, took_s=0.0)
 
 
@@ -196,7 +196,7 @@ def test_a_second_signal_while_draining_ends_the_wait() -> None:
 def test_a_replica_that_was_never_ready_does_not_settle() -> None:
     replica = Replica().to(Phase.WARMING)
     asyncio.run(replica.drain(Drain()))
-    assert replica.told == ["100 draining", "stop accepting", "100 closed"]
+    assert replica.events == ["100 draining", "stop accepting", "100 closed"]
 
 
 def test_a_failure_while_draining_still_ends_closed_and_is_not_swallowed() -> None:

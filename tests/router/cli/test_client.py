@@ -14,7 +14,7 @@ from tests.fakes.redis_server import certificates
 from tests.fakes.stream_server import stream_server
 
 
-def test_the_token_comes_from_the_environment_and_its_lack_is_told(
+def test_the_token_comes_from_the_environment_and_its_lack_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TURNOUT_CONTROL_TOKEN", raising=False)
@@ -24,7 +24,7 @@ def test_the_token_comes_from_the_environment_and_its_lack_is_told(
     assert command(Replica(token="sesame"), "pods") == 0
 
 
-def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_told() -> None:
+def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_reported() -> None:
     with ControlClient("127.0.0.1:1", {}) as client, pytest.raises(ControlFailure, match=r"http://127\.0\.0\.1:1"):
         client.pods()
     for bad in ("http://[", "ftp://x", "http://"):
@@ -32,7 +32,7 @@ def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_told() -> None:
             client.pods()
 
 
-def test_something_else_on_that_port_is_told() -> None:
+def test_something_else_on_that_port_is_reported() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")

@@ -20,8 +20,8 @@ def turnout(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_version_is_the_distributions() -> None:
-    told = turnout("--version")
-    assert (told.returncode, told.stdout) == (0, f"turnout {version('turnout')}\n")
+    output = turnout("--version")
+    assert (output.returncode, output.stdout) == (0, f"turnout {version('turnout')}\n")
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,21 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(argv) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("turnout: ")
-    assert told.err.count("\n") == 1
-    assert words in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("turnout: ")
+    assert output.err.count("\n") == 1
+    assert words in output.err
 
 
 def test_a_taken_port_is_one_line_as_well() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = ("--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}")
-        told = turnout("serve", "--pod", "http://127.0.0.1:1", *ports)
-    assert told.returncode == 2
-    assert told.stderr.splitlines()[-1] == f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use"
-    assert "Traceback" not in told.stderr
+        output = turnout("serve", "--pod", "http://127.0.0.1:1", *ports)
+    assert output.returncode == 2
+    assert output.stderr.splitlines()[-1] == f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert "Traceback" not in output.stderr
 
 
 def test_check_says_all_that_is_wrong_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,9 +87,9 @@ def test_check_of_a_good_file_says_what_it_would_do(tmp_path: Path, capsys: pyte
     file = tmp_path / "f.yaml"
     file.write_text(GOOD + "default_pool: b\n")
     assert main(["check", str(file)]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert told.out.splitlines() == [
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert output.out.splitlines() == [
         "inference on 0.0.0.0:8000, control on 127.0.0.1:9000, state in memory://",
         "pool default: 1 pod, policy prefix_aware, models: m",
         "pool b: 1 pod, policy prefix_aware, models: whatever its pods say they serve",

@@ -88,7 +88,7 @@ def test_a_sound_file_passes_on_a_laptop(tmp_path: Path, capsys: pytest.CaptureF
     assert "us among 1000 pods" in said
 
 
-def test_a_file_that_is_wrong_is_told_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_wrong_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text("def")
     assert main(["policy", "check", str(tmp_path / "mine.py")]) == 1
     assert capsys.readouterr().out == f"{tmp_path}/mine.py: line 1: invalid syntax\n"

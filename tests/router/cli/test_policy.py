@@ -50,11 +50,11 @@ def test_a_refusal_is_one_line_that_says_why_and_changes_nothing(capsys: pytest.
     def script(run: Run) -> None:
         for words, why in REFUSED.items():
             assert run("policy", *shlex.split(words)) == 2, words
-            told = capsys.readouterr()
-            assert told.out == ""
-            assert told.err.startswith("turnout: ")
-            assert told.err.count("\n") == 1
-            assert why in told.err
+            output = capsys.readouterr()
+            assert output.out == ""
+            assert output.err.startswith("turnout: ")
+            assert output.err.count("\n") == 1
+            assert why in output.err
             assert replica.policies.record("default") == PolicyRecord("p2c", {}, 0)
 
     commands(replica, script)
@@ -81,7 +81,7 @@ def test_a_policy_goes_from_the_shadow_over_a_canary_to_all_and_back(capsys: pyt
 
     commands(replica, script)
     affinity = 'session_affinity {"balance_factor":2}'
-    changes, table = (told := lines(capsys))[:6], told[6:]
+    changes, table = (output := lines(capsys))[:6], output[6:]
     assert changes == [
         "default: p2c {} (generation 1), shadow random {}",
         "default: p2c {} (generation 2)",

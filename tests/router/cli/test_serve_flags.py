@@ -49,7 +49,7 @@ def test_a_file_is_checked_with_the_flags_on_top(tmp_path: Path) -> None:
         resolved("--config", str(file), "--pod", "http://h:1")
 
 
-def test_warnings_are_told_and_do_not_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_are_printed_and_do_not_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.yaml"
     file.write_text(GOOD + "timeouts: {upstream_keepalive_s: 9}\n")
     assert resolved("--config", str(file)).pools

@@ -107,7 +107,7 @@ ERRORS = {
     "no room for a body": (settings(limits=Limits(max_body_bytes=0)), "limits.max_body_bytes"),
     "fewer than no retries": (settings(retries=Retries(attempts=-1)), "retries.attempts"),
     "a negative index": (settings(prefix=Prefix(max_bytes=-1)), "prefix.max_bytes"),
-    "a recording nobody knows": (settings(recording=Recording(path="/tmp/r.log")), "recording.path"),
+    "a recording of an unknown kind": (settings(recording=Recording(path="/tmp/r.log")), "recording.path"),
     "no room for a recording": (settings(recording=Recording(max_bytes=0)), "recording.max_bytes"),
     "a negative warm-up": (settings(warmup_timeout_s=-1.0), "warmup_timeout_s"),
 }
@@ -158,12 +158,12 @@ def test_what_is_right_is_left_alone(given: Settings) -> None:
     assert problems_in(given) == []
 
 
-def test_every_alias_on_a_loop_is_told_and_one_that_leads_into_it_as_well() -> None:
+def test_every_alias_on_a_loop_is_reported_and_so_is_one_that_leads_into_it() -> None:
     given = settings(pool(aliases={"x": "y", "y": "x", "in": "x"}))
     assert found(given) == [(f"pools[0].aliases.{name}", "error") for name in ("x", "y", "in")]
 
 
-def test_an_alias_of_an_alias_is_told_what_to_write() -> None:
+def test_an_alias_of_an_alias_is_reported_with_what_to_write() -> None:
     (problem,) = problems_in(settings(pool(models=["m"], aliases={"a": "b", "b": "m"})))
     assert problem.where == "pools[0].aliases.a"
     assert "write 'm'" in problem.message

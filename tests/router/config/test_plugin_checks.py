@@ -29,7 +29,7 @@ def found(plugins: Plugins, policy: str = "p2c", **fields: object) -> list[tuple
     return [(problem.severity, problem.where, problem.message) for problem in problems]
 
 
-def test_a_version_is_told_by_its_digest() -> None:
+def test_a_version_is_known_by_its_digest() -> None:
     assert is_version("freest_kv@3f2a9c1d")
     assert not is_version("p2c")
 

@@ -26,8 +26,8 @@ def test_what_is_right_is_let_be() -> None:
     a = pool("a", models=["m"], aliases={"x": "m"}, fallback=["b"], policy=PolicySpec(name="mine"), cluster="east")
     b = pool("b", models=["n"], aliases={"m": "n"}, fallback=["a"], allowed_policies=["mine", "p2c"])
     clients = [TargetClient(key_sha256=HASH, allow=["*"])]
-    told = found(a, b, policies=READY, targets=Targets(allow=["east", "b"], clients=clients))
-    assert [each for each in told if each[1] == "error"] == []
+    problems_found = found(a, b, policies=READY, targets=Targets(allow=["east", "b"], clients=clients))
+    assert [each for each in problems_found if each[1] == "error"] == []
 
 
 ERRORS: dict[str, tuple[list[Pool], dict[str, Any], str, str]] = {
@@ -115,8 +115,8 @@ def test_an_error_is_found_where_it_is(pools: list[Pool], more: dict[str, Any], 
 
 
 def test_no_message_has_a_key_in_it() -> None:
-    told = found(targets=Targets(clients=[TargetClient(key_sha256="sk-secret")]))
-    assert "secret" not in str(told)
+    problems_found = found(targets=Targets(clients=[TargetClient(key_sha256="sk-secret")]))
+    assert "secret" not in str(problems_found)
 
 
 def test_what_only_some_requests_can_use_is_a_warning() -> None:
@@ -129,8 +129,8 @@ def test_what_only_some_requests_can_use_is_a_warning() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"fallback": ["b"]}])
 def test_a_wait_that_never_happens_is_a_warning(more: dict[str, Any]) -> None:
-    told = found(pool("a", fallback_after_s=1.0, **more), pool("b"))
-    assert [(place, severity) for place, severity, _ in told] == [("pools[0].fallback_after_s", "warning")]
+    problems_found = found(pool("a", fallback_after_s=1.0, **more), pool("b"))
+    assert [(place, severity) for place, severity, _ in problems_found] == [("pools[0].fallback_after_s", "warning")]
 
 
 def test_a_model_of_two_pools_is_no_surprise_where_one_falls_back_to_the_other() -> None:

@@ -33,7 +33,7 @@ def test_with_a_token_set_only_its_bearer_uses_the_admin_api() -> None:
     talk_to(Replica(token="sesame"), talk)
 
 
-def test_without_the_token_no_admin_path_tells_whether_it_exists() -> None:
+def test_without_the_token_no_admin_path_shows_whether_it_exists() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for path in ("/admin", "/admin/", "/admin/nonesuch", "/admin/pods/x:1/drain", "//admin/pods"):
             answer = await client.post(f"http://{client.base_url.netloc.decode()}{path}")

@@ -131,7 +131,7 @@ def test_shadow_and_canary_are_put_shown_and_deleted_and_each_change_is_a_genera
     talk_to(replica, talk)
 
 
-def test_a_candidate_is_promoted_and_rolled_back_and_the_history_tells_it() -> None:
+def test_a_candidate_is_promoted_and_rolled_back_and_the_history_shows_it() -> None:
     replica = Replica()
 
     async def talk(client: httpx.AsyncClient) -> None:

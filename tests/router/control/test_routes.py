@@ -122,7 +122,7 @@ MISSING = [
 ]
 
 
-def test_what_is_not_there_is_told_in_openais_shape() -> None:
+def test_what_is_not_there_is_answered_in_openais_shape() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for method, path, status, code in MISSING:
             answer = await client.request(method, path)

@@ -1,4 +1,4 @@
-"""uvicorn inside somebody else's event loop."""
+"""uvicorn inside an event loop that is not its own."""
 
 from __future__ import annotations
 

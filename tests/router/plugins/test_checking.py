@@ -1,4 +1,4 @@
-"""Real files, real processes: every way of being wrong gets a clear message, and costs nobody anything."""
+"""Real files, real processes: every way of being wrong gets a clear message, and harms nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_sound_file_passes(what: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
-def test_a_file_that_is_wrong_is_refused_and_told_why(what: str) -> None:
+def test_a_file_that_is_wrong_is_refused_with_a_reason(what: str) -> None:
     source, said = WRONG[what]
     report = check(source.encode(), "mine.py", limits=PATIENT)
     assert re.search(said, report.problem), report.problem
@@ -52,7 +52,7 @@ def test_recorded_requests_are_part_of_the_check() -> None:
     assert report.problem == "mine: with 2 pods: it raised ValueError('no such model')"
 
 
-def test_a_check_that_does_not_end_is_ended_and_told_where_it_was() -> None:
+def test_a_check_that_does_not_end_is_ended_and_its_position_reported() -> None:
     # A call into C that never returns to Python cannot be interrupted from within.
     endless = picks("import itertools\nsum(itertools.repeat(0))")
     for limit_s in (1, 4, 16, 64):  # until there is time enough to come to it
@@ -75,7 +75,7 @@ def test_the_check_sees_the_modules_that_the_gateway_sees_and_no_environment(
 
 
 def children() -> set[str]:
-    """This process's, dead ones that nobody waited for included; tests before this one may have left some."""
+    """This process's, dead ones that were not waited for included; tests before this one may have left some."""
     found = set()
     for each in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # ended as we looked

@@ -32,7 +32,7 @@ def test_the_gateways_own_policies_keep_it(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bent:
-    """By the dice, except for what a test has it do."""
+    """By the entropy, except for what a test has it do."""
 
     name: ClassVar[str] = "bent"
     bend: ClassVar[Callable[[RequestInfo, LoadSnapshot], Decision | Rejection | None]] = lambda request, snapshot: None

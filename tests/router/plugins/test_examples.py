@@ -27,7 +27,7 @@ def test_every_other_snapshot_is_as_a_retry_leaves_it() -> None:
         assert (cut.snapshot.positions, cut.snapshot.inflight) == (None, None)
 
 
-def test_words_tell_how_many_pods_and_how_many_tried() -> None:
+def test_a_description_has_the_number_of_pods_and_of_those_tried() -> None:
     assert [each.describe() for each in examples()[6:11]] == [
         "2 pods",
         "2 pods",
@@ -46,6 +46,6 @@ def test_a_shuffled_pool_has_the_same_pods_in_another_order() -> None:
     )
 
 
-def test_traffic_has_dice_of_its_own_for_each_request() -> None:
+def test_traffic_has_random_bits_of_its_own_for_each_request() -> None:
     assert len({request.entropy for request in traffic(100, keyed=False)}) == 100
     assert len({request.session_key for request in traffic(100, keyed=True)}) == 100

@@ -20,7 +20,7 @@ def _no_module_left() -> Iterator[None]:
     unload(NAME)
 
 
-def test_a_file_is_told_by_its_content() -> None:
+def test_a_file_is_known_by_its_content() -> None:
     assert digest_of(b"x") == hashlib.sha256(b"x").hexdigest()[:8]
     assert digest_of(b"x") != digest_of(b"x\n")
 
@@ -62,7 +62,7 @@ def test_one_name_for_two_policies_is_refused() -> None:
         (b"import sys\nsys.exit(4)\n", r"loading it raised SystemExit: 4 \(line 2\)"),
     ],
 )
-def test_what_is_no_plugin_is_told_why_and_where_and_leaves_no_module(source: bytes, said: str) -> None:
+def test_what_is_no_plugin_is_refused_with_reason_and_line_and_leaves_no_module(source: bytes, said: str) -> None:
     with pytest.raises(PluginError, match=said):
         load(source, "f.py", NAME)
     assert NAME not in sys.modules

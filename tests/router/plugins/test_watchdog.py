@@ -127,7 +127,7 @@ def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A socket pair takes about 300 bytes, one a signal, until somebody reads."""
+    """A socket pair takes about 300 bytes, one a signal, until they are read."""
     monkeypatch.setattr(watchdog, "PATIENCE", 10_000)  # the only rings are those raised here
     swallowed = 0
 
@@ -173,7 +173,7 @@ def test_a_pick_that_returns_is_left_alone_and_so_is_what_comes_after() -> None:
     for _ in range(2000):
         assert policy.pick(REQUEST, SNAPSHOT) == Random().pick(REQUEST, SNAPSHOT)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    # A ring that comes late finds nobody below: it does not raise.
+    # A signal that comes late finds no foreign code below: it does not raise.
     signal.raise_signal(signal.SIGALRM)
 
 

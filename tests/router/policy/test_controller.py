@@ -252,7 +252,7 @@ def test_two_who_change_at_once_both_have_their_change_and_neither_loses_the_oth
     asyncio.run(run())
 
 
-def test_who_never_gets_a_turn_is_told_so() -> None:
+def test_a_change_that_never_gets_a_turn_is_refused() -> None:
     class Contended(MemoryStore):
         async def put_policy(self, *args: Any, **named: Any) -> PolicyRecord:
             raise StaleGeneration("another was first")

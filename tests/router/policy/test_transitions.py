@@ -50,13 +50,13 @@ def rolled(records: Sequence[PolicyRecord], to: int | None = None) -> list[Polic
     return [wanted._replace(generation=records[0].generation + 1), *records]
 
 
-def told(*names: str) -> list[PolicyRecord]:
+def records_of(*names: str) -> list[PolicyRecord]:
     """A history in which these were set one after the other, from generation 0, newest first."""
     return [PolicyRecord(name, {}, at) for at, name in enumerate(names)][::-1]
 
 
 def test_each_rollback_goes_one_policy_further_back_and_never_to_what_was_rolled_back() -> None:
-    history = told("a", "b", "c", "d")
+    history = records_of("a", "b", "c", "d")
     for expected in ("c", "b", "a"):
         history = rolled(history)
         assert history[0].name == expected
@@ -76,7 +76,7 @@ def test_records_of_the_same_policy_are_passed_over_but_not_other_parameters_of_
 
 
 def test_a_rollback_past_an_earlier_rollback_goes_before_what_that_one_restored() -> None:
-    history = rolled(told("a", "b", "c"))  # b again, as generation 3
+    history = rolled(records_of("a", "b", "c"))  # b again, as generation 3
     history = [PolicyRecord("d", {}, 4), *history]
     history = rolled(history)
     assert (history[0].name, history[0].restores) == ("b", 1)
@@ -84,7 +84,7 @@ def test_a_rollback_past_an_earlier_rollback_goes_before_what_that_one_restored(
 
 
 def test_a_change_of_the_shadow_does_not_forget_how_far_a_rollback_went() -> None:
-    history = rolled(told("a", "b", "c"))
+    history = rolled(records_of("a", "b", "c"))
     history = [changes.shadow_set(SHADOW)(history[0], ())._replace(generation=4), *history]
     assert rolled(history)[0].name == "a"
 
@@ -95,7 +95,7 @@ def test_a_rollback_ends_shadow_and_canary() -> None:
 
 
 def test_a_generation_can_be_named_also_forwards_and_must_be_kept() -> None:
-    history = rolled(told("a", "b", "c"))
+    history = rolled(records_of("a", "b", "c"))
     assert rolled(history, to=2)[0].name == "c"
     assert rolled(history, to=0)[0].name == "a"
     with pytest.raises(NotInHistory, match=r"generation 9 .* there are: 3, 2, 1, 0"):

@@ -21,8 +21,8 @@ def finished(**given: object) -> RecordedRequest:
 
 
 def test_what_the_answer_says_of_itself_wins_over_estimates() -> None:
-    told = json.loads(line(finished(tail=STREAM % b'"prompt_tokens_details":{"cached_tokens":64}')))
-    assert told == {
+    written = json.loads(line(finished(tail=STREAM % b'"prompt_tokens_details":{"cached_tokens":64}')))
+    assert written == {
         "timestamp": 1_700_000_000_500,
         "input_length": 90,
         "output_length": 7,
@@ -34,30 +34,30 @@ def test_what_the_answer_says_of_itself_wins_over_estimates() -> None:
 
 
 @pytest.mark.parametrize(("events", "output"), [(12, 10), (0, 225), (1, 1)])
-def test_without_usage_the_answer_is_guessed_and_the_line_says_so(events: int, output: int) -> None:
-    told = json.loads(line(finished(events=events)))
-    assert (told["output_length"], told["estimated"]) == (output, True)
-    assert "cached_tokens" not in told
+def test_without_usage_the_answer_is_estimated_and_the_line_says_so(events: int, output: int) -> None:
+    written = json.loads(line(finished(events=events)))
+    assert (written["output_length"], written["estimated"]) == (output, True)
+    assert "cached_tokens" not in written
 
 
 def test_an_answer_that_talks_of_usage_is_not_taken_for_one() -> None:
     text = json.dumps({"content": 'it printed "completion_tokens": 5000'}).encode()
-    told = json.loads(line(finished(tail=text, events=3)))
-    assert told["output_length"] == 1
+    written = json.loads(line(finished(tail=text, events=3)))
+    assert written["output_length"] == 1
 
 
 def test_anthropics_names_are_understood() -> None:
     tail = b'data: {"type":"message_delta","usage":{"input_tokens":11,"output_tokens":42,"cache_read_input_tokens":8}}'
-    told = json.loads(line(finished(tail=tail)))
-    assert (told["input_length"], told["output_length"], told["cached_tokens"]) == (11, 42, 8)
+    written = json.loads(line(finished(tail=tail)))
+    assert (written["input_length"], written["output_length"], written["cached_tokens"]) == (11, 42, 8)
 
 
 def test_hashes_come_with_what_they_stand_for_and_sessions_unreadable() -> None:
-    told = json.loads(line(finished(chain=[2**64 - 1, 5], session_key="alice@example.com")))
-    assert told["hash_ids"] == [2**64 - 1, 5]
-    assert (told["block_tokens"], told["blocks_per_size"]) == (PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE)
-    assert len(told["session"]) == 16
-    assert "alice" not in told["session"]
+    written = json.loads(line(finished(chain=[2**64 - 1, 5], session_key="alice@example.com")))
+    assert written["hash_ids"] == [2**64 - 1, 5]
+    assert (written["block_tokens"], written["blocks_per_size"]) == (PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE)
+    assert len(written["session"]) == 16
+    assert "alice" not in written["session"]
 
 
 def test_the_file_is_its_owners_and_older_lines_move_aside(tmp_path: Path) -> None:

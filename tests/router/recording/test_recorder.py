@@ -1,4 +1,4 @@
-"""What passes the gateway is written down, by a thread; what goes wrong is not, and holds nobody up."""
+"""Good answers are recorded by a thread, failures are not, and no request waits for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USAGE = '{"usage":{"prompt_tokens":1200,"completion_tokens":3,"prompt_tokens_det
 
 
 def recording(tmp_path: Path, rig: Rig) -> Recorder:
-    """A recorder that hears this gateway; its wall clock stands at 1,000,000 s when the rig's does at 0."""
+    """A recorder of this gateway; its wall clock stands at 1,000,000 s when the rig's does at 0."""
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")), wall=lambda: 1_000_000 + rig.wire.clock.now)
     rig.rebuild(rig.gateway.deps._replace(tap=recorder.tap))
     return recorder
@@ -46,11 +46,11 @@ def test_a_stream_is_recorded_with_its_usage_and_without_a_word_of_it(tmp_path: 
         pod.sends(event(USAGE) + event("[DONE]") + LAST_CHUNK)
         assert client.answer().complete
         recorder.write()
-        (told,) = lines(tmp_path)
-        assert told["timestamp"] == int((1_000_000 + began) * 1000)
-        assert (told["input_length"], told["output_length"], told["cached_tokens"]) == (1200, 3, 128)
-        assert (told["ttft_ms"], told["e2e_ms"]) == (500.0, 1500.0)
-        assert told["pod"] == pod.address
+        (record,) = lines(tmp_path)
+        assert record["timestamp"] == int((1_000_000 + began) * 1000)
+        assert (record["input_length"], record["output_length"], record["cached_tokens"]) == (1200, 3, 128)
+        assert (record["ttft_ms"], record["e2e_ms"]) == (500.0, 1500.0)
+        assert record["pod"] == pod.address
         assert "secret" not in (tmp_path / "r.jsonl").read_text()
         assert "alice" not in (tmp_path / "r.jsonl").read_text()
 
@@ -61,8 +61,8 @@ def test_a_whole_answer_has_no_time_to_first_token(tmp_path: Path) -> None:
         rig.asks()
         rig.asked().sends(ok(b'{"id":"1","usage":{"prompt_tokens":5,"completion_tokens":2}}'))
         recorder.write()
-        (told,) = lines(tmp_path)
-        assert (told["output_length"], "ttft_ms" in told) == (2, False)
+        (record,) = lines(tmp_path)
+        assert (record["output_length"], "ttft_ms" in record) == (2, False)
 
 
 def test_only_the_attempt_that_was_answered_counts_and_errors_do_not(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_only_the_attempt_that_was_answered_counts_and_errors_do_not(tmp_path: P
         rig.asks()
         rig.asked().sends(ok(status="400 Bad Request"))
         recorder.write()
-        assert [told["pod"] for told in lines(tmp_path)] == [again.address]
+        assert [record["pod"] for record in lines(tmp_path)] == [again.address]
 
 
 def test_the_simulator_reads_what_was_recorded(tmp_path: Path) -> None:

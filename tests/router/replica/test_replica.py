@@ -84,7 +84,7 @@ def test_a_second_stop_ends_what_is_in_flight_with_an_answer() -> None:
 
 def test_what_cannot_be_known_in_time_leaves_the_replica_cold_and_serving() -> None:
     async def run() -> None:
-        waits = Pool(name="main", pods=["http://127.0.0.1:1"])  # nobody there to tell its models
+        waits = Pool(name="main", pods=["http://127.0.0.1:1"])  # no engine there to list its models
         replica = Replica(build(settings(pools=[waits], warmup_timeout_s=0.05)))
         await replica.start()
         assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.phase) == (True, Phase.READY)

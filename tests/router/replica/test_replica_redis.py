@@ -36,18 +36,18 @@ def over(server: RedisServer, url: str, name: str, **fields: object) -> Settings
     return settings(url, replica=name, state=server.url, **{"sync": PATIENT, **fields})
 
 
-async def told(replica: Replica, pod: PodId) -> None:
+async def shared(replica: Replica, pod: PodId) -> None:
     """All that the replica has said so far is in Redis, and that this pod's queue is 7 long."""
     ends_at = replica.parts.state.store.health().round_trips + 2  # one may be under way
     numbers = count()
 
-    def is_told() -> bool:
+    def is_shared() -> bool:
         replica.parts.state.store.report(
             pod, EngineReport(queued=7, running=next(numbers))
         )  # there is always more to say
         return replica.parts.state.store.health().round_trips >= ends_at
 
-    await until(is_told)
+    await until(is_shared)
 
 
 def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_when_it_is_back(
@@ -63,7 +63,7 @@ def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_w
         replica = Replica(build(over(server, url, "late", sync=sync, warmup_timeout_s=0.2)))
         await replica.start()
         assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.ready) == (True, True)
-        assert replica.parts.state.store.elected(pod), "nobody else can be heard"
+        assert replica.parts.state.store.elected(pod), "no other replica can be reached"
         assert b"200 OK" in await ask(replica.port)
         server.resume()
         await until(lambda: not replica.parts.core.lifecycle.cold)
@@ -102,7 +102,7 @@ def test_a_new_replica_knows_the_true_load_and_an_old_one_is_gone_when_its_drain
         await until(lambda: len(old.parts.network.admission.active) == 1)
         chain = old.parts.state.prefix.chain("m", [b"x" * 4096])
         old.parts.state.store.placed(pod, chain)
-        await told(old, pod)
+        await shared(old, pod)
         new = Replica(build(over(server, url, "new")))
         await new.start()
         load = new.parts.state.view.snapshot("main").candidates[0].load

@@ -20,7 +20,7 @@ OTHER = TrialFigures(
 )
 
 
-def test_what_is_told_is_what_is_read() -> None:
+def test_what_is_shared_is_what_is_read() -> None:
     assert unpack({"r1": pack(ONE), "r2": pack(OTHER)}) == {"r1": ONE, "r2": OTHER}
 
 
