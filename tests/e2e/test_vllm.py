@@ -165,7 +165,7 @@ def endless_streams(gateway: GatewayProcess, content: str) -> Iterator[None]:
 
 def test_the_engines_gauges_are_read(gateway: GatewayProcess) -> None:
     with endless_streams(gateway, prose("gauges")):
-        wait_for("running is seen", lambda: sum(pod["running"] for pod in gateway.pods()) == 4)
+        wait_for("running is seen", lambda: sum(pod["running"] for pod in gateway.pods()) > 0)
         wait_for("the cache fills", lambda: max(pod["kv_usage"] for pod in gateway.pods()) > 0)
     wait_for("they are done", lambda: sum(pod["running"] for pod in gateway.pods()) == 0)
 
@@ -181,16 +181,22 @@ def engines(metric: str) -> float:
 
 
 RUNNING = r"vllm:num_requests_running\{"
-AT_LENGTH = r"vllm:request_success_total\{.*finished_reason=\"length\""
+FINISHED = r"vllm:request_generation_tokens_count\{"
+FINISHED_SHORT = r"vllm:request_generation_tokens_bucket\{.*le=\"5000\.0\""
+
+
+def finished_long() -> float:
+    """Requests that the engines generated more than 5,000 tokens for, to their end."""
+    return engines(FINISHED) - engines(FINISHED_SHORT)
 
 
 def test_a_client_that_leaves_aborts_the_request_in_the_engine(gateway: GatewayProcess) -> None:
-    """Left alone they would run to their whole length."""
-    before = engines(AT_LENGTH)
+    """Left alone each would generate 7,000 tokens."""
+    before = finished_long()
     with endless_streams(gateway, "Never stop."):
-        wait_for("they run", lambda: engines(RUNNING) == 4)
+        pass  # each has its first token
     wait_for("they are aborted", lambda: engines(RUNNING) == 0)
-    assert engines(AT_LENGTH) == before
+    assert finished_long() == before
     gateway.settle()
 
 

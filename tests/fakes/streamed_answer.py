@@ -24,8 +24,14 @@ class Streamed(NamedTuple):
     """What those look like: one form, or none if the whole text came with the end."""
 
     def agrees(self, other: Streamed) -> bool:
-        """Whether the same was said, byte for byte."""
-        return self[:2] == other[:2] and len(self.pieces | other.pieces) <= 1
+        """Whether both have the same text and the same events around it, byte for byte.
+
+        An event without text that looks like a piece is one: a token that ends within a character. Whether it stands
+        alone is chance.
+        """
+        pieces = self.pieces | other.pieces
+        framing, its_framing = ([form for form in each.framing if form not in pieces] for each in (self, other))
+        return self.text == other.text and framing == its_framing and len(pieces) <= 1
 
 
 def streamed(body: bytes) -> Streamed:

@@ -54,6 +54,10 @@ def test_an_anthropic_stream_in_other_pieces_is_the_same() -> None:
     assert not streamed(start + delta % b"a b" + stop).agrees(streamed(start + delta % b"a b" + stop + stop))
 
 
+def test_a_piece_without_text_may_stand_alone_or_not() -> None:
+    assert streamed(WHOLE.replace(PIECE % b" pri", PIECE % b"" + PIECE % b" pri")).agrees(streamed(WHOLE))
+
+
 def test_a_torn_event_is_no_stream() -> None:
     with pytest.raises(AssertionError):
         streamed(WHOLE[:-1])
