@@ -75,7 +75,7 @@ def test_an_answer_that_does_not_say_is_left_to_the_counters() -> None:
             rig.asks(BODY)
             rig.asked().sends(ok(b'{"usage":{"prompt_tokens":9}}'))
         assert rig.learned.predicted == 0
-        assert 0 < rig.learned.believed < rig.learned.asked
+        assert 0 < rig.learned.expected < rig.learned.asked
 
 
 def test_an_error_teaches_nothing_and_nor_does_a_prompt_shorter_than_a_block() -> None:
