@@ -22,7 +22,7 @@ from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.store.redis.locate import locator
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import A, B, client, page
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.virtual_time import pass_time
@@ -78,7 +78,7 @@ def dump(path: Path, recorded: str, recording: Recording) -> None:
 
 async def recording(server: RedisServer) -> Recording:
     """Be that replica on an empty server. Runs on a loop of a `RunningClock`."""
-    listener = Ears()
+    listener = RecordingListener()
     listener.pages = list(PAGES)
     store = RedisStore(locator(f"redis://127.0.0.1:{server.port}", "turnout", 60.0), CONFIG, Random(7))
     with client(server) as admin, admin.pubsub() as channel:
@@ -92,14 +92,14 @@ async def recording(server: RedisServer) -> Recording:
                         published.append(_text(message["data"]))
                 return len(published) >= count
 
-            await heard(all_here)
+            await eventually(all_here)
 
         await store.start(NAME, listener)
         await until(1)
         await _say(store, until)
         pass_time(2 * CONFIG.checkpoint_s)  # also for a renewal of the lease
         await until(8)
-        await heard(lambda: admin.exists("{turnout}:checkpoint") and not admin.exists("{turnout}:lock"))
+        await eventually(lambda: admin.exists("{turnout}:checkpoint") and not admin.exists("{turnout}:lock"))
         store.placed(*LATE)
         await until(9)
         keys = {_text(key): _content(admin, key) for key in sorted(admin.keys("{turnout}:*"))}

@@ -349,7 +349,7 @@ class Elsewhere:
         self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
         self.scraper.set_pods("pool", [self.pod])
 
-    def hears(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
+    def reported(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
         self.clock.now += after_s
         report = EngineReport(prefix_queries_tokens=queries, started_at=started)
         self.scraper.reported_elsewhere(self.pod.id, report, age_s)
@@ -357,35 +357,35 @@ class Elsewhere:
 
 def test_a_report_from_before_the_pod_was_known_here_counts_and_later_only_newer_ones() -> None:
     there = Elsewhere()
-    there.hears(100, age_s=30.0)
-    there.hears(110, age_s=0.5)
-    there.hears(105, age_s=5.0)
+    there.reported(100, age_s=30.0)
+    there.reported(110, age_s=0.5)
+    there.reported(105, age_s=5.0)
     there.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
     assert there.said == [(100, 30.0), (110, 0.5)]
 
 
 def test_a_restart_that_another_replica_s_report_shows_is_said_here() -> None:
     there = Elsewhere()
-    there.hears(100, started=1.7e9)
-    there.hears(2, started=1.8e9)
+    there.reported(100, started=1.7e9)
+    there.reported(2, started=1.8e9)
     assert there.said == [(100, 0.0), "restart", (2, 0.0)]
 
 
 def test_counters_of_two_readers_that_crossed_on_the_way_are_no_restart_and_after_a_gap_they_are() -> None:
     there = Elsewhere()
-    there.hears(100)
-    there.hears(98, after_s=0.1)
+    there.reported(100)
+    there.reported(98, after_s=0.1)
     assert there.said == [(100, 0.0), (98, 0.0)]
-    there.hears(3, after_s=10.0)
+    there.reported(3, after_s=10.0)
     assert there.said[2:] == ["restart", (3, 0.0)]
 
 
 def test_a_restart_that_was_said_is_not_seen_once_more() -> None:
     there = Elsewhere()
-    there.hears(100, started=1.7e9)
+    there.reported(100, started=1.7e9)
     there.scraper.forgotten_elsewhere(there.pod.id)
     there.scraper.forgotten_elsewhere(PodId("stranger"))
-    there.hears(2, started=1.8e9)
+    there.reported(2, started=1.8e9)
     assert there.said == [(100, 0.0), (2, 0.0)]
 
 

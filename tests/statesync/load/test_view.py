@@ -422,7 +422,7 @@ class Times:
         """Of the pool `p`."""
         return self.view.unseen_by_pool()["p"]
 
-    def tells(self, replica: str, more: int, after_s: float) -> None:
+    def dispatch(self, replica: str, more: int, after_s: float) -> None:
         """A replica sent so many more requests to A, and they are all done already."""
         self.clock.now += after_s
         self.sent[replica] += more
@@ -431,7 +431,7 @@ class Times:
     def goes_on(self, replica: str, per_s: int, seconds: int) -> None:
         """It sends requests at this rate."""
         for _ in range(100 * seconds):
-            self.tells(replica, per_s // 100, 0.01)
+            self.dispatch(replica, per_s // 100, 0.01)
 
 
 def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
@@ -444,17 +444,17 @@ def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
 
 def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
     times = Times()
-    times.tells("x", 1_000_000, 0.0)
+    times.dispatch("x", 1_000_000, 0.0)
     assert times.unseen() == 0.0
     times.view.drop_remote("x")
-    times.tells("x", 1_000_000, 0.01)
+    times.dispatch("x", 1_000_000, 0.01)
     assert times.unseen() == 0.0
 
 
 def test_numbers_read_after_a_gap_count_as_sent_all_along() -> None:
     times = Times(age_s=1.0)
-    times.tells("x", 1, 0.0)
-    times.tells("x", 100 * 60, 60.0)
+    times.dispatch("x", 1, 0.0)
+    times.dispatch("x", 100 * 60, 60.0)
     assert times.unseen() == pytest.approx(100, rel=0.01)
 
 

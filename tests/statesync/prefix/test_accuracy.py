@@ -28,9 +28,9 @@ def test_a_belief_that_was_too_high_costs_trust_and_true_ones_win_it_back() -> N
     assert trust == 1.0
 
 
-@pytest.mark.parametrize(("believed", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
-def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(believed: int, found: int) -> None:
-    assert judged(1.0, believed, found) == 1.0
+@pytest.mark.parametrize(("expected", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
+def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(expected: int, found: int) -> None:
+    assert judged(1.0, expected, found) == 1.0
 
 
 def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
@@ -40,8 +40,8 @@ def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=300))
 def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
     trust = 1.0
-    for believed, found in answers:
-        trust = judged(trust, believed, found)
+    for expected, found in answers:
+        trust = judged(trust, expected, found)
         assert LEAST <= trust <= MOST
 
 
@@ -114,9 +114,9 @@ def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -
     for _ in range(3000):
         turn = rng.randrange(len(chains))
         found = size * (turn in held)
-        believed = index.match(chains[turn]).get(A, 0)
-        wrong.append(believed != found)
-        accuracy.judge(A, believed * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
+        expected = index.match(chains[turn]).get(A, 0)
+        wrong.append(expected != found)
+        accuracy.judge(A, expected * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
         index.place(A, chains[turn])
         held[turn] = None
         held.move_to_end(turn)

@@ -30,7 +30,7 @@ from statesync.store.redis.placement_log import parse_id
 from statesync.store.redis.receiver import SenderSequences, UpdateReceiver
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears
+from tests.fakes.recording_listener import RecordingListener
 from tests.fakes.virtual_time import Clock
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
@@ -42,7 +42,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.listener = Ears()
+        self.listener = RecordingListener()
         self.live_replicas = LiveReplicas("me", 5.0)
         self.view_age = ViewAge(self.clock.now)
         self.view_age.linked()
