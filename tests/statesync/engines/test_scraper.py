@@ -250,7 +250,7 @@ class Twin:
         self.store = MemoryStore(hub)
         self.heard = Heard()
         self.scraper: Scraper | None = None
-        self.told = asyncio.Queue[str]()
+        self.received = asyncio.Queue[str]()
 
     def replica_inflight(self, *_: object) -> None: ...
 
@@ -259,12 +259,12 @@ class Twin:
     def placed_elsewhere(self, *_: object) -> None: ...
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        self.told.put_nowait("forgotten")
+        self.received.put_nowait("forgotten")
         if self.scraper is not None:
             self.scraper.forgotten_elsewhere(pod)
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        self.told.put_nowait("report")
+        self.received.put_nowait("report")
         if self.scraper is not None:
             self.scraper.reported_elsewhere(pod, report, age_s)
 
@@ -301,19 +301,19 @@ def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_mod
     asyncio.run(story())
 
 
-def test_a_pod_nobody_reports_on_is_read_by_whoever_misses_it() -> None:
+def test_a_pod_without_reports_is_read_by_every_replica_that_misses_them() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
             mine, other = await twins("silent", a.pod)
             async with scraping(other.heard, a.pod, shared=other.store) as other.scraper:
                 await other.heard.next("report")
-                assert await mine.told.get() == "report", "who is elected hears it as well"
+                assert await mine.received.get() == "report", "the elected replica gets it as well"
 
     asyncio.run(story())
 
 
-def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more() -> None:
+def test_a_restart_is_sent_to_the_other_replica_which_does_not_see_it_once_more() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": page(100), "/v1/models": models("m")}
@@ -324,9 +324,9 @@ def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more(
                 await other.heard.next("report")
                 a.pages["/metrics"] = page(100, started=1.8e9)
                 assert await mine.heard.next("restart") == a.pod.id
-                while await other.told.get() != "forgotten":
+                while await other.received.get() != "forgotten":
                     pass
-                while (await other.told.get(), other.heard.log.qsize())[1] == 0:
+                while (await other.received.get(), other.heard.log.qsize())[1] == 0:
                     pass
             said = [other.heard.log.get_nowait()[0] for _ in range(other.heard.log.qsize())]
             assert set(said) == {"report"}
@@ -433,5 +433,5 @@ def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() 
         (EngineReport(started_at=5.0, prefix_hits_tokens=5), EngineReport(started_at=5.0, prefix_hits_tokens=4), True),
     ],
 )
-def test_two_reports_tell_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
+def test_two_reports_show_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
     assert restarted(before, after) is expected

@@ -46,15 +46,15 @@ def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
 
 
 def test_sums_are_each_pod_s_own() -> None:
-    told: list[tuple[PodId, float]] = []
-    accuracy = PrefixAccuracy(lambda pod, trust: told.append((pod, trust)))
+    received: list[tuple[PodId, float]] = []
+    accuracy = PrefixAccuracy(lambda pod, trust: received.append((pod, trust)))
     accuracy.judge(A, 1000, 400)
     accuracy.judge(A, 0, 200)
     accuracy.judge(B, 500, 500)
     a, b = accuracy.pods[A], accuracy.pods[B]
     assert (a.predicted, a.true, a.error) == (1000, 600, 800)
     assert (b.predicted, b.true, b.error, b.trust) == (500, 500, 0, 1.0)
-    assert told == [(A, a.trust)], "only what changed is told"
+    assert received == [(A, a.trust)], "only what changed is received"
 
 
 def report(asked: int | None, found: int | None) -> EngineReport:
@@ -126,7 +126,7 @@ def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -
 
 
 @pytest.mark.parametrize("too_big", [2, 3])
-def test_an_index_that_believes_a_pod_too_big_comes_down_to_its_size(too_big: int) -> None:
+def test_an_index_that_takes_a_pod_for_too_big_comes_down_to_its_size(too_big: int) -> None:
     held = 50
     tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
     learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)

@@ -130,7 +130,7 @@ def test_the_last_of_many_numbers_is_the_one_that_stays(url: str) -> None:
     play(url, scene)
 
 
-def test_nothing_is_heard_from_inside_the_call_that_says_it(url: str) -> None:
+def test_nothing_is_received_from_inside_the_call_that_announces_it(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -157,7 +157,7 @@ def test_placements_arrive_whole_and_in_order(url: str) -> None:
     play(url, scene)
 
 
-def test_a_replica_that_starts_later_is_told_all_before_start_returns(url: str) -> None:
+def test_a_replica_that_starts_later_gets_everything_before_start_returns(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -252,7 +252,7 @@ def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> Non
     play(url, scene)
 
 
-def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str) -> None:
+def test_a_record_is_put_and_received_whole_and_the_next_one_starts_empty(url: str) -> None:
     shadow = PolicyChoice("random")
     candidate = PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2.5}]})
     canary = Canary(candidate, 12.5, CanaryGuard(error_rate=0.0, min_requests=9))
@@ -303,7 +303,7 @@ def test_of_many_replicas_that_compare_and_set_at_once_one_wins(url: str) -> Non
     play(url, scene)
 
 
-def test_a_new_policy_is_heard_by_the_others(url: str) -> None:
+def test_a_new_policy_is_received_by_the_others(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -348,7 +348,7 @@ def test_an_engine_s_report_reaches_the_other_and_who_starts_later(url: str) -> 
     play(url, scene)
 
 
-def test_a_forgotten_pod_is_heard_in_its_order_among_the_placements(url: str) -> None:
+def test_a_forgotten_pod_is_received_in_its_order_among_the_placements(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -412,7 +412,7 @@ def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
     play(url, scene)
 
 
-def test_figures_of_a_trial_are_told_for_those_of_all(url: str) -> None:
+def test_figures_of_a_trial_are_given_for_those_of_all(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -434,7 +434,7 @@ def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
     play(url, scene)
 
 
-def test_what_a_replica_told_of_a_trial_stays_when_it_has_gone(url: str) -> None:
+def test_a_replica_s_figures_of_a_trial_stay_when_it_has_gone(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:

@@ -111,7 +111,7 @@ def test_dice_delay_a_look_by_up_to_a_tenth() -> None:
     story(scene)
 
 
-def test_a_set_that_grows_or_shrinks_is_told_at_once() -> None:
+def test_a_set_that_grows_or_shrinks_is_reported_at_once() -> None:
     async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
@@ -214,7 +214,7 @@ def test_an_empty_answer_drops_the_pods_when_three_looks_in_a_row_agree(
     assert "dropping 1 pods" in caplog.text
 
 
-def test_a_name_with_no_pods_yet_is_told_at_once_and_watched() -> None:
+def test_a_name_with_no_pods_yet_is_reported_at_once_and_watched() -> None:
     async def scene(server: DnsServer) -> None:
         async with watching(server) as watch:
             await watch.first()

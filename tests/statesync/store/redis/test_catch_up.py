@@ -63,7 +63,7 @@ async def nothing(admin: RespConnection) -> None:
     assert await admin.call("DBSIZE") == 0
 
 
-def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server: RedisServer) -> None:
+def test_a_live_replica_s_numbers_are_read_and_lapse_when_it_is_silent(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         assert listener.inflight == {"ghost": {A: FOUR, B: FIVE}}
         assert [replica.id for replica in store.replicas()] == ["me", "ghost"]
@@ -75,7 +75,7 @@ def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server
     play(server, scene, ghost)
 
 
-def test_who_stood_still_itself_first_hears_what_lies_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
+def test_a_replica_that_stood_still_first_reads_what_is_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         pass_time(2 * CONFIG.lease_s)
         for _ in range(5):
@@ -109,7 +109,7 @@ def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
     play(server, scene, ghost)
 
 
-def test_a_replica_never_heard_of_is_read_when_it_speaks(server: RedisServer) -> None:
+def test_an_unknown_replica_is_read_at_its_first_message(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await ghost(admin)
         message = ChangesMessage(v=1, replica="ghost", token="t", seq=4, numbers={})

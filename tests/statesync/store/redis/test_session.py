@@ -163,7 +163,7 @@ def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServe
     play(server, scene)
 
 
-def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
+def test_a_replica_that_starts_gets_at_once_what_a_lone_replica_had_kept_back(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("statesync.store.redis.syncer.ALONE_S", 1000.0)

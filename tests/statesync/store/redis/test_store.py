@@ -160,7 +160,7 @@ def test_a_checkpoint_shortens_the_log_and_starts_who_comes_later(server: RedisS
     play(server, scene)
 
 
-def test_two_databases_of_one_server_do_not_hear_each_other(server: RedisServer) -> None:
+def test_two_databases_of_one_server_share_nothing(server: RedisServer) -> None:
     async def run() -> None:
         async with replica(server, "left") as (left, left_listener):
             other, other_listener = RedisStore.open(f"redis://127.0.0.1:{server.port}/1", STEADY), RecordingListener()

@@ -62,7 +62,7 @@ async def off_loop(work: Callable[[], None]) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-def test_a_server_that_comes_back_empty_is_told_all_again(server: RedisServer) -> None:
+def test_a_server_that_comes_back_empty_gets_everything_again(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -100,7 +100,7 @@ def test_a_server_that_comes_back_empty_is_told_all_again(server: RedisServer) -
     play(server, scene)
 
 
-def test_a_server_emptied_under_a_live_link_is_told_all_again(server: RedisServer) -> None:
+def test_a_server_emptied_under_a_live_link_gets_everything_again(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -193,7 +193,7 @@ def test_exactly_the_share_of_a_killed_replica_goes_and_its_name_is_free_again(s
     play(server, scene)
 
 
-def test_a_killed_replica_that_nobody_replaces_lapses_on_every_other(server: RedisServer) -> None:
+def test_a_killed_replica_without_a_successor_lapses_on_every_other(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:

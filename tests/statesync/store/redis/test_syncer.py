@@ -209,7 +209,7 @@ def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(se
     play(server, scene)
 
 
-def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServer) -> None:
+def test_changes_kept_back_while_alone_go_as_soon_as_another_replica_comes(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.live_replicas.gone("other", "its token")
         on.open()
@@ -249,7 +249,7 @@ def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: Re
     play(server, scene)
 
 
-def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
+def test_a_lease_that_is_gone_is_reported_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -274,7 +274,7 @@ def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: Red
     play(server, scene)
 
 
-def test_a_server_that_refuses_to_write_is_told_of_as_it_says(server: RedisServer) -> None:
+def test_a_server_that_refuses_to_write_is_reported_with_its_words(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
