@@ -1,4 +1,4 @@
-"""Where a pool's pods come from: a list, DNS, ... `source.py` has the protocol and the table of sources."""
+"""Sources of a pool's pods: a list, DNS, Kubernetes. `source.py` has the protocol and the table of sources."""
 
 from statesync.discovery.source import OnPods, PodSource, PodTemplate, open_source
 

@@ -1,7 +1,7 @@
-"""What it takes to make one set of pods another, whole or in steps. Pure.
+"""The difference between two sets of pods, whole or in steps. Pure.
 
-Discovery always tells the full truth; comparing it with what is known is done once, here. Whoever keeps something about
-pods is told only the difference, so that a step of a large change costs what the step changes and not the whole pool.
+Discovery always gives the full list; it is compared with the known pods once, here. Components that keep something
+about pods get only the difference, so the cost of a step grows with the step and not with the pool.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from schedulers.types import Pod, PodId
 
 
 class PodChange(NamedTuple):
-    """A difference. Telling it twice is no harm."""
+    """A difference. Applying it twice is harmless."""
 
     come: tuple[Pod, ...] = ()
-    """Pods that are new, or described anew."""
+    """Pods that are new, or have a new description."""
     gone: tuple[PodId, ...] = ()
 
 
 def change_of(now: Mapping[PodId, Pod], wanted: Iterable[Pod]) -> PodChange:
-    """What makes `now` the same as `wanted`."""
+    """The change that turns `now` into `wanted`."""
     there = {pod.id: pod for pod in wanted}
     return PodChange(
         tuple(pod for pod in there.values() if now.get(pod.id) != pod),
@@ -30,8 +30,8 @@ def change_of(now: Mapping[PodId, Pod], wanted: Iterable[Pod]) -> PodChange:
 
 
 def in_steps(change: PodChange, most: int) -> Iterator[PodChange]:
-    """The same change, at most `most` pods at a time; at least one step. Pods come before others go, so that no pool
-    runs empty on the way."""
+    """The same change in steps of at most `most` pods; at least one step. Pods come before others go, so that no pool
+    is empty in between."""
     come, gone = change
     if len(come) + len(gone) <= most:
         yield change

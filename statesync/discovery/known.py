@@ -1,8 +1,8 @@
-"""Which pods are known after each look at a source: a pure fold over what the looks found. No clock, no network.
+"""The known pods after each look at a source: a pure fold over the looks' results. No clock, no network.
 
-The rules, worst case first: a look that fails (timeout, SERVFAIL) says nothing of the pods, so the known ones stay.
-A look that finds an empty set may be a server that has just restarted, so pods go only when `EMPTY_LOOKS` in a row
-agree. A set that merely shrank is an ordinary scale-down and drops pods at once.
+The rules, worst case first: a look that fails (timeout, SERVFAIL) is no information about the pods, so the known ones
+stay. A look that finds none may be of a server that has just restarted, so pods are dropped only after `EMPTY_LOOKS` in
+a row. A set that shrank is an ordinary scale-down and drops pods at once.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ from typing import NamedTuple
 from schedulers.types import Pod
 
 EMPTY_LOOKS = 3
-"""Empty looks in a row after which the pods are gone."""
+"""Empty looks in a row after which the pods are dropped."""
 FLOOR_S = 1.0
-"""The shortest time between two looks, whatever the TTL: records with TTL 0 exist."""
+"""Least seconds between two looks, whatever the TTL: records with TTL 0 exist."""
 _JITTER = 0.1
+"""Fraction of a delay by which it is lengthened at most, at random."""
 
 
 class LookupFound(NamedTuple):
-    """The look answered with pods."""
+    """The look found pods."""
 
     pods: tuple[Pod, ...]
     ttl_s: float
-    """How long the answer holds."""
+    """Seconds for which the answer is valid."""
 
 
 class LookupEmpty(NamedTuple):
-    """The look answered that there are none."""
+    """The look found that there are none."""
 
     why: str
 
 
 class LookupFailed(NamedTuple):
-    """The look did not answer."""
+    """The look got no answer."""
 
     why: str
 
@@ -48,9 +49,9 @@ class DiscoveryStep(NamedTuple):
     announce: tuple[Pod, ...] | None
     """The new full list; None when nothing changed."""
     delay_s: float
-    """Until the next look."""
+    """Seconds until the next look."""
     note: str = ""
-    """What to log; empty for nothing."""
+    """A message to log, or empty."""
 
 
 class KnownPods:
@@ -65,7 +66,7 @@ class KnownPods:
         self._reported = ""
 
     def after(self, look: Look) -> DiscoveryStep:
-        """What this look changes, and when to look again."""
+        """The change by this look, and the delay of the next."""
         if isinstance(look, LookupFailed):
             return self._after_failed(look)
         self._failed = 0
@@ -77,7 +78,7 @@ class KnownPods:
         return DiscoveryStep(self._changed(look.pods), delay_s, note)
 
     def _after_failed(self, look: LookupFailed) -> DiscoveryStep:
-        # A run of empty looks is not broken by a failed one: neither shows a pod.
+        # A failed look does not end a run of empty ones: neither shows a pod.
         retry_s = FLOOR_S * 2.0 ** min(self._failed, 8)
         self._failed += 1
         note = f"look failed, keeping {len(self._pods or ())} known pods: {look.why}"
@@ -107,5 +108,5 @@ class KnownPods:
         return note
 
     def _delay_s(self, wanted_s: float) -> float:
-        # Later, never earlier: before the TTL is over a caching resolver only repeats itself.
+        # Later, never earlier: before the end of the TTL a caching resolver repeats its answer.
         return max(FLOOR_S, wanted_s) * (1 + _JITTER * self._rng())

@@ -1,7 +1,7 @@
-"""What a source of pods is, and which one a configuration names. No source lives here.
+"""The protocol of a source of pods, and the source that a configuration names. No source lives here.
 
-A source calls back with the FULL list of a pool's pods: as soon as it is known, then on every change. It never says
-what changed: a receiver that compares full lists cannot miss a deletion.
+A source calls back with the FULL list of a pool's pods: as soon as it is known, then on every change. It never gives
+differences: a receiver that compares full lists cannot miss a deletion.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schedulers.types import Pod, PodId, Role
 from statesync.errors import DiscoveryError
 
 OnPods = Callable[[Sequence[Pod]], None]
-"""Hears the full list. Called on the event loop; must not block."""
+"""Called with the full list, on the event loop. Must not block."""
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -25,13 +25,13 @@ class PodSource(Protocol):
     async def run(self, on_pods: OnPods, /) -> None:
         """Call `on_pods` with the full list, first as soon as it is known and then on change.
 
-        Runs until cancelled, and lets go of all it holds then; returns early if nothing can ever change. Never
-        raises for a network that misbehaves: the pods known so far stay.
+        Runs until cancelled, and releases its resources then; returns early if nothing can ever change. Never raises
+        for errors of the network: the pods known so far stay.
         """
 
 
 class PodTemplate(NamedTuple):
-    """What a pool's configuration says of all its pods; the source adds each one's address."""
+    """The fields that a pool's configuration gives to all its pods; the source adds each one's address."""
 
     models: frozenset[str] = frozenset()
     role: Role = "both"
@@ -55,8 +55,8 @@ def open_source(
 ) -> PodSource:
     """The source that a pool's `pods` (a list of addresses) or `discovery.source` (a URL) names.
 
-    `interval_s` is the longest time between two looks; `nameservers` are DNS servers to ask in place of the system's,
-    an address each, with a port or without. Raises DiscoveryError, saying what to write instead.
+    `interval_s` is the longest time between two looks; `nameservers` are the addresses of DNS servers to use instead of
+    the system's, with or without a port. Raises DiscoveryError, which says what to write instead.
     """
     template = template or PodTemplate()
     if bool(pods) == bool(source):
@@ -77,7 +77,7 @@ def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
 
 
 def _open_dns(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
-    # Imported when asked for: dnspython takes a while to load and most first tries have a list of pods.
+    # Imported when needed: dnspython takes a while to load, and first configurations mostly have a list of pods.
     from statesync.discovery.dns.source import DnsSource, name_of, open_resolver, server_of
 
     resolver = open_resolver([server_of(each) for each in nameservers] or None)
@@ -97,4 +97,4 @@ _SOURCES: Mapping[str, Callable[[str, float, Sequence[str], PodTemplate], PodSou
     "kubernetes": _open_kubernetes,
     "kubernetes+service": _open_kubernetes,
 }
-"""URL scheme -> how to open it."""
+"""The opener of each URL scheme."""

@@ -1,4 +1,4 @@
-"""A pool whose pods are written down: addresses in, pods out. No network here, not even to resolve a host's name."""
+"""A pool with a list of pods: addresses in, pods out. No network here, not even to resolve a host name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statesync.discovery.source import OnPods, PodTemplate
 from statesync.errors import DiscoveryError
 
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
-# Underscores are no part of a host name by RFC 952, but docker compose makes such names.
+# RFC 952 allows no underscores in a host name, but docker compose makes such names.
 
 
 class StaticSource:
@@ -27,7 +27,7 @@ class StaticSource:
 
 
 def pods_of(addresses: Sequence[str], template: PodTemplate | None = None) -> tuple[Pod, ...]:
-    """The pods at `http://host:port` or `host:port` each. Raises DiscoveryError that names everything wrong at once."""
+    """The pods at `http://host:port` or `host:port` each. Raises DiscoveryError, which names all mistakes at once."""
     template = template or PodTemplate()
     pods: dict[str, Pod] = {}
     wrong: list[str] = []

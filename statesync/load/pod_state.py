@@ -91,6 +91,8 @@ class PodState:
         "requests",
         "running",
         "sample",
+        "shown_inflight",
+        "shown_work",
         "tokens",
         "ttft_ewma_s",
     )
@@ -102,6 +104,8 @@ class PodState:
         """Its index among the pool's candidates; -1 when it is not one."""
         self.dirty = False
         """Whether it has changed since the pool's last snapshot."""
+        self.shown_inflight = self.shown_work = 0
+        """Requests in flight and prefill work as of the pool's last snapshot; the pool keeps them for its totals."""
         self.requests = self.tokens = self.prefill_tokens = self.prefilling = self.prefill_work = 0
         self.peak = 0
         """Highest number of requests in flight, over all replicas, since the engine's last report."""

@@ -111,13 +111,16 @@ class PoolState:
         for pod_state in self._dirty:
             pod_state.dirty = False
             at = pod_state.position
-            before = candidates[at].load
             load, self._tokens[at], self._until[at], self._wait[at], self._queue[at] = pod_state.cells(pace_s)
             candidates[at] = _new(Candidate, (pod_state.pod, load))
-            self._inflight += load.inflight - before.inflight
-            self._prefill_work += load.prefill_work - before.prefill_work
-            if self._pace[at] != load.pace_s or self._kv_usage[at] != pod_state.kv_usage:
-                self._pace[at], self._kv_usage[at], self._pace_and_kv = load.pace_s, pod_state.kv_usage, None
+            inflight = pod_state.requests + pod_state.other_requests
+            work = pod_state.prefill_work + pod_state.other_prefill_work
+            self._inflight += inflight - pod_state.shown_inflight
+            self._prefill_work += work - pod_state.shown_work
+            pod_state.shown_inflight, pod_state.shown_work = inflight, work
+            pace, kv_usage = pace_s * pod_state.pace_factor, pod_state.kv_usage
+            if self._pace[at] != pace or self._kv_usage[at] != kv_usage:
+                self._pace[at], self._kv_usage[at], self._pace_and_kv = pace, kv_usage, None
         self._dirty.clear()
         self._positions_shared = True
         if (pace_and_kv := self._pace_and_kv) is None:
@@ -157,8 +160,9 @@ class PoolState:
             self._dirty.remove(pod_state)
         positions = self._own_positions()
         at = positions.pop(pod_state.pod.id)
-        self._inflight -= self._candidates[at].load.inflight
-        self._prefill_work -= self._candidates[at].load.prefill_work
+        self._inflight -= pod_state.shown_inflight
+        self._prefill_work -= pod_state.shown_work
+        pod_state.shown_inflight = pod_state.shown_work = 0
         last = self._pod_states[-1]  # it takes the free position: no other pod moves
         _fill(self._pod_states, at)
         _fill(self._candidates, at)

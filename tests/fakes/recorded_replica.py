@@ -1,8 +1,8 @@
-"""A replica that does one of everything, and all that it writes for others: what goes over the channel, what is in the
-keys. Recorded once from an older version into `tests/data`, such a recording is what that version says to this one.
+"""A replica that makes one change of every kind, and a recording of all that it writes: the messages on the channel and
+the content of the keys. A recording in `tests/data` stands for a replica of the version that it was made with.
 
-To record another version, run this file's `recording` in a checkout of that version, its imports set to the names
-which the modules have there, and add the result to `tests/data` by `dump`.
+To record another version, run `recording` of this file in a checkout of that version, its imports set to the module
+names there, and write the result to `tests/data` with `dump`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.store.redis.locate import locator
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import A, B, client, page
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.virtual_time import pass_time
@@ -57,10 +57,10 @@ POLICIES: Final = {"default": PLAIN, "chat": ON_TRIAL}
 
 
 class Recording(NamedTuple):
-    """What a replica wrote, as bytes of Latin-1 in text."""
+    """All that a replica wrote; bytes are text in Latin-1."""
 
     published: Sequence[str]
-    """Every message, in order; the last one says that it is gone."""
+    """Every message, in order; the last one is a `GoneMessage`."""
     keys: Mapping[str, tuple[str, Any]]
     """Type and content of each key while it lives, before that last message."""
 
@@ -72,13 +72,13 @@ def load(path: Path) -> Recording:
 
 
 def dump(path: Path, recorded: str, recording: Recording) -> None:
-    """Write it there; `recorded` says how it was made."""
+    """Write a recording; `recorded` is how it was made."""
     path.write_text(json.dumps({"recorded": recorded, **recording._asdict()}, indent=1, sort_keys=True) + "\n")
 
 
 async def recording(server: RedisServer) -> Recording:
     """Be that replica on an empty server. Runs on a loop of a `RunningClock`."""
-    listener = Ears()
+    listener = RecordingListener()
     listener.pages = list(PAGES)
     store = RedisStore(locator(f"redis://127.0.0.1:{server.port}", "turnout", 60.0), CONFIG, Random(7))
     with client(server) as admin, admin.pubsub() as channel:
@@ -92,14 +92,14 @@ async def recording(server: RedisServer) -> Recording:
                         published.append(_text(message["data"]))
                 return len(published) >= count
 
-            await heard(all_here)
+            await eventually(all_here)
 
         await store.start(NAME, listener)
         await until(1)
-        await _say(store, until)
+        await _make_changes(store, until)
         pass_time(2 * CONFIG.checkpoint_s)  # also for a renewal of the lease
         await until(8)
-        await heard(lambda: admin.exists("{turnout}:checkpoint") and not admin.exists("{turnout}:lock"))
+        await eventually(lambda: admin.exists("{turnout}:checkpoint") and not admin.exists("{turnout}:lock"))
         store.placed(*LATE)
         await until(9)
         keys = {_text(key): _content(admin, key) for key in sorted(admin.keys("{turnout}:*"))}
@@ -108,7 +108,7 @@ async def recording(server: RedisServer) -> Recording:
     return Recording(published, keys)
 
 
-async def _say(store: RedisStore, until: Callable[[int], Any]) -> None:
+async def _make_changes(store: RedisStore, until: Callable[[int], Any]) -> None:
     """Numbers, placements and reports, other numbers, policies, figures of a trial."""
     for pod, numbers in BUSY.items():
         store.announce(pod, numbers)
@@ -166,7 +166,7 @@ def publish(admin: Any, message: str) -> None:
 
 
 def comparable(recording: Recording) -> Any:
-    """The recording with what a server and a clock give put to the same: log ids, times, the order of a Lua table."""
+    """The recording without what servers and clocks give: log ids, times, the order of a Lua table."""
     # A policy's message is made by a script from a Lua table; the replica itself wrote all others.
     published = [msgspec.msgpack.decode(_bytes(each)) if "\xa6policy" in each else each for each in recording.published]
     return _comparable([published, recording.keys])

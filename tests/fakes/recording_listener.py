@@ -1,4 +1,4 @@
-"""A listener for tests that keeps the sum of what it heard, as a replica would, and a way to wait for that."""
+"""A listener for tests that keeps the state it receives, as a replica would, and a way to wait for a condition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.fakes.virtual_time import real_moment
 from tests.fakes.waiting import DEADLINE_S
 
 
-class Ears:
-    """What it holds of the prefix index is only what a test gave it: `pages`."""
+class RecordingListener:
+    """Its prefix index is only what a test gave it: `pages`."""
 
     def __init__(self) -> None:
         self.inflight: dict[str, dict[PodId, InflightNumbers]] = {}
@@ -58,8 +58,8 @@ class Ears:
         self.policies[pool] = record
 
 
-async def heard(what: Callable[[], object]) -> None:
-    """Wait until it is so."""
+async def eventually(what: Callable[[], object]) -> None:
+    """Wait until the condition holds."""
     end = time.monotonic() + DEADLINE_S
     while not what():  # what a store learns in the background has no event to wait for
         assert time.monotonic() < end, f"not within {DEADLINE_S:g} s"

@@ -18,7 +18,7 @@ from statesync.store.protocol import SyncConfig
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers, PrefixPage
-from tests.fakes.recording_listener import Ears
+from tests.fakes.recording_listener import RecordingListener
 from tests.fakes.redis_server import RedisServer
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
@@ -48,21 +48,21 @@ class Replica(NamedTuple):
     """One."""
 
     store: RedisStore
-    ears: Ears
+    listener: RecordingListener
 
 
 @contextlib.asynccontextmanager
 async def replica(server: RedisServer, name: str, config: SyncConfig = STEADY) -> AsyncIterator[Replica]:
     """Started, for the block."""
-    made = Replica(open_at(server, config), Ears())
-    await made.store.start(name, made.ears)
+    made = Replica(open_at(server, config), RecordingListener())
+    await made.store.start(name, made.listener)
     try:
         yield made
     finally:
         await made.store.aclose()
 
 
-Scene = Callable[[RedisStore, Ears, RedisStore, Ears], Coroutine[None, None, None]]
+Scene = Callable[[RedisStore, RecordingListener, RedisStore, RecordingListener], Coroutine[None, None, None]]
 
 
 def play(server: RedisServer, scene: Scene, config: SyncConfig = STEADY) -> None:
@@ -97,11 +97,11 @@ import asyncio, sys
 from statesync.store.redis.store import RedisStore
 from statesync.store.protocol import SyncConfig
 from statesync.types import InflightNumbers
-from tests.fakes.recording_listener import Ears
+from tests.fakes.recording_listener import RecordingListener
 
 async def main():
     store = RedisStore.open(sys.argv[1], SyncConfig(lease_s=0.5, timeout_s={STEADY.timeout_s}))
-    await store.start({VICTIM!r}, Ears())
+    await store.start({VICTIM!r}, RecordingListener())
     for pod, numbers in {VICTIM_SHARE!r}.items():
         store.announce(pod, numbers)
     await asyncio.sleep(3600)

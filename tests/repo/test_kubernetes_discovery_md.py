@@ -37,7 +37,7 @@ def test_its_role_is_the_one_that_is_deployed() -> None:
 
 
 def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
-    understood = {key for keys in pod_objects._TOLD.values() for key in keys}
+    understood = {key for keys in pod_objects._KEYS.values() for key in keys}
     section = PAGE.partition("## What labels and annotations say")[2].partition("\n## ")[0]
     rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
     named = {key for key in re.findall(r"`([^`]+)`", rows) if "/" in key and not key.startswith("/")} - {"/v1/models"}

@@ -62,11 +62,11 @@ def test_what_is_wrong_with_an_answer_is_said(answer: object, reason: str, words
     ],
     ids=str,
 )
-def test_a_rejection_that_nobody_can_be_told_is_none(rejection: Rejection) -> None:
+def test_a_rejection_that_cannot_be_shown_is_none(rejection: Rejection) -> None:
     assert not is_sound(rejection)
 
 
-def test_what_was_raised_is_told_and_a_timeout_is_told_apart() -> None:
+def test_what_was_raised_is_named_and_a_timeout_is_distinguished() -> None:
     assert raised(ValueError("a defect")) == Failure("raised", "raised ValueError('a defect')")
     assert raised(PolicyTimeout("did not return")) == Failure("stuck", "did not return")
     assert slow(0.1234) == Failure("slow", "took 123 ms")

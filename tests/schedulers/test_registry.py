@@ -261,7 +261,7 @@ def test_only_the_entry_points_that_are_wanted_are_loaded() -> None:
         registry.load_entry_points(["*"], found)
 
 
-def test_an_entry_point_that_nobody_declares_is_named() -> None:
+def test_an_entry_point_that_no_package_declares_is_named() -> None:
     with pytest.raises(UnknownPolicy, match="'nonesuch'; declared: firstborn"):
         registry.load_entry_points(["nonesuch"], [entry("firstborn", f"{__name__}:Firstborn")])
 

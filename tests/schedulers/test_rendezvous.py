@@ -37,7 +37,7 @@ def test_positions_come_by_descending_rank_each_once(count: int, session: str) -
     assert list(descending(ranks)) == sorted(range(count), key=lambda at: rank(ranks, at), reverse=True)
 
 
-def test_a_snapshot_without_positions_and_one_with_others_of_the_same_generation_are_told_apart() -> None:
+def test_a_snapshot_without_positions_and_one_with_others_of_the_same_generation_are_distinguished() -> None:
     few, many = idle(3), idle(90)
     assert few.generation == many.generation
     orders = [next(descending(ranking("s", snapshot))) for snapshot in (many, few, many, few._replace(positions=None))]

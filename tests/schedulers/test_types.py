@@ -64,7 +64,7 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         assert left[:4] == snapshot[:4]
 
 
-def test_without_nobody_is_the_snapshot_itself() -> None:
+def test_without_no_pod_it_is_the_snapshot_itself() -> None:
     snapshot = idle(3)
     assert snapshot.without(frozenset()) is snapshot
     assert snapshot.without(frozenset({PodId("gone:1")})) == snapshot._replace(positions=None, inflight=None)

@@ -1,12 +1,12 @@
 """A pool whose pods a DNS name lists: `dns://vllm.ns.svc:8000` (A/AAAA), `dns+srv://_http._tcp.vllm.ns.svc` (SRV).
 
-Here are the questions asked of DNS and how answers become pods; what a look changes is decided in `known.py`. The
-name is looked up as Kubernetes means it: with the search domains and ndots of /etc/resolv.conf.
+Here are the DNS queries and how answers become pods; `known.py` decides what a look changes. Names are resolved as
+Kubernetes expects: with the search domains and ndots of /etc/resolv.conf.
 
-Two decisions. A dual-stack headless service answers with an A and an AAAA record for each pod and nothing that says
-which belong together; counting both would make two pods of one, so AAAA counts only where there is no A. Of SRV
-records only the group with the lowest priority value is used (RFC 2782: the others are for when it is unreachable,
-and standby pods belong in a pool of their own); the weight becomes the label `srv_weight`.
+Two decisions. A dual-stack headless service answers with an A and an AAAA record for each pod, without a link between
+them. Counting both would make two pods of one, so AAAA counts only if there is no A. Of SRV records only the group with
+the lowest priority value is used (RFC 2782: the others are for when it is unreachable, and standby pods belong in a
+pool of their own); the weight becomes the label `srv_weight`.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _UDP_PAYLOAD_BYTES = 1232  # dnsflagday.net/2020: large enough for about 70 A re
 _TARGETS_AT_ONCE = 16
 _DNS_PORT = 53
 _MADE_AT_ONCE = 250
-"""Pods that are made in one turn of the event loop."""
+"""Most pods made in one turn of the event loop."""
 
 
 class DnsName(NamedTuple):
-    """What to ask DNS for."""
+    """A name to look up."""
 
     name: str
     port: int | None
-    """None: SRV records say."""
+    """None: SRV records have the ports."""
 
 
 class _Addresses(NamedTuple):
     hosts: tuple[str, ...]
     ttl_s: float
     failure: str = ""
-    """Why the question got no answer; empty if it got one."""
+    """Why the query got no answer; empty if it got one."""
 
 
 def server_of(text: str) -> tuple[str, int]:
@@ -70,7 +70,7 @@ def server_of(text: str) -> tuple[str, int]:
 
 
 def name_of(url: str) -> DnsName:
-    """What a `dns://` or `dns+srv://` URL asks for. Raises DiscoveryError that says what to write."""
+    """The name in a `dns://` or `dns+srv://` URL. Raises DiscoveryError, which says what to write."""
     try:
         parts = urlsplit(url)
         name, port = parts.hostname or "", parts.port
@@ -95,7 +95,7 @@ def name_of(url: str) -> DnsName:
 def open_resolver(
     nameservers: Sequence[tuple[str, int]] | None = None, *, timeout_s: float = 5.0
 ) -> dns.asyncresolver.Resolver:
-    """A resolver on the system's resolv.conf, or on these (address, port) pairs alone. Raises DiscoveryError."""
+    """A resolver with the system's resolv.conf, or with these (address, port) pairs alone. Raises DiscoveryError."""
     try:
         resolver = dns.asyncresolver.Resolver(configure=nameservers is None)
     except dns.resolver.NoResolverConfiguration as error:
@@ -111,7 +111,7 @@ def open_resolver(
 
 
 class DnsSource:
-    """Looks a name up again and again. `sleep` and `rng` are injected; `resolver` defaults to the system's."""
+    """Looks a name up periodically. `sleep` and `rng` are injected; `resolver` defaults to the system's."""
 
     def __init__(
         self,
@@ -130,10 +130,10 @@ class DnsSource:
         self._known = KnownPods(interval_s, rng)
         self._target_hosts: dict[str, str] = {}
         self._pods: dict[str, Pod] = {}
-        """The last answer's, by address."""
+        """The pods of the last answer, by address."""
 
     async def run(self, on_pods: OnPods, /) -> None:
-        """Look, call `on_pods` if the list changed, sleep, and so on until cancelled."""
+        """Look, call `on_pods` if the list changed, sleep, and repeat until cancelled."""
         while True:
             step = self._known.after(await self.look())
             if step.note:
@@ -144,7 +144,7 @@ class DnsSource:
             await self._sleep(step.delay_s)
 
     async def look(self) -> Look:
-        """Ask once. Never raises for what DNS does."""
+        """Look once. Never raises for errors of DNS."""
         if self._name.port is None:
             return await self._look_srv()
         found = await self._addresses(self._name.name)
@@ -155,8 +155,8 @@ class DnsSource:
         return LookupFound(await self._pods_at(found.hosts, self._name.port), found.ttl_s)
 
     async def _pods_at(self, hosts: Sequence[str], port: int) -> tuple[Pod, ...]:
-        """The pods at these addresses. One takes 2 us to make, so known ones are kept and many take several turns of
-        the loop."""
+        """The pods at these addresses. Making one takes 2 us, so known ones are kept, and many are made over several
+        turns of the loop."""
         before, pods = self._pods, dict[str, Pod]()
         made = 0
         for host in hosts:
@@ -181,7 +181,7 @@ class DnsSource:
         limit = asyncio.Semaphore(_TARGETS_AT_ONCE)
         found = await asyncio.gather(*(self._target(record, limit) for record in records))
         pods = {pod.id: pod for pod, _ in found if pod is not None}
-        # Only addresses in use are remembered, so that the memory is as large as the answer.
+        # Only addresses in use are kept, so that memory grows with the answer only.
         self._target_hosts = {pod.labels["srv_target"]: _host(pod) for pod in pods.values()}
         if records and not pods:
             return LookupFailed("none of the SRV targets has an address")
@@ -192,9 +192,9 @@ class DnsSource:
         )
 
     async def _target(self, record: SRV, limit: asyncio.Semaphore) -> tuple[Pod | None, float]:
-        """The pod behind a record, at ONE address: a target is one pod, on however many stacks.
+        """The pod behind a record, at ONE address: a target is one pod, even with IPv4 and IPv6.
 
-        Addresses are looked up here and not by whoever connects, so that no request ever waits for DNS.
+        Addresses are resolved here and not when connecting, so that no request ever waits for DNS.
         """
         target = record.target.to_text(omit_final_dot=True).lower()
         async with limit:
@@ -207,7 +207,7 @@ class DnsSource:
         return self._template.pod(host, record.port, **labels), found.ttl_s
 
     async def _addresses(self, name: str | dns.name.Name) -> _Addresses:
-        """A records, or AAAA where there is no A. An AAAA question that fails is no failure if A answered."""
+        """A records, or AAAA if there is no A. A failed AAAA query is no failure if there is an A."""
         v4, v6 = await asyncio.gather(*(self._ask(name, kind) for kind in _ADDRESS_TYPES))
         if v4.hosts or v4.failure:
             return v4

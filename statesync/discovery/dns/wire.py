@@ -1,8 +1,8 @@
-"""Long DNS answers, read without holding the event loop up: dnspython takes 0.2 s over a thousand A records.
+"""Decodes long DNS answers without blocking the event loop: dnspython takes 0.2 s for a thousand A records.
 
-A nameserver that asks as dnspython's own does, and hands it a long answer (they all come over TCP) cut off after its
-first address, which is all that it needs to judge the answer and its chain of CNAMEs. The addresses themselves are read
-here, a thousand in 0.7 ms. An answer of any other kind goes to dnspython whole.
+The nameserver here queries as dnspython's own does. A long answer (all come over TCP) goes to dnspython cut off after
+its first address, which is enough to check the answer and its chain of CNAMEs. The addresses themselves are decoded
+here, a thousand in 0.7 ms. Answers of any other kind go to dnspython whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Addresses(NamedTuple):
 
     hosts: tuple[str, ...]
     ttl_s: float
-    """The shortest."""
+    """The shortest TTL."""
 
 
 class LeanNameserver(dns.nameserver.Do53Nameserver):
@@ -66,17 +66,17 @@ class LeanNameserver(dns.nameserver.Do53Nameserver):
 
 
 def addresses_of(message: dns.message.Message) -> Addresses | None:
-    """What `read` took out of the message; None where it took nothing and the message is whole."""
+    """The addresses that `read` took out of the message; None if it took none and the message is whole."""
     found: Addresses | None = getattr(message, "addresses", None)
     return found
 
 
 def read(wire: bytes) -> dns.message.Message:
-    """The message, with `addresses_of` it where it lists addresses. Raises dns.exception.DNSException."""
+    """The message, with `addresses_of` if it lists addresses. Raises dns.exception.DNSException."""
     try:
         cut = _cut(wire)
     except (struct.error, IndexError, ValueError):
-        cut = None  # damaged: dnspython says how
+        cut = None  # damaged: dnspython raises the error
     if cut is None:
         return dns.message.from_wire(wire)
     message = dns.message.from_wire(cut[0])
@@ -85,7 +85,7 @@ def read(wire: bytes) -> dns.message.Message:
 
 
 def _cut(wire: bytes) -> tuple[bytes, Addresses] | None:
-    """The wire up to its first address, and all addresses; None where it has none, or of several names."""
+    """The message up to its first address, and all addresses; None if it has none, or those of several names."""
     number, flags, questions, answers, _, _ = _HEADER.unpack_from(wire)
     at = _HEADER.size
     for _ in range(questions):
@@ -115,9 +115,9 @@ def _cut(wire: bytes) -> tuple[bytes, Addresses] | None:
 
 
 def _alike(records: bytes, size: int, length: int, count: int) -> tuple[dict[bytes, None], int] | None:
-    """Addresses and shortest TTL of records that differ in nothing else; None if they do differ, or are cut short.
+    """Addresses and shortest TTL of records that differ in nothing else; None if they do, or are incomplete.
 
-    Servers point back to a name instead of repeating it, so this is what they send: 0.4 us a record against 1.5.
+    Servers point back to a name instead of repeating it, so records are mostly alike: 0.4 us each instead of 1.5.
     """
     if len(records) < size * count:
         return None

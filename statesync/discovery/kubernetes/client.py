@@ -1,7 +1,8 @@
-"""Asking an API server: the official client, its credentials, and what its answers mean. What to ask is not known here.
+"""Requests to an API server: the official client, its credentials, and the meaning of its answers. Does not decide what
+to request.
 
-The client is loaded when it is first needed (0.4 s, in a thread) and used for what it does well: kubeconfigs, service
-accounts, exec plugins, TLS. Its models are left alone: they would be another second to load, 25 MB, and 3 ms a pod.
+The client is loaded when it is first needed (0.4 s, in a thread) and used for kubeconfigs, service accounts, exec
+plugins and TLS. Its models are not used: they would take another second to load, 25 MB, and 3 ms a pod.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _log = logging.getLogger("turnout.discovery")
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECT_S: Final = 10.0
+"""Seconds for connecting."""
 LIST_S: Final = 60.0
-"""For a page of a list."""
+"""Seconds for a page of a list."""
 MAX_PAGE_BYTES: Final = 256 * 1024 * 1024
 _MAX_COMPLAINT_BYTES = 65536
 
 
 class ApiFailed(DiscoveryError):
-    """The API server did not answer, or not with what was asked."""
+    """The API server did not answer, or refused."""
 
     def __init__(self, failure: WatchFailure) -> None:
         super().__init__(failure.why)
@@ -39,7 +41,7 @@ class ApiFailed(DiscoveryError):
 
 
 class Access(NamedTuple):
-    """Where the credentials come from."""
+    """The source of the credentials."""
 
     kubeconfig: str = ""
     context: str = ""
@@ -54,7 +56,7 @@ class Access(NamedTuple):
 
 
 class ApiStatus(msgspec.Struct, rename="camel"):
-    """What an API server says of an error (v1 Status), in an answer or in an event."""
+    """An API server's error (v1 Status), in an answer or in an event."""
 
     code: int = 0
     reason: str = ""
@@ -62,7 +64,7 @@ class ApiStatus(msgspec.Struct, rename="camel"):
     details: dict[str, Any] | None = None
 
     def failure(self) -> WatchFailure:
-        """The same for whoever decides what follows."""
+        """The error as an input of `watch.py`."""
         wait_s = (self.details or {}).get("retryAfterSeconds", 0)
         return WatchFailure(f"{self.code} {self.reason}: {self.message}", self.code, float(wait_s or 0))
 
@@ -74,16 +76,16 @@ class ApiServer:
     """A connection to one API server, with the credentials of `access`. Not to be shared: `renew` closes it."""
 
     def __init__(self, access: Access, *, quiet_s: float) -> None:
-        """`quiet_s`: a watch that brings no byte for so long is taken for dead."""
+        """`quiet_s`: seconds without a byte after which a watch counts as dead."""
         self._access = access
         self._quiet_s = quiet_s
         self._client: Any = None
         self._official: _Official | None = None
         self.namespace = "default"
-        """The gateway's own; known once something was asked."""
+        """The gateway's own namespace; known after the first request."""
 
     async def open(self) -> None:
-        """Load the client and the credentials, if that is not done. Raises ApiFailed."""
+        """Load the client and the credentials, unless that is done. Raises ApiFailed."""
         if self._client is not None:
             return
         try:
@@ -94,7 +96,7 @@ class ApiServer:
             await self._load(official, configuration)
             # In a thread, as it reads all the machine's certificate authorities: 30 ms.
             self._client = await asyncio.to_thread(official.ApiClient, configuration)
-        except Exception as error:  # whatever is wrong with a file, a plugin or a certificate
+        except Exception as error:  # any problem with a file, a plugin or a certificate
             raise ApiFailed(WatchFailure(f"no credentials: {type(error).__name__}: {error}")) from error
         self._client.user_agent = "turnout"
 
@@ -110,7 +112,7 @@ class ApiServer:
         self.namespace = (account / "namespace").read_text().strip()
 
     async def renew(self) -> None:
-        """Close, and read the credentials again before the next question."""
+        """Close; the credentials are read again before the next request."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -128,10 +130,10 @@ class ApiServer:
         return b"".join(pieces)
 
     async def watch(self, path: str, params: Mapping[str, str], timeout_s: int) -> AsyncGenerator[bytes]:
-        """The bytes of a watch, as they come; it ends in good order, cut off or silent. Raises ApiFailed if it does not
-        begin."""
+        """The bytes of a watch, as they arrive. It ends in the same way if it is complete, broken or silent. Raises
+        ApiFailed if it does not begin."""
         asked = {**params, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(timeout_s)}
-        # The server ends it in time; should it forget to, we do.
+        # The server ends it in time; if it does not, this limit does.
         total_s = timeout_s + CONNECT_S + self._quiet_s
         async with self._asked(path, asked, total=total_s, sock_read=self._quiet_s) as response:
             assert self._official is not None
@@ -160,7 +162,7 @@ class ApiServer:
             raise ApiFailed(WatchFailure(f"GET {path}: {type(error).__name__}: {error}")) from error
 
     async def _request(self, path: str, params: Mapping[str, str]) -> Any:
-        """With a token that is read again when it may have been rotated."""
+        """The request with its token, which is read again when it may have been rotated."""
         query, accept = list(params.items()), {"Accept": "application/json"}
         try:
             return await self._client.param_serialize(
@@ -170,14 +172,14 @@ class ApiServer:
             raise ApiFailed(WatchFailure(f"no credentials: {type(error).__name__}: {error}")) from error
 
     async def _complaint(self, response: Any, path: str) -> WatchFailure:
-        said = (await response.content.read(_MAX_COMPLAINT_BYTES)).decode("utf-8", "replace")
+        text = (await response.content.read(_MAX_COMPLAINT_BYTES)).decode("utf-8", "replace")
         try:
-            said = _decode_status(said).message or said
+            text = _decode_status(text).message or text
         except msgspec.DecodeError:
-            said = said[:200]
+            text = text[:200]
         wait = response.headers.get("Retry-After", "")
         hint = _HINTS.get(response.status, "")
-        why = f"GET {path}: {response.status} {said.strip()}{hint and f' ({hint})'}"
+        why = f"GET {path}: {response.status} {text.strip()}{hint and f' ({hint})'}"
         return WatchFailure(why, response.status, float(wait) if wait.isdecimal() else 0.0)
 
     async def aclose(self) -> None:

@@ -1,8 +1,8 @@
-"""Which of the engines that Kubernetes tells of are pods of the pool. A pure fold over what all watches know.
+"""Selects the engines in Kubernetes that are pods of the pool. A pure fold over the objects of all watches.
 
-An engine becomes a pod when it is first ready: until then it loads its model, and nobody may ask it anything. From then
-on it stays one, ready or not, until it is gone: it has a cache that is worth knowing, and perhaps streams. If its
-containers were replaced meanwhile it begins anew.
+An engine becomes a pod when it is first ready: until then it loads its model and must get no request. From then on it
+stays one, ready or not, until it is gone, as it has a cache and perhaps streams. If its containers are replaced, it
+starts again.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from statesync.discovery.kubernetes.pod_objects import ObservedPod
 
 
 class Listing(NamedTuple):
-    """What is to be told."""
+    """The pods, and messages to log."""
 
     pods: tuple[Pod, ...]
     notes: tuple[str, ...]
-    """What should be logged, and was not before."""
+    """Messages that were not logged before."""
 
 
 class EligiblePods:
-    """Remembers who was ready, and what was said."""
+    """Keeps which engines were ready, and which notes were made."""
 
     def __init__(self) -> None:
         self._ready: dict[str, str] = {}
-        """UID -> incarnation that was ready."""
+        """By UID: the incarnation that was ready."""
         self._noted: frozenset[str] = frozenset()
 
     def listing(self, seen: Iterable[ObservedPod]) -> Listing:
-        """The pool's pods now, given everything that is known, what changed last at the end."""
+        """The pool's pods now, from all known objects, the last changed one last."""
         engines: dict[str, ObservedPod] = {}
         for each in seen:
             known = engines.get(each.uid)
@@ -41,8 +41,8 @@ class EligiblePods:
         self._ready = ready
         pods = {each.pod.id: each.pod for uid, each in engines.items() if each.pod is not None and uid in ready}
         notes = frozenset(each.note for each in engines.values() if each.note)
-        news, self._noted = notes - self._noted, notes
-        return Listing(tuple(pods[key] for key in sorted(pods)), tuple(sorted(news)))
+        new, self._noted = notes - self._noted, notes
+        return Listing(tuple(pods[key] for key in sorted(pods)), tuple(sorted(new)))
 
     def _was_ready(self, seen: ObservedPod) -> bool:
         if seen.pod is None:

@@ -1,8 +1,8 @@
-"""What an EndpointSlice says of a Service's engines: JSON in, one `ObservedPod` an endpoint out. Pure.
+"""Interprets EndpointSlices: JSON in, one `ObservedPod` for each endpoint out. Pure.
 
-A Service has several slices, an endpoint may stand in two while it moves from one to the other, and a dual-stack
-Service has a slice for each family. Endpoints of one pod are one engine: the IPv4 one counts where there are both, and
-of two alike the one told last. Models and roles are the pods' own and not told here; zones are.
+A Service has several slices, an endpoint may be in two while it moves from one to the other, and a dual-stack Service
+has a slice for each family. Endpoints of one pod are one engine: IPv4 is preferred, and of two alike the last changed
+one counts. Slices have zones, but no models and roles.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from statesync.discovery.kubernetes.pod_objects import NOT_READY, TERMINATING, M
 from statesync.discovery.source import PodTemplate
 
 SERVICE_LABEL = "kubernetes.io/service-name"
-"""Every slice of a Service has it."""
+"""The label with the Service's name on each of its slices."""
 
 _RANKS: Mapping[str, int] = {"IPv4": 0, "IPv6": 1}
-"""Address types that can be connected to; an FQDN would need a look-up for each request."""
+"""Rank of the address types that can be used; an FQDN would need a look-up for each request."""
 
 
 class _Conditions(msgspec.Struct):
@@ -50,7 +50,7 @@ class _Port(msgspec.Struct):
 
 
 class SliceObject(msgspec.Struct, rename="camel"):
-    """A discovery.k8s.io/v1 EndpointSlice, as far as it is read."""
+    """The decoded part of a discovery.k8s.io/v1 EndpointSlice."""
 
     metadata: Metadata
     address_type: str = "IPv4"
@@ -78,7 +78,7 @@ def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[O
     for endpoint in found.endpoints or ():
         if not endpoint.addresses:
             continue
-        # Consumers use the first; Kubernetes itself writes no more than one.
+        # Consumers use the first address; Kubernetes itself writes only one.
         labels = {"namespace": found.metadata.namespace, "node": endpoint.node_name, "zone": endpoint.zone}
         pod = template.pod(endpoint.addresses[0], port, **{key: text for key, text in labels.items() if text})
         ref = endpoint.target_ref
@@ -89,8 +89,8 @@ def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[O
 
 
 def _unready(conditions: _Conditions) -> str:
-    # What is not said counts as ready (discovery.k8s.io/v1, EndpointConditions). `ready` alone would not do: it is
-    # always true where the Service publishes addresses that are not ready.
+    # A missing condition counts as ready (discovery.k8s.io/v1, EndpointConditions). `ready` alone is not enough: it is
+    # always true if the Service publishes addresses that are not ready.
     if conditions.terminating:
         return TERMINATING
     return NOT_READY if conditions.ready is False or conditions.serving is False else ""

@@ -1,7 +1,6 @@
-"""Following one collection of one API server: asks what `watch.py` decides, and hands it what came. A thin shell.
+"""Follows one collection of one API server: sends the requests that `watch.py` decides, and passes it the answers.
 
-Objects are read a few at a time, so that a list of thousands delays no stream. The `ResourceKind` says what an object
-means.
+Objects are decoded a few at a time, so that a list of thousands delays no stream. The `ResourceKind` interprets them.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ T = TypeVar("T")
 _log = logging.getLogger("turnout.discovery")
 
 PAGE: Final = 50
-"""Objects in a page of a list: about half a megabyte of pods, which is a millisecond of the event loop."""
+"""Objects in a page of a list: about half a megabyte of pods, a millisecond of the event loop."""
 AT_ONCE: Final = 20
-"""Objects that are read in one turn of the event loop."""
+"""Objects decoded in one turn of the event loop."""
 
 _decode_status = msgspec.json.Decoder(ApiStatus).decode
 
 
 class ResourceKind(NamedTuple, Generic[T]):
-    """What is followed."""
+    """The collection to follow."""
 
     path: str
-    """In a namespace, of which the name goes into the braces."""
+    """Path in a namespace, whose name replaces the braces."""
     path_everywhere: str
     selector: str
     read: Callable[[msgspec.Raw], Item[T]]
@@ -53,7 +52,7 @@ class ResourceKind(NamedTuple, Generic[T]):
 
 
 class Follower(Generic[T]):
-    """Keeps `known` in step with a namespace (`*`: all; empty: the server's own). `on_change` is called when it is."""
+    """Keeps `known` in step with a namespace (`*`: all; empty: the server's own). Calls `on_change` on changes."""
 
     def __init__(
         self,
@@ -74,10 +73,10 @@ class Follower(Generic[T]):
         self._clock = clock
         self._sleep = sleep
         self.tried = False
-        """Whether there is anything to know yet: a list was complete, or has failed."""
+        """Whether a list has been completed, or has failed."""
 
     async def run(self) -> None:
-        """Until cancelled; then the connection is closed."""
+        """Follow until cancelled; then the connection is closed."""
         step = WatchStep(ListRequest())
         try:
             while True:
@@ -93,7 +92,7 @@ class Follower(Generic[T]):
             await self._server.aclose()
 
     async def _next(self, ask: ListRequest | Follow) -> WatchStep:
-        """Ask, and what then. Nothing ends it: a discovery that has ended would keep the dead alive for ever."""
+        """Send a request; returns the next step. No error ends it: without discovery dead pods would stay for ever."""
         try:
             step = await (self._list(ask) if isinstance(ask, ListRequest) else self._follow(ask))
             failure = WatchFailure("")
@@ -101,7 +100,7 @@ class Follower(Generic[T]):
             failure = error.failure
         except (DiscoveryError, msgspec.DecodeError) as error:
             failure = WatchFailure(f"no sensible answer: {error}")
-        except Exception as error:  # noqa: BLE001  what nobody thought of
+        except Exception as error:  # noqa: BLE001  unforeseen errors
             failure = WatchFailure(f"{type(error).__name__}: {error}")
         if failure.why:
             step = self.known.failed(failure, self._clock())
@@ -146,7 +145,7 @@ class Follower(Generic[T]):
         return self.known.ended(self._clock())
 
     def _take(self, line: bytes) -> bool:
-        """An event; whether it is news. Raises ApiFailed if it says that the watch has failed."""
+        """Take an event; returns whether it changed anything. Raises ApiFailed if it is an error of the watch."""
         event = decode_event(line)
         if event.type == "BOOKMARK":
             self.known.bookmark(decode_marked(event.object).metadata.resource_version)

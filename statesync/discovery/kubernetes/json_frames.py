@@ -1,7 +1,7 @@
-"""Lists and watches as they come over the wire: bytes in, pieces out. Knows the frame, not what an object means.
+"""The JSON frames of lists and watches: bytes in, objects out. Does not interpret the objects.
 
-An object is handed on as raw JSON, so that one that cannot be read takes nothing else with it, and so that many can be
-read over several turns of the event loop.
+Objects stay raw JSON, so that an invalid one does not affect the others, and many can be decoded over several turns of
+the event loop.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 from statesync.errors import DiscoveryError
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
-"""etcd holds no object of more than 1.5 MB."""
+"""Most bytes of a line; etcd holds no object of more than 1.5 MB."""
 
 
 class ListMetadata(msgspec.Struct, rename="camel"):
-    """Of a list, or of the object of a bookmark."""
+    """Metadata of a list or a bookmark."""
 
     resource_version: str = ""
     continue_: str = msgspec.field(name="continue", default="")
@@ -50,13 +50,13 @@ decode_marked = msgspec.json.Decoder(Bookmark).decode
 
 
 class LineSplitter:
-    """Cuts a stream into lines; what follows the last line break waits for the rest."""
+    """Splits a stream into lines; an incomplete line waits for its rest."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The lines that are whole now. Raises DiscoveryError if one has no end."""
+        """The lines completed by `data`. Raises DiscoveryError if one is too long."""
         whole, _, rest = data.rpartition(b"\n")
         if not whole and len(rest) == len(data):
             self._rest += data

@@ -1,10 +1,10 @@
-"""What a Kubernetes Pod object says of an engine: JSON in, a `Pod` out, if there is one to route to. Pure.
+"""Interprets Kubernetes Pod objects: JSON in, a `Pod` out if it can be routed to. Pure.
 
-Only the fields that matter are decoded, an object at a time: the official client would build every one of them, in
-3 ms a pod. What labels and annotations mean stands in `_TOLD`; ours come first, then those of other projects.
+Only the fields needed are decoded, an object at a time: the official client would build all of them, in 3 ms a pod.
+`_KEYS` lists the labels and annotations; Turnout's come first, then those of other projects.
 
-A pod's id is its name and the first 8 digits of its UID: a StatefulSet's pod that was replaced has the same name and
-often the same address, and is another pod with another cache.
+A pod's id is its name and the first 8 digits of its UID: a replaced pod of a StatefulSet has the same name and often
+the same address, but is another pod with another cache.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ TERMINATING = "terminating"
 
 
 class ObservedPod(NamedTuple):
-    """An engine as an object tells of it."""
+    """An engine, as described by one object."""
 
     uid: str
     pod: Pod | None
-    """With `unready` as it is now; None if there is nothing to route to."""
+    """With its current `unready`; None if it cannot be routed to."""
     note: str = ""
-    """What somebody should put right; empty for nothing."""
+    """A problem with the object, to be logged; or empty."""
     incarnation: str = ""
-    """Changes when its containers are others, and so its cache is gone."""
+    """Changes when its containers are replaced, and its cache is gone."""
     rank: int = 0
-    """Of several objects that tell of one engine the one with the lowest counts, of those the one changed last."""
+    """Of several objects about one engine the one with the lowest rank counts, of equal ones the last changed."""
 
 
 class Metadata(msgspec.Struct, rename="camel"):
-    """Of any object."""
+    """Metadata of any object."""
 
     name: str = ""
     namespace: str = ""
@@ -62,7 +62,7 @@ class _Container(msgspec.Struct, rename="camel"):
 class _Spec(msgspec.Struct, rename="camel"):
     containers: list[_Container] | None = None
     init_containers: list[_Container] | None = None
-    """Sidecars are among them, and a sidecar may be what listens."""
+    """These include sidecars, which may have the listening port."""
     node_name: str = ""
 
 
@@ -88,7 +88,7 @@ class _Status(msgspec.Struct, rename="camel"):
 
 
 class PodObject(msgspec.Struct):
-    """A v1 Pod, as far as it is read."""
+    """The decoded part of a v1 Pod."""
 
     metadata: Metadata
     spec: _Spec = msgspec.field(default_factory=_Spec)
@@ -98,7 +98,7 @@ class PodObject(msgspec.Struct):
 decode_pod = msgspec.json.Decoder(PodObject).decode
 """A Pod object from its JSON. Raises msgspec.DecodeError."""
 
-_TOLD: Mapping[str, tuple[str, ...]] = {
+_KEYS: Mapping[str, tuple[str, ...]] = {
     "models": ("turnout.dev/models", "model.aibrix.ai/name"),
     "role": ("turnout.dev/role", "llm-d.ai/role", "role-name"),
     "port": ("turnout.dev/port",),
@@ -108,13 +108,13 @@ _TOLD: Mapping[str, tuple[str, ...]] = {
     "zone": ("turnout.dev/zone", "topology.kubernetes.io/zone"),
     "model_label": ("llm-d.ai/model", "model"),
 }
-"""What is asked -> keys that answer, as an annotation or else as a label; the first that is there counts.
+"""For each property its keys, each as an annotation or else as a label; the first that is present counts.
 
-`llm-d.ai/model` and the `model` of production-stack are labels for selectors, not what engines call the model (that has
-a `/` in it more often than not); they become a label of ours and no model.
+`llm-d.ai/model` and the `model` of production-stack are labels for selectors and not the engine's name of the model,
+which mostly contains a `/`; they become a label of the pod and no model.
 """
 _SHOWN = ("cluster", "zone", "model_label")
-"""What of it becomes a label of the pod."""
+"""Properties that become labels of the pod."""
 
 _ROLES: Mapping[str, Role] = {
     "both": "both",
@@ -142,17 +142,17 @@ def seen_in(found: PodObject, port: str, template: PodTemplate) -> ObservedPod:
 
 
 def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str]:
-    """The pod with what its object's labels and annotations say of it, and what of that was no sense."""
+    """The pod with the properties in its object's labels and annotations, and a note on invalid ones."""
     wrong: list[str] = []
     labels = dict(pod.labels)
     for key in _SHOWN:
-        if (told := _told(meta, key)) and key not in template.labels:
-            labels[key] = told
-    models = frozenset(filter(None, (name.strip() for name in _told(meta, "models").split(","))))
-    role = _told(meta, "role")
+        if (value := _value(meta, key)) and key not in template.labels:
+            labels[key] = value
+    models = frozenset(filter(None, (name.strip() for name in _value(meta, "models").split(","))))
+    role = _value(meta, "role")
     if role and role not in _ROLES:
         wrong.append(f"role {role!r}")
-    limit = _told(meta, "max_inflight")
+    limit = _value(meta, "max_inflight")
     if limit and not (limit.isdecimal() and int(limit) > 0):
         wrong.append(f"max-inflight {limit!r}")
         limit = ""
@@ -169,7 +169,7 @@ def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str
 
 
 def identity(name: str, uid: str) -> PodId:
-    """`vllm-0.1a2b3c4d`: what people know it by, and what makes it unique."""
+    """`vllm-0.1a2b3c4d`: the name that people know, and a part that makes it unique."""
     return PodId(f"{name}.{uid.replace('-', '')[:8]}")
 
 
@@ -177,8 +177,8 @@ def _is_ready(status: _Status) -> bool:
     return any(each.type == "Ready" and each.status == "True" for each in status.conditions or ())
 
 
-def _told(meta: Metadata, what: str) -> str:
-    for key in _TOLD[what]:
+def _value(meta: Metadata, what: str) -> str:
+    for key in _KEYS[what]:
         value = (meta.annotations or {}).get(key) or (meta.labels or {}).get(key)
         if value:
             return value.strip()
@@ -186,9 +186,10 @@ def _told(meta: Metadata, what: str) -> str:
 
 
 def _port_of(found: PodObject, configured: str) -> int:
-    """0 if there is none. The pod's own annotation goes before the configuration, other projects' labels after it."""
+    """The port; 0 if there is none. The pod's own annotation precedes the configuration, other projects' labels
+    follow."""
     meta = found.metadata
-    text = _told(meta, "port") or configured or _told(meta, "default_port")
+    text = _value(meta, "port") or configured or _value(meta, "default_port")
     if text.isdecimal():
         return int(text) if is_port(text) else 0
     declared = [port for port in _declared(found.spec) if port.protocol == "TCP"]

@@ -1,8 +1,8 @@
-"""A pool whose pods Kubernetes knows: `kubernetes://NAMESPACE?selector=app=vllm`, `kubernetes+service://NAMESPACE/NAME`.
+"""A pool with pods from Kubernetes: `kubernetes://NAMESPACE?selector=app=vllm`, `kubernetes+service://NAMESPACE/NAME`.
 
-Here the parts are tied together. What to ask is decided in `watch.py` and asked by `follower.py` through
-`client.py`; what an object means is in `pod_objects.py` and `endpoint_slices.py`; who is a pod of the pool, in
-`eligible.py`. Each namespace is followed by itself, so that one that may not be read holds up none.
+The parts are put together here. `watch.py` decides the requests, `follower.py` sends them through `client.py`;
+`pod_objects.py` and `endpoint_slices.py` interpret objects; `eligible.py` selects the pool's pods. Each namespace is
+followed separately, so that one that may not be read does not delay the others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from statesync.discovery.source import OnPods, PodTemplate
 _log = logging.getLogger("turnout.discovery")
 
 QUIET_S: Final = 90.0
-"""A watch without a byte for so long is taken for dead: an API server sends a bookmark about once a minute."""
+"""Seconds without a byte after which a watch counts as dead: an API server sends a bookmark about once a minute."""
 
 _Engines = tuple[ObservedPod, ...]
 
@@ -68,14 +68,14 @@ class KubernetesSource:
         ]
 
     async def run(self, on_pods: OnPods, /) -> None:
-        """Follow every namespace, and call `on_pods` when the pods are others, until cancelled."""
+        """Follow every namespace until cancelled; calls `on_pods` when the pods change."""
         self._on_pods = on_pods
         async with asyncio.TaskGroup() as group:
             for follower in self._followers:
                 group.create_task(follower.run())
 
     def _announce(self) -> None:
-        """Tell the pods, if they are others than those told last, and once every namespace has had its chance."""
+        """Call `on_pods` if the pods changed, once every namespace has been listed or has failed."""
         followers = self._followers
         if not all(each.tried or each.known.synced for each in followers):
             return

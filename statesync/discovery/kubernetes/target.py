@@ -1,5 +1,5 @@
-"""What a `kubernetes://` URL asks for, and whether that can be asked: names, label selectors and ports as the API
-server would judge them, so that `turnout check` says it before a cluster does. No network, no client.
+"""Parses and checks a `kubernetes://` URL: names, label selectors and ports by the rules of the API server, so that
+`turnout check` finds mistakes before a cluster does. No network, no client.
 
     kubernetes://NAMESPACE[,NAMESPACE...]?selector=LABELS[&port=PORT]      pods by label, in these namespaces
     kubernetes://*?selector=LABELS                                         in all of them
@@ -17,9 +17,9 @@ from urllib.parse import unquote
 from statesync.errors import DiscoveryError
 
 RELIST_S: Final = 300.0
-"""Between two full lists of what is watched: a deletion that the watch lost is noticed within this time."""
+"""Seconds between two full lists: a deletion that the watch lost is noticed within this time."""
 MIN_RELIST_S: Final = 10.0
-"""A list of 1,000 pods is some 10 MB for the API server to write."""
+"""Least seconds between two full lists: one of 1,000 pods is about 10 MB for the API server."""
 
 ALL: Final = "*"
 SERVICE_SCHEME: Final = "kubernetes+service"
@@ -35,7 +35,7 @@ _EXISTS = re.compile(r"!?\s*(?P<key>[^=!<>\s()]+)(?P<values>)")
 
 
 class KubernetesTarget(NamedTuple):
-    """Which pods, of which cluster."""
+    """The pods to follow, and the cluster."""
 
     namespaces: tuple[str, ...]
     """`*` for all; empty for the gateway's own."""
@@ -43,21 +43,21 @@ class KubernetesTarget(NamedTuple):
     service: str = ""
     """Follow this Service's endpoints; empty: follow pods."""
     port: str = ""
-    """Number or name; empty: the pod says."""
+    """Number or name; empty: the pod declares it."""
     context: str = ""
-    """Of the kubeconfig; empty: its current one."""
+    """Context of the kubeconfig; empty: the current one."""
     kubeconfig: str = ""
     """A file; empty: KUBECONFIG, the service account, or ~/.kube/config."""
     relist_s: float = RELIST_S
 
     @property
     def places(self) -> tuple[str, ...]:
-        """A namespace for each watch; an empty one is the gateway's own."""
+        """The namespace of each watch; an empty one is the gateway's own."""
         return self.namespaces or ("",)
 
 
 def target_of(url: str) -> KubernetesTarget:
-    """What the URL asks for. Raises DiscoveryError that says what to write."""
+    """The target of the URL. Raises DiscoveryError, which says what to write."""
     scheme, _, rest = url.partition("://")
     place, _, query = rest.partition("?")
     service = scheme == SERVICE_SCHEME
@@ -71,7 +71,7 @@ def target_of(url: str) -> KubernetesTarget:
 
 
 def _params(query: str) -> Mapping[str, str]:
-    """A selector holds `=`, `,` and spaces itself, so only `&` and the first `=` divide; all else may be %-encoded."""
+    """A selector may contain `=`, `,` and spaces, so only `&` and the first `=` separate; the rest may be %-encoded."""
     found: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         key, _, value = part.partition("=")

@@ -1,10 +1,11 @@
-"""Keeping a copy of a Kubernetes collection: what to ask next after each answer. A pure fold; no network, no clock.
+"""Keeps a copy of a Kubernetes collection: decides the next request after each answer. A pure fold; no network, no
+clock.
 
-The rules. A list is asked for without a resource version, which makes it a consistent read: one with `0` may come from
-a cache that is older than what is known, and bring back the dead. A watch goes on from the last version seen. Events
-are taken by their object's version, so one that comes twice, late or out of order changes nothing. A full list every
-`relist_s` replaces what is known, so that a deletion that the watch lost is found. Nothing that fails takes anything
-away: only an answer does.
+The rules. A list is requested without a resource version, which makes it a consistent read: with `0` it may come from a
+cache older than the copy, and bring back deleted objects. A watch continues from the last version seen. Events are
+ordered by their object's version, so one that comes twice, late or out of order changes nothing. A full list every
+`relist_s` replaces the copy, which finds deletions that the watch lost. A failure never removes an object; only an
+answer does.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from typing import Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 FIRST_DELAY_S: Final = 1.0
+"""Seconds before the first retry; doubled for each further one."""
 MAX_DELAY_S: Final = 30.0
+"""Most seconds before a retry."""
 MAX_RETRY_AFTER_S: Final = 120.0
-"""A server that asks for more patience than this is asked again nevertheless."""
+"""Most seconds of a server's `Retry-After` that are waited."""
 WATCH_S: Final = (240.0, 360.0)
-"""The server ends a watch after a random time between these, so that watches spread over servers that come and go."""
+"""Seconds, least and most, of a watch: a random time, so that watches spread over servers that come and go."""
 SHORT_S: Final = 1.0
-"""A watch that ends sooner and brought nothing has failed, whatever its status says."""
+"""Seconds below which a watch without an event counts as failed, whatever its status."""
 GIVE_UP_AT: Final = 3
-"""Refused watches in a row after which the version itself is doubted."""
+"""Refused watches in a row after which a list replaces the version."""
 MOST_DELETED: Final = 10_000
-"""Deleted objects that are remembered until the next list, against events that come late."""
+"""Most deleted objects kept until the next list, to recognise late events."""
 
 GONE: Final = 410
 UNAUTHORIZED: Final = 401
@@ -33,14 +36,14 @@ FORBIDDEN: Final = 403
 
 
 class ListRequest(NamedTuple):
-    """Ask for a page of the list."""
+    """Request a page of the list."""
 
     token: str = ""
-    """Where the last page said to go on; empty for the first."""
+    """The continue token of the page before; empty for the first."""
 
 
 class Follow(NamedTuple):
-    """Ask for what changes from this version on."""
+    """Watch the changes after this version."""
 
     version: str
     timeout_s: int
@@ -51,15 +54,15 @@ class WatchStep(NamedTuple):
 
     ask: ListRequest | Follow
     delay_s: float = 0.0
-    """To wait before."""
+    """Seconds to wait before."""
     renew: bool = False
-    """Read the credentials again before."""
+    """Whether to read the credentials again before."""
     note: str = ""
-    """What to log; empty for nothing."""
+    """A message to log, or empty."""
 
 
 class Item(NamedTuple, Generic[T]):
-    """An object of the collection, as far as it is kept."""
+    """The part of an object that is kept."""
 
     uid: str
     version: str
@@ -71,7 +74,7 @@ class ReceivedPage(NamedTuple, Generic[T]):
 
     items: Iterable[Item[T]]
     version: str
-    """That of the whole list."""
+    """Version of the whole list."""
     token: str
     """Where to go on; empty on the last page."""
 
@@ -93,18 +96,18 @@ class ListWatch(Generic[T]):
         self._rng = rng
         self._objects: dict[str, Item[T]] = {}
         self._deleted: dict[str, str] = {}
-        """Deleted since the last list, with the version of that."""
+        """By UID, objects deleted since the last list: the version of the deletion."""
         self._pages: dict[str, Item[T]] | None = None
-        """Of the list under way; None while there is none."""
+        """Items of the list under way; None while there is none."""
         self._version = ""
-        """To watch from; empty: unknown, a list is needed."""
+        """Version to watch from; empty if a list is needed."""
         self._list_version = ""
         self._relist_at = 0.0
         self._watched_from = 0.0
-        self._heard = False
-        """Whether the watch under way has brought anything."""
+        self._received = False
+        """Whether the current watch has received anything."""
         self._listing = True
-        """Whether what was asked last is a list."""
+        """Whether the last request is a list."""
         self._lists_failed = 0
         self._watches_failed = 0
         self._reported = ""
@@ -112,14 +115,14 @@ class ListWatch(Generic[T]):
         """Whether a list has ever been complete."""
 
     def values(self) -> Iterable[T]:
-        """What is known, the latest changed last."""
+        """The known objects, the last changed one last."""
         return (item.value for item in self._objects.values())
 
     def __len__(self) -> int:
         return len(self._objects)
 
     def listed(self, page: ReceivedPage[T], now: float) -> WatchStep:
-        """A page of the list is here. What is known changes with the last one."""
+        """Take a page of the list. The last page replaces the copy."""
         pages = self._pages = {} if self._pages is None else self._pages
         pages.update((item.uid, item) for item in page.items)
         if page.token:
@@ -133,14 +136,14 @@ class ListWatch(Generic[T]):
         return self._follow(now, note=note)
 
     def changed(self, item: Item[T], deleted: bool) -> bool:
-        """An event of the watch; False if it is no news."""
-        self._heard, self._watches_failed = True, 0
+        """Take an event of the watch; False if it changes nothing."""
+        self._received, self._watches_failed = True, 0
         known = self._objects.get(item.uid)
         last = known.version if known is not None else self._deleted.get(item.uid, self._list_version)
         if not _newer(item.version, last):
             return False
         self.bookmark(item.version)
-        # Put in anew, so that the order is that of the changes.
+        # Removed and added, so that the order is that of the changes.
         self._objects.pop(item.uid, None)
         self._deleted.pop(item.uid, None)
         if not deleted:
@@ -152,27 +155,27 @@ class ListWatch(Generic[T]):
         return known is not None
 
     def bookmark(self, version: str) -> None:
-        """All up to this version has been told."""
-        self._heard, self._watches_failed = True, 0
+        """Take a bookmark: all events up to this version have been sent."""
+        self._received, self._watches_failed = True, 0
         if _newer(version, self._version):
             self._version = version
 
     def ended(self, now: float) -> WatchStep:
-        """The watch ended without an error: its time was over, or the connection was."""
-        if not self._heard and now - self._watched_from < SHORT_S:
+        """The watch ended without an error, by its time limit or with its connection."""
+        if not self._received and now - self._watched_from < SHORT_S:
             return self.failed(WatchFailure("the watch ends as soon as it begins"), now)
         self._watches_failed = 0
         return self._onward(now)
 
     def failed(self, failure: WatchFailure, now: float) -> WatchStep:
-        """What was asked last had no good answer."""
+        """The last request failed."""
         listing, self._pages = self._listing, None
         count = self._lists_failed if listing else self._watches_failed
         first = failure.status in (GONE, UNAUTHORIZED) and not count
         delay_s = 0.0 if first else self._delay_s(count, failure)
         if listing:
             self._lists_failed += 1
-            # The watch goes on meanwhile, if it can.
+            # The watch continues meanwhile, if possible.
             self._relist_at = now + 2 * delay_s
         else:
             self._watches_failed += 1
@@ -191,11 +194,11 @@ class ListWatch(Generic[T]):
     def _follow(self, then: float, delay_s: float = 0.0, renew: bool = False, note: str = "") -> WatchStep:
         low, high = WATCH_S
         lasts_s = min(low + (high - low) * self._rng(), self._relist_at - then)
-        self._watched_from, self._heard, self._listing = then, False, False
+        self._watched_from, self._received, self._listing = then, False, False
         return WatchStep(Follow(self._version, max(1, int(lasts_s) + 1)), delay_s, renew, note)
 
     def _delay_s(self, failures: int, failure: WatchFailure) -> float:
-        # Jittered downwards: replicas that lost the same server must not come back to it at one moment.
+        # Random, so that replicas that lost the same server do not all come back at the same moment.
         backoff_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures, 10)) * (0.5 + 0.5 * self._rng())
         return max(backoff_s, min(failure.retry_after_s, MAX_RETRY_AFTER_S))
 
@@ -208,8 +211,8 @@ class ListWatch(Generic[T]):
 
 
 def _newer(version: str, than: str) -> bool:
-    """Whether it is a later version. Kubernetes says that they are numbers to compare (since 1.35; they always were);
-    of a server where they are not, what comes later is newer."""
+    """Whether it is a later version. Kubernetes defines versions as numbers since 1.35, and they always were. If a
+    server has others, the later event is newer."""
     if version.isdecimal() and than.isdecimal():
         return int(version) > int(than)
     return version != than or not version

@@ -1,9 +1,9 @@
 """One connection to a Redis server: bytes out, replies and pushes in. It speaks RESP3 (server >= 6.0, Valkey).
 
-Replies are parsed by hiredis, on an `asyncio.Protocol`, because the state is sent hundreds of
-times a second: a future is all that a call makes, one timer watches all that are owed, and there is no pool, no
-stream and no lock. A connection is used until it is lost, then thrown away; making it anew is its owner's business,
-as is knowing keys, scripts and messages. No text made here holds a password.
+It is an `asyncio.Protocol` with hiredis as the parser, because the state is sent hundreds of times a second: a call
+makes only a future, one timer watches all expected replies, and there is no pool, no stream and no lock. A connection
+is used until it is lost; its owner opens another one, and knows the keys, scripts and messages. No text made here
+contains a password.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import hiredis
 from statesync.errors import StateError, StoreUnavailable
 from statesync.store.redis.commands import Part, pack
 
-Hearer: TypeAlias = Callable[[Any], None]
-"""Of a reply."""
+OnReply: TypeAlias = Callable[[Any], None]
+"""Called with a reply."""
 
 Push: TypeAlias = list[object]
-"""What the server says unasked: `[b"message", channel, data]`."""
+"""A push of the server: `[b"message", channel, data]`."""
 
 UNSENT_BYTES: Final = 16 << 20
-"""While more than this waits for the socket, the next command declares the connection lost."""
+"""Bytes waiting for the socket above which the next command declares the connection lost."""
 
 _MORE: Final = object()
-"""What the parser answers when it needs more bytes. Its own default, False, is also a reply."""
+"""The parser's result when it needs more bytes. Its default, False, is also a reply."""
 
 _CONFIRMATIONS: Final = frozenset({b"subscribe", b"unsubscribe", b"psubscribe", b"punsubscribe", b"ssubscribe"})
-"""Pushes that answer a command: each takes the place of a reply."""
+"""Pushes that are replies to commands."""
 
 _KEEPALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -44,7 +44,8 @@ _KEEPALIVE: Final = (
         "TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3,
     }.items() if hasattr(socket, name)),
 )  # fmt: skip
-"""A subscriber owes no reply, so only the kernel's probes notice that its peer's machine is gone."""
+"""Socket options: a subscriber expects no reply, so only the kernel's probes notice that the server's machine is
+gone."""
 
 _ROLES: Final = {b"master": "master", b"replica": "replica", b"slave": "replica"}
 
@@ -53,16 +54,16 @@ _REFUSALS: Final = {
     "NOAUTH": "it needs a password",
     "NOPROTO": "it does not speak RESP3 (Redis 6.0 or newer does)",
 }
-"""What the codes of a failed handshake mean; others are quoted."""
+"""Meanings of the error codes of a handshake; others are quoted."""
 
 
 class ReplyError(StateError):
-    """The server answered with an error: raised by `call`, a value in a pipeline's answers."""
+    """An error reply: raised by `call`, a value among a pipeline's replies."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code} {message}".rstrip())
         self.code = code
-        """Its first word: NOSCRIPT, MOVED, READONLY, LOADING, NOAUTH, ..."""
+        """The first word: NOSCRIPT, MOVED, READONLY, LOADING, NOAUTH, ..."""
         self.message = message
         """The rest."""
 
@@ -74,7 +75,7 @@ class ReplyError(StateError):
 
 
 class ServerAddress(NamedTuple):
-    """Where a server is and how to enter. Its text shows no password."""
+    """A server's address and credentials. Its text shows no password."""
 
     host: str
     port: int = 6379
@@ -85,13 +86,13 @@ class ServerAddress(NamedTuple):
     db: int = 0
     tls: ssl.SSLContext | None = None
     path: str = ""
-    """A unix socket; then host and port mean nothing."""
+    """A unix socket; host and port are then unused."""
 
     def __str__(self) -> str:
         return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
     def __repr__(self) -> str:
-        return f"<Address {self}/{self.db}{' TLS' if self.tls else ''}>"
+        return f"<ServerAddress {self}/{self.db}{' TLS' if self.tls else ''}>"
 
 
 class RespConnection(asyncio.Protocol):
@@ -100,27 +101,27 @@ class RespConnection(asyncio.Protocol):
     def __init__(self, address: ServerAddress, timeout_s: float, on_push: Callable[[Push], None] | None = None) -> None:
         self.address = address
         self.round_trips = 0
-        """Counter: sends; what travels together is one."""
+        """Counter: writes; commands sent together are one."""
         self.bytes_sent = 0
         self.bytes_received = 0
         self.role = ""
-        """What the server said it is when it let us in: `master`, `replica`, or nothing (Sentinel)."""
+        """The server's role in the handshake: `master`, `replica`, or empty (Sentinel)."""
         self._timeout_s = timeout_s
         self._on_push = on_push
         self._on_lost: Callable[[StoreUnavailable], None] | None = None
-        """Set when the handshake is over, taken away when it was told or by `close`."""
+        """Set after the handshake, removed when it is called and by `close`."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         """None before it is connected and after it is lost."""
         self._lost = ""
-        """Why it is of no more use."""
+        """Why it cannot be used any more; empty while it can."""
         self._full = False
         self._reader = hiredis.Reader(replyError=ReplyError.parsed, notEnoughData=_MORE)
-        self._owed: deque[tuple[Hearer, int, float]] = deque()
-        """Oldest first: whom to tell, after how many replies, when it was sent (the loop's time)."""
+        self._owed: deque[tuple[OnReply, int, float]] = deque()
+        """Oldest first: the callback, the number of replies, the time of sending (the loop's)."""
         self._partial: list[object] = []
-        """Replies of the oldest so far, when it is owed several."""
-        self._heard_at = 0.0
+        """Replies so far for the oldest entry, if it expects several."""
+        self._received_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -136,10 +137,10 @@ class RespConnection(asyncio.Protocol):
         on_push: Callable[[Push], None] | None = None,
         on_lost: Callable[[StoreUnavailable], None] | None = None,
     ) -> RespConnection:
-        """Connect, say who we are, select the database: all within `timeout_s`. Raises StoreUnavailable.
+        """Connect, authenticate, select the database: all within `timeout_s`. Raises StoreUnavailable.
 
-        `on_push` hears what the server says unasked, from within the reading of the socket: it must not block, and
-        if it raises, the connection is lost. `on_lost` is called once, later on the loop, and never after `close`.
+        `on_push` is called with the server's pushes while the socket is read: it must not block, and if it raises, the
+        connection is lost. `on_lost` is called once, later on the loop, and never after `close`.
         """
         connection = cls(address, timeout_s, on_push)
         try:
@@ -166,7 +167,8 @@ class RespConnection(asyncio.Protocol):
     async def call(self, *command: Part) -> Any:
         """One command, one reply. Raises ReplyError, StoreUnavailable.
 
-        A reply that does not come within the time limit costs the connection: the next could not be told from it.
+        A reply that exceeds the time limit costs the connection: a later reply would be taken for that of the next
+        command.
         """
         reply = await self.send(pack(*command))
         if isinstance(reply, ReplyError):
@@ -182,25 +184,25 @@ class RespConnection(asyncio.Protocol):
         return cast("list[Any]", replies) if len(commands) > 1 else [replies]
 
     def send(self, packed: bytes, replies: int = 1) -> asyncio.Future[Any]:
-        """Write what `pack` made. The future holds the reply, or the list of `replies` > 1 of them, errors as values.
+        """Write packed commands. The future gives the reply, or a list if there are several, error replies as values.
 
-        It fails with StoreUnavailable only; nobody need look at it. Cancelling it leaves the others in order.
+        It fails with StoreUnavailable only, and need not be awaited. Cancelling it does not affect other replies.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self.write(packed, partial(_settle, future), replies):
             _settle(future, StoreUnavailable(self._lost))
         return future
 
-    def write(self, packed: bytes, hearer: Hearer, replies: int = 1) -> bool:
-        """`send` without a future: `hearer` is called with what it would hold, or with the StoreUnavailable it would
-        raise, when that is read or the connection is lost: it must not block. False: it is lost, nobody will be called.
+    def write(self, packed: bytes, on_reply: OnReply, replies: int = 1) -> bool:
+        """`send` without a future: `on_reply` is called with its result, or with StoreUnavailable if the connection is
+        lost; it must not block. False: the connection is lost already, there will be no call.
         """
         if self._full:
             self._lose(f"{self.address} takes no more: {UNSENT_BYTES >> 20} MiB are unsent")
         if self._transport is None:
             return False
         now = self._loop.time()
-        self._owed.append((hearer, replies, now))
+        self._owed.append((on_reply, replies, now))
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._timeout_s, self._check)
         self.round_trips += 1
@@ -209,7 +211,7 @@ class RespConnection(asyncio.Protocol):
         return True
 
     def close(self) -> None:
-        """Break it off; who still waits gets StoreUnavailable, and nothing is pushed or told any more. Idempotent."""
+        """Close: expected replies fail with StoreUnavailable, and no other callback is called any more. Idempotent."""
         self._on_lost = self._on_push = None
         self._lose("the connection was closed")
 
@@ -222,7 +224,7 @@ class RespConnection(asyncio.Protocol):
         if self._transport is not None:
             sock = self._transport.get_extra_info("socket")
             for level, option, value in _KEEPALIVE:
-                with contextlib.suppress(OSError):  # The peer may be gone already, which is told elsewhere.
+                with contextlib.suppress(OSError):  # The server may be gone already: `connection_lost` follows.
                     sock.setsockopt(level, option, value)
 
     async def _greet(self, name: str) -> None:
@@ -233,13 +235,13 @@ class RespConnection(asyncio.Protocol):
             replies = await self.pipeline([hello, ("SELECT", address.db)] if address.db else [hello])
             self.role = _ROLES.get(replies[0].get(b"role", b""), "") if isinstance(replies[0], dict) else ""
             for refused in (reply for reply in replies if isinstance(reply, ReplyError)):
-                self._lose(f"{address} lets nobody in: {_refusal(refused, address)}")
+                self._lose(f"{address} refuses the login: {_refusal(refused, address)}")
 
     def _check(self) -> None:
-        """The timer: is the oldest reply overdue? Bytes that come prove the server alive and put it off."""
+        """Called by the timer: lose the connection if the oldest reply is overdue. Any received byte counts as life."""
         self._timer = None
         if self._owed:
-            due = max(self._owed[0][2], self._heard_at) + self._timeout_s
+            due = max(self._owed[0][2], self._received_at) + self._timeout_s
             if due <= self._loop.time():
                 self._lose(f"{self.address} did not answer within {self._timeout_s:g} s")
             else:
@@ -256,14 +258,14 @@ class RespConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         owed, self._owed = self._owed, deque()
-        for hearer, _, _ in owed:
-            hearer(StoreUnavailable(why))
-        self._loop.call_soon(self._tell)
+        for on_reply, _, _ in owed:
+            on_reply(StoreUnavailable(why))
+        self._loop.call_soon(self._call_on_lost)
 
-    def _tell(self) -> None:
-        told, self._on_lost = self._on_lost, None
-        if told is not None:
-            told(StoreUnavailable(self._lost))
+    def _call_on_lost(self) -> None:
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(StoreUnavailable(self._lost))
 
     # What the event loop calls
 
@@ -277,8 +279,8 @@ class RespConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        """Tell each reply to the oldest who waits, each push to the hearer."""
-        self._heard_at = self._loop.time()
+        """Pass each reply to the oldest callback, each push to `on_push`."""
+        self._received_at = self._loop.time()
         self.bytes_received += len(data)
         reader = self._reader
         reader.feed(data)
@@ -294,17 +296,17 @@ class RespConnection(asyncio.Protocol):
 
     def _answer(self, reply: object) -> None:
         if not self._owed:
-            said = _refusal(reply, self.address) if isinstance(reply, ReplyError) else "what nobody asked for"
-            self._lose(f"{self.address} said {said}")  # Such as that it has too many clients.
+            text = _refusal(reply, self.address) if isinstance(reply, ReplyError) else "something unexpected"
+            self._lose(f"{self.address} said {text}")  # Such as that it has too many clients.
             return
-        hearer, count, _ = self._owed[0]
+        on_reply, count, _ = self._owed[0]
         if count > 1:
             self._partial.append(reply)
             if len(self._partial) < count:
                 return
             reply, self._partial = self._partial, []
         self._owed.popleft()
-        hearer(reply)
+        on_reply(reply)
 
     def pause_writing(self) -> None:
         """More than UNSENT_BYTES are unsent."""
@@ -325,13 +327,13 @@ def _settle(future: asyncio.Future[Any], reply: object) -> None:
         return
     if isinstance(reply, StoreUnavailable):
         future.set_exception(reply)
-        future.exception()  # Counts as looked at: a future nobody awaits is no mistake here.
+        future.exception()  # Marks it as retrieved: the future need not be awaited.
     else:
         future.set_result(reply)
 
 
 def _refusal(reply: ReplyError, address: ServerAddress) -> str:
-    """Why a handshake failed. An error on an unknown command quotes its arguments, the password among them."""
+    """Why a handshake failed. The error about an unknown command quotes its arguments, including the password."""
     text = str(reply).partition("with args")[0].rstrip(" ,")
     if address.password:
         text = text.replace(address.password, "***")

@@ -1,7 +1,7 @@
-"""Which server holds a namespace's keys now: the one the URL names, the master that Sentinel knows, or the cluster
-node that owns the slot. Asked before every connection, for the answer changes with a failover.
+"""Finds the server that holds a namespace's keys: the one in the URL, the master that Sentinel names, or the cluster
+node that owns the slot. It is called before every connection, as the answer changes with a failover.
 
-It knows no key and keeps no connection. What it needs to ask, it asks over `resp.RespConnection`.
+It knows no key and keeps no connection. Its queries go over a `RespConnection`.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from statesync.store.redis.url import RedisUrl, parse
 SLOTS: Final = 16384
 _TIMEOUT_S: Final = SyncConfig().timeout_s
 _NAME: Final = "turnout-locate"
-"""How these short connections are called in CLIENT LIST."""
+"""Name of these short connections in CLIENT LIST."""
 
 Question: TypeAlias = Callable[[RespConnection], Awaitable[ServerAddress]]
-"""What is asked of a node. Raises StoreUnavailable where it does not know, ReplyError where it does not say."""
+"""A query to a node. Raises StoreUnavailable if it does not know the server, ReplyError if it refuses to answer."""
 
 
 class ServerLocator(Protocol):
-    """Who can say where the server is."""
+    """Finds the server."""
 
     async def locate(self) -> ServerAddress:
-        """Where to connect now. Raises StoreUnavailable."""
+        """The address to connect to now. Raises StoreUnavailable."""
         ...
 
 
 def locator(url: str, namespace: str, timeout_s: float = _TIMEOUT_S) -> ServerLocator:
-    """Who can say where the keys `{namespace}...` are. Nothing is asked yet. Raises BadStoreUrl.
+    """The locator of the keys `{namespace}...`. Sends nothing yet. Raises BadStoreUrl.
 
-    Every node that is asked gets `timeout_s`; the one that answered last is asked first.
+    Each node has `timeout_s` to answer; the one that answered last is queried first.
     """
     parsed = parse(url)
     return _FINDERS[parsed.form.kind](parsed, namespace, timeout_s)
 
 
 def slot_of(key: bytes) -> int:
-    """The cluster slot of a key: CRC16 of its hash tag, or of all of it where it has none (cluster spec)."""
+    """The cluster slot of a key: CRC16 of its hash tag, or of the whole key if it has none (cluster spec)."""
     start = key.find(b"{")
     end = key.find(b"}", start + 1)
     tag = key[start + 1 : end] if 0 <= start < end - 1 else key
@@ -51,18 +51,18 @@ def slot_of(key: bytes) -> int:
 
 
 class FixedServer:
-    """The URL says it all."""
+    """The server in the URL."""
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
 
     async def locate(self) -> ServerAddress:
-        """The same every time."""
+        """Always the same address."""
         return self._address
 
 
 class AskedNodes:
-    """Asks the nodes of a URL in turn, until one knows."""
+    """Queries the nodes of a URL in turn, until one knows the server."""
 
     def __init__(self, url: RedisUrl, login: tuple[str, str], question: Question, timeout_s: float) -> None:
         username, password = login
@@ -72,7 +72,7 @@ class AskedNodes:
         self._timeout_s = timeout_s
 
     async def locate(self) -> ServerAddress:
-        """What the first node that knows answers. Raises StoreUnavailable with what each of them said."""
+        """The first answer of a node. Raises StoreUnavailable with the errors of all nodes."""
         failures = []
         for node in tuple(self._nodes):
             try:
@@ -106,7 +106,7 @@ def _by_sentinel(url: RedisUrl, namespace: str, timeout_s: float) -> ServerLocat
             raise StoreUnavailable(f"sentinel {sentinel.address} knows no master named {url.service}")
         host, port = found
         address = ServerAddress(host.decode(), int(port), url.username, url.password, url.db, url.tls)
-        # A Sentinel that was cut off names the old master, which may be a replica by now: ask it what it is.
+        # A Sentinel that was disconnected names the old master, which may be a replica by now: check its role.
         probe = await RespConnection.open(address, timeout_s=timeout_s, name=_NAME)
         probe.close()
         if probe.role != "master":
@@ -129,10 +129,10 @@ def _by_cluster(url: RedisUrl, namespace: str, timeout_s: float) -> ServerLocato
 
 
 def owner_of(slot: int, ranges: list[Any], asked: str) -> tuple[str, int] | None:
-    """The master of a slot, from what CLUSTER SLOTS answers; None where nobody serves it.
+    """The master of a slot, from a reply to CLUSTER SLOTS; None if no node serves it.
 
-    A node that does not know its own name leaves the host empty, which means the one that was asked; `?` is a name
-    that nobody knows yet.
+    A node that does not know its own name leaves the host empty, which means the host that was `asked`; `?` is an
+    unknown name.
     """
     for first, last, master, *_ in ranges:
         if first <= slot <= last:
@@ -144,4 +144,4 @@ def owner_of(slot: int, ranges: list[Any], asked: str) -> tuple[str, int] | None
 _FINDERS: Final[Mapping[str, Callable[[RedisUrl, str, float], ServerLocator]]] = MappingProxyType(
     {"server": _fixed, "socket": _fixed, "sentinel": _by_sentinel, "cluster": _by_cluster}
 )
-"""By the form's kind."""
+"""The locator of each kind of URL form."""

@@ -1,6 +1,6 @@
-"""What a --state URL for Redis says: nodes, login, database, TLS. Pure, but for the certificate files that it names.
+"""Parses a --state URL for Redis: nodes, login, database, TLS. Pure, except that it reads the named certificate files.
 
-No message made here repeats any part of a URL that could hold a password: not even what seems to be a port, for it
+No message made here repeats any part of a URL that could contain a password: not even what seems to be a port, as it
 may be the end of a password that was not percent-encoded.
 """
 
@@ -17,13 +17,13 @@ from statesync.errors import BadStoreUrl
 
 
 class UrlForm(NamedTuple):
-    """What a scheme means."""
+    """The meaning of a scheme."""
 
     kind: str
     """`server`, `socket`, `sentinel` or `cluster`."""
     tls: bool = False
     port: int = 6379
-    """Where the URL gives none."""
+    """Port if the URL has none."""
 
 
 FORMS: Final[Mapping[str, UrlForm]] = MappingProxyType(
@@ -37,7 +37,7 @@ FORMS: Final[Mapping[str, UrlForm]] = MappingProxyType(
         "rediss+cluster": UrlForm("cluster", tls=True),
     }
 )
-"""By scheme."""
+"""The form of each scheme."""
 
 _TLS_OPTIONS: Final = frozenset(
     {
@@ -45,7 +45,7 @@ _TLS_OPTIONS: Final = frozenset(
         *("ssl_certfile", "ssl_keyfile", "ssl_password"),
     }
 )
-"""As redis-py names them."""
+"""Options for TLS, with redis-py's names."""
 
 _NO: Final = frozenset({"0", "f", "false", "n", "no"})
 _CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -53,7 +53,7 @@ _NODE: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[^\s:\[\],/@
 
 
 class RedisUrl(NamedTuple):
-    """A --state URL, taken apart. Its text shows no password."""
+    """A parsed --state URL. Its text shows no password."""
 
     form: UrlForm
     nodes: tuple[tuple[str, int], ...] = ()
@@ -75,7 +75,7 @@ class RedisUrl(NamedTuple):
 
 
 def parse(url: str) -> RedisUrl:
-    """Take a URL apart. Raises BadStoreUrl, which says what is wrong and what would be right."""
+    """Parse a URL. Raises BadStoreUrl, which says what is wrong and what to write instead."""
     scheme, mark, _ = url.partition("://")
     form = FORMS.get(scheme)
     if not mark or form is None:
@@ -115,8 +115,8 @@ def _options(query: str, scheme: str, form: UrlForm) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, _ in pairs:
         if name not in known:
-            said = f"unknown option {name}" if name.isidentifier() else "an option without a name"
-            raise BadStoreUrl(f"{scheme}://: {said}; there are {', '.join(sorted(known))}")
+            problem = f"unknown option {name}" if name.isidentifier() else "an option without a name"
+            raise BadStoreUrl(f"{scheme}://: {problem}; there are {', '.join(sorted(known))}")
     if len(dict(pairs)) < len(pairs):
         raise BadStoreUrl(f"{scheme}://: an option is given twice")
     return dict(pairs)

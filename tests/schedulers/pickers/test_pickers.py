@@ -54,7 +54,7 @@ def test_equal_ones_are_taken_alike(picker: Picker, score: float) -> None:
     check_shares(picker, [score] * 5, [0.2] * 5)
 
 
-def test_best_takes_the_highest_and_ties_by_the_dice() -> None:
+def test_best_takes_the_highest_and_ties_by_the_bits() -> None:
     check_shares(Best(), [0.2, 0.9, 0.1, 0.9], [0.0, 0.5, 0.0, 0.5])
 
 
@@ -71,7 +71,7 @@ def test_weighted_never_takes_what_scores_nothing(entropy: int) -> None:
     assert Weighted().pick(weighed([0.0, 1e-300, 0.0]), entropy) == 1
 
 
-def test_weighted_with_the_highest_dice_takes_the_last() -> None:
+def test_weighted_with_the_highest_bits_takes_the_last() -> None:
     highest = unmixed(2**64 - 1, 24)
     assert mix(highest, 24) == 2**64 - 1
     assert Weighted().pick(weighed([0.1] * 10), highest) == 9

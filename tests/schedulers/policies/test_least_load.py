@@ -19,7 +19,7 @@ A, B = pod_ids(2)
         (PodLoad(queued=9, running=9, kv_usage=0.9, pending_prefill_tokens=5, ttft_ewma_s=3.0), 0.0),
     ],
 )
-def test_load_is_tokens_and_a_little_for_each_request_whoever_sent_it(load: PodLoad, tokens: float) -> None:
+def test_load_is_tokens_and_a_little_for_each_request_foreign_ones_too(load: PodLoad, tokens: float) -> None:
     assert token_load(load) == tokens
 
 

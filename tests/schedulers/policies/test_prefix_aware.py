@@ -81,7 +81,7 @@ def test_each_of_the_cheapest_is_picked_about_as_often(snapshot: LoadSnapshot) -
 
 @unhurried
 @given(cases(max_pods=60), st.floats(0, 50), BITS)
-def test_with_an_old_view_too_it_is_an_untried_pod_and_the_same_one_for_the_same_dice(
+def test_with_an_old_view_too_it_is_an_untried_pod_and_the_same_one_for_the_same_bits(
     case: tuple[RequestInfo, LoadSnapshot], unseen: float, bits: int
 ) -> None:
     request, snapshot = case[0]._replace(entropy=bits), case[1]._replace(unseen=unseen)

@@ -95,7 +95,7 @@ def test_filters_never_widen(
         assert answer.pod in set(ids_of(case[1])) - case[0].tried
 
 
-def test_a_required_filter_that_nobody_passes_rejects_and_names_itself() -> None:
+def test_a_required_filter_that_no_pod_passes_rejects_and_names_itself() -> None:
     given_to = labelled(snapshot_of([PodLoad()] * 2), "l4", "l4")
     policy = Profile(filters=[{"name": "label", "label": "gpu", "in": ["h100", "h200"]}])
     assert policy.pick(request_of(), given_to) == Rejection("no_pod_passes_label")
@@ -104,7 +104,7 @@ def test_a_required_filter_that_nobody_passes_rejects_and_names_itself() -> None
     assert isinstance(preferred.pick(request_of(), given_to), Decision)
 
 
-def test_a_preferred_filter_that_nobody_passes_is_passed_over() -> None:
+def test_a_preferred_filter_that_no_pod_passes_is_ignored() -> None:
     full = snapshot_of([PodLoad(kv_usage=0.99), PodLoad(kv_usage=0.98)])
     answer = Profile(filters=[{"name": "headroom"}]).pick(request_of(), full)
     assert isinstance(answer, Decision)
@@ -113,7 +113,7 @@ def test_a_preferred_filter_that_nobody_passes_is_passed_over() -> None:
     assert refused == Rejection("no_pod_passes_headroom")
 
 
-def test_a_preferred_filter_takes_away_nobody_that_a_required_one_would_leave() -> None:
+def test_a_preferred_filter_removes_no_pod_that_a_required_one_would_leave() -> None:
     snapshot = labelled(snapshot_of([PodLoad(kv_usage=0.99), PodLoad()]), "h100", "l4")
     filters = [{"name": "headroom"}, {"name": "label", "label": "gpu", "equals": "h100"}]
     answer = Profile(filters=filters).pick(request_of(), snapshot)

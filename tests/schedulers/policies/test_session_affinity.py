@@ -33,7 +33,7 @@ def naive_order(session: str, pods: list[PodId]) -> list[PodId]:
     return sorted(pods, key=lambda pod: hash32(pod) * key % 2**32, reverse=True)
 
 
-def test_a_session_stays_whatever_the_dice_and_the_turn() -> None:
+def test_a_session_stays_whatever_the_bits_and_the_turn() -> None:
     picks = {POLICY.pick(request_of(session_key="s", entropy=bits, sequence=bits), idle(50)) for bits in range(100)}
     assert picks == {Decision(naive_order("s", pod_ids(50))[0], "session_affinity", 0.0, "home")}
 
@@ -43,7 +43,7 @@ def test_the_home_of_a_session_is_the_same_in_every_process() -> None:
     assert [home(session, idle(1000)) for session in ("a", "b", "session-7")] == PINNED
 
 
-def test_sessions_spread_as_evenly_as_fair_dice_would() -> None:
+def test_sessions_spread_as_evenly_as_random_draws_would() -> None:
     pods, sessions, snapshot = 50, 20_000, idle(50)
     share = Counter(home(f"conversation-{at}", snapshot) for at in range(sessions))
     mean = sessions / pods

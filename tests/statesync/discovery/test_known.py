@@ -43,7 +43,7 @@ def test_jitter_only_makes_a_look_later() -> None:
     assert 10.0 < known(rng=0.99).after(LookupFound((), 60.0)).delay_s <= 11.0
 
 
-def test_failed_looks_keep_the_pods_back_off_and_are_told_once() -> None:
+def test_failed_looks_keep_the_pods_back_off_and_are_reported_once() -> None:
     pods = known(interval_s=5.0)
     pods.after(LookupFound((pod("a"),), 30.0))
     steps = [pods.after(LookupFailed("SERVFAIL")) for _ in range(5)]
@@ -56,8 +56,8 @@ def test_failed_looks_keep_the_pods_back_off_and_are_told_once() -> None:
 def test_pods_go_after_three_empty_looks_in_a_row() -> None:
     pods = known()
     pods.after(LookupFound((pod("a"),), 30.0))
-    told = [pods.after(LookupEmpty("NXDOMAIN")).announce for _ in range(EMPTY_LOOKS)]
-    assert told == [None, None, ()]
+    received = [pods.after(LookupEmpty("NXDOMAIN")).announce for _ in range(EMPTY_LOOKS)]
+    assert received == [None, None, ()]
 
 
 def test_one_answer_with_pods_starts_the_count_of_empty_looks_anew() -> None:

@@ -41,7 +41,7 @@ def test_neither_and_both_are_errors_that_say_which() -> None:
 
 
 @pytest.mark.parametrize("source", ["consul://vllm", "vllm.ns.svc:8000"])
-def test_an_unknown_scheme_is_told_what_there_is(source: str) -> None:
+def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones(source: str) -> None:
     with pytest.raises(DiscoveryError, match=r"dns://, dns\+srv://, kubernetes://"):
         open_source(source=source)
 

@@ -132,7 +132,7 @@ def test_one_lucky_success_on_trial_does_not_end_it() -> None:
     assert tracker.next_due() == 15.0
 
 
-def test_failures_that_come_in_while_ejected_are_no_news() -> None:
+def test_failures_that_come_in_while_ejected_change_nothing() -> None:
     tracker, _ = tracker_of(A, B)
     fail(tracker, A, 20)
     assert tracker.next_due() == 5.0
@@ -214,7 +214,7 @@ def test_a_pod_of_two_pools_needs_room_in_both() -> None:
     assert not tracker.blockers(A)
 
 
-def test_a_pod_that_left_is_forgotten_and_late_news_of_it_ignored() -> None:
+def test_a_pod_that_left_is_forgotten_and_late_results_of_it_ignored() -> None:
     tracker, heard = tracker_of(A, B)
     fail(tracker, A, 3)
     tracker.set_pods("pool", [B, C])

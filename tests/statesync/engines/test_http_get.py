@@ -102,7 +102,7 @@ def test_pages_of_one_pod_come_over_one_connection_whatever_they_say() -> None:
     ],
     ids=["counted", "chunked", "until the end", "HTTP/1.0", "after a 100"],
 )
-def test_a_page_is_read_however_its_end_is_told(say: Say, page: bytes) -> None:
+def test_a_page_is_read_however_its_end_is_marked(say: Say, page: bytes) -> None:
     assert asyncio.run(get(say)) == page
 
 
@@ -207,7 +207,7 @@ def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
     asyncio.run(story())
 
 
-def test_an_address_where_nobody_is_or_that_is_none_is_said() -> None:
+def test_an_address_without_a_server_or_that_is_none_is_an_error() -> None:
     async def story(address: str) -> None:
         await HttpGetter().get(address, "/metrics")
 

@@ -77,19 +77,19 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
     assert [pod.id for pod in rounds.due(1.0)] == ["b"]
 
 
-def test_changes_told_one_by_one_come_to_the_same_as_the_full_truth() -> None:
-    told, whole = (PollSchedule(PollInterval(1.0, 50.0), random.Random(7).random) for _ in range(2))
+def test_changes_one_by_one_come_to_the_same_as_the_full_list() -> None:
+    received, whole = (PollSchedule(PollInterval(1.0, 50.0), random.Random(7).random) for _ in range(2))
     now, here = 0.0, set[str]()
     rng = random.Random(8)
     for _ in range(60):
         there = {f"p{rng.randrange(40)}" for _ in range(20)}
         change = PodChange(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
-        assert set(told.change_pods("pool", change, now)) == here - there
+        assert set(received.change_pods("pool", change, now)) == here - there
         whole.set_pods("pool", pods_of(*sorted(there)), now)
-        assert told.pods.keys() == whole.pods.keys()
+        assert received.pods.keys() == whole.pods.keys()
         now, here = now + rng.random() / 5, there
-        assert told.next_at() == whole.next_at()
-        assert told.due(now) == whole.due(now)
+        assert received.next_at() == whole.next_at()
+        assert received.due(now) == whole.due(now)
 
 
 def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
@@ -98,7 +98,7 @@ def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
     rounds.change_pods("pool", PodChange((a, b)), 0.0)
     walk(rounds, 1.0)
     assert rounds.change_pods("pool", PodChange(gone=(a.id,)), 1.0) == [a.id]
-    assert rounds.change_pods("pool", PodChange(gone=(a.id,)), 1.0) == [], "told twice"
+    assert rounds.change_pods("pool", PodChange(gone=(a.id,)), 1.0) == [], "received twice"
     rounds.change_pods("pool", PodChange((a,)), 2.0)
     assert rounds.due(2.0) == [a]
     assert [pod for _, pod in walk(rounds, 12.5, 2.0)] == ["b", "a"]
@@ -114,7 +114,7 @@ def test_a_pod_described_anew_keeps_its_turn_and_is_visited_where_it_is_now() ->
     assert rounds.due(11.0) == [moved]
 
 
-def test_pods_passed_over_cost_nothing_and_stretch_nobody_s_interval() -> None:
+def test_skipped_pods_cost_nothing_and_stretch_no_interval() -> None:
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(5).random, lambda pod: pod.endswith("0"))
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     walk(rounds, 10.0)
@@ -145,7 +145,7 @@ def test_whether_a_pod_is_wanted_is_asked_at_each_of_its_turns() -> None:
     assert walk(rounds, 20.0, 11.0) == []
 
 
-def test_a_slow_pod_holds_up_nobody_and_is_not_visited_twice_at_once() -> None:
+def test_a_slow_pod_delays_no_other_and_is_not_visited_twice_at_once() -> None:
     async def story() -> None:
         counts: Counter[str] = Counter()
         enough = asyncio.Event()

@@ -250,7 +250,7 @@ class Twin:
         self.store = MemoryStore(hub)
         self.heard = Heard()
         self.scraper: Scraper | None = None
-        self.told = asyncio.Queue[str]()
+        self.received = asyncio.Queue[str]()
 
     def replica_inflight(self, *_: object) -> None: ...
 
@@ -259,12 +259,12 @@ class Twin:
     def placed_elsewhere(self, *_: object) -> None: ...
 
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
-        self.told.put_nowait("forgotten")
+        self.received.put_nowait("forgotten")
         if self.scraper is not None:
             self.scraper.forgotten_elsewhere(pod)
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        self.told.put_nowait("report")
+        self.received.put_nowait("report")
         if self.scraper is not None:
             self.scraper.reported_elsewhere(pod, report, age_s)
 
@@ -301,19 +301,19 @@ def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_mod
     asyncio.run(story())
 
 
-def test_a_pod_nobody_reports_on_is_read_by_whoever_misses_it() -> None:
+def test_a_pod_without_reports_is_read_by_every_replica_that_misses_them() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
             mine, other = await twins("silent", a.pod)
             async with scraping(other.heard, a.pod, shared=other.store) as other.scraper:
                 await other.heard.next("report")
-                assert await mine.told.get() == "report", "who is elected hears it as well"
+                assert await mine.received.get() == "report", "the elected replica gets it as well"
 
     asyncio.run(story())
 
 
-def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more() -> None:
+def test_a_restart_is_sent_to_the_other_replica_which_does_not_see_it_once_more() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": page(100), "/v1/models": models("m")}
@@ -324,9 +324,9 @@ def test_a_restart_is_told_to_the_other_replica_which_does_not_see_it_once_more(
                 await other.heard.next("report")
                 a.pages["/metrics"] = page(100, started=1.8e9)
                 assert await mine.heard.next("restart") == a.pod.id
-                while await other.told.get() != "forgotten":
+                while await other.received.get() != "forgotten":
                     pass
-                while (await other.told.get(), other.heard.log.qsize())[1] == 0:
+                while (await other.received.get(), other.heard.log.qsize())[1] == 0:
                     pass
             said = [other.heard.log.get_nowait()[0] for _ in range(other.heard.log.qsize())]
             assert set(said) == {"report"}
@@ -349,7 +349,7 @@ class Elsewhere:
         self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
         self.scraper.set_pods("pool", [self.pod])
 
-    def hears(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
+    def reported(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
         self.clock.now += after_s
         report = EngineReport(prefix_queries_tokens=queries, started_at=started)
         self.scraper.reported_elsewhere(self.pod.id, report, age_s)
@@ -357,35 +357,35 @@ class Elsewhere:
 
 def test_a_report_from_before_the_pod_was_known_here_counts_and_later_only_newer_ones() -> None:
     there = Elsewhere()
-    there.hears(100, age_s=30.0)
-    there.hears(110, age_s=0.5)
-    there.hears(105, age_s=5.0)
+    there.reported(100, age_s=30.0)
+    there.reported(110, age_s=0.5)
+    there.reported(105, age_s=5.0)
     there.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
     assert there.said == [(100, 30.0), (110, 0.5)]
 
 
 def test_a_restart_that_another_replica_s_report_shows_is_said_here() -> None:
     there = Elsewhere()
-    there.hears(100, started=1.7e9)
-    there.hears(2, started=1.8e9)
+    there.reported(100, started=1.7e9)
+    there.reported(2, started=1.8e9)
     assert there.said == [(100, 0.0), "restart", (2, 0.0)]
 
 
 def test_counters_of_two_readers_that_crossed_on_the_way_are_no_restart_and_after_a_gap_they_are() -> None:
     there = Elsewhere()
-    there.hears(100)
-    there.hears(98, after_s=0.1)
+    there.reported(100)
+    there.reported(98, after_s=0.1)
     assert there.said == [(100, 0.0), (98, 0.0)]
-    there.hears(3, after_s=10.0)
+    there.reported(3, after_s=10.0)
     assert there.said[2:] == ["restart", (3, 0.0)]
 
 
 def test_a_restart_that_was_said_is_not_seen_once_more() -> None:
     there = Elsewhere()
-    there.hears(100, started=1.7e9)
+    there.reported(100, started=1.7e9)
     there.scraper.forgotten_elsewhere(there.pod.id)
     there.scraper.forgotten_elsewhere(PodId("stranger"))
-    there.hears(2, started=1.8e9)
+    there.reported(2, started=1.8e9)
     assert there.said == [(100, 0.0), (2, 0.0)]
 
 
@@ -433,5 +433,5 @@ def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() 
         (EngineReport(started_at=5.0, prefix_hits_tokens=5), EngineReport(started_at=5.0, prefix_hits_tokens=4), True),
     ],
 )
-def test_two_reports_tell_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
+def test_two_reports_show_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
     assert restarted(before, after) is expected

@@ -155,7 +155,7 @@ def test_how_long_requests_stay_is_learned_from_those_that_were_answered() -> No
     assert times.view.status(A).load.e2e_ewma_s == pytest.approx(3.0)
 
 
-def test_an_engine_that_tells_its_capacity_keeps_it() -> None:
+def test_an_engine_that_reports_its_capacity_keeps_it() -> None:
     times = Times()
     times.view.report(A, EngineReport(kv_capacity_tokens=9000))
     times.view.report(A, EngineReport(queued=1))

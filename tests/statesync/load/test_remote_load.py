@@ -28,10 +28,10 @@ def test_an_idle_pod_s_counter_is_kept_only_while_the_pod_is_known() -> None:
     assert repr(share) == "<ReplicaLoad 0 in flight on 1 pods, updated at 0>"
 
 
-def test_growth_is_told_against_the_last_counter_and_never_negative() -> None:
+def test_growth_is_reported_against_the_last_counter_and_never_negative() -> None:
     share, (_, pod_state, _) = ReplicaLoad(0.0), in_a_pool()
-    told = [share.take(A, InflightNumbers(dispatched=count), pod_state, 1.0) for count in (100, 103, 2, 4)]
-    assert told == [0, 3, 0, 2]
+    received = [share.take(A, InflightNumbers(dispatched=count), pod_state, 1.0) for count in (100, 103, 2, 4)]
+    assert received == [0, 3, 0, 2]
 
 
 def test_numbers_on_a_pod_that_left_are_kept_as_long_as_they_hold_something() -> None:
@@ -65,8 +65,8 @@ def test_a_first_token_at_another_replica_moves_the_head_of_the_queue() -> None:
 
 def test_the_first_numbers_of_a_replica_and_those_after_its_restart_are_no_rate() -> None:
     shares, _, pool_state = in_a_pool()
-    for told in (900, 0, 7, 2, 9):
-        shares.update("late", {A: InflightNumbers(dispatched=told)}, 1.0)
+    for received in (900, 0, 7, 2, 9):
+        shares.update("late", {A: InflightNumbers(dispatched=received)}, 1.0)
     assert pool_state.remote_rate.weight == pytest.approx(7.0)  # from 2 to 9; what was first heard, or fell, is none
     shares.drop("late", 1.0)
     shares.update("late", {A: InflightNumbers(dispatched=500)}, 1.0)

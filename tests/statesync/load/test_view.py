@@ -258,36 +258,36 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
 # Headroom
 
 
-def test_headroom_is_told_when_a_full_pod_has_room_again() -> None:
-    view, told = view_of(pod("a", 1)), list[str]()
-    view.on_headroom = told.append
+def test_headroom_is_reported_when_a_full_pod_has_room_again() -> None:
+    view, received = view_of(pod("a", 1)), list[str]()
+    view.on_headroom = received.append
     charge = view.reserve(A.id, asking())
-    assert told == []
+    assert received == []
     view.release(charge)
-    assert told == ["default"]
+    assert received == ["default"]
 
 
-def test_headroom_is_told_when_a_pod_is_unblocked_new_or_has_a_higher_limit() -> None:
-    view, told = view_of(pod("a", 1)), list[str]()
-    view.on_headroom = told.append
+def test_headroom_is_reported_when_a_pod_is_unblocked_new_or_has_a_higher_limit() -> None:
+    view, received = view_of(pod("a", 1)), list[str]()
+    view.on_headroom = received.append
     view.block(A.id, "probe")
     view.unblock(A.id, "probe")
     view.reserve(A.id, asking())
     view.set_pods("default", [pod("a", 2)])
     view.set_pods("default", [pod("a", 2), B, C])
-    assert told == ["default"] * 3
+    assert received == ["default"] * 3
     view.set_pods("default", [pod("a", 2)])
-    assert told == ["default"] * 3
+    assert received == ["default"] * 3
 
 
-def test_headroom_is_told_when_another_replica_gives_room() -> None:
-    view, told = view_of(pod("a", 2)), list[str]()
-    view.on_headroom = told.append
+def test_headroom_is_reported_when_another_replica_gives_room() -> None:
+    view, received = view_of(pod("a", 2)), list[str]()
+    view.on_headroom = received.append
     view.set_remote("other", {A.id: InflightNumbers(2, 2, 2)})
     view.set_remote("other", {A.id: InflightNumbers(1, 2, 2)})
     view.set_remote("other", {A.id: InflightNumbers(2, 2, 2)})
     view.drop_remote("other")
-    assert told == ["default"] * 2
+    assert received == ["default"] * 2
 
 
 def test_who_waits_may_go_from_inside_the_call() -> None:
@@ -378,7 +378,7 @@ def test_a_share_of_an_unknown_pod_waits_for_it() -> None:
     assert view.status(B.id).load[3:6] == (2, 20, 10)
 
 
-def test_a_replica_that_is_gone_and_told_anew_is_replaced_as_a_whole() -> None:
+def test_a_replica_that_is_gone_and_reported_anew_is_replaced_as_a_whole() -> None:
     view = view_of(A, B)
     view.set_remote("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
     view.drop_remote("x")
@@ -398,7 +398,7 @@ def test_a_report_is_as_old_as_it_is_said_to_be_and_an_older_one_is_passed_over(
     assert view.status(A.id).load.reported_at == 100.0
 
 
-def test_a_status_tells_this_replica_s_part_of_what_is_in_flight() -> None:
+def test_a_status_has_this_replica_s_part_of_what_is_in_flight() -> None:
     view = view_of(A)
     view.reserve(A.id, asking())
     view.set_remote("x", {A.id: InflightNumbers(2, 20, 10)})
@@ -423,7 +423,7 @@ class Times:
         """Of the pool `p`."""
         return self.view.unseen_by_pool()["p"]
 
-    def tells(self, replica: str, more: int, after_s: float) -> None:
+    def dispatch(self, replica: str, more: int, after_s: float) -> None:
         """A replica sent so many more requests to A, and they are all done already."""
         self.clock.now += after_s
         self.sent[replica] += more
@@ -432,7 +432,7 @@ class Times:
     def goes_on(self, replica: str, per_s: int, seconds: int) -> None:
         """It sends requests at this rate."""
         for _ in range(100 * seconds):
-            self.tells(replica, per_s // 100, 0.01)
+            self.dispatch(replica, per_s // 100, 0.01)
 
 
 def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
@@ -445,17 +445,17 @@ def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
 
 def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
     times = Times()
-    times.tells("x", 1_000_000, 0.0)
+    times.dispatch("x", 1_000_000, 0.0)
     assert times.unseen() == 0.0
     times.view.drop_remote("x")
-    times.tells("x", 1_000_000, 0.01)
+    times.dispatch("x", 1_000_000, 0.01)
     assert times.unseen() == 0.0
 
 
 def test_numbers_read_after_a_gap_count_as_sent_all_along() -> None:
     times = Times(age_s=1.0)
-    times.tells("x", 1, 0.0)
-    times.tells("x", 100 * 60, 60.0)
+    times.dispatch("x", 1, 0.0)
+    times.dispatch("x", 100 * 60, 60.0)
     assert times.unseen() == pytest.approx(100, rel=0.01)
 
 
@@ -471,7 +471,7 @@ def test_a_replica_that_stopped_sending_is_soon_not_expected_to_and_one_that_is_
     assert times.unseen() == 0.0
 
 
-def test_while_nothing_can_be_heard_the_others_are_taken_to_go_on() -> None:
+def test_while_nothing_arrives_the_others_are_assumed_to_go_on() -> None:
     times = Times(age_s=0.0)
     times.goes_on("x", 100, 5)
     times.clock.now += 3.0

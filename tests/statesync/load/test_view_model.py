@@ -28,7 +28,7 @@ NUMBERS = st.just(InflightNumbers()) | st.builds(
 )
 
 
-def told(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
+def received(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
     """Without the counter, in the order of `amounts`."""
     return (*numbers[:3], numbers.prefilling, numbers.prefill_work)
 
@@ -57,9 +57,9 @@ class ViewMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.announced: dict[PodId, InflightNumbers] = {}
-        self.told: list[str] = []
+        self.received: list[str] = []
         self.view = LoadView(lambda: 1.0, self.announced.__setitem__, lambda: 0.5)
-        self.view.on_headroom = self.told.append
+        self.view.on_headroom = self.received.append
         self.members: dict[str, dict[PodId, Pod]] = {}
         self.blockers: dict[PodId, set[str]] = {}
         self.open: dict[int, tuple[Charge, int, int, int]] = {}
@@ -165,7 +165,7 @@ class ViewMachine(RuleBasedStateMachine):
         return len(mine), sum(tokens), sum(prefill), sum(map(bool, work)), sum(work)
 
     def total(self, pod_id: PodId) -> tuple[int, ...]:
-        others = [told(share[pod_id]) for share in self.shares.values() if pod_id in share]
+        others = [received(share[pod_id]) for share in self.shares.values() if pod_id in share]
         return tuple(sum(column) for column in zip(self.own(pod_id), *others, strict=True))
 
     def may_be_picked(self, pool: str) -> set[PodId]:
@@ -179,7 +179,7 @@ class ViewMachine(RuleBasedStateMachine):
     def loads_are_sums(self) -> None:
         assert self.view.inflight == len(self.open)
         for pod_id in IDS:
-            assert told(self.announced.get(pod_id, InflightNumbers())) == self.own(pod_id)
+            assert received(self.announced.get(pod_id, InflightNumbers())) == self.own(pod_id)
             if pod_id in self.blockers:
                 assert amounts(self.view.status(pod_id).load) == self.total(pod_id)
 
@@ -198,9 +198,9 @@ class ViewMachine(RuleBasedStateMachine):
                 with pytest.raises(PoolSaturated if routable else NoRoutablePod):
                     self.view.snapshot(pool)
             if fit - self.candidates.get(pool, set()):
-                assert pool in self.told
+                assert pool in self.received
             self.candidates[pool] = fit
-        self.told.clear()
+        self.received.clear()
 
     @invariant()
     def snapshots_in_hand_never_change(self) -> None:
@@ -212,7 +212,7 @@ class ViewMachine(RuleBasedStateMachine):
             self.view.release(charge)
         if hasattr(self, "view"):
             assert self.view.inflight == 0
-            assert all(told(numbers) == (0,) * 5 for numbers in self.announced.values())
+            assert all(received(numbers) == (0,) * 5 for numbers in self.announced.values())
 
 
 ViewMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

@@ -28,9 +28,9 @@ def test_a_belief_that_was_too_high_costs_trust_and_true_ones_win_it_back() -> N
     assert trust == 1.0
 
 
-@pytest.mark.parametrize(("believed", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
-def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(believed: int, found: int) -> None:
-    assert judged(1.0, believed, found) == 1.0
+@pytest.mark.parametrize(("expected", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
+def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(expected: int, found: int) -> None:
+    assert judged(1.0, expected, found) == 1.0
 
 
 def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
@@ -40,21 +40,21 @@ def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=300))
 def test_trust_stays_within_its_bounds(answers: list[tuple[int, int]]) -> None:
     trust = 1.0
-    for believed, found in answers:
-        trust = judged(trust, believed, found)
+    for expected, found in answers:
+        trust = judged(trust, expected, found)
         assert LEAST <= trust <= MOST
 
 
 def test_sums_are_each_pod_s_own() -> None:
-    told: list[tuple[PodId, float]] = []
-    accuracy = PrefixAccuracy(lambda pod, trust: told.append((pod, trust)))
+    received: list[tuple[PodId, float]] = []
+    accuracy = PrefixAccuracy(lambda pod, trust: received.append((pod, trust)))
     accuracy.judge(A, 1000, 400)
     accuracy.judge(A, 0, 200)
     accuracy.judge(B, 500, 500)
     a, b = accuracy.pods[A], accuracy.pods[B]
     assert (a.predicted, a.true, a.error) == (1000, 600, 800)
     assert (b.predicted, b.true, b.error, b.trust) == (500, 500, 0, 1.0)
-    assert told == [(A, a.trust)], "only what changed is told"
+    assert received == [(A, a.trust)], "only what changed is received"
 
 
 def report(asked: int | None, found: int | None) -> EngineReport:
@@ -114,9 +114,9 @@ def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -
     for _ in range(3000):
         turn = rng.randrange(len(chains))
         found = size * (turn in held)
-        believed = index.match(chains[turn]).get(A, 0)
-        wrong.append(believed != found)
-        accuracy.judge(A, believed * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
+        expected = index.match(chains[turn]).get(A, 0)
+        wrong.append(expected != found)
+        accuracy.judge(A, expected * PREFIX_BLOCK_TOKENS, found * PREFIX_BLOCK_TOKENS)
         index.place(A, chains[turn])
         held[turn] = None
         held.move_to_end(turn)
@@ -126,7 +126,7 @@ def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -
 
 
 @pytest.mark.parametrize("too_big", [2, 3])
-def test_an_index_that_believes_a_pod_too_big_comes_down_to_its_size(too_big: int) -> None:
+def test_an_index_that_takes_a_pod_for_too_big_comes_down_to_its_size(too_big: int) -> None:
     held = 50
     tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
     learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)

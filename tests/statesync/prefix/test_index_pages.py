@@ -125,25 +125,25 @@ def test_a_page_is_true_whatever_came_before_it(steps: list[tuple[str, PodId, li
                 ix.forget(pod)
             elif verb == "sweep":
                 ix.sweep(3)
-            elif (told := next(pages, None)) is not None:
-                lru = ix._lrus[told.pod]
-                links = list(array("Q", told.hashes))
-                assert len(set(links)) == len(links) == len(told.sizes)
+            elif (received := next(pages, None)) is not None:
+                lru = ix._lrus[received.pod]
+                links = list(array("Q", received.hashes))
+                assert len(set(links)) == len(links) == len(received.sizes)
                 assert set(links) <= set(lru.blocks)
 
 
-def test_every_block_that_is_left_alone_is_told_once_though_others_come_and_go() -> None:
+def test_every_block_that_is_left_alone_is_in_one_page_though_others_come_and_go() -> None:
     with patch.object(pod_lru, "PART", 4):
         ix = index()
         kept = [[seed * 100 + n for n in range(10)] for seed in range(1, 30)]
         for one in kept:
             ix.place(A, one)
-        told: list[int] = []
+        received: list[int] = []
         for number, each in enumerate(ix.pages(8)):
-            told += array("Q", each.hashes)
+            received += array("Q", each.hashes)
             ix.place(A, [10_000 + number])
             ix.place(B, kept[number % 29])
-        assert sorted(link for link in told if link < 10_000) == sorted(link for one in kept for link in one)
+        assert sorted(link for link in received if link < 10_000) == sorted(link for one in kept for link in one)
 
 
 def test_restored_neighbours_with_the_same_holders_share_one_mask() -> None:
@@ -218,7 +218,7 @@ def test_an_empty_page_and_an_empty_index_are_no_trouble() -> None:
     assert restored([page(A, [])], index()).blocks == 0
 
 
-def test_pods_are_those_told_of_and_not_forgotten() -> None:
+def test_pods_are_those_named_and_not_forgotten() -> None:
     ix = index()
     ix.place(A, [1])
     ix.set_capacity(B, 640)

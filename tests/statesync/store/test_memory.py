@@ -79,7 +79,7 @@ def test_unnamed_stores_are_private() -> None:
     asyncio.run(run())
 
 
-def test_differently_named_hubs_do_not_hear_each_other() -> None:
+def test_differently_named_hubs_share_nothing() -> None:
     async def run() -> None:
         one, two, diary = MemoryStore("hub-one"), MemoryStore("hub-two"), Diary()
         await one.start("one", Diary())
@@ -91,7 +91,7 @@ def test_differently_named_hubs_do_not_hear_each_other() -> None:
     asyncio.run(run())
 
 
-def test_announcements_of_one_turn_are_heard_as_one() -> None:
+def test_announcements_of_one_turn_are_received_as_one() -> None:
     async def run() -> None:
         one, two, diary = MemoryStore("coalesce"), MemoryStore("coalesce"), Diary()
         await two.start("two", diary)
@@ -105,7 +105,7 @@ def test_announcements_of_one_turn_are_heard_as_one() -> None:
     asyncio.run(run())
 
 
-def test_what_was_announced_before_the_start_is_heard_after_it() -> None:
+def test_what_was_announced_before_the_start_is_sent_after_it() -> None:
     async def run() -> None:
         one, two, diary = MemoryStore("early"), MemoryStore("early"), Diary()
         one.announce(A, InflightNumbers(2, 0, 0))
@@ -159,7 +159,7 @@ def test_a_listener_that_raises_takes_nothing_from_the_others(caplog: pytest.Log
     assert "listener broke" in caplog.text
 
 
-def test_a_store_that_closed_hears_nothing_more() -> None:
+def test_a_store_that_closed_receives_nothing_more() -> None:
     async def run() -> None:
         one, two, diary = MemoryStore("deaf"), MemoryStore("deaf"), Diary()
         await one.start("one", Diary())
@@ -190,7 +190,7 @@ def test_history_and_placements_are_bounded() -> None:
     asyncio.run(run())
 
 
-def test_a_restart_is_told_in_turn_with_the_placements_around_it_and_to_who_starts_later() -> None:
+def test_a_restart_is_sent_in_order_with_the_placements_and_to_replicas_that_start_later() -> None:
     async def run() -> None:
         one, two, late = MemoryStore("restart"), MemoryStore("restart"), MemoryStore("restart")
         diary, late_diary = Diary(), Diary()
@@ -206,7 +206,7 @@ def test_a_restart_is_told_in_turn_with_the_placements_around_it_and_to_who_star
     asyncio.run(run())
 
 
-def test_the_last_report_of_a_turn_is_heard_and_kept_for_who_starts_later() -> None:
+def test_the_last_report_of_a_turn_is_sent_and_kept_for_replicas_that_start_later() -> None:
     async def run() -> None:
         one, two, late = MemoryStore("report"), MemoryStore("report"), MemoryStore("report")
         diary, late_diary = Diary(), Diary()

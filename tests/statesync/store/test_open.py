@@ -33,7 +33,7 @@ def test_redis_urls_open_a_redis_store_and_connect_to_nothing_yet(url: str) -> N
 
 
 @pytest.mark.parametrize("url", ["etcd://host", "memory", "", "://", "Redis host"])
-def test_an_unknown_scheme_is_told_which_exist(url: str) -> None:
+def test_an_unknown_scheme_is_an_error_that_lists_the_known_schemes(url: str) -> None:
     with pytest.raises(BadStoreUrl, match=r"there are memory://, redis://, rediss://"):
         open_store(url)
 

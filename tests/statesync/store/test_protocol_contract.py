@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -15,7 +15,7 @@ from statesync.store.open import open_store as open_with
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord, StateStore
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, run_on
@@ -48,18 +48,23 @@ def url(request: pytest.FixtureRequest) -> str:
     return STORES[request.param](request)
 
 
-Scene = Callable[[StateStore, Ears, StateStore, Ears], Coroutine[None, None, None]]
+Scene = Callable[[StateStore, RecordingListener, StateStore, RecordingListener], Coroutine[None, None, None]]
 
 
 def play(url: str, scene: Scene) -> None:
     """Run a scene with two started stores, `left` and `right`, and close them."""
 
     async def run() -> None:
-        left, right, left_ears, right_ears = open_store(url), open_store(url), Ears(), Ears()
-        await left.start("left", left_ears)
-        await right.start("right", right_ears)
+        left, right, left_listener, right_listener = (
+            open_store(url),
+            open_store(url),
+            RecordingListener(),
+            RecordingListener(),
+        )
+        await left.start("left", left_listener)
+        await right.start("right", right_listener)
         try:
-            await scene(left, left_ears, right, right_ears)
+            await scene(left, left_listener, right, right_listener)
         finally:
             await left.aclose()
             await right.aclose()
@@ -68,64 +73,106 @@ def play(url: str, scene: Scene) -> None:
 
 
 def test_numbers_reach_the_other_replica_and_not_their_own(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(1, 300, 200))
         right.announce(B, InflightNumbers(2, 500, 0))
-        await heard(lambda: "left" in right_ears.inflight and "right" in left_ears.inflight)
-        assert right_ears.inflight == {"left": {A: InflightNumbers(1, 300, 200)}}
-        assert left_ears.inflight == {"right": {B: InflightNumbers(2, 500, 0)}}
+        await eventually(lambda: "left" in right_listener.inflight and "right" in left_listener.inflight)
+        assert right_listener.inflight == {"left": {A: InflightNumbers(1, 300, 200)}}
+        assert left_listener.inflight == {"right": {B: InflightNumbers(2, 500, 0)}}
+
+    play(url, scene)
+
+
+class InflightCalls(RecordingListener):
+    """Keeps each call with numbers, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, dict[PodId, InflightNumbers], bool]] = []
+
+    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
+        self.calls.append((replica, dict(numbers), full))
+        super().replica_inflight(replica, numbers, full)
+
+
+def test_a_replica_that_joins_gets_all_numbers_and_then_those_that_change(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        one, two = InflightNumbers(1, 300, 200, 1), InflightNumbers(2, 500, 0, 2)
+        left.announce(A, one)
+        await eventually(lambda: "left" in right_listener.inflight)
+        late, listener = open_store(url), InflightCalls()
+        await late.start("late", listener)
+        try:
+            assert ("left", {A: one}, True) in listener.calls
+            left.announce(B, two)
+            await eventually(lambda: ("left", {B: two}, False) in listener.calls)
+            assert listener.inflight["left"] == {A: one, B: two}
+        finally:
+            await late.aclose()
 
     play(url, scene)
 
 
 def test_the_last_of_many_numbers_is_the_one_that_stays(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         for requests in range(1000, -1, -1):
             left.announce(A, InflightNumbers(requests, requests * 10, requests))
         left.announce(B, InflightNumbers(1, 1, 1))
-        await heard(lambda: B in right_ears.inflight.get("left", {}))
-        assert right_ears.inflight["left"].get(A, InflightNumbers()) == InflightNumbers()
+        await eventually(lambda: B in right_listener.inflight.get("left", {}))
+        assert right_listener.inflight["left"].get(A, InflightNumbers()) == InflightNumbers()
 
     play(url, scene)
 
 
-def test_nothing_is_heard_from_inside_the_call_that_says_it(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_nothing_is_received_from_inside_the_call_that_announces_it(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(1, 1, 1))
         left.placed(A, [1])
-        assert right_ears.inflight == {}
-        assert right_ears.placed == []
-        await heard(lambda: bool(right_ears.inflight and right_ears.placed))
+        assert right_listener.inflight == {}
+        assert right_listener.placed == []
+        await eventually(lambda: bool(right_listener.inflight and right_listener.placed))
 
     play(url, scene)
 
 
 def test_placements_arrive_whole_and_in_order(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.placed(A, [1, 2**64 - 1])
         left.placed(B, [3])
         left.placed(A, [1, 5, 7])
-        await heard(lambda: len(right_ears.placed) == 3)
-        assert right_ears.placed == [(A, (1, 2**64 - 1)), (B, (3,)), (A, (1, 5, 7))]
-        assert left_ears.placed == []
+        await eventually(lambda: len(right_listener.placed) == 3)
+        assert right_listener.placed == [(A, (1, 2**64 - 1)), (B, (3,)), (A, (1, 5, 7))]
+        assert left_listener.placed == []
 
     play(url, scene)
 
 
-def test_a_replica_that_starts_later_is_told_all_before_start_returns(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_a_replica_that_starts_later_gets_everything_before_start_returns(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(3, 30, 3))
         left.announce(B, InflightNumbers(1, 10, 1))
         left.announce(B, InflightNumbers())
         left.placed(A, [1, 2])
         await left.put_policy("default", "p2c", {"choices": 3}, if_generation=None)
-        await heard(lambda: bool(right_ears.inflight and right_ears.placed and right_ears.policies))
-        late, late_ears = open_store(url), Ears()
-        await late.start("late", late_ears)
-        busy = {pod: n for pod, n in late_ears.inflight.get("left", {}).items() if n.requests}
+        await eventually(lambda: bool(right_listener.inflight and right_listener.placed and right_listener.policies))
+        late, late_listener = open_store(url), RecordingListener()
+        await late.start("late", late_listener)
+        busy = {pod: n for pod, n in late_listener.inflight.get("left", {}).items() if n.requests}
         assert busy == {A: InflightNumbers(3, 30, 3)}
-        assert late_ears.placed == [(A, (1, 2))]
-        assert late_ears.policies["default"] == PolicyRecord("p2c", {"choices": 3}, 1)
+        assert late_listener.placed == [(A, (1, 2))]
+        assert late_listener.policies["default"] == PolicyRecord("p2c", {"choices": 3}, 1)
         assert {r.id for r in late.replicas()} == {"late", "left", "right"}
         await late.aclose()
 
@@ -133,40 +180,46 @@ def test_a_replica_that_starts_later_is_told_all_before_start_returns(url: str) 
 
 
 def test_closing_sends_what_is_pending_and_then_the_share_goes(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(1, 1, 1))
         left.placed(A, [9])
         await left.aclose()
         await left.aclose()
-        await heard(lambda: right_ears.gone == ["left"])
-        assert right_ears.placed == [(A, (9,))]
-        assert right_ears.inflight == {}
+        await eventually(lambda: right_listener.gone == ["left"])
+        assert right_listener.placed == [(A, (9,))]
+        assert right_listener.inflight == {}
         assert [r.id for r in right.replicas()] == ["right"]
 
     play(url, scene)
 
 
 def test_a_closed_store_takes_announcements_without_an_error_and_without_effect(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         await left.aclose()
-        await heard(lambda: right_ears.gone == ["left"])
+        await eventually(lambda: right_listener.gone == ["left"])
         left.announce(A, InflightNumbers(1, 1, 1))
         left.placed(A, [1])
         late = open_store(url)
-        late_ears = Ears()
-        await late.start("late", late_ears)
+        late_listener = RecordingListener()
+        await late.start("late", late_listener)
         late.announce(B, InflightNumbers(1, 1, 1))
-        await heard(lambda: "late" in right_ears.inflight)
-        assert set(right_ears.inflight) == {"late"}
-        assert late_ears.inflight.get("left", {}) == {}
+        await eventually(lambda: "late" in right_listener.inflight)
+        assert set(right_listener.inflight) == {"late"}
+        assert late_listener.inflight.get("left", {}) == {}
         await late.aclose()
 
     play(url, scene)
 
 
 def test_replicas_are_listed_with_this_one_first(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
-        await heard(lambda: len(left.replicas()) == 2)
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        await eventually(lambda: len(left.replicas()) == 2)
         assert [r.id for r in left.replicas()] == ["left", "right"]
         assert [r.id for r in right.replicas()] == ["right", "left"]
         assert all(r.age_s >= 0.0 for r in right.replicas())
@@ -176,7 +229,9 @@ def test_replicas_are_listed_with_this_one_first(url: str) -> None:
 
 
 def test_a_policy_that_was_never_set_is_none(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         assert await left.policy("default") is None
         assert await left.policy_history("default") == []
 
@@ -184,7 +239,9 @@ def test_a_policy_that_was_never_set_is_none(url: str) -> None:
 
 
 def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         params = {"seed": 7, "weights": {"load": 1.5}, "names": ["a"]}
         assert await left.put_policy("a", "p2c", params, if_generation=0) == PolicyRecord("p2c", params, 1)
         assert await right.put_policy("a", "random", {}, if_generation=1) == PolicyRecord("random", {}, 2)
@@ -195,21 +252,23 @@ def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> Non
     play(url, scene)
 
 
-def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str) -> None:
+def test_a_record_is_put_and_received_whole_and_the_next_one_starts_empty(url: str) -> None:
     shadow = PolicyChoice("random")
     candidate = PolicyChoice("profile", {"scorers": [{"name": "queue", "weight": 2.5}]})
     canary = Canary(candidate, 12.5, CanaryGuard(error_rate=0.0, min_requests=9))
 
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         note = "why, and in ümlauts"
         beside: Any = {"shadow": shadow, "canary": canary, "note": note, "restores": 0}
         put = await left.put_policy("a", "p2c", {}, if_generation=0, **beside)
         assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note, 0)
-        await heard(lambda: right_ears.policies == {"a": put})
-        late, late_ears = open_store(url), Ears()
-        await late.start("late", late_ears)
+        await eventually(lambda: right_listener.policies == {"a": put})
+        late, late_listener = open_store(url), RecordingListener()
+        await late.start("late", late_listener)
         await late.aclose()
-        assert late_ears.policies == {"a": put}
+        assert late_listener.policies == {"a": put}
         bare = await right.put_policy("a", "p2c", {}, if_generation=1)
         assert bare == PolicyRecord("p2c", {}, 2)
         assert await left.policy_history("a") == [bare, put]
@@ -218,7 +277,9 @@ def test_a_record_is_put_and_heard_whole_and_the_next_one_starts_empty(url: str)
 
 
 def test_a_stale_generation_changes_nothing(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         with pytest.raises(StaleGeneration, match="generation 0"):
             await left.put_policy("a", "p2c", {}, if_generation=3)
         await left.put_policy("a", "p2c", {}, if_generation=None)
@@ -231,7 +292,9 @@ def test_a_stale_generation_changes_nothing(url: str) -> None:
 
 
 def test_of_many_replicas_that_compare_and_set_at_once_one_wins(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         tries = [store.put_policy("a", "p2c", {}, if_generation=0) for store in (left, right) * 5]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         assert sum(isinstance(outcome, PolicyRecord) for outcome in outcomes) == 1
@@ -240,19 +303,23 @@ def test_of_many_replicas_that_compare_and_set_at_once_one_wins(url: str) -> Non
     play(url, scene)
 
 
-def test_a_new_policy_is_heard_by_the_others(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_a_new_policy_is_received_by_the_others(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         await left.put_policy("a", "p2c", {"choices": 2}, if_generation=None)
         await left.put_policy("a", "p2c", {"choices": 4}, if_generation=1)
-        await heard(lambda: "a" in right_ears.policies and right_ears.policies["a"].generation == 2)
-        assert right_ears.policies["a"].params == {"choices": 4}
-        assert left_ears.policies == {}
+        await eventually(lambda: "a" in right_listener.policies and right_listener.policies["a"].generation == 2)
+        assert right_listener.policies["a"].params == {"choices": 4}
+        assert left_listener.policies == {}
 
     play(url, scene)
 
 
 def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         names = ["a"]
         choice = PolicyChoice("p2c", {"names": names})
         await left.put_policy("a", *choice, if_generation=None, shadow=choice, canary=Canary(choice, 5.0))
@@ -264,52 +331,60 @@ def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
 
 
 def test_an_engine_s_report_reaches_the_other_and_who_starts_later(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         first, last = EngineReport(queued=9), EngineReport(queued=3, kv_usage=0.5, started_at=7.0)
         left.report(A, first)
         left.report(A, last)
-        await heard(lambda: right_ears.reports.get(A) == last)
-        late, late_ears = open_store(url), Ears()
-        await late.start("late", late_ears)
+        await eventually(lambda: right_listener.reports.get(A) == last)
+        late, late_listener = open_store(url), RecordingListener()
+        await late.start("late", late_listener)
         await late.aclose()
-        assert late_ears.reports == {A: last}
-        assert late_ears.report_ages_s[A] >= 0.0
-        assert left_ears.reports == {}
+        assert late_listener.reports == {A: last}
+        assert late_listener.report_ages_s[A] >= 0.0
+        assert left_listener.reports == {}
 
     play(url, scene)
 
 
-def test_a_forgotten_pod_is_heard_in_its_order_among_the_placements(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_a_forgotten_pod_is_received_in_its_order_among_the_placements(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.placed(A, [1, 2])
         left.forgot(A)
         left.placed(A, [3])
         left.placed(A, [])
-        await heard(lambda: len(right_ears.placed) == 3)
-        assert right_ears.placed == [(A, (1, 2)), (A, ()), (A, (3,))]
-        assert left_ears.placed == []
+        await eventually(lambda: len(right_listener.placed) == 3)
+        assert right_listener.placed == [(A, (1, 2)), (A, ()), (A, (3,))]
+        assert left_listener.placed == []
 
     play(url, scene)
 
 
 def test_exactly_one_of_the_live_replicas_is_elected_for_a_pod(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
-        await heard(lambda: len(left.replicas()) == len(right.replicas()) == 2)
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        await eventually(lambda: len(left.replicas()) == len(right.replicas()) == 2)
         pods = [PodId(f"10.0.0.{n}:8000") for n in range(100)]
         of_left = [pod for pod in pods if left.elected(pod)]
         assert [pod for pod in pods if not right.elected(pod)] == of_left
         assert 20 < len(of_left) < 80
         await right.aclose()
-        await heard(lambda: len(left.replicas()) == 1)
+        await eventually(lambda: len(left.replicas()) == 1)
         assert all(left.elected(pod) for pod in pods)
 
     play(url, scene)
 
 
 def test_a_started_store_is_connected_and_warm(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(1, 1, 1, 1))
-        await heard(lambda: "left" in right_ears.inflight)
+        await eventually(lambda: "left" in right_listener.inflight)
         for health in (left.health(), right.health()):
             assert (health.connected, health.warm, health.error) == (True, True, "")
             assert health.reconnects == health.lease_losses == health.unreadable == health.placements_dropped == 0
@@ -318,25 +393,29 @@ def test_a_started_store_is_connected_and_warm(url: str) -> None:
 
 
 def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(1, 1, 1, 1))
         twin = open_store(url)
-        starting = asyncio.get_running_loop().create_task(twin.start("left", Ears()))
+        starting = asyncio.get_running_loop().create_task(twin.start("left", RecordingListener()))
         await asyncio.sleep(0)
         while not starting.done():  # it waits whether the other is renewed
             pass_renewal()
-            await heard(lambda: starting.done() or all(known.age_s < 1.0 for known in right.replicas()))
+            await eventually(lambda: starting.done() or all(known.age_s < 1.0 for known in right.replicas()))
         with pytest.raises(StateError, match="'left' is live"):
             await starting
         await twin.aclose()
-        await heard(lambda: "left" in right_ears.inflight)
-        assert right_ears.gone == []
+        await eventually(lambda: "left" in right_listener.inflight)
+        assert right_listener.gone == []
 
     play(url, scene)
 
 
-def test_figures_of_a_trial_are_told_for_those_of_all(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_figures_of_a_trial_are_given_for_those_of_all(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         assert await left.share_trial("a", 3, "left/1", b"\x00old") == {"left/1": b"\x00old"}
         assert await right.share_trial("a", 3, "right/1", b"two") == {"left/1": b"\x00old", "right/1": b"two"}
         assert await left.share_trial("a", 3, "left/1", b"new") == {"left/1": b"new", "right/1": b"two"}
@@ -345,7 +424,9 @@ def test_figures_of_a_trial_are_told_for_those_of_all(url: str) -> None:
 
 
 def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         await left.share_trial("a", 3, "left", b"1")
         assert await right.share_trial("a", 4, "right", b"2") == {"right": b"2"}
         assert await right.share_trial("b", 3, "right", b"3") == {"right": b"3"}
@@ -353,11 +434,13 @@ def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
     play(url, scene)
 
 
-def test_what_a_replica_told_of_a_trial_stays_when_it_has_gone(url: str) -> None:
-    async def scene(left: StateStore, left_ears: Ears, right: StateStore, right_ears: Ears) -> None:
+def test_a_replica_s_figures_of_a_trial_stay_when_it_has_gone(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
         await left.share_trial("a", 3, "left", b"1")
         await left.aclose()
-        await heard(lambda: right_ears.gone == ["left"])
+        await eventually(lambda: right_listener.gone == ["left"])
         assert await right.share_trial("a", 3, "right", b"2") == {"left": b"1", "right": b"2"}
 
     play(url, scene)

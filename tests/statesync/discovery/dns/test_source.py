@@ -62,7 +62,7 @@ async def watching(server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, rn
 
 
 def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kept() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(1000)])
         source = DnsSource(
             name_of("dns://vllm.ns.svc:8000"),
@@ -77,19 +77,19 @@ def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kep
         assert (len(first.pods), len(second.pods)) == (1000, 1000)
         assert len({id(pod) for pod in (*first.pods, *second.pods)}) == 1900
 
-    story(tell)
+    story(scene)
 
 
-def story(tell: Callable[[DnsServer], Coroutine[None, None, None]]) -> None:
+def story(scene: Callable[[DnsServer], Coroutine[None, None, None]]) -> None:
     async def run() -> None:
         async with serving() as server:
-            await tell(server)
+            await scene(server)
 
     asyncio.run(run())
 
 
 def test_a_records_become_pods_and_the_ttl_is_respected_within_the_interval() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (3, ["10.0.0.2", "10.0.0.1"])
         async with watching(server) as watch:
             assert await watch.first() == 3.0
@@ -99,20 +99,20 @@ def test_a_records_become_pods_and_the_ttl_is_respected_within_the_interval() ->
             assert await watch.look() == 1.0
             assert watch.heard == [["10.0.0.1:8000", "10.0.0.2:8000"]], "the same set in another order is no change"
 
-    story(tell)
+    story(scene)
 
 
 def test_dice_delay_a_look_by_up_to_a_tenth() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (30, ["10.0.0.1"])
         async with watching(server, rng=0.5) as watch:
             assert await watch.first() == pytest.approx(5.25)
 
-    story(tell)
+    story(scene)
 
 
-def test_a_set_that_grows_or_shrinks_is_told_at_once() -> None:
-    async def tell(server: DnsServer) -> None:
+def test_a_set_that_grows_or_shrinks_is_reported_at_once() -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
             await watch.first()
@@ -122,11 +122,11 @@ def test_a_set_that_grows_or_shrinks_is_told_at_once() -> None:
             await watch.look()
         assert watch.heard == [["10.0.0.1:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"], ["10.0.0.2:8000"]]
 
-    story(tell)
+    story(scene)
 
 
 def test_aaaa_records_count_where_there_is_no_a() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "AAAA"] = (5, ["fd00::1", "fd00:0:0::2"])
         async with watching(server) as watch:
             await watch.first()
@@ -134,11 +134,11 @@ def test_aaaa_records_count_where_there_is_no_a() -> None:
             await watch.look()
         assert watch.heard == [["[fd00::1]:8000", "[fd00::2]:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"]]
 
-    story(tell)
+    story(scene)
 
 
 def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, [f"10.0.{number // 250}.{number % 250 + 1}" for number in range(1000)])
         async with watching(server) as watch:
             await watch.first()
@@ -148,11 +148,11 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
             await watch.look()
             assert server.asked["tcp", NAME, "A"] == 1, "60 pods still fit into a datagram"
 
-    story(tell)
+    story(scene)
 
 
 def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
             await watch.first()
@@ -163,7 +163,7 @@ def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplo
         assert watch.heard == [["10.0.0.1:8000"]]
 
     with caplog.at_level(logging.WARNING, "turnout.discovery"):
-        story(tell)
+        story(scene)
     assert [record.getMessage().split(": ", 1)[1][:40] for record in caplog.records] == [
         "look failed, keeping 1 known pods: All n",
         "answers again",
@@ -171,7 +171,7 @@ def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplo
 
 
 def test_a_server_that_is_silent_changes_nothing() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
             await watch.first()
@@ -180,14 +180,14 @@ def test_a_server_that_is_silent_changes_nothing() -> None:
             await watch.look()
         assert watch.heard == [["10.0.0.1:8000"]]
 
-    story(tell)
+    story(scene)
 
 
 @pytest.mark.parametrize("how", ["nxdomain", "no records"])
 def test_an_empty_answer_drops_the_pods_when_three_looks_in_a_row_agree(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
             await watch.first()
@@ -210,12 +210,12 @@ def test_an_empty_answer_drops_the_pods_when_three_looks_in_a_row_agree(
             assert watch.heard == [["10.0.0.1:8000"], []]
 
     with caplog.at_level(logging.WARNING, "turnout.discovery"):
-        story(tell)
+        story(scene)
     assert "dropping 1 pods" in caplog.text
 
 
-def test_a_name_with_no_pods_yet_is_told_at_once_and_watched() -> None:
-    async def tell(server: DnsServer) -> None:
+def test_a_name_with_no_pods_yet_is_reported_at_once_and_watched() -> None:
+    async def scene(server: DnsServer) -> None:
         async with watching(server) as watch:
             await watch.first()
             assert watch.heard == [[]]
@@ -223,11 +223,11 @@ def test_a_name_with_no_pods_yet_is_told_at_once_and_watched() -> None:
             await watch.look()
             assert watch.heard == [[], ["10.0.0.1:8000"]]
 
-    story(tell)
+    story(scene)
 
 
 def test_search_domains_and_ndots_are_those_of_the_resolver() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records["vllm.ns.svc.cluster.local.", "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
             resolver = watch.source._resolver
@@ -240,11 +240,11 @@ def test_search_domains_and_ndots_are_those_of_the_resolver() -> None:
             "vllm.ns.svc.cluster.local.",
         ]
 
-    story(tell)
+    story(scene)
 
 
 def test_srv_records_give_ports_and_their_targets_the_addresses() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[SRV, "SRV"] = (5, ["0 50 8000 p0.vllm.", "0 70 8001 p1.vllm.", "0 50 8000 p2.vllm."])
         server.records["p0.vllm.", "A"] = (2, ["10.0.0.1"])
         server.records["p0.vllm.", "AAAA"] = (5, ["fd00::1"])
@@ -256,11 +256,11 @@ def test_srv_records_give_ports_and_their_targets_the_addresses() -> None:
             labels = {pod.id: dict(pod.labels) for pod in look.pods}  # type: ignore[union-attr]
             assert labels["[fd00::2]:8001"] == {"srv_target": "p1.vllm", "srv_weight": "70", "zone": "a"}
 
-    story(tell)
+    story(scene)
 
 
 def test_only_the_lowest_srv_priority_is_used() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[SRV, "SRV"] = (5, ["10 0 1 a.", "20 0 1 b.", "10 0 1 c."])
         for number, name in enumerate("abc"):
             server.records[f"{name}.", "A"] = (5, [f"10.0.0.{number}"])
@@ -271,11 +271,11 @@ def test_only_the_lowest_srv_priority_is_used() -> None:
                 await watch.look()
         assert watch.heard == [["10.0.0.0:1", "10.0.0.2:1"], []], "a lone root target says: no service here"
 
-    story(tell)
+    story(scene)
 
 
 def test_a_target_that_cannot_be_looked_up_keeps_its_address() -> None:
-    async def tell(server: DnsServer) -> None:
+    async def scene(server: DnsServer) -> None:
         server.records[SRV, "SRV"] = (5, ["0 0 1 a.", "0 0 1 b."])
         server.records["a.", "A"] = (5, ["10.0.0.1"])
         server.records["b.", "A"] = (5, ["10.0.0.2"])
@@ -287,7 +287,7 @@ def test_a_target_that_cannot_be_looked_up_keeps_its_address() -> None:
             await watch.look()
         assert watch.heard == [["10.0.0.1:1", "10.0.0.2:1"]]
 
-    story(tell)
+    story(scene)
 
 
 @pytest.mark.parametrize(

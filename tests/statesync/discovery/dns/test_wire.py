@@ -87,7 +87,7 @@ def test_what_is_no_list_of_addresses_goes_to_dnspython_whole(sent: dns.message.
 
 
 @given(st.binary(max_size=60), st.integers(0, 120))
-def test_damage_is_told_by_dnspython_and_by_nobody_else(noise: bytes, at: int) -> None:
+def test_damage_is_reported_by_dnspython_alone(noise: bytes, at: int) -> None:
     wire = bytearray(answer(texts(NAME, 30, "A", MANY[:3])).to_wire())
     wire[at : at + len(noise)] = noise
     with contextlib.suppress(dns.exception.DNSException):

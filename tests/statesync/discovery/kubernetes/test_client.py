@@ -106,7 +106,12 @@ def test_a_watch_that_falls_silent_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(403, "cannot list pods in .llm.*verbs list and watch"), (401, "read again"), (429, "429"), (500, "500 as told")],
+    [
+        (403, "cannot list pods in .llm.*verbs list and watch"),
+        (401, "read again"),
+        (429, "429"),
+        (500, "500 as told"),
+    ],
 )
 def test_a_refusal_says_what_was_asked_what_the_server_says_and_what_to_do(
     tmp_path: Path, status: int, words: str
@@ -130,7 +135,7 @@ def test_a_server_that_is_not_there_is_a_failure_without_a_status(tmp_path: Path
     with_api(use, tmp_path)
 
 
-def test_a_token_in_a_kubeconfig_is_read_again_when_told(tmp_path: Path) -> None:
+def test_a_token_in_a_kubeconfig_is_read_again_on_renew(tmp_path: Path) -> None:
     async def use(api: KubeApi, server: ApiServer, file: Path) -> None:
         api.token = "first"
         write(file, kubeconfig(api, "first", "research"))

@@ -11,47 +11,47 @@ def seen(uid: str, unready: str = "", incarnation: str = "1", note: str = "", ra
     return ObservedPod(uid, Pod(PodId(uid), f"{uid}-{rank}:80", unready=unready), note, incarnation, rank)
 
 
-def told(eligible: EligiblePods, *engines: ObservedPod) -> list[tuple[str, str]]:
+def listed(eligible: EligiblePods, *engines: ObservedPod) -> list[tuple[str, str]]:
     return [(pod.id, pod.unready) for pod in eligible.listing(engines).pods]
 
 
 def test_an_engine_is_a_pod_once_it_was_ready_and_stays_one_until_it_is_gone() -> None:
     eligible = EligiblePods()
-    assert told(eligible, seen("a", "not_ready")) == []
-    assert told(eligible, seen("a")) == [("a", "")]
-    assert told(eligible, seen("a", "not_ready")) == [("a", "not_ready")]
-    assert told(eligible, seen("a", "terminating")) == [("a", "terminating")]
-    assert told(eligible) == []
-    assert told(eligible, seen("a", "not_ready")) == []
+    assert listed(eligible, seen("a", "not_ready")) == []
+    assert listed(eligible, seen("a")) == [("a", "")]
+    assert listed(eligible, seen("a", "not_ready")) == [("a", "not_ready")]
+    assert listed(eligible, seen("a", "terminating")) == [("a", "terminating")]
+    assert listed(eligible) == []
+    assert listed(eligible, seen("a", "not_ready")) == []
 
 
 def test_an_engine_whose_containers_are_others_begins_anew() -> None:
     eligible = EligiblePods()
-    told(eligible, seen("a", incarnation="1"))
-    assert told(eligible, seen("a", "not_ready", "2")) == []
-    assert told(eligible, seen("a", "", "2")) == [("a", "")]
+    listed(eligible, seen("a", incarnation="1"))
+    assert listed(eligible, seen("a", "not_ready", "2")) == []
+    assert listed(eligible, seen("a", "", "2")) == [("a", "")]
 
 
 def test_an_engine_that_cannot_be_routed_to_any_more_is_no_pod() -> None:
     eligible = EligiblePods()
-    told(eligible, seen("a"))
-    assert told(eligible, ObservedPod("a", None)) == []
+    listed(eligible, seen("a"))
+    assert listed(eligible, ObservedPod("a", None)) == []
 
 
-def test_pods_are_told_in_the_same_order_whatever_changed_last() -> None:
-    assert told(EligiblePods(), seen("b"), seen("a")) == told(EligiblePods(), seen("a"), seen("b"))
+def test_pods_are_reported_in_the_same_order_whatever_changed_last() -> None:
+    assert listed(EligiblePods(), seen("b"), seen("a")) == listed(EligiblePods(), seen("a"), seen("b"))
 
 
-def test_of_two_that_tell_of_one_engine_the_later_counts_and_before_that_the_lower_rank() -> None:
-    assert told(EligiblePods(), seen("a"), seen("a", "terminating")) == []
-    assert told(EligiblePods(), seen("a", "terminating"), seen("a")) == [("a", "")]
+def test_of_two_objects_of_one_engine_the_lower_rank_counts_then_the_later() -> None:
+    assert listed(EligiblePods(), seen("a"), seen("a", "terminating")) == []
+    assert listed(EligiblePods(), seen("a", "terminating"), seen("a")) == [("a", "")]
     (pod,) = EligiblePods().listing([seen("a"), seen("a", rank=1)]).pods
     assert pod.address == "a-0:80"
     (pod,) = EligiblePods().listing([seen("a", rank=1), seen("a")]).pods
     assert pod.address == "a-0:80"
 
 
-def test_a_note_is_told_once_while_it_holds() -> None:
+def test_a_note_is_reported_once_while_it_holds() -> None:
     eligible = EligiblePods()
     assert eligible.listing([seen("a", note="no port")]).notes == ("no port",)
     assert eligible.listing([seen("a", note="no port")]).notes == ()

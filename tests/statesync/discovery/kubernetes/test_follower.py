@@ -84,7 +84,7 @@ async def road(tmp_path: Path, *names: str, settings: Mapping[str, Any] | None =
             await asyncio.gather(running, return_exceptions=True)
 
 
-def test_a_list_comes_in_pages_and_is_told_once(tmp_path: Path) -> None:
+def test_a_list_comes_in_pages_and_is_reported_once(tmp_path: Path) -> None:
     names = [f"v-{at}" for at in range(PAGE + 1)]
 
     async def main() -> None:
@@ -167,7 +167,7 @@ def test_an_event_that_is_none_ends_the_watch_and_takes_nothing_away(tmp_path: P
     asyncio.run(main())
 
 
-def test_what_nobody_thought_of_does_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unforeseen_error_does_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with road(tmp_path, "a") as here:
             await here.knows("a")

@@ -29,7 +29,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
             list(lines.feed(b"x" * 65536))
 
 
-def test_objects_stay_raw_until_somebody_reads_them() -> None:
+def test_objects_stay_raw_until_they_are_decoded() -> None:
     found = decode_list(b'{"metadata":{"resourceVersion":"7","continue":"t"},"items":[{"a":1}, {"b": [2]}]}')
     assert (found.metadata.resource_version, found.metadata.continue_) == ("7", "t")
     assert [bytes(item) for item in found.items or ()] == [b'{"a":1}', b'{"b": [2]}']

@@ -109,7 +109,7 @@ def test_the_port_is_the_configured_one_or_the_only_one_or_http(
         (ports(("a", 1), protocol="UDP"), ""),
     ],
 )
-def test_a_pod_whose_port_is_not_known_is_none_and_somebody_should_know(found: dict[str, Any], configured: str) -> None:
+def test_a_pod_whose_port_is_not_known_is_none_and_has_a_note(found: dict[str, Any], configured: str) -> None:
     answer = seen(found, configured)
     assert answer.pod is None
     assert "llm/vllm-0 declares no" in answer.note

@@ -175,10 +175,10 @@ def test_an_api_server_that_is_gone_for_an_hour_changes_nothing(
             await town.shows(a="", b="")
             town.api.down = True
             town.api.cut()
-            told = len(town.heard)
+            received = len(town.heard)
             hour = town.clock.now + 3600
             await town.until(lambda: town.clock.now > hour, each_s=10.0)
-            assert len(town.heard) == told
+            assert len(town.heard) == received
             town.api.down = False
             town.api.delete(PODS, "llm", "a")
             await town.shows(b="", each_s=1.0)
@@ -231,7 +231,7 @@ def test_a_namespace_that_may_not_be_read_holds_up_no_other(tmp_path: Path, capl
     async def main() -> None:
         async with ground(tmp_path, "kubernetes://llm,secret,research?selector=app=vllm", before=spread) as town:
             await town.shows(a="", b="", far="")
-            assert len(town.heard) == 1, "the first list told was not whole"
+            assert len(town.heard) == 1, "the first list received was not whole"
             town.api.delete(PODS, "research", "far")
             await town.shows(a="", b="")
             town.api.forbidden.clear()

@@ -1,7 +1,7 @@
 """Hours in the life of a pool, of which a fifth is replaced every minute, on a bad day of the API server.
 
 The events are real ones over real HTTP through the official client; only time is virtual. At every quiet point the view
-is the truth, and on the way no pod that is there and was told ever goes missing.
+is the truth, and on the way no pod that is there and was listed ever goes missing.
 """
 
 from __future__ import annotations
@@ -209,15 +209,15 @@ def test_churn_and_faults_end_in_the_truth_at_every_quiet_point(
             fleet = fleets[0]
             weather = Weather(town.api, rng, fleet.each)
             await town.until(lambda: len(town.view) == pods)
-            told = 0
+            received = 0
             for _ in range(minutes):
                 await minute(town, fleet, weather, rng)
                 await quiet(town, fleet, weather)
-                told += none_is_missing(fleet, town.heard)
+                received += none_is_missing(fleet, town.heard)
                 del town.heard[:-1]
                 town.api.compact(keep=4 * pods)
             assert fleet.replaced == pods // 5 * minutes
-            assert told > minutes * BATCHES // 3, "hardly anything was told on the way"
-            print(town.clock.now, told, town.api.asked)  # noqa: T201  -rP shows it
+            assert received > minutes * BATCHES // 3, "hardly anything was received on the way"
+            print(town.clock.now, received, town.api.asked)  # noqa: T201  -rP shows it
 
     asyncio.run(main())

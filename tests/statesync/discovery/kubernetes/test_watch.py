@@ -87,7 +87,7 @@ def test_an_object_that_left_the_selector_may_come_back() -> None:
     assert values(known) == ["a"]
 
 
-def test_a_deletion_of_what_never_came_is_no_news_and_keeps_it_away() -> None:
+def test_a_deletion_of_an_unknown_object_changes_nothing_and_keeps_it_away() -> None:
     known = synced()
     assert not known.changed(item("a", 102), True)
     assert not known.changed(item("a", 101), False)

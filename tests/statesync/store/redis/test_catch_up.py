@@ -14,7 +14,7 @@ from statesync.store.redis.messages import ChangesMessage, pack, standing
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
@@ -30,7 +30,7 @@ def server() -> Iterator[RedisServer]:
         yield running
 
 
-Scene = Callable[[RedisStore, Ears, RespConnection], Coroutine[None, None, None]]
+Scene = Callable[[RedisStore, RecordingListener, RespConnection], Coroutine[None, None, None]]
 
 
 def play(server: RedisServer, scene: Scene, prepare: Callable[[RespConnection], Coroutine[None, None, None]]) -> None:
@@ -40,7 +40,7 @@ def play(server: RedisServer, scene: Scene, prepare: Callable[[RespConnection], 
         )
         await admin.call("FLUSHALL")
         await prepare(admin)
-        store, listener = RedisStore.open(f"redis://127.0.0.1:{server.port}", CONFIG), Ears()
+        store, listener = RedisStore.open(f"redis://127.0.0.1:{server.port}", CONFIG), RecordingListener()
         await store.start("me", listener)
         try:
             await scene(store, listener, admin)
@@ -63,8 +63,8 @@ async def nothing(admin: RespConnection) -> None:
     assert await admin.call("DBSIZE") == 0
 
 
-def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server: RedisServer) -> None:
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+def test_a_live_replica_s_numbers_are_read_and_lapse_when_it_is_silent(server: RedisServer) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         assert listener.inflight == {"ghost": {A: FOUR, B: FIVE}}
         assert [replica.id for replica in store.replicas()] == ["me", "ghost"]
         while not listener.gone:
@@ -75,14 +75,14 @@ def test_a_live_replica_s_share_is_read_and_lapses_when_it_is_never_heard(server
     play(server, scene, ghost)
 
 
-def test_who_stood_still_itself_first_hears_what_lies_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+def test_a_replica_that_stood_still_first_reads_what_is_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         pass_time(2 * CONFIG.lease_s)
         for _ in range(5):
             await real_moment()
         assert listener.gone == []
         pass_time(CONFIG.lease_s / 5)
-        await heard(lambda: listener.gone == ["ghost"])
+        await eventually(lambda: listener.gone == ["ghost"])
 
     play(server, scene, ghost)
 
@@ -91,7 +91,7 @@ def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
     async def lapsed(admin: RespConnection) -> None:
         await ghost(admin, left_ms=-5_000)
 
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         assert listener.inflight == {}
         assert [replica.id for replica in store.replicas()] == ["me"]
 
@@ -99,36 +99,36 @@ def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
 
 
 def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await admin.call("HSET", "{turnout}:inflight:ghost", "@", standing("t", 7), "b", pack(FOUR))
         message = ChangesMessage(v=1, replica="ghost", token="t", seq=7, numbers={A: FIVE})
         await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
-        await heard(lambda: listener.inflight["ghost"][B] == FOUR)
+        await eventually(lambda: listener.inflight["ghost"][B] == FOUR)
         assert store.health().reconnects == 0
 
     play(server, scene, ghost)
 
 
-def test_a_replica_never_heard_of_is_read_when_it_speaks(server: RedisServer) -> None:
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+def test_an_unknown_replica_is_read_at_its_first_message(server: RedisServer) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await ghost(admin)
         message = ChangesMessage(v=1, replica="ghost", token="t", seq=4, numbers={})
         await admin.call("PUBLISH", "{turnout}:news:0", pack(["", message]))
-        await heard(lambda: listener.inflight == {"ghost": {A: FOUR, B: FIVE}})
+        await eventually(lambda: listener.inflight == {"ghost": {A: FOUR, B: FIVE}})
 
     play(server, scene, nothing)
 
 
 def test_a_policy_that_the_server_lost_goes_back_and_a_newer_one_of_its_stays(server: RedisServer) -> None:
-    async def scene(store: RedisStore, listener: Ears, admin: RespConnection) -> None:
+    async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await store.put_policy("lost", "p2c", {}, if_generation=0)
         await store.put_policy("newer", "p2c", {}, if_generation=0)
         newer = b'{"generation":9,"name":"random","params":{},"v":1}'
         known = (("RPUSH", "{turnout}:policy:newer", newer), ("SADD", "{turnout}:pools", "newer"))
         await admin.pipeline([("MULTI",), ("FLUSHALL",), *known, ("EXEC",)])
         pass_time(CONFIG.lease_s / RENEWALS)
-        await heard(lambda: listener.policies == {"newer": PolicyRecord("random", {}, 9)})
-        await heard(lambda: store.health().connected)
+        await eventually(lambda: listener.policies == {"newer": PolicyRecord("random", {}, 9)})
+        await eventually(lambda: store.health().connected)
         while not await admin.call("EXISTS", "{turnout}:policy:lost"):  # noqa: ASYNC110  the server tells nobody
             await asyncio.sleep(0.01)
         assert await store.policy("lost") == PolicyRecord("p2c", {}, 1)

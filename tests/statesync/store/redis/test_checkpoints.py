@@ -18,7 +18,7 @@ from statesync.store.redis.placement_log import parse_id
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import PrefixPage
-from tests.fakes.recording_listener import Ears
+from tests.fakes.recording_listener import RecordingListener
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S
 
@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self, link: RespConnection) -> None:
         self.link = link
-        self.listener = Ears()
+        self.listener = RecordingListener()
         self.receiver = UpdateReceiver(
             "me", self.listener, LiveReplicas("me", 5.0), ViewAge(0.0), asyncio.get_running_loop().time
         )

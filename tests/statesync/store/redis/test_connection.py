@@ -264,7 +264,7 @@ def test_pushes_among_replies_reach_their_hearer_in_order(server: RedisServer, r
     run(talk())
 
 
-def test_a_connection_may_hear_what_it_publishes_itself(server: RedisServer, run: Run) -> None:
+def test_a_connection_may_receive_what_it_publishes_itself(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         heard: list[Push] = []
         async with opened(at(server), on_push=heard.append) as redis:
@@ -280,8 +280,8 @@ def test_a_connection_may_hear_what_it_publishes_itself(server: RedisServer, run
 
 def test_a_hearer_that_raises_costs_the_connection(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        told: list[dict[str, Any]] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        given: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: given.append(context))
         lost = asyncio.Event()
 
         def fail(_: Push) -> None:
@@ -292,7 +292,7 @@ def test_a_hearer_that_raises_costs_the_connection(server: RedisServer, run: Run
             await redis.call("SUBSCRIBE", "bug")
             await other.call("PUBLISH", "bug", "x")
             await lost.wait()
-            assert any(isinstance(context.get("exception"), RuntimeError) for context in told)
+            assert any(isinstance(context.get("exception"), RuntimeError) for context in given)
 
     run(talk())
 
@@ -332,7 +332,7 @@ def test_the_server_knows_the_connection_by_name_and_database(server: RedisServe
 
 def test_a_database_that_does_not_exist_is_refused(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        assert "lets nobody in: ERR DB index is out of range" in await refused(at(server)._replace(db=99))
+        assert "refuses the login: ERR DB index is out of range" in await refused(at(server)._replace(db=99))
 
     run(talk())
 
@@ -353,7 +353,7 @@ def test_passwords_open_and_wrong_ones_do_not(run: Run) -> None:
 
 def test_an_error_that_quotes_the_password_is_cut(run: Run) -> None:
     async def talk(address: ServerAddress) -> None:
-        assert "lets nobody in: ERR unknown command 'HELLO'" in await refused(address._replace(password=SECRET))
+        assert "refuses the login: ERR unknown command 'HELLO'" in await refused(address._replace(password=SECRET))
 
     with redis_server("--rename-command", "HELLO", "") as old:
         run(talk(at(old)))
@@ -361,7 +361,7 @@ def test_an_error_that_quotes_the_password_is_cut(run: Run) -> None:
 
 def test_an_address_shows_no_password() -> None:
     address = ServerAddress("host", 1, "user", SECRET, 2, ssl.create_default_context())
-    assert (str(address), repr(address)) == ("host:1", "<Address host:1/2 TLS>")
+    assert (str(address), repr(address)) == ("host:1", "<ServerAddress host:1/2 TLS>")
     assert str(ServerAddress("::1")) == "[::1]:6379"
 
 
@@ -406,7 +406,7 @@ def test_tls_to_a_server_without_it_fails(server: RedisServer, run: Run) -> None
     run(talk())
 
 
-def test_nobody_there_is_said_with_the_address(run: Run) -> None:
+def test_none_there_is_said_with_the_address(run: Run) -> None:
     async def talk() -> None:
         port = free_port()
         assert f"cannot connect to {HOST}:{port}" in await refused(ServerAddress(HOST, port))
@@ -425,7 +425,7 @@ def test_a_server_that_takes_connections_and_is_silent_is_given_up(run: Run) -> 
     run(talk())
 
 
-def test_what_is_no_redis_is_told_apart(run: Run) -> None:
+def test_a_server_that_is_no_redis_is_recognised(run: Run) -> None:
     async def talk() -> None:
         async with scripted(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
             assert "does not speak the Redis protocol" in await refused(address)
@@ -471,7 +471,7 @@ def test_a_paused_server_costs_the_connection_after_the_time_limit(mortal: Redis
     run(talk())
 
 
-def test_a_killed_server_is_told_once_and_to_all_who_wait(mortal: RedisServer, run: Run) -> None:
+def test_a_killed_server_is_reported_once_and_to_all_who_wait(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         gone = asyncio.Event()
@@ -494,18 +494,18 @@ def test_a_killed_server_is_told_once_and_to_all_who_wait(mortal: RedisServer, r
     run(talk())
 
 
-def test_an_idle_connection_hears_of_its_servers_end(mortal: RedisServer, run: Run) -> None:
+def test_an_idle_connection_notices_its_servers_end(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        told = asyncio.get_running_loop().create_future()
-        async with opened(at(mortal), on_lost=told.set_result) as redis:
+        given = asyncio.get_running_loop().create_future()
+        async with opened(at(mortal), on_lost=given.set_result) as redis:
             await redis.call("PING")
             mortal.kill()
-            assert "it closed the connection" in str(await told)
+            assert "it closed the connection" in str(await given)
 
     run(talk())
 
 
-def test_close_fails_who_waits_and_tells_nobody(server: RedisServer, run: Run) -> None:
+def test_close_fails_who_waits_and_reports_no_loss(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         async with opened(at(server), on_lost=losses.append) as redis, opened(at(server)) as other:
@@ -522,7 +522,7 @@ def test_close_fails_who_waits_and_tells_nobody(server: RedisServer, run: Run) -
     run(talk())
 
 
-def test_close_right_after_a_loss_still_tells_nobody(mortal: RedisServer, run: Run) -> None:
+def test_close_right_after_a_loss_still_reports_no_loss(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         async with opened(at(mortal), on_lost=losses.append) as redis:
@@ -562,13 +562,13 @@ def test_one_write_larger_than_the_bound_is_sent(server: RedisServer, run: Run) 
 
 def test_an_answer_to_nothing_costs_the_connection(run: Run) -> None:
     async def talk() -> None:
-        told = asyncio.get_running_loop().create_future()
+        given = asyncio.get_running_loop().create_future()
         async with (
             scripted(b"+OK\r\n", b"+PONG\r\n+PONG\r\n") as address,
-            opened(address, on_lost=told.set_result) as redis,
+            opened(address, on_lost=given.set_result) as redis,
         ):
             assert await redis.call("PING") == b"PONG"
-            assert "said what nobody asked for" in str(await told)
+            assert "said something unexpected" in str(await given)
 
     run(talk())
 

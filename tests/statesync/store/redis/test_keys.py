@@ -32,7 +32,7 @@ def test_every_key_is_written_down() -> None:
         assert f"{{ns}}:{kind}" in written, f"{kind} is not in the table"
 
 
-def test_the_channel_is_told_apart_by_database() -> None:
+def test_the_channel_has_the_database_in_its_name() -> None:
     here = RedisKeys("ns")
     here.in_database(3)
     assert here.channel == "{ns}:news:3"

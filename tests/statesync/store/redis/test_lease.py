@@ -6,7 +6,7 @@ from statesync.store.protocol import ReplicaInfo
 from statesync.store.redis.lease import LiveReplicas, PauseDetector
 
 
-def test_a_replica_lives_a_lease_longer_each_time_it_is_heard() -> None:
+def test_a_replica_lives_a_lease_longer_each_time_it_is_seen() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     assert live_replicas.seen("other", "t1", 100.0)
     assert not live_replicas.seen("other", "t1", 103.0)
@@ -26,7 +26,7 @@ def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
     assert live_replicas.lapsed(105.0) == ["other", "far ahead"]
 
 
-def test_what_was_heard_is_not_taken_back_by_what_was_read() -> None:
+def test_a_message_is_not_taken_back_by_what_was_read() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     live_replicas.seen("other", "t1", 100.0)
     live_replicas.listed("other", "t1", 2.0, 100.0)
@@ -65,7 +65,7 @@ def test_alone_everything_falls_to_this_replica() -> None:
     assert LiveReplicas("me", 5.0).elected("10.0.0.1:8000")
 
 
-def test_a_process_that_stood_still_waits_before_it_believes_that_others_are_gone() -> None:
+def test_a_process_that_stood_still_waits_before_it_takes_others_for_gone() -> None:
     pause = PauseDetector(5.0)
     assert pause.grace(due=100.0, now=100.1) == 0.0
     assert pause.grace(due=100.0, now=110.0) == 1.0

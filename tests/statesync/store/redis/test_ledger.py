@@ -23,7 +23,7 @@ def taken(pending: PendingUpdates, full: bool = False) -> UpdateBatch:
     return batch
 
 
-def test_the_outbox_wakes_its_sender_with_the_first_change_after_each_take() -> None:
+def test_pending_updates_wake_their_sender_with_the_first_change_after_each_take() -> None:
     woken: list[int] = []
     pending = PendingUpdates()
     pending.wake = lambda: woken.append(1)
@@ -140,7 +140,7 @@ def test_pods_that_stay_idle_are_left_out_and_busy_ones_never() -> None:
     assert pending.numbers == {B: n(1), C: idle(1)}
 
 
-def test_old_reports_are_not_told_again() -> None:
+def test_old_reports_are_not_sent_again() -> None:
     pending = PendingUpdates()
     pending.report(A, EngineReport(), 0.0)
     pending.report(B, EngineReport(), REPORT_S)

@@ -49,7 +49,7 @@ def finder_of(url: str, namespace: str) -> ServerLocator:
     return locator(url, namespace, DEADLINE_S)
 
 
-def told(address: ServerAddress, *command: str | int) -> Any:
+def received(address: ServerAddress, *command: str | int) -> Any:
     """What a server answers, over a connection of its own."""
 
     async def ask() -> Any:
@@ -92,7 +92,7 @@ def test_a_tls_url_opens_a_tls_connection(tmp_path: Path) -> None:
         for query in (f"ssl_ca_certs={made.ca}", "ssl_cert_reqs=none"):
             address = run(finder_of(f"rediss://{HOST}:{port}?{query}", "ns").locate())
             assert isinstance(address.tls, ssl.SSLContext)
-            assert told(address, "PING") == b"PONG"
+            assert received(address, "PING") == b"PONG"
 
 
 # Sentinel
@@ -140,7 +140,9 @@ def test_sentinels_that_are_away_are_passed_over_and_asked_last(guarded: tuple[R
         ("mymaster?sentinel_password=s3cret", "refuses the user name or password"),
     ],
 )
-def test_what_sentinel_does_not_say_is_told(guarded: tuple[RedisServer, RedisServer], path: str, why: str) -> None:
+def test_a_sentinel_without_an_answer_is_an_error(
+    guarded: tuple[RedisServer, RedisServer], path: str, why: str
+) -> None:
     gone = free_port()
     finder = finder_of(f"redis+sentinel://:{SECRET}@{HOST}:{gone},{HOST}:{guarded[1].port}/{path}", "ns")
     said = run(unknown(finder.locate()))
@@ -179,15 +181,15 @@ def test_after_a_failover_sentinel_names_the_replica() -> None:
 
     replicating = ("--repl-diskless-sync-delay", "0")
     with redis_server(*replicating) as master, redis_server("--replicaof", f"{HOST} {master.port}") as replica:
-        wait_for("the replica", lambda: told(at(replica), "ROLE")[3] == b"connected")
+        wait_for("the replica", lambda: received(at(replica), "ROLE")[3] == b"connected")
         with sentinel(master) as watching:
-            wait_for("Sentinel to know the replica", lambda: told(at(watching), "SENTINEL", "REPLICAS", "mymaster"))
+            wait_for("Sentinel to know the replica", lambda: received(at(watching), "SENTINEL", "REPLICAS", "mymaster"))
             run(fail_over())
 
 
-def test_a_sentinel_that_names_a_replica_is_not_believed() -> None:
+def test_a_sentinel_that_names_a_replica_is_not_trusted() -> None:
     with redis_server() as master, redis_server() as fallen, sentinel(fallen) as stale:
-        told(at(fallen), "REPLICAOF", HOST, master.port)
+        received(at(fallen), "REPLICAOF", HOST, master.port)
         finder = finder_of(f"redis+sentinel://{HOST}:{stale.port}/mymaster", "ns")
         assert f"names {HOST}:{fallen.port}, which is a replica" in run(unknown(finder.locate()))
 
@@ -196,7 +198,9 @@ def test_a_sentinel_that_names_a_replica_is_not_believed() -> None:
 
 
 def _knows_three(node: RedisServer) -> bool:
-    return len(told(at(node), "CLUSTER", "SLOTS")) == 3 and b"cluster_state:ok" in told(at(node), "CLUSTER", "INFO")
+    return len(received(at(node), "CLUSTER", "SLOTS")) == 3 and b"cluster_state:ok" in received(
+        at(node), "CLUSTER", "INFO"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -205,10 +209,10 @@ def cluster() -> Iterator[list[RedisServer]]:
     with cluster_nodes(3) as nodes:
         bounds = [0, 6000, 12000, SLOTS - 1]
         for epoch, (node, (start, stop)) in enumerate(zip(nodes, itertools.pairwise(bounds), strict=True), 1):
-            told(at(node), "CLUSTER", "SET-CONFIG-EPOCH", epoch)
-            told(at(node), "CLUSTER", "ADDSLOTS", *range(start, stop))
+            received(at(node), "CLUSTER", "SET-CONFIG-EPOCH", epoch)
+            received(at(node), "CLUSTER", "ADDSLOTS", *range(start, stop))
         for node in nodes[1:]:
-            told(at(nodes[0]), "CLUSTER", "MEET", HOST, node.port)
+            received(at(nodes[0]), "CLUSTER", "MEET", HOST, node.port)
         wait_for("the cluster to meet", lambda: all(map(_knows_three, nodes)))
         yield nodes
 
@@ -218,7 +222,7 @@ def test_the_node_that_owns_the_namespaces_slot_is_found_from_any_other(cluster:
     for namespace in ("turnout", "a", "b", "c", "d"):
         answers = {run(finder_of(f"redis+cluster://{HOST}:{asked.port}", namespace).locate()) for asked in cluster}
         (owner,) = answers
-        assert told(owner, "INCR", f"{{{namespace}}}:n") >= 1, "it is the owner's to write"
+        assert received(owner, "INCR", f"{{{namespace}}}:n") >= 1, "it is the owner's to write"
         found.add(owner)
     assert len(found) > 1
 
@@ -228,7 +232,7 @@ def test_other_nodes_than_the_owner_send_away(cluster: list[RedisServer]) -> Non
     for node in cluster:
         if at(node) != owner:
             with pytest.raises(ReplyError, match=r"^MOVED"):
-                told(at(node), "GET", "{turnout}:n")
+                received(at(node), "GET", "{turnout}:n")
 
 
 def test_a_node_that_is_away_is_passed_over(cluster: list[RedisServer]) -> None:
@@ -236,7 +240,7 @@ def test_a_node_that_is_away_is_passed_over(cluster: list[RedisServer]) -> None:
     assert run(finder_of(url, "turnout").locate()).port in {node.port for node in cluster}
 
 
-def test_a_slot_that_nobody_serves_is_told(cluster: list[RedisServer]) -> None:
+def test_a_slot_without_a_node_is_an_error(cluster: list[RedisServer]) -> None:
     homeless = next(name for name in map(str, range(10**6)) if slot_of(name.encode()) == SLOTS - 1)
     finder = finder_of(f"redis+cluster://{HOST}:{cluster[0].port}", homeless)
     assert f"knows no node that serves slot {SLOTS - 1}" in run(unknown(finder.locate()))

@@ -22,7 +22,7 @@ def test_ids_are_ordered_as_numbers_and_read_back() -> None:
     assert parse_id("") == parse_id("x-1") == START
 
 
-def test_what_is_told_is_folded_once() -> None:
+def test_an_entry_is_folded_once() -> None:
     log, seen = folded()
     log.received("5-0", placed(1))
     log.received("5-0", placed(1))
@@ -37,7 +37,7 @@ def test_own_entries_move_the_end_and_fold_nothing() -> None:
     assert (log.folded, seen) == ((5, 0), [])
 
 
-def test_what_is_told_while_the_log_is_read_waits_and_is_not_folded_twice() -> None:
+def test_an_entry_received_while_the_log_is_read_waits_and_is_not_folded_twice() -> None:
     log, seen = folded()
     log.behind()
     log.received("7-0", placed(7))

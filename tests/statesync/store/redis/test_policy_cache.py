@@ -13,7 +13,7 @@ def record(generation: int) -> PolicyRecord:
     return PolicyRecord("p2c", {}, generation)
 
 
-def test_a_record_is_news_once_and_an_older_one_never() -> None:
+def test_a_record_is_new_once_and_an_older_one_never() -> None:
     book = PolicyCache()
     assert book.learn("a", record(2))
     assert not book.learn("a", record(2))
@@ -22,7 +22,7 @@ def test_a_record_is_news_once_and_an_older_one_never() -> None:
     assert book.lost({}) == {"a": [record(3), record(2)]}
 
 
-def test_what_is_read_is_news_where_it_is_newer() -> None:
+def test_what_is_read_is_new_if_its_generation_is_newer() -> None:
     book = PolicyCache()
     assert book.read("a", []) is None
     assert book.read("a", [record(2), record(1)]) == record(2)

@@ -30,7 +30,7 @@ from statesync.store.redis.placement_log import parse_id
 from statesync.store.redis.receiver import SenderSequences, UpdateReceiver
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears
+from tests.fakes.recording_listener import RecordingListener
 from tests.fakes.virtual_time import Clock
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
@@ -42,7 +42,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.listener = Ears()
+        self.listener = RecordingListener()
         self.live_replicas = LiveReplicas("me", 5.0)
         self.view_age = ViewAge(self.clock.now)
         self.view_age.linked()
@@ -106,7 +106,7 @@ def test_of_an_earlier_process_of_this_name_only_placements_are_of_use() -> None
     assert scene.missed == []
 
 
-def test_an_unknown_replica_and_a_beat_ahead_of_what_was_heard_are_read_anew() -> None:
+def test_an_unknown_replica_and_a_beat_ahead_of_the_last_message_are_read_anew() -> None:
     scene = Scene()
     scene.hear(changes(4))
     assert scene.missed == ["other"]
@@ -129,7 +129,7 @@ def test_a_replica_is_gone_once_and_only_its_live_incarnation() -> None:
     assert scene.listener.gone == ["other"]
 
 
-def test_what_is_told_while_the_keys_are_read_comes_after_them_and_once() -> None:
+def test_messages_received_while_the_keys_are_read_come_after_them_and_once() -> None:
     scene = Scene()
     scene.receiver.hold()
     scene.hear(changes(2), "5-0", PlacementMessage(A, pack_blocks([5])))
@@ -163,7 +163,7 @@ def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> N
     assert set(scene.listener.reports) == {A, B}
 
 
-def test_a_policy_is_told_when_it_is_news_however_it_comes() -> None:
+def test_a_policy_is_passed_on_when_it_is_new_however_it_comes() -> None:
     scene = Scene()
     record = PolicyRecord("p2c", {"choices": 2}, 2)
     scene.receiver.policies({"default": [record]})
@@ -177,7 +177,7 @@ def test_a_policy_is_told_when_it_is_news_however_it_comes() -> None:
     assert scene.listener.policies == {"default": PolicyRecord("least_load", {}, 3)}
 
 
-def test_other_pushes_and_bytes_that_nobody_can_read_are_passed_over() -> None:
+def test_other_pushes_and_bytes_that_cannot_be_decoded_are_ignored() -> None:
     scene = Scene()
     scene.receiver.push([b"invalidate", None])
     scene.receiver.push([b"message", b"news", b"\xc1"])

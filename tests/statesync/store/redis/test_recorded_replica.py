@@ -29,7 +29,7 @@ from tests.fakes.recorded_replica import (
     put,
     recording,
 )
-from tests.fakes.recording_listener import heard
+from tests.fakes.recording_listener import eventually
 from tests.fakes.redis_replicas import RARE, client, replica
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, run_on
@@ -59,18 +59,18 @@ def test_a_replica_that_joins_reads_all_that_the_older_one_keeps(server: RedisSe
     async def scene() -> None:
         with client(server) as admin:
             put(admin, OLD)
-            async with replica(server, "reader", RARE) as (store, ears):
-                assert ears.inflight == {NAME: IDLE}
-                assert ears.restored_pages == PAGES
-                assert ears.placed == [LATE]
-                assert ears.reports == REPORTS
-                assert ears.policies == POLICIES
+            async with replica(server, "reader", RARE) as (store, listener):
+                assert listener.inflight == {NAME: IDLE}
+                assert listener.restored_pages == PAGES
+                assert listener.placed == [LATE]
+                assert listener.reports == REPORTS
+                assert listener.policies == POLICIES
                 assert [each.id for each in store.replicas()] == ["reader", NAME]
                 assert await store.policy_history("chat") == [ON_TRIAL, PLAIN._replace(generation=1)]
                 assert await store.share_trial("chat", 2, "reader", b"own") == {NAME: FIGURES, "reader": b"own"}
                 publish(admin, GOODBYE)
-                await heard(lambda: ears.gone == [NAME])
-                assert ears.inflight == {}
+                await eventually(lambda: listener.gone == [NAME])
+                assert listener.inflight == {}
                 assert store.health().unreadable == 0
 
     run_on(RunningClock(), scene())
@@ -79,20 +79,20 @@ def test_a_replica_that_joins_reads_all_that_the_older_one_keeps(server: RedisSe
 def test_a_live_replica_takes_each_message_of_the_older_one(server: RedisServer) -> None:
     async def scene() -> None:
         with client(server) as admin:
-            async with replica(server, "reader", RARE) as (store, ears):
+            async with replica(server, "reader", RARE) as (store, listener):
                 for message in SAID[:2]:
                     publish(admin, message)
-                await heard(lambda: ears.inflight == {NAME: BUSY})
+                await eventually(lambda: listener.inflight == {NAME: BUSY})
                 for message in SAID[2:]:
                     publish(admin, message)
-                await heard(lambda: LATE in ears.placed and ears.policies == POLICIES)
-                assert ears.inflight == {NAME: IDLE}
-                assert ears.placed == [*EARLY, LATE]
-                assert ears.reports == REPORTS
+                await eventually(lambda: LATE in listener.placed and listener.policies == POLICIES)
+                assert listener.inflight == {NAME: IDLE}
+                assert listener.placed == [*EARLY, LATE]
+                assert listener.reports == REPORTS
                 assert [each.id for each in store.replicas()] == ["reader", NAME]
                 publish(admin, GOODBYE)
-                await heard(lambda: ears.gone == [NAME])
-                assert ears.inflight == {}
+                await eventually(lambda: listener.gone == [NAME])
+                assert listener.inflight == {}
                 assert store.health().unreadable == 0
 
     run_on(RunningClock(), scene())
@@ -101,10 +101,10 @@ def test_a_live_replica_takes_each_message_of_the_older_one(server: RedisServer)
 def test_what_it_missed_of_the_older_one_it_reads_from_the_keys(server: RedisServer) -> None:
     async def scene() -> None:
         with client(server) as admin:
-            async with replica(server, "reader", RARE) as (_, ears):
+            async with replica(server, "reader", RARE) as (_, listener):
                 put(admin, OLD)
                 publish(admin, SAID[3])  # the fourth message of a replica that was not known
-                await heard(lambda: ears.inflight == {NAME: IDLE} and ears.placed == [LATE])
-                assert ears.restored_pages == PAGES
+                await eventually(lambda: listener.inflight == {NAME: IDLE} and listener.placed == [LATE])
+                assert listener.restored_pages == PAGES
 
     run_on(RunningClock(), scene())

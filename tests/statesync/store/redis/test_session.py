@@ -18,7 +18,7 @@ from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import ChangesMessage, Envelope, HeartbeatMessage, Message
 from statesync.store.redis.session import RENEWALS, NameTaken, Session
 from statesync.types import InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
@@ -49,8 +49,10 @@ class Scene:
         self.lives: list[asyncio.Task[None]] = []
         self.sessions: list[Session] = []
 
-    async def begin(self, name: str, listener: Ears | None = None) -> Session:
-        session = Session(name, listener or Ears(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random())
+    async def begin(self, name: str, listener: RecordingListener | None = None) -> Session:
+        session = Session(
+            name, listener or RecordingListener(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random()
+        )
         self.sessions.append(session)
         await self.live(session)
         return session
@@ -132,7 +134,7 @@ def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisS
         token = session.token
         await on.admin.call("DEL", "{turnout}:tokens")
         pass_time(RENEWAL_S)
-        await heard(lambda: session.lease_losses == 1 and session.link is not None)
+        await eventually(lambda: session.lease_losses == 1 and session.link is not None)
         assert session.token != token
         assert await on.admin.call("HGET", "{turnout}:tokens", "left") == session.token.encode()
         assert session.links == 1
@@ -161,7 +163,7 @@ def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServe
     play(server, scene)
 
 
-def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
+def test_a_replica_that_starts_gets_at_once_what_a_lone_replica_had_kept_back(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("statesync.store.redis.syncer.ALONE_S", 1000.0)
@@ -170,9 +172,9 @@ def test_who_starts_hears_at_once_what_a_lone_replica_had_kept_back(
         left = await on.begin("left")
         left.syncer.pending.announce(A, ONE)
         left.syncer.pending.placed(A, [1])
-        listener = Ears()
+        listener = RecordingListener()
         await on.begin("right", listener)
-        await heard(lambda: listener.inflight.get("left") == {A: ONE})
+        await eventually(lambda: listener.inflight.get("left") == {A: ONE})
         assert listener.placed == [(A, (1,))]
 
     play(server, scene)
@@ -194,9 +196,9 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
             left.syncer.pending.announce(A, ONE)
             left.syncer.pending.placed(A, blocks)
             await left.syncer.finish()
-            await heard(lambda: left.view_age.silent_s(asyncio.get_running_loop().time()) == 0.0)
+            await eventually(lambda: left.view_age.silent_s(asyncio.get_running_loop().time()) == 0.0)
         pass_time(RENEWAL_S)
-        await heard(lambda: any(isinstance(message, HeartbeatMessage) for message in read))
+        await eventually(lambda: any(isinstance(message, HeartbeatMessage) for message in read))
         assert not any(isinstance(message, ChangesMessage) for message in read)
 
     play(server, scene)
@@ -205,7 +207,7 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
 def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(Ears):
+    class Broken(RecordingListener):
         def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
             raise RuntimeError("broken")
 
@@ -223,13 +225,13 @@ def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
 
 def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
-        listener = Ears()
+        listener = RecordingListener()
         left = await on.begin("left")
         await on.begin("right", listener)
         left.syncer.pending.announce(A, ONE)
         left.syncer.pending.placed(A, [1])
         await left.leave()
-        await heard(lambda: listener.gone == ["left"])
+        await eventually(lambda: listener.gone == ["left"])
         assert listener.placed == [(A, (1,))]
         assert await on.admin.call("ZRANGE", "{turnout}:leases", 0, -1) == [b"right"]
         assert await on.admin.call("HKEYS", "{turnout}:tokens") == [b"right"]

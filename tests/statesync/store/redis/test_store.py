@@ -12,7 +12,7 @@ from statesync.store.redis.keys import LOG_TTL_S, REPORT_TTL_S
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, STEADY, A, B, client, page, play, replica
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, run_on
@@ -33,40 +33,46 @@ def server(lasting: RedisServer) -> RedisServer:
 
 
 def test_a_lost_lease_is_taken_anew_and_the_share_with_it(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(2, 2, 2, 2))
-        await heard(lambda: "left" in right_ears.inflight)
+        await eventually(lambda: "left" in right_listener.inflight)
         with client(server) as admin:
             admin.hdel("{turnout}:tokens", "left")
             admin.delete("{turnout}:inflight:left")
         left.announce(B, InflightNumbers(1, 1, 1, 1))
         left.placed(B, [5])
-        await heard(lambda: left.health().lease_losses == 1 and B in right_ears.inflight["left"])
-        assert right_ears.inflight["left"] == {A: InflightNumbers(2, 2, 2, 2), B: InflightNumbers(1, 1, 1, 1)}
-        await heard(lambda: right_ears.placed == [(B, (5,))])
-        assert right_ears.gone == []
+        await eventually(lambda: left.health().lease_losses == 1 and B in right_listener.inflight["left"])
+        assert right_listener.inflight["left"] == {A: InflightNumbers(2, 2, 2, 2), B: InflightNumbers(1, 1, 1, 1)}
+        await eventually(lambda: right_listener.placed == [(B, (5,))])
+        assert right_listener.gone == []
         assert right.health().lease_losses == 0
 
     play(server, scene)
 
 
 def test_scripts_that_the_server_forgot_are_sent_again(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         with client(server) as admin:
             admin.script_flush()
             left.announce(A, InflightNumbers(1, 1, 1, 1))
             left.placed(A, [1])
-            await heard(lambda: bool(right_ears.placed))
+            await eventually(lambda: bool(right_listener.placed))
             admin.script_flush()
             assert (await left.put_policy("default", "p2c", {}, if_generation=0)).generation == 1
-        assert right_ears.placed == [(A, (1,))]
+        assert right_listener.placed == [(A, (1,))]
         assert left.health().reconnects == left.health().lease_losses == 0
 
     play(server, scene)
 
 
 def test_round_trips_are_bounded_whatever_is_announced(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         loop = asyncio.get_running_loop()
         began, before = loop.time(), left.health().round_trips
         for n in range(200):
@@ -77,28 +83,34 @@ def test_round_trips_are_bounded_whatever_is_announced(server: RedisServer) -> N
         took_s = loop.time() - began
         most = took_s / RARE.interval_s + took_s / (RARE.lease_s / RENEWALS) + 2  # flushes, renewals, one of each more
         assert left.health().round_trips - before <= most
-        await heard(lambda: len(right_ears.placed) == 200 and right_ears.inflight["left"][A].requests == 199)
+        await eventually(
+            lambda: len(right_listener.placed) == 200 and right_listener.inflight["left"][A].requests == 199
+        )
 
     play(server, scene, RARE)
 
 
 def test_a_share_of_thousands_of_pods_is_one_message_and_one_hash(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         share = {PodId(f"pod-{n}"): InflightNumbers(n, n, n, n) for n in range(1, 5001)}
         for pod, numbers in share.items():
             left.announce(pod, numbers)
             left.report(pod, EngineReport(queued=numbers.requests))
-        await heard(lambda: right_ears.inflight.get("left") == share)
-        async with replica(server, "late") as (_, late_ears):
-            assert late_ears.inflight == {"left": share}
-            assert len(late_ears.reports) == 5000
+        await eventually(lambda: right_listener.inflight.get("left") == share)
+        async with replica(server, "late") as (_, late_listener):
+            assert late_listener.inflight == {"left": share}
+            assert len(late_listener.reports) == 5000
 
     play(server, scene)
 
 
 def test_every_key_has_the_prefix_and_the_ttl_that_is_written_down(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
-        left_ears.pages = right_ears.pages = [page(A, 1, 2)]
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
+        left_listener.pages = right_listener.pages = [page(A, 1, 2)]
         left.report(A, EngineReport(queued=1))
         await left.put_policy("default", "p2c", {}, if_generation=None)
         left.announce(A, InflightNumbers(1, 1, 1, 1))
@@ -117,7 +129,7 @@ def test_every_key_has_the_prefix_and_the_ttl_that_is_written_down(server: Redis
             "epoch": -1,
         }
         with client(server) as admin:
-            await heard(lambda: bool(admin.exists("{turnout}:checkpoint")))
+            await eventually(lambda: bool(admin.exists("{turnout}:checkpoint")))
             name = admin.hget("{turnout}:checkpoint", "name").decode()
             most_ms[f"pages:{name}"] = day_ms
             ttl_ms = {key.decode().removeprefix("{turnout}:"): admin.pttl(key) for key in admin.keys("*")}
@@ -129,33 +141,35 @@ def test_every_key_has_the_prefix_and_the_ttl_that_is_written_down(server: Redis
 
 
 def test_a_checkpoint_shortens_the_log_and_starts_who_comes_later(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
-        left_ears.pages = right_ears.pages = [page(A, 1, 2), page(B, 3)]
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
+        left_listener.pages = right_listener.pages = [page(A, 1, 2), page(B, 3)]
         for n in range(5):
             left.placed(A, [n])
-            await heard(lambda n=n: len(right_ears.placed) == n + 1)  # type: ignore[misc]
+            await eventually(lambda n=n: len(right_listener.placed) == n + 1)  # type: ignore[misc]
         with client(server) as admin:
-            await heard(lambda: admin.xlen("{turnout}:log") == 1)
-        left_ears.pages = right_ears.pages = []
-        async with replica(server, "late", RARE) as (_, late_ears):
-            assert late_ears.restored_pages == [page(A, 1, 2), page(B, 3)]
-            assert late_ears.placed == []
+            await eventually(lambda: admin.xlen("{turnout}:log") == 1)
+        left_listener.pages = right_listener.pages = []
+        async with replica(server, "late", RARE) as (_, late_listener):
+            assert late_listener.restored_pages == [page(A, 1, 2), page(B, 3)]
+            assert late_listener.placed == []
             left.placed(B, [9])
-            await heard(lambda: late_ears.placed == [(B, (9,))])
+            await eventually(lambda: late_listener.placed == [(B, (9,))])
 
     play(server, scene)
 
 
-def test_two_databases_of_one_server_do_not_hear_each_other(server: RedisServer) -> None:
+def test_two_databases_of_one_server_share_nothing(server: RedisServer) -> None:
     async def run() -> None:
-        async with replica(server, "left") as (left, left_ears):
-            other, other_ears = RedisStore.open(f"redis://127.0.0.1:{server.port}/1", STEADY), Ears()
-            await other.start("left", other_ears)
+        async with replica(server, "left") as (left, left_listener):
+            other, other_listener = RedisStore.open(f"redis://127.0.0.1:{server.port}/1", STEADY), RecordingListener()
+            await other.start("left", other_listener)
             other.announce(B, InflightNumbers(1, 1, 1, 1))
             left.announce(A, InflightNumbers(1, 1, 1, 1))
-            await heard(lambda: left.age_s() > 0.0 and other.age_s() > 0.0)
+            await eventually(lambda: left.age_s() > 0.0 and other.age_s() > 0.0)
             assert left.replicas()[1:] == other.replicas()[1:] == []
             await other.aclose()
-            assert left_ears.inflight == other_ears.inflight == {}
+            assert left_listener.inflight == other_listener.inflight == {}
 
     run_on(RunningClock(), run())

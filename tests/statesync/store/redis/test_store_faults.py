@@ -19,7 +19,7 @@ from statesync.store.redis.locate import ServerLocator, locator, slot_of
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
-from tests.fakes.recording_listener import Ears, heard
+from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import (
     RARE,
     STEADY,
@@ -62,51 +62,57 @@ async def off_loop(work: Callable[[], None]) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-def test_a_server_that_comes_back_empty_is_told_all_again(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
-        left_ears.pages = right_ears.pages = [page(A, 1, 2)]
+def test_a_server_that_comes_back_empty_gets_everything_again(server: RedisServer) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
+        left_listener.pages = right_listener.pages = [page(A, 1, 2)]
         left.announce(A, InflightNumbers(3, 30, 3, 5))
         right.announce(B, InflightNumbers(1, 10, 1, 1))
         left.report(A, EngineReport(queued=4))
         await left.put_policy("default", "p2c", {}, if_generation=None)
         await left.put_policy("default", "random", {"seed": 1}, if_generation=1)
-        await heard(lambda: "default" in right_ears.policies and "right" in left_ears.inflight)
+        await eventually(lambda: "default" in right_listener.policies and "right" in left_listener.inflight)
         server.kill()
-        await heard(lambda: not left.health().connected and not right.health().connected)
+        await eventually(lambda: not left.health().connected and not right.health().connected)
         assert left.health().error
         with pytest.raises(StoreUnavailable):
             await left.policy("default")
         left.announce(A, InflightNumbers(2, 20, 2, 6))
         await off_loop(server.start)
-        await heard(lambda: left.health().connected and right.health().connected)
-        await heard(lambda: right_ears.inflight.get("left", {}).get(A) == InflightNumbers(2, 20, 2, 6))
+        await eventually(lambda: left.health().connected and right.health().connected)
+        await eventually(lambda: right_listener.inflight.get("left", {}).get(A) == InflightNumbers(2, 20, 2, 6))
         with client(server) as admin:
-            await heard(lambda: all(map(admin.exists, ("{turnout}:checkpoint", "{turnout}:policy:default"))))
-            await heard(lambda: admin.hexists("{turnout}:inflight:right", B) and admin.hexists("{turnout}:reports", A))
-        async with replica(server, "late") as (late, late_ears):
-            assert late_ears.inflight == {
+            await eventually(lambda: all(map(admin.exists, ("{turnout}:checkpoint", "{turnout}:policy:default"))))
+            await eventually(
+                lambda: admin.hexists("{turnout}:inflight:right", B) and admin.hexists("{turnout}:reports", A)
+            )
+        async with replica(server, "late") as (late, late_listener):
+            assert late_listener.inflight == {
                 "left": {A: InflightNumbers(2, 20, 2, 6)},
                 "right": {B: InflightNumbers(1, 10, 1, 1)},
             }
-            assert late_ears.restored_pages == [page(A, 1, 2)]
-            assert late_ears.reports == {A: EngineReport(queued=4)}
-            assert late_ears.policies == {"default": PolicyRecord("random", {"seed": 1}, 2)}
+            assert late_listener.restored_pages == [page(A, 1, 2)]
+            assert late_listener.reports == {A: EngineReport(queued=4)}
+            assert late_listener.policies == {"default": PolicyRecord("random", {"seed": 1}, 2)}
             assert [record.generation for record in await late.policy_history("default")] == [2, 1]
 
     play(server, scene)
 
 
-def test_a_server_emptied_under_a_live_link_is_told_all_again(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+def test_a_server_emptied_under_a_live_link_gets_everything_again(server: RedisServer) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, InflightNumbers(3, 30, 3, 5))
-        await heard(lambda: "left" in right_ears.inflight)
+        await eventually(lambda: "left" in right_listener.inflight)
         with client(server) as admin:
             admin.flushall()
             pass_renewal()
-            await heard(lambda: left.health().lease_losses == right.health().lease_losses == 1)
-            await heard(lambda: bool(admin.hexists("{turnout}:inflight:left", A)))
-        async with replica(server, "late") as (_, late_ears):
-            assert late_ears.inflight == {"left": {A: InflightNumbers(3, 30, 3, 5)}}
+            await eventually(lambda: left.health().lease_losses == right.health().lease_losses == 1)
+            await eventually(lambda: bool(admin.hexists("{turnout}:inflight:left", A)))
+        async with replica(server, "late") as (_, late_listener):
+            assert late_listener.inflight == {"left": {A: InflightNumbers(3, 30, 3, 5)}}
         assert left.health().reconnects == 0
 
     play(server, scene)
@@ -115,9 +121,11 @@ def test_a_server_emptied_under_a_live_link_is_told_all_again(server: RedisServe
 def test_while_the_server_hangs_nothing_is_raised_and_the_view_ages_then_all_heals(server: RedisServer) -> None:
     hang_s = 2 * STEADY.lease_s
 
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, ONE)
-        await heard(lambda: "left" in right_ears.inflight)
+        await eventually(lambda: "left" in right_listener.inflight)
         server.pause()
         try:
             n = 1
@@ -128,13 +136,13 @@ def test_while_the_server_hangs_nothing_is_raised_and_the_view_ages_then_all_hea
                 pass_time(hang_s / 100)
                 await real_moment()
             assert right.age_s() > hang_s / 2
-            assert left_ears.gone == ["right"]
-            assert right_ears.inflight == {}
+            assert left_listener.gone == ["right"]
+            assert right_listener.inflight == {}
         finally:
             server.resume()
-        await heard(lambda: right_ears.inflight.get("left", {}).get(A) == InflightNumbers(n, n, n, n))
-        await heard(lambda: len(left.replicas()) == 2 and left.age_s() < hang_s / 4)
-        await heard(lambda: {blocks for _, blocks in right_ears.placed} >= {(at,) for at in range(2, n + 1)})
+        await eventually(lambda: right_listener.inflight.get("left", {}).get(A) == InflightNumbers(n, n, n, n))
+        await eventually(lambda: len(left.replicas()) == 2 and left.age_s() < hang_s / 4)
+        await eventually(lambda: {blocks for _, blocks in right_listener.placed} >= {(at,) for at in range(2, n + 1)})
         assert left.health().placements_dropped == 0
 
     play(server, scene)
@@ -145,15 +153,17 @@ def test_a_slow_server_makes_the_view_older_and_nothing_else(server: RedisServer
         loop = asyncio.get_running_loop()
         with slow_link(server.port) as link:
             link.delay_s = 0.05
-            async with replica(server, "near", RARE) as (_, near_ears):
+            async with replica(server, "near", RARE) as (_, near_listener):
                 store = RedisStore.open(f"redis://127.0.0.1:{link.port}", RARE)
-                await store.start("far", Ears())
+                await store.start("far", RecordingListener())
                 began, before = loop.time(), store.health().round_trips
                 for n in range(250):
                     store.announce(A, InflightNumbers(n, n, n, n))
                     await asyncio.sleep(0.001)
-                await heard(lambda: near_ears.inflight.get("far", {}).get(A) == InflightNumbers(249, 249, 249, 249))
-                await heard(lambda: store.age_s() > 0.9 * link.delay_s)
+                await eventually(
+                    lambda: near_listener.inflight.get("far", {}).get(A) == InflightNumbers(249, 249, 249, 249)
+                )
+                await eventually(lambda: store.age_s() > 0.9 * link.delay_s)
                 took_s = loop.time() - began
                 # One flush at a time, each as slow as the link; and the renewals.
                 most = took_s / link.delay_s + took_s / (RARE.lease_s / RENEWALS) + 2
@@ -165,32 +175,36 @@ def test_a_slow_server_makes_the_view_older_and_nothing_else(server: RedisServer
 
 
 def test_exactly_the_share_of_a_killed_replica_goes_and_its_name_is_free_again(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         left.announce(A, ONE)
         with victim(server) as process:
-            await heard(lambda: right_ears.inflight.get(VICTIM) == VICTIM_SHARE)
+            await eventually(lambda: right_listener.inflight.get(VICTIM) == VICTIM_SHARE)
             process.kill()
-            async with replica(server, VICTIM) as (_, again_ears):  # waits for the lease to lapse
-                assert again_ears.inflight == {"left": {A: ONE}}
-                await heard(lambda: not right_ears.inflight.get(VICTIM, {}).get(A, InflightNumbers()).requests)
-            await heard(lambda: VICTIM not in right_ears.inflight)
-        assert right_ears.inflight == {"left": {A: ONE}}
+            async with replica(server, VICTIM) as (_, again_listener):  # waits for the lease to lapse
+                assert again_listener.inflight == {"left": {A: ONE}}
+                await eventually(lambda: not right_listener.inflight.get(VICTIM, {}).get(A, InflightNumbers()).requests)
+            await eventually(lambda: VICTIM not in right_listener.inflight)
+        assert right_listener.inflight == {"left": {A: ONE}}
         with client(server) as admin:
             assert not admin.exists("{turnout}:inflight:victim")
 
     play(server, scene)
 
 
-def test_a_killed_replica_that_nobody_replaces_lapses_on_every_other(server: RedisServer) -> None:
-    async def scene(left: RedisStore, left_ears: Ears, right: RedisStore, right_ears: Ears) -> None:
+def test_a_killed_replica_without_a_successor_lapses_on_every_other(server: RedisServer) -> None:
+    async def scene(
+        left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
+    ) -> None:
         with victim(server) as process, client(server) as admin:
-            await heard(lambda: VICTIM in right_ears.inflight and VICTIM in left_ears.inflight)
+            await eventually(lambda: VICTIM in right_listener.inflight and VICTIM in left_listener.inflight)
             process.kill()
-            await heard(lambda: has_lapsed(admin, VICTIM))
+            await eventually(lambda: has_lapsed(admin, VICTIM))
             pass_renewal()
-            await heard(lambda: VICTIM not in right_ears.inflight and VICTIM not in left_ears.inflight)
-            assert set(left_ears.gone) == set(right_ears.gone) == {VICTIM}
-            await heard(lambda: not admin.exists("{turnout}:inflight:victim"))
+            await eventually(lambda: VICTIM not in right_listener.inflight and VICTIM not in left_listener.inflight)
+            assert set(left_listener.gone) == set(right_listener.gone) == {VICTIM}
+            await eventually(lambda: not admin.exists("{turnout}:inflight:victim"))
             assert set(admin.zrange("{turnout}:leases", 0, -1)) == {b"left", b"right"}
 
     play(server, scene)
@@ -200,14 +214,14 @@ def test_a_paused_replica_is_gone_and_comes_back_by_itself(server: RedisServer) 
     async def run() -> None:
         async with replica(server, "left") as (_, listener):
             with victim(server) as process, client(server) as admin:
-                await heard(lambda: VICTIM in listener.inflight)
+                await eventually(lambda: VICTIM in listener.inflight)
                 os.kill(process.pid, signal.SIGSTOP)
-                await heard(lambda: has_lapsed(admin, VICTIM))
+                await eventually(lambda: has_lapsed(admin, VICTIM))
                 pass_renewal()
-                await heard(lambda: VICTIM not in listener.inflight)
+                await eventually(lambda: VICTIM not in listener.inflight)
                 assert set(listener.gone) == {VICTIM}
                 os.kill(process.pid, signal.SIGCONT)
-                await heard(lambda: listener.inflight.get(VICTIM) == VICTIM_SHARE)
+                await eventually(lambda: listener.inflight.get(VICTIM) == VICTIM_SHARE)
 
     run_on(RunningClock(), run())
 
@@ -224,11 +238,11 @@ def test_an_outage_costs_memory_by_pods_and_a_bounded_number_of_placements(serve
                 assert left.health().placements_dropped == 500
             finally:
                 server.resume()
-            await heard(lambda: left.health().connected)
-            async with replica(server, "late", RARE) as (_, late_ears):
-                await heard(lambda: len(late_ears.placed) == PLACEMENTS)
-                assert late_ears.placed[0] == (A, (500,))
-                assert late_ears.inflight["left"] == {A: InflightNumbers(*[PLACEMENTS + 499] * 4)}
+            await eventually(lambda: left.health().connected)
+            async with replica(server, "late", RARE) as (_, late_listener):
+                await eventually(lambda: len(late_listener.placed) == PLACEMENTS)
+                assert late_listener.placed[0] == (A, (500,))
+                assert late_listener.inflight["left"] == {A: InflightNumbers(*[PLACEMENTS + 499] * 4)}
 
     run_on(RunningClock(), run())
 
@@ -249,17 +263,17 @@ class Elsewhere:
 def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: RedisServer) -> None:
     async def run() -> None:
         with redis_server() as new_master:
-            where, listener = Elsewhere(server, new_master), Ears()
+            where, listener = Elsewhere(server, new_master), RecordingListener()
             store = RedisStore(where, STEADY)
             await store.start("left", listener)
             with client(server) as admin:
                 admin.replicaof("127.0.0.1", new_master.port)
             store.announce(A, ONE)
-            await heard(lambda: where.asked == 2 and store.health().connected)
+            await eventually(lambda: where.asked == 2 and store.health().connected)
             with client(new_master) as admin:
-                await heard(lambda: admin.hexists("{turnout}:inflight:left", A))
-            async with replica(new_master, "right") as (_, right_ears):
-                assert right_ears.inflight == {"left": {A: ONE}}
+                await eventually(lambda: admin.hexists("{turnout}:inflight:left", A))
+            async with replica(new_master, "right") as (_, right_listener):
+                assert right_listener.inflight == {"left": {A: ONE}}
             await store.aclose()
 
     run_on(RunningClock(), run())
@@ -268,25 +282,30 @@ def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: Redis
 def test_in_a_cluster_all_works_and_a_slot_that_moves_is_followed() -> None:
     async def run(one: RedisServer, two: RedisServer) -> None:
         url = f"redis+cluster://127.0.0.1:{one.port}"
-        left, right, listener, right_ears = RedisStore.open(url, STEADY), RedisStore.open(url, STEADY), Ears(), Ears()
+        left, right, listener, right_listener = (
+            RedisStore.open(url, STEADY),
+            RedisStore.open(url, STEADY),
+            RecordingListener(),
+            RecordingListener(),
+        )
         await left.start("left", listener)
-        await right.start("right", right_ears)
+        await right.start("right", right_listener)
         left.announce(A, ONE)
         left.placed(A, [1])
         await left.put_policy("default", "p2c", {}, if_generation=0)
-        await heard(lambda: bool(right_ears.inflight and right_ears.placed and right_ears.policies))
+        await eventually(lambda: bool(right_listener.inflight and right_listener.placed and right_listener.policies))
         with client(one) as admin, client(two) as other:
-            await heard(lambda: bool(admin.exists("{turnout}:checkpoint")))
+            await eventually(lambda: bool(admin.exists("{turnout}:checkpoint")))
             taker = other.execute_command("CLUSTER MYID")
             slot = slot_of(b"{turnout}")
             other.execute_command("CLUSTER SETSLOT", slot, "NODE", taker)
             move(admin, slot, taker)
             pass_renewal()
-            await heard(lambda: bool(other.hexists("{turnout}:inflight:left", A)))
-            await heard(lambda: bool(other.exists("{turnout}:policy:default")))
-        await heard(lambda: left.health().connected and right.health().connected)
+            await eventually(lambda: bool(other.hexists("{turnout}:inflight:left", A)))
+            await eventually(lambda: bool(other.exists("{turnout}:policy:default")))
+        await eventually(lambda: left.health().connected and right.health().connected)
         await left.aclose()
-        await heard(lambda: right_ears.gone[-1:] == ["left"])
+        await eventually(lambda: right_listener.gone[-1:] == ["left"])
         await right.aclose()
 
     with cluster_nodes(2) as (one, two):
@@ -318,18 +337,18 @@ def move(admin: Any, slot: int, taker: bytes) -> None:
 def test_a_start_that_is_given_up_goes_on_in_the_background(server: RedisServer) -> None:
     async def run() -> None:
         server.kill()
-        store, listener = open_at(server), Ears()
+        store, listener = open_at(server), RecordingListener()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(store.start("left", listener), 0.05)
         assert not store.health().warm
         assert store.elected(A)
         store.announce(A, ONE)
         await off_loop(server.start)
-        await heard(lambda: store.health().warm)
+        await eventually(lambda: store.health().warm)
         with client(server) as admin:
-            await heard(lambda: admin.hexists("{turnout}:inflight:left", A))
-        async with replica(server, "right") as (_, right_ears):
-            assert right_ears.inflight == {"left": {A: ONE}}
+            await eventually(lambda: admin.hexists("{turnout}:inflight:left", A))
+        async with replica(server, "right") as (_, right_listener):
+            assert right_listener.inflight == {"left": {A: ONE}}
         await store.aclose()
 
     run_on(RunningClock(), run())

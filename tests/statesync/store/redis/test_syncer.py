@@ -20,7 +20,7 @@ from statesync.store.redis.syncer import ALONE_S, Syncer
 from statesync.store.redis.view_age import ViewAge
 from statesync.tasks import spawn
 from statesync.types import InflightNumbers
-from tests.fakes.recording_listener import heard
+from tests.fakes.recording_listener import eventually
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import Clock, pass_time, run_on
 
@@ -166,7 +166,7 @@ def test_without_a_dispatch_it_goes_after_four_intervals_or_at_once_if_those_are
         await later(0.1 * SLOW.interval_s)
         assert on.link.round_trips == sent + 1
         assert on.view_age.age_s(asyncio.get_running_loop().time()) == pytest.approx(SLOW.interval_s)
-        await heard(lambda: "idle" in repr(on.syncer))
+        await eventually(lambda: "idle" in repr(on.syncer))
         await later(4 * SLOW.interval_s)
         on.pending.announce(A, InflightNumbers(dispatched=3))
         await later(0.0)
@@ -209,7 +209,7 @@ def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(se
     play(server, scene)
 
 
-def test_what_waits_for_nobody_goes_as_soon_as_somebody_comes(server: RedisServer) -> None:
+def test_changes_kept_back_while_alone_go_as_soon_as_another_replica_comes(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.live_replicas.gone("other", "its token")
         on.open()
@@ -249,7 +249,7 @@ def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: Re
     play(server, scene)
 
 
-def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
+def test_a_lease_that_is_gone_is_reported_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -257,7 +257,7 @@ def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: Red
         on.pending.placed(A, [1])
         on.pending.announce(A, n(1))
         await later()
-        await heard(lambda: on.troubles == [None])
+        await eventually(lambda: on.troubles == [None])
         on.pending.placed(A, [2])
         assert not await on.link.call("EXISTS", KEYS.log)
         await on.link.call("HSET", KEYS.tokens, "me", "another")
@@ -274,14 +274,14 @@ def test_a_lease_that_is_gone_is_told_once_and_nothing_noted_is_lost(server: Red
     play(server, scene)
 
 
-def test_a_server_that_refuses_to_write_is_told_of_as_it_says(server: RedisServer) -> None:
+def test_a_server_that_refuses_to_write_is_reported_with_its_words(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
         await on.link.call("REPLICAOF", "127.0.0.1", "1")
         on.pending.announce(A, n(1))
         await later()
-        await heard(lambda: bool(on.troubles))
+        await eventually(lambda: bool(on.troubles))
         await on.link.call("REPLICAOF", "NO", "ONE")
         assert "READONLY" in str(on.troubles[0])
 
@@ -300,7 +300,7 @@ def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
             assert on.link.round_trips == before + 1
             on.link.close()
             on.syncer.close()
-            await heard(lambda: on.pending.waiting)
+            await eventually(lambda: on.pending.waiting)
         finally:
             server.resume()
         assert list(on.pending.placements) == [(A, [1])]
@@ -317,12 +317,12 @@ def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_los
         on.link.close()
         await on.syncer.finish()
         assert on.pending.waiting
-        await heard(lambda: "idle" in repr(on.syncer) and on.pending.waiting)
+        await eventually(lambda: "idle" in repr(on.syncer) and on.pending.waiting)
         assert list(on.pending.placements) == [(A, [1])]
         on.syncer.open(on.link, on.token, on.troubles.append)
         on.pending.placed(A, [2])
         await on.syncer.finish()
-        await heard(lambda: [pod for pod, _ in on.pending.placements] == [A, A])
+        await eventually(lambda: [pod for pod, _ in on.pending.placements] == [A, A])
         assert on.troubles == []
 
     play(server, scene)

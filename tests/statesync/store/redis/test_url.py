@@ -93,12 +93,12 @@ def test_a_url_means(url: str, meant: RedisUrl) -> None:
         ("rediss://h?ssl_ca_data=x", "rediss://: ssl_ca_data: "),
     ],
 )
-def test_a_url_that_means_nothing_is_told_why(url: str, why: str) -> None:
+def test_a_url_that_means_nothing_is_an_error_with_the_reason(url: str, why: str) -> None:
     assert why in wrong(url)
 
 
 @given(st.text(alphabet="ab:/?#@%[],&=.0", max_size=12), st.text(alphabet="ab:/?#@%[],&=.0", max_size=12))
-def test_no_text_breaks_the_parser_or_gets_its_password_told(before: str, after: str) -> None:
+def test_no_text_breaks_the_parser_or_gets_its_password_shown(before: str, after: str) -> None:
     for scheme in ("redis", "redis+sentinel", "redis+cluster", "unix"):
         try:
             parsed = parse(f"{scheme}://user:{before}{SECRET}{after}@host:1/name")
@@ -108,7 +108,7 @@ def test_no_text_breaks_the_parser_or_gets_its_password_told(before: str, after:
             assert SECRET not in repr(parsed)
 
 
-def test_tls_is_checked_unless_it_is_told_not_to_be() -> None:
+def test_tls_is_checked_unless_the_url_turns_it_off() -> None:
     strict = parse("rediss://h").tls
     assert strict is not None
     assert (strict.verify_mode, strict.check_hostname) == (ssl.CERT_REQUIRED, True)
