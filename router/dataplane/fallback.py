@@ -20,7 +20,7 @@ from router.errors import NoPodAvailable
 LOG_EVERY_S = 60.0
 """Seconds between two log lines for the same way and reason."""
 
-_log = logging.getLogger("turnout.detours")
+_log = logging.getLogger("turnout.fallback")
 
 
 class Fallbacks:

@@ -64,16 +64,22 @@ class Floor:
         rng = count(100)
         by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
         self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, self.clock)
+        self.live: dict[str, LivePolicy] = {}
+        self.uses(self.policy)
         self.dispatch = Dispatch(
             self.view,
             self.prefix,
-            {"main": LivePolicy(self.policy, PolicyRecord("watched", {}, 1))},
+            self.live,
             self.guard,
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),
             lambda: next(rng),
             samples=samples,
         )
+
+    def uses(self, policy: Scheduler) -> None:
+        """The pool's policy from now on."""
+        self.live["main"] = LivePolicy(policy, PolicyRecord(policy.name, {}, 1))
 
     def asked(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
         """A request that was understood."""
@@ -239,7 +245,7 @@ class Answers(Watched):
 )
 def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answer: object, reason: str) -> None:
     floor = Floor()
-    floor.policy = Answers(answer)
+    floor.uses(Answers(answer))
     made = floor.asked()
     made.tried = frozenset({B})
     placed = floor.place(made)
@@ -249,7 +255,7 @@ def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answe
 
 def test_a_decision_in_anothers_name_is_shown_under_the_policys_own() -> None:
     floor = Floor()
-    floor.policy = Answers(Decision(A, "x\r\nx-injected: 1"))
+    floor.uses(Answers(Decision(A, "x\r\nx-injected: 1")))
     made = floor.asked()
     assert floor.place(made).policy == "answers"
 

@@ -474,7 +474,7 @@ def test_the_log_tells_of_a_way_once_a_minute(caplog: pytest.LogCaptureFixture) 
         for _ in range(3):
             rig.asks(BODY)
             rig.asked().sends(ok())
-        assert [record.getMessage() for record in caplog.records if record.name == "turnout.detours"] == [
+        assert [record.getMessage() for record in caplog.records if record.name == "turnout.fallback"] == [
             "pool a has no pod for it: requests go to its fall-back b"
         ]
 

@@ -1,4 +1,4 @@
--- All that a replica noted since its last flush, in one exchange: kept in its keys, told to the others.
+-- All that a replica noted since its last flush, in one exchange: stored in its keys and published to the others.
 -- KEYS tokens, own inflight, log, reports
 -- ARGV  1 replica, 2 token, 3 channel, 4 share ttl ms, 5 log entries, 6 log ttl ms, 7 report ttl ms,
 --       8 standing, 9 '1' to start over, 10 message, 11 log entry or '', 12 how many arguments set numbers,

@@ -1,4 +1,4 @@
--- Drop the reports that nobody renewed: their pods are gone.
+-- Drop the reports that no replica renewed: their pods are gone.
 -- KEYS reports   ARGV age in ms
 -- Returns how many went.
 local time = redis.call('TIME')

@@ -11,6 +11,6 @@ local record = string.format('{"generation":%d,', generation + 1) .. string.sub(
 redis.call('LPUSH', KEYS[1], record)
 redis.call('LTRIM', KEYS[1], 0, ARGV[4] - 1)
 redis.call('SADD', KEYS[2], ARGV[1])
-local news = {t = 'policy', v = tonumber(ARGV[8]), replica = ARGV[6], token = ARGV[7], pool = ARGV[1], record = record}
-redis.call('PUBLISH', ARGV[5], cmsgpack.pack({'', news}))
+local update = {t = 'policy', v = tonumber(ARGV[8]), replica = ARGV[6], token = ARGV[7], pool = ARGV[1], record = record}
+redis.call('PUBLISH', ARGV[5], cmsgpack.pack({'', update}))
 return {1, record}

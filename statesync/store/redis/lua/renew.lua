@@ -1,4 +1,4 @@
--- Renew the lease, reap those that lapsed, and tell the others.
+-- Renew the lease, remove those that ended, and publish both.
 -- KEYS leases, tokens, own inflight
 -- ARGV replica, token, channel, lease ms, share ttl ms, prefix of inflight keys, schema, beat
 -- Returns 1, or 0 if the lease is gone: then nothing was done.

@@ -9,6 +9,6 @@ end
 redis.call('DEL', KEYS[1])
 redis.call('RPUSH', KEYS[1], unpack(ARGV, 7))
 redis.call('SADD', KEYS[2], ARGV[1])
-local news = {t = 'policy', v = tonumber(ARGV[6]), replica = ARGV[4], token = ARGV[5], pool = ARGV[1], record = ARGV[7]}
-redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'', news}))
+local update = {t = 'policy', v = tonumber(ARGV[6]), replica = ARGV[4], token = ARGV[5], pool = ARGV[1], record = ARGV[7]}
+redis.call('PUBLISH', ARGV[3], cmsgpack.pack({'', update}))
 return 1
