@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from router.plugins.check import bounded_running
 from router.plugins.types import CheckJob, packed
+from schedulers.guard import PolicyTimeout
 from tests.fakes.plugin_files import GOOD, picks
 
 
@@ -34,3 +40,34 @@ def test_the_pipe_is_its_own_whatever_the_file_writes_and_leaves_behind() -> Non
 
 def test_all_policies_of_a_file_are_asked() -> None:
     assert said(GOOD + picks("return None"))[-1]["problem"].startswith("mine: with 1 pod: it answered None")
+
+
+class Work:
+    """Does not return the first time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> int:
+        self.calls += 1
+        if self.calls == 1:
+            time.sleep(600)
+        return self.calls
+
+
+def waits(readings: Iterator[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel counts before and after."""
+    monkeypatch.setattr("router.plugins.check.waited_s", lambda: next(readings))
+
+
+def test_work_that_hardly_ran_within_its_limit_gets_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits(iter((5.0, 5.04)), monkeypatch)
+    assert bounded_running(0.05, Work()) == 2
+
+
+def test_work_that_ran_all_the_time_is_given_up_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits(iter((5.0, 5.01)), monkeypatch)
+    work = Work()
+    with pytest.raises(PolicyTimeout):
+        bounded_running(0.05, work)
+    assert work.calls == 1
