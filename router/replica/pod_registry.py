@@ -19,7 +19,7 @@ from statesync.engines.health import HealthTracker
 from statesync.errors import StateError
 from statesync.load.view import LoadView
 
-_log = logging.getLogger("turnout.membership")
+_log = logging.getLogger("turnout.pods")
 
 MOST_AT_ONCE = 25
 """Pods that come or go in one turn of the event loop: 1 ms, however many there are; 1,000 at once took 0.13 s."""

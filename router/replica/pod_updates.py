@@ -18,7 +18,7 @@ from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport, PrefixPage
 
-_log = logging.getLogger("turnout.membership")
+_log = logging.getLogger("turnout.pods")
 
 
 class PodUpdates:

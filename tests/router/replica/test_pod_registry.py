@@ -85,7 +85,7 @@ def test_the_same_pods_again_change_nothing() -> None:
 def test_a_pod_that_another_pool_has_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
     pods = PodFixture()
     pods.registry.on_pods("knows", [A])
-    with caplog.at_level(logging.ERROR, "turnout.membership"):
+    with caplog.at_level(logging.ERROR, "turnout.pods"):
         pods.registry.on_pods("learns", [A, B])
     assert "learns" in caplog.text
     assert pods.routable("knows") == ["p1"]
@@ -145,7 +145,7 @@ def test_a_large_change_takes_several_turns_of_the_loop_and_the_latest_list_wins
 def test_a_large_change_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     async def change() -> None:
         pods = PodFixture()
-        with caplog.at_level(logging.INFO, "turnout.membership"):
+        with caplog.at_level(logging.INFO, "turnout.pods"):
             pods.registry.on_pods("knows", MANY[:300])
             await pods.arrived("knows")
 

@@ -1,4 +1,4 @@
-"""Deadlines: which members expire, when, and that a broken one does not stop the others."""
+"""Deadlines: which members expire, when, and that one that raises does not stop the others."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_each_member_whose_time_is_up_is_expired_once() -> None:
     assert (early.expired, late.expired, never.expired) == ([5.0], [7.5], [])
 
 
-def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_member_that_raises_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     deadlines = Deadlines(Clock(10.0), 0.1)
     members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
     deadlines.members |= set(members)
-    with caplog.at_level(logging.ERROR, "turnout.sweep"):
+    with caplog.at_level(logging.ERROR, "turnout.deadlines"):
         deadlines.look()
     assert [member.expired for member in members] == [[10.0]] * 4
     assert len(caplog.records) == 2
@@ -60,7 +60,7 @@ def test_a_member_may_leave_or_join_while_it_expires() -> None:
     assert len(deadlines.members) == 20
 
 
-def test_a_started_sweep_looks_until_it_is_stopped() -> None:
+def test_passes_follow_each_other_until_they_are_stopped() -> None:
     async def run() -> None:
         expired = asyncio.Event()
 
@@ -81,8 +81,42 @@ def test_a_started_sweep_looks_until_it_is_stopped() -> None:
     asyncio.run(run())
 
 
+def test_after_a_stall_sockets_are_read_before_a_deadline_counts() -> None:
+    async def run() -> None:
+        clock = Clock(10.0)
+        deadlines = Deadlines(clock, 0.1)
+        read, silent = Member(20.0), Member(20.0)
+        deadlines.members = {read, silent}
+        deadlines.start()
+        clock.now = 50.0
+        deadlines._again()
+        assert (read.expired, silent.expired) == ([], [])
+        read.expires_at = 60.0  # its bytes were there
+        clock.now = 50.1
+        deadlines._again()
+        assert (read.expired, silent.expired) == ([], [50.1])
+        deadlines.stop()
+
+    asyncio.run(run())
+
+
+def test_a_process_that_is_always_late_still_acts_on_deadlines() -> None:
+    async def run() -> None:
+        clock = Clock(10.0)
+        deadlines = Deadlines(clock, 0.1)
+        member = Member(20.0)
+        deadlines.members = {member}
+        deadlines.start()
+        for clock.now in (30.0, 40.0):
+            deadlines._again()
+        deadlines.stop()
+        assert member.expired == [40.0]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("limits", "expected"), [([], 0.25), ([0.0, 0.0], 0.25), ([60.0, 0.4], 0.1), ([0.001], 0.005), ([300.0], 0.25)]
 )
-def test_the_look_is_as_fine_as_the_shortest_limit_needs(limits: list[float], expected: float) -> None:
+def test_the_resolution_is_a_quarter_of_the_shortest_limit(limits: list[float], expected: float) -> None:
     assert resolution_for(*limits) == expected
