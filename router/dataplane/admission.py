@@ -1,5 +1,5 @@
-"""Stage 3: admit, queue or shed. Counts what this replica has in flight and keeps the line of those that wait for a
-saturated pool. Knows no pod: `queue.py` acts on the line.
+"""Stage 3: admit, queue or shed. Counts the requests that this replica has in flight and keeps one queue for each
+saturated pool, in order. Knows no pod: `queue.py` acts on the queues.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from router.errors import Saturated, Shed
 from router.settings import Limits
 
 SLACK = 64
-"""Entries of requests that left which a line may keep beside those that wait."""
+"""Entries of requests that no longer wait which a queue may hold before it is compacted."""
 
-Line = list[tuple[int, int, Exchange]]
-"""A heap: highest priority first, then first come."""
+PoolQueue = list[tuple[int, int, Exchange]]
+"""A heap of (negated priority, ticket, exchange): highest priority first, then first come."""
 
 
 class Admission:
@@ -24,14 +24,15 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._lines: dict[str, Line] = {}
+        self._queues: dict[str, PoolQueue] = {}
         self._ticket = count()
         self.active: set[Exchange] = set()
-        """Admitted and not ended, the queued ones included: what a drain waits for."""
+        """Exchanges that were admitted and have not ended, the queued ones included. A drain waits for them."""
         self.queued = 0
+        """Exchanges that wait."""
 
     def admit(self, exchange: Exchange) -> None:
-        """Count the exchange in. Raises Shed when this replica is full."""
+        """Add the exchange to `active`. Raises Shed when this replica has `max_inflight` requests in flight."""
         if 0 < self._limits.max_inflight <= len(self.active):
             raise Shed(
                 f"This gateway already has {self._limits.max_inflight} requests in flight, its limit; try again.",
@@ -40,21 +41,21 @@ class Admission:
         self.active.add(exchange)
 
     def leave(self, exchange: Exchange) -> None:
-        """Count it out; safe to call twice."""
+        """Remove the exchange from `active` and from the queue; safe to call twice."""
         self.active.discard(exchange)
         if exchange.queued:
-            self.step_out(exchange)  # its entry in the line is skipped when its turn comes
-            self._tidy(self._lines[exchange.routed.pool])  # what such entries hold must not add up
+            self.step_out(exchange)  # its entry in the queue is skipped when its turn comes
+            self._compact(self._queues[exchange.routed.pool])  # until then the entry keeps the exchange in memory
 
     @property
     def held(self) -> int:
-        """Entries in all lines, those of requests that left included."""
-        return sum(map(len, self._lines.values()))
+        """Entries in all queues, those of requests that no longer wait included."""
+        return sum(map(len, self._queues.values()))
 
     def wait(self, exchange: Exchange, also: Sequence[str] = ()) -> None:
-        """Put it in its pool's line, and in those of the pools `also`, whose room it may take.
+        """Put the exchange in the queues of its own pool and of the pools `also`, which may serve it too.
 
-        Raises Saturated when too many wait.
+        Raises Saturated when `max_queue` requests already wait.
         """
         if self.queued >= self._limits.max_queue:
             raise Saturated(
@@ -65,42 +66,42 @@ class Admission:
         self.join(exchange, (exchange.routed.pool, *also))
 
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
-        """Put one that waits in the lines of these pools."""
+        """Put an exchange that waits in the queues of these pools as well."""
         info = exchange.routed.info
         priority = info.priority if info is not None else 0
-        place = (-priority, next(self._ticket), exchange)
+        entry = (-priority, next(self._ticket), exchange)
         for pool in pools:
-            line = self._lines.setdefault(pool, [])
-            self._tidy(line)
-            heapq.heappush(line, place)
+            queue = self._queues.setdefault(pool, [])
+            self._compact(queue)
+            heapq.heappush(queue, entry)
 
     def step_out(self, exchange: Exchange) -> None:
-        """It no longer waits; where it stood is kept for a while."""
+        """Mark the exchange as not waiting. Its entries stay in the queues until they are reached or compacted."""
         exchange.queued = False
         self.queued -= 1
 
     def step_back(self, exchange: Exchange) -> None:
-        """It waits, where it stood if it did."""
+        """Mark the exchange as waiting, at its old position if its entry is still there."""
         exchange.queued = True
         self.queued += 1
 
-    def _tidy(self, line: Line) -> None:
-        if len(line) > 2 * self.queued + SLACK:
-            line[:] = [place for place in line if place[2].queued]
-            heapq.heapify(line)
+    def _compact(self, queue: PoolQueue) -> None:
+        if len(queue) > 2 * self.queued + SLACK:
+            queue[:] = [entry for entry in queue if entry[2].queued]
+            heapq.heapify(queue)
 
     def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
-        """There is room: let those that wait try, in order, until one finds none (False)."""
-        line = self._lines.get(pool)
-        while line:
-            place = line[0]
-            exchange = place[2]
+        """`pool` has room: call `attempt` for its queued exchanges in order, until it returns False (no more room)."""
+        queue = self._queues.get(pool)
+        while queue:
+            entry = queue[0]
+            exchange = entry[2]
             if exchange.queued:
                 self.step_out(exchange)
-                heapq.heappop(line)
+                heapq.heappop(queue)
                 if not attempt(exchange):
                     self.step_back(exchange)
-                    heapq.heappush(line, place)
+                    heapq.heappush(queue, entry)
                     return
             else:
-                heapq.heappop(line)
+                heapq.heappop(queue)

@@ -1,5 +1,5 @@
 """Stage 5: one pod gets the request. Sends an exchange to the pod that dispatch chose, acts on what its relay reports,
-and starts the next attempt where one failed. Which failures allow another attempt is `retry.py`'s.
+and starts the next attempt where one failed. `retry.py` decides which failures allow another attempt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Attempts:
         self.budget = RetryBudget(self._retries, self._clock())
 
     def place(self, exchange: Exchange) -> bool:
-        """Dispatch and send; False when the pool is saturated. Raises NoPodAvailable."""
+        """Choose a pod and send the request to it. False when the pool is saturated; raises NoPodAvailable when no pod
+        can be used."""
         routed = exchange.routed
         try:
             placed = self._dispatch.place(exchange, self._pools[routed.pool])
@@ -58,7 +59,7 @@ class Attempts:
         return True
 
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
-        """`fresh` takes no kept-alive connection."""
+        """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
         routed, pod = exchange.routed, placement.pod
         payload = self._identity.request(exchange, pod)
         sent_at = self._clock()
@@ -74,7 +75,7 @@ class Attempts:
     # What the relay reports
 
     def answered(self, relay: Relay, status: int) -> bool:
-        """The head came; False when another pod gets the request instead."""
+        """The pod's status came. False when another pod gets the request instead."""
         exchange = relay.exchange
         outcome = STATUSES.get(status)
         if outcome is not None or relay.placement.pod.id in self._unsettled:
@@ -91,7 +92,7 @@ class Attempts:
         return self._identity.response_headers(relay.exchange, relay.placement)
 
     def first_byte(self, relay: Relay, now: float) -> None:
-        """Prefill is over: for a stream this is the first token."""
+        """The first body byte came: prefill is over, and of a stream this is the first token."""
         exchange, placement = relay.exchange, relay.placement
         routed = exchange.routed
         self._view.prefill_done(placement.charge)
@@ -103,7 +104,7 @@ class Attempts:
             self._view.observe_ttft(placement.pod.id, now - relay.sent_at)
 
     def finished(self, relay: Relay) -> None:
-        """The client has all of it."""
+        """The answer is complete: end the exchange, and learn what the engine reports as cached."""
         exchange, learn = relay.exchange, self._learn
         self._completion.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
@@ -111,7 +112,7 @@ class Attempts:
             learn(exchange.routed.call, relay.placement, relay.tail)
 
     def failed(self, relay: Relay, failure: PodFailure) -> None:
-        """The attempt ended early: another one, an error, or a cut stream."""
+        """The attempt ended early: start another one, answer with an error, or cut the answer that has begun."""
         outcome = RULES[type(failure)].outcome
         if outcome is not None:
             self._report_health(relay, outcome)
@@ -132,7 +133,7 @@ class Attempts:
     # Stage 7: another attempt
 
     def _try_again(self, relay: Relay, failure: PodFailure) -> bool:
-        """Start another attempt if the rules, the budget and the pods allow it."""
+        """Start another attempt if the rules, the budget and the pods allow it; returns whether one was started."""
         exchange = relay.exchange
         decision = decide(
             failure,
@@ -153,15 +154,17 @@ class Attempts:
         if not self.budget.withdraw(self._clock()):
             self._metrics.count_rejection(exchange.routed.pool, "retry_budget")
             return False
-        return self._place_elsewhere(relay, failure, here=decision is RetryDecision.ANOTHER_POD)
+        return self._try_another_pod(relay, failure, same_pool=decision is RetryDecision.ANOTHER_POD)
 
-    def _place_elsewhere(self, relay: Relay, failure: PodFailure, *, here: bool) -> bool:
-        """Place the exchange on a pod not tried yet, of its pool (`here`) or of a fall-back; if there is none, all
-        stays as it is."""
+    def _try_another_pod(self, relay: Relay, failure: PodFailure, *, same_pool: bool) -> bool:
+        """Place the exchange on a pod that was not tried yet: of its own pool if `same_pool`, then of a fall-back.
+
+        False when there is none; then only `tried` has changed.
+        """
         exchange, pool = relay.exchange, relay.exchange.routed.pool
         exchange.tried |= {relay.placement.pod.id}
         placed = False
-        if here:
+        if same_pool:
             try:
                 placed = self.place(exchange)
             except NoPodAvailable:

@@ -1,6 +1,6 @@
 """The ways a request can end, and what is given back at each: the charge, the place in the gate, the connection.
 
-Every exchange passes `end` exactly once, whichever stage ended it; so nothing can leak as long as this file is right.
+Every exchange passes `end` exactly once, whichever stage ended it, and only `end` gives these back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from router.dataplane.http.responses import Headers, error_answer
 from router.errors import GatewayError, InternalError, PodFailure
 
 CLIENT_LEFT = 499
-"""The status under which a client that went away is counted (nginx's)."""
+"""The status in metrics and logs when the client closed its connection first; nginx uses the same number."""
 
 _log = logging.getLogger("turnout.gateway")
 _access = logging.getLogger("turnout.access")
@@ -31,13 +31,13 @@ class Completion:
         self._log_access = deps.settings.logging.access
 
     def answer(self, exchange: Exchange, answer: bytes) -> None:
-        """Give a local answer; nothing was reserved for it."""
+        """Send a local answer. Nothing was reserved for the exchange, so nothing is given back."""
         exchange.edge.write(answer)
         exchange.done = True
         exchange.edge.finish(exchange.keep_alive)
 
     def refuse(self, exchange: Exchange, error: GatewayError) -> None:
-        """Answer with an error; the connection lives on unless its bytes are in doubt."""
+        """Answer with an error. The connection stays open unless the error leaves bytes unread (`shape.closes`)."""
         if exchange.done:
             return
         if error.shape.closes:
@@ -58,12 +58,12 @@ class Completion:
         exchange.edge.finish(exchange.keep_alive)
 
     def refused(self, error: GatewayError) -> Headers:
-        """The edge refuses bytes that never became a request: count it, and name the answer."""
+        """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
         return self._identity.refusal_headers()
 
     def give_up(self, exchange: Exchange, failure: PodFailure) -> None:
-        """Stop waiting for the pod and answer with the error, or cut the answer that has begun."""
+        """Close the pod's connection and answer with the error, or cut the answer that has begun."""
         relay = exchange.relay
         self._cancel(exchange)
         if relay is not None and relay.begun:
@@ -72,19 +72,19 @@ class Completion:
             self.refuse(exchange, failure)
 
     def break_off(self, exchange: Exchange, relay: AnswerRelay, failure: PodFailure) -> None:
-        """End an answer that the client has part of."""
+        """Cut an answer that the client has part of."""
         _log.warning("answer cut short: %s", failure.message, extra={"request_id": _name(exchange)})
         relay.break_off(failure)
         self.end(exchange, failure.shape.status)
 
     def abandon(self, exchange: Exchange) -> None:
-        """The client is gone: close the pod's connection."""
+        """The client is gone: close the pod's connection, so that the pod stops generating."""
         self._cancel(exchange)
         self._metrics.client_disconnects += 1
         self.end(exchange, CLIENT_LEFT)
 
     def defect(self, exchange: Exchange) -> None:
-        """An exception of ours, now being handled: it goes to the log, and the client gets an answer all the same."""
+        """Log the exception being handled, a defect of the gateway, and answer 500 or cut the answer that has begun."""
         _log.exception("a request met a defect of the gateway", extra={"request_id": _name(exchange)})
         relay = exchange.relay
         self._cancel(exchange)

@@ -1,4 +1,4 @@
-"""What the stages of the data plane are built from, as one value. Built by the replica; nothing happens here."""
+"""What the stages of the data plane are built from, as one value. `router/replica/build.py` makes it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class GatewayDeps(NamedTuple):
 
     settings: Settings
     clock: Callable[[], float]
+    """Monotonic seconds."""
     lifecycle: Lifecycle
     local: LocalRoutes
     routes: Routes
@@ -44,8 +45,8 @@ class GatewayDeps(NamedTuple):
     unsettled: Collection[PodId]
     """Pods whose success is reported too: see `HealthTracker.unsettled`."""
     tap: Callable[[Exchange, Relay], Receiver] | None = None
-    """Puts a receiver before the relay, where traffic is recorded."""
+    """Wraps the relay in the receiver that records traffic; None when nothing is recorded."""
     learn: Callable[[Call, Placement, bytes], None] | None = None
-    """Takes the last bytes of each good answer to a prompt of a block or more."""
+    """Takes the last bytes of each answer with status 200 to a prompt of at least one block."""
     targets: TargetResolver = TargetResolver(TargetSettings())
     """Which clients may choose where a request goes."""

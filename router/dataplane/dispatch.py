@@ -1,6 +1,6 @@
 """Stage 4: snapshot -> pick -> reserve. Synchronous from the snapshot to the reservation, so that no two requests see
-the same idle pod. Knows policies by their protocol only; a policy that misbehaves loses the decision, and the client
-does not lose the request.
+the same idle pod. Knows policies by their protocol only. Where a policy raises or answers nonsense, the safe policy
+decides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from statesync.prefix.index import PrefixIndex
 _new: Final = tuple.__new__
 
 Placed = Callable[[PodId, Sequence[int]], None]
-"""Called with each placement, for the other replicas."""
+"""Publishes a placement to the other replicas: the pod and the block hashes of the prompt."""
 
 
 class Dispatch:
@@ -45,8 +45,9 @@ class Dispatch:
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
     ) -> None:
-        """`live` are the policies and `trials` the running trials, by pool. `placed` is None where no other replica
-        reads placements; `samples`, if given, takes some of the requests."""
+        """`live` holds the policies and `trials` the running trials, by pool; `by_name` the policies that a request may
+        name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
+        `samples`, if given, keeps some of the requests to check plugins with."""
         self._view = view
         self._prefix = prefix
         self._live = live
@@ -65,13 +66,13 @@ class Dispatch:
         Raises NoRoutablePod or PoolSaturated from the view, PolicyNotAllowed or BadRequest for a header.
         """
         routed = exchange.routed
-        info = self._info(exchange, routed)  # first: its priority orders the line for a saturated pool
+        info = self._info(exchange, routed)  # first: its priority orders the queue of a saturated pool
         snapshot = self._view.snapshot(pool.name)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
         if trial is not None:
             if b"x-turnout-policy" in exchange.header_map:
-                trial = None  # a request that names its policy is on no trial
+                trial = None  # a request that names its policy takes part in no trial
             else:
                 scheduler = trial.candidate(routed, info) or scheduler
         began = perf_counter()
@@ -94,7 +95,7 @@ class Dispatch:
         return placement
 
     def _info(self, exchange: Exchange, routed: RoutedRequest) -> RequestInfo:
-        """What the policy is given; made once a pool, and only `tried` and the hits renewed for another attempt."""
+        """What the policy is given. Made once for each pool; another attempt renews `tried`, hits and entropy."""
         if routed.info is not None:
             hits = self._prefix.match(routed.chain)
             return routed.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._rng())
@@ -138,7 +139,7 @@ class Dispatch:
         return self._guard.stand_in(self._by_name[name], pool.name)
 
     def _pick(self, scheduler: Scheduler, info: RequestInfo, snapshot: LoadSnapshot) -> Decision | Rejection:
-        """The policy's answer if it is sound, under its name; else that of the safe policy."""
+        """The policy's answer if it is sound, with the policy's own name; else the answer of the safe policy."""
         # A plugin's answer may be anything; compiled, a declared type would be enforced here.
         pick: Callable[[RequestInfo, LoadSnapshot], object] = scheduler.pick
         try:

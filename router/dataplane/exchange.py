@@ -1,4 +1,4 @@
-"""A request and its answer, as the stages pass it on. State by lifetime, and no decision.
+"""A request and its answer, as the stages pass it on. Holds state, grouped by lifetime; decides nothing.
 
 `Exchange` lives as long as the request, `RoutedRequest` as long as one pool has it, `Placement` as long as one attempt
 at a pod. A fall-back replaces the `RoutedRequest`, a retry the `Placement`; each is one reference.
@@ -26,14 +26,14 @@ NO_POD: Final = "no_pod"
 SATURATED: Final = "saturated"
 """Every pod is at its `max_inflight`."""
 FAILED: Final = "failed"
-"""Its pods failed the request before the first byte of an answer."""
+"""The pool's pods failed the request before the first byte of an answer."""
 
 REASON_WORDS: Final = {NO_POD: "has no pod for it", SATURATED: "is full", FAILED: "failed it"}
 
 
 class Placement:
-    """What one dispatch decided and reserved; never changed. No NamedTuple: read eight times a request, each 100
-    instructions more when compiled."""
+    """What one dispatch decided and reserved; never changed. No NamedTuple: its fields are read eight times a request,
+    and when compiled each read of a NamedTuple costs 100 instructions more."""
 
     __slots__ = ("charge", "info", "pod", "policy")
 
@@ -42,7 +42,7 @@ class Placement:
         self.policy = policy
         self.charge = charge
         self.info = info
-        """What the policy decided on."""
+        """The request as the policy saw it."""
 
 
 class RoutedRequest:
@@ -62,9 +62,9 @@ class RoutedRequest:
         self.deadline = deadline
         """When the request must be over, on the clock of `Exchange.arrived`; 0.0 for never."""
         self.info: RequestInfo | None = None
-        """What policies are given; made by the first dispatch in this pool."""
+        """The request as policies see it; made by the first dispatch in this pool."""
         self.chain: Sequence[int] = ()
-        """Block hashes of the prompt, of the same dispatch; empty for a prompt shorter than a block."""
+        """Block hashes of the prompt, from the same dispatch; empty for a prompt shorter than a block."""
         self.arm: Arm | None = None
         """The arm of the pool's canary that this request belongs to; None without a canary."""
         self.attempts = 0
@@ -81,20 +81,20 @@ UNROUTED: Final = RoutedRequest("-", Call("", (), 0, 0, False, ""), b"", Timeout
 
 
 class FallbackState:
-    """Which pools were tried for a request that its own pool did not serve, and why they did not."""
+    """The pools that were tried for a request which its own pool did not serve, and why each did not."""
 
     __slots__ = ("home", "refused", "tried")
 
     def __init__(self, home: Route, *, refused: bool) -> None:
-        """`refused`: the client wants no fall-back."""
+        """`refused`: the client asked for no fall-back."""
         self.home = home
-        """Where the model leads without a fall-back."""
+        """The route without a fall-back."""
         self.refused = refused
         self.tried: dict[str, str] = {}
         """Pool -> why it did not serve the request: `NO_POD`, `SATURATED`, `FAILED`. The home pool comes first."""
 
     def summary(self, pool: str) -> str:
-        """The end of an error message about a request that is in `pool`: which pools were tried."""
+        """Which pools were tried: the end of an error message about a request that is in `pool`; may be empty."""
         if self.refused:
             return f" The request belongs to pool {self.home.pool!r} and refuses fall-back (x-turnout-fallback)."
         tried = self.tried if pool in self.tried else {**self.tried, pool: FAILED}
@@ -104,7 +104,7 @@ class FallbackState:
 
 
 class AnswerRelay(Protocol):
-    """What the exchange holds of the relay of its attempt."""
+    """The relay of an attempt, as the exchange knows it."""
 
     begun: bool
     """Whether the client has been sent anything."""
@@ -113,7 +113,7 @@ class AnswerRelay(Protocol):
         """Read no more from the pod for now."""
 
     def resume(self) -> None:
-        """Read on."""
+        """Read from the pod again."""
 
     def cancel(self) -> None:
         """Close the pod's connection."""
@@ -123,7 +123,7 @@ class AnswerRelay(Protocol):
 
 
 class Exchange:
-    """One request on its way, and what became of it."""
+    """One request, from its first byte to the end of its answer."""
 
     __slots__ = (
         "arrived",
@@ -158,27 +158,29 @@ class Exchange:
         self.body = body
         """As the client sent it; empty once `routed` has it."""
         self.arrived = arrived
+        """When the request was complete, in seconds on the gateway's clock."""
         self.request_id = b""
         self.model = ""
         """The model as the client calls it."""
         # the pool that has it
         self.routed = UNROUTED
         self.fallback_state: FallbackState | None = None
-        """None as long as its own pool serves it."""
+        """None until a fall-back is considered."""
         self.queued = False
         self.wait_until = 0.0
-        """When a queued request is refused."""
+        """When a queued request is refused, on the clock of `arrived`."""
         # attempts
         self.attempts = 0
         self.stale_tries = 0
-        """Attempts that met a kept-alive connection which the pod had closed."""
+        """Attempts that failed because the pod had closed the kept-alive connection."""
         self.tried: frozenset[PodId] = frozenset()
-        """Pods that failed it."""
+        """Pods that failed the request."""
         self.placement: Placement | None = None
-        """Of the last attempt."""
+        """That of the last attempt."""
         self.relay: AnswerRelay | None = None
-        """Of the attempt under way."""
+        """That of the attempt under way."""
         self.done = False
+        """Whether the answer has ended; nothing is written or counted after that."""
 
     def __repr__(self) -> str:
         pod = self.placement.pod.id if self.placement is not None else "-"
@@ -188,7 +190,7 @@ class Exchange:
 
     @property
     def deadline(self) -> float:
-        """When it must be over, on the clock of `arrived`; 0.0 for never."""
+        """When the request must be over, on the clock of `arrived`; 0.0 for never."""
         return self.routed.deadline
 
     def pause(self) -> None:
@@ -197,7 +199,7 @@ class Exchange:
             self.relay.pause()
 
     def resume(self) -> None:
-        """Read on."""
+        """The client takes bytes again: read from the pod again."""
         if self.relay is not None:
             self.relay.resume()
 

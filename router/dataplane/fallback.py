@@ -1,7 +1,7 @@
 """Where a request goes that its own pool cannot serve: to that pool's fall-backs, in their order, each tried once.
 
-Replaces what of an exchange belongs to a pool; whether a pod has room there is found out by `place`. A request that is
-served by its own pool never comes here.
+Replaces the exchange's `RoutedRequest`; `place` finds out whether the other pool has room. A request that its own pool
+serves does not pass this file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from router.dataplane.routing import Routing
 from router.errors import NoPodAvailable
 
 LOG_EVERY_S = 60.0
-"""Seconds between two log lines for the same way and reason."""
+"""Seconds between two log lines for the same two pools and reason."""
 
 _log = logging.getLogger("turnout.fallback")
 
@@ -27,8 +27,8 @@ class Fallbacks:
     """Moves exchanges to other pools."""
 
     def __init__(self, deps: GatewayDeps, routing: Routing, place: Callable[[Exchange], bool]) -> None:
-        """`place` sends an exchange to a pod of the pool it is in: False where that is full, NoPodAvailable where none
-        can be used."""
+        """`place` sends an exchange to a pod of the pool in its `routed`. It returns False when that pool is saturated
+        and raises NoPodAvailable when none of its pods can be used."""
         self._routes = deps.routes
         self._targets = deps.targets
         self._metrics = deps.metrics
@@ -39,9 +39,10 @@ class Fallbacks:
         """(from, to, reason) -> when the next line may be logged."""
 
     def take(self, exchange: Exchange, why: str) -> bool:
-        """Its pool does not serve it because of `why`: send it to the first fall-back that does.
+        """Send the exchange, which its pool does not serve because of `why`, to the first fall-back that serves it.
 
-        False if none does, none is there or none is wanted; then the exchange is in its pool as before.
+        `why` is `NO_POD`, `SATURATED` or `FAILED`. False when no fall-back serves it, none is configured or the client
+        refuses one; then the exchange is in its pool as before.
         """
         ways = self._ways(exchange)
         state = exchange.fallback_state
@@ -50,20 +51,20 @@ class Fallbacks:
         state.tried[exchange.routed.pool] = why
         for route in ways:
             if self._enter(exchange, route, state):
-                self._arrived(exchange, state.home.pool, why)
+                self._note(exchange, state.home.pool, why)
                 return True
         return False
 
     def due_s(self, exchange: Exchange) -> float:
-        """How long the exchange waits for its full pool before a fall-back is tried; `NEVER` where there is none."""
+        """Seconds that the exchange waits for its saturated pool before a fall-back is tried; `NEVER` without one."""
         return self._routes.pools[exchange.routed.pool].fallback_after_s if self._ways(exchange) else NEVER
 
     def pools(self, exchange: Exchange) -> list[str]:
-        """Those that may still take it."""
+        """The pools that may still take the exchange, in order."""
         return [route.pool for route in self._ways(exchange)]
 
     def _ways(self, exchange: Exchange) -> list[Route]:
-        """Where it may still go. Leaves an exchange that never can as it is, without a `fallback_state`."""
+        """The routes that are left. Makes the `fallback_state` of an exchange that has any; others stay without."""
         routes, header_map, state = self._routes, exchange.header_map, exchange.fallback_state
         routed = exchange.routed
         cluster = None if b"x-turnout-pool" in header_map else header_map.get(b"x-turnout-cluster")
@@ -78,11 +79,11 @@ class Fallbacks:
             state = exchange.fallback_state = FallbackState(home, refused=not may_fall_back(header_map))
         if state.refused:
             return []
-        # A pool that failed it is not asked again; one that had no room may be.
+        # A pool whose pods failed the request is not tried again; one that had no room may be.
         return [way for way in ways if way.pool != routed.pool and state.tried.get(way.pool) != FAILED]
 
     def _enter(self, exchange: Exchange, route: Route, state: FallbackState) -> bool:
-        """Try one pool. The pods that failed it stay in `tried`, and the time that has passed has passed."""
+        """Try one pool. `exchange.tried` keeps the pods that failed, and the deadline is not extended."""
         before = exchange.routed
         exchange.routed = self._routing.routed_to(exchange, route, before.call, before.body, before.deadline)
         try:
@@ -94,7 +95,8 @@ class Fallbacks:
         exchange.routed = before
         return False
 
-    def _arrived(self, exchange: Exchange, home: str, why: str) -> None:
+    def _note(self, exchange: Exchange, home: str, why: str) -> None:
+        """Count and log that another pool has the exchange, and apply that pool's deadline."""
         pool = exchange.routed.pool
         exchange.edge.expires_at = exchange.deadline or NEVER
         self._metrics.count_fallback(home, pool, why)

@@ -1,4 +1,4 @@
-"""The life of a request, a line a stage. Read `handle`, then routing, admission, queue, dispatch, attempt, relay,
+"""The stages of a request, a line each. Read `handle`, then routing, admission, queue, dispatch, attempt, relay,
 retry, fallback and completion.
 
 Everything here is synchronous: a request is carried from event to event by its `Exchange`, with no task of its own.
@@ -34,11 +34,12 @@ class Gateway:
         deps.view.on_headroom = self._queue.on_headroom
 
     def begin(self, edge: Edge[Exchange], head: RequestHead, body: bytes, arrived: float) -> Exchange:
-        """A request was read from a client's connection."""
+        """The exchange of a request that the connection has read; `arrived` is on the connection's clock."""
         return Exchange(edge, head, body, arrived)
 
     def handle(self, exchange: Exchange) -> None:
-        """It is the request's turn. Never raises: whatever happens ends in an answer."""
+        """Take the exchange through the stages; the answers before it on its connection are out. Never raises: every
+        error becomes an answer."""
         exchange.request_id = self._identity.request_id(exchange.header_map)
         if exchange.keep_alive and self._lifecycle.closing:
             exchange.keep_alive = False
@@ -57,7 +58,8 @@ class Gateway:
             self.completion.defect(exchange)
 
     def _place_or_queue(self, exchange: Exchange) -> None:
-        """To a pod of its pool, to one of a fall-back, or into the queue. Raises GatewayError when none is left."""
+        """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can
+        take it."""
         try:
             placed = self._attempts.place(exchange)
         except NoPodAvailable:
@@ -72,14 +74,14 @@ class Gateway:
         self.completion.abandon(exchange)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
-        """Its deadline passed, at a pod or in the queue."""
+        """The exchange's deadline passed, at a pod or in the queue."""
         if exchange.queued:
             self._queue.overdue(exchange, now)
         else:
             self.completion.give_up(exchange, TotalTimeout("The answer did not end within the time this request has."))
 
     def cut_off(self) -> None:
-        """The drain ran out of time: end every request with an error."""
+        """End every request with an error, because the drain ran out of time."""
         for exchange in list(self._admission.active):
             failure = DrainTimeout("This gateway is going away and its drain time is over; try again.")
             self.completion.give_up(exchange, failure)

@@ -1,7 +1,7 @@
 """What the inference port answers itself: probes and the list of models. One table of paths; pure.
 
-Probes: `/livez` says that the process runs, `/readyz` whether new traffic is welcome (503 while it warms up or
-drains), `/health` is the name engines use for readiness.
+`/livez` answers 200 as long as the process runs. `/readyz` answers 200 when the replica takes new traffic and 503 while
+it warms up or drains. `/health` is the name that engines use for `/readyz`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _READS: Final = (b"GET", b"HEAD")
 
 
 class ReadOnly(MethodNotAllowed):
-    """A path that is only read."""
+    """A method other than GET or HEAD on a path that only has these."""
 
     allow = "GET, HEAD"
 
 
 class LocalRoutes:
-    """Answers that need no pod."""
+    """Answers requests that need no pod."""
 
     def __init__(self, lifecycle: Lifecycle, routes: Routes, identity: WireHeaders, started_at: int) -> None:
         self._lifecycle = lifecycle
@@ -45,7 +45,8 @@ class LocalRoutes:
         }
 
     def answer(self, exchange: Exchange) -> bytes | None:
-        """The whole answer, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed."""
+        """The answer's bytes, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed or
+        ModelNotFound."""
         path = exchange.path
         if exchange.method == b"POST" and (path in _ROOT or (path.startswith(b"/v1/") and path not in self._paths)):
             return None
@@ -111,12 +112,13 @@ INFERENCE_PATHS: Final = frozenset(
         *(b"images/generations", b"images/edits", b"images/variations"),
     )
 )
-"""The paths known to be POSTed; only to tell a wrong method from an unknown path."""
+"""Paths that take POST. Any other POST below /v1/ goes to a pod too; the list decides between a wrong method and an
+unknown path."""
 
 _ROOT: Final = frozenset(
     (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")
 )
-"""What vLLM serves outside /v1: all take a model, and tokenize and detokenize have no other path there."""
+"""Paths that vLLM serves outside /v1. All take a model; tokenize and detokenize have no path below /v1 there."""
 
 
 def _name(path: bytes) -> str:

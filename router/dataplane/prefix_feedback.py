@@ -1,4 +1,4 @@
-"""After an answer: what its last bytes say of the engine's prefix cache goes to the judge of the index (`accuracy.py`).
+"""Reads from the end of an answer how much of the prompt the engine had cached, and reports it to `PrefixAccuracy`.
 
 Nothing is parsed: `usage` stands at the end of a body and in the last event of a stream that has it, so its numbers are
 searched for by name there. Text that a model wrote cannot be taken for them: in a JSON string every quote is escaped.
@@ -15,11 +15,11 @@ from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES
 
 TAIL_BYTES: Final = 640
-"""How much of the end is looked at, at five instructions a byte. vLLM's chat has 0.4 KB from `usage` to the end; its
-/v1/responses has 0.8 KB and is left to the counters."""
+"""How many of the last bytes are searched, at five instructions a byte. vLLM's chat has 0.4 KB from `usage` to the end;
+its /v1/responses has 0.8 KB and is left to the counters of the metrics page."""
 
 SMALL_PIECE: Final = 64
-"""What comes in so few bytes holds no usage: `data: [DONE]`, a last chunk."""
+"""Pieces of the body up to this many bytes hold no usage: `data: [DONE]`, a last chunk."""
 
 _CACHED: Final = b'"cached_tokens":'
 _TOKENS: Final = b'_tokens":'
@@ -30,16 +30,16 @@ _PARTS: Final = re.compile(rb'"(cache_read_|cache_creation_|)input_tokens": ?(\d
 
 
 class PrefixFeedback:
-    """Learns from answers. 0.5 us for one that does not say what was cached, 3 us for one that does."""
+    """Learns from answers. Costs 0.5 us for an answer without cached tokens, 3 us for one with them."""
 
     def __init__(self, prefix_accuracy: PrefixAccuracy) -> None:
         self._prefix_accuracy = prefix_accuracy
 
     def learn(self, call: Call, placement: Placement, tail: bytes) -> None:
-        """The answer to a request with a prefix chain ended well; these are its last bytes.
+        """Compare the prediction for `placement` with `tail`, the last bytes of an answer with status 200.
 
-        An engine counts in tokens of its own, so shares of the prompt are compared: bytes that were predicted against
-        all of its bytes. The shares of images are those of their bytes.
+        An engine counts its own tokens, so fractions of the prompt are compared: the predicted bytes as a fraction of
+        all bytes, times the engine's number of prompt tokens. Images count by their bytes.
         """
         info, charge = placement.info, placement.charge
         use = cache_use(tail)
@@ -52,23 +52,23 @@ class PrefixFeedback:
 
 
 class CacheUse(NamedTuple):
-    """What the engine says of one prompt, in its own tokens."""
+    """What the engine reports of one prompt, in its own tokens."""
 
     prompt_tokens: int
     cached_tokens: int
-    """Of these, found in its prefix cache."""
+    """Those of `prompt_tokens` that were found in the prefix cache."""
 
 
 def cache_use(tail: bytes) -> CacheUse | None:
-    """The counts in OpenAI's or Anthropic's shape; None where the end of the answer does not give both."""
-    at = tail.rfind(b'"usage":', -TAIL_BYTES)  # the last: an engine may repeat it with every event
+    """The counts, in OpenAI's or Anthropic's shape; None where the end of the answer does not have both."""
+    at = tail.rfind(b'"usage":', -TAIL_BYTES)  # the last one: an engine may repeat it in every event
     if at < 0:
         return None
     where = tail.find(_CACHED, at)
     if where < 0:
         return _anthropic(tail, at) if tail.find(_READ, at) >= 0 else None
     cached = _COUNT.match(tail, where + len(_CACHED))
-    first = tail.find(_TOKENS, at)  # every engine names the prompt's before all others
+    first = tail.find(_TOKENS, at)  # every engine writes the prompt's count first
     total = _COUNT.match(tail, first + len(_TOKENS))
     if cached is None or total is None or tail[first - 6 : first] not in _PROMPTS:
         return None
@@ -76,7 +76,7 @@ def cache_use(tail: bytes) -> CacheUse | None:
 
 
 def _anthropic(tail: bytes, at: int) -> CacheUse | None:
-    """What was read from the cache, written to it and neither are counted apart."""
+    """Anthropic has three counts: read from the cache, written to it, and neither. The prompt is their sum."""
     counts = dict(_PARTS.findall(tail, at))
     return _use(sum(map(int, counts.values())), int(counts.get(b"cache_read_", 0)))
 

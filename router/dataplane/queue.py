@@ -1,6 +1,5 @@
-"""Stage 3b: requests of a saturated pool. When they enter the line, leave it for a pod or a fall-back, or are refused.
-
-The order of the line is `admission.py`'s; this file acts on it.
+"""Stage 3b: requests of a saturated pool. Decides when they enter the queue, leave it for a pod or a fall-back, or are
+refused. `admission.py` keeps the order of the queue.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ class RequestQueue:
         self._completion = completion
 
     def enter(self, exchange: Exchange) -> None:
-        """Its pool is saturated: queue it, for the pool's own pods and, once it may go there, those of its fall-backs.
+        """Queue the exchange, whose pool is saturated, for the pool's pods and, once `fallback_after_s` is over, for
+        those of its fall-backs.
 
         A fall-back that may be tried at once and has room takes it instead. Raises Saturated when too many wait.
         """
@@ -44,7 +44,7 @@ class RequestQueue:
         exchange.edge.expires_at = min(exchange.wait_until, now + (fall_back_after_s or NEVER))
 
     def overdue(self, exchange: Exchange, now: float) -> None:
-        """A queued request waited for as long as it may, or as long as it must before a fall-back is tried."""
+        """A time limit of the queue passed: try a fall-back, wait on until `wait_until`, or refuse the request."""
         late = exchange.deadline and now >= exchange.deadline
         try:
             if not late and self._fall_back(exchange):
@@ -61,7 +61,7 @@ class RequestQueue:
         self._completion.refuse(exchange, error)
 
     def _fall_back(self, exchange: Exchange) -> bool:
-        """From the line to a fall-back that has room; else it keeps its place."""
+        """Move the exchange to a fall-back that has room. False when there is none; then it stays in the queue."""
         self._admission.step_out(exchange)
         if self._fallbacks.take(exchange, SATURATED):
             return True
@@ -69,7 +69,7 @@ class RequestQueue:
         return False
 
     def on_headroom(self, pool: str) -> None:
-        """A pod of `pool` has room again: serve the line soon, not from inside what made the room."""
+        """A pod of `pool` has room again: serve the queue in the next turn of the loop, after the caller is done."""
         if self._admission.queued:
             asyncio.get_running_loop().call_soon(self._serve, pool)
 
@@ -77,7 +77,7 @@ class RequestQueue:
         self._admission.serve(pool, lambda exchange: self._try(exchange, pool))
 
     def _try(self, exchange: Exchange, pool: str) -> bool:
-        """There is room in `pool`; False when there is no more."""
+        """Try to place the exchange in `pool`, which had room. False when it has no more."""
         try:
             return self._place(exchange, pool)
         except GatewayError as error:
@@ -101,6 +101,6 @@ class RequestQueue:
             return True
         if exchange.fallback_state is not None and exchange.fallback_state.tried.get(pool) == SATURATED:
             return False
-        # The room there is not for this request: it waits for its own pool, and those behind it go on.
+        # The room in `pool` is not for this request: it waits for its own pool, and the ones behind it are tried.
         self._admission.step_back(exchange)
         return True

@@ -2,9 +2,9 @@
 reports the head, the first body byte and the end to its `RelayListener`. Knows framing on both sides, no policy and no
 retry.
 
-The head is held until the first body byte: until then the client has nothing, so another pod can still get the request.
-Of an SSE stream, bytes past the last whole event are held too (see `response_parser.py`), so that a pod's death leaves
-the client between two events, where an error event can follow.
+The relay holds the head until the first body byte: until then the client has nothing, so another pod can still get the
+request. In an SSE stream it also holds the bytes past the last whole event (see `response_parser.py`): when a pod dies,
+the client is then between two events, where an error event can follow.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _STATUS_LINES: Final = {status: responses.status_line(status) for status in rang
 
 
 class RelayListener(Protocol):
-    """What takes the reports of an attempt."""
+    """Takes the reports of a relay; `Attempts` implements it."""
 
     def answered(self, relay: Relay, status: int, /) -> bool:
-        """The head came. False: this answer is not for the client, another pod has the request."""
+        """The pod's head came. False: the client does not get this answer, because another pod has the request now."""
 
     def headers(self, relay: Relay, /) -> list[bytes]:
         """The gateway's own response headers, ready to be joined into the head."""
 
     def first_byte(self, relay: Relay, now: float, /) -> None:
-        """The first body byte came."""
+        """The first body byte came, at `now` on the gateway's clock."""
 
     def finished(self, relay: Relay, /) -> None:
-        """The client has the whole answer."""
+        """The whole answer was written to the client's connection."""
 
     def failed(self, relay: Relay, failure: PodFailure, /) -> None:
         """The attempt ended early."""
@@ -85,9 +85,9 @@ class Relay:
         self.begun = False
         """Whether the client has been sent anything."""
         self.last_at = 0.0
-        """When body bytes last came; 0.0 before the first."""
+        """When body bytes last came, on the gateway's clock; 0.0 before the first."""
         self.tail = b""
-        """The end of the last piece of the body that may hold `usage`: `[DONE]` and the last chunk may come after."""
+        """The end of the last piece of the body that may hold `usage`; `[DONE]` and the last chunk may follow."""
         self._metrics = exchange.routed.metrics
         self._write_event = exchange.edge.write_now
         self._head: list[bytes] = []
@@ -100,14 +100,14 @@ class Relay:
     # Called by the pod's connection
 
     def connected(self, connection: UpstreamConnection) -> None:
-        """The request is on its way."""
+        """The request was given to this connection."""
         if self.exchange.done or self.exchange.relay is not self:
             connection.abort()  # the client left while the connection was made
             return
         self.connection = connection
 
     def head(self, head: ResponseHead, framing: int, length: int) -> bool:
-        """The pod's status and headers; the client's head is made of them."""
+        """Make the client's head of the pod's status and headers; see `Receiver.head`."""
         self.status = head.status
         self.sse = head.sse
         if not self.listener.answered(self, head.status):
@@ -142,7 +142,7 @@ class Relay:
             self._metrics.itl.observe(now - self.last_at)
         self.last_at = now
         if size > SMALL_PIECE:
-            # Cut to what is read of `tail`: whole, those of a slow reader would hold 0.7 MB a stream.
+            # Cut to what is read of it: whole pieces would keep 0.7 MB for each stream with a slow client.
             self.tail = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
         if self.sse and (safe != size or self._held or self._torn):
             piece = self._hold_back(piece, safe)
@@ -150,7 +150,7 @@ class Relay:
             self._pass_on(piece)
 
     def _hold_back(self, piece: bytes, safe: int) -> bytes:
-        """Keep what is past the last whole event; returns what may go."""
+        """Keep the bytes past the last whole event; returns the bytes that may be sent."""
         ready, rest = (self._held + piece[:safe], piece[safe:]) if safe else (b"", self._held + piece)
         if safe:
             self._torn = False
@@ -169,7 +169,7 @@ class Relay:
             piece = b"".join(self._head)
             self._head = []
             self.begun = True
-            self.exchange.edge.flush()  # of the answer before
+            self.exchange.edge.flush()  # what is left of the previous answer
         if self.sse:
             self._write_event(piece)
         else:
@@ -178,7 +178,7 @@ class Relay:
     def end(self) -> None:
         """The answer is complete."""
         self.connection = None
-        if self._held:  # an event without its blank line: the client decides what it is worth
+        if self._held:  # an event without its blank line: passed on as it came
             held, self._held = self._held, b""
             self._pass_on(held)
         last = responses.LAST_CHUNK if self._mode == WRAP else b""
@@ -199,12 +199,12 @@ class Relay:
     # Called by the stages above and for the client's connection
 
     def pause(self) -> None:
-        """The client is full."""
+        """The client's write buffer is full: stop reading from the pod."""
         if self.connection is not None:
             self.connection.pause()
 
     def resume(self) -> None:
-        """The client takes bytes again."""
+        """The client takes bytes again: read from the pod again."""
         if self.connection is not None:
             self.connection.resume()
 

@@ -1,4 +1,4 @@
-"""Stage 7: what to do when an attempt fails. Pure: a table, a rule and a budget; the clock comes as an argument."""
+"""Stage 7: what to do when an attempt fails. Pure: a table, a rule and a budget; the time comes as an argument."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from statesync.engines.health import Outcome
 
 
 class RetryDecision(Enum):
-    """What becomes of the request."""
+    """What the gateway does after a failed attempt."""
 
     ANOTHER_POD = "another_pod"
     ANOTHER_POOL = "another_pool"
-    """This pool has had its attempts; a fall-back may do better."""
+    """The attempts allowed in this pool are used up; a fall-back is tried."""
     SAME_POD = "same_pod"
     GIVE_UP = "give_up"
 
@@ -37,9 +37,9 @@ class RetryRule(NamedTuple):
     """What follows from a failure."""
 
     decision: RetryDecision
-    """What to do while the client has been sent nothing."""
+    """What to do as long as nothing was sent to the client."""
     outcome: Outcome | None
-    """What it means for the pod's health; None for nothing."""
+    """What the health tracker gets; None: nothing."""
 
 
 RULES: dict[type[PodFailure], RetryRule] = {
@@ -50,7 +50,7 @@ RULES: dict[type[PodFailure], RetryRule] = {
     BadAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     CutMidAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     PodRefused: RetryRule(RetryDecision.ANOTHER_POD, None),
-    # A pod that is silent may be at work on it: a second pod would do the same work again, for the same wait.
+    # A silent pod may be computing the answer: a second pod would repeat the work and take as long.
     FirstByteTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
     IdleTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
     TotalTimeout: RetryRule(RetryDecision.GIVE_UP, None),
@@ -63,13 +63,13 @@ STATUSES: dict[int, Outcome] = {
     503: Outcome.BUSY,  # a dead engine fails its probe; a full one answers this
     504: Outcome.FAILURE,
 }
-"""Answers that another pod may do better, and what they mean for the pod's health. A 500 may as well be the request's
-fault, so it is passed on and means nothing."""
+"""Statuses after which another pod may succeed, and what they mean for the pod's health. A 500 may be caused by the
+request, so it is passed on and does not count."""
 
 
 def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> RetryDecision:
-    """What to do after `failure`, the budget apart. `begun`: the client has part of the answer; `attempts`: those in
-    the present pool."""
+    """What to do after `failure`, without regard to the budget. `begun`: the client has part of the answer; `attempts`:
+    how many were made in the present pool; `stale_tries`: see `Exchange`."""
     decision = RULES[type(failure)].decision
     if begun:
         return RetryDecision.GIVE_UP
@@ -85,7 +85,8 @@ def _within(attempts: int, limits: Retries) -> RetryDecision:
 class RetryBudget:
     """Retries as a share of recent requests, plus a few a second (Finagle's and linkerd's retry budget).
 
-    Each request puts in `budget_ratio`, each retry takes out 1; what is put in is forgotten after about 10 s.
+    Each request adds `budget_ratio`, each second adds `budget_min`, each retry takes 1; additions expire after about
+    10 s.
     """
 
     WINDOW_S = 10.0
@@ -95,11 +96,11 @@ class RetryBudget:
         self._per_s = limits.budget_min
         self._saved = float(limits.budget_min)
         self.requests = 0
-        """Requests since the last retry: the gateway counts them, and a retry works out the rest."""
+        """Requests since the last retry. The gateway counts them; `withdraw` adds them to the budget."""
         self._at = now
 
     def withdraw(self, now: float) -> bool:
-        """Whether one more retry is within the budget; takes it out if so."""
+        """Whether one more retry is within the budget; if so, takes it. `now` is in monotonic seconds."""
         elapsed = max(0.0, now - self._at)
         self._at = now
         kept = self._saved * max(0.0, 1 - elapsed / self.WINDOW_S)

@@ -1,5 +1,5 @@
-"""Stage 2: what a request means, and which pool gets it in which words. Decides from headers, body and settings; knows
-no pod and no load.
+"""Stage 2: what a request asks for, which pool gets it, and under which model name. Decides from headers, body and
+settings; knows no pod and no load.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Routing:
         else:
             route = self._routes.by_model.get(call.model) or self._routes.resolve(call.model)
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
-        exchange.body = b""  # `routed` has it, for an alias in other words: both would be held to the end
+        exchange.body = b""  # `routed` has it; for an alias it is another copy, and both would be kept to the end
         if b"x-turnout-deadline-ms" in header_map:
             routed.deadline = min(routed.deadline or NEVER, _requested_deadline(exchange))
         if routed.deadline:
             exchange.edge.expires_at = routed.deadline
 
     def routed_to(self, exchange: Exchange, route: Route, call: Call, body: bytes, deadline: float) -> RoutedRequest:
-        """The request in the words of the route's pool and within its limits, and no later than `deadline` (0.0:
-        never)."""
+        """The request as the route's pool gets it: with that pool's name of the model and its timeouts. `deadline` is
+        on the clock of `Exchange.arrived` (0.0: never); the pool's `total_s` may make it earlier."""
         if route.model != call.model:
             body = openai.with_model(body, exchange.header_map.get(b"content-type", b""), route.model)
             call = call._replace(model=route.model)

@@ -15,17 +15,18 @@ from schedulers.types import Pod
 
 _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
 APART_BYTES: Final = 16384
-"""A body from this size on is written beside its head: two buffers in one system call cost 0.7 us, copying 32 KB 2."""
+"""From this size on, a body is sent as a buffer of its own: two buffers in one system call cost 0.7 us, and copying
+32 KB costs 2 us."""
 
 MAX_PLACEMENTS = 100_000
-"""Prepared headers that are kept."""
+"""How many prepared headers are kept."""
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class WireHeaders:
-    """Makes the bytes that name this replica, a request and a pod. `seed` keeps this process's ids apart from
-    those of others; `clusters` are those of the pools that name one."""
+    """Makes the bytes that name this replica, a request and a pod. Request ids begin with the low 48 bits of `seed`, so
+    that two processes do not make the same ones; `clusters` maps the pools that name a cluster to it."""
 
     def __init__(self, replica: str, seed: int, clusters: Mapping[str, str] = _NO_CLUSTERS) -> None:
         self._replica = replica.encode()
@@ -35,7 +36,7 @@ class WireHeaders:
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
 
     def request_id(self, header_map: dict[bytes, bytes]) -> bytes:
-        """The client's own id if it is a valid one, else a new one."""
+        """The client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
         given = header_map.get(b"x-request-id")
         if given is not None and _VALID_ID.fullmatch(given):
             return given
@@ -43,8 +44,8 @@ class WireHeaders:
         return b"%b%08x" % (self._prefix, self._count)
 
     def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:
-        """The request as the pod gets it: the client's headers as they came, less what ends here. A large body is a
-        part of its own, because joining it to its head would copy it."""
+        """The request as the pod gets it: the client's headers as they came, without those that end here. A large body
+        is a part of its own, because joining it to its head would copy it."""
         body = exchange.routed.body
         parts = [
             exchange.method,
@@ -64,14 +65,14 @@ class WireHeaders:
         return [b"".join(parts)]
 
     def response_headers(self, exchange: Exchange, placement: Placement) -> list[bytes]:
-        """`x-request-id` and which pod answered, ready to be joined into a head."""
+        """`x-request-id` and the headers that name pod, pool, policy and replica, ready to be joined into a head."""
         routed = exchange.routed
         home = routed.pool if exchange.fallback_state is None else exchange.fallback_state.home.pool
         key = (placement.pod.id, placement.policy, exchange.attempts, routed.pool, home)
         named = self._by_placement.get(key)
         if named is None:
             if len(self._by_placement) > MAX_PLACEMENTS:
-                self._by_placement.clear()  # pods come and go for years; what is live is back at once
+                self._by_placement.clear()  # drops entries of pods that are gone; those in use are made again
             named = self._by_placement[key] = b"".join(
                 name + b": " + value + b"\r\n" for name, value in self._placement(exchange, placement)
             )
@@ -80,13 +81,13 @@ class WireHeaders:
         return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
 
     def error_headers(self, exchange: Exchange) -> Headers:
-        """The same, as pairs, for an answer of our own."""
+        """The same headers as pairs, for an answer that the gateway makes itself."""
         if exchange.placement is not None:
             return ((b"x-request-id", exchange.request_id), *self._placement(exchange, exchange.placement))
         return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica))
 
     def refusal_headers(self) -> Headers:
-        """The same for bytes that never became a request and have no id."""
+        """The headers of an answer to bytes that never became a request; the id is new."""
         return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica))
 
     def _placement(self, exchange: Exchange, placement: Placement) -> Headers:
@@ -107,5 +108,5 @@ class WireHeaders:
 
 
 def _printable(label: str) -> bytes:
-    """A label as a header's value: discovery may bring any text."""
+    """A label as a header's value. Discovery may find any text in it; what is not printable ASCII becomes `?`."""
     return "".join(each if each.isprintable() and each.isascii() else "?" for each in label).encode()

@@ -1,7 +1,7 @@
 """Stage 1: a client connection. Bytes in, whole requests out in order; answers back with backpressure.
 
-Knows HTTP/1.x and its limits, nothing of models, pools or pods. What is read is made into a request of type `R` by the
-`RequestHandler`; of that request the connection knows only what `OpenRequest` says.
+Knows HTTP/1.x and its limits, nothing of models, pools or pods. The `RequestHandler` makes a request of type `R` from
+the bytes; the connection knows that request as an `OpenRequest`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from router.errors import GatewayError, RequestTimeout, Shed
 from router.settings import Limits, Timeouts
 
 LINGER_S = 1.0
-"""How long leftovers are read after a refusal, so that a reset does not overtake the answer (RFC 9112, 9.6)."""
+"""Seconds for which bytes are read and dropped after a refusal: closing a socket with unread bytes sends a reset, which
+may reach the client before the answer (RFC 9112, 9.6)."""
 
 UPLOAD_BYTES_PER_S = 16384
-"""The slowest upload that is not taken for an attack."""
+"""An upload times out when it is slower than this after its first `client_body_s`."""
 
 
 class OpenRequest(Protocol):
@@ -30,32 +31,32 @@ class OpenRequest(Protocol):
 
     @property
     def deadline(self) -> float:
-        """When it must be over, on the connection's clock; 0.0 for never."""
+        """When the request must be over, on the connection's clock; 0.0 for never."""
 
     def pause(self) -> None:
-        """Its client is slow: bring no more of the answer for now."""
+        """The client's write buffer is full: write no more of the answer for now."""
 
     def resume(self) -> None:
-        """Bring more."""
+        """The client takes bytes again."""
 
 
 R = TypeVar("R", bound=OpenRequest)
 
 
 class RequestHandler(Protocol[R]):
-    """Where requests go: the gateway."""
+    """Answers the requests of all connections; `Gateway` implements it."""
 
     def begin(self, edge: Edge[R], head: RequestHead, body: bytes, arrived: float, /) -> R:
-        """A request was read; its turn may come later. Never raises."""
+        """A request was read; `handle` follows after the answers before it on the connection. Never raises."""
 
     def handle(self, request: R, /) -> None:
-        """Answer it, now or later. Never raises."""
+        """Answer the request, now or later. Never raises."""
 
     def abandon(self, request: R, /) -> None:
-        """Its client is gone."""
+        """The client is gone: end the request without an answer."""
 
     def overdue(self, request: R, now: float, /) -> None:
-        """Its deadline passed."""
+        """The request's deadline passed."""
 
 
 class EdgeOwner(Protocol[R]):
@@ -65,16 +66,16 @@ class EdgeOwner(Protocol[R]):
     timeouts: Timeouts
     write_batcher: WriteBatcher
     stopped: bool
-    """No further request is taken from any connection."""
+    """Every connection closes after its current answer."""
 
     def opened(self, edge: Edge[R], /) -> bool:
         """A client connected; False when there are too many."""
 
     def closed(self, edge: Edge[R], /) -> None:
-        """It is gone."""
+        """The connection is closed."""
 
     def refused(self, error: GatewayError, /) -> responses.Headers:
-        """Bytes that never became a request are refused; the headers of the answer."""
+        """The connection refuses bytes that never became a request; returns the headers of the answer."""
 
 
 class Edge(Generic[R]):
@@ -109,20 +110,21 @@ class Edge(Generic[R]):
         self._write_batcher = listener.write_batcher
         self.transport: asyncio.Transport | None = None
         self.write_now: Callable[[bytes], None] = _nowhere
-        """Writes at once, past what `write` keeps until the end of the turn; the caller flushes that first. A stream's
-        tokens go this way, 2,900 instructions cheaper each."""
+        """Writes at once, past the bytes that `write` keeps until the end of the turn; the caller calls `flush` first.
+        A stream's tokens are written so, which saves 2,900 instructions each."""
         self._out: list[bytes] = []
         """Written in this turn of the loop and not sent yet."""
         self.current: R | None = None
         """The request being answered."""
         self.waiting: deque[R | GatewayError] = deque()
-        """Pipelined requests, read while another was being answered; last, why nothing more is read."""
+        """Pipelined requests, read while another was being answered. An error comes last; nothing is read after it."""
         self.writable = True
+        """False while the client's write buffer is full."""
         self.expires_at = NEVER
         self.used = False
         """Whether a request has come, ever."""
         self._reader: RequestParser | None = RequestParser(self, self._limits)
-        """None once nothing more will be understood: the connection was refused, or is gone."""
+        """None when nothing more is read as requests: the connection was refused, or is closed."""
         self._body_since = 0.0
         self._owes_continue = False
 
@@ -138,23 +140,23 @@ class Edge(Generic[R]):
             self._refuse(Shed("This gateway has all the connections it may have; try again.", retry_after_s=1.0))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone; what it waited for is dropped at once."""
+        """The client is gone: abandon its request and drop the ones that wait."""
         self.listener.closed(self)
         self.transport = None
         self.write_now = _nowhere
         self._out.clear()
-        self._reader = None  # it holds our callbacks: a cycle
+        self._reader = None  # it refers back to this connection: a reference cycle
         self.waiting.clear()
         if self.current is not None:
             request, self.current = self.current, None
             self.requests.abandon(request)
 
     def eof_received(self) -> bool:
-        """A client that closes its side is taken for gone, as in nginx and Go: the answer would not be read."""
+        """The client closed its side: treated as gone, as in nginx and Go."""
         return False
 
     def pause_writing(self) -> None:
-        """The client reads slower than its pod writes."""
+        """The client's write buffer is full: pause the answer."""
         self.writable = False
         self.expires_at = self.clock() + (self._timeouts.client_write_s or NEVER)
         if self.current is not None:
@@ -197,7 +199,7 @@ class Edge(Generic[R]):
             if self.current is None and not self.waiting:
                 self.write(responses.CONTINUE)
             else:
-                self._owes_continue = True  # its turn has not come: an interim answer would jump the queue
+                self._owes_continue = True  # the answers before it come first
 
     def body_grew(self, total_bytes: int) -> None:
         """See `ParserOwner`."""
@@ -211,7 +213,7 @@ class Edge(Generic[R]):
         self.waiting.append(self.requests.begin(self, head, body, self.clock()))
         self._owes_continue = False
         if (self.current is not None or not self.writable) and self.transport is not None:
-            self.transport.pause_reading()  # one ahead is enough; the rest waits in the client's socket
+            self.transport.pause_reading()  # one request ahead is enough; the socket's buffer keeps the rest
 
     @property
     def idle(self) -> bool:
@@ -221,7 +223,7 @@ class Edge(Generic[R]):
     # Answers out
 
     def write(self, data: bytes) -> None:
-        """Send it at the end of this turn of the loop, with what else comes; to a client that is gone, never."""
+        """Send `data` at the end of this turn of the loop, with other writes; drop it if the client is gone."""
         out, write_batcher = self._out, self._write_batcher
         if self.transport is None:
             return
@@ -241,7 +243,7 @@ class Edge(Generic[R]):
                 self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _next(self) -> None:
-        """Take up the next request that was read."""
+        """Handle the next request that was read, or send the error in its place."""
         following = self.waiting.popleft()
         self.expires_at = NEVER
         if isinstance(following, GatewayError):
@@ -251,22 +253,22 @@ class Edge(Generic[R]):
         self.requests.handle(following)
 
     def finish(self, keep: bool) -> None:
-        """The current answer is out. `keep`: its end was clean and the head promised to go on."""
+        """The current answer was written. `keep`: its end was clean and its head announced an open connection."""
         self.current = None
         if self.transport is None:
             return
         if not keep or self.listener.stopped:
             self.close()
         elif not self.writable:
-            return  # a client that does not read gets no more to read: `resume_writing` goes on from here
+            return  # no further answer for a client that does not read: `resume_writing` goes on from here
         elif self.waiting:
-            # Not from inside the present answer: thousands of pipelined requests would nest as deep.
+            # Not from inside the present answer: thousands of pipelined requests would nest thousands of calls.
             asyncio.get_running_loop().call_soon(self._go_on)
         else:
             self._await_request(self.transport)
 
     def _go_on(self) -> None:
-        """After an answer: the next request if one waits, else read on."""
+        """After an answer: handle the next request if one waits, else read on."""
         if self.transport is None or self.transport.is_closing() or self.current is not None or not self.writable:
             return
         if self.waiting:
@@ -290,7 +292,7 @@ class Edge(Generic[R]):
             transport.resume_reading()
 
     def _answer_refusal(self, error: GatewayError) -> None:
-        """Say what is wrong with bytes that never became a request, then close without a reset."""
+        """Answer bytes that never became a request with the error, then close without a reset."""
         self.write(responses.error_answer(error, self.listener.refused(error), close=True))
         if self.transport is None:
             return
@@ -304,7 +306,7 @@ class Edge(Generic[R]):
             self.close()
 
     def _refuse(self, error: GatewayError) -> None:
-        """Nothing more is read; the error is sent when its turn comes."""
+        """Read no further requests; the error is sent after the answers before it."""
         self._reader = None
         self.waiting.append(error)
         if self.current is None:
@@ -313,7 +315,7 @@ class Edge(Generic[R]):
     # Ends
 
     def expire(self, now: float) -> None:
-        """A deadline passed; which one follows from what the connection was doing."""
+        """`expires_at` passed: abort, close or refuse, depending on what the connection was doing."""
         self.expires_at = NEVER
         stage = self._reader.stage if self._reader is not None else IDLE
         if self.transport is None or self.transport.is_closing() or not self.writable:
@@ -327,7 +329,7 @@ class Edge(Generic[R]):
             self._refuse(RequestTimeout(f"The request's {part} did not arrive in time."))
 
     def close(self) -> None:
-        """Send what is buffered, then close; a client that does not take it is cut off in the end."""
+        """Send what is buffered, then close; after `client_write_s` the connection is aborted."""
         if self.transport is not None:
             self.expires_at = self.clock() + (self._timeouts.client_write_s or LINGER_S)
             self.flush()
@@ -342,4 +344,4 @@ class Edge(Generic[R]):
 
 
 def _nowhere(data: bytes) -> None:
-    """Where a stream to a client that is gone is written."""
+    """The `write_now` of a closed connection: drops the bytes."""

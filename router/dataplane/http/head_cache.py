@@ -1,9 +1,8 @@
-"""Heads that were read before, so that the same bytes are not parsed twice. Pure; the caller
-parses, this file remembers.
+"""Heads that were parsed before, so that the same bytes are not parsed twice. Pure; the caller parses.
 
-A client sends the same head with every request of a connection, and a pod the same one with every answer of a second,
-but for the value of Content-Length. So a head is looked up by all its bytes without that value: equal bytes mean an
-equal parse, and the value itself is digits or the look-up fails. `make guard` counts 270,000 instructions a request
+A client sends the same head with every request of a connection, and a pod the same head with every answer of a second,
+apart from the value of Content-Length. So a head is looked up by all its bytes without that value: equal bytes mean an
+equal parse, and where the value is not digits the look-up fails. `make guard` counts 270,000 instructions a request
 with heads that were seen before and 504,000 with new ones.
 """
 
@@ -14,7 +13,7 @@ from typing import ClassVar, Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 Key = tuple[bytes, bytes]
-"""The head up to Content-Length's value, and from there to its end."""
+"""The bytes of a head before the value of Content-Length, and those after it."""
 
 # A named tuple's own constructor costs 0.35 us, this 0.15 us: two heads a request are split.
 _new: Final = tuple.__new__
@@ -26,7 +25,7 @@ _MAX_DIGITS: Final = 12
 
 
 class HeadSplit(NamedTuple):
-    """Where a head ends in the bytes, and what it is looked up by."""
+    """A head as it is looked up."""
 
     key: Key
     end: int
@@ -36,7 +35,7 @@ class HeadSplit(NamedTuple):
 
 
 class HeadCache(Generic[T]):
-    """A bounded memory of heads. Full, it starts over: what is in use is back within a request each."""
+    """Parsed heads by their bytes. A full cache is emptied: each head in use is back with its next request."""
 
     MAX_ENTRIES: ClassVar = 2048
     MAX_HEAD_BYTES: ClassVar = 4096
@@ -45,12 +44,12 @@ class HeadCache(Generic[T]):
         self._known: dict[Key, T] = {}
 
     def get(self, key: Key) -> T | None:
-        """What was learned of it."""
+        """The parsed head; None if it is not in the cache."""
         return self._known.get(key)
 
     def learn(self, key: Key, meaning: T) -> None:
-        """Remember it; `meaning` is shared from now on and must not change. A head with odd line ends is not learned:
-        where it ends could be seen differently."""
+        """Store a parsed head. `meaning` is shared from now on and must not change. A head with a line end other than
+        CRLF is not stored, because parsers differ in where such a head ends."""
         text = b"".join(key)
         if not text.count(b"\n") == text.count(b"\r") == text.count(b"\r\n"):
             return
@@ -73,10 +72,11 @@ class HeadLookup(Generic[T]):
         self._before = b""
         self._after = b""
         self.missed: HeadSplit | None = None
-        """After a `recall` in vain: what could be learned, if anything."""
+        """After a `recall` that found nothing: the head that may be learned, if any."""
 
     def recall(self, data: bytes) -> tuple[T, int, int] | None:
-        """What the head that `data` begins with means, where it ends, and its Content-Length (-1: none)."""
+        """The parsed head that `data` begins with, the index just past it, and its Content-Length (-1: none). None when
+        it is not in the cache."""
         meaning, before = self._meaning, self._before
         if meaning is not None and data.startswith(before):
             after, at = self._after, len(before)
@@ -109,9 +109,10 @@ class HeadLookup(Generic[T]):
 
 
 def split(data: bytes) -> HeadSplit | None:
-    """Take apart bytes that begin with a head; None when they do not hold a whole small one with a plain length.
+    """Split the head off `data`, which is not empty. None where there is no whole head of at most `MAX_HEAD_BYTES`, or
+    its Content-Length is not plain digits.
 
-    `data` is not empty. A head begins with a capital letter (a method, or HTTP): blank lines before it are llhttp's.
+    A head begins with a capital letter (a method, or HTTP); blank lines before it are left to llhttp.
     """
     end = data.find(END)
     if end < 0 or end > HeadCache.MAX_HEAD_BYTES or not 65 <= data[0] <= 90:

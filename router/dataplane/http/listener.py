@@ -1,4 +1,5 @@
-"""The inference port: the listening socket and the open client connections. Process lifetime; no request logic."""
+"""The inference port: the listening socket and the open client connections. Lives as long as the process; no request
+logic."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from router.errors import GatewayError
 from router.settings import Limits, Timeouts
 
 _BACKLOG = 4096
+"""Connections that the kernel keeps until they are accepted."""
 
 
 class Listener(Generic[R]):
@@ -29,6 +31,7 @@ class Listener(Generic[R]):
         on_refused: Callable[[GatewayError], Headers],
         write_batcher: WriteBatcher | None = None,
     ) -> None:
+        """`on_refused` is called for bytes that never became a request; it returns the headers of the answer."""
         self.requests = requests
         self.deadlines = deadlines
         self.limits = limits
@@ -40,13 +43,13 @@ class Listener(Generic[R]):
         self._server: asyncio.Server | None = None
 
     def connect(self) -> Edge[R]:
-        """A protocol for a new connection."""
+        """The protocol of a new connection, for asyncio."""
         return Edge(self.requests, self, self.deadlines.clock)
 
     async def start(self, host: str, port: int, lent: socket.socket | None = None) -> int:
-        """Listen; returns the port, which matters when `port` is 0. Raises OSError when it is taken.
+        """Listen; returns the port, which the kernel chooses if `port` is 0. Raises OSError when it is in use.
 
-        `lent` is a bound socket to listen on instead of one of its own.
+        `lent` is a socket, already bound, to listen on instead.
         """
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -61,13 +64,13 @@ class Listener(Generic[R]):
         return bound
 
     def opened(self, edge: Edge[R]) -> bool:
-        """Note a connection; False when there are too many."""
+        """Add a connection; False when there are more than `max_connections`."""
         self.edges.add(edge)
         self.deadlines.members.add(edge)
         return len(self.edges) <= self.limits.max_connections
 
     def closed(self, edge: Edge[R]) -> None:
-        """Forget it."""
+        """Remove a connection."""
         self.edges.discard(edge)
         self.deadlines.members.discard(edge)
 
@@ -78,11 +81,14 @@ class Listener(Generic[R]):
             self._server = None
 
     def new(self) -> list[Edge[R]]:
-        """Connections whose first request has not come; `client_header_s` bounds how long each of them may stay so."""
+        """Connections whose first request has not come. Each may stay so for `client_header_s`."""
         return [edge for edge in self.edges if edge.idle and not edge.used]
 
     def stop(self, *, spare_new: bool = False) -> None:
-        """Accept no more and close the idle ones, `spare_new` but for the new; busy ones close after their answer."""
+        """Accept no more and close the idle connections; busy ones close after their answer.
+
+        `spare_new`: connections without a first request stay open, as in `new`.
+        """
         self.stopped = True
         self.stop_accepting()
         for edge in [edge for edge in self.edges if edge.idle and (edge.used or not spare_new)]:

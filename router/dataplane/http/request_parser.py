@@ -1,7 +1,7 @@
-"""Stage 1a: bytes -> requests. httptools' callbacks and the limits on what one request may make us hold.
+"""Stage 1a: bytes -> requests. httptools' callbacks and the limits on the memory that one request may take.
 
-Knows HTTP/1.x, not the connection: its `ParserOwner` is called when a head is whole, when body bytes come and when the
-request is whole. What cannot be a request raises a GatewayError out of `feed`.
+Knows HTTP/1.x, not the connection: it calls its `ParserOwner` when a head is whole, when body bytes come and when the
+request is whole. `feed` raises a GatewayError for bytes that cannot be a request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BODY: Final = 2
 """What is being read: nothing yet, headers, a body."""
 
 MAX_PARTS: Final = 4096
-"""Parts of a body that are kept apart before they are joined."""
+"""Parts of a body that are kept before they are joined into one."""
 
 _CONTINUE_EXPECTED: Final = b"100-continue"
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("turnout.edge")
 
 
 class RequestHead(NamedTuple):
-    """A request's head, understood. Shared between requests with the same bytes, so it is never changed."""
+    """A request's parsed head. Shared between requests with the same bytes, so it is never changed."""
 
     method: bytes
     target: bytes
@@ -43,10 +43,10 @@ class RequestHead(NamedTuple):
 
 
 NO_HEAD = RequestHead(b"", b"", True, False, [], {})
-"""Until a head is whole."""
+"""The head of a request whose head is not whole yet."""
 
 _heads: Final[HeadCache[RequestHead]] = HeadCache()
-"""Of all connections of this process: a client's connections send the same heads."""
+"""Shared by all connections of this process: the connections of one client send the same heads."""
 
 
 class ParserOwner(Protocol):
@@ -56,10 +56,10 @@ class ParserOwner(Protocol):
         """The first byte of a request came."""
 
     def body_expected(self, wants_continue: bool, /) -> None:
-        """The head is whole and a body follows."""
+        """The head is whole and a body follows. `wants_continue`: the client waits for `100 Continue` before it."""
 
     def body_grew(self, total_bytes: int, /) -> None:
-        """`total_bytes` of the body are here."""
+        """`total_bytes` of the body have come so far."""
 
     def received(self, head: RequestHead, body: bytes, /) -> None:
         """The request is whole."""
@@ -101,10 +101,10 @@ class RequestParser:
         self._head = NO_HEAD
         self._body: list[bytes] = []
         self._joined = 0
-        """How many of these, from the front, are many parts already joined."""
+        """How many parts at the front of `_body` are joined ones."""
         self._body_bytes = 0
         self._missing = 0
-        """Body bytes to come behind a remembered head; 0 while httptools reads."""
+        """Body bytes still to come after a head from the cache; 0 while httptools reads."""
         # its head, as httptools reads it
         self._target = b""
         self._fields = HeaderFields(REQUEST)
@@ -114,7 +114,7 @@ class RequestParser:
         self._length = -1
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises GatewayError when these bytes are not a request, or too much of one."""
+        """Read further bytes of the connection. Raises GatewayError when they are not a request or exceed a limit."""
         while data:
             if self._missing:
                 data = self._read_body(data)
@@ -123,7 +123,7 @@ class RequestParser:
                 stop = end + length if length > 0 else end
                 if length > self._limits.max_body_bytes:
                     raise self._too_much_body()
-                if stop <= len(data):  # the usual: a whole request in one read
+                if stop <= len(data):  # the usual case: a whole request in one read
                     self._owner.received(known, data[end:stop])
                     data = data[stop:]
                 else:
@@ -138,7 +138,7 @@ class RequestParser:
     # A head seen before
 
     def _read_body(self, data: bytes) -> bytes:
-        """Take what belongs to this body; returns what does not."""
+        """Take the bytes that belong to this body; returns the rest."""
         missing = self._missing
         here = len(data)
         if here >= missing:
@@ -166,11 +166,11 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise _as_refusal(error) from None
         if offered_at is not None:
-            # Not from inside the handler: it would become the context of what goes wrong next, in place of our cause.
+            # Not from inside the handler: a later exception would have this one as the context `_as_refusal` reads.
             self._read_on_without_upgrade(data[offered_at:])
             return
         if fields is self._fields and body_bytes == self._body_bytes:
-            self._head_bytes += len(data)  # a header or trailer that never ends reaches no callback
+            self._head_bytes += len(data)  # no callback comes for a header or trailer that never ends
             self._check_head(self._head_bytes)
 
     # httptools' callbacks, in wire order
@@ -195,7 +195,7 @@ class RequestParser:
             self._check_head(fields.size)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: what can be refused without its body is refused here."""
+        """The head is whole: refuse here what needs no look at the body."""
         parser, fields = self._parser, self._fields
         self.stage = BODY
         http11 = parser.get_http_version() == "1.1"
@@ -210,7 +210,7 @@ class RequestParser:
             fields.header_map,
         )
         if parser.should_upgrade():
-            if self._head.method == b"CONNECT":  # an upgrade by its method: there is nothing to read on without it
+            if self._head.method == b"CONNECT":  # its method is the upgrade: it cannot be ignored
                 raise BadFraming("This gateway is no proxy: it serves no CONNECT.")
             self._upgrading = True
             return
@@ -227,10 +227,10 @@ class RequestParser:
             self._owner.body_expected(http11 and expect is not None and expect.lower() == _CONTINUE_EXPECTED)
 
     def on_body(self, body: bytes) -> None:
-        """Part of the body, its chunk framing taken off."""
+        """Part of the body, without chunk framing."""
         parts = self._body
         parts.append(body)
-        if len(parts) - self._joined > MAX_PARTS:  # tiny chunks: an object each would be twenty times their bytes
+        if len(parts) - self._joined > MAX_PARTS:  # tiny chunks: one object each takes twenty times their bytes
             parts[self._joined :] = [b"".join(parts[self._joined :])]
             self._joined += 1
         self._head_bytes = 0
@@ -250,7 +250,7 @@ class RequestParser:
         self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
 
     def _read_on_without_upgrade(self, rest: bytes) -> None:
-        """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops at it, a new parser reads the body."""
+        """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops there, a new parser reads the body."""
         offer = self._head
         version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
         stay = b"keep-alive" if offer.keep_alive else b"close"
@@ -271,7 +271,7 @@ class RequestParser:
 
 
 def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target in absolute form, which a server must take too (RFC 9112, 3.2.2)."""
+    """The path and query of a target that may be in absolute form, which servers must accept (RFC 9112, 3.2.2)."""
     if target.startswith(b"/") or b"://" not in target:
         return target
     path = target.partition(b"://")[2].partition(b"/")[2]

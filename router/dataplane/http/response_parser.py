@@ -1,10 +1,10 @@
 """The bytes of a pod's answer: its head, where it ends and where it may be cut. Pure; knows the framing rules of
 RFC 9112, no socket.
 
-A head becomes a `ResponseHead` by httptools, or from memory where the same bytes came before. Chunk framing is passed
-through as it came, so only two things matter of it: where the message ends, and which positions are safe, right after a
-chunk that ends an SSE event. Bytes past the last safe position are of no use to an SSE reader yet, so holding them back
-delays nothing, and a pod that dies leaves the client at an event boundary, where an error event can follow.
+httptools parses a head into a `ResponseHead`, unless the same bytes came before. Chunk framing is passed on as it came;
+the scanner only finds where the message ends and which positions are safe: those right after a chunk that ends an SSE
+event. An SSE reader cannot use the bytes past the last safe position yet, so holding them back delays nothing, and when
+a pod dies the client is at the end of an event, where an error event can follow.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ UNTIL_CLOSE: Final = 3
 """How the end of an answer is found."""
 
 MAX_HEAD_BYTES: Final = 65536
+"""A head that is still incomplete after this many bytes is refused."""
 
 
 class BadHead(ValueError):
-    """Bytes that do not begin an HTTP/1.x answer."""
+    """The bytes are not the beginning of an HTTP/1.x answer."""
 
 
 class ResponseHead(NamedTuple):
-    """An answer's head, understood. Shared between answers with the same bytes, so it is never changed."""
+    """An answer's parsed head. Shared between answers with the same bytes, so it is never changed."""
 
     status: int
     framing: int
+    """One of `NO_BODY`, `LENGTH`, `CHUNKED`, `UNTIL_CLOSE`."""
     keep: bool
     """The pod leaves the connection open."""
     sse: bool
@@ -42,13 +44,13 @@ class ResponseHead(NamedTuple):
 
 
 class ParsedHead(NamedTuple):
-    """A head that is complete."""
+    """A whole head at the beginning of some bytes."""
 
     head: ResponseHead
     end: int
-    """Index just past it."""
+    """Index just past the head."""
     length: int
-    """Body bytes for LENGTH; also what a body-less answer says it would be; -1 where it has no length."""
+    """The content-length, which an answer without a body may have too; -1 without one."""
 
 
 _heads: Final[HeadCache[ResponseHead]] = HeadCache()
@@ -57,7 +59,7 @@ _new: Final = tuple.__new__
 
 
 def memory() -> HeadLookup[ResponseHead]:
-    """For a connection to keep, and to give to `begin`."""
+    """The head look-up of one connection, for `begin`."""
     return HeadLookup(_heads)
 
 
@@ -68,7 +70,7 @@ def begin(data: bytes, recall: HeadLookup[ResponseHead]) -> ParsedHead | None:
         return _new(ParsedHead, known)
     if (missed := recall.missed) is not None:
         head, length = _parse(data[: missed.end])
-        if length == missed.length:  # else it is written in a way that `split` does not see
+        if length == missed.length:  # else `split` reads the length differently
             _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
         return ParsedHead(head, missed.end, length)
     end = data.find(b"\r\n\r\n") + 4
@@ -91,7 +93,7 @@ class _Parsing:
         self.parser: httptools.HttpResponseParser | None = None
 
     def on_headers_complete(self) -> None:
-        """Later is too late: an answer of no bytes is over then, and httptools takes its connection for closed."""
+        """Read keep-alive now: after an answer without a body, httptools reports its connection as closed."""
         if self.parser is not None:
             self.keep = self.parser.should_keep_alive()
 
@@ -134,11 +136,11 @@ _MAX_LINE: Final = 4096
 
 
 class BadChunk(ValueError):
-    """Bytes that are not chunked framing."""
+    """The bytes are not chunked framing."""
 
 
 _SIZES: Final = {form % size: size for size in range(16, 4096) for form in (b"%x", b"%X")}
-"""The size lines that a token's event has, two or three digits, read: a look-up instead of 1.0 us of parsing."""
+"""Size lines of two or three digits, as events of one token have, and their values: a look-up saves 1.0 us a token."""
 
 
 class ChunkScanner:
@@ -150,18 +152,20 @@ class ChunkScanner:
         self.left = 0
         """Bytes of the current chunk still to come, its CRLF included."""
         self.line = b""
+        """The part of a size or trailer line that has come."""
         self.trailing = False
+        """Whether the last chunk has come; trailers may follow."""
         self.safe = 0
         """After `feed`: how many of its bytes end with a chunk that ends an SSE event."""
         self._tail = b""
-        """The last payload bytes since the last safe position, for event ends that came in pieces."""
+        """The last payload bytes since the last safe position, for an event's end that comes in several reads."""
 
     def feed(self, data: bytes) -> int:
-        """Read on. Returns the index just past the message's end, or -1 when there is more to come."""
+        """Read further bytes. Returns the index just past the message's end, or -1 before it. Raises BadChunk."""
         at, size = 0, len(data)
         if size > 20 and not self.left and not self.line and not self.trailing:
-            # What an engine sends a token at a time: one whole chunk, one whole event. Bytes looked at one by one,
-            # because a `find` costs as much, compiled, as all of this.
+            # One whole chunk with one whole event, as engines send for each token. Bytes are compared one by one:
+            # compiled, a single `find` costs as much as all of this.
             eol = 3 if data[3] == 13 else 2
             if (
                 data[eol] == 13
@@ -224,7 +228,7 @@ class ChunkScanner:
 
 
 def payloads(scanner: ChunkScanner, data: bytes) -> tuple[list[bytes], int]:
-    """The chunk contents of `data` (for a client that knows no chunks), and what `feed` would return."""
+    """The chunks' contents in `data`, for an HTTP/1.0 client, and what `feed` would return. Raises BadChunk."""
     out: list[bytes] = []
     at = 0
     while at < len(data):

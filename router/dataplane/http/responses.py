@@ -1,4 +1,4 @@
-"""Bytes the gateway says itself: local answers, errors, the SSE error event. Pure; knows no socket and no pool."""
+"""The answers that the gateway writes itself: local answers, errors, the SSE error event. Pure; knows no socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 
 def status_line(status: int) -> bytes:
-    """`HTTP/1.1 503 Service Unavailable` with its line end."""
+    """The status line with its line end, such as `HTTP/1.1 503 Service Unavailable`."""
     return b"HTTP/1.1 %d %b\r\n" % (status, _REASON.get(status, b"Unknown"))
 
 
@@ -30,7 +30,7 @@ def whole(
     close: bool = False,
     head_only: bool = False,
 ) -> bytes:
-    """A complete answer. `head_only` leaves the body out but keeps its length, as HEAD wants."""
+    """A complete answer. `head_only` leaves the body out but keeps its length, for HEAD."""
     parts = [status_line(status), b"content-type: ", content_type, CRLF, b"content-length: %d\r\n" % len(body)]
     for name, value in headers:
         parts += (name, b": ", value, CRLF)
@@ -43,7 +43,7 @@ def whole(
 
 
 def error_body(error: GatewayError, *, anthropic: bool = False) -> bytes:
-    """OpenAI's error object; Anthropic's clients also look for `type: error` at the top."""
+    """OpenAI's error object as JSON; for `anthropic` with `type: error` at the top."""
     shape = error.shape
     inner = {"message": error.message, "type": shape.type, "param": error.param, "code": shape.code}
     outer: dict[str, object] = {"type": "error", "error": inner} if anthropic else {"error": inner}
@@ -58,7 +58,7 @@ def error_answer(
     head_only: bool = False,
     anthropic: bool = False,
 ) -> bytes:
-    """The whole answer for `error`, with Retry-After and Allow where they belong."""
+    """The whole answer for `error`, with Retry-After (whole seconds, at least 1) and Allow where the error has them."""
     extra = headers
     if error.retry_after_s is not None:
         extra += ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
@@ -69,7 +69,7 @@ def error_answer(
 
 
 def error_event(error: GatewayError, *, anthropic: bool = False) -> bytes:
-    """The event that ends a stream which cannot go on; never followed by `[DONE]`."""
+    """The SSE event that ends a stream which cannot go on; no `[DONE]` follows it."""
     name = b"event: error\n" if anthropic else b""
     return name + b"data: " + error_body(error, anthropic=anthropic) + b"\n\n"
 

@@ -1,6 +1,6 @@
-"""Stage 5: connections to pods, a stack of idle ones each. Hands a request to one of them, or makes a new one.
+"""Stage 5a: connections to pods, with a stack of idle ones for each pod. Sends a request over an idle or a new one.
 
-Knows addresses and sockets, nothing of policies or retries. What comes back is read in `upstream_connection.py`.
+Knows addresses and sockets, nothing of policies or retries. `upstream_connection.py` reads the answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from statesync.tasks import spawn
 
 
 class Discard:
-    """Receives an answer that is no longer wanted, so that its connection can be used again."""
+    """Receives an answer that is no longer needed, so that its connection can be used again."""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Nothing to do."""
@@ -41,23 +41,25 @@ class Discard:
 DISCARD = Discard()
 
 Dial = Callable[[Callable[[], asyncio.Protocol], str, int], Awaitable[object]]
-"""Opens a connection to (host, port) for the protocol it is to make. Raises OSError."""
+"""Opens a connection to (host, port) for the protocol that its first argument makes. Raises OSError."""
 
 
 async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
-    """Over TCP, on the running loop."""
+    """Open a TCP connection on the running loop."""
     await asyncio.get_running_loop().create_connection(make, host, port)
 
 
 class Upstream:
-    """All pods' idle connections, and how to get another."""
+    """The idle connections of all pods; opens new ones."""
 
     def __init__(self, deadlines: Deadlines, dial: Dial = dial, write_batcher: WriteBatcher | None = None) -> None:
         self.deadlines = deadlines
         self.write_batcher = write_batcher or WriteBatcher()
         self._dial = dial
         self.idle: dict[str, list[UpstreamConnection]] = {}
+        """Pod address -> its idle connections, the last used last."""
         self.open = 0
+        """Open connections, busy ones included."""
 
     def send(
         self,
@@ -69,8 +71,10 @@ class Upstream:
         head_only: bool,
         fresh: bool = False,
     ) -> None:
-        """Send the parts of `payload` to the pod at `address`; what comes of it goes to `receiver`. `fresh` takes no
-        idle connection."""
+        """Send the parts of `payload` to the pod at `address`; `receiver` gets the answer or the failure.
+
+        `head_only`: the request is a HEAD, whose answer has no body. `fresh`: use a new connection, not an idle one.
+        """
         stack = self.idle.get(address)
         if stack and not fresh:
             now = self.deadlines.clock()
@@ -107,7 +111,7 @@ class Upstream:
         self.idle.setdefault(connection.address, []).append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """It closed; idle ones close oldest first, so the search is short."""
+        """Remove an idle connection that closed. The oldest ones close first, so the search is short."""
         stack = self.idle.get(connection.address)
         if stack and connection in stack:
             stack.remove(connection)
@@ -115,11 +119,11 @@ class Upstream:
             self.idle.pop(connection.address, None)
 
     def drop_idle(self, address: str) -> None:
-        """The pod restarted or is gone: its idle connections are dead."""
+        """Close the idle connections to a pod that restarted or is gone."""
         for connection in self.idle.pop(address, []):
             connection.abort()
 
     def close(self) -> None:
-        """Drop all idle connections."""
+        """Close all idle connections."""
         for address in list(self.idle):
             self.drop_idle(address)

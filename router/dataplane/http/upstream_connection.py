@@ -1,4 +1,4 @@
-"""Stage 5b: one connection to one pod, one request at a time. What comes of it goes to the request's `Receiver`.
+"""Stage 5b: one connection to one pod, one request at a time. The request's `Receiver` gets the answer or the failure.
 
 `response_parser.py` reads the head and follows the framing of the body, whose bytes are passed on as they came.
 """
@@ -38,26 +38,27 @@ from router.settings import Timeouts
 
 
 class Receiver(Protocol):
-    """What an answer is for: one attempt of one request."""
+    """Takes the answer to one request: a `Relay`, or what is put in front of it."""
 
     def connected(self, connection: UpstreamConnection, /) -> None:
-        """The request is on its way over `connection`."""
+        """The request was given to `connection`."""
 
     def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
-        """The answer's head; `length` is -1 where it has none. True asks for payloads without chunk framing."""
+        """The answer's head; `length` is its content-length, -1 without one. Returns whether `data` is to get the body
+        without chunk framing."""
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:
-        """Body bytes that came `now`; the first `safe` of them end at an SSE event and a chunk."""
+        """Body bytes that came at `now`; the first `safe` of them end with an SSE event and a chunk."""
 
     def end(self) -> None:
         """The answer is complete."""
 
     def failed(self, failure: PodFailure, /) -> None:
-        """It will never be."""
+        """There is no complete answer; no further call follows."""
 
 
 class ConnectionOwner(Protocol):
-    """What keeps the connections that are idle: `Upstream`."""
+    """Keeps idle connections; `Upstream` implements it."""
 
     deadlines: Deadlines
     write_batcher: WriteBatcher
@@ -65,10 +66,10 @@ class ConnectionOwner(Protocol):
     """Connections that are open."""
 
     def park(self, connection: UpstreamConnection, /) -> None:
-        """It is idle and can be used again."""
+        """The connection is idle and can be used again."""
 
     def forget(self, connection: UpstreamConnection, /) -> None:
-        """It closed while it was idle."""
+        """The connection closed while it was idle."""
 
 
 class UpstreamConnection:
@@ -106,15 +107,15 @@ class UpstreamConnection:
         self.transport: asyncio.Transport | None = None
         self.expires_at = NEVER
         self.served = 0
-        """Answers completed on it."""
+        """Answers completed on this connection."""
         self._recall = memory()
         # the request under way
         self.receiver: Receiver | None = None
         self._out: Sequence[bytes] = ()
-        """The request, until the end of the loop's turn in which it was dispatched."""
+        """The request, until it is written at the end of the turn of the loop."""
         self._timeouts = Timeouts()
         self._idle_s = NEVER
-        """`_timeouts.idle_s`, at hand for every chunk."""
+        """`_timeouts.idle_s`, or NEVER; read for every chunk."""
         self._head_only = False
         self._buffer = b""
         self._in_body = False
@@ -132,13 +133,13 @@ class UpstreamConnection:
     # Life
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """The pod accepted."""
+        """The pod accepted the connection."""
         self.transport = transport
         self._upstream.open += 1
         self._upstream.deadlines.members.add(self)
 
     def send(self, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool) -> None:
-        """Send one request, in one or more parts."""
+        """Send one request, in one or more parts; the connection must be open and idle. See `Upstream.send`."""
         self.receiver = receiver
         self._timeouts = timeouts
         self._idle_s = timeouts.idle_s or NEVER
@@ -156,7 +157,7 @@ class UpstreamConnection:
         """See `BufferedWriter`."""
         out, self._out = self._out, ()
         if self.receiver is None or self.transport is None or self.transport.is_closing():
-            return  # wanted no more: a pod must not begin on it
+            return  # aborted meanwhile: the pod must not start on it
         if len(out) == 1:
             self.transport.write(out[0])
         elif out:
@@ -167,13 +168,13 @@ class UpstreamConnection:
         return False
 
     def pause_writing(self) -> None:
-        """The pod takes its request slowly; all of it is in memory already."""
+        """The pod reads its request slowly. Nothing to stop: the whole request is in memory already."""
 
     def resume_writing(self) -> None:
-        """It caught up."""
+        """Nothing to do."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The pod closed, or we did."""
+        """The connection is closed, by the pod or by this side."""
         self.transport = None
         self._upstream.open -= 1
         self._upstream.deadlines.members.discard(self)
@@ -193,7 +194,7 @@ class UpstreamConnection:
         return ResetBeforeAnswer(f"Pod {self.address} closed the connection before it answered.")
 
     def expire(self, now: float) -> None:
-        """The pod was silent for too long."""
+        """`expires_at` passed: the answer did not begin or go on in time, or the keep-alive time is over."""
         self.expires_at = NEVER
         receiver, self.receiver = self.receiver, None
         if receiver is not None:
@@ -213,13 +214,13 @@ class UpstreamConnection:
     # Backpressure
 
     def pause(self) -> None:
-        """The client is slower than the pod: let the pod's bytes wait in its own socket."""
+        """The client is slower than the pod: read no more, so that TCP makes the pod wait."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
-            self.expires_at = NEVER  # silence is our doing now; the client's own limit runs
+            self.expires_at = NEVER  # the pod is not at fault now; the client's own limit runs
 
     def resume(self) -> None:
-        """Read on."""
+        """Read from the pod again."""
         if self.transport is not None and not self.transport.is_closing():
             self.expires_at = self._clock() + self._idle_s
             self.transport.resume_reading()
@@ -262,7 +263,7 @@ class UpstreamConnection:
         if self._framing == NO_BODY or (self._framing == LENGTH and not self._left):
             self._done(reusable=len(data) == end)
         elif len(data) > end and self.receiver is not None:
-            self._body(data[end:], self.receiver)  # another one, where this answer is discarded
+            self._body(data[end:], self.receiver)  # `receiver.head` may have replaced the receiver
 
     def _body(self, data: bytes, receiver: Receiver) -> None:
         now = self._clock()
@@ -300,7 +301,7 @@ class UpstreamConnection:
             self._done(reusable=end == len(data))
 
     def _done(self, reusable: bool) -> None:
-        """The answer is complete: the connection goes back to its stack, or away."""
+        """The answer is complete: park the connection if it can be used again, else close it."""
         receiver, self.receiver = self.receiver, None
         if receiver is None:  # aborted by its receiver while the last bytes were passed on
             return
@@ -308,7 +309,7 @@ class UpstreamConnection:
         self._in_body = False
         if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
             if not self.transport.is_reading():
-                self.transport.resume_reading()  # paused for a slow client, which has the rest in its own buffer
+                self.transport.resume_reading()  # was paused for a slow client, whose write buffer has the rest now
             self.expires_at = self._clock() + self._timeouts.upstream_keepalive_s
             self._upstream.park(self)
         else:

@@ -1,8 +1,8 @@
 """Sends the writes of one turn of the event loop together at its end. Knows no protocol and no socket.
 
 A write wakes the process at the other end. Writes spread over a turn each wake it from sleep; in a batch only the first
-does. What several reads brought for one client goes out in one system call. With 32 clients a request costs a quarter
-less CPU, most of that in the kernel, and no answer comes later.
+does. The writes for one client go out in one system call. With 32 clients a request costs a quarter less CPU, most of
+that in the kernel, and no answer comes later.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from collections.abc import Sized
 from typing import Final, Protocol
 
 MIN_ACTIVE: Final = 4
-"""With fewer requests under way, two are seldom ready in one turn: each is sent at once, 3 us sooner."""
+"""With fewer requests in flight, every write goes out at once, 3 us sooner: two are seldom ready in one turn."""
 
 WORTH_BATCHING: Final = 3
-"""A turn with fewer writes did not repay the end-of-turn callback, which costs 2 us: streams at an engine's pace."""
+"""In a turn with fewer writes, batching saves less than its end-of-turn callback costs (2 us). Streams that run at an
+engine's speed are such."""
 
 DIRECT_WRITES: Final = 32
-"""Writes that go out at once after such a turn, before another turn is batched."""
+"""How many writes go out at once after such a turn, before a turn is batched again."""
 
 MAX_BATCH: Final = 16
-"""Writes that are sent without waiting for the end of a long turn: the first would wait for the last."""
+"""Connections after which a batch is sent before the turn ends, so that in a long turn the first does not wait long."""
 
 
 class BufferedWriter(Protocol):
     """A connection with something to send."""
 
     def flush(self) -> None:
-        """Send it now. Does nothing where it was sent meanwhile, or the connection is gone. Never raises."""
+        """Send it now. Does nothing if it was sent already or the connection is closed. Never raises."""
 
 
 class WriteBatcher:
@@ -37,17 +38,17 @@ class WriteBatcher:
     __slots__ = ("_active", "_direct", "_due", "_scheduled", "_writes")
 
     def __init__(self, active: Sized = ()) -> None:
-        """`active` are the requests under way."""
+        """`active` holds the requests in flight; only their number is read."""
         self._active = active
         self._due: list[BufferedWriter] = []
         self._scheduled = False
         self._writes = 0
-        """In this turn."""
+        """Writes in this turn."""
         self._direct = 0
-        """How many more are sent at once."""
+        """How many further writes go out at once."""
 
     def quiet(self) -> bool:
-        """Whether to send at once, without the batch. Ask once for each write."""
+        """Whether a write goes out at once instead of into the batch. Call it once for each write: it counts."""
         if len(self._active) < MIN_ACTIVE:
             return True
         if self._direct:
@@ -56,7 +57,7 @@ class WriteBatcher:
         return False
 
     def add(self, writer: BufferedWriter) -> None:
-        """`writer` has something to send; added once until it is flushed."""
+        """Put `writer` in the batch; not again before it is flushed."""
         due = self._due
         due.append(writer)
         self._writes += 1
@@ -67,7 +68,7 @@ class WriteBatcher:
             asyncio.get_running_loop().call_soon(self._end_of_turn)
 
     def flush(self) -> None:
-        """Send all that is due."""
+        """Send the batch."""
         due, self._due = self._due, []
         for writer in due:
             writer.flush()

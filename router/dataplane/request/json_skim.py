@@ -1,10 +1,10 @@
-"""A large JSON body without the insides of its long strings. Pure; knows JSON's quotes, no field.
+"""Cuts the long strings of a large JSON body short before it is decoded. Pure; knows JSON's quotes, no field.
 
-What routing reads of a body are a few short fields and where the prompt lies. A decoder looks at every byte of a text
-to find its end: 123,000 instructions for 32 KB, a quarter of what such a request costs. Here quotes are looked for at
-C speed, from a few places only, and what is cut away between two of them the decoder never sees.
+Routing reads a few short fields of a body and needs to know where the prompt lies. A decoder looks at every byte of a
+string to find its end: 123,000 instructions for 32 KB, a quarter of what such a request costs. This file finds quotes
+with `bytes.find` from a few positions only, and the decoder never sees the bytes that are cut between two of them.
 
-A text that is left out is not checked: a bad escape in it is the pod's to refuse. All else is decoded as it stands.
+Bytes that are cut are not checked: the pod refuses a bad escape in them. All other bytes are decoded as they are.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 FROM_BYTES: Final = 8192
-"""Below, decoding all of it costs less than looking for what can be left out."""
+"""Below this size, decoding the whole body costs less than looking for what can be cut."""
 
 KEPT: Final = 32
-"""Bytes that stay at either end of a text that is cut: the escapes that begin or end it stay whole."""
+"""Bytes that stay at either end of a string that is cut, so that escapes there stay whole."""
 
 _STRIDE: Final = 1024
-"""Looked at are places so far apart: a longer stretch without a quote is always found."""
+"""Bytes between two positions that are looked at: any longer stretch without a quote is found."""
 
 _ESCAPE: Final = 6
-r"""The longest, `\u0000`."""
+r"""Bytes of the longest escape, `\u0000`."""
 
 _BACKSLASH: Final = 0x5C
 _AFTER_STRING: Final = b" \t\r\n,:]}"
 
 
 class SkimmedJson(NamedTuple):
-    """What is left, and where it was."""
+    """A body with its long strings cut, and where the cuts are."""
 
     text: bytes
     cuts: list[tuple[int, int]]
-    """(place in `text`, bytes of the body that are missing before it, in all), in order."""
+    """In order: (position in `text`, how many bytes of the body are missing before it in total)."""
 
 
 def original(cuts: list[tuple[int, int]], at: int) -> int:
-    """Where in the whole body the byte at this place of the text with these cuts stands."""
+    """The position in the whole body of the byte at `at` in a text with these cuts."""
     missing = 0
     for place, gone in cuts:
         if place > at:
@@ -46,7 +46,7 @@ def original(cuts: list[tuple[int, int]], at: int) -> int:
 
 
 def abridge(body: bytes) -> SkimmedJson | None:
-    """The body with its long texts cut short; None where less than half could go."""
+    """The body with its long strings cut short; None where less than half of it can be cut."""
     pieces: list[bytes] = []
     cuts: list[tuple[int, int]] = []
     size = len(body)
@@ -72,7 +72,7 @@ def abridge(body: bytes) -> SkimmedJson | None:
 
 
 def _is_in_string(body: bytes, quote: int) -> bool:
-    """Whether what follows this quote is text: it is escaped itself, or no string can have ended there."""
+    """Whether the bytes after this quote are inside a string: the quote is escaped, or no string can end there."""
     before = quote - 1
     while before >= 0 and body[before] == _BACKSLASH:
         before -= 1
@@ -80,5 +80,5 @@ def _is_in_string(body: bytes, quote: int) -> bool:
 
 
 def _is_whole(body: bytes, start: int, end: int) -> bool:
-    """Whether no escape is cut apart where the gap begins, and none is made where it ends."""
+    """Whether the cut from `start` to `end` splits no escape and makes none."""
     return _BACKSLASH not in body[start - _ESCAPE : start] and body[end - 1] != _BACKSLASH

@@ -1,7 +1,7 @@
 """Stage 2: body -> `Call`, what routing needs to know of a request. Pure: bytes in, a value or a ClientError out.
 
-A body is decoded once, into a struct with the few fields that matter (`openai_fields.py`); the prompt stays
-`msgspec.Raw`, bytes to count and to hash. What else is in the body is the pod's business and reaches it unchanged.
+A body is decoded once, into a struct with the few fields that routing reads (`openai_fields.py`). The prompt stays
+`msgspec.Raw`: bytes to count and to hash. All other fields reach the pod unchanged and unread.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from router.errors import BadRequest, MissingModel
 from schedulers.types import BYTES_PER_TOKEN
 
 IMAGE_TOKENS: Final = 1024
-"""What an inline image or audio clip counts for, instead of its base64 length."""
+"""Tokens that an inline image or audio clip counts for, instead of its base64 length."""
 
 MAX_TOKENS: Final = 1 << 24
-"""No answer is longer; a limit of 1e308 would spoil every sum it is added to."""
+"""Upper bound of a requested answer's tokens: a client's 1e308 would spoil every sum it is added to."""
 
 _DATA_BYTES: Final = IMAGE_TOKENS * BYTES_PER_TOKEN
-"""What is shorter counts for no more by its length."""
+"""Base64 text of at least this many bytes counts as an image; shorter text counts by its length."""
 _BLANK: Final = 0x20
 _NEAR: Final = 24
-"""So far back a blank is looked for byte by byte, 0.2 us sooner found than by a call where words are short."""
+"""How many bytes are searched for a blank one by one before `rfind` is called: 0.2 us faster where words are short."""
 _INLINE_DATA: Final = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
 _TOKEN_IDS: Final = re.compile(rb"\[\s*\[?\s*\d")
 _MODEL_PART: Final = re.compile(
@@ -35,19 +35,22 @@ _MODEL_PART: Final = re.compile(
     rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n",
     re.IGNORECASE,
 )
-"""The value of a form's `model`. It begins with what file contents seldom hold: 26 ms for 25 MB of audio."""
+"""The value of a form's `model`. It begins with bytes that files seldom hold: 26 ms for 25 MB of audio."""
 
 
 class Call(NamedTuple):
-    """What the body says, as far as routing cares."""
+    """What routing needs of the body."""
 
     model: str
     prompt: Sequence[bytes | memoryview]
     """The prompt's raw bytes, in the order an engine's template lays them out: what prefixes are hashed over."""
     prompt_tokens: int
+    """Estimated from the number of bytes; at least 1."""
     max_tokens: int
+    """The client's limit on the answer; 0 without one."""
     stream: bool
     session_key: str
+    """`prompt_cache_key` or `user`; empty without either."""
 
 
 def read(content_type: bytes, body: bytes) -> Call:
@@ -73,7 +76,7 @@ def read(content_type: bytes, body: bytes) -> Call:
 
 
 def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
-    """The same body with another `model` (for an alias); every other byte of each value stays as it was."""
+    """The body with another `model`, for an alias; the bytes of all other values stay as they are."""
     if content_type.startswith(b"multipart/form-data"):
         found = _MODEL_PART.search(body)
         return body if found is None else body[: found.start(1)] + model.encode() + body[found.end(1) :]
@@ -92,13 +95,13 @@ def _decode(body: bytes) -> RequestBody:
 
 
 def _read_abridged(body: bytes) -> tuple[RequestBody, Sequence[bytes | memoryview]]:
-    """The fields and the prompt of a large body; where leaving out its texts leaves a doubt, all of it is decoded."""
+    """The fields and the prompt of a large body. Decodes the whole body where the cut one may mean something else."""
     short = abridge(body)
     if short is not None:
         try:
             fields = decode(short.text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # the whole body has the better words for it
+            pass  # the error for the whole body names the right position
         else:
             prompt = _unabridged(body, short, _prompt(fields))
             if prompt is not None:
@@ -110,7 +113,7 @@ def _read_abridged(body: bytes) -> tuple[RequestBody, Sequence[bytes | memoryvie
 def _unabridged(
     body: bytes, short: SkimmedJson, prompt: Sequence[bytes | memoryview]
 ) -> Sequence[bytes | memoryview] | None:
-    """The parts of a prompt as they stand in the whole body; None where something else was cut as well."""
+    """The parts of a prompt as they are in the whole body; None where a cut lies outside the prompt."""
     whole = memoryview(body)
     parts: list[bytes | memoryview] = []
     cuts, cuts_in_prompt = short.cuts, 0
@@ -162,14 +165,14 @@ def _limit(fields: Any) -> int:
 
 
 def _may_hold_data(body: bytes) -> bool:
-    # Looking for the data itself costs 780 us on 32 KB of prose; for a mark of data URLs, of Anthropic's sources and of
-    # OpenAI's audio 10 (five bytes each, because CPython's search skips faster for needles under six); and for a word
-    # as long as data is, 1.5.
+    # On 32 KB of prose, searching for the data itself costs 780 us, for the marks of data URLs, Anthropic's sources and
+    # OpenAI's audio 10 us (five bytes each, because CPython's search skips faster for needles under six), and for a
+    # word as long as data 1.5 us.
     return _has_long_word(body) and (b"ase64" in body or b"_audi" in body)
 
 
 def _has_long_word(body: bytes) -> bool:
-    """Whether there are `_DATA_BYTES` without a blank. Of prose, only a few bytes of each such stretch are read."""
+    """Whether there are `_DATA_BYTES` without a blank. In prose, only a few bytes of each such stretch are read."""
     at, last = 0, len(body) - _DATA_BYTES
     while at <= last:
         blank = at + _DATA_BYTES - 1

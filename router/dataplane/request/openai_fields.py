@@ -1,5 +1,5 @@
-"""The fields of a request body that routing reads, and the decoder that finds them. Pure; what they mean is known to
-`openai.py`, which is apart so that mypyc can compile it: a msgspec Struct reads its annotations at run time.
+"""The fields of a request body that routing reads, and their decoder. Pure; `openai.py` knows what they mean. It is a
+file of its own so that mypyc can compile it, which a msgspec Struct prevents: it reads its annotations at run time.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import msgspec
 
 NONE = msgspec.Raw(b"")
-"""A field that is not there."""
+"""The value of a field that the body does not have."""
 
 
 class RequestBody(msgspec.Struct, gc=False):
@@ -15,7 +15,7 @@ class RequestBody(msgspec.Struct, gc=False):
 
     model: str | None = None
     cache_salt: msgspec.Raw = NONE
-    """vLLM's: prompts share no cache with those of another salt."""
+    """vLLM's: prompts with different salts share no cache."""
     messages: msgspec.Raw = NONE
     prompt: msgspec.Raw = NONE
     input: msgspec.Raw = NONE

@@ -1,4 +1,4 @@
-"""Which pool serves a model: two dictionaries, kept up when a pool's models change. Knows no pod and no load."""
+"""Which pool serves a model: two dictionaries, rebuilt when the models of a pool change. Knows no load."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllo
 from router.settings import Pool, Timeouts
 
 Allowed = Callable[[Pool], bool]
-"""Whether a request may be sent to this pool because it asks for it."""
+"""Whether a client may choose this pool by header."""
 
 
 class Route(NamedTuple):
-    """Where a model name leads."""
+    """The pool that serves a model name, and the name there."""
 
     pool: str
     model: str
-    """What the pods call it; differs from what the client said for an alias."""
+    """The name that the pods know; for an alias not the one that the client sent."""
 
 
 class Routes:
@@ -31,18 +31,18 @@ class Routes:
             name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.pools.items()
         }
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
-        """Of every pool; empty where it names none."""
+        """Pool -> its cluster; empty where it names none."""
         self._default = default_pool
         self._learned: dict[str, dict[str, frozenset[str]]] = {}
         self._served: dict[str, Counter[str]] = {}
-        """How many of a pool's pods serve each model: only the first and the last of them change a route."""
+        """Pool -> model -> how many pods serve it. Routes change only with the first and the last of these pods."""
         self.by_model: dict[str, Route] = {}
-        """The route of every known model name; `resolve` has the others."""
+        """The route of every known model name; `resolve` finds the others."""
         self._by_pool: dict[str, dict[str, Route]] = {}
         self._rebuild()
 
     def learned(self, pool: str, pod: str, models: frozenset[str]) -> None:
-        """What a pod says it serves; matters for pools whose models are not configured."""
+        """Take in the models that a pod reports; they count for pools whose models are not configured."""
         known, served = self._learned.setdefault(pool, {}), self._served.setdefault(pool, Counter())
         before = known.get(pod, frozenset())
         known[pod] = models
@@ -52,25 +52,27 @@ class Routes:
             self._rebuild()
 
     def pools_learned(self) -> set[str]:
-        """Pools of which the models of at least one pod are known."""
+        """Pools with at least one pod that reported its models."""
         return {pool for pool, known in self._learned.items() if known}
 
     def forgotten(self, pool: str, pods: Collection[str]) -> None:
-        """These pods are gone, and with them what only they served."""
+        """Remove pods that are gone, and the models that only they served."""
         learned, served = self._learned.get(pool, {}), self._served.get(pool, Counter())
-        # Not `any`, which would stop at the first.
+        # Not `any`, which would stop at the first pod.
         if sum([_discount(served, learned.pop(pod)) for pod in pods if pod in learned]):
             self._rebuild()
 
     def models(self) -> dict[str, str]:
-        """Every name a client may use -> its pool; the union of the pools', in their order."""
+        """Every model name that clients may use -> its pool, in the order of the pools."""
         return {name: route.pool for name, route in self.by_model.items()}
 
     def resolve(
         self, model: str, pool: bytes | None = None, cluster: bytes | None = None, allowed: Allowed | None = None
     ) -> Route:
-        """The route of a request. Raises ModelNotFound, PoolNotFound, TargetNotAllowed or BadRequest, saying what there
-        is instead."""
+        """The route of a request that may name a pool or a cluster. `allowed`: which of them its client may choose.
+
+        Raises ModelNotFound, PoolNotFound or TargetNotAllowed, each with what there is instead, or BadRequest.
+        """
         if pool is None and cluster is None:
             route = self.by_model.get(model) or self._anywhere(model)
             if route is None:
@@ -80,8 +82,8 @@ class Routes:
         return self._among([each.name for each in self._permitted(named, model, allowed)], model)
 
     def onward(self, asked: str, route: Route, cluster: bytes | None, allowed: Allowed | None = None) -> list[Route]:
-        """Where else a request of this route may be served, in order: in the cluster that it asked for, if it did, then
-        in the fall-backs of its pool. `asked` is the model as the client calls it."""
+        """The other routes that may serve a request, in order: those in the `cluster` it asked for, then the fall-backs
+        of its pool. `asked` is the model as the client calls it."""
         home = self.pools[route.pool]
         named = self._named(None, _text(cluster, "")) if cluster is not None else []
         siblings = [each.name for each in named if allowed is None or allowed(each)]
@@ -90,7 +92,7 @@ class Routes:
         return [way for way in ways if way is not None]
 
     def _anywhere(self, model: str) -> Route | None:
-        """Where a model goes that no pool is known to serve."""
+        """The route of a model that no pool is known to serve."""
         return next((Route(name, model) for name in self.pools if self._takes_any(name) or name == self._default), None)
 
     def _named(self, pool: str | None, cluster: str | None) -> list[Pool]:
@@ -108,7 +110,7 @@ class Routes:
         return named
 
     def _permitted(self, named: list[Pool], model: str, allowed: Allowed | None) -> list[Pool]:
-        """Those of them that this request may choose; the pool where it would go anyway it may always name."""
+        """Those of `named` that the client may choose. It may always name the pool that its model leads to."""
         if allowed is None:
             return named
         by_itself = self.by_model.get(model) or self._anywhere(model)
@@ -130,11 +132,11 @@ class Routes:
     def _served_by(self, name: str, model: str) -> Route | None:
         route = self._by_pool[name].get(model)
         if route is None and (self._takes_any(name) or name == self._default):
-            return Route(name, model)  # its pods decide
+            return Route(name, model)  # its pods accept or refuse the model
         return route
 
     def _takes_any(self, pool: str) -> bool:
-        """A pool whose models are neither configured nor reported takes every name: its pods decide."""
+        """A pool whose models are neither configured nor reported takes every name; its pods accept or refuse it."""
         return not self.pools[pool].models and not self._served.get(pool)
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
@@ -163,7 +165,7 @@ def cluster_of(pool: Pool) -> str:
 
 
 def _discount(served: Counter[str], models: frozenset[str]) -> bool:
-    """A pod serves these no more; whether that was the last pod for one of them."""
+    """Count one pod less for each of these models; returns whether one of them has no pod left."""
     served.subtract(models)
     last = [model for model in models if not served[model]]
     for model in last:

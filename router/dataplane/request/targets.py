@@ -1,5 +1,5 @@
 """Which clients may choose a pool or cluster by header, and which requests refuse a fall-back. Pure: headers and
-settings in, answers out. A client is known by the SHA-256 of its key only; the key itself is hashed and forgotten.
+settings in, answers out. A client is identified by the SHA-256 of its key; the key itself is not kept.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ Headers = Mapping[bytes, bytes]
 
 
 class ClientPermissions(NamedTuple):
-    """What a client may choose."""
+    """The pools and clusters that a client may choose."""
 
     name: str
     """Empty for a client without a known key."""
     allow: frozenset[str]
 
     def may(self, pool: Pool) -> bool:
-        """Whether it may choose this pool."""
+        """Whether the client may choose this pool."""
         return not self.allow.isdisjoint((EVERYTHING, pool.name, cluster_of(pool) or pool.name))
 
 
 class TargetResolver:
-    """The explicit targets of requests."""
+    """Resolves the targets that requests name in headers."""
 
     def __init__(self, settings: TargetSettings) -> None:
         self._anyone = ClientPermissions("", frozenset(settings.allow))
         self._known = [(bytes.fromhex(each.key_sha256), _client(each)) for each in settings.clients]
 
     def route(self, routes: Routes, model: str, header_map: Headers) -> Route:
-        """The route of a request that says something of its target.
+        """The route of a request with a header about its target.
 
-        Raises what `Routes.resolve` raises, TargetNotAllowed with what the client may choose, BadRequest.
+        Raises what `Routes.resolve` raises; a TargetNotAllowed says what the client may choose.
         """
         may_fall_back(header_map)
         client = self.client(header_map)
@@ -63,11 +63,11 @@ class TargetResolver:
             ) from None
 
     def allowed(self, header_map: Headers) -> Allowed:
-        """Which pools a request may choose."""
+        """Which pools the client of a request may choose."""
         return self.client(header_map).may
 
     def client(self, header_map: Headers) -> ClientPermissions:
-        """The client that sends it, by its key. Takes equally long whether and where the key is known."""
+        """The permissions of the client, by its key. Takes equally long for a known and an unknown key."""
         found = self._anyone
         if self._known:
             digest = hashlib.sha256(_key(header_map)).digest()
@@ -78,7 +78,7 @@ class TargetResolver:
 
 
 def may_fall_back(header_map: Headers) -> bool:
-    """Whether another pool than the request's own may serve it. Raises BadRequest for what is neither yes nor no."""
+    """Whether a fall-back may serve the request. Raises BadRequest for a header that is neither true nor false."""
     said = header_map.get(b"x-turnout-fallback")
     if said is None:
         return True
@@ -89,7 +89,7 @@ def may_fall_back(header_map: Headers) -> bool:
 
 
 def _key(header_map: Headers) -> bytes:
-    """What follows `Bearer`, else Anthropic's `x-api-key`; empty without either."""
+    """The value after `Bearer`, else Anthropic's `x-api-key`; empty without either."""
     scheme, _, credentials = header_map.get(b"authorization", b"").partition(b" ")
     return credentials.strip() if scheme.lower() == b"bearer" else header_map.get(b"x-api-key", b"")
 

@@ -52,7 +52,7 @@ class Watched:
 class Floor:
     """A dispatch over two pods of one pool."""
 
-    def __init__(self, samples: Samples | None = None, **pool: object) -> None:
+    def __init__(self, samples: Samples | None = None, policy: Watched | None = None, **pool: object) -> None:
         self.pool = Pool(name="main", **pool)  # type: ignore[arg-type]
         self.clock = Clock()
         self.view = LoadView(self.clock)
@@ -60,26 +60,20 @@ class Floor:
         self.prefix = PrefixIndex(1 << 24, 100_000)
         self.metrics = Metrics()
         self.placed: list[tuple[PodId, Sequence[int]]] = []
-        self.policy = Watched()
+        self.policy = policy or Watched()
         rng = count(100)
         by_name: Mapping[str, Scheduler] = {name: registry.create(name) for name in registry.names()}
         self.guard = PolicyCircuitBreaker(registry.create("least_load"), self.metrics, self.clock)
-        self.live: dict[str, LivePolicy] = {}
-        self.uses(self.policy)
         self.dispatch = Dispatch(
             self.view,
             self.prefix,
-            self.live,
+            {"main": LivePolicy(self.policy, PolicyRecord("watched", {}, 1))},
             self.guard,
             by_name,
             lambda pod, blocks: self.placed.append((pod, blocks)),
             lambda: next(rng),
             samples=samples,
         )
-
-    def uses(self, policy: Scheduler) -> None:
-        """The pool's policy from now on."""
-        self.live["main"] = LivePolicy(policy, PolicyRecord(policy.name, {}, 1))
 
     def asked(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
         """A request that was understood."""
@@ -244,8 +238,7 @@ class Answers(Watched):
     ids=str,
 )
 def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answer: object, reason: str) -> None:
-    floor = Floor()
-    floor.uses(Answers(answer))
+    floor = Floor(policy=Answers(answer))
     made = floor.asked()
     made.tried = frozenset({B})
     placed = floor.place(made)
@@ -254,8 +247,7 @@ def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answe
 
 
 def test_a_decision_in_anothers_name_is_shown_under_the_policys_own() -> None:
-    floor = Floor()
-    floor.uses(Answers(Decision(A, "x\r\nx-injected: 1")))
+    floor = Floor(policy=Answers(Decision(A, "x\r\nx-injected: 1")))
     made = floor.asked()
     assert floor.place(made).policy == "answers"
 

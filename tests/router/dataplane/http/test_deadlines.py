@@ -38,7 +38,7 @@ def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> 
     deadlines = Deadlines(Clock(10.0), 0.1)
     members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
     deadlines.members |= set(members)
-    with caplog.at_level(logging.ERROR, "turnout.sweep"):
+    with caplog.at_level(logging.ERROR, "turnout.deadlines"):
         deadlines.look()
     assert [member.expired for member in members] == [[10.0]] * 4
     assert len(caplog.records) == 2
