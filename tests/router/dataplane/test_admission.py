@@ -1,4 +1,4 @@
-"""The gate: what is counted, what waits, in which order, and what is kept of those that left."""
+"""Admission: what is counted, which requests wait, in which order, and that entries of gone requests are removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def waits(priority: int = 0, pool: str = "main") -> Exchange:
 
 
 def served(gate: Admission, pool: str = "main", room: int = 1000) -> list[Exchange]:
-    """Those the line lets go while there is room."""
+    """The requests that leave the queue while there is `room`."""
     out: list[Exchange] = []
 
     def attempt(each: Exchange) -> bool:
@@ -35,7 +35,7 @@ def served(gate: Admission, pool: str = "main", room: int = 1000) -> list[Exchan
     return out
 
 
-def test_what_is_admitted_is_counted_until_it_leaves() -> None:
+def test_an_admitted_request_is_counted_until_it_leaves() -> None:
     gate = Admission(Limits())
     one = exchange()
     gate.admit(one)
@@ -45,7 +45,7 @@ def test_what_is_admitted_is_counted_until_it_leaves() -> None:
     assert gate.active == set()
 
 
-def test_one_too_many_is_shed() -> None:
+def test_a_request_over_the_inflight_limit_is_shed() -> None:
     gate = Admission(Limits(max_inflight=2))
     first = exchange()
     gate.admit(first)
@@ -56,7 +56,7 @@ def test_one_too_many_is_shed() -> None:
     gate.admit(exchange())
 
 
-def test_a_line_is_kept_for_each_pool() -> None:
+def test_each_pool_has_its_own_queue() -> None:
     gate = Admission(Limits())
     east, west = waits(pool="east"), waits(pool="west")
     gate.wait(east)
@@ -67,7 +67,7 @@ def test_a_line_is_kept_for_each_pool() -> None:
     assert served(gate, "nowhere") == []
 
 
-def test_the_line_stops_where_there_is_no_more_room() -> None:
+def test_serving_stops_when_there_is_no_more_room() -> None:
     gate = Admission(Limits())
     line = [waits() for _ in range(5)]
     for each in line:
@@ -78,7 +78,7 @@ def test_the_line_stops_where_there_is_no_more_room() -> None:
     assert served(gate) == line[2:]
 
 
-def test_a_full_line_takes_no_more() -> None:
+def test_a_full_queue_refuses_requests() -> None:
     gate = Admission(Limits(max_queue=1))
     gate.wait(waits())
     with pytest.raises(Saturated):
@@ -86,7 +86,7 @@ def test_a_full_line_takes_no_more() -> None:
     assert gate.queued == 1
 
 
-def test_what_left_the_line_is_passed_over() -> None:
+def test_a_request_that_left_the_queue_is_skipped() -> None:
     gate = Admission(Limits())
     first, second = waits(), waits()
     gate.wait(first)
@@ -96,7 +96,7 @@ def test_what_left_the_line_is_passed_over() -> None:
     assert served(gate) == [second]
 
 
-def test_those_that_left_are_forgotten_before_they_add_up() -> None:
+def test_entries_of_requests_that_left_are_removed() -> None:
     gate = Admission(Limits())
     stays = [waits(priority) for priority in (1, 3, 2)]
     for each in stays:
@@ -111,7 +111,7 @@ def test_those_that_left_are_forgotten_before_they_add_up() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), max_size=200))
-def test_the_order_is_priority_then_arrival_whichever_leaves(arrivals: list[tuple[int, bool]]) -> None:
+def test_the_order_is_priority_then_arrival_whichever_requests_leave(arrivals: list[tuple[int, bool]]) -> None:
     gate = Admission(Limits())
     line: list[tuple[int, int, Exchange]] = []
     for priority, leaves in arrivals:
@@ -125,7 +125,7 @@ def test_the_order_is_priority_then_arrival_whichever_leaves(arrivals: list[tupl
     assert gate.queued == 0
 
 
-def test_what_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
+def test_a_request_in_two_queues_is_served_by_the_first_with_room() -> None:
     gate = Admission(Limits())
     both, one = waits(), waits()
     gate.wait(both, ["other"])
@@ -136,7 +136,7 @@ def test_what_waits_in_two_lines_goes_with_the_first_that_moves() -> None:
     assert gate.queued == 0
 
 
-def test_what_finds_no_room_in_one_line_keeps_its_place_in_both() -> None:
+def test_a_request_that_finds_no_room_keeps_its_place_in_both_queues() -> None:
     gate = Admission(Limits())
     first, second = waits(), waits()
     gate.wait(first, ["other"])
@@ -146,7 +146,7 @@ def test_what_finds_no_room_in_one_line_keeps_its_place_in_both() -> None:
     assert served(gate, "other") == [second]
 
 
-def test_what_was_served_elsewhere_does_not_add_up_in_a_line_that_never_moves() -> None:
+def test_entries_of_requests_served_by_another_pool_are_removed() -> None:
     gate = Admission(Limits())
     for _ in range(500):
         gate.wait(waits(), ["stuck"])
@@ -154,7 +154,7 @@ def test_what_was_served_elsewhere_does_not_add_up_in_a_line_that_never_moves() 
     assert gate.held < 150
 
 
-def test_what_steps_out_is_passed_over_until_it_is_back() -> None:
+def test_a_request_that_steps_out_is_skipped_until_it_steps_back() -> None:
     gate = Admission(Limits())
     made = waits()
     gate.wait(made)

@@ -76,7 +76,7 @@ def test_a_pod_that_does_not_accept_in_time_is_replaced() -> None:
         assert rig.metrics.retries == {("main", "connect_timeout"): 1}
 
 
-def test_a_pod_that_hangs_up_as_it_accepts_is_replaced() -> None:
+def test_a_pod_that_closes_as_it_accepts_is_replaced() -> None:
     with Rig() as rig:
         rig.net.rude.add("10.0.0.1:8000")
         client = rig.asks()
@@ -85,7 +85,7 @@ def test_a_pod_that_hangs_up_as_it_accepts_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("begun", [SSE_HEAD + event("one"), HEAD + b"12345"])
-def test_nothing_is_tried_again_after_the_first_byte(begun: bytes) -> None:
+def test_no_attempt_follows_after_the_first_byte(begun: bytes) -> None:
     with Rig() as rig:
         client = rig.asks()
         rig.asked().sends(begun).dies()
@@ -118,7 +118,7 @@ def test_at_most_two_more_attempts_are_made() -> None:
         answer = client.answer()
         assert (answer.status, answer.headers["x-turnout-attempts"]) == (502, "3")
         assert b'"pod_closed_connection"' in answer.body
-        assert client.fate == "", "the connection itself is in good order"
+        assert client.fate == "", "the connection can be used again"
 
 
 def test_when_no_other_pod_is_left_the_pods_own_answer_is_passed_on() -> None:
@@ -143,7 +143,7 @@ def test_a_refusing_pods_connection_is_used_again_once_its_body_was_read() -> No
         rig.assert_clean()
 
 
-def test_a_refusing_pod_that_never_ends_its_body_is_let_go() -> None:
+def test_the_connection_of_a_refusing_pod_that_never_ends_its_body_is_closed() -> None:
     with Rig() as rig:
         rig.asks()
         first = rig.asked().sends(ok(b"busy", status="429 Too Many Requests")[:-2])
@@ -166,7 +166,7 @@ def test_a_stale_kept_alive_connection_is_replaced_by_a_fresh_one_to_the_same_po
         assert rig.metrics.retries == {}, "no retry: nothing was processed"
 
 
-def test_a_fresh_connection_that_dies_too_is_no_stale_one() -> None:
+def test_a_fresh_connection_that_dies_is_a_failure_and_not_stale() -> None:
     with Rig(pods=1) as rig:
         rig.asks()
         rig.asked().sends(ok())
@@ -206,7 +206,7 @@ def test_retries_can_be_turned_off() -> None:
         assert len(rig.net.made) == 1
 
 
-def test_a_pod_that_fails_again_and_again_leaves_the_rotation() -> None:
+def test_a_pod_that_fails_repeatedly_is_ejected() -> None:
     with Rig() as rig:
         for _ in range(6):
             rig.asks()
@@ -219,7 +219,7 @@ def test_a_pod_that_fails_again_and_again_leaves_the_rotation() -> None:
         rig.asked().sends(ok())
 
 
-def test_a_busy_pod_stays_in_the_rotation() -> None:
+def test_a_busy_pod_is_not_ejected() -> None:
     with Rig() as rig:
         for _ in range(10):
             rig.asks()

@@ -1,4 +1,4 @@
-"""Every way to end gives back all that was held, once, and counts it."""
+"""Every way to end a request gives back what the exchange holds, once, and counts it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_exchange_that_ended_is_not_refused_again() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", SSE_HEAD + event("one")])
-def test_giving_up_sends_the_client_what_can_still_be_sent(begun: bytes) -> None:
+def test_giving_up_answers_with_an_error_or_cuts_the_answer(begun: bytes) -> None:
     with Rig() as rig:
         exchange = under_way(rig)
         pod = rig.asked()
@@ -77,7 +77,7 @@ def test_a_defect_ends_in_an_answer_or_a_cut_and_its_traceback_in_the_log(begun:
         rig.assert_clean()
 
 
-def test_a_client_that_left_is_counted_as_such() -> None:
+def test_a_client_that_left_is_counted_with_status_499() -> None:
     with Rig() as rig:
         exchange = under_way(rig)
         rig.clients[0].leaves()
@@ -96,13 +96,13 @@ def test_a_refusal_is_counted_by_its_code_and_a_pods_failure_is_not() -> None:
         assert rig.metrics.rejections == {}
 
 
-def test_a_local_answer_is_no_request() -> None:
+def test_a_local_answer_is_not_counted_as_a_request() -> None:
     with Rig() as rig:
         rig.client().sends(get("/livez"))
         assert rig.metrics.requests == {}
 
 
-def test_bytes_that_never_became_a_request_are_counted_and_named() -> None:
+def test_bytes_that_never_became_a_request_are_counted_and_get_an_id() -> None:
     with Rig() as rig:
         client = rig.client().sends(b"\x16\x03\x01")
         assert rig.metrics.requests == {("-", "-", "-", 400): 1}

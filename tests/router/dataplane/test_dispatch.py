@@ -1,4 +1,4 @@
-"""Snapshot, pick, reserve: what a policy is given, and what becomes of its answer."""
+"""Snapshot, pick, reserve: what a policy is given, and what dispatch does with its answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROMPT = (b"x" * UNITS * BLOCK_BYTES,)
 
 
 class Watched:
-    """Picks the first untried pod and remembers what it was given."""
+    """Picks the first untried pod and keeps the requests and snapshots that it was given."""
 
     name = "watched"
 
@@ -49,7 +49,7 @@ class Watched:
         return Rejection("no_untried_pod")
 
 
-class Floor:
+class Harness:
     """A dispatch over two pods of one pool."""
 
     def __init__(self, samples: Samples | None = None, policy: Watched | None = None, **pool: object) -> None:
@@ -75,8 +75,8 @@ class Floor:
             samples=samples,
         )
 
-    def asked(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
-        """A request that was understood."""
+    def request(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
+        """An exchange that was routed to the pool."""
         made = exchange(
             header_map={name.replace("_", "-").encode(): value.encode() for name, value in header_map.items()}
         )
@@ -86,28 +86,28 @@ class Floor:
         return made
 
     def place(self, made: Exchange) -> Placement:
-        """For a request that gets a pod."""
+        """Dispatch a request that gets a pod."""
         placed = self.dispatch.place(made, self.pool)
         assert isinstance(placed, Placement)
         return placed
 
 
 def test_a_placed_request_names_pod_policy_and_charge() -> None:
-    floor = Floor()
-    made = floor.asked()
-    placed = floor.place(made)
+    harness = Harness()
+    made = harness.request()
+    placed = harness.place(made)
     assert (placed.pod.id, placed.policy, placed.charge.pod) == (A, "watched", A)
-    assert placed.info is floor.policy.seen[0][0]
-    assert floor.view.status(A).load.inflight == 1
+    assert placed.info is harness.policy.seen[0][0]
+    assert harness.view.status(A).load.inflight == 1
     assert made.routed.metrics.decision.count == 1
 
 
-def test_a_policy_is_given_all_of_the_request() -> None:
-    floor = Floor()
-    made = floor.asked(x_session_id="s", x_turnout_priority="-7")
+def test_a_policy_gets_every_field_of_the_request() -> None:
+    harness = Harness()
+    made = harness.request(x_session_id="s", x_turnout_priority="-7")
     made.routed.deadline = 1005.0
-    floor.place(made)
-    info, snapshot = floor.policy.seen[0]
+    harness.place(made)
+    info, snapshot = harness.policy.seen[0]
     assert (info.id, info.model, info.prompt_tokens, info.max_tokens) == ("r1", "m", TOKENS, 16)
     assert (info.arrived_at, info.deadline, info.session_key, info.priority) == (1000.0, 1005.0, "s", -7)
     assert (info.entropy, info.sequence, info.tried) == (100, 0, frozenset())
@@ -115,106 +115,106 @@ def test_a_policy_is_given_all_of_the_request() -> None:
 
 
 def test_the_sequence_counts_requests_and_each_has_random_bits_of_its_own() -> None:
-    floor = Floor()
+    harness = Harness()
     for _ in range(3):
-        floor.view.release(floor.place(floor.asked()).charge)
-    assert [info.sequence for info, _ in floor.policy.seen] == [0, 1, 2]
-    assert len({info.entropy for info, _ in floor.policy.seen}) == 3
+        harness.view.release(harness.place(harness.request()).charge)
+    assert [info.sequence for info, _ in harness.policy.seen] == [0, 1, 2]
+    assert len({info.entropy for info, _ in harness.policy.seen}) == 3
 
 
-def test_another_attempt_knows_what_was_tried_and_is_the_same_request() -> None:
-    floor = Floor()
-    made = floor.asked(PROMPT)
-    floor.place(made)
+def test_another_attempt_has_the_tried_pods_and_the_same_sequence() -> None:
+    harness = Harness()
+    made = harness.request(PROMPT)
+    harness.place(made)
     made.tried |= {A}
-    assert floor.place(made).pod.id == B
-    first, second = (info for info, _ in floor.policy.seen)
+    assert harness.place(made).pod.id == B
+    first, second = (info for info, _ in harness.policy.seen)
     assert (second.tried, second.sequence, second.id) == (frozenset({A}), first.sequence, first.id)
     assert second.entropy != first.entropy
     assert second.prefix_hits == {A: UNITS}
 
 
 def test_a_rejection_changes_nothing() -> None:
-    floor = Floor()
-    made = floor.asked()
-    floor.place(made)
+    harness = Harness()
+    made = harness.request()
+    harness.place(made)
     made.tried = frozenset({A, B})
     before = made.placement
     assert before is not None
-    assert floor.dispatch.place(made, floor.pool) == Rejection("no_untried_pod")
+    assert harness.dispatch.place(made, harness.pool) == Rejection("no_untried_pod")
     assert made.placement is before
-    assert [floor.view.status(each).load.inflight for each in (A, B)] == [1, 0]
+    assert [harness.view.status(each).load.inflight for each in (A, B)] == [1, 0]
 
 
 def test_the_body_names_the_session_where_no_header_does() -> None:
-    floor = Floor()
-    floor.place(floor.asked())
-    assert floor.policy.seen[0][0].session_key == "from-the-body"
+    harness = Harness()
+    harness.place(harness.request())
+    assert harness.policy.seen[0][0].session_key == "from-the-body"
 
 
-def test_a_prompt_is_remembered_and_sent_to_the_other_replicas() -> None:
-    floor = Floor()
-    floor.place(floor.asked(PROMPT))
-    ((pod, blocks),) = floor.placed
+def test_a_placed_prompt_is_indexed_and_sent_to_the_other_replicas() -> None:
+    harness = Harness()
+    harness.place(harness.request(PROMPT))
+    ((pod, blocks),) = harness.placed
     assert (pod, len(blocks)) == (A, BLOCKS_PER_SIZE + 4)
-    floor.place(floor.asked(PROMPT))
-    assert floor.policy.seen[1][0].prefix_hits == {A: UNITS}
-    metrics = floor.metrics.pool("main")
+    harness.place(harness.request(PROMPT))
+    assert harness.policy.seen[1][0].prefix_hits == {A: UNITS}
+    metrics = harness.metrics.pool("main")
     assert (metrics.prefix_queries_tokens, metrics.prefix_hits_tokens) == (2 * TOKENS, TOKENS)
 
 
-def test_a_request_without_a_prompt_leaves_no_trace() -> None:
-    floor = Floor()
-    floor.place(floor.asked())
-    assert (floor.placed, floor.prefix.blocks) == ([], 0)
+def test_a_request_without_a_prompt_changes_no_index() -> None:
+    harness = Harness()
+    harness.place(harness.request())
+    assert (harness.placed, harness.prefix.blocks) == ([], 0)
 
 
-def test_what_the_view_cannot_offer_is_said() -> None:
-    floor = Floor()
+def test_a_pool_without_room_or_without_pods_raises() -> None:
+    harness = Harness()
     for _ in range(2):
-        floor.place(floor.asked())
-        tried = floor.asked()
+        harness.place(harness.request())
+        tried = harness.request()
         tried.tried = frozenset({A})
-        floor.place(tried)
+        harness.place(tried)
     with pytest.raises(PoolSaturated):
-        floor.place(floor.asked())
+        harness.place(harness.request())
     for pod in (A, B):
-        floor.view.block(pod, "probe")
+        harness.view.block(pod, "probe")
     with pytest.raises(NoRoutablePod):
-        floor.place(floor.asked())
+        harness.place(harness.request())
 
 
-def test_a_request_that_must_wait_has_its_priority_already() -> None:
-    floor = Floor()
-    floor.view.set_pods("main", [Pod(A, A, max_inflight=1)])
-    floor.place(floor.asked())
-    made = floor.asked(x_turnout_priority="9")
+def test_a_request_of_a_saturated_pool_has_its_priority() -> None:
+    harness = Harness()
+    harness.view.set_pods("main", [Pod(A, A, max_inflight=1)])
+    harness.place(harness.request())
+    made = harness.request(x_turnout_priority="9")
     with pytest.raises(PoolSaturated):
-        floor.place(made)
+        harness.place(made)
     assert made.routed.info is not None and made.routed.info.priority == 9
 
 
 @pytest.mark.parametrize("value", ["", "x", "1.0", "9" * 5000])
-def test_a_priority_that_is_no_number_is_refused(value: str) -> None:
+def test_a_priority_that_is_not_a_number_is_refused(value: str) -> None:
     with pytest.raises(BadRequest, match="x-turnout-priority"):
-        Floor().place(Floor().asked(x_turnout_priority=value))
+        Harness().place(Harness().request(x_turnout_priority=value))
 
 
 def test_a_refused_policy_is_answered_with_those_allowed() -> None:
     with pytest.raises(PolicyNotAllowed, match="allowed: p2c, random"):
-        Floor(allowed_policies=["p2c", "random"]).place(Floor().asked(x_turnout_policy="round_robin"))
+        Harness(allowed_policies=["p2c", "random"]).place(Harness().request(x_turnout_policy="round_robin"))
     with pytest.raises(PolicyNotAllowed, match="allowed: none"):
-        Floor().place(Floor().asked(x_turnout_policy="round_robin"))
+        Harness().place(Harness().request(x_turnout_policy="round_robin"))
 
 
 def test_an_allowed_policy_decides() -> None:
-    floor = Floor(allowed_policies=["round_robin"])
-    made = floor.asked(x_turnout_policy="round_robin")
-    assert (floor.place(made).policy, floor.policy.seen) == ("round_robin", [])
+    harness = Harness(allowed_policies=["round_robin"])
+    made = harness.request(x_turnout_policy="round_robin")
+    assert (harness.place(made).policy, harness.policy.seen) == ("round_robin", [])
 
 
 class Answers(Watched):
-    """Answers what it was made with."""
+    """Returns a fixed answer."""
 
     name = "answers"
 
@@ -237,36 +237,36 @@ class Answers(Watched):
     ],
     ids=str,
 )
-def test_an_answer_that_will_not_do_is_counted_and_the_safe_policy_decides(answer: object, reason: str) -> None:
-    floor = Floor(policy=Answers(answer))
-    made = floor.asked()
+def test_an_unsound_answer_is_counted_and_the_safe_policy_decides(answer: object, reason: str) -> None:
+    harness = Harness(policy=Answers(answer))
+    made = harness.request()
     made.tried = frozenset({B})
-    placed = floor.place(made)
+    placed = harness.place(made)
     assert (placed.pod.id, placed.policy) == (A, "least_load")
-    assert floor.metrics.policy_failures == {("main", "answers", reason): 1}
+    assert harness.metrics.policy_failures == {("main", "answers", reason): 1}
 
 
-def test_a_decision_in_anothers_name_is_shown_under_the_policys_own() -> None:
-    floor = Floor(policy=Answers(Decision(A, "x\r\nx-injected: 1")))
-    made = floor.asked()
-    assert floor.place(made).policy == "answers"
+def test_a_decision_with_a_wrong_name_is_shown_with_the_policys_own() -> None:
+    harness = Harness(policy=Answers(Decision(A, "x\r\nx-injected: 1")))
+    made = harness.request()
+    assert harness.place(made).policy == "answers"
 
 
-def test_a_policy_of_the_requests_choice_that_failed_too_often_is_no_choice_any_more() -> None:
-    floor = Floor(allowed_policies=["*"])
-    chosen = floor.dispatch._by_name["round_robin"]
+def test_a_policy_that_was_taken_out_does_not_decide_for_a_request_that_names_it() -> None:
+    harness = Harness(allowed_policies=["*"])
+    chosen = harness.dispatch._by_name["round_robin"]
     for _ in range(5):
-        floor.guard.struck(chosen, "main", Failure("raised", "raised"))
-    made = floor.asked(x_turnout_policy="round_robin")
-    assert floor.place(made).policy == "least_load"
+        harness.guard.struck(chosen, "main", Failure("raised", "raised"))
+    made = harness.request(x_turnout_policy="round_robin")
+    assert harness.place(made).policy == "least_load"
 
 
 def test_some_of_the_requests_are_kept_as_samples() -> None:
     samples = Samples()
-    floor = Floor(samples=samples)
+    harness = Harness(samples=samples)
     for at in range(3):
-        made = floor.asked()
+        made = harness.request()
         made.arrived = 1000.0 + at * 0.06
-        floor.view.release(floor.place(made).charge)
+        harness.view.release(harness.place(made).charge)
     assert [example.request.sequence for example in samples.recent()] == [0, 2]
     assert [len(example.snapshot.candidates) for example in samples.recent()] == [2, 2]

@@ -1,4 +1,4 @@
-"""What an exchange shows of itself, and what stands in for stages it has not passed."""
+"""The repr of an exchange, its values before it is routed, and its summary of fall-backs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_the_path_is_the_target_without_its_query() -> None:
     ("target", "anthropic"),
     [(b"/v1/messages", True), (b"/v1/messages/count_tokens", True), (b"/v1/chat/completions", False)],
 )
-def test_who_asks_for_messages_speaks_anthropics_dialect(target: bytes, anthropic: bool) -> None:
+def test_a_client_of_the_messages_path_expects_anthropics_error_shape(target: bytes, anthropic: bool) -> None:
     assert exchange(target=target).speaks_anthropic is anthropic
 
 
-def test_it_shows_where_it_is() -> None:
+def test_the_repr_shows_pool_pod_and_attempts() -> None:
     made = exchange()
     assert repr(made) == "<Exchange  POST /v1/completions pool=- pod=- attempts=0>"
     pod = Pod(PodId("p1"), "a:1")
@@ -38,7 +38,7 @@ def test_it_shows_where_it_is() -> None:
     assert repr(made).endswith(" done>")
 
 
-def test_bytes_that_are_no_text_do_not_hinder_showing_it() -> None:
+def test_the_repr_of_bytes_that_are_no_text_does_not_raise() -> None:
     made = exchange(target=b"/v1/\xff")
     made.request_id = b"\xff"
     assert "Exchange" in repr(made)
@@ -53,7 +53,7 @@ def test_a_request_without_a_pool_has_no_deadline() -> None:
 
 
 class Source:
-    """A relay that notes what it is asked to do."""
+    """A relay that records its calls."""
 
     begun = False
 
@@ -84,7 +84,7 @@ def test_backpressure_reaches_the_relay_of_the_attempt_under_way() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_pool_gets_a_stream_where_the_client_asked_for_one(stream: bool) -> None:
+def test_a_routed_request_is_a_stream_where_the_client_asked_for_one(stream: bool) -> None:
     assert routed(call=Call("m", (), 1, 0, stream, "")).stream is stream
 
 
@@ -97,5 +97,5 @@ def test_a_fall_back_is_explained_only_where_another_pool_was_tried() -> None:
     assert state.summary("west") == " Pools tried: 'east' failed it, 'west' failed it."
 
 
-def test_a_client_that_refuses_fall_back_is_reminded_of_it() -> None:
+def test_a_summary_for_a_client_that_refuses_fall_back_names_its_header() -> None:
     assert "refuses fall-back" in FallbackState(Route("east", "m"), refused=True).summary("east")

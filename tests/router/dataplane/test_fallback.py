@@ -1,4 +1,4 @@
-"""Requests that their own pool cannot serve: where they go, what they are there, and what is answered when none can."""
+"""Requests that their own pool cannot serve: which pool gets them, in which form, and the error when none does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def three(*, pods: int = 2, a: dict[str, Any] | None = None, b: dict[str, Any] |
 
 
 def down(rig: Rig, *pools: str) -> None:
-    """No pod of these pools can be used."""
+    """Make every pod of these pools unusable."""
     for name in pools:
         for status in rig.view.statuses(name):
             rig.view.block(status.pod.id, "test")
@@ -53,7 +53,7 @@ def said(client: Client) -> str:
     return message
 
 
-def test_a_pool_that_serves_is_not_left() -> None:
+def test_a_request_stays_in_a_pool_that_serves_it() -> None:
     with three() as rig:
         client = rig.asks(BODY)
         assert where(rig.asked()) == "a"
@@ -93,7 +93,7 @@ def test_without_a_pod_a_request_goes_to_the_first_fall_back_and_says_so() -> No
         assert [key[0] for key in rig.metrics.requests] == ["b"]
 
 
-def test_the_next_request_is_home_again_when_there_is_a_pod() -> None:
+def test_the_next_request_goes_to_its_own_pool_when_it_has_a_pod_again() -> None:
     with three() as rig:
         down(rig, "a")
         rig.asks(BODY)
@@ -104,7 +104,7 @@ def test_the_next_request_is_home_again_when_there_is_a_pod() -> None:
         assert client.answer().headers["x-turnout-pool"] == "a"
 
 
-def test_a_fall_back_without_a_pod_is_passed_over() -> None:
+def test_a_fall_back_without_a_pod_is_skipped() -> None:
     with three() as rig:
         down(rig, "a", "b")
         client = rig.asks(BODY)
@@ -112,7 +112,7 @@ def test_a_fall_back_without_a_pod_is_passed_over() -> None:
         assert client.answer().headers["x-turnout-pool"] == "c"
 
 
-def test_where_nobody_can_every_pool_is_named() -> None:
+def test_the_error_names_every_pool_that_was_tried() -> None:
     with three() as rig:
         down(rig, "a", "b", "c")
         client = rig.asks(BODY)
@@ -151,10 +151,10 @@ def test_pools_may_fall_back_to_each_other() -> None:
         assert client.answer().headers["x-turnout-fallback"] == "from=a"
 
 
-# What differs there
+# What a fall-back changes in the request
 
 
-def test_the_model_has_its_name_of_the_pool_where_it_is() -> None:
+def test_the_model_has_the_name_that_the_fall_back_knows() -> None:
     near = pool("a", "b", "c", models=["llama-70b"], aliases={"gpt-4": "llama-70b"})
     with Rig(
         pools=[near, pool("b", models=["llama"], aliases={"gpt-4": "llama"}), pool("c", models=["llama-70b"])], pods=1
@@ -169,7 +169,7 @@ def test_the_model_has_its_name_of_the_pool_where_it_is() -> None:
         rig.asked().sends(ok())
 
 
-def test_a_fall_back_that_does_not_serve_the_model_is_none() -> None:
+def test_a_fall_back_that_does_not_serve_the_model_is_not_used() -> None:
     with three(b={"models": ["other"]}) as rig:
         down(rig, "a")
         client = rig.asks(BODY)
@@ -177,7 +177,7 @@ def test_a_fall_back_that_does_not_serve_the_model_is_none() -> None:
         assert client.answer().headers["x-turnout-pool"] == "c"
 
 
-def test_the_pool_where_it_is_sets_the_timeouts_and_the_time_that_passed_has_passed() -> None:
+def test_the_fall_backs_timeouts_hold_from_the_requests_arrival() -> None:
     quick = Timeouts(first_byte_s=50, total_s=20)
     with three(b={"timeouts": quick}, timeouts=Timeouts(first_byte_s=5)) as rig:
         client = rig.asks(BODY)
@@ -187,11 +187,11 @@ def test_the_pool_where_it_is_sets_the_timeouts_and_the_time_that_passed_has_pas
         assert where(rig.asked()) == "b"
         rig.passes(15)
         assert client.raw == b""
-        rig.passes(1.2)  # 20 s after it came, not after it came to `b`
+        rig.passes(1.2)  # 20 s after it arrived, not after it came to `b`
         assert client.answer().status == 504
 
 
-def test_a_deadline_of_its_own_goes_with_it() -> None:
+def test_the_requests_own_deadline_holds_in_the_fall_back() -> None:
     with three(b={"timeouts": Timeouts(total_s=100)}) as rig:
         down(rig, "a")
         client = rig.asks(BODY, "x-turnout-deadline-ms: 3000")
@@ -199,7 +199,7 @@ def test_a_deadline_of_its_own_goes_with_it() -> None:
         assert client.answer().status == 504
 
 
-def test_the_policy_it_asked_of_its_own_pool_does_not_bind_another() -> None:
+def test_a_policy_named_for_the_own_pool_does_not_bind_the_fall_back() -> None:
     with three(a={"allowed_policies": ["random"]}, b={"policy": "p2c"}) as rig:
         down(rig, "a")
         client = rig.asks(BODY, "x-turnout-policy: random")
@@ -207,7 +207,7 @@ def test_the_policy_it_asked_of_its_own_pool_does_not_bind_another() -> None:
         assert client.answer().headers["x-turnout-policy"] == "p2c"
 
 
-def test_a_stream_goes_there_as_well() -> None:
+def test_a_stream_falls_back_too() -> None:
     with three() as rig:
         down(rig, "a")
         client = rig.asks(b'{"model":"m","stream":true,"messages":[]}')
@@ -219,7 +219,7 @@ def test_a_stream_goes_there_as_well() -> None:
 # Failures
 
 
-def test_when_every_pod_of_its_pool_failed_it_a_fall_back_serves_it() -> None:
+def test_a_fall_back_serves_a_request_that_every_pod_of_its_pool_failed() -> None:
     with three() as rig:
         client = rig.asks(BODY)
         for _ in range(2):
@@ -232,7 +232,7 @@ def test_when_every_pod_of_its_pool_failed_it_a_fall_back_serves_it() -> None:
         assert sum(rig.metrics.retries.values()) == 2
 
 
-def test_a_pool_of_many_has_its_attempts_and_no_more() -> None:
+def test_a_large_pool_gets_only_the_configured_attempts() -> None:
     with three(pods=9) as rig:
         client = rig.asks(BODY)
         homes = []
@@ -244,7 +244,7 @@ def test_a_pool_of_many_has_its_attempts_and_no_more() -> None:
         assert "Pools tried: 'a' failed it, 'b' failed it, 'c' failed it." in said(client)
 
 
-def test_without_retries_a_fall_back_is_the_one_chance() -> None:
+def test_without_retries_the_fall_back_gets_one_attempt() -> None:
     with three(retries=Retries(attempts=0, budget_min=1000)) as rig:
         client = rig.asks(BODY)
         rig.asked().dies()
@@ -253,7 +253,7 @@ def test_without_retries_a_fall_back_is_the_one_chance() -> None:
         assert client.answer().status == 200
 
 
-def test_the_retry_budget_holds_for_fall_backs_too() -> None:
+def test_fall_backs_after_failures_spend_the_retry_budget() -> None:
     with three(retries=Retries(budget_ratio=0.0, budget_min=0)) as rig:
         client = rig.asks(BODY)
         rig.asked().dies()
@@ -261,7 +261,7 @@ def test_the_retry_budget_holds_for_fall_backs_too() -> None:
         assert rig.metrics.rejections == {("a", "retry_budget"): 1}
 
 
-def test_an_answer_that_says_overloaded_goes_on_to_a_fall_back() -> None:
+def test_a_request_refused_as_overloaded_goes_to_a_fall_back() -> None:
     with three(pods=1) as rig:
         client = rig.asks(BODY)
         rig.asked().sends(ok(b"busy").replace(b"200 OK", b"429 Too Many Requests"))
@@ -270,7 +270,7 @@ def test_an_answer_that_says_overloaded_goes_on_to_a_fall_back() -> None:
         assert client.answer().status == 200
 
 
-def test_an_answer_that_has_begun_is_not_begun_again() -> None:
+def test_an_answer_that_has_begun_does_not_fall_back() -> None:
     with three() as rig:
         rig.asks(b'{"model":"m","stream":true,"messages":[]}')
         rig.asked().sends(SSE_HEAD + event("one"))
@@ -279,7 +279,7 @@ def test_an_answer_that_has_begun_is_not_begun_again() -> None:
         assert rig.metrics.fallbacks == {}
 
 
-def test_a_failed_try_elsewhere_leaves_no_charge_and_no_room_taken() -> None:
+def test_a_failed_attempt_in_a_fall_back_gives_its_charge_back() -> None:
     with three(pods=1) as rig:
         down(rig, "c")
         client = rig.asks(BODY)
@@ -294,7 +294,7 @@ def test_a_failed_try_elsewhere_leaves_no_charge_and_no_room_taken() -> None:
 
 
 class Picky:
-    """Wants no request of priority 5."""
+    """Rejects requests of priority 5."""
 
     name = "picky"
 
@@ -322,7 +322,7 @@ def test_a_full_pool_overflows_at_once() -> None:
         assert rig.metrics.fallbacks == {("a", "b", "saturated"): 1}
 
 
-def test_where_all_are_full_it_waits_for_whoever_has_room_first() -> None:
+def test_where_all_pools_are_full_the_first_with_room_serves_the_request() -> None:
     with Rig(pools=[pool("a", "b", **FULL), pool("b", **FULL)], pods=1) as rig:
         held = [rig.asks(BODY), rig.asks(BODY)]
         waiting = rig.asks(BODY)
@@ -336,7 +336,7 @@ def test_where_all_are_full_it_waits_for_whoever_has_room_first() -> None:
         assert [client.answer().status for client in held] == [200, 200]
 
 
-def test_it_may_wait_for_its_own_pool_first() -> None:
+def test_a_request_waits_for_its_own_pool_before_it_falls_back() -> None:
     with three(pods=1, a=FULL | {"fallback_after_s": 2.0}) as rig:
         rig.asks(BODY)
         patient, lucky = rig.asks(BODY), rig.asks(BODY)
@@ -352,7 +352,7 @@ def test_it_may_wait_for_its_own_pool_first() -> None:
         assert lucky.answer().headers["x-turnout-fallback"] == "from=a"
 
 
-def test_having_waited_for_its_own_pool_it_waits_for_all() -> None:
+def test_after_the_wait_for_its_own_pool_a_request_waits_for_all_pools() -> None:
     with Rig(pools=[pool("a", "b", fallback_after_s=2.0, **FULL), pool("b", **FULL, models=["m", "n"])], pods=1) as rig:
         rig.asks(BODY)
         rig.asks(b'{"model":"n","messages":[]}')
@@ -366,7 +366,7 @@ def test_having_waited_for_its_own_pool_it_waits_for_all() -> None:
         assert client.answer().headers["x-turnout-pool"] == "b"
 
 
-def test_a_wait_that_ends_in_vain_names_every_pool() -> None:
+def test_the_error_after_a_wait_names_every_pool() -> None:
     with Rig(pools=[pool("a", "b", **FULL), pool("b", **FULL)], pods=1, limits=Limits(queue_timeout_s=5)) as rig:
         for _ in range(2):
             rig.asks(BODY)
@@ -378,7 +378,7 @@ def test_a_wait_that_ends_in_vain_names_every_pool() -> None:
             rig.asked().sends(ok())
 
 
-def test_a_full_line_sends_who_would_have_waited_to_a_fall_back() -> None:
+def test_a_request_that_finds_the_queue_full_falls_back() -> None:
     with three(pods=1, a=FULL | {"fallback_after_s": 60.0}, limits=Limits(max_queue=1)) as rig:
         rig.asks(BODY)
         rig.asks(BODY)
@@ -390,7 +390,7 @@ def test_a_full_line_sends_who_would_have_waited_to_a_fall_back() -> None:
             rig.asked().sends(ok())
 
 
-def test_who_refuses_fall_back_waits_for_its_own_pool() -> None:
+def test_a_request_that_refuses_fall_back_waits_for_its_own_pool() -> None:
     with three(pods=1, a=FULL) as rig:
         rig.asks(BODY)
         client = rig.asks(BODY, "x-turnout-fallback: no")
@@ -400,7 +400,7 @@ def test_who_refuses_fall_back_waits_for_its_own_pool() -> None:
         assert client.answer().headers["x-turnout-pool"] == "a"
 
 
-def test_room_that_is_not_for_it_does_not_hold_up_the_line_there() -> None:
+def test_a_request_that_may_not_use_the_room_does_not_block_the_queue() -> None:
     pools = [pool("a", "b", **FULL), pool("b", models=["m", "n"], policy="picky", **FULL)]
     with Rig(pools=pools, pods=1, create=custom) as rig:
         rig.asks(BODY)
@@ -432,7 +432,7 @@ def test_another_pool_of_the_cluster_that_was_asked_for_comes_before_the_fall_ba
         assert client.answer().headers["x-turnout-pool"] == "c"
 
 
-def test_an_explicit_pool_falls_back_as_it_says_and_no_header_is_needed_for_that() -> None:
+def test_an_explicit_pool_falls_back_to_its_own_fall_backs() -> None:
     pools = [pool("a"), pool("b", "c", models=["m"]), pool("c")]
     with Rig(pools=pools, pods=1, targets=Targets(allow=["b"])) as rig:
         down(rig, "b")
@@ -453,7 +453,7 @@ def test_a_target_that_is_not_allowed_reaches_no_pod(header: str) -> None:
         assert rig.metrics.rejections == {("-", "target_not_allowed"): 1}
 
 
-def test_a_pool_that_only_fails_is_left_as_a_whole_and_comes_back() -> None:
+def test_a_pool_whose_pods_are_all_ejected_is_skipped_until_they_recover() -> None:
     with three(pods=4) as rig:
         for _ in range(12):
             rig.asks(BODY)
@@ -468,7 +468,7 @@ def test_a_pool_that_only_fails_is_left_as_a_whole_and_comes_back() -> None:
         assert client.answer().headers["x-turnout-pool"] == "a"
 
 
-def test_the_log_tells_of_a_way_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fall_back_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     with three() as rig:
         down(rig, "a")
         for _ in range(3):
@@ -479,7 +479,7 @@ def test_the_log_tells_of_a_way_once_a_minute(caplog: pytest.LogCaptureFixture) 
         ]
 
 
-def test_posts_of_forms_change_their_model_there_too() -> None:
+def test_the_model_of_a_form_is_replaced_for_the_fall_back() -> None:
     def form(model: str) -> bytes:
         return f'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n--B--\r\n'.encode()
 

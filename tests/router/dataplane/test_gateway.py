@@ -1,4 +1,4 @@
-"""One request from client to pod and back, and what each side sees of it."""
+"""One request from client to pod and back, and what each side receives."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_query_and_the_clients_own_headers_reach_the_pod() -> None:
         rig.asked().sends(ok())
 
 
-def test_the_pod_is_addressed_by_its_own_name() -> None:
+def test_the_host_header_is_the_pods_address() -> None:
     with Rig() as rig:
         rig.asks()
         assert rig.asked().request.headers["host"] == rig.asked().address
@@ -126,7 +126,7 @@ def test_the_session_id_reaches_the_pod() -> None:
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
-def test_an_answer_that_can_have_no_body_ends_with_its_head(status: str) -> None:
+def test_an_answer_without_a_body_ends_with_its_head(status: str) -> None:
     with Rig(pods=1) as rig:
         client = rig.asks()
         rig.asked().sends(f"HTTP/1.1 {status}\r\nx-a: 1\r\n\r\n".encode())
@@ -154,7 +154,7 @@ def test_interim_answers_of_the_pod_are_skipped() -> None:
         assert (answer.status, answer.body, "link" in answer.headers) == (200, b"{}", False)
 
 
-def test_an_answer_that_ends_with_its_connection_is_framed_anew() -> None:
+def test_an_answer_that_ends_with_its_connection_is_sent_in_chunks() -> None:
     with Rig() as rig:
         client = rig.asks()
         pod = rig.asked().sends(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nab", b"cd")
@@ -176,7 +176,7 @@ def test_a_chunked_answer_that_is_no_stream_is_passed_on_as_it_comes() -> None:
         assert client.answer().complete
 
 
-def test_an_http_1_0_client_gets_the_payload_bare_and_the_end_by_closing() -> None:
+def test_an_http_1_0_client_gets_the_payload_without_chunks_and_the_connection_closes() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(version="1.0"))
         rig.asked().sends(SSE_HEAD + event("one")[:4], event("one")[4:] + chunk(b"data: two\n\n"), LAST_CHUNK)
@@ -187,7 +187,7 @@ def test_an_http_1_0_client_gets_the_payload_bare_and_the_end_by_closing() -> No
         assert client.fate == "closed"
 
 
-def test_an_http_1_0_client_gets_a_known_length_and_may_stay() -> None:
+def test_an_http_1_0_client_gets_a_known_length_and_may_keep_the_connection() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(CHAT, "connection: keep-alive", version="1.0"))
         rig.asked().sends(ok(b"abc"))
@@ -217,7 +217,7 @@ def test_a_pod_connection_that_cannot_be_used_again_is_closed(answer: bytes) -> 
         assert not rig.upstream.idle
 
 
-def test_a_stream_gives_the_time_to_first_token_and_between_tokens() -> None:
+def test_a_streams_time_to_first_token_and_inter_token_latency_are_measured() -> None:
     with Rig() as rig:
         rig.asks()
         pod = rig.asked()
@@ -234,7 +234,7 @@ def test_a_stream_gives_the_time_to_first_token_and_between_tokens() -> None:
         assert rig.metrics.requests == {("main", "round_robin", pod.address, 200): 1}
 
 
-def test_the_first_token_gives_the_pending_prefill_back() -> None:
+def test_the_first_token_releases_the_pending_prefill() -> None:
     with Rig(pods=1) as rig:
         rig.asks()
         assert rig.view.statuses()[0].load.pending_prefill_tokens > 0

@@ -1,4 +1,4 @@
-"""The ways a request ends early: the client leaves, the pod dies or is silent, time is up, the replica goes."""
+"""The ways a request ends early: the client leaves, the pod dies or is silent, time is up, the replica closes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def hush(rig: Rig) -> Rig:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_client_that_leaves_leaves_nothing_behind(stage: str) -> None:
+def test_a_client_that_leaves_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig() as rig:
         STAGES[stage](rig)
         rig.clients[0].leaves()
@@ -47,7 +47,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_pod_that_dies_leaves_nothing_behind(stage: str) -> None:
+def test_a_pod_that_dies_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig(pods=1) as rig:
         STAGES[stage](rig)
         while not rig.nobody_asked():
@@ -60,7 +60,7 @@ def test_a_pod_that_dies_leaves_nothing_behind(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_drain_that_runs_out_of_time_leaves_nothing_behind(stage: str) -> None:
+def test_a_drain_that_runs_out_of_time_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig() as rig:
         STAGES[stage](rig)
         rig.lifecycle.enter(Phase.DRAINING)
@@ -146,7 +146,7 @@ def test_an_answer_that_is_no_chunked_stream_is_cut_short(head: bytes) -> None:
         assert not client.answer().complete
 
 
-def test_a_pod_that_is_silent_for_too_long_is_given_up() -> None:
+def test_a_pod_that_sends_no_first_byte_in_time_is_not_waited_for() -> None:
     with Rig(timeouts=Timeouts(first_byte_s=30)) as rig:
         client = rig.asks()
         pod = rig.asked()
@@ -168,7 +168,7 @@ def test_a_head_without_a_body_counts_as_silence() -> None:
         assert client.answer().status == 504
 
 
-def test_a_pod_that_falls_silent_in_its_answer_is_given_up() -> None:
+def test_a_pod_that_stops_sending_within_its_answer_is_not_waited_for() -> None:
     with Rig(timeouts=Timeouts(idle_s=5)) as rig:
         client = rig.asks()
         pod = rig.asked().sends(SSE_HEAD + event("one"))
@@ -181,7 +181,7 @@ def test_a_pod_that_falls_silent_in_its_answer_is_given_up() -> None:
         assert (answer.complete, pod.fate) == (False, "aborted")
 
 
-def test_silence_that_a_slow_client_causes_is_not_held_against_the_pod() -> None:
+def test_a_slow_client_does_not_run_into_the_pods_idle_timeout() -> None:
     with Rig(timeouts=Timeouts(idle_s=5, client_write_s=60)) as rig:
         client = rig.client()
         client.stops_reading()
@@ -195,7 +195,7 @@ def test_silence_that_a_slow_client_causes_is_not_held_against_the_pod() -> None
 
 
 @pytest.mark.parametrize("begun", [b"", SSE_HEAD + event("one")])
-def test_an_answer_that_takes_too_long_in_all_is_given_up(begun: bytes) -> None:
+def test_an_answer_that_exceeds_the_total_timeout_is_ended(begun: bytes) -> None:
     with Rig(timeouts=Timeouts(total_s=10)) as rig:
         client = rig.asks()
         pod = rig.asked()
@@ -210,7 +210,7 @@ def test_an_answer_that_takes_too_long_in_all_is_given_up(begun: bytes) -> None:
         rig.assert_clean()
 
 
-def test_the_clients_deadline_shortens_the_time_it_has() -> None:
+def test_the_clients_deadline_shortens_the_total_timeout() -> None:
     with Rig(timeouts=Timeouts(total_s=10)) as rig:
         client = rig.asks(CHAT, "x-turnout-deadline-ms: 2000")
         rig.passes(2.1)
@@ -221,7 +221,7 @@ def test_the_clients_deadline_shortens_the_time_it_has() -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "0", "-5", "1.5", "9" * 400, "\xff"])
-def test_a_deadline_that_is_none_is_refused(value: str) -> None:
+def test_a_malformed_deadline_is_refused(value: str) -> None:
     with Rig() as rig:
         client = rig.asks(CHAT, f"x-turnout-deadline-ms: {value}")
         assert client.answer().status == 400
@@ -262,7 +262,7 @@ def test_an_event_too_large_to_hold_back_is_passed_on_in_pieces_and_cut_when_the
         assert client.fate == "aborted"
 
 
-def test_after_a_large_event_has_ended_a_death_ends_in_an_error_event_again() -> None:
+def test_an_error_event_follows_a_pods_death_after_a_large_event_has_ended() -> None:
     with Rig() as rig:
         client = rig.asks()
         rig.asked().sends(SSE_HEAD + chunk(b"x" * 100_000 + b"\n\n")[:90_000])

@@ -1,4 +1,4 @@
-"""What a canary's arms count of real exchanges, and that a request never notices that anything is tried."""
+"""What the arms of a canary count of real exchanges, and that no trial changes the answer of a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tried(percent: float, pool: Pool | None = None, pods: int = 2, policy: str =
 
 
 def arm(rig: Rig, name: str = "canary") -> ArmFigures:
-    """What was counted of one arm."""
+    """The figures of one arm."""
     found: ArmFigures = getattr(rig.trials.running["main"].figures(rig.wire.clock()), name)
     return found
 
@@ -49,7 +49,7 @@ def test_sessions_are_split_and_stay_on_their_arm() -> None:
         assert (arm(rig).placed, arm(rig, "baseline").placed) == (2 * drawn, 80 - 2 * drawn)
 
 
-def test_a_stream_s_time_to_first_token_is_its_arm_s() -> None:
+def test_a_streams_time_to_first_token_is_counted_for_its_arm() -> None:
     with tried(100) as rig:
         rig.asks(STREAM)
         rig.passes(2.0)
@@ -68,7 +68,7 @@ def test_a_whole_answer_has_no_time_to_first_token() -> None:
         assert (arm(rig).ttft, arm(rig).waiting, arm(rig).unserved) == ({}, {}, {})
 
 
-def test_a_client_that_leaves_is_no_failure_but_its_wait_is_kept() -> None:
+def test_a_client_that_leaves_is_no_failure_and_its_wait_is_counted() -> None:
     with tried(100) as rig:
         client = rig.asks(STREAM)
         rig.passes(9.0)
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_is_no_failure_but_its_wait_is_kept() -> None:
         assert sum(figures.unserved.values()) == 1
 
 
-def test_a_retry_that_goes_well_is_no_failure_and_is_placed_once() -> None:
+def test_a_successful_retry_is_no_failure_and_counts_as_one_placement() -> None:
     with tried(100) as rig:
         client = rig.asks()
         rig.asked().dies()
@@ -87,7 +87,7 @@ def test_a_retry_that_goes_well_is_no_failure_and_is_placed_once() -> None:
         assert (arm(rig).placed, arm(rig).ended, arm(rig).failures) == (1, 1, 0)
 
 
-def test_a_stream_that_is_cut_and_an_error_of_the_pod_s_are_failures() -> None:
+def test_a_cut_stream_and_a_pods_error_are_failures() -> None:
     with tried(100) as rig:
         rig.asks(STREAM)
         rig.asked().sends(SSE_HEAD, event("one")).dies()
@@ -98,7 +98,7 @@ def test_a_stream_that_is_cut_and_an_error_of_the_pod_s_are_failures() -> None:
         assert (arm(rig).ended, arm(rig).failures) == (3, 2)
 
 
-def test_a_request_that_names_its_policy_is_on_no_arm() -> None:
+def test_a_request_that_names_its_policy_belongs_to_no_arm() -> None:
     with tried(100, one_pool(allowed_policies=["random"])) as rig:
         client = rig.asks(CHAT, "x-turnout-policy: random")
         rig.asked().sends(ok())
@@ -106,7 +106,7 @@ def test_a_request_that_names_its_policy_is_on_no_arm() -> None:
         assert arm(rig) == ArmFigures()
 
 
-def test_a_request_that_the_canary_began_is_counted_when_the_canary_is_over() -> None:
+def test_a_request_of_a_canary_that_is_over_is_still_counted() -> None:
     with tried(100) as rig:
         client = rig.asks()
         canary = rig.trials.running["main"].canary
@@ -120,7 +120,7 @@ def test_a_request_that_the_canary_began_is_counted_when_the_canary_is_over() ->
         assert (canary.placed, canary.ended) == (1, 1)
 
 
-def test_a_halted_canary_gets_nothing_more() -> None:
+def test_a_halted_canary_gets_no_further_request() -> None:
     with tried(100) as rig:
         rig.trials.running["main"].halted = True
         client = rig.asks()
@@ -129,7 +129,7 @@ def test_a_halted_canary_gets_nothing_more() -> None:
         assert (headers["x-turnout-policy"], headers["x-turnout-arm"]) == ("round_robin", "baseline")
 
 
-def test_what_a_pod_is_believed_to_hold_counts_for_the_hit_rate() -> None:
+def test_predicted_prefix_hits_count_for_the_hit_rate() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 8192)
     with tried(100, pods=1) as rig:
         for _ in range(2):

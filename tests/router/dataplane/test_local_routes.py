@@ -17,7 +17,7 @@ POOL = Pool(name="main", models=[LLAMA], aliases={"small": LLAMA})
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/health?x=1"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_ready_replica_says_so(path: str, method: str) -> None:
+def test_a_ready_replica_answers_200(path: str, method: str) -> None:
     with Rig() as rig:
         answer = rig.client().sends(get(path, method=method)).answer(method)
         assert (answer.status, answer.complete) == (200, True)
@@ -27,7 +27,7 @@ def test_a_ready_replica_says_so(path: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.SETTLING, Phase.DRAINING])
-def test_a_replica_that_goes_is_alive_and_not_ready(phase: Phase) -> None:
+def test_a_draining_replica_is_alive_and_not_ready(phase: Phase) -> None:
     with Rig() as rig:
         rig.lifecycle.enter(phase)
         for path, status in (("/livez", 200), ("/readyz", 503), ("/health", 503)):
@@ -46,7 +46,7 @@ def test_the_models_are_listed_with_their_aliases() -> None:
         ]
 
 
-def test_a_model_is_listed_with_its_cluster_and_where_it_falls_back_to() -> None:
+def test_a_model_is_listed_with_its_cluster_and_fall_backs() -> None:
     near = Pool(name="near", models=["m"], cluster="east", fallback=["far"])
     with Rig(pools=[near, Pool(name="far", models=["n"])]) as rig:
         said = json.loads(rig.client().sends(get("/v1/models")).answer("GET").body)
@@ -97,14 +97,14 @@ def test_only_v1_is_posted_to(path: str) -> None:
         ("POST", "/livez", "GET, HEAD"),
     ],
 )
-def test_a_method_that_is_not_served_is_answered_with_those_that_are(method: str, path: str, allow: str) -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_ones(method: str, path: str, allow: str) -> None:
     with Rig() as rig:
         answer = rig.client().sends(get(path, method=method)).answer(method)
         assert (answer.status, answer.headers["allow"]) == (405, allow)
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v1/audio/speech", "/v1/something/new"])
-def test_any_path_with_a_model_is_a_pods_to_answer(path: str) -> None:
+def test_a_pod_answers_any_post_below_v1(path: str) -> None:
     with Rig() as rig:
         rig.client().sends(post(path=path))
         assert rig.asked().request.target == path

@@ -1,4 +1,4 @@
-"""What an answer teaches the index, through the whole of the data plane."""
+"""What the gateway learns of the engines' prefix caches from answers, through the whole data plane."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROMPT = json.dumps([{"role": "user", "content": WORDS}]).encode()
 
 
 class LearningRig(Rig):
-    """A rig with one pod whose gateway learns."""
+    """A gateway that learns from the answers of one pod."""
 
     def __init__(self) -> None:
         super().__init__(pods=1)
@@ -55,7 +55,7 @@ def test_an_answer_is_compared_with_the_prediction_in_the_engines_own_tokens() -
         assert rig.learned.trust == 1.0
 
 
-def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is_still_predicted() -> None:
+def test_an_evicted_prefix_lowers_trust_in_the_pod_and_the_computed_prompt_is_predicted_again() -> None:
     with LearningRig() as rig:
         for cached in (0, 0):
             rig.asks(BODY)
@@ -65,7 +65,7 @@ def test_a_cache_that_forgot_costs_the_pod_trust_and_the_prompt_just_computed_is
         assert rig.pod in rig.prefix.match(chain)
 
 
-def test_a_stream_has_its_usage_in_the_last_event_but_one() -> None:
+def test_the_usage_of_a_stream_is_read_from_its_last_event_but_one() -> None:
     with LearningRig() as rig:
         event = b"data: " + usage(cached=64) + b"\n\n"
         rig.asks(BODY)
@@ -73,7 +73,7 @@ def test_a_stream_has_its_usage_in_the_last_event_but_one() -> None:
         assert (rig.learned.true, rig.learned.asked) == (64, 0)
 
 
-def test_an_answer_that_does_not_say_is_left_to_the_counters() -> None:
+def test_an_answer_without_cached_tokens_is_left_to_the_engines_counters() -> None:
     with LearningRig() as rig:
         for _ in range(2):
             rig.asks(BODY)
@@ -82,7 +82,7 @@ def test_an_answer_that_does_not_say_is_left_to_the_counters() -> None:
         assert 0 < rig.learned.expected < rig.learned.asked
 
 
-def test_an_error_teaches_nothing_and_nor_does_a_prompt_shorter_than_a_block() -> None:
+def test_errors_and_prompts_shorter_than_a_block_are_not_learned_from() -> None:
     with LearningRig() as rig:
         rig.asks(BODY)
         rig.asked().sends(ok(usage(cached=64)).replace(b"200 OK", b"400 Bad Request"))
@@ -111,7 +111,7 @@ VLLM_MESSAGES = (
 
 
 @pytest.mark.parametrize("tail", [VLLM_CHAT, VLLM_EVENT, VLLM_RESPONSES, VLLM_MESSAGES])
-def test_each_shape_of_answer_tells_both_counts(tail: bytes) -> None:
+def test_both_counts_are_read_from_each_shape_of_answer(tail: bytes) -> None:
     """As vLLM 0.32 wrote them, shortened."""
     assert cache_use(tail) == CacheUse(729, 640)
 
@@ -140,17 +140,17 @@ def test_of_many_events_with_usage_the_last_counts() -> None:
         VLLM_CHAT + b" " * TAIL_BYTES,
     ],
 )
-def test_what_does_not_say_or_makes_no_sense_is_passed_over(tail: bytes) -> None:
+def test_missing_or_impossible_counts_are_ignored(tail: bytes) -> None:
     assert cache_use(tail) is None
 
 
-def test_what_a_model_wrote_is_not_taken_for_counts() -> None:
+def test_text_that_a_model_wrote_is_not_read_as_counts() -> None:
     words = VLLM_CHAT.decode()
     assert cache_use(json.dumps({"choices": [{"message": {"content": words}}]}).encode()) is None
     assert cache_use(json.dumps({"usage": {"prompt_tokens": 4}, "text": words}).encode()) is None
 
 
 @given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 300))
-def test_any_bytes_are_survived(noise: bytes, start: int, end: int) -> None:
+def test_any_bytes_are_read_without_an_exception(noise: bytes, start: int, end: int) -> None:
     use = cache_use(VLLM_CHAT[start:end] + noise + VLLM_MESSAGES[end:])
     assert use is None or 0 <= use.cached_tokens <= use.prompt_tokens

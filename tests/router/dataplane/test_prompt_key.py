@@ -24,7 +24,7 @@ def chain(body: Mapping[str, object]) -> list[int]:
 
 
 def shared(one: Mapping[str, object], other: Mapping[str, object]) -> int:
-    """Leading blocks that both have."""
+    """How many leading blocks both have."""
     pairs = list(zip(chain(one), chain(other), strict=False))
     return next((at for at, (left, right) in enumerate(pairs) if left != right), len(pairs))
 
@@ -63,11 +63,11 @@ WHOLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lists of token ids": ({"model": "m", "prompt": [[1, *range(500)]]}, {"prompt": [[2, *range(500)]]}),
     "responses input": ({"model": "m", "input": user(LONG)}, {"input": user(OTHER)}),
 }
-"""What differs in front of everything else: nothing may be shared."""
+"""Bodies that differ before the rest of the prompt: no block may be shared."""
 
 
 @pytest.mark.parametrize("named", WHOLE)
-def test_prompts_that_differ_in_front_share_nothing_and_equal_ones_all(named: str) -> None:
+def test_prompts_that_differ_at_the_beginning_share_no_block_and_equal_ones_all(named: str) -> None:
     body, change = WHOLE[named]
     assert shared(body, body | change) == 0
     again = copy.deepcopy(body | change)
@@ -95,11 +95,11 @@ LATER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"messages": [*user(LONG), {"role": "tool", "tool_call_id": "1", "content": OTHER}]},
     ),
 }
-"""What differs further on: what stands before it is shared, nothing from there on."""
+"""Bodies that differ later in the prompt: the blocks before are shared, none after."""
 
 
 @pytest.mark.parametrize("named", LATER)
-def test_prompts_that_differ_further_on_share_what_stands_before_and_nothing_after(named: str) -> None:
+def test_prompts_that_differ_later_share_the_blocks_before_and_none_after(named: str) -> None:
     body, change = LATER[named]
     one, other = chain(body), chain(body | change)
     same = shared(body, body | change)

@@ -1,4 +1,4 @@
-"""Requests that wait for room: in which order they go, and how their wait can end."""
+"""Requests of a saturated pool: in which order they are served, and how their wait can end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POD = PodId("10.0.0.1:8000")
 
 
 def full(limits: Limits | None = None, pods: int = 1) -> Rig:
-    """A gateway whose pods take one request at a time, and have it."""
+    """A gateway whose pods take one request at a time and are busy with it."""
     rig = Rig(one_pool(max_inflight_per_pod=1), pods=pods, limits=limits)
     for _ in range(pods):
         rig.asks()
@@ -46,12 +46,12 @@ def test_higher_priority_goes_first_then_the_first_to_come() -> None:
 
 
 @pytest.mark.parametrize("value", ["high", "1.5", "", "9" * 5000])
-def test_a_priority_that_is_none_is_refused(value: str) -> None:
+def test_a_malformed_priority_is_refused(value: str) -> None:
     with Rig() as rig:
         assert rig.asks(CHAT, f"x-turnout-priority: {value}").answer().status == 400
 
 
-def test_a_line_that_is_full_turns_the_next_away() -> None:
+def test_a_full_queue_refuses_the_next_request() -> None:
     with full(Limits(max_queue=2)) as rig:
         waiting = [rig.asks(), rig.asks()]
         late = rig.asks()
@@ -62,7 +62,7 @@ def test_a_line_that_is_full_turns_the_next_away() -> None:
         assert [client.answer().status for client in waiting] == [200, 200]
 
 
-def test_a_wait_ends_when_it_was_too_long() -> None:
+def test_a_queued_request_is_refused_after_the_queue_timeout() -> None:
     with full(Limits(queue_timeout_s=30)) as rig:
         client = rig.asks()
         rig.passes(29)
@@ -81,7 +81,7 @@ def test_a_wait_ends_at_the_requests_own_deadline() -> None:
         assert b'"deadline_exceeded"' in client.answer().body
 
 
-def test_the_time_in_line_is_over_once_a_pod_has_the_request() -> None:
+def test_the_queue_timeout_ends_once_a_pod_has_the_request() -> None:
     with full(Limits(queue_timeout_s=30)) as rig:
         client = rig.asks()
         rig.passes(20)
@@ -91,7 +91,7 @@ def test_the_time_in_line_is_over_once_a_pod_has_the_request() -> None:
         assert client.answer().status == 200
 
 
-def test_the_deadline_goes_on_once_a_pod_has_the_request() -> None:
+def test_the_deadline_still_holds_once_a_pod_has_the_request() -> None:
     with full() as rig:
         client = rig.asks(CHAT, "x-turnout-deadline-ms: 25000")
         rig.passes(20)
@@ -101,7 +101,7 @@ def test_the_deadline_goes_on_once_a_pod_has_the_request() -> None:
         assert b'"request_timed_out"' in client.answer().body
 
 
-def test_a_client_that_leaves_the_line_gives_up_its_place() -> None:
+def test_a_client_that_leaves_gives_up_its_place_in_the_queue() -> None:
     with full() as rig:
         first, second = rig.asks(), rig.asks()
         first.leaves()
@@ -112,7 +112,7 @@ def test_a_client_that_leaves_the_line_gives_up_its_place() -> None:
         assert rig.nobody_asked()
 
 
-def test_clients_that_come_and_leave_do_not_fill_the_line() -> None:
+def test_clients_that_come_and_leave_do_not_fill_the_queue() -> None:
     with full() as rig:
         for _ in range(300):
             rig.asks(CHAT).leaves()
@@ -120,7 +120,7 @@ def test_clients_that_come_and_leave_do_not_fill_the_line() -> None:
         assert rig.admission.held < 150
 
 
-def test_a_pod_that_fails_gives_its_room_to_the_line() -> None:
+def test_a_failed_attempt_frees_room_for_the_queue() -> None:
     with full(pods=2) as rig:
         waiting = rig.asks()
         rig.asked().dies()
@@ -130,7 +130,7 @@ def test_a_pod_that_fails_gives_its_room_to_the_line() -> None:
         assert waiting.answer().status == 200
 
 
-def test_the_line_is_served_when_a_pod_joins() -> None:
+def test_the_queue_is_served_when_a_pod_joins() -> None:
     with full() as rig:
         rig.asks()
         pods = [status.pod for status in rig.view.statuses()]
@@ -141,7 +141,7 @@ def test_the_line_is_served_when_a_pod_joins() -> None:
             rig.asked().sends(ok())
 
 
-def test_a_line_whose_pods_are_all_gone_gets_an_error() -> None:
+def test_a_queued_request_waits_while_the_pod_is_blocked() -> None:
     with full() as rig:
         client = rig.asks()
         rig.wire.do(lambda: rig.view.block(POD, "draining"))
@@ -151,7 +151,7 @@ def test_a_line_whose_pods_are_all_gone_gets_an_error() -> None:
         assert client.answer().status == 200
 
 
-def test_a_drain_out_of_time_empties_the_line() -> None:
+def test_a_drain_out_of_time_empties_the_queue() -> None:
     with full() as rig:
         client = rig.asks()
         rig.lifecycle.enter(Phase.DRAINING)
@@ -160,14 +160,14 @@ def test_a_drain_out_of_time_empties_the_line() -> None:
         assert rig.admission.queued == 0
 
 
-def test_no_pod_at_all_is_said_at_once() -> None:
+def test_a_request_for_a_pool_without_pods_is_refused_at_once() -> None:
     with Rig(pods=0) as rig:
         answer = rig.asks().answer()
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert b'"no_pod_available"' in answer.body
 
 
-def test_a_replica_with_all_it_may_have_sheds() -> None:
+def test_a_replica_at_its_inflight_limit_sheds() -> None:
     with Rig(limits=Limits(max_inflight=1)) as rig:
         rig.asks()
         late = rig.asks()

@@ -1,4 +1,4 @@
-"""What a client sees of an answer, whatever the pod sends and wherever it dies."""
+"""What a client receives of an answer, whatever the pod sends and wherever it dies."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_answer_with_a_length_arrives_whole_or_is_seen_to_be_cut(body: bytes,
 
 @settings(max_examples=100)
 @given(st.binary(max_size=300), PLACES)
-def test_a_pod_that_sends_anything_is_survived(junk: bytes, places: list[int]) -> None:
+def test_any_bytes_from_a_pod_end_in_an_answer_or_a_cut(junk: bytes, places: list[int]) -> None:
     with Rig(pods=1) as rig:
         client = rig.asks()
         pod = rig.asked()
@@ -108,7 +108,7 @@ def test_a_pod_that_sends_anything_is_survived(junk: bytes, places: list[int]) -
 
 @settings(max_examples=100)
 @given(st.binary(max_size=300), PLACES)
-def test_a_stream_of_anything_is_survived(junk: bytes, places: list[int]) -> None:
+def test_a_stream_of_any_bytes_ends_in_an_answer_or_a_cut(junk: bytes, places: list[int]) -> None:
     with Rig(pods=1) as rig:
         client = rig.asks()
         rig.asked().sends(SSE_HEAD, *cut(junk, places)).dies()
@@ -136,7 +136,7 @@ def test_an_events_end_that_comes_in_two_reads_delays_nothing() -> None:
         pod.sends(LAST_CHUNK)
 
 
-def test_a_stream_that_ends_without_a_blank_line_is_passed_on_all_the_same() -> None:
+def test_a_stream_that_ends_without_a_blank_line_is_passed_on() -> None:
     with Rig() as rig:
         client = rig.asks()
         rig.asked().sends(SSE_HEAD + chunk(b"data: one\n\n"), chunk(b"data: [DONE]") + LAST_CHUNK)

@@ -31,7 +31,7 @@ def test_every_failure_has_a_rule() -> None:
 
 
 @pytest.mark.parametrize("kind", RULES)
-def test_nothing_is_tried_again_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
+def test_nothing_is_retried_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
     assert decision(kind, begun=True) is RetryDecision.GIVE_UP
 
 
@@ -47,7 +47,7 @@ def test_two_more_attempts_follow_the_first_before_the_pool_is_given_up(
 
 
 @pytest.mark.parametrize("kind", [FirstByteTimeout, IdleTimeout, TotalTimeout])
-def test_a_wait_that_was_too_long_is_not_repeated(kind: type[PodFailure]) -> None:
+def test_a_timeout_is_not_retried(kind: type[PodFailure]) -> None:
     assert decision(kind) is RetryDecision.GIVE_UP
 
 
@@ -62,18 +62,18 @@ def test_a_full_pod_is_busy_and_not_failing() -> None:
 
 
 def spend(budget: RetryBudget, now: float) -> int:
-    """Retries until it says no."""
+    """How many retries the budget allows at `now`."""
     return next(count for count in range(10_000) if not budget.withdraw(now))
 
 
-def test_a_share_of_the_requests_may_be_retried() -> None:
+def test_a_fraction_of_the_requests_may_be_retried() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
     for _ in range(100):
         budget.requests += 1
     assert spend(budget, 1.0) == 20
 
 
-def test_a_share_adds_up_although_each_failure_asks() -> None:
+def test_the_fraction_adds_up_over_many_withdrawals() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 0.0)
     allowed = 0
     for number in range(1000):
@@ -89,7 +89,7 @@ def test_some_retries_are_always_allowed() -> None:
     assert spend(budget, 101.0) == 10
 
 
-def test_what_was_saved_is_forgotten() -> None:
+def test_unused_budget_expires() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=0), 100.0)
     for _ in range(100):
         budget.requests += 1
@@ -104,12 +104,12 @@ def test_hours_of_requests_before_an_outage_count_as_the_last_seconds_of_them() 
     assert spend(budget, 3600.0) == 20
 
 
-def test_a_long_quiet_time_does_not_save_up_without_bound() -> None:
+def test_the_budget_does_not_grow_without_bound_in_a_quiet_time() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.2, budget_min=10), 0.0)
     assert spend(budget, 1e9) <= 100
 
 
-def test_a_budget_of_nothing_allows_nothing() -> None:
+def test_a_budget_of_zero_allows_no_retry() -> None:
     budget = RetryBudget(Retries(budget_ratio=0.0, budget_min=0), 0.0)
     budget.requests += 1
     assert not budget.withdraw(50.0)

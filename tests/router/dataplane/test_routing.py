@@ -62,7 +62,7 @@ def test_a_model_or_an_explicit_target_decides_the_pool(model: str, headers: lis
         ("llama-8b", ["x-turnout-pool: \xff"], 400, "invalid_request"),
     ],
 )
-def test_a_target_that_does_not_exist_is_said(model: str, headers: list[str], status: int, code: str) -> None:
+def test_a_target_that_does_not_exist_is_an_error(model: str, headers: list[str], status: int, code: str) -> None:
     with Rig(pools=POOLS, pods=1, targets=ANYWHERE) as rig:
         client = rig.asks(chat(model), *headers)
         assert error(client)[:2] == (status, code)
@@ -172,7 +172,7 @@ def custom(name: str, params: Mapping[str, object]) -> Scheduler:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("raises", "raised"), ("strays", "not_in_snapshot")])
-def test_a_policy_that_misbehaves_loses_the_decision_and_not_the_request(name: str, reason: str) -> None:
+def test_the_safe_policy_decides_where_a_policy_misbehaves(name: str, reason: str) -> None:
     with Rig(one_pool(name), create=custom) as rig:
         client = rig.asks()
         rig.asked().sends(ok())
@@ -180,7 +180,7 @@ def test_a_policy_that_misbehaves_loses_the_decision_and_not_the_request(name: s
         assert rig.metrics.policy_failures == {("main", name, reason): 1}
 
 
-def test_a_policy_that_misbehaves_too_often_decides_no_more_until_one_is_set() -> None:
+def test_a_policy_that_misbehaves_too_often_is_taken_out_until_one_is_set() -> None:
     with Rig(one_pool("raises"), create=custom, expect_errors=True) as rig:
         for _ in range(7):
             client = rig.asks()
@@ -198,14 +198,14 @@ def test_a_policy_that_misbehaves_too_often_decides_no_more_until_one_is_set() -
         assert rig.metrics.policy_failures == {("main", "raises", "raised"): 6}
 
 
-def test_a_policy_that_rejects_is_obeyed() -> None:
+def test_a_policys_rejection_is_answered() -> None:
     with Rig(one_pool("declines"), create=custom) as rig:
         client = rig.asks()
         assert error(client) == (503, "no_pod_available", "No pod of pool 'main' can take this request now: not_today.")
         assert client.answer().headers["retry-after"] == "3"
 
 
-def test_a_policy_swapped_under_way_decides_the_next_request() -> None:
+def test_a_swapped_policy_decides_the_next_request() -> None:
     with Rig() as rig:
         first = rig.asks()
         spec = PolicySpec(name="least_load")

@@ -1,4 +1,4 @@
-"""Request ids, the head sent to a pod, and the headers that name what answered."""
+"""Request ids, the head sent to a pod, and the headers that name pod, pool, policy and replica."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_a_valid_id_is_kept(given: bytes) -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"a" * 129, b"a b", b"a\x7f", b"\xc3\xa9", b"a\tb"])
-def test_an_odd_id_is_replaced(given: bytes) -> None:
+def test_an_invalid_id_is_replaced(given: bytes) -> None:
     assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == b"00000000000100000001"
 
 
-def test_made_ids_differ_within_and_between_processes() -> None:
+def test_generated_ids_differ_within_and_between_processes() -> None:
     one, other = WireHeaders("a", 1), WireHeaders("b", 2)
     assert len({identity.request_id({}) for identity in (one, other, one, other)}) == 4
     assert len(WireHeaders("a", 1 << 60 | 5).request_id({})) == 20
@@ -50,7 +50,7 @@ def test_the_pod_gets_the_request_with_its_own_host_and_length() -> None:
     assert asked.headers == {"host": "10.0.0.1:8000", "x-a": "1", "x-request-id": "id-1", "content-length": "5"}
 
 
-def test_a_large_body_is_not_copied_to_stand_behind_its_head() -> None:
+def test_a_large_body_is_not_copied_behind_its_head() -> None:
     large = bytes(APART_BYTES)
     head, body = WireHeaders("r", 1).request(placed(body=large), POD)
     assert body is large
@@ -78,7 +78,7 @@ def test_an_error_after_an_attempt_names_its_pod() -> None:
     assert (b"x-turnout-pod", b"uid-1") in WireHeaders("r", 1).error_headers(placed())
 
 
-def test_pods_that_come_and_go_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_headers_of_gone_pods_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_headers_module, "MAX_PLACEMENTS", 1000)
     identity = WireHeaders("r", 1)
     for number in range(1050):

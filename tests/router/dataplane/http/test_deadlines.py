@@ -1,4 +1,4 @@
-"""Deadlines: which members expire, when, and that a broken one does not stop the others."""
+"""Deadlines: which members expire, when, and that one that raises does not stop the others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_member_whose_time_is_up_is_expired_once() -> None:
     assert (early.expired, late.expired, never.expired) == ([5.0], [7.5], [])
 
 
-def test_a_member_that_breaks_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_member_that_raises_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     deadlines = Deadlines(Clock(10.0), 0.1)
     members = [Member(1.0, breaks=True), Member(1.0), Member(1.0, breaks=True), Member(1.0)]
     deadlines.members |= set(members)
@@ -60,7 +60,7 @@ def test_a_member_may_leave_or_join_while_it_expires() -> None:
     assert len(deadlines.members) == 20
 
 
-def test_a_started_sweep_looks_until_it_is_stopped() -> None:
+def test_passes_follow_each_other_until_they_are_stopped() -> None:
     async def run() -> None:
         expired = asyncio.Event()
 
@@ -84,5 +84,5 @@ def test_a_started_sweep_looks_until_it_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("limits", "expected"), [([], 0.25), ([0.0, 0.0], 0.25), ([60.0, 0.4], 0.1), ([0.001], 0.005), ([300.0], 0.25)]
 )
-def test_the_look_is_as_fine_as_the_shortest_limit_needs(limits: list[float], expected: float) -> None:
+def test_the_resolution_is_a_quarter_of_the_shortest_limit(limits: list[float], expected: float) -> None:
     assert resolution_for(*limits) == expected

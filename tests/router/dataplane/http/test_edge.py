@@ -51,7 +51,7 @@ def test_thousands_of_pipelined_requests_in_one_read_are_all_answered() -> None:
         assert client.raw.count(b"HTTP/1.1 200 OK\r\n") == 3000
 
 
-def test_what_comes_after_one_request_ahead_waits_in_the_clients_socket() -> None:
+def test_only_one_pipelined_request_is_read_ahead() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(), post())
         assert not client.transport.is_reading()
@@ -82,7 +82,7 @@ def test_bytes_that_are_no_request_are_refused_after_the_answers_before_them() -
         assert client.fate == "closed"
 
 
-def test_a_refused_client_gets_a_moment_to_read_why() -> None:
+def test_a_refused_client_gets_a_second_to_read_the_answer() -> None:
     with Rig() as rig:
         client = rig.client().sends(NOT_HTTP)
         assert client.transport.eof
@@ -92,7 +92,7 @@ def test_a_refused_client_gets_a_moment_to_read_why() -> None:
         assert client.transport.is_closing()
 
 
-def test_100_continue_is_said_before_the_body() -> None:
+def test_100_continue_is_sent_before_the_body() -> None:
     with Rig() as rig:
         head = post(b"", "expect: 100-continue", f"content-length: {len(CHAT)}", length=False)
         client = rig.client().sends(head)
@@ -115,7 +115,7 @@ def test_100_continue_waits_for_the_answer_before_it() -> None:
         assert [answer.body for answer in client.answers()] == [b"first", b"second"]
 
 
-def test_100_continue_is_not_said_when_the_body_came_unasked() -> None:
+def test_100_continue_is_not_sent_when_the_body_has_come_already() -> None:
     with Rig() as rig:
         head = post(b"", "expect: 100-continue", f"content-length: {len(CHAT)}", length=False)
         client = rig.client().sends(post() + head, CHAT)
@@ -214,7 +214,7 @@ def test_a_client_that_reads_nothing_is_given_no_second_answer() -> None:
         assert [len(answer.body) for answer in client.answers()] == [5000, 6]
 
 
-def test_a_client_that_only_asks_and_never_reads_is_not_read_for_ever() -> None:
+def test_a_client_that_sends_requests_and_never_reads_is_paused() -> None:
     with Rig(limits=SMALL_BUFFER) as rig:
         client = slow_client(rig).sends(*[get("/v1/models") * 50] * 50)
         assert client.transport.get_write_buffer_size() < 20_000
@@ -249,7 +249,7 @@ def test_a_closed_connection_whose_client_does_not_take_the_rest_is_cut_off() ->
         assert client.transport.lost
 
 
-def test_a_client_that_closes_its_side_is_taken_for_gone() -> None:
+def test_a_client_that_closes_its_side_is_treated_as_gone() -> None:
     with Rig() as rig:
         client = rig.asks()
         pod = rig.asked()
@@ -268,7 +268,7 @@ def test_an_idle_connection_is_closed_after_a_while() -> None:
         assert client.fate == "closed"
 
 
-def test_one_connection_too_many_is_refused_with_a_reason() -> None:
+def test_a_connection_over_the_limit_is_refused_with_a_reason() -> None:
     with Rig(limits=Limits(max_connections=1)) as rig:
         rig.client()
         second = rig.client()
@@ -279,7 +279,7 @@ def test_one_connection_too_many_is_refused_with_a_reason() -> None:
         assert rig.clients[0].fate == ""
 
 
-def test_while_the_replica_closes_answers_say_so() -> None:
+def test_answers_of_a_closing_replica_carry_connection_close() -> None:
     with Rig() as rig:
         client, waiting = rig.asks(), rig.asks()
         rig.asked().sends(SSE_HEAD + event("one"))

@@ -68,13 +68,13 @@ def test_bytes_that_are_no_request_are_refused(junk: bytes) -> None:
         refused(client, 400, "bad_framing")
 
 
-def test_chunks_that_are_none_are_refused() -> None:
+def test_malformed_chunks_are_refused() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(b"zz\r\n", "transfer-encoding: chunked", length=False))
         refused(client, 400, "bad_framing")
 
 
-def test_a_body_said_to_be_too_large_is_refused_before_it_comes() -> None:
+def test_a_body_announced_as_too_large_is_refused_before_it_comes() -> None:
     with Rig(limits=SMALL) as rig:
         client = rig.client().sends(post(b"", "expect: 100-continue", "content-length: 1001", length=False))
         refused(client, 413, "body_too_large")
@@ -156,7 +156,7 @@ def test_the_headers_of_the_next_request_have_their_own_time() -> None:
         refused(client, 408, "request_timeout")
 
 
-def test_a_connection_that_never_says_a_word_is_closed_without_one() -> None:
+def test_a_connection_that_never_sends_a_byte_is_closed_without_an_answer() -> None:
     with Rig(timeouts=Timeouts(client_header_s=10)) as rig:
         client = rig.client()
         rig.passes(10.1)

@@ -1,4 +1,4 @@
-"""Looking up heads by their bytes: what is taken apart, what is remembered, and how much."""
+"""Looking up heads by their bytes: how a head is split, which ones are stored, and how many."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ HALF, BLANK, LOWER = b"POST / HTTP/1.1\r\n", b"\r\nPOST / HTTP/1.1\r\n\r\n", b"p
 
 
 @pytest.mark.parametrize("data", [HALF, BLANK, LOWER, b"A" * 5000 + b"\r\n\r\n"])
-def test_what_is_no_whole_small_head_is_left_to_the_parser(data: bytes) -> None:
+def test_incomplete_and_large_heads_are_left_to_the_parser(data: bytes) -> None:
     assert split(data) is None
 
 
-def test_a_header_whose_name_ends_alike_is_not_taken_for_the_length() -> None:
+def test_a_header_whose_name_ends_in_length_is_not_read_as_the_length() -> None:
     assert split(b"POST / HTTP/1.1\r\nx-content-length: 3\r\n\r\n") is None
     assert split(b"POST / HTTP/1.1\r\nstrength: 3\r\ncontent-length: 5\r\n\r\n") is None
 
@@ -52,7 +52,7 @@ def test_what_follows_a_head_changes_nothing(length: int, rest: bytes) -> None:
     assert (found.length, found.end) == (length, len(data))
 
 
-def test_what_was_learned_is_found_again() -> None:
+def test_a_learned_head_is_found() -> None:
     heads: HeadCache[int] = HeadCache()
     found = split(HEAD % b"1")
     assert found is not None
@@ -68,7 +68,7 @@ def test_a_head_with_odd_line_ends_is_not_learned(line: bytes) -> None:
     assert len(heads) == 0
 
 
-def test_memory_is_bounded() -> None:
+def test_the_cache_is_bounded() -> None:
     heads: HeadCache[int] = HeadCache()
     for number in range(3 * HeadCache.MAX_ENTRIES):
         heads.learn((b"GET /%d HTTP/1.1" % number, b""), number)
@@ -77,23 +77,23 @@ def test_memory_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("value", [b"42", b"7", b"0", b"1" * 12, b"007"])
-def test_the_last_head_is_known_again_whatever_its_length_says(value: bytes) -> None:
+def test_the_last_head_is_found_with_any_length(value: bytes) -> None:
     recall = known(HEAD % b"1234")
     assert recall.recall(HEAD % value + b"body") == ("it", len(HEAD % value), int(value))
 
 
 @pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
-def test_the_last_head_with_odd_digits_is_another(value: bytes) -> None:
+def test_the_last_head_with_a_length_that_is_not_digits_is_not_found(value: bytes) -> None:
     assert known(HEAD % b"1234").recall(HEAD % value) is None
 
 
 @pytest.mark.parametrize("end", range(len(HEAD % b"42")))
-def test_a_piece_of_the_last_head_is_not_taken_for_it(end: int) -> None:
+def test_a_part_of_the_last_head_is_not_found(end: int) -> None:
     assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
 
 
 def known(head: bytes) -> HeadLookup[str]:
-    """A connection's memory that saw `head` last."""
+    """The look-up of a connection whose last head was `head`."""
     heads: HeadCache[str] = HeadCache()
     found = split(head)
     assert found is not None

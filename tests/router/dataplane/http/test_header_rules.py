@@ -1,4 +1,4 @@
-"""Which headers go on, which stop here, and which are read."""
+"""Which headers are passed on, which are dropped, and which are read."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ def sort(table: dict[bytes, int], *headers: tuple[bytes, bytes]) -> HeaderFields
 
 @pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
 @pytest.mark.parametrize("name", HOP_BY_HOP)
-def test_hop_by_hop_headers_stop_here(table: dict[bytes, int], name: str) -> None:
+def test_hop_by_hop_headers_are_dropped(table: dict[bytes, int], name: str) -> None:
     for written in (name, name.lower(), name.upper()):
         assert sort(table, (written.encode(), b"x")).kept == []
 
 
 @pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
-def test_what_is_in_no_table_goes_on_in_order(table: dict[bytes, int]) -> None:
+def test_headers_in_no_table_are_passed_on_in_order(table: dict[bytes, int]) -> None:
     fields = sort(table, (b"X-B", b"2"), (b"X-Auth", b"Bearer k"), (b"X-B", b"3"), (b"X-Empty", b""))
     assert b"".join(fields.kept) == b"x-b: 2\r\nx-auth: Bearer k\r\nx-b: 3\r\nx-empty: \r\n"
     assert fields.header_map == {}
 
 
-def test_what_is_read_is_noted_and_some_of_it_goes_on() -> None:
+def test_read_headers_are_stored_and_some_are_passed_on() -> None:
     fields = sort(REQUEST, (b"X-Turnout-Pool", b"p"), (b"X-Session-Id", b"s"), (b"Content-Type", b"t"))
     assert fields.header_map == {b"x-turnout-pool": b"p", b"x-session-id": b"s", b"content-type": b"t"}
     assert b"".join(fields.kept) == b"x-session-id: s\r\ncontent-type: t\r\n"
 
 
-def test_a_header_that_is_said_twice_is_noted_as_a_list() -> None:
+def test_a_repeated_header_is_stored_as_a_list() -> None:
     fields = sort(REQUEST, (b"Connection", b"close"), (b"connection", b"x-a"))
     assert fields.header_map == {b"connection": b"close, x-a"}
 
 
-def test_the_size_counts_names_values_and_what_joins_them() -> None:
+def test_the_size_counts_names_values_and_separators() -> None:
     assert sort(REQUEST, (b"a", b"b"), (b"host", b"xyz")).size == len(b"a: b\r\nhost: xyz\r\n")
 
 
-def test_what_connection_nominates_is_dropped() -> None:
+def test_headers_named_by_connection_are_dropped() -> None:
     fields = sort(
         REQUEST,
         (b"x-a", b"1"),
@@ -68,5 +68,5 @@ def test_an_ordinary_connection_header_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", [b"x-request-id", b"x-turnout-pod", b"x-turnout-attempts"])
-def test_a_pods_own_word_for_what_the_gateway_says_stops_here(name: bytes) -> None:
+def test_headers_that_the_gateway_sets_are_not_taken_from_a_pod(name: bytes) -> None:
     assert sort(RESPONSE, (name, b"x")).kept == []

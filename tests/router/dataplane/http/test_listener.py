@@ -1,4 +1,4 @@
-"""The listening socket and who is connected, over real sockets where that is the point."""
+"""The listening socket and the open connections; over real sockets where the socket is what is tested."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_clients_connect_to_the_port_it_names(host: str) -> None:
     asyncio.run(run())
 
 
-def test_a_port_that_is_taken_is_said() -> None:
+def test_a_port_in_use_raises() -> None:
     async def run() -> None:
         first, second = listener(), listener()
         port = await first.start("127.0.0.1", 0)
@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     asyncio.run(run())
 
 
-def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_connected() -> None:
+def test_a_listener_on_a_lent_socket_stops_accepting_and_keeps_open_connections() -> None:
     async def run() -> None:
         here = listener()
         lent = bind(ListenAddress("127.0.0.1", 0))
@@ -74,7 +74,7 @@ def test_on_a_lent_socket_it_accepts_until_it_stops_accepting_and_keeps_who_is_c
     asyncio.run(run())
 
 
-def test_a_stopped_listener_accepts_nobody_and_lets_the_idle_go() -> None:
+def test_a_stopped_listener_accepts_no_client_and_closes_idle_connections() -> None:
     async def run() -> None:
         here = listener()
         port = await here.start("127.0.0.1", free_ports(1)[0])

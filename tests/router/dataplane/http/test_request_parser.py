@@ -34,7 +34,7 @@ class RecordingOwner:
 
 
 def read(*pieces: bytes, limits: Limits | None = None) -> RecordingOwner:
-    """What comes of these reads."""
+    """The owner after these reads."""
     owner = RecordingOwner()
     reader = RequestParser(owner, limits or Limits())
     for piece in pieces:
@@ -43,8 +43,8 @@ def read(*pieces: bytes, limits: Limits | None = None) -> RecordingOwner:
 
 
 def plain(owner: RecordingOwner) -> list[tuple[bytes, bytes, bool, bool, bytes, dict[bytes, bytes], bytes]]:
-    """The requests, less what means nothing: how the kept headers are cut into parts, and the length a remembered
-    head was learned with."""
+    """The requests without what does not matter: how the kept headers are cut into parts, and the length with which a
+    cached head was learned."""
     return [
         (head.method, head.target, head.http11, head.keep_alive, b"".join(head.kept), _header_map(head), body)
         for head, body in owner.requests
@@ -62,7 +62,7 @@ ODD = st.sampled_from([b"upgrade: h2c\r\nconnection: Upgrade", b"x-turnout-pool:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """One valid request that lets the connection go on."""
+    """One valid request after which the connection stays open."""
     body = draw(st.binary(max_size=60))
     names = draw(st.lists(TOKEN, max_size=4))
     lines = [b"x-" + name + b": " + draw(TOKEN) for name in names]
@@ -134,7 +134,7 @@ def test_a_head_that_differs_in_anything_but_its_length_is_read_anew() -> None:
     assert [head.keep_alive for head, _ in read(ask(b"connection: close")).requests] == [False]
 
 
-def test_a_known_head_does_not_bring_its_body_in_under_the_limit() -> None:
+def test_the_body_limit_holds_behind_a_known_head() -> None:
     head = b"POST /limit HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n"
     read(head % 2 + b"ab")
     with pytest.raises(BodyTooLarge):
@@ -142,7 +142,7 @@ def test_a_known_head_does_not_bring_its_body_in_under_the_limit() -> None:
 
 
 @pytest.mark.parametrize("value", [b"2, 2", b"+2", b"-2", b"0x2", b"2_0", b"2 2", b"", b"1e2", b"\xb2"])
-def test_a_known_head_with_a_length_that_is_none_is_refused(value: bytes) -> None:
+def test_a_known_head_with_a_malformed_length_is_refused(value: bytes) -> None:
     head = b"POST /odd HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\n\r\n"
     read(head % b"2" + b"ab")
     with pytest.raises(BadFraming):
@@ -157,7 +157,7 @@ def test_a_second_length_behind_a_known_head_is_refused() -> None:
             read(head % second)
 
 
-def test_the_owner_hears_of_each_stage() -> None:
+def test_each_stage_is_reported_to_the_owner() -> None:
     owner = RecordingOwner()
     reader = RequestParser(owner, Limits())
     stages = [reader.stage]
@@ -169,7 +169,7 @@ def test_the_owner_hears_of_each_stage() -> None:
     assert owner.requests[0][1] == b"abcd"
 
 
-def test_a_body_behind_a_known_head_is_reported_as_well() -> None:
+def test_the_stages_behind_a_known_head_are_reported_too() -> None:
     head = b"POST /reported HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\n"
     read(head + b"abcd")
     owner = read(head, b"ab", b"cd")
@@ -178,14 +178,14 @@ def test_a_body_behind_a_known_head_is_reported_as_well() -> None:
     assert owner.requests[0][1] == b"abcd"
 
 
-def test_http_1_0_says_so() -> None:
+def test_the_head_of_an_http_1_0_request_is_marked() -> None:
     ((head, _),) = read(b"GET / HTTP/1.0\r\n\r\n").requests
     assert (head.http11, head.keep_alive) == (False, False)
     ((head, _),) = read(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n").requests
     assert (head.http11, head.keep_alive) == (False, True)
 
 
-def test_an_http_1_0_client_that_offers_an_upgrade_stays_one() -> None:
+def test_an_http_1_0_request_that_offers_an_upgrade_stays_http_1_0() -> None:
     ((head, _),) = read(b"GET / HTTP/1.0\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n").requests
     assert not head.http11
     assert not head.keep_alive
@@ -197,7 +197,7 @@ def test_a_head_over_the_limit_is_refused(pieces: list[bytes]) -> None:
         read(*pieces, limits=Limits(max_header_bytes=200))
 
 
-def test_what_is_wrong_behind_an_upgrade_offer_is_reported_as_the_clients_fault() -> None:
+def test_a_bad_body_behind_an_upgrade_offer_is_the_clients_error() -> None:
     offer = b"POST /v1/a HTTP/1.1\r\nhost: h\r\nupgrade: h2c\r\nconnection: Upgrade\r\n"
     with pytest.raises(BadFraming, match="chunked"):
         read(offer + b"transfer-encoding:!chunked\r\n\r\n0\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Heads and chunk framing, in any pieces: how an answer ends, what is passed on, where it may be cut."""
+"""Heads and chunk framing, in any pieces: where an answer ends, what is passed on, where it may be cut."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def head(*lines: str, status: str = "200 OK", version: str = "1.1") -> bytes:
 
 
 def read(data: bytes) -> ParsedHead:
-    """The head, which is whole; read twice, for the second time may be from memory."""
+    """The head of `data`, which is whole. Read twice, because the second time may be from the cache."""
     first, second = begin(data, memory()), begin(data, memory())
     assert first is not None and second is not None
     assert (first.end, first.length) == (second.end, second.length)
@@ -77,21 +77,21 @@ def test_some_answers_never_have_a_body(status: str) -> None:
         ([], "1.1", False),
     ],
 )
-def test_whether_the_connection_lives_on_follows_from_its_head(lines: list[str], version: str, keep: bool) -> None:
+def test_keep_alive_follows_from_the_head(lines: list[str], version: str, keep: bool) -> None:
     assert read(head(*lines, version=version)).head.keep is keep
 
 
-def test_an_answer_of_no_bytes_does_not_make_those_like_it_end_the_connection() -> None:
+def test_an_answer_without_a_body_does_not_mark_its_cached_head_as_closing() -> None:
     begin(head("x-like: it", "content-length: 0"), memory())
     assert read(head("x-like: it", "content-length: 5")).head.keep
 
 
-def test_a_stream_is_known_by_its_type() -> None:
+def test_a_stream_is_recognised_by_its_content_type() -> None:
     assert read(head("content-type: text/event-stream; charset=utf-8", "transfer-encoding: chunked")).head.sse
     assert not read(head("content-type: application/json", "transfer-encoding: chunked")).head.sse
 
 
-def test_what_the_connection_names_is_not_kept() -> None:
+def test_headers_named_by_connection_are_not_kept() -> None:
     kept = b"".join(read(head("connection: close, x-mine", "x-mine: 1", "x-a: 1", "content-length: 1")).head.kept)
     assert b"x-mine" not in kept
     assert b"x-a: 1\r\n" in kept
@@ -106,7 +106,7 @@ def test_two_heads_that_differ_in_length_only_are_kept_apart(one: int, other: in
 
 
 @pytest.mark.parametrize("data", [b"", b"H", b"HTTP/1.1 200", head("a: b")[:-1]])
-def test_an_unfinished_head_is_waited_for(data: bytes) -> None:
+def test_an_incomplete_head_is_none(data: bytes) -> None:
     assert begin(data, memory()) is None
 
 
@@ -125,7 +125,7 @@ def test_an_unfinished_head_is_waited_for(data: bytes) -> None:
     ],
     ids=range(9),
 )
-def test_what_is_no_head_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_head_are_refused(data: bytes) -> None:
     for _ in range(2):
         with pytest.raises(BadHead):
             begin(data, memory())
@@ -219,7 +219,7 @@ def test_no_event_is_held_back_however_its_bytes_come(message: tuple[list[bytes]
 
 
 @given(messages(), SPLITS)
-def test_the_payload_is_what_was_put_in_whatever_the_pieces(
+def test_the_payload_is_the_same_whatever_the_pieces(
     message: tuple[list[bytes], bytes, bytes], places: list[int]
 ) -> None:
     parts, wire, rest = message
@@ -264,7 +264,7 @@ TOKEN = b'data: {"choices":[]}\n\n'
         (b"b\r\ndata: 123\n\n\r\n", True),
     ],
 )
-def test_a_tokens_event_differs_from_what_only_looks_like_one(wire: bytes, safe: bool) -> None:
+def test_the_fast_path_for_a_tokens_event_agrees_with_the_slow_one(wire: bytes, safe: bool) -> None:
     whole, in_bytes = ChunkScanner(), ChunkScanner()
     assert whole.feed(wire) == -1
     assert (whole.safe == len(wire)) is safe
@@ -290,7 +290,7 @@ def test_a_tokens_event_differs_from_what_only_looks_like_one(wire: bytes, safe:
         b"f" * 16 + b"\r\n",
     ],
 )
-def test_what_is_no_chunk_is_refused(wire: bytes) -> None:
+def test_bytes_that_are_no_chunk_are_refused(wire: bytes) -> None:
     with pytest.raises(BadChunk):
         ChunkScanner().feed(wire)
 

@@ -1,4 +1,4 @@
-"""The gateway's own words: whole answers, errors in two dialects, the event that ends a stream."""
+"""Answers that the gateway writes itself: whole answers, errors in two shapes, the event that ends a stream."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def test_an_error_for_anthropics_clients_is_marked_at_the_top() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.5, "3")])
-def test_when_to_come_back_is_said_in_whole_seconds(seconds: float, header: str) -> None:
+def test_retry_after_is_in_whole_seconds(seconds: float, header: str) -> None:
     answer = parsed(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), close=False))
     assert (answer.status, answer.headers["retry-after"]) == (503, header)
 
 
 @pytest.mark.parametrize(("error", "allow"), [(MethodNotAllowed("x"), "POST"), (ReadOnly("x"), "GET, HEAD")])
-def test_a_wrong_method_is_answered_with_the_right_ones(error: GatewayError, allow: str) -> None:
+def test_a_wrong_method_is_answered_with_an_allow_header(error: GatewayError, allow: str) -> None:
     answer = parsed(error_answer(error, (), close=False))
     assert (answer.status, answer.headers["allow"]) == (405, allow)
 
 
 @pytest.mark.parametrize("text", ["plain", "line\nbreak\r\n\r\ndata: forged", "\u2028\u00e9\x00"])
-def test_an_error_event_is_one_event_whatever_it_says(text: str) -> None:
+def test_an_error_event_is_one_event_whatever_its_text(text: str) -> None:
     raw = error_event(BadRequest(text))
     assert raw.count(b"\n") == 2 and raw.endswith(b"\n\n")
     assert json.loads(raw.removeprefix(b"data: "))["error"]["message"] == text
@@ -73,5 +73,5 @@ def test_an_error_event_is_one_event_whatever_it_says(text: str) -> None:
     assert named.startswith(b"event: error\ndata: {")
 
 
-def test_a_chunk_says_its_length() -> None:
+def test_a_chunk_begins_with_its_length() -> None:
     assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"

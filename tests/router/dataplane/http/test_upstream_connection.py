@@ -1,4 +1,4 @@
-"""One connection to one pod: what its receiver gets of each way an answer can go."""
+"""One connection to one pod: the calls that its receiver gets for each way an answer can go."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ BARE = b"HTTP/1.0 200 OK\r\n\r\n"
 def test_an_answer_is_passed_on_and_the_connection_kept(
     wire: bytes, head: tuple[int, int, int], body: bytes, bytewise: bool
 ) -> None:
-    with Ground() as ground:
-        attempt = ground.send()
-        ground.pod.sends(*([wire[at : at + 1] for at in range(len(wire))] if bytewise else [wire]))
+    with Ground() as harness:
+        attempt = harness.send()
+        harness.pod.sends(*([wire[at : at + 1] for at in range(len(wire))] if bytewise else [wire]))
         assert (attempt.heads, attempt.body, attempt.ended, attempt.failures) == ([head], body, 1, [])
-        assert len(ground.upstream.idle["10.0.0.1:8000"]) == 1
+        assert len(harness.upstream.idle["10.0.0.1:8000"]) == 1
 
 
 def test_an_answer_without_a_length_ends_with_its_connection() -> None:
-    with Ground() as ground:
-        attempt = ground.send()
-        ground.pod.sends(BARE + b"abc", b"def").closes()
+    with Ground() as harness:
+        attempt = harness.send()
+        harness.pod.sends(BARE + b"abc", b"def").closes()
         assert (attempt.heads, attempt.body, attempt.ended) == ([(200, UNTIL_CLOSE, -1)], b"abcdef", 1)
-        assert ground.upstream.open == 0
+        assert harness.upstream.open == 0
 
 
 def test_the_answer_to_head_has_no_body() -> None:
-    with Ground() as ground:
-        attempt = ground.send(head_only=True)
-        ground.pod.sends(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+    with Ground() as harness:
+        attempt = harness.send(head_only=True)
+        harness.pod.sends(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
         assert (attempt.heads, attempt.ended) == ([(200, NO_BODY, 9)], 1)
-        assert len(ground.upstream.idle) == 1
+        assert len(harness.upstream.idle) == 1
 
 
 def test_chunk_framing_is_taken_off_when_asked_for() -> None:
-    with Ground() as ground:
-        attempt = ground.send()
+    with Ground() as harness:
+        attempt = harness.send()
         attempt.unwrap = True
-        ground.pod.sends(SSE_HEAD, chunk(b"abc")[:5], chunk(b"abc")[5:] + chunk(b"def") + LAST_CHUNK)
+        harness.pod.sends(SSE_HEAD, chunk(b"abc")[:5], chunk(b"abc")[5:] + chunk(b"def") + LAST_CHUNK)
         assert (attempt.body, attempt.ended) == (b"abcdef", 1)
 
 
@@ -87,80 +87,80 @@ ENDS: dict[str, tuple[Callable[[Ground], object], type[PodFailure]]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_an_early_end_is_reported_once_and_nothing_is_kept(how: str) -> None:
-    with Ground() as ground:
-        attempt = ground.send()
-        ENDS[how][0](ground)
+def test_an_early_end_is_reported_once_and_no_connection_is_kept(how: str) -> None:
+    with Ground() as harness:
+        attempt = harness.send()
+        ENDS[how][0](harness)
         assert [type(failure) for failure in attempt.failures] == [ENDS[how][1]]
         assert attempt.ended == 0
-        assert (ground.upstream.idle, ground.upstream.open, ground.deadlines.members) == ({}, 0, set())
-        assert ground.wire.crashes == []
+        assert (harness.upstream.idle, harness.upstream.open, harness.deadlines.members) == ({}, 0, set())
+        assert harness.wire.crashes == []
 
 
 @pytest.mark.parametrize(("begun", "expected"), [(b"", StaleConnection), (ok()[:9], ResetBeforeAnswer)])
 def test_a_reused_connection_is_stale_when_it_ends_without_a_byte(begun: bytes, expected: type[PodFailure]) -> None:
-    with Ground() as ground:
-        ground.send()
-        ground.pod.sends(ok())
-        attempt = ground.send()
-        ground.pod.sends(*([begun] if begun else [])).dies()
+    with Ground() as harness:
+        harness.send()
+        harness.pod.sends(ok())
+        attempt = harness.send()
+        harness.pod.sends(*([begun] if begun else [])).dies()
         assert [type(failure) for failure in attempt.failures] == [expected]
 
 
-def test_an_aborted_connection_tells_nothing_more() -> None:
-    with Ground() as ground:
-        attempt = ground.send()
-        ground.pod.sends(SSE_HEAD + event("a"))
+def test_an_aborted_connection_does_not_call_its_receiver() -> None:
+    with Ground() as harness:
+        attempt = harness.send()
+        harness.pod.sends(SSE_HEAD + event("a"))
         connection = attempt.connection
         assert connection is not None
-        ground.wire.do(connection.abort)
-        ground.pod.sends(event("b"))
+        harness.wire.do(connection.abort)
+        harness.pod.sends(event("b"))
         assert (attempt.body, attempt.ended, attempt.failures) == (event("a"), 0, [])
-        assert (connection.closing, ground.upstream.open) == (True, 0)
+        assert (connection.closing, harness.upstream.open) == (True, 0)
 
 
-def test_a_paused_connection_leaves_the_pods_bytes_where_they_are() -> None:
-    with Ground() as ground:
-        attempt = ground.send(timeouts=Timeouts(idle_s=10))
-        ground.pod.sends(SSE_HEAD + event("a"))
+def test_a_paused_connection_does_not_read() -> None:
+    with Ground() as harness:
+        attempt = harness.send(timeouts=Timeouts(idle_s=10))
+        harness.pod.sends(SSE_HEAD + event("a"))
         connection = attempt.connection
         assert connection is not None
-        ground.wire.do(connection.pause)
-        ground.pod.sends(event("b"))
-        ground.passes(60)
+        harness.wire.do(connection.pause)
+        harness.pod.sends(event("b"))
+        harness.passes(60)
         assert (attempt.body, attempt.failures) == (event("a"), [])
-        ground.wire.do(connection.resume)
+        harness.wire.do(connection.resume)
         assert attempt.body == event("a") + event("b")
-        ground.passes(11)
+        harness.passes(11)
         assert isinstance(attempt.failures[0], IdleTimeout)
 
 
-def test_pausing_what_is_closed_does_nothing() -> None:
-    with Ground() as ground:
-        attempt = ground.send()
+def test_pausing_a_closed_connection_does_nothing() -> None:
+    with Ground() as harness:
+        attempt = harness.send()
         connection = attempt.connection
         assert connection is not None
-        ground.pod.dies()
+        harness.pod.dies()
         for act in (connection.pause, connection.resume, connection.abort):
-            ground.wire.do(act)
-        assert ground.wire.crashes == []
+            harness.wire.do(act)
+        assert harness.wire.crashes == []
         assert connection.closing
 
 
-def test_each_read_renews_the_time_it_may_be_silent() -> None:
-    with Ground() as ground:
-        attempt = ground.send(timeouts=Timeouts(first_byte_s=30, idle_s=5))
-        ground.passes(29)
-        ground.pod.sends(SSE_HEAD + event("a"))
+def test_each_read_renews_the_idle_timeout() -> None:
+    with Ground() as harness:
+        attempt = harness.send(timeouts=Timeouts(first_byte_s=30, idle_s=5))
+        harness.passes(29)
+        harness.pod.sends(SSE_HEAD + event("a"))
         for _ in range(4):
-            ground.passes(4)
-            ground.pod.sends(event("a"))
+            harness.passes(4)
+            harness.pod.sends(event("a"))
         assert attempt.failures == []
-        ground.passes(6)
+        harness.passes(6)
         assert isinstance(attempt.failures[0], IdleTimeout)
 
 
 def test_a_request_is_written_as_it_is() -> None:
-    with Ground() as ground:
-        ground.send()
-        assert bytes(ground.pod.transport.sent) == ASK
+    with Ground() as harness:
+        harness.send()
+        assert bytes(harness.pod.transport.sent) == ASK

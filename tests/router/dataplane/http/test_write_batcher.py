@@ -1,4 +1,4 @@
-"""What a turn of the loop has to send goes out at its end, all of it, each connection once."""
+"""The writes of one turn of the loop go out at its end, all of them, each connection once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from router.dataplane.http.write_batcher import DIRECT_WRITES, MAX_BATCH, MIN_ACTIVE, WORTH_BATCHING, WriteBatcher
 
 ACTIVE = range(MIN_ACTIVE)
-"""Requests under way, enough to wait for the end of a turn."""
+"""Requests in flight, enough for writes to be batched."""
 
 
 class Writer:
-    """A writer that notes when it was flushed."""
+    """A writer that records when it was flushed."""
 
     def __init__(self, flushed: list[Writer], then: Callable[[], object] = lambda: None) -> None:
         self._flushed = flushed
@@ -46,7 +46,7 @@ def test_all_are_flushed_at_the_end_of_the_turn_in_order() -> None:
     asyncio.run(run())
 
 
-def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
+def test_a_large_batch_is_sent_before_the_end_of_the_turn() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
         write_batcher, writers = WriteBatcher(ACTIVE), [Writer(flushed) for _ in range(MAX_BATCH + 1)]
@@ -59,7 +59,7 @@ def test_many_do_not_wait_for_the_end_of_a_long_turn() -> None:
     asyncio.run(run())
 
 
-def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
+def test_writes_made_during_a_flush_go_out_a_turn_later() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
@@ -73,7 +73,7 @@ def test_what_a_flush_brings_goes_out_a_turn_later() -> None:
     asyncio.run(run())
 
 
-def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
+def test_after_an_explicit_flush_nothing_is_left_for_the_end_of_the_turn() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
@@ -85,12 +85,12 @@ def test_flushed_by_hand_nothing_is_left_for_the_end_of_the_turn() -> None:
     asyncio.run(run())
 
 
-def test_it_is_quiet_while_few_requests_are_under_way() -> None:
+def test_writes_go_out_at_once_while_few_requests_are_in_flight() -> None:
     assert WriteBatcher(ACTIVE[1:]).quiet()
     assert not WriteBatcher(ACTIVE).quiet()
 
 
-def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_waited_for_again() -> None:
+def test_after_a_turn_with_few_writes_some_go_out_at_once_before_a_turn_is_batched_again() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)
@@ -101,7 +101,7 @@ def test_after_a_turn_without_company_some_are_sent_at_once_and_then_a_turn_is_w
     asyncio.run(run())
 
 
-def test_after_a_turn_with_company_the_next_is_waited_for_as_well() -> None:
+def test_after_a_turn_with_enough_writes_the_next_turn_is_batched_too() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
         write_batcher = WriteBatcher(ACTIVE)

@@ -1,4 +1,4 @@
-"""Large bodies without the insides of their texts: what is decoded of them is what is decoded of the whole."""
+"""Large bodies with their long strings cut: the same fields and prompt are read as from the whole body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def body(content: str, **fields: object) -> bytes:
 
 
 def whole(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """As it is read without cutting anything."""
+    """The call as it is read without any cut."""
     with monkeypatch.context() as patch:
         patch.setattr(openai, "FROM_BYTES", len(raw) + 1)
         return openai.read(b"application/json", raw)
@@ -50,7 +50,7 @@ def test_a_body_of_many_small_texts_is_left_alone() -> None:
     assert abridge(b'{"a": 1' + b" " * 10_000 + b"}") is None
 
 
-def test_a_run_of_blanks_behind_a_string_is_not_taken_for_text() -> None:
+def test_blanks_behind_a_string_are_not_cut_as_text() -> None:
     raw = b'{"model": "m", "prompt": "a:"' + b" " * 20_000 + b', "user": "me"}'
     assert abridge(raw) is None
     assert openai.read(b"", raw).session_key == "me"
@@ -71,7 +71,7 @@ def test_escapes_where_a_text_is_cut_stay_whole(head: str, tail: str, monkeypatc
     ),
     st.booleans(),
 )
-def test_whatever_a_body_holds_it_reads_as_the_whole_does(texts: list[str], ascii_only: bool) -> None:
+def test_a_cut_body_reads_as_the_whole_body(texts: list[str], ascii_only: bool) -> None:
     messages = [{"role": "user", "content": text} for text in texts]
     asked = {"messages": messages, "model": "m", "tools": [{"d": texts[0]}], "system": texts[-1], "user": texts[0][:9]}
     raw = json.dumps(asked, ensure_ascii=ascii_only).encode()
@@ -94,7 +94,7 @@ def test_the_same_bytes_in_two_fields_are_not_confused(monkeypatch: pytest.Monke
     alike(openai.read(b"", raw), whole(raw, monkeypatch))
 
 
-def test_a_broken_large_body_is_refused_in_the_words_for_the_whole() -> None:
+def test_a_broken_large_body_is_refused_with_the_error_for_the_whole_body() -> None:
     raw = body("x" * 20_000)
     with pytest.raises(BadRequest, match="not valid JSON") as refused:
         openai.read(b"", raw[:-2])

@@ -1,4 +1,4 @@
-"""What is read of a body, what is refused, and what an alias changes in it."""
+"""What is read from a body, what is refused, and what an alias changes in it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_answers_limit_is_read_under_any_of_its_names(fields: str, expected:
 
 
 @pytest.mark.parametrize("huge", ["1" + "0" * 30, "1e300", "9223372036854775808"])
-def test_a_huge_limit_does_not_spoil_the_sums(huge: str) -> None:
+def test_a_huge_limit_is_capped(huge: str) -> None:
     assert read(f'{{"model":"m","max_tokens":{huge}}}'.encode()).max_tokens <= 1 << 32
 
 
@@ -119,7 +119,7 @@ def test_the_prompts_parts_come_in_the_order_of_an_engines_template() -> None:
     assert prompt(read(b'{"model":"m","query":"q","documents":["d"]}')) == b'"q"["d"]'
 
 
-def test_the_same_prompt_is_the_same_whatever_else_is_in_the_body() -> None:
+def test_a_prompt_does_not_depend_on_the_bodys_other_fields() -> None:
     one = read(b'{"model":"m","messages":[{"content":"a"}],"temperature":0}')
     other = read(b'{"seed":1,"messages":[{"content":"a"}],"stream":true,"model":"m"}')
     assert prompt(one) == prompt(other)
@@ -163,7 +163,7 @@ def test_the_model_of_a_form_is_found(disposition: str) -> None:
     "other",
     ['name="file"; filename="model.bin"', 'name="model_version"', 'name="file"; filename="model"', 'name="models"'],
 )
-def test_another_part_of_a_form_is_not_taken_for_its_model(other: str) -> None:
+def test_another_part_of_a_form_is_not_read_as_its_model(other: str) -> None:
     body = part(other, b"wrong") + part('name="model"', b"whisper") + b"--B--\r\n"
     assert openai.read(FORM, body).model == "whisper"
     assert with_model(body, FORM, "other") == body.replace(b"whisper", b"other")
@@ -197,7 +197,7 @@ def test_an_alias_changes_the_model_and_no_other_value(fields: dict[str, object]
 
 
 @given(st.binary(max_size=200) | st.dictionaries(st.text(max_size=8), json_values, max_size=6).map(msgspec.json.encode))
-def test_any_body_is_understood_or_refused_and_nothing_else(body: bytes) -> None:
+def test_any_body_is_read_or_refused(body: bytes) -> None:
     try:
         call = read(body)
     except (BadRequest, MissingModel):

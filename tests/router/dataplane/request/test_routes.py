@@ -1,4 +1,4 @@
-"""From a model's name, and what a client asks for beside it, to a pool."""
+"""From a model's name, and the target that a client may name, to a pool."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_model_leads_to_its_pool_and_an_alias_to_its_model() -> None:
     assert here.resolve("gpt-4", None, None) == Route("big", "llama-70b")
 
 
-def test_of_two_pools_with_one_model_the_first_has_it() -> None:
+def test_the_first_of_two_pools_with_one_model_serves_it() -> None:
     assert routes(SMALL, LABELLED).resolve("shared", None, None).pool == "small"
     assert routes(LABELLED, SMALL).resolve("shared", None, None).pool == "labelled"
 
@@ -47,7 +47,7 @@ def test_a_pool_or_cluster_may_be_named(pool: bytes | None, cluster: bytes | Non
 @pytest.mark.parametrize(
     ("pool", "cluster"), [(b"none", None), (None, b"none"), (b"small", b"east"), (b"", None), (None, b"")]
 )
-def test_a_target_that_is_not_there_is_said_with_what_is(pool: bytes | None, cluster: bytes | None) -> None:
+def test_an_unknown_target_is_refused_with_the_known_ones(pool: bytes | None, cluster: bytes | None) -> None:
     with pytest.raises(PoolNotFound, match=r"pools: big, small; clusters: east, west"):
         routes(BIG, SMALL).resolve("llama-8b", pool, cluster)
 
@@ -58,7 +58,7 @@ def test_a_model_its_named_pool_does_not_serve_is_not_found() -> None:
     assert caught.value.param == "model"
 
 
-def test_a_near_miss_is_answered_with_what_is_near() -> None:
+def test_a_misspelt_model_is_answered_with_the_closest_one() -> None:
     with pytest.raises(ModelNotFound, match="Did you mean 'llama-70b'"):
         routes(BIG).resolve("llama-70B", None, None)
 
@@ -70,13 +70,13 @@ def test_a_header_that_is_no_text_is_refused(header: str) -> None:
         routes(BIG).resolve("llama-70b", *given)
 
 
-def test_the_default_pool_takes_what_no_pool_names() -> None:
+def test_the_default_pool_takes_models_that_no_pool_names() -> None:
     here = routes(BIG, SMALL, default="small")
     assert here.resolve("anything", None, None) == Route("small", "anything")
     assert here.resolve("gpt-4", None, None).pool == "big"
 
 
-def test_a_pool_that_knows_no_models_takes_any_until_its_pods_tell() -> None:
+def test_a_pool_without_models_takes_any_model_until_its_pods_report() -> None:
     here = routes(LEARNS)
     assert here.resolve("anything", None, None) == Route("learns", "anything")
     assert here.resolve("anything", b"learns", None) == Route("learns", "anything")
@@ -86,7 +86,7 @@ def test_a_pool_that_knows_no_models_takes_any_until_its_pods_tell() -> None:
         here.resolve("anything", None, None)
 
 
-def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
+def test_a_pools_models_are_the_union_of_its_pods_models() -> None:
     here = routes(LEARNS)
     here.learned("learns", "p1", frozenset({"a", "b"}))
     here.learned("learns", "p2", frozenset({"b", "c"}))
@@ -99,7 +99,7 @@ def test_what_pods_serve_is_the_union_and_goes_with_them() -> None:
     assert (here.models(), here.pools_learned()) == ({}, set())
 
 
-def test_what_is_served_is_the_union_after_any_history_of_pods_that_tell_and_go() -> None:
+def test_the_union_is_right_after_any_history_of_reports_and_removals() -> None:
     rng = random.Random(1)
     routes = Routes([Pool(name="learns")], "", Timeouts())
     known: dict[str, frozenset[str]] = {}
@@ -115,7 +115,7 @@ def test_what_is_served_is_the_union_after_any_history_of_pods_that_tell_and_go(
         assert routes.pools_learned() == ({"learns"} if known else set())
 
 
-def test_configured_models_are_not_changed_by_what_pods_tell() -> None:
+def test_configured_models_are_not_changed_by_reports_of_pods() -> None:
     here = routes(BIG)
     here.learned("big", "p1", frozenset({"other"}))
     assert list(here.models()) == ["llama-70b", "gpt-4"]
@@ -131,7 +131,7 @@ def test_a_pools_own_timeouts_replace_the_global_ones() -> None:
     assert here.timeouts == {"big": Timeouts(), "quick": own}
 
 
-def test_onward_are_the_fall_backs_that_serve_the_model_each_by_its_own_name_for_it() -> None:
+def test_onward_lists_the_fall_backs_that_serve_the_model_under_their_own_names() -> None:
     home = Pool(name="home", models=["llama"], aliases={"gpt": "llama"}, fallback=["own", "none", "same", "any"])
     own = Pool(name="own", models=["llama-fp8"], aliases={"gpt": "llama-fp8"})
     here = routes(home, own, Pool(name="none", models=["x"]), Pool(name="same", models=["llama"]), Pool(name="any"))
@@ -140,7 +140,7 @@ def test_onward_are_the_fall_backs_that_serve_the_model_each_by_its_own_name_for
     assert here.onward("llama", Route("home", "llama"), None) == [Route("same", "llama"), Route("any", "llama")]
 
 
-def test_onward_of_a_cluster_are_its_other_pools_first() -> None:
+def test_onward_lists_the_other_pools_of_a_cluster_first() -> None:
     east = [Pool(name=name, models=["m"], cluster="east", fallback=["west"]) for name in ("one", "two", "three")]
     here = routes(*east, Pool(name="west", models=["m"]))
     ways = here.onward("m", Route("two", "m"), b"east", lambda pool: pool.name != "three")

@@ -1,4 +1,4 @@
-"""Who may choose where a request goes: by the key it brings, and by what the settings allow."""
+"""Which clients may choose a pool or cluster: by their key, and by what the settings allow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pool_of(given: TargetResolver, **header_map: str) -> str:
     return given.route(ROUTES, "m", headers).pool
 
 
-def test_nobody_may_choose_unless_it_is_said() -> None:
+def test_no_client_may_choose_unless_the_settings_allow_it() -> None:
     with pytest.raises(TargetNotAllowed, match=r"may not choose 'far'; it may choose: none\. Without the header"):
         pool_of(targets(), x_turnout_pool="far")
     with pytest.raises(TargetNotAllowed, match="'far' or 'other'"):
@@ -39,7 +39,7 @@ def test_nobody_may_choose_unless_it_is_said() -> None:
 
 
 @pytest.mark.parametrize("header", ["x_turnout_pool", "x_turnout_cluster"])
-def test_where_a_request_goes_anyway_it_may_always_say(header: str) -> None:
+def test_a_client_may_always_name_the_pool_of_its_model(header: str) -> None:
     assert pool_of(targets(), **{header: "near" if header == "x_turnout_pool" else "east"}) == "near"
 
 
@@ -49,14 +49,14 @@ def test_a_pool_may_be_chosen_by_its_name_its_cluster_or_with_all(allow: str) ->
     assert pool_of(targets(allow), x_turnout_cluster="west") == "far"
 
 
-def test_of_a_cluster_only_the_pools_that_are_allowed_are_chosen_from() -> None:
+def test_only_allowed_pools_of_a_cluster_are_chosen() -> None:
     with pytest.raises(ModelNotFound):
         pool_of(targets("other"), x_turnout_cluster="west")
     with pytest.raises(TargetNotAllowed):
         pool_of(targets("other"), x_turnout_pool="far")
 
 
-def test_what_is_not_there_is_unknown_and_not_forbidden() -> None:
+def test_a_pool_that_does_not_exist_is_unknown_and_not_forbidden() -> None:
     with pytest.raises(PoolNotFound, match="clusters: east, west"):
         pool_of(targets(), x_turnout_pool="nowhere")
 
@@ -65,24 +65,24 @@ def test_what_is_not_there_is_unknown_and_not_forbidden() -> None:
     "sent",
     [{"authorization": "Bearer sk-1"}, {"authorization": "bearer  sk-1 "}, {"x_api_key": "sk-1"}],
 )
-def test_a_client_is_known_by_its_key_in_either_header(sent: dict[str, str]) -> None:
+def test_a_client_is_identified_by_its_key_in_either_header(sent: dict[str, str]) -> None:
     known = targets(clients=[client("sk-1", "west"), client("sk-2", "near")])
     assert pool_of(known, x_turnout_pool="far", **sent) == "far"
 
 
 @pytest.mark.parametrize("sent", [{}, {"authorization": "Bearer sk-3"}, {"authorization": "Basic sk-1"}])
-def test_who_brings_no_known_key_has_what_everybody_has(sent: dict[str, str]) -> None:
+def test_a_client_without_a_known_key_has_the_default_permissions(sent: dict[str, str]) -> None:
     known = targets("far", clients=[client("sk-1", "other")])
     assert pool_of(known, x_turnout_pool="far", **sent) == "far"
 
 
-def test_a_known_client_has_its_own_list_in_place_of_everybodys() -> None:
+def test_a_known_clients_list_replaces_the_default_one() -> None:
     known = targets("*", clients=[client("sk-1", name="batch")])
     with pytest.raises(TargetNotAllowed, match=r"\(known as 'batch'\); it may choose: none"):
         pool_of(known, x_turnout_pool="far", authorization="Bearer sk-1")
 
 
-def test_no_message_has_the_key_in_it() -> None:
+def test_no_message_contains_the_key() -> None:
     known = targets(clients=[client("sk-secret", "near")])
     with pytest.raises(TargetNotAllowed) as caught:
         pool_of(known, x_turnout_pool="far", authorization="Bearer sk-secret")
@@ -90,16 +90,16 @@ def test_no_message_has_the_key_in_it() -> None:
 
 
 @pytest.mark.parametrize(("said", "expected"), [("false", False), ("OFF", False), ("0", False), (" true", True)])
-def test_fall_back_is_refused_in_plain_words(said: str, expected: bool) -> None:
+def test_fall_back_is_refused_by_each_word_for_no(said: str, expected: bool) -> None:
     assert may_fall_back({b"x-turnout-fallback": said.encode()}) is expected
     assert may_fall_back({})
 
 
-def test_what_is_neither_yes_nor_no_is_refused() -> None:
+def test_a_fallback_header_that_is_neither_true_nor_false_is_refused() -> None:
     with pytest.raises(BadRequest, match="x-turnout-fallback"):
         pool_of(targets(), x_turnout_fallback="fasle")
 
 
-def test_only_refusing_fall_back_leaves_the_route_as_it_is() -> None:
+def test_refusing_fall_back_alone_does_not_change_the_route() -> None:
     headers = {b"x-turnout-fallback": b"false"}
     assert targets().route(ROUTES, "m", headers) == Route("near", "m")
