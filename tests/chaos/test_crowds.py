@@ -1,4 +1,4 @@
-"""Many clients at once: a burst over two replicas in the same moment, and a crowd that vanishes mid-stream."""
+"""Many clients at once: a burst over two replicas at the same moment, and a crowd that disconnects mid-stream."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MOST_APART = 8
 
 
 def request(number: int, tokens: int) -> tuple[list[dict[str, str]], bytes]:
-    """Messages that nobody else sends, and the bytes that ask for a stream of so many tokens."""
-    messages = [{"role": "user", "content": f"Tell story {number}."}]
+    """Messages that no other request has, and the bytes of a request for a stream of `tokens` tokens."""
+    messages = [{"role": "user", "content": f"Write story {number}."}]
     body = msgspec.json.encode(chat(messages=messages, stream=True, max_tokens=tokens, ignore_eos=True))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     return messages, head.encode() + body
 
 
 async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[ClientConnection]:
-    """So many connections, by turns to each gateway."""
+    """`count` connections, to each gateway in turn."""
     loop = asyncio.get_running_loop()
     wires = []
     for at in range(count):
@@ -44,7 +44,7 @@ async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[Clie
 
 
 def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path) -> None:
-    """Two tokens a second, so that all of a burst are placed before the first is answered."""
+    """Pods make two tokens a second, so that a whole burst is placed before its first answer."""
     with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.2") as there:
         there.use("least_load")
         gateways = [*there.gateways.values()]
@@ -69,8 +69,8 @@ def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path)
             there.wait_until_empty()
 
 
-def test_two_thousand_clients_that_vanish_mid_stream_leave_nothing_in_flight(tmp_path: Path) -> None:
-    """They come in waves and vanish at once; a token a second each, so that a small machine holds them all open."""
+def test_two_thousand_clients_that_disconnect_mid_stream_leave_nothing_in_flight(tmp_path: Path) -> None:
+    """Clients come in waves and disconnect together. Each gets a token a second, few enough for a small machine."""
     with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.1") as there:
         gateways = [*there.gateways.values()]
 

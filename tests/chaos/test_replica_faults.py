@@ -1,4 +1,4 @@
-"""A replica dies or stands still while all are loaded: the others lose nothing, and count it out and in again."""
+"""A replica dies or is stopped while all are loaded: the others lose no request and no longer count its load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = dataclasses.replace(MIX, long_tokens=700)
 """Streams of fourteen seconds, so that some outlast the fault."""
 
 
-def test_a_killed_replica_takes_exactly_its_share_with_it(tmp_path: Path, record_property: Property) -> None:
+def test_only_the_requests_of_a_killed_replica_are_lost(tmp_path: Path, record_property: Property) -> None:
     with ground(tmp_path, 3, sync=SHORT_LEASE) as there:
         with Loading(there.gateways, LONG) as load:
             load.steady()
@@ -36,12 +36,12 @@ def test_a_killed_replica_takes_exactly_its_share_with_it(tmp_path: Path, record
         lost = [record for record in load.by_replica["replica-2"].records if record.fault]
         say(record_property, "requests lost with the replica", len(lost))
         assert lost, "it had streams open"
-        assert all(record.started_at < killed for record in lost), "only what was open on it"
+        assert all(record.started_at < killed for record in lost), "only streams that were open on it"
         assert faults([r for name in there.live() for r in load.by_replica[name].records]) == []
 
 
-def test_a_replica_that_stands_still_is_counted_out_and_heals(tmp_path: Path) -> None:
-    """Its own clients wait, and get their answers all the same."""
+def test_a_stopped_replica_is_no_longer_counted_and_recovers(tmp_path: Path) -> None:
+    """The clients of the stopped replica wait and get their answers in the end."""
     with ground(tmp_path, 3, sync=SHORT_LEASE) as there:
         with Loading(there.gateways, LONG) as load:
             load.steady()

@@ -1,4 +1,4 @@
-"""What all end-to-end tests share: one process of simulated pods, idle and without faults at the start of each test."""
+"""Fixtures of all end-to-end tests: one process of simulated pods, idle and without faults before each test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def all_sims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
 
 @pytest.fixture
 def sims(all_sims: SimPods) -> Iterator[SimPods]:
-    """The pods, well before and after; what a test before this one left open has ended."""
+    """The pods, without faults before and after the test; requests of the test before have ended."""
     all_sims.well()
     wait_for("the pods are idle", all_sims.idle)
     yield all_sims
@@ -38,6 +38,6 @@ def port(gateway: GatewayProcess) -> int:
 
 @pytest.fixture
 def wire(port: int) -> Iterator[Wire]:
-    """A connection to it."""
+    """A connection to the inference port."""
     with Wire("127.0.0.1", port) as wire:
         yield wire

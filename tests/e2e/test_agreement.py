@@ -1,4 +1,4 @@
-"""The simulator says of a trace what the real gateway and pods in real time make of it."""
+"""The simulator predicts the latencies of a trace that the real gateway and pods have in real time."""
 
 from __future__ import annotations
 

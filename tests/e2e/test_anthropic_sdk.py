@@ -43,7 +43,7 @@ def test_a_message_is_answered(client: Anthropic) -> None:
     assert answer.usage.output_tokens > 0
 
 
-def test_a_streamed_message_says_what_the_plain_one_says(client: Anthropic) -> None:
+def test_a_streamed_message_has_the_text_of_the_plain_one(client: Anthropic) -> None:
     plain = client.messages.create(model=MODEL, messages=HELLO, max_tokens=24)
     with client.messages.stream(model=MODEL, messages=HELLO, max_tokens=24) as stream:
         said = "".join(stream.text_stream)
@@ -86,7 +86,7 @@ def test_an_unknown_model_is_not_found(client: Anthropic) -> None:
     assert caught.value.body["error"]["code"] == "model_not_found"
 
 
-def test_what_the_pod_refuses_comes_in_the_pods_words(client: Anthropic) -> None:
+def test_a_pods_refusal_is_passed_on_as_the_pod_wrote_it(client: Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="max_model_len"):
         client.messages.create(model=MODEL, messages=HELLO, max_tokens=20_000)
 

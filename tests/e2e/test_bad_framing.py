@@ -1,4 +1,4 @@
-"""Paths, methods and bytes that are no request, over raw sockets: each is answered, and good clients are served on."""
+"""Paths, methods and bytes that are no request, over raw sockets: each is answered, good clients are still served."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_unknown_path_is_a_404(wire: Wire, path: str) -> None:
         ("PUT", "/readyz", "GET, HEAD"),
     ],
 )
-def test_a_wrong_method_is_a_405_that_says_the_right_one(wire: Wire, method: str, path: str, allow: str) -> None:
+def test_a_wrong_method_is_a_405_with_the_allowed_one(wire: Wire, method: str, path: str, allow: str) -> None:
     answer = ask(wire, get(path, "content-length: 0", method=method))
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == allow
@@ -109,11 +109,11 @@ def test_bytes_that_are_no_request_are_a_400_and_the_connection_closes(wire: Wir
     answer = ask(wire, MALFORMED[named])
     assert (answer.status, answer.error["code"]) == (400, "bad_framing")
     assert answer.headers["connection"] == "close"
-    assert wire.closed(), "what came after was taken for another request"
+    assert wire.closed(), "the bytes after it were read as another request"
 
 
 def test_connect_is_refused(wire: Wire) -> None:
-    """The one method whose meaning is to stop speaking HTTP."""
+    """CONNECT is the one method that ends HTTP on the connection."""
     answer = ask(wire, b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\n")
     assert (answer.status, answer.error["code"]) == (400, "bad_framing")
     assert wire.closed()

@@ -1,4 +1,4 @@
-"""Wrong bodies, headers and lengths, over raw sockets: each is answered in OpenAI's shape, others are served on.
+"""Wrong bodies, headers and lengths, over raw sockets: each gets an error in OpenAI's shape, others are still served.
 
 Bytes that are no request are in test_bad_framing.py, clients that are slow or leave in test_slow_clients.py.
 """
@@ -26,10 +26,10 @@ BODY_BYTES = 2_000_000
 
 @pytest.fixture(scope="module")
 def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    (nobody,) = free_ports(1)
+    (unused_port,) = free_ports(1)
     settings = config(
         (),
-        pools=[pool("default", all_sims.urls[:2]), pool("empty", [f"http://127.0.0.1:{nobody}"], models=["gone"])],
+        pools=[pool("default", all_sims.urls[:2]), pool("empty", [f"http://127.0.0.1:{unused_port}"], models=["gone"])],
         limits={"max_header_bytes": HEADER_BYTES, "max_body_bytes": BODY_BYTES},
     )
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
@@ -66,7 +66,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("named", BODIES)
-def test_a_body_that_cannot_be_understood_is_a_400_and_the_connection_lives_on(wire: Wire, named: str) -> None:
+def test_a_malformed_body_is_a_400_and_the_connection_stays_open(wire: Wire, named: str) -> None:
     body, code = BODIES[named]
     answer = ask(wire, post(body))
     assert (answer.status, answer.error["code"], answer.error["type"]) == (400, code, "invalid_request_error")
@@ -80,7 +80,7 @@ def test_huge_numbers_in_a_body_do_no_harm(wire: Wire) -> None:
     assert stays_usable(wire)
 
 
-def test_a_huge_number_in_flight_spoils_no_reading(gateway: GatewayProcess, sims: SimPods, port: int) -> None:
+def test_a_huge_number_in_flight_leaves_all_readings_finite(gateway: GatewayProcess, sims: SimPods, port: int) -> None:
     for pod in sims.addresses[:2]:
         sims.fault(pod, "hang")
     with ExitStack() as stack:
@@ -97,7 +97,7 @@ def test_a_deep_body_with_a_model_does_no_harm(wire: Wire) -> None:
     assert stays_usable(wire)
 
 
-def test_an_unknown_model_is_a_404_that_says_what_is_near(wire: Wire) -> None:
+def test_an_unknown_model_is_a_404_with_the_closest_name(wire: Wire) -> None:
     answer = ask(wire, post(chat(model="sim-modle")))
     assert (answer.status, answer.error["code"], answer.error["param"]) == (404, "model_not_found", "model")
     assert "'sim-model'" in answer.error["message"]
@@ -128,7 +128,7 @@ def test_a_compressed_body_is_a_415(wire: Wire) -> None:
 # Limits
 
 
-def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(wire: Wire) -> None:
+def test_a_body_announced_as_too_large_is_refused_before_it_is_sent(wire: Wire) -> None:
     wire.send(f"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: {BODY_BYTES + 1}\r\n\r\n".encode())
     answer = wire.answer()
     assert (answer.status, answer.error["code"]) == (413, "body_too_large")
@@ -136,7 +136,7 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_sent(wire: Wir
     assert wire.closed()
 
 
-def test_a_too_large_body_that_is_sent_nevertheless_still_gets_its_answer(wire: Wire) -> None:
+def test_a_too_large_body_that_is_sent_anyway_gets_an_answer(wire: Wire) -> None:
     with contextlib.suppress(ConnectionError):
         wire.send(post(b"x" * 3_000_000))
     assert wire.answer().status == 413
@@ -152,7 +152,7 @@ def test_a_chunked_body_is_refused_where_it_grows_too_large(wire: Wire) -> None:
 
 
 def test_a_body_in_tiny_chunks_costs_no_more_memory_than_in_large_ones(gateway: GatewayProcess, wire: Wire) -> None:
-    """Two bytes in a Python object of their own take more than forty."""
+    """Two bytes in a Python object of their own take more than forty bytes of memory."""
     wire.send(b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n")
     before = gateway.rss_bytes()
     gateway.forget_peak()
@@ -188,7 +188,7 @@ def test_a_target_over_the_limit_is_a_431(wire: Wire) -> None:
     assert ask(wire, get("/v1/" + "t" * (HEADER_BYTES + 1))).status == 431
 
 
-# Headers with a meaning here
+# Headers that the gateway reads
 
 
 @pytest.mark.parametrize(
@@ -208,19 +208,21 @@ def test_a_target_over_the_limit_is_a_431(wire: Wire) -> None:
         ("x-turnout-policy: \xff" + "p" * 500, 403, "policy_not_allowed"),
     ],
 )
-def test_a_header_of_ours_with_a_bad_value_is_refused_in_words(wire: Wire, header: str, status: int, code: str) -> None:
+def test_a_turnout_header_with_a_bad_value_is_refused(
+    wire: Wire, header: str, status: int, code: str
+) -> None:
     answer = ask(wire, post(chat(), header))
     assert (answer.status, answer.error["code"]) == (status, code)
     assert header.partition(":")[0] in answer.error["message"] or code in ("pool_not_found", "policy_not_allowed")
     assert stays_usable(wire)
 
 
-def test_odd_values_in_headers_that_only_pass_do_no_harm(wire: Wire) -> None:
+def test_odd_values_in_headers_that_are_passed_on_do_no_harm(wire: Wire) -> None:
     for header in ("x-session-id: \xff\xfe", "x-session-id: ", "authorization: \x80", "x-turnout-priority: -3"):
         assert ask(wire, post(chat(), header)).status == 200
 
 
-def test_a_sane_request_id_is_kept_and_an_odd_one_replaced(wire: Wire) -> None:
+def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced(wire: Wire) -> None:
     assert ask(wire, get("/nothing", "x-request-id: abc-1")).headers["x-request-id"] == "abc-1"
     for odd in ("two words", "\xff", "i" * 500, ""):
         kept = ask(wire, get("/nothing", f"x-request-id: {odd}")).headers["x-request-id"]
@@ -231,7 +233,7 @@ def test_a_sane_request_id_is_kept_and_an_odd_one_replaced(wire: Wire) -> None:
 # No pod
 
 
-def test_no_pod_is_a_503_that_says_when_to_come_back(wire: Wire) -> None:
+def test_a_request_without_a_pod_is_a_503_with_retry_after(wire: Wire) -> None:
     answer = ask(wire, post(chat(model="gone")))
     assert answer.status == 503
     assert answer.error["code"] in ("no_pod_available", "pod_unreachable")

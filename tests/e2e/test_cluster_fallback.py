@@ -1,6 +1,6 @@
-"""Two clusters behind one gateway: who may choose, who takes whose requests when, and that all of it adds up.
+"""Two clusters behind one gateway: who may choose one, when the other takes its requests, and that the counts add up.
 
-Pods are real processes. Those of the cluster `east` are killed and come back under load.
+Pods are real processes. Those of the cluster `east` are killed and started again under load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROFILE = {"name": "profile", "params": {"scorers": [{"name": "queue"}, {"name":
 
 
 class East:
-    """The pods of the cluster `east`, which can go and come back."""
+    """The pods of the cluster `east`, which can be killed and started again."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -66,7 +66,7 @@ def west(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
 
 @pytest.fixture(scope="module")
 def gateway(east: East, west: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Retries and their budget are the defaults; probes and ejections are quicker, so that tests are."""
+    """Retries and their budget are the defaults; probes and ejections are quicker, to make the tests quick."""
     pools = [
         pool("near", east.urls, cluster="east", models=["llama-east"], aliases={"llama": "llama-east"})
         | {"fallback": ["far"], "max_inflight_per_pod": 12, "allowed_policies": ["swift", "p2c"]},
@@ -90,7 +90,7 @@ def gateway(east: East, west: SimPods, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(autouse=True)
 def all_is_well(east: East, gateway: GatewayProcess) -> None:
-    """The pods of `east` are there, and the gateway knows."""
+    """The pods of `east` run, and the gateway has found them usable."""
     east.comes_back()
     wait_for("east is back", lambda: routable(gateway, "near") == 2)
 
@@ -109,14 +109,14 @@ def llama(text: str = "hello", **fields: object) -> dict[str, object]:
     return chat(text, model="llama", **fields)
 
 
-def test_an_answer_says_where_it_was_made(gateway: GatewayProcess) -> None:
+def test_an_answer_names_its_pool_and_cluster(gateway: GatewayProcess) -> None:
     answer = ask(gateway.port, llama())
     assert (answer.headers["x-turnout-pool"], answer.headers["x-turnout-cluster"]) == ("near", "east")
     assert "x-turnout-fallback" not in answer.headers
     assert answer.json()["model"] == "llama-east"
 
 
-def test_a_target_is_open_to_who_is_allowed_and_to_nobody_else(gateway: GatewayProcess) -> None:
+def test_only_allowed_clients_may_choose_a_target(gateway: GatewayProcess) -> None:
     for header in ("x-turnout-pool: near", "x-turnout-cluster: east"):
         assert ask(gateway.port, llama(), header).headers["x-turnout-pool"] == "near"
     for header in ("x-turnout-pool: far", "x-turnout-cluster: west"):
@@ -131,7 +131,7 @@ def test_a_target_is_open_to_who_is_allowed_and_to_nobody_else(gateway: GatewayP
     assert KEY not in gateway.log.read_text()
 
 
-def test_a_ready_made_policy_is_asked_for_by_its_name(gateway: GatewayProcess) -> None:
+def test_a_request_may_name_a_configured_policy(gateway: GatewayProcess) -> None:
     answer = ask(gateway.port, llama(), "x-turnout-policy: swift")
     assert (answer.status, answer.headers["x-turnout-policy"]) == (200, "swift")
     refused = ask(gateway.port, llama(), "x-turnout-policy: steady")
@@ -140,7 +140,7 @@ def test_a_ready_made_policy_is_asked_for_by_its_name(gateway: GatewayProcess) -
     assert gateway.metric("turnout_requests_total", pool="near", policy="swift", status="200") >= 1
 
 
-def test_a_ready_made_policy_is_put_by_its_name(gateway: GatewayProcess) -> None:
+def test_a_configured_policy_is_set_by_its_name(gateway: GatewayProcess) -> None:
     path = "/admin/pools/near/policy"
     assert gateway.control.put(path, json={"policy": "swift"}).raise_for_status().json()["policy"] == "swift"
     assert ask(gateway.port, llama()).headers["x-turnout-policy"] == "swift"
@@ -162,7 +162,7 @@ def test_pools_and_models_show_cluster_and_fall_back(gateway: GatewayProcess) ->
 
 
 class Crowd:
-    """Users who ask one thing after the other, and every answer with the time at which it was asked for."""
+    """Users who send one request after the other; keeps every answer with the time of its request."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._gateway = gateway
@@ -178,7 +178,7 @@ class Crowd:
             self.seen.append((asked_at, answer))
 
     async def through(self, plot: Callable[[Crowd], Awaitable[float]]) -> float:
-        """Ask for as long as the plot takes; what it returns."""
+        """Send requests for as long as `plot` runs; returns its result."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
             httpx.AsyncClient(
@@ -193,7 +193,7 @@ class Crowd:
         return found
 
     async def come(self, more: int, since: float = 0.0) -> None:
-        """Until so many more answers are there to what was asked since then."""
+        """Wait for `more` further answers to requests that were sent at `since` or later."""
         async with asyncio.timeout(DEADLINE_S):
             goal = self._asked(since) + more
             while self._asked(since) < goal:  # noqa: ASYNC110  a list has no event
@@ -203,7 +203,7 @@ class Crowd:
         return sum(asked_at >= since for asked_at, _ in self.seen)
 
 
-def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
+def test_a_cluster_that_is_killed_under_load_fails_no_request_and_is_used_again_when_it_is_back(
     gateway: GatewayProcess, east: East
 ) -> None:
     async def goes_and_comes_back(crowd: Crowd) -> float:
@@ -232,7 +232,7 @@ def test_a_cluster_that_is_killed_under_load_fails_no_request_and_comes_home(
     assert gateway.metric("turnout_fallbacks_total", **{"from": "near", "to": "far"}) >= ways["far", "from=near"]
 
 
-def test_while_a_cluster_is_gone_streams_go_elsewhere_too_and_refusals_are_said(
+def test_while_a_cluster_is_gone_streams_fall_back_too_and_a_refused_fall_back_is_an_error(
     gateway: GatewayProcess, east: East
 ) -> None:
     east.goes()
@@ -254,7 +254,7 @@ def fails_at_once(gateway: GatewayProcess) -> bool:
 
 @contextmanager
 def drained(gateway: GatewayProcess, pods: list[str]) -> Iterator[None]:
-    """No new request for these pods in the block."""
+    """These pods are drained for the block."""
     try:
         for pod in pods:
             gateway.control.post(f"/admin/pods/{pod}/drain").raise_for_status()
@@ -264,7 +264,7 @@ def drained(gateway: GatewayProcess, pods: list[str]) -> Iterator[None]:
             gateway.control.delete(f"/admin/pods/{pod}/drain").raise_for_status()
 
 
-def test_where_nothing_can_take_it_every_pool_is_named(gateway: GatewayProcess) -> None:
+def test_the_error_names_every_pool_when_none_can_serve(gateway: GatewayProcess) -> None:
     with drained(gateway, [pod["id"] for pod in gateway.pods() if pod["pool"] in ("near", "far")]):
         answer = ask(gateway.port, llama())
     assert (answer.status, answer.error["code"]) == (503, "no_pod_available")

@@ -1,4 +1,4 @@
-"""Plain curl against the gateway: what people type first, and what curl does by itself (Expect, chunks, upgrades)."""
+"""Plain curl against the gateway: simple commands, and what curl does by itself (Expect, chunks, upgrades)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = f"{DEADLINE_S:g}"
 
 
 class Said(NamedTuple):
-    """What curl printed."""
+    """The output of curl."""
 
     out: bytes
     verbose: str
@@ -98,10 +98,10 @@ def test_a_chunked_upload_reaches_the_pod_with_its_length(gateway: GatewayProces
         *(f"{gateway.url}/v1/chat/completions", *JSON, "-H", "Transfer-Encoding: chunked"),
         *("--data-binary", f"@{body}"),
     )
-    heard = said.json()
-    assert heard["body"] == body.read_text()
-    assert heard["headers"]["content-length"] == str(len(body.read_text()))
-    assert "transfer-encoding" not in heard["headers"]
+    received = said.json()
+    assert received["body"] == body.read_text()
+    assert received["headers"]["content-length"] == str(len(body.read_text()))
+    assert "transfer-encoding" not in received["headers"]
 
 
 def test_a_form_with_a_model_is_passed_on_byte_for_byte(gateway: GatewayProcess, tmp_path: Path) -> None:
@@ -110,23 +110,23 @@ def test_a_form_with_a_model_is_passed_on_byte_for_byte(gateway: GatewayProcess,
     said = curl(
         f"{gateway.url}/v1/audio/transcriptions?language=en", "-F", "model=echo", "-F", f"file=@{sound};type=audio/wav"
     )
-    heard = said.json()
-    assert heard["target"] == "/v1/audio/transcriptions?language=en"
-    assert heard["headers"]["content-type"].startswith("multipart/form-data; boundary=")
-    assert (bytes(range(256)) * 200).decode("latin-1") in heard["body"]
+    received = said.json()
+    assert received["target"] == "/v1/audio/transcriptions?language=en"
+    assert received["headers"]["content-type"].startswith("multipart/form-data; boundary=")
+    assert (bytes(range(256)) * 200).decode("latin-1") in received["body"]
 
 
-def test_hop_by_hop_headers_stop_here_and_others_pass(gateway: GatewayProcess) -> None:
+def test_hop_by_hop_headers_are_dropped_and_others_passed_on(gateway: GatewayProcess) -> None:
     headers = ("TE: trailers", "Keep-Alive: 5", "Connection: keep-alive, X-Private", "X-Private: 1", "X-Public: 2")
     flags = [part for header in headers for part in ("-H", header)]
     said = curl(f"{gateway.url}/v1/chat/completions", *JSON, *flags, "-d", json.dumps(chat(model="echo")))
-    heard = said.json()["headers"]
-    assert heard["x-public"] == "2"
-    assert not heard.keys() & {"te", "keep-alive", "x-private", "connection"}
+    received = said.json()["headers"]
+    assert received["x-public"] == "2"
+    assert not received.keys() & {"te", "keep-alive", "x-private", "connection"}
     assert "timeout=5" not in said.verbose
 
 
-def test_what_engines_serve_outside_v1_reaches_them(gateway: GatewayProcess) -> None:
+def test_engine_paths_outside_v1_reach_the_pods(gateway: GatewayProcess) -> None:
     said = curl(f"{gateway.url}/tokenize", *JSON, "-d", json.dumps({"model": MODEL, "prompt": "some words"}))
     assert said.json()["count"] == len(said.json()["tokens"]) > 0
 
@@ -157,8 +157,8 @@ def test_an_upgrade_offer_hides_no_header_from_the_pod(gateway: GatewayProcess) 
     ask = (*JSON, "-H", "X-Public: 2", "-H", "X-Session-Id: s", "-d", json.dumps(chat(model="echo")))
     url = f"{gateway.url}/v1/chat/completions"
     plain, offered = curl(url, *ask).json(), curl("--http2", url, *ask).json()
-    for heard in (plain, offered):
-        del heard["headers"]["x-request-id"]
+    for received in (plain, offered):
+        del received["headers"]["x-request-id"]
     assert offered == plain
 
 

@@ -1,4 +1,4 @@
-"""Leaving: what clients of a gateway see from its SIGTERM to its exit, under load. Each test has its own gateway."""
+"""The drain: what clients of a gateway see from its SIGTERM to its exit, under load. Each test has its own gateway."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @contextmanager
 def leaving(sims: SimPods, directory: Path, *, settle_s: float, timeout_s: float) -> Iterator[GatewayProcess]:
-    """A ready gateway that the block ends; its log must hold no error."""
+    """A ready gateway that the block ends; its log must contain no error."""
     settings = config(sims.urls[:2], drain={"settle_s": settle_s, "timeout_s": timeout_s})
     with starting(settings, directory / "gateway") as gateway:
         gateway.wait_until_ready()
@@ -32,7 +32,7 @@ def leaving(sims: SimPods, directory: Path, *, settle_s: float, timeout_s: float
 
 @contextmanager
 def streams_of(gateway: GatewayProcess, tokens: int, count: int = 1) -> Iterator[list[Wire]]:
-    """Streams of so many tokens, at 2 ms each and more, that have begun."""
+    """Streams of `tokens` tokens, at 2 ms each or more, that have begun."""
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire("127.0.0.1", gateway.port)) for _ in range(count)]
         for wire in wires:
@@ -42,12 +42,13 @@ def streams_of(gateway: GatewayProcess, tokens: int, count: int = 1) -> Iterator
 
 
 def readiness(gateway: GatewayProcess) -> int:
-    """What a load balancer hears."""
+    """The status of /readyz, as a load balancer gets it."""
     return gateway.control.get("/readyz").status_code
 
 
 def keep_asking(port: int, over: threading.Event) -> bool:
-    """A client with a kept-alive connection, until it is told to go away; whether it was. All answers must be whole."""
+    """A client that sends requests until `over` or an answer with `connection: close`; returns whether one came. All
+    answers must be whole."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, verify=False, timeout=DEADLINE_S) as client:
         while not over.is_set():
             answer = client.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20))
@@ -59,7 +60,7 @@ def keep_asking(port: int, over: threading.Event) -> bool:
 
 
 def test_a_drain_under_load_fails_no_request(sims: SimPods, tmp_path: Path) -> None:
-    """It settles for hundreds of times as long as an answer takes, and a client leaves with the first that says so."""
+    """It settles hundreds of times longer than an answer takes; a client closes after its first `connection: close`."""
     over = threading.Event()
     with leaving(sims, tmp_path, settle_s=3.0, timeout_s=600.0) as gateway, ThreadPoolExecutor(4) as threads:
         users = [threads.submit(keep_asking, gateway.port, over) for _ in range(4)]
@@ -73,7 +74,7 @@ def test_a_drain_under_load_fails_no_request(sims: SimPods, tmp_path: Path) -> N
         assert gateway.ended() == 0
 
 
-def test_a_drain_closes_the_port_and_what_is_idle_and_cuts_no_stream(sims: SimPods, tmp_path: Path) -> None:
+def test_a_drain_closes_the_port_and_idle_connections_and_cuts_no_stream(sims: SimPods, tmp_path: Path) -> None:
     with (
         leaving(sims, tmp_path, settle_s=0.0, timeout_s=600.0) as gateway,
         Wire("127.0.0.1", gateway.port) as idle,
@@ -82,7 +83,7 @@ def test_a_drain_closes_the_port_and_what_is_idle_and_cuts_no_stream(sims: SimPo
         idle.send(get("/livez"))
         assert idle.answer().status == 200
         gateway.signal()
-        wait_for("nobody is let in", lambda: not accepts(gateway))
+        wait_for("the port refuses connections", lambda: not accepts(gateway))
         assert idle.closed()
         for wire in long:
             answer = wire.answer()
@@ -98,8 +99,10 @@ def answered(gateway: GatewayProcess) -> float:
     return gateway.metric("turnout_requests_total", status="200")
 
 
-def test_an_operators_drain_is_a_sigterm_and_asking_twice_does_not_insist(sims: SimPods, tmp_path: Path) -> None:
-    """While it settles it is not ready, serves on, and sends its clients elsewhere. It settles until it is insisted."""
+def test_an_operators_drain_acts_as_sigterm_and_a_second_one_changes_nothing(
+    sims: SimPods, tmp_path: Path
+) -> None:
+    """While it settles it is not ready, and answers requests with `connection: close`, until a second SIGTERM."""
     with leaving(sims, tmp_path, settle_s=600.0, timeout_s=600.0) as gateway:
         with Wire("127.0.0.1", gateway.port) as old:
             old.send(post(chat()))
@@ -133,7 +136,7 @@ def accepts(gateway: GatewayProcess) -> bool:
         return False
 
 
-def test_what_outlasts_the_drain_ends_with_an_error_event_or_a_503(sims: SimPods, tmp_path: Path) -> None:
+def test_requests_that_outlast_the_drain_end_with_an_error_event_or_a_503(sims: SimPods, tmp_path: Path) -> None:
     with leaving(sims, tmp_path, settle_s=0.0, timeout_s=0.3) as gateway:
         with streams_of(gateway, 8000, 5) as wires, Wire("127.0.0.1", gateway.port) as unanswered:
             for pod in sims.addresses[:2]:
@@ -153,7 +156,7 @@ def test_what_outlasts_the_drain_ends_with_an_error_event_or_a_503(sims: SimPods
 
 
 def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
-    """It would have settled and drained for ten minutes each; the test's own deadline is far below."""
+    """Settling and draining would take ten minutes each; the test's time limit is far below."""
     with leaving(sims, tmp_path, settle_s=600.0, timeout_s=600.0) as gateway:
         with streams_of(gateway, 8000) as (wire,):
             gateway.signal()
@@ -164,8 +167,8 @@ def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
         assert gateway.ended() == 0
 
 
-def test_a_gateway_without_any_pod_alive_still_leaves(sims: SimPods, tmp_path: Path) -> None:
-    """It serves cold after its warm-up time; a signal before that ends it too."""
+def test_a_gateway_without_any_live_pod_still_ends(sims: SimPods, tmp_path: Path) -> None:
+    """It serves cold after its warm-up timeout; a signal before that ends it too."""
     for pod in sims.addresses[:2]:
         sims.fault(pod, "refuse")
     with starting(config(sims.urls[:2], warmup_timeout_s=600.0), tmp_path / "gateway") as gateway:

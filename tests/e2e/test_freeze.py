@@ -1,5 +1,5 @@
-"""The freeze bench in small: every disturbance really happens, and no stream is cut by it. How long gaps are is the
-bench's to say, on a machine that has nothing else to do.
+"""A short run of the freeze bench: every disturbance really happens, and none cuts a stream. The bench itself measures
+the gaps, on an idle machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def test_the_disturbance_happens_and_every_stream_goes_on(case: str, tmp_path: P
         need("redis-server")
     found = tmp_path / "freeze.json"
     python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
-    # In a window there are a hundred times as many chunks as are asked for below.
+    # A window has a hundred times as many chunks as the assertion below wants.
     small = ["--pods", "120", "--streams", "6", "--seconds", "2", "--rounds", "1"]
     command = [sys.executable, "-m", "loadtests.bench.freeze", case, *small, "--python", python, "--json", str(found)]
     done = whole_run(command, 400.0)

@@ -1,4 +1,4 @@
-"""5,000 damaged requests over raw sockets: the gateway serves on, logs no defect and keeps nothing behind."""
+"""5,000 damaged requests over raw sockets: the gateway still serves, logs no defect and keeps no state of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 async def send(port: int, data: bytes, rng: random.Random) -> str:
-    """Send one mutant, whole or in two parts, with a valid request behind it or without; and how it ended."""
+    """Send one mutant, whole or in two parts, with or without a valid request behind it; returns how it ended."""
     leaves = rng.random() < 0.15
     if rng.random() < 0.15:
         data += rng.choice(SEEDS)
@@ -72,7 +72,7 @@ def serves_on(port: int) -> None:
 
 
 def answer_to(port: int, request: bytes) -> Answer:
-    """The gateway has so little patience that on a busy machine it may take a good client for a slow one: ask again."""
+    """The answer to `request`; sent again after a 408, because a good client may exceed such short timeouts too."""
 
     def look() -> Answer | None:
         with Wire("127.0.0.1", port) as wire, contextlib.suppress(Closed):
@@ -87,7 +87,7 @@ def answer_to(port: int, request: bytes) -> Answer:
 
 
 async def campaign(port: int) -> Counter[str]:
-    """All mutants, a bounded number at a time, with a probe every so often."""
+    """Send all mutants, a bounded number at a time, with a probe after every `PROBE_EVERY`."""
     rng = random.Random(SEED)
     mutants = iter([(at, mutant(rng), random.Random(SEED + at)) for at in range(MUTANTS)])
     ended: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def open_files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def test_damaged_requests_hurt_nobody_and_leave_nothing(gateway: GatewayProcess, sims: SimPods) -> None:
+def test_damaged_requests_disturb_no_client_and_leave_no_state(gateway: GatewayProcess, sims: SimPods) -> None:
     files = open_files(gateway.pid)
     rss = gateway.rss_bytes()
     ended = asyncio.run(campaign(gateway.port))
@@ -122,14 +122,14 @@ def test_damaged_requests_hurt_nobody_and_leave_nothing(gateway: GatewayProcess,
     wait_for("all sockets are given back", lambda: open_files(gateway.pid) <= files)
     assert gateway.complaints() == []
     assert gateway.rss_bytes() < rss + 64 * 2**20
-    assert all(pod["routable"] for pod in gateway.pods()), "a client's bytes took a pod out"
+    assert all(pod["routable"] for pod in gateway.pods()), "a client's bytes ejected a pod"
     serves_on(gateway.port)
-    # What a damaged head looks like behind the gateway is still HTTP.
+    # Behind the gateway a damaged head is still valid HTTP.
     assert "Traceback" not in Path(sims.log).read_text()
 
 
 def test_the_seeds_are_all_answered_in_full(gateway: GatewayProcess) -> None:
-    """Otherwise the mutants would be mutants of nothing."""
+    """Otherwise the mutants would not be made of valid requests."""
     for seed in SEEDS:
         answer = answer_to(gateway.port, seed)
         assert answer.status in (200, 400, 404), seed

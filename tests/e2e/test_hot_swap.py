@@ -23,12 +23,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server")]
 
 POOL = "/admin/pools/default"
 PUSHED_S = 10.0
-"""A change that is pushed is there in milliseconds; one that had to be asked for comes with a lease's third, 20 s."""
+"""Seconds within which a pushed change must arrive; it usually takes milliseconds. Without the push it would take 20 s,
+a third of a lease."""
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """Empty, and of this test alone."""
+    """An empty server for this test alone."""
     with RedisServer(tmp_path) as server:
         yield server
 
@@ -38,13 +39,13 @@ Start = Callable[[str], GatewayProcess]
 
 @pytest.fixture
 def sync() -> Mapping[str, float]:
-    """How patient replicas are with Redis."""
+    """The replicas' timeouts for Redis."""
     return PATIENT_SYNC
 
 
 @pytest.fixture
 def start(redis: RedisServer, sims: SimPods, sync: Mapping[str, float], tmp_path: Path) -> Iterator[Start]:
-    """Starts replicas that share their state, ready; their end is watched as everywhere."""
+    """Starts replicas that share their state and waits until they are ready; ends them with the usual assertions."""
     with ExitStack() as stack:
 
         def started(name: str) -> GatewayProcess:
@@ -56,32 +57,32 @@ def start(redis: RedisServer, sims: SimPods, sync: Mapping[str, float], tmp_path
 
 @pytest.fixture
 def pair(start: Start) -> tuple[GatewayProcess, GatewayProcess]:
-    """Two of them."""
+    """Two replicas."""
     return start("left"), start("right")
 
 
 @pytest.fixture
 def late(redis: RedisServer, sims: SimPods, tmp_path: Path) -> Iterator[Callable[[], GatewayProcess]]:
-    """Starts one more, of which nothing is asserted."""
+    """Starts one more replica, which is stopped without assertions."""
     with ExitStack() as stack:
         settings = config(sims.urls[:3], state=redis.url, replica="late")
         yield lambda: stack.enter_context(starting(settings, tmp_path / "late"))
 
 
 def put(gateway: GatewayProcess, part: str = "policy", *, match: str = "*", **body: Any) -> httpx.Response:
-    """PUT of a policy, shadow or canary; `local` goes where it belongs."""
+    """PUT of a policy, shadow or canary; `local` becomes a query parameter."""
     params = {"local": "true"} if body.pop("local", False) else {}
     return gateway.control.put(f"{POOL}/{part}", json=body, params=params, headers={"if-match": match})
 
 
 def shown(gateway: GatewayProcess) -> dict[str, Any]:
-    """The policy as the control port has it."""
+    """The policy as the control port shows it."""
     found: dict[str, Any] = gateway.control.get(f"{POOL}/policy").raise_for_status().json()
     return found
 
 
 def decided_by(gateway: GatewayProcess) -> str:
-    """Which policy places a request that is sent now."""
+    """The policy that places a request sent now."""
     with Wire(gateway.host, gateway.port) as wire:
         wire.send(post(chat()))
         answer = wire.answer()
@@ -90,13 +91,13 @@ def decided_by(gateway: GatewayProcess) -> str:
 
 
 def refused(answer: httpx.Response) -> tuple[int, str, str]:
-    """Status, code and words of a refusal."""
+    """Status, code and message of a refusal."""
     error = answer.json()["error"]
     return answer.status_code, error["code"], error["message"]
 
 
 def agree(pair: tuple[GatewayProcess, ...], policy: str) -> None:
-    """Wait until all replicas serve by the same shared record, of this policy."""
+    """Wait until all replicas serve by the same shared record, with this policy."""
 
     def agreed() -> bool:
         records = [shown(gateway) for gateway in pair]
@@ -107,7 +108,7 @@ def agree(pair: tuple[GatewayProcess, ...], policy: str) -> None:
 
 
 @pytest.mark.realtime
-def test_swaps_in_a_rush_lose_no_request_leak_nothing_and_take_no_longer_to_decide(
+def test_swaps_in_quick_succession_lose_no_request_and_take_no_longer_to_decide(
     pair: tuple[GatewayProcess, GatewayProcess],
 ) -> None:
     gateways = [Gateway(each.url, str(each.control.base_url)) for each in pair]
@@ -141,7 +142,7 @@ def test_a_replica_that_starts_later_has_policy_shadow_and_canary_before_it_is_r
     put(first, "shadow", policy="random").raise_for_status()
     put(first, "canary", policy="p2c", percent=1).raise_for_status()
     newcomer = late()
-    # Whenever it is ready, what comes next finds the shared record.
+    # As soon as it is ready, the next request is placed by the shared record.
     newcomer.wait_until_ready()
     assert decided_by(newcomer) in ("round_robin", "p2c")
     assert shown(newcomer) == shown(first)
@@ -165,13 +166,13 @@ def test_a_replica_is_not_ready_before_it_has_read_the_shared_record(
 
 
 def shared_state_is_awaited(gateway: GatewayProcess) -> bool:
-    """Whether it has all but that."""
+    """Whether the shared state is all that it still waits for."""
     waits_for = gateway.control.get("/admin/state").raise_for_status().json()["waits_for"]
     return len(waits_for) == 1 and waits_for[0].startswith("the shared state")
 
 
 def while_redis_is_away(pair: tuple[GatewayProcess, GatewayProcess]) -> None:
-    """Refused, or made on one replica alone by explicit choice: never half."""
+    """A swap is refused, or with `local` made on one replica alone."""
     left = pair[0]
     status, code, words = refused(put(left, policy="random"))
     assert (status, code) == (503, "store_unavailable")
@@ -204,7 +205,7 @@ def test_while_redis_hangs_a_swap_is_refused_or_local_by_choice_and_all_agree_wh
 
 
 @pytest.mark.realtime
-def test_while_redis_is_gone_as_well_and_an_empty_one_is_told_what_was_known(
+def test_while_redis_is_gone_a_swap_is_refused_or_local_and_an_empty_redis_gets_the_records_back(
     pair: tuple[GatewayProcess, GatewayProcess], redis: RedisServer
 ) -> None:
     put(pair[0], policy="round_robin").raise_for_status()

@@ -1,5 +1,5 @@
-"""A gateway process whose pods an API server tells of: they come, fail probes, terminate and go under load, the API
-server goes too, and no client notices. Engines and API server are simulated, all of it is over real sockets.
+"""A gateway process that finds its pods through an API server: pods come, fail probes, terminate and go under load, the
+API server goes too, and no request fails. Engines and API server are simulated, over real sockets.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CLIENTS = 6
 ROUNDS = 2
 
 
-class Told:
-    """What clients were told."""
+class ClientResults:
+    """The answers of all clients."""
 
     def __init__(self) -> None:
         self.wrong: list[str] = []
@@ -40,11 +40,11 @@ class Told:
         self._latest: deque[str] = deque(maxlen=60)
 
     def lately(self) -> set[str]:
-        """Pods of the last answers."""
+        """The pods of the last answers."""
         return set(self._latest)
 
     def answer(self, answer: httpx.Response) -> None:
-        """A whole answer."""
+        """Add an answer, which must be whole."""
         if answer.status_code != 200 or not answer.text.endswith("data: [DONE]\n\n"):
             self.wrong.append(f"{answer.status_code} {answer.text[-200:]}")
             return
@@ -55,17 +55,17 @@ class Told:
 
 
 class Cluster:
-    """Pods on the simulated engines' ports, of which each may be lent to one after the other."""
+    """Pods on the simulated engines' ports. Each port may belong to one pod after the other."""
 
     def __init__(self, kube: KubeThread, sims: SimPods) -> None:
         self.kube = kube
         self._sims = sims
         self._made = 0
         self.names: dict[str, str] = {}
-        """Engine's address -> the pod that has it."""
+        """Engine's address -> the pod that uses it."""
 
-    def tell(self, address: str, **fields: Any) -> None:
-        """What the API server says of the pod there."""
+    def apply(self, address: str, **fields: Any) -> None:
+        """Make the API server report these fields of the pod at `address`."""
         host, _, port = address.rpartition(":")
         name = self.names[address]
         uid = f"{int(name.rpartition('-')[2]):08x}-0000-4000-8000-000000000000"
@@ -73,13 +73,13 @@ class Cluster:
         self.kube.do(lambda api: api.put(PODS, found))
 
     def create(self, address: str) -> None:
-        """A new pod there, which is not ready yet."""
+        """Add a pod that is not ready yet."""
         self.names[address] = f"engine-{self._made}"
         self._made += 1
-        self.tell(address, ready=False)
+        self.apply(address, ready=False)
 
     def delete(self, address: str) -> None:
-        """It is gone."""
+        """Remove the pod."""
         name = self.names.pop(address)
         self.kube.do(lambda api: api.delete(PODS, "llm", name))
 
@@ -91,16 +91,16 @@ def cluster(sims: SimPods) -> Iterator[Cluster]:
         made = Cluster(kube, sims)
         for address in sims.addresses[:3]:
             made.create(address)
-            made.tell(address)
+            made.apply(address)
         yield made
 
 
-def test_pods_that_come_flap_terminate_and_go_under_load_cost_no_request(
+def test_pods_that_come_flap_terminate_and_go_under_load_fail_no_request(
     sims: SimPods, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with gateway_on(cluster, tmp_path) as gateway, load(gateway) as told:
-        wait_for("every pod has answered", lambda: len(told.lately()) == 3)
+    with gateway_on(cluster, tmp_path) as gateway, load(gateway) as results:
+        wait_for("every pod has answered", lambda: len(results.lately()) == 3)
         there, free = list(sims.addresses[:3]), list(sims.addresses[3:])
         for _ in range(ROUNDS):
             for _ in range(3):
@@ -110,30 +110,30 @@ def test_pods_that_come_flap_terminate_and_go_under_load_cost_no_request(
                 go(cluster, gateway, sims, old)
                 there.append(new)
                 free.append(old)
-            without_api_server(cluster, gateway, told)
-        wait_for("every pod that is there has answered lately", lambda: len(told.lately()) == 3)
-    assert told.wrong == []
-    assert told.attempts == {"1": sum(told.attempts.values())}, "somebody had to be asked twice"
-    assert len(told.pods) == 3 + 3 * ROUNDS
+            without_api_server(cluster, gateway, results)
+        wait_for("every pod that is there has answered lately", lambda: len(results.lately()) == 3)
+    assert results.wrong == []
+    assert results.attempts == {"1": sum(results.attempts.values())}, "a request needed a second attempt"
+    assert len(results.pods) == 3 + 3 * ROUNDS
 
 
 @contextmanager
-def load(gateway: GatewayProcess) -> Iterator[Told]:
-    """Clients that stream one answer after the other through the block."""
-    told, over = Told(), threading.Event()
+def load(gateway: GatewayProcess) -> Iterator[ClientResults]:
+    """Clients that read one stream after the other during the block."""
+    results, over = ClientResults(), threading.Event()
 
     def client() -> None:
         with httpx.Client(base_url=gateway.url, trust_env=False, verify=False, timeout=DEADLINE_S) as session:
             while not over.is_set():
                 try:
-                    told.answer(session.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20)))
+                    results.answer(session.post("/v1/chat/completions", json=chat(stream=True, max_tokens=20)))
                 except httpx.HTTPError as error:
-                    told.wrong.append(repr(error))
+                    results.wrong.append(repr(error))
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         running_clients = [clients.submit(client) for _ in range(CLIENTS)]
         try:
-            yield told
+            yield results
         finally:
             over.set()
     for each in running_clients:
@@ -141,7 +141,7 @@ def load(gateway: GatewayProcess) -> Iterator[Told]:
 
 
 def gateway_on(cluster: Cluster, directory: Path) -> AbstractContextManager[GatewayProcess]:
-    """A gateway whose pods are the cluster's."""
+    """A gateway that discovers the pods of the cluster."""
     file = directory / "kubeconfig"
     file.write_text(json.dumps(kubeconfig(cluster.kube.api)))
     source = f"kubernetes://llm?selector=app=vllm&kubeconfig={file}"
@@ -152,33 +152,33 @@ def gateway_on(cluster: Cluster, directory: Path) -> AbstractContextManager[Gate
 
 
 def blockers(gateway: GatewayProcess, address: str) -> list[str] | None:
-    """Why the pod there is out; None if there is none."""
+    """Why the pod at `address` gets no requests; None if there is no pod."""
     found = [pod for pod in gateway.pods() if pod["address"] == address]
     return found[0]["blockers"] if found else None
 
 
 def come(cluster: Cluster, gateway: GatewayProcess, sims: SimPods, address: str) -> None:
-    """A pod comes; until it is ready its engine answers nothing but 503."""
+    """A pod comes; until it is ready its engine answers only 503."""
     sims.fault(address, "http_503", scope="all")
     cluster.create(address)
     sims.well(address)
-    cluster.tell(address)
+    cluster.apply(address)
     wait_for("it is routable", lambda: blockers(gateway, address) == [])
 
 
 def flap(cluster: Cluster, gateway: GatewayProcess, address: str) -> None:
     """A pod fails its readiness probe for a while."""
     before = gateway.pod(address)["id"]
-    cluster.tell(address, ready=False)
+    cluster.apply(address, ready=False)
     wait_for("it is out", lambda: blockers(gateway, address) == ["not_ready"])
-    cluster.tell(address)
+    cluster.apply(address)
     wait_for("it is back", lambda: blockers(gateway, address) == [])
     assert gateway.pod(address)["id"] == before
 
 
 def go(cluster: Cluster, gateway: GatewayProcess, sims: SimPods, address: str) -> None:
-    """A pod terminates: it finishes what it has, gets nothing new, and is gone."""
-    cluster.tell(address, terminating=True)
+    """A pod terminates: it finishes its requests, gets no new ones, and is removed."""
+    cluster.apply(address, terminating=True)
     wait_for("it is out", lambda: blockers(gateway, address) == ["terminating"])
     # The gateway's own count: a request may be on its way, and the pod has not seen it yet.
     wait_for("its streams are through", lambda: gateway.pod(address)["inflight"] == 0)
@@ -190,8 +190,8 @@ def go(cluster: Cluster, gateway: GatewayProcess, sims: SimPods, address: str) -
     assert sims.served(address) == served
 
 
-def without_api_server(cluster: Cluster, gateway: GatewayProcess, told: Told) -> None:
-    """The API server goes, and pods stay what they were."""
+def without_api_server(cluster: Cluster, gateway: GatewayProcess, results: ClientResults) -> None:
+    """The API server goes, and the gateway keeps the pods it knows."""
 
     def down(api: Any) -> None:
         api.down = True
@@ -199,7 +199,7 @@ def without_api_server(cluster: Cluster, gateway: GatewayProcess, told: Told) ->
 
     before = [(pod["id"], pod["routable"]) for pod in gateway.pods()]
     cluster.kube.do(down)
-    answered = sum(told.pods.values())
-    wait_for("requests go on", lambda: sum(told.pods.values()) > answered + 50)
+    answered = sum(results.pods.values())
+    wait_for("requests go on", lambda: sum(results.pods.values()) > answered + 50)
     assert [(pod["id"], pod["routable"]) for pod in gateway.pods()] == before
     cluster.kube.do(lambda api: setattr(api, "down", False))

@@ -37,7 +37,7 @@ def client(gateway: GatewayProcess) -> Iterator[OpenAI]:
 
 
 def faulty(sims: SimPods, kind: str, **fields: object) -> None:
-    """The same fault on both pods, so that no other one can help out."""
+    """The same fault on both pods, so that no retry succeeds."""
     for pod in sims.addresses[:2]:
         sims.fault(pod, kind, **fields)
 
@@ -50,7 +50,7 @@ def test_a_chat_is_answered(client: OpenAI) -> None:
     assert answer._request_id
 
 
-def test_a_streamed_chat_says_what_the_plain_one_says_and_its_usage(client: OpenAI) -> None:
+def test_a_streamed_chat_has_the_text_of_the_plain_one_and_its_usage(client: OpenAI) -> None:
     plain = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=32)
     with client.chat.completions.create(
         model=MODEL, messages=HELLO, max_tokens=32, stream=True, stream_options={"include_usage": True}
@@ -152,7 +152,7 @@ def test_an_unknown_model_is_not_found(client: OpenAI) -> None:
         client.models.retrieve("nothing")
 
 
-def test_what_the_pod_refuses_comes_in_the_pods_words(client: OpenAI) -> None:
+def test_a_pods_refusal_is_passed_on_as_the_pod_wrote_it(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=10**6)
     assert "max_model_len" in caught.value.message
@@ -202,10 +202,10 @@ def test_a_stream_that_dies_raises_and_does_not_look_complete(client: OpenAI, si
     assert "closed the connection" in caught.value.message
 
 
-def test_nobody_there_is_a_connection_error() -> None:
-    (nobody,) = free_ports(1)
+def test_a_closed_port_is_a_connection_error() -> None:
+    (unused_port,) = free_ports(1)
     with (
-        OpenAI(base_url=f"http://127.0.0.1:{nobody}/v1", api_key="none", max_retries=0) as client,
+        OpenAI(base_url=f"http://127.0.0.1:{unused_port}/v1", api_key="none", max_retries=0) as client,
         pytest.raises(openai.APIConnectionError),
     ):
         client.models.list()

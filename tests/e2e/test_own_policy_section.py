@@ -25,7 +25,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text(
 SECTION = PAGE.partition("## A policy of your own\n")[2].partition("\n## ")[0]
 
 COMMANDS_S = 220.0
-"""For all of them: for what hangs."""
+"""Limit in seconds for all commands together, in case one hangs."""
 
 SHOWS = {
     "turnout policy check": "roomiest passes, and would be offered as roomiest@{digest}",
@@ -39,7 +39,7 @@ SHOWS = {
     "turnout policy rollback": "default: least_load {}",
     "turnout policy history": "rolled back to generation",
 }
-"""The beginning of a command -> what its output holds."""
+"""The beginning of a command -> what its output contains."""
 
 
 def blocks(language: str) -> list[str]:
@@ -48,12 +48,12 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """In the order of the text."""
+    """The commands, in the order of the text."""
     return "".join(blocks("bash")).splitlines()
 
 
 def expected(command: str) -> str | None:
-    """What its output holds."""
+    """What the output of this command contains; None if nothing is expected."""
     (file,) = blocks("python")
     said = next((words for beginning, words in SHOWS.items() if command.startswith(beginning)), None)
     return said and said.replace("{digest}", digest_of(file.encode()))
@@ -103,9 +103,9 @@ def _lines(path: Path) -> int:
 
 
 def _run(run: list[str], control: str, directory: Path) -> list[str]:
-    """What each command said, in a shell as the reader has it but for where the control port is.
+    """The output of each command, run in a shell as the reader would, with another address of the control port.
 
-    How quick this machine's pods seem to be is chance, so no canary is taken back for it.
+    Latencies on this machine are random, so no canary is taken back for them.
     """
     run = [command + " --max-ttft-ratio 0" * (" policy canary " in command) for command in run]
     asks = re.compile(r"(turnout policy (?:plugins|shadow|report|canary|promote|get|rollback|history)[^|;]*)")

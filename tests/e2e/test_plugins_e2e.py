@@ -1,5 +1,5 @@
-"""Plugin files and a real gateway under load: whatever is put into the directory, and whatever it does once it decides,
-no request fails, and somebody says clearly what was wrong.
+"""Plugin files and a real gateway under load: whatever a file contains and whatever its policy does, no request fails,
+and the control port or the log names the mistake.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ def gateway(sims: SimPods, directory: Path, plugins: Path, **sections: Any) -> I
 
 
 def place(file: Path, text: str) -> None:
-    """There it is, whole."""
+    """Write a plugin file in one step."""
     written = file.with_suffix(".part")
     written.write_text(text)
     written.rename(file)
 
 
 def named(text: str, name: str = "mine") -> str:
-    """What the gateway offers it as."""
+    """The name under which the gateway offers this version."""
     return f"{name}@{digest_of(text.encode())}"
 
 
 def files(process: GatewayProcess) -> dict[str, dict[str, Any]]:
-    """What the gateway says of each file."""
+    """File -> its state, as the control port shows it."""
     shown = process.control.get("/admin/plugins").raise_for_status().json()
     return {each["file"]: each for each in shown["plugins"] if each["present"]}
 
 
 def checked(process: GatewayProcess, file: str, text: str) -> dict[str, Any]:
-    """Of this version, once its check is through."""
+    """The state of this version, once it was checked."""
 
     def look() -> dict[str, Any] | None:
         found = files(process).get(file, {})
@@ -73,13 +73,13 @@ def use(process: GatewayProcess, policy: str) -> None:
 
 
 def shown(process: GatewayProcess) -> dict[str, Any]:
-    """The pool's policy as the control port has it."""
+    """The pool's policy as the control port shows it."""
     found: dict[str, Any] = process.control.get(f"{POOL}/policy").raise_for_status().json()
     return found
 
 
 def under_load(process: GatewayProcess, work: Callable[[], None], users: int = 4, **request: Any) -> Counter[str]:
-    """Do the work while users send requests, none of which may fail. Who decided them, by name."""
+    """Do `work` while users send requests, none of which may fail. Returns how many each policy decided."""
     seen: Counter[str] = Counter()
 
     async def user(client: httpx.AsyncClient, at: int, over: asyncio.Event) -> None:
@@ -114,7 +114,7 @@ MORE_WRONG = [
 @pytest.mark.parametrize(
     "kinds", [QUICKLY_WRONG, pytest.param(MORE_WRONG, marks=pytest.mark.realtime)], ids=["some", "more"]
 )
-def test_wrong_files_are_refused_one_by_one_and_no_request_hears_of_it(
+def test_wrong_files_are_refused_one_by_one_and_no_request_is_affected(
     kinds: list[str], sims: SimPods, tmp_path: Path
 ) -> None:
     plugins = tmp_path / "plugins"
@@ -168,19 +168,19 @@ while LATE:
 
 
 class Later(NamedTuple):
-    """What a policy does that passes its check."""
+    """A policy that passes its check and fails later."""
 
     body: str
     reason: str
     """Why it is taken out."""
     impatience: Mapping[str, float] = {}
-    """Whatever of the guard is not patient."""
+    """Settings of the guard that make it quicker."""
 
 
 BAD_LATER = {
     "loops": Later("if request.model == 'other' or LATE:\n    while True:\n        pass", "stuck", {"stuck_s": 0.25}),
     "loops and swallows": Later(SWALLOWS, "stuck", {"stuck_s": 0.25}),
-    "raises": Later("if LATE:\n    raise LookupError('a model nobody knows')", "raised"),
+    "raises": Later("if LATE:\n    raise LookupError('an unknown model')", "raised"),
     "exits": Later("if LATE:\n    raise SystemExit(0)", "raised"),
     "answers nothing": Later("if LATE:\n    return None", "no_answer"),
     "picks what is gone": Later("if LATE:\n    return Decision(PodId('gone:1'), self.name)", "not_in_snapshot"),
@@ -192,11 +192,11 @@ QUICK = ("loops", "raises")
 @pytest.mark.parametrize(
     "what", [each if each in QUICK else pytest.param(each, marks=pytest.mark.realtime) for each in BAD_LATER]
 )
-def test_a_policy_that_goes_wrong_later_is_taken_out_and_no_request_fails(
+def test_a_policy_that_fails_after_its_check_is_taken_out_and_no_request_fails(
     what: str, sims: SimPods, tmp_path: Path
 ) -> None:
     later = BAD_LATER[what]
-    # The check asks with sequence numbers up to 1,100; a model by the name of `sim-model` it does not know.
+    # The check uses sequence numbers up to 1,100 and never the model name `sim-model`.
     text = picks(f"{later.body}\n{RIGHT}".replace("LATE", "request.model == 'sim-model' and request.sequence > 40"))
     plugins = tmp_path / "plugins"
     plugins.mkdir()

@@ -1,4 +1,4 @@
-"""Pods that fail in every way a simulated pod can: who answers instead, what the client is told, what is given back."""
+"""Pods that fail in every way a simulated pod can: which pod answers instead, and what the client gets."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ ROUND_ROBIN = {"policy": {"name": "round_robin"}}
 
 @pytest.fixture(scope="module")
 def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """Nobody is ejected, so that each test meets its pod."""
+    """No pod is ejected, so that each test reaches its pod."""
     with running(undaunted(all_sims), tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="module")
 def impatient(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The same with short timeouts, for pods that fall silent: how others do there is not looked at."""
+    """The same with short timeouts, for pods that fall silent; answers of other pods may exceed them too."""
     timeouts = {"first_byte_s": 1.0, "idle_s": 1.0}
     with running(undaunted(all_sims, timeouts=timeouts), tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
 
 def undaunted(sims: SimPods, **sections: object) -> dict[str, object]:
-    """A pool that keeps every pod, whatever becomes of its requests."""
+    """A pool that ejects no pod, whatever happens to its requests."""
     return config(
         (),
         pools=[pool("default", sims.urls[:PODS], **ROUND_ROBIN)],
@@ -64,7 +64,7 @@ def ask_each_pod(port: int, body: dict[str, object], path: str = "/v1/chat/compl
 
 
 def of_pod(answers: list[Answer], pod: str) -> Answer:
-    """The one that this pod gave."""
+    """The answer of this pod."""
     (found,) = [answer for answer in answers if answer.headers["x-turnout-pod"] == pod]
     return found
 
@@ -82,7 +82,7 @@ def test_before_the_first_byte_another_pod_answers(port: int, sims: SimPods, bad
     assert all(answer.complete and answer.headers["x-turnout-pod"] != bad for answer in answers)
 
 
-def test_when_all_pods_refuse_the_client_is_told_and_may_come_back(port: int, sims: SimPods) -> None:
+def test_when_all_pods_refuse_the_client_gets_an_error_and_may_retry(port: int, sims: SimPods) -> None:
     for pod in sims.addresses[:PODS]:
         sims.fault(pod, "refuse")
     answer = ask(port, chat())
@@ -91,7 +91,7 @@ def test_when_all_pods_refuse_the_client_is_told_and_may_come_back(port: int, si
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_when_all_pods_are_busy_the_last_ones_words_come_through(port: int, sims: SimPods) -> None:
+def test_when_all_pods_are_busy_the_last_pods_answer_is_passed_on(port: int, sims: SimPods) -> None:
     for pod in sims.addresses[:PODS]:
         sims.fault(pod, "http_429", retry_after_s=9)
     answer = ask(port, chat())
@@ -99,17 +99,17 @@ def test_when_all_pods_are_busy_the_last_ones_words_come_through(port: int, sims
     assert answer.headers["x-turnout-attempts"] == "3"
 
 
-def test_a_500_is_passed_on_in_the_pods_words(port: int, sims: SimPods, bad: str) -> None:
+def test_a_500_is_passed_on_as_the_pod_wrote_it(port: int, sims: SimPods, bad: str) -> None:
     sims.fault(bad, "http_500")
     answer = of_pod(ask_each_pod(port, chat()), bad)
     assert (answer.status, answer.headers["x-turnout-attempts"]) == (500, "1")
     assert "EngineCore" in answer.error["message"]
 
 
-# The client is told
+# The client gets an error
 
 
-def test_a_pod_that_hangs_is_a_504_and_no_second_pod_does_the_work_again(
+def test_a_pod_that_hangs_is_a_504_and_no_second_pod_repeats_the_work(
     impatient: GatewayProcess, sims: SimPods, bad: str
 ) -> None:
     sims.fault(bad, "hang")
@@ -197,7 +197,7 @@ def test_a_deadline_ends_a_stream_with_an_error_event(port: int, sims: SimPods) 
 
 
 def test_clients_that_leave_free_their_pods_at_once(gateway: GatewayProcess, sims: SimPods) -> None:
-    """Not when their streams would have ended: every one of them is aborted."""
+    """Every stream is aborted, long before its end."""
     before = sum(sims.state(pod)["finished"]["abort"] for pod in sims.addresses)
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire("127.0.0.1", gateway.port)) for _ in range(50)]
@@ -223,7 +223,7 @@ def test_a_client_that_leaves_before_the_first_byte_frees_its_pod(
     assert gateway.inflight() == 0
 
 
-def test_slow_readers_cost_neither_memory_nor_anybody_elses_time(
+def test_slow_readers_cost_no_memory_and_do_not_delay_other_clients(
     all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with hose_pod() as hose:
@@ -235,8 +235,11 @@ def test_slow_readers_cost_neither_memory_nor_anybody_elses_time(
             ]
             for wire in slow:
                 wire.send(post(chat(model="hose", stream=True)))
-            wait_for("nobody takes what no client reads", lambda: stands_still_while_others_are_served(hose, gateway))
-            # What the sockets' own buffers hold is the kernel's; the gateway's share is a buffer's worth a stream.
+            wait_for(
+                "slow streams stand still",
+                lambda: stands_still_while_others_are_served(hose, gateway),
+            )
+            # The kernel holds the sockets' buffers; the gateway holds at most one write buffer for each stream.
             assert gateway.rss_bytes() - before < 10 * 2**20
             held = hose.sent_bytes
             wait_for("its stream goes on", lambda: taken(slow[0]) and hose.sent_bytes > held)
@@ -245,7 +248,7 @@ def test_slow_readers_cost_neither_memory_nor_anybody_elses_time(
 
 
 def taken(wire: Wire) -> int:
-    """Bytes that are read now, in many small pieces."""
+    """How many bytes can be read now; read in many small pieces."""
     return sum(len(wire.some()) for _ in range(200))
 
 
@@ -273,14 +276,14 @@ def ejecting(sims: SimPods, **health: float) -> dict[str, object]:
 
 @pytest.fixture
 def for_good(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """They stay ejected for longer than any test."""
+    """Ejected pods stay ejected for longer than any test."""
     with running(ejecting(all_sims, eject_s=600.0, eject_max_s=600.0), tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
 
 @pytest.fixture
 def for_a_moment(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """They are tried again soon."""
+    """Ejected pods are tried again soon."""
     settings = ejecting(all_sims, interval_s=0.2, eject_s=0.2, eject_max_s=0.4)
     with running(settings, tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
@@ -290,7 +293,7 @@ def ejected(gateway: GatewayProcess) -> set[str]:
     return {pod["address"] for pod in gateway.pods() if "ejected" in pod["blockers"]}
 
 
-def test_a_pod_that_keeps_failing_is_left_alone(for_good: GatewayProcess, sims: SimPods) -> None:
+def test_a_pod_that_keeps_failing_is_ejected(for_good: GatewayProcess, sims: SimPods) -> None:
     bad = sims.addresses[2]
     sims.fault(bad, "close_before_first_byte")
     answers = [ask(for_good.port, chat()) for _ in range(12)]
@@ -315,7 +318,7 @@ def test_never_more_than_half_of_a_pool_is_ejected(for_good: GatewayProcess, sim
     assert [ask(for_good.port, chat()).status for _ in range(8)] == [200] * 8
 
 
-def test_pods_that_were_ejected_are_tried_again_and_come_back(for_a_moment: GatewayProcess, sims: SimPods) -> None:
+def test_ejected_pods_are_tried_again_and_return(for_a_moment: GatewayProcess, sims: SimPods) -> None:
     pods = sims.addresses[2:6]
     for pod in pods:
         sims.fault(pod, "close_before_first_byte")

@@ -1,4 +1,4 @@
-"""Policies, pools and targets as a client meets them: where requests land, and that a swap under load costs nothing."""
+"""Policies, pools and targets as a client sees them: which pod gets a request, and that swaps under load fail none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gateway(all_sims: SimPods, far_sims: SimPods, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(autouse=True)
 def least_load_at_first(gateway: GatewayProcess) -> None:
-    """Whatever the test before this one has set."""
+    """Reset the policy that the previous test has set."""
     use(gateway, "least_load")
 
 
@@ -101,20 +101,20 @@ def test_prefix_aware_keeps_a_conversation_on_its_pod(gateway: GatewayProcess) -
     for turn in range(4):
         for at, messages in enumerate(talks):
             answer = ask(gateway.port, {"model": MODEL, "messages": messages, "max_tokens": 20})
-            told = answer.json()
-            tokens = (told["usage"]["prompt_tokens_details"] or {"cached_tokens": 0})["cached_tokens"]
+            answer_body = answer.json()
+            tokens = (answer_body["usage"]["prompt_tokens_details"] or {"cached_tokens": 0})["cached_tokens"]
             if turn == 0:
                 homes.append(answer.headers["x-turnout-pod"])
             else:
                 assert answer.headers["x-turnout-pod"] == homes[at]
                 assert tokens > cached[at]
             cached[at] = tokens
-            messages += [told["choices"][0]["message"], {"role": "user", "content": f"Go on, {turn}. {LONG}"}]
+            messages += [answer_body["choices"][0]["message"], {"role": "user", "content": f"Go on, {turn}. {LONG}"}]
     assert gateway.metric("turnout_prefix_cache_hits_total", pool="default") > 0
 
 
 def test_session_affinity_sticks_by_header_and_spreads_sessions(gateway: GatewayProcess, near: list[str]) -> None:
-    """That all of 60 sessions miss one of three pods has a chance of 3 * (2/3)**60, one in ten thousand million."""
+    """The probability that 60 sessions all miss one of three pods is 3 * (2/3)**60, about 1e-10."""
     use(gateway, "session_affinity")
     homes = {
         session: pods_of([ask(gateway.port, chat(f"{at}"), f"x-session-id: {session}") for at in range(2)])
@@ -129,7 +129,7 @@ def test_session_affinity_falls_back_to_the_bodys_user(gateway: GatewayProcess) 
     assert len(pods_of([ask(gateway.port, chat(f"{at}", user="someone")) for at in range(5)])) == 1
 
 
-def test_a_composed_policy_keeps_sessions_and_refuses_by_name_what_no_pod_passes(gateway: GatewayProcess) -> None:
+def test_a_composed_policy_keeps_sessions_and_names_the_filter_that_no_pod_passes(gateway: GatewayProcess) -> None:
     scorers = [{"name": "session", "weight": 9}, {"name": "queue"}, {"name": "prefix"}]
     use(gateway, "profile", filters=[{"name": "role"}, {"name": "headroom"}], scorers=scorers)
     answers = [ask(gateway.port, chat(f"{at}"), "x-session-id: me") for at in range(6)]
@@ -141,7 +141,7 @@ def test_a_composed_policy_keeps_sessions_and_refuses_by_name_what_no_pod_passes
     assert "no_pod_passes_label" in refused.json()["error"]["message"]
 
 
-def test_a_composed_policy_that_cannot_be_is_refused_in_the_words_of_turnout_check(gateway: GatewayProcess) -> None:
+def test_an_invalid_composed_policy_is_refused_with_the_message_of_turnout_check(gateway: GatewayProcess) -> None:
     before = gateway.control.get("/admin/pools/default/policy").json()
     params = {"scorers": [{"name": "queue"}, {"name": "prefix", "weight": "x"}], "picker": {"name": "bset"}}
     refused = gateway.control.put("/admin/pools/default/policy", json={"policy": "profile", "params": params})
@@ -152,12 +152,12 @@ def test_a_composed_policy_that_cannot_be_is_refused_in_the_words_of_turnout_che
     assert gateway.control.get("/admin/pools/default/policy").json() == before
 
 
-def test_swapping_policies_under_load_loses_nothing(gateway: GatewayProcess) -> None:
+def test_swapping_policies_under_load_loses_no_request(gateway: GatewayProcess) -> None:
     policies = ["random", "round_robin", "least_load", "p2c", "session_affinity", "prefix_aware", "profile"]
 
     async def user(client: httpx.AsyncClient, at: int, seen: Counter[str]) -> None:
         turn = 0
-        # On a busy machine the swaps may be slow: go on until some were in the middle of it.
+        # On a busy machine the swaps may be slow: send requests until some swaps happened between them.
         while turn < 20 or len(seen) < 3:
             turn += 1
             answer = await client.post("/v1/chat/completions", json=chat(f"{at} {turn}", stream=turn % 2 == 0))
@@ -243,7 +243,7 @@ def test_all_names_are_listed_with_their_pool(gateway: GatewayProcess) -> None:
     assert listed == {MODEL: "default", "gpt-4o": "default", "far-model": "far", "distant": "far"}
 
 
-def test_an_explicit_pool_or_cluster_is_where_it_goes(
+def test_a_request_goes_to_the_pool_or_cluster_that_it_names(
     gateway: GatewayProcess, far_sims: SimPods, near: list[str]
 ) -> None:
     (far,) = far_sims.addresses

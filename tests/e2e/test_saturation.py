@@ -1,4 +1,4 @@
-"""A limit per pod, and the queue behind it: who waits, for how long, and who is told to come back."""
+"""A limit per pod, and the queue behind it: which requests wait, for how long, and which are refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def narrow(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def hasty(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The same, but nobody waits for long."""
+    """The same, with a short queue timeout."""
     with running(two_at_a_time(all_sims, 0.2), tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
@@ -61,11 +61,13 @@ def wire(narrow: GatewayProcess) -> Iterator[Wire]:
 
 
 def until_waiting(gateway: GatewayProcess, count: int) -> None:
-    """Until so many requests wait in the gateway."""
+    """Wait until `count` requests are queued in the gateway."""
     wait_for(f"{count} wait", lambda: gateway.metric("turnout_waiting_requests") == count)
 
 
-def test_who_finds_all_pods_full_waits_until_one_has_room(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
+def test_a_request_waits_while_all_pods_are_full(
+    narrow: GatewayProcess, full: list[Wire], wire: Wire
+) -> None:
     assert [pod["inflight"] for pod in narrow.pods()] == [2, 2]
     wire.send(post(chat()))
     until_waiting(narrow, 1)
@@ -74,7 +76,7 @@ def test_who_finds_all_pods_full_waits_until_one_has_room(narrow: GatewayProcess
     assert wire.answer().status == 200
 
 
-def test_who_waits_too_long_is_told_when_to_come_back(hasty: GatewayProcess) -> None:
+def test_a_request_that_waits_too_long_gets_retry_after(hasty: GatewayProcess) -> None:
     with both_full(hasty), Wire("127.0.0.1", hasty.port) as wire:
         answer = ask(wire, post(chat()))
     assert (answer.status, answer.error["code"]) == (503, "saturated")
@@ -86,7 +88,9 @@ def test_a_deadline_ends_the_wait(full: list[Wire], wire: Wire) -> None:
     assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
 
 
-def test_who_finds_the_queue_full_is_told_at_once(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
+def test_a_full_queue_refuses_at_once(
+    narrow: GatewayProcess, full: list[Wire], wire: Wire
+) -> None:
     with Wire("127.0.0.1", narrow.port) as one, Wire("127.0.0.1", narrow.port) as two:
         for each in (one, two):
             each.send(post(chat()))
@@ -109,7 +113,7 @@ def test_a_higher_priority_is_served_first(narrow: GatewayProcess, full: list[Wi
         assert not low.readable(0.0)
 
 
-def test_who_leaves_the_queue_leaves_no_place_taken(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
+def test_a_client_that_leaves_the_queue_frees_its_place(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
     for _ in range(5):
         with Wire("127.0.0.1", narrow.port) as leaving:
             leaving.send(post(chat()))

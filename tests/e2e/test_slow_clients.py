@@ -1,7 +1,6 @@
-"""Clients that are slow or leave, over raw sockets: each is answered in time, nothing hangs, others are served on.
+"""Clients that are slow or leave, over raw sockets: each is answered in time, nothing hangs, others are still served.
 
-The gateway is so short of patience that on a busy machine it may take a good client for a slow one: then that asks
-again.
+The timeouts are so short that on a busy machine a good client may exceed them too; it then sends its request again.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ STOPS = {
 }
 
 
-def test_a_client_that_stops_half_way_gets_a_408_and_one_that_says_nothing_is_closed(port: int) -> None:
+def test_a_client_that_stops_half_way_gets_a_408_and_a_silent_one_is_closed(port: int) -> None:
     """All of them at once, so that they wait at the same time."""
     with ExitStack() as stack:
         mute = stack.enter_context(Wire("127.0.0.1", port))
@@ -68,8 +67,8 @@ def test_a_client_that_stops_half_way_gets_a_408_and_one_that_says_nothing_is_cl
         for named, wire in wires.items():
             wire.send(STOPS[named])
         answers = {named: wire.answer() for named, wire in wires.items()}
-        told = {named: (answer.status, answer.error["code"]) for named, answer in answers.items()}
-        assert told == dict.fromkeys(STOPS, (408, "request_timeout"))
+        outcomes = {named: (answer.status, answer.error["code"]) for named, answer in answers.items()}
+        assert outcomes == dict.fromkeys(STOPS, (408, "request_timeout"))
         assert all(wire.closed() for wire in (mute, *wires.values()))
 
 
@@ -78,14 +77,14 @@ def test_a_client_that_stops_half_way_gets_a_408_and_one_that_says_nothing_is_cl
     [b"GET /v1/models HTTP/1.1\r\nx-drip: ", post(b"x" * 5000)[:-4990]],
     ids=["in the headers", "in the body"],
 )
-def test_a_byte_now_and_then_does_not_move_the_deadline(wire: Wire, begun: bytes) -> None:
+def test_single_bytes_do_not_move_the_deadline(wire: Wire, begun: bytes) -> None:
     wire.send(begun)
     answer = drip_until_answered(wire)
     assert (answer.status, answer.error["code"]) == (408, "request_timeout")
 
 
 def drip_until_answered(wire: Wire) -> Answer:
-    """Send a byte every 50 ms until the gateway speaks."""
+    """Send a byte every 50 ms until the gateway answers."""
     while not wire.readable(0.05):
         with contextlib.suppress(ConnectionError):
             wire.send(b"d")
@@ -93,7 +92,7 @@ def drip_until_answered(wire: Wire) -> Answer:
 
 
 @pytest.mark.parametrize("upto", [1, 30, -1], ids=["in the line", "in the headers", "in the body"])
-def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(wire: Wire, upto: int) -> None:
+def test_a_client_that_leaves_within_its_request_leaves_no_state(wire: Wire, upto: int) -> None:
     wire.send(post(chat())[:upto])
     wire.shut()
     with contextlib.suppress(Closed):

@@ -1,5 +1,5 @@
-"""Trials on live traffic: two replicas on Redis before simulated pods, under load. A policy that sends all to one pod
-is taken back by its guard on both; a good one stays and is promoted; a shadow sees and decides nothing.
+"""Trials on live traffic: two replicas on Redis in front of simulated pods, under load. The guard takes a policy that
+sends all requests to one pod back on both; a good one stays and is promoted; a shadow decides no request.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ def install(directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def busy_sims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimPods]:
-    """Four pods of which one alone cannot carry the load."""
+    """Four pods; one of them alone cannot serve the load."""
     with sim_pods(4, tmp_path_factory.mktemp("sims") / "busy.log", "--profile", "h100-8b") as pods:
         yield pods
 
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Policies that the gateways find installed."""
+    """Installs the package with the bad policies for the gateways."""
     install(tmp_path / "packages")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
 
@@ -94,22 +94,22 @@ def trial(gateway: GatewayProcess) -> dict[str, Any]:
 
 
 def compared(gateway: GatewayProcess) -> float:
-    """How many of its own requests a replica's shadow has been shown."""
+    """How many requests the shadow of this replica was given."""
     return gateway.metric("turnout_shadow_compared_total", pool="default")
 
 
 def note(gateway: GatewayProcess) -> str:
-    """Of the pool's present record."""
+    """The note of the pool's current record."""
     return str(gateway.control.get("/admin/pools/default/policy").raise_for_status().json()["note"])
 
 
 def is_over(gateway: GatewayProcess) -> bool:
-    """Whether nothing is tried there."""
+    """Whether no trial runs there."""
     return not trial(gateway)["running"]
 
 
 def canary(gateway: GatewayProcess, policy: str, percent: float = 50, **guard: float) -> int:
-    """Begin one; its generation."""
+    """Start a canary; returns its generation."""
     body = {"policy": policy, "percent": percent, "guard": guard}
     answer = gateway.control.put("/admin/pools/default/canary", json=body)
     return int(answer.raise_for_status().json()["generation"])
@@ -174,7 +174,7 @@ def test_a_good_canary_stays_and_is_promoted_once_there_is_enough_to_judge_it_by
         assert shown["canary"]["verdict"] == "within its guard"
         assert set(shown["canary"]["comparisons"]) == {"error_rate", "ttft_p95_ratio"}
         assert east.metric("turnout_trial_requests_total", arm="canary") > 0
-        # Round robin and two choices of four pods agree once in four: of 60 never in one run of 30 million, nor always.
+        # Round robin and two choices of four pods agree once in four; 60 picks never agree with a probability of 3e-8.
         wait_for("both shadows have seen enough", lambda: all(compared(each) >= 60 for each in (east, west)))
         shadow = trial(west)["shadow"]
         assert 0 < shadow["agreement"]["value"] < 1

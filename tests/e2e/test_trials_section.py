@@ -32,11 +32,11 @@ SHOWS = {
     "turnout policy canary default --off": "default: p2c {} (generation 7)",
     "turnout policy history default": "random {} 5 %",
 }
-"""Command -> what its output holds."""
+"""Command -> what its output contains."""
 
 
 def commands() -> list[str]:
-    """In the order of the text."""
+    """The commands, in the order of the text."""
     blocks = re.findall(r"^```shell\n(.*?)^```", SECTION, re.DOTALL | re.MULTILINE)
     return "".join(blocks).splitlines()
 

@@ -1,4 +1,4 @@
-"""The upgrade under load, and what a new replica knows before its first request: real Redis, HAProxy and processes."""
+"""The upgrade under load, and a new replica's state before its first request: real Redis, HAProxy and processes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.fakes.waiting import wait_for
 pytestmark = pytest.mark.needs("redis-server")
 
 HELD = (0, 3, 6, 9)
-"""Streams that the old replica holds on each pod."""
+"""Streams that the old replica keeps open on each pod."""
 REQUESTS = 20_000
 ALLOWED = 0.01
-"""Of hit rates: by how much the second may be below the first besides chance."""
+"""By how much the second hit rate may be below the first, besides random deviation."""
 SIGMAS = 5
-"""Standard errors that count as chance."""
+"""Standard errors that count as random deviation."""
 
 
 @pytest.mark.realtime
 @pytest.mark.timeout(1200)  # the load goes on until there are enough requests, however slow the machine is
 @pytest.mark.needs("haproxy")
-def test_rolling_every_replica_twice_under_load_loses_nothing(tmp_path: Path) -> None:
+def test_rolling_every_replica_twice_under_load_loses_no_request(tmp_path: Path) -> None:
     said: list[str] = []
     # Long enough for HAProxy to see on a busy machine, too, that a replica is no longer ready.
     plan, mix = Plan(python=python_under_test(), settle_s=10.0), Mix()
@@ -45,15 +45,17 @@ def test_rolling_every_replica_twice_under_load_loses_nothing(tmp_path: Path) ->
     assert (found.failed, found.truncated, found.faults) == (0, 0, {}), said
     assert found.requests >= REQUESTS, said
     assert found.spanning >= 200
-    assert found.cut == 0, "a retired replica did not end by itself, or not well"
+    assert found.cut == 0, "a retired replica did not end by itself with status 0"
     before, after = found.acts["before"], found.acts["after"]
     assert before.hit_rate > 0.75
     margin = ALLOWED + SIGMAS * math.hypot(before.hit_rate_error, after.hit_rate_error)
-    assert after.hit_rate > before.hit_rate - margin, "the upgrade lost what was learned"
-    # Whatever a process that starts beside them costs on a small machine, it costs new and other replicas alike.
+    assert after.hit_rate > before.hit_rate - margin, "the upgrade lost the learned prefixes"
+    # On a small machine a starting process slows new and other replicas equally.
     margin = ALLOWED + SIGMAS * math.hypot(found.newcomers_error, found.residents_error)
-    assert found.newcomers_hit_rate > found.residents_hit_rate - margin, "new replicas had to learn"
-    # Short requests come and go while both sides are read; the other test of this file reads them standing still.
+    assert found.newcomers_hit_rate > found.residents_hit_rate - margin, (
+        "new replicas began without the learned prefixes"
+    )
+    # Short requests begin and end between the two readings; the other test of this file reads while none does.
     assert max(found.unseen) <= mix.talkers + mix.askers, found.seen_share
 
 
@@ -75,7 +77,7 @@ def late() -> Iterator[LatePod]:
 def test_a_new_replica_knows_the_true_load_before_it_is_ready_and_its_first_picks_use_it(
     four: SimPods, late: LatePod, tmp_path: Path
 ) -> None:
-    """Its readiness waits for a pod of another pool, so that there is time to ask it what it knows."""
+    """A pod of another pool delays its readiness, so that its view can be read before that."""
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer(tmp_path))
         pools = [pool("default", four.urls), pool("late", [late.url], models=["late-model"])]
@@ -96,12 +98,12 @@ def test_a_new_replica_knows_the_true_load_before_it_is_ready_and_its_first_pick
         assert not new.control.get("/readyz").json()["cold"]
 
         picked = [pod_of(opened(stack, new)) for _ in range(HELD[1])]
-        assert set(picked) == {four.addresses[0]}, "the idle pod was to get them all"
+        assert set(picked) == {four.addresses[0]}, "the idle pod should get them all"
         assert [four.state(pod)["open_requests"] for pod in four.addresses] == [HELD[1], *HELD[1:]]
 
 
 def hold(stack: ExitStack, gateway: GatewayProcess, pods: SimPods, address: str, count: int) -> None:
-    """Open so many streams on that pod, by draining all others meanwhile."""
+    """Open `count` streams on that pod, by draining all others meanwhile."""
     others = [each for each in pods.addresses if each != address]
     for each in others:
         assert gateway.control.post(f"/admin/pods/{each}/drain").status_code == 200

@@ -1,7 +1,7 @@
 """Two real vLLM engines behind the gateway, serving a model named `tiny`; give their URLs in TURNOUT_VLLM_URLS.
 
-What a simulated engine cannot show: that a real one's bytes pass unchanged, and that its prefix cache, its gauges and
-its way to abort are as the gateway believes.
+A simulated engine cannot show that a real one's bytes pass unchanged, and that its prefix cache, its gauges and its
+way to abort are as the gateway expects.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 ANSWER_S = 300.0
-"""For what hangs: on a busy machine a real engine is slow."""
+"""Limit in seconds, in case an answer hangs. On a busy machine a real engine is slow."""
 BLOCK_TOKENS = 128
 """vLLM's cache block on a CPU."""
 
@@ -91,7 +91,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("named", REQUESTS)
 def test_an_answer_passes_byte_for_byte(gateway: GatewayProcess, named: str) -> None:
-    """Streams but for the pieces that the engine cut them into, which is chance."""
+    """Streams are compared without their chunk boundaries, which vary."""
     path, body = REQUESTS[named]
     routed, direct = exchange(gateway.url, path, body), exchange(URLS[0], path, body)
     assert routed.status_code == direct.status_code == 200
@@ -112,7 +112,7 @@ ERRORS: dict[str, tuple[str, object]] = {
 
 
 @pytest.mark.parametrize("named", ERRORS)
-def test_an_error_passes_as_vllm_worded_it(gateway: GatewayProcess, named: str) -> None:
+def test_an_error_is_passed_on_as_vllm_wrote_it(gateway: GatewayProcess, named: str) -> None:
     path, body = ERRORS[named]
     routed, direct = exchange(gateway.url, path, body), exchange(URLS[0], path, body)
     assert routed.status_code == direct.status_code >= 400
@@ -191,7 +191,7 @@ def finished_long() -> float:
 
 
 def test_a_client_that_leaves_aborts_the_request_in_the_engine(gateway: GatewayProcess) -> None:
-    """Left alone each would generate 7,000 tokens."""
+    """Without the abort each would generate 7,000 tokens."""
     before = finished_long()
     with endless_streams(gateway, "Never stop."):
         pass  # each has its first token

@@ -1,7 +1,7 @@
-"""What the gateway believes that two real vLLM engines have cached, against what they say they found.
+"""The gateway's predictions of cached tokens against the counts that two real vLLM engines report.
 
-They serve a model named `tiny` with --enable-prompt-tokens-details; give their URLs in TURNOUT_VLLM_URLS. The restart
-wants a command in TURNOUT_VLLM_RESTART that ends the second engine, starts it anew and returns at once.
+The engines serve a model named `tiny` with --enable-prompt-tokens-details; give their URLs in TURNOUT_VLLM_URLS. The
+restart test runs the command in TURNOUT_VLLM_RESTART, which ends the second engine, starts it and returns at once.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Talk:
 
 
 def sums(gateway: GatewayProcess) -> tuple[float, float]:
-    """Tokens believed to be held, and found; over both pods."""
+    """Predicted and found cached tokens, over both pods."""
     return gateway.metric("turnout_prefix_predicted_tokens_total"), gateway.metric("turnout_prefix_true_tokens_total")
 
 
 def round_of(gateway: GatewayProcess, talks: list[Talk]) -> tuple[float, float]:
-    """One turn of each conversation; the tokens believed and found in it."""
+    """Run one turn of each conversation; returns the predicted and the found tokens of it."""
     before = sums(gateway)
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda talk: talk.turn(gateway.url), talks))
@@ -72,7 +72,7 @@ def round_of(gateway: GatewayProcess, talks: list[Talk]) -> tuple[float, float]:
     return after[0] - before[0], after[1] - before[1]
 
 
-def test_what_is_believed_is_within_a_tenth_of_what_the_engines_find(gateway: GatewayProcess) -> None:
+def test_predicted_cached_tokens_are_within_a_tenth_of_those_the_engines_find(gateway: GatewayProcess) -> None:
     talks = [Talk() for _ in range(TALKS)]
     rounds = [round_of(gateway, talks) for _ in range(TURNS)]
     predicted, true = map(sum, zip(*rounds, strict=True))
@@ -81,7 +81,7 @@ def test_what_is_believed_is_within_a_tenth_of_what_the_engines_find(gateway: Ga
 
 
 @pytest.mark.skipif(not RESTART, reason="TURNOUT_VLLM_RESTART does not say how to restart the second engine")
-def test_after_a_restart_it_is_so_again_three_turns_later(gateway: GatewayProcess) -> None:
+def test_three_turns_after_a_restart_the_predictions_are_right_again(gateway: GatewayProcess) -> None:
     talks = [Talk() for _ in range(TALKS)]
     for _ in range(2):
         round_of(gateway, talks)

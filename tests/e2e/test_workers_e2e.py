@@ -1,6 +1,6 @@
-"""Several workers on one port: what clients and probes see while they are rolled, die, or are told to go, under load.
+"""Several workers on one port: what clients and probes see while workers are rolled, die or are drained, under load.
 
-Where the shared state is not the point each worker keeps its own in memory, which the command line refuses to do.
+Tests that need no shared state give each worker its own in memory, which the command line refuses to do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def ended_well(gateway: Workers) -> None:
-    """SIGTERM: status 0, and nobody stays behind."""
+    """SIGTERM ends the gateway with status 0, and no process stays behind."""
     left = gateway.pids()
     gateway.signal()
     assert gateway.ended() == 0
@@ -36,9 +36,10 @@ def ended_well(gateway: Workers) -> None:
 
 
 class Load:
-    """Clients that keep asking: kept-alive and new connections, streams and whole answers, and probes.
+    """Clients that send requests all the time: over kept-alive and new connections, for streams and whole answers, and
+    probes.
 
-    A crowd leaves the machine no rest. Otherwise each client pauses, so that workers start as quickly as they can.
+    Without `crowd` each client pauses between requests, so that workers start quickly.
     """
 
     def __init__(self, gateway: Workers, crowd: bool) -> None:
@@ -56,7 +57,7 @@ class Load:
         self._users = [self._threads.submit(self._until_over, each) for each in work]
 
     def stop(self) -> None:
-        """Raises what went wrong for any of them."""
+        """Stop the clients; raises the first error of any of them."""
         self._over.set()
         for user in self._users:
             user.result(2 * DEADLINE_S)
@@ -94,7 +95,7 @@ class Load:
                 self.spanning += self.gateway.said("hands slot") > before
 
     def _probe(self) -> None:
-        """A load balancer's check, far too often."""
+        """A load balancer's check, much more often than usual."""
         while not self._over.wait(max(0.002, self._pause_s)):
             with Wire(self.gateway.host, self.gateway.port) as wire:
                 wire.send(get("/readyz"))
@@ -114,7 +115,7 @@ class Load:
 
 @contextmanager
 def load_on(gateway: Workers, crowd: bool = False) -> Iterator[Load]:
-    """Load for the block, which nothing may fail of."""
+    """Load during the block, of which no request may fail."""
     load = Load(gateway, crowd)
     try:
         wait_for("the load is on", lambda: load.answered >= 20)
@@ -135,7 +136,7 @@ def streams(gateway: Workers, count: int, tokens: int) -> Iterator[list[Wire]]:
 
 
 def whole(wire: Wire, tokens: int) -> None:
-    """Its stream ended well, with all that was asked for."""
+    """Assert that the stream ended well with all its tokens."""
     answer = wire.answer()
     assert answer.complete
     said = events(answer.body)
@@ -144,7 +145,7 @@ def whole(wire: Wire, tokens: int) -> None:
 
 
 def serves(gateway: Workers) -> bool:
-    """Whether it answers a chat on a new connection."""
+    """Whether the gateway answers a chat on a new connection."""
     with Wire(gateway.host, gateway.port) as wire:
         wire.send(post(chat()))
         return wire.answer().status == 200
@@ -177,7 +178,7 @@ def test_two_rolls_under_load_fail_no_request_cut_no_stream_and_are_never_unread
 @pytest.mark.realtime
 @pytest.mark.needs("redis-server")
 def test_two_rolls_of_workers_that_share_their_state_are_as_smooth(sims: SimPods, tmp_path: Path) -> None:
-    """And the new ones go on with what the old ones knew: who leaves is no longer counted, who came is."""
+    """The new workers have the shared state: replicas that left are no longer in it, new ones are."""
     with (
         RedisServer(tmp_path) as server,
         workers(
@@ -190,18 +191,18 @@ def test_two_rolls_of_workers_that_share_their_state_are_as_smooth(sims: SimPods
         wait_for("they see each other", lambda: len(replicas(gateway)) == 2)
         before = replicas(gateway)
         roll_twice_under_load(gateway)
-        wait_for("the last ones see each other, and nobody else", lambda: len(replicas(gateway)) == 2)
+        wait_for("the last workers see each other and no other replica", lambda: len(replicas(gateway)) == 2)
         assert not before & replicas(gateway)
         ended_well(gateway)
 
 
 def replicas(gateway: Workers) -> set[str]:
-    """The replicas that the asked one knows of."""
+    """The replicas in the state of the worker that answers."""
     return {each["id"] for each in gateway.control.get("/admin/state").raise_for_status().json()["replicas"]}
 
 
 def settings(sims: SimPods, **sections: Any) -> dict[str, Any]:
-    """Two pods; time for streams to end."""
+    """Settings with two pods, and time for streams to end."""
     return config(sims.urls[:2], **({"drain": {"settle_s": 0.5, "timeout_s": 600.0}} | sections))
 
 
@@ -223,9 +224,7 @@ def test_a_roll_with_a_file_that_is_wrong_is_refused_and_a_mended_one_is_read(si
         ended_well(gateway)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_who_waits_in_its_queue_is_served(
-    sims: SimPods, tmp_path: Path
-) -> None:
+def test_a_killed_worker_is_replaced_and_connections_in_its_queue_are_served(sims: SimPods, tmp_path: Path) -> None:
     with workers(tmp_path, settings(sims), expected=("died",)) as gateway:
         before = gateway.pids()
         killed = min(before)
@@ -262,7 +261,7 @@ def test_workers_whose_supervisor_is_killed_finish_their_streams_and_end(sims: S
 
 
 def test_a_signal_to_every_process_at_once_cuts_no_stream(sims: SimPods, tmp_path: Path) -> None:
-    """As systemd does it, and as Ctrl-C would."""
+    """As systemd and Ctrl-C send it."""
     tokens = 500
     with workers(tmp_path, settings(sims)) as gateway, streams(gateway, 8, tokens) as long:
         for pid in (*gateway.pids(), gateway.pid):
