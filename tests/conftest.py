@@ -1,4 +1,4 @@
-"""What holds for every test: a limit in seconds, fixed hypothesis examples, the programs it needs, slow ones first."""
+"""Settings of every test: a time limit, fixed hypothesis examples, the programs it needs, slow files first."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests import stuck
 from tests.fakes import programs
 
 LIMITS_S = {"realtime": 600.0, "slow": 240.0}
-"""By marker; pyproject.toml has the limit of all others. They are for tests that hang, not for busy machines."""
+"""Marker -> limit in seconds; pyproject.toml has the limit of all other tests. Only a test that hangs exceeds them."""
 
-# How long an example takes says more of the machine than of the code: no deadline, and none on drawing examples.
+# The time of an example depends more on the machine than on the code: no deadline, and none on drawing examples.
 settings.register_profile(
     "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: the others fill the gaps while the last slow ones run."""
+    """Run files with slow tests first, so that quick ones run beside the last slow ones."""
 
     def kind(item: pytest.Item) -> int:
         return next((at for at, name in enumerate(LIMITS_S) if item.get_closest_marker(name)), len(LIMITS_S))

@@ -1,4 +1,4 @@
-"""Ends a test that does not end by itself, and says where each of its threads and asyncio tasks was.
+"""Ends a test that exceeds its time limit, and reports where each of its threads and asyncio tasks was.
 
 pytest-timeout asks this file to watch each test. After the limit the test fails with the report, by an exception in
 the main thread; if that does not end it (a call into C that never returns), its process and all it started are killed.
@@ -22,9 +22,9 @@ from typing import Any, Final
 from loadtests.processes.procfs import family, stats
 
 SIGNAL: Final = signal.SIGRTMIN
-"""Free in every program that runs here."""
+"""A signal that no program under test uses."""
 GRACE_S: Final = 30.0
-"""From the exception in the main thread to the end of the process."""
+"""Seconds from the exception in the main thread to the end of the process."""
 
 
 class Stuck(KeyboardInterrupt):
@@ -32,7 +32,7 @@ class Stuck(KeyboardInterrupt):
 
 
 class Watch:
-    """The limit of one test."""
+    """The time limit of one test."""
 
     def __init__(self, test: str, limit_s: float) -> None:
         self.report = ""
@@ -58,9 +58,9 @@ class Watch:
 
 
 watching: list[Watch] = []
-"""The running test's, if any."""
+"""The watch of the running test, if any."""
 _stderr = [2]
-"""Where the report goes when the process is killed."""
+"""The file for the report when the process is killed."""
 
 
 def install() -> None:

@@ -208,9 +208,7 @@ def test_a_target_over_the_limit_is_a_431(wire: Wire) -> None:
         ("x-turnout-policy: \xff" + "p" * 500, 403, "policy_not_allowed"),
     ],
 )
-def test_a_turnout_header_with_a_bad_value_is_refused(
-    wire: Wire, header: str, status: int, code: str
-) -> None:
+def test_a_turnout_header_with_a_bad_value_is_refused(wire: Wire, header: str, status: int, code: str) -> None:
     answer = ask(wire, post(chat(), header))
     assert (answer.status, answer.error["code"]) == (status, code)
     assert header.partition(":")[0] in answer.error["message"] or code in ("pool_not_found", "policy_not_allowed")

@@ -99,9 +99,7 @@ def answered(gateway: GatewayProcess) -> float:
     return gateway.metric("turnout_requests_total", status="200")
 
 
-def test_an_operators_drain_acts_as_sigterm_and_a_second_one_changes_nothing(
-    sims: SimPods, tmp_path: Path
-) -> None:
+def test_an_operators_drain_acts_as_sigterm_and_a_second_one_changes_nothing(sims: SimPods, tmp_path: Path) -> None:
     """While it settles it is not ready, and answers requests with `connection: close`, until a second SIGTERM."""
     with leaving(sims, tmp_path, settle_s=600.0, timeout_s=600.0) as gateway:
         with Wire("127.0.0.1", gateway.port) as old:

@@ -65,9 +65,7 @@ def until_waiting(gateway: GatewayProcess, count: int) -> None:
     wait_for(f"{count} wait", lambda: gateway.metric("turnout_waiting_requests") == count)
 
 
-def test_a_request_waits_while_all_pods_are_full(
-    narrow: GatewayProcess, full: list[Wire], wire: Wire
-) -> None:
+def test_a_request_waits_while_all_pods_are_full(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
     assert [pod["inflight"] for pod in narrow.pods()] == [2, 2]
     wire.send(post(chat()))
     until_waiting(narrow, 1)
@@ -88,9 +86,7 @@ def test_a_deadline_ends_the_wait(full: list[Wire], wire: Wire) -> None:
     assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
 
 
-def test_a_full_queue_refuses_at_once(
-    narrow: GatewayProcess, full: list[Wire], wire: Wire
-) -> None:
+def test_a_full_queue_refuses_at_once(narrow: GatewayProcess, full: list[Wire], wire: Wire) -> None:
     with Wire("127.0.0.1", narrow.port) as one, Wire("127.0.0.1", narrow.port) as two:
         for each in (one, two):
             each.send(post(chat()))

@@ -1,4 +1,4 @@
-"""What is wrong with an answer, and when a policy has been wrong too often."""
+"""The faults of an answer, and when a policy has failed too often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SNAPSHOT = idle(2)
 
 
 class Hostile:
-    """Something that does not even want to be shown."""
+    """An object whose repr raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError
@@ -41,7 +41,7 @@ def test_a_pod_of_the_snapshot_or_a_rejection_is_right(answer: object) -> None:
         (Rejection("x", float("nan")), "no_answer", "rejected with"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_said(answer: object, reason: str, words: str) -> None:
+def test_a_wrong_answer_has_a_reason_and_a_message(answer: object, reason: str, words: str) -> None:
     failure = fault(answer, request_of(tried=frozenset({B})), SNAPSHOT)
     assert failure is not None
     assert failure.reason == reason
@@ -62,23 +62,23 @@ def test_what_is_wrong_with_an_answer_is_said(answer: object, reason: str, words
     ],
     ids=str,
 )
-def test_a_rejection_that_cannot_be_shown_is_none(rejection: Rejection) -> None:
+def test_a_rejection_that_cannot_be_sent_to_a_client_is_unsound(rejection: Rejection) -> None:
     assert not is_sound(rejection)
 
 
-def test_what_was_raised_is_named_and_a_timeout_is_distinguished() -> None:
+def test_an_exception_and_a_timeout_have_different_reasons() -> None:
     assert raised(ValueError("a defect")) == Failure("raised", "raised ValueError('a defect')")
     assert raised(PolicyTimeout("did not return")) == Failure("stuck", "did not return")
     assert slow(0.1234) == Failure("slow", "took 123 ms")
 
 
-def test_the_last_of_too_many_within_the_window_is_one_too_many() -> None:
+def test_the_failure_that_reaches_the_limit_within_the_window_takes_the_policy_out() -> None:
     strikes = Strikes(GuardLimits(failures=3, window_s=10.0))
     assert [strikes.add(at) for at in (0.0, 4.0, 10.0)] == [False, False, True]
     assert strikes.words(slow(0.1)) == "3 failures within 10 s, the last: it took 100 ms"
 
 
-def test_failures_that_lie_far_enough_apart_are_borne_for_ever() -> None:
+def test_failures_far_enough_apart_never_take_the_policy_out() -> None:
     strikes = Strikes(GuardLimits(failures=3, window_s=10.0))
     assert not any(strikes.add(5.1 * at) for at in range(1000))
 

@@ -54,7 +54,7 @@ def test_an_unknown_parameter_is_named_and_the_known_ones_are_listed() -> None:
     )
 
 
-def test_a_wrong_value_is_named_with_what_is_wanted_and_what_came() -> None:
+def test_a_wrong_value_is_named_with_the_expected_and_the_given_type() -> None:
     said = refusal({"ratio": "half"})
     assert said.startswith(
         "picky: parameter 'ratio' must be float from 0.0 up to 1.0, not 'half' (str); its parameters: "
@@ -103,7 +103,7 @@ def test_a_policy_built_by_hand_is_checked_too() -> None:
         Picky(ratio=2.0)
 
 
-def test_what_a_policys_own_check_says_is_passed_on() -> None:
+def test_the_message_of_a_policys_own_check_is_passed_on() -> None:
     assert "picky: weights: at most 3;" in refusal({"weights": (1.0,) * 4})
 
 

@@ -21,7 +21,7 @@ from tests.fakes.scheduler_inputs import pod_ids, request_of, snapshot_of
 
 @dataclass(frozen=True, slots=True)
 class Firstborn:
-    """A policy from elsewhere: the first pod."""
+    """A policy of another package: picks the first pod."""
 
     name: ClassVar[str] = "firstborn"
 
@@ -32,7 +32,7 @@ class Firstborn:
 
 @dataclass(frozen=True, slots=True)
 class Usurper(Firstborn):
-    """Another class under a name that is taken."""
+    """Another class under a name that is in use."""
 
     name: ClassVar[str] = "random"
 
@@ -60,7 +60,7 @@ def test_a_name_is_its_module_and_its_class_attribute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
-def test_a_policys_docstring_says_what_it_needs_to(name: str) -> None:
+def test_a_policys_docstring_has_the_required_headings(name: str) -> None:
     said = registry.BUILT_IN[name].__doc__ or ""
     for word in ("Formula:", "Inputs:", "Parameters:", "When:", "Source:"):
         assert word in said, word
@@ -90,7 +90,7 @@ def test_a_policy_is_built_with_its_parameters() -> None:
     assert registry.create("session_affinity", {}) == registry.create("session_affinity") == SessionAffinity()
 
 
-def test_a_policy_without_parameters_says_so() -> None:
+def test_the_error_says_that_a_policy_takes_no_parameters() -> None:
     with pytest.raises(InvalidParams, match="p2c: no parameter 'choices'; it takes no parameters"):
         registry.create("p2c", {"choices": 3})
 
@@ -115,7 +115,7 @@ def test_an_unknown_name_lists_the_names_and_the_nearest(asked: str, meant: str)
     )
 
 
-def test_a_name_like_nothing_gets_no_hint() -> None:
+def test_a_name_without_a_close_match_gets_no_hint() -> None:
     with pytest.raises(UnknownPolicy, match=r"^no policy 'zzz'; there are"):
         registry.create("zzz")
 
@@ -151,13 +151,13 @@ class Loose:
 
 @dataclass(frozen=True)
 class Demanding(Firstborn):
-    """Cannot be asked for by name alone."""
+    """A policy with a parameter that has no default."""
 
     name: ClassVar[str] = "demanding"
     url: str
 
 
-def test_a_class_that_is_no_policy_is_refused_with_all_it_lacks() -> None:
+def test_a_class_that_is_no_policy_is_refused_with_everything_it_lacks() -> None:
     no_policy: Any = Loose
     with pytest.raises(
         InvalidPolicy, match="frozen dataclass, a class attribute `name` in snake_case, a method `pick`"
@@ -177,7 +177,7 @@ def test_entry_points_are_loaded_when_asked_and_again_is_harmless() -> None:
     assert registry.create("firstborn") == Firstborn()
 
 
-def test_what_is_installed_here_loads() -> None:
+def test_installed_entry_points_load() -> None:
     registry.load_entry_points()
     assert set(registry.BUILT_IN) <= set(registry.names())
 
@@ -218,14 +218,14 @@ def test_an_offered_policy_is_created_under_its_name_and_digest_only() -> None:
         registry.create("firstborn")
 
 
-def test_the_hint_names_every_version_that_is_there() -> None:
+def test_the_hint_names_every_offered_version() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     registry.offer("firstborn@00000000", Firstborn)
     with pytest.raises(UnknownPolicy, match="offered as firstborn@3f2a9c1d and firstborn@00000000"):
         registry.create("firstborn@99999999")
 
 
-def test_a_withdrawn_policy_is_unknown_and_what_was_created_of_it_goes_on() -> None:
+def test_a_withdrawn_policy_is_unknown_and_its_instances_still_work() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     policy = registry.create("firstborn@3f2a9c1d")
     registry.withdraw("firstborn@3f2a9c1d")
@@ -234,7 +234,7 @@ def test_a_withdrawn_policy_is_unknown_and_what_was_created_of_it_goes_on() -> N
     assert isinstance(policy.pick(request_of(), snapshot_of([PodLoad()])), Decision)
 
 
-def test_what_is_built_in_cannot_be_withdrawn() -> None:
+def test_a_built_in_policy_cannot_be_withdrawn() -> None:
     registry.withdraw("random")
     assert "random" in registry.names()
 
@@ -252,7 +252,7 @@ def test_one_name_is_one_class() -> None:
         registry.offer("firstborn@3f2a9c1d", Usurper)
 
 
-def test_only_the_entry_points_that_are_wanted_are_loaded() -> None:
+def test_only_the_named_entry_points_are_loaded() -> None:
     found = [entry("firstborn", f"{__name__}:Firstborn"), entry("broken", "no_such_module_anywhere:X")]
     registry.load_entry_points(["firstborn"], found)
     assert "firstborn" in registry.names()
@@ -261,12 +261,12 @@ def test_only_the_entry_points_that_are_wanted_are_loaded() -> None:
         registry.load_entry_points(["*"], found)
 
 
-def test_an_entry_point_that_no_package_declares_is_named() -> None:
+def test_an_undeclared_entry_point_is_named() -> None:
     with pytest.raises(UnknownPolicy, match="'nonesuch'; declared: firstborn"):
         registry.load_entry_points(["nonesuch"], [entry("firstborn", f"{__name__}:Firstborn")])
 
 
-def test_only_the_gateways_own_need_no_watching() -> None:
+def test_only_built_in_policies_need_no_watching() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     assert registry.is_built_in("random")
     assert not registry.is_built_in("firstborn@3f2a9c1d")

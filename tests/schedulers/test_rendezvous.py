@@ -24,7 +24,7 @@ def test_a_hash_is_the_same_in_every_process() -> None:
 
 @unhurried
 @given(st.integers(1, 40), st.text(min_size=1, max_size=5))
-def test_one_long_multiplication_ranks_as_one_pod_at_a_time_does(count: int, session: str) -> None:
+def test_one_long_multiplication_gives_the_ranks_of_one_pod_at_a_time(count: int, session: str) -> None:
     ranks = ranking(session, idle(count))
     expected = [hash32(pod) * (hash32(session) | 1) % 2**32 for pod in pod_ids(count)]
     assert [rank(ranks, at) for at in range(count)] == expected
@@ -37,7 +37,7 @@ def test_positions_come_by_descending_rank_each_once(count: int, session: str) -
     assert list(descending(ranks)) == sorted(range(count), key=lambda at: rank(ranks, at), reverse=True)
 
 
-def test_a_snapshot_without_positions_and_one_with_others_of_the_same_generation_are_distinguished() -> None:
+def test_snapshots_with_different_positions_of_one_generation_get_different_orders() -> None:
     few, many = idle(3), idle(90)
     assert few.generation == many.generation
     orders = [next(descending(ranking("s", snapshot))) for snapshot in (many, few, many, few._replace(positions=None))]
@@ -46,7 +46,7 @@ def test_a_snapshot_without_positions_and_one_with_others_of_the_same_generation
     assert len(ranking("s", many)) == 30 * len(ranking("s", few))
 
 
-def test_more_pools_than_are_remembered_keep_their_own_order() -> None:
+def test_more_pools_than_the_cache_holds_keep_their_own_order() -> None:
     pools = [idle(count) for count in range(1, 200)]
     first = [list(islice(descending(ranking("s", pool)), 3)) for pool in pools]
     assert [list(islice(descending(ranking("s", pool)), 3)) for pool in pools] == first

@@ -1,4 +1,4 @@
-"""Which pods are priced: all of a small pool seen whole, few of a large one, fewer the older the view is."""
+"""Which pods are priced: all of a small pool with a fresh view, few of a large one, fewer the older the view is."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ A = pod_ids(1)[0]
 
 
 def distinct(pods: int, unseen: float) -> LoadSnapshot:
-    """Pods of which each is busier than the one before."""
+    """Pods, each busier than the one before."""
     loads = [PodLoad(inflight=1, prefilling=1, prefill_work=1000 * (at + 1)) for at in range(pods)]
     return snapshot_of(loads)._replace(unseen=unseen)
 
 
 @pytest.mark.parametrize(("unseen", "drawn"), [(0.0, 16.0), (0.05, 3 + 13 * 0.25 / 0.3), (1e9, 3.0)])
-def test_the_more_is_unseen_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
+def test_the_older_the_view_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
     snapshot = distinct(16, unseen)
     best = [soonest(request_of(entropy=mix(3, at)), snapshot).pod == A for at in range(1000)]
     assert abs(sum(best) - 1000 * drawn / 16) <= five_deviations(1000, drawn / 16)
 
 
-def test_three_are_drawn_and_the_one_that_holds_most_is_always_looked_at() -> None:
+def test_three_are_drawn_and_the_best_holder_is_always_priced() -> None:
     snapshot = distinct(16, 1e9)
     share = Counter(soonest(request_of(entropy=mix(4, at)), snapshot).pod for at in range(6000))
     assert set(share) == set(ids_of(snapshot)[: 16 - FEWEST + 1])  # the busiest is never the best of three
@@ -37,7 +37,7 @@ def test_three_are_drawn_and_the_one_that_holds_most_is_always_looked_at() -> No
     assert {soonest(costly._replace(entropy=mix(5, at)), snapshot).pod for at in range(200)} == set(hits)
 
 
-def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_looked_at() -> None:
+def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_priced() -> None:
     pods = pod_ids(1000)
     snapshot = distinct(1000, 0.0)
     assert {soonest(request_of(entropy=mix(6, at)), snapshot).pod for at in range(50)} == {A}

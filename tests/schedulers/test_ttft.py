@@ -32,7 +32,7 @@ def test_prefill_work_is_tokens_and_the_attention_they_pay(uncached: int, cached
 
 @unhurried
 @given(TOKENS, TOKENS)
-def test_more_of_a_prompt_cached_is_never_more_work(prompt: int, cached: int) -> None:
+def test_caching_more_of_a_prompt_is_never_more_work(prompt: int, cached: int) -> None:
     cached = min(cached, prompt)
     assert prefill_work(prompt - cached, cached) <= prefill_work(prompt, 0)
 
@@ -50,22 +50,22 @@ def test_pending_work_is_done_in_its_own_time_after_the_head_began() -> None:
 
 @unhurried
 @given(st.integers(2, 50), st.integers(1, 10**6))
-def test_a_pod_that_is_late_with_many_never_looks_idle(prefilling: int, each: int) -> None:
+def test_a_pod_that_is_late_with_many_prefills_never_looks_idle(prefilling: int, each: int) -> None:
     _, idle = outlook(prefilling, 0, prefilling, 0, 0.0, PACE_S)
     _, wait = outlook(prefilling, 0, prefilling, each * prefilling, 0.0, PACE_S)
     assert wait - idle == pytest.approx(0.5 * each * (prefilling - 1) * PACE_S)
 
 
-def test_a_first_token_takes_its_prompt_and_the_steps_meanwhile() -> None:
+def test_a_first_token_takes_its_prompt_and_the_decode_steps_meanwhile() -> None:
     assert first_token_work(4000, 2048, 200.0) == 4300.0
 
 
 @pytest.mark.parametrize(
     ("tokens", "capacity", "more", "stay_s", "wait_s"),
     [(900, 1000, 100, 4.0, 0.0), (900, 1000, 550, 4.0, 2.0), (900, 1000, 550, 0.0, STAY_S / 2), (0, 10, 14, 2.0, 8.0)],
-    ids=["it fits", "half of what stays has to go", "nobody has ended yet", "larger than the engine"],
+    ids=["it fits", "half of what stays has to go", "no request has ended yet", "larger than the engine"],
 )
-def test_room_is_awaited_as_long_as_requests_stay(
+def test_the_wait_for_room_is_as_long_as_requests_stay(
     tokens: int, capacity: int, more: int, stay_s: float, wait_s: float
 ) -> None:
     assert admission_s(tokens, capacity, more, stay_s) == pytest.approx(wait_s)

@@ -1,4 +1,4 @@
-"""What the seam's values compute by themselves."""
+"""The properties and methods of the values that policies get."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_expected_outlook_is_that_of_the_cost_model() -> None:
 
 @unhurried
 @given(snapshots())
-def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None:
+def test_the_columns_agree_with_the_candidates(snapshot: LoadSnapshot) -> None:
     in_step(snapshot.columns, snapshot.candidates)
     pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
     assert snapshot.pending_s == pending / len(snapshot.candidates)
@@ -64,7 +64,7 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         assert left[:4] == snapshot[:4]
 
 
-def test_without_no_pod_it_is_the_snapshot_itself() -> None:
+def test_without_tried_pods_is_the_snapshot_itself() -> None:
     snapshot = idle(3)
     assert snapshot.without(frozenset()) is snapshot
     assert snapshot.without(frozenset({PodId("gone:1")})) == snapshot._replace(positions=None, inflight=None)
@@ -77,8 +77,8 @@ def test_only_some_is_a_snapshot_of_them_in_the_order_asked_for(
     case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
 ) -> None:
     _, snapshot = case
-    everybody = range(len(snapshot.candidates))
-    at = data.draw(st.lists(st.sampled_from(everybody), unique=True, min_size=1))
+    all_pods = range(len(snapshot.candidates))
+    at = data.draw(st.lists(st.sampled_from(all_pods), unique=True, min_size=1))
     left = snapshot.only(at)
     chosen = [snapshot.candidates[each] for each in at]
     assert list(left.candidates) == chosen

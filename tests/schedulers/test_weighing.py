@@ -1,4 +1,4 @@
-"""Weighted means of any scores: the same of one pod, of all, and where they are highest."""
+"""Weighted means of any scores: for one pod, for all pods, and the highest."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.fakes.chance import five_deviations
 from tests.fakes.scheduler_inputs import BITS, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
-"""So that ties are common."""
+"""Few distinct scores, so that ties are common."""
 
 
 @st.composite
 def weighings(draw: st.DrawFn, most: int = 7) -> tuple[int, list[tuple[float, Scores]]]:
-    """So many pods, and what up to five scorers say of them, in every form."""
+    """A number of pods, and the scores that up to five scorers give them, in every form."""
     count = draw(st.integers(1, most))
     column = st.lists(FEW_VALUES, min_size=count, max_size=count)
     forms: st.SearchStrategy[Scores] = st.one_of(
@@ -40,7 +40,7 @@ def weighed(count: int, said: list[tuple[float, Scores]]) -> Weighed:
 
 
 def plain(scores: Scores, at: int) -> float:
-    """What is said of one pod, in so many words."""
+    """The score of one pod as a plain number."""
     if isinstance(scores, float):
         return scores
     if isinstance(scores, dict):
@@ -52,7 +52,7 @@ def plain(scores: Scores, at: int) -> float:
 
 @unhurried
 @given(case=weighings())
-def test_it_is_the_sum_of_shares_of_scores(case: tuple[int, list[tuple[float, Scores]]]) -> None:
+def test_the_weighted_score_is_the_sum_of_weighted_fractions(case: tuple[int, list[tuple[float, Scores]]]) -> None:
     count, said = case
     expected = [sum(share * plain(scores, at) for share, scores in said) for at in range(count)]
     assert weighed(count, said).all() == pytest.approx(expected)
@@ -60,7 +60,9 @@ def test_it_is_the_sum_of_shares_of_scores(case: tuple[int, list[tuple[float, Sc
 
 @unhurried
 @given(case=weighings())
-def test_of_one_it_says_to_the_bit_what_it_says_of_all(case: tuple[int, list[tuple[float, Scores]]]) -> None:
+def test_the_score_of_one_pod_equals_its_score_among_all(
+    case: tuple[int, list[tuple[float, Scores]]],
+) -> None:
     found = weighed(*case)
     assert [found.of(at) for at in range(case[0])] == found.all()
 
@@ -82,9 +84,9 @@ def test_the_best_is_one_of_the_highest(case: tuple[int, list[tuple[float, Score
         [(0.5, [0.1, 0.1, 0.7, 0.1]), (0.5, {0: 1.0, 1: 1.0, 2: 0.2, 3: 1.0})],
         [(0.5, [0.5, 0.5, 0.1, 0.25]), (0.5, {3: 0.25, 2: 0.1})],
     ],
-    ids=["nobody", "one for all", "a column", "two", "few above the rest", "few and others alike"],
+    ids=["no scores", "one for all", "a column", "two", "few above the rest", "few and others alike"],
 )
-def test_of_equal_ones_each_is_as_likely(said: list[tuple[float, Scores]]) -> None:
+def test_equal_pods_are_equally_likely(said: list[tuple[float, Scores]]) -> None:
     found = weighed(4, said)
     highest = [at for at in range(4) if found.of(at) == max(found.all())]
     assert len(highest) > 1
@@ -96,7 +98,7 @@ def test_of_equal_ones_each_is_as_likely(said: list[tuple[float, Scores]]) -> No
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_scores_that_are_no_numbers_are_an_error(columns: int) -> None:
+def test_scores_that_are_not_numbers_are_an_error(columns: int) -> None:
     nothing = weighed(2, [(1.0, [float("nan")] * 2)] * columns)
     with pytest.raises(ValueError, match="no score is a number"):
         nothing.best(0)

@@ -1,4 +1,4 @@
-"""Who passes each filter. More on `label` in `test_label.py`."""
+"""Which pods pass each filter. `label` is in `test_label.py`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_role_passes_pods_of_these_roles(roles: tuple[str, ...], expected: list[
 
 
 @pytest.mark.parametrize("roles", [(), ("router",)])
-def test_role_knows_no_others(roles: tuple[str, ...]) -> None:
+def test_role_refuses_unknown_roles(roles: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="roles must be some of both, prefill, decode, not "):
         HasRole(roles)
 
@@ -74,7 +74,7 @@ LOADS = [
         (HasHeadroom(1.0, 0, 0), [0, 1, 2, 3]),
     ],
 )
-def test_headroom_is_below_each_limit_and_zero_is_none(each: HasHeadroom, expected: list[int]) -> None:
+def test_headroom_is_below_each_limit_and_zero_is_no_limit(each: HasHeadroom, expected: list[int]) -> None:
     assert each.passes(request_of(), snapshot_of(LOADS)) == expected
 
 

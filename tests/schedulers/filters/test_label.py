@@ -30,6 +30,6 @@ def test_label_needs_one_condition(given: dict[str, str]) -> None:
         HasLabel("gpu", **given)  # type: ignore[arg-type]
 
 
-def test_label_needs_to_know_which() -> None:
+def test_label_needs_a_label() -> None:
     with pytest.raises(ValueError, match="label is missing"):
         HasLabel(equals="h100")

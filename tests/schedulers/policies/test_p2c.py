@@ -19,7 +19,7 @@ def test_of_two_pods_it_is_always_the_less_loaded() -> None:
     assert shares([PodLoad(inflight_tokens=900), PodLoad(inflight_tokens=100)], 200) == {pod_ids(2)[1]: 200}
 
 
-def test_each_rank_gets_the_share_that_two_distinct_draws_give_it() -> None:
+def test_each_rank_gets_the_share_of_two_distinct_draws() -> None:
     # Of the 6 pairs among 4 pods the least loaded is in 3, the second wins 2, the third 1, the fullest none.
     got = shares([PodLoad(inflight_tokens=tokens) for tokens in (0, 100, 200, 300)], 6000)
     for pod, pairs in zip(pod_ids(4), (3, 2, 1, 0), strict=True):

@@ -32,7 +32,7 @@ def own_work(request: RequestInfo, pod: PodId) -> int:
 
 
 def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, float]:
-    """The formula as the docstring has it, for every untried pod."""
+    """The formula of the docstring, for every untried pod."""
     kept = [each for each in snapshot.candidates if each.pod.id not in request.tried]
     queue_s, mean_pace_s = snapshot.pending_s, snapshot.pace_s
     now = max(request.arrived_at, snapshot.taken_at)
@@ -52,7 +52,7 @@ def decision(request: RequestInfo, snapshot: LoadSnapshot) -> Decision:
 
 
 def pending(*work: int) -> LoadSnapshot:
-    """Pods with one request each whose prefill takes so much, a second a thousand."""
+    """Pods with one request each; `work` is its prefill work, of which 1000 take a second."""
     return snapshot_of(
         [PodLoad(inflight=1, prefilling=1 if each else 0, prefill_work=each, pace_s=1e-3) for each in work]
     )
@@ -81,7 +81,7 @@ def test_each_of_the_cheapest_is_picked_about_as_often(snapshot: LoadSnapshot) -
 
 @unhurried
 @given(cases(max_pods=60), st.floats(0, 50), BITS)
-def test_with_an_old_view_too_it_is_an_untried_pod_and_the_same_one_for_the_same_bits(
+def test_with_an_old_view_the_pick_is_untried_and_the_same_for_the_same_entropy(
     case: tuple[RequestInfo, LoadSnapshot], unseen: float, bits: int
 ) -> None:
     request, snapshot = case[0]._replace(entropy=bits), case[1]._replace(unseen=unseen)
@@ -108,7 +108,7 @@ def test_with_an_old_view_too_it_is_an_untried_pod_and_the_same_one_for_the_same
         "no hits",
         "a hit outweighs less waiting than it spares",
         "and not more",
-        "what everybody holds decides nothing",
+        "what every pod holds decides nothing",
         "what one holds beyond it does",
         "a hit on a pod that is gone is nothing",
     ],
@@ -120,13 +120,13 @@ def test_waiting_and_cache_are_weighed_in_seconds(
     assert (answer.pod, answer.reason) == (pod, reason)
 
 
-def test_what_spares_the_fleet_work_counts_more_when_the_fleet_queues() -> None:
+def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
     request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 0, 500)
     assert decision(request, loads._replace(pending_s=0.0)).pod == B
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
 
 
-def test_pending_work_gets_less_as_time_goes_on() -> None:
+def test_pending_work_shrinks_with_time() -> None:
     loads = pending(900, 0, 500)._replace(pending_s=0.0)
     request = request_of(prompt_tokens=1000, prefix_hits={A: 4})
     assert decision(request, loads).pod == B
@@ -134,7 +134,7 @@ def test_pending_work_gets_less_as_time_goes_on() -> None:
     assert decision(request, loads._replace(taken_at=0.8)).pod == A
 
 
-def test_a_pod_that_has_long_been_silent_draws_no_more_than_its_requests_let_it() -> None:
+def test_a_pod_that_has_been_silent_for_long_still_counts_its_requests() -> None:
     silent = PodLoad(inflight=4, prefilling=4, prefill_work=4000, pace_s=1e-3)
     busy = PodLoad(inflight=1, prefilling=1, prefill_work=1000, head_since=999.5, pace_s=1e-3)
     assert decision(request_of(prompt_tokens=10)._replace(arrived_at=1000.0), snapshot_of([silent, busy])).pod == B
@@ -156,7 +156,7 @@ def test_a_tried_pod_that_holds_it_all_is_not_picked() -> None:
     assert decision(request, idle(3)).pod == B
 
 
-def test_where_the_kv_cache_is_full_the_wait_for_blocks_counts() -> None:
+def test_a_full_kv_cache_adds_the_wait_for_blocks() -> None:
     full = PodLoad(inflight=9, inflight_tokens=9900, kv_capacity_tokens=10_000, e2e_ewma_s=20.0)
     roomy = full._replace(kv_capacity_tokens=50_000, prefilling=1, prefill_work=20_000)
     answer = decision(request_of(prompt_tokens=1000), snapshot_of([full, roomy]))

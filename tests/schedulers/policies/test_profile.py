@@ -1,4 +1,4 @@
-"""Composed policies: what the parts make together, and what is said of specs that are wrong."""
+"""Composed policies: the decision of all parts together, and the errors for wrong specs."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_preferred_filter_that_no_pod_passes_is_ignored() -> None:
     assert refused == Rejection("no_pod_passes_headroom")
 
 
-def test_a_preferred_filter_removes_no_pod_that_a_required_one_would_leave() -> None:
+def test_a_preferred_filter_never_removes_the_only_pod_that_a_required_one_passes() -> None:
     snapshot = labelled(snapshot_of([PodLoad(kv_usage=0.99), PodLoad()]), "h100", "l4")
     filters = [{"name": "headroom"}, {"name": "label", "label": "gpu", "equals": "h100"}]
     answer = Profile(filters=filters).pick(request_of(), snapshot)
@@ -130,7 +130,7 @@ def test_any_number_of_scorers_is_summed(count: int) -> None:
     assert answer.score == pytest.approx(0.5)
 
 
-def test_without_scorers_anyone_is_picked() -> None:
+def test_without_scorers_any_pod_is_picked() -> None:
     snapshot = snapshot_of([PodLoad(queued=at, inflight=at) for at in range(4)])
     seen = {of().pick(request_of(entropy=mix(1, number)), snapshot) for number in range(60)}
     assert seen == {Decision(pod, "profile", 0.0, "best") for pod in pod_ids(4)}

@@ -6,7 +6,7 @@ from schedulers.types import Decision, PodLoad
 from tests.fakes.scheduler_inputs import idle, pod_ids, request_of, snapshot_of
 
 
-def test_the_pod_is_the_one_the_requests_bits_name() -> None:
+def test_the_pod_follows_from_the_requests_entropy() -> None:
     drawn = pod_ids(10)[index(42, 10)]
     assert Random().pick(request_of(entropy=42), idle(10)) == Decision(drawn, "random", 0.0, "drawn")
 

@@ -28,12 +28,12 @@ def home(session: str, snapshot: LoadSnapshot, tried: frozenset[PodId] = frozens
 
 
 def naive_order(session: str, pods: list[PodId]) -> list[PodId]:
-    """The session's order, a pod at a time."""
+    """The session's order, computed one pod at a time."""
     key = hash32(session) | 1
     return sorted(pods, key=lambda pod: hash32(pod) * key % 2**32, reverse=True)
 
 
-def test_a_session_stays_whatever_the_bits_and_the_turn() -> None:
+def test_a_session_stays_whatever_the_entropy_and_the_sequence() -> None:
     picks = {POLICY.pick(request_of(session_key="s", entropy=bits, sequence=bits), idle(50)) for bits in range(100)}
     assert picks == {Decision(naive_order("s", pod_ids(50))[0], "session_affinity", 0.0, "home")}
 
@@ -43,16 +43,16 @@ def test_the_home_of_a_session_is_the_same_in_every_process() -> None:
     assert [home(session, idle(1000)) for session in ("a", "b", "session-7")] == PINNED
 
 
-def test_sessions_spread_as_evenly_as_random_draws_would() -> None:
+def test_sessions_spread_as_evenly_as_independent_draws() -> None:
     pods, sessions, snapshot = 50, 20_000, idle(50)
     share = Counter(home(f"conversation-{at}", snapshot) for at in range(sessions))
     mean = sessions / pods
-    # The variance of fair dice is the mean; that of the measured one is sqrt(2 / 50) of it, a fifth.
+    # The variance of independent draws is their mean; its standard error over 50 pods is sqrt(2 / 50) of it, a fifth.
     assert sum((share[pod] - mean) ** 2 for pod in pod_ids(pods)) / pods < 2 * mean
     assert max(share.values()) < mean + five_deviations(sessions, 1 / pods)
 
 
-def test_a_pod_that_goes_moves_only_its_own_sessions_and_spreads_them() -> None:
+def test_a_removed_pod_moves_only_its_own_sessions_and_spreads_them() -> None:
     before, gone = idle(20), pod_ids(20)[7]
     after = snapshot_of({pod: PodLoad() for pod in pod_ids(20) if pod != gone})
     sessions = [f"conversation-{at}" for at in range(6000)]
@@ -61,7 +61,7 @@ def test_a_pod_that_goes_moves_only_its_own_sessions_and_spreads_them() -> None:
     assert len({home(session, after) for session in moved}) == 19
 
 
-def test_a_pod_that_comes_takes_only_its_share() -> None:
+def test_a_new_pod_takes_only_its_share() -> None:
     before, after = idle(19), idle(20)
     sessions = [f"conversation-{at}" for at in range(4000)]
     moved = [session for session in sessions if home(session, before) != home(session, after)]
@@ -76,7 +76,7 @@ def test_the_order_of_the_candidates_does_not_move_a_session(order: list[int], s
     assert home(session, shuffled) == home(session, snapshot_of([PodLoad(inflight=1)] * 8))
 
 
-def test_a_pod_at_its_cap_is_passed_over_for_the_next_in_order() -> None:
+def test_a_pod_at_its_cap_is_skipped_for_the_next_in_order() -> None:
     first, second, *_ = naive_order("s", pod_ids(4))
     # 8 in flight and this one: the cap is ceil(1.25 * 9 / 4) = 3.
     below = {pod: PodLoad(inflight=2) for pod in pod_ids(4)}
@@ -86,7 +86,7 @@ def test_a_pod_at_its_cap_is_passed_over_for_the_next_in_order() -> None:
     assert answer == Decision(second, "session_affinity", 1.0, "next_in_order")
 
 
-def test_a_tried_home_is_passed_over_and_the_cap_is_over_those_left() -> None:
+def test_a_tried_home_is_skipped_and_the_cap_counts_the_remaining_pods() -> None:
     first, second, third = naive_order("s", pod_ids(3))
     snapshot = snapshot_of({first: PodLoad(inflight=90), second: PodLoad(inflight=2), third: PodLoad()})
     assert home("s", snapshot, frozenset({first})) == third
@@ -137,7 +137,7 @@ def test_a_balance_factor_out_of_range_is_refused(factor: float) -> None:
 @unhurried
 @given(st.integers(0, 2**32), st.integers(1, 39), st.sampled_from([1.0, 1.25]))
 def test_where_nearly_every_pod_is_full_the_first_in_order_with_room_is_found(seed: int, roomy: int, c: float) -> None:
-    # More pods than are tried one by one, and few with room: the way that looks at all of them.
+    # More pods than are tried one by one, and few with room: the code path that ranks all of them.
     pods, rng = pod_ids(200), random.Random(seed)
     room = set(rng.sample(pods, roomy))
     loads = {pod: PodLoad(inflight=rng.randrange(4) if pod in room else 12) for pod in pods}

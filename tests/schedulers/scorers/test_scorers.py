@@ -1,4 +1,4 @@
-"""What each scorer says: 0 to 1 for any load, and its formula by example. More on `locality` in `test_locality.py`."""
+"""The scores of each scorer: 0 to 1 for any load, and its formula by example. `locality` is in `test_locality.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = st.frozensets(st.sampled_from(["m", "sql", "chat"]))
 
 @st.composite
 def any_load(draw: st.DrawFn) -> PodLoad:
-    """Whatever the fields' contracts allow, however odd."""
+    """Any load that the contracts of its fields allow."""
     inflight = draw(COUNTS)
     return PodLoad(
         queued=draw(COUNTS),
@@ -91,7 +91,7 @@ def test_the_order_of_the_candidates_changes_no_score(
 
 
 @pytest.mark.parametrize("scorer", EVERY.values(), ids=EVERY)
-def test_it_is_called_what_the_table_calls_it(scorer: Scorer) -> None:
+def test_its_name_is_its_key_in_the_table(scorer: Scorer) -> None:
     assert SCORERS[scorer.name] is type(scorer)
 
 
@@ -105,11 +105,11 @@ def test_queue_counts_what_was_dispatched_since_the_engines_report() -> None:
     assert scores(ShortQueue(), snapshot_of(loads)) == [0.0, 0.0, 1.0]
 
 
-def test_queues_alike_are_all_the_best() -> None:
+def test_equal_queues_all_score_best() -> None:
     assert ShortQueue().score(request_of(), snapshot_of([PodLoad(queued=7)] * 3)) == 1.0
 
 
-def test_kv_usage_is_the_free_share() -> None:
+def test_kv_usage_is_the_free_fraction() -> None:
     assert scores(FreeKv(), snapshot_of([PodLoad(kv_usage=0.25), PodLoad(kv_usage=1.0)])) == [0.75, 0.0]
 
 
@@ -118,7 +118,7 @@ def test_inflight_tokens_halve_at_half_tokens() -> None:
     assert scores(FewTokens(1000), snapshot_of(loads)) == [1.0, 0.5, 0.25]
 
 
-def test_prefix_is_the_share_of_the_prompt_that_is_held() -> None:
+def test_prefix_is_the_fraction_of_the_prompt_that_is_held() -> None:
     hits = {pod_ids(3)[0]: 5, pod_ids(3)[2]: 11, PodId("gone:1"): 4}
     request = request_of(prompt_tokens=640, prefix_hits=hits)
     assert scores(PrefixShare(), snapshot_of([PodLoad()] * 3), request) == [0.5, 0.0, 1.0]
@@ -127,7 +127,7 @@ def test_prefix_is_the_share_of_the_prompt_that_is_held() -> None:
 
 @unhurried
 @given(case=cases())
-def test_prefix_says_the_same_of_few_holders_as_of_many(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_prefix_gives_the_same_scores_for_few_holders_as_for_many(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     few = dict(list(request.prefix_hits.items())[: len(snapshot.candidates) // 4])
     request = request._replace(prefix_hits=few)
@@ -135,12 +135,12 @@ def test_prefix_says_the_same_of_few_holders_as_of_many(case: tuple[RequestInfo,
     assert scores(PrefixShare(), there, request) == scores(PrefixShare(), there._replace(positions=None), request)
 
 
-def test_latency_is_the_least_cost_over_ones_own() -> None:
+def test_latency_is_the_least_cost_divided_by_the_pods_own() -> None:
     loads = [PodLoad(ttft_ewma_s=0.2), PodLoad(ttft_ewma_s=0.2, inflight=3), PodLoad(ttft_ewma_s=0.4)]
     assert scores(PeakEwma(), snapshot_of(loads)) == [1.0, 0.25, 0.5]
 
 
-def test_a_pod_that_never_answered_counts_at_the_mean_of_those_that_did() -> None:
+def test_a_pod_without_answers_counts_as_the_mean_of_the_others() -> None:
     loads = [PodLoad(ttft_ewma_s=0.25), PodLoad(ttft_ewma_s=0.75), PodLoad(), PodLoad(inflight=1)]
     assert scores(PeakEwma(), snapshot_of(loads)) == pytest.approx([1.0, 1 / 3, 0.5, 0.25])
     assert scores(PeakEwma(), snapshot_of([PodLoad(), PodLoad(inflight=1)])) == [1.0, 0.5]
@@ -157,7 +157,7 @@ def test_outlook_halves_at_half_s_and_never_falls_below_the_least_wait() -> None
     assert scores(EarlyStart(1.0), late, request) == pytest.approx(expected)
 
 
-def test_session_halves_from_place_to_place_in_the_sessions_own_order() -> None:
+def test_session_halves_with_each_rank_in_the_sessions_order() -> None:
     snapshot = snapshot_of([PodLoad()] * 12)
     order = list(rendezvous.descending(rendezvous.ranking("s", snapshot)))
     found = scores(SessionPlace(), snapshot, request_of(session_key="s"))
@@ -165,7 +165,7 @@ def test_session_halves_from_place_to_place_in_the_sessions_own_order() -> None:
     assert SessionPlace().score(request_of(), snapshot) == 0.0
 
 
-def test_a_session_falls_to_the_same_next_pod_when_its_first_is_left_out() -> None:
+def test_a_session_goes_to_the_same_second_pod_when_its_first_is_left_out() -> None:
     snapshot = snapshot_of([PodLoad()] * 12)
     request = request_of(session_key="s")
     before = scores(SessionPlace(), snapshot, request)
@@ -175,7 +175,7 @@ def test_a_session_falls_to_the_same_next_pod_when_its_first_is_left_out() -> No
     assert ids_of(left)[after.index(1.0)] == ids_of(snapshot)[before.index(0.5)]
 
 
-def test_lora_prefers_in_use_then_room_then_waited_for() -> None:
+def test_lora_prefers_active_then_room_then_waiting() -> None:
     def holding(active: str, waiting: str = "", limit: int = 2) -> PodLoad:
         return PodLoad(adapters=Adapters(frozenset(active), frozenset(waiting), limit))
 

@@ -87,7 +87,7 @@ def test_an_idle_connection_on_which_the_pod_sends_bytes_is_closed() -> None:
     with Ground() as harness:
         harness.send()
         harness.pod.sends(ok())
-        harness.pod.sends(ok(b"nobody asked"))
+        harness.pod.sends(ok(b"unasked"))
         assert harness.pod.fate == "aborted"
         assert harness.upstream.idle == {}
 
