@@ -150,7 +150,7 @@ def test_requests_that_outlast_the_drain_end_with_an_error_event_or_a_503(sims: 
                 assert events(answer.body)[-1]["error"]["code"] == "gateway_draining"
                 assert "choices" in events(answer.body)[-2]
         assert gateway.ended() == 0
-        wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
+        wait_for("no pod has an open request", lambda: sims.total("open_requests") == 0)
 
 
 def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
