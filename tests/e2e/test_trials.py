@@ -157,9 +157,7 @@ def test_a_canary_whose_policy_fails_is_taken_back_and_no_request_is_lost(
 
 
 @pytest.mark.realtime
-def test_a_good_canary_stays_and_is_promoted_once_there_is_enough_to_judge_it_by(
-    busy_sims: SimPods, tmp_path: Path
-) -> None:
+def test_a_good_canary_stays_and_is_promoted_once_it_has_enough_requests(busy_sims: SimPods, tmp_path: Path) -> None:
     with replicas(busy_sims, tmp_path, []) as (east, west), Load([east.port, west.port]) as load:
         wait_for("traffic flows", lambda: load.answers > 20)
         put = east.control.put("/admin/pools/default/shadow", json={"policy": "round_robin"})
