@@ -45,9 +45,9 @@ async def connected(gateways: Sequence[GatewayProcess], count: int) -> list[Clie
 
 def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path) -> None:
     """Pods make two tokens a second, so that a whole burst is placed before its first answer."""
-    with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.2") as there:
-        there.use("least_load")
-        gateways = [*there.gateways.values()]
+    with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.2") as fleet:
+        fleet.use("least_load")
+        gateways = [*fleet.gateways.values()]
 
         async def burst(first: int) -> list[str]:
             wires = await connected(gateways, BURST)
@@ -61,18 +61,18 @@ def test_a_burst_over_two_replicas_spreads_evenly_over_four_pods(tmp_path: Path)
             ]
 
         for number in range(BURSTS):
-            before = [there.sims.served(pod) for pod in there.sims.addresses]
+            before = [fleet.sims.served(pod) for pod in fleet.sims.addresses]
             assert set(uvloop.run(burst(number * BURST))) == {""}
-            counts = [there.sims.served(pod) - had for pod, had in zip(there.sims.addresses, before, strict=True)]
+            counts = [fleet.sims.served(pod) - had for pod, had in zip(fleet.sims.addresses, before, strict=True)]
             assert sum(counts) == BURST
             assert max(counts) - min(counts) <= MOST_APART, counts
-            there.wait_until_empty()
+            fleet.wait_until_empty()
 
 
 def test_two_thousand_clients_that_disconnect_mid_stream_leave_nothing_in_flight(tmp_path: Path) -> None:
     """Clients come in waves and disconnect together. Each gets a token a second, few enough for a small machine."""
-    with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.1") as there:
-        gateways = [*there.gateways.values()]
+    with ground(tmp_path, 2, "--profile", "paced", "--speed", "0.1") as fleet:
+        gateways = [*fleet.gateways.values()]
 
         async def read(wire: ClientConnection, number: int) -> None:
             await wire.exchange(request(number, 4000)[1])
@@ -89,13 +89,13 @@ def test_two_thousand_clients_that_disconnect_mid_stream_leave_nothing_in_flight
                 wires += wave
             assert {wire.answer.status for wire in wires} == {200}
             await asyncio.to_thread(
-                wait_for, "one replica sees them all", lambda: sum(there.view("replica-0").values()) == CROWD
+                wait_for, "one replica sees them all", lambda: sum(fleet.view("replica-0").values()) == CROWD
             )
             for wire in wires:
                 wire.abort()
             await asyncio.gather(*reading)
 
         uvloop.run(crowd())
-        there.wait_until_empty()
-        finished = [there.sims.state(pod)["finished"] for pod in there.sims.addresses]
+        fleet.wait_until_empty()
+        finished = [fleet.sims.state(pod)["finished"] for pod in fleet.sims.addresses]
         assert sum(each.get("abort", 0) for each in finished) == CROWD

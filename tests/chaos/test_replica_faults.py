@@ -19,41 +19,41 @@ LONG = dataclasses.replace(MIX, long_tokens=700)
 
 
 def test_only_the_requests_of_a_killed_replica_are_lost(tmp_path: Path, record_property: Property) -> None:
-    with ground(tmp_path, 3, sync=SHORT_LEASE) as there:
-        with Loading(there.gateways, LONG) as load:
+    with ground(tmp_path, 3, sync=SHORT_LEASE) as fleet:
+        with Loading(fleet.gateways, LONG) as load:
             load.steady()
             load.no_more("replica-2")
-            there.kill("replica-2")
+            fleet.kill("replica-2")
             killed = perf_counter()
-            there.wait_until_seen(there.live())
+            fleet.wait_until_seen(fleet.live())
             say(record_property, "from kill -9 to its share being gone everywhere, s", perf_counter() - killed)
-            load.flow(2.0, *there.live())
-            load.no_more(*there.live())
-            streams = sum(load.by_replica[name].open["long"] for name in there.live())
-            wait_for("only streams are left", lambda: sum(there.truth().values()) <= streams)
+            load.flow(2.0, *fleet.live())
+            load.no_more(*fleet.live())
+            streams = sum(load.by_replica[name].open["long"] for name in fleet.live())
+            wait_for("only streams are left", lambda: sum(fleet.truth().values()) <= streams)
             assert streams, "no stream outlasted the kill"
-            there.wait_until_all_agree()
+            fleet.wait_until_all_agree()
         lost = [record for record in load.by_replica["replica-2"].records if record.fault]
         say(record_property, "requests lost with the replica", len(lost))
         assert lost, "it had streams open"
         assert all(record.started_at < killed for record in lost), "only streams that were open on it"
-        assert faults([r for name in there.live() for r in load.by_replica[name].records]) == []
+        assert faults([r for name in fleet.live() for r in load.by_replica[name].records]) == []
 
 
 def test_a_stopped_replica_is_no_longer_counted_and_recovers(tmp_path: Path) -> None:
     """The clients of the stopped replica wait and get their answers in the end."""
-    with ground(tmp_path, 3, sync=SHORT_LEASE) as there:
-        with Loading(there.gateways, LONG) as load:
+    with ground(tmp_path, 3, sync=SHORT_LEASE) as fleet:
+        with Loading(fleet.gateways, LONG) as load:
             load.steady()
-            others = there.live() - {"replica-2"}
-            there.gateways["replica-2"].signal(signal.SIGSTOP)
+            others = fleet.live() - {"replica-2"}
+            fleet.gateways["replica-2"].signal(signal.SIGSTOP)
             try:
-                there.wait_until_seen(others)
+                fleet.wait_until_seen(others)
                 load.flow(2.0, *others)
             finally:
-                there.gateways["replica-2"].signal(signal.SIGCONT)
-            there.wait_until_seen(there.live())
+                fleet.gateways["replica-2"].signal(signal.SIGCONT)
+            fleet.wait_until_seen(fleet.live())
             load.flow(2.0)
-            load.no_more(*there.live())
-            there.wait_until_all_agree()
+            load.no_more(*fleet.live())
+            fleet.wait_until_all_agree()
         assert faults(load.records) == []

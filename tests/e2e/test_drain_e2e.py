@@ -150,10 +150,10 @@ def test_requests_that_outlast_the_drain_end_with_an_error_event_or_a_503(sims: 
                 assert events(answer.body)[-1]["error"]["code"] == "gateway_draining"
                 assert "choices" in events(answer.body)[-2]
         assert gateway.ended() == 0
-        wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
+        wait_for("no pod has an open request", lambda: sims.total("open_requests") == 0)
 
 
-def test_a_second_signal_ends_it_at_once(sims: SimPods, tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_gateway_at_once(sims: SimPods, tmp_path: Path) -> None:
     """Settling and draining would take ten minutes each; the test's time limit is far below."""
     with leaving(sims, tmp_path, settle_s=600.0, timeout_s=600.0) as gateway:
         with streams_of(gateway, 8000) as (wire,):

@@ -83,7 +83,7 @@ def answer_to(port: int, request: bytes) -> Answer:
             return answer if answer.status != 408 else None
         return None
 
-    return wait_for("it is answered", look)
+    return wait_for("a good request is answered", look)
 
 
 async def campaign(port: int) -> Counter[str]:

@@ -126,7 +126,7 @@ def test_a_swap_on_one_replica_is_pushed_to_the_other_and_a_stale_one_is_refused
     left, right = pair
     for policy in ("round_robin", "random", "p2c"):
         tag = put(left, policy=policy).raise_for_status().headers["etag"]
-        wait_for("it is live there", lambda wanted=policy: decided_by(right) == wanted, PUSHED_S)  # type: ignore[misc]
+        wait_for("the other replica uses it", lambda wanted=policy: decided_by(right) == wanted, PUSHED_S)  # type: ignore[misc]
     stale = put(right, match='"1"', policy="least_load")
     assert refused(stale)[:2] == (412, "stale_generation")
     assert [decided_by(gateway) for gateway in pair] == ["p2c", "p2c"]
@@ -214,6 +214,6 @@ def test_while_redis_is_gone_a_swap_is_refused_or_local_and_an_empty_redis_gets_
     while_redis_is_away(pair)
     redis.restart_empty()
     agree(pair, "round_robin")
-    wait_for("a change is taken again", lambda: put(pair[1], policy="p2c").status_code == 200)
+    wait_for("a change is accepted again", lambda: put(pair[1], policy="p2c").status_code == 200)
     agree(pair, "p2c")
     assert shown(pair[0])["generation"] == 2

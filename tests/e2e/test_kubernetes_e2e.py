@@ -170,23 +170,23 @@ def flap(cluster: Cluster, gateway: GatewayProcess, address: str) -> None:
     """A pod fails its readiness probe for a while."""
     before = gateway.pod(address)["id"]
     cluster.apply(address, ready=False)
-    wait_for("it is out", lambda: blockers(gateway, address) == ["not_ready"])
+    wait_for("the pod is unready", lambda: blockers(gateway, address) == ["not_ready"])
     cluster.apply(address)
-    wait_for("it is back", lambda: blockers(gateway, address) == [])
+    wait_for("the pod is routable", lambda: blockers(gateway, address) == [])
     assert gateway.pod(address)["id"] == before
 
 
 def go(cluster: Cluster, gateway: GatewayProcess, sims: SimPods, address: str) -> None:
     """A pod terminates: it finishes its requests, gets no new ones, and is removed."""
     cluster.apply(address, terminating=True)
-    wait_for("it is out", lambda: blockers(gateway, address) == ["terminating"])
+    wait_for("the pod is terminating", lambda: blockers(gateway, address) == ["terminating"])
     # The gateway's own count: a request may be on its way, and the pod has not seen it yet.
-    wait_for("its streams are through", lambda: gateway.pod(address)["inflight"] == 0)
-    wait_for("the pod has let them go", lambda: sims.state(address)["open_requests"] == 0)
+    wait_for("the gateway has no request there", lambda: gateway.pod(address)["inflight"] == 0)
+    wait_for("the pod has no open request", lambda: sims.state(address)["open_requests"] == 0)
     served = sims.served(address)
     sims.fault(address, "http_503", scope="all")
     cluster.delete(address)
-    wait_for("it is gone", lambda: blockers(gateway, address) is None)
+    wait_for("the pod is removed", lambda: blockers(gateway, address) is None)
     assert sims.served(address) == served
 
 

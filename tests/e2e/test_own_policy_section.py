@@ -65,7 +65,7 @@ def test_the_policy_has_fifteen_lines_and_the_digest_that_the_text_says() -> Non
     assert {*re.findall(r"roomiest@(\w+)", SECTION)} == {digest_of(file.encode())}
 
 
-def test_every_command_is_expected_to_say_something_but_the_copying() -> None:
+def test_every_command_but_the_copying_has_an_expected_output() -> None:
     assert [command for command in commands() if expected(command) is None] == ["cp roomiest.py plugins/"]
     for beginning in SHOWS:
         assert any(command.startswith(beginning) for command in commands()), beginning

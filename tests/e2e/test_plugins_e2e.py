@@ -264,9 +264,9 @@ def test_a_replica_whose_file_comes_late_keeps_its_policy_and_follows_with_the_f
         )
         checked(left, "freest.py", GOOD)
         use(left, name)
-        wait_for("the other has read of it", lambda: name in shown(right)["waits_for"])
+        wait_for("the other replica waits for the file", lambda: name in shown(right)["waits_for"])
         assert set(under_load(right, lambda: None)) == {"least_load"}
         place(late / "freest.py", GOOD)
-        wait_for("the other follows", lambda: shown(right)["policy"] == name)
+        wait_for("the other replica uses it", lambda: shown(right)["policy"] == name)
         assert set(under_load(right, lambda: None)) == {name}
         assert shown(left) == shown(right)

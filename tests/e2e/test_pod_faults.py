@@ -116,7 +116,7 @@ def test_a_pod_that_hangs_is_a_504_and_no_second_pod_repeats_the_work(
     answer = of_pod(ask_each_pod(impatient.port, chat()), bad)
     assert (answer.status, answer.error["code"]) == (504, "pod_timeout")
     assert answer.headers["x-turnout-attempts"] == "1"
-    wait_for("the pod is let go", lambda: sims.state(bad)["open_requests"] == 0)
+    wait_for("the pod has no open request", lambda: sims.state(bad)["open_requests"] == 0)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_stream_that_dies_ends_with_an_error_event_and_does_not_look_complete(
     assert [each for each in seen if "choices" in each] == seen[:-1]
     assert len(seen) == 5
     assert seen[-1]["error"]["code"] == code
-    wait_for("the pod is let go", lambda: sims.state(bad)["open_requests"] == 0)
+    wait_for("the pod has no open request", lambda: sims.state(bad)["open_requests"] == 0)
 
 
 def test_an_anthropic_stream_that_dies_gets_anthropics_error_event(port: int, sims: SimPods, bad: str) -> None:
@@ -190,7 +190,7 @@ def test_a_deadline_ends_a_stream_with_an_error_event(port: int, sims: SimPods) 
         answer = wire.answer()
     assert events(answer.body)[-1]["error"]["code"] == "request_timed_out"
     assert not answer.complete
-    wait_for("the pods are let go", lambda: sims.total("open_requests") == 0)
+    wait_for("no pod has an open request", lambda: sims.total("open_requests") == 0)
 
 
 # Clients
@@ -218,8 +218,8 @@ def test_a_client_that_leaves_before_the_first_byte_frees_its_pod(
         sims.fault(pod, "hang")
     with Wire("127.0.0.1", gateway.port) as wire:
         wire.send(post(chat()))
-        wait_for("it hangs", lambda: sims.total("open_requests") == 1)
-    wait_for("the pod is let go", lambda: sims.total("open_requests") == 0)
+        wait_for("the pod has the request", lambda: sims.total("open_requests") == 1)
+    wait_for("the pod has no open request", lambda: sims.total("open_requests") == 0)
     assert gateway.inflight() == 0
 
 
@@ -329,7 +329,7 @@ def test_ejected_pods_are_tried_again_and_return(for_a_moment: GatewayProcess, s
 
     wait_for("two were ejected", two_were_ejected)
     sims.well()
-    wait_for("all are back", lambda: all(pod["routable"] for pod in for_a_moment.pods()))
+    wait_for("every pod is routable", lambda: all(pod["routable"] for pod in for_a_moment.pods()))
     answers = [ask(for_a_moment.port, chat()) for _ in range(8)]
     assert [answer.status for answer in answers] == [200] * 8
     assert {answer.headers["x-turnout-pod"] for answer in answers} == set(pods)

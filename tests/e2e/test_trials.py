@@ -137,7 +137,7 @@ def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
         assert [each["canary"] is None for each in history[:2]] == [True, False]
         load.policies.clear()
         before = load.answers
-        wait_for("it decides nothing more", lambda: load.answers > before + 40)
+        wait_for("40 more requests are answered", lambda: load.answers > before + 40)
         taken_back = [gateway.metric("turnout_trial_rollbacks_total", pool="default") for gateway in (east, west)]
         assert sum(taken_back) == 1
     assert not load.errors
@@ -157,9 +157,7 @@ def test_a_canary_whose_policy_fails_is_taken_back_and_no_request_is_lost(
 
 
 @pytest.mark.realtime
-def test_a_good_canary_stays_and_is_promoted_once_there_is_enough_to_judge_it_by(
-    busy_sims: SimPods, tmp_path: Path
-) -> None:
+def test_a_good_canary_stays_and_is_promoted_once_it_has_enough_requests(busy_sims: SimPods, tmp_path: Path) -> None:
     with replicas(busy_sims, tmp_path, []) as (east, west), Load([east.port, west.port]) as load:
         wait_for("traffic flows", lambda: load.answers > 20)
         put = east.control.put("/admin/pools/default/shadow", json={"policy": "round_robin"})
@@ -168,14 +166,14 @@ def test_a_good_canary_stays_and_is_promoted_once_there_is_enough_to_judge_it_by
         too_early = east.control.post("/admin/pools/default/promote")
         assert too_early.status_code == 409
         assert "more requests" in too_early.json()["error"]["message"]
-        wait_for("the other follows", lambda: trial(west).get("generation") == generation)
-        wait_for("it is within its guard", lambda: trial(west)["canary"]["state"] == "within")
+        wait_for("the other replica has the trial", lambda: trial(west).get("generation") == generation)
+        wait_for("the canary is within its guard", lambda: trial(west)["canary"]["state"] == "within")
         shown = trial(west)
         assert shown["canary"]["verdict"] == "within its guard"
         assert set(shown["canary"]["comparisons"]) == {"error_rate", "ttft_p95_ratio"}
         assert east.metric("turnout_trial_requests_total", arm="canary") > 0
         # Round robin and two choices of four pods agree once in four; 60 picks never agree with a probability of 3e-8.
-        wait_for("both shadows have seen enough", lambda: all(compared(each) >= 60 for each in (east, west)))
+        wait_for("both shadows were given 60 requests", lambda: all(compared(each) >= 60 for each in (east, west)))
         shadow = trial(west)["shadow"]
         assert 0 < shadow["agreement"]["value"] < 1
         assert shadow["failures"] == 0

@@ -41,7 +41,7 @@ def commands() -> list[str]:
     return "".join(blocks).splitlines()
 
 
-def test_every_command_of_the_section_says_what_it_must() -> None:
+def test_every_command_of_the_section_has_an_expected_output() -> None:
     assert {*commands()} == {*SHOWS}
 
 

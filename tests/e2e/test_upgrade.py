@@ -90,7 +90,7 @@ def test_a_new_replica_knows_the_true_load_before_it_is_ready_and_its_first_pick
         late.answers.clear()
         new = stack.enter_context(starting(shared | {"replica": "new"}, tmp_path / "new"))
         truth = dict(zip(four.addresses, HELD, strict=True))
-        wait_for("it knows", lambda: {pod: count for pod, count in view(new).items() if pod in truth} == truth)
+        wait_for("the view is true", lambda: {pod: count for pod, count in view(new).items() if pod in truth} == truth)
         assert new.control.get("/readyz").json() == {"status": "warming", "cold": False}
         assert view(old) == view(new)
         late.answers.set()

@@ -165,9 +165,9 @@ def endless_streams(gateway: GatewayProcess, content: str) -> Iterator[None]:
 
 def test_the_engines_gauges_are_read(gateway: GatewayProcess) -> None:
     with endless_streams(gateway, prose("gauges")):
-        wait_for("running is seen", lambda: sum(pod["running"] for pod in gateway.pods()) > 0)
+        wait_for("the gauges show running requests", lambda: sum(pod["running"] for pod in gateway.pods()) > 0)
         wait_for("the cache fills", lambda: max(pod["kv_usage"] for pod in gateway.pods()) > 0)
-    wait_for("they are done", lambda: sum(pod["running"] for pod in gateway.pods()) == 0)
+    wait_for("no request is running", lambda: sum(pod["running"] for pod in gateway.pods()) == 0)
 
 
 def engines(metric: str) -> float:

@@ -229,7 +229,7 @@ def test_a_killed_worker_is_replaced_and_connections_in_its_queue_are_served(sim
         before = gateway.pids()
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        wait_for("it is gone", lambda: killed not in gateway.pids())
+        wait_for("the killed worker is gone", lambda: killed not in gateway.pids())
         with ExitStack() as stack:
             wires = [stack.enter_context(Wire(gateway.host, gateway.port)) for _ in range(16)]
             for wire in wires:
@@ -244,8 +244,8 @@ def test_a_killed_worker_is_replaced_and_connections_in_its_queue_are_served(sim
 def test_an_operators_drain_of_one_worker_replaces_it(sims: SimPods, tmp_path: Path) -> None:
     with workers(tmp_path, settings(sims)) as gateway, load_on(gateway):
         assert gateway.control.post("/admin/drain").status_code == 202
-        wait_for("it has a successor", lambda: gateway.said("hands slot") == 1)
-        wait_for("it is gone", lambda: gateway.said("ended with status 0") == 1)
+        wait_for("the slot is handed over", lambda: gateway.said("hands slot") == 1)
+        wait_for("the old worker has ended", lambda: gateway.said("ended with status 0") == 1)
 
 
 def test_workers_whose_supervisor_is_killed_finish_their_streams_and_end(sims: SimPods, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_workers_whose_supervisor_is_killed_finish_their_streams_and_end(sims: S
         gateway.signal(signal.SIGKILL)
         for wire in long:
             whole(wire, tokens)
-        wait_for("they end", lambda: not any(map(alive, orphans)))
+        wait_for("the orphans end", lambda: not any(map(alive, orphans)))
         with pytest.raises(ConnectionRefusedError):
             serves(gateway)
 
@@ -275,7 +275,7 @@ def test_a_second_signal_ends_all_workers_at_once(sims: SimPods, tmp_path: Path)
     slow = {"settle_s": 600.0, "timeout_s": 600.0}
     with workers(tmp_path, settings(sims, drain=slow)) as gateway, streams(gateway, 4, 16_000) as long:
         gateway.signal()
-        wait_for("they settle", lambda: gateway.control.get("/readyz").status_code == 503)
+        wait_for("the workers settle", lambda: gateway.control.get("/readyz").status_code == 503)
         gateway.signal(signal.SIGINT)
         for wire in long:
             assert events(wire.answer().body)[-1]["error"]["code"] == "gateway_draining"

@@ -32,5 +32,5 @@ def test_a_rejection_is_passed_on() -> None:
     assert isinstance(Named("mine", RoundRobin()).pick(request(1, tried=tried), SNAPSHOT), Rejection)
 
 
-def test_it_is_a_scheduler() -> None:
+def test_a_named_policy_is_a_scheduler() -> None:
     assert isinstance(Named("mine", RoundRobin()), Scheduler)

@@ -80,7 +80,7 @@ def test_a_fall_back_that_cannot_serve_leaves_the_request_as_its_own_pool_has_it
         assert (first.answer().status, waiting.answer().headers["x-turnout-pool"]) == (200, "a")
 
 
-def test_without_a_pod_a_request_goes_to_the_first_fall_back_and_says_so() -> None:
+def test_without_a_pod_a_request_goes_to_the_first_fall_back_and_the_answer_names_both() -> None:
     with three() as rig:
         down(rig, "a")
         client = rig.asks(BODY)
@@ -122,7 +122,7 @@ def test_the_error_names_every_pool_that_was_tried() -> None:
         assert [(key[0], key[3]) for key in rig.metrics.requests] == [("a", 503)]
 
 
-def test_a_client_that_refuses_fall_back_reads_which_pool_it_belongs_to() -> None:
+def test_the_error_for_a_client_that_refuses_fall_back_names_its_pool() -> None:
     with three() as rig:
         down(rig, "a")
         client = rig.asks(BODY, "x-turnout-fallback: false")

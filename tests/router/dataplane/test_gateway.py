@@ -51,14 +51,14 @@ def test_the_host_header_is_the_pods_address() -> None:
         rig.asked().sends(ok())
 
 
-def test_hop_by_hop_headers_of_the_client_stop_at_the_gateway() -> None:
+def test_hop_by_hop_headers_of_the_client_are_dropped() -> None:
     with Rig() as rig:
         rig.asks(CHAT, "keep-alive: timeout=5", "te: trailers", "proxy-connection: x", "connection: keep-alive, x-mine")
         assert {"keep-alive", "te", "proxy-connection", "connection"}.isdisjoint(rig.asked().request.headers)
         rig.asked().sends(ok())
 
 
-def test_what_the_clients_connection_header_names_stops_at_the_gateway() -> None:
+def test_headers_named_by_the_clients_connection_header_are_dropped() -> None:
     with Rig() as rig:
         rig.asks(CHAT, "connection: keep-alive, X-Mine", "x-mine: secret", "x-other: 1")
         headers = rig.asked().request.headers
@@ -67,7 +67,7 @@ def test_what_the_clients_connection_header_names_stops_at_the_gateway() -> None
         rig.asked().sends(ok())
 
 
-def test_what_the_pods_connection_header_names_stops_at_the_gateway() -> None:
+def test_headers_named_by_the_pods_connection_header_are_dropped() -> None:
     with Rig() as rig:
         client = rig.asks()
         rig.asked().sends(

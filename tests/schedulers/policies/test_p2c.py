@@ -15,7 +15,7 @@ def shares(loads: list[PodLoad], count: int) -> Counter[PodId]:
     return Counter(answer.pod for answer in picks if isinstance(answer, Decision))
 
 
-def test_of_two_pods_it_is_always_the_less_loaded() -> None:
+def test_of_two_pods_the_less_loaded_is_always_picked() -> None:
     assert shares([PodLoad(inflight_tokens=900), PodLoad(inflight_tokens=100)], 200) == {pod_ids(2)[1]: 200}
 
 

@@ -60,7 +60,7 @@ def pending(*work: int) -> LoadSnapshot:
 
 @settings(unhurried, max_examples=300)
 @given(cases())
-def test_it_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_the_pick_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     costs = naive_costs(*case)
     if costs:
         answer = decision(*case)
@@ -151,7 +151,7 @@ def test_a_slower_pod_gets_a_prompt_only_where_the_others_are_that_much_busier()
     assert decision(request_of(prompt_tokens=1000), snapshot_of([slow, fast._replace(prefill_work=20_000)])).pod == A
 
 
-def test_a_tried_pod_that_holds_it_all_is_not_picked() -> None:
+def test_a_tried_pod_with_the_whole_prompt_cached_is_not_picked() -> None:
     request = request_of(prefix_hits={A: 15, B: 3}, tried=frozenset({A}))
     assert decision(request, idle(3)).pod == B
 

@@ -34,7 +34,7 @@ def labelled(snapshot: LoadSnapshot, *gpus: str) -> LoadSnapshot:
     return snapshot._replace(candidates=candidates)
 
 
-def test_by_name_alone_it_is_llm_ds_default_profile() -> None:
+def test_without_parameters_the_policy_is_llm_ds_default_profile() -> None:
     assert registry.create("profile") == Profile(scorers=LLM_D, picker={"name": "best"}) == Profile()
 
 
@@ -149,7 +149,7 @@ def test_a_sample_scores_a_few_and_holders_among_them() -> None:
     assert pods == {pod_ids(200)[0], pod_ids(200)[150]}
 
 
-def test_a_parameter_it_does_not_have_lists_those_it_has() -> None:
+def test_an_unknown_parameter_lists_the_known_ones() -> None:
     with pytest.raises(InvalidParams) as refused:
         registry.create("profile", {"scorer": []})
     said = str(refused.value)

@@ -95,7 +95,7 @@ def test_a_tried_home_is_skipped_and_the_cap_counts_the_remaining_pods() -> None
 
 @unhurried
 @given(cases(max_pods=8), st.sampled_from([1.0, 1.25, 2.0]))
-def test_it_is_the_first_in_order_below_the_cap(case: tuple[RequestInfo, LoadSnapshot], factor: float) -> None:
+def test_the_pick_is_the_first_in_order_below_the_cap(case: tuple[RequestInfo, LoadSnapshot], factor: float) -> None:
     request, snapshot = case
     left = {pod.id: load.inflight for pod, load in snapshot.candidates if pod.id not in request.tried}
     answer = SessionAffinity(factor).pick(request, snapshot)
@@ -121,7 +121,7 @@ def test_no_pod_ever_holds_more_than_its_bounded_share(factor: float) -> None:
 
 @unhurried
 @given(cases())
-def test_without_a_key_it_goes_where_least_load_goes(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_a_request_without_a_key_goes_where_least_load_sends_it(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     request = request._replace(session_key="")
     mine, other = POLICY.pick(request, snapshot), LeastLoad().pick(request, snapshot)

@@ -45,7 +45,7 @@ def test_a_header_whose_name_ends_in_length_is_not_read_as_the_length() -> None:
 
 
 @given(st.integers(0, 10**12 - 1), st.binary(max_size=20))
-def test_what_follows_a_head_changes_nothing(length: int, rest: bytes) -> None:
+def test_bytes_after_a_head_do_not_change_how_it_is_split(length: int, rest: bytes) -> None:
     data = HEAD % b"%d" % length
     found = split(data + rest)
     assert found is not None

@@ -27,7 +27,7 @@ async def until_connected(to: Listener[Exchange], count: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
-def test_clients_connect_to_the_port_it_names(host: str) -> None:
+def test_clients_connect_to_the_returned_port(host: str) -> None:
     async def run() -> None:
         here = listener()
         port = await here.start(host, 0)
