@@ -1,4 +1,4 @@
-"""What every policy owes its caller, over every policy in the registry and composed ones of every part."""
+"""The contract of every policy, for each policy in the registry and composed ones of every part."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ both_keys = pytest.mark.parametrize("keyed", [False, True], ids=["no session", "
 
 
 def traffic(count: int, *, keyed: bool = False) -> Iterable[RequestInfo]:
-    """Requests as a gateway makes them: fresh dice, the next sequence number, and a session each if `keyed`."""
+    """Requests as a gateway makes them: new random bits, the next sequence number, a session each if `keyed`."""
     for at in range(count):
         yield request_of(entropy=mix(7, at), sequence=at, session_key=f"session-{at}" if keyed else "")
 
@@ -67,7 +67,7 @@ def picked(policy: Scheduler, request: RequestInfo, snapshot: LoadSnapshot) -> P
 
 @cache
 def unequal(pods: int) -> LoadSnapshot:
-    """So many pods of various loads."""
+    """A number of pods with various loads."""
     return snapshot_of(
         [PodLoad(inflight=at % 7, inflight_tokens=at % 5 * 100, pending_prefill_tokens=at % 3) for at in range(pods)]
     )
@@ -84,7 +84,7 @@ def test_a_policy_is_a_scheduler_under_its_own_name(policy: Scheduler) -> None:
 
 @unhurried
 @given(case=cases())
-def test_the_pod_is_of_the_snapshot_and_untried(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_the_pod_is_an_untried_one_of_the_snapshot(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     untried = set(ids_of(snapshot)) - request.tried
     for name, policy in POLICIES.items():
@@ -99,7 +99,7 @@ def test_the_pod_is_of_the_snapshot_and_untried(case: tuple[RequestInfo, LoadSna
 
 @unhurried
 @given(case=cases())
-def test_the_same_input_gets_the_same_answer_and_stays_as_it_was(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_the_same_input_gets_the_same_answer_and_is_not_changed(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     copied = copy.deepcopy(case)
     for name, policy in POLICIES.items():
         answer = policy.pick(*case)
@@ -110,7 +110,7 @@ def test_the_same_input_gets_the_same_answer_and_stays_as_it_was(case: tuple[Req
 
 @unhurried
 @given(case=cases())
-def test_what_a_snapshot_knows_already_changes_nothing(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_cached_values_of_a_snapshot_change_nothing(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     full = snapshot._replace(positions=snapshot.position_of(), inflight=snapshot.total_inflight())
     some = full._replace(positions=None, inflight=None)
@@ -121,7 +121,7 @@ def test_what_a_snapshot_knows_already_changes_nothing(case: tuple[RequestInfo, 
 @every_policy
 @both_keys
 @pytest.mark.parametrize("pods", [2, 3, 8])
-def test_pods_alike_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: int) -> None:
+def test_equal_pods_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: int) -> None:
     alike, count = idle(pods), 400 * pods
     share = Counter(picked(policy, request, alike) for request in traffic(count, keyed=keyed))
     assert all(abs(share[pod] - 400) < five_deviations(count, 1 / pods) for pod in pod_ids(pods)), share
@@ -129,7 +129,7 @@ def test_pods_alike_get_near_equal_shares(policy: Scheduler, keyed: bool, pods: 
 
 @every_policy
 @both_keys
-def test_half_a_pool_alike_gets_near_equal_shares(policy: Scheduler, keyed: bool) -> None:
+def test_an_equal_half_of_a_pool_gets_near_equal_shares(policy: Scheduler, keyed: bool) -> None:
     busy = PodLoad(
         inflight=900, inflight_tokens=90_000, pending_prefill_tokens=90_000, prefilling=900, prefill_work=90_000
     )
@@ -137,13 +137,13 @@ def test_half_a_pool_alike_gets_near_equal_shares(policy: Scheduler, keyed: bool
     share = Counter(picked(policy, request, snapshot) for request in traffic(1200, keyed=keyed))
     free = [share[pod.id] for pod, load in snapshot.candidates if load == PodLoad()]
     mean = sum(free) / len(free)
-    # The difference of two counts of one mean varies by twice the mean at most.
+    # The difference of two counts with one mean has a variance of at most twice the mean.
     assert max(free) - min(free) < 5 * math.sqrt(2 * mean), share
 
 
 @every_policy
 @both_keys
-def test_the_order_of_the_candidates_does_not_say_who_can_be_picked(policy: Scheduler, keyed: bool) -> None:
+def test_the_order_of_the_candidates_does_not_limit_which_can_be_picked(policy: Scheduler, keyed: bool) -> None:
     busy = PodLoad(inflight=3, inflight_tokens=3000, pending_prefill_tokens=3000)
     loads = list(zip(pod_ids(4), [PodLoad(), busy, PodLoad(), PodLoad()], strict=True))
     requests = list(traffic(80, keyed=keyed))

@@ -24,7 +24,7 @@ def test_draws_are_the_outputs_of_splitmix64() -> None:
 
 @unhurried
 @given(st.integers(), st.integers(0, 1000))
-def test_a_draw_is_64_bits_whatever_goes_in(bits: int, salt: int) -> None:
+def test_a_draw_is_64_bits_for_any_input(bits: int, salt: int) -> None:
     assert 0 <= entropy.mix(bits, salt) < 2**64
 
 
@@ -34,7 +34,7 @@ def test_an_index_is_inside_its_range(bits: int, n: int, salt: int) -> None:
     assert 0 <= entropy.index(bits, n, salt) < n
 
 
-def test_indices_are_even_also_for_bits_that_only_count_up() -> None:
+def test_indices_are_even_also_for_consecutive_bits() -> None:
     share = Counter(entropy.index(bits, 10) for bits in range(10_000))
     assert all(abs(share[at] - 1000) < five_deviations(10_000, 0.1) for at in range(10)), share
 
@@ -60,15 +60,15 @@ def test_least_finds_a_smallest_cost(costs: list[float], bits: int) -> None:
     ],
     ids=["all", "most: darts", "few: a walk"],
 )
-def test_equal_costs_share_evenly_wherever_they_stand(costs: list[float], ties: set[int]) -> None:
+def test_equal_costs_share_evenly_at_any_position(costs: list[float], ties: set[int]) -> None:
     draws = 1000 * len(ties)
     share = Counter(entropy.least(costs, bits) for bits in range(draws))
     assert set(share) == ties
     assert all(abs(count - 1000) < five_deviations(draws, 1 / len(ties)) for count in share.values()), share
 
 
-def test_a_walk_settles_it_when_every_dart_misses() -> None:
-    # Three of five, and dice whose eight darts all hit the other two.
+def test_a_walk_decides_when_every_dart_misses() -> None:
+    # Three of five are the cheapest, and these bits throw all eight darts at the other two.
     costs = [1.0, 9.0, 1.0, 9.0, 1.0]
     unlucky = next(
         bits for bits in range(10**6) if all(costs[entropy.index(bits, 5, throw)] == 9.0 for throw in range(8))
@@ -76,6 +76,6 @@ def test_a_walk_settles_it_when_every_dart_misses() -> None:
     assert costs[entropy.least(costs, unlucky)] == 1.0
 
 
-def test_a_best_that_is_nowhere_is_an_error() -> None:
+def test_a_best_cost_that_no_pod_has_is_an_error() -> None:
     with pytest.raises(ValueError, match="not in"):
         entropy.tied((1.0, 2.0), 3.0, 0)

@@ -13,7 +13,7 @@ SNAPSHOT = idle(2)
 
 
 class Hostile:
-    """Something that does not even want to be shown."""
+    """An answer whose repr raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError
@@ -22,7 +22,7 @@ class Hostile:
 @pytest.mark.parametrize(
     "answer", [Decision(A, "p"), Decision(A, "p", 1.0, "x"), Rejection("kv_full"), Rejection("kv_full", 0)], ids=str
 )
-def test_a_pod_of_the_snapshot_or_a_rejection_is_right(answer: object) -> None:
+def test_a_pod_of_the_snapshot_and_a_rejection_are_sound(answer: object) -> None:
     assert fault(answer, request_of(), SNAPSHOT) is None
 
 
@@ -41,7 +41,7 @@ def test_a_pod_of_the_snapshot_or_a_rejection_is_right(answer: object) -> None:
         (Rejection("x", float("nan")), "no_answer", "rejected with"),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_said(answer: object, reason: str, words: str) -> None:
+def test_a_wrong_answer_is_described(answer: object, reason: str, words: str) -> None:
     failure = fault(answer, request_of(tried=frozenset({B})), SNAPSHOT)
     assert failure is not None
     assert failure.reason == reason
@@ -62,11 +62,11 @@ def test_what_is_wrong_with_an_answer_is_said(answer: object, reason: str, words
     ],
     ids=str,
 )
-def test_a_rejection_that_cannot_be_shown_is_none(rejection: Rejection) -> None:
+def test_a_malformed_rejection_is_not_sound(rejection: Rejection) -> None:
     assert not is_sound(rejection)
 
 
-def test_what_was_raised_is_named_and_a_timeout_is_distinguished() -> None:
+def test_an_exception_is_named_and_a_timeout_is_distinguished() -> None:
     assert raised(ValueError("a defect")) == Failure("raised", "raised ValueError('a defect')")
     assert raised(PolicyTimeout("did not return")) == Failure("stuck", "did not return")
     assert slow(0.1234) == Failure("slow", "took 123 ms")
@@ -78,10 +78,10 @@ def test_the_last_of_too_many_within_the_window_is_one_too_many() -> None:
     assert strikes.words(slow(0.1)) == "3 failures within 10 s, the last: it took 100 ms"
 
 
-def test_failures_that_lie_far_enough_apart_are_borne_for_ever() -> None:
+def test_failures_far_enough_apart_never_reach_the_limit() -> None:
     strikes = Strikes(GuardLimits(failures=3, window_s=10.0))
     assert not any(strikes.add(5.1 * at) for at in range(1000))
 
 
-def test_one_failure_is_enough_where_one_is_the_limit() -> None:
+def test_one_failure_is_enough_when_the_limit_is_one() -> None:
     assert Strikes(GuardLimits(failures=1)).add(7.0)

@@ -8,12 +8,12 @@ from tests.fakes.scheduler_inputs import pod_ids
 A, B, C = pod_ids(3)
 
 
-def test_levels_are_made_where_the_hits_came_without_deepest_first() -> None:
+def test_hits_without_levels_compute_them_deepest_first() -> None:
     assert levels_of({A: 1, B: 7, C: 1}) == [Level(7, [B]), Level(1, [A, C])]
     assert levels_of({}) == []
 
 
-def test_hits_are_a_mapping_that_brings_its_levels() -> None:
+def test_hits_are_a_mapping_with_levels() -> None:
     given = (Level(7, (B,)), Level(1, (A, B, C)))
     hits = PrefixHits({A: 1, B: 7, C: 1}, given)
     assert hits == {A: 1, B: 7, C: 1}
@@ -22,6 +22,6 @@ def test_hits_are_a_mapping_that_brings_its_levels() -> None:
     assert (twin, levels_of(twin)) == (hits, given)
 
 
-def test_levels_and_hits_say_the_same() -> None:
+def test_levels_and_hits_agree() -> None:
     hits = {A: 3, B: 5, C: 3}
     assert {pod: level.blocks for level in levels(hits.items()) for pod in level.pods} == hits

@@ -1,4 +1,4 @@
-"""A policy under another name decides as it does without."""
+"""A policy under another name decides as it does under its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def request(sequence: int, **more: object) -> RequestInfo:
 
 
 @pytest.mark.parametrize("policy", [RoundRobin(), PowerOfTwoChoices()])
-def test_it_picks_the_same_and_says_its_own_name(policy: Scheduler) -> None:
+def test_it_picks_the_same_pod_under_its_own_name(policy: Scheduler) -> None:
     named = Named("mine", policy)
     for sequence in range(20):
         mine, its = named.pick(request(sequence), SNAPSHOT), policy.pick(request(sequence), SNAPSHOT)

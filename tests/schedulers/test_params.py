@@ -41,7 +41,7 @@ def refusal(given: dict[str, object]) -> str:
     return str(refused.value)
 
 
-def test_defaults_stand_in_for_what_is_not_given() -> None:
+def test_missing_parameters_have_their_defaults() -> None:
     assert params.build(Picky, {}) == Picky()
     assert params.build(Picky, {"ratio": 1, "label": "y"}) == Picky(ratio=1, label="y")
 
@@ -54,7 +54,7 @@ def test_an_unknown_parameter_is_named_and_the_known_ones_are_listed() -> None:
     )
 
 
-def test_a_wrong_value_is_named_with_what_is_wanted_and_what_came() -> None:
+def test_a_wrong_value_is_an_error_with_the_expected_and_the_given() -> None:
     said = refusal({"ratio": "half"})
     assert said.startswith(
         "picky: parameter 'ratio' must be float from 0.0 up to 1.0, not 'half' (str); its parameters: "
@@ -93,7 +93,7 @@ def test_an_infinite_value_is_refused_where_no_upper_bound_is_declared() -> None
         params.build(Unbounded, {"wait_s": math.inf})
 
 
-def test_parameters_that_are_no_mapping_are_refused() -> None:
+def test_parameters_that_are_not_a_mapping_are_refused() -> None:
     with pytest.raises(InvalidParams, match="picky: params must be a mapping"):
         params.build(Picky, ["ratio"])  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def test_a_policy_built_by_hand_is_checked_too() -> None:
         Picky(ratio=2.0)
 
 
-def test_what_a_policys_own_check_says_is_passed_on() -> None:
+def test_the_error_of_a_policys_own_check_is_passed_on() -> None:
     assert "picky: weights: at most 3;" in refusal({"weights": (1.0,) * 4})
 
 

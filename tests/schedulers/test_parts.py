@@ -1,4 +1,4 @@
-"""Specs become parts, or words that say what, where and what to do."""
+"""Specs become parts, or errors that say what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Wheel:
     in_: tuple[str, ...] = texts("cart")
 
     def __post_init__(self) -> None:
-        if self.maker == "nobody":
-            raise ValueError("somebody must have made it")
+        if self.maker == "unknown":
+            raise ValueError("maker must be known")
 
 
 TABLE = {"wheel": Wheel}
@@ -69,11 +69,11 @@ def test_a_spec_names_a_part_and_its_parameters() -> None:
         ({"name": "wheel", "maker": None}, "params.parts[1].maker must be a text, not None"),
         ({"name": "wheel", "in": "cart"}, "params.parts[1].in must be a list of texts, not 'cart'"),
         ({"name": "wheel", "in": [1]}, "params.parts[1].in must be a list of texts, not [1]"),
-        ({"name": "wheel", "maker": "nobody"}, "params.parts[1]: somebody must have made it"),
+        ({"name": "wheel", "maker": "unknown"}, "params.parts[1]: maker must be known"),
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said_with_its_place(spec: object, words: str) -> None:
+def test_an_error_names_its_place(spec: object, words: str) -> None:
     assert made(spec) == (None, [words])
 
 
@@ -91,7 +91,7 @@ def test_one_mistake_does_not_hide_the_next() -> None:
     )
 
 
-def test_nothing_wrong_is_nothing_said() -> None:
+def test_a_right_spec_has_no_errors() -> None:
     specs = Specs()
     assert specs.number("params.b", 1000, 0.0, 1000.0) == 1000.0
     assert specs.listed("params.c", (1, 2)) == (1, 2)

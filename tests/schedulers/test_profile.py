@@ -1,4 +1,4 @@
-"""The tables of a composed policy's parts, and what is said of specs that are wrong."""
+"""The tables of a composed policy's parts, and the errors for wrong specs."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("params", "words"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_what_is_wrong_is_said_when_it_is_built(params: dict[str, object], words: str) -> None:
+def test_a_wrong_spec_is_an_error_when_the_policy_is_built(params: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidParams) as refused:
         registry.create("profile", params)
     assert str(refused.value) == words
 
 
-def test_every_part_says_what_it_is_after() -> None:
+def test_every_part_names_its_source() -> None:
     for table in (FILTERS, SCORERS, PICKERS):
         for name, part in table.items():
             assert part.__module__ == f"{part.__module__.rpartition('.')[0]}.{name}"

@@ -21,7 +21,7 @@ from tests.fakes.scheduler_inputs import pod_ids, request_of, snapshot_of
 
 @dataclass(frozen=True, slots=True)
 class Firstborn:
-    """A policy from elsewhere: the first pod."""
+    """A policy of another package: the first pod."""
 
     name: ClassVar[str] = "firstborn"
 
@@ -90,7 +90,7 @@ def test_a_policy_is_built_with_its_parameters() -> None:
     assert registry.create("session_affinity", {}) == registry.create("session_affinity") == SessionAffinity()
 
 
-def test_a_policy_without_parameters_says_so() -> None:
+def test_a_parameter_for_a_policy_without_any_is_refused() -> None:
     with pytest.raises(InvalidParams, match="p2c: no parameter 'choices'; it takes no parameters"):
         registry.create("p2c", {"choices": 3})
 
@@ -115,7 +115,7 @@ def test_an_unknown_name_lists_the_names_and_the_nearest(asked: str, meant: str)
     )
 
 
-def test_a_name_like_nothing_gets_no_hint() -> None:
+def test_a_name_unlike_any_other_gets_no_hint() -> None:
     with pytest.raises(UnknownPolicy, match=r"^no policy 'zzz'; there are"):
         registry.create("zzz")
 
@@ -134,7 +134,7 @@ def test_a_registered_policy_can_be_created() -> None:
     assert registry.create("firstborn") == Firstborn()
 
 
-def test_the_same_class_twice_is_harmless_and_another_is_refused() -> None:
+def test_registering_a_class_twice_is_harmless_and_another_under_its_name_is_refused() -> None:
     registry.register(Firstborn)
     registry.register(Firstborn)
     with pytest.raises(DuplicatePolicy, match=r"Usurper calls itself 'random', but so does .*\.Random"):
@@ -151,7 +151,7 @@ class Loose:
 
 @dataclass(frozen=True)
 class Demanding(Firstborn):
-    """Cannot be asked for by name alone."""
+    """Cannot be created by name alone: a parameter has no default."""
 
     name: ClassVar[str] = "demanding"
     url: str
@@ -170,14 +170,14 @@ def test_a_policy_with_a_parameter_that_has_no_default_is_refused() -> None:
         registry.register(Demanding)
 
 
-def test_entry_points_are_loaded_when_asked_and_again_is_harmless() -> None:
+def test_entry_points_are_loaded_on_request_and_loading_twice_is_harmless() -> None:
     found = [entry("firstborn", f"{__name__}:Firstborn")]
     registry.load_entry_points(found=found)
     registry.load_entry_points(found=found)
     assert registry.create("firstborn") == Firstborn()
 
 
-def test_what_is_installed_here_loads() -> None:
+def test_the_installed_entry_points_load() -> None:
     registry.load_entry_points()
     assert set(registry.BUILT_IN) <= set(registry.names())
 
@@ -207,7 +207,7 @@ def test_importing_the_registry_looks_for_no_entry_points() -> None:
     subprocess.run([sys.executable, "-c", spy], check=True, timeout=60)
 
 
-# Policies that come and go
+# Policies that are offered and withdrawn
 
 
 def test_an_offered_policy_is_created_under_its_name_and_digest_only() -> None:
@@ -218,14 +218,14 @@ def test_an_offered_policy_is_created_under_its_name_and_digest_only() -> None:
         registry.create("firstborn")
 
 
-def test_the_hint_names_every_version_that_is_there() -> None:
+def test_the_hint_names_every_offered_version() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     registry.offer("firstborn@00000000", Firstborn)
     with pytest.raises(UnknownPolicy, match="offered as firstborn@3f2a9c1d and firstborn@00000000"):
         registry.create("firstborn@99999999")
 
 
-def test_a_withdrawn_policy_is_unknown_and_what_was_created_of_it_goes_on() -> None:
+def test_a_withdrawn_policy_is_unknown_and_its_instances_keep_working() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     policy = registry.create("firstborn@3f2a9c1d")
     registry.withdraw("firstborn@3f2a9c1d")
@@ -234,7 +234,7 @@ def test_a_withdrawn_policy_is_unknown_and_what_was_created_of_it_goes_on() -> N
     assert isinstance(policy.pick(request_of(), snapshot_of([PodLoad()])), Decision)
 
 
-def test_what_is_built_in_cannot_be_withdrawn() -> None:
+def test_a_built_in_policy_cannot_be_withdrawn() -> None:
     registry.withdraw("random")
     assert "random" in registry.names()
 
@@ -252,7 +252,7 @@ def test_one_name_is_one_class() -> None:
         registry.offer("firstborn@3f2a9c1d", Usurper)
 
 
-def test_only_the_entry_points_that_are_wanted_are_loaded() -> None:
+def test_only_the_requested_entry_points_are_loaded() -> None:
     found = [entry("firstborn", f"{__name__}:Firstborn"), entry("broken", "no_such_module_anywhere:X")]
     registry.load_entry_points(["firstborn"], found)
     assert "firstborn" in registry.names()
@@ -266,7 +266,7 @@ def test_an_entry_point_that_no_package_declares_is_named() -> None:
         registry.load_entry_points(["nonesuch"], [entry("firstborn", f"{__name__}:Firstborn")])
 
 
-def test_only_the_gateways_own_need_no_watching() -> None:
+def test_only_policies_of_the_gateway_are_built_in() -> None:
     registry.offer("firstborn@3f2a9c1d", Firstborn)
     assert registry.is_built_in("random")
     assert not registry.is_built_in("firstborn@3f2a9c1d")

@@ -24,7 +24,7 @@ def test_a_hash_is_the_same_in_every_process() -> None:
 
 @unhurried
 @given(st.integers(1, 40), st.text(min_size=1, max_size=5))
-def test_one_long_multiplication_ranks_as_one_pod_at_a_time_does(count: int, session: str) -> None:
+def test_one_long_multiplication_ranks_like_one_pod_at_a_time(count: int, session: str) -> None:
     ranks = ranking(session, idle(count))
     expected = [hash32(pod) * (hash32(session) | 1) % 2**32 for pod in pod_ids(count)]
     assert [rank(ranks, at) for at in range(count)] == expected
@@ -32,7 +32,7 @@ def test_one_long_multiplication_ranks_as_one_pod_at_a_time_does(count: int, ses
 
 @unhurried
 @given(st.sampled_from([1, 2, 63, 64, 65, 300]), st.text(min_size=1, max_size=5))
-def test_positions_come_by_descending_rank_each_once(count: int, session: str) -> None:
+def test_each_position_comes_once_by_descending_rank(count: int, session: str) -> None:
     ranks = ranking(session, idle(count))
     assert list(descending(ranks)) == sorted(range(count), key=lambda at: rank(ranks, at), reverse=True)
 

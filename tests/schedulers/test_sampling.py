@@ -22,7 +22,7 @@ from tests.fakes.scheduler_inputs import (
 
 @unhurried
 @given(case=cases(), data=st.data())
-def test_each_stands_there_once_and_as_many_as_were_asked_for(
+def test_a_sample_has_at_least_the_asked_number_of_distinct_pods(
     case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
 ) -> None:
     request, snapshot = case
@@ -33,7 +33,7 @@ def test_each_stands_there_once_and_as_many_as_were_asked_for(
     assert set(at) <= set(range(pods))
 
 
-def test_the_least_loaded_is_always_looked_at() -> None:
+def test_the_least_loaded_is_always_in_the_sample() -> None:
     loads = [PodLoad(inflight_tokens=100 + at) for at in range(1009)]
     loads[700] = PodLoad()
     snapshot = snapshot_of(loads)
@@ -41,7 +41,7 @@ def test_the_least_loaded_is_always_looked_at() -> None:
         assert 700 in drawn(request_of(entropy=mix(3, number)), snapshot, 4)
 
 
-def test_those_that_hold_most_of_the_prompt_are_always_looked_at() -> None:
+def test_the_pods_with_the_longest_prefix_are_always_in_the_sample() -> None:
     hits = {pod_ids(100)[at]: at for at in range(40, 50)}
     for number in range(50):
         assert {46, 47, 48, 49} <= set(drawn(request_of(entropy=mix(3, number), prefix_hits=hits), idle(100), 4))

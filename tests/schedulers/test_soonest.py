@@ -1,4 +1,4 @@
-"""Which pods are priced: all of a small pool seen whole, few of a large one, fewer the older the view is."""
+"""Which pods are priced: all of a small pool with a current view, few of a large one, fewer the older the view is."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def distinct(pods: int, unseen: float) -> LoadSnapshot:
 
 
 @pytest.mark.parametrize(("unseen", "drawn"), [(0.0, 16.0), (0.05, 3 + 13 * 0.25 / 0.3), (1e9, 3.0)])
-def test_the_more_is_unseen_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
+def test_the_older_the_view_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
     snapshot = distinct(16, unseen)
     best = [soonest(request_of(entropy=mix(3, at)), snapshot).pod == A for at in range(1000)]
     assert abs(sum(best) - 1000 * drawn / 16) <= five_deviations(1000, drawn / 16)
 
 
-def test_three_are_drawn_and_the_one_that_holds_most_is_always_looked_at() -> None:
+def test_three_are_drawn_and_the_pod_with_the_longest_prefix_is_always_priced() -> None:
     snapshot = distinct(16, 1e9)
     share = Counter(soonest(request_of(entropy=mix(4, at)), snapshot).pod for at in range(6000))
     assert set(share) == set(ids_of(snapshot)[: 16 - FEWEST + 1])  # the busiest is never the best of three
@@ -37,7 +37,7 @@ def test_three_are_drawn_and_the_one_that_holds_most_is_always_looked_at() -> No
     assert {soonest(costly._replace(entropy=mix(5, at)), snapshot).pod for at in range(200)} == set(hits)
 
 
-def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_looked_at() -> None:
+def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_priced() -> None:
     pods = pod_ids(1000)
     snapshot = distinct(1000, 0.0)
     assert {soonest(request_of(entropy=mix(6, at)), snapshot).pod for at in range(50)} == {A}

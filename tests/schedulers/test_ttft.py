@@ -32,7 +32,7 @@ def test_prefill_work_is_tokens_and_the_attention_they_pay(uncached: int, cached
 
 @unhurried
 @given(TOKENS, TOKENS)
-def test_more_of_a_prompt_cached_is_never_more_work(prompt: int, cached: int) -> None:
+def test_a_longer_cached_prefix_is_never_more_work(prompt: int, cached: int) -> None:
     cached = min(cached, prompt)
     assert prefill_work(prompt - cached, cached) <= prefill_work(prompt, 0)
 
@@ -41,7 +41,7 @@ def test_an_idle_pod_has_no_due_time_and_waits_for_two_steps() -> None:
     assert outlook(0, 0, 0, 0, 99.0, PACE_S) == (0.0, LULL_STEPS * step_work(0, 0) * PACE_S)
 
 
-def test_pending_work_is_done_in_its_own_time_after_the_head_began() -> None:
+def test_pending_work_is_due_its_own_duration_after_the_head_began() -> None:
     lull = LULL_STEPS * step_work(2, 900) * 1e-3
     until, wait = outlook(3, 900, 1, 5000, 10.0, 1e-3)
     assert until == pytest.approx(10.0 + 5.0 + lull)
@@ -63,9 +63,9 @@ def test_a_first_token_takes_its_prompt_and_the_steps_meanwhile() -> None:
 @pytest.mark.parametrize(
     ("tokens", "capacity", "more", "stay_s", "wait_s"),
     [(900, 1000, 100, 4.0, 0.0), (900, 1000, 550, 4.0, 2.0), (900, 1000, 550, 0.0, STAY_S / 2), (0, 10, 14, 2.0, 8.0)],
-    ids=["it fits", "half of what stays has to go", "nobody has ended yet", "larger than the engine"],
+    ids=["it fits", "half of the requests must end", "no request has ended yet", "larger than the engine"],
 )
-def test_room_is_awaited_as_long_as_requests_stay(
+def test_the_wait_for_room_depends_on_how_long_requests_stay(
     tokens: int, capacity: int, more: int, stay_s: float, wait_s: float
 ) -> None:
     assert admission_s(tokens, capacity, more, stay_s) == pytest.approx(wait_s)

@@ -1,4 +1,4 @@
-"""What the seam's values compute by themselves."""
+"""What the values at the schedulers' seam compute."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_expected_outlook_is_that_of_the_cost_model() -> None:
 
 @unhurried
 @given(snapshots())
-def test_the_columns_say_what_the_candidates_say(snapshot: LoadSnapshot) -> None:
+def test_the_columns_agree_with_the_candidates(snapshot: LoadSnapshot) -> None:
     in_step(snapshot.columns, snapshot.candidates)
     pending = sum(load.prefill_work * load.pace_s for _, load in snapshot.candidates)
     assert snapshot.pending_s == pending / len(snapshot.candidates)
@@ -64,7 +64,7 @@ def test_a_snapshot_without_tried_pods_keeps_the_rest_in_step(case: tuple[Reques
         assert left[:4] == snapshot[:4]
 
 
-def test_without_no_pod_it_is_the_snapshot_itself() -> None:
+def test_removing_no_pod_gives_the_snapshot_itself() -> None:
     snapshot = idle(3)
     assert snapshot.without(frozenset()) is snapshot
     assert snapshot.without(frozenset({PodId("gone:1")})) == snapshot._replace(positions=None, inflight=None)
@@ -73,7 +73,7 @@ def test_without_no_pod_it_is_the_snapshot_itself() -> None:
 
 @unhurried
 @given(case=cases(), data=st.data())
-def test_only_some_is_a_snapshot_of_them_in_the_order_asked_for(
+def test_a_subset_is_a_snapshot_in_the_order_asked_for(
     case: tuple[RequestInfo, LoadSnapshot], data: st.DataObject
 ) -> None:
     _, snapshot = case

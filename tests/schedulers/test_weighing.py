@@ -1,4 +1,4 @@
-"""Weighted means of any scores: the same of one pod, of all, and where they are highest."""
+"""Weighted means of scores: for one pod, for all pods, and the highest of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.fakes.chance import five_deviations
 from tests.fakes.scheduler_inputs import BITS, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
-"""So that ties are common."""
+"""Only a few, so that ties are common."""
 
 
 @st.composite
 def weighings(draw: st.DrawFn, most: int = 7) -> tuple[int, list[tuple[float, Scores]]]:
-    """So many pods, and what up to five scorers say of them, in every form."""
+    """A number of pods, and the scores of up to five scorers for them, in every form."""
     count = draw(st.integers(1, most))
     column = st.lists(FEW_VALUES, min_size=count, max_size=count)
     forms: st.SearchStrategy[Scores] = st.one_of(
@@ -32,15 +32,15 @@ def weighings(draw: st.DrawFn, most: int = 7) -> tuple[int, list[tuple[float, Sc
     return count, draw(st.lists(st.tuples(st.sampled_from([0.125, 0.3, 0.5]), forms), max_size=5))
 
 
-def weighed(count: int, said: list[tuple[float, Scores]]) -> Weighed:
+def weighed(count: int, scored: list[tuple[float, Scores]]) -> Weighed:
     weighed = Weighed(count)
-    for share, scores in said:
+    for share, scores in scored:
         weighed.add(share, scores)
     return weighed
 
 
 def plain(scores: Scores, at: int) -> float:
-    """What is said of one pod, in so many words."""
+    """The score of one pod, read from any form."""
     if isinstance(scores, float):
         return scores
     if isinstance(scores, dict):
@@ -53,14 +53,14 @@ def plain(scores: Scores, at: int) -> float:
 @unhurried
 @given(case=weighings())
 def test_it_is_the_sum_of_shares_of_scores(case: tuple[int, list[tuple[float, Scores]]]) -> None:
-    count, said = case
-    expected = [sum(share * plain(scores, at) for share, scores in said) for at in range(count)]
-    assert weighed(count, said).all() == pytest.approx(expected)
+    count, scored = case
+    expected = [sum(share * plain(scores, at) for share, scores in scored) for at in range(count)]
+    assert weighed(count, scored).all() == pytest.approx(expected)
 
 
 @unhurried
 @given(case=weighings())
-def test_of_one_it_says_to_the_bit_what_it_says_of_all(case: tuple[int, list[tuple[float, Scores]]]) -> None:
+def test_one_pod_gets_bit_for_bit_the_same_mean_as_among_all(case: tuple[int, list[tuple[float, Scores]]]) -> None:
     found = weighed(*case)
     assert [found.of(at) for at in range(case[0])] == found.all()
 
@@ -73,7 +73,7 @@ def test_the_best_is_one_of_the_highest(case: tuple[int, list[tuple[float, Score
 
 
 @pytest.mark.parametrize(
-    "said",
+    "scored",
     [
         [],
         [(1.0, 0.5)],
@@ -82,10 +82,10 @@ def test_the_best_is_one_of_the_highest(case: tuple[int, list[tuple[float, Score
         [(0.5, [0.1, 0.1, 0.7, 0.1]), (0.5, {0: 1.0, 1: 1.0, 2: 0.2, 3: 1.0})],
         [(0.5, [0.5, 0.5, 0.1, 0.25]), (0.5, {3: 0.25, 2: 0.1})],
     ],
-    ids=["nobody", "one for all", "a column", "two", "few above the rest", "few and others alike"],
+    ids=["no scorer", "one for all", "a column", "two", "few above the rest", "few and others alike"],
 )
-def test_of_equal_ones_each_is_as_likely(said: list[tuple[float, Scores]]) -> None:
-    found = weighed(4, said)
+def test_equal_means_are_picked_equally_often(scored: list[tuple[float, Scores]]) -> None:
+    found = weighed(4, scored)
     highest = [at for at in range(4) if found.of(at) == max(found.all())]
     assert len(highest) > 1
     taken = Counter(found.best(mix(5, number)) for number in range(2000))
@@ -96,7 +96,7 @@ def test_of_equal_ones_each_is_as_likely(said: list[tuple[float, Scores]]) -> No
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_scores_that_are_no_numbers_are_an_error(columns: int) -> None:
+def test_scores_that_are_not_numbers_are_an_error(columns: int) -> None:
     nothing = weighed(2, [(1.0, [float("nan")] * 2)] * columns)
     with pytest.raises(ValueError, match="no score is a number"):
         nothing.best(0)

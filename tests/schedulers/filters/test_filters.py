@@ -1,4 +1,4 @@
-"""Who passes each filter. More on `label` in `test_label.py`."""
+"""Which pods pass each filter. More on `label` in `test_label.py`."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_a_filter_never_widens_and_keeps_the_order(case: tuple[RequestInfo, Load
     ("roles", "expected"),
     [(("both", "decode"), [0, 2]), (("prefill",), [1]), (("both", "decode", "prefill"), [0, 1, 2])],
 )
-def test_role_passes_pods_of_these_roles(roles: tuple[str, ...], expected: list[int]) -> None:
+def test_role_passes_pods_of_its_roles(roles: tuple[str, ...], expected: list[int]) -> None:
     assert HasRole(roles).passes(request_of(), snapshot("both", "prefill", "decode")) == expected
 
 
 @pytest.mark.parametrize("roles", [(), ("router",)])
-def test_role_knows_no_others(roles: tuple[str, ...]) -> None:
+def test_role_needs_known_roles(roles: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="roles must be some of both, prefill, decode, not "):
         HasRole(roles)
 
@@ -74,9 +74,9 @@ LOADS = [
         (HasHeadroom(1.0, 0, 0), [0, 1, 2, 3]),
     ],
 )
-def test_headroom_is_below_each_limit_and_zero_is_none(each: HasHeadroom, expected: list[int]) -> None:
+def test_headroom_is_below_each_limit_and_zero_means_no_limit(each: HasHeadroom, expected: list[int]) -> None:
     assert each.passes(request_of(), snapshot_of(LOADS)) == expected
 
 
-def test_headroom_is_a_preference_and_the_others_are_conditions() -> None:
+def test_headroom_is_preferred_and_the_other_filters_are_required() -> None:
     assert (HasHeadroom().required, HasRole().required, HasLabel("gpu", equals="x").required) == (False, True, True)

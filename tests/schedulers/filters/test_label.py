@@ -20,7 +20,7 @@ SNAPSHOT = LoadSnapshot.of([Candidate(pod, PodLoad()) for pod in PODS])
         (HasLabel("zone", equals="a"), []),
     ],
 )
-def test_a_pod_without_the_label_passes_not_in_only(each: HasLabel, expected: list[int]) -> None:
+def test_a_pod_without_the_label_passes_only_not_in(each: HasLabel, expected: list[int]) -> None:
     assert each.passes(request_of(), SNAPSHOT) == expected
 
 
@@ -30,6 +30,6 @@ def test_label_needs_one_condition(given: dict[str, str]) -> None:
         HasLabel("gpu", **given)  # type: ignore[arg-type]
 
 
-def test_label_needs_to_know_which() -> None:
+def test_label_needs_the_name_of_a_label() -> None:
     with pytest.raises(ValueError, match="label is missing"):
         HasLabel(equals="h100")

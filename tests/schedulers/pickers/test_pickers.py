@@ -1,4 +1,4 @@
-"""Whom each picker takes, and how often."""
+"""Which pod each picker takes, and how often."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ every_picker = pytest.mark.parametrize("picker", [kind() for kind in PICKERS.val
 
 
 def check_shares(picker: Picker, scores: list[float], expected: list[float], draws: int = 4000) -> None:
-    """It takes each about as often as expected, a share of the draws."""
+    """The picker takes each about as often as expected, as a share of the draws."""
     found = weighed(scores)
     taken = Counter(picker.pick(found, mix(11, number)) for number in range(draws))
     for at, (_, share) in enumerate(zip(scores, expected, strict=True)):
@@ -29,7 +29,7 @@ def check_shares(picker: Picker, scores: list[float], expected: list[float], dra
 
 
 def unmixed(drawn: int, salt: int) -> int:
-    """The bits of which draw number `salt` is this one: splitmix64 backwards."""
+    """The bits whose draw number `salt` is this value: splitmix64 backwards."""
     z = drawn
     for shift, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9)):
         z = (z ^ z >> shift ^ z >> 2 * shift) * pow(factor, -1, 2**64) % 2**64
@@ -39,18 +39,18 @@ def unmixed(drawn: int, salt: int) -> int:
 @every_picker
 @unhurried
 @given(scores=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12), entropy=BITS)
-def test_it_takes_one_of_them(picker: Picker, scores: list[float], entropy: int) -> None:
+def test_it_takes_one_of_the_scored(picker: Picker, scores: list[float], entropy: int) -> None:
     assert picker.pick(weighed(scores), entropy) in range(len(scores))
 
 
 @every_picker
-def test_it_is_called_what_the_table_calls_it(picker: Picker) -> None:
+def test_its_name_is_its_key_in_the_table(picker: Picker) -> None:
     assert PICKERS[picker.name] is type(picker)
 
 
 @every_picker
 @pytest.mark.parametrize("score", [0.0, 0.5])
-def test_equal_ones_are_taken_alike(picker: Picker, score: float) -> None:
+def test_equal_scores_are_taken_equally_often(picker: Picker, score: float) -> None:
     check_shares(picker, [score] * 5, [0.2] * 5)
 
 
@@ -67,7 +67,7 @@ def test_weighted_takes_in_proportion(power: float, expected: list[float]) -> No
 
 @unhurried
 @given(entropy=BITS)
-def test_weighted_never_takes_what_scores_nothing(entropy: int) -> None:
+def test_weighted_never_takes_a_score_of_0(entropy: int) -> None:
     assert Weighted().pick(weighed([0.0, 1e-300, 0.0]), entropy) == 1
 
 
@@ -86,5 +86,5 @@ def test_weighted_with_the_highest_bits_takes_the_last() -> None:
         (99, [0.2] * 5),
     ],
 )
-def test_top_k_takes_of_the_k_best_alike_and_shares_the_edge(k: int, expected: list[float]) -> None:
+def test_top_k_takes_the_k_best_equally_often_and_shares_the_last_place(k: int, expected: list[float]) -> None:
     check_shares(TopK(k), [0.5, 0.9, 0.5, 0.2, 0.1], expected)

@@ -19,7 +19,7 @@ A, B = pod_ids(2)
         (PodLoad(queued=9, running=9, kv_usage=0.9, pending_prefill_tokens=5, ttft_ewma_s=3.0), 0.0),
     ],
 )
-def test_load_is_tokens_and_a_little_for_each_request_foreign_ones_too(load: PodLoad, tokens: float) -> None:
+def test_load_is_tokens_and_a_little_for_each_request_of_any_replica(load: PodLoad, tokens: float) -> None:
     assert token_load(load) == tokens
 
 
@@ -42,7 +42,7 @@ def test_the_less_loaded_pod_is_b(a: PodLoad, b: PodLoad) -> None:
 
 @unhurried
 @given(cases())
-def test_no_untried_pod_has_less(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_no_untried_pod_has_less_load(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     answer = LeastLoad().pick(request, snapshot)
     loads = [
@@ -54,6 +54,6 @@ def test_no_untried_pod_has_less(case: tuple[RequestInfo, LoadSnapshot]) -> None
         assert answer.score == min(loads)
 
 
-def test_a_policy_that_falls_back_signs_with_its_own_name() -> None:
+def test_a_fallback_decision_has_the_name_of_its_policy() -> None:
     snapshot = snapshot_of([PodLoad(inflight_tokens=10), PodLoad()])
     assert least_loaded(request_of(), snapshot, "mine") == Decision(B, "mine", 0.0, "least_load")

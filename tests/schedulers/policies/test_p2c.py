@@ -20,7 +20,7 @@ def test_of_two_pods_it_is_always_the_less_loaded() -> None:
 
 
 def test_each_rank_gets_the_share_that_two_distinct_draws_give_it() -> None:
-    # Of the 6 pairs among 4 pods the least loaded is in 3, the second wins 2, the third 1, the fullest none.
+    # Of the 6 pairs among 4 pods, the least loaded pod wins 3, the second 2, the third 1, the fullest none.
     got = shares([PodLoad(inflight_tokens=tokens) for tokens in (0, 100, 200, 300)], 6000)
     for pod, pairs in zip(pod_ids(4), (3, 2, 1, 0), strict=True):
         assert abs(got[pod] - 1000 * pairs) <= five_deviations(6000, pairs / 6), got

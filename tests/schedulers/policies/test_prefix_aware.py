@@ -52,7 +52,7 @@ def decision(request: RequestInfo, snapshot: LoadSnapshot) -> Decision:
 
 
 def pending(*work: int) -> LoadSnapshot:
-    """Pods with one request each whose prefill takes so much, a second a thousand."""
+    """Pods with one request each and this much prefill work; a thousand units take a second."""
     return snapshot_of(
         [PodLoad(inflight=1, prefilling=1 if each else 0, prefill_work=each, pace_s=1e-3) for each in work]
     )
@@ -120,7 +120,7 @@ def test_waiting_and_cache_are_weighed_in_seconds(
     assert (answer.pod, answer.reason) == (pod, reason)
 
 
-def test_what_spares_the_fleet_work_counts_more_when_the_fleet_queues() -> None:
+def test_work_spared_counts_more_when_the_fleet_queues() -> None:
     request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 0, 500)
     assert decision(request, loads._replace(pending_s=0.0)).pod == B
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
@@ -134,7 +134,7 @@ def test_pending_work_gets_less_as_time_goes_on() -> None:
     assert decision(request, loads._replace(taken_at=0.8)).pod == A
 
 
-def test_a_pod_that_has_long_been_silent_draws_no_more_than_its_requests_let_it() -> None:
+def test_a_pod_that_has_long_been_silent_attracts_no_more_than_its_requests_allow() -> None:
     silent = PodLoad(inflight=4, prefilling=4, prefill_work=4000, pace_s=1e-3)
     busy = PodLoad(inflight=1, prefilling=1, prefill_work=1000, head_since=999.5, pace_s=1e-3)
     assert decision(request_of(prompt_tokens=10)._replace(arrived_at=1000.0), snapshot_of([silent, busy])).pod == B
@@ -145,13 +145,13 @@ def test_a_large_batch_breaks_a_near_tie() -> None:
     assert {decision(request_of(entropy=bits), snapshot).pod for bits in range(30)} == {B}
 
 
-def test_a_slower_pod_gets_a_prompt_only_where_the_others_are_that_much_busier() -> None:
+def test_a_slower_pod_gets_a_prompt_only_where_the_others_are_busier_by_as_much() -> None:
     slow, fast = PodLoad(pace_s=4e-5), PodLoad(pace_s=1e-5, prefilling=1, inflight=1, prefill_work=1000)
     assert decision(request_of(prompt_tokens=1000), snapshot_of([slow, fast])).pod == B
     assert decision(request_of(prompt_tokens=1000), snapshot_of([slow, fast._replace(prefill_work=20_000)])).pod == A
 
 
-def test_a_tried_pod_that_holds_it_all_is_not_picked() -> None:
+def test_a_tried_pod_that_holds_the_whole_prompt_is_not_picked() -> None:
     request = request_of(prefix_hits={A: 15, B: 3}, tried=frozenset({A}))
     assert decision(request, idle(3)).pod == B
 

@@ -1,4 +1,4 @@
-"""Composed policies: what the parts make together, and what is said of specs that are wrong."""
+"""Composed policies: what the parts do together, and the errors for wrong specs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def labelled(snapshot: LoadSnapshot, *gpus: str) -> LoadSnapshot:
     return snapshot._replace(candidates=candidates)
 
 
-def test_by_name_alone_it_is_llm_ds_default_profile() -> None:
+def test_without_parameters_it_is_llm_ds_default_profile() -> None:
     assert registry.create("profile") == Profile(scorers=LLM_D, picker={"name": "best"}) == Profile()
 
 
@@ -77,7 +77,7 @@ def test_a_weight_of_0_changes_nothing(
     picker=st.sampled_from(list(PICKERS)),
     times=st.floats(0.1, 1000.0),
 )
-def test_all_weights_times_the_same_change_nothing(
+def test_scaling_all_weights_changes_nothing(
     case: tuple[RequestInfo, LoadSnapshot], specs: list[dict[str, Any]], picker: str, times: float
 ) -> None:
     scaled = [{**spec, "weight": spec["weight"] * times} for spec in specs]
@@ -130,13 +130,13 @@ def test_any_number_of_scorers_is_summed(count: int) -> None:
     assert answer.score == pytest.approx(0.5)
 
 
-def test_without_scorers_anyone_is_picked() -> None:
+def test_without_scorers_any_pod_is_picked() -> None:
     snapshot = snapshot_of([PodLoad(queued=at, inflight=at) for at in range(4)])
     seen = {of().pick(request_of(entropy=mix(1, number)), snapshot) for number in range(60)}
     assert seen == {Decision(pod, "profile", 0.0, "best") for pod in pod_ids(4)}
 
 
-def test_a_sample_scores_a_few_and_holders_among_them() -> None:
+def test_a_sample_scores_a_few_pods_with_the_holders_among_them() -> None:
     loads = [PodLoad(queued=at, inflight_tokens=at * 100) for at in range(200)]
     policy = of({"name": "prefix", "weight": 3}, {"name": "queue"}, sample=4)
     holder = {pod_ids(200)[150]: 15}
@@ -149,7 +149,7 @@ def test_a_sample_scores_a_few_and_holders_among_them() -> None:
     assert pods == {pod_ids(200)[0], pod_ids(200)[150]}
 
 
-def test_a_parameter_it_does_not_have_lists_those_it_has() -> None:
+def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidParams) as refused:
         registry.create("profile", {"scorer": []})
     said = str(refused.value)

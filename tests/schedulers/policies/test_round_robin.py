@@ -17,7 +17,7 @@ def test_the_pods_take_turns() -> None:
     assert [turn(sequence) for sequence in range(7)] == (pod_ids(3) * 3)[:7]
 
 
-def test_random_bits_make_no_difference() -> None:
+def test_random_bits_do_not_change_the_turn() -> None:
     picks = {RoundRobin().pick(request_of(sequence=4, entropy=bits), idle(3)) for bits in range(20)}
     assert picks == {Decision(pod_ids(3)[1], "round_robin", 0.0, "in_turn")}
 

@@ -28,7 +28,7 @@ def home(session: str, snapshot: LoadSnapshot, tried: frozenset[PodId] = frozens
 
 
 def naive_order(session: str, pods: list[PodId]) -> list[PodId]:
-    """The session's order, a pod at a time."""
+    """The session's order, computed one pod at a time."""
     key = hash32(session) | 1
     return sorted(pods, key=lambda pod: hash32(pod) * key % 2**32, reverse=True)
 
@@ -39,7 +39,7 @@ def test_a_session_stays_whatever_the_bits_and_the_turn() -> None:
 
 
 def test_the_home_of_a_session_is_the_same_in_every_process() -> None:
-    # Written down from one run: another Python, machine or hash seed must agree, or replicas would not.
+    # Recorded from one run: replicas agree only if every Python, machine and hash seed gives the same.
     assert [home(session, idle(1000)) for session in ("a", "b", "session-7")] == PINNED
 
 
@@ -47,12 +47,12 @@ def test_sessions_spread_as_evenly_as_random_draws_would() -> None:
     pods, sessions, snapshot = 50, 20_000, idle(50)
     share = Counter(home(f"conversation-{at}", snapshot) for at in range(sessions))
     mean = sessions / pods
-    # The variance of fair dice is the mean; that of the measured one is sqrt(2 / 50) of it, a fifth.
+    # The variance of uniform draws is their mean; the measured variance deviates by sqrt(2 / 50) of it, a fifth.
     assert sum((share[pod] - mean) ** 2 for pod in pod_ids(pods)) / pods < 2 * mean
     assert max(share.values()) < mean + five_deviations(sessions, 1 / pods)
 
 
-def test_a_pod_that_goes_moves_only_its_own_sessions_and_spreads_them() -> None:
+def test_removing_a_pod_moves_only_its_own_sessions_and_spreads_them() -> None:
     before, gone = idle(20), pod_ids(20)[7]
     after = snapshot_of({pod: PodLoad() for pod in pod_ids(20) if pod != gone})
     sessions = [f"conversation-{at}" for at in range(6000)]
@@ -61,7 +61,7 @@ def test_a_pod_that_goes_moves_only_its_own_sessions_and_spreads_them() -> None:
     assert len({home(session, after) for session in moved}) == 19
 
 
-def test_a_pod_that_comes_takes_only_its_share() -> None:
+def test_a_new_pod_takes_only_its_share() -> None:
     before, after = idle(19), idle(20)
     sessions = [f"conversation-{at}" for at in range(4000)]
     moved = [session for session in sessions if home(session, before) != home(session, after)]
@@ -121,7 +121,7 @@ def test_no_pod_ever_holds_more_than_its_bounded_share(factor: float) -> None:
 
 @unhurried
 @given(cases())
-def test_without_a_key_it_goes_where_least_load_goes(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_without_a_key_it_picks_as_least_load_does(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     request = request._replace(session_key="")
     mine, other = POLICY.pick(request, snapshot), LeastLoad().pick(request, snapshot)
@@ -137,7 +137,7 @@ def test_a_balance_factor_out_of_range_is_refused(factor: float) -> None:
 @unhurried
 @given(st.integers(0, 2**32), st.integers(1, 39), st.sampled_from([1.0, 1.25]))
 def test_where_nearly_every_pod_is_full_the_first_in_order_with_room_is_found(seed: int, roomy: int, c: float) -> None:
-    # More pods than are tried one by one, and few with room: the way that looks at all of them.
+    # More pods than are tried one by one, and few with room: the code path that looks at all of them.
     pods, rng = pod_ids(200), random.Random(seed)
     room = set(rng.sample(pods, roomy))
     loads = {pod: PodLoad(inflight=rng.randrange(4) if pod in room else 12) for pod in pods}

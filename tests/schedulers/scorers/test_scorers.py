@@ -1,4 +1,4 @@
-"""What each scorer says: 0 to 1 for any load, and its formula by example. More on `locality` in `test_locality.py`."""
+"""Each scorer returns 0 to 1 for any load and follows its formula. More on `locality` in `test_locality.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = st.frozensets(st.sampled_from(["m", "sql", "chat"]))
 
 @st.composite
 def any_load(draw: st.DrawFn) -> PodLoad:
-    """Whatever the fields' contracts allow, however odd."""
+    """Any load that the fields' contracts allow, odd ones included."""
     inflight = draw(COUNTS)
     return PodLoad(
         queued=draw(COUNTS),
@@ -91,11 +91,11 @@ def test_the_order_of_the_candidates_changes_no_score(
 
 
 @pytest.mark.parametrize("scorer", EVERY.values(), ids=EVERY)
-def test_it_is_called_what_the_table_calls_it(scorer: Scorer) -> None:
+def test_its_name_is_its_key_in_the_table(scorer: Scorer) -> None:
     assert SCORERS[scorer.name] is type(scorer)
 
 
-def test_queue_goes_from_the_longest_to_the_shortest() -> None:
+def test_queue_scores_the_longest_0_and_the_shortest_1() -> None:
     loads = [PodLoad(queued=4), PodLoad(queued=2), PodLoad(), PodLoad(queued=1)]
     assert scores(ShortQueue(), snapshot_of(loads)) == [0.0, 0.5, 1.0, 0.75]
 
@@ -105,7 +105,7 @@ def test_queue_counts_what_was_dispatched_since_the_engines_report() -> None:
     assert scores(ShortQueue(), snapshot_of(loads)) == [0.0, 0.0, 1.0]
 
 
-def test_queues_alike_are_all_the_best() -> None:
+def test_equal_queues_all_score_1() -> None:
     assert ShortQueue().score(request_of(), snapshot_of([PodLoad(queued=7)] * 3)) == 1.0
 
 
@@ -127,7 +127,7 @@ def test_prefix_is_the_share_of_the_prompt_that_is_held() -> None:
 
 @unhurried
 @given(case=cases())
-def test_prefix_says_the_same_of_few_holders_as_of_many(case: tuple[RequestInfo, LoadSnapshot]) -> None:
+def test_prefix_scores_few_holders_like_many(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     request, snapshot = case
     few = dict(list(request.prefix_hits.items())[: len(snapshot.candidates) // 4])
     request = request._replace(prefix_hits=few)
@@ -157,7 +157,7 @@ def test_outlook_halves_at_half_s_and_never_falls_below_the_least_wait() -> None
     assert scores(EarlyStart(1.0), late, request) == pytest.approx(expected)
 
 
-def test_session_halves_from_place_to_place_in_the_sessions_own_order() -> None:
+def test_session_score_halves_at_each_place_of_the_sessions_order() -> None:
     snapshot = snapshot_of([PodLoad()] * 12)
     order = list(rendezvous.descending(rendezvous.ranking("s", snapshot)))
     found = scores(SessionPlace(), snapshot, request_of(session_key="s"))
