@@ -1,4 +1,4 @@
-"""What makes one set of pods another: whole, and in steps."""
+"""The change between two sets of pods: whole, and in steps."""
 
 from __future__ import annotations
 
