@@ -1,4 +1,4 @@
-"""What is wrong with an answer, and when a policy has been wrong too often."""
+"""The errors of an answer, and when a policy had too many of them."""
 
 from __future__ import annotations
 

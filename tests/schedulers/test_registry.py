@@ -60,7 +60,7 @@ def test_a_name_is_its_module_and_its_class_attribute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
-def test_a_policys_docstring_says_what_it_needs_to(name: str) -> None:
+def test_a_policys_docstring_is_complete(name: str) -> None:
     said = registry.BUILT_IN[name].__doc__ or ""
     for word in ("Formula:", "Inputs:", "Parameters:", "When:", "Source:"):
         assert word in said, word

@@ -126,7 +126,7 @@ def test_work_spared_counts_more_when_the_fleet_queues() -> None:
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
 
 
-def test_pending_work_gets_less_as_time_goes_on() -> None:
+def test_pending_work_shrinks_with_time() -> None:
     loads = pending(900, 0, 500)._replace(pending_s=0.0)
     request = request_of(prompt_tokens=1000, prefix_hits={A: 4})
     assert decision(request, loads).pod == B

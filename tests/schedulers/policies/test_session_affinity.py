@@ -33,7 +33,7 @@ def naive_order(session: str, pods: list[PodId]) -> list[PodId]:
     return sorted(pods, key=lambda pod: hash32(pod) * key % 2**32, reverse=True)
 
 
-def test_a_session_stays_whatever_the_bits_and_the_turn() -> None:
+def test_a_session_stays_for_any_bits_and_turn() -> None:
     picks = {POLICY.pick(request_of(session_key="s", entropy=bits, sequence=bits), idle(50)) for bits in range(100)}
     assert picks == {Decision(naive_order("s", pod_ids(50))[0], "session_affinity", 0.0, "home")}
 
@@ -76,7 +76,7 @@ def test_the_order_of_the_candidates_does_not_move_a_session(order: list[int], s
     assert home(session, shuffled) == home(session, snapshot_of([PodLoad(inflight=1)] * 8))
 
 
-def test_a_pod_at_its_cap_is_passed_over_for_the_next_in_order() -> None:
+def test_a_pod_at_its_cap_is_skipped_for_the_next_in_order() -> None:
     first, second, *_ = naive_order("s", pod_ids(4))
     # 8 in flight and this one: the cap is ceil(1.25 * 9 / 4) = 3.
     below = {pod: PodLoad(inflight=2) for pod in pod_ids(4)}
@@ -86,7 +86,7 @@ def test_a_pod_at_its_cap_is_passed_over_for_the_next_in_order() -> None:
     assert answer == Decision(second, "session_affinity", 1.0, "next_in_order")
 
 
-def test_a_tried_home_is_passed_over_and_the_cap_is_over_those_left() -> None:
+def test_a_tried_home_is_skipped_and_the_cap_counts_the_rest() -> None:
     first, second, third = naive_order("s", pod_ids(3))
     snapshot = snapshot_of({first: PodLoad(inflight=90), second: PodLoad(inflight=2), third: PodLoad()})
     assert home("s", snapshot, frozenset({first})) == third

@@ -100,7 +100,7 @@ def test_queue_scores_the_longest_0_and_the_shortest_1() -> None:
     assert scores(ShortQueue(), snapshot_of(loads)) == [0.0, 0.5, 1.0, 0.75]
 
 
-def test_queue_counts_what_was_dispatched_since_the_engines_report() -> None:
+def test_queue_counts_requests_dispatched_since_the_engines_report() -> None:
     loads = [PodLoad(queued=1, prefilling=4), PodLoad(queued=4), PodLoad(queued=2, prefilling=1)]
     assert scores(ShortQueue(), snapshot_of(loads)) == [0.0, 0.0, 1.0]
 
@@ -140,7 +140,7 @@ def test_latency_is_the_least_cost_over_ones_own() -> None:
     assert scores(PeakEwma(), snapshot_of(loads)) == [1.0, 0.25, 0.5]
 
 
-def test_a_pod_that_never_answered_counts_at_the_mean_of_those_that_did() -> None:
+def test_a_pod_that_never_answered_has_the_mean_latency_of_the_others() -> None:
     loads = [PodLoad(ttft_ewma_s=0.25), PodLoad(ttft_ewma_s=0.75), PodLoad(), PodLoad(inflight=1)]
     assert scores(PeakEwma(), snapshot_of(loads)) == pytest.approx([1.0, 1 / 3, 0.5, 0.25])
     assert scores(PeakEwma(), snapshot_of([PodLoad(), PodLoad(inflight=1)])) == [1.0, 0.5]

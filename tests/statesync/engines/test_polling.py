@@ -168,7 +168,7 @@ def test_a_slow_pod_delays_no_other_and_is_not_visited_twice_at_once() -> None:
     asyncio.run(story())
 
 
-def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
+def test_a_pod_that_left_and_came_back_is_visited_at_once() -> None:
     async def story() -> None:
         started: asyncio.Queue[str] = asyncio.Queue()
         broken_off: list[str] = []

@@ -49,7 +49,7 @@ def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
     assert not a.blockers
 
 
-def test_each_number_stands_in_its_field_of_the_load() -> None:
+def test_each_number_is_in_its_field_of_the_load() -> None:
     a = pod_state("a")
     a.shift_others(InflightNumbers(), InflightNumbers(10, 200, 300, 0, 40, 500), 7.5)
     a.requests, a.tokens, a.prefill_tokens, a.prefilling, a.prefill_work = 1, 2, 3, 4, 5

@@ -398,7 +398,7 @@ def test_a_report_has_the_given_age_and_an_older_one_is_skipped() -> None:
     assert view.status(A.id).load.reported_at == 100.0
 
 
-def test_a_status_has_this_replica_s_part_of_what_is_in_flight() -> None:
+def test_a_status_has_this_replica_s_part_of_the_requests_in_flight() -> None:
     view = view_of(A)
     view.reserve(A.id, asking())
     view.set_remote("x", {A.id: InflightNumbers(2, 20, 10)})

@@ -117,7 +117,7 @@ def held(ix: PrefixIndex, pod: PodId, chains: Sequence[Sequence[int]]) -> list[i
     return [ix.match(chain).get(pod, 0) for chain in chains]
 
 
-def test_a_pod_holds_no_more_than_its_kv_cache_and_the_least_recently_used_goes_first() -> None:
+def test_a_pod_holds_no_more_than_its_kv_cache_and_evicts_the_least_recently_used_first() -> None:
     ix = index(kv_tokens=10 * 64)
     chains = [ix.chain("m", [prompt(4, seed)]) for seed in range(3)]
     ix.place(A, chains[0])
@@ -187,7 +187,7 @@ def test_under_pressure_a_busy_pod_does_not_push_out_a_quiet_one() -> None:
     assert ix.blocks == 100
 
 
-def test_under_pressure_the_oldest_goes_first_and_the_newest_stays() -> None:
+def test_under_pressure_the_oldest_is_evicted_first_and_the_newest_stays() -> None:
     chains = [index().chain("m", [prompt(10, seed)]) for seed in range(6)]
     size = len(chains[0])
     ix = index(max_bytes=4 * size * (BLOCK_COST + HOLDING_COST))

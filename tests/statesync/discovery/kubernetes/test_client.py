@@ -211,7 +211,7 @@ def test_in_a_cluster_the_service_account_is_used_over_tls_and_a_rotated_token_i
     asyncio.run(main())
 
 
-def test_an_error_event_says_how_long_to_wait() -> None:
+def test_an_error_event_has_the_time_to_wait() -> None:
     said = ApiStatus(429, "TooManyRequests", "later", {"retryAfterSeconds": 3})
     assert said.failure() == WatchFailure("429 TooManyRequests: later", 429, 3.0)
     assert ApiStatus(410, "Expired", "old").failure() == WatchFailure("410 Expired: old", 410, 0.0)

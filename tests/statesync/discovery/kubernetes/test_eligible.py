@@ -38,7 +38,7 @@ def test_an_engine_that_is_no_longer_routable_is_not_a_pod() -> None:
     assert listed(eligible, ObservedPod("a", None)) == []
 
 
-def test_pods_are_reported_in_the_same_order_whatever_changed_last() -> None:
+def test_pods_are_reported_in_the_same_order_after_any_change() -> None:
     assert listed(EligiblePods(), seen("b"), seen("a")) == listed(EligiblePods(), seen("a"), seen("b"))
 
 

@@ -111,7 +111,7 @@ def test_versions_that_are_not_numbers_are_ordered_by_arrival() -> None:
     assert step.ask.version == "x3"
 
 
-def test_a_list_replaces_what_is_known_so_a_lost_deletion_is_found() -> None:
+def test_a_list_replaces_the_known_objects_so_a_lost_deletion_is_found() -> None:
     known = synced(item("a", 1), item("lost", 2))
     assert known.ended(400.0).ask == ListRequest()
     known.listed(ReceivedPage([item("a", 1)], "150", ""), 400.0)
@@ -174,7 +174,7 @@ def test_refused_credentials_are_read_again_at_once_and_then_after_a_delay() -> 
     assert second.delay_s > 0
 
 
-def test_while_lists_fail_the_watch_goes_on() -> None:
+def test_while_lists_fail_the_watch_continues() -> None:
     known = synced(item("a", 1))
     assert known.ended(400.0).ask == ListRequest()
     step = known.failed(WatchFailure("no", 500), 400.0)

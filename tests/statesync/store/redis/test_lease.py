@@ -17,7 +17,7 @@ def test_a_replica_lives_a_lease_longer_each_time_it_is_seen() -> None:
     assert live_replicas.next_lapse() is None
 
 
-def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
+def test_a_replica_read_from_the_server_has_the_rest_of_its_lease() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     live_replicas.listed("other", "t1", 1.5, 100.0)
     assert list(live_replicas.live(100.0)) == [ReplicaInfo("me", 0.0), ReplicaInfo("other", 3.5)]

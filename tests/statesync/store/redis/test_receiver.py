@@ -151,7 +151,7 @@ def test_a_replica_without_a_hash_is_not_live() -> None:
     assert scene.listener.inflight == {}
 
 
-def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> None:
+def test_a_report_read_from_the_keys_has_its_age_by_the_server_s_clock() -> None:
     scene = Scene()
     packed = pack(report_of(EngineReport(queued=1), 0.5, "other"))
     own = pack(report_of(EngineReport(queued=2), 0.0, "me"))

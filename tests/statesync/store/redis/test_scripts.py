@@ -25,7 +25,7 @@ def test_every_script_file_is_loaded_and_there_are_no_others() -> None:
 def test_a_script_opens_with_its_keys_arguments_and_answer(name: str) -> None:
     head = [line for line in KNOWN[name].source.decode().splitlines() if line.startswith("--")]
     for part in ("KEYS", "ARGV", "Returns"):
-        assert any(part in line for line in head), f"{name}.lua does not say its {part}"
+        assert any(part in line for line in head), f"{name}.lua does not document its {part}"
 
 
 def test_scripts_compile_and_are_sent_whole_only_when_they_are_not_cached() -> None:
