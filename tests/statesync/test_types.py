@@ -1,4 +1,4 @@
-"""The one value of this package that remembers something."""
+"""The one mutable value of this package: a charge."""
 
 from __future__ import annotations
 

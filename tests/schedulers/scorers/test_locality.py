@@ -16,7 +16,7 @@ from tests.fakes.scheduler_inputs import request_of, snapshot_of
         (Nearness(), {}, [0.0, 0.0, 0.0, 0.0]),
     ],
 )
-def test_locality_goes_by_the_first_label_shared(scorer: Nearness, home: dict[str, str], expected: list[float]) -> None:
+def test_locality_scores_by_first_shared_label(scorer: Nearness, home: dict[str, str], expected: list[float]) -> None:
     labels = [{"zone": "a", "cluster": "x"}, {"zone": "b", "cluster": "x"}, {"zone": "b", "cluster": "y"}, {}]
     snapshot = snapshot_of([PodLoad()] * 4)
     candidates = [

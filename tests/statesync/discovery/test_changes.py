@@ -1,4 +1,4 @@
-"""What makes one set of pods another: whole, and in steps."""
+"""The change between two sets of pods: whole, and in steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def applied(here: dict[PodId, Pod], change: PodChange) -> dict[PodId, Pod]:
     return after | {each.id: each for each in change.come}
 
 
-def test_a_change_names_new_pods_those_described_anew_and_those_gone() -> None:
+def test_a_change_has_new_updated_and_removed_pods() -> None:
     now = {each.id: each for each in (pod(1), pod(2), pod(3))}
     change = change_of(now, [pod(1), pod(2, limit=8), pod(4)])
     assert change == PodChange((pod(2, limit=8), pod(4)), (pod(3).id,))

@@ -1,4 +1,4 @@
-"""What a run of looks makes of the pods known so far; no network, no clock."""
+"""How look-up results change the known pods; no network, no clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_same_pods_in_another_order_are_no_change() -> None:
     assert pods.after(LookupFound((pod("b"), pod("a")), 30.0)).announce is None
 
 
-def test_a_pod_that_is_missing_from_an_answer_goes_at_once() -> None:
+def test_a_pod_that_is_missing_from_an_answer_is_removed_at_once() -> None:
     pods = known()
     pods.after(LookupFound((pod("a"), pod("b")), 30.0))
     assert pods.after(LookupFound((pod("a"),), 30.0)).announce == (pod("a"),)
@@ -53,14 +53,14 @@ def test_failed_looks_keep_the_pods_back_off_and_are_reported_once() -> None:
     assert pods.after(LookupFound((pod("a"),), 30.0)).note == "answers again"
 
 
-def test_pods_go_after_three_empty_looks_in_a_row() -> None:
+def test_pods_are_removed_after_three_empty_looks_in_a_row() -> None:
     pods = known()
     pods.after(LookupFound((pod("a"),), 30.0))
     received = [pods.after(LookupEmpty("NXDOMAIN")).announce for _ in range(EMPTY_LOOKS)]
     assert received == [None, None, ()]
 
 
-def test_one_answer_with_pods_starts_the_count_of_empty_looks_anew() -> None:
+def test_one_answer_with_pods_resets_the_count_of_empty_looks() -> None:
     pods = known()
     for _ in range(4):
         pods.after(LookupFound((pod("a"),), 30.0))
@@ -77,7 +77,7 @@ def test_a_failed_look_between_empty_ones_does_not_save_the_pods() -> None:
     assert pods.after(LookupEmpty("NXDOMAIN")).announce == ()
 
 
-def test_a_name_that_never_had_pods_says_so_at_once() -> None:
+def test_a_name_that_never_had_pods_is_reported_at_once() -> None:
     step = known().after(LookupEmpty("NXDOMAIN"))
     assert step.announce == ()
     assert "NXDOMAIN" in step.note

@@ -1,4 +1,4 @@
-"""Which source a configuration names, and what a pool says of all its pods."""
+"""Which source a configuration names, and what a pool sets for all its pods."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_cluster_opens_a_kubernetes_source_without_loading_its_client(url: str
     assert isinstance(open_source(source=url), KubernetesSource)
 
 
-def test_neither_and_both_are_errors_that_say_which() -> None:
+def test_neither_and_both_are_distinct_errors() -> None:
     with pytest.raises(DiscoveryError, match=r"either `pods` or `discovery.source`$"):
         open_source()
     with pytest.raises(DiscoveryError, match="not both"):
@@ -46,7 +46,7 @@ def test_an_unknown_scheme_is_an_error_that_lists_the_known_ones(source: str) ->
         open_source(source=source)
 
 
-def test_a_template_gives_every_pod_what_the_pool_says_of_it() -> None:
+def test_a_template_gives_every_pod_the_pools_values() -> None:
     template = PodTemplate(frozenset({"m"}), labels={"cluster": "east"}, max_inflight=4)
     made = template.pod("10.0.0.1", 8000, srv_weight="5")
     assert (made.id, made.models, made.max_inflight) == (PodId("10.0.0.1:8000"), frozenset({"m"}), 4)

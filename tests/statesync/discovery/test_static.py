@@ -1,4 +1,4 @@
-"""Pods that are written down."""
+"""Pods that the configuration lists."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_an_address_becomes_a_pod(text: str, address: str) -> None:
         ("http://[::1:8000", "Invalid IPv6 URL"),
     ],
 )
-def test_what_is_no_address_is_an_error_that_says_why(text: str, word: str) -> None:
+def test_an_invalid_address_is_an_error_with_the_reason(text: str, word: str) -> None:
     with pytest.raises(DiscoveryError) as caught:
         pods_of([text])
     assert word in str(caught.value)
     assert repr(text) in str(caught.value)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(DiscoveryError) as caught:
         pods_of(["https://a:1", "http://b:2", "B:2", "c"])
     said = str(caught.value)
@@ -71,9 +71,9 @@ def test_the_pool_s_configuration_is_on_each_pod() -> None:
 
 
 def test_a_static_source_calls_back_once_with_all_pods() -> None:
-    heard: list[Sequence[Pod]] = []
-    asyncio.run(asyncio.wait_for(open_source(["a:1", "b:1"]).run(heard.append), DEADLINE_S))
-    assert [[pod.id for pod in pods] for pods in heard] == [["a:1", "b:1"]]
+    received: list[Sequence[Pod]] = []
+    asyncio.run(asyncio.wait_for(open_source(["a:1", "b:1"]).run(received.append), DEADLINE_S))
+    assert [[pod.id for pod in pods] for pods in received] == [["a:1", "b:1"]]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_static_source_calls_back_once_with_all_pods() -> None:
         ([], "vllm.ns.svc:8000", "unknown scheme"),
     ],
 )
-def test_a_source_that_cannot_be_opened_says_what_to_write(pods: list[str], source: str, word: str) -> None:
+def test_an_invalid_source_is_an_error_with_the_expected_form(pods: list[str], source: str, word: str) -> None:
     with pytest.raises(DiscoveryError) as caught:
         open_source(pods, source)
     assert word in str(caught.value)

@@ -1,4 +1,4 @@
-"""Probes and outcomes in, blocks and unblocks out. Time is a number here."""
+"""Probes and outcomes come in, blocks and unblocks go out. Time is a number."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ A, B, C, D = (PodId(name) for name in "abcd")
 OK, FAILURE, BUSY = Outcome
 
 
-class Heard:
-    """A view as the tracker's listener would keep it."""
+class Changes:
+    """The tracker's listener: keeps each change and the blocked pods."""
 
     def __init__(self) -> None:
         self.log: list[tuple[PodId, Reason, bool]] = []
@@ -25,17 +25,17 @@ class Heard:
     def __call__(self, pod: PodId, reason: Reason, blocked: bool) -> None:
         self.log.append((pod, reason, blocked))
         reasons = self.blocked.setdefault(pod, set())
-        assert (reason in reasons) is not blocked, "said twice"
+        assert (reason in reasons) is not blocked, "the same change twice"
         (reasons.add if blocked else reasons.remove)(reason)
 
 
-def tracker_of(*pods: PodId, config: HealthConfig | None = None, rng: float = 0.0) -> tuple[HealthTracker, Heard]:
-    heard = Heard()
-    tracker = HealthTracker(config or HealthConfig(), heard, rng=lambda: rng)
+def tracker_of(*pods: PodId, config: HealthConfig | None = None, rng: float = 0.0) -> tuple[HealthTracker, Changes]:
+    changes = Changes()
+    tracker = HealthTracker(config or HealthConfig(), changes, rng=lambda: rng)
     tracker.set_pods("pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)
-    return tracker, heard
+    return tracker, changes
 
 
 def fail(tracker: HealthTracker, pod: PodId, times: int, now: float = 0.0) -> None:
@@ -44,50 +44,50 @@ def fail(tracker: HealthTracker, pod: PodId, times: int, now: float = 0.0) -> No
 
 
 def test_consecutive_failed_probes_take_a_pod_out_and_good_ones_bring_it_back() -> None:
-    tracker, heard = tracker_of(A, B, config=HealthConfig(failures=2, successes=2))
+    tracker, changes = tracker_of(A, B, config=HealthConfig(failures=2, successes=2))
     for ok in (False, True, False, False):
         tracker.probe(A, ok, 1.0)
-    assert heard.log == [(A, "probe", True)]
+    assert changes.log == [(A, "probe", True)]
     for ok in (True, False, True):
         tracker.probe(A, ok, 2.0)
-    assert len(heard.log) == 1
+    assert len(changes.log) == 1
     tracker.probe(A, True, 3.0)
-    assert heard.log[1:] == [(A, "probe", False)]
+    assert changes.log[1:] == [(A, "probe", False)]
 
 
 def test_a_pod_that_never_answered_is_out_after_one_failed_probe() -> None:
-    heard = Heard()
-    tracker = HealthTracker(HealthConfig(), heard)
+    changes = Changes()
+    tracker = HealthTracker(HealthConfig(), changes)
     tracker.set_pods("pool", [A, B])
     tracker.outcome(B, OK, 0.0)
     tracker.probe(A, False, 0.0)
     tracker.probe(B, False, 0.0)
-    assert heard.log == [(A, "probe", True)]
+    assert changes.log == [(A, "probe", True)]
 
 
-def test_consecutive_failed_requests_eject_and_a_success_between_them_counts_from_new() -> None:
-    tracker, heard = tracker_of(A, B)
+def test_consecutive_failed_requests_eject_and_a_success_between_them_resets_the_count() -> None:
+    tracker, changes = tracker_of(A, B)
     fail(tracker, A, 2)
     tracker.outcome(A, OK, 0.0)
     fail(tracker, A, 2)
-    assert heard.log == []
+    assert changes.log == []
     fail(tracker, A, 1)
-    assert heard.log == [(A, "ejected", True)]
+    assert changes.log == [(A, "ejected", True)]
     assert tracker.blocked_total == {"probe": 0, "ejected": 1}
 
 
 def test_busy_answers_are_load_and_change_nothing() -> None:
-    tracker, heard = tracker_of(A, B)
+    tracker, changes = tracker_of(A, B)
     for _ in range(10):
         tracker.outcome(A, BUSY, 0.0)
-    assert heard.log == []
+    assert changes.log == []
     fail(tracker, A, 2)
     tracker.outcome(A, BUSY, 0.0)
     fail(tracker, A, 1)
-    assert heard.log == [(A, "ejected", True)]
+    assert changes.log == [(A, "ejected", True)]
 
 
-def test_each_ejection_in_a_row_takes_twice_as_long_up_to_the_longest() -> None:
+def test_each_ejection_in_a_row_lasts_twice_as_long_up_to_the_longest() -> None:
     tracker, _ = tracker_of(A, B)
     now, took = 0.0, []
     fail(tracker, A, 3, now)
@@ -104,14 +104,14 @@ def test_each_ejection_in_a_row_takes_twice_as_long_up_to_the_longest() -> None:
     assert took == [5, 10, 20, 40, 80, 120, 120]
 
 
-def test_dice_shorten_an_ejection_by_up_to_a_fifth() -> None:
+def test_random_bits_shorten_an_ejection_by_up_to_a_fifth() -> None:
     tracker, _ = tracker_of(A, B, rng=0.5)
     fail(tracker, A, 3)
     assert tracker.next_due() == pytest.approx(4.5)
 
 
 def test_a_pod_on_trial_is_trusted_again_after_as_many_successes_as_failures_ejected_it() -> None:
-    tracker, heard = tracker_of(A, B)
+    tracker, changes = tracker_of(A, B)
     fail(tracker, A, 3)
     tracker.due(5.0)
     for _ in range(3):
@@ -120,10 +120,10 @@ def test_a_pod_on_trial_is_trusted_again_after_as_many_successes_as_failures_eje
     assert not tracker.blockers(A)
     fail(tracker, A, 1, 7.0)
     assert tracker.next_due() == 12.0  # 5 s again, not 10
-    assert [blocked for _, _, blocked in heard.log] == [True, False, True]
+    assert [blocked for _, _, blocked in changes.log] == [True, False, True]
 
 
-def test_one_lucky_success_on_trial_does_not_end_it() -> None:
+def test_one_success_on_trial_does_not_end_it() -> None:
     tracker, _ = tracker_of(A, B)
     fail(tracker, A, 3)
     tracker.due(5.0)
@@ -144,51 +144,51 @@ def test_a_good_probe_does_not_end_an_ejection_early() -> None:
     fail(tracker, A, 3)
     tracker.probe(A, True, 4.9)
     assert tracker.blockers(A) == {"ejected"}
-    tracker.probe(B, True, 5.0)  # any probe's time ends what is due
+    tracker.probe(B, True, 5.0)  # the time of any probe ends due ejections
     assert not tracker.blockers(A)
 
 
 def test_a_pod_alone_in_its_pool_is_never_blocked() -> None:
     for ratio in (0.5, 1.0):
-        tracker, heard = tracker_of(A, config=HealthConfig(max_ejected_ratio=ratio))
+        tracker, changes = tracker_of(A, config=HealthConfig(max_ejected_ratio=ratio))
         fail(tracker, A, 10)
         for _ in range(10):
             tracker.probe(A, False, 0.0)
-        assert heard.log == []
+        assert changes.log == []
 
 
 def test_when_all_fail_at_once_half_of_the_pool_stays() -> None:
-    tracker, heard = tracker_of(A, B, C, D)
+    tracker, changes = tracker_of(A, B, C, D)
     for _ in range(3):
         for pod in (A, B, C, D):
             tracker.probe(pod, False, 0.0)
-    assert {pod for pod, _, _ in heard.log} == {A, B}
+    assert {pod for pod, _, _ in changes.log} == {A, B}
     assert tracker.spared_total > 0
 
 
 def test_a_pod_the_cap_protected_is_blocked_by_its_next_failure_once_there_is_room() -> None:
-    tracker, heard = tracker_of(A, B)
+    tracker, changes = tracker_of(A, B)
     for _ in range(2):
         tracker.probe(A, False, 0.0)
     fail(tracker, B, 3)
-    assert heard.blocked == {A: {"probe"}}
+    assert changes.blocked == {A: {"probe"}}
     tracker.probe(A, True, 1.0)
     fail(tracker, B, 1, 1.0)
     assert tracker.blockers(B) == {"ejected"}
 
 
-def test_both_reasons_may_block_a_pod_and_both_must_go() -> None:
-    tracker, heard = tracker_of(A, B)
+def test_both_reasons_may_block_a_pod_and_both_must_be_lifted() -> None:
+    tracker, changes = tracker_of(A, B)
     fail(tracker, A, 3)
     for _ in range(2):
         tracker.probe(A, False, 0.0)
     tracker.probe(A, True, 1.0)
     assert tracker.blockers(A) == {"ejected"}
     tracker.due(5.0)
-    assert heard.blocked[A] == set()
+    assert changes.blocked[A] == set()
 
 
-def test_a_pool_that_shrinks_lets_ejected_pods_go_before_those_that_fail_probes() -> None:
+def test_a_pool_that_shrinks_unblocks_ejected_pods_before_those_that_fail_probes() -> None:
     tracker, _ = tracker_of(A, B, C, D)
     for _ in range(2):
         tracker.probe(A, False, 0.0)
@@ -201,34 +201,34 @@ def test_a_pool_that_shrinks_lets_ejected_pods_go_before_those_that_fail_probes(
 
 
 def test_a_pod_of_two_pools_needs_room_in_both() -> None:
-    heard = Heard()
-    tracker = HealthTracker(HealthConfig(), heard)
+    changes = Changes()
+    tracker = HealthTracker(HealthConfig(), changes)
     tracker.set_pods("one", [A, B])
     tracker.set_pods("two", [A])
     fail(tracker, A, 5)
-    assert heard.log == []
+    assert changes.log == []
     tracker.set_pods("two", [A, C])
     fail(tracker, A, 1)
-    assert heard.log == [(A, "ejected", True)]
+    assert changes.log == [(A, "ejected", True)]
     tracker.set_pods("two", [A])
     assert not tracker.blockers(A)
 
 
 def test_a_pod_that_left_is_forgotten_and_late_results_of_it_ignored() -> None:
-    tracker, heard = tracker_of(A, B)
+    tracker, changes = tracker_of(A, B)
     fail(tracker, A, 3)
     tracker.set_pods("pool", [B, C])
     tracker.probe(A, True, 1.0)
     tracker.outcome(A, FAILURE, 1.0)
     tracker.due(100.0)
     assert tracker.next_due() is None
-    assert heard.log == [(A, "ejected", True)]
+    assert changes.log == [(A, "ejected", True)]
 
 
 @pytest.mark.parametrize(
     "wrong", [{"failures": 0}, {"eject_s": 0.0}, {"eject_s": 9.0, "eject_max_s": 8.0}, {"max_ejected_ratio": 1.1}]
 )
-def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_configuration_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         HealthConfig(**wrong)  # type: ignore[arg-type]
 
@@ -250,9 +250,9 @@ STEPS = st.lists(
 def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
     steps: list[tuple[str, object, object]], ratio: float, needed: int, seed: int
 ) -> None:
-    heard = Heard()
+    changes = Changes()
     config = HealthConfig(failures=needed, successes=needed, eject_failures=needed, max_ejected_ratio=ratio)
-    tracker = HealthTracker(config, heard, rng=random.Random(seed).random)
+    tracker = HealthTracker(config, changes, rng=random.Random(seed).random)
     pools: dict[str, set[PodId]] = {"one": set(PODS), "two": set(PODS[:3])}
     for pool, ids in pools.items():
         tracker.set_pods(pool, ids)
@@ -267,38 +267,38 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
                 if len(ids) % 2:
                     tracker.set_pods(pool, ids)
                 else:
-                    tracker.change_pods(pool, ids, pools[pool] - ids)  # also those that are there already
+                    tracker.change_pods(pool, ids, pools[pool] - ids)  # also pods that are members already
                 pools[pool] = ids
-                for pod in heard.blocked.keys() - set().union(*pools.values()):
-                    del heard.blocked[pod]
+                for pod in changes.blocked.keys() - set().union(*pools.values()):
+                    del changes.blocked[pod]
             case ("wait", float(passed), _):
                 now += passed
                 tracker.due(now)
         for ids in pools.values():
-            blocked = sum(1 for pod in ids if heard.blocked.get(pod))
+            blocked = sum(1 for pod in ids if changes.blocked.get(pod))
             assert blocked <= len(ids) * ratio + 1e-6
             assert blocked < max(1, len(ids))
         for pod in set().union(*pools.values()):
-            assert heard.blocked.get(pod, set()) == tracker.blockers(pod)
+            assert changes.blocked.get(pod, set()) == tracker.blockers(pod)
     now += config.eject_max_s
     for _ in range(needed):
         for pod in set().union(*pools.values()):
             tracker.probe(pod, True, now)
-    assert not any(heard.blocked.values()), "lost for ever"
+    assert not any(changes.blocked.values()), "a pod stays blocked for ever"
 
 
-# Pools that fall back to others
+# Pools with fallback pools
 
 
-def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Heard]:
-    """Pools `near` (A, B) and `far` (C, D)."""
-    heard = Heard()
-    tracker = HealthTracker(HealthConfig(), heard, rng=lambda: 0.0, fallbacks=fallbacks)
+def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Changes]:
+    """A tracker of the pools `near` (A, B) and `far` (C, D), with the given fallbacks."""
+    changes = Changes()
+    tracker = HealthTracker(HealthConfig(), changes, rng=lambda: 0.0, fallbacks=fallbacks)
     tracker.set_pods("near", [A, B])
     tracker.set_pods("far", [C, D])
     for pod in (A, B, C, D):
         tracker.probe(pod, True, 0.0)
-    return tracker, heard
+    return tracker, changes
 
 
 def all_fail(tracker: HealthTracker, *pods: PodId, now: float = 1.0) -> None:
@@ -307,7 +307,7 @@ def all_fail(tracker: HealthTracker, *pods: PodId, now: float = 1.0) -> None:
             tracker.outcome(pod, FAILURE, now)
 
 
-def test_a_pool_with_somewhere_to_go_may_be_ejected_as_a_whole_and_comes_back() -> None:
+def test_a_pool_with_a_fallback_may_be_ejected_as_a_whole_and_comes_back() -> None:
     tracker, _ = falling(near=["far"])
     all_fail(tracker, A, B)
     assert tracker.blockers(A) == tracker.blockers(B) == {"ejected"}
@@ -322,7 +322,7 @@ def test_of_two_pools_that_fall_back_to_each_other_one_keeps_its_share() -> None
     assert sum(not tracker.blockers(pod) for pod in (A, B, C, D)) == 1
 
 
-def test_a_prober_that_finds_every_pod_dead_takes_out_no_more_than_the_cap() -> None:
+def test_failed_probes_of_every_pod_block_no_more_than_the_cap() -> None:
     tracker, _ = falling(near=["far"])
     for _ in range(5):
         for pod in (A, B):
@@ -330,14 +330,14 @@ def test_a_prober_that_finds_every_pod_dead_takes_out_no_more_than_the_cap() -> 
     assert sum(not tracker.blockers(pod) for pod in (A, B)) == 1
 
 
-def test_a_pool_that_is_out_as_a_whole_stays_so_when_pods_come_and_go() -> None:
+def test_a_pool_that_is_ejected_as_a_whole_stays_so_when_pods_come_and_go() -> None:
     tracker, _ = falling(near=["far"])
     all_fail(tracker, A, B)
     tracker.set_pods("near", [A])
     assert tracker.blockers(A) == {"ejected"}
 
 
-def test_without_a_pod_in_its_fall_back_a_pool_keeps_its_share() -> None:
+def test_without_a_pod_in_its_fallback_a_pool_keeps_its_share() -> None:
     for fallbacks in ({"near": ["gone"]}, {"near": ["far"]}):
         tracker, _ = falling(**fallbacks)
         tracker.set_pods("far", [])

@@ -1,4 +1,4 @@
-"""Reading pages from real servers on loopback that answer well, badly, late and not at all."""
+"""Reading pages from real servers on loopback that answer correctly, wrongly, late or not at all."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.fakes.waiting import DEADLINE_S
 OK = b"HTTP/1.1 200 OK\r\n"
 
 Say = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
-"""What is done about the n-th request of a connection."""
+"""Answers the n-th request of a connection."""
 
 
 class Talker:
-    """A server that answers each request by `say`."""
+    """A server that answers each request with `say`."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
         self.heads: list[bytes] = []
         self.connections = 0
         self.ended = asyncio.Queue[int]()
-        """A word for each connection that the other side closed."""
+        """For each connection that the other side closed: how many requests it had."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -46,7 +46,7 @@ class Talker:
 
 
 def saying(*parts: bytes, close: bool = False) -> Say:
-    """The same parts for every request, each in a turn of its own."""
+    """Answers every request with the same parts, each in its own turn of the loop."""
 
     async def say(_: int, writer: asyncio.StreamWriter) -> None:
         for part in parts:
@@ -74,7 +74,7 @@ async def get(say: Say) -> bytes:
             pages.close()
 
 
-def test_pages_of_one_pod_come_over_one_connection_whatever_they_say() -> None:
+def test_pages_of_one_pod_come_over_one_connection_with_any_status() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": Page(body=b"m" * 50_000), "/v1/models": Page(body=b"")}
@@ -102,7 +102,7 @@ def test_pages_of_one_pod_come_over_one_connection_whatever_they_say() -> None:
     ],
     ids=["counted", "chunked", "until the end", "HTTP/1.0", "after a 100"],
 )
-def test_a_page_is_read_however_its_end_is_marked(say: Say, page: bytes) -> None:
+def test_a_page_is_read_with_each_way_to_mark_its_end(say: Say, page: bytes) -> None:
     assert asyncio.run(get(say)) == page
 
 
@@ -120,13 +120,15 @@ def test_a_page_is_read_however_its_end_is_marked(say: Say, page: bytes) -> None
     ],
     ids=["not HTTP", "upgrade", "302", "long", "long head", "half a page", "half a head", "nothing"],
 )
-def test_what_is_no_page_is_said(say: Say, error: type[Exception], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_answer_is_an_error_with_the_reason(
+    say: Say, error: type[Exception], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pages_module, "MAX_PAGE_BYTES", 1000)
     with pytest.raises(error, match=word):
         asyncio.run(get(say))
 
 
-def test_a_connection_that_closes_just_as_it_is_asked_again_is_replaced() -> None:
+def test_a_connection_that_closes_at_the_next_request_is_replaced() -> None:
     async def only_once(asked: int, writer: asyncio.StreamWriter) -> None:
         if asked == 1:
             writer.write(OK + b"content-length: 4\r\n\r\npage")
@@ -161,7 +163,7 @@ def test_a_kept_connection_that_breaks_off_half_way_is_an_error() -> None:
     asyncio.run(story())
 
 
-def test_a_server_that_wants_no_more_or_speaks_unasked_is_not_asked_again() -> None:
+def test_a_connection_that_the_server_closes_or_writes_to_unasked_is_not_used_again() -> None:
     async def story(*parts: bytes) -> None:
         async with talking(saying(*parts)) as (talker, address):
             pages = HttpGetter()
@@ -175,7 +177,7 @@ def test_a_server_that_wants_no_more_or_speaks_unasked_is_not_asked_again() -> N
     asyncio.run(story(OK + b"content-length: 4\r\n\r\npage and more"))
 
 
-def test_an_idle_connection_is_closed_when_its_time_is_up_or_all_are() -> None:
+def test_an_idle_connection_is_closed_after_its_time_or_with_all_others() -> None:
     async def story() -> None:
         async with talking(saying(OK + b"content-length: 4\r\n\r\npage")) as (talker, address):
             await HttpGetter(keep_s=0.0).get(address, "/metrics")
@@ -188,7 +190,7 @@ def test_an_idle_connection_is_closed_when_its_time_is_up_or_all_are() -> None:
     asyncio.run(story())
 
 
-def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
+def test_a_cancelled_read_closes_its_connection() -> None:
     async def story() -> None:
         half = asyncio.Event()
 
@@ -207,7 +209,7 @@ def test_a_page_that_is_waited_for_no_longer_closes_its_connection() -> None:
     asyncio.run(story())
 
 
-def test_an_address_without_a_server_or_that_is_none_is_an_error() -> None:
+def test_an_invalid_address_or_one_without_a_server_is_an_error() -> None:
     async def story(address: str) -> None:
         await HttpGetter().get(address, "/metrics")
 

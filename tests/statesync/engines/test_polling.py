@@ -1,4 +1,4 @@
-"""Whose turn it is, in virtual time; and the loop that goes."""
+"""Which pod is due when, in virtual time; and the polling loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pods_of(*names: str) -> list[Pod]:
 
 
 def walk(rounds: PollSchedule, until_s: float, start_s: float = 0.0) -> list[tuple[float, str]]:
-    """All visits of a perfect loop up to a moment."""
+    """All visits of an undelayed loop up to a moment."""
     visits: list[tuple[float, str]] = []
     now = start_s
     while (at := rounds.next_at()) is not None and at <= until_s:
@@ -51,7 +51,7 @@ def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
     assert min(Counter(pod for _, pod in visits).values()) >= 3
 
 
-def test_a_loop_that_was_held_up_does_not_burst_afterwards() -> None:
+def test_a_loop_that_was_delayed_does_not_burst_afterwards() -> None:
     rounds = PollSchedule(PollInterval(1.0, 10.0), random.Random(4).random)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(10))), 0.0)
     walk(rounds, 10.0)
@@ -77,7 +77,7 @@ def test_keeping_its_pods_keeps_their_turns() -> None:
     assert [pod.id for pod in rounds.due(1.0)] == ["b"]
 
 
-def test_changes_one_by_one_come_to_the_same_as_the_full_list() -> None:
+def test_single_changes_give_the_same_schedule_as_the_full_list() -> None:
     received, whole = (PollSchedule(PollInterval(1.0, 50.0), random.Random(7).random) for _ in range(2))
     now, here = 0.0, set[str]()
     rng = random.Random(8)
@@ -104,7 +104,7 @@ def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
     assert [pod for _, pod in walk(rounds, 12.5, 2.0)] == ["b", "a"]
 
 
-def test_a_pod_described_anew_keeps_its_turn_and_is_visited_where_it_is_now() -> None:
+def test_a_pod_with_a_new_address_keeps_its_turn_and_is_visited_there() -> None:
     rounds = PollSchedule(PollInterval(10.0, 1000.0), lambda: 0.5)
     rounds.set_pods("pool", pods_of("a"), 0.0)
     rounds.due(0.0)
@@ -124,7 +124,7 @@ def test_skipped_pods_cost_nothing_and_stretch_no_interval() -> None:
     assert min(counts.values()) >= 50, "50 pods and 50 a second: each every second or so"
 
 
-def test_many_pods_passed_over_are_looked_at_together() -> None:
+def test_many_skipped_pods_are_examined_in_batches() -> None:
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(6).random, lambda pod: False)
     rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(1000))), 0.0)
     looks, now = 0, 0.0
@@ -168,7 +168,7 @@ def test_a_slow_pod_delays_no_other_and_is_not_visited_twice_at_once() -> None:
     asyncio.run(story())
 
 
-def test_a_pod_that_left_and_came_back_is_visited_anew_at_once() -> None:
+def test_a_pod_that_left_and_came_back_is_visited_at_once() -> None:
     async def story() -> None:
         started: asyncio.Queue[str] = asyncio.Queue()
         broken_off: list[str] = []

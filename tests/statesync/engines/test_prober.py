@@ -22,11 +22,11 @@ TIMEOUT_S = 60.0
 
 
 class Scene:
-    """A tracker and its prober, with the changes heard."""
+    """A tracker and its prober, with the changes that the tracker reported."""
 
     def __init__(self, config: ProbeConfig, *, health: HealthConfig | None = None) -> None:
-        self.heard: asyncio.Queue[tuple[PodId, str, bool]] = asyncio.Queue()
-        self.health = HealthTracker(health or HealthConfig(), lambda *change: self.heard.put_nowait(change))
+        self.changes: asyncio.Queue[tuple[PodId, str, bool]] = asyncio.Queue()
+        self.health = HealthTracker(health or HealthConfig(), lambda *change: self.changes.put_nowait(change))
         self.prober = Prober(config, self.health)
 
     def set_pods(self, *pods: Pod) -> None:
@@ -34,7 +34,7 @@ class Scene:
         self.prober.set_pods("pool", pods)
 
     async def next(self) -> tuple[PodId, str, bool]:
-        return await asyncio.wait_for(self.heard.get(), DEADLINE_S)
+        return await asyncio.wait_for(self.changes.get(), DEADLINE_S)
 
 
 @asynccontextmanager
@@ -57,9 +57,9 @@ def test_after_the_first_round_every_pod_has_been_probed_once() -> None:
             async with probing(scene), asyncio.timeout(DEADLINE_S):
                 await scene.prober.first_round()
             assert a.asked["/health"] == b.asked["/health"] == 1
-            # Of three pods one may be blocked: whichever failed first.
-            assert scene.heard.qsize() == 1
-            pod, reason, blocked = scene.heard.get_nowait()
+            # Of three pods one may be blocked: the one that failed first.
+            assert scene.changes.qsize() == 1
+            pod, reason, blocked = scene.changes.get_nowait()
             assert pod in (b.pod.id, gone.id)
             assert (reason, blocked) == ("probe", True)
 
@@ -83,7 +83,7 @@ def test_the_first_round_does_not_wait_for_pods_that_left_or_for_none() -> None:
     asyncio.run(story())
 
 
-def test_a_pod_that_fails_goes_out_and_comes_back_when_it_is_well() -> None:
+def test_a_pod_that_fails_is_blocked_and_comes_back_when_it_is_healthy() -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = b.pages["/health"] = WELL
@@ -100,7 +100,7 @@ def test_a_pod_that_fails_goes_out_and_comes_back_when_it_is_well() -> None:
 
 
 @pytest.mark.parametrize("page", [Page(404), Page(302), Page(204), Page(500)], ids=lambda page: str(page.status))
-def test_anything_but_200_is_not_well(page: Page) -> None:
+def test_any_status_but_200_is_unhealthy(page: Page) -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = page
@@ -113,7 +113,7 @@ def test_anything_but_200_is_not_well(page: Page) -> None:
     asyncio.run(story())
 
 
-def test_a_pod_that_accepts_and_never_answers_is_not_well() -> None:
+def test_a_pod_that_accepts_and_never_answers_is_unhealthy() -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = Page(silent=True)
@@ -131,7 +131,7 @@ def test_a_pod_that_accepts_and_never_answers_is_not_well() -> None:
     run_on(clock, story())
 
 
-def test_a_new_pod_is_probed_at_once_however_long_the_interval() -> None:
+def test_a_new_pod_is_probed_at_once_with_any_interval() -> None:
     async def story() -> None:
         async with engine() as a, engine() as late:
             a.pages["/health"] = WELL
@@ -153,12 +153,12 @@ def test_each_probe_has_its_own_connection() -> None:
             scene.set_pods(a.pod)
             async with probing(scene):
                 await a.until(lambda: a.asked["/health"] >= 3)
-            assert a.connections >= a.asked["/health"], "the last may have been cut off before it asked"
+            assert a.connections >= a.asked["/health"], "the last may have been cut off before its request"
 
     asyncio.run(story())
 
 
-def test_an_ejected_pod_is_let_back_while_the_prober_runs() -> None:
+def test_an_ejected_pod_is_unblocked_while_the_prober_runs() -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = b.pages["/health"] = WELL
@@ -174,7 +174,7 @@ def test_an_ejected_pod_is_let_back_while_the_prober_runs() -> None:
     asyncio.run(story())
 
 
-def test_stopping_breaks_off_probes_and_leaves_no_task_behind() -> None:
+def test_stopping_cancels_probes_and_leaves_no_task_behind() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages["/health"] = Page(silent=True)
@@ -195,7 +195,7 @@ def _background() -> set[str]:
 
 
 @pytest.mark.parametrize("said", [b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"x" * 70_000, b""])
-def test_what_is_no_whole_answer_is_not_well(said: bytes) -> None:
+def test_an_incomplete_answer_is_unhealthy(said: bytes) -> None:
     async def talk() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")

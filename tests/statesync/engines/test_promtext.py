@@ -59,7 +59,7 @@ vllm:cache_config_info{block_size="16",engine="1",num_cpu_blocks="50",num_gpu_bl
     assert (report.running, report.queued) == (8, 5)
     assert report.kv_usage == pytest.approx(0.4)
     assert report.kv_capacity_tokens == 100 * 16 + 100 * 16 + 50 * 16
-    assert report.started_at == 900.0  # the youngest: a restart of either shows
+    assert report.started_at == 900.0  # the latest start: a restart of either engine shows
 
 
 def test_older_vllm_names_are_read_where_the_new_ones_are_missing() -> None:
@@ -72,7 +72,7 @@ process_start_time_seconds 1.7e9
     assert parse(page) == EngineReport(kv_usage=0.5, prefix_queries_tokens=10, prefix_hits_tokens=4, started_at=1.7e9)
 
 
-def test_what_the_labels_hold_does_not_confuse_the_reader() -> None:
+def test_label_values_do_not_confuse_the_reader() -> None:
     page = rb"""vllm:num_requests_running{model_name="a } 9 \" {",engine="0"} 3 1700000000000
 vllm:num_requests_waiting 2
 """
@@ -85,7 +85,7 @@ def test_windows_line_ends_and_a_missing_last_newline_are_read() -> None:
     assert (report.running, report.queued) == (3, 2)
 
 
-def test_a_metric_is_found_although_another_begins_with_its_name() -> None:
+def test_a_metric_is_found_when_another_begins_with_its_name() -> None:
     page = b'\nx_total_created 5\nx_total{a="1"} 7\nx_total{a="2"} 8\nx_total_more 9\n'
     assert [sample.value for sample in samples(page, b"x_total")] == [7.0, 8.0]
 
@@ -112,19 +112,19 @@ vllm:num_requests_running 3
         ("", None),
     ],
 )
-def test_adapters_are_read_whatever_the_order_and_the_quoting(labels: str, expected: Adapters | None) -> None:
+def test_adapters_are_read_in_any_order_and_quoting(labels: str, expected: Adapters | None) -> None:
     page = f"vllm:num_requests_running 1\nvllm:lora_requests_info{{{labels}}} 1.0\r\n".encode()
     assert parse(page).adapters == expected
 
 
 @pytest.mark.parametrize("line", ["{} NaN", "{}", "{", " 5", '{max_lora="4"} x', "_more{} 5"])
-def test_a_series_without_a_time_says_nothing_of_adapters(line: str) -> None:
+def test_a_series_without_a_time_reports_no_adapters(line: str) -> None:
     page = f'\nvllm:lora_requests_info{line}\nvllm:num_requests_running{{max_lora="9"}} 7'.encode()
     assert newest(page, b"vllm:lora_requests_info") == b""
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "nonsense", ""])
-def test_values_that_are_no_numbers_are_not_reported(value: str) -> None:
+def test_values_that_are_not_numbers_are_not_reported(value: str) -> None:
     assert parse(f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 1\n".encode()) == EngineReport(queued=1)
 
 
@@ -134,7 +134,7 @@ def test_counts_are_never_negative_and_usage_stays_within_bounds() -> None:
 
 
 @pytest.mark.parametrize("page", [b"", b"<html>vllm: it works</html>", b"\x00\xff", b"node_cpu_seconds_total 5\n"])
-def test_a_page_of_something_else_reports_nothing(page: bytes) -> None:
+def test_an_unrelated_page_reports_nothing(page: bytes) -> None:
     assert parse(page) == EngineReport()
 
 
@@ -144,7 +144,7 @@ def test_garbage_anywhere_in_a_page_never_raises(garbage: bytes, at: int) -> Non
     assert report.kv_usage is None or 0 <= report.kv_usage <= 1
 
 
-def test_what_vllm_found_in_an_offload_tier_is_a_hit_too() -> None:
+def test_blocks_that_vllm_found_in_an_offload_tier_are_hits_too() -> None:
     page = b"vllm:prefix_cache_queries_total{} 100\nvllm:prefix_cache_hits_total{} 30\n"
     tier = b"vllm:external_prefix_cache_queries_total{} 70\nvllm:external_prefix_cache_hits_total{} 20\n"
     assert parse(page).prefix_hits_tokens == 30

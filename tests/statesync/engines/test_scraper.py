@@ -26,7 +26,7 @@ from tests.fakes.waiting import DEADLINE_S
 VLLM = Page(body=(pathlib.Path(__file__).parents[2] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 TIMEOUT_S = 60.0
 QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S, models_interval_s=1e6)
-"""Reads again and again; nothing is given up, and models are asked for once, however busy the machine."""
+"""Reads repeatedly. No read times out and models are read once, also on a busy machine."""
 SLOW = replace(QUICK, interval_s=1e6)
 """Reads once."""
 
@@ -44,8 +44,8 @@ def models(*ids: str) -> Page:
     return Page(body=json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ids]}).encode())
 
 
-class Heard:
-    """All that a scraper said, in order."""
+class Events:
+    """All that a scraper handed on, in order."""
 
     def __init__(self) -> None:
         self.log: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
@@ -56,19 +56,19 @@ class Heard:
         )
 
     async def next(self, kind: str) -> object:
-        """The next thing of this kind; others before it are passed over."""
+        """The next entry of this kind; others before it are skipped."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                said, what = await self.log.get()
-                if said == kind:
+                found, what = await self.log.get()
+                if found == kind:
                     return what
 
 
 @asynccontextmanager
 async def scraping(
-    heard: Heard, *pods: Pod, config: ScrapeConfig = QUICK, shared: SharedScrapes | None = None
+    events: Events, *pods: Pod, config: ScrapeConfig = QUICK, shared: SharedScrapes | None = None
 ) -> AsyncIterator[Scraper]:
-    scraper = Scraper(config, heard.listener, shared or MemoryStore())
+    scraper = Scraper(config, events.listener, shared or MemoryStore())
     scraper.set_pods("pool", pods)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(scraper.run())
@@ -82,29 +82,29 @@ def test_a_pod_s_report_and_models_are_handed_on() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("tiny", "tiny-lora")}
-            heard = Heard()
-            async with scraping(heard, a.pod):
-                report = await heard.next("report")
+            events = Events()
+            async with scraping(events, a.pod):
+                report = await events.next("report")
                 assert isinstance(report, EngineReport)
                 assert (report.running, report.kv_capacity_tokens) == (6, 1048576)
-                assert await heard.next("models") == {"tiny", "tiny-lora"}
-                await heard.next("report")
+                assert await events.next("models") == {"tiny", "tiny-lora"}
+                await events.next("report")
             assert a.asked["/v1/models"] == 1, "models are asked for at their own interval"
             assert a.headers["accept-encoding"] == "identity"
 
     asyncio.run(story())
 
 
-def test_models_are_learned_from_a_pod_without_metrics_and_again_at_the_interval() -> None:
+def test_models_are_read_from_a_pod_without_metrics_and_again_at_the_interval() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages["/v1/models"] = models("one")
-            heard = Heard()
+            events = Events()
             config = replace(QUICK, models_interval_s=0.01, headers={"authorization": "Bearer k"})
-            async with scraping(heard, a.pod, config=config):
-                assert await heard.next("models") == {"one"}
+            async with scraping(events, a.pod, config=config):
+                assert await events.next("models") == {"one"}
                 a.pages["/v1/models"] = models("one", "two")
-                while await heard.next("models") != {"one", "two"}:
+                while await events.next("models") != {"one", "two"}:
                     pass
             assert a.headers["authorization"] == "Bearer k"
 
@@ -112,41 +112,41 @@ def test_models_are_learned_from_a_pod_without_metrics_and_again_at_the_interval
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"data": 5}', b'{"data": [{"name": "x"}]}', b"\xff\xfe"])
-def test_a_list_of_models_that_is_none_is_passed_over(body: bytes) -> None:
+def test_an_invalid_list_of_models_is_skipped(body: bytes) -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": Page(body=body)}
-            heard = Heard()
-            async with scraping(heard, a.pod) as scraper:
+            events = Events()
+            async with scraping(events, a.pod) as scraper:
                 await a.until(lambda: a.asked["/v1/models"] > 0)
-                await heard.next("report")
-                await heard.next("report")
+                await events.next("report")
+                await events.next("report")
             assert scraper.failures_total == 1
             assert a.asked["/v1/models"] == 1, "not asked for with every scrape"
 
     asyncio.run(story())
 
 
-def test_a_failure_is_said_once_counted_each_time_and_hands_on_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_once_counted_each_time_and_hands_on_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
-            heard = Heard()
-            async with scraping(heard, a.pod) as scraper:
-                await heard.next("report")
+            events = Events()
+            async with scraping(events, a.pod) as scraper:
+                await events.next("report")
                 a.pages["/metrics"] = Page(500)
                 asked = a.asked["/metrics"]
                 await a.until(lambda: a.asked["/metrics"] > asked + 4)
                 assert scraper.failures_total >= 3
                 a.pages["/metrics"] = VLLM
-                while not heard.log.empty():
-                    heard.log.get_nowait()
-                await heard.next("report")
+                while not events.log.empty():
+                    events.log.get_nowait()
+                await events.next("report")
 
     with caplog.at_level(logging.INFO, "turnout.scraper"):
         asyncio.run(story())
-    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
-    assert said == ["cannot read /metrics: status 500", "/metrics can be read again"]
+    messages = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    assert messages == ["cannot read /metrics: status 500", "/metrics can be read again"]
 
 
 @pytest.mark.parametrize(
@@ -158,50 +158,50 @@ def test_a_failure_is_said_once_counted_each_time_and_hands_on_nothing(caplog: p
     ],
     ids=["no metrics", "stalls half way", "404"],
 )
-def test_a_page_that_cannot_be_used_says_why(wrong: Page, word: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unusable_page_is_logged_with_the_reason(wrong: Page, word: str, caplog: pytest.LogCaptureFixture) -> None:
     clock = RunningClock()
 
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": wrong, "/v1/models": models("m")}
-            heard = Heard()
-            async with scraping(heard, a.pod, config=SLOW):
+            events = Events()
+            async with scraping(events, a.pod, config=SLOW):
                 await a.until(lambda: a.asked["/metrics"] == 1)
                 if wrong.hang:
                     clock.now += TIMEOUT_S
-                await heard.next("models")
-            assert heard.log.empty()
+                await events.next("models")
+            assert events.log.empty()
 
     with caplog.at_level(logging.WARNING, "turnout.scraper"):
         run_on(clock, story())
     assert word in caplog.text
 
 
-def test_a_pod_that_refuses_connections_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pod_that_refuses_connections_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
-            heard = Heard()
-            async with scraping(heard, refusing(), a.pod):
-                await heard.next("report")
+            events = Events()
+            async with scraping(events, refusing(), a.pod):
+                await events.next("report")
 
     asyncio.run(story())
 
 
-def test_a_restart_is_said_before_the_new_process_s_report_and_asks_for_models_anew() -> None:
+def test_a_restart_is_handed_on_before_the_new_process_s_report_and_models_are_read_again() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": page(100), "/v1/models": models("old")}
-            heard = Heard()
-            async with scraping(heard, a.pod):
-                assert await heard.next("models") == {"old"}
+            events = Events()
+            async with scraping(events, a.pod):
+                assert await events.next("models") == {"old"}
                 a.pages = {"/metrics": page(100, started=1.8e9), "/v1/models": models("new")}
-                assert await heard.next("restart") == a.pod.id
-                said, report = await heard.log.get()
-                assert said == "report"
+                assert await events.next("restart") == a.pod.id
+                kind, report = await events.log.get()
+                assert kind == "report"
                 assert isinstance(report, EngineReport)
                 assert report.started_at == 1.8e9
-                assert await heard.next("models") == {"new"}
+                assert await events.next("models") == {"new"}
 
     asyncio.run(story())
 
@@ -210,32 +210,32 @@ def test_a_restart_while_the_page_could_not_be_read_is_noticed_afterwards() -> N
     async def story() -> None:
         async with engine() as a:
             a.pages["/metrics"] = page(100)
-            heard = Heard()
-            async with scraping(heard, a.pod):
-                await heard.next("report")
+            events = Events()
+            async with scraping(events, a.pod):
+                await events.next("report")
                 a.pages["/metrics"] = Page(502)
                 asked = a.asked["/metrics"]
                 await a.until(lambda: a.asked["/metrics"] > asked + 1)
                 a.pages["/metrics"] = page(3)
-                assert await heard.next("restart") == a.pod.id
+                assert await events.next("restart") == a.pod.id
 
     asyncio.run(story())
 
 
-def test_a_pod_that_leaves_and_comes_back_is_a_stranger() -> None:
+def test_a_pod_that_leaves_and_comes_back_starts_over() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": page(100), "/v1/models": models("m")}
-            heard = Heard()
-            async with scraping(heard, a.pod) as scraper:
-                await heard.next("models")
+            events = Events()
+            async with scraping(events, a.pod) as scraper:
+                await events.next("models")
                 scraper.set_pods("pool", [])
                 a.pages["/metrics"] = page(1)
-                while not heard.log.empty():
-                    heard.log.get_nowait()
+                while not events.log.empty():
+                    events.log.get_nowait()
                 scraper.set_pods("pool", [a.pod])
-                assert (await heard.log.get())[0] == "report", "and no restart"
-                assert await heard.next("models") == {"m"}
+                assert (await events.log.get())[0] == "report", "and no restart"
+                assert await events.next("models") == {"m"}
 
     asyncio.run(story())
 
@@ -244,11 +244,11 @@ def test_a_pod_that_leaves_and_comes_back_is_a_stranger() -> None:
 
 
 class Twin:
-    """A replica as far as scraping goes: a store, what it hears, and the scraper that hears it too."""
+    """The scraping part of a replica: a store, and a scraper that gets what the store receives."""
 
     def __init__(self, hub: str) -> None:
         self.store = MemoryStore(hub)
-        self.heard = Heard()
+        self.events = Events()
         self.scraper: Scraper | None = None
         self.received = asyncio.Queue[str]()
 
@@ -289,12 +289,12 @@ def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_mod
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
             mine, other = await twins("one reads", a.pod)
-            async with scraping(other.heard, a.pod, config=SLOW, shared=other.store) as other.scraper:
-                assert await other.heard.next("models") == {"m"}
+            async with scraping(other.events, a.pod, config=SLOW, shared=other.store) as other.scraper:
+                assert await other.events.next("models") == {"m"}
                 assert a.asked["/metrics"] == 0
-                async with scraping(mine.heard, a.pod, config=SLOW, shared=mine.store) as mine.scraper:
+                async with scraping(mine.events, a.pod, config=SLOW, shared=mine.store) as mine.scraper:
                     for twin in (mine, other):
-                        assert await twin.heard.next("models" if twin is mine else "report")
+                        assert await twin.events.next("models" if twin is mine else "report")
                     assert mine.scraper.pods_read_here == 1
                     assert other.scraper.pods_read_here == 0
 
@@ -306,45 +306,45 @@ def test_a_pod_without_reports_is_read_by_every_replica_that_misses_them() -> No
         async with engine() as a:
             a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
             mine, other = await twins("silent", a.pod)
-            async with scraping(other.heard, a.pod, shared=other.store) as other.scraper:
-                await other.heard.next("report")
+            async with scraping(other.events, a.pod, shared=other.store) as other.scraper:
+                await other.events.next("report")
                 assert await mine.received.get() == "report", "the elected replica gets it as well"
 
     asyncio.run(story())
 
 
-def test_a_restart_is_sent_to_the_other_replica_which_does_not_see_it_once_more() -> None:
+def test_a_restart_is_sent_to_the_other_replica_which_does_not_detect_it_again() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": page(100), "/v1/models": models("m")}
             mine, other = await twins("restart", a.pod)
-            other.scraper = Scraper(QUICK, other.heard.listener, other.store)
+            other.scraper = Scraper(QUICK, other.events.listener, other.store)
             other.scraper.set_pods("pool", [a.pod])
-            async with scraping(mine.heard, a.pod, shared=mine.store) as mine.scraper:
-                await other.heard.next("report")
+            async with scraping(mine.events, a.pod, shared=mine.store) as mine.scraper:
+                await other.events.next("report")
                 a.pages["/metrics"] = page(100, started=1.8e9)
-                assert await mine.heard.next("restart") == a.pod.id
+                assert await mine.events.next("restart") == a.pod.id
                 while await other.received.get() != "forgotten":
                     pass
-                while (await other.received.get(), other.heard.log.qsize())[1] == 0:
+                while (await other.received.get(), other.events.log.qsize())[1] == 0:
                     pass
-            said = [other.heard.log.get_nowait()[0] for _ in range(other.heard.log.qsize())]
-            assert set(said) == {"report"}
+            kinds = [other.events.log.get_nowait()[0] for _ in range(other.events.log.qsize())]
+            assert set(kinds) == {"report"}
 
     asyncio.run(story())
 
 
-class Elsewhere:
-    """A scraper that only hears what others read, on a clock that only the test moves."""
+class Scene:
+    """A scraper that only receives reports of other replicas; only the test moves its clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.pod = Pod(PodId("a"), "a")
-        self.said: list[object] = []
+        self.handed_on: list[object] = []
         listener = ScrapeListener(
-            on_report=lambda pod, report, age_s: self.said.append((report.prefix_queries_tokens, age_s)),
+            on_report=lambda pod, report, age_s: self.handed_on.append((report.prefix_queries_tokens, age_s)),
             on_models=lambda pod, names: None,
-            on_restart=lambda pod: self.said.append("restart"),
+            on_restart=lambda pod: self.handed_on.append("restart"),
         )
         self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
         self.scraper.set_pods("pool", [self.pod])
@@ -355,41 +355,41 @@ class Elsewhere:
         self.scraper.reported_elsewhere(self.pod.id, report, age_s)
 
 
-def test_a_report_from_before_the_pod_was_known_here_counts_and_later_only_newer_ones() -> None:
-    there = Elsewhere()
-    there.reported(100, age_s=30.0)
-    there.reported(110, age_s=0.5)
-    there.reported(105, age_s=5.0)
-    there.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
-    assert there.said == [(100, 30.0), (110, 0.5)]
+def test_a_report_older_than_the_pod_here_counts_and_later_only_newer_ones() -> None:
+    scene = Scene()
+    scene.reported(100, age_s=30.0)
+    scene.reported(110, age_s=0.5)
+    scene.reported(105, age_s=5.0)
+    scene.scraper.reported_elsewhere(PodId("stranger"), EngineReport(), 0.0)
+    assert scene.handed_on == [(100, 30.0), (110, 0.5)]
 
 
-def test_a_restart_that_another_replica_s_report_shows_is_said_here() -> None:
-    there = Elsewhere()
-    there.reported(100, started=1.7e9)
-    there.reported(2, started=1.8e9)
-    assert there.said == [(100, 0.0), "restart", (2, 0.0)]
+def test_a_restart_in_another_replica_s_report_is_handed_on_here() -> None:
+    scene = Scene()
+    scene.reported(100, started=1.7e9)
+    scene.reported(2, started=1.8e9)
+    assert scene.handed_on == [(100, 0.0), "restart", (2, 0.0)]
 
 
-def test_counters_of_two_readers_that_crossed_on_the_way_are_no_restart_and_after_a_gap_they_are() -> None:
-    there = Elsewhere()
-    there.reported(100)
-    there.reported(98, after_s=0.1)
-    assert there.said == [(100, 0.0), (98, 0.0)]
-    there.reported(3, after_s=10.0)
-    assert there.said[2:] == ["restart", (3, 0.0)]
+def test_a_falling_counter_is_a_restart_only_after_a_gap() -> None:
+    scene = Scene()
+    scene.reported(100)
+    scene.reported(98, after_s=0.1)
+    assert scene.handed_on == [(100, 0.0), (98, 0.0)]
+    scene.reported(3, after_s=10.0)
+    assert scene.handed_on[2:] == ["restart", (3, 0.0)]
 
 
-def test_a_restart_that_was_said_is_not_seen_once_more() -> None:
-    there = Elsewhere()
-    there.reported(100, started=1.7e9)
-    there.scraper.forgotten_elsewhere(there.pod.id)
-    there.scraper.forgotten_elsewhere(PodId("stranger"))
-    there.reported(2, started=1.8e9)
-    assert there.said == [(100, 0.0), (2, 0.0)]
+def test_a_restart_that_was_received_is_not_detected_again() -> None:
+    scene = Scene()
+    scene.reported(100, started=1.7e9)
+    scene.scraper.forgotten_elsewhere(scene.pod.id)
+    scene.scraper.forgotten_elsewhere(PodId("stranger"))
+    scene.reported(2, started=1.8e9)
+    assert scene.handed_on == [(100, 0.0), (2, 0.0)]
 
 
-def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() -> None:
+def test_a_page_older_than_another_replica_s_report_is_skipped() -> None:
     async def story() -> None:
         asked, may_answer = asyncio.Event(), asyncio.Event()
         pages = itertools.chain([page(90).body], itertools.repeat(page(110).body))
@@ -404,14 +404,14 @@ def test_a_page_that_took_longer_than_another_replica_s_report_is_passed_over() 
 
         config = replace(QUICK, models_path="/metrics")
         async with stream_server(slowly) as port:
-            heard, pod = Heard(), Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")
-            async with scraping(heard, pod, config=config) as scraper:
+            events, pod = Events(), Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")
+            async with scraping(events, pod, config=config) as scraper:
                 await asked.wait()
                 scraper.reported_elsewhere(pod.id, EngineReport(prefix_queries_tokens=100), 0.0)
                 may_answer.set()
                 counts = []
                 while 110 not in counts:
-                    report = await heard.next("report")
+                    report = await events.next("report")
                     assert isinstance(report, EngineReport)
                     counts.append(report.prefix_queries_tokens)
         assert counts == [100, 110]

@@ -1,4 +1,4 @@
-"""Rates out of counts, at known times."""
+"""Rates from counts at known times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from statesync.load.decaying_rate import MEMORY_S, DecayingRate, together
 
 
-def test_a_steady_stream_has_its_rate_however_often_it_is_counted() -> None:
+def test_the_rate_of_a_steady_stream_does_not_depend_on_how_often_it_is_counted() -> None:
     for every_s in (0.002, 0.1, 3.0):
         rate = DecayingRate()
         for step in range(1, int(10 / every_s) + 1):
@@ -17,7 +17,7 @@ def test_a_steady_stream_has_its_rate_however_often_it_is_counted() -> None:
         assert rate.per_s(int(10 / every_s) * every_s) == pytest.approx(50, rel=0.01)
 
 
-def test_what_came_fades_within_its_memory() -> None:
+def test_old_counts_fade_within_the_memory() -> None:
     rate = DecayingRate()
     rate.add(10, 100.0, 0.0)
     assert rate.per_s(100.0) == pytest.approx(10 / MEMORY_S)

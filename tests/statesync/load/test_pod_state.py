@@ -1,4 +1,4 @@
-"""What is known of one pod: whose requests its engine holds, and what stays when it comes back."""
+"""The state of one pod: whose requests its engine holds, and what stays when it comes back."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def pod_state(name: str) -> PodState:
     return PodState(Pod(PodId(name), f"{name}:8000"))
 
 
-def test_what_an_engine_holds_of_our_own_requests_is_not_counted_twice() -> None:
+def test_own_requests_that_an_engine_reports_are_not_counted_twice() -> None:
     a = pod_state("a")
     for _ in range(3):
         a.begin(10, 10, 10, 1.0)
     a.shift_others(InflightNumbers(), InflightNumbers(2, 20, 20, 2), 1.0)
-    a.requests, a.other_requests = 0, 0  # all have ended before the page came here
+    a.requests, a.other_requests = 0, 0  # all have ended before the page arrived
     a.read(EngineReport(queued=4, running=1), 2.0)
     assert a.load(PACE_S).foreign == 0
     a.read(EngineReport(queued=4, running=1), 3.0)
     assert a.load(PACE_S).foreign == 5
 
 
-def test_requests_that_came_past_the_gateways_are_load() -> None:
+def test_requests_that_bypass_the_gateways_are_load() -> None:
     a = pod_state("a")
     a.begin(10, 10, 10, 1.0)
     pool_state = PoolState("default")
@@ -49,7 +49,7 @@ def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
     assert not a.blockers
 
 
-def test_each_number_stands_in_its_field_of_the_load() -> None:
+def test_each_number_is_in_its_field_of_the_load() -> None:
     a = pod_state("a")
     a.shift_others(InflightNumbers(), InflightNumbers(10, 200, 300, 0, 40, 500), 7.5)
     a.requests, a.tokens, a.prefill_tokens, a.prefilling, a.prefill_work = 1, 2, 3, 4, 5

@@ -1,4 +1,4 @@
-"""A pool's columns: cheap to change, and frozen once handed out."""
+"""A pool's columns: cheap to change, and frozen once they are handed out."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_a_snapshot_stays_the_latest_until_something_changes() -> None:
     assert (first.taken_at, second.taken_at) == (1, 2)
     assert second.generation == first.generation
     assert second.positions is first.positions
-    assert second.candidates[1] is first.candidates[1]  # only the dirty cell was made anew
+    assert second.candidates[1] is first.candidates[1]  # only the dirty cell was rebuilt
 
 
-def test_columns_are_what_the_loads_say() -> None:
+def test_the_columns_agree_with_the_loads() -> None:
     pod_states = [pod_state(name) for name in "abc"]
     pool_state = PoolState("default", {"zone": "a"})
     for requests, each in enumerate(pod_states):
@@ -64,7 +64,7 @@ def test_columns_are_what_the_loads_say() -> None:
     assert len(set(snapshot.columns.until)) == 3
 
 
-def test_a_snapshot_in_hand_never_changes() -> None:
+def test_a_snapshot_handed_out_never_changes() -> None:
     a, b, c = pod_state("a"), pod_state("b", 1), pod_state("c")
     pool_state = pool_of(a, b, c)
     held = pool_state.snapshot(0.0)
@@ -126,7 +126,7 @@ def test_a_new_description_counts_as_a_change_of_membership() -> None:
     assert after.candidates[0].pod.address == "elsewhere:1"
 
 
-def test_they_say_what_they_hold() -> None:
+def test_repr_counts_what_they_hold() -> None:
     a = pod_state("a")
     assert repr(a) == "<PodState a in no pool: 0+0 in flight>"
     pool_state = pool_of(a, pod_state("b"))

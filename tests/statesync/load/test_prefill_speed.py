@@ -1,4 +1,4 @@
-"""Paces: what they converge to, what may not throw them off, and where they are learned."""
+"""Paces: what they converge to, what does not disturb them, and from what they are learned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A, B = PodId("a:1"), PodId("b:1")
 
 
 @pytest.mark.parametrize("times", [1 / 3, 1.0, 3.0, 20.0])
-def test_a_ratio_converges_to_what_the_samples_say(times: float) -> None:
+def test_a_ratio_converges_to_that_of_the_samples(times: float) -> None:
     ratio, rng = SpeedRatio(), random.Random(1)
     for _ in range(100):
         expected_s = rng.uniform(0.02, 0.8)
@@ -42,7 +42,7 @@ def test_one_prompt_that_waited_for_something_else_moves_it_little() -> None:
     assert ratio.value < 1.1
 
 
-def test_what_is_not_renewed_fades_to_what_was_known_without_it() -> None:
+def test_a_ratio_without_new_samples_fades_to_1() -> None:
     ratio = SpeedRatio()
     for _ in range(60):
         ratio.learn(4.0, 0.4)
@@ -54,13 +54,13 @@ def test_what_is_not_renewed_fades_to_what_was_known_without_it() -> None:
 
 
 @pytest.mark.parametrize(("times", "step"), [(1.0, 1.0), (1.08, 1.0), (0.93, 1.0), (1.9, 2.0), (0.5, 0.5)])
-def test_equal_machines_are_equal_to_each_other_and_others_to_a_step(times: float, step: float) -> None:
+def test_ratios_are_rounded_to_steps_so_that_equal_machines_are_equal(times: float, step: float) -> None:
     ratio = SpeedRatio()
     ratio.value = times
     assert ratio.step() == pytest.approx(step)
 
 
-def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
+def test_a_pod_that_gets_the_long_prompts_does_not_look_faster() -> None:
     pool, pods, rng = PrefillSpeed(), [SpeedRatio() for _ in range(8)], random.Random(3)
     for _ in range(4000):
         at = rng.randrange(8)
@@ -70,7 +70,7 @@ def test_a_pod_that_gets_the_long_prompts_is_not_taken_for_a_fast_one() -> None:
     assert max(steps) == min(steps), pods  # though prompts of the two sizes differ by 1.6
 
 
-def test_they_say_what_they_are() -> None:
+def test_repr_has_the_values() -> None:
     assert repr(SpeedRatio()) == "<SpeedRatio 1 from 0 s>"
     assert repr(PrefillSpeed()) == "<PrefillSpeed 24000 token equivalents/s, <SpeedRatio 1 from 0 s>>"
 
@@ -96,13 +96,13 @@ class Times:
 
 
 def lone_prefill_s(profile: EngineProfile, prompt: int) -> float:
-    """On an idle engine of that profile."""
+    """Prefill seconds on an idle engine of that profile."""
     chunks = -(-prompt // profile.max_batched_tokens)
     return profile.step_s * chunks + profile.prefill_token_s * prompt + profile.attention_s * prompt * prompt / 2
 
 
 @pytest.mark.parametrize("profile", [H100_8B, A100_8B, H100_70B_TP8], ids=lambda p: p.name)
-def test_the_view_learns_a_pool_s_pace_whatever_its_machines(profile: EngineProfile) -> None:
+def test_the_view_learns_a_pool_s_pace_for_any_machine(profile: EngineProfile) -> None:
     times, rng = Times(), random.Random(2)
     for _ in range(80):
         prompt = rng.randrange(200, 40_000)
@@ -110,7 +110,7 @@ def test_the_view_learns_a_pool_s_pace_whatever_its_machines(profile: EngineProf
     assert times.pace_s(A) == times.pace_s(B) == pytest.approx(profile.prefill_token_s, rel=0.3)
 
 
-def test_in_a_mixed_pool_each_pod_gets_its_own() -> None:
+def test_in_a_mixed_pool_each_pod_has_its_own_pace() -> None:
     times = Times()
     for _ in range(80):
         times.stream(A, 8000, lone_prefill_s(H100_8B, 8000))
@@ -146,7 +146,7 @@ def test_the_head_of_the_queue_is_timed_from_when_it_was_first() -> None:
     assert first_token_work(load.prefill_work, 4000, step_work(1, 8512)) > load.prefill_work
 
 
-def test_how_long_requests_stay_is_learned_from_those_that_were_answered() -> None:
+def test_how_long_requests_stay_is_learned_from_answered_ones() -> None:
     times = Times()
     times.stream(A, 100, 2.0)
     times.view.release(times.view.reserve(A, RequestInfo("r", "m", 1000, 0, 0.0, 0, 0)))

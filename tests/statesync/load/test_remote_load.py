@@ -1,4 +1,5 @@
-"""What the others told, kept by replica; that it adds up in the view is in `test_view.py` and `test_view_model.py`."""
+"""The numbers of the other replicas, kept by replica. Their sums in the view are in `test_view.py` and
+`test_view_model.py`."""
 
 from __future__ import annotations
 
@@ -58,22 +59,22 @@ def test_a_first_token_at_another_replica_moves_the_head_of_the_queue() -> None:
     shares.update("x", {A: InflightNumbers(2, 200, 200, 2, 2, 200)}, 2.0)
     assert pod_state.head_since == 1.0  # one more behind it
     shares.update("x", {A: InflightNumbers(3, 300, 200, 3, 2, 200)}, 3.0)
-    assert pod_state.head_since == 3.0  # one came back, one went, told in one
+    assert pod_state.head_since == 3.0  # one was added and one has ended, in one update
     shares.update("x", {A: InflightNumbers(dispatched=3)}, 4.0)
     assert (pod_state.load(PACE_S).prefilling, pod_state.load(PACE_S).prefill_work) == (0, 0)
 
 
-def test_the_first_numbers_of_a_replica_and_those_after_its_restart_are_no_rate() -> None:
+def test_the_first_numbers_of_a_replica_and_those_after_its_restart_add_no_rate() -> None:
     shares, _, pool_state = in_a_pool()
     for received in (900, 0, 7, 2, 9):
         shares.update("late", {A: InflightNumbers(dispatched=received)}, 1.0)
-    assert pool_state.remote_rate.weight == pytest.approx(7.0)  # from 2 to 9; what was first heard, or fell, is none
+    assert pool_state.remote_rate.weight == pytest.approx(7.0)  # from 2 to 9; first and falling numbers add nothing
     shares.drop("late", 1.0)
     shares.update("late", {A: InflightNumbers(dispatched=500)}, 1.0)
     assert pool_state.remote_rate.weight == 0.0
 
 
-def test_a_full_update_ends_what_it_does_not_name_but_for_the_counter() -> None:
+def test_a_full_update_clears_what_it_does_not_name_except_the_counter() -> None:
     shares, pod_state, pool_state = in_a_pool()
     shares.update("x", {A: InflightNumbers(2, 20, 20, 4), B: InflightNumbers(1, 1, 1, 1)}, 1.0)
     shares.update("x", {B: InflightNumbers(1, 1, 1, 2)}, 2.0, full=True)

@@ -1,4 +1,4 @@
-"""The load view, call by call: who may be picked, what is in flight. All calls mixed: `test_view_model.py`."""
+"""The load view, call by call: which pods may be picked, what is in flight. All calls mixed: `test_view_model.py`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def names(snapshot: LoadSnapshot) -> set[str]:
 # Membership
 
 
-def test_set_pods_says_what_came_and_went_and_is_idempotent() -> None:
+def test_set_pods_returns_what_came_and_went_and_is_idempotent() -> None:
     view = view_of()
     assert view.set_pods("default", [A, B]) == ((A, B), ())
     assert view.set_pods("default", [B, A]) == ((), ())
@@ -89,7 +89,7 @@ def test_a_pod_may_move_to_another_pool_with_its_open_requests() -> None:
     assert view.status(A.id).load.inflight == 0
 
 
-def test_a_removed_pod_gets_nothing_new_and_releases_cleanly() -> None:
+def test_a_removed_pod_gets_no_new_request_and_releases_cleanly() -> None:
     view = view_of(A, B)
     charge = view.reserve(A.id, asking())
     view.set_pods("default", [B])
@@ -119,7 +119,7 @@ def test_a_pod_that_comes_back_gets_its_open_requests_back_and_nothing_else() ->
     assert view.status(A.id).load.inflight == 0
 
 
-def test_reads_of_what_is_not_there_raise() -> None:
+def test_reads_of_unknown_pods_and_pools_raise() -> None:
     view = view_of(A)
     reads: list[Callable[[], object]] = [
         lambda: view.pod(B.id),
@@ -165,7 +165,7 @@ def test_a_pod_is_out_until_every_blocker_is_lifted() -> None:
     assert names(view.snapshot("default")) == {"a", "b"}
 
 
-def test_a_pod_that_comes_unready_is_a_member_and_no_candidate_until_it_is_described_as_ready() -> None:
+def test_a_pod_that_comes_unready_is_a_member_but_no_candidate_until_it_is_described_as_ready() -> None:
     view = view_of(pod("a"), pod("b")._replace(unready="not_ready"))
     assert names(view.snapshot("default")) == {"a"}
     assert view.status(PodId("b")).blockers == ("not_ready",)
@@ -239,8 +239,8 @@ def test_prefill_and_the_rest_are_given_back_once_each() -> None:
 
 
 def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms() -> None:
-    heard: list[tuple[PodId, InflightNumbers]] = []
-    view = LoadView(lambda: 0.0, lambda pod_id, numbers: heard.append((pod_id, numbers)))
+    announced: list[tuple[PodId, InflightNumbers]] = []
+    view = LoadView(lambda: 0.0, lambda pod_id, numbers: announced.append((pod_id, numbers)))
     view.set_pods("default", [A])
     view.set_remote("other", {A.id: InflightNumbers(5, 5, 5)})
     charge = view.reserve(A.id, asking(300, 100))
@@ -251,8 +251,8 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
     view.set_pods("default", [])
     view.release(other)
     loads = [(1, 400, 300), (2, 420, 310), (2, 420, 10), (1, 20, 10), (0, 0, 0), (0, 0, 0)]
-    assert [numbers[:3] for _, numbers in heard] == loads
-    assert [numbers.dispatched for _, numbers in heard] == [1, 2, 2, 2, 2, 0], "a pod that left is forgotten"
+    assert [numbers[:3] for _, numbers in announced] == loads
+    assert [numbers.dispatched for _, numbers in announced] == [1, 2, 2, 2, 2, 0], "a pod that left is forgotten"
 
 
 # Headroom
@@ -280,7 +280,7 @@ def test_headroom_is_reported_when_a_pod_is_unblocked_new_or_has_a_higher_limit(
     assert received == ["default"] * 3
 
 
-def test_headroom_is_reported_when_another_replica_gives_room() -> None:
+def test_headroom_is_reported_when_another_replica_frees_room() -> None:
     view, received = view_of(pod("a", 2)), list[str]()
     view.on_headroom = received.append
     view.set_remote("other", {A.id: InflightNumbers(2, 2, 2)})
@@ -290,11 +290,11 @@ def test_headroom_is_reported_when_another_replica_gives_room() -> None:
     assert received == ["default"] * 2
 
 
-def test_who_waits_may_go_from_inside_the_call() -> None:
+def test_a_waiting_request_may_reserve_from_inside_the_callback() -> None:
     view = view_of(pod("a", 1))
     waiting, went = [asking(), asking()], list[Charge]()
 
-    def go(pool: str) -> None:
+    def reserve_next(pool: str) -> None:
         while waiting:
             try:
                 target = view.snapshot(pool).candidates[0].pod.id
@@ -303,7 +303,7 @@ def test_who_waits_may_go_from_inside_the_call() -> None:
             went.append(view.reserve(target, waiting.pop()))
 
     charge = view.reserve(A.id, asking())
-    view.on_headroom = go
+    view.on_headroom = reserve_next
     view.release(charge)
     assert (len(went), len(waiting), view.inflight) == (1, 1, 1)
     view.release(went[0])
@@ -313,7 +313,7 @@ def test_who_waits_may_go_from_inside_the_call() -> None:
 # Reports and shares
 
 
-def test_an_engine_s_report_shows_and_what_it_does_not_say_stays() -> None:
+def test_an_engine_s_report_replaces_only_the_fields_it_has() -> None:
     view = view_of(A)
     view.report(A.id, EngineReport(queued=3, running=7, kv_usage=0.5))
     view.report(A.id, EngineReport(queued=4))
@@ -332,7 +332,7 @@ def test_the_adapters_an_engine_reports_stay_until_it_reports_others() -> None:
     assert view.snapshot("default").candidates[0].load.adapters == chat
 
 
-def test_every_snapshot_says_where_the_gateway_is() -> None:
+def test_every_snapshot_has_the_gateways_labels() -> None:
     view = LoadView(lambda: 1.0, home={"zone": "a"})
     view.set_pods("default", [A])
     assert view.snapshot("default").home == {"zone": "a"}
@@ -357,7 +357,7 @@ def test_shares_are_absolute_and_an_absent_pod_did_not_change() -> None:
     assert loads[B.id][3:6] == (1, 5, 0)
     assert view.inflight == 1
     view.drop_remote("x")
-    view.drop_remote("never heard of")
+    view.drop_remote("unknown")
     assert view.status(A.id).load[3:6] == (2, 407, 307)
     assert view.status(B.id).load[3:6] == (0, 0, 0)
 
@@ -378,7 +378,7 @@ def test_a_share_of_an_unknown_pod_waits_for_it() -> None:
     assert view.status(B.id).load[3:6] == (2, 20, 10)
 
 
-def test_a_replica_that_is_gone_and_reported_anew_is_replaced_as_a_whole() -> None:
+def test_a_replica_that_restarts_replaces_all_its_numbers() -> None:
     view = view_of(A, B)
     view.set_remote("x", {A.id: InflightNumbers(2, 20, 10), B.id: InflightNumbers(1, 5, 0)})
     view.drop_remote("x")
@@ -387,7 +387,7 @@ def test_a_replica_that_is_gone_and_reported_anew_is_replaced_as_a_whole() -> No
     assert view.status(B.id).load[3:6] == (3, 30, 3)
 
 
-def test_a_report_is_as_old_as_it_is_said_to_be_and_an_older_one_is_passed_over() -> None:
+def test_a_report_has_the_given_age_and_an_older_one_is_skipped() -> None:
     view = LoadView(lambda: 100.0)
     view.set_pods("default", [A])
     view.report(A.id, EngineReport(queued=3), 2.5)
@@ -398,18 +398,18 @@ def test_a_report_is_as_old_as_it_is_said_to_be_and_an_older_one_is_passed_over(
     assert view.status(A.id).load.reported_at == 100.0
 
 
-def test_a_status_has_this_replica_s_part_of_what_is_in_flight() -> None:
+def test_a_status_has_this_replica_s_part_of_the_requests_in_flight() -> None:
     view = view_of(A)
     view.reserve(A.id, asking())
     view.set_remote("x", {A.id: InflightNumbers(2, 20, 10)})
     assert (view.status(A.id).load.inflight, view.status(A.id).own_inflight) == (3, 1)
 
 
-# What is not seen yet
+# Requests that the view has not seen yet
 
 
 class Times:
-    """A view of the pods A (pool `p`) and B (pool `q`), whose clock and age only the test moves."""
+    """A view of the pods A (pool `p`) and B (pool `q`); only the test moves its clock and age."""
 
     def __init__(self, age_s: float = 0.1) -> None:
         self.clock = Clock()
@@ -420,30 +420,30 @@ class Times:
         self.sent = dict.fromkeys("xy", 0)
 
     def unseen(self) -> float:
-        """Of the pool `p`."""
+        """The unseen requests of the pool `p`."""
         return self.view.unseen_by_pool()["p"]
 
     def dispatch(self, replica: str, more: int, after_s: float) -> None:
-        """A replica sent so many more requests to A, and they are all done already."""
+        """A replica sent `more` requests to A, and all of them have ended."""
         self.clock.now += after_s
         self.sent[replica] += more
         self.view.set_remote(replica, {A.id: InflightNumbers(dispatched=self.sent[replica])})
 
-    def goes_on(self, replica: str, per_s: int, seconds: int) -> None:
-        """It sends requests at this rate."""
+    def send_steadily(self, replica: str, per_s: int, seconds: int) -> None:
+        """The replica sends requests at this rate."""
         for _ in range(100 * seconds):
             self.dispatch(replica, per_s // 100, 0.01)
 
 
 def test_unseen_is_the_others_rate_times_the_view_s_age_by_pool() -> None:
     times = Times(age_s=0.002)
-    times.goes_on("x", 500, 5)
+    times.send_steadily("x", 500, 5)
     assert times.unseen() == pytest.approx(500 * 0.002, rel=0.02)
     assert times.view.snapshot("p").unseen == pytest.approx(1.0, rel=0.02)
     assert times.view.snapshot("q").unseen == 0.0
 
 
-def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
+def test_the_first_numbers_of_a_replica_are_not_a_burst() -> None:
     times = Times()
     times.dispatch("x", 1_000_000, 0.0)
     assert times.unseen() == 0.0
@@ -452,34 +452,34 @@ def test_the_first_numbers_of_a_replica_are_no_burst() -> None:
     assert times.unseen() == 0.0
 
 
-def test_numbers_read_after_a_gap_count_as_sent_all_along() -> None:
+def test_numbers_read_after_a_gap_count_as_sent_evenly() -> None:
     times = Times(age_s=1.0)
     times.dispatch("x", 1, 0.0)
     times.dispatch("x", 100 * 60, 60.0)
     assert times.unseen() == pytest.approx(100, rel=0.01)
 
 
-def test_a_replica_that_stopped_sending_is_soon_not_expected_to_and_one_that_is_gone_at_once() -> None:
+def test_unseen_falls_soon_when_a_replica_stops_sending_and_at_once_when_it_is_gone() -> None:
     times = Times()
-    times.goes_on("x", 100, 5)
-    times.goes_on("y", 300, 5)
-    assert times.unseen() == pytest.approx(30, rel=0.02), "x is quiet since"
-    times.goes_on("x", 100, 1)
+    times.send_steadily("x", 100, 5)
+    times.send_steadily("y", 300, 5)
+    assert times.unseen() == pytest.approx(30, rel=0.02), "x has sent nothing since"
+    times.send_steadily("x", 100, 1)
     times.view.drop_remote("y")
     assert times.unseen() == pytest.approx(100 * 0.1, rel=0.2)
     times.view.drop_remote("x")
     assert times.unseen() == 0.0
 
 
-def test_while_nothing_arrives_the_others_are_assumed_to_go_on() -> None:
+def test_while_nothing_arrives_the_others_are_expected_to_keep_sending() -> None:
     times = Times(age_s=0.0)
-    times.goes_on("x", 100, 5)
+    times.send_steadily("x", 100, 5)
     times.clock.now += 3.0
     times.age_s = 3.0
     assert times.unseen() == pytest.approx(300, rel=0.02)
 
 
-def test_what_another_replica_counted_on_a_pod_that_is_not_known_here_is_no_burst_once_it_is() -> None:
+def test_requests_counted_before_a_pod_is_known_here_are_not_a_burst() -> None:
     times = Times()
     times.view.set_remote("x", {C.id: InflightNumbers(1, 1, 1, 1000)})
     times.clock.now += 1.0
@@ -501,7 +501,7 @@ def test_statuses_list_one_pool_or_all() -> None:
     assert view.pod(C.id) == C
 
 
-def test_a_view_says_what_it_holds_and_keeps_nothing_of_a_pod_whose_last_request_ended() -> None:
+def test_repr_counts_what_a_view_holds_and_nothing_stays_of_a_pod_whose_last_request_ended() -> None:
     view = view_of(A, B)
     charge = view.reserve(A.id, asking())
     view.block(A.id, "probe")

@@ -1,5 +1,5 @@
-"""The load view under any mix of calls, against a model that is slow and plainly right: nothing leaks, nothing is
-negative, and a snapshot holds exactly the pods that may be picked."""
+"""The load view under any mix of calls, against a slow and simple model: nothing leaks, nothing is negative, and a
+snapshot holds exactly the pods that may be picked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NUMBERS = st.just(InflightNumbers()) | st.builds(
 
 
 def received(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
-    """Without the counter, in the order of `amounts`."""
+    """The numbers without the counter, in the order of `amounts`."""
     return (*numbers[:3], numbers.prefilling, numbers.prefill_work)
 
 
@@ -184,7 +184,7 @@ class ViewMachine(RuleBasedStateMachine):
                 assert amounts(self.view.status(pod_id).load) == self.total(pod_id)
 
     @invariant()
-    def snapshots_hold_exactly_who_may_be_picked(self) -> None:
+    def snapshots_hold_exactly_the_pods_that_may_be_picked(self) -> None:
         for pool, pods in self.members.items():
             fit = self.may_be_picked(pool)
             if fit:
@@ -203,7 +203,7 @@ class ViewMachine(RuleBasedStateMachine):
         self.received.clear()
 
     @invariant()
-    def snapshots_in_hand_never_change(self) -> None:
+    def snapshots_handed_out_never_change(self) -> None:
         for held, copy in self.held[-8:]:
             assert held == copy
 

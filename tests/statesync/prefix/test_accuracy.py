@@ -1,4 +1,4 @@
-"""How far the index is trusted after what engines said."""
+"""The trust in the index after the engines' answers and counters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from statesync.types import EngineReport
 A, B = PodId("a"), PodId("b")
 
 
-def test_a_belief_that_was_too_high_costs_trust_and_true_ones_win_it_back() -> None:
+def test_an_estimate_that_was_too_high_costs_trust_and_right_ones_restore_it() -> None:
     trust = judged(1.0, 10_000, 0)
     half = judged(1.0, 10_000, 5_000)
-    assert trust < half < 1.0, "the more it was off"
+    assert trust < half < 1.0, "a larger error costs more"
     again = judged(trust, 10_000, 10_000)
     assert trust < again < trust + (1 - trust) / 5, "slowly"
     for _ in range(1000):
@@ -29,11 +29,11 @@ def test_a_belief_that_was_too_high_costs_trust_and_true_ones_win_it_back() -> N
 
 
 @pytest.mark.parametrize(("expected", "found"), [(SLACK_TOKENS, 0), (16_000, 14_000), (16_000, 18_000), (0, 0), (0, 9)])
-def test_engines_and_index_count_in_blocks_of_their_own_and_nothing_comes_of_it(expected: int, found: int) -> None:
+def test_a_difference_within_the_slack_of_block_sizes_changes_nothing(expected: int, found: int) -> None:
     assert judged(1.0, expected, found) == 1.0
 
 
-def test_a_pod_that_holds_more_than_it_says_gets_more_room() -> None:
+def test_a_pod_that_holds_more_than_expected_gets_more_room() -> None:
     assert judged(1.0, 1_000, 9_000) > 1.0
 
 
@@ -54,28 +54,28 @@ def test_sums_are_each_pod_s_own() -> None:
     a, b = accuracy.pods[A], accuracy.pods[B]
     assert (a.predicted, a.true, a.error) == (1000, 600, 800)
     assert (b.predicted, b.true, b.error, b.trust) == (500, 500, 0, 1.0)
-    assert received == [(A, a.trust)], "only what changed is received"
+    assert received == [(A, a.trust)], "only changes are received"
 
 
 def report(asked: int | None, found: int | None) -> EngineReport:
     return EngineReport(prefix_queries_tokens=asked, prefix_hits_tokens=found)
 
 
-def test_where_answers_do_not_say_the_rate_of_the_engines_counters_is_the_truth() -> None:
+def test_without_hits_in_answers_the_rate_of_the_engines_counters_is_the_truth() -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
     accuracy.unjudged(A, 1, 1)
-    accuracy.on_report(A, report(1_000, 900))  # from here on
+    accuracy.on_report(A, report(1_000, 900))  # the baseline
     accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
-    accuracy.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # others' traffic is in it
+    accuracy.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # with the traffic of other replicas
     pod = accuracy.pods[A]
     assert (pod.predicted, pod.true) == (WINDOW_TOKENS // 2, WINDOW_TOKENS // 4)
     assert pod.trust < 1.0
     accuracy.unjudged(A, WINDOW_TOKENS - 1, 10_000)
     accuracy.on_report(A, report(10**7, 10**6))
-    assert pod.true == WINDOW_TOKENS // 4, "too little was asked since"
+    assert pod.true == WINDOW_TOKENS // 4, "too few tokens since the last judgement"
 
 
-def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> None:
+def test_an_engine_with_hits_in_its_answers_is_not_judged_by_its_counters() -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
     accuracy.unjudged(A, 1, 1)
     accuracy.on_report(A, report(0, 0))
@@ -86,7 +86,7 @@ def test_an_engine_whose_answers_say_is_not_judged_by_its_counters_as_well() -> 
 
 
 @pytest.mark.parametrize("second", [report(500, 100), report(None, None), report(10**6, 50)])
-def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> None:
+def test_counters_that_fell_or_are_missing_change_nothing(second: EngineReport) -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
     accuracy.unjudged(A, 1, 1)
     accuracy.on_report(A, report(1_000, 100))
@@ -95,7 +95,7 @@ def test_counters_that_went_back_or_away_say_nothing(second: EngineReport) -> No
     assert accuracy.pods[A].predicted == 0
 
 
-def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_is_forgotten() -> None:
+def test_a_restart_restores_the_trust_and_keeps_the_sums_and_a_pod_that_left_is_forgotten() -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
     accuracy.judge(A, 10_000, 0)
     accuracy.restarted(A)
@@ -106,7 +106,7 @@ def test_a_restart_gives_the_trust_back_and_keeps_the_sums_and_a_pod_that_left_i
 
 
 def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -> list[bool]:
-    """Whether each belief was wrong: of 190 prompts any may come next, and the pod keeps those that came last."""
+    """Whether each estimate was wrong. Any of 190 prompts may come next, and the pod keeps the latest ones."""
     size, rng = 20, random.Random(1)
     chains = [index.chain("m", [bytes([at]) * 256 * size]) for at in range(190)]
     held: OrderedDict[int, None] = OrderedDict()
@@ -126,7 +126,7 @@ def errors_of(index: PrefixIndex, accuracy: PrefixAccuracy, held_prompts: int) -
 
 
 @pytest.mark.parametrize("too_big", [2, 3])
-def test_an_index_that_takes_a_pod_for_too_big_comes_down_to_its_size(too_big: int) -> None:
+def test_an_index_that_overestimates_a_pod_shrinks_to_its_size(too_big: int) -> None:
     held = 50
     tokens = held * too_big * 20 * PREFIX_BLOCK_TOKENS
     learns, never = PrefixIndex(1 << 30, tokens), PrefixIndex(1 << 30, tokens)

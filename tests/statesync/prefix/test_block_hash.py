@@ -27,7 +27,7 @@ def test_a_block_is_256_bytes_and_a_partial_one_is_left_out() -> None:
     assert chain_of("m", [b"x" * 255]) == chain_of("m", [b""]) == chain_of("m", []) == []
 
 
-def test_each_hash_is_seeded_by_the_one_before_and_the_first_by_the_model() -> None:
+def test_each_hash_is_seeded_by_the_previous_one_and_the_first_by_the_model() -> None:
     body = prompt(2)
     first = xxh3_64_intdigest(body[:256], xxh3_64_intdigest(b"m"))
     assert chain_of("m", [body]) == [first, xxh3_64_intdigest(body[256:], first)]
@@ -50,7 +50,7 @@ def test_blocks_double_in_size_and_cover_every_byte_once() -> None:
     assert all(after - before == weight for (before, after), weight in zip(pairwise(REACH), WEIGHTS, strict=True))
 
 
-def test_the_model_name_separates() -> None:
+def test_chains_of_different_models_differ() -> None:
     body = prompt(4)
     assert not set(chain_of("m", [body])) & set(chain_of("other", [body]))
 

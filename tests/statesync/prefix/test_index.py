@@ -1,4 +1,4 @@
-"""The prefix index: right for all pods at once, least recently used goes first, and bounded."""
+"""The prefix index: it matches all pods at once, evicts the least recently used first, and is bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_next_turn_of_a_conversation_matches_up_to_the_closing_bracket() -> 
         turns.append({"role": "user", "content": f"Question {turn}: " + "why? " * 60})
         body = json.dumps(turns).encode()
         chain = ix.chain("m", [body])
-        # All whole blocks of the last prompt without its "]" are there.
+        # All whole blocks of the last prompt without its "]" are held.
         assert ix.match(chain).get(A, 0) == known
         ix.place(A, chain)
         turns.append({"role": "assistant", "content": "Because. " * 30})
@@ -58,7 +58,7 @@ def test_one_look_up_gives_every_pod_its_own_longest_prefix() -> None:
     ix.place(C, chain[:2] + ix.chain("m", [prompt(5, seed=1)]))
     assert ix.match(chain) == {A: BLOCKS_PER_SIZE + 4 * 2, B: 5, C: 2}
     assert ix.match(chain[:4]) == {A: 4, B: 4, C: 2}
-    # A hash is a hash: chains are told apart by their start.
+    # A hash identifies its block with all that precedes it, so a chain may start at any block.
     assert ix.match(chain[1:]) == {A: REACH[BLOCKS_PER_SIZE + 3], B: 4, C: 1}
 
 
@@ -85,7 +85,7 @@ def test_matches_equal_those_of_a_naive_reference(placements: list[tuple[PodId, 
     assert dict(ix.match(ix.chain("m", [body(asked)]))) == {pod: n for pod, n in longest.items() if n}
 
 
-def test_a_prefix_that_many_pods_share_is_found_for_all_and_the_answer_in_hand_stays() -> None:
+def test_a_prefix_that_many_pods_share_is_found_for_all_and_a_returned_answer_stays() -> None:
     ix = index()
     system = ix.chain("m", [prompt(3)])
     for pod in PODS:
@@ -101,7 +101,7 @@ def test_a_prefix_that_many_pods_share_is_found_for_all_and_the_answer_in_hand_s
     assert first == dict.fromkeys(PODS, 3)
 
 
-def test_many_different_shared_prefixes_do_not_pile_up_answers() -> None:
+def test_cached_answers_of_many_shared_prefixes_are_bounded() -> None:
     ix = index()
     for seed in range(50):
         chain = ix.chain("m", [prompt(2, seed)])
@@ -117,14 +117,14 @@ def held(ix: PrefixIndex, pod: PodId, chains: Sequence[Sequence[int]]) -> list[i
     return [ix.match(chain).get(pod, 0) for chain in chains]
 
 
-def test_a_pod_holds_no_more_than_its_kv_cache_and_the_least_recently_used_goes_first() -> None:
+def test_a_pod_holds_no_more_than_its_kv_cache_and_evicts_the_least_recently_used_first() -> None:
     ix = index(kv_tokens=10 * 64)
     chains = [ix.chain("m", [prompt(4, seed)]) for seed in range(3)]
     ix.place(A, chains[0])
     ix.place(A, chains[1])
     ix.place(A, chains[0])
     ix.place(A, chains[2])
-    assert held(ix, A, chains) == [4, 2, 4]  # of the oldest, the end went first
+    assert held(ix, A, chains) == [4, 2, 4]  # the end of the oldest chain was evicted first
     ix.place(A, chains[1])
     assert held(ix, A, chains) == [2, 4, 4]
 
@@ -187,7 +187,7 @@ def test_under_pressure_a_busy_pod_does_not_push_out_a_quiet_one() -> None:
     assert ix.blocks == 100
 
 
-def test_under_pressure_the_oldest_goes_first_and_the_newest_stays() -> None:
+def test_under_pressure_the_oldest_is_evicted_first_and_the_newest_stays() -> None:
     chains = [index().chain("m", [prompt(10, seed)]) for seed in range(6)]
     size = len(chains[0])
     ix = index(max_bytes=4 * size * (BLOCK_COST + HOLDING_COST))
@@ -196,7 +196,7 @@ def test_under_pressure_the_oldest_goes_first_and_the_newest_stays() -> None:
     assert held(ix, A, chains) == [0] * 2 + [REACH[size]] * 4
 
 
-def test_an_index_without_room_holds_nothing_and_does_not_hang() -> None:
+def test_an_index_without_room_holds_nothing_and_terminates() -> None:
     ix = index(max_bytes=0)
     chain = ix.chain("m", [prompt(10)])
     ix.place(A, chain)
@@ -231,7 +231,7 @@ def test_a_slot_is_not_used_again_before_it_is_clean() -> None:
     ix.place(A, chain)
     ix.forget(A)
     ix.place(B, chain[:2])
-    ix.place(A, chain[:1])  # it restarted under the same id: nothing of its past counts
+    ix.place(A, chain[:1])  # it restarted under the same id: none of its old blocks counts
     assert ix.match(chain) == {A: 1, B: 2}
     ix.sweep(5)
     ix.place(C, chain[:3])
@@ -277,7 +277,7 @@ def test_a_pod_that_was_known_for_a_shared_prefix_is_forgotten_there_too() -> No
     assert ix.match(chain[:1]) == {**dict.fromkeys(PODS[1:], 1), A: 1}
 
 
-def test_under_pressure_the_forgotten_give_up_theirs_first() -> None:
+def test_under_pressure_forgotten_pods_are_evicted_first() -> None:
     old, new, live = (index().chain("m", [prompt(blocks, seed=blocks)]) for blocks in (24, 30, 20))
     room = len(live) + len(new) + len(old) // 2
     ix = index(max_bytes=room * (BLOCK_COST + HOLDING_COST))
@@ -334,7 +334,7 @@ def test_any_mix_of_calls_keeps_the_bounds_and_the_counts(
 
 
 @pytest.mark.parametrize("chain", [[5, 5, 5], [5] * 600, list(range(1000))])
-def test_a_chain_from_elsewhere_that_no_prompt_makes_breaks_nothing(chain: list[int]) -> None:
+def test_a_received_chain_that_no_prompt_makes_is_harmless(chain: list[int]) -> None:
     ix = index()
     ix.place(A, chain)
     assert set(ix.match(chain)) == {A}
@@ -343,7 +343,7 @@ def test_a_chain_from_elsewhere_that_no_prompt_makes_breaks_nothing(chain: list[
     assert (ix.blocks, ix.bytes_used) == (0, 0)
 
 
-def test_an_index_says_what_it_holds() -> None:
+def test_repr_counts_what_an_index_holds() -> None:
     ix = index(max_bytes=1_000_000)
     chain = ix.chain("m", [prompt(2)])
     ix.place(A, chain)
@@ -354,10 +354,10 @@ def test_an_index_says_what_it_holds() -> None:
     assert repr(ix._lrus[B]) == "<PodLru 1 of b: 2 blocks, 2/16777216 used>"
 
 
-def test_a_pod_that_is_trusted_less_gives_up_its_oldest_and_gets_the_room_back() -> None:
+def test_a_pod_that_is_trusted_less_loses_its_oldest_blocks_and_gets_the_room_back() -> None:
     ix = index(kv_tokens=50 * 64)
     chains = [ix.chain("m", [prompt(5, seed)]) for seed in range(10)]
-    ix.set_trust(PodId("a"), 0.5)  # unknown as yet: nothing to give up, and no place opened
+    ix.set_trust(PodId("a"), 0.5)  # not known yet: nothing to evict, and no slot is taken
     assert ix.pods() == ()
     for chain in chains:
         ix.place(PodId("a"), chain)

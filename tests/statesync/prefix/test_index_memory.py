@@ -11,7 +11,7 @@ from statesync.prefix.index import PrefixIndex
 
 
 def test_unique_prompts_of_100_kb_stay_within_the_bound_as_memory_too() -> None:
-    """Enough of them to fill it twenty times; 10,000 at 16 MB take half a minute and end the same."""
+    """The prompts fill the index twenty times. 10,000 prompts at 16 MB take half a minute and give the same result."""
     limit = 2**18
     rng = random.Random(0)
     pods = [PodId(f"10.0.0.{at}:8000") for at in range(8)]
@@ -29,4 +29,4 @@ def test_unique_prompts_of_100_kb_stay_within_the_bound_as_memory_too() -> None:
                 peak = max(peak, tracemalloc.get_traced_memory()[0] - before)
     finally:
         tracemalloc.stop()
-    assert limit / 3 < peak <= limit, "the bound is used, and kept"
+    assert limit / 3 < peak <= limit, "the bound is reached and kept"

@@ -1,4 +1,4 @@
-"""What an index tells page by page, and what another makes of it: same prefixes, same order, same bounds."""
+"""An index that is restored from another's pages has the same prefixes, the same order and the same bounds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def index(max_bytes: int = ROOMY, kv_tokens: int = ROOMY) -> PrefixIndex:
 
 @cache
 def chain(*words: int) -> Sequence[int]:
-    """A chain as prompts make them: the n-th hash stands for all words up to the n-th."""
+    """The chain of a prompt: the n-th hash stands for all words up to the n-th."""
     return index().chain("m", [b"".join(bytes([word]) * 256 for word in words)])
 
 
@@ -40,7 +40,7 @@ def restored(pages: Iterable[PrefixPage], into: PrefixIndex) -> PrefixIndex:
 
 
 def orders(ix: PrefixIndex) -> dict[PodId, list[int]]:
-    """What each pod holds, oldest first."""
+    """The blocks that each pod holds, oldest first."""
     held: dict[PodId, list[int]] = {}
     for each in ix.pages():
         held.setdefault(each.pod, []).extend(array("Q", each.hashes))
@@ -48,7 +48,7 @@ def orders(ix: PrefixIndex) -> dict[PodId, list[int]]:
 
 
 def order(ix: PrefixIndex, pod: PodId) -> list[int]:
-    """What this one does."""
+    """The blocks that this pod holds, oldest first."""
     return orders(ix).get(pod, [])
 
 
@@ -62,7 +62,7 @@ PLACEMENTS = st.lists(st.tuples(st.sampled_from(PODS), WORDS), max_size=40)
 
 @settings(max_examples=150, deadline=None)
 @given(placements=PLACEMENTS, part=st.sampled_from([1, 3, 7, 1024]), blocks=st.sampled_from([1, 5, 4096]))
-def test_an_index_made_of_the_pages_of_another_is_the_same(
+def test_an_index_restored_from_the_pages_of_another_is_the_same(
     placements: list[tuple[PodId, list[int]]], part: int, blocks: int
 ) -> None:
     with patch.object(pod_lru, "PART", part):
@@ -71,7 +71,7 @@ def test_an_index_made_of_the_pages_of_another_is_the_same(
             one.place(pod, chain(*words))
         two = restored(one.pages(blocks), index(kv_tokens=9 * 64))
         assert (two.blocks, two.bytes_used, two.pods()) == (one.blocks, one.bytes_used, one.pods())
-        for capacity in range(9, -1, -1):  # the oldest go first from both, one by one
+        for capacity in range(9, -1, -1):  # both evict the oldest first, one by one
             for pod in one.pods():
                 one.set_capacity(pod, capacity * 64)
                 two.set_capacity(pod, capacity * 64)
@@ -83,7 +83,7 @@ def test_an_index_made_of_the_pages_of_another_is_the_same(
 
 @settings(max_examples=100, deadline=None)
 @given(old=PLACEMENTS, new=PLACEMENTS, part=st.sampled_from([1, 3, 1024]))
-def test_what_is_restored_is_older_than_all_that_was_placed_here(
+def test_restored_blocks_are_older_than_all_that_was_placed_here(
     old: list[tuple[PodId, list[int]]], new: list[tuple[PodId, list[int]]], part: int
 ) -> None:
     with patch.object(pod_lru, "PART", part):
@@ -112,7 +112,7 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS, part=st.sampled_from([1, 2, 5]))
-def test_a_page_is_true_whatever_came_before_it(steps: list[tuple[str, PodId, list[int]]], part: int) -> None:
+def test_a_page_is_right_after_any_history(steps: list[tuple[str, PodId, list[int]]], part: int) -> None:
     with patch.object(pod_lru, "PART", part):
         ix = index(kv_tokens=12 * 64)
         for pod in PODS[:3]:
@@ -132,7 +132,7 @@ def test_a_page_is_true_whatever_came_before_it(steps: list[tuple[str, PodId, li
                 assert set(links) <= set(lru.blocks)
 
 
-def test_every_block_that_is_left_alone_is_in_one_page_though_others_come_and_go() -> None:
+def test_every_unchanged_block_is_in_one_page_while_others_come_and_go() -> None:
     with patch.object(pod_lru, "PART", 4):
         ix = index()
         kept = [[seed * 100 + n for n in range(10)] for seed in range(1, 30)]
@@ -206,14 +206,14 @@ def test_a_page_that_names_a_block_twice_holds_it_once() -> None:
     assert (ix.blocks, ix.bytes_used) == (0, 0)
 
 
-def test_the_largest_size_that_is_allowed_does_no_harm() -> None:
+def test_the_largest_allowed_size_is_accepted() -> None:
     ix = restored([page(A, [1, 2], bytes([0, pod_lru.MAX_SIZE]))], index(kv_tokens=100 * 64))
     assert order(ix, A) == []
     ix.place(A, [3])
     assert ix.match([3]) == {A: 1}
 
 
-def test_an_empty_page_and_an_empty_index_are_no_trouble() -> None:
+def test_an_empty_page_and_an_empty_index_are_valid() -> None:
     assert list(index().pages()) == []
     assert restored([page(A, [])], index()).blocks == 0
 
@@ -227,7 +227,7 @@ def test_pods_are_those_named_and_not_forgotten() -> None:
     assert ix.pods() == (B,)
 
 
-def test_touching_the_same_blocks_for_ever_keeps_the_log_short() -> None:
+def test_touching_the_same_blocks_repeatedly_keeps_the_log_short() -> None:
     ix = index()
     rng = random.Random(5)
     chains = [[rng.getrandbits(64) for _ in range(40)] for _ in range(60)]

@@ -1,4 +1,7 @@
-"""A pod's shelf by itself: what is newest, what goes first. Pages and restoring are in `test_index_pages.py`."""
+"""A pod's LRU list by itself: which chain is newest, which is evicted first.
+
+Pages and restoring are in `test_index_pages.py`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def test_a_chain_touched_for_the_first_time_is_fresh_and_then_held() -> None:
     assert held.used == 4
 
 
-def test_touching_the_newest_chain_again_notes_nothing() -> None:
+def test_touching_the_newest_chain_again_adds_nothing_to_the_log() -> None:
     held = lru()
     for _ in range(10 * PART):
         held.touch(chain(1))
@@ -50,14 +53,14 @@ def test_an_older_chain_touched_again_outlives_the_one_that_came_between() -> No
     assert held.evict(4) == chain(2)[::-1]
 
 
-def test_a_chain_that_was_given_up_is_fresh_again_although_it_was_the_last() -> None:
+def test_an_evicted_chain_is_fresh_again_although_it_was_the_last() -> None:
     held = lru()
     held.touch(chain(1))
     held.evict(0)
     assert sorted(held.touch(chain(1))) == chain(1)
 
 
-def test_a_longer_prompt_brings_only_what_it_adds() -> None:
+def test_a_longer_prompt_adds_only_its_new_blocks() -> None:
     held = lru()
     held.touch(chain(1))
     assert sorted(held.touch(chain(1, 7))) == chain(1, 7)[4:]

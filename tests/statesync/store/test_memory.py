@@ -1,4 +1,4 @@
-"""What is particular to the memory store; what all stores do is in `test_protocol_contract.py`."""
+"""The memory store's own behaviour; the behaviour of all stores is in `test_protocol_contract.py`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ A = PodId("10.0.0.1:8000")
 
 
 class Diary:
-    """A listener that writes down what it hears, in order."""
+    """A listener that writes down its calls, in order."""
 
     def __init__(self, fails: bool = False) -> None:
         self.lines: list[str] = []
@@ -144,7 +144,7 @@ def test_a_live_replica_s_name_is_refused() -> None:
     asyncio.run(run())
 
 
-def test_a_listener_that_raises_takes_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_raises_does_not_affect_the_others(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         one, broken, fine, diary = MemoryStore("raise"), MemoryStore("raise"), MemoryStore("raise"), Diary()
         await broken.start("broken", Diary(fails=True))
@@ -234,7 +234,7 @@ def test_reports_are_kept_of_a_bounded_number_of_engines() -> None:
     asyncio.run(run())
 
 
-def test_who_starts_after_the_log_s_beginning_is_gone_gets_a_checkpoint_first() -> None:
+def test_a_replica_that_starts_after_the_log_was_cut_gets_a_checkpoint_first() -> None:
     async def run() -> None:
         one, late, own, diary = MemoryStore("log"), MemoryStore("log"), Diary(), Diary()
         await one.start("one", own)
@@ -248,10 +248,10 @@ def test_who_starts_after_the_log_s_beginning_is_gone_gets_a_checkpoint_first() 
     asyncio.run(run())
 
 
-def test_each_pod_has_one_scraper_among_the_live_and_another_when_it_goes() -> None:
+def test_each_pod_has_one_scraper_among_the_live_and_another_when_it_leaves() -> None:
     async def run() -> None:
         stores = {name: MemoryStore("election") for name in ("one", "two", "three")}
-        assert all(store.elected(A) for store in stores.values()), "nobody can be heard yet"
+        assert all(store.elected(A) for store in stores.values()), "no other replica is known yet"
         for name, store in stores.items():
             await store.start(name, Diary())
         pods = [PodId(f"p{number}") for number in range(60)]
@@ -267,12 +267,12 @@ def test_each_pod_has_one_scraper_among_the_live_and_another_when_it_goes() -> N
         assert gone.elected(A)
         for pod in pods:
             assert len(scrapers(pod)) == 1
-            assert before[pod] == ["two"] or scrapers(pod) == before[pod], "nobody else's pods move"
+            assert before[pod] == ["two"] or scrapers(pod) == before[pod], "no other replica's pods move"
 
     asyncio.run(run())
 
 
-def test_a_store_is_well_from_start_to_close() -> None:
+def test_a_store_is_healthy_from_start_to_close() -> None:
     async def run() -> None:
         store = MemoryStore("well")
         seen = [store.health()]
@@ -285,7 +285,7 @@ def test_a_store_is_well_from_start_to_close() -> None:
     asyncio.run(run())
 
 
-def test_a_closed_store_says_nothing_of_engines() -> None:
+def test_a_closed_store_sends_nothing_about_engines() -> None:
     async def run() -> None:
         one, two, diary = MemoryStore("mute"), MemoryStore("mute"), Diary()
         await two.start("two", diary)
@@ -312,7 +312,7 @@ def test_a_hub_ends_with_its_last_store() -> None:
     asyncio.run(run())
 
 
-def test_a_store_says_where_it_stands() -> None:
+def test_repr_has_the_state_of_a_store() -> None:
     async def run() -> None:
         store = MemoryStore("words")
         assert repr(store) == "<MemoryStore ? on <MemoryHub words: no store>, not started>"

@@ -1,4 +1,4 @@
-"""What a --state URL opens, and what it says when it cannot."""
+"""Which store a --state URL opens, and the errors for a wrong one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_memory_urls_open_a_memory_store(url: str) -> None:
         "redis+cluster://a:7000,b:7000",
     ],
 )
-def test_redis_urls_open_a_redis_store_and_connect_to_nothing_yet(url: str) -> None:
+def test_redis_urls_open_a_redis_store_without_connecting(url: str) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
     assert "s3cret" not in repr(store)

@@ -1,4 +1,4 @@
-"""A record as JSON: what it does not say is not written, and what this version does not know is passed over."""
+"""A record as JSON: absent fields are not written, and fields unknown to this version are skipped."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def read(**fields: object) -> PolicyRecord:
     ).record()
 
 
-def test_what_is_written_is_read_back() -> None:
+def test_a_written_record_is_read_back() -> None:
     assert msgspec.convert({"generation": 4, **written(FULL, 1)}, RecordJson).record() == FULL
 
 
-def test_a_record_without_shadow_canary_and_note_is_written_as_before_there_were_any() -> None:
+def test_a_record_without_shadow_canary_and_note_has_none_of_their_fields() -> None:
     assert written(PolicyRecord("p2c", {}, 4), 1) == {"name": "p2c", "params": {}, "v": 1}
 
 
-def test_a_field_of_a_later_version_is_passed_over_at_every_depth() -> None:
+def test_a_field_of_a_later_version_is_skipped_at_every_depth() -> None:
     later = {"name": "random", "params": {}, "percent": 5, "guard": {"patience_s": 3}, "until": "friday"}
     record = read(shadow={"name": "random", "why": 1}, canary=later, tags=["x"])
     assert record.shadow == PolicyChoice("random")
     assert record.canary == Canary(PolicyChoice("random"), 5.0)
 
 
-def test_every_limit_of_a_guard_travels() -> None:
+def test_every_limit_of_a_guard_is_written_and_read() -> None:
     assert GuardJson.__struct_fields__ == CanaryGuard._fields
     assert msgspec.to_builtins(GuardJson()) == CanaryGuard()._asdict()

@@ -1,4 +1,4 @@
-"""What every store must do, whatever is behind it. A new store joins by one line in `STORES`."""
+"""The behaviour of every store. A new store is tested with one line in `STORES`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, run_on
 
 PATIENT = STEADY._replace(timeout_s=1e6)
-"""No answer is overdue, however much time a test lets pass for a lease."""
+"""A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 
 _fresh = count()
 
@@ -72,7 +72,7 @@ def play(url: str, scene: Scene) -> None:
     run_on(RunningClock(), run())
 
 
-def test_numbers_reach_the_other_replica_and_not_their_own(url: str) -> None:
+def test_numbers_reach_the_other_replica_and_not_the_sender(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -86,7 +86,7 @@ def test_numbers_reach_the_other_replica_and_not_their_own(url: str) -> None:
 
 
 class InflightCalls(RecordingListener):
-    """Keeps each call with numbers, too."""
+    """Also keeps each call with numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_a_replica_that_joins_gets_all_numbers_and_then_those_that_change(url: s
     play(url, scene)
 
 
-def test_the_last_of_many_numbers_is_the_one_that_stays(url: str) -> None:
+def test_the_last_of_many_numbers_stays(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -179,7 +179,7 @@ def test_a_replica_that_starts_later_gets_everything_before_start_returns(url: s
     play(url, scene)
 
 
-def test_closing_sends_what_is_pending_and_then_the_share_goes(url: str) -> None:
+def test_closing_sends_pending_updates_and_then_removes_the_share(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -291,7 +291,7 @@ def test_a_stale_generation_changes_nothing(url: str) -> None:
     play(url, scene)
 
 
-def test_of_many_replicas_that_compare_and_set_at_once_one_wins(url: str) -> None:
+def test_of_replicas_that_compare_and_set_at_once_one_wins(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -316,7 +316,7 @@ def test_a_new_policy_is_received_by_the_others(url: str) -> None:
     play(url, scene)
 
 
-def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
+def test_a_returned_record_is_a_copy(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -330,7 +330,7 @@ def test_a_record_in_hand_is_not_the_store_s_own(url: str) -> None:
     play(url, scene)
 
 
-def test_an_engine_s_report_reaches_the_other_and_who_starts_later(url: str) -> None:
+def test_an_engine_s_report_reaches_the_other_replica_and_one_that_starts_later(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -400,7 +400,7 @@ def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
         twin = open_store(url)
         starting = asyncio.get_running_loop().create_task(twin.start("left", RecordingListener()))
         await asyncio.sleep(0)
-        while not starting.done():  # it waits whether the other is renewed
+        while not starting.done():  # it waits to see whether the other's lease is renewed
             pass_renewal()
             await eventually(lambda: starting.done() or all(known.age_s < 1.0 for known in right.replicas()))
         with pytest.raises(StateError, match="'left' is live"):
@@ -412,7 +412,7 @@ def test_two_live_replicas_cannot_have_one_name(url: str) -> None:
     play(url, scene)
 
 
-def test_figures_of_a_trial_are_given_for_those_of_all(url: str) -> None:
+def test_a_replica_puts_its_figures_of_a_trial_and_gets_those_of_all(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -423,7 +423,7 @@ def test_figures_of_a_trial_are_given_for_those_of_all(url: str) -> None:
     play(url, scene)
 
 
-def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
+def test_each_generation_of_each_pool_is_its_own_trial(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
@@ -434,7 +434,7 @@ def test_each_generation_of_each_pool_is_a_trial_of_its_own(url: str) -> None:
     play(url, scene)
 
 
-def test_a_replica_s_figures_of_a_trial_stay_when_it_has_gone(url: str) -> None:
+def test_a_replica_s_figures_of_a_trial_stay_after_it_leaves(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:

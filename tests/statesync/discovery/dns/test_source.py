@@ -1,4 +1,4 @@
-"""Discovery by DNS against a real server on loopback. Sleeps are heard, not slept."""
+"""Discovery by DNS against a real server on loopback. Sleeps are recorded, not slept."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SRV = "_http._tcp.vllm.ns.svc."
 
 
 class Watch:
-    """A source at work: each `look` lets it look once more and says how long it wants to sleep then."""
+    """A running source: each `look` lets it look once more and returns how long it then wants to sleep."""
 
     def __init__(self, source: DnsSource, clock: Clock) -> None:
         self.source = source
-        self.heard: list[list[str]] = []
+        self.received: list[list[str]] = []
         self._clock = clock
 
     async def first(self) -> float:
@@ -54,14 +54,14 @@ async def watching(server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, rn
     )
     watch = Watch(source, clock)
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(source.run(lambda pods: watch.heard.append([pod.id for pod in pods])))
+        running = group.create_task(source.run(lambda pods: watch.received.append([pod.id for pod in pods])))
         try:
             yield watch
         finally:
             running.cancel()
 
 
-def test_a_thousand_pods_are_made_over_several_turns_and_those_that_stay_are_kept() -> None:
+def test_a_thousand_pods_are_made_over_several_turns_and_unchanged_ones_are_kept() -> None:
     async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (60, [f"10.0.{at // 250}.{at % 250}" for at in range(1000)])
         source = DnsSource(
@@ -97,12 +97,12 @@ def test_a_records_become_pods_and_the_ttl_is_respected_within_the_interval() ->
             assert await watch.look() == 5.0
             server.records[NAME, "A"] = (0, ["10.0.0.1", "10.0.0.2"])
             assert await watch.look() == 1.0
-            assert watch.heard == [["10.0.0.1:8000", "10.0.0.2:8000"]], "the same set in another order is no change"
+            assert watch.received == [["10.0.0.1:8000", "10.0.0.2:8000"]], "the same set in another order is no change"
 
     story(scene)
 
 
-def test_dice_delay_a_look_by_up_to_a_tenth() -> None:
+def test_random_bits_delay_a_look_by_up_to_a_tenth() -> None:
     async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (30, ["10.0.0.1"])
         async with watching(server, rng=0.5) as watch:
@@ -120,7 +120,7 @@ def test_a_set_that_grows_or_shrinks_is_reported_at_once() -> None:
             await watch.look()
             server.records[NAME, "A"] = (5, ["10.0.0.2"])
             await watch.look()
-        assert watch.heard == [["10.0.0.1:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"], ["10.0.0.2:8000"]]
+        assert watch.received == [["10.0.0.1:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"], ["10.0.0.2:8000"]]
 
     story(scene)
 
@@ -132,7 +132,7 @@ def test_aaaa_records_count_where_there_is_no_a() -> None:
             await watch.first()
             server.records[NAME, "A"] = (5, ["10.0.0.1", "10.0.0.2"])
             await watch.look()
-        assert watch.heard == [["[fd00::1]:8000", "[fd00::2]:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"]]
+        assert watch.received == [["[fd00::1]:8000", "[fd00::2]:8000"], ["10.0.0.1:8000", "10.0.0.2:8000"]]
 
     story(scene)
 
@@ -142,7 +142,7 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
         server.records[NAME, "A"] = (5, [f"10.0.{number // 250}.{number % 250 + 1}" for number in range(1000)])
         async with watching(server) as watch:
             await watch.first()
-            assert len(watch.heard[0]) == 1000
+            assert len(watch.received[0]) == 1000
             assert server.asked["udp", NAME, "A"] == server.asked["tcp", NAME, "A"] == 1
             server.records[NAME, "A"] = (5, [f"10.0.0.{number}" for number in range(60)])
             await watch.look()
@@ -151,7 +151,9 @@ def test_a_truncated_answer_is_asked_for_again_over_tcp() -> None:
     story(scene)
 
 
-def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_server_changes_nothing_and_is_asked_again_after_growing_delays(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scene(server: DnsServer) -> None:
         server.records[NAME, "A"] = (5, ["10.0.0.1"])
         async with watching(server) as watch:
@@ -160,7 +162,7 @@ def test_a_server_that_fails_changes_nothing_and_is_asked_again_ever_later(caplo
             assert [await watch.look() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
             server.rcode.clear()
             await watch.look()
-        assert watch.heard == [["10.0.0.1:8000"]]
+        assert watch.received == [["10.0.0.1:8000"]]
 
     with caplog.at_level(logging.WARNING, "turnout.discovery"):
         story(scene)
@@ -178,7 +180,7 @@ def test_a_server_that_is_silent_changes_nothing() -> None:
             server.silent.add(NAME)
             watch.source._resolver.lifetime = 0.2
             await watch.look()
-        assert watch.heard == [["10.0.0.1:8000"]]
+        assert watch.received == [["10.0.0.1:8000"]]
 
     story(scene)
 
@@ -205,9 +207,9 @@ def test_an_empty_answer_drops_the_pods_when_three_looks_in_a_row_agree(
             vanish()
             await watch.look()
             await watch.look()
-            assert watch.heard == [["10.0.0.1:8000"]], "the count starts anew with each answer"
+            assert watch.received == [["10.0.0.1:8000"]], "each answer resets the count"
             await watch.look()
-            assert watch.heard == [["10.0.0.1:8000"], []]
+            assert watch.received == [["10.0.0.1:8000"], []]
 
     with caplog.at_level(logging.WARNING, "turnout.discovery"):
         story(scene)
@@ -218,10 +220,10 @@ def test_a_name_with_no_pods_yet_is_reported_at_once_and_watched() -> None:
     async def scene(server: DnsServer) -> None:
         async with watching(server) as watch:
             await watch.first()
-            assert watch.heard == [[]]
+            assert watch.received == [[]]
             server.records[NAME, "A"] = (5, ["10.0.0.1"])
             await watch.look()
-            assert watch.heard == [[], ["10.0.0.1:8000"]]
+            assert watch.received == [[], ["10.0.0.1:8000"]]
 
     story(scene)
 
@@ -234,7 +236,7 @@ def test_search_domains_and_ndots_are_those_of_the_resolver() -> None:
             resolver.search = [dns.name.from_text(name) for name in ("ns.svc.cluster.local", "cluster.local")]
             resolver.ndots = 5
             await watch.first()
-        assert watch.heard == [["10.0.0.1:8000"]]
+        assert watch.received == [["10.0.0.1:8000"]]
         assert [name for _, name, kind in server.asked if kind == "A"] == [
             "vllm.ns.svc.ns.svc.cluster.local.",
             "vllm.ns.svc.cluster.local.",
@@ -252,7 +254,7 @@ def test_srv_records_give_ports_and_their_targets_the_addresses() -> None:
         async with watching(server, "dns+srv://_http._tcp.vllm.ns.svc") as watch:
             assert await watch.first() == 2.0, "the shortest TTL counts"
             look = await watch.source.look()
-            assert watch.heard == [["10.0.0.1:8000", "[fd00::2]:8001"]], "one pod a target; p2 has no address"
+            assert watch.received == [["10.0.0.1:8000", "[fd00::2]:8001"]], "one pod a target; p2 has no address"
             labels = {pod.id: dict(pod.labels) for pod in look.pods}  # type: ignore[union-attr]
             assert labels["[fd00::2]:8001"] == {"srv_target": "p1.vllm", "srv_weight": "70", "zone": "a"}
 
@@ -269,7 +271,7 @@ def test_only_the_lowest_srv_priority_is_used() -> None:
             server.records[SRV, "SRV"] = (5, ["0 0 0 ."])
             for _ in range(3):
                 await watch.look()
-        assert watch.heard == [["10.0.0.0:1", "10.0.0.2:1"], []], "a lone root target says: no service here"
+        assert watch.received == [["10.0.0.0:1", "10.0.0.2:1"], []], "a lone root target means that there is no service"
 
     story(scene)
 
@@ -285,7 +287,7 @@ def test_a_target_that_cannot_be_looked_up_keeps_its_address() -> None:
             await watch.look()
             server.rcode[SRV] = dns.rcode.SERVFAIL
             await watch.look()
-        assert watch.heard == [["10.0.0.1:1", "10.0.0.2:1"]]
+        assert watch.received == [["10.0.0.1:1", "10.0.0.2:1"]]
 
     story(scene)
 
@@ -297,7 +299,7 @@ def test_a_target_that_cannot_be_looked_up_keeps_its_address() -> None:
         ("dns+srv://_http._tcp.vllm.ns.svc", DnsName("_http._tcp.vllm.ns.svc", None)),
     ],
 )
-def test_a_url_names_what_to_ask(url: str, name: DnsName) -> None:
+def test_a_url_names_the_look_up(url: str, name: DnsName) -> None:
     assert name_of(url) == name
 
 
@@ -316,7 +318,7 @@ def test_a_url_names_what_to_ask(url: str, name: DnsName) -> None:
         ("dns://a..b:80", "empty"),
     ],
 )
-def test_a_url_that_cannot_be_asked_for_says_what_to_write(url: str, word: str) -> None:
+def test_an_invalid_url_is_an_error_with_the_expected_form(url: str, word: str) -> None:
     with pytest.raises(DiscoveryError) as caught:
         open_source(source=url)
     assert word in str(caught.value)

@@ -1,4 +1,4 @@
-"""Long answers, made by dnspython, read here and compared with what dnspython reads in them."""
+"""Long answers that dnspython makes are read as dnspython reads them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_records_of_many_ttls_and_spellings_are_read_with_the_shortest_ttl(spell
         records[7] = (dns.name.from_text(NAME).to_wire() or b"") + records[7][2:]
     found = addresses_of(read(head[:6] + len(hosts).to_bytes(2) + head[8:-16] + b"".join(records)))
     if spelled:
-        assert found is None, "which names are the same, dnspython knows"
+        assert found is None, "names are equal as in dnspython"
     else:
         assert found == Addresses(tuple(hosts), 80)
 
@@ -80,7 +80,7 @@ def test_records_of_many_ttls_and_spellings_are_read_with_the_shortest_ttl(spell
     ],
     ids=["nothing", "a name without an address", "addresses of two names", "another kind"],
 )
-def test_what_is_no_list_of_addresses_goes_to_dnspython_whole(sent: dns.message.Message) -> None:
+def test_an_answer_that_is_not_a_list_of_addresses_goes_to_dnspython_whole(sent: dns.message.Message) -> None:
     message = read(sent.to_wire())
     assert addresses_of(message) is None
     assert message == sent
@@ -108,7 +108,7 @@ def test_a_resolver_gets_a_thousand_addresses_over_tcp() -> None:
     assert sorted(found.hosts) == sorted(MANY)
 
 
-def test_a_server_that_is_silent_or_hangs_up_over_tcp_is_a_failure_as_any_other() -> None:
+def test_a_server_that_is_silent_or_hangs_up_over_tcp_is_a_failure() -> None:
     async def ask(hang_up: bool) -> str:
         async with serving() as server:
             server.records[NAME, "A"] = (60, MANY)

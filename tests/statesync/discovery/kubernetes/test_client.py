@@ -1,4 +1,4 @@
-"""Asking an API server with the official client: credentials, refusals, streams. Everything over real sockets."""
+"""Requests to an API server with the official client: credentials, refusals, streams. All over real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUIET_S = 30.0
 
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that this machine may have does not reach 127.0.0.1."""
+    """Keeps requests to 127.0.0.1 away from a proxy in the environment."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -34,7 +34,7 @@ def write(file: Path, found: object) -> None:
 
 
 def with_api(use: Callable[[KubeApi, ApiServer, Path], Coroutine[Any, Any, None]], tmp_path: Path) -> None:
-    """Run `use` with a server and a connection that a kubeconfig leads to; time can be put forward."""
+    """Run `use` with an API server and a connection made from a kubeconfig; the test can move time forward."""
 
     async def main() -> None:
         async with kube_api() as api:
@@ -67,7 +67,7 @@ def test_a_list_is_asked_for_with_its_parameters(tmp_path: Path) -> None:
     with_api(use, tmp_path)
 
 
-def test_a_watch_brings_bytes_until_the_server_ends_it(tmp_path: Path) -> None:
+def test_a_watch_yields_bytes_until_the_server_ends_it(tmp_path: Path) -> None:
     async def use(api: KubeApi, server: ApiServer, _: Path) -> None:
         api.put(PODS, pod_object("a"))
         api.trickle = True
@@ -113,9 +113,7 @@ def test_a_watch_that_falls_silent_ends(tmp_path: Path) -> None:
         (500, "500 as told"),
     ],
 )
-def test_a_refusal_says_what_was_asked_what_the_server_says_and_what_to_do(
-    tmp_path: Path, status: int, words: str
-) -> None:
+def test_a_refusal_names_the_request_the_servers_answer_and_the_remedy(tmp_path: Path, status: int, words: str) -> None:
     async def use(api: KubeApi, server: ApiServer, _: Path) -> None:
         api.refusals.append(Refusal(status, {"Retry-After": "7"}))
         failure = await failure_of(server)
@@ -126,7 +124,7 @@ def test_a_refusal_says_what_was_asked_what_the_server_says_and_what_to_do(
     with_api(use, tmp_path)
 
 
-def test_a_server_that_is_not_there_is_a_failure_without_a_status(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_a_failure_without_a_status(tmp_path: Path) -> None:
     async def use(api: KubeApi, server: ApiServer, _: Path) -> None:
         api.down = True
         failure = await failure_of(server)
@@ -150,7 +148,7 @@ def test_a_token_in_a_kubeconfig_is_read_again_on_renew(tmp_path: Path) -> None:
     with_api(use, tmp_path)
 
 
-def test_a_kubeconfig_without_the_context_or_that_is_none_is_a_failure_in_words(tmp_path: Path) -> None:
+def test_an_invalid_kubeconfig_or_one_without_the_context_is_a_failure(tmp_path: Path) -> None:
     async def use(api: KubeApi, _: ApiServer, file: Path) -> None:
         for access in (Access(str(file), "nowhere"), Access(str(tmp_path / "missing"))):
             server = ApiServer(access, quiet_s=QUIET_S)
@@ -213,7 +211,7 @@ def test_in_a_cluster_the_service_account_is_used_over_tls_and_a_rotated_token_i
     asyncio.run(main())
 
 
-def test_an_error_event_says_how_long_to_wait() -> None:
+def test_an_error_event_has_the_time_to_wait() -> None:
     said = ApiStatus(429, "TooManyRequests", "later", {"retryAfterSeconds": 3})
     assert said.failure() == WatchFailure("429 TooManyRequests: later", 429, 3.0)
     assert ApiStatus(410, "Expired", "old").failure() == WatchFailure("410 Expired: old", 410, 0.0)

@@ -1,4 +1,4 @@
-"""Who is a pod of the pool: from the first time it is ready until it is gone."""
+"""Which engines are pods of the pool: from the first time they are ready until they are gone."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def test_an_engine_is_a_pod_once_it_was_ready_and_stays_one_until_it_is_gone() -
     assert listed(eligible, seen("a", "not_ready")) == []
 
 
-def test_an_engine_whose_containers_are_others_begins_anew() -> None:
+def test_an_engine_with_new_containers_starts_over() -> None:
     eligible = EligiblePods()
     listed(eligible, seen("a", incarnation="1"))
     assert listed(eligible, seen("a", "not_ready", "2")) == []
     assert listed(eligible, seen("a", "", "2")) == [("a", "")]
 
 
-def test_an_engine_that_cannot_be_routed_to_any_more_is_no_pod() -> None:
+def test_an_engine_that_is_no_longer_routable_is_not_a_pod() -> None:
     eligible = EligiblePods()
     listed(eligible, seen("a"))
     assert listed(eligible, ObservedPod("a", None)) == []
 
 
-def test_pods_are_reported_in_the_same_order_whatever_changed_last() -> None:
+def test_pods_are_reported_in_the_same_order_after_any_change() -> None:
     assert listed(EligiblePods(), seen("b"), seen("a")) == listed(EligiblePods(), seen("a"), seen("b"))
 
 

@@ -1,4 +1,4 @@
-"""What an EndpointSlice says of a Service's engines."""
+"""Reading a Service's engines from an EndpointSlice."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_an_endpoint_is_the_pod_behind_it_with_its_zone() -> None:
         ({"ready": False, "serving": True, "terminating": True}, "terminating"),
     ],
 )
-def test_conditions_say_whether_it_may_be_picked(conditions: dict[str, bool], unready: str) -> None:
+def test_conditions_decide_whether_an_endpoint_may_be_picked(conditions: dict[str, bool], unready: str) -> None:
     (pod,) = seen(made(endpoint("vllm-0", "10.0.0.1", **conditions)))
     assert pod.unready == unready
 
 
-def test_an_endpoint_without_a_pod_goes_by_its_address() -> None:
+def test_an_endpoint_without_a_pod_is_identified_by_its_address() -> None:
     (pod,) = seen(made({"addresses": ["10.9.9.9"]}))
     assert (pod.id, pod.address) == ("10.9.9.9:8000", "10.9.9.9:8000")
 
@@ -70,7 +70,7 @@ def test_an_ipv6_slice_has_bracketed_addresses_and_comes_after_an_ipv4_one() -> 
     assert (four.uid, four.rank < six.rank) == (six.uid, True)
 
 
-def test_names_that_need_a_look_up_and_endpoints_without_an_address_are_passed_over() -> None:
+def test_host_names_and_endpoints_without_an_address_are_skipped() -> None:
     assert seen(made(endpoint("vllm-0", "vllm.example"), addressType="FQDN")) == []
     assert seen(made({"addresses": []})) == []
     assert seen(made(endpoints=None)) == []
@@ -95,7 +95,7 @@ def test_the_port_is_the_configured_one_or_the_only_one_or_http(ports: Any, conf
 
 
 @pytest.mark.parametrize(("ports", "configured"), [(None, ""), (TWO, "grpc"), ([{"name": "http", "port": None}], "")])
-def test_a_slice_whose_port_is_not_known_is_noted(ports: Any, configured: str) -> None:
+def test_a_slice_without_a_known_port_has_a_note(ports: Any, configured: str) -> None:
     found = decode_slice(json.dumps(made(endpoint("vllm-0", "10.0.0.1"), ports=ports)))
     (answer,) = seen_in(found, configured, PodTemplate())
     assert answer.pod is None

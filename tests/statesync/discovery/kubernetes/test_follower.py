@@ -1,4 +1,4 @@
-"""One collection followed: what is asked, what is handed on, and that nothing ends it but cancelling."""
+"""One collection is followed: its requests, its changes, and that only cancelling ends it."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ KIND = "/api/v1/namespaces/{}/pods"
 
 @pytest.fixture(autouse=True)
 def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that this machine may have does not reach 127.0.0.1."""
+    """Keeps requests to 127.0.0.1 away from a proxy in the environment."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 def read(raw: msgspec.Raw) -> Item[str]:
     meta = decode_pod(raw).metadata
     if meta.name == "trap":
-        raise RuntimeError("nobody thought of this")
+        raise RuntimeError("an unforeseen error")
     return Item(meta.uid, meta.resource_version, meta.name)
 
 
-class Road(Passing):
-    """A follower of pods' names on its way, and the server."""
+class Scene(Passing):
+    """A running follower that keeps pod names, and its server."""
 
     def __init__(self, api: KubeApi, server: ApiServer) -> None:
         super().__init__(api, followers=1)
@@ -68,16 +68,16 @@ class Road(Passing):
 
 
 @asynccontextmanager
-async def road(tmp_path: Path, *names: str, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Road]:
+async def following(tmp_path: Path, *names: str, settings: Mapping[str, Any] | None = None) -> AsyncIterator[Scene]:
     async with kube_api() as api:
         for name in names:
             api.put(PODS, pod_object(name))
         file = tmp_path / "kubeconfig"
         await asyncio.to_thread(file.write_text, json.dumps(settings or kubeconfig(api)))
-        made = Road(api, ApiServer(Access(str(file)), quiet_s=30.0))
-        running = asyncio.get_running_loop().create_task(made.follower.run())
+        scene = Scene(api, ApiServer(Access(str(file)), quiet_s=30.0))
+        running = asyncio.get_running_loop().create_task(scene.follower.run())
         try:
-            yield made
+            yield scene
             assert not running.done()
         finally:
             running.cancel()
@@ -88,64 +88,64 @@ def test_a_list_comes_in_pages_and_is_reported_once(tmp_path: Path) -> None:
     names = [f"v-{at}" for at in range(PAGE + 1)]
 
     async def main() -> None:
-        async with road(tmp_path, *names) as here:
-            await here.knows(*names)
-            assert here.api.queries[0]["limit"] == str(PAGE)
-            assert here.api.queries[0]["labelSelector"] == "app=vllm"
-            assert "resourceVersion" not in here.api.queries[0], "a list from a cache may bring back the dead"
-            assert "continue" in here.api.queries[1]
-            assert here.changes <= 2
+        async with following(tmp_path, *names) as scene:
+            await scene.knows(*names)
+            assert scene.api.queries[0]["limit"] == str(PAGE)
+            assert scene.api.queries[0]["labelSelector"] == "app=vllm"
+            assert "resourceVersion" not in scene.api.queries[0], "a list from a cache may contain deleted pods"
+            assert "continue" in scene.api.queries[1]
+            assert scene.changes <= 2
 
     asyncio.run(main())
 
 
 def test_a_watch_begins_at_the_version_of_the_list_and_asks_for_bookmarks(tmp_path: Path) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
-            await here.until(lambda: here.api.watches == 1)
-            assert here.api.queries[-1]["resourceVersion"] == str(here.api.version)
-            assert here.api.queries[-1]["allowWatchBookmarks"] == "true"
-            assert 240 <= int(here.api.queries[-1]["timeoutSeconds"]) <= 361
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
+            await scene.until(lambda: scene.api.watches == 1)
+            assert scene.api.queries[-1]["resourceVersion"] == str(scene.api.version)
+            assert scene.api.queries[-1]["allowWatchBookmarks"] == "true"
+            assert 240 <= int(scene.api.queries[-1]["timeoutSeconds"]) <= 361
 
     asyncio.run(main())
 
 
-def test_a_bookmark_moves_the_version_from_which_the_watch_goes_on(tmp_path: Path) -> None:
+def test_a_bookmark_moves_the_version_from_which_the_watch_resumes(tmp_path: Path) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
             for at in range(10):
-                here.api.put(PODS, pod_object(f"x{at}", namespace="elsewhere"))
-            here.pass_(61.0)
-            here.api.put(PODS, pod_object("b"))
-            await here.knows("a", "b")
-            here.pass_(61.0)
-            here.api.cut()
-            await here.until(lambda: here.api.asked["watch pods"] == 2)
-            assert int(here.api.queries[-1]["resourceVersion"]) == here.api.version
+                scene.api.put(PODS, pod_object(f"x{at}", namespace="elsewhere"))
+            scene.pass_(61.0)
+            scene.api.put(PODS, pod_object("b"))
+            await scene.knows("a", "b")
+            scene.pass_(61.0)
+            scene.api.cut()
+            await scene.until(lambda: scene.api.asked["watch pods"] == 2)
+            assert int(scene.api.queries[-1]["resourceVersion"]) == scene.api.version
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("body", [b"<html>a proxy's page</html>", b'{"items": 7}', b""])
-def test_an_answer_that_is_no_list_is_a_failure_and_is_asked_again(
+def test_an_answer_that_is_not_a_list_is_a_failure_and_is_asked_for_again(
     tmp_path: Path, body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
-            lists = here.api._list
-            here.api._list = lambda *_: (200, body)  # type: ignore[method-assign]
-            here.api.compact()
-            here.api.put(PODS, pod_object("b"))
-            here.api.compact()
-            here.api.cut()
-            asked = here.api.asked["list pods"]
-            await here.until(lambda: here.api.asked["list pods"] > asked + 1)
-            assert list(here.follower.known.values()) == ["a"]
-            here.api._list = lists  # type: ignore[method-assign]
-            await here.knows("a", "b")
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
+            lists = scene.api._list
+            scene.api._list = lambda *_: (200, body)  # type: ignore[method-assign]
+            scene.api.compact()
+            scene.api.put(PODS, pod_object("b"))
+            scene.api.compact()
+            scene.api.cut()
+            asked = scene.api.asked["list pods"]
+            await scene.until(lambda: scene.api.asked["list pods"] > asked + 1)
+            assert list(scene.follower.known.values()) == ["a"]
+            scene.api._list = lists  # type: ignore[method-assign]
+            await scene.knows("a", "b")
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
@@ -153,31 +153,31 @@ def test_an_answer_that_is_no_list_is_a_failure_and_is_asked_again(
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b'{"type":"ERROR","object":{"code":500,"message":"etcd"}}\n'])
-def test_an_event_that_is_none_ends_the_watch_and_takes_nothing_away(tmp_path: Path, line: bytes) -> None:
+def test_an_invalid_event_ends_the_watch_and_removes_nothing(tmp_path: Path, line: bytes) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
-            here.api.mangles = lambda events: [line, *events] if events else []
-            here.api.put(PODS, pod_object("b"))
-            await here.until(lambda: here.api.asked["watch pods"] > 2)
-            assert list(here.follower.known.values()) == ["a"]
-            here.api.mangles = lambda events: events
-            await here.knows("a", "b")
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
+            scene.api.mangles = lambda events: [line, *events] if events else []
+            scene.api.put(PODS, pod_object("b"))
+            await scene.until(lambda: scene.api.asked["watch pods"] > 2)
+            assert list(scene.follower.known.values()) == ["a"]
+            scene.api.mangles = lambda events: events
+            await scene.knows("a", "b")
 
     asyncio.run(main())
 
 
-def test_an_unforeseen_error_does_not_end_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unforeseen_error_does_not_end_the_follower(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
-            here.api.put(PODS, pod_object("trap"))
-            here.api.put(PODS, pod_object("b"))
-            await here.until(lambda: "nobody thought of this" in caplog.text)
-            here.api.delete(PODS, "llm", "trap")
-            here.api.compact()
-            here.api.cut()
-            await here.knows("a", "b")
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
+            scene.api.put(PODS, pod_object("trap"))
+            scene.api.put(PODS, pod_object("b"))
+            await scene.until(lambda: "an unforeseen error" in caplog.text)
+            scene.api.delete(PODS, "llm", "trap")
+            scene.api.compact()
+            scene.api.cut()
+            await scene.knows("a", "b")
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
@@ -185,10 +185,10 @@ def test_an_unforeseen_error_does_not_end_it(tmp_path: Path, caplog: pytest.LogC
 
 def test_cancelling_closes_the_connection(tmp_path: Path) -> None:
     async def main() -> None:
-        async with road(tmp_path, "a") as here:
-            await here.knows("a")
-            await here.until(lambda: here.api.watches == 1)
-            assert here.api._writers
-        assert not here.api._writers
+        async with following(tmp_path, "a") as scene:
+            await scene.knows("a")
+            await scene.until(lambda: scene.api.watches == 1)
+            assert scene.api._writers
+        assert not scene.api._writers
 
     asyncio.run(main())

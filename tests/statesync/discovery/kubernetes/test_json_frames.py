@@ -1,4 +1,4 @@
-"""Streams into lines, lists and events into pieces."""
+"""Splitting a stream into lines, and lists and events into objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from statesync.errors import DiscoveryError
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-def test_lines_come_out_whole_however_they_came_in(size: int) -> None:
+def test_lines_are_whole_however_the_bytes_arrive(size: int) -> None:
     data, lines = b'{"a":1}\n\n{"b":2}\n{"c"', LineSplitter()
     found = [line for at in range(0, len(data), size) for line in lines.feed(data[at : at + size])]
     assert found == [b'{"a":1}', b'{"b":2}']

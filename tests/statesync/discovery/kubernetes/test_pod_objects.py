@@ -1,4 +1,4 @@
-"""What a Pod object says of an engine: whether it is one, where it listens, who it is, what it serves."""
+"""Reading an engine from a Pod object: whether it is one, its address, its identity, what it serves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_ready_pod_is_routable_under_its_name_and_uid() -> None:
     assert dict(pod.labels) == {"namespace": "llm", "node": "node-1"}
 
 
-def test_a_pod_of_the_same_name_and_address_that_was_made_anew_is_another() -> None:
+def test_a_new_pod_with_the_same_name_and_address_is_another() -> None:
     before = seen(pod_object("vllm-0", "10.1.2.3", uid=UID)).pod
     after = seen(pod_object("vllm-0", "10.1.2.3", uid="5e6f7a8b-0000-4000-8000-000000000000")).pod
     assert before is not None
@@ -44,18 +44,18 @@ def test_a_pod_of_the_same_name_and_address_that_was_made_anew_is_another() -> N
         ({"terminating": True, "ready": False}, "terminating"),
     ],
 )
-def test_a_pod_that_is_not_ready_or_goes_is_there_and_says_why_it_is_out(fields: dict[str, Any], unready: str) -> None:
+def test_a_pod_that_is_not_ready_or_terminates_is_listed_with_the_reason(fields: dict[str, Any], unready: str) -> None:
     pod = seen(pod_object("vllm-0", **fields)).pod
     assert pod is not None
     assert pod.unready == unready
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Succeeded", "Failed", "Unknown", ""])
-def test_a_pod_that_does_not_run_is_none_and_nothing_is_wrong_with_it(phase: str) -> None:
+def test_a_pod_that_does_not_run_is_skipped_without_a_note(phase: str) -> None:
     assert seen(pod_object("vllm-0", phase=phase))[1:3] == (None, "")
 
 
-def test_a_pod_without_an_address_is_none() -> None:
+def test_a_pod_without_an_address_is_skipped() -> None:
     assert seen(pod_object("vllm-0", ip="")).pod is None
 
 
@@ -109,13 +109,13 @@ def test_the_port_is_the_configured_one_or_the_only_one_or_http(
         (ports(("a", 1), protocol="UDP"), ""),
     ],
 )
-def test_a_pod_whose_port_is_not_known_is_none_and_has_a_note(found: dict[str, Any], configured: str) -> None:
+def test_a_pod_without_a_known_port_is_skipped_with_a_note(found: dict[str, Any], configured: str) -> None:
     answer = seen(found, configured)
     assert answer.pod is None
     assert "llm/vllm-0 declares no" in answer.note
 
 
-def test_a_sidecar_may_be_what_listens() -> None:
+def test_a_sidecar_may_declare_the_port() -> None:
     found = ports(("vllm", 8200))
     found["spec"]["initContainers"] = [{"name": "proxy", "restartPolicy": "Always", "ports": [{"containerPort": 8000}]}]
     found["spec"]["initContainers"][0]["ports"][0]["name"] = "http"
@@ -124,7 +124,7 @@ def test_a_sidecar_may_be_what_listens() -> None:
     assert pod.address == "10.0.0.1:8000"
 
 
-def test_the_pods_own_annotation_goes_before_the_configured_port_and_others_labels_after_it() -> None:
+def test_turnouts_annotation_precedes_the_configured_port_and_other_projects_labels_follow_it() -> None:
     ours = seen(pod_object("v", annotations={"turnout.dev/port": "7000"}), "8123").pod
     others = seen(pod_object("v", labels={"model.aibrix.ai/port": "7001"}), "8123").pod
     alone = seen(pod_object("v", labels={"model.aibrix.ai/port": "7001"})).pod
@@ -135,7 +135,7 @@ def test_the_pods_own_annotation_goes_before_the_configured_port_and_others_labe
     ]
 
 
-def test_labels_and_annotations_say_what_a_pod_is_ours_before_others() -> None:
+def test_labels_and_annotations_describe_a_pod_turnouts_before_other_projects() -> None:
     pod = seen(
         pod_object(
             "v",
@@ -176,7 +176,7 @@ def test_other_projects_labels_are_understood(labels: dict[str, str], role: Role
     assert (pod.role, pod.models) == (role, frozenset(models))
 
 
-def test_what_the_pool_says_stands_where_the_pod_says_nothing_and_its_labels_win() -> None:
+def test_the_pools_values_fill_what_the_pod_leaves_out_and_its_labels_win() -> None:
     template = PodTemplate(frozenset({"m"}), labels={"cluster": "west", "zone": "w"}, max_inflight=3)
     pod = seen(pod_object("v", labels={"turnout.dev/cluster": "east"}), "", template).pod
     assert pod is not None
@@ -188,7 +188,7 @@ def test_what_the_pool_says_stands_where_the_pod_says_nothing_and_its_labels_win
     )
 
 
-def test_what_makes_no_sense_is_passed_over_and_noted() -> None:
+def test_invalid_values_are_skipped_with_a_note() -> None:
     answer = seen(pod_object("v", labels={"turnout.dev/role": "chief"}, annotations={"turnout.dev/max-inflight": "0"}))
     assert answer.pod is not None
     assert (answer.pod.role, answer.pod.max_inflight) == ("both", None)
@@ -201,6 +201,6 @@ def test_a_container_that_was_replaced_makes_another_incarnation_of_the_same_pod
     assert before.incarnation != after.incarnation
 
 
-def test_what_is_no_pod_is_an_error() -> None:
+def test_an_object_that_is_not_a_pod_is_an_error() -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_pod(b'{"metadata": []}')

@@ -1,7 +1,7 @@
-"""Hours in the life of a pool, of which a fifth is replaced every minute, on a bad day of the API server.
+"""Hours of a pool in which a fifth of the pods is replaced every minute, while the API server fails in every way.
 
-The events are real ones over real HTTP through the official client; only time is virtual. At every quiet point the view
-is the truth, and on the way no pod that is there and was listed ever goes missing.
+The events are real and come over real HTTP through the official client; only time is virtual. At every quiet point the
+view equals the truth. In between, no listed pod that still exists goes missing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.fakes.kube_objects import pod_object
 from tests.fakes.kube_pod_source import Ground, ground
 
 BATCHES = 20
-"""In a minute."""
+"""Batches of replacements in a minute."""
 LATE_S = 3000.0
-"""Virtual time after which a view that is not the truth never will be."""
+"""Virtual seconds after which a view that differs from the truth is an error."""
 
 
 class Member(NamedTuple):
-    """A pod that there is."""
+    """A pod that exists."""
 
     name: str
     ip: str
@@ -36,27 +36,27 @@ class Member(NamedTuple):
 
 
 class Fleet:
-    """The truth: pods that come, flap and go, as controllers and kubelets would have it."""
+    """The truth: pods that start, flap and end as controllers and kubelets make them."""
 
     def __init__(self, api: KubeApi, rng: random.Random, size: int) -> None:
         self._api = api
         self._rng = rng
         self._made = 0
         self.each = size // 5 // BATCHES
-        """Pods that are replaced in a batch."""
+        """The number of pods that are replaced in a batch."""
         self.ready: dict[str, Member] = {}
         self.out: dict[str, str] = {}
-        """Why those are out that are."""
+        """UID -> why the pod is not ready."""
         self.replaced = 0
         for _ in range(size):
             self._come(self._new(f"vllm-{self._made}"))
 
     def truth(self) -> dict[str, str]:
-        """Id -> why it is out."""
+        """Id -> why the pod is not ready; empty for a ready one."""
         return {f"{each.name}.{each.uid[:8]}": self.out.get(each.uid, "") for each in self.ready.values()}
 
     def replace(self) -> None:
-        """One terminates and goes, and another takes its place: under its name, or under a new one."""
+        """A pod terminates and ends, and another replaces it: under its name, or under a new one."""
         old = self.ready[self._rng.choice(list(self.ready))]
         self._api.put(PODS, self._as(old, terminating=True))
         self.out[old.uid] = "terminating"
@@ -68,7 +68,7 @@ class Fleet:
         self.replaced += 1
 
     def flap(self) -> None:
-        """One fails its readiness probe; one that did is well again."""
+        """A pod fails its readiness probe; one that failed before is ready again."""
         back = self._rng.choice([uid for uid in self.ready if self.out.get(uid)] or [""])
         if back:
             del self.out[back]
@@ -93,19 +93,19 @@ class Fleet:
         return pod_object(member.name, member.ip, uid=member.uid, ready=ready, terminating=terminating)
 
 
-class Weather:
-    """What the server does wrong, a minute at a time."""
+class Faults:
+    """Faults of the server, a minute at a time."""
 
     def __init__(self, api: KubeApi, rng: random.Random, each: int) -> None:
         self._api = api
         self._rng = rng
         self._each = each
-        """Pods that are replaced in a batch; each of them is five events, of some 700 bytes."""
+        """The number of pods that are replaced in a batch; each of them is five events of some 700 bytes."""
         self.lost = 0
         self._shuffled = False
 
-    def turns(self) -> None:
-        """Something else goes wrong now."""
+    def inject(self) -> None:
+        """Starts another fault."""
         api, rng = self._api, self._rng
         status = rng.choice([401, 410, 429, 500, 503])
         kind = rng.randrange(7)
@@ -129,10 +129,10 @@ class Weather:
         else:
             api.mangles = list
 
-    def clears(self) -> bool:
-        """All is well from now on; whether events were lost meanwhile.
+    def clear(self) -> bool:
+        """Ends all faults, and returns whether events were lost meanwhile.
 
-        A watch that is cut while its events come out of order goes on behind the last it saw: others may be lost.
+        A watch that is cut while its events come out of order resumes after the last one it saw: others may be lost.
         """
         api = self._api
         api.down, api.loses, api.mangles = False, lambda change: False, list
@@ -152,47 +152,47 @@ class Weather:
         return lost
 
 
-def none_is_missing(fleet: Fleet, heard: Sequence[Sequence[Pod]]) -> int:
-    """Asserts that no list lacks a pod that the one before had and that is there still; how many were compared."""
+def none_is_missing(fleet: Fleet, lists: Sequence[Sequence[Pod]]) -> int:
+    """Asserts that no list lacks an existing pod of the list before, and returns the number of lists compared."""
     there = {f"{each.name}.{each.uid[:8]}" for each in fleet.ready.values()}
-    for before, after in pairwise(heard):
+    for before, after in pairwise(lists):
         missing = ({pod.id for pod in before} & there) - {pod.id for pod in after}
         assert not missing
-    return len(heard)
+    return len(lists)
 
 
-async def minute(town: Ground, fleet: Fleet, weather: Weather, rng: random.Random) -> None:
-    """Replacements and flaps, with faults strewn in. The source follows at once, or lags behind."""
+async def minute(cluster: Ground, fleet: Fleet, faults: Faults, rng: random.Random) -> None:
+    """Replacements and flaps, with faults in between. The source follows at once, or lags behind."""
     for batch in range(BATCHES):
         if batch % 7 == 3:
-            weather.turns()
+            faults.inject()
         for _ in range(fleet.each):
             fleet.replace()
         fleet.flap()
-        town.pass_(60.0 / BATCHES)
+        cluster.pass_(60.0 / BATCHES)
         if rng.random() < 0.7:
-            await town.settle()
+            await cluster.settle()
 
 
 def is_truth(view: Sequence[Pod], truth: Mapping[str, str]) -> bool:
-    """Whether exactly the ready pods are routable, and the others, where they are told, are out for the right reason.
+    """Whether exactly the ready pods are routable, and each other pod of the view has the right reason.
 
-    A pod that failed its probe while nobody could watch may be missing: the view has never seen it ready.
+    A pod that failed its probe while no watch was open may be missing: the view has never seen it ready.
     """
     routable = {pod.id for pod in view if not pod.unready}
     out = all(truth.get(pod.id) == pod.unready for pod in view if pod.unready)
     return out and routable == {pod for pod, unready in truth.items() if not unready}
 
 
-async def quiet(town: Ground, fleet: Fleet, weather: Weather) -> None:
-    """All is well and nothing happens, until the view is the truth: soon, or, if events were lost, with the next list.
+async def quiet(cluster: Ground, fleet: Fleet, faults: Faults) -> None:
+    """Waits without faults or changes until the view equals the truth: soon, or at the next list if events were lost.
 
-    How soon is not measured here: the sockets are real, and virtual time does not wait for them.
+    The wait is not measured: the sockets are real, and virtual time does not wait for them.
     """
-    each_s = 5.0 if weather.clears() else 0.5
-    truth, late = fleet.truth(), town.clock.now + LATE_S
-    await town.until(lambda: is_truth(town.heard[-1], truth) or town.clock.now > late, each_s=each_s)
-    assert is_truth(town.heard[-1], truth)
+    each_s = 5.0 if faults.clear() else 0.5
+    truth, late = fleet.truth(), cluster.clock.now + LATE_S
+    await cluster.until(lambda: is_truth(cluster.heard[-1], truth) or cluster.clock.now > late, each_s=each_s)
+    assert is_truth(cluster.heard[-1], truth)
 
 
 @pytest.mark.parametrize(("pods", "minutes"), [(200, 60), (1000, 4)])
@@ -205,19 +205,19 @@ def test_churn_and_faults_end_in_the_truth_at_every_quiet_point(
 
     async def main() -> None:
         rng = random.Random(seed)
-        async with ground(tmp_path, before=lambda api: fleets.append(Fleet(api, rng, pods))) as town:
+        async with ground(tmp_path, before=lambda api: fleets.append(Fleet(api, rng, pods))) as cluster:
             fleet = fleets[0]
-            weather = Weather(town.api, rng, fleet.each)
-            await town.until(lambda: len(town.view) == pods)
+            faults = Faults(cluster.api, rng, fleet.each)
+            await cluster.until(lambda: len(cluster.view) == pods)
             received = 0
             for _ in range(minutes):
-                await minute(town, fleet, weather, rng)
-                await quiet(town, fleet, weather)
-                received += none_is_missing(fleet, town.heard)
-                del town.heard[:-1]
-                town.api.compact(keep=4 * pods)
+                await minute(cluster, fleet, faults, rng)
+                await quiet(cluster, fleet, faults)
+                received += none_is_missing(fleet, cluster.heard)
+                del cluster.heard[:-1]
+                cluster.api.compact(keep=4 * pods)
             assert fleet.replaced == pods // 5 * minutes
-            assert received > minutes * BATCHES // 3, "hardly anything was received on the way"
-            print(town.clock.now, received, town.api.asked)  # noqa: T201  -rP shows it
+            assert received > minutes * BATCHES // 3, "too few lists were received to compare"
+            print(cluster.clock.now, received, cluster.api.asked)  # noqa: T201  -rP shows it
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""Which pods a `kubernetes://` URL means, and what is said of one that means none."""
+"""Which pods a `kubernetes://` URL selects, and the errors for an invalid one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from statesync.errors import DiscoveryError
         ("kubernetes+service://vllm", KubernetesTarget((), "", "vllm")),
     ],
 )
-def test_a_url_says_which_pods(url: str, target: KubernetesTarget) -> None:
+def test_a_url_selects_pods(url: str, target: KubernetesTarget) -> None:
     assert target_of(url) == target
 
 
@@ -45,7 +45,7 @@ def test_a_url_says_which_pods(url: str, target: KubernetesTarget) -> None:
         "generation>3",
     ],
 )
-def test_selectors_are_those_of_kubectl(selector: str) -> None:
+def test_selectors_have_the_syntax_of_kubectl(selector: str) -> None:
     assert target_of(f"kubernetes://llm?selector={selector}").selector == selector
 
 
@@ -80,12 +80,12 @@ def test_selectors_are_those_of_kubectl(selector: str) -> None:
         ("kubernetes+service://llm/vllm?selector=a", "its own selector"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_url(url: str, words: str) -> None:
+def test_an_error_names_the_url(url: str, words: str) -> None:
     with pytest.raises(DiscoveryError, match=words) as caught:
         target_of(url)
     assert url in str(caught.value)
 
 
-def test_every_namespace_is_a_place_and_none_is_the_gateways_own() -> None:
+def test_each_namespace_is_read_and_none_means_the_gateways_own() -> None:
     assert target_of("kubernetes://a,b?selector=x").places == ("a", "b")
     assert target_of("kubernetes://?selector=x").places == ("",)

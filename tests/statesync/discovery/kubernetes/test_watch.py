@@ -1,4 +1,4 @@
-"""What is asked next after each answer, and what is known after each event. No clock: time is a number."""
+"""The next request after each answer, and the known objects after each event. No clock: time is a number."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values(known: ListWatch[str]) -> list[str]:
     return list(known.values())
 
 
-def test_pages_make_a_list_and_nothing_is_known_before_the_last() -> None:
+def test_pages_make_a_list_that_takes_effect_with_the_last() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.5)
     assert known.listed(ReceivedPage([item("a", 1)], "100", "more"), 0.0) == WatchStep(ListRequest("more"))
     assert (values(known), known.synced) == ([], False)
@@ -55,7 +55,7 @@ def test_a_watch_lasts_a_random_time_and_never_beyond_the_next_list() -> None:
     assert synced().ended(301.0).ask == ListRequest()
 
 
-def test_events_add_change_and_delete_and_the_watch_goes_on_from_the_last() -> None:
+def test_events_add_change_and_delete_and_the_watch_resumes_from_the_last() -> None:
     known = synced(item("a", 1))
     assert known.changed(item("b", 101), False)
     assert known.changed(item("a", 102, "A"), False)
@@ -94,15 +94,15 @@ def test_a_deletion_of_an_unknown_object_changes_nothing_and_keeps_it_away() -> 
     assert values(known) == []
 
 
-def test_what_was_deleted_is_forgotten_in_the_end() -> None:
+def test_deletions_are_forgotten_eventually() -> None:
     known = synced()
     for version in range(101, 102 + MOST_DELETED):
         known.changed(item(f"u{version}", version), True)
     assert known.changed(item("u101", 50_000), False)
-    assert len(known._deleted) <= MOST_DELETED  # bounded, whatever goes on
+    assert len(known._deleted) <= MOST_DELETED  # bounded, whatever happens
 
 
-def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come() -> None:
+def test_versions_that_are_not_numbers_are_ordered_by_arrival() -> None:
     known = synced(item("a", "x7"), version="v1")
     assert known.changed(item("a", "x3", "later"), False)
     assert not known.changed(item("a", "x3"), False)
@@ -111,7 +111,7 @@ def test_versions_that_are_no_numbers_are_taken_in_the_order_in_which_they_come(
     assert step.ask.version == "x3"
 
 
-def test_a_list_replaces_what_is_known_so_a_lost_deletion_is_found() -> None:
+def test_a_list_replaces_the_known_objects_so_a_lost_deletion_is_found() -> None:
     known = synced(item("a", 1), item("lost", 2))
     assert known.ended(400.0).ask == ListRequest()
     known.listed(ReceivedPage([item("a", 1)], "150", ""), 400.0)
@@ -119,7 +119,7 @@ def test_a_list_replaces_what_is_known_so_a_lost_deletion_is_found() -> None:
 
 
 @pytest.mark.parametrize("status", [0, 401, 403, 410, 429, 500, 504])
-def test_nothing_that_fails_takes_anything_away(status: int) -> None:
+def test_a_failure_removes_nothing(status: int) -> None:
     known = synced(item("a", 1))
     for now in range(400, 4000, 100):
         known.failed(WatchFailure("why", status), float(now))
@@ -150,14 +150,14 @@ def test_retry_after_is_honoured_within_reason() -> None:
     assert known.failed(WatchFailure("busy", 429, 1e9), 10.0).delay_s == MAX_RETRY_AFTER_S
 
 
-def test_a_version_that_is_gone_needs_a_list_at_once_and_says_nothing_the_first_time() -> None:
+def test_an_expired_version_needs_a_list_at_once_without_a_note_the_first_time() -> None:
     known = synced(item("a", 1))
     assert known.failed(WatchFailure("too old", 410), 10.0) == WatchStep(ListRequest())
     again = known.failed(WatchFailure("too old", 410), 10.0)
     assert again.ask == ListRequest()
 
 
-def test_a_list_whose_continuation_expired_begins_anew() -> None:
+def test_a_list_whose_continuation_expired_starts_over() -> None:
     known: ListWatch[str] = ListWatch(300.0, lambda: 0.5)
     known.listed(ReceivedPage([item("a", 1)], "100", "more"), 0.0)
     assert known.failed(WatchFailure("expired", 410), 1.0) == WatchStep(ListRequest())
@@ -166,7 +166,7 @@ def test_a_list_whose_continuation_expired_begins_anew() -> None:
     assert known.failed(WatchFailure("expired", 410), 3.0).ask == ListRequest()
 
 
-def test_refused_credentials_are_read_again_at_once_and_then_with_patience() -> None:
+def test_refused_credentials_are_read_again_at_once_and_then_after_a_delay() -> None:
     known = synced()
     first, second = (known.failed(WatchFailure("who?", 401), 10.0) for _ in range(2))
     assert (first.renew, first.delay_s) == (True, 0.0)
@@ -174,7 +174,7 @@ def test_refused_credentials_are_read_again_at_once_and_then_with_patience() -> 
     assert second.delay_s > 0
 
 
-def test_while_lists_fail_the_watch_goes_on() -> None:
+def test_while_lists_fail_the_watch_continues() -> None:
     known = synced(item("a", 1))
     assert known.ended(400.0).ask == ListRequest()
     step = known.failed(WatchFailure("no", 500), 400.0)
@@ -184,7 +184,7 @@ def test_while_lists_fail_the_watch_goes_on() -> None:
     assert known.ended(400.0 + 3 * step.delay_s).ask == ListRequest()
 
 
-def test_a_watch_that_is_refused_again_and_again_makes_a_list_asked_for() -> None:
+def test_a_watch_that_is_refused_repeatedly_leads_to_a_list() -> None:
     known = synced()
     steps = [known.failed(WatchFailure("no such version", 504), 10.0) for _ in range(GIVE_UP_AT)]
     assert [isinstance(step.ask, Follow) for step in steps] == [True] * (GIVE_UP_AT - 1) + [False]
@@ -196,7 +196,7 @@ def test_a_server_that_cannot_be_reached_keeps_the_version() -> None:
         assert isinstance(known.failed(WatchFailure("refused", 0), 10.0).ask, Follow)
 
 
-def test_a_watch_that_ends_as_soon_as_it_begins_is_not_begun_again_at_once() -> None:
+def test_a_watch_that_ends_immediately_is_not_restarted_at_once() -> None:
     known = synced()
     known.ended(10.0)
     assert known.ended(10.1).delay_s > 0
@@ -213,7 +213,7 @@ def test_a_failure_is_noted_once_until_a_list_is_complete_again() -> None:
     assert known.listed(ReceivedPage([], "5", ""), 20.0).note == ""
 
 
-def test_whatever_happens_in_whatever_order_a_list_brings_the_truth() -> None:
+def test_after_any_history_a_list_equals_the_truth() -> None:
     rng = random.Random(7)
     known: ListWatch[str] = ListWatch(300.0, rng.random)
     now, step = 0.0, WatchStep(ListRequest())

@@ -1,4 +1,4 @@
-"""What is read from keys: by who joins, by who missed something, and what goes back to a server that lost it."""
+"""Reading the keys after joining or missing a message, and restoring what a server lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_o
 
 A, B = PodId("a"), PodId("b")
 CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
-"""No answer is overdue, however much time a test lets pass for a lease."""
+"""A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 FOUR, FIVE = InflightNumbers(4, 4, 4, 4), InflightNumbers(5, 5, 5, 5)
 
 
@@ -52,7 +52,7 @@ def play(server: RedisServer, scene: Scene, prepare: Callable[[RespConnection], 
 
 
 async def ghost(admin: RespConnection, left_ms: int = 60_000) -> None:
-    """A replica that is only keys."""
+    """A replica that exists only as keys."""
     seconds, _ = await admin.call("TIME")
     await admin.call("ZADD", "{turnout}:leases", int(seconds) * 1000 + left_ms, "ghost")
     await admin.call("HSET", "{turnout}:tokens", "ghost", "t")
@@ -63,7 +63,7 @@ async def nothing(admin: RespConnection) -> None:
     assert await admin.call("DBSIZE") == 0
 
 
-def test_a_live_replica_s_numbers_are_read_and_lapse_when_it_is_silent(server: RedisServer) -> None:
+def test_a_live_replica_s_numbers_are_read_and_lapse_while_it_is_silent(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         assert listener.inflight == {"ghost": {A: FOUR, B: FIVE}}
         assert [replica.id for replica in store.replicas()] == ["me", "ghost"]
@@ -75,7 +75,7 @@ def test_a_live_replica_s_numbers_are_read_and_lapse_when_it_is_silent(server: R
     play(server, scene, ghost)
 
 
-def test_a_replica_that_stood_still_first_reads_what_is_unread_and_then_lets_others_lapse(server: RedisServer) -> None:
+def test_a_replica_that_was_paused_reads_unread_messages_before_others_lapse(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         pass_time(2 * CONFIG.lease_s)
         for _ in range(5):
@@ -98,7 +98,7 @@ def test_a_lapsed_replica_s_share_is_not_read(server: RedisServer) -> None:
     play(server, scene, lapsed)
 
 
-def test_after_a_gap_the_share_is_read_anew(server: RedisServer) -> None:
+def test_after_a_gap_the_share_is_read_again(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await admin.call("HSET", "{turnout}:inflight:ghost", "@", standing("t", 7), "b", pack(FOUR))
         message = ChangesMessage(v=1, replica="ghost", token="t", seq=7, numbers={A: FIVE})
@@ -119,7 +119,7 @@ def test_an_unknown_replica_is_read_at_its_first_message(server: RedisServer) ->
     play(server, scene, nothing)
 
 
-def test_a_policy_that_the_server_lost_goes_back_and_a_newer_one_of_its_stays(server: RedisServer) -> None:
+def test_a_policy_that_the_server_lost_is_put_back_and_its_newer_one_stays(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
         await store.put_policy("lost", "p2c", {}, if_generation=0)
         await store.put_policy("newer", "p2c", {}, if_generation=0)
@@ -129,7 +129,7 @@ def test_a_policy_that_the_server_lost_goes_back_and_a_newer_one_of_its_stays(se
         pass_time(CONFIG.lease_s / RENEWALS)
         await eventually(lambda: listener.policies == {"newer": PolicyRecord("random", {}, 9)})
         await eventually(lambda: store.health().connected)
-        while not await admin.call("EXISTS", "{turnout}:policy:lost"):  # noqa: ASYNC110  the server tells nobody
+        while not await admin.call("EXISTS", "{turnout}:policy:lost"):  # noqa: ASYNC110  the server sends no event
             await asyncio.sleep(0.01)
         assert await store.policy("lost") == PolicyRecord("p2c", {}, 1)
         assert await store.policy("newer") == PolicyRecord("random", {}, 9)

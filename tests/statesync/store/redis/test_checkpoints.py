@@ -1,4 +1,4 @@
-"""Checkpoints on a real server: written whole or not at all, read together with the log behind them."""
+"""Checkpoints on a real server: they are written whole or not at all, and read together with the log after them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def page(*hashes: int) -> PrefixPage:
 
 
 class Scene:
-    """A replica that writes or reads checkpoints, and nothing else."""
+    """A replica that only writes or reads checkpoints."""
 
     def __init__(self, link: RespConnection) -> None:
         self.link = link
@@ -70,7 +70,7 @@ def play(server: RedisServer, scene: Callable[[Scene, Scene], Coroutine[None, No
     asyncio.run(run())
 
 
-def test_who_starts_reads_all_pages_in_order_then_the_log_behind_them(server: RedisServer) -> None:
+def test_a_replica_that_starts_reads_all_pages_in_order_and_then_the_log_after_them(server: RedisServer) -> None:
     async def scene(writer: Scene, reader: Scene) -> None:
         for block in (1, 2):
             await writer.log(block)
@@ -85,7 +85,7 @@ def test_who_starts_reads_all_pages_in_order_then_the_log_behind_them(server: Re
     play(server, scene)
 
 
-def test_who_was_away_reads_only_the_log_unless_it_no_longer_reaches_back(server: RedisServer) -> None:
+def test_a_replica_that_was_away_reads_only_the_log_while_it_reaches_back_far_enough(server: RedisServer) -> None:
     async def scene(writer: Scene, reader: Scene) -> None:
         await reader.read()
         await writer.log(1)
@@ -106,10 +106,10 @@ def test_who_was_away_reads_only_the_log_unless_it_no_longer_reaches_back(server
     play(server, scene)
 
 
-def test_one_writes_at_a_time_and_not_again_soon(server: RedisServer) -> None:
+def test_one_replica_writes_at_a_time_and_not_again_soon(server: RedisServer) -> None:
     async def scene(one: Scene, other: Scene) -> None:
         await one.log(1)
-        await one.link.call("SET", KEYS.lock, "somebody", "PX", 60_000)
+        await one.link.call("SET", KEYS.lock, "another", "PX", 60_000)
         assert not await one.write("first", [page(1)])
         await one.link.call("DEL", KEYS.lock)
         assert await one.write("second", [page(1)])
@@ -142,7 +142,7 @@ def test_a_checkpoint_switched_while_it_is_being_read_is_read_again(server: Redi
     async def scene(writer: Scene, reader: Scene) -> None:
         await writer.log(1)
         await writer.read()
-        await writer.write("first", [page(1)] * (20 * PAGES))  # a long way for the reader
+        await writer.write("first", [page(1)] * (20 * PAGES))  # many pages for the reader
         await writer.log(2)
         await writer.read()
         switched: list[asyncio.Task[bool]] = []
@@ -160,7 +160,7 @@ def test_a_checkpoint_switched_while_it_is_being_read_is_read_again(server: Redi
     play(server, scene)
 
 
-def test_a_server_set_back_is_followed_from_where_it_is(server: RedisServer) -> None:
+def test_after_a_server_was_set_back_its_log_is_read_from_its_end(server: RedisServer) -> None:
     async def scene(writer: Scene, reader: Scene) -> None:
         await writer.log(1)
         await reader.read()
@@ -173,7 +173,7 @@ def test_a_server_set_back_is_followed_from_where_it_is(server: RedisServer) -> 
     play(server, scene)
 
 
-def test_writing_and_reading_let_others_run_in_between(server: RedisServer) -> None:
+def test_writing_and_reading_let_other_tasks_run_in_between(server: RedisServer) -> None:
     async def scene(writer: Scene, reader: Scene) -> None:
         turns = 0
 

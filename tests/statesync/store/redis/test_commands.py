@@ -1,4 +1,4 @@
-"""Commands as bytes: what is packed here is what hiredis would have packed."""
+"""Commands as bytes: packed as hiredis packs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_prepared_command_is_the_whole_command(first: list[bytes | str | int |
     assert PreparedCommand("EVALSHA", *first).pack(rest) == pack("EVALSHA", *first, *rest)
 
 
-def test_a_prepared_command_may_be_used_again() -> None:
+def test_a_prepared_command_may_be_reused() -> None:
     prepared = PreparedCommand("SET", "k")
     assert prepared.pack([b"v"]) == b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
     assert prepared.pack([b"", b"NX"]) == b"*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n$2\r\nNX\r\n"

@@ -1,4 +1,4 @@
-"""A connection to real Redis servers, on both event loops; a scripted one only for what no Redis ever says."""
+"""A connection to real Redis servers, on both event loops; a scripted server for answers Redis never gives."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """One server for the tests that do it no harm."""
+    """One server for the tests that do not pause or kill it."""
     with redis_server() as running:
         yield running
 
 
 @pytest.fixture
 def mortal() -> Iterator[RedisServer]:
-    """One to pause or kill."""
+    """A server that the test may pause or kill."""
     with redis_server() as running:
         yield running
 
@@ -70,14 +70,14 @@ async def opened(
 
 
 async def opened_in_time(address: ServerAddress, *, timeout_s: float, **hooks: Any) -> RespConnection:
-    """With a time limit that a busy machine may miss: then anew."""
+    """Opens with a time limit, and tries again when a busy machine exceeds it."""
     while True:
         with contextlib.suppress(StoreUnavailable):
             return await RespConnection.open(address, timeout_s=timeout_s, name="test", **hooks)
 
 
 async def refused(address: ServerAddress, timeout_s: float = DEADLINE_S) -> str:
-    """Why `open` does not succeed."""
+    """Returns the error of a refused `open`."""
     with pytest.raises(StoreUnavailable) as caught:
         await RespConnection.open(address, timeout_s=timeout_s, name="test")
     assert SECRET not in str(caught.value)
@@ -87,7 +87,7 @@ async def refused(address: ServerAddress, timeout_s: float = DEADLINE_S) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(converse: Handle) -> AsyncIterator[ServerAddress]:
-    """A server that is no Redis, and says nothing more after its part."""
+    """A server that is not Redis and is silent after `converse`."""
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await converse(reader, writer)
@@ -98,7 +98,7 @@ async def serving(converse: Handle) -> AsyncIterator[ServerAddress]:
 
 
 def scripted(*answers: bytes) -> contextlib.AbstractAsyncContextManager[ServerAddress]:
-    """Says the first answer at the first bytes it gets, and so on; then nothing."""
+    """A server that sends the first answer after the first bytes it gets, and so on; then nothing."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for answer in answers:
@@ -113,15 +113,15 @@ def _received(redis: RespConnection, count: int) -> bool:
 
 
 async def until(met: Callable[[], bool]) -> None:
-    """Let the loop turn until `met`; the runner bounds it."""
-    while not met():  # noqa: ASYNC110 (what is looked at has no event)
+    """Runs the loop until `met` is true; the runner bounds the time."""
+    while not met():  # noqa: ASYNC110 (the condition has no event)
         await asyncio.sleep(0)
 
 
 # Commands and replies
 
 
-def test_a_call_returns_what_the_server_says(server: RedisServer, run: Run) -> None:
+def test_a_call_returns_the_server_s_reply(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         async with opened(at(server)) as redis:
             assert await redis.call("SET", "k", b"v") == b"OK"
@@ -201,7 +201,7 @@ def test_pipelines_larger_than_every_buffer_come_back_in_order(server: RedisServ
     run(talk())
 
 
-def test_bytes_travel_unchanged(server: RedisServer, run: Run) -> None:
+def test_bytes_are_unchanged(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         async with opened(at(server)) as redis:
             for value in (b"", b"\r\n", b"$-1\r\n", bytes(range(256)), bytes(range(256)) * 40_000):
@@ -232,7 +232,7 @@ def test_a_cancelled_call_leaves_the_others_their_replies(server: RedisServer, r
     run(talk())
 
 
-def test_counters_count_what_travels(server: RedisServer, run: Run) -> None:
+def test_counters_count_bytes_and_round_trips(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         async with opened(at(server)) as redis:
             trips, sent, received = redis.round_trips, redis.bytes_sent, redis.bytes_received
@@ -247,38 +247,38 @@ def test_counters_count_what_travels(server: RedisServer, run: Run) -> None:
 # Pushes
 
 
-def test_pushes_among_replies_reach_their_hearer_in_order(server: RedisServer, run: Run) -> None:
+def test_pushes_among_replies_reach_the_callback_in_order(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        heard: list[Push] = []
-        async with opened(at(server), on_push=heard.append) as redis, opened(at(server)) as other:
-            assert await redis.call("SUBSCRIBE", "news") == [b"subscribe", b"news", 1]
+        pushes: list[Push] = []
+        async with opened(at(server), on_push=pushes.append) as redis, opened(at(server)) as other:
+            assert await redis.call("SUBSCRIBE", "updates") == [b"subscribe", b"updates", 1]
             for i in range(300):
                 echo = redis.send(pack("ECHO", i))
-                assert await other.call("PUBLISH", "news", f"{i} \r\n".encode()) == 1
+                assert await other.call("PUBLISH", "updates", f"{i} \r\n".encode()) == 1
                 assert await echo == str(i).encode()
             await redis.call("PING")
-            assert heard == [[b"message", b"news", f"{i} \r\n".encode()] for i in range(300)]
-            assert await redis.call("UNSUBSCRIBE", "news") == [b"unsubscribe", b"news", 0]
-            assert await other.call("PUBLISH", "news", "late") == 0
+            assert pushes == [[b"message", b"updates", f"{i} \r\n".encode()] for i in range(300)]
+            assert await redis.call("UNSUBSCRIBE", "updates") == [b"unsubscribe", b"updates", 0]
+            assert await other.call("PUBLISH", "updates", "late") == 0
 
     run(talk())
 
 
 def test_a_connection_may_receive_what_it_publishes_itself(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        heard: list[Push] = []
-        async with opened(at(server), on_push=heard.append) as redis:
+        pushes: list[Push] = []
+        async with opened(at(server), on_push=pushes.append) as redis:
             assert await redis.pipeline([("SUBSCRIBE", "own"), ("PUBLISH", "own", "x"), ("ECHO", "y")]) == [
                 [b"subscribe", b"own", 1],
                 1,
                 b"y",
             ]
-            assert heard == [[b"message", b"own", b"x"]]
+            assert pushes == [[b"message", b"own", b"x"]]
 
     run(talk())
 
 
-def test_a_hearer_that_raises_costs_the_connection(server: RedisServer, run: Run) -> None:
+def test_a_push_callback_that_raises_closes_the_connection(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         given: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: given.append(context))
@@ -299,26 +299,26 @@ def test_a_hearer_that_raises_costs_the_connection(server: RedisServer, run: Run
 
 def test_close_from_within_a_push_stops_the_pushes(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
-        heard: list[Push] = []
+        pushes: list[Push] = []
         async with opened(at(server)) as other:
 
             def once(push: Push) -> None:
-                heard.append(push)
+                pushes.append(push)
                 redis.close()
 
             redis = await RespConnection.open(at(server), timeout_s=DEADLINE_S, name="test", on_push=once)
             await redis.call("SUBSCRIBE", "last")
             await other.pipeline([("MULTI",), *[("PUBLISH", "last", i) for i in range(3)], ("EXEC",)])
             await other.call("PING")
-            assert heard == [[b"message", b"last", b"0"]]
+            assert pushes == [[b"message", b"last", b"0"]]
 
     run(talk())
 
 
-# Who may enter, and where
+# Credentials, databases and addresses
 
 
-def test_the_server_knows_the_connection_by_name_and_database(server: RedisServer, run: Run) -> None:
+def test_the_server_lists_the_connection_by_name_and_database(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         redis = await RespConnection.open(at(server)._replace(db=3), timeout_s=DEADLINE_S, name="replica 1\n\u00e9")
         info = (await redis.call("CLIENT", "INFO")).decode()
@@ -337,7 +337,7 @@ def test_a_database_that_does_not_exist_is_refused(server: RedisServer, run: Run
     run(talk())
 
 
-def test_passwords_open_and_wrong_ones_do_not(run: Run) -> None:
+def test_right_passwords_are_accepted_and_wrong_ones_refused(run: Run) -> None:
     async def talk(address: ServerAddress) -> None:
         async with opened(address._replace(password=SECRET)) as redis:
             assert await redis.call("PING") == b"PONG"
@@ -351,7 +351,7 @@ def test_passwords_open_and_wrong_ones_do_not(run: Run) -> None:
         run(talk(at(locked)))
 
 
-def test_an_error_that_quotes_the_password_is_cut(run: Run) -> None:
+def test_an_error_that_quotes_the_password_is_truncated(run: Run) -> None:
     async def talk(address: ServerAddress) -> None:
         assert "refuses the login: ERR unknown command 'HELLO'" in await refused(address._replace(password=SECRET))
 
@@ -365,7 +365,7 @@ def test_an_address_shows_no_password() -> None:
     assert str(ServerAddress("::1")) == "[::1]:6379"
 
 
-def test_a_full_server_says_so(run: Run) -> None:
+def test_a_full_server_s_error_is_reported(run: Run) -> None:
     async def talk(address: ServerAddress) -> None:
         async with opened(address):
             assert "max number of clients reached" in await refused(address)
@@ -374,7 +374,7 @@ def test_a_full_server_says_so(run: Run) -> None:
         run(talk(at(small)))
 
 
-def test_a_unix_socket_is_an_address_too(tmp_path: Path, run: Run) -> None:
+def test_a_unix_socket_is_an_address(tmp_path: Path, run: Run) -> None:
     async def talk() -> None:
         path = str(tmp_path / "s")
         async with opened(ServerAddress("", path=path)) as redis:
@@ -406,7 +406,7 @@ def test_tls_to_a_server_without_it_fails(server: RedisServer, run: Run) -> None
     run(talk())
 
 
-def test_none_there_is_said_with_the_address(run: Run) -> None:
+def test_an_unreachable_server_is_an_error_with_the_address(run: Run) -> None:
     async def talk() -> None:
         port = free_port()
         assert f"cannot connect to {HOST}:{port}" in await refused(ServerAddress(HOST, port))
@@ -416,7 +416,7 @@ def test_none_there_is_said_with_the_address(run: Run) -> None:
     run(talk())
 
 
-def test_a_server_that_takes_connections_and_is_silent_is_given_up(run: Run) -> None:
+def test_a_server_that_accepts_connections_and_is_silent_times_out(run: Run) -> None:
     async def talk() -> None:
         with socket.create_server((HOST, 0)) as silent:
             said = await refused(ServerAddress(HOST, silent.getsockname()[1]), timeout_s=0.1)
@@ -425,7 +425,7 @@ def test_a_server_that_takes_connections_and_is_silent_is_given_up(run: Run) -> 
     run(talk())
 
 
-def test_a_server_that_is_no_redis_is_recognised(run: Run) -> None:
+def test_a_server_that_is_not_redis_is_recognised(run: Run) -> None:
     async def talk() -> None:
         async with scripted(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
             assert "does not speak the Redis protocol" in await refused(address)
@@ -455,7 +455,7 @@ def test_a_cancelled_open_leaves_nothing_open(run: Run) -> None:
 # Loss
 
 
-def test_a_paused_server_costs_the_connection_after_the_time_limit(mortal: RedisServer, run: Run) -> None:
+def test_a_paused_server_loses_the_connection_after_the_time_limit(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         redis = await opened_in_time(at(mortal), timeout_s=0.2, on_lost=losses.append)
@@ -471,7 +471,7 @@ def test_a_paused_server_costs_the_connection_after_the_time_limit(mortal: Redis
     run(talk())
 
 
-def test_a_killed_server_is_reported_once_and_to_all_who_wait(mortal: RedisServer, run: Run) -> None:
+def test_a_killed_server_is_reported_once_and_fails_all_waiting_calls(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         gone = asyncio.Event()
@@ -494,7 +494,7 @@ def test_a_killed_server_is_reported_once_and_to_all_who_wait(mortal: RedisServe
     run(talk())
 
 
-def test_an_idle_connection_notices_its_servers_end(mortal: RedisServer, run: Run) -> None:
+def test_an_idle_connection_notices_that_its_server_ended(mortal: RedisServer, run: Run) -> None:
     async def talk() -> None:
         given = asyncio.get_running_loop().create_future()
         async with opened(at(mortal), on_lost=given.set_result) as redis:
@@ -505,7 +505,7 @@ def test_an_idle_connection_notices_its_servers_end(mortal: RedisServer, run: Ru
     run(talk())
 
 
-def test_close_fails_who_waits_and_reports_no_loss(server: RedisServer, run: Run) -> None:
+def test_close_fails_waiting_calls_and_reports_no_loss(server: RedisServer, run: Run) -> None:
     async def talk() -> None:
         losses: list[StoreUnavailable] = []
         async with opened(at(server), on_lost=losses.append) as redis, opened(at(server)) as other:
@@ -546,7 +546,7 @@ def test_unsent_bytes_are_bounded(mortal: RedisServer, run: Run) -> None:
                 redis.send(megabyte)
                 sent += 1
             assert "takes no more" in redis.lost
-            assert sent < (UNSENT_BYTES >> 20) + 32  # What the kernel's buffers took comes on top.
+            assert sent < (UNSENT_BYTES >> 20) + 32  # The kernel's buffers hold bytes beyond the bound.
 
     run(talk())
 
@@ -560,7 +560,7 @@ def test_one_write_larger_than_the_bound_is_sent(server: RedisServer, run: Run) 
     run(talk())
 
 
-def test_an_answer_to_nothing_costs_the_connection(run: Run) -> None:
+def test_a_reply_without_a_command_closes_the_connection(run: Run) -> None:
     async def talk() -> None:
         given = asyncio.get_running_loop().create_future()
         async with (
@@ -573,10 +573,10 @@ def test_an_answer_to_nothing_costs_the_connection(run: Run) -> None:
     run(talk())
 
 
-# Time limits, on a clock of their own
+# Time limits, on a virtual clock
 
 
-def test_a_long_reply_is_not_overdue_while_its_bytes_come() -> None:
+def test_a_long_reply_is_not_overdue_while_its_bytes_arrive() -> None:
     clock = Clock()
 
     async def talk() -> None:

@@ -1,4 +1,4 @@
-"""Who is live, on one clock, and who is elected."""
+"""Which replicas are live, on one clock, and which one is elected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_replica_lives_a_lease_longer_each_time_it_is_seen() -> None:
     assert live_replicas.next_lapse() is None
 
 
-def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
+def test_a_replica_read_from_the_server_has_the_rest_of_its_lease() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     live_replicas.listed("other", "t1", 1.5, 100.0)
     assert list(live_replicas.live(100.0)) == [ReplicaInfo("me", 0.0), ReplicaInfo("other", 3.5)]
@@ -26,14 +26,14 @@ def test_a_replica_read_from_the_server_has_what_is_left_of_its_lease() -> None:
     assert live_replicas.lapsed(105.0) == ["other", "far ahead"]
 
 
-def test_a_message_is_not_taken_back_by_what_was_read() -> None:
+def test_a_read_lease_does_not_shorten_that_of_a_message() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     live_replicas.seen("other", "t1", 100.0)
     live_replicas.listed("other", "t1", 2.0, 100.0)
     assert live_replicas.next_lapse() == 105.0
 
 
-def test_only_the_incarnation_that_is_live_can_be_gone() -> None:
+def test_only_the_live_incarnation_can_be_gone() -> None:
     live_replicas = LiveReplicas("me", 5.0)
     live_replicas.seen("other", "t1", 100.0)
     live_replicas.seen("other", "t2", 101.0)
@@ -44,28 +44,28 @@ def test_only_the_incarnation_that_is_live_can_be_gone() -> None:
     assert live_replicas.others() == []
 
 
-def test_every_pod_falls_to_exactly_one_and_only_the_leaver_s_change_hands() -> None:
+def test_every_pod_has_exactly_one_elected_replica_and_only_a_leaving_replica_s_pods_move() -> None:
     names = ["a", "b", "c"]
-    rosters = {name: LiveReplicas(name, 5.0) for name in names}
-    for name, live_replicas in rosters.items():
+    replicas = {name: LiveReplicas(name, 5.0) for name in names}
+    for name, live_replicas in replicas.items():
         for other in names:
             if other != name:
                 live_replicas.seen(other, "t", 0.0)
     pods = [f"10.0.0.{n}:8000" for n in range(300)]
-    before = {pod: [name for name in names if rosters[name].elected(pod)] for pod in pods}
+    before = {pod: [name for name in names if replicas[name].elected(pod)] for pod in pods}
     assert all(len(owners) == 1 for owners in before.values())
     assert all(60 < sum(owners == [name] for owners in before.values()) < 140 for name in names)
     for name in ("a", "b"):
-        assert rosters[name].gone("c", "t")
-    after = {pod: [name for name in ("a", "b") if rosters[name].elected(pod)] for pod in pods}
+        assert replicas[name].gone("c", "t")
+    after = {pod: [name for name in ("a", "b") if replicas[name].elected(pod)] for pod in pods}
     assert all(after[pod] == owners for pod, owners in before.items() if owners != ["c"])
 
 
-def test_alone_everything_falls_to_this_replica() -> None:
+def test_a_lone_replica_is_elected_for_every_pod() -> None:
     assert LiveReplicas("me", 5.0).elected("10.0.0.1:8000")
 
 
-def test_a_process_that_stood_still_waits_before_it_takes_others_for_gone() -> None:
+def test_a_process_that_was_paused_waits_before_others_lapse() -> None:
     pause = PauseDetector(5.0)
     assert pause.grace(due=100.0, now=100.1) == 0.0
     assert pause.grace(due=100.0, now=110.0) == 1.0

@@ -1,4 +1,4 @@
-"""Own numbers, and what of them is unsent."""
+"""Own numbers, and the updates that are not sent yet."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_pending_updates_wake_their_sender_with_the_first_change_after_each_take
     assert len(woken) == 2
 
 
-def test_a_dispatch_among_what_is_less_urgent_wakes_the_sender_once_more() -> None:
+def test_a_dispatch_among_less_urgent_updates_wakes_the_sender_again() -> None:
     woken: list[bool] = []
     pending = PendingUpdates()
     pending.announce(A, n(2))
@@ -75,7 +75,7 @@ def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> Non
     assert batch.reports == {A: (EngineReport(queued=2), 4.0)}
 
 
-def test_a_full_batch_holds_what_was_sent_before_too() -> None:
+def test_a_full_batch_also_holds_what_was_sent_before() -> None:
     pending = PendingUpdates()
     pending.announce(A, n(1))
     pending.report(A, EngineReport(queued=1), 3.0)
@@ -88,7 +88,7 @@ def test_a_full_batch_holds_what_was_sent_before_too() -> None:
     assert taken(PendingUpdates(), full=True).numbers == {}
 
 
-def test_placements_that_were_not_sent_come_first_again() -> None:
+def test_placements_that_were_not_sent_are_first_in_the_next_batch() -> None:
     pending = PendingUpdates()
     pending.placed(A, [1])
     pending.placed(A, [2])
@@ -99,7 +99,7 @@ def test_placements_that_were_not_sent_come_first_again() -> None:
     assert [blocks for _, blocks in taken(pending).placements] == [[1], [2], [3]]
 
 
-def test_placements_are_bounded_and_the_oldest_go() -> None:
+def test_placements_are_bounded_and_the_oldest_are_dropped() -> None:
     pending = PendingUpdates()
     for number in range(PLACEMENTS + 3):
         pending.placed(A, [number])
@@ -116,7 +116,7 @@ def test_placements_are_bounded_and_the_oldest_go() -> None:
     assert pending.placements[0] == (A, [4])
 
 
-def test_many_placements_travel_a_part_at_a_time() -> None:
+def test_many_placements_are_sent_in_parts() -> None:
     pending = PendingUpdates()
     for number in range(PER_FLUSH + 1):
         pending.placed(A, [number])
@@ -126,7 +126,7 @@ def test_many_placements_travel_a_part_at_a_time() -> None:
     assert not pending.waiting
 
 
-def test_pods_that_stay_idle_are_left_out_and_busy_ones_never() -> None:
+def test_pods_that_stay_idle_are_dropped_and_busy_ones_never() -> None:
     pending = PendingUpdates()
     pending.announce(A, idle(3))
     pending.announce(B, n(1))

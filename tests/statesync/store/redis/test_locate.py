@@ -1,4 +1,4 @@
-"""Where the keys are: real Sentinels and cluster nodes are asked, through failovers and past nodes that are away."""
+"""Finding the server with the keys: through real Sentinels and cluster nodes, failovers and unreachable nodes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def finder_of(url: str, namespace: str) -> ServerLocator:
-    """With all the patience that a busy machine needs."""
+    """A locator with a time limit that is long enough for a busy machine."""
     return locator(url, namespace, DEADLINE_S)
 
 
 def received(address: ServerAddress, *command: str | int) -> Any:
-    """What a server answers, over a connection of its own."""
+    """Returns a server's reply over a new connection."""
 
     async def ask() -> Any:
         connection = await RespConnection.open(address, timeout_s=DEADLINE_S, name="test")
@@ -63,14 +63,14 @@ def received(address: ServerAddress, *command: str | int) -> Any:
 
 
 async def unknown(locating: Awaitable[ServerAddress]) -> str:
-    """Why nobody knows."""
+    """Returns the error of a failed look-up."""
     with pytest.raises(StoreUnavailable) as caught:
         await locating
     assert SECRET not in str(caught.value)
     return str(caught.value)
 
 
-def test_a_plain_url_is_where_the_server_is() -> None:
+def test_a_plain_url_has_the_server_s_address() -> None:
     address = run(finder_of(f"redis://me:{SECRET}@host:1/2", "ns").locate())
     assert address == ServerAddress("host", 1, "me", SECRET, 2)
 
@@ -111,13 +111,13 @@ def test_sentinel_names_the_master(guarded: tuple[RedisServer, RedisServer]) -> 
     assert run(finder_of(url, "ns").locate()) == at(master, SECRET)._replace(db=2)
 
 
-def test_sentinels_that_are_away_are_passed_over_and_asked_last(guarded: tuple[RedisServer, RedisServer]) -> None:
+def test_unreachable_sentinels_are_skipped_and_asked_last(guarded: tuple[RedisServer, RedisServer]) -> None:
     asked: list[bytes] = []
     clock = RunningClock()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await reader.read(1))
-        clock.now += DEADLINE_S  # so long it says nothing
+        clock.now += DEADLINE_S  # it is silent until then
         await reader.read()
 
     async def twice() -> None:
@@ -150,9 +150,9 @@ def test_a_sentinel_without_an_answer_is_an_error(
     assert f"cannot connect to {HOST}:{gone}" in said
 
 
-async def told_to_fail_over(watching: RespConnection) -> None:
-    """By itself Sentinel waits for a time without answers, which on a busy machine says nothing. It needs to have seen
-    the replica before."""
+async def force_failover(watching: RespConnection) -> None:
+    """Makes Sentinel fail over at once: its own time limit is meaningless on a busy machine. Sentinel refuses until it
+    has seen the replica."""
     while True:
         with contextlib.suppress(ReplyError):
             await watching.call("SENTINEL", "FAILOVER", "mymaster")
@@ -175,7 +175,7 @@ def test_after_a_failover_sentinel_names_the_replica() -> None:
             await events.call("SUBSCRIBE", "+switch-master")
             master.kill()
             assert f"cannot connect to {HOST}:{master.port}" in await unknown(finder.locate())
-            await told_to_fail_over(events)
+            await force_failover(events)
             await switched.wait()
         assert await finder.locate() == at(replica)
 
@@ -205,7 +205,7 @@ def _knows_three(node: RedisServer) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[RedisServer]]:
-    """Three masters; the last slot is nobody's."""
+    """Three masters; the last slot has no owner."""
     with cluster_nodes(3) as nodes:
         bounds = [0, 6000, 12000, SLOTS - 1]
         for epoch, (node, (start, stop)) in enumerate(zip(nodes, itertools.pairwise(bounds), strict=True), 1):
@@ -222,12 +222,12 @@ def test_the_node_that_owns_the_namespaces_slot_is_found_from_any_other(cluster:
     for namespace in ("turnout", "a", "b", "c", "d"):
         answers = {run(finder_of(f"redis+cluster://{HOST}:{asked.port}", namespace).locate()) for asked in cluster}
         (owner,) = answers
-        assert received(owner, "INCR", f"{{{namespace}}}:n") >= 1, "it is the owner's to write"
+        assert received(owner, "INCR", f"{{{namespace}}}:n") >= 1, "the owner accepts writes"
         found.add(owner)
     assert len(found) > 1
 
 
-def test_other_nodes_than_the_owner_send_away(cluster: list[RedisServer]) -> None:
+def test_nodes_other_than_the_owner_redirect(cluster: list[RedisServer]) -> None:
     owner = run(finder_of(f"redis+cluster://{HOST}:{cluster[0].port}", "turnout").locate())
     for node in cluster:
         if at(node) != owner:
@@ -235,7 +235,7 @@ def test_other_nodes_than_the_owner_send_away(cluster: list[RedisServer]) -> Non
                 received(at(node), "GET", "{turnout}:n")
 
 
-def test_a_node_that_is_away_is_passed_over(cluster: list[RedisServer]) -> None:
+def test_an_unreachable_node_is_skipped(cluster: list[RedisServer]) -> None:
     url = f"redis+cluster://{HOST}:{free_port()},{HOST}:{cluster[1].port}"
     assert run(finder_of(url, "turnout").locate()).port in {node.port for node in cluster}
 
@@ -246,21 +246,21 @@ def test_a_slot_without_a_node_is_an_error(cluster: list[RedisServer]) -> None:
     assert f"knows no node that serves slot {SLOTS - 1}" in run(unknown(finder.locate()))
 
 
-def test_a_server_that_is_no_cluster_says_so() -> None:
+def test_a_server_that_is_not_a_cluster_is_an_error() -> None:
     with redis_server() as alone:
         said = run(unknown(finder_of(f"redis+cluster://{HOST}:{alone.port}", "ns").locate()))
     assert "cluster support disabled" in said
 
 
 @given(st.one_of(st.text(alphabet="{}ab", max_size=8).map(str.encode), st.binary(max_size=16)))
-def test_slots_are_those_of_redis_py(key: bytes) -> None:
+def test_slots_equal_those_of_redis_py(key: bytes) -> None:
     assert slot_of(key) == key_slot(key)
 
 
 @pytest.mark.parametrize(
     ("host", "found"), [(b"10.0.0.1", ("10.0.0.1", 7)), (b"", ("asked", 7)), (None, ("asked", 7)), (b"?", None)]
 )
-def test_a_node_without_a_name_is_the_one_that_was_asked(host: bytes | None, found: tuple[str, int] | None) -> None:
+def test_a_node_without_a_host_is_the_one_that_was_asked(host: bytes | None, found: tuple[str, int] | None) -> None:
     ranges = [[0, 99, [b"x", 6, b"id"]], [100, 200, [host, 7, b"id", {}], [b"replica", 8, b"id"]]]
     assert owner_of(100, ranges, "asked") == found
     assert owner_of(201, ranges, "asked") is None

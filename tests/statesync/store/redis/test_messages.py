@@ -1,4 +1,4 @@
-"""The bytes of this version, kept, and how readers meet older and newer ones. Files of old versions stay."""
+"""The recorded bytes of this version, and reading those of older and newer versions. Files of old versions stay."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 
 NUMBERS = InflightNumbers(3, 900, 200, 41, 2, 230)
 FOUR_NUMBERS = NUMBERS[:4]
-"""What version 1 told before it told of prefill."""
+"""The numbers of version 1 before it had those of prefill."""
 REPORT = report_of(EngineReport(3, 2, 0.5, 500000, 1000, 400, 7.25), 0.125, "gw-1")
 LORA = report_of(EngineReport(queued=3, adapters=Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2)), 0.125, "gw-1")
 ENTRY = LogEntry(1, "gw-1", TOKEN, [PlacementMessage(A, pack_blocks([1, 2**64 - 1])), PlacementMessage(B, b"")])
@@ -53,7 +53,7 @@ ON_TRIAL = RECORD._replace(
     note="half of them, for a day",
     restores=1,
 )
-SAID: dict[str, Envelope] = {
+SENT: dict[str, Envelope] = {
     "changes": Envelope(
         "1763816597123-4",
         ChangesMessage(
@@ -86,24 +86,24 @@ def kept(name: str) -> bytes:
 
 
 def grown(data: bytes, **fields: object) -> bytes:
-    """As a later version would write it: more in every map and array."""
+    """The message as a later version would write it: with more in every map and array."""
     value: list[Any] = msgspec.msgpack.decode(data)
     value[1].update(fields)
     return msgspec.msgpack.encode([*value, None, "later"] if len(value) < 3 else [*value, "later"])
 
 
-@pytest.mark.parametrize("name", sorted(SAID))
-def test_messages_of_version_1_are_read_as_they_were_meant(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(SENT))
+def test_messages_of_version_1_are_read(name: str) -> None:
     reader = MessageDecoder()
     envelope = reader.envelope(kept(name))
     assert envelope is not None
-    expected = SAID[name]
+    expected = SENT[name]
     assert type(envelope.message) is type(expected.message)
     assert pack(envelope) == pack(expected)
     assert reader.unreadable == 0
 
 
-def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
+def test_the_keys_of_version_1_are_read() -> None:
     reader = MessageDecoder()
     assert reader.entry(kept("entry")) == ENTRY
     assert reader.report(kept("report")) == REPORT
@@ -116,8 +116,8 @@ def test_what_version_1_kept_in_keys_is_read_as_it_was_meant() -> None:
     assert reader.unreadable == 0
 
 
-def test_this_version_writes_the_bytes_that_are_kept() -> None:
-    assert SCHEMA == 1, "a new version: keep its bytes beside the old ones, and compare with those"
+def test_this_version_writes_the_recorded_bytes() -> None:
+    assert SCHEMA == 1, "a new version: record its bytes beside the old ones, and compare with those"
     assert pack(ENTRY) == kept("entry")
     assert pack(REPORT) == kept("report")
     assert pack(LORA) == kept("report-lora")
@@ -127,8 +127,8 @@ def test_this_version_writes_the_bytes_that_are_kept() -> None:
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
 
 
-@pytest.mark.parametrize("name", sorted(SAID))
-def test_a_newer_message_is_read_as_far_as_it_is_known_and_that_is_said_once(
+@pytest.mark.parametrize("name", sorted(SENT))
+def test_a_newer_message_is_read_as_far_as_it_is_known_and_logged_once(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = MessageDecoder()
@@ -144,7 +144,7 @@ def test_a_newer_message_is_read_as_far_as_it_is_known_and_that_is_said_once(
     ]
 
 
-def test_more_numbers_more_of_a_placement_and_more_of_a_page_are_left_out() -> None:
+def test_added_numbers_and_fields_of_placements_and_pages_are_ignored() -> None:
     reader = MessageDecoder()
     assert reader.numbers(pack([3, 900, 200, 41, 2, 230, 99])) == NUMBERS
     entry = reader.entry(pack({"v": 2, "replica": "x", "token": "t", "placements": [[A, b"", 7]], "more": 1}))
@@ -160,9 +160,9 @@ def test_fewer_numbers_are_filled_with_zeros() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xc1", b"\xff" * 20, pack(["", {"t": "unheard-of", "v": 9, "replica": "x", "token": "y"}]), pack("text")],
+    [b"", b"\xc1", b"\xff" * 20, pack(["", {"t": "unknown", "v": 9, "replica": "x", "token": "y"}]), pack("text")],
 )
-def test_what_cannot_be_read_is_counted_and_said_once(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_bytes_are_counted_and_logged_once(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     reader = MessageDecoder()
     assert [reader.envelope(data) for _ in range(3)] == [None] * 3
     assert reader.unreadable == 3
@@ -172,17 +172,17 @@ def test_what_cannot_be_read_is_counted_and_said_once(data: bytes, caplog: pytes
     assert reader.unreadable == 8
 
 
-def test_blocks_are_little_endian_and_a_torn_one_is_left_out() -> None:
+def test_blocks_are_little_endian_and_an_incomplete_one_is_left_out() -> None:
     assert pack_blocks([1, 2**64 - 1]) == b"\x01" + bytes(7) + b"\xff" * 8
     assert list(unpack_blocks(pack_blocks([1, 2**64 - 1]) + b"\x01")) == [1, 2**64 - 1]
 
 
-def test_the_adapters_of_a_report_are_its_own_again_and_nothing_is_not_none_in_use() -> None:
+def test_the_adapters_of_a_report_are_restored_and_unknown_differs_from_none_in_use() -> None:
     for adapters in (Adapters(frozenset({"b", "a"}), frozenset({"c"}), 2), Adapters(limit=4), None):
         assert report_of(EngineReport(adapters=adapters), 0.0, "gw-1").engine().adapters == adapters
 
 
-def test_a_replica_that_knew_of_no_adapters_reads_the_rest_of_a_report() -> None:
+def test_a_version_without_adapters_reads_the_rest_of_a_report() -> None:
     class Before(msgspec.Struct, omit_defaults=True, frozen=True):
         v: int
         age_s: float
@@ -192,13 +192,13 @@ def test_a_replica_that_knew_of_no_adapters_reads_the_rest_of_a_report() -> None
     assert msgspec.msgpack.decode(kept("report-lora"), type=Before) == Before(1, 0.125, "gw-1", 3)
 
 
-def test_a_report_is_the_engines_own_again() -> None:
+def test_an_engines_report_is_restored() -> None:
     engine = EngineReport(queued=3, started_at=7.25)
     assert report_of(engine, 1.5, "gw-1").engine() == engine
 
 
 @pytest.mark.parametrize("record", [RECORD, ON_TRIAL])
-def test_a_record_is_completed_by_what_the_script_puts_in_front(record: PolicyRecord) -> None:
+def test_a_record_is_completed_by_the_prefix_that_the_script_adds(record: PolicyRecord) -> None:
     written = b'{"generation":3,' + pack_record(record)[1:]
     assert written == pack_whole_record(record)
     assert MessageDecoder().record(written) == record

@@ -1,4 +1,4 @@
-"""Each entry of the log once, none left out, whichever way it comes."""
+"""Each entry of the log is folded once, and none is left out, whether it is read or received."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_entry_is_folded_once() -> None:
     assert log.folded == (5, 1)
 
 
-def test_own_entries_move_the_end_and_fold_nothing() -> None:
+def test_own_entries_move_the_end_without_being_folded() -> None:
     log, seen = folded()
     log.received("5-0", [])
     assert (log.folded, seen) == ((5, 0), [])
@@ -51,7 +51,7 @@ def test_an_entry_received_while_the_log_is_read_waits_and_is_not_folded_twice()
     assert seen == [5, 7, 9, 10]
 
 
-def test_falling_behind_again_keeps_what_waits() -> None:
+def test_falling_behind_again_keeps_waiting_entries() -> None:
     log, seen = folded()
     log.behind()
     log.received("7-0", placed(7))
@@ -60,7 +60,7 @@ def test_falling_behind_again_keeps_what_waits() -> None:
     assert seen == [7]
 
 
-def test_a_checkpoint_stands_for_all_up_to_its_entry() -> None:
+def test_a_checkpoint_replaces_all_entries_up_to_its_own() -> None:
     log, seen = folded()
     log.restored((8, 0))
     log.read((7, 0), placed(7))
@@ -69,7 +69,7 @@ def test_a_checkpoint_stands_for_all_up_to_its_entry() -> None:
     assert (log.folded, seen) == ((9, 0), [9])
 
 
-def test_a_server_that_was_set_back_begins_anew() -> None:
+def test_the_log_starts_over_with_a_server_that_was_set_back() -> None:
     log, seen = folded()
     log.received("9-0", placed(9))
     log.server_ends_at((10, 0))

@@ -1,4 +1,4 @@
-"""What is known of policies, for when the server knows less."""
+"""The known policy records, for a server that lost some."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ def record(generation: int) -> PolicyRecord:
 
 
 def test_a_record_is_new_once_and_an_older_one_never() -> None:
-    book = PolicyCache()
-    assert book.learn("a", record(2))
-    assert not book.learn("a", record(2))
-    assert not book.learn("a", record(1))
-    assert book.learn("a", record(3))
-    assert book.lost({}) == {"a": [record(3), record(2)]}
+    cache = PolicyCache()
+    assert cache.learn("a", record(2))
+    assert not cache.learn("a", record(2))
+    assert not cache.learn("a", record(1))
+    assert cache.learn("a", record(3))
+    assert cache.lost({}) == {"a": [record(3), record(2)]}
 
 
-def test_what_is_read_is_new_if_its_generation_is_newer() -> None:
-    book = PolicyCache()
-    assert book.read("a", []) is None
-    assert book.read("a", [record(2), record(1)]) == record(2)
-    assert book.read("a", [record(2), record(1)]) is None
-    assert book.read("a", [record(1)]) is None
+def test_a_read_record_is_new_if_its_generation_is_newer() -> None:
+    cache = PolicyCache()
+    assert cache.read("a", []) is None
+    assert cache.read("a", [record(2), record(1)]) == record(2)
+    assert cache.read("a", [record(2), record(1)]) is None
+    assert cache.read("a", [record(1)]) is None
 
 
-def test_only_what_the_server_lost_is_put_back() -> None:
-    book = PolicyCache()
-    book.learn("a", record(2))
-    book.learn("b", record(5))
-    assert book.lost({"a": 2, "b": 4}) == {"b": [record(5)]}
-    assert book.lost({"a": 3, "b": 5}) == {}
+def test_only_records_that_the_server_lost_are_put_back() -> None:
+    cache = PolicyCache()
+    cache.learn("a", record(2))
+    cache.learn("b", record(5))
+    assert cache.lost({"a": 2, "b": 4}) == {"b": [record(5)]}
+    assert cache.lost({"a": 3, "b": 5}) == {}
 
 
-def test_as_many_are_kept_as_the_server_keeps() -> None:
-    book = PolicyCache()
+def test_the_cache_keeps_as_many_records_as_the_server() -> None:
+    cache = PolicyCache()
     for generation in range(1, POLICY_HISTORY + 5):
-        book.learn("a", record(generation))
-    assert len(book.lost({})["a"]) == POLICY_HISTORY
+        cache.learn("a", record(generation))
+    assert len(cache.lost({})["a"]) == POLICY_HISTORY
 
 
 def test_a_copy_shares_no_parameters_with_its_record() -> None:

@@ -1,4 +1,4 @@
-"""What messages become at the listener: once, in order, and what was missed is asked for."""
+"""Messages reach the listener once and in order, and the receiver asks for missed ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE = InflightNumbers(1, 1, 1, 1)
 
 
 class Scene:
-    """A hearing whose clock is set by hand."""
+    """A receiver; only the test moves its clock."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -51,9 +51,9 @@ class Scene:
         self.missed: list[str] = []
         self.receiver.missed = self.missed.append
 
-    def hear(self, message: Message, log_id: str = "", *placements: PlacementMessage) -> None:
+    def receive(self, message: Message, log_id: str = "", *placements: PlacementMessage) -> None:
         entry = LogEntry(1, message.replica, message.token, list(placements)) if log_id else None
-        self.receiver.push([b"message", b"news", pack([log_id, message, entry] if entry else [log_id, message])])
+        self.receiver.push([b"message", b"channel", pack([log_id, message, entry] if entry else [log_id, message])])
 
 
 def changes(
@@ -76,7 +76,7 @@ def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> No
     message = changes(1, full=True)
     message.reports = {B: report_of(EngineReport(queued=2), 0.5, "other")}
     placements = [PlacementMessage(A, pack_blocks([1, 2])), PlacementMessage(B, b"")]
-    scene.hear(message, "5-0", *placements)
+    scene.receive(message, "5-0", *placements)
     assert scene.listener.inflight == {"other": {A: ONE}}
     assert scene.listener.placed == [(A, (1, 2)), (B, ())]
     assert scene.listener.reports == {B: EngineReport(queued=2)}
@@ -85,10 +85,10 @@ def test_a_message_becomes_numbers_placements_reports_and_a_live_replica() -> No
     assert scene.missed == []
 
 
-def test_own_messages_are_echoes_and_nothing_else() -> None:
+def test_own_messages_are_only_echoes() -> None:
     scene = Scene()
     scene.view_age.sent(99.0)
-    scene.hear(changes(1, replica="me", token="mine"), "5-0", PlacementMessage(A, pack_blocks([1])))
+    scene.receive(changes(1, replica="me", token="mine"), "5-0", PlacementMessage(A, pack_blocks([1])))
     assert scene.listener.inflight == {}
     assert scene.listener.placed == []
     assert scene.receiver.log.folded == (5, 0)
@@ -96,44 +96,44 @@ def test_own_messages_are_echoes_and_nothing_else() -> None:
     assert scene.live_replicas.others() == []
 
 
-def test_of_an_earlier_process_of_this_name_only_placements_are_of_use() -> None:
+def test_only_placements_of_an_earlier_process_of_this_name_are_used() -> None:
     scene = Scene()
-    scene.hear(changes(1, full=True, replica="me", token="earlier"), "5-0", PlacementMessage(A, pack_blocks([1])))
-    scene.hear(HeartbeatMessage(v=1, replica="me", token="earlier", seq=9))
+    scene.receive(changes(1, full=True, replica="me", token="earlier"), "5-0", PlacementMessage(A, pack_blocks([1])))
+    scene.receive(HeartbeatMessage(v=1, replica="me", token="earlier", seq=9))
     assert scene.listener.placed == [(A, (1,))]
     assert scene.listener.inflight == {}
     assert scene.live_replicas.others() == []
     assert scene.missed == []
 
 
-def test_an_unknown_replica_and_a_beat_ahead_of_the_last_message_are_read_anew() -> None:
+def test_an_unknown_replica_and_a_heartbeat_ahead_of_the_last_message_cause_a_read() -> None:
     scene = Scene()
-    scene.hear(changes(4))
+    scene.receive(changes(4))
     assert scene.missed == ["other"]
     fields = {b"@": standing("t", 4).encode(), b"a": pack(ONE)}
     assert scene.receiver.stored("other", fields) == "t"
     assert scene.listener.inflight == {"other": {A: ONE}}
-    scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=4))
+    scene.receive(HeartbeatMessage(v=1, replica="other", token="t", seq=4))
     assert scene.missed == ["other"]
-    scene.hear(HeartbeatMessage(v=1, replica="other", token="t", seq=6))
+    scene.receive(HeartbeatMessage(v=1, replica="other", token="t", seq=6))
     assert scene.missed == ["other", "other"]
 
 
 def test_a_replica_is_gone_once_and_only_its_live_incarnation() -> None:
     scene = Scene()
-    scene.hear(changes(1, full=True, token="t2"))
-    scene.hear(GoneMessage(v=1, replica="other", token="t1"))
+    scene.receive(changes(1, full=True, token="t2"))
+    scene.receive(GoneMessage(v=1, replica="other", token="t1"))
     assert scene.listener.gone == []
-    scene.hear(GoneMessage(v=1, replica="other", token="t2"))
-    scene.hear(GoneMessage(v=1, replica="other", token="t2"))
+    scene.receive(GoneMessage(v=1, replica="other", token="t2"))
+    scene.receive(GoneMessage(v=1, replica="other", token="t2"))
     assert scene.listener.gone == ["other"]
 
 
-def test_messages_received_while_the_keys_are_read_come_after_them_and_once() -> None:
+def test_messages_received_while_the_keys_are_read_follow_them_once() -> None:
     scene = Scene()
     scene.receiver.hold()
-    scene.hear(changes(2), "5-0", PlacementMessage(A, pack_blocks([5])))
-    scene.hear(changes(3), "7-0", PlacementMessage(A, pack_blocks([7])))
+    scene.receive(changes(2), "5-0", PlacementMessage(A, pack_blocks([5])))
+    scene.receive(changes(3), "7-0", PlacementMessage(A, pack_blocks([7])))
     assert scene.listener.inflight == {}
     scene.receiver.stored("other", {b"@": standing("t", 2).encode(), b"a": pack(InflightNumbers(9, 9, 9, 9))})
     scene.receiver.release()
@@ -151,7 +151,7 @@ def test_a_replica_without_a_hash_is_not_live() -> None:
     assert scene.listener.inflight == {}
 
 
-def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> None:
+def test_a_report_read_from_the_keys_has_its_age_by_the_server_s_clock() -> None:
     scene = Scene()
     packed = pack(report_of(EngineReport(queued=1), 0.5, "other"))
     own = pack(report_of(EngineReport(queued=2), 0.0, "me"))
@@ -163,30 +163,30 @@ def test_a_report_read_from_the_keys_is_as_old_as_the_server_s_clock_says() -> N
     assert set(scene.listener.reports) == {A, B}
 
 
-def test_a_policy_is_passed_on_when_it_is_new_however_it_comes() -> None:
+def test_a_new_policy_is_passed_on_from_a_message_or_a_key() -> None:
     scene = Scene()
     record = PolicyRecord("p2c", {"choices": 2}, 2)
     scene.receiver.policies({"default": [record]})
     assert scene.listener.policies == {"default": record}
     scene.listener.policies.clear()
     scene.receiver.policies({"default": [record]})
-    assert scene.listener.policies == {}, "it is known"
+    assert scene.listener.policies == {}, "the record is known"
     for generation, name in ((2, "random"), (3, "least_load")):
         text = pack_whole_record(PolicyRecord(name, {}, generation)).decode()
-        scene.hear(PolicyChangedMessage(v=1, replica="other", token="t", pool="default", record=text))
+        scene.receive(PolicyChangedMessage(v=1, replica="other", token="t", pool="default", record=text))
     assert scene.listener.policies == {"default": PolicyRecord("least_load", {}, 3)}
 
 
 def test_other_pushes_and_bytes_that_cannot_be_decoded_are_ignored() -> None:
     scene = Scene()
     scene.receiver.push([b"invalidate", None])
-    scene.receiver.push([b"message", b"news", b"\xc1"])
+    scene.receiver.push([b"message", b"channel", b"\xc1"])
     assert scene.receiver.reader.unreadable == 1
 
 
 @pytest.mark.parametrize("log_id", ["", "5-0", "1763900000000-0", "1763900000000-" + "9" * 20])
 @pytest.mark.parametrize("known", [True, False])
-def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_it_would(
+def test_the_echo_of_the_last_message_is_recognised_by_its_end_and_acts_as_if_it_was_decoded(
     log_id: str, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()
@@ -197,7 +197,7 @@ def test_the_echo_of_the_last_message_is_known_by_its_end_and_does_what_reading_
     if known:
         monkeypatch.setattr(scene.receiver.reader, "envelope", None)
     head = pack([log_id, 0, 0] if log_id else [log_id, 0])[: -2 if log_id else -1]
-    scene.receiver.push([b"message", b"news", head + message + entry])
+    scene.receiver.push([b"message", b"channel", head + message + entry])
     assert scene.view_age.age_s(scene.clock.now) == 0.25
     assert scene.view_age.silent_s(scene.clock.now) == 0.0
     assert scene.receiver.reader.unreadable == 0
@@ -212,14 +212,14 @@ def test_a_message_in_sequence_is_current_once() -> None:
     assert sequences.take(changes(2)) == (False, False)
 
 
-def test_a_full_message_is_current_whatever_was_missed() -> None:
+def test_a_full_message_is_current_after_any_gap() -> None:
     sequences = SenderSequences()
     sequences.take(changes(1, full=True))
     assert sequences.take(changes(5, full=True)) == (True, False)
     assert sequences.take(changes(1, full=True, token="t2")) == (True, False)
 
 
-def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> None:
+def test_a_gap_an_unknown_replica_and_a_new_incarnation_cause_a_read() -> None:
     sequences = SenderSequences()
     assert sequences.take(changes(4)) == (False, True)
     sequences.take(changes(1, full=True))
@@ -228,7 +228,7 @@ def test_a_gap_an_unknown_replica_and_another_incarnation_are_read_anew() -> Non
     assert sequences.take(changes(5, token="t2")) == (False, True)
 
 
-def test_what_is_read_is_current_unless_a_later_message_was_taken() -> None:
+def test_a_read_share_is_current_unless_a_later_message_was_taken() -> None:
     sequences = SenderSequences()
     assert sequences.read("other", "t", 3)
     assert sequences.take(changes(4)) == (True, False)
@@ -238,7 +238,7 @@ def test_what_is_read_is_current_unless_a_later_message_was_taken() -> None:
     assert sequences.read("other", "t2", 0)
 
 
-def test_what_was_reached_is_known_by_incarnation_and_sequence() -> None:
+def test_a_reached_position_is_an_incarnation_and_a_sequence() -> None:
     sequences = SenderSequences()
     sequences.take(changes(7, full=True))
     assert sequences.reached("other", "t", 7)
@@ -251,14 +251,14 @@ def test_what_was_reached_is_known_by_incarnation_and_sequence() -> None:
 
 def test_a_full_message_and_a_hash_replace_all_numbers_and_a_change_only_its_own() -> None:
     scene = Scene()
-    scene.hear(changes(1, full=True, numbers={A: n(4), B: n(1)}))
-    scene.hear(changes(2, numbers={B: n(2)}))
+    scene.receive(changes(1, full=True, numbers={A: n(4), B: n(1)}))
+    scene.receive(changes(2, numbers={B: n(2)}))
     assert scene.listener.inflight == {"other": {A: n(4), B: n(2)}}
-    scene.hear(changes(3, full=True, numbers={C: n(1)}))
+    scene.receive(changes(3, full=True, numbers={C: n(1)}))
     assert scene.listener.inflight == {"other": {C: n(1)}}
     scene.receiver.stored("other", {b"@": standing("t", 5).encode(), b"a": pack(n(5))})
     assert scene.listener.inflight == {"other": {A: n(5)}}
-    scene.hear(changes(1, full=True, token="t2", numbers={}))
+    scene.receive(changes(1, full=True, token="t2", numbers={}))
     assert scene.listener.inflight == {}
 
 
@@ -271,7 +271,7 @@ Flushes = st.lists(
 
 
 @given(Flushes)
-def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbers(
+def test_after_any_loss_a_reader_that_reads_again_has_the_writer_s_numbers(
     flushes: list[tuple[dict[PodId, InflightNumbers], bool, bool]],
 ) -> None:
     pending, scene = PendingUpdates(), Scene()
@@ -288,7 +288,7 @@ def test_whatever_is_lost_a_reader_that_reads_again_ends_with_the_writer_s_numbe
         sent = {} if batch is None else dict(batch.numbers)
         kept.update(sent)
         if not lost:
-            scene.hear(changes(seq, full, numbers=sent))
+            scene.receive(changes(seq, full, numbers=sent))
             if scene.missed:
                 scene.missed.clear()
                 read(seq)

@@ -1,5 +1,5 @@
-"""Replicas of an older version and of this one share their state: what the older one wrote is read, and nothing that
-this one writes is any different.
+"""Replicas of an older version and of this one share their state: this version reads what the older one wrote, and
+writes the same bytes.
 
 `tests/data/replica-4dba2e3.json` says how it was recorded.
 """
@@ -48,14 +48,14 @@ def test_this_version_writes_the_same_bytes(server: RedisServer) -> None:
     assert comparable(run_on(RunningClock(), recording(server))) == comparable(OLD)
 
 
-def test_a_recording_has_something_of_every_kind() -> None:
+def test_a_recording_has_every_kind_of_message_and_key() -> None:
     kinds = {kind for kind, _ in OLD.keys.values()}
     assert kinds == {"zset", "hash", "stream", "list", "set", "string"}
     for kind in ("changes", "beat", "policy", "gone"):
         assert any(f"\xa1t{chr(0xA0 + len(kind))}{kind}" in message for message in OLD.published), kind
 
 
-def test_a_replica_that_joins_reads_all_that_the_older_one_keeps(server: RedisServer) -> None:
+def test_a_replica_that_joins_reads_all_keys_of_the_older_one(server: RedisServer) -> None:
     async def scene() -> None:
         with client(server) as admin:
             put(admin, OLD)
@@ -98,12 +98,12 @@ def test_a_live_replica_takes_each_message_of_the_older_one(server: RedisServer)
     run_on(RunningClock(), scene())
 
 
-def test_what_it_missed_of_the_older_one_it_reads_from_the_keys(server: RedisServer) -> None:
+def test_missed_messages_of_the_older_one_are_read_from_the_keys(server: RedisServer) -> None:
     async def scene() -> None:
         with client(server) as admin:
             async with replica(server, "reader", RARE) as (_, listener):
                 put(admin, OLD)
-                publish(admin, SAID[3])  # the fourth message of a replica that was not known
+                publish(admin, SAID[3])  # the fourth message of an unknown replica
                 await eventually(lambda: listener.inflight == {NAME: IDLE} and listener.placed == [LATE])
                 assert listener.restored_pages == PAGES
 

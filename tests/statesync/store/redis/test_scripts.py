@@ -1,4 +1,4 @@
-"""The scripts are packaged, and run whether or not the server has them cached."""
+"""The scripts are packaged, and they run with and without the server's cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOURCES = Path(scripts.__file__).with_name("lua")
 KNOWN = {script.name: script for script in vars(scripts).values() if isinstance(script, LuaScript)}
 
 
-def test_every_script_is_loaded_and_every_file_is_one() -> None:
+def test_every_script_file_is_loaded_and_there_are_no_others() -> None:
     assert {path.stem for path in SOURCES.glob("*.lua")} == KNOWN.keys()
     assert len({script.sha for script in KNOWN.values()}) == len(KNOWN)
 
@@ -25,10 +25,10 @@ def test_every_script_is_loaded_and_every_file_is_one() -> None:
 def test_a_script_opens_with_its_keys_arguments_and_answer(name: str) -> None:
     head = [line for line in KNOWN[name].source.decode().splitlines() if line.startswith("--")]
     for part in ("KEYS", "ARGV", "Returns"):
-        assert any(part in line for line in head), f"{name}.lua does not say its {part}"
+        assert any(part in line for line in head), f"{name}.lua does not document its {part}"
 
 
-def test_scripts_compile_and_are_sent_whole_only_where_they_are_not_cached() -> None:
+def test_scripts_compile_and_are_sent_whole_only_when_they_are_not_cached() -> None:
     async def run() -> None:
         with redis_server() as server:
             link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=5.0, name="test")
@@ -45,7 +45,7 @@ def test_scripts_compile_and_are_sent_whole_only_where_they_are_not_cached() -> 
     asyncio.run(run())
 
 
-def test_old_reports_are_pruned_and_other_errors_are_the_caller_s() -> None:
+def test_old_reports_are_pruned_and_other_errors_are_raised() -> None:
     async def run() -> None:
         with redis_server() as server:
             link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=5.0, name="test")

@@ -1,4 +1,4 @@
-"""A session over real links: what ends one, what only begins a new incarnation, and what is counted."""
+"""A session over real links: what ends it, what only starts a new incarnation, and what is counted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ A = PodId("a")
 LEASES = "{turnout}:leases"
 ONE = InflightNumbers(1, 1, 1, 1)
 CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
-"""No answer is overdue, however much time a test lets pass for a lease."""
+"""A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 RENEWAL_S = CONFIG.lease_s / RENEWALS
 
 
@@ -66,7 +66,7 @@ class Scene:
         waiting.cancel()
 
     async def pass_renewal(self) -> None:
-        """The time from one renewal to the next passes, at one moment on the server and here, when all wait for it."""
+        """Moves the server's and the local time forward by one renewal together, once every session waits for it."""
         await self.settle()
         with redis_py.Redis(port=self.address.port) as server:
             for member in server.zrange(LEASES, 0, -1):
@@ -75,13 +75,13 @@ class Scene:
         await real_moment()
 
     async def settle(self) -> None:
-        """Until every answer is there, and who waited for it sleeps."""
+        """Waits until every answer has arrived and the tasks that waited for them sleep again."""
         while any(connection._owed for session in self.sessions for connection in session._open):
             await real_moment()
         await real_moment()
 
     async def whole(self, name: str) -> bool:
-        """Whether a lease was renewed a moment ago."""
+        """Whether a lease has just been renewed."""
         (seconds, _), ends = await self.admin.pipeline([("TIME",), ("ZSCORE", LEASES, name)])
         return float(ends) / 1000 - int(seconds) > CONFIG.lease_s - RENEWAL_S / 2
 
@@ -109,9 +109,7 @@ def play(server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, Non
 
 
 @pytest.mark.parametrize("kind", ["normal", "pubsub"])
-def test_either_connection_lost_ends_the_life_of_the_link_and_another_can_follow(
-    server: RedisServer, kind: str
-) -> None:
+def test_losing_either_connection_ends_the_link_and_another_can_follow(server: RedisServer, kind: str) -> None:
     async def scene(on: Scene) -> None:
         session = await on.begin("left")
         token, trips = session.token, session.traffic()[0]
@@ -128,7 +126,7 @@ def test_either_connection_lost_ends_the_life_of_the_link_and_another_can_follow
     play(server, scene)
 
 
-def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisServer) -> None:
+def test_a_lost_lease_starts_a_new_incarnation_over_the_same_link(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         session = await on.begin("left")
         token = session.token
@@ -142,17 +140,17 @@ def test_a_lease_lost_begins_a_new_incarnation_over_the_same_link(server: RedisS
     play(server, scene)
 
 
-def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServer) -> None:
+def test_the_name_of_a_live_replica_is_refused_and_that_of_a_lapsed_one_taken(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         await on.begin("left")
         refused = asyncio.get_running_loop().create_task(on.begin("left"))
         while not refused.done():
             await on.pass_renewal()
-            while not await on.whole("left"):  # noqa: ASYNC110  the server tells nobody
+            while not await on.whole("left"):  # noqa: ASYNC110  the server sends no event
                 await asyncio.sleep(0.001)
         with pytest.raises(NameTaken, match="'left'"):
             await on.lives[1]
-        on.lives[0].cancel()  # It ends without giving its lease back.
+        on.lives[0].cancel()  # It ends without returning its lease.
         await asyncio.wait([on.lives[0]])
         replacing = asyncio.get_running_loop().create_task(on.begin("left"))
         while not replacing.done():
@@ -163,7 +161,7 @@ def test_a_live_namesake_is_refused_and_a_lapsed_one_replaced(server: RedisServe
     play(server, scene)
 
 
-def test_a_replica_that_starts_gets_at_once_what_a_lone_replica_had_kept_back(
+def test_a_replica_that_starts_gets_the_updates_that_a_lone_replica_held_back_at_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("statesync.store.redis.syncer.ALONE_S", 1000.0)
@@ -180,7 +178,7 @@ def test_a_replica_that_starts_gets_at_once_what_a_lone_replica_had_kept_back(
     play(server, scene)
 
 
-def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_s_own_updates_are_not_read_again(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(on: Scene) -> None:
         left = await on.begin("left")
         read: list[Message] = []
@@ -204,7 +202,7 @@ def test_what_a_replica_said_itself_is_not_read_again(server: RedisServer, monke
     play(server, scene)
 
 
-def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
+def test_an_error_of_the_listener_ends_the_link_and_is_logged(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(RecordingListener):
@@ -223,7 +221,7 @@ def test_a_mistake_in_the_listener_costs_the_link_and_is_not_silent(
     assert any("background task state of left failed" in record.getMessage() for record in caplog.records)
 
 
-def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(server: RedisServer) -> None:
+def test_leaving_sends_pending_updates_and_removes_everything_of_this_replica(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         listener = RecordingListener()
         left = await on.begin("left")
@@ -240,7 +238,7 @@ def test_leaving_sends_what_is_left_and_takes_everything_of_this_replica_away(se
     play(server, scene)
 
 
-def test_a_channel_that_brings_nothing_back_ends_the_link(server: RedisServer) -> None:
+def test_a_channel_without_echoes_ends_the_link(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         session = await on.begin("left")
         session.view_age.echoed = lambda now: None  # type: ignore[method-assign]

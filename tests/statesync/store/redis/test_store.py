@@ -1,4 +1,4 @@
-"""RedisStore on a real server that does as it should: what is kept there, in which keys, and how much is sent."""
+"""RedisStore on a real server without faults: what is stored, in which keys, and how much is sent."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def lasting() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def server(lasting: RedisServer) -> RedisServer:
-    """An empty one."""
+    """An empty server."""
     with client(lasting) as admin:
         admin.flushall()
     return lasting
 
 
-def test_a_lost_lease_is_taken_anew_and_the_share_with_it(server: RedisServer) -> None:
+def test_a_lost_lease_is_acquired_again_and_the_share_is_sent_again(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -69,7 +69,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(server: RedisServer) -> N
     play(server, scene)
 
 
-def test_round_trips_are_bounded_whatever_is_announced(server: RedisServer) -> None:
+def test_round_trips_are_bounded_for_any_announcements(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -81,7 +81,8 @@ def test_round_trips_are_bounded_whatever_is_announced(server: RedisServer) -> N
             left.placed(A, [n])
             await asyncio.sleep(0.0025)
         took_s = loop.time() - began
-        most = took_s / RARE.interval_s + took_s / (RARE.lease_s / RENEWALS) + 2  # flushes, renewals, one of each more
+        # Flushes and renewals, and one more of each.
+        most = took_s / RARE.interval_s + took_s / (RARE.lease_s / RENEWALS) + 2
         assert left.health().round_trips - before <= most
         await eventually(
             lambda: len(right_listener.placed) == 200 and right_listener.inflight["left"][A].requests == 199
@@ -106,7 +107,7 @@ def test_a_share_of_thousands_of_pods_is_one_message_and_one_hash(server: RedisS
     play(server, scene)
 
 
-def test_every_key_has_the_prefix_and_the_ttl_that_is_written_down(server: RedisServer) -> None:
+def test_every_key_has_the_documented_prefix_and_ttl(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -140,7 +141,7 @@ def test_every_key_has_the_prefix_and_the_ttl_that_is_written_down(server: Redis
     play(server, scene)
 
 
-def test_a_checkpoint_shortens_the_log_and_starts_who_comes_later(server: RedisServer) -> None:
+def test_a_checkpoint_shortens_the_log_and_is_read_by_a_later_replica(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:

@@ -53,12 +53,12 @@ def server() -> Iterator[RedisServer]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lost link is made anew after hundredths of a second, not after seconds."""
+    """Makes a store reconnect after hundredths of a second instead of seconds."""
     monkeypatch.setattr("statesync.store.redis.store.BACKOFF_S", (0.01, 0.05))
 
 
 async def off_loop(work: Callable[[], None]) -> None:
-    """Starting a server takes a while: let the stores run meanwhile."""
+    """Runs work in a thread, so that the stores run while a server starts."""
     await asyncio.get_running_loop().run_in_executor(None, work)
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_comes_back_empty_gets_everything_again(server: RedisServe
     play(server, scene)
 
 
-def test_a_server_emptied_under_a_live_link_gets_everything_again(server: RedisServer) -> None:
+def test_a_server_that_is_emptied_during_a_live_link_gets_everything_again(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -118,7 +118,7 @@ def test_a_server_emptied_under_a_live_link_gets_everything_again(server: RedisS
     play(server, scene)
 
 
-def test_while_the_server_hangs_nothing_is_raised_and_the_view_ages_then_all_heals(server: RedisServer) -> None:
+def test_while_the_server_hangs_nothing_is_raised_and_the_view_ages_and_then_recovers(server: RedisServer) -> None:
     hang_s = 2 * STEADY.lease_s
 
     async def scene(
@@ -148,7 +148,7 @@ def test_while_the_server_hangs_nothing_is_raised_and_the_view_ages_then_all_hea
     play(server, scene)
 
 
-def test_a_slow_server_makes_the_view_older_and_nothing_else(server: RedisServer) -> None:
+def test_a_slow_server_only_makes_the_view_older(server: RedisServer) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         with slow_link(server.port) as link:
@@ -165,7 +165,7 @@ def test_a_slow_server_makes_the_view_older_and_nothing_else(server: RedisServer
                 )
                 await eventually(lambda: store.age_s() > 0.9 * link.delay_s)
                 took_s = loop.time() - began
-                # One flush at a time, each as slow as the link; and the renewals.
+                # One flush at a time, each as slow as the link, and the renewals.
                 most = took_s / link.delay_s + took_s / (RARE.lease_s / RENEWALS) + 2
                 assert store.health().round_trips - before <= most
                 assert (store.health().reconnects, store.health().lease_losses) == (0, 0)
@@ -174,7 +174,7 @@ def test_a_slow_server_makes_the_view_older_and_nothing_else(server: RedisServer
     run_on(RunningClock(), run())
 
 
-def test_exactly_the_share_of_a_killed_replica_goes_and_its_name_is_free_again(server: RedisServer) -> None:
+def test_only_the_share_of_a_killed_replica_is_removed_and_its_name_is_free_again(server: RedisServer) -> None:
     async def scene(
         left: RedisStore, left_listener: RecordingListener, right: RedisStore, right_listener: RecordingListener
     ) -> None:
@@ -226,7 +226,7 @@ def test_a_paused_replica_is_gone_and_comes_back_by_itself(server: RedisServer) 
     run_on(RunningClock(), run())
 
 
-def test_an_outage_costs_memory_by_pods_and_a_bounded_number_of_placements(server: RedisServer) -> None:
+def test_memory_in_an_outage_grows_with_the_pods_and_a_bounded_number_of_placements(server: RedisServer) -> None:
     async def run() -> None:
         async with replica(server, "left", RARE) as (left, _):
             server.pause()
@@ -247,8 +247,8 @@ def test_an_outage_costs_memory_by_pods_and_a_bounded_number_of_placements(serve
     run_on(RunningClock(), run())
 
 
-class Elsewhere:
-    """Says where a URL leads until it is told of another."""
+class MovingLocator:
+    """Locates the next of its servers at each call, and then always the last."""
 
     def __init__(self, *servers: RedisServer) -> None:
         self.asked = 0
@@ -260,16 +260,16 @@ class Elsewhere:
         return await where.locate()
 
 
-def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: RedisServer) -> None:
+def test_a_store_leaves_a_server_that_became_a_replica_for_the_new_master(server: RedisServer) -> None:
     async def run() -> None:
         with redis_server() as new_master:
-            where, listener = Elsewhere(server, new_master), RecordingListener()
-            store = RedisStore(where, STEADY)
+            moving, listener = MovingLocator(server, new_master), RecordingListener()
+            store = RedisStore(moving, STEADY)
             await store.start("left", listener)
             with client(server) as admin:
                 admin.replicaof("127.0.0.1", new_master.port)
             store.announce(A, ONE)
-            await eventually(lambda: where.asked == 2 and store.health().connected)
+            await eventually(lambda: moving.asked == 2 and store.health().connected)
             with client(new_master) as admin:
                 await eventually(lambda: admin.hexists("{turnout}:inflight:left", A))
             async with replica(new_master, "right") as (_, right_listener):
@@ -279,7 +279,7 @@ def test_a_server_that_became_a_replica_is_left_for_the_new_master(server: Redis
     run_on(RunningClock(), run())
 
 
-def test_in_a_cluster_all_works_and_a_slot_that_moves_is_followed() -> None:
+def test_a_store_works_in_a_cluster_and_follows_a_slot_that_moves() -> None:
     async def run(one: RedisServer, two: RedisServer) -> None:
         url = f"redis+cluster://127.0.0.1:{one.port}"
         left, right, listener, right_listener = (
@@ -324,7 +324,7 @@ def cluster_is_whole(node: Any) -> bool:
 
 
 def move(admin: Any, slot: int, taker: bytes) -> None:
-    """Give the slot away; the stores write into it all the while, and a node keeps a slot that it has keys of."""
+    """Moves the slot to another node. The stores keep writing to it, and a node keeps a slot that holds keys."""
     while True:
         try:
             admin.execute_command("CLUSTER SETSLOT", slot, "NODE", taker)
@@ -334,7 +334,7 @@ def move(admin: Any, slot: int, taker: bytes) -> None:
             return
 
 
-def test_a_start_that_is_given_up_goes_on_in_the_background(server: RedisServer) -> None:
+def test_a_cancelled_start_continues_in_the_background(server: RedisServer) -> None:
     async def run() -> None:
         server.kill()
         store, listener = open_at(server), RecordingListener()

@@ -1,4 +1,4 @@
-"""When changes are sent, over a real server whose answers are held back by pausing it."""
+"""When changes are sent, over a real server. Pausing it delays its answers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def n(count: int) -> InflightNumbers:
 
 
 async def later(seconds: float = 1.0) -> None:
-    """Let so much time pass, and what comes of it happen here; on the server it takes as long as it takes."""
+    """Moves the clock forward and runs what is due here. The server needs real time."""
     pass_time(seconds)
-    for _ in range(3):  # timers that are due now, what they call soon, and what that calls
+    for _ in range(3):  # due timers, their `call_soon` callbacks, and the callbacks of those
         await asyncio.sleep(0)
 
 
 class Scene:
-    """A syncer, the link it may use, and what came of it."""
+    """A syncer, its link, and the errors that it reported."""
 
     def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
         self.link = link
@@ -84,7 +84,7 @@ def play(
     run_on(Clock(), run())
 
 
-def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server: RedisServer) -> None:
+def test_it_starts_with_all_numbers_and_removes_the_server_s_old_ones(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         await on.link.call("HSET", KEYS.inflight("me"), "old", "x")
         on.pending.announce(A, n(1))
@@ -100,7 +100,7 @@ def test_it_begins_with_all_there_is_and_what_the_server_had_before_goes(server:
     play(server, scene)
 
 
-def test_what_is_noted_while_a_request_is_under_way_travels_together(server: RedisServer) -> None:
+def test_updates_during_a_request_are_sent_together(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -129,10 +129,10 @@ def test_what_is_noted_while_a_request_is_under_way_travels_together(server: Red
 
 
 SLOW = SyncConfig(interval_s=100.0)
-"""Times that nothing but a clock put forward lets pass."""
+"""Intervals that pass only when a test moves the clock."""
 
 
-def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(server: RedisServer) -> None:
+def test_an_update_that_lowers_a_load_waits_for_a_dispatch_and_is_sent_with_it(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.pending.announce(A, n(2))
         on.open()
@@ -153,7 +153,7 @@ def test_what_makes_a_pod_look_idler_waits_for_a_dispatch_and_travels_with_it(se
     play(server, scene, SLOW)
 
 
-def test_without_a_dispatch_it_goes_after_four_intervals_or_at_once_if_those_are_over(server: RedisServer) -> None:
+def test_without_a_dispatch_it_is_sent_after_four_intervals_or_at_once_if_they_are_over(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.pending.announce(A, n(3))
         on.open()
@@ -189,7 +189,7 @@ def test_a_dispatch_waits_for_one_interval_since_the_last_flush(server: RedisSer
     play(server, scene, SLOW)
 
 
-def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(server: RedisServer) -> None:
+def test_without_peers_a_dispatch_waits_with_the_rest_and_the_view_does_not_age(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.live_replicas.gone("other", "its token")
         on.open()
@@ -209,7 +209,7 @@ def test_alone_a_dispatch_waits_with_the_rest_and_the_view_is_no_older_for_it(se
     play(server, scene)
 
 
-def test_changes_kept_back_while_alone_go_as_soon_as_another_replica_comes(server: RedisServer) -> None:
+def test_changes_held_back_without_peers_are_sent_as_soon_as_a_replica_comes(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.live_replicas.gone("other", "its token")
         on.open()
@@ -219,7 +219,7 @@ def test_changes_kept_back_while_alone_go_as_soon_as_another_replica_comes(serve
         await later(ALONE_S / 2)
         on.syncer.hurry()
         await later(0.0)
-        assert on.link.round_trips == sent, "nobody came"
+        assert on.link.round_trips == sent, "no other replica is live"
         on.live_replicas.seen("other", "its token", 0.0)
         on.syncer.hurry()
         await later(0.0)
@@ -228,15 +228,15 @@ def test_changes_kept_back_while_alone_go_as_soon_as_another_replica_comes(serve
     play(server, scene)
 
 
-def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: RedisServer) -> None:
+def test_one_waiter_for_the_last_flush_may_be_cancelled_while_another_waits(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
         server.pause()
         try:
             on.pending.announce(A, n(1))
-            impatient = spawn(on.syncer.finish(), "one who gives up")
-            waiting = spawn(on.syncer.finish(), "another who waits")
+            impatient = spawn(on.syncer.finish(), "cancelled waiter")
+            waiting = spawn(on.syncer.finish(), "other waiter")
             await later(0.0)
             impatient.cancel()
             await asyncio.wait([impatient])
@@ -249,7 +249,7 @@ def test_who_waits_for_the_last_flush_may_give_up_and_another_wait_on(server: Re
     play(server, scene)
 
 
-def test_a_lease_that_is_gone_is_reported_once_and_nothing_noted_is_lost(server: RedisServer) -> None:
+def test_a_lost_lease_is_reported_once_and_no_update_is_lost(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -274,7 +274,7 @@ def test_a_lease_that_is_gone_is_reported_once_and_nothing_noted_is_lost(server:
     play(server, scene)
 
 
-def test_a_server_that_refuses_to_write_is_reported_with_its_words(server: RedisServer) -> None:
+def test_a_server_that_refuses_to_write_is_reported_with_its_error(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -288,7 +288,7 @@ def test_a_server_that_refuses_to_write_is_reported_with_its_words(server: Redis
     play(server, scene)
 
 
-def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
+def test_a_lost_link_keeps_the_updates_that_were_being_sent(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()
@@ -309,7 +309,7 @@ def test_a_lost_link_keeps_what_was_under_way(server: RedisServer) -> None:
     play(server, scene)
 
 
-def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_nothing_noted_is_lost(server: RedisServer) -> None:
+def test_over_a_lost_link_nothing_is_sent_or_waited_for_and_no_update_is_lost(server: RedisServer) -> None:
     async def scene(on: Scene) -> None:
         on.open()
         await on.syncer.finish()

@@ -1,4 +1,4 @@
-"""What a --state URL for Redis means, and what is said of one that means nothing. Never with the password."""
+"""Parsing a --state URL for Redis, and the errors for an invalid one. No error shows the password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECRET = "s3cret"
 
 
 def wrong(url: str) -> str:
-    """Why a URL is refused."""
+    """Returns the error of a refused URL."""
     with pytest.raises(BadStoreUrl) as caught:
         parse(url)
     assert SECRET not in str(caught.value)
@@ -51,7 +51,7 @@ def wrong(url: str) -> str:
         ),
     ],
 )
-def test_a_url_means(url: str, meant: RedisUrl) -> None:
+def test_a_url_is_parsed(url: str, meant: RedisUrl) -> None:
     assert parse(url) == meant
 
 
@@ -93,12 +93,12 @@ def test_a_url_means(url: str, meant: RedisUrl) -> None:
         ("rediss://h?ssl_ca_data=x", "rediss://: ssl_ca_data: "),
     ],
 )
-def test_a_url_that_means_nothing_is_an_error_with_the_reason(url: str, why: str) -> None:
+def test_an_invalid_url_is_an_error_with_the_reason(url: str, why: str) -> None:
     assert why in wrong(url)
 
 
 @given(st.text(alphabet="ab:/?#@%[],&=.0", max_size=12), st.text(alphabet="ab:/?#@%[],&=.0", max_size=12))
-def test_no_text_breaks_the_parser_or_gets_its_password_shown(before: str, after: str) -> None:
+def test_no_text_breaks_the_parser_or_shows_a_password(before: str, after: str) -> None:
     for scheme in ("redis", "redis+sentinel", "redis+cluster", "unix"):
         try:
             parsed = parse(f"{scheme}://user:{before}{SECRET}{after}@host:1/name")
@@ -121,7 +121,7 @@ def test_tls_is_checked_unless_the_url_turns_it_off() -> None:
     assert (other_name.verify_mode, other_name.check_hostname) == (ssl.CERT_REQUIRED, False)
 
 
-def test_a_certificate_of_ones_own_is_loaded(tmp_path: Path) -> None:
+def test_a_configured_certificate_is_loaded(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     url = f"rediss://h?ssl_ca_certs={made.ca}&ssl_certfile={made.cert}&ssl_keyfile={made.key}"
     context = parse(url).tls

@@ -1,4 +1,4 @@
-"""The age of the view, from echoes."""
+"""The age of the view, measured by echoes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def linked(now: float) -> ViewAge:
     return view_age
 
 
-def test_the_age_is_what_echoes_usually_take() -> None:
+def test_the_age_is_the_usual_delay_of_echoes() -> None:
     view_age = linked(0.0)
     view_age.sent(1.0)
     view_age.echoed(1.002)
@@ -23,7 +23,7 @@ def test_the_age_is_what_echoes_usually_take() -> None:
     assert view_age.age_s(7.0) == pytest.approx(0.003)
 
 
-def test_an_echo_that_does_not_come_makes_the_view_older_by_the_second() -> None:
+def test_the_view_ages_while_an_echo_is_missing() -> None:
     view_age = linked(0.0)
     view_age.sent(1.0)
     view_age.sent(2.0)
