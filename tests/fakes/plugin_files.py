@@ -92,7 +92,7 @@ WRONG: Mapping[str, tuple[str, str]] = {
     ),
     "one that loops when it is loaded": (
         picks(RIGHT, "while True:\n    pass\n"),
-        r"loading it did not return within 5 s, it was at line [12] of mine.py",
+        r"loading it did not return within 50? s, it was at line [12] of mine.py",
     ),
     "one that needs what is not there": (
         picks(RIGHT, "import no_such_module_anywhere\n"),
@@ -102,11 +102,11 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "one that raises": (picks("return {}['x']"), r"mine: with 1 pod: it raised KeyError\('x'\)"),
     "one that loops": (
         picks("while True:\n    pass"),
-        r"mine: with 1 pod: it did not return within 1 s, it was at line",
+        r"mine: with 1 pod: it did not return within 10? s, it was at line",
     ),
     "one that loops and swallows all": (
         picks("while True:\n    try:\n        time.sleep(1)\n    except BaseException:\n        pass"),
-        r"mine: with 1 pod: it did not return within 1 s",
+        r"mine: with 1 pod: it did not return within 10? s",
     ),
     "one that sleeps": (picks(f"time.sleep(0.02)\n{RIGHT}"), r"takes ([2-9]\d|\d{3,})\.\d ms; at most 5 ms will do"),
     "one that answers nothing": (picks("pass"), r"answered None, which is neither a Decision nor a Rejection"),
