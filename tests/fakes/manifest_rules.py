@@ -1,6 +1,6 @@
-"""The rules that every render keeps: each a function from a render to what breaks it, in words; none if nothing does.
+"""The rules for every render: each is a function from a render to the violations, in words.
 
-A rule's name is the sentence that it stands for. The rules are pure: what needs a running gateway is test_probes.py's.
+A rule's name is the rule as a sentence. Rules are pure: tests/deploy/test_probes.py has what needs a running gateway.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tests.fakes.rendered_manifests import MADE_BY_HAND, Manifest, Render, Workl
 Rule = Callable[[Render], Iterator[str]]
 
 SLACK_S = 10
-"""Between the end of the drain and the kubelet's patience: flushing state, giving the lease back."""
+"""Seconds between the end of the drain and SIGKILL, for flushing state and giving the lease back."""
 
 OWN_IMAGES = frozenset({"turnout", "redis"})
-"""Images that need no root and no writable root for sure; engines' images write caches where they like."""
+"""Images that are known to run without root on a read-only root file system; engines' images write caches anywhere."""
 
 ROLE_NEEDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("", "pods"): frozenset({"list", "watch"}),
     ("discovery.k8s.io", "endpointslices"): frozenset({"list", "watch"}),
 }
-"""(API group, resource) -> what discovery asks."""
+"""(API group, resource) -> the verbs that discovery uses."""
 
 
 def the_configuration_is_one_that_serve_accepts(render: Render) -> Iterator[str]:
@@ -111,7 +111,7 @@ def only_gateways_get_a_token_of_the_api_server(render: Render) -> Iterator[str]
             yield f"{workload.name}: {not wants}"
     for account in render.all("ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            yield f"ServiceAccount {account['metadata']['name']}: to whoever uses it"
+            yield f"ServiceAccount {account['metadata']['name']}: to every pod that uses it"
 
 
 def roles_allow_what_discovery_asks_and_no_more(render: Render) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Valid requests and ways to damage them, byte by byte. Pure: random bits in, bytes out, so that a seed repeats it."""
+"""Valid requests and ways to damage them, byte by byte. Pure functions of random bits, so that a seed repeats them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SEEDS: Sequence[bytes] = (
     post(chat("old"), close=True).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
     post({"model": "sim-model", "messages": [], "max_tokens": 4}, "x-request-id: r1", path="/v1/messages"),
 )
-"""Requests of every kind the gateway takes."""
+"""Requests of every kind that the gateway accepts."""
 
 _BYTES = bytes(range(256))
 _TELLING = (
@@ -50,7 +50,7 @@ _TELLING = (
     b"\xff",
     b"HTTP/1.1",
 )
-"""Bytes that mean something to a parser."""
+"""Bytes with a meaning for a parser."""
 
 
 def _slice(data: bytes, rng: random.Random) -> tuple[int, int]:
@@ -92,7 +92,7 @@ MUTATIONS: Sequence[Callable[[bytes, random.Random], bytes]] = (_flip, _insert, 
 
 
 def mutant(rng: random.Random) -> bytes:
-    """A valid request, damaged one to three times; never empty."""
+    """A valid request damaged one to three times; never empty."""
     data = rng.choice(SEEDS)
     for _ in range(rng.choice((1, 1, 2, 3))):
         data = rng.choice(MUTATIONS)(data, rng) or data

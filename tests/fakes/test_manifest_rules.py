@@ -1,4 +1,4 @@
-"""Every render keeps every rule, and every rule notices a render that does not."""
+"""Every render keeps every rule, and every rule reports a render that breaks it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lose_config(each: Render) -> None:
 
 
 def edit(old: str, new: str) -> Break:
-    """Another configuration."""
+    """A break that edits the gateway's configuration."""
 
     def change(each: Render) -> None:
         data = config(each)["data"]
@@ -40,12 +40,12 @@ def edit(old: str, new: str) -> Break:
 
 
 def put(at: Callable[[Render], Manifest], **fields: object) -> Break:
-    """Other values in a mapping."""
+    """A break that sets fields of a mapping."""
     return lambda each: at(each).update(fields)
 
 
 def drop(at: Callable[[Render], Manifest], field: str) -> Break:
-    """One field less."""
+    """A break that removes a field of a mapping."""
     return lambda each: at(each).pop(field)
 
 
@@ -170,7 +170,7 @@ def test_a_broken_render_is_noticed_by(rule: Rule, break_it: Break) -> None:
     assert list(rule(broken))
 
 
-def test_the_zone_that_the_cluster_knows_is_the_gateway_s_and_one_it_does_not_know_is_none() -> None:
+def test_the_gateway_has_the_zone_of_its_node_and_none_if_the_node_has_none() -> None:
     zoned = render("base")
     zoned.gateway.template["metadata"]["labels"]["topology.kubernetes.io/zone"] = "eu-1a"
     assert zoned.config().settings.labels == {"zone": "eu-1a"}
