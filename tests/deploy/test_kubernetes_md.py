@@ -142,7 +142,9 @@ def test_the_times_on_the_page_are_those_of_the_base() -> None:
 def test_its_figures_are_the_measured_ones(page: str) -> None:
     measured = (ROOT / page).read_text()
     for figure in MEASURED[page]:
-        assert re.search(rf"\| *{re.escape(figure)}[. ]", measured), f"{figure} is not in {page} any more: size anew"
+        assert re.search(rf"\| *{re.escape(figure)}[. ]", measured), (
+            f"{figure} is not in {page} any more: compute the sizes again"
+        )
 
 
 def test_links_lead_to_existing_pages_and_headings() -> None:

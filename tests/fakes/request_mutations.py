@@ -37,7 +37,7 @@ SEEDS: Sequence[bytes] = (
 """Requests of every kind that the gateway accepts."""
 
 _BYTES = bytes(range(256))
-_TELLING = (
+_SYNTAX = (
     b"\r\n",
     b"\r\n\r\n",
     b"\0",
@@ -65,7 +65,7 @@ def _flip(data: bytes, rng: random.Random) -> bytes:
 
 def _insert(data: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(data) + 1)
-    new = rng.choice(_TELLING) if rng.random() < 0.5 else bytes(rng.choices(_BYTES, k=rng.choice((1, 3, 30))))
+    new = rng.choice(_SYNTAX) if rng.random() < 0.5 else bytes(rng.choices(_BYTES, k=rng.choice((1, 3, 30))))
     return data[:at] + new + data[at:]
 
 

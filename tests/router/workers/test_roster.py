@@ -68,7 +68,7 @@ def test_a_successor_that_does_not_start_keeps_its_predecessor_and_ends_the_roll
     assert "turnout.yaml:3: no policy 'x'; it ended with status 2" in errors(actions)[0]
     assert "the roll stops here" in errors(actions)[1]
     assert due(roster) is None
-    assert deeds(roster.roll(4.0)) == [Start(3, 0)], "the next roll begins anew"
+    assert deeds(roster.roll(4.0)) == [Start(3, 0)], "the next roll begins again"
 
 
 def test_a_roll_requested_during_one_that_fails_is_tried_as_well() -> None:
