@@ -1,7 +1,7 @@
-"""Each alert fires on series that call for it and on no others, by Prometheus' own rule tester.
+"""Each alert fires on matching series and on no others, checked by Prometheus' rule tester.
 
 Series are a sample a minute in promtool's notation: `0+60x30` is 0, 60, 120, ... Annotations are left out of the rules
-under test, for promtool wants every one repeated; that their templates hold is `promtool check rules`' to say.
+under test, because promtool requires every one repeated; `promtool check rules` checks their templates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Series = Mapping[str, str]
 
 
 class Case(NamedTuple):
-    """Series that make an alert fire within two hours, the labels it then has, and series that must not."""
+    """Series that make an alert fire within two hours, the labels it then has, and series on which it stays quiet."""
 
     fires: Series
     labels: Mapping[str, str]
@@ -185,12 +185,12 @@ def test_every_alert_has_a_case() -> None:
 
 @pytest.mark.needs("promtool")
 @pytest.mark.parametrize("name", CASES)
-def test_it_fires_and_it_does_not(name: str, verdicts: Mapping[str, str]) -> None:
+def test_it_fires_on_its_series_and_not_on_quiet_ones(name: str, verdicts: Mapping[str, str]) -> None:
     assert verdicts[name].strip() == "SUCCESS", verdicts[name]
 
 
 @pytest.mark.needs("promtool")
-def test_prometheus_takes_the_rule_file() -> None:
+def test_prometheus_accepts_the_rule_file() -> None:
     done = subprocess.run(
         ["promtool", "check", "rules", ROOT / "deploy/prometheus/alerts.yaml"], capture_output=True, text=True
     )
@@ -198,14 +198,14 @@ def test_prometheus_takes_the_rule_file() -> None:
     assert f"{len(ALERTS)} rules found" in done.stdout
 
 
-def test_kubernetes_gets_the_same_rules() -> None:
+def test_the_kubernetes_overlay_has_the_same_rules() -> None:
     made = prometheus_rule(ALERTS)
     assert made["kind"] == "PrometheusRule"
     assert made["spec"] == groups(ALERTS)
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_its_runbook_is_a_heading_that_exists(alert: Alert) -> None:
+def test_its_runbook_links_to_an_existing_heading(alert: Alert) -> None:
     page, _, anchor = alert.runbook.partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
     assert anchor in {heading.lower().replace(" ", "-") for heading in headings}

@@ -1,5 +1,5 @@
-"""deploy/compose: the properties of the file, and its services run for real, without containers: started in its order,
-judged by its health checks, asked through its HAProxy; a gateway leaves and comes back under load without a failure.
+"""deploy/compose: the properties of the file, and its services run without containers: started in the file's order,
+checked by its health checks, used through its HAProxy; a gateway stops and returns under load without a failure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 HERE = [name for name in in_order() if name != "grafana"]
-"""No distribution has Grafana: its files are checked, and it is not started."""
+"""No distribution packages Grafana, so its files are checked and it is not started."""
 
 MIX = Mix(talkers=4, askers=6, listeners=12, long_tokens=600, ramp_s=1.0)
 
@@ -35,7 +35,7 @@ def seconds(text: str) -> float:
 
 
 @pytest.mark.needs("docker-compose")
-def test_compose_takes_the_file() -> None:
+def test_compose_accepts_the_file() -> None:
     # Debian's Compose is older than the key for the project's name, and accepts everything else.
     text = re.sub(r"^name: .*\n", "", FILE.read_text(), flags=re.MULTILINE)
     command = ["docker-compose", "--file", "-", "--project-directory", str(FILE.parent), "config"]
@@ -45,7 +45,7 @@ def test_compose_takes_the_file() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_pinned_and_says_how_it_is(name: str) -> None:
+def test_every_service_is_pinned_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"])
     assert service["healthcheck"]["test"][0] == "CMD"
@@ -53,14 +53,14 @@ def test_every_service_is_pinned_and_says_how_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_it_waits_for_exists_and_is_waited_for_until_it_is_healthy(name: str) -> None:
+def test_a_service_waits_for_existing_services_until_they_are_healthy(name: str) -> None:
     for other, how in depends_on(name).items():
         assert how == {"condition": "service_healthy"}
         assert "healthcheck" in SERVICES[other]
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_file_it_mounts_is_there_and_read_only(name: str) -> None:
+def test_every_mounted_file_exists_and_is_read_only(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source, _, *mode = volume.split(":")
         if source.startswith("."):
@@ -81,12 +81,12 @@ def test_the_grace_period_is_longer_than_a_drain() -> None:
     assert longest < seconds(hard_stop[1]) < seconds(SERVICES["haproxy"]["stop_grace_period"])
 
 
-def test_only_the_inference_port_can_be_reached_from_elsewhere() -> None:
+def test_only_the_inference_port_can_be_reached_from_other_machines() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8000:8000"]
 
 
-def test_grafana_finds_its_dashboard_and_its_source() -> None:
+def test_grafana_finds_its_dashboard_and_its_data_source() -> None:
     def provisioned(name: str, key: str) -> dict[str, Any]:
         (only,) = yaml.safe_load((FILE.parent / "grafana" / name).read_text())[key]
         return dict(only)
@@ -123,7 +123,7 @@ def until_healthy(stack: Composed, name: str) -> None:
 
 @pytest.mark.realtime
 @pytest.mark.needs("haproxy", "prometheus", "redis-server", "wget")
-def test_its_services_serve_and_a_gateway_leaves_and_comes_back_under_load(stack: Composed) -> None:
+def test_its_services_serve_and_a_gateway_stops_and_returns_under_load(stack: Composed) -> None:
     models = httpx.get(
         f"http://{HOST}:{stack.port('haproxy', 8000)}/v1/models", trust_env=False, verify=False, timeout=DEADLINE_S
     ).json()
@@ -138,7 +138,7 @@ def test_its_services_serve_and_a_gateway_leaves_and_comes_back_under_load(stack
 
 
 async def under_load(stack: Composed) -> Load:
-    """Requests through HAProxy while gateway-a drains, is gone, and comes back."""
+    """Requests through HAProxy while gateway-a drains, is stopped, and returns."""
     load = Load(HOST, stack.port("haproxy", 8000), MIX)
 
     def answered(*names: str) -> Callable[[], bool]:

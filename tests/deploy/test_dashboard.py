@@ -19,15 +19,15 @@ PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 
 
 @pytest.mark.parametrize("path", files())
-def test_what_is_in_the_tree_is_what_the_tables_say(path: str) -> None:
+def test_the_stored_dashboard_equals_the_generated_one(path: str) -> None:
     assert (ROOT / path).read_text() == files()[path], "run `make monitoring`"
 
 
-def test_every_panel_of_the_tables_is_on_it_in_order() -> None:
+def test_every_panel_of_the_tables_is_on_the_dashboard_in_order() -> None:
     assert [panel["title"] for panel in PANELS] == [panel.title for row in ROWS for panel in row.panels]
 
 
-def test_no_two_panels_lie_on_each_other_and_none_hangs_over_the_edge() -> None:
+def test_panels_do_not_overlap_and_stay_inside_the_grid() -> None:
     taken = [{(x, y) for x in _span(panel, "x", "w") for y in _span(panel, "y", "h")} for panel in BOARD["panels"]]
     assert not any(one & other for one, other in combinations(taken, 2))
     assert all(0 <= x < 24 for cells in taken for x, _ in cells)
@@ -38,13 +38,13 @@ def _span(panel: dict[str, Any], start: str, length: str) -> range:
     return range(where[start], where[start] + where[length])
 
 
-def test_every_panel_explains_itself_and_no_id_comes_twice() -> None:
+def test_every_panel_has_a_description_and_ids_are_unique() -> None:
     assert all(panel["description"] for panel in PANELS)
     ids = [panel["id"] for panel in BOARD["panels"]]
     assert len(ids) == len(set(ids))
 
 
-def test_every_query_asks_the_chosen_source_and_names_its_lines() -> None:
+def test_every_query_uses_the_chosen_data_source_and_names_its_lines() -> None:
     for panel in PANELS:
         references = [target["refId"] for target in panel["targets"]]
         assert len(references) == len(set(references))
@@ -53,7 +53,7 @@ def test_every_query_asks_the_chosen_source_and_names_its_lines() -> None:
             assert target["legendFormat"]
 
 
-def test_wherever_it_is_scraped_a_metrics_own_pod_is_kept() -> None:
+def test_every_scrape_configuration_keeps_a_metrics_own_label_pod() -> None:
     """Prometheus' own label `pod` would be the gateway's, and the engine's would become `exported_pod`."""
     compose = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
     assert [job["honor_labels"] for job in compose["scrape_configs"] if job["job_name"] == "turnout"] == [True]

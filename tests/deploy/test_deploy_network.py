@@ -83,25 +83,25 @@ def with_redis(name: str) -> Render:
 
 @pytest.mark.parametrize("name", ["quickstart", "vllm", "sglang", "multi-cluster", "monitoring"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_way_is_open_or_not(way: str, name: str) -> None:
+def test_a_connection_is_allowed_or_not(way: str, name: str) -> None:
     found = WAYS[way]
     assert allowed(with_redis(name), found.source, found.target, found.port, found.protocol) is found.allowed
 
 
 @pytest.mark.parametrize("way", RAY_WAYS)
-def test_a_way_of_ray_s_is_open_or_not(way: str) -> None:
+def test_a_connection_of_ray_s_is_allowed_or_not(way: str) -> None:
     found = RAY_WAYS[way]
     assert allowed(render("kuberay"), found.source, found.target, found.port, found.protocol) is found.allowed
 
 
-def test_gateways_reach_the_other_cluster_s_engines_and_nobody_else_there() -> None:
+def test_gateways_reach_only_the_engines_in_the_other_cluster() -> None:
     multi = render("multi-cluster")
     assert allowed(multi, GATEWAY, End(address="10.128.3.4"), 8000)
     assert not allowed(multi, GATEWAY, End(address="10.128.3.4"), 6379)
     assert not allowed(multi, GATEWAY, End(address="10.132.0.1"), 8000)
 
 
-def test_the_evaluator_takes_no_policy_for_no_limit() -> None:
+def test_without_policies_the_evaluator_allows_every_connection() -> None:
     assert allowed(Render("none", []), APP, REDIS, 6379)
 
 
@@ -126,7 +126,7 @@ def policy(**spec: object) -> Manifest:
         ({"ingress": [{"ports": [{"port": 6379, "protocol": "UDP"}]}]}, False, False, False),
     ],
 )
-def test_the_evaluator_reads_a_rule_as_kubernetes_does(
+def test_the_evaluator_reads_a_rule_like_kubernetes(
     rules: dict[str, object], client: bool, neighbour: bool, outside: bool
 ) -> None:
     one = Render("one", [policy(**rules)])

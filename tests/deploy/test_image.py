@@ -1,4 +1,4 @@
-"""The image that `make image-test` has built: what is in it, and that it starts, serves and drains.
+"""The image that `make image-test` has built: its content, and that it starts, serves and drains.
 
 It runs by buildah in a chroot with this machine's network, as it would in a container: with its own user, command and
 health check.
@@ -70,7 +70,7 @@ class Container:
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[Container]:
-    """One for all tests."""
+    """One container for all tests."""
     made = Container()
     try:
         yield made
@@ -89,7 +89,7 @@ def test_it_is_the_compiled_build_without_a_compiler(container: Container) -> No
     assert not [tool for tool in ("gcc", "cc", "ld") if (container.root / "usr/bin" / tool).exists()]
 
 
-def test_it_is_not_root_and_cannot_write_to_itself(container: Container) -> None:
+def test_its_user_is_not_root_and_cannot_write_to_the_image(container: Container) -> None:
     assert container.run("id", "-u") == "10001"
     command = container.command("touch", "/opt/turnout/bin/x")
     refused = subprocess.run(command, capture_output=True, text=True, timeout=BUILDAH_S)
@@ -108,7 +108,7 @@ def pods(tmp_path: Path) -> Iterator[SimPods]:
         yield made
 
 
-def test_it_starts_serves_says_that_it_is_well_and_drains(
+def test_it_starts_serves_is_healthy_and_drains(
     container: Container, settings: dict[str, Any], pods: SimPods, tmp_path: Path
 ) -> None:
     inference, control = free_ports(2)

@@ -1,5 +1,5 @@
-"""docs/kubernetes.md: its commands for a cluster name objects of the overlays, those of `turnout` run in their order
-against a real replica, and its figures are those that were measured.
+"""docs/kubernetes.md: its kubectl commands name objects of the overlays, its `turnout` commands run in their order
+against a real replica, and its figures are the measured ones.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MEASURED = {
     "docs/benchmarks/routers.md": ("87.8", "152.4", "33.3"),
     "docs/benchmarks/state.md": ("161", "518", "20.2"),
 }
-"""Page of measurements -> figures of it that the section on sizes is made from."""
+"""Page of measurements -> its figures that the section on sizes uses."""
 
 
 def commands() -> list[str]:
@@ -73,14 +73,14 @@ def words(command: str) -> tuple[list[str], dict[str, str]]:
     return plain, flags
 
 
-def test_every_command_is_of_a_kind_that_is_run_or_checked() -> None:
+def test_every_command_is_run_or_checked() -> None:
     for command in commands():
         assert command.startswith("kubectl ") or any(command.startswith(start) for start in NOT_RUN), command
     assert set(SHOWS) == {next(key for key in SHOWS if command.startswith(key)) for command in INSIDE}
 
 
 @pytest.mark.parametrize("command", KUBECTL)
-def test_what_a_command_names_is_in_the_overlay(command: str) -> None:
+def test_the_objects_that_a_command_names_are_in_the_overlay(command: str) -> None:
     plain, flags = words(command)
     overlay = render(OVERLAY)
     if "-k" in flags or plain[0] == "kustomize":
@@ -96,7 +96,7 @@ def test_what_a_command_names_is_in_the_overlay(command: str) -> None:
                 assert overlay.find(kind.capitalize(), name)
 
 
-def test_the_secret_it_makes_is_the_one_the_pods_read() -> None:
+def test_the_secret_it_creates_is_the_one_that_the_pods_read() -> None:
     (command,) = [command for command in KUBECTL if "create secret" in command]
     made = set(re.findall(r"--from-literal=([\w-]+)=", command))
     env = render("vllm").find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -105,7 +105,7 @@ def test_the_secret_it_makes_is_the_one_the_pods_read() -> None:
     assert {each["name"] for each in read} == {words(command)[0][3]}
 
 
-def test_the_ports_it_forwards_are_there() -> None:
+def test_the_ports_it_forwards_exist() -> None:
     ports = {
         port["containerPort"]
         for each in render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"]
@@ -115,7 +115,7 @@ def test_the_ports_it_forwards_are_there() -> None:
     assert forwarded == ports
 
 
-def test_labels_it_selects_by_are_the_pods() -> None:
+def test_the_labels_it_selects_by_are_those_of_the_pods() -> None:
     labels = render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["metadata"]["labels"]
     selectors = [words(command)[1].get("--selector") for command in KUBECTL]
     for selector in filter(None, selectors):
@@ -123,7 +123,7 @@ def test_labels_it_selects_by_are_the_pods() -> None:
         assert labels[key] == value
 
 
-def test_the_image_it_builds_is_the_one_the_overlay_runs() -> None:
+def test_the_image_it_builds_is_the_one_that_the_overlay_runs() -> None:
     image = render(OVERLAY).find("Deployment", "turnout")["spec"]["template"]["spec"]["containers"][0]["image"]
     built = [command for command in commands() if command.startswith(("docker build", "kind load"))]
     assert len(built) == 2
@@ -139,13 +139,15 @@ def test_the_times_on_the_page_are_those_of_the_base() -> None:
 
 
 @pytest.mark.parametrize("page", MEASURED)
-def test_its_figures_are_those_that_were_measured(page: str) -> None:
+def test_its_figures_are_the_measured_ones(page: str) -> None:
     measured = (ROOT / page).read_text()
     for figure in MEASURED[page]:
-        assert re.search(rf"\| *{re.escape(figure)}[. ]", measured), f"{figure} is not in {page} any more: size anew"
+        assert re.search(rf"\| *{re.escape(figure)}[. ]", measured), (
+            f"{figure} is not in {page} any more: compute the sizes again"
+        )
 
 
-def test_links_lead_to_pages_and_headings() -> None:
+def test_links_lead_to_existing_pages_and_headings() -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", PAGE):
         path = ROOT / "docs" / target if target else ROOT / "docs/kubernetes.md"
         assert path.exists(), target
@@ -169,7 +171,7 @@ def replica(tmp_path: Path) -> Iterator[GatewayProcess]:
 
 
 @pytest.mark.slow
-def test_its_turnout_commands_work_in_the_order_they_are_given(
+def test_its_turnout_commands_work_in_their_order(
     replica: GatewayProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "rendered.yaml"
@@ -189,7 +191,7 @@ def test_its_turnout_commands_work_in_the_order_they_are_given(
 
 
 def mounted(name: str) -> str:
-    """A file of the ConfigMap that the overlay's gateways read."""
+    """A file in the ConfigMap of the overlay's gateways."""
     overlay = render(OVERLAY)
     volumes = overlay.find("Deployment", "turnout")["spec"]["template"]["spec"]["volumes"]
     (volume,) = [each["configMap"]["name"] for each in volumes if "configMap" in each]

@@ -15,7 +15,7 @@ from tests.fakes.rendered_manifests import ALL, MADE_BY_HAND, OVERLAYS, ROOT, di
 NO_NAMESPACE = {"Namespace", "PriorityClass"}
 
 
-def test_there_is_an_overlay_for_each_way_to_run_it() -> None:
+def test_each_documented_setup_has_an_overlay() -> None:
     assert set(OVERLAYS) == {"quickstart", "vllm", "sglang", "kuberay", "multi-cluster", "monitoring"}
 
 
@@ -27,11 +27,11 @@ def test_it_builds_each_object_once(name: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ALL)
-def test_its_objects_are_right_for_kubernetes(name: str, version: str) -> None:
+def test_its_objects_are_valid_for_kubernetes(name: str, version: str) -> None:
     assert [problem for each in render(name).manifests for problem in problems(each, version)] == []
 
 
-def test_the_schemas_notice_what_is_wrong() -> None:
+def test_the_schemas_reject_invalid_objects() -> None:
     broken = render("kuberay")
     broken.container["readinessProbe"]["httpGet"]["pth"] = "/"
     broken.gateway.spec["terminationGracePeriodSeconds"] = "330"
@@ -42,7 +42,7 @@ def test_the_schemas_notice_what_is_wrong() -> None:
     assert all(word in said for word in ("'pth'", "'330'", "'img'", "'serveConfig'"))
 
 
-def test_a_field_that_a_version_does_not_know_is_noticed() -> None:
+def test_a_field_unknown_to_a_version_is_reported() -> None:
     old = [problem for each in render("vllm").manifests for problem in problems(each, "1.25")]
     assert any("unhealthyPodEvictionPolicy" in problem for problem in old)
 
@@ -64,12 +64,12 @@ def test_an_overlay_is_in_one_namespace(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_object_fits_into_the_annotation_in_which_kubectl_apply_keeps_it(name: str) -> None:
+def test_every_object_fits_into_the_annotation_of_kubectl_apply(name: str) -> None:
     for each in render(name).manifests:
         assert len(json.dumps(each)) < 262_144, each["metadata"]["name"]
 
 
-def test_the_words_about_the_secret_make_every_key_of_it() -> None:
+def test_the_documented_command_creates_every_key_of_the_secret() -> None:
     head = (directory_of("base") / "kustomization.yaml").read_text()
     words = " ".join(line.strip("# \\") for line in head.splitlines())
     command = shlex.split(re.sub(r"\$\(.*?\)", "x", words[words.index("kubectl") : words.index("apiVersion")]))
@@ -84,19 +84,19 @@ def test_the_image_has_the_version_of_the_project() -> None:
     assert render("quickstart").container["image"] == f"turnout:{version[1]}"
 
 
-def test_a_changed_configuration_is_another_config_map_so_that_the_deployment_rolls() -> None:
+def test_a_changed_configuration_has_a_new_config_map_name_so_that_the_deployment_rolls() -> None:
     names = {name: render(name).gateway.spec["volumes"][0]["configMap"]["name"] for name in ("base", "kuberay")}
     assert len(set(names.values())) == 2
     assert all(re.fullmatch(r"turnout-[a-z0-9]{10}", name) for name in names.values())
 
 
-def test_the_autoscaler_s_metric_is_one_that_the_gateway_has() -> None:
+def test_the_autoscaler_s_metric_is_a_metric_of_the_gateway() -> None:
     scaler = render("vllm").find("HorizontalPodAutoscaler", "turnout")
     (metric,) = [each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"] if each["type"] == "Pods"]
     assert f'"{metric}"' in (ROOT / "router" / "telemetry" / "collector.py").read_text()
 
 
-def test_what_alerts_the_cluster_gets_is_what_plain_prometheus_gets() -> None:
+def test_the_cluster_has_the_same_alerts_as_plain_prometheus() -> None:
     (rule,) = render("monitoring").all("PrometheusRule")
     assert rule["spec"] == yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())
 

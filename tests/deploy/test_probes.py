@@ -29,13 +29,13 @@ pytestmark = pytest.mark.slow
 # At ten tokens a second, longer than any test here.
 LONG: dict[str, Any] = {
     "model": MODEL,
-    "messages": [{"role": "user", "content": "Tell me a story."}],
+    "messages": [{"role": "user", "content": "Write me a story."}],
     "max_tokens": 1000,
     "ignore_eos": True,
     "stream": True,
 }
 QUICK = ("quickstart",)
-"""Overlays that are started in `make test`, too; tests/deploy/test_kustomize.py reads all of them."""
+"""Overlays that are started in `make test`; tests/deploy/test_kustomize.py reads all overlays."""
 PATIENT = {"warmup_timeout_s": 600}
 
 
@@ -81,7 +81,7 @@ def state(container: GatewayContainer) -> dict[str, Any]:
 
 
 def ask_instead(container: GatewayContainer, kind: str, **action: str) -> int:
-    """The answer that a wrong probe would get."""
+    """The answer that a wrong probe gets."""
     right = container.spec[kind]["httpGet"]
     container.spec[kind]["httpGet"] = {**right, **action}
     try:
@@ -93,7 +93,7 @@ def ask_instead(container: GatewayContainer, kind: str, **action: str) -> int:
 @pytest.mark.parametrize(
     "overlay", [each if each in QUICK else pytest.param(each, marks=pytest.mark.realtime) for each in OVERLAYS]
 )
-def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_given(
+def test_the_container_gets_ready_with_its_ports_and_secrets(
     overlay: str, tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
     with started(overlay, Place(tmp_path, redis.port, engines.urls)) as container:
@@ -109,7 +109,7 @@ def test_the_container_gets_ready_on_the_ports_and_with_the_secrets_that_it_is_g
         assert httpx.get(f"{control}/admin/pods", trust_env=False, verify=False, timeout=DEADLINE_S).status_code == 401
 
 
-def test_readiness_goes_at_once_when_the_replica_leaves_and_liveness_stays(
+def test_readiness_ends_at_once_when_the_replica_drains_and_liveness_stays(
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
     place = Place(tmp_path, redis.port, engines.urls[:1])
@@ -144,7 +144,7 @@ def test_liveness_stays_until_the_last_stream_has_ended(
         assert container.process.wait(DEADLINE_S) == 0, container.words()
 
 
-def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -> None:
+def test_a_replica_that_is_still_cold_is_alive_and_not_ready(tmp_path: Path) -> None:
     # A Redis that accepts connections and never answers.
     with socket.create_server((HOST, 0)) as mute:
         place = Place(tmp_path, mute.getsockname()[1], ["http://127.0.0.1:9"])
@@ -158,9 +158,7 @@ def test_a_replica_that_is_not_warm_yet_is_alive_and_not_ready(tmp_path: Path) -
 
 
 @pytest.mark.realtime
-def test_a_container_that_was_killed_comes_back_under_its_name(
-    tmp_path: Path, engines: SimPods, redis: RedisContainer
-) -> None:
+def test_a_killed_container_returns_under_its_name(tmp_path: Path, engines: SimPods, redis: RedisContainer) -> None:
     place = Place(tmp_path, redis.port, engines.urls)
     for _ in range(2):
         # The kubelet restarts it in the same pod, before the lease of its predecessor expires.
@@ -169,7 +167,7 @@ def test_a_container_that_was_killed_comes_back_under_its_name(
             assert state(container)["replica"] == container.name
 
 
-def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_other_when_it_is_gone(
+def test_of_two_clusters_the_near_one_answers_unless_the_other_is_named_or_the_near_one_fails(
     tmp_path: Path, engines: SimPods, redis: RedisContainer
 ) -> None:
     east, west = engines.addresses
@@ -193,7 +191,7 @@ def test_of_two_clusters_the_near_one_answers_the_named_one_instead_and_the_othe
             engines.well()
 
 
-def test_redis_own_probe_is_content_with_the_redis_that_is_started(redis: RedisContainer) -> None:
+def test_the_probe_of_redis_passes_with_the_redis_that_is_started(redis: RedisContainer) -> None:
     (spec,) = render("quickstart").workload("turnout-redis").containers
     for kind in ("startupProbe", "readinessProbe"):
         command = [each.replace("redis-cli", f"redis-cli -p {redis.port}") for each in spec[kind]["exec"]["command"]]
@@ -212,7 +210,7 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
         httpx.Client(trust_env=False, verify=False, timeout=DEADLINE_S) as client,
         client.stream("POST", url, json=LONG, timeout=DEADLINE_S) as stream,
     ):
-        lines = stream.iter_lines()  # kept: a generator that is dropped closes the stream
+        lines = stream.iter_lines()  # kept, because a garbage-collected generator closes the stream
         next(lines)
         waiting = subprocess.Popen([*hook, f"http://{address}/metrics", "0"])
         try:
@@ -227,7 +225,7 @@ def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
             waiting.wait(DEADLINE_S)
 
 
-def test_an_engine_s_hook_counts_what_runs_and_what_waits_on_vllm_and_on_sglang() -> None:
+def test_an_engine_s_hook_counts_running_and_waiting_requests_of_vllm_and_sglang() -> None:
     count = runpy.run_path(str(DRAIN))["open_requests"]
     vllm = 'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_waiting{engine="0"} 1.0\n'
     by_reason = 'vllm:num_requests_waiting_by_reason{reason="capacity"} 1.0\n'
@@ -237,7 +235,7 @@ def test_an_engine_s_hook_counts_what_runs_and_what_waits_on_vllm_and_on_sglang(
     assert [count(text) for text in (vllm, vllm + by_reason, sglang, "")] == [3.0, 3.0, 13.0, 0.0]
 
 
-def test_an_engine_s_hook_ends_where_the_engine_has_ended() -> None:
+def test_an_engine_s_hook_ends_when_the_engine_has_ended() -> None:
     hook = [sys.executable, str(DRAIN)]
     assert (
         subprocess.run([*hook, "http://127.0.0.1:9/metrics", "0"], capture_output=True, timeout=DEADLINE_S).returncode

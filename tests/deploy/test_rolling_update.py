@@ -1,4 +1,4 @@
-"""`kubectl rollout restart deployment/turnout`, as Kubernetes would do it, under load: nothing is lost.
+"""`kubectl rollout restart deployment/turnout` under load, by Kubernetes' rules: no request is lost.
 
 Real gateways with the rendered container (args, environment, ports, probes, settle and drain), the rendered Redis,
 simulated engines, a controller that applies the Deployment's rules, and nodes that see new endpoints up to 3 s late.
@@ -56,7 +56,7 @@ class Cluster(NamedTuple):
 
     @contextlib.asynccontextmanager
     async def loaded(self) -> AsyncIterator[None]:
-        """Users for the block, and until their last answer has arrived."""
+        """Run the users for the block and until their last answer has arrived."""
         loading = [spawn(load.run(), "load") for load in self.loads]
         yield
         for load in self.loads:
@@ -65,11 +65,11 @@ class Cluster(NamedTuple):
             await asyncio.gather(*loading)
 
     def records(self) -> list[Record]:
-        """Of all users."""
+        """The records of all users."""
         return [record for load in self.loads for record in load.records]
 
     def replicas(self) -> set[str]:
-        """Those that have answered."""
+        """The replicas that have answered."""
         return {record.replica for record in self.records()}
 
 
@@ -105,7 +105,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 
 async def roll(found: Cluster) -> Story:
-    """Load, a rollout, and load until every replica has had requests."""
+    """Load, a rollout, and load until every replica has received requests."""
     first, left_at = list(found.deployment.pods), dict[str, float]()
     async with found.loaded():
         await until(lambda: all(load.open[LONG] == MIX.listeners for load in found.loads))
@@ -141,7 +141,7 @@ def lose_one(fault: str, *kinds: str) -> Plot:
 def played(
     plot: Plot, rendered: Render, directory: Path, change: Change, delay_s: Callable[[], float] = lambda: PROPAGATION_S
 ) -> Story:
-    """A plot, with engines and a Redis of its own."""
+    """Run a plot with its own engines and Redis."""
 
     async def play(place: Place) -> Story:
         async with cluster(rendered, place, change, delay_s) as found:
@@ -157,7 +157,7 @@ def played(
 
 
 def as_rendered(config: Configuration) -> None:
-    """Settle and drain included."""
+    """Keep the rendered configuration, settle and drain included."""
 
 
 @pytest.mark.realtime
@@ -170,7 +170,7 @@ def test_a_rollout_under_load_fails_no_request_and_cuts_no_stream(tmp_path: Path
     assert story.exits == dict.fromkeys(story.left_at, 0)
     assert set(story.killed.values()) == {""}
     replicas = {record.replica for record in story.records}
-    assert len(replicas) == 4, "both old ones and both new ones had a part in it"
+    assert len(replicas) == 4, "both old and both new replicas answered requests"
     spanning = [each for each in story.records if each.kind == LONG and _spans(each, story.left_at)]
     assert len(spanning) > 10, "streams outlived the order to leave"
     late = [each for each in story.records if each.started_at > story.left_at.get(each.replica, perf_counter())]
@@ -183,7 +183,7 @@ def _spans(record: Record, left_at: dict[str, float]) -> bool:
 
 
 def hasty() -> Render:
-    """The quickstart, available as soon as it is ready."""
+    """The quickstart with replicas that count as available as soon as they are ready."""
     found = render("quickstart")
     found.gateway.owner["spec"]["minReadySeconds"] = 0
     return found

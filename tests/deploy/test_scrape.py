@@ -1,5 +1,5 @@
-"""Dashboard and alerts beside two real gateways that share state, under traffic in which everything happens: no
-expression names a metric or a label that is not there, a real Prometheus takes every one, every panel shows something.
+"""Dashboard and alerts with two real gateways that share state, under traffic that moves every metric: no
+expression names a missing metric or label, a real Prometheus accepts every one, every panel shows data.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ UNSEEN = {"turnout_trial_rollbacks_total": {"pool"}, "turnout_policy_failures_to
 """Metrics of failures that the tests of trials and of policies cause, and their labels."""
 
 QUIET = {name for name, query in QUERIES.items() if any(each.metric in UNSEEN for each in selectors(query.expr))}
-"""Series that stay empty here."""
+"""Series that stay empty in this test."""
 
 
 def filled(expr: str) -> str:
@@ -86,7 +86,7 @@ class Stage:
         self.targets = [gateway.control.base_url.netloc.decode() for gateway in self.gateways]
 
     def traffic(self) -> None:
-        """A round of it through both: whole answers and streams, errors, a retry, a refusal, a client that leaves."""
+        """Requests through both: whole answers and streams, errors, a retry, a refusal, a client that leaves."""
         for at, gateway in enumerate(self.gateways):
             for stream in (False, True):
                 answer = ask(gateway, stream=stream)
@@ -113,7 +113,7 @@ class Stage:
 
 
 def ask(gateway: GatewayProcess, *, stream: bool = False, model: str = MODEL, pool: str = "default") -> httpx.Response:
-    """A question with a prompt long enough to have prefixes."""
+    """A request with a prompt long enough to have prefixes."""
     body: dict[str, object] = {
         "model": model,
         "max_tokens": 4,
@@ -136,7 +136,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def samples(stage: Stage) -> dict[str, set[str]]:
-    """Sample name -> labels it has, of a real scrape."""
+    """Sample name -> its labels in a real scrape."""
     found: dict[str, set[str]] = {}
     for line in stage.scraped().splitlines():
         if not line.startswith("#"):
@@ -147,7 +147,7 @@ def samples(stage: Stage) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_an_expression_names_only_metrics_and_labels_that_are_there(name: str, samples: dict[str, set[str]]) -> None:
+def test_an_expression_names_only_existing_metrics_and_labels(name: str, samples: dict[str, set[str]]) -> None:
     expr = EXPRESSIONS[name]
     known = set(TARGET_LABELS)
     assert selectors(expr)
@@ -159,7 +159,7 @@ def test_an_expression_names_only_metrics_and_labels_that_are_there(name: str, s
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_the_lines_of_a_panel_are_called_by_labels_that_the_expression_leaves(name: str) -> None:
+def test_the_lines_of_a_panel_are_named_by_labels_that_the_expression_keeps(name: str) -> None:
     query = QUERIES[name]
     named = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
     kept = grouping(query.expr) if grouping(query.expr) else named

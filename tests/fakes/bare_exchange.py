@@ -1,4 +1,4 @@
-"""An exchange without a gateway: for tests of the stages that only look at one."""
+"""An exchange without a gateway, for tests of stages that only read an exchange."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def exchange(
 def routed(
     pool: str = "main", *, call: Call | None = None, body: bytes = b"", metrics: PoolMetrics | None = None
 ) -> RoutedRequest:
-    """What a pool gets of a request."""
+    """The routed request that a pool receives."""
     return RoutedRequest(
         pool, call or Call("m", (), 1, 0, False, ""), body, Timeouts(), metrics or PoolMetrics(), deadline=0.0
     )

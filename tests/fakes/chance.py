@@ -1,4 +1,4 @@
-"""How far chance goes: margins of assertions on what is drawn, computed from how much was drawn."""
+"""Margins for assertions on random draws, computed from the number of draws."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import math
 
 
 def five_deviations(draws: int, share: float) -> float:
-    """Five standard deviations of how often something of this probability comes up in so many draws (a binomial)."""
+    """Five standard deviations of the number of hits in `draws` draws of this probability (binomial)."""
     return 5 * math.sqrt(draws * share * (1 - share))

@@ -1,5 +1,5 @@
 """deploy/compose/compose.yaml run without containers: each service's own command, environment and mounted files, with
-host names and ports moved to free ports of this machine. Nothing of a service is said here; what it is, the file says.
+host names and ports moved to free ports of this machine. All properties of a service come from the file.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ PORTS: Mapping[str, tuple[int, ...]] = {
     "prometheus": (9090,),
     "grafana": (3000,),
 }
-"""Where each service listens inside its container."""
+"""The port on which each service listens inside its container."""
 
 ENTRY_POINTS: Mapping[str, list[str]] = {
     "turnout": [sys.executable, "-P", "-m", "router"],
     "prom/prometheus": ["prometheus"],
 }
-"""What an image runs its command with, where it has such a thing."""
+"""The entry point of each image that has one."""
 
 _ADDRESS = re.compile(r"\b([a-z][a-z-]*|0\.0\.0\.0|127\.0\.0\.1):(\d{4})\b")
 
 
 def in_order() -> list[str]:
-    """The services, each after those it depends on."""
+    """The services, ordered so that each comes after those it depends on."""
     done: list[str] = []
     while len(done) < len(SERVICES):
         ready = [name for name in SERVICES if name not in done and set(depends_on(name)) <= set(done)]
@@ -54,7 +54,7 @@ def in_order() -> list[str]:
 
 
 def depends_on(name: str) -> dict[str, dict[str, str]]:
-    """What must be there before it, and in which condition."""
+    """The services it depends on, and the condition each must have reached."""
     return dict(SERVICES[name].get("depends_on", {}))
 
 
@@ -73,11 +73,11 @@ class Composed:
         self.processes: dict[str, Owned] = {}
 
     def port(self, name: str, inside: int) -> int:
-        """The port of this machine that stands for a service's own."""
+        """The port of this machine that replaces the service's port."""
         return self._ports[name][inside]
 
     def moved(self, name: str, text: str) -> str:
-        """`text` of that service with every address in it moved; 0.0.0.0 and 127.0.0.1 are the service itself."""
+        """`text` of that service with every address replaced; 0.0.0.0 and 127.0.0.1 mean the service itself."""
 
         def moved(found: re.Match[str]) -> str:
             host, port = found[1], int(found[2])
@@ -88,7 +88,7 @@ class Composed:
         return _ADDRESS.sub(moved, text)
 
     def _mount(self, name: str) -> dict[str, Path]:
-        """Path inside the container -> what stands for it: a copy of the file with addresses moved, or a directory."""
+        """Path inside the container -> its replacement: a copy of the file with addresses replaced, or a directory."""
         found = {}
         for volume in SERVICES[name].get("volumes", []):
             source, inside, *_ = volume.split(":")
@@ -99,12 +99,12 @@ class Composed:
             else:
                 found[inside].mkdir(parents=True, exist_ok=True)
         for target in filter(Path.is_file, found.values()):
-            # A file may name another by its place in the container, as prometheus.yml does its rules.
+            # A file may name another by its path in the container, as prometheus.yml names its rules.
             target.write_text(_in_place_of(found, target.read_text()))
         return found
 
     def words(self, name: str, command: list[str]) -> list[str]:
-        """A command line of that service as it can be run here."""
+        """A command line of that service, changed so that it runs on this machine."""
         if name not in self._mounted:
             self._mounted[name] = self._mount(name)
         mounted = self._mounted[name]
@@ -113,7 +113,7 @@ class Composed:
         return [numbers.get(word, word) for word in words]
 
     def start(self, name: str) -> Owned:
-        """The service's process; its environment is what the file says, on top of this one's."""
+        """Start the service's process; the file's environment is added to that of this process."""
         service = SERVICES[name]
         env = {key: interpolated(str(value)) for key, value in service.get("environment", {}).items()}
         entry = ENTRY_POINTS.get(service["image"].partition(":")[0], [])
@@ -123,7 +123,7 @@ class Composed:
         return self.processes[name]
 
     def healthy(self, name: str) -> bool:
-        """Its own health check, run once. Raises AssertionError, with its last words, if it has ended."""
+        """Run the service's health check once. Raises AssertionError with the log's end if the service has ended."""
         process = self.processes[name]
         assert not process.ended(), f"{name} ended:\n{process.log.read_text()[-2000:]}"
         kind, *words = SERVICES[name]["healthcheck"]["test"]
@@ -132,7 +132,7 @@ class Composed:
         return subprocess.run([found(words[0]), *words[1:]], capture_output=True, timeout=DEADLINE_S).returncode == 0
 
     def stop(self) -> None:
-        """End all, last started first."""
+        """Stop all services, the last started first."""
         for process in reversed(self.processes.values()):
             process.stop()
 
@@ -142,14 +142,14 @@ def _free(count: int) -> Iterator[int]:
 
 
 def _in_place_of(mounted: Mapping[str, Path], text: str) -> str:
-    """`text` with the mounted paths in it replaced, where they stand alone."""
+    """`text` with mounted paths replaced where a whole path matches."""
     for inside, target in mounted.items():
         text = re.sub(rf"(?<![\w./-]){re.escape(inside)}(?![\w/-])", str(target), text)
     return text
 
 
 def found(program: str) -> str:
-    """Where that program is here, or its bare name; `python` is the one that runs this."""
+    """The path of the program on this machine, or its bare name; `python` is the running interpreter."""
     if program == "python":
         return sys.executable
     return shutil.which(program) or shutil.which(program, path="/usr/sbin") or program

@@ -19,12 +19,12 @@ class Mount:
         self.swap(files)
 
     def swap(self, files: Mapping[str, str]) -> None:
-        """What the kubelet does when the ConfigMap has changed."""
+        """Replace the files as the kubelet does when the ConfigMap has changed."""
         fresh = self._at / f"..2026_01_01_00_00_0{next(self._turn)}.1"
         fresh.mkdir()
         for name, text in files.items():
             (fresh / name).write_text(text)
-            os.utime(fresh / name, (0, 0))  # times say nothing
+            os.utime(fresh / name, (0, 0))  # all versions have the same mtime
         old = os.readlink(self._at / "..data") if (self._at / "..data").is_symlink() else None
         (self._at / "..data_tmp").symlink_to(fresh.name)
         (self._at / "..data_tmp").rename(self._at / "..data")

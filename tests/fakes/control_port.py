@@ -1,4 +1,4 @@
-"""A control port over real parts, on loopback, for as long as a test needs it."""
+"""A control port over real components, on loopback, for the duration of a test."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NoReplicas:
 
 
 class Replica:
-    """The real parts behind a control port; time stands still at 100 s."""
+    """The real components behind a control port; the clock is fixed at 100 s."""
 
     def __init__(self, token: str = "") -> None:
         self.now = 100.0
@@ -127,7 +127,7 @@ Talk = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
-    """Run `talk` with a client of the replica's real control port."""
+    """Run `talk` with a client connected to the replica's real control port."""
 
     async def run() -> None:
         await replica.store.start("r-1", NoReplicas())
@@ -145,7 +145,7 @@ def talk_to(replica: Replica, talk: Talk, **headers: str) -> None:
 
 
 class Run(Protocol):
-    """Runs a command and gives its exit code."""
+    """Runs a command and returns its exit code."""
 
     def __call__(self, *argv: str) -> int: ...
 

@@ -1,8 +1,8 @@
-"""What Kubernetes does with a Deployment, to gateways that are processes of this machine.
+"""A Deployment as Kubernetes runs it, with gateways that are processes of this machine.
 
 `Threshold` is the prober's rule and `next_step` the rolling update's, both pure. `Pod` is the kubelet (probes, preStop,
-SIGTERM, SIGKILL after the grace period), `Deployment` the controller, and `Service` what endpoints become on a node:
-a balancer that learns of each change some seconds late. No field of the manifest that matters to a roll is ignored.
+SIGTERM, SIGKILL after the grace period), `Deployment` the controller, and `Service` the endpoints as a node sees them:
+a balancer that receives each change some seconds late. All fields of the manifest that affect a roll are applied.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.fakes.rendered_manifests import Manifest
 
 LOOK_S = 0.02
 DEFAULTS = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
-"""Kubernetes' own, of a probe; successThreshold is 1."""
+"""Kubernetes' defaults for a probe; successThreshold is 1."""
 PATIENCE_S = 30.0
-"""No probe is shorter of time than this, whatever the manifest says: how quick this machine is, it cannot know."""
+"""Lower bound for a probe's timeout: the manifest's value does not allow for a busy test machine."""
 
 
 class Threshold:
-    """A probe's result: what it was, until enough answers in a row say otherwise."""
+    """A probe's result, which changes only after enough consecutive answers of the other kind."""
 
     def __init__(self, probe: Manifest, result: bool) -> None:
         fields = DEFAULTS | probe
@@ -36,7 +36,7 @@ class Threshold:
         self._last, self._run = result, 0
 
     def observe(self, answer: bool) -> bool:
-        """One more answer; the result by now."""
+        """Add an answer; returns the current result."""
         self._run = self._run + 1 if answer is self._last else 1
         self._last = answer
         if self._run >= self._needed[answer]:
@@ -54,17 +54,17 @@ class Counts(NamedTuple):
 
 
 def next_step(replicas: int, max_surge: int, max_unavailable: int, counts: Counts) -> Literal["start", "stop", "wait"]:
-    """What a rolling update does now: surge within its limit, take an old one when enough others are available."""
+    """The next step of a rolling update: surge within the limit, or delete an old pod if enough are available."""
     if counts.new < replicas and counts.old + counts.new < replicas + max_surge:
         return "start"
     if counts.old and counts.available_old + counts.available_new > replicas - max_unavailable:
-        # Of the old ones those that are not available go first: they are not missed.
+        # Old pods that are not available go first: deleting them costs no capacity.
         return "stop"
     return "wait"
 
 
 async def status_of(port: int, path: str, timeout_s: float) -> int:
-    """The status that an httpGet probe sees, on a connection of its own; 0 without an answer in time."""
+    """The status that an httpGet probe gets on a new connection; 0 if no answer arrives in time."""
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(HOST, port)
@@ -79,14 +79,14 @@ async def status_of(port: int, path: str, timeout_s: float) -> int:
 
 
 class Pod:
-    """A pod on its node. `changed` is called whenever it begins or ceases to be an endpoint."""
+    """A pod on its node. `changed` is called whenever it becomes an endpoint or stops being one."""
 
     def __init__(self, container: GatewayContainer, pod_spec: Manifest, changed: Callable[[Pod], None]) -> None:
         self.container = container
         self.name = container.name
         self.terminating = False
         self.killed = ""
-        """Why the kubelet ended it by force; empty if it never had to."""
+        """Why the kubelet killed it; empty if it was not killed."""
         self.available_at: float | None = None
         self._grace_s = float(pod_spec["terminationGracePeriodSeconds"])
         self._changed = changed
@@ -100,11 +100,11 @@ class Pod:
 
     @property
     def address(self) -> int:
-        """Its inference port, as it is here."""
+        """Its inference port on this machine."""
         return self.container.port("inference")
 
     def available(self, min_ready_s: float, now: float) -> bool:
-        """Ready for long enough."""
+        """Whether it has been ready for minReadySeconds."""
         return self.endpoint and self.available_at is not None and now >= self.available_at + min_ready_s
 
     async def _probe(self) -> None:
@@ -127,7 +127,7 @@ class Pod:
         threshold = Threshold(probe, result)
         await asyncio.sleep(probe["initialDelaySeconds"])
         while self.container.process.poll() is None:
-            # A terminating pod is not restarted, so it is asked for readiness only.
+            # A terminating pod is not restarted, so only its readiness is probed.
             if not (self.terminating and kind == "livenessProbe"):
                 report(threshold.observe(await self._ask(kind)))
             await asyncio.sleep(probe["periodSeconds"])
@@ -154,7 +154,7 @@ class Pod:
         self.container.process.kill()
 
     async def terminate(self) -> None:
-        """Deleted: endpoints and the kubelet learn of it at the same moment. Returns when its process has ended."""
+        """Delete it: endpoints and the kubelet see that at the same time. Returns when its process has ended."""
         self.terminating = True
         self._changed(self)
         try:
@@ -176,13 +176,13 @@ class Pod:
             await running.wait()
 
     def end(self) -> None:
-        """The test is over."""
+        """End its process at the end of a test."""
         self._probing.cancel()
         self.container.end()
 
 
 class Service:
-    """The endpoints as the nodes know them: each node's balancer learns of each change after a delay of its own."""
+    """The endpoints as nodes see them: each node's balancer receives each change after its own delay."""
 
     def __init__(self, nodes: Sequence[Balancer], delay_s: Callable[[], float]) -> None:
         self._nodes = nodes
@@ -190,18 +190,18 @@ class Service:
         self._due: dict[tuple[Balancer, int], float] = {}
 
     def changed(self, pod: Pod) -> None:
-        """A pod is an endpoint now, or no longer."""
+        """Send the pod's new state to every node."""
         loop = asyncio.get_running_loop()
         apply = Balancer.add if pod.endpoint else Balancer.remove
         for node in self._nodes:
-            # Changes of one pod never overtake each other.
+            # Changes of one pod arrive in order.
             due = max(loop.time() + self._delay_s(), self._due.get((node, pod.address), 0.0))
             self._due[node, pod.address] = due
             loop.call_at(due, partial(apply, node, pod.address))
 
 
 class Deployment:
-    """The controller. `start_container` makes the next pod's container, given its name."""
+    """The controller. `start_container` makes the container of a new pod from the pod's name."""
 
     def __init__(
         self, manifest: Manifest, service: Service, start_container: Callable[[str], GatewayContainer]
@@ -214,13 +214,13 @@ class Deployment:
         self._pod_spec = spec["template"]["spec"]
         self._service, self._start_container = service, start_container
         self.pods: list[Pod] = []
-        """All there ever were, oldest first."""
+        """All pods of this Deployment, deleted ones included, oldest first."""
         self._revision = 0
         self._of_revision: dict[Pod, int] = {}
         self._leaving: list[asyncio.Task[None]] = []
 
     async def scale_up(self) -> None:
-        """The first revision, all at once, until all are available."""
+        """Start all pods of the first revision and wait until they are available."""
         for _ in range(self.replicas):
             self._start()
         while self._counts().available_new < self.replicas:
@@ -228,7 +228,7 @@ class Deployment:
             await asyncio.sleep(LOOK_S)
 
     async def rollout_restart(self) -> None:
-        """`kubectl rollout restart`, until `kubectl rollout status` would return: not until the last has drained."""
+        """`kubectl rollout restart`, until `kubectl rollout status` would return; the last pod may still drain then."""
         self._revision += 1
         surge, unavailable = int(self._limits["maxSurge"]), int(self._limits["maxUnavailable"])
         while (counts := self._counts()).old or counts.available_new < self.replicas:
@@ -241,7 +241,7 @@ class Deployment:
             await asyncio.sleep(LOOK_S)
 
     async def gone(self) -> None:
-        """Until all that are leaving have left."""
+        """Wait until all terminating pods have ended."""
         await asyncio.gather(*self._leaving)
 
     def stop(self, pod: Pod) -> None:

@@ -1,4 +1,4 @@
-"""A small real DNS server for tests: UDP and TCP on one loopback port, records that a test may change under way."""
+"""A small real DNS server for tests: UDP and TCP on one loopback port, with records that a test may change."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class DnsServer(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.rcode: dict[str, dns.rcode.Rcode] = {}
-        """Name -> what to answer instead."""
+        """Name -> the response code to answer instead."""
         self.silent: set[str] = set()
         """Names that get no answer."""
         self.silent_over_tcp = False
         self.hangs_up = False
-        """Over TCP, instead of answering."""
+        """Over TCP, close the connection instead of answering."""
         self.asked: Counter[tuple[str, str, str]] = Counter()
-        """(transport, name, type) -> questions."""
+        """(transport, name, type) -> number of questions."""
         self.port = 0
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -85,7 +85,7 @@ class DnsServer(asyncio.DatagramProtocol):
 async def serving() -> AsyncIterator[DnsServer]:
     """A server on a free port of 127.0.0.1."""
     server = DnsServer()
-    # One number for both, which no other process on this machine uses for either.
+    # The same port number for UDP and TCP, free for both.
     (server.port,) = free_ports(1)
     async with stream_server(server.tcp, port=server.port):
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""A pod that answers any POST with what it was sent, down to the head: for what simulated engines do not serve."""
+"""A pod that answers any POST with the request it received, head included. Simulated engines do not offer this."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """The gateway closes connections whenever it likes: that is no error here."""
+        """Ignored: the gateway may close its connections at any time."""
 
 
 @contextmanager
 def echo_pod() -> Iterator[str]:
-    """Its URL, for the block."""
+    """Run an echo pod for the block; gives its URL."""
     server = _Server(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

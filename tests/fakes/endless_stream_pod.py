@@ -1,5 +1,5 @@
-"""A pod that streams without end, as fast as its reader takes it, and knows how much it got rid of, and which of its
-streams wait for their reader.
+"""A pod that streams without end, as fast as its reader takes it. It counts the bytes sent, and the streams that
+wait for their reader.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ _MODELS = json.dumps({"object": "list", "data": [{"id": "hose", "object": "model
 
 
 class HosePod:
-    """One listening socket, a thread a connection."""
+    """One listening socket, and one thread for each connection."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self._lock = threading.Lock()
         self.sent_bytes = 0
-        """Of all streams."""
+        """Bytes sent, over all streams."""
         self.streams = 0
-        """That are open."""
+        """Open streams."""
         self.stuck = 0
-        """Of those, the ones whose reader takes nothing now."""
+        """Open streams whose reader takes no bytes now."""
 
     def serve(self) -> None:
-        """Accept until closed."""
+        """Accept connections until closed."""
         with suppress(OSError):
             while True:
                 connection, _ = self._listening.accept()
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
@@ -73,7 +73,7 @@ class HosePod:
             self._count(streams=-1)
 
     def _send(self, connection: socket.socket, data: memoryview) -> int:
-        """As much as the reader takes; waits while that is nothing."""
+        """Send what the reader takes; waits while it takes nothing."""
         try:
             sent = connection.send(data)
         except BlockingIOError:
@@ -95,7 +95,7 @@ class HosePod:
 
 @contextmanager
 def hose_pod() -> Iterator[HosePod]:
-    """It, for the block."""
+    """Run a hose pod for the block."""
     pod = HosePod()
     thread = threading.Thread(target=pod.serve, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A real HTTP server on 127.0.0.1 that stands in for an engine's side pages; tests change what it says under way."""
+"""A real HTTP server on 127.0.0.1 in place of an engine's models and metrics pages; tests may change the pages."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Engine:
         self.asked: Counter[str] = Counter()
         self.connections = 0
         self.headers: dict[str, str] = {}
-        """Of the last request."""
+        """Headers of the last request."""
         self.pod = Pod(PodId(""), "")
         self.changed = asyncio.Event()
 
     async def until(self, met: Callable[[], bool]) -> None:
-        """Wait for `met`, looked at after every request and every `changed.set()`."""
+        """Wait until `met` holds; it is checked after every request and every `changed.set()`."""
         async with asyncio.timeout(DEADLINE_S):
             while not met():
                 self.changed.clear()
@@ -57,13 +57,13 @@ class Engine:
                 writer.write(page.body[: len(page.body) // 2] if page.hang else page.body)
             self.changed.set()
             if page.silent or page.hang:
-                await reader.read()  # until the other side has enough
+                await reader.read()  # until the client disconnects
                 break
 
 
 @contextlib.asynccontextmanager
 async def engine() -> AsyncIterator[Engine]:
-    """An engine on a free port."""
+    """Run an engine on a free port."""
     served = Engine()
     async with stream_server(served.handle) as port:
         served.pod = Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")

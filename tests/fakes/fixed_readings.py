@@ -1,4 +1,4 @@
-"""Readings of a small, fixed gateway, for tests of what is shown of it."""
+"""Readings of a small, fixed gateway, for tests of code that shows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statesync.types import PodStatus
 
 
 def pods(count: int, *, pool: str = "default") -> list[PodStatus]:
-    """`count` pods whose load differs from one to the next."""
+    """`count` pods, each with a different load."""
     return [
         PodStatus(
             Pod(PodId(f"10.0.{at // 256}.{at % 256}:8000"), f"10.0.{at // 256}.{at % 256}:8000"),
@@ -24,7 +24,7 @@ def pods(count: int, *, pool: str = "default") -> list[PodStatus]:
 
 
 def readings(count: int) -> Readings:
-    """A ready replica that sees `count` pods."""
+    """The readings of a ready replica with `count` pods."""
     statuses = pods(count)
     return Readings(
         pods=lambda: statuses,

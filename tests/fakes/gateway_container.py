@@ -1,6 +1,6 @@
-"""A gateway's container as the manifests say it: its args, its environment, its mounted file, its probes, run as a
-process of this machine. Ports are moved to free ones of 127.0.0.1, files under a directory, Redis' address and the
-pools' source to what the test has; nothing else is changed.
+"""A gateway's container as the manifests define it (args, environment, mounted file, probes), run as a
+process of this machine. Ports are replaced by free ones of 127.0.0.1, files go under a directory, and Redis' address
+and the pools' source are the test's; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Configuration = dict[str, Any]
 
 
 class Place(NamedTuple):
-    """Where a container's world is on this machine."""
+    """The directory, Redis and engines that a container uses on this machine."""
 
     directory: Path
     redis_port: int
     pods: Sequence[str]
-    """Engines, as `http://host:port`: in place of what discovery would find."""
+    """Engines, as `http://host:port`, in place of discovery."""
 
 
 def _as_rendered(config: Configuration) -> None:
@@ -44,12 +44,12 @@ class GatewayContainer:
     def __init__(
         self, render: Render, pod_name: str, place: Place, change: Callable[[Configuration], None] = _as_rendered
     ) -> None:
-        """`change` is made to the configuration last, such as a shorter drain."""
+        """`change` edits the configuration last, for example to shorten the drain."""
         self.name = pod_name
         self.spec: Manifest = render.container
         wanted = sorted(port["containerPort"] for port in self.spec["ports"])
         self.ports: Mapping[int, int] = dict(zip(wanted, free_ports(len(wanted)), strict=True))
-        """The container's -> this machine's."""
+        """The container's port -> this machine's port."""
         self._render = render
         file = place.directory / f"{pod_name}.yaml"
         config = self._moved(render, place)
@@ -57,7 +57,7 @@ class GatewayContainer:
         file.write_text(yaml.safe_dump(config))
         args = [str(file) if each == render.config_path() else each for each in self.spec["args"]]
         self.log = place.directory / f"{pod_name}.log"
-        # An image has an environment of its own, not the caller's.
+        # A container gets the image's environment and not the caller's.
         environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -77,7 +77,7 @@ class GatewayContainer:
         assert str(place.redis_port) in config["state"]
         for at, pool in enumerate(config["pools"]):
             del pool["discovery"]
-            # Dealt out: a pod stands in one pool.
+            # The engines are dealt to the pools in turn: a pod belongs to one pool.
             pool["pods"] = list(place.pods[at :: len(config["pools"])])
         return config
 
@@ -85,15 +85,15 @@ class GatewayContainer:
         return f"{HOST}:{self.ports[int(listen.rpartition(':')[2])]}"
 
     def url(self, action: Manifest) -> str:
-        """Where an httpGet of a probe leads here."""
+        """The URL on this machine for a probe's httpGet."""
         return f"http://{HOST}:{self.port(action['port'])}{action['path']}"
 
     def port(self, port: int | str) -> int:
-        """A port of the container, by number or name, as it is here."""
+        """The port on this machine for a port of the container, by number or name."""
         return self.ports[self._render.port_of(self.spec, port)]
 
     def ask(self, kind: str) -> int:
-        """The status that a probe with time to spare would see (`readinessProbe`, ...); 0 if it gets no answer."""
+        """The status that a probe (`readinessProbe`, ...) gets with a long timeout; 0 if it gets no answer."""
         try:
             return httpx.get(
                 self.url(self.spec[kind]["httpGet"]), trust_env=False, verify=False, timeout=DEADLINE_S
@@ -102,7 +102,7 @@ class GatewayContainer:
             return 0
 
     def content(self, kind: str) -> bool:
-        """Whether a probe is. Fails, with its last words, if the process has ended."""
+        """Whether a probe succeeds. Fails with the end of the log if the process has ended."""
         assert self.process.poll() is None, self.words()
         return self.ask(kind) == 200
 
@@ -111,15 +111,15 @@ class GatewayContainer:
         return self.log.read_text(errors="replace")[-3000:]
 
     def end(self) -> None:
-        """Make sure that it is gone, and all that it started."""
+        """Make sure that the process and its children have ended."""
         if self.process.poll() is None:
-            # It leads a session of its own, so its process group is it and its children only.
+            # It leads its own session, so its process group holds only the process and its children.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(DEADLINE_S)
 
 
 class RedisContainer:
-    """The Redis that a render starts, its args and its password included: it listens. Ended by `end`."""
+    """The Redis that a render starts, with its args and password. It listens once constructed; `end` stops it."""
 
     def __init__(self, render: Render, directory: Path, program: str) -> None:
         workload = render.workload("turnout-redis")
@@ -143,6 +143,6 @@ class RedisContainer:
         return False
 
     def end(self) -> None:
-        """Make sure that it is gone."""
+        """Make sure that the process has ended."""
         self.process.kill()
         self.process.wait(DEADLINE_S)

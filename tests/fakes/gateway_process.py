@@ -1,7 +1,7 @@
-"""The gateway as users run it: a process of its own with a configuration file, watched through its ports and its log.
+"""The gateway as users run it: a process with a configuration file, observed through its ports and its log.
 
-`running` is what tests use. It asserts, once the tests are through, what must hold after any traffic: nothing in
-flight, no client connection left, no error in the log that was not announced, exit status 0.
+Tests use `running`. After the test it asserts what must hold after any traffic: nothing in
+flight, no client connection left, no unexpected error in the log, exit status 0.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PATIENT_HEALTH: Final[dict[str, float]] = {"timeout_s": DEADLINE_S}
 PATIENT_TIMEOUTS: Final[dict[str, float]] = {"connect_s": DEADLINE_S, "client_header_s": DEADLINE_S}
 PATIENT_SYNC: Final[dict[str, float]] = {"timeout_s": 30.0, "lease_s": 60.0}
 PATIENT_GUARD: Final[dict[str, float]] = {"slow_s": 5.0, "stuck_s": 10.0}
-"""What tests that set something else of a section begin with."""
+"""These sections with patient limits, for tests that set other fields of them."""
 
 
 def config(pods: Sequence[str], **sections: Any) -> dict[str, Any]:
-    """A configuration with one pool `default` of these pods; `sections` replace or add whole sections.
+    """A configuration with one pool, `default`, of these pods; `sections` replace or add whole sections.
 
-    What the gateway takes for a failure when it comes late is patient, so that on a busy machine nothing is one.
+    Timeouts after which the gateway counts a failure are long, so that a busy machine causes none.
     """
     return {
         "listen": "127.0.0.1:0",
@@ -56,7 +56,7 @@ def pool(name: str, pods: Sequence[str], **fields: Any) -> dict[str, Any]:
 
 
 class GatewayProcess:
-    """`turnout serve`, started on ports that the system chose."""
+    """`turnout serve` on ports chosen by the system."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class GatewayProcess:
         program: Sequence[str] = ("-m", "router", "serve", "--config"),
         flags: Sequence[str] = (),
     ) -> None:
-        """Python runs `program`, then the configuration file's name, then `flags`."""
+        """Run Python with `program`, the configuration file's name and `flags`."""
         directory.mkdir(parents=True, exist_ok=True)
         file = directory / "turnout.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML
@@ -92,7 +92,7 @@ class GatewayProcess:
         )
 
     def _bound(self) -> tuple[str, int, str]:
-        """Where it listens, from its own words."""
+        """The addresses on which it listens, read from its log."""
         found = wait_for("the gateway says where it listens", self._said_where)
         host, _, port = found[1].rpartition(":")
         return host, int(port), found[2]
@@ -104,16 +104,16 @@ class GatewayProcess:
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs."""
+        """Its exit status; None while it runs."""
         return self._process.poll()
 
     def wait_until_ready(self) -> None:
-        """Until /readyz says so."""
+        """Wait until /readyz answers 200."""
         wait_for("the gateway is ready", lambda: self.control.get("/readyz").status_code == 200)
 
     def pods(self) -> list[dict[str, Any]]:
@@ -122,19 +122,19 @@ class GatewayProcess:
         return listed
 
     def pod(self, address: str) -> dict[str, Any]:
-        """The pod at `address`, of those."""
+        """The entry of GET /admin/pods for `address`."""
         return next(pod for pod in self.pods() if pod["address"] == address)
 
     def inflight(self) -> int:
-        """Requests in flight over all pods."""
+        """Requests in flight, summed over all pods."""
         return sum(pod["inflight"] for pod in self.pods())
 
     def connections(self) -> int:
-        """Open client connections."""
+        """The number of open client connections."""
         return int(self.control.get("/admin/state").raise_for_status().json()["connections"])
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels; 0.0 without any."""
+        """The sum of a metric's samples that have these labels; 0.0 if there are none."""
         total = 0.0
         for line in self.control.get("/metrics").raise_for_status().text.splitlines():
             sample, _, value = line.rpartition(" ")
@@ -147,11 +147,11 @@ class GatewayProcess:
         return self._memory("VmRSS")
 
     def peak_rss_bytes(self) -> int:
-        """The most resident memory since its start, or since `forget_peak`."""
+        """Peak resident memory since its start, or since `forget_peak`."""
         return self._memory("VmHWM")
 
     def forget_peak(self) -> None:
-        """Let the peak be what it has now."""
+        """Reset the peak to the current value."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def _memory(self, field: str) -> int:
@@ -159,7 +159,7 @@ class GatewayProcess:
         return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The log; a line that is no JSON (a traceback past the logger) comes as `{"msg": line}` of level `raw`."""
+        """The log's lines; one that is not JSON (a traceback not from the logger) is `{"msg": line}` of level `raw`."""
         for line in self.log.read_text(errors="replace").splitlines(keepends=True):
             try:
                 yield json.loads(line) | {"whole": line.endswith("\n")}
@@ -167,7 +167,7 @@ class GatewayProcess:
                 yield {"level": "raw", "msg": line}
 
     def complaints(self, expected: Sequence[str] = ()) -> list[dict[str, Any]]:
-        """What in the log must not be there: errors, exceptions and words past the logger; `expected` are patterns."""
+        """Log lines that match no pattern of `expected`: errors, exceptions and lines not written by the logger."""
         return [
             line
             for line in self.lines()
@@ -176,16 +176,16 @@ class GatewayProcess:
         ]
 
     def settle(self) -> None:
-        """Until nothing is in flight and no client is connected."""
+        """Wait until nothing is in flight and no client is connected."""
         wait_for("nothing in flight", lambda: self.inflight() == 0)
         wait_for("no client connected", lambda: self.connections() == 0)
 
     def signal(self, number: int = signal.SIGTERM) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def ended(self) -> int:
-        """Its exit status, once it has ended."""
+        """Wait until it has ended; returns its exit status."""
         return self._process.wait(DEADLINE_S)
 
     def kill(self) -> None:
@@ -202,7 +202,7 @@ class GatewayProcess:
 
 @contextmanager
 def starting(settings: Mapping[str, Any], directory: Path) -> Iterator[GatewayProcess]:
-    """A gateway for the block, which may not be ready yet and of which nothing is asserted; then it is gone."""
+    """A gateway for the block, without assertions. It may not be ready yet; it is ended after the block."""
     gateway = GatewayProcess(settings, directory)
     try:
         yield gateway
@@ -212,7 +212,7 @@ def starting(settings: Mapping[str, Any], directory: Path) -> Iterator[GatewayPr
 
 @contextmanager
 def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str] = ()) -> Iterator[GatewayProcess]:
-    """A ready gateway for the block; then the assertions of the head of this file. `expected`: errors it may log."""
+    """A ready gateway for the block, then the assertions listed above. `expected`: errors it may log."""
     with starting(settings, directory) as gateway:
         gateway.wait_until_ready()
         yield gateway

@@ -1,7 +1,7 @@
-"""An API server that speaks Kubernetes' own list and watch over real HTTP, with every fault one has met, at hand.
+"""An API server that speaks Kubernetes' list and watch over real HTTP, with faults that a test can switch on.
 
 It keeps Pods and EndpointSlices under versions as etcd does: a list is a consistent snapshot, in pages if asked; a
-watch tells what comes after a version, with bookmarks, and gets 410 where that is compacted. Time is what `tick` says.
+watch sends what follows a version, with bookmarks, and gets 410 where that is compacted. `tick` sets the time.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ Key = tuple[str, str, str]
 
 
 class Refusal(NamedTuple):
-    """An answer that is none."""
+    """An error answer."""
 
     status: int
     headers: Mapping[str, str] = {}
     watch: bool | None = None
-    """Only for a watch, or only for a list; None for what comes next."""
+    """Applies only to a watch, or only to a list; None: to the next request of either kind."""
 
 
 class Change(NamedTuple):
-    """What happened at a version."""
+    """The change that made a version."""
 
     version: int
     kind: str
@@ -57,48 +57,48 @@ class Change(NamedTuple):
 
 
 class KubeApi:
-    """The server. Every public field may be changed under way."""
+    """The server. A test may change every public field at any time."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.version = 1000
         self.token = ""
-        """Who does not bear it gets 401; empty: everybody may."""
+        """A request without this token gets 401; empty: no token is needed."""
         self.forbidden: set[str] = set()
-        """Namespaces that answer 403."""
+        """Namespaces for which a request gets 403."""
         self.down = False
-        """Connections are closed without a word."""
+        """Connections are closed without an answer."""
         self.silent = False
-        """Watches bring nothing any more, without an end: a connection that died on the way."""
+        """Watches send nothing and do not end, like a connection that was lost without a reset."""
         self.refusals: deque[Refusal] = deque()
         self.loses: Callable[[Change], bool] = lambda change: False
-        """Events that no watch ever gets."""
+        """Events that are sent to no watch."""
         self.mangles: Callable[[list[bytes]], list[bytes]] = lambda events: events
-        """What becomes of events that go out together: twice, in another order."""
+        """Changes a batch of events before it is sent: repeats them, or changes their order."""
         self.cut_after: list[int] = []
-        """Bytes of events after which a watch is broken off, one a watch, mid-event."""
+        """Bytes after which a watch is cut in the middle of an event; one entry for each watch."""
         self.gone_in_event = True
-        """A version that is compacted is told as an ERROR event of a watch, or by the answer's status."""
+        """A compacted version is answered with an ERROR event of the watch; otherwise with the answer's status."""
         self.trickle = False
-        """Events come in pieces of a few bytes."""
+        """Events are sent in pieces of a few bytes."""
         self.asked: Counter[str] = Counter()
-        """Requests by `list pods`, `watch pods`, ..."""
+        """Number of requests by `list pods`, `watch pods`, ..."""
         self.queries: deque[dict[str, str]] = deque(maxlen=1000)
         self.watches = 0
-        """Open now."""
+        """Watches open now."""
         self._objects: dict[Key, tuple[int, Labels, bytes]] = {}
         self._history: deque[Change] = deque()
         self._dropped = 0
         self._oldest = 0
         self._snapshots: dict[int, list[tuple[Key, bytes]]] = {}
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
 
-    # What happens in the cluster
+    # Changes in the cluster
 
     def put(self, kind: str, found: dict[str, Any]) -> int:
-        """Create or replace an object; its version."""
+        """Create or replace an object; returns its version."""
         meta = found["metadata"]
         self.version += 1
         body = msgspec.json.encode({**found, "metadata": {**meta, "resourceVersion": str(self.version)}})
@@ -118,19 +118,19 @@ class KubeApi:
         self._record(key, "DELETED", labels, None, msgspec.json.encode(found), found["metadata"]["uid"])
 
     def compact(self, keep: int = 0) -> None:
-        """Forget all history but the last changes."""
+        """Drop all history except the last changes."""
         while len(self._history) > keep:
             self._oldest = self._history.popleft().version
             self._dropped += 1
         self._snapshots.clear()
 
     def tick(self, now: float) -> None:
-        """It is that late now."""
+        """Advance the server's clock to this time."""
         self.now = now
         self._wake()
 
     def cut(self) -> None:
-        """Break off every connection."""
+        """Abort every connection."""
         for writer in tuple(self._writers):
             writer.transport.abort()
 
@@ -139,13 +139,13 @@ class KubeApi:
         self._wake()
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     # HTTP
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection."""
+        """Serve one connection."""
         self._writers.add(writer)
         try:
             while True:
@@ -240,7 +240,7 @@ class KubeApi:
         ends_at = self.now + float(query.get("timeoutSeconds", "3600"))
         marked_at, cut_after = self.now, self.cut_after.pop(0) if self.cut_after else None
         while not self.down and self.now < ends_at and not writer.transport.is_closing():
-            news = self._news
+            changed = self._changed
             events, version = self._since(version, kind, namespace, query.get("labelSelector", ""))
             if query.get("allowWatchBookmarks") == "true" and self.now - marked_at >= _BOOKMARK_S:
                 marked_at = self.now
@@ -251,7 +251,7 @@ class KubeApi:
                     writer.transport.abort()
                     return
                 await self._events(writer, events)
-            await news.wait()
+            await changed.wait()
 
     def _since(self, version: int, kind: str, namespace: str, selector: str) -> tuple[list[bytes], int]:
         events: list[bytes] = []
@@ -278,7 +278,7 @@ class KubeApi:
 
 
 def matches(selector: str, labels: Labels) -> bool:
-    """Whether the labels meet a selector, as an API server sees it."""
+    """Whether the labels match a selector, by an API server's rules."""
     return all(meets(labels) for meets in _requirements(selector))
 
 
@@ -307,7 +307,7 @@ def _status(code: int, namespace: str) -> bytes:
     reasons = {401: "Unauthorized", 403: "Forbidden", 410: "Expired", 429: "TooManyRequests", 500: "InternalError"}
     words = {403: f'pods is forbidden: User "system:serviceaccount:x:turnout" cannot list pods in "{namespace}"'}
     found = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code}
-    return json.dumps(found | {"reason": reasons.get(code, ""), "message": words.get(code, "as told")}).encode()
+    return json.dumps(found | {"reason": reasons.get(code, ""), "message": words.get(code, "as configured")}).encode()
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: Labels | None = None) -> None:
@@ -319,7 +319,7 @@ async def _send(writer: asyncio.StreamWriter, status: int, body: bytes, headers:
 
 @contextlib.asynccontextmanager
 async def kube_api(tls: ssl.SSLContext | None = None) -> AsyncIterator[KubeApi]:
-    """A server for the block, on this loop."""
+    """Run a server on the current loop for the block."""
     api = KubeApi()
     async with stream_server(api.handle, tls=tls) as port:
         api.url = f"{'https' if tls else 'http'}://{HOST}:{port}"

@@ -1,4 +1,4 @@
-"""What an API server keeps and what leads to it: pods as it tells of them, and a kubeconfig."""
+"""Kubernetes objects for tests: pods as an API server sends them, and a kubeconfig."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.fakes.kube_api import KubeApi, Labels
 
 
 def kubeconfig(api: KubeApi, token: str = "", namespace: str = "") -> dict[str, Any]:
-    """A kubeconfig with one context, `test`; `token` goes into it as it is."""
+    """A kubeconfig with one context, `test`; `token` is written unchanged."""
     context = {"cluster": "c", "user": "u"} | ({"namespace": namespace} if namespace else {})
     return {
         "apiVersion": "v1",
@@ -36,7 +36,7 @@ def pod_object(
     restarts: int = 0,
     bulk: int = 0,
 ) -> dict[str, Any]:
-    """A Pod as the API server tells of it; `bulk` adds so many bytes of managed fields and the like."""
+    """A Pod as the API server sends it; `bulk` is the number of bytes of managed fields added to it."""
     uid = uid or f"{zlib.crc32(f'{namespace}/{name}'.encode()):08x}" + "-0000-4000-8000-000000000000"
     meta: dict[str, Any] = {
         "name": name,

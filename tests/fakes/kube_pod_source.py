@@ -24,9 +24,9 @@ _STILL_TURNS = 10
 
 
 class Passing:
-    """Virtual time for an API server and those who follow it: it passes when all of them do nothing but wait for it.
+    """Virtual time for an API server and its followers. It advances when all of them only wait for it.
 
-    The sockets are real, and the client works in threads now and then: how long that takes says nothing.
+    The sockets are real, and the client sometimes works in threads; the time that takes does not matter.
     """
 
     def __init__(self, api: KubeApi, followers: int) -> None:
@@ -35,7 +35,7 @@ class Passing:
         self._followers = followers
 
     def pass_(self, seconds: float) -> None:
-        """It is so much later, here and on the server."""
+        """Advance the time here and on the server."""
         self.clock.now += seconds
         self.api.tick(self.clock.now)
 
@@ -45,16 +45,16 @@ class Passing:
         return self.clock.sleepers + self.api.watches >= self._followers
 
     async def settle(self) -> None:
-        """Let happen all that happens without time passing."""
+        """Run everything that happens without time passing."""
         await self.until(lambda: self.waiting)
         for _ in range(_STILL_TURNS):
             await asyncio.sleep(0)
 
     async def until(self, met: Callable[[], bool], *, each_s: float = 0.0) -> None:
-        """Let things happen until `met`; whenever they do not, virtual time goes on by `each_s`."""
+        """Run until `met` holds; whenever nothing is left to run, virtual time advances by `each_s`."""
         end = time.monotonic() + DEADLINE_S
         while not met():
-            assert time.monotonic() < end, f"it never was; {self}"
+            assert time.monotonic() < end, f"the condition was never met; {self}"
             if not each_s or not self.waiting:
                 await asyncio.sleep(0.0005)
                 continue
@@ -64,7 +64,7 @@ class Passing:
 
 
 class Ground(Passing):
-    """The server, the source, and what the source has told."""
+    """The server, the source, and the lists of pods that the source has sent."""
 
     def __init__(self, api: KubeApi, url: str, file: Path, seed: int) -> None:
         target = target_of(url)
@@ -75,21 +75,21 @@ class Ground(Passing):
             target, access=Access(str(file)), clock=self.clock, sleep=self.clock.sleep, rng=self._rng.random
         )
 
-    def hear(self, pods: Sequence[Pod]) -> None:
+    def receive(self, pods: Sequence[Pod]) -> None:
         self.heard.append(tuple(pods))
 
     @property
     def view(self) -> Mapping[str, str]:
-        """Name -> why it is out, of the pods told last."""
+        """Name -> why the pod is not ready, for the last list received."""
         return {pod.id.rpartition(".")[0]: pod.unready for pod in self.heard[-1]} if self.heard else {}
 
     async def shows(self, *, each_s: float = 0.0, **names: str) -> None:
-        """Until exactly these pods are told; `_` in a name stands for `-`."""
+        """Wait until the last list holds exactly these pods; `_` in a name stands for `-`."""
         wanted = {name.replace("_", "-"): unready for name, unready in names.items()}
         await self.until(lambda: dict(self.view) == wanted, each_s=each_s)
 
     def __repr__(self) -> str:
-        return f"told last: {dict(self.view)}, asked: {self.api.asked}"
+        return f"last list: {dict(self.view)}, asked: {self.api.asked}"
 
 
 def _as_it_is(api: KubeApi) -> None:
@@ -104,13 +104,13 @@ async def ground(
     seed: int = 1,
     before: Callable[[KubeApi], None] = _as_it_is,
 ) -> AsyncIterator[Ground]:
-    """A ground with its source running; `before` prepares the server."""
+    """Run a server and a source for the block; `before` prepares the server."""
     async with kube_api() as api:
         before(api)
         file = directory / "kubeconfig"
         await asyncio.to_thread(file.write_text, json.dumps(kubeconfig(api)))
         made = Ground(api, url, file, seed)
-        running = asyncio.get_running_loop().create_task(made.source.run(made.hear))
+        running = asyncio.get_running_loop().create_task(made.source.run(made.receive))
         try:
             yield made
             assert not running.done(), "the source has ended"

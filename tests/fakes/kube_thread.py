@@ -1,4 +1,4 @@
-"""The stub API server for tests without a loop: in a thread, in real time."""
+"""The stub API server for tests without a loop: it runs in a thread, in real time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 
 class KubeThread:
-    """One, from its making to `stop`."""
+    """A server that runs from its construction until `stop`."""
 
     def __init__(self) -> None:
         self._ready = threading.Event()
@@ -33,7 +33,7 @@ class KubeThread:
                     await asyncio.wait_for(self._stop.wait(), 0.2)
 
     def do(self, what: Callable[[KubeApi], Any]) -> Any:
-        """Call it on the server's loop, and return what it returns."""
+        """Call `what` on the server's loop and return its result."""
 
         async def call() -> Any:
             return what(self.api)
@@ -41,7 +41,7 @@ class KubeThread:
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(DEADLINE_S)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server and its thread."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "the API server does not end"
@@ -50,7 +50,7 @@ class KubeThread:
 
 @contextlib.contextmanager
 def kube_thread() -> Iterator[KubeThread]:
-    """For the block."""
+    """Run a server for the block."""
     thread = KubeThread()
     try:
         yield thread

@@ -1,7 +1,7 @@
-"""What network policies let through, as Kubernetes defines it: a small evaluator over rendered manifests.
+"""The connections that network policies allow, as Kubernetes defines it: a small evaluator over rendered manifests.
 
-A pod that no policy of a direction selects takes and sends everything in that direction; one that some select, what
-any of their rules allows. A connection has to be allowed at both ends.
+A pod that no policy of a direction selects is not limited in that direction; a pod that policies select may do what
+any of their rules allows. A connection must be allowed at both ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class End(NamedTuple):
     """One end of a connection: a pod (with labels), or an address outside the cluster."""
 
     namespace: str = ""
-    """Empty: outside."""
+    """Empty: outside the cluster."""
     labels: Mapping[str, str] = {}
     address: str = "203.0.113.7"
     ports: Mapping[str, int] = {}
@@ -57,7 +57,7 @@ def _selecting(render: Render, way: Direction, here: End) -> Iterator[Manifest]:
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """A label selector; an empty one matches everything."""
-    assert set(selector) <= {"matchLabels"}, f"not understood here: {selector}"
+    assert set(selector) <= {"matchLabels"}, f"not supported by this evaluator: {selector}"
     wanted: Mapping[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
 
@@ -72,7 +72,7 @@ def _one_peer(peer: Manifest, there: End, own_namespace: str) -> bool:
     if "ipBlock" in peer:
         block = ipaddress.ip_network(peer["ipBlock"]["cidr"])
         address = ipaddress.ip_address(there.address)
-        # Blocks are for what is outside: whether they match pods is up to the implementation.
+        # ipBlocks are for addresses outside the cluster; whether they match pods depends on the implementation.
         return not there.namespace and address.version == block.version and address in block
     if not there.namespace:
         return False

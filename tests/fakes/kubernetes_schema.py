@@ -1,4 +1,4 @@
-"""What is wrong with a manifest for a version of Kubernetes: the API's own schemas, offline, unknown fields included.
+"""Checks manifests against a version of Kubernetes: the API's own schemas, offline, unknown fields included.
 
 Custom resources have trimmed schemas of their own in tests/data/crds; Ray's pod templates are checked as pods.
 """
@@ -18,14 +18,14 @@ from referencing import Registry, Resource
 from tests.fakes.rendered_manifests import ROOT, Manifest
 
 VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
-"""From the oldest that the manifests are for (unhealthyPodEvictionPolicy, matchLabelKeys) to the newest there is."""
+"""From the oldest supported version (unhealthyPodEvictionPolicy, matchLabelKeys) to the newest."""
 
 CRDS = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "crds").glob("*.json"))}
 """By kind."""
 
 
 def problems(manifest: Manifest, version: str) -> Iterator[str]:
-    """All of them, each with its place."""
+    """All problems of a manifest, each with its place."""
     name = f"{manifest['kind']} {manifest['metadata']['name']}"
     for error in _validator(manifest["apiVersion"], manifest["kind"], version).iter_errors(manifest):
         yield f"{name}: {error.json_path}: {error.message}"

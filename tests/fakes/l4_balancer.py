@@ -1,5 +1,5 @@
 """A Service as a node sees it: a TCP port that deals each new connection to one of the endpoints it knows, at random,
-and passes bytes both ways. It retries nothing, so that nothing hides a failure: what an endpoint refuses, it resets.
+and passes bytes both ways. It never retries, so that no failure is hidden: a refused connection is reset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Half(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.other = other
         self.early: list[bytes] = []
-        """What came before there was another side."""
+        """Bytes received before the other side was connected."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
@@ -32,37 +32,37 @@ class _Half(asyncio.Protocol):
             self.other.transport.write(data)
 
     def pause_writing(self) -> None:
-        """Its reader is slow, so the other side is not to read."""
+        """Its reader is slow, so the other side stops reading."""
         if self.other is not None and self.other.transport is not None:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """On again."""
+        """The other side reads again."""
         if self.other is not None and self.other.transport is not None:
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The other side goes too, when it has what was written."""
+        """Close the other side after the bytes written to it."""
         self.transport = None
         if self.other is not None and self.other.transport is not None:
             self.other.transport.close()
 
 
 class _Client(_Half):
-    """The side that came to us."""
+    """The accepted connection."""
 
     def __init__(self, balancer: Balancer) -> None:
         super().__init__()
         self._balancer = balancer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Choose an endpoint, once and for all."""
+        """Choose an endpoint for the whole connection."""
         super().connection_made(transport)
         self._balancer.connect(self)
 
 
 class Balancer:
-    """One node's. `port` is known after `start`."""
+    """The balancer of one node. `port` is known after `start`."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -71,35 +71,35 @@ class Balancer:
         self._connecting: set[asyncio.Task[None]] = set()
         self.port = 0
         self.refused = 0
-        """Connections that no endpoint took."""
+        """Number of connections that no endpoint accepted."""
 
     async def start(self) -> None:
-        """Listen."""
+        """Start listening."""
         self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), HOST, 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
 
     def add(self, port: int) -> None:
-        """One more endpoint."""
+        """Add an endpoint."""
         if port not in self._endpoints:
             self._endpoints.append(port)
 
     def remove(self, port: int) -> None:
-        """One less; its connections stay, as conntrack keeps them."""
+        """Remove an endpoint; its connections stay open, as conntrack keeps them."""
         if port in self._endpoints:
             self._endpoints.remove(port)
 
     @property
     def endpoints(self) -> frozenset[int]:
-        """Those that it knows."""
+        """The endpoints it knows."""
         return frozenset(self._endpoints)
 
     def connect(self, client: _Half) -> None:
-        """Find the client an endpoint."""
+        """Connect the client to an endpoint."""
         task = asyncio.get_running_loop().create_task(self._connect(client))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)

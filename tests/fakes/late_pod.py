@@ -1,4 +1,4 @@
-"""A pod that takes connections and answers nothing until it may: a probe has to wait."""
+"""A pod that accepts connections and can delay its answers, so that a probe has to wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 
 class LatePod(ThreadingHTTPServer):
-    """Says 200 to every GET while `answers` is set."""
+    """Answers 200 to every GET while `answers` is set."""
 
     daemon_threads = True
 
@@ -21,7 +21,7 @@ class LatePod(ThreadingHTTPServer):
         self.answers = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who does not wait for the answer closes the connection: that is no error here."""
+        """Ignored: a client may close the connection before the answer."""
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def late_pod() -> Iterator[LatePod]:
-    """It, for the block; it answers at first."""
+    """Run a late pod for the block; it answers until `answers` is cleared."""
     pod = LatePod()
     pod.answers.set()
     thread = threading.Thread(target=pod.serve_forever, args=(0.05,), daemon=True)

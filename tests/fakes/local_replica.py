@@ -1,4 +1,4 @@
-"""Replicas on real sockets before a small real engine, for tests of what a replica does as a whole."""
+"""Replicas on real sockets in front of a small real engine, for tests of a whole replica."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STREAM = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     b'f\r\ndata: {"n":1}\n\n\r\n'
 )
-"""The beginning of a stream, whose end never comes."""
+"""The beginning of a stream that never ends."""
 
 
 class Engine(asyncio.Protocol):
-    """An engine on one port: well, without metrics, and with an answer to everything that `held` does not hold back.
+    """An engine on one port: healthy, without metrics, and answering every request unless `held` delays it.
 
-    A request with `"stream":true` gets an event, and no more.
+    A request with `"stream":true` gets one event only.
     """
 
     held: asyncio.Event | None = None
@@ -57,7 +57,7 @@ async def engine() -> tuple[asyncio.Server, str]:
 def settings(*pods: str, **fields: object) -> Settings:
     pool = Pool(name="main", pods=list(pods), models=["m"], policy=PolicySpec(name="p2c"))
     sections: dict[str, object] = {
-        # Nothing else listens there once the replica has stopped.
+        # No other process listens on this port after the replica has stopped.
         "listen": f"{HOST}:{free_ports(1)[0]}",
         "control": Control(listen=f"{HOST}:0"),
         "pools": [pool],
@@ -68,7 +68,7 @@ def settings(*pods: str, **fields: object) -> Settings:
 
 
 async def ask(port: int, request: bytes = ASK) -> bytes:
-    """The whole answer of a connection that is then closed."""
+    """The whole answer on a connection that the replica then closes."""
     reader, writer = await asyncio.open_connection(HOST, port)
     writer.write(request.replace(b"host: g", b"host: g\r\nconnection: close"))
     answer = await reader.read()

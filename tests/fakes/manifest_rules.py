@@ -1,6 +1,6 @@
-"""The rules that every render keeps: each a function from a render to what breaks it, in words; none if nothing does.
+"""The rules for every render: each is a function from a render to the violations, in words.
 
-A rule's name is the sentence that it stands for. The rules are pure: what needs a running gateway is test_probes.py's.
+A rule's name is the rule as a sentence. Rules are pure: tests/deploy/test_probes.py has what needs a running gateway.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tests.fakes.rendered_manifests import MADE_BY_HAND, Manifest, Render, Workl
 Rule = Callable[[Render], Iterator[str]]
 
 SLACK_S = 10
-"""Between the end of the drain and the kubelet's patience: flushing state, giving the lease back."""
+"""Seconds between the end of the drain and SIGKILL, for flushing state and giving the lease back."""
 
 OWN_IMAGES = frozenset({"turnout", "redis"})
-"""Images that need no root and no writable root for sure; engines' images write caches where they like."""
+"""Images that are known to run without root on a read-only root file system; engines' images write caches anywhere."""
 
 ROLE_NEEDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("", "pods"): frozenset({"list", "watch"}),
     ("discovery.k8s.io", "endpointslices"): frozenset({"list", "watch"}),
 }
-"""(API group, resource) -> what discovery asks."""
+"""(API group, resource) -> the verbs that discovery uses."""
 
 
 def the_configuration_is_one_that_serve_accepts(render: Render) -> Iterator[str]:
@@ -42,23 +42,23 @@ def a_replica_settles_longer_than_endpoints_take_to_propagate(render: Render) ->
         yield f"settles for {render.config().settings.drain.settle_s} s"
 
 
-def a_roll_never_has_a_replica_less(render: Render) -> Iterator[str]:
+def a_roll_never_has_fewer_replicas(render: Render) -> Iterator[str]:
     strategy = render.gateway.owner["spec"]["strategy"]
     if strategy["type"] != "RollingUpdate" or strategy["rollingUpdate"] != {"maxSurge": 1, "maxUnavailable": 0}:
         yield f"{strategy}"
 
 
-def there_are_two_replicas_at_least(render: Render) -> Iterator[str]:
+def there_are_at_least_two_replicas(render: Render) -> Iterator[str]:
     if render.replicas < 2:
         yield f"{render.replicas}"
 
 
-def replicas_that_are_several_share_their_state(render: Render) -> Iterator[str]:
+def several_replicas_share_their_state(render: Render) -> Iterator[str]:
     if not render.config().settings.state.startswith(("redis", "rediss")):
         yield "memory:// is of one process"
 
 
-def every_image_has_a_tag_that_stays(render: Render) -> Iterator[str]:
+def every_image_has_a_fixed_tag(render: Render) -> Iterator[str]:
     for workload, container in containers(render):
         _, colon, tag = container["image"].rpartition("/")[2].partition(":")
         if not colon or not re.search(r"\d+\.\d+", tag):
@@ -71,7 +71,7 @@ def no_image_is_pulled_that_kind_has_loaded(render: Render) -> Iterator[str]:
             yield f"{workload.name}: {container.get('imagePullPolicy')}"
 
 
-def nobody_is_root(render: Render) -> Iterator[str]:
+def no_container_runs_as_root(render: Render) -> Iterator[str]:
     for workload, container in containers(render):
         pod, own = workload.spec.get("securityContext", {}), container.get("securityContext", {})
         both = {**pod, **own}
@@ -111,10 +111,10 @@ def only_gateways_get_a_token_of_the_api_server(render: Render) -> Iterator[str]
             yield f"{workload.name}: {not wants}"
     for account in render.all("ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
-            yield f"ServiceAccount {account['metadata']['name']}: to whoever uses it"
+            yield f"ServiceAccount {account['metadata']['name']}: to every pod that uses it"
 
 
-def roles_allow_what_discovery_asks_and_no_more(render: Render) -> Iterator[str]:
+def roles_allow_exactly_what_discovery_needs(render: Render) -> Iterator[str]:
     given: dict[tuple[str, str], set[str]] = {}
     for role in render.all("Role"):
         for rule in role["rules"]:
@@ -173,7 +173,7 @@ def the_ports_of_services_are_ports_of_containers(render: Render) -> Iterator[st
                         yield f"Service {service['metadata']['name']}: {port['targetPort']}"
 
 
-def the_container_s_ports_are_those_it_is_told_to_listen_on(render: Render) -> Iterator[str]:
+def the_container_s_ports_are_those_it_listens_on(render: Render) -> Iterator[str]:
     settings = render.config().settings
     for name, listen in (("inference", settings.listen), ("control", settings.control.listen)):
         host, _, port = listen.rpartition(":")
@@ -191,7 +191,7 @@ def probes_ask_ports_that_the_container_has(render: Render) -> Iterator[str]:
                     yield f"{workload.name}/{container['name']}: {kind} asks {port}"
 
 
-def every_key_that_is_mentioned_exists(render: Render) -> Iterator[str]:
+def every_referenced_key_exists(render: Render) -> Iterator[str]:
     there = {("Secret", name): keys for name, keys in MADE_BY_HAND.items()}
     for kind in ("ConfigMap", "Secret"):
         for each in render.all(kind):
@@ -224,7 +224,7 @@ def every_container_says_what_it_needs(render: Render) -> Iterator[str]:
             yield f"{workload.name}/{container['name']}: {resources}"
 
 
-def engines_finish_what_they_have(render: Render) -> Iterator[str]:
+def engines_finish_their_requests(render: Render) -> Iterator[str]:
     for workload, container in containers(render):
         if "nvidia.com/gpu" in container["resources"].get("limits", {}) and workload.kind != "RayService":
             hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
@@ -243,25 +243,25 @@ RULES: tuple[Rule, ...] = (
     the_configuration_is_one_that_serve_accepts,
     the_grace_period_outlasts_settle_and_drain,
     a_replica_settles_longer_than_endpoints_take_to_propagate,
-    a_roll_never_has_a_replica_less,
-    there_are_two_replicas_at_least,
-    replicas_that_are_several_share_their_state,
-    every_image_has_a_tag_that_stays,
+    a_roll_never_has_fewer_replicas,
+    there_are_at_least_two_replicas,
+    several_replicas_share_their_state,
+    every_image_has_a_fixed_tag,
     no_image_is_pulled_that_kind_has_loaded,
-    nobody_is_root,
+    no_container_runs_as_root,
     all_capabilities_are_dropped,
     the_root_file_system_is_read_only,
     no_pod_shares_its_node_s_namespaces_or_files,
     only_gateways_get_a_token_of_the_api_server,
-    roles_allow_what_discovery_asks_and_no_more,
+    roles_allow_exactly_what_discovery_needs,
     the_gateway_s_account_has_the_role,
     no_budget_blocks_the_drain_of_a_node,
     selectors_match_the_pods_they_are_for,
     the_ports_of_services_are_ports_of_containers,
-    the_container_s_ports_are_those_it_is_told_to_listen_on,
+    the_container_s_ports_are_those_it_listens_on,
     probes_ask_ports_that_the_container_has,
-    every_key_that_is_mentioned_exists,
+    every_referenced_key_exists,
     every_volume_is_mounted_and_every_mount_has_one,
     every_container_says_what_it_needs,
-    engines_finish_what_they_have,
+    engines_finish_their_requests,
 )

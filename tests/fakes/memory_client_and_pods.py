@@ -1,4 +1,4 @@
-"""The two ends a test plays: a client, and a pod's side of each connection the gateway makes; and their words."""
+"""The two ends that a test controls: clients, and the pod's side of each connection that the gateway makes."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def get(path: str, *headers: str, method: str = "GET") -> bytes:
 
 
 def ok(body: bytes = b'{"id":"1"}', *headers: str, status: str = "200 OK") -> bytes:
-    """An answer whose length is in its head."""
+    """An answer with a content-length."""
     lines = [f"HTTP/1.1 {status}", "content-type: application/json", *headers, f"content-length: {len(body)}"]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 def chunk(payload: bytes) -> bytes:
-    """One chunk."""
+    """One chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
 def event(text: str) -> bytes:
-    """One SSE event in one chunk, as engines send them."""
+    """One SSE event in one chunk, as engines send it."""
     return chunk(f"data: {text}\n\n".encode())
 
 
@@ -52,30 +52,30 @@ class Client:
         wire.do(lambda: protocol.connection_made(self.transport))
 
     def sends(self, *pieces: bytes) -> Client:
-        """Each piece arrives as a read of its own."""
+        """Each piece arrives in a separate read."""
         for piece in pieces:
             self._wire.do(lambda piece=piece: self.transport.deliver(piece))  # type: ignore[misc]
         return self
 
     def leaves(self) -> None:
-        """Resets the connection."""
+        """Reset the connection."""
         self._wire.do(lambda: self.transport.hang_up(ConnectionResetError()))
 
     def half_closes(self) -> None:
-        """Says that it will send no more."""
+        """Send end of file; the client still reads."""
         self._wire.do(lambda: self.transport.deliver(None))
 
     def stops_reading(self) -> None:
-        """Takes no more bytes."""
+        """Stop taking bytes."""
         self.transport.stall()
 
     def reads_on(self) -> None:
-        """Takes bytes again."""
+        """Take bytes again."""
         self._wire.do(self.transport.drain)
 
     @property
     def raw(self) -> bytes:
-        """All it received."""
+        """All bytes it received."""
         return bytes(self.transport.sent)
 
     @property
@@ -84,7 +84,7 @@ class Client:
         return "closed" if self.transport.eof else self.transport.ending
 
     def answers(self, method: str = "POST") -> list[Answer]:
-        """What it received, read by h11."""
+        """The answers it received, parsed by h11."""
         return read_answers(self.raw, ended=self.fate == "closed", method=method)
 
     def answer(self, method: str = "POST") -> Answer:
@@ -105,16 +105,16 @@ class PodEnd:
 
     @property
     def requests(self) -> list[Asked]:
-        """What it was asked, read by h11."""
+        """The requests it received, parsed by h11."""
         return read_requests(bytes(self.transport.sent))
 
     @property
     def request(self) -> Asked:
-        """What it was asked last."""
+        """The last request it received."""
         return self.requests[-1]
 
     def sends(self, *pieces: bytes) -> PodEnd:
-        """Each piece arrives as a read of its own."""
+        """Each piece arrives in a separate read."""
         self.answered = len(self.requests)
         for piece in pieces:
             self._wire.do(lambda piece=piece: self.transport.deliver(piece))  # type: ignore[misc]
@@ -138,24 +138,24 @@ class PodEnd:
 
 
 class Net:
-    """The pods' network: who accepts, and every connection made."""
+    """The pods' network: which addresses accept, and every connection made."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.made: list[PodEnd] = []
         self.dialled: list[str] = []
         self.trouble: dict[str, Exception] = {}
-        """What dialling an address raises."""
+        """Address -> the error that dialling it raises."""
         self.silent: set[str] = set()
         """Addresses that never accept."""
         self.rude: set[str] = set()
-        """Addresses that accept and hang up at once."""
+        """Addresses that accept and close at once."""
         self.slow: set[str] = set()
         """Addresses that accept when `accept` is called."""
         self._waiting: list[asyncio.Future[None]] = []
 
     def accept(self) -> None:
-        """Let the slow ones accept."""
+        """Let the slow addresses accept."""
         for each in self._waiting:
             each.set_result(None)
         self._waiting.clear()

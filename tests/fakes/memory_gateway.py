@@ -1,4 +1,4 @@
-"""A gateway of real parts between a test's clients and pods. Only sockets, clock and random bits are not real.
+"""A gateway of real components between a test's clients and pods. Only sockets, clock and random bits are fakes.
 
 `with Rig() as rig:` ends with a check for leaks: when all clients are gone, nothing may be held for a request.
 """
@@ -103,7 +103,7 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the longer way: at the end of the turn
+        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the deferred path: at the end of the loop's turn
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
         updates = PodUpdates(self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics)
@@ -119,7 +119,7 @@ class Rig:
         self.lifecycle.enter(Phase.READY)
 
     def rebuild(self, deps: GatewayDeps) -> None:
-        """Make the gateway from these; for a test that changes some, before the first client."""
+        """Make the gateway from these components; for a test that replaces some of them before the first client."""
         self.gateway = Gateway(deps)
         self.listener = Listener(
             self.gateway,
@@ -175,10 +175,10 @@ class Rig:
             limit = pool.max_inflight_per_pod or None
             self.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
 
-    # What a test does
+    # Actions of a test
 
     def client(self) -> Client:
-        """A new client, connected."""
+        """A new connected client."""
         self.clients.append(Client(self.wire, cast(asyncio.Protocol, self.listener.connect())))
         return self.clients[-1]
 
@@ -187,37 +187,37 @@ class Rig:
         return self.client().sends(post(body, *headers))
 
     def asked(self) -> PodEnd:
-        """The pod connection with the oldest request that has no answer yet."""
+        """The pod connection with the oldest unanswered request."""
         return next(end for end in self.net.made if not end.transport.ending and len(end.requests) > end.answered)
 
     def asked_before(self) -> PodEnd:
-        """The pod connection that the test was last answering on."""
+        """The pod connection on which the test answered last."""
         return next(end for end in reversed(self.net.made) if not end.transport.ending and end.answered)
 
     def load(self, pod: PodEnd) -> PodLoad:
-        """What the view says of a pod."""
+        """The view's load of a pod."""
         return self.view.status(PodId(pod.address)).load
 
     def nobody_asked(self) -> bool:
-        """Whether no open pod connection waits for the test to answer."""
+        """Whether no open pod connection has an unanswered request."""
         return all(end.transport.ending or len(end.requests) <= end.answered for end in self.net.made)
 
     def passes(self, seconds: float) -> None:
-        """Time passes, then the deadlines are looked at."""
+        """Advance the time, then check the deadlines."""
         self.wire.clock.now += seconds
         self.wire.do(self.deadlines.look)
 
-    # What must be true
+    # Assertions
 
     @property
     def inflight(self) -> int:
-        """Requests counted on pods, and all that goes with them."""
+        """Requests and tokens in flight that the view counts on pods, summed."""
         loads = [status.load for status in self.view.statuses()]
         return sum(load.inflight + load.inflight_tokens + load.pending_prefill_tokens for load in loads)
 
     def assert_clean(self) -> None:
-        """Nothing is held for a request: no charge, no place in the gate, no connection that is neither idle nor a
-        client's."""
+        """Assert that nothing is held for a request: no charge, no place in the gate, no connection that is not idle or
+        a client's."""
         assert self.inflight == 0, self.view.statuses()
         assert not self.admission.active
         assert self.admission.queued == 0
@@ -251,7 +251,7 @@ class Rig:
 
 
 class _Errors(logging.Handler):
-    """Keeps what is logged as an error."""
+    """Keeps the messages logged as errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -1,8 +1,8 @@
-"""Wires without sockets: a transport that behaves as asyncio's, a network of pods, and the test at both far ends.
+"""Connections without sockets: a transport that behaves like asyncio's, with the test at the far end.
 
-Nothing here waits: what is sent is delivered within the same `Wire.do`, and time passes only when the test says so.
-The rules are those of `asyncio.selector_events` and uvloop where these agree; where they forgive a mistake (a write
-after the end), this does not.
+Bytes are delivered within the same `Wire.do`, and time advances only when the test advances it.
+The rules are those of `asyncio.selector_events` and uvloop where the two agree. A mistake that they forgive (a write
+after the end) is an error here.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tests.fakes.virtual_time import Clock, VirtualLoop
 
 
 class Transport(asyncio.Transport):
-    """What a protocol sees of a connection; the far end is played through `deliver`, `hang_up`, `stall`, `drain`."""
+    """A protocol's transport; the test controls the far end with `deliver`, `hang_up`, `stall` and `drain`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
         super().__init__({"peername": ("127.0.0.1", 50000)})
         self._loop = loop
         self._protocol = protocol
         self.sent = bytearray()
-        """What the far end has received."""
+        """Bytes that the far end has received."""
         self.unsent = bytearray()
-        """What it has not taken yet."""
+        """Bytes that the far end has not taken yet."""
         self.ending = ""
-        """`closed` (all was sent first) or `aborted`, once the protocol asked for it, or `lost`."""
+        """`closed` (all bytes were sent first) or `aborted` by the protocol, or `lost`."""
         self.eof = False
         self.lost = False
         """`connection_lost` was called."""
@@ -92,7 +92,7 @@ class Transport(asyncio.Transport):
     # The far end
 
     def deliver(self, data: bytes | None) -> None:
-        """Bytes from the far end, or None when it has no more to say."""
+        """Bytes from the far end, or None for end of file."""
         self._inbox.append(data)
         self._read()
 
@@ -101,15 +101,15 @@ class Transport(asyncio.Transport):
         self._end("lost", error)
 
     def stall(self) -> None:
-        """Take no more bytes."""
+        """Stop taking bytes."""
         self._stalled = True
 
     def drain(self) -> None:
-        """Take all there is, and go on."""
+        """Take all pending bytes and those that follow."""
         self._stalled = False
         self._flush()
 
-    # Between them
+    # Delivery between the two sides
 
     def _read(self) -> None:
         while self._inbox and self.is_reading():
@@ -153,24 +153,24 @@ class Transport(asyncio.Transport):
 
 
 class Wire:
-    """The loop everything happens on."""
+    """The event loop that runs the protocols."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.loop = VirtualLoop(self.clock)
         self.crashes: list[str] = []
-        """What protocols and tasks raised."""
+        """Exceptions raised by protocols and tasks."""
         self.turns = 16
-        """Turns of the loop that are one moment; what needs more says so."""
+        """Turns of the loop that `do` runs; a test that needs more sets it."""
         self.loop.set_exception_handler(lambda _, context: self.crashes.append(str(context)))
 
     def do(self, act: Callable[[], object] = lambda: None) -> None:
-        """Let `act` happen and all that follows from it, at one moment of time."""
+        """Run `act` and everything that follows from it, without advancing the time."""
         self.loop.call_soon(act)
         self.loop.run_until_complete(_turns(self.turns))
 
     def close(self) -> None:
-        """End the loop and what still runs on it."""
+        """Close the loop and cancel what still runs on it."""
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()
@@ -184,17 +184,17 @@ async def _turns(count: int) -> None:
 
 
 class Answer(NamedTuple):
-    """An HTTP answer as h11 reads it: nothing of the gateway's own parsing is trusted here."""
+    """An HTTP answer as parsed by h11, independently of the gateway's parser."""
 
     status: int
     headers: dict[str, str]
     body: bytes
     complete: bool
-    """Its end came from its framing, or by the connection's clean end where that is the framing."""
+    """Whether its framing ended it, or the connection's clean end where that is the framing."""
 
 
 def read_answers(raw: bytes, *, ended: bool, method: str = "POST") -> list[Answer]:
-    """The answers in what a client received, interim ones left out. `ended`: the connection was closed cleanly."""
+    """The answers in the bytes a client received, without interim ones. `ended`: the connection was closed cleanly."""
     found: list[Answer] = []
     while raw:
         peer = h11.Connection(h11.CLIENT)
@@ -232,12 +232,12 @@ def _read_one(peer: h11.Connection) -> Answer | None:
     if head is None:
         return None
     names = {name.decode(): value.decode("latin-1") for name, value in head.headers}
-    assert len(names) == len(list(head.headers)), f"a header is said twice: {head.headers}"
+    assert len(names) == len(list(head.headers)), f"a header occurs twice: {head.headers}"
     return Answer(head.status_code, names, body, complete)
 
 
 class Asked(NamedTuple):
-    """A request as a pod's h11 reads it."""
+    """A request as parsed by h11 in a pod."""
 
     method: str
     target: str
@@ -246,7 +246,7 @@ class Asked(NamedTuple):
 
 
 def read_requests(raw: bytes) -> list[Asked]:
-    """The whole requests in what a pod received."""
+    """The complete requests in the bytes a pod received."""
     found: list[Asked] = []
     while raw:
         peer = h11.Connection(h11.SERVER)

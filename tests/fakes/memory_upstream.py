@@ -1,4 +1,4 @@
-"""An upstream on a network of pods, without a gateway: for tests of how it speaks with pods."""
+"""An upstream on a network of pods without a gateway, for tests of the upstream's connections to pods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASK = b"POST /v1 HTTP/1.1\r\nhost: p\r\ncontent-length: 0\r\n\r\n"
 
 
 class Attempt:
-    """A receiver that keeps what it is told."""
+    """A receiver that records what the upstream reports."""
 
     def __init__(self) -> None:
         self.connection: UpstreamConnection | None = None
@@ -46,7 +46,7 @@ class Attempt:
 
 
 class Ground:
-    """An upstream on a network of pods."""
+    """An upstream and its network of pods."""
 
     def __init__(self) -> None:
         self.wire = Wire()
@@ -57,21 +57,21 @@ class Ground:
     def send(
         self, address: str = POD, *, fresh: bool = False, head_only: bool = False, timeouts: Timeouts | None = None
     ) -> Attempt:
-        """Send a request; what comes of it is kept in the attempt."""
+        """Send a request; the attempt records its result."""
         attempt, limits = Attempt(), timeouts or Timeouts()
         send = self.upstream.send
         self.wire.do(lambda: send(address, [ASK], attempt, limits, head_only=head_only, fresh=fresh))
         return attempt
 
     def passes(self, seconds: float) -> Ground:
-        """Time passes, then the deadlines are looked at."""
+        """Advance the time, then check the deadlines."""
         self.wire.clock.now += seconds
         self.wire.do(self.deadlines.look)
         return self
 
     @property
     def pod(self) -> PodEnd:
-        """The last connection made."""
+        """The pod's end of the last connection made."""
         return self.net.made[-1]
 
     def __enter__(self) -> Ground:

@@ -1,4 +1,4 @@
-"""A check of plugin files without a process, for tests of what comes before and after a check."""
+"""A check of plugin files without a process, for tests of the steps before and after a check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODULE = "turnout_plugin_that_is_checked"
 
 
 def check(source: bytes, file: str, recorded: Sequence[Example] = (), limits: CheckLimits | None = None) -> CheckReport:
-    """In place of `checking.check`: a file that loads passes, and no policy is asked anything."""
+    """Replaces `checking.check`: a file that loads passes, and no policy is called."""
     try:
         policies = tuple(load(source, file, MODULE).policies)
     except PluginError as error:

@@ -1,4 +1,4 @@
-"""Plugin files for tests: a good one, and one for each way of being wrong. Sources, not modules: nothing here runs."""
+"""Plugin files for tests: a valid one, and one for each kind of fault. Source texts, not modules."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Mine:
 
 
 def picks(body: str, head: str = "") -> str:
-    """A plugin whose pick has this body; `right(request, snapshot, self.name)` is a right answer. `head` goes first."""
+    """A plugin whose pick has this body; `right(request, snapshot, self.name)` is a valid answer. `head` is first."""
     lines = "".join(f"        {line}\n" for line in body.splitlines())
     return head + _HEAD + lines
 
@@ -209,4 +209,4 @@ WRONG: Mapping[str, tuple[str, str]] = {
         r"every parameter needs a default; these have none: limit",
     ),
 }
-"""What it is -> the file, and what its check must say."""
+"""The kind of fault -> the file, and the text that the check must report."""

@@ -1,4 +1,4 @@
-"""A pod registry and everything that follows it, for tests of what happens to pods. Real parts, none started."""
+"""A pod registry and the components that follow it, for tests of changes to pods. All are real, none is started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ A, B, C = pod(1), pod(2), pod(3)
 
 
 class PodFixture:
-    """A pool whose models are learned (`learns`) and one whose models are configured (`knows`); time is `now`."""
+    """A pool whose models are discovered (`learns`) and one whose models are configured (`knows`); time is `now`."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -57,7 +57,7 @@ class PodFixture:
         self.upstream.park(UpstreamConnection(self.upstream, to.address))
 
     async def arrived(self, pool: str) -> None:
-        """Wait until all of the pool's pods are known."""
+        """Wait until the registry has all of the pool's pods."""
         while pool not in self.registry.known:  # noqa: ASYNC110  it takes turns of the loop, and has no event
             await asyncio.sleep(0)
 

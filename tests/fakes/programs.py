@@ -1,6 +1,6 @@
-"""Programs that tests start: where they are, and what becomes of a test whose program is missing.
+"""Programs that tests start: their paths, and the result of a test whose program is missing.
 
-The list is requirements/programs.txt. At home such a test is skipped with a line of advice; where CI=true it fails.
+The list is requirements/programs.txt. Such a test is skipped with advice; where CI=true it fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def packages() -> dict[str, str]:
 
 
 def find(name: str) -> str | None:
-    """Where a program of the list is; Debian puts some where a plain user's PATH does not look."""
+    """The path of a program of the list; Debian installs some outside a normal user's PATH."""
     if name not in packages():
         raise LookupError(f"{name!r} is not in {LIST}")
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
@@ -31,7 +31,7 @@ def find(name: str) -> str | None:
 
 
 def need(name: str) -> str:
-    """Where it is; else the running test is skipped with advice, or fails where CI=true."""
+    """The path of a program; if it is missing the running test is skipped with advice, or fails where CI=true."""
     if found := find(name):
         return found
     advice = f"{name} is missing; as root: apt-get install {packages()[name]}"

@@ -1,4 +1,4 @@
-"""A real Prometheus on a free port of this machine, watched through its API."""
+"""A real Prometheus on a free port of this machine, observed through its API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 
 class Prometheus:
-    """Started by its constructor with this configuration; end it with `stop`."""
+    """The constructor starts it with this configuration; `stop` ends it."""
 
     def __init__(self, config: Mapping[str, Any], directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ class Prometheus:
         )
 
     def ready(self) -> bool:
-        """Whether it answers. Raises AssertionError, with its last words, if it has ended."""
+        """Whether it answers. Raises AssertionError with the end of its log if it has ended."""
         assert not self.process.ended(), self.process.log.read_text()[-2000:]
         try:
             return self._client.get("/-/ready").status_code == 200
@@ -42,16 +42,16 @@ class Prometheus:
             return False
 
     def healthy_targets(self) -> int:
-        """Targets whose last scrape went well."""
+        """Targets whose last scrape succeeded."""
         found = self._get("/api/v1/targets")["activeTargets"]
         return sum(target["health"] == "up" for target in found)
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """The expression's value now. Raises AssertionError, with its words, for one it does not take."""
+        """The expression's value now. Raises AssertionError with its message for an invalid expression."""
         return list(self._get("/api/v1/query", query=expr)["result"])
 
     def rules(self) -> list[dict[str, Any]]:
-        """Every rule, with its health."""
+        """Every rule and its health."""
         return [rule for group in self._get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
     def _get(self, path: str, **params: str) -> dict[str, Any]:
@@ -61,6 +61,6 @@ class Prometheus:
         return dict(content["data"])
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         self._client.close()
         self.process.stop()

@@ -1,4 +1,4 @@
-"""What a PromQL expression names: metrics and labels. Enough of the language for the expressions of this project."""
+"""The metrics and labels that a PromQL expression names. Parses the part of the language that this project uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 TARGET_LABELS = frozenset({"instance", "job", "namespace"})
-"""What Prometheus puts on every series: of the last, inside Kubernetes only."""
+"""Labels that Prometheus adds to every series; the last ones only inside Kubernetes."""
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _METRIC = re.compile(r"\b((?:turnout|process)_\w+)(?:\{([^}]*)\})?")

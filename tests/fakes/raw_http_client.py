@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a bare socket: send any bytes, read answers strictly. Every wait has a deadline, so nothing hangs."""
+"""HTTP/1.1 over a bare socket: sends any bytes, reads answers strictly. Every wait has a deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 
 class Closed(Exception):
-    """The connection ended before the answer did; holds what had come."""
+    """The connection ended before the answer; holds the bytes received."""
 
     def __init__(self, got: bytes) -> None:
         super().__init__(got[-200:])
@@ -20,7 +20,7 @@ class Closed(Exception):
 
 
 class Answer(NamedTuple):
-    """One answer."""
+    """One answer of the gateway."""
 
     status: int
     headers: dict[str, str]
@@ -30,12 +30,12 @@ class Answer(NamedTuple):
     """False: the connection ended before the body's announced end."""
 
     def json(self) -> Any:
-        """The body decoded."""
+        """The body, decoded from JSON."""
         return json.loads(self.body)
 
     @property
     def error(self) -> dict[str, Any]:
-        """The OpenAI-shaped error it must hold."""
+        """The OpenAI-shaped error that the body must hold."""
         held = self.json()
         assert set(held["error"]) == {"message", "type", "param", "code"}, held
         assert held["error"]["message"]
@@ -60,7 +60,7 @@ class Wire:
         self._got = b""
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all bytes."""
         self._socket.sendall(data)
 
     def answer(self, *, head_only: bool = False) -> Answer:
@@ -79,29 +79,29 @@ class Wire:
             return Answer(code, headers, closed.got, complete=False)
 
     def closed(self) -> bool:
-        """Whether the gateway closes now, sending nothing more; a reset counts as a close."""
+        """Whether the gateway closes the connection without further bytes; a reset counts as a close."""
         try:
             return not self._got and self._socket.recv(65536) == b""
         except ConnectionError:
             return True
 
     def some(self) -> bytes:
-        """Whatever comes next; empty at the end."""
+        """The next bytes; empty at the end."""
         if self._got:
             got, self._got = self._got, b""
             return got
         return self._socket.recv(65536)
 
     def readable(self, wait_s: float = DEADLINE_S) -> bool:
-        """Whether the gateway says something, or closes, within `wait_s`."""
+        """Whether the gateway sends something, or closes, within `wait_s`."""
         return bool(self._got) or bool(select.select([self._socket], [], [], wait_s)[0])
 
     def shut(self) -> None:
-        """Say that nothing more is sent."""
+        """Send end of file."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         self._socket.close()
 
     def __enter__(self) -> Wire:
@@ -159,7 +159,7 @@ class Wire:
 
 
 def post(body: object, *extra: str, path: str = "/v1/chat/completions", close: bool = False) -> bytes:
-    """A POST of a JSON body; bytes are sent as they are. `extra` are header lines."""
+    """A POST with a JSON body; bytes are sent unchanged. `extra` are header lines."""
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"POST {path} HTTP/1.1", "host: gateway", "content-type: application/json", *extra]
     lines.append(f"content-length: {len(payload)}")
@@ -179,12 +179,12 @@ def chat(text: str = "hello", model: str = "sim-model", **fields: object) -> dic
 
 
 def endless(text: str = "go on", tokens: int = 16_000) -> dict[str, object]:
-    """A stream that lasts until it is cut off: at the tiny profile's 2 ms a token, half a minute and more."""
+    """The body of a request for a stream of more than half a minute, at the tiny profile's 2 ms a token."""
     return chat(text, stream=True, max_tokens=tokens, ignore_eos=True)
 
 
 def ask(wire: Wire, data: bytes) -> Answer:
-    """Send a request, and what comes back."""
+    """Send a request and return the answer."""
     wire.send(data)
     return wire.answer()
 

@@ -1,5 +1,5 @@
-"""A replica that makes one change of every kind, and a recording of all that it writes: the messages on the channel and
-the content of the keys. A recording in `tests/data` stands for a replica of the version that it was made with.
+"""A replica that makes one change of every kind, and a recording of everything it writes: messages on the channel and
+the content of keys. A recording in `tests/data` represents a replica of the version that it was made with.
 
 To record another version, run `recording` of this file in a checkout of that version, its imports set to the module
 names there, and write the result to `tests/data` with `dump`.
@@ -57,12 +57,12 @@ POLICIES: Final = {"default": PLAIN, "chat": ON_TRIAL}
 
 
 class Recording(NamedTuple):
-    """All that a replica wrote; bytes are text in Latin-1."""
+    """Everything that a replica wrote; bytes are stored as Latin-1 text."""
 
     published: Sequence[str]
     """Every message, in order; the last one is a `GoneMessage`."""
     keys: Mapping[str, tuple[str, Any]]
-    """Type and content of each key while it lives, before that last message."""
+    """Type and content of each key before that last message."""
 
 
 def load(path: Path) -> Recording:
@@ -77,7 +77,7 @@ def dump(path: Path, recorded: str, recording: Recording) -> None:
 
 
 async def recording(server: RedisServer) -> Recording:
-    """Be that replica on an empty server. Runs on a loop of a `RunningClock`."""
+    """Run the replica on an empty server and record it. Runs on a loop of a `RunningClock`."""
     listener = RecordingListener()
     listener.pages = list(PAGES)
     store = RedisStore(locator(f"redis://127.0.0.1:{server.port}", "turnout", 60.0), CONFIG, Random(7))
@@ -97,7 +97,7 @@ async def recording(server: RedisServer) -> Recording:
         await store.start(NAME, listener)
         await until(1)
         await _make_changes(store, until)
-        pass_time(2 * CONFIG.checkpoint_s)  # also for a renewal of the lease
+        pass_time(2 * CONFIG.checkpoint_s)  # the lease has been renewed, too
         await until(8)
         await eventually(lambda: admin.exists("{turnout}:checkpoint") and not admin.exists("{turnout}:lock"))
         store.placed(*LATE)
@@ -109,7 +109,7 @@ async def recording(server: RedisServer) -> Recording:
 
 
 async def _make_changes(store: RedisStore, until: Callable[[int], Any]) -> None:
-    """Numbers, placements and reports, other numbers, policies, figures of a trial."""
+    """Make the changes: load, placements and reports, load again, policies, figures of a trial."""
     for pod, numbers in BUSY.items():
         store.announce(pod, numbers)
     await until(2)
@@ -141,7 +141,7 @@ async def _make_changes(store: RedisStore, until: Callable[[int], Any]) -> None:
 
 
 def put(admin: Any, recording: Recording, skip: str = "") -> None:
-    """The keys on another server, with a lease that runs; those that begin with `skip` left out."""
+    """Write the keys to another server with a running lease; keys that begin with `skip` are left out."""
     for key, (kind, value) in recording.keys.items():
         if skip and key.startswith(skip):
             continue
@@ -161,13 +161,13 @@ def put(admin: Any, recording: Recording, skip: str = "") -> None:
 
 
 def publish(admin: Any, message: str) -> None:
-    """One of the recorded messages."""
+    """Publish one of the recorded messages."""
     admin.publish(CHANNEL, _bytes(message))
 
 
 def comparable(recording: Recording) -> Any:
-    """The recording without what servers and clocks give: log ids, times, the order of a Lua table."""
-    # A policy's message is made by a script from a Lua table; the replica itself wrote all others.
+    """The recording without values that depend on server and clock: log ids, times, the order of a Lua table."""
+    # A script makes a policy's message from a Lua table; the replica writes all other messages.
     published = [msgspec.msgpack.decode(_bytes(each)) if "\xa6policy" in each else each for each in recording.published]
     return _comparable([published, recording.keys])
 

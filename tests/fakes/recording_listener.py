@@ -1,4 +1,4 @@
-"""A listener for tests that keeps the state it receives, as a replica would, and a way to wait for a condition."""
+"""A listener for tests that keeps the state it receives, as a replica does, and a way to wait for a condition."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.fakes.waiting import DEADLINE_S
 
 
 class RecordingListener:
-    """Its prefix index is only what a test gave it: `pages`."""
+    """Its prefix index holds only the `pages` that a test sets."""
 
     def __init__(self) -> None:
         self.inflight: dict[str, dict[PodId, InflightNumbers]] = {}
         self.gone: list[str] = []
         self.placed: list[tuple[PodId, tuple[int, ...]]] = []
-        """In order; without blocks the pod was forgotten."""
+        """Placements in order; an entry without blocks means that the pod was forgotten."""
         self.reports: dict[PodId, EngineReport] = {}
         self.report_ages_s: dict[PodId, float] = {}
         self.policies: dict[str, PolicyRecord] = {}
@@ -61,6 +61,6 @@ class RecordingListener:
 async def eventually(what: Callable[[], object]) -> None:
     """Wait until the condition holds."""
     end = time.monotonic() + DEADLINE_S
-    while not what():  # what a store learns in the background has no event to wait for
+    while not what():  # a store's background work has no event to wait for
         assert time.monotonic() < end, f"not within {DEADLINE_S:g} s"
         await real_moment()

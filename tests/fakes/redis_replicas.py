@@ -1,4 +1,4 @@
-"""Replicas that are a store on a real Redis server and a listener, on a loop whose time a test may put forward."""
+"""Replicas made of a store on a real Redis server and a listener, on a loop whose time a test may advance."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_o
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 
 STEADY: Final = SyncConfig(lease_s=60.0, timeout_s=60.0, checkpoint_s=0.2)
-"""No machine is so busy that a lease lapses or an answer is overdue: a test lets the time pass for that."""
+"""Leases and timeouts that no busy machine exceeds; a test advances the time to make them expire."""
 RARE: Final = STEADY._replace(checkpoint_s=1e6)
-"""The same without a checkpoint."""
+"""`STEADY` without checkpoints."""
 VICTIM: Final = "victim"
 VICTIM_SHARE: Final = {A: InflightNumbers(7, 70, 7, 7)}
 
 
 @contextlib.contextmanager
 def client(server: RedisServer) -> Iterator[Any]:
-    """The official client."""
+    """A connection of the official client."""
     with redis_py.Redis(port=server.port) as admin:
         yield admin
 
 
 def open_at(server: RedisServer, config: SyncConfig = STEADY) -> RedisStore:
-    """Not started."""
+    """A store that is not started."""
     return RedisStore.open(f"redis://127.0.0.1:{server.port}", config)
 
 
 class Replica(NamedTuple):
-    """One."""
+    """A store and its listener."""
 
     store: RedisStore
     listener: RecordingListener
@@ -53,7 +53,7 @@ class Replica(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def replica(server: RedisServer, name: str, config: SyncConfig = STEADY) -> AsyncIterator[Replica]:
-    """Started, for the block."""
+    """A started replica for the block."""
     made = Replica(open_at(server, config), RecordingListener())
     await made.store.start(name, made.listener)
     try:
@@ -76,19 +76,19 @@ def play(server: RedisServer, scene: Scene, config: SyncConfig = STEADY) -> None
 
 
 def pass_renewal(config: SyncConfig = STEADY) -> None:
-    """It is time for all to renew their leases, and to see whose have lapsed."""
+    """Advance the time until all renew their leases and look for expired ones."""
     pass_time(config.lease_s / RENEWALS)
 
 
 async def lose_link(*stores: RedisStore) -> None:
-    """Let time pass until none has a link: the server does not answer."""
+    """Advance the time until no replica has a connection: the server does not answer."""
     while any(store.health().connected for store in stores):
         pass_renewal()
         await real_moment()
 
 
 def page(pod: PodId, *hashes: int) -> PrefixPage:
-    """Of an index."""
+    """A page of an index."""
     return PrefixPage(pod, array("Q", hashes).tobytes(), bytes(len(hashes)))
 
 
@@ -112,7 +112,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def victim(server: RedisServer) -> Iterator[subprocess.Popen[bytes]]:
-    """A replica in a process of its own, with a lease of half a second that really lapses: to kill or to pause."""
+    """A replica in its own process, with a lease of half a second in real time, for tests that kill or pause it."""
     process = subprocess.Popen([sys.executable, "-c", _VICTIM, f"redis://127.0.0.1:{server.port}"])
     try:
         yield process
@@ -123,6 +123,6 @@ def victim(server: RedisServer) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def has_lapsed(admin: Any, name: str) -> bool:
-    """Whether the server has no lease of this replica that still runs."""
+    """Whether the server holds no valid lease of this replica."""
     ends_ms, (seconds, microseconds) = admin.zscore("{turnout}:leases", name), admin.time()
     return ends_ms is None or ends_ms <= seconds * 1000 + microseconds / 1000

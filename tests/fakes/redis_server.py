@@ -23,11 +23,11 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 
 _BUS: Final = 10_000
 _EMPTY: Final = ("--save", "", "--appendonly", "no")
-"""What makes a server forget all when it ends. Sentinel has no such options."""
+"""Options that turn persistence off. Sentinel has no such options."""
 
 
 def free_port() -> int:
-    """A port that nothing listens on; nor on the one 10,000 above it, which is a cluster node's bus."""
+    """A free port whose cluster bus port, 10,000 above it, is free, too."""
     for _ in range(TRIES):
         (port,) = free_ports(1)
         if port + _BUS in PORTS and claim([port + _BUS]):
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One process; `start` again after `kill` gives an empty one on the same port."""
+    """One process; `start` after `kill` gives an empty server on the same port."""
 
     def __init__(self, command: Sequence[str], port: int, directory: Path) -> None:
         self.port = port
@@ -46,23 +46,23 @@ class RedisServer:
 
     @property
     def log(self) -> str:
-        """What it said."""
+        """Its log."""
         return (self.directory / "log").read_text(errors="replace")
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """The id of the running process."""
         assert self.process is not None
         return self.process.pid
 
     def start(self) -> None:
-        """Run it until it answers."""
+        """Start it and wait until it answers."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, cwd=self.directory, stdout=log, stderr=log)
         wait_for(f"redis-server on port {self.port}", self._answers)
 
     def pause(self) -> None:
-        """SIGSTOP: it stays connected and says nothing."""
+        """SIGSTOP: its connections stay open and it sends nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -70,7 +70,7 @@ class RedisServer:
         os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait until it has ended."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(DEADLINE_S)
@@ -82,16 +82,16 @@ class RedisServer:
             pytest.fail(f"redis-server ended at its start:\n{self.log}")
         with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=1) as link:
             link.sendall(b"PING\r\n")
-            # A TLS port takes the connection and answers nothing that can be read here: listening is all one sees.
+            # A TLS port accepts the connection, but its answer cannot be read here; listening is enough.
             return "--tls-port" in self._command or link.recv(64).startswith((b"+PONG", b"-NOAUTH", b"-NOPERM"))
         return False
 
 
 @contextlib.contextmanager
 def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[RedisServer]:
-    """A server that answers, with these options (`"--requirepass", "x"`), in a directory of its own.
+    """A server that answers, with these options (`"--requirepass", "x"`), in its own directory.
 
-    `config` is the text of a configuration file, which Sentinel cannot do without.
+    `config` is the text of a configuration file, which Sentinel needs.
     """
     binary = need("redis-server")
     port = port or free_port()
@@ -113,7 +113,7 @@ def redis_server(*options: str, port: int = 0, config: str = "") -> Iterator[Red
 def sentinel(
     master: RedisServer, name: str = "mymaster", *, password: str = "", own: str = ""
 ) -> Iterator[RedisServer]:
-    """A Sentinel that decides alone, on command, and quickly. `password` is the servers', `own` its."""
+    """A Sentinel with a quorum of one and short delays. `password` is the servers', `own` the Sentinel's."""
     lines = [
         f"sentinel monitor {name} {HOST} {master.port} 1",
         f"sentinel down-after-milliseconds {name} 600000",
@@ -127,14 +127,14 @@ def sentinel(
 
 @contextlib.contextmanager
 def cluster_nodes(count: int) -> Iterator[list[RedisServer]]:
-    """Cluster nodes that do not know each other yet and own no slot."""
+    """Cluster nodes that are not connected to each other yet and own no slot."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no")
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(redis_server(*options)) for _ in range(count)]
 
 
 class Certificates(NamedTuple):
-    """Files of a small authority and of a server on 127.0.0.1 that it vouches for."""
+    """Files of a certificate authority and of a server on 127.0.0.1 whose certificate it has signed."""
 
     ca: Path
     cert: Path
@@ -155,7 +155,7 @@ def certificates(directory: Path) -> Certificates:
 
 
 def tls_options(made: Certificates, port: int) -> tuple[str, ...]:
-    """What makes a server speak TLS alone, on `port`, and ask no certificate of its clients."""
+    """Options for a server that only speaks TLS, on `port`, without client certificates."""
     files = ("--tls-cert-file", str(made.cert), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(made.ca))
     return ("--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no")
 

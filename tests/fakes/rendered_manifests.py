@@ -1,6 +1,6 @@
-"""What `kubectl kustomize` makes of deploy/kubernetes, as Python objects, and how to find one's way in them.
+"""The output of `kubectl kustomize` for deploy/kubernetes as Python objects, with look-ups.
 
-Nothing is judged here. A `Render` is the caller's own to change: each call of `render` gives a copy.
+Nothing is checked here. A caller may change its `Render`: each call of `render` gives a copy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir() if path.is_dir()))
 ALL = ("base", *OVERLAYS)
-"""Everything that can be rendered."""
+"""Every directory that can be rendered."""
 
 Manifest = dict[str, Any]
 
@@ -31,59 +31,59 @@ MADE_BY_HAND: Mapping[str, frozenset[str]] = {
     "turnout": frozenset({"control-token", "redis-password"}),
     "huggingface": frozenset({"token"}),
 }
-"""Secrets that a user makes (the head of base/kustomization.yaml says how), and their keys."""
+"""Secrets that a user makes (see the top of base/kustomization.yaml), and their keys."""
 
 SELECTED = ("Deployment", "StatefulSet")
-"""Kinds whose pod template stands in spec.template."""
+"""Kinds with a pod template in spec.template."""
 
 
 class Workload(NamedTuple):
-    """Something that makes pods."""
+    """A part of a manifest that makes pods."""
 
     kind: str
     name: str
     template: Manifest
-    """With `metadata` and `spec`."""
+    """The pod template: `metadata` and `spec`."""
     owner: Manifest
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Its pods' labels."""
+        """The labels of its pods."""
         labels: Mapping[str, str] = self.template["metadata"].get("labels", {})
         return labels
 
     @property
     def spec(self) -> Manifest:
-        """The pod's spec."""
+        """The spec of its pods."""
         spec: Manifest = self.template["spec"]
         return spec
 
     @property
     def containers(self) -> list[Manifest]:
-        """Init containers included."""
+        """The containers, init containers included."""
         return [*self.spec.get("initContainers", ()), *self.spec["containers"]]
 
 
 class Render:
-    """One build: its manifests in the order in which they would be applied."""
+    """One build: its manifests in the order in which they are applied."""
 
     def __init__(self, name: str, manifests: list[Manifest]) -> None:
         self.name = name
         self.manifests = manifests
 
     def all(self, kind: str) -> list[Manifest]:
-        """Those of a kind."""
+        """The manifests of a kind."""
         return [each for each in self.manifests if each["kind"] == kind]
 
     def find(self, kind: str, name: str) -> Manifest:
-        """The one of that name. Raises LookupError."""
+        """The manifest of that name. Raises LookupError."""
         for each in self.all(kind):
             if each["metadata"]["name"] == name:
                 return each
         raise LookupError(f"{self.name}: no {kind} {name}")
 
     def workloads(self) -> Iterator[Workload]:
-        """Everything that makes pods, Ray's groups included."""
+        """All workloads, Ray's groups included."""
         for kind in SELECTED:
             for each in self.all(kind):
                 yield Workload(kind, each["metadata"]["name"], each["spec"]["template"], each)
@@ -94,7 +94,7 @@ class Render:
                 yield Workload("RayService", name, group["template"], each)
 
     def workload(self, name: str) -> Workload:
-        """The one of that name. Raises StopIteration."""
+        """The workload of that name. Raises StopIteration."""
         return next(each for each in self.workloads() if each.name == name)
 
     @property
@@ -109,7 +109,7 @@ class Render:
 
     @property
     def replicas(self) -> int:
-        """How many gateways there are by default: the autoscaler's least, if there is one."""
+        """The default number of gateways: the autoscaler's minimum if there is one."""
         for scaler in self.all("HorizontalPodAutoscaler"):
             return int(scaler["spec"]["minReplicas"])
         return int(self.gateway.owner["spec"]["replicas"])
@@ -121,7 +121,7 @@ class Render:
         return next(int(each["containerPort"]) for each in container.get("ports", ()) if each["name"] == port)
 
     def mounted(self, container: Manifest, path: str) -> str:
-        """The text of the ConfigMap's file that the container sees at `path`. Raises LookupError."""
+        """The text of the ConfigMap's file mounted at `path` in the container. Raises LookupError."""
         directory, _, file = path.rpartition("/")
         for mount in container["volumeMounts"]:
             if mount["mountPath"] == directory:
@@ -131,18 +131,18 @@ class Render:
         raise LookupError(f"nothing is mounted at {directory}")
 
     def config_path(self) -> str:
-        """What the container has to read."""
+        """The path of the configuration file in the container."""
         args: list[str] = self.container["args"]
         return args[args.index("--config") + 1]
 
     def config(self) -> ParsedConfig:
-        """The gateway's settings, read as it reads them, with the pod's environment."""
+        """The gateway's settings, read by the gateway's code with the pod's environment."""
         return read_text(self.mounted(self.container, self.config_path()), self.environment())
 
     def environment(self, pod_name: str = "turnout-7d4b9c-x2x4z") -> dict[str, str]:
-        """What the gateway's container finds in its environment; Secrets made by hand have made-up values."""
+        """The environment of the gateway's container; Secrets that a user makes have invented values."""
         fields = {"metadata.name": pod_name}
-        # The labels that a cluster adds; one that is not there is empty.
+        # Labels that a cluster adds; a missing label is empty.
         fields |= {f"metadata.labels['{key}']": value for key, value in self.gateway.labels.items()}
         fields.setdefault("metadata.labels['topology.kubernetes.io/zone']", "")
         found: dict[str, str] = {}
@@ -153,13 +153,13 @@ class Render:
             elif "fieldRef" in source:
                 found[each["name"]] = fields[source["fieldRef"]["fieldPath"]]
             else:
-                # A reference to a variable that comes before.
+                # A reference to an earlier variable.
                 found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], each["value"])
         return found
 
 
 def directory_of(name: str) -> Path:
-    """Where `base` or an overlay is."""
+    """The directory of `base` or of an overlay."""
     return KUBERNETES / name if name == "base" else KUBERNETES / "overlays" / name
 
 
@@ -168,10 +168,10 @@ def _build(name: str) -> tuple[Manifest, ...]:
     command = [need("kubectl"), "kustomize", str(directory_of(name))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr, done.stderr  # what is deprecated is reported here
+    assert not done.stderr, done.stderr  # deprecations are reported here
     return tuple(yaml.load_all(done.stdout, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
 def render(name: str) -> Render:
-    """`base`, or an overlay by its directory's name."""
+    """Render `base`, or an overlay by its directory's name."""
     return Render(name, copy.deepcopy(list(_build(name))))

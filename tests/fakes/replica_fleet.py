@@ -1,6 +1,6 @@
-"""Where the chaos happens: Redis, simulated pods and replicas as real processes, and load on each replica directly, so
-that the cause of a loss is known. `ground` asserts at its end what must hold after any fault: every record is
-a whole answer, nothing is in flight on any replica, in Redis or on a pod, leases are given back, no log complains.
+"""Redis, simulated pods and replicas as real processes for chaos tests, with load on each replica directly, so
+that the cause of a failure is known. At its end `ground` asserts what must hold after any fault: every record is
+a whole answer, nothing is in flight on any replica, in Redis or on a pod, leases are given back, no log has an error.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from tests.fakes.slow_proxy import SlowLink, slow_link
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 SHORT_LEASE = PATIENT_SYNC | {"lease_s": 3.0}
-"""Where a lease is to lapse. On a busy machine that of a live replica may, too; it heals."""
+"""For tests in which a lease expires. On a busy machine a live replica's may, too; it recovers."""
 KEYS = RedisKeys("turnout")
 QUICK = ("--profile", "paced", "--speed", "5")
-"""Pods of fifty tokens a second."""
+"""Pods that generate fifty tokens a second."""
 MIX = Mix(
     talkers=60,
     askers=0,
@@ -53,7 +53,7 @@ needs_redis = pytest.mark.needs("redis-server")
 
 
 class Loading:
-    """The users of each replica, on an event loop in a thread of its own, for the block. Then all requests end."""
+    """The users of each replica, on an event loop in its own thread, for the block. All requests end with the block."""
 
     def __init__(self, gateways: Mapping[str, GatewayProcess], mix: Mix = MIX) -> None:
         self.by_replica = {
@@ -90,17 +90,17 @@ class Loading:
             raise self._failure
 
     def no_more(self, *replicas: str) -> None:
-        """These replicas get no new request; what is under way goes on to its end."""
+        """Send these replicas no new requests; requests in flight go on to their end."""
         for name in replicas:
             self._loop.call_soon_threadsafe(self.by_replica[name].no_more.set)
 
     @property
     def records(self) -> list[Record]:
-        """All so far."""
+        """All records so far."""
         return [record for load in self.by_replica.values() for record in load.records]
 
     def flow(self, seconds: float, *replicas: str) -> None:
-        """Until each of these replicas (default: all) answered a request that began `seconds` from now."""
+        """Wait until each of these replicas (default: all) has answered a request that began `seconds` from now."""
         then = perf_counter() + seconds
         for name in replicas or self.by_replica:
             records = self.by_replica[name].records
@@ -111,14 +111,14 @@ class Loading:
             )
 
     def steady(self) -> None:
-        """Until every user is there and every stream open."""
+        """Wait until every user has started and every stream is open."""
         for name, load in self.by_replica.items():
             wait_for(f"all streams of {name}", lambda each=load: each.open[LONG] >= MIX.listeners)  # type: ignore[misc]
         self.flow(1.0)
 
 
 class Ground:
-    """See the head of this file."""
+    """The processes and the load."""
 
     def __init__(
         self,
@@ -138,20 +138,20 @@ class Ground:
         self.killed: set[str] = set()
 
     def add(self, name: str, **sections: Any) -> GatewayProcess:
-        """One more replica; not ready yet."""
+        """Start one more replica; it is not ready yet."""
         pools = [pool("default", self.sims.urls)]
         given = config((), pools=pools, state=self.state, replica=name, sync=self._sync) | sections
         self.gateways[name] = GatewayProcess(given, self.directory / name)
         return self.gateways[name]
 
     def wait_until_ready(self) -> None:
-        """Until every replica is ready and sees every other."""
+        """Wait until every replica is ready and sees every other replica."""
         for gateway in self.gateways.values():
             gateway.wait_until_ready()
         self.wait_until_seen(self.live())
 
     def wait_until_seen(self, replicas: set[str]) -> None:
-        """Until each of these knows exactly these, and Redis has a lease of each and of no other."""
+        """Wait until each of these replicas sees exactly these, and Redis holds a lease of each and of no other."""
         wait_for(
             f"{sorted(replicas)} know each other",
             lambda: self.leases() == replicas and all(self.sees(name) == replicas for name in replicas),
@@ -169,11 +169,11 @@ class Ground:
         return shown["policy"], shown["generation"]
 
     def live(self) -> set[str]:
-        """Replicas that were not killed."""
+        """The replicas that were not killed."""
         return {name for name in self.gateways if name not in self.killed}
 
     def sees(self, name: str) -> set[str]:
-        """The replicas that this one knows, itself included."""
+        """The replicas that this one sees, itself included."""
         return {each["id"] for each in self.status(name)["replicas"]}
 
     def status(self, name: str) -> dict[str, Any]:
@@ -182,15 +182,15 @@ class Ground:
         return shown
 
     def view(self, name: str) -> dict[str, int]:
-        """In flight by pod over all replicas, as this one sees it."""
+        """Requests in flight by pod over all replicas, in this replica's view."""
         return {pod["address"]: pod["inflight"] for pod in self.gateways[name].pods()}
 
     def truth(self) -> dict[str, int]:
-        """In flight by pod, as the pods see it."""
+        """Requests in flight by pod, as counted by the pods."""
         return {address: int(self.sims.state(address)["open_requests"]) for address in self.sims.addresses}
 
     def in_redis(self) -> dict[str, int]:
-        """In flight by pod, as Redis holds it, over all replicas that have a lease."""
+        """Requests in flight by pod in Redis, over all replicas that have a lease."""
         total = dict.fromkeys(self.sims.addresses, 0)
         for replica in self.leases():
             fields: dict[bytes, bytes] = self.link.hgetall(KEYS.inflight(replica))  # type: ignore[assignment]
@@ -202,7 +202,7 @@ class Ground:
         return total
 
     def leases(self) -> set[str]:
-        """Replicas that Redis holds a lease for."""
+        """The replicas with a lease in Redis."""
         members: list[bytes] = self.link.zrange(KEYS.leases, 0, -1)  # type: ignore[assignment]
         return {member.decode() for member in members}
 
@@ -213,7 +213,7 @@ class Ground:
         self.killed.add(name)
 
     def wait_until_all_agree(self, truth: Callable[[], Mapping[str, int]] | None = None) -> None:
-        """Until pods, Redis and every live replica report the same numbers of requests in flight."""
+        """Wait until pods, Redis and every live replica report the same numbers of requests in flight."""
         wanted = truth or self.truth
 
         def agreed() -> bool:
@@ -223,11 +223,11 @@ class Ground:
         wait_for("pods, Redis and replicas agree", agreed)
 
     def wait_until_empty(self) -> None:
-        """Until nothing is in flight anywhere."""
+        """Wait until no request is in flight on any pod or replica."""
         self.wait_until_all_agree(lambda: dict.fromkeys(self.sims.addresses, 0))
 
     def end(self) -> None:
-        """The replicas leave in order; nothing of them may stay."""
+        """Stop the replicas in order and assert that nothing of them stays."""
         for name in sorted(self.live()):
             self.gateways[name].settle()
         self.wait_until_empty()
@@ -241,7 +241,7 @@ class Ground:
         assert not [key for name in self.gateways if self.link.exists(key := KEYS.inflight(name))]
 
     def stop(self) -> None:
-        """End what is left."""
+        """Stop all remaining processes."""
         for gateway in self.gateways.values():
             gateway.kill()
         self.link.close()
@@ -256,7 +256,7 @@ def ground(
     slowed: bool = False,
     sync: Mapping[str, float] = PATIENT_SYNC,
 ) -> Iterator[Ground]:
-    """Everything, ready, for the block; then the assertions of the head of this file. `slowed`: through a SlowLink."""
+    """All processes, ready, for the block; then the assertions listed above. `slowed`: Redis is behind a SlowLink."""
     with ExitStack() as stack:
         server = RedisServer(directory)
         stack.callback(server.stop)
@@ -274,7 +274,7 @@ def ground(
 
 @contextmanager
 def many_files() -> Iterator[None]:
-    """Room for thousands of connections, in this process and those it starts."""
+    """Raise the limit of open files for this process and its children, for thousands of connections."""
     soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(10_000, most)), most))
     try:
@@ -284,12 +284,12 @@ def many_files() -> Iterator[None]:
 
 
 def faults(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Replica and fault of each request that got no whole answer."""
+    """Replica and fault of each request without a whole answer."""
     return [(record.replica, record.fault) for record in records if record.fault]
 
 
 def p99_s(records: Sequence[Record], began: float, ended: float) -> float:
-    """Of the time to the first byte of the answer, for requests that began in that time."""
+    """99th percentile of the time to the answer's first byte, over requests that began in that interval."""
     return quantile(sorted(r.ttft_s for r in records if began <= r.started_at < ended and not r.fault), 0.99)
 
 
@@ -298,7 +298,7 @@ Property = Callable[[str, object], None]
 
 
 def say(record_property: Property, what: str, number: float) -> None:
-    """A number for the report; `-rP` prints it."""
+    """Add a number to the report; `-rP` prints it."""
     record_property(what, round(number, 4))
     print(f"{what}: {number:.4f}")  # noqa: T201
 

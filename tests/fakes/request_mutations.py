@@ -1,4 +1,4 @@
-"""Valid requests and ways to damage them, byte by byte. Pure: random bits in, bytes out, so that a seed repeats it."""
+"""Valid requests and ways to damage them, byte by byte. Pure functions of random bits, so that a seed repeats them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ SEEDS: Sequence[bytes] = (
     post(chat("old"), close=True).replace(b"HTTP/1.1", b"HTTP/1.0", 1),
     post({"model": "sim-model", "messages": [], "max_tokens": 4}, "x-request-id: r1", path="/v1/messages"),
 )
-"""Requests of every kind the gateway takes."""
+"""Requests of every kind that the gateway accepts."""
 
 _BYTES = bytes(range(256))
-_TELLING = (
+_SYNTAX = (
     b"\r\n",
     b"\r\n\r\n",
     b"\0",
@@ -50,7 +50,7 @@ _TELLING = (
     b"\xff",
     b"HTTP/1.1",
 )
-"""Bytes that mean something to a parser."""
+"""Bytes with a meaning for a parser."""
 
 
 def _slice(data: bytes, rng: random.Random) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def _flip(data: bytes, rng: random.Random) -> bytes:
 
 def _insert(data: bytes, rng: random.Random) -> bytes:
     at = rng.randrange(len(data) + 1)
-    new = rng.choice(_TELLING) if rng.random() < 0.5 else bytes(rng.choices(_BYTES, k=rng.choice((1, 3, 30))))
+    new = rng.choice(_SYNTAX) if rng.random() < 0.5 else bytes(rng.choices(_BYTES, k=rng.choice((1, 3, 30))))
     return data[:at] + new + data[at:]
 
 
@@ -92,7 +92,7 @@ MUTATIONS: Sequence[Callable[[bytes, random.Random], bytes]] = (_flip, _insert, 
 
 
 def mutant(rng: random.Random) -> bytes:
-    """A valid request, damaged one to three times; never empty."""
+    """A valid request damaged one to three times; never empty."""
     data = rng.choice(SEEDS)
     for _ in range(rng.choice((1, 1, 2, 3))):
         data = rng.choice(MUTATIONS)(data, rng) or data

@@ -22,37 +22,37 @@ from schedulers.types import (
 from schedulers.weighing import Weighed
 
 unhurried = settings(deadline=None, max_examples=60)
-"""For every property here: how long an example takes on a busy machine says nothing."""
+"""For every property: the time of an example on a busy machine is not checked."""
 
 
 BITS = st.integers(min_value=0, max_value=2**64 - 1)
 
 
 def pod_ids(count: int) -> list[PodId]:
-    """`count` different ids, as discovery would give them."""
+    """`count` different ids in the form that discovery gives them."""
     return [PodId(f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}:8000") for at in range(count)]
 
 
 def snapshot_of(loads: Mapping[PodId, PodLoad] | Sequence[PodLoad]) -> LoadSnapshot:
-    """A snapshot with these loads, in this order."""
+    """A snapshot with these loads in this order."""
     named = loads if isinstance(loads, Mapping) else dict(zip(pod_ids(len(loads)), loads, strict=True))
     return LoadSnapshot.of([Candidate(Pod(pod, pod, labels={}), load) for pod, load in named.items()])
 
 
 def idle(count: int) -> LoadSnapshot:
-    """`count` pods that do not differ in load."""
+    """`count` pods with equal load."""
     return snapshot_of([PodLoad()] * count)
 
 
 def weighed(scores: Sequence[float]) -> Weighed:
-    """What one scorer alone says."""
+    """The scores of one scorer alone."""
     alone = Weighed(len(scores))
     alone.add(1.0, list(scores))
     return alone
 
 
 def ids_of(snapshot: LoadSnapshot) -> list[PodId]:
-    """The pods of a snapshot, in its order."""
+    """The ids of a snapshot's pods, in its order."""
     return [pod.id for pod, _ in snapshot.candidates]
 
 
@@ -65,7 +65,7 @@ def request_of(
     prefix_hits: Mapping[PodId, int] | None = None,
     tried: frozenset[PodId] = frozenset(),
 ) -> RequestInfo:
-    """A request; give only what the test is about."""
+    """A request with defaults for all fields that a test does not need."""
     return RequestInfo(
         id="r",
         model="m",
@@ -92,13 +92,13 @@ ANY_LOAD = st.sampled_from(LOADS)
 
 @cache
 def _pool_states(count: int) -> st.SearchStrategy[tuple[list[PodId], list[PodLoad]]]:
-    """So many pods in any order, and a load each; made once a count, for hypothesis looks into each new strategy."""
+    """`count` pods in any order, each with a load; cached, because hypothesis inspects each new strategy."""
     return st.tuples(st.permutations(pod_ids(count)), st.lists(ANY_LOAD, min_size=count, max_size=count))
 
 
 @st.composite
 def snapshots(draw: st.DrawFn, max_pods: int = 12) -> LoadSnapshot:
-    """From one pod to `max_pods`, in any order; with or without what `without` and `only` leave open."""
+    """One to `max_pods` pods in any order, with or without the optional columns."""
     order, given = draw(_pool_states(draw(st.integers(1, max_pods))))
     snapshot = snapshot_of(dict(zip(order, given, strict=True)))
     return snapshot if draw(st.booleans()) else snapshot._replace(positions=None, inflight=None)
@@ -113,13 +113,13 @@ def _hits(known: tuple[PodId, ...], most: int) -> st.SearchStrategy[dict[PodId, 
 
 @cache
 def _tried(known: tuple[PodId, ...]) -> st.SearchStrategy[frozenset[PodId]]:
-    """None of these pods or one; or any of them."""
+    """None of these pods, one, or any subset."""
     return st.frozensets(st.sampled_from(known), max_size=1) | st.frozensets(st.sampled_from(known))
 
 
 @st.composite
 def requests(draw: st.DrawFn, snapshot: LoadSnapshot) -> RequestInfo:
-    """Any request: hits on none, some or all pods and on pods that are gone; some or all pods tried already."""
+    """Any request: hits on none, some or all pods and on pods that have left; none, some or all pods tried."""
     known = (*sorted(ids_of(snapshot)), PodId("gone:1"))
     prompt_blocks = draw(st.integers(0, 6))
     return request_of(
@@ -134,6 +134,6 @@ def requests(draw: st.DrawFn, snapshot: LoadSnapshot) -> RequestInfo:
 
 @st.composite
 def cases(draw: st.DrawFn, max_pods: int = 12) -> tuple[RequestInfo, LoadSnapshot]:
-    """A request and the snapshot it meets."""
+    """A request and a snapshot."""
     snapshot = draw(snapshots(max_pods))
     return draw(requests(snapshot)), snapshot

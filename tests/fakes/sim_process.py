@@ -1,4 +1,4 @@
-"""Simulated pods in a process of their own (`turnout sim`), with their faults at hand."""
+"""Simulated pods in their own process (`turnout sim`), with faults that a test can switch on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SimPods:
     """Pods on neighbouring ports; faults and states go over a control port, so that a pod may refuse connections."""
 
     def __init__(self, count: int, log: Path, *options: str, first: int = 0) -> None:
-        """`first` is the first pod's port, where it matters: pods that come back come back where they were."""
+        """`first` is the first pod's port, for tests that restart pods on the same ports."""
         self.log = log
         first, control = first or neighbouring_ports(count)[0], free_ports(1)[0]
         self.addresses = [f"{HOST}:{first + at}" for at in range(count)]
@@ -57,42 +57,42 @@ class SimPods:
 
     @property
     def urls(self) -> list[str]:
-        """As a configuration names them."""
+        """The pods' URLs for a configuration."""
         return [f"http://{address}" for address in self.addresses]
 
     def fault(self, pod: str, kind: str, **fields: Any) -> None:
-        """Switch a fault on at the pod with this address."""
+        """Switch a fault on for the pod with this address."""
         answer = self._control.put(self._path(pod, "faults"), json={"kind": kind} | fields)
         assert answer.status_code == 200, answer.text
         self.struck.add(pod)
 
     def well(self, *pods: str) -> None:
-        """Switch the faults of these pods off, or all."""
+        """Switch the faults of these pods off; default: all."""
         for pod in pods or tuple(self.struck):
             assert self._control.delete(self._path(pod, "faults")).status_code == 200
             self.struck.discard(pod)
 
     def state(self, pod: str) -> dict[str, Any]:
-        """The pod's GET /sim/state."""
+        """The pod's answer to GET /sim/state."""
         shown: dict[str, Any] = self._control.get(self._path(pod, "state")).raise_for_status().json()
         return shown
 
     def total(self, field: str) -> int:
-        """The sum of a field of all pods' states."""
+        """The sum of a field over all pods' states."""
         return sum(int(self.state(pod)[field]) for pod in self.addresses)
 
     def served(self, pod: str) -> int:
-        """Inference requests that the pod has had so far."""
+        """The number of inference requests that the pod has received."""
         by_path: dict[str, int] = self.state(pod)["by_path"]
         return sum(count for path, count in by_path.items() if path.startswith("/v1/") and path != "/v1/models")
 
     def idle(self) -> bool:
-        """Whether no pod has a request open, or one in its engine."""
+        """Whether no pod has an open request or one in its engine."""
         states = self._control.get("/sim/pods").raise_for_status().json()
         return not any(state["open_requests"] or state["running"] or state["waiting"] for state in states)
 
     def stop(self) -> None:
-        """End them."""
+        """Stop the pods."""
         self._control.close()
         self._process.terminate()
         try:
@@ -101,10 +101,10 @@ class SimPods:
             self.kill()
 
     def kill(self) -> None:
-        """End them as a power cut would."""
+        """Kill the pods with SIGKILL."""
         self._control.close()
         if self._process.poll() is None:
-            # They lead a session of their own, so this is them and what they started only.
+            # The process leads its own session, so this kills only the process and its children.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(DEADLINE_S)
 
@@ -114,7 +114,7 @@ class SimPods:
 
 @contextmanager
 def sim_pods(count: int, log: Path, *options: str) -> Iterator[SimPods]:
-    """Pods for the block."""
+    """Simulated pods for the block."""
     pods = SimPods(count, log, *options)
     try:
         yield pods

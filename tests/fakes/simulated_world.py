@@ -1,4 +1,4 @@
-"""What the tests of the simulator and of the peers share: a small engine, arrivals by the shortest way."""
+"""Makers shared by the tests of the simulator and of the peers: a small engine, arrivals, prompts."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ SMALL = EngineProfile(
 
 
 def arrival(at_s: float, prompt: int = 640, output: int = 10) -> Arrival:
-    """A prompt that was not sent before."""
+    """An arrival with a new prompt."""
     return Arrival(at_s, prompt, output)
 
 
 def prompt(*units: int, at_s: float = 0.0, output: int = 10) -> Arrival:
-    """A prompt of exactly these units and one token more, so that all of them can be found again."""
+    """A prompt of these units and one more token, so that all units can be found in the cache."""
     return Arrival(at_s, len(units) * UNIT + 1, output, units)
 
 
 def chain(name: int, length: int) -> tuple[int, ...]:
-    """A prompt's units of its own."""
+    """Units that belong to one prompt only."""
     return tuple(range(name * 1000, name * 1000 + length))
 
 

@@ -1,7 +1,7 @@
-"""A TCP proxy that delays what the server sends: a Redis that is far away or overloaded.
+"""A TCP proxy that delays the server's bytes, like a Redis that is far away or overloaded.
 
-Bytes keep their order and none is lost; an end is passed on as it came, half-closed or reset. It runs on an event loop
-in a thread of its own, and ends within a moment whatever its peers do.
+Bytes keep their order and none is lost; an end is passed on in kind, half-closed or reset. It runs on an event loop
+in its own thread, and stops at once whatever its peers do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SlowLink:
         self.delay_s = 0.0
         self.port = 0
         self.held = 0
-        """Pieces that were held back."""
+        """Number of pieces that were delayed."""
         self.open: set[_Side] = set()
         """Both sides of each connection."""
         self._target = target
@@ -46,15 +46,15 @@ class SlowLink:
         server.close()
         for side in tuple(self.open):
             side.reset()
-        await asyncio.sleep(0)  # until the protocols know
+        await asyncio.sleep(0)  # until the protocols are notified
 
     def start(self) -> None:
-        """Returns once it listens."""
+        """Start the thread; returns when the proxy listens."""
         self._thread.start()
         assert self._listening.wait(END_S), "the proxy does not listen"
 
     def stop(self) -> None:
-        """No more connections; those that are open are reset."""
+        """Stop accepting connections and reset the open ones."""
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(END_S)
         assert not self._thread.is_alive(), "the proxy does not end"
@@ -73,7 +73,7 @@ class SlowLink:
 
 
 class _Side(asyncio.Protocol):
-    """The client's side, of which what it says goes on at once, or the server's (`far`), of which it comes late."""
+    """The client's side, whose bytes are passed on at once, or the server's (`far`), whose bytes are delayed."""
 
     def __init__(self, link: SlowLink, near: _Side | None = None) -> None:
         self.transport: asyncio.Transport
@@ -81,8 +81,8 @@ class _Side(asyncio.Protocol):
         self._far = near is not None
         self.other: _Side = near or _Side(link, self)
         self._coming: deque[tuple[float, bytes | None]] = deque()
-        """From the other side, and when; None: its end."""
-        self._connected = self._said_all = self._told_all = False
+        """Pieces from the other side and when they are due; None: its end."""
+        self._connected = self._said_all = self._all_sent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -95,7 +95,7 @@ class _Side(asyncio.Protocol):
         self._go_on()
 
     def reset(self) -> None:
-        """End this side's connection at once: its peer notices."""
+        """Reset this side's connection."""
         if not self.transport.is_closing():
             sock: socket.socket = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -112,14 +112,14 @@ class _Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._link.open.discard(self)
-        if self.other._connected and not (self._said_all and self._told_all):
+        if self.other._connected and not (self._said_all and self._all_sent):
             self.other.reset()
 
     def _pass_on(self, data: bytes | None) -> None:
         delay_s = self._link.delay_s if self._far else 0.0
         self._link.held += delay_s > 0
         loop, coming = asyncio.get_running_loop(), self.other._coming
-        # A delay that was lowered must not let later bytes overtake.
+        # Later bytes must not overtake when the delay is lowered.
         due = max(loop.time() + delay_s, coming[-1][0] if coming else 0.0)
         coming.append((due, data))
         if delay_s:
@@ -128,7 +128,7 @@ class _Side(asyncio.Protocol):
             self.other._go_on()
 
     def _go_on(self) -> None:
-        """Send what is due."""
+        """Send the pieces that are due."""
         now = asyncio.get_running_loop().time()
         while self._connected and self._coming and self._coming[0][0] <= now:
             _, data = self._coming.popleft()
@@ -137,16 +137,16 @@ class _Side(asyncio.Protocol):
             if data is not None:
                 self.transport.write(data)
             else:
-                self._tell_all()
+                self._end_all()
 
-    def _tell_all(self) -> None:
-        self._told_all = True
-        with suppress(OSError):  # it was reset meanwhile
+    def _end_all(self) -> None:
+        self._all_sent = True
+        with suppress(OSError):  # this side was reset in the meantime
             self.transport.write_eof()
         self._close_if_over()
 
     def _close_if_over(self) -> None:
-        if self._said_all and self._told_all:
+        if self._said_all and self._all_sent:
             self.transport.close()
 
 

@@ -1,4 +1,4 @@
-"""A server of streams for a block: what a test makes of each connection, and an end whatever the peers do."""
+"""A stream server for a block: a test handles each connection, and the server stops whatever the peers do."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, A
 
 @contextlib.asynccontextmanager
 async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Its port. Each connection is `handle`'s until that returns, and is closed then; at the end of the block all that
-    are open are broken off. What `handle` raises is raised there, but for peers that have gone."""
+    """Gives the port. `handle` serves each connection, which is closed when it returns; at the end all open
+    connections are aborted. Exceptions of `handle` are raised there, except for disconnected peers."""
     open_now: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-    mistakes: list[BaseException] = []
+    failures: list[BaseException] = []
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if not server.is_serving():  # the connection came as the block ended
+        if not server.is_serving():  # the connection was accepted as the block ended
             writer.transport.abort()
             return
         open_now[task] = writer
@@ -32,7 +32,7 @@ async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | 
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         except Exception as error:  # noqa: BLE001  raised again where the block ends
-            mistakes.append(error)
+            failures.append(error)
         finally:
             del open_now[task]
             writer.close()
@@ -47,6 +47,6 @@ async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | 
             writer.transport.abort()
             task.cancel()
         await asyncio.gather(*ending)
-        await asyncio.sleep(0)  # the protocols learn that their connections are lost
-    for mistake in mistakes:
-        raise mistake
+        await asyncio.sleep(0)  # `connection_lost` of the protocols is called
+    for failure in failures:
+        raise failure

@@ -1,7 +1,7 @@
-"""What a stream of a real engine says, whatever pieces it was cut into.
+"""The content of a real engine's stream, however it was cut into events.
 
-An engine that falls behind puts several tokens into one event, so two streams of the same answer may be cut
-differently. The text is the same all the same, and so are the bytes of every event but for the text in it.
+An engine that falls behind puts several tokens into one event, so that two streams of one answer may be cut
+differently. Their text is equal, and so are the bytes of every event except for its text.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ _ENDS = re.compile(rb'"finish_reason":"')
 
 
 class Streamed(NamedTuple):
-    """One answer."""
+    """One streamed answer."""
 
     text: str
     framing: list[bytes]
-    """Its events in order with their text taken out, but for those that hold nothing else."""
+    """Its events in order with their text removed, without those that hold only text."""
     pieces: set[bytes]
-    """What those look like: one form, or none if the whole text came with the end."""
+    """The form of the events that hold only text: one form, or none if the whole text came with the last event."""
 
     def agrees(self, other: Streamed) -> bool:
         """Whether both have the same text and the same events around it, byte for byte.
 
-        An event without text that looks like a piece is one: a token that ends within a character. Whether it stands
-        alone is chance.
+        An event with empty text counts as a text event: its token ends within a character. Whether such an event stands
+        alone depends on timing.
         """
         pieces = self.pieces | other.pieces
         framing, its_framing = ([form for form in each.framing if form not in pieces] for each in (self, other))
@@ -35,7 +35,7 @@ class Streamed(NamedTuple):
 
 
 def streamed(body: bytes) -> Streamed:
-    """Read an SSE body, of OpenAI's or Anthropic's kind. Raises AssertionError if an event is torn."""
+    """Read an SSE body of OpenAI's or Anthropic's kind. Raises AssertionError if an event is incomplete."""
     assert body.endswith(b"\n\n"), body[-100:]
     text: list[str] = []
     framing: list[bytes] = []

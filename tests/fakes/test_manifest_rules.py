@@ -1,4 +1,4 @@
-"""Every render keeps every rule, and every rule notices a render that does not."""
+"""Every render keeps every rule, and every rule reports a render that breaks it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lose_config(each: Render) -> None:
 
 
 def edit(old: str, new: str) -> Break:
-    """Another configuration."""
+    """A break that edits the gateway's configuration."""
 
     def change(each: Render) -> None:
         data = config(each)["data"]
@@ -40,12 +40,12 @@ def edit(old: str, new: str) -> Break:
 
 
 def put(at: Callable[[Render], Manifest], **fields: object) -> Break:
-    """Other values in a mapping."""
+    """A break that sets fields of a mapping."""
     return lambda each: at(each).update(fields)
 
 
 def drop(at: Callable[[Render], Manifest], field: str) -> Break:
-    """One field less."""
+    """A break that removes a field of a mapping."""
     return lambda each: at(each).pop(field)
 
 
@@ -96,20 +96,20 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
     (rules.the_grace_period_outlasts_settle_and_drain, put(pod, terminationGracePeriodSeconds=310)),
     (rules.the_grace_period_outlasts_settle_and_drain, edit("timeout_s: 300", "timeout_s: 600")),
     (rules.a_replica_settles_longer_than_endpoints_take_to_propagate, edit("settle_s: 10", "settle_s: 1")),
-    (rules.a_roll_never_has_a_replica_less, put(spec("Deployment"), strategy={"type": "Recreate"})),
+    (rules.a_roll_never_has_fewer_replicas, put(spec("Deployment"), strategy={"type": "Recreate"})),
     (
-        rules.a_roll_never_has_a_replica_less,
+        rules.a_roll_never_has_fewer_replicas,
         put(lambda each: spec("Deployment")(each)["strategy"]["rollingUpdate"], maxUnavailable="25%"),
     ),
-    (rules.there_are_two_replicas_at_least, put(spec("HorizontalPodAutoscaler"), minReplicas=1)),
-    (rules.replicas_that_are_several_share_their_state, edit("redis://turnout-redis:6379/0", "memory://")),
-    (rules.every_image_has_a_tag_that_stays, put(container, image="turnout:latest")),
-    (rules.every_image_has_a_tag_that_stays, put(container, image="registry:5000/turnout")),
+    (rules.there_are_at_least_two_replicas, put(spec("HorizontalPodAutoscaler"), minReplicas=1)),
+    (rules.several_replicas_share_their_state, edit("redis://turnout-redis:6379/0", "memory://")),
+    (rules.every_image_has_a_fixed_tag, put(container, image="turnout:latest")),
+    (rules.every_image_has_a_fixed_tag, put(container, image="registry:5000/turnout")),
     (rules.no_image_is_pulled_that_kind_has_loaded, put(container, imagePullPolicy="Always")),
-    (rules.nobody_is_root, no_security),
-    (rules.nobody_is_root, put(own, runAsUser=0)),
-    (rules.nobody_is_root, put(own, allowPrivilegeEscalation=True)),
-    (rules.nobody_is_root, drop(lambda each: pod(each)["securityContext"], "seccompProfile")),
+    (rules.no_container_runs_as_root, no_security),
+    (rules.no_container_runs_as_root, put(own, runAsUser=0)),
+    (rules.no_container_runs_as_root, put(own, allowPrivilegeEscalation=True)),
+    (rules.no_container_runs_as_root, drop(lambda each: pod(each)["securityContext"], "seccompProfile")),
     (rules.all_capabilities_are_dropped, put(own, capabilities={"drop": ["ALL"], "add": ["NET_ADMIN"]})),
     (rules.the_root_file_system_is_read_only, drop(own, "readOnlyRootFilesystem")),
     (rules.no_pod_shares_its_node_s_namespaces_or_files, put(pod, hostNetwork=True)),
@@ -125,10 +125,10 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
         rules.only_gateways_get_a_token_of_the_api_server,
         put(lambda each: each.find("ServiceAccount", "turnout"), automountServiceAccountToken=True),
     ),
-    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["*"])),
-    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, resources=["pods", "secrets"])),
-    (rules.roles_allow_what_discovery_asks_and_no_more, put(role, verbs=["list"])),
-    (rules.roles_allow_what_discovery_asks_and_no_more, cluster_role),
+    (rules.roles_allow_exactly_what_discovery_needs, put(role, verbs=["*"])),
+    (rules.roles_allow_exactly_what_discovery_needs, put(role, resources=["pods", "secrets"])),
+    (rules.roles_allow_exactly_what_discovery_needs, put(role, verbs=["list"])),
+    (rules.roles_allow_exactly_what_discovery_needs, cluster_role),
     (rules.the_gateway_s_account_has_the_role, put(pod, serviceAccountName="default")),
     (rules.no_budget_blocks_the_drain_of_a_node, put(spec("PodDisruptionBudget"), minAvailable=2)),
     (rules.no_budget_blocks_the_drain_of_a_node, put(spec("PodDisruptionBudget"), maxUnavailable=0)),
@@ -142,20 +142,20 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
         rules.the_ports_of_services_are_ports_of_containers,
         put(lambda each: spec("Service")(each)["ports"][0], targetPort="http"),
     ),
-    (rules.the_container_s_ports_are_those_it_is_told_to_listen_on, edit("0.0.0.0:8000", "0.0.0.0:8080")),
-    (rules.the_container_s_ports_are_those_it_is_told_to_listen_on, edit("0.0.0.0:9000", "127.0.0.1:9000")),
+    (rules.the_container_s_ports_are_those_it_listens_on, edit("0.0.0.0:8000", "0.0.0.0:8080")),
+    (rules.the_container_s_ports_are_those_it_listens_on, edit("0.0.0.0:9000", "127.0.0.1:9000")),
     (
         rules.probes_ask_ports_that_the_container_has,
         put(lambda each: container(each)["readinessProbe"]["httpGet"], port="http"),
     ),
-    (rules.every_key_that_is_mentioned_exists, lose_config),
+    (rules.every_referenced_key_exists, lose_config),
     (
-        rules.every_key_that_is_mentioned_exists,
+        rules.every_referenced_key_exists,
         put(lambda each: container(each)["env"][-1]["valueFrom"]["secretKeyRef"], key="token"),
     ),
     (rules.every_volume_is_mounted_and_every_mount_has_one, drop(container, "volumeMounts")),
     (rules.every_container_says_what_it_needs, put(engine, resources={})),
-    (rules.engines_finish_what_they_have, drop(engine, "lifecycle")),
+    (rules.engines_finish_their_requests, drop(engine, "lifecycle")),
 )
 
 
@@ -170,7 +170,7 @@ def test_a_broken_render_is_noticed_by(rule: Rule, break_it: Break) -> None:
     assert list(rule(broken))
 
 
-def test_the_zone_that_the_cluster_knows_is_the_gateway_s_and_one_it_does_not_know_is_none() -> None:
+def test_the_gateway_has_the_zone_of_its_node_and_none_if_the_node_has_none() -> None:
     zoned = render("base")
     zoned.gateway.template["metadata"]["labels"]["topology.kubernetes.io/zone"] = "eu-1a"
     assert zoned.config().settings.labels == {"zone": "eu-1a"}

@@ -1,4 +1,4 @@
-"""What the tests find that an expression names, held against expressions written for it."""
+"""The parser of PromQL expressions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_metrics_come_with_the_labels_they_are_selected_by() -> None:
     ]
 
 
-def test_words_inside_strings_are_no_metrics() -> None:
+def test_words_inside_strings_are_not_metrics() -> None:
     assert selectors('up{job="turnout_gateway"}') == []
 
 

@@ -1,4 +1,4 @@
-"""The tests' own Redis: not left out in silence, and empty when it starts again."""
+"""The Redis server of the tests: its absence is reported, and it is empty after a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answer_to(server: RedisServer, *command: str) -> object:
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_a_missing_program_skips_at_home_and_fails_in_ci(
+def test_a_missing_program_skips_the_test_and_fails_it_in_ci(
     monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
 ) -> None:
     monkeypatch.setenv("CI", ci)
@@ -34,7 +34,7 @@ def test_a_missing_program_skips_at_home_and_fails_in_ci(
         pass
 
 
-def test_a_server_that_starts_again_is_empty_and_on_its_port() -> None:
+def test_a_restarted_server_is_empty_and_on_the_same_port() -> None:
     with redis_server() as server:
         assert answer_to(server, "SET", "k", "v") == b"OK"
         server.kill()
@@ -42,6 +42,6 @@ def test_a_server_that_starts_again_is_empty_and_on_its_port() -> None:
         assert answer_to(server, "GET", "k") is None
 
 
-def test_a_server_that_cannot_start_says_why() -> None:
+def test_a_server_that_cannot_start_reports_why() -> None:
     with pytest.raises(pytest.fail.Exception, match="Bad directive"), redis_server("--no-such-option", "1"):
         pass

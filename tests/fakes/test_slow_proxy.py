@@ -1,4 +1,4 @@
-"""The proxy passes on what its peers do, and ends whatever they do."""
+"""The proxy passes on bytes and ends of its peers, and stops whatever they do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 
 
 class Ends(NamedTuple):
-    """Of one connection through a proxy: the client's socket and the server's."""
+    """The two ends of a connection through a proxy: the client's socket and the server's."""
 
     link: SlowLink
     client: socket.socket
@@ -38,11 +38,11 @@ def reset(end: socket.socket) -> None:
 
 
 def all_of(end: socket.socket) -> bytes:
-    """What comes until the end."""
+    """All bytes until the end."""
     return b"".join(iter(lambda: end.recv(65536), b""))
 
 
-def test_a_half_close_is_passed_on_and_the_answer_still_comes() -> None:
+def test_a_half_close_is_passed_on_and_the_answer_still_arrives() -> None:
     with connected() as ends:
         ends.link.delay_s = 0.05
         ends.client.sendall(b"question")
@@ -68,14 +68,14 @@ def test_a_client_that_half_closed_and_then_resets_ends_the_server_s_side() -> N
         ends.client.shutdown(socket.SHUT_WR)
         assert ends.server.recv(1) == b""
         reset(ends.client)
-        ends.server.sendall(b"x")  # only a writer notices
+        ends.server.sendall(b"x")  # only a write detects the reset
         wait_for("both sides are closed", lambda: not ends.link.open)
 
 
-def test_a_server_that_is_not_there_ends_the_client() -> None:
+def test_the_client_is_disconnected_when_no_server_listens() -> None:
     (unused,) = free_ports(1)
     with slow_link(unused) as link, pytest.raises(ConnectionResetError):
-        # The proxy may be as quick as to reset it while it still connects.
+        # The proxy may reset the client while it still connects.
         with socket.create_connection((HOST, link.port), DEADLINE_S) as client:
             client.recv(1)
 
@@ -91,7 +91,7 @@ def test_bytes_keep_their_order_when_the_delay_is_lowered() -> None:
         assert ends.link.held > 0
 
 
-def test_it_ends_while_peers_stay_connected_and_read_nothing() -> None:
+def test_it_stops_while_peers_stay_connected_and_read_nothing() -> None:
     with connected() as ends:
         ends.link.delay_s = 3600.0
         ends.server.sendall(bytes(1 << 20))

@@ -1,4 +1,4 @@
-"""The tests' own server ends whatever its peers do, and is not silent about a mistake of a test's."""
+"""The stream server stops whatever its peers do, and reports an error in a test's handler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.parametrize("handle", [silent, flooding])
-def test_it_ends_while_a_peer_stays_connected_and_reads_nothing(
+def test_it_stops_while_a_peer_stays_connected_and_reads_nothing(
     handle: Handle,
 ) -> None:
     async def story() -> None:
@@ -36,7 +36,7 @@ def test_it_ends_while_a_peer_stays_connected_and_reads_nothing(
     asyncio.run(asyncio.wait_for(story(), 60))
 
 
-def test_a_peer_that_goes_is_no_mistake_and_anything_else_is() -> None:
+def test_a_disconnected_peer_is_not_an_error_and_any_other_exception_is() -> None:
     async def reads_ten(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(10)
         raise RuntimeError("a mistake")

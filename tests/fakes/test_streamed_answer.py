@@ -21,7 +21,7 @@ WHOLE = ROLE + PIECE % b"pa" + PIECE % b" pri" + PIECE % b' \\"int' + LAST % b" 
         ROLE + LAST % b'pa pri \\"int include' + USAGE + DONE,
     ],
 )
-def test_the_same_answer_in_other_pieces_is_the_same(cut: bytes) -> None:
+def test_the_same_answer_cut_differently_agrees(cut: bytes) -> None:
     assert streamed(cut).text == 'pa pri "int include'
     assert streamed(cut).agrees(streamed(WHOLE))
     assert streamed(WHOLE).agrees(streamed(cut))
@@ -42,11 +42,11 @@ def test_the_same_answer_in_other_pieces_is_the_same(cut: bytes) -> None:
         ROLE + WHOLE,
     ],
 )
-def test_another_answer_is_another(other: bytes) -> None:
+def test_different_answers_do_not_agree(other: bytes) -> None:
     assert not streamed(other).agrees(streamed(WHOLE))
 
 
-def test_an_anthropic_stream_in_other_pieces_is_the_same() -> None:
+def test_an_anthropic_stream_cut_differently_agrees() -> None:
     start = b'event: content_block_start\ndata: {"content_block":{"type":"text","text":""},"index":0}\n\n'
     delta = b'event: content_block_delta\ndata: {"delta":{"type":"text_delta","text":"%b"},"index":0}\n\n'
     stop = b'event: message_delta\ndata: {"delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":2}}\n\n'
@@ -58,6 +58,6 @@ def test_a_piece_without_text_may_stand_alone_or_not() -> None:
     assert streamed(WHOLE.replace(PIECE % b" pri", PIECE % b"" + PIECE % b" pri")).agrees(streamed(WHOLE))
 
 
-def test_a_torn_event_is_no_stream() -> None:
+def test_an_incomplete_event_is_an_error() -> None:
     with pytest.raises(AssertionError):
         streamed(WHOLE[:-1])

@@ -1,4 +1,4 @@
-"""The tests' own time: it stands, it is moved, and who waits for it wakes when it is late enough."""
+"""Virtual time: it stands still until a test moves it, and sleepers wake when their time has come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_sleeper_wakes_when_the_clock_is_late_enough_and_not_before() -> None:
     asyncio.run(story())
 
 
-def test_a_sleeper_that_is_cancelled_is_forgotten() -> None:
+def test_a_cancelled_sleeper_is_removed() -> None:
     async def story() -> None:
         clock = Clock()
         sleeping = asyncio.get_running_loop().create_task(clock.sleep(3.0))
@@ -43,14 +43,14 @@ def test_the_timers_of_a_loop_follow_its_clock() -> None:
         await asyncio.sleep(0)
         assert rung == []
         clock.now += 3600.0
-        for _ in range(2):  # it is seen to be due, and called
+        for _ in range(2):  # one turn finds it due, the next calls it
             await asyncio.sleep(0)
         assert rung == [1]
 
     run_on(clock, story())
 
 
-def test_a_running_clock_goes_on_by_itself_and_can_be_put_forward() -> None:
+def test_a_running_clock_advances_by_itself_and_can_be_put_forward() -> None:
     clock = RunningClock()
 
     async def story() -> None:
@@ -65,12 +65,12 @@ def test_a_running_clock_goes_on_by_itself_and_can_be_put_forward() -> None:
     run_on(clock, story())
 
 
-def test_a_clock_with_a_step_moves_at_each_look() -> None:
+def test_a_clock_with_a_step_advances_at_each_reading() -> None:
     clock = Clock(1.0, each=0.5)
     assert [clock(), clock()] == [1.5, 2.0]
 
 
-def test_calls_put_off_are_made_all_or_those_of_one_delay() -> None:
+def test_delayed_calls_run_all_together_or_those_of_one_delay() -> None:
     later = Later()
     made: list[str] = []
     later(1.0, lambda: made.append("a"))

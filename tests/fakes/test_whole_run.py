@@ -19,15 +19,15 @@ time.sleep(600)
 """
 
 
-def test_it_gives_back_status_and_words() -> None:
+def test_it_returns_status_and_output() -> None:
     done = whole_run([sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"])
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
-def test_of_one_that_hangs_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_hangs_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fakes.whole_run.GRACE_S", 0.1)
     said = tmp_path / "child"
     with pytest.raises(subprocess.TimeoutExpired):
         whole_run([sys.executable, "-c", STUBBORN, said], 2.0)
-    if said.exists():  # on a busy machine it may not have come so far
+    if said.exists():  # on a busy machine the child may not have started yet
         wait_for("it is gone", lambda: not alive(int(said.read_text())))

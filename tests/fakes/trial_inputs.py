@@ -17,12 +17,12 @@ SNAPSHOT = LoadSnapshot.of(
 
 
 def request(session: str = "", entropy: int = 7, **fields: Any) -> RequestInfo:
-    """One of 640 prompt tokens."""
+    """A request of 640 prompt tokens."""
     return RequestInfo("r", "m", 640, 0, 0.0, entropy, 0, session, **fields)
 
 
 class TrialRequest:
-    """A request as a trial knows it."""
+    """A request in the form that a trial receives."""
 
     def __init__(self, stream: bool = True) -> None:
         self.arm: Arm | None = None
@@ -31,7 +31,7 @@ class TrialRequest:
 
 @dataclass
 class Fixed:
-    """Gives one answer, and keeps what it was asked."""
+    """A policy that always gives the same decision and keeps the requests it was given."""
 
     answer: Any = field(default_factory=lambda: Decision(A, "fixed"))
     name: str = "fixed"
@@ -46,6 +46,6 @@ class Fixed:
 
 
 def record(generation: int = 3, percent: float = 50.0, guard: CanaryGuard | None = None) -> PolicyRecord:
-    """One with a canary."""
+    """A policy record with a canary."""
     canary = Canary(PolicyChoice("new"), percent, guard or CanaryGuard())
     return PolicyRecord("old", {}, generation, None, canary)

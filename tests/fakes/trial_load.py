@@ -1,4 +1,4 @@
-"""Load for trials: users who stream long prompts through every replica, each request a session of its own."""
+"""Load for trials: users who stream long prompts through every replica, each request in a new session."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.fakes.waiting import DEADLINE_S
 
 USERS_EACH: Final = 10
 TEXT: Final = "word " * 1_100
-"""A prompt of some 1,400 tokens: 60 ms of one pod's time each, and no two begin alike."""
+"""A prompt of about 1,400 tokens, which takes 60 ms of a pod's time; no two prompts begin alike."""
 
 
 class Load:
-    """Users of every gateway, each request a session of its own, until the block ends."""
+    """Users of every gateway, each request in a new session, until the block ends."""
 
     def __init__(self, ports: list[int]) -> None:
         self.errors: Counter[str] = Counter()
         self.answers = 0
         self.policies: Counter[str] = Counter()
-        """Answers by the policy that decided; cleared by who wants those from now on."""
+        """Number of answers by the policy that decided; a test clears it to count from then on."""
         self._ports = ports
         self._stop = threading.Event()
         self._serial = itertools.count()

@@ -22,7 +22,7 @@ NEW = Canary(PolicyChoice("random"), 50.0, CanaryGuard(min_requests=10))
 
 
 class PolicyFollower:
-    """A state listener that follows policies alone."""
+    """A state listener that only follows policies."""
 
     def __init__(self, policies: PolicyController) -> None:
         self.policy_changed = policies.policy_changed
@@ -32,7 +32,7 @@ class PolicyFollower:
 
 
 class TrialReplica:
-    """A policy controller and its trials on a shared store."""
+    """A policy controller and its trials, on a shared store."""
 
     def __init__(self, hub: str, name: str) -> None:
         self.name = name
@@ -49,13 +49,13 @@ class TrialReplica:
         return await self.policies.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
 
     async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> dict[str, bytes]:
-        """The store's, unless it is away."""
+        """Share figures through the store unless it is unavailable."""
         if self.away:
             raise StoreUnavailable("away")
         return dict(await self.store.share_trial(pool, generation, reporter, figures))
 
     def count(self, placed: int, failures: int = 0) -> None:
-        """Requests of both arms; the failures are the candidate's."""
+        """Count requests on both arms; the failures are the candidate's."""
         trial = self.trials.running["main"]
         assert trial.baseline is not None and trial.canary is not None
         for arm in (trial.baseline, trial.canary):
@@ -64,7 +64,7 @@ class TrialReplica:
 
 
 def scene(play: Callable[[TrialReplica, TrialReplica], Awaitable[None]]) -> None:
-    """Two replicas that share a hub."""
+    """Run a scene with two replicas that share a hub."""
 
     async def run() -> None:
         hub = f"trials-{next(_hubs)}"

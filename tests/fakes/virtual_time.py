@@ -1,4 +1,4 @@
-"""Time that moves when a test says so: a clock, an event loop whose timers follow it, and calls put off by it."""
+"""Time that a test advances: a clock, an event loop whose timers follow it, and delayed calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Clock:
-    """Call it for the time. It stands still until a test changes `now`; each call moves it by `each`."""
+    """Calling it returns the time. It stands still until a test changes `now`; each call advances it by `each`."""
 
     def __init__(self, now: float = 1000.0, *, each: float = 0.0) -> None:
         self._now = now
@@ -26,7 +26,7 @@ class Clock:
 
     @property
     def now(self) -> float:
-        """Seconds. Setting it wakes those whose sleep is over."""
+        """Seconds. Setting it wakes the sleepers that are due."""
         return self._now
 
     @now.setter
@@ -37,7 +37,7 @@ class Clock:
                 woken.set_result(None)
 
     async def sleep(self, seconds: float) -> None:
-        """In place of asyncio.sleep: until the clock is so much later."""
+        """Replaces asyncio.sleep: returns when the clock has advanced by `seconds`."""
         sleeper = self.now + seconds, asyncio.get_running_loop().create_future()
         self._sleepers.append(sleeper)
         if self._asleep is not None:
@@ -48,7 +48,7 @@ class Clock:
             self._sleepers.remove(sleeper)
 
     async def until_asleep(self) -> float:
-        """Wait until a task sleeps; how long, from now, the first of them still will."""
+        """Wait until a task sleeps; returns the seconds until the first sleeper is due."""
         self._asleep = asyncio.Event()
         while (left := self.next_wake()) is None:
             self._asleep.clear()
@@ -57,23 +57,23 @@ class Clock:
 
     @property
     def sleepers(self) -> int:
-        """How many sleep."""
+        """Number of sleepers."""
         return sum(not woken.done() for _, woken in self._sleepers)
 
     def next_wake(self) -> float | None:
-        """When the first of the sleepers is to wake; None while none sleeps."""
+        """When the first sleeper is due; None if there is none."""
         return min((at for at, woken in self._sleepers if not woken.done()), default=None)
 
 
 class RunningClock(Clock):
-    """The machine's own, which a test may put forward."""
+    """The machine's clock, which a test may put forward."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
 
     @property
     def now(self) -> float:
-        """Seconds, of which `now += n` lets n pass at once."""
+        """Seconds; `now += n` puts the clock forward by n."""
         return time.monotonic() + self._now
 
     @now.setter
@@ -81,37 +81,37 @@ class RunningClock(Clock):
         self._now = now - time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """For a loop that follows this clock."""
+        """Sleep on a loop that follows this clock."""
         await asyncio.sleep(seconds)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose timers follow a `Clock`. Sockets are real: what comes over them wakes it at any time."""
+    """A loop whose timers follow a `Clock`. Sockets are real: received bytes wake it at any time."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         super().__init__()
 
     def time(self) -> float:
-        """The clock's."""
+        """The clock's time."""
         return self.clock.now
 
 
 def run_on(clock: Clock, work: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run, on a loop that follows `clock`."""
+    """Like asyncio.run, on a loop that follows `clock`."""
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
         return runner.run(work)
 
 
 def pass_time(seconds: float) -> None:
-    """So much later now for the running `VirtualLoop`."""
+    """Advance the time of the running `VirtualLoop`."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop.clock.now += seconds
 
 
 async def real_moment() -> None:
-    """A millisecond, whatever the running loop's clock does: for what other processes do meanwhile."""
+    """Wait a real millisecond, whatever the loop's clock is, to let other processes run."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, VirtualLoop) and not isinstance(loop.clock, RunningClock):
         await loop.run_in_executor(None, time.sleep, 0.001)
@@ -120,7 +120,7 @@ async def real_moment() -> None:
 
 
 class Later:
-    """A `call_later` whose calls the test makes."""
+    """A `call_later` whose delayed calls the test runs."""
 
     def __init__(self) -> None:
         self.due: list[tuple[float, Callable[[], object]]] = []
@@ -129,12 +129,12 @@ class Later:
         self.due.append((seconds, work))
 
     def run(self) -> None:
-        """All that is due, and what comes of it."""
+        """Run all delayed calls, and those that they add."""
         while self.due:
             self.due.pop(0)[1]()
 
     def run_all_of(self, seconds: float) -> None:
-        """What was put off by just so long, and not what comes of it."""
+        """Run the calls with exactly this delay, but not those that they add."""
         these = [each for each in self.due if each[0] == seconds]
         self.due = [each for each in self.due if each[0] != seconds]
         for _, work in these:

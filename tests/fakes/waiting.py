@@ -1,6 +1,6 @@
-"""Waiting for a state with a deadline: the only way these tests wait for another process.
+"""Waiting for a state with a deadline: the only way in which tests wait for another process.
 
-The deadline is for what hangs. It says nothing of how quick anything is, so it is far beyond what a busy machine takes.
+The deadline is for hangs only. It is not a speed limit, so it is far longer than any wait on a busy machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOOK_S: Final = 0.02
 
 
 def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = DEADLINE_S) -> T:
-    """What `look` returns, once that is truthy. Fails, with the last look in words, after `timeout_s`."""
+    """Returns the first truthy result of `look`. Fails after `timeout_s` with the last result."""
     end = time.monotonic() + timeout_s
     while not (seen := look()):
         if time.monotonic() > end:
@@ -28,7 +28,7 @@ def wait_for(what: str, look: Callable[[], T | None], timeout_s: float = DEADLIN
 
 
 async def until(met: Callable[[], object], timeout_s: float = DEADLINE_S) -> None:
-    """Let the loop turn until the condition holds, for what has no event. The deadline is real, whatever its clock."""
+    """Run the loop until the condition holds, where there is no event to wait for. The deadline is in real time."""
     end = time.monotonic() + timeout_s
     while not met():
         assert time.monotonic() < end, f"not within {timeout_s:g} s"

@@ -1,4 +1,4 @@
-"""A program run to its end, of which nothing stays behind: what it started, and has not ended, is ended with it."""
+"""Runs a program to its end and leaves no process behind: remaining descendants are killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loadtests.processes.procfs import family, stats
 from tests.fakes.waiting import DEADLINE_S
 
 GRACE_S = 10.0
-"""For one that hangs, to end what it started by itself."""
+"""Seconds in which a program that hangs may end its own children."""
 
 
 def whole_run(
@@ -24,8 +24,8 @@ def whole_run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run`, output as text. Raises TimeoutExpired after the deadline, which is for what hangs."""
-    # Not pipes: what a child leaves running would keep them open, and the reader waiting.
+    """Like `subprocess.run` with text output. Raises TimeoutExpired after the deadline, which is for hangs only."""
+    # Not pipes: a process that a child leaves behind would keep them open, and the reader waiting.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, text=True
@@ -41,14 +41,14 @@ def whole_run(
 
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-    """Make sure that it is gone, and all that descends from it."""
+    """Make sure that the process and its descendants have ended."""
     if process.returncode is not None:
         return
     descendants = list(family(process.pid, stats()))[1:]
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE_S)
-    # Those it has started meanwhile are found while it has not been waited for; the others by what was seen before.
+    # Children started since are found until the process is waited for; the others are in the earlier list.
     seen = {*descendants, *(family(process.pid, stats()) if process.returncode is None else ())}
     for pid in seen:
         with contextlib.suppress(ProcessLookupError):

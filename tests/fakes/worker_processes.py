@@ -1,6 +1,6 @@
-"""A gateway with two workers, as processes: their supervisor, who they are, and their end, whatever becomes of it.
+"""A gateway with two workers as processes: the supervisor, the workers' ids, and a clean end in all cases.
 
-Unless a test says otherwise each worker keeps its own state in memory, which the command line refuses to do.
+By default each worker keeps its own state in memory, which the command line refuses.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Workers(GatewayProcess):
     """A supervisor with two workers."""
 
     def pids(self) -> set[int]:
-        """Of its workers, former ones that still drain included."""
+        """The process ids of its workers, including old ones that still drain."""
         return {int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
 
     def said(self, words: str) -> int:
-        """How often the supervisor said so."""
+        """How often the supervisor logged this message."""
         return sum(words in line["msg"] for line in self.lines() if line.get("logger") == "turnout.workers")
 
     def roll(self) -> set[int]:
-        """Roll them; the new workers, and only they, once they serve."""
+        """Roll the workers; returns the new workers when only they serve."""
         before, rolls = self.pids(), self.said("all workers are new")
         self.signal(signal.SIGHUP)
         wait_for("all workers are new", lambda: self.said("all workers are new") > rolls)
@@ -53,7 +53,7 @@ def workers(
     program: Sequence[str] = ("-c", WITHOUT_STATE),
     flags: Sequence[str] = (),
 ) -> Iterator[Workers]:
-    """Two of them that serve; afterwards nothing in the log that is not `expected`, and no process is left."""
+    """Two serving workers for the block; then asserts that only `expected` errors are logged and no process is left."""
     gateway = Workers(settings, directory / "gateway", program=program, flags=flags)
     try:
         wait_for("both serve", lambda: gateway.said("serves slot") == 2)
@@ -61,13 +61,13 @@ def workers(
         assert gateway.complaints(expected) == []
     finally:
         gateway.kill()
-        # Workers whose supervisor is gone would stay until their last stream has ended.
+        # Without their supervisor, workers stay until their last stream has ended.
         for pid in named_in_command(directory):
             os.kill(pid, signal.SIGKILL)
 
 
 def named_in_command(directory: Path) -> list[int]:
-    """Processes whose command names a file in that directory."""
+    """The ids of processes whose command names a file in that directory."""
     return [pid for pid in stats() if str(directory) in command_of(pid)]
 
 

@@ -40,7 +40,7 @@ async def locust(pod: SimPod, requests: int) -> dict[str, dict[str, Any]]:
 
 
 async def last_words(process: asyncio.subprocess.Process) -> bytes:
-    """What it says until it ends, which it is made to if it does not."""
+    """The program's output until it ends; it is killed if it does not end."""
     try:
         async with asyncio.timeout(DEADLINE_S):
             return (await process.communicate())[0]
@@ -51,7 +51,7 @@ async def last_words(process: asyncio.subprocess.Process) -> bytes:
 
 
 @pytest.mark.slow
-def test_locust_reports_ttft_and_itl_as_rows_of_their_own_and_nothing_fails() -> None:
+def test_locust_reports_ttft_and_itl_in_separate_rows_and_nothing_fails() -> None:
     async def scenario() -> dict[str, dict[str, Any]]:
         async with SimPod(speed=10) as pod:
             return await locust(pod, 40)

@@ -16,18 +16,18 @@ SECTION = PAGE.split("\n## Clusters and fall-back\n")[1].split("\n## ")[0]
 
 
 def block(language: str) -> str:
-    """The section's one block of that language."""
+    """The section's only block of that language."""
     (found,) = re.findall(rf"^```{language}\n(.*?)^```", SECTION, re.DOTALL | re.MULTILINE)
     return str(found)
 
 
-def test_the_configuration_has_nothing_wrong_with_it() -> None:
+def test_the_configuration_is_valid() -> None:
     reading = read_text(block("yaml"), {})
     assert reading.problems == []
     assert [pool.fallback for pool in reading.settings.pools] == [["far"], ["near"]]
 
 
-def test_the_command_prints_the_hash_that_the_file_wants() -> None:
+def test_the_command_prints_the_hash_in_the_file() -> None:
     command = block("sh")
     printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.split()[0]
     (client,) = read_text(block("yaml"), {}).settings.targets.clients

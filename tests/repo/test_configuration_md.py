@@ -15,14 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
 
-def test_the_page_is_what_make_docs_writes() -> None:
+def test_the_page_equals_the_output_of_make_docs() -> None:
     script = ROOT / "scripts" / "configuration_md.py"
     made = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
     assert made == PAGE, "router/settings.py changed: run `make docs`"
 
 
 def structs(kind: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
-    """`kind` and every struct it is made of."""
+    """`kind` and every struct that it contains."""
     found = {kind}
     for field in msgspec.structs.fields(kind):
         for part in (field.type, *getattr(field.type, "__args__", ())):
@@ -31,7 +31,7 @@ def structs(kind: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
     return found
 
 
-def test_every_field_that_the_decoder_knows_is_named() -> None:
+def test_every_field_of_the_decoder_is_named() -> None:
     every = structs(settings.Settings)
     assert settings.Pool in every
     for struct in every:

@@ -1,4 +1,4 @@
-"""The Dockerfile: its properties, and its install steps run for real.
+"""The Dockerfile: its properties, and its install steps executed.
 
 Base images cannot always be pulled where tests run, so the RUN lines themselves run here, in order, with FROM as a
 fresh virtual environment, COPY as a copy, and the image's absolute directories moved under a temporary one.
@@ -60,7 +60,7 @@ def test_the_final_stage_runs_nothing_and_is_not_root() -> None:
     assert all(int(part) > 0 for part in only("USER").split(":"))
 
 
-def test_the_compiler_is_in_no_stage_but_the_one_that_builds() -> None:
+def test_only_the_build_stage_has_a_compiler() -> None:
     build = STEPS[: STEPS.index(FINAL[0], 2)]
     assert Step("ARG", "COMPILE=1") in build
     assert [step for step in build if step.word == "RUN" and "gcc" in step.rest]
@@ -79,7 +79,7 @@ def test_it_listens_stops_and_reports_health_as_documented() -> None:
     compile(command[2], "HEALTHCHECK", "exec")
 
 
-def test_every_copied_path_exists_and_is_let_through_by_dockerignore() -> None:
+def test_every_copied_path_exists_and_is_not_excluded_by_dockerignore() -> None:
     allowed = {line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     for step in STEPS:
         if step.word == "COPY" and not step.rest.startswith("--from"):
@@ -88,14 +88,14 @@ def test_every_copied_path_exists_and_is_let_through_by_dockerignore() -> None:
                 assert source.rstrip("/") in allowed, f".dockerignore keeps {source} out"
 
 
-def test_nothing_is_installed_that_the_lock_does_not_hash() -> None:
+def test_every_installed_package_has_a_hash_in_the_lock() -> None:
     runs = [step.rest for step in STEPS if step.word == "RUN"]
     for command in re.findall(r"pip\S*(?: --python \S+)? (?:install|wheel) [^&]*", "\n".join(runs)):
         assert "--require-hashes" in command or "--no-deps" in command, command
 
 
 class Image:
-    """A directory that stands for the image's file system, and the commands run in it."""
+    """A directory in place of the image's file system, and the commands run in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -108,7 +108,7 @@ class Image:
         self.env["COMPILE"] = "0"
 
     def inside(self, text: str) -> str:
-        """`text` with the image's directories moved under the root; a name must end there, or go on with a slash."""
+        """`text` with the image's directories moved under the root. A directory matches as a whole name only."""
         names = "|".join(IMAGE_DIRS)
         return re.sub(rf"(?<![\w./])({names})(?=[\s/]|$)", rf"{self.root}\1", text)
 
@@ -135,7 +135,7 @@ class Image:
 
 
 @pytest.mark.realtime
-def test_its_install_steps_make_a_turnout_that_runs(tmp_path: Path) -> None:
+def test_its_install_steps_produce_a_turnout_that_runs(tmp_path: Path) -> None:
     image = Image(tmp_path)
     for step in STEPS[1 : STEPS.index(FINAL[0], 2)]:
         image.apply(step)

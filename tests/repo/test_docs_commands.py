@@ -1,7 +1,7 @@
-"""The commands of the README and of docs/: each page's `sh` blocks are run in order, in one shell, or stand in a short
+"""The commands of the README and of docs/: each page's `sh` blocks are run in order, in one shell, or are in a short
 list with the reason why not. docs/kubernetes.md has tests/deploy/test_kubernetes_md.py.
 
-Ports are moved to free ones, so that a gateway that happens to run on this machine is not in the way, and simulations
+Ports are replaced by free ones, so that another gateway on this machine does not interfere, and simulations
 end after a hundred requests; nothing else of a command is changed.
 """
 
@@ -61,7 +61,7 @@ SHOWS = {
 """The start of a command -> what its output must contain."""
 
 MEASURED = {"104 us": "103.5", "0.63 of vllm-router": "0.63", "0.44 of": "0.44", "3.35 of nginx": "3.35"}
-"""Words of the README -> the figure in docs/benchmarks/routers.md that they repeat."""
+"""Text of the README -> the figure in docs/benchmarks/routers.md that it repeats."""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -79,7 +79,7 @@ EVERY = [command for page in PAGES.values() for command in commands(page)]
 
 
 def beginning(command: str, table: dict[str, str]) -> str | None:
-    """The longest key of `table` that begins `command`, ending at a word's end."""
+    """The longest key of `table` that `command` starts with, up to the end of a word."""
     keys = [key for key in table if command == key or command.startswith(f"{key} ")]
     return max(keys, key=len, default=None)
 
@@ -90,7 +90,7 @@ def to_run(page: str) -> list[str]:
 
 
 def moved(text: str) -> str:
-    """`text` with every port of the page replaced by one that is free; neighbours stay neighbours."""
+    """`text` with every port of the page replaced by a free one; neighbouring ports stay neighbours."""
     gateway, control = free_ports(2)
     first, second = neighbouring_ports(2)
     table = {"8000": gateway, "9000": control, "8101": first, "8102": second}
@@ -101,12 +101,12 @@ def moved(text: str) -> str:
 
 
 def limited(command: str) -> str:
-    """A simulation of no more than a hundred requests."""
+    """A simulation limited to a hundred requests."""
     return command if "turnout simulate" not in command or "--limit" in command else f"{command} --limit 100"
 
 
 def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors that GitHub makes for a page's headings."""
     return {
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
         for heading in re.findall(r"^#+ (.+)$", page, re.MULTILINE)
@@ -121,27 +121,27 @@ def test_the_readme_is_short_and_its_first_screen_has_a_diagram_a_picture_and_th
         assert wanted in screen, wanted
 
 
-def test_the_picture_is_small_and_loads_nothing_from_elsewhere() -> None:
+def test_the_picture_is_small_and_loads_no_other_file() -> None:
     picture = (ROOT / "docs/images/demo.svg").read_text()
     assert len(picture) < 60_000
     assert "url(http" not in picture and 'url("http' not in picture
     assert "prefix_aware" in picture
 
 
-def test_every_make_target_a_command_names_exists() -> None:
+def test_every_make_target_that_a_command_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for command in EVERY:
         if command.startswith("make "):
             assert command.split()[1] in targets, command
 
 
-def test_what_is_not_run_is_on_a_page_and_what_is_run_says_what_it_must_show() -> None:
+def test_every_entry_of_the_tables_is_a_command_of_a_page() -> None:
     for key in [*NOT_RUN, *SHOWS]:
         assert any(beginning(command, {key: ""}) for command in EVERY), f"{key}: on no page any more"
 
 
 @pytest.mark.parametrize("name", [*PAGES, "docs/adr/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
-def test_every_link_leads_to_a_file_and_a_heading(name: str) -> None:
+def test_every_link_leads_to_an_existing_file_and_heading(name: str) -> None:
     page = (ROOT / name).read_text()
     for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page):
         path = (ROOT / name).parent / target if target else ROOT / name
@@ -150,7 +150,7 @@ def test_every_link_leads_to_a_file_and_a_heading(name: str) -> None:
 
 
 @pytest.mark.parametrize("words", MEASURED)
-def test_the_figures_of_the_readme_are_those_that_were_measured(words: str) -> None:
+def test_the_figures_of_the_readme_are_the_measured_ones(words: str) -> None:
     assert words in README
     assert re.search(rf"\| *{re.escape(MEASURED[words])}[ |]", (ROOT / "docs/benchmarks/routers.md").read_text())
 
@@ -158,13 +158,13 @@ def test_the_figures_of_the_readme_are_those_that_were_measured(words: str) -> N
 @pytest.mark.slow
 @pytest.mark.needs("curl")
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if to_run(page)])
-def test_the_commands_work_in_the_order_they_are_given(name: str, tmp_path: Path) -> None:
+def test_the_commands_work_in_their_order(name: str, tmp_path: Path) -> None:
     page = PAGES[name]
     (tmp_path / "turnout.yaml").write_text("".join(blocks(page, "yaml")))
     (tmp_path / "loadtests").symlink_to(ROOT / "loadtests")
     run = to_run(page)
     steps = "\n".join(f"echo '@@{at}'\n{limited(command)}" for at, command in enumerate(run))
-    # The second signal is for the gateway, which would settle at the first.
+    # The second signal cuts the gateway's settling short.
     end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT" if name == "README.md" else ""
     script = f"set -euo pipefail\n{end}\n{moved(steps)}\necho '@@end'\n"
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}

@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "kubernetes-discovery.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_its_pools_are_valid_and_say_what_the_page_says_of_them() -> None:
+def test_its_pools_are_valid_and_match_the_text() -> None:
     settings = msgspec.convert(yaml.safe_load(BLOCKS[0]), Settings)
     assert [problem for problem in problems_in(settings) if problem.severity == "error"] == []
     own, several, everywhere, service, other = [target_of(pool.discovery.source) for pool in settings.pools]
@@ -29,14 +29,14 @@ def test_its_pools_are_valid_and_say_what_the_page_says_of_them() -> None:
     assert (other.context, other.kubeconfig) == ("west", "/etc/turnout/kubeconfig")
 
 
-def test_its_role_is_the_one_that_is_deployed() -> None:
+def test_its_role_is_the_deployed_one() -> None:
     shown = yaml.safe_load(BLOCKS[1])
     deployed = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "base" / "rbac.yaml").read_text())
     (role,) = [each for each in deployed if each["kind"] == "Role"]
     assert shown["rules"] == role["rules"]
 
 
-def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
+def test_its_tables_have_exactly_the_keys_that_the_sources_read() -> None:
     understood = {key for keys in pod_objects._KEYS.values() for key in keys}
     section = PAGE.partition("## What labels and annotations say")[2].partition("\n## ")[0]
     rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
@@ -44,6 +44,6 @@ def test_every_key_that_is_understood_is_in_its_table_and_no_other() -> None:
     assert named | {"role-name", "model"} == understood
 
 
-def test_its_numbers_are_the_programs() -> None:
+def test_its_numbers_are_those_of_the_code() -> None:
     assert f"{RELIST_S:g} by default" in PAGE
     assert {pod_objects.NOT_READY, pod_objects.TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))

@@ -1,4 +1,4 @@
-"""The shape of the tree: every source file has its test at the mirrored place, opens with its rule, and is short."""
+"""The layout of the tree: every source file has its test at the mirrored path, opens with its rule, and is short."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST_FUNCTION = 50
 UNTESTED: dict[str, str] = {
     "router/__main__.py": "`python -m router`: the end-to-end tests start it",
 }
-"""Source files without a test file of their own, and why. One that gets its test leaves this table."""
+"""Source files without their own test file, and why. A file that gets a test is removed from this table."""
 
-OWN_ROOMS = {"fakes", "data", "repo", "deploy", "e2e", "chaos"}
-"""Folders of tests/ that mirror no package: what tests share, and tests of more than one module."""
+SHARED_FOLDERS = {"fakes", "data", "repo", "deploy", "e2e", "chaos"}
+"""Folders of tests/ that mirror no package: shared helpers, and tests of more than one module."""
 
 
 @cache
@@ -35,7 +35,7 @@ def text_of(source: Path) -> str:
 
 
 def twin(source: Path) -> Path:
-    """Where the test file of a source file is."""
+    """The path of a source file's test file."""
     return Path("tests", source.parent, f"test_{source.stem}.py")
 
 
@@ -51,20 +51,20 @@ def needs_a_test(source: Path) -> bool:
     return long and source.name != "__init__.py" and str(source) not in UNTESTED and does_something(source)
 
 
-def test_every_source_file_has_its_test_at_the_mirrored_place() -> None:
+def test_every_source_file_has_its_test_at_the_mirrored_path() -> None:
     found = sources(*PACKAGES)
     assert Path("router/settings.py") in found
     missing = [f"{source}: no {twin(source)}" for source in found if needs_a_test(source)]
     assert [line for line in missing if not (ROOT / line.split("no ")[1]).exists()] == []
 
 
-def test_every_test_file_is_in_a_folder_that_mirrors_a_source_folder_or_is_a_room_of_its_own() -> None:
+def test_every_test_file_is_in_a_folder_that_mirrors_a_source_folder_or_is_listed() -> None:
     folders = {path.parent for path in sources(*PACKAGES, "loadtests")}
     tests = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
-    assert [str(test) for test in tests if test.parts[0] not in OWN_ROOMS and test.parent not in folders] == []
+    assert [str(test) for test in tests if test.parts[0] not in SHARED_FOLDERS and test.parent not in folders] == []
 
 
-def test_the_table_of_exceptions_shrinks_when_it_can() -> None:
+def test_the_table_of_exceptions_has_no_file_with_a_test() -> None:
     assert [source for source in UNTESTED if (ROOT / twin(Path(source))).exists()] == []
 
 
@@ -76,7 +76,7 @@ def test_every_source_file_opens_with_its_rule() -> None:
     assert bare == []
 
 
-def test_every_source_file_can_be_read_in_one_sitting() -> None:
+def test_every_source_file_is_short() -> None:
     long = [
         f"{each}: {lines} lines"
         for each in sources(*PACKAGES, "loadtests")
@@ -96,7 +96,7 @@ def test_every_function_fits_on_a_screen() -> None:
     assert long == [], f"more than {LONGEST_FUNCTION} lines are two functions"
 
 
-def test_a_public_class_name_stands_for_one_thing() -> None:
+def test_public_class_names_are_unique() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for each in sources(*PACKAGES):
         for node in ast.parse(text_of(each)).body:
@@ -105,11 +105,11 @@ def test_a_public_class_name_stands_for_one_thing() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-def test_imports_between_folders_form_no_circle() -> None:
+def test_imports_between_folders_form_no_cycle() -> None:
     assert {each.package: each.circular for each in pictures() if each.circular} == {}
 
 
-def test_a_circle_of_folders_is_found() -> None:
+def test_a_cycle_of_folders_is_found() -> None:
     arrows = frozenset({("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")})
     assert reachable(arrows) == {"a": {"b", "c", "d"}, "b": {"b", "c", "d"}, "c": {"b", "c", "d"}}
     assert Picture("some", 4, 4, arrows).circular == [("b", "c"), ("c", "b")]

@@ -1,4 +1,4 @@
-"""The lock files: everything pinned and hashed, no paths of one machine, consistent with pyproject.toml."""
+"""The lock files: everything is pinned and hashed, no local paths, consistent with pyproject.toml."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def direct(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_it_answers_all_that_pyproject_asks_for(name: str) -> None:
+def test_it_has_all_requirements_of_pyproject(name: str) -> None:
     locked = entries(name)
     for wanted in direct(name):
         entry = locked.get(canonicalize_name(wanted.name))
@@ -71,5 +71,5 @@ def test_the_image_runs_the_versions_that_were_tested() -> None:
             assert version(entry) == version(tested[package])
 
 
-def test_build_in_says_what_the_build_system_requires() -> None:
+def test_build_in_has_the_requirements_of_the_build_system() -> None:
     assert (ROOT / "requirements/build.in").read_text().split() == PROJECT["build-system"]["requires"]

@@ -1,4 +1,4 @@
-"""A test that does not end fails at its limit, and the report names the line where it waits."""
+"""A test that hangs fails at its time limit, and the report names the line where it waits."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ended(source: str, directory: Path, *options: str) -> subprocess.CompletedPr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ENDLESS)
-def test_a_test_that_does_not_end_is_broken_off_where_it_waits(what: str, tmp_path: Path) -> None:
+def test_a_test_that_hangs_is_interrupted_at_the_line_where_it_waits(what: str, tmp_path: Path) -> None:
     done = ended(ENDLESS[what], tmp_path)
     assert done.returncode != 0
     assert "did not end within 1 s" in done.stdout + done.stderr

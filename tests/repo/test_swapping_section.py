@@ -1,4 +1,4 @@
-"""The commands of the section on swapping in docs/operations.md, in their order, against a control port."""
+"""The commands of the section on swapping in docs/operations.md, run in their order against a control port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lines_of(text: str) -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
-def test_the_commands_of_the_page_swap_go_back_and_go_there_alone(
+def test_the_commands_of_the_page_swap_roll_back_and_swap_locally(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = Replica()

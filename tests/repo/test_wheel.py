@@ -1,4 +1,4 @@
-"""The wheel: which packages are in it, and that everything the command line offers runs from it alone."""
+"""The wheel: its packages, and every command of the command line run from the wheel alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_S = 400.0
-"""For one command; it takes a hundredth of that."""
+"""Seconds for one command, which takes a hundredth of that."""
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "router", "schedulers", "statesync", "loadtests")
 EVERY_MODULE = """
 import importlib, pkgutil, sys
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("wheel")
     tracked = subprocess.run(["git", "ls-files", "-z", "--", *SOURCES], cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, tracked.stdout.decode().split("\0")):
-        if (ROOT / name).exists():  # not so if it is deleted and not committed yet
+        if (ROOT / name).exists():  # false for a deleted file whose deletion is not committed yet
             target = directory / "source" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
@@ -56,13 +56,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def python(wheel: Path, *arguments: str) -> str:
-    """Run Python on the wheel and the libraries; -S keeps out the editable install of the checkout."""
+    """Run Python with the wheel and the libraries; -S excludes the editable install of the checkout."""
     libraries = sysconfig.get_paths()["purelib"]
     path = f"{wheel}{os.pathsep}{libraries}"
     return run(sys.executable, "-S", "-P", *arguments, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
 
 
-def test_of_loadtests_only_the_simulation_is_in_it(wheel: Path) -> None:
+def test_the_only_part_of_loadtests_in_it_is_the_simulation(wheel: Path) -> None:
     files = [PurePosixPath(path.relative_to(wheel).as_posix()) for path in wheel.rglob("*") if path.is_file()]
     packages = {path.parts[0] for path in files if len(path.parts) > 1 and not path.parts[0].endswith(".dist-info")}
     assert packages == {"router", "schedulers", "statesync", "loadtests"}
@@ -82,7 +82,7 @@ def test_a_command_runs_from_the_wheel_alone(wheel: Path, command: str) -> None:
     assert "usage: turnout" in python(wheel, "-m", "router", command, "--help")
 
 
-def test_the_shipped_part_of_loadtests_imports_nothing_of_the_rest(wheel: Path) -> None:
+def test_the_shipped_part_of_loadtests_imports_no_other_part(wheel: Path) -> None:
     imported = python(wheel, "-c", EVERY_MODULE).split()
     assert "loadtests.sim.demo" in imported
     assert [name for name in imported if not name.startswith("loadtests.sim")] == []

@@ -1,4 +1,4 @@
-"""Words that the project does not use: each has a usual word that says the same, and the table names it."""
+"""Words that the project does not use. The table names the usual word for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = {
 PATTERN = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 
 QUOTED = re.compile(r"```.*?```|`[^`\n]*`|^>.*$", re.DOTALL | re.MULTILINE)
-"""What a page quotes: code and citations."""
+"""Quotations of a page: code and citations."""
 
 STORED = {"statesync/store/redis/keys.py": r"\bnews:"}
 """Names in stored data, which stay as they are: replicas of two versions share them."""
@@ -51,7 +51,7 @@ def found(text: str) -> list[str]:
 
 
 def blanked(text: str, quoted: re.Pattern[str]) -> str:
-    """The text without what is quoted, line by line as before."""
+    """The text without quotations; line numbers stay as they are."""
     return quoted.sub(lambda hit: "\n" * hit[0].count("\n"), text)
 
 

@@ -1,4 +1,4 @@
-"""host:port in all the ways people write it."""
+"""host:port in all supported forms."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_only_shared_sockets_share_a_port() -> None:
             bind(listen)
 
 
-def test_an_address_of_ipv6_takes_ipv6_alone() -> None:
+def test_an_ipv6_address_accepts_only_ipv6() -> None:
     with contextlib.closing(bind(ListenAddress("::1", 0))) as bound:
         assert bound.family == socket.AF_INET6
         assert bound.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

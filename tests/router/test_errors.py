@@ -1,4 +1,4 @@
-"""One tree, one table, and the table covers the tree."""
+"""The error table covers the error tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tree(root: type[GatewayError]) -> list[type[GatewayError]]:
 
 ALL = tree(GatewayError)
 FAMILIES = {ClientError, Overload, PodFailure}
-"""Never raised themselves: each member says more."""
+"""Never raised directly: each subclass is more specific."""
 
 
 def test_the_table_covers_the_tree_and_nothing_else() -> None:
@@ -30,7 +30,7 @@ def test_the_table_covers_the_tree_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAMILIES])
-def test_every_error_knows_its_answer(kind: type[GatewayError]) -> None:
+def test_every_error_has_an_answer(kind: type[GatewayError]) -> None:
     error = kind("why", param="p", retry_after_s=2.0)
     assert (error.message, str(error), error.param, error.retry_after_s) == ("why", "why", "p", 2.0)
     assert error.shape is SHAPES[kind]
@@ -43,7 +43,7 @@ def test_a_client_gets_4xx_for_its_own_faults_and_5xx_for_all_others() -> None:
         assert (shape.type == "invalid_request_error") is issubclass(kind, ClientError), kind
 
 
-def test_an_error_that_is_refined_elsewhere_keeps_its_row() -> None:
+def test_a_subclass_elsewhere_has_the_row_of_its_base() -> None:
     class ReadOnly(MethodNotAllowed):
         allow = "GET"
 
@@ -56,6 +56,6 @@ def test_each_pod_failure_has_its_own_metric_label() -> None:
     assert PodFailure.reason not in reasons
 
 
-def test_only_bytes_that_were_not_read_to_an_end_close_the_connection() -> None:
+def test_only_errors_that_leave_request_bytes_unread_close_the_connection() -> None:
     closing = {kind.__name__ for kind, shape in SHAPES.items() if shape.closes}
     assert closing == {"BadFraming", "BodyTooLarge", "HeadersTooLarge", "RequestTimeout"}

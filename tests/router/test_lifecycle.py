@@ -1,4 +1,4 @@
-"""The phases of a replica's life and the walk from SIGTERM to exit, on a clock that only the test moves."""
+"""The phases of a replica and the steps from SIGTERM to exit, on a clock that only the test advances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from router.settings import Drain
 
 
 class Replica:
-    """A replica with a hand-moved clock: each pause moves it on and then lets `each_pause` act."""
+    """A replica with a test's clock: each pause advances it and then calls `each_pause`."""
 
     def __init__(self, inflight: int = 0) -> None:
         self.now = 100.0
@@ -95,7 +95,7 @@ def test_a_phase_that_cannot_follow_is_refused_and_changes_nothing(path: tuple[P
     assert replica.events == []
 
 
-def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> None:
+def test_each_phase_has_its_start_time_and_listeners_get_every_step() -> None:
     replica = Replica()
     steps: list[PhaseChange] = []
     replica.lifecycle.listen(steps.append)
@@ -105,7 +105,7 @@ def test_each_phase_remembers_when_it_began_and_listeners_hear_every_step() -> N
     assert steps == [PhaseChange(Phase.STARTING, Phase.WARMING, 101.5)]
 
 
-def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> None:
+def test_the_durations_of_the_phases_add_up_and_the_current_one_grows() -> None:
     replica = Replica()
     replica.now = 101.5
     replica.lifecycle.enter(Phase.WARMING)
@@ -116,7 +116,7 @@ def test_how_long_each_phase_lasted_adds_up_and_the_present_one_goes_on() -> Non
     assert replica.lifecycle.lasted_s() == {Phase.STARTING: 1.5, Phase.WARMING: 2.5, Phase.READY: 6.0}
 
 
-def test_the_log_has_every_step_and_how_many_are_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_every_step_and_the_number_of_requests_left(caplog: pytest.LogCaptureFixture) -> None:
     replica = ready(inflight=3)
 
     def some_end() -> None:
@@ -141,7 +141,7 @@ def test_a_ready_replica_settles_then_stops_accepting_and_closes_when_nothing_is
 
 
 def test_a_replica_that_was_handed_over_does_not_settle_and_its_address_stays_ready() -> None:
-    """Its successor accepts on the same sockets; a connection accepted just before must not be refused."""
+    """Its successor accepts on the same sockets. A connection accepted just before must not be refused."""
     replica = ready(inflight=2)
     replica.lifecycle.handed_over = True
     seen: list[tuple[bool, bool]] = []
@@ -211,7 +211,7 @@ def test_a_failure_while_draining_still_ends_closed_and_is_not_swallowed() -> No
     assert replica.lifecycle.phase is Phase.CLOSED
 
 
-def test_with_real_waiting_the_hurry_event_wakes_a_long_settle() -> None:
+def test_with_real_time_the_hurry_event_ends_a_long_settle() -> None:
     replica = ready()
     loop_clock: list[Callable[[], float]] = []
 

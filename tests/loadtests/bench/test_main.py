@@ -1,4 +1,4 @@
-"""The bench as a whole, short: real wrk, real engines, no router but nginx."""
+"""A short run of the whole bench: real wrk, real engines, nginx as the only router."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_paced_streams_are_counted_and_their_memory_is_reported(tmp_path: Path) 
     assert paced["nginx"]["chunk_us"]["median"] > 0
 
 
-def test_names_choose_cases_and_routers_and_one_kind_alone_leaves_the_other_whole() -> None:
+def test_names_choose_cases_and_routers_and_naming_one_kind_keeps_all_of_the_other() -> None:
     def chosen(*words: str) -> tuple[list[str], list[str]]:
         found = bench.plan(bench.options(words))
         return [case.name for case in found.cases], found.peers
@@ -53,17 +53,19 @@ def test_names_choose_cases_and_routers_and_one_kind_alone_leaves_the_other_whol
     assert chosen("--smoke") == (["smoke"], ["nginx", "turnout"])
 
 
-def test_repeats_and_seconds_hold_for_every_case() -> None:
+def test_repeats_and_seconds_apply_to_every_case() -> None:
     found = bench.plan(bench.options(["--repeats", "7", "--seconds", "9"]))
     assert {(case.repeats, case.seconds) for case in found.cases} == {(7, 9)}
 
 
-def test_a_name_that_is_neither_is_an_error_that_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_an_error_that_lists_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--only", "haproxy"]) == 2
     assert "'haproxy' is neither a case nor a router; there are 1k," in capsys.readouterr().err
 
 
-def test_without_wrk_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_wrk_it_reports_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert bench.main(["--smoke"]) == 2
     assert "apt-get install wrk" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_a_program_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path:
 
 
 def runs(pid: int) -> bool:
-    """Not so of a zombie that its new parent has not collected yet: it uses nothing."""
+    """False for a zombie that its new parent has not collected yet."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text() != ""
     except (FileNotFoundError, ProcessLookupError):
@@ -57,7 +57,7 @@ signal.pause()
 """
 
 
-def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
+def test_a_program_that_ignores_sigterm_is_killed_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owned_module, "GRACE_S", 0.05)
@@ -69,14 +69,14 @@ def test_one_that_is_deaf_to_sigterm_is_killed_with_its_children(
     wait_for("its child is gone", lambda: not runs(child))
 
 
-def test_serving_is_a_good_answer_to_a_post_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
+def test_a_program_serves_when_a_post_is_answered_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "loadtests.bench.load.canned", str(port), "--stream", "--gap-ms", "600000"]
     with Owned(command, 1, tmp_path / "log") as owned:
         wait_until_serving(owned, f"http://127.0.0.1:{port}/v1/chat/completions", b"{}")
 
 
-def test_a_program_has_its_own_core_when_the_bench_has_tied_itself_to_another(tmp_path: Path) -> None:
+def test_a_program_has_its_own_core_when_the_bench_is_pinned_to_another(tmp_path: Path) -> None:
     every = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(every)})
     try:

@@ -1,4 +1,4 @@
-"""What processes and cores used."""
+"""CPU time and memory of processes and cores."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ intr 1 2 3
 """
 
 
-def test_a_stat_line_is_read_behind_the_last_bracket() -> None:
+def test_a_stat_line_is_read_after_the_last_bracket() -> None:
     line = "42 (a (b) 9 9) S 7 42 42 0 -1 4194560 1 0 0 0 150 50 3 4 20 0 1 0 5 6 7"
     assert parse_stat(line) == Stat(parent=7, cpu_s=200 * TICK_S)
 
 
-def test_a_family_is_the_process_and_all_below_it() -> None:
+def test_a_family_is_the_process_and_its_descendants() -> None:
     every = {pid: Stat(parent, 0.0) for pid, parent in [(1, 0), (5, 1), (6, 5), (7, 6), (8, 1)]}
     assert set(family(5, every)) == {5, 6, 7}
 
 
-def test_a_core_is_busy_in_all_but_idle_and_waiting_time_and_guests_are_not_counted_twice() -> None:
+def test_a_cores_busy_time_excludes_idle_and_iowait_and_counts_guests_once() -> None:
     assert [*busy(PROC_STAT)] == pytest.approx([30 * TICK_S, 40 * TICK_S])
 
 
-def test_times_are_differences_and_memory_is_what_it_is_now() -> None:
+def test_times_are_differences_and_memory_is_the_current_value() -> None:
     assert Usage(5.0, 700, (3.0, 4.0)).since(Usage(2.0, 900, (1.0, 1.0))) == Usage(3.0, 700, (2.0, 3.0))
 
 
-def test_a_process_that_is_gone_counts_for_nothing() -> None:
-    beyond = 2**22 + 1  # above the largest pid there can be
+def test_an_ended_process_counts_as_zero() -> None:
+    beyond = 2**22 + 1  # above the largest possible pid
     assert read([beyond]).rss_bytes == 0
     assert read([os.getpid(), beyond]).rss_bytes > 1_000_000

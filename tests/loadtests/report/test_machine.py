@@ -1,4 +1,4 @@
-"""What is said of the machine."""
+"""The description of the machine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def test_the_processor_is_named_and_memory_is_rounded() -> None:
     assert machine.memory("MemTotal:       24684144 kB\nMemFree: 1 kB\n") == "25 GB"
 
 
-def test_every_line_of_the_description_says_something() -> None:
+def test_no_line_of_the_description_is_empty() -> None:
     found = machine.description(sys.executable)
     assert {"commit", "cpu", "cores", "kernel", "gateway's Python", "load average at start"} <= {*found}
     assert all(found.values())
 
 
-def test_a_python_is_asked_for_its_version_and_speed() -> None:
+def test_a_python_reports_its_version_and_speed() -> None:
     assert "ns a step" in machine.python_build(sys.executable)
     assert machine.python_build("/nonexistent/python") == "unknown"

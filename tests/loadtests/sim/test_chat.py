@@ -50,7 +50,7 @@ def test_an_event_arrives_with_the_piece_that_completes_it() -> None:
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
-def test_what_is_not_a_complete_stream_is_an_error_of_its_kind(got: Answer, kind: str) -> None:
+def test_an_incomplete_stream_is_an_error_of_its_kind(got: Answer, kind: str) -> None:
     with pytest.raises(TrafficError) as caught:
         chat.reply(got)
     assert caught.value.kind == kind
@@ -70,7 +70,7 @@ def test_a_whole_answer_is_read_like_an_event() -> None:
     assert got.usage.cached_tokens == 3
 
 
-def test_a_request_asks_for_a_stream_with_usage_unless_it_is_to_be_whole() -> None:
+def test_a_request_is_for_a_stream_with_usage_unless_a_whole_answer_is_wanted() -> None:
     streamed, whole = (msgspec.json.decode(chat.body("m", [], 5, stream=stream)) for stream in (True, False))
     assert streamed == {**whole, "stream": True, "stream_options": {"include_usage": True}}
     assert msgspec.json.decode(chat.body("m", [], 5, stream=False, ignore_eos=True)) == {**whole, "ignore_eos": True}

@@ -26,7 +26,7 @@ def test_after_the_last_turn_or_a_failure_another_conversation_begins() -> None:
     assert len({*sessions}) == 3
 
 
-def test_system_prompts_are_shared_between_users_and_said_by_seed() -> None:
+def test_system_prompts_are_shared_between_users_and_depend_on_the_seed() -> None:
     prompts = {Conversation(SHAPE, seed).ask()[0]["content"] for seed in range(30)}
     assert len(prompts) == 2
     assert Conversation(SHAPE, 7).ask() == Conversation(SHAPE, 7).ask()

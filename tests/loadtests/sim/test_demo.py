@@ -1,4 +1,4 @@
-"""The demo as a user runs it: a process that shows pods at work, and leaves nothing behind."""
+"""The demo as a user runs it: a process that shows pods with requests, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "loadtests.sim.demo", "--pods", "3", "--users",
 
 
 def running(pids: list[int]) -> list[int]:
-    """Those that still are."""
+    """The processes that still run."""
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
@@ -45,7 +45,7 @@ def rest_of(terminal: int) -> bytes:
 
 @contextlib.contextmanager
 def started(*options: str, **given: Any) -> Iterator[subprocess.Popen[str]]:
-    """A demo for the block. One that hangs is ended after the deadline, so that nothing waits for it for ever."""
+    """A demo for the block. After the deadline a demo that hangs is ended."""
     process = subprocess.Popen([*COMMAND, *options], text=True, start_new_session=True, **given)
     late = threading.Timer(DEADLINE_S, end, (process,))
     late.start()
@@ -58,12 +58,12 @@ def started(*options: str, **given: Any) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def demo() -> Iterator[subprocess.Popen[str]]:
-    """It, and what it says."""
+    """The demo's process and its output."""
     with started(stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process, process:
         yield process
 
 
-def test_the_gateways_file_is_one_the_gateway_accepts() -> None:
+def test_the_gateways_file_is_valid() -> None:
     reading = read_text(gateway_config(Demo(policy="p2c"), Ports(8000, 9000, (8101, 8102))), {})
     assert not reading.problems
     (pool,) = reading.settings.pools
@@ -101,7 +101,7 @@ def test_a_signal_ends_it_and_its_gateway(demo: subprocess.Popen[str], number: s
 
 
 @pytest.mark.slow
-def test_without_users_it_only_says_where_it_listens() -> None:
+def test_without_users_it_only_prints_its_addresses() -> None:
     with started("--users", "0", stdout=subprocess.PIPE) as quiet, quiet:
         assert quiet.stdout is not None
         assert re.match(r"gateway http://127\.0\.0\.1:\d+ control http://127\.0\.0\.1:\d+\n", quiet.stdout.readline())

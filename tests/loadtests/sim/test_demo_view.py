@@ -1,4 +1,4 @@
-"""What the demo shows, from what the gateway says."""
+"""The demo's output, made from the gateway's answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BEFORE = read(10.0, PODS, "p2c", metrics(100, 1, 1000, fast=100, slow=0))
 NOW = read(15.0, PODS, "p2c", metrics(200, 2, 8500, fast=150, slow=50))
 
 
-def test_a_reading_puts_each_pods_requests_beside_its_load() -> None:
+def test_a_reading_has_each_pods_requests_and_load() -> None:
     assert [(pod.id, pod.requests, pod.inflight, pod.routable) for pod in NOW.pods] == [
         ("a:1", 200, 3, True),
         ("b:2", 2, 0, False),
@@ -45,7 +45,7 @@ def test_a_reading_puts_each_pods_requests_beside_its_load() -> None:
     assert (NOW.requests, NOW.failed) == (202, 2)
 
 
-def test_rates_are_of_the_time_between_two_readings() -> None:
+def test_rates_are_computed_between_two_readings() -> None:
     what = recent(NOW, BEFORE)
     assert what.rate == pytest.approx(101 / 5)
     assert what.hit_rate == pytest.approx(0.75)
@@ -53,7 +53,7 @@ def test_rates_are_of_the_time_between_two_readings() -> None:
     assert what.ttft_p90_s == pytest.approx(0.18)
 
 
-def test_one_reading_alone_has_no_rate_and_says_so() -> None:
+def test_a_single_reading_has_no_rate_and_shows_that() -> None:
     assert recent(NOW, NOW) == (0.0, None, None, None)
     assert "req/s=0.0 hit_rate=- ttft_p50=- ttft_p90=-" in line(NOW, NOW)
 
@@ -64,7 +64,7 @@ def test_a_gateway_that_has_served_nothing_can_be_shown() -> None:
     assert "requests=0 failed=0" in line(empty, empty)
 
 
-def test_what_lies_above_the_last_bound_is_shown_as_that_bound() -> None:
+def test_a_quantile_above_the_last_bound_is_shown_as_that_bound() -> None:
     assert quantile([(0.1, 0.0), (float("inf"), 4.0)], 0.5) == 0.1
 
 

@@ -1,4 +1,4 @@
-"""The client, against a server that answers as the test says."""
+"""The client, with a server that answers as the test configures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HANG_S = 30.0
 
 @asynccontextmanager
 async def server(behaviour: Behaviour) -> AsyncIterator[int]:
-    """Its port."""
+    """Run a server for the block; gives its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -53,7 +53,7 @@ async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 def saying(*pieces: bytes) -> Behaviour:
-    """Each piece by itself, then the end of the connection."""
+    """Send each piece separately, then end the connection."""
 
     async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -71,7 +71,7 @@ def test_an_answer_has_status_headers_body_and_times() -> None:
     assert 0 < answer.sent_at < answer.first_at <= answer.ended_at
 
 
-def test_pieces_keep_their_own_times() -> None:
+def test_each_piece_has_its_own_time() -> None:
     chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     (answer,) = ask(saying(chunked, b"1\r\na\r\n", b"1\r\nb\r\n", b"0\r\n\r\n"))
     assert (answer.pieces, answer.complete) == ([b"a", b"b"], True)
@@ -90,7 +90,7 @@ def test_a_connection_is_kept_for_the_next_request() -> None:
     assert connections == 1
 
 
-def test_a_post_is_framed_by_its_length_and_carries_the_headers() -> None:
+def test_a_post_has_its_content_length_and_the_headers() -> None:
     received = b""
 
     async def reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,7 +120,7 @@ def test_a_post_is_framed_by_its_length_and_carries_the_headers() -> None:
     ],
     ids=["nothing", "cut", "garbage"],
 )
-def test_what_goes_wrong_is_in_the_answer(pieces: tuple[bytes, ...], status: int, failure: str) -> None:
+def test_a_failure_is_reported_in_the_answer(pieces: tuple[bytes, ...], status: int, failure: str) -> None:
     (answer,) = ask(saying(*pieces))
     assert (answer.status, answer.failure, answer.complete) == (status, failure, False)
 
@@ -141,7 +141,7 @@ def test_no_server_is_a_connect_failure() -> None:
 
 
 def closing_on_the_second(requests: list[bytes]) -> Behaviour:
-    """Answers a connection's first request and closes it on the next, unread."""
+    """Answers a connection's first request and closes the connection without reading the next."""
 
     async def behaviour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         requests.append(await reader.readuntil(b"\r\n\r\n"))
@@ -151,7 +151,7 @@ def closing_on_the_second(requests: list[bytes]) -> Behaviour:
     return behaviour
 
 
-def test_with_resend_a_request_on_a_connection_just_closed_is_sent_again_and_without_it_never() -> None:
+def test_with_resend_a_request_on_a_connection_just_closed_is_sent_again_and_otherwise_never() -> None:
     received: list[bytes] = []
     assert [answer.failure for answer in ask(closing_on_the_second(received), 2, resend=True)] == ["", ""]
     assert len(received) == 3

@@ -1,4 +1,4 @@
-"""Ports that are free, and stay so while other processes look for some too."""
+"""Free ports that stay free while other processes look for ports, too."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def test_free_ports_are_all_different_and_below_those_of_outgoing_connections() 
     assert all(port in PORTS for port in ports)
 
 
-def test_neighbours_follow_each_other_and_have_no_listener() -> None:
+def test_neighbouring_ports_are_consecutive_and_have_no_listener() -> None:
     for port in neighbouring_ports(4):
         socket.create_server((HOST, port)).close()
 
 
-def test_a_port_that_is_listened_on_is_no_free_one() -> None:
+def test_a_port_with_a_listener_is_not_free() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         assert not claim([port])
@@ -32,7 +32,7 @@ def test_a_port_that_is_listened_on_is_no_free_one() -> None:
 
 @pytest.fixture
 def kept() -> Iterator[int]:
-    """A bound port without a listener, which the system gives to no connection meanwhile."""
+    """A bound port without a listener, which the system gives to no outgoing connection."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((HOST, 0))
@@ -45,7 +45,7 @@ CLAIM = "import sys; from loadtests.sim.ports import claim; print(claim([int(sys
 
 
 @linux
-def test_what_a_process_claimed_no_other_gets_until_it_ends(kept: int) -> None:
+def test_a_port_claimed_by_a_process_goes_to_no_other_until_it_ends(kept: int) -> None:
     command = [sys.executable, "-c", CLAIM, str(kept)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -55,7 +55,7 @@ def test_what_a_process_claimed_no_other_gets_until_it_ends(kept: int) -> None:
     assert claim([kept])
 
 
-def test_a_port_that_one_would_like_is_claimed_like_any_other(kept: int) -> None:
+def test_a_preferred_port_is_claimed_like_any_other(kept: int) -> None:
     assert this_or_free(kept) == kept
     if sys.platform == "linux":
         assert this_or_free(kept) != kept

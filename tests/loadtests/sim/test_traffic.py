@@ -24,7 +24,7 @@ def drive(requests: int, fault: Fault | None = None) -> TrafficStats:
     return asyncio.run(scenario())
 
 
-def test_users_talk_and_what_they_saw_is_counted() -> None:
+def test_users_send_requests_and_their_results_are_counted() -> None:
     stats = drive(24)
     assert (stats.requests, stats.errors, stats.inflight) == (24, 0, 0)
     assert stats.by_pod == {"pod-a": 24}
@@ -49,7 +49,7 @@ def test_failures_are_counted_by_kind_and_users_go_on(kind: Kind, counted: str) 
     assert (stats.requests, stats.errors_by_kind) == (6, {counted: 3})
 
 
-def test_a_hung_pod_is_a_timeout() -> None:
+def test_a_pod_that_hangs_is_a_timeout() -> None:
     async def scenario() -> None:
         async with SimPod(speed=100) as pod:
             pod.set_fault(Fault(kind="hang"))
@@ -96,11 +96,11 @@ def test_no_server_is_a_connect_error() -> None:
     asyncio.run(scenario())
 
 
-def test_only_plain_http_urls_are_taken() -> None:
+def test_only_plain_http_urls_are_accepted() -> None:
     with pytest.raises(ValueError, match="only http"):
         Traffic("https://127.0.0.1", "m", 1)
 
 
-def test_quantiles_of_nothing_and_of_a_few() -> None:
+def test_quantiles_of_no_values_and_of_a_few() -> None:
     assert quantile([], 0.5) == 0.0
     assert (quantile([1, 2, 3, 4], 0.5), quantile([1, 2, 3, 4], 0.99)) == (3, 4)

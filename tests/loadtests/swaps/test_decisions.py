@@ -1,4 +1,4 @@
-"""Decision times out of metrics pages, and the run's verdict on them."""
+"""Decision times from metrics pages, and the run's verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_quantile_is_its_bucket_s_bound() -> None:
 @pytest.mark.parametrize(
     ("picks", "beyond", "wrong"), [(100, 7, False), (100, 9, True), (10_000, 150, False), (10_000, 200, True)]
 )
-def test_a_rush_is_slower_if_more_than_chance_is_beyond_the_bucket_after_the_calm_s(
+def test_a_rush_is_slower_if_significantly_more_picks_are_above_the_bucket_after_the_calm_one(
     picks: int, beyond: int, wrong: bool
 ) -> None:
     """Five standard errors of 1 % against 1 % are 7.0 points of 100 picks each, and 0.70 points of 10,000."""
@@ -47,7 +47,7 @@ def test_a_rush_is_slower_if_more_than_chance_is_beyond_the_bucket_after_the_cal
     assert not slower(calm, decisions(0, picks, 0)), "that is the bucket after it"
 
 
-def test_of_no_picks_nothing_is_slower() -> None:
+def test_without_picks_no_run_is_slower() -> None:
     assert not slower(Decisions(), decisions(0, 0, 9))
     assert not slower(decisions(9, 0, 0), Decisions())
 
@@ -66,7 +66,7 @@ PASSED = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisio
         {"rush": decisions(0, 0, 100)},
     ],
 )
-def test_a_run_passes_only_if_nothing_is_wrong(wrong: dict[str, object]) -> None:
+def test_a_run_passes_only_without_failures(wrong: dict[str, object]) -> None:
     assert PASSED.passed
     assert not PASSED._replace(**wrong).passed  # type: ignore[arg-type]
 
@@ -76,7 +76,7 @@ DECISIONS = (
 )
 
 
-def test_a_run_is_reported_in_lines_and_as_json() -> None:
+def test_a_run_is_reported_as_lines_and_as_json() -> None:
     assert lines(PASSED) == [
         "200 swaps, none refused",
         "5000 requests, 0 failed (decided by: p2c 5000)",

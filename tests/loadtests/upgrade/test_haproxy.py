@@ -14,21 +14,21 @@ numbers,FRONTEND,OPEN,,
 """
 
 
-def test_a_slot_for_every_replica_and_readiness_alone_decides() -> None:
+def test_every_replica_has_a_slot_and_only_readiness_decides() -> None:
     text = config(1, 2, {"replica-0": 10, "replica-1": 11})
     assert "server replica-0 127.0.0.1:10\n" in text
     assert "server replica-1 127.0.0.1:11\n" in text
     assert "option httpchk GET /readyz" in text
 
 
-def test_nothing_but_a_connection_that_was_not_made_is_tried_again() -> None:
+def test_only_a_failed_connection_attempt_is_retried() -> None:
     text = config(1, 2, {})
     assert "no option redispatch" in text
     assert "retry-on conn-failure\n" in text
 
 
 @pytest.mark.needs("haproxy")
-def test_haproxy_takes_the_configuration_without_a_warning(tmp_path: Path) -> None:
+def test_haproxy_accepts_the_configuration_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(config(18000, 18001, {"replica-0": 18002}))
     checked = subprocess.run([program() or "", "-c", "-f", str(path)], capture_output=True, text=True, check=False)
@@ -36,5 +36,5 @@ def test_haproxy_takes_the_configuration_without_a_warning(tmp_path: Path) -> No
     assert "WARNING" not in checked.stdout + checked.stderr
 
 
-def test_only_the_slots_are_read_from_its_numbers() -> None:
+def test_only_the_slots_are_read_from_its_statistics() -> None:
     assert [(row["svname"], row["status"]) for row in parse(STATS)] == [("replica-0", "UP"), ("replica-1", "DOWN")]

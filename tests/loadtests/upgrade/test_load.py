@@ -1,4 +1,4 @@
-"""The users, against a real simulated pod: what they ask for, and that nothing that goes wrong with it is missed."""
+"""The users, with a real simulated pod: their requests, and that every failure is recorded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIX = Mix(
 
 
 def loaded(fault: Fault | None = None, *, cut: bool = False) -> Load:
-    """Some 60 requests against a pod with that fault; `cut`: ended while requests are open."""
+    """About 60 requests to a pod with that fault; `cut`: the run ends while requests are open."""
 
     async def run() -> Load:
         async with SimPod() as pod:
@@ -67,10 +67,10 @@ def test_later_turns_find_the_earlier_ones_in_the_cache() -> None:
     ],
     ids=lambda given: given.kind if isinstance(given, Fault) else "",
 )
-def test_what_goes_wrong_is_recorded_once_and_not_tried_again(fault: Fault, faults: set[str]) -> None:
+def test_a_failure_is_recorded_once_and_not_retried(fault: Fault, faults: set[str]) -> None:
     assert {record.fault for record in loaded(fault).records} == faults
 
 
-def test_what_is_open_when_the_run_is_cut_is_no_success() -> None:
+def test_a_request_open_when_the_run_is_cut_is_not_a_success() -> None:
     load = loaded(cut=True)
     assert {UNFINISHED} <= {record.fault for record in load.records} <= {"", UNFINISHED}

@@ -39,20 +39,20 @@ def test_a_stream_spans_a_roll_if_its_own_replica_got_sigterm_meanwhile() -> Non
     assert spanning([over, *others], [roll("a", 30.0)]) == [over]
 
 
-def test_only_streams_of_a_minute_that_ended_well_are_counted_and_those_lost_apart() -> None:
+def test_only_streams_of_a_minute_that_ended_well_are_counted_and_lost_ones_separately() -> None:
     story = Story([record(LONG, 0.0, 60.0), record(LONG, 0.0, 59.0), record(LONG, 0.0, 40.0, fault="truncated")])
     story.rolls.append(roll("a", 30.0))
     found = summary(story)
     assert (found.spanning, found.spanning_lost) == (1, 1)
 
 
-def test_what_began_to_be_answered_is_truncated_and_all_else_failed() -> None:
+def test_a_failure_after_the_first_byte_is_truncated_and_any_other_failed() -> None:
     faults = ("", "truncated", "error_event", "http_502", "no_answer", "wrong_text")
     found = summary(Story([record(WHOLE, 0.0, 1.0, fault=fault) for fault in faults]))
     assert (found.requests, found.failed, found.truncated) == (6, 3, 2)
 
 
-def test_an_act_counts_what_began_in_it() -> None:
+def test_an_act_counts_the_requests_that_began_in_it() -> None:
     story = Story(
         [
             record(STREAM, 1.0, 3.0, first=1.5, cached=50),
@@ -66,13 +66,13 @@ def test_an_act_counts_what_began_in_it() -> None:
     assert found.ttft_p99_s == 0.5, "a whole answer has no first token"
 
 
-def test_an_answer_without_usage_has_no_part_in_the_hit_rate() -> None:
+def test_an_answer_without_usage_is_left_out_of_the_hit_rate() -> None:
     assert hit_rate([record(WHOLE, 0, 1, cached=30), record(WHOLE, 0, 1)._replace(usage=Usage())]) == 0.3
     assert hit_rate([]) == 0.0
 
 
 def sampled(rng: random.Random, sessions: int) -> list[Record]:
-    """Four requests of each conversation, which find all of their prompts together, or nothing."""
+    """Four requests of each conversation: all of them hit completely, or none hits."""
     return [
         record(WHOLE, 0, 1, cached=100 * found)._replace(session=f"s{at}")
         for at, found in enumerate(rng.random() < 0.8 for _ in range(sessions))
@@ -80,14 +80,14 @@ def sampled(rng: random.Random, sessions: int) -> list[Record]:
     ]
 
 
-def test_a_hit_rate_is_as_uncertain_as_its_conversations_not_as_its_requests() -> None:
+def test_the_uncertainty_of_a_hit_rate_depends_on_conversations_not_on_requests() -> None:
     one = [record(WHOLE, 0, 1, cached=100 * (at < 8))._replace(session=f"s{at}") for at in range(10)]
     assert hit_rate_error(one) == pytest.approx(math.sqrt(0.8 * 0.2 / 9))
     assert hit_rate_error(one * 4) == pytest.approx(hit_rate_error(one))
     assert hit_rate_error(one[:1]) == hit_rate_error([]) == 0.0
 
 
-def test_the_standard_error_of_a_hit_rate_is_how_far_such_rates_scatter() -> None:
+def test_the_standard_error_of_a_hit_rate_is_the_scatter_of_such_rates() -> None:
     """The scatter of 400 rates is itself uncertain by 1 / sqrt(2 * 400), 3.5 %; five times that is allowed."""
     rng = random.Random(5)
     runs = [sampled(rng, 30) for _ in range(400)]
@@ -108,7 +108,7 @@ def test_a_replica_that_did_not_end_well_is_counted() -> None:
     assert summary(story).cut == 2
 
 
-def test_the_report_goes_into_json_and_a_table() -> None:
+def test_the_report_is_written_as_json_and_as_a_table() -> None:
     story = Story([record(LONG, 0.0, 61.0)], {"before": window(0.0, 10.0)}, [roll("a", 30.0)])
     found = {"shared state": summary(story), "nothing shared": summary(Story([], {"before": window(0.0, 1.0)}))}
     assert json.loads(json.dumps(as_json(found)))["shared state"]["acts"]["before"]["requests"] == 1
@@ -118,7 +118,7 @@ def test_the_report_goes_into_json_and_a_table() -> None:
     assert any(line.startswith("| failed ") for line in lines)
 
 
-def test_the_first_seconds_of_a_new_replica_are_set_beside_those_of_the_others() -> None:
+def test_the_first_seconds_of_a_new_replica_are_compared_with_the_others() -> None:
     first, resident = record(STREAM, 30.0, 31.0, replica="a2"), record(STREAM, 30.0, 31.0, replica="b")
     records = [first, resident, record(STREAM, 28.9, 31.0), record(STREAM, 33.0, 34.0, replica="a2")]
     rolls = [roll("a", 30.0)]

@@ -25,7 +25,7 @@ def judged(status: int, body: bytes, *, complete: bool = True, stream: bool) -> 
     return judge(answer, stream=stream, wanted=WANTED)
 
 
-def test_a_whole_stream_and_a_whole_answer_are_good_and_say_what_was_cached() -> None:
+def test_a_whole_stream_and_a_whole_answer_are_good_and_report_cached_tokens() -> None:
     for body, streamed in ((stream(*WORDS), True), (whole("".join(WORDS)), False)):
         verdict = judged(200, body, stream=streamed)
         assert verdict.fault == ""
@@ -47,7 +47,7 @@ def test_a_whole_stream_and_a_whole_answer_are_good_and_say_what_was_cached() ->
         (200, b"data: not json\n\ndata: [DONE]\n\n", True, "unreadable"),
     ],
 )
-def test_a_stream_that_is_not_right_has_a_fault(status: int, body: bytes, complete: bool, fault: str) -> None:
+def test_an_invalid_stream_has_a_fault(status: int, body: bytes, complete: bool, fault: str) -> None:
     assert judged(status, body, complete=complete, stream=True).fault == fault
 
 
@@ -60,11 +60,11 @@ def test_a_stream_that_is_not_right_has_a_fault(status: int, body: bytes, comple
         (b"<html>", "unreadable"),
     ],
 )
-def test_an_answer_that_is_not_right_has_a_fault(body: bytes, fault: str) -> None:
+def test_an_invalid_answer_has_a_fault(body: bytes, fault: str) -> None:
     assert judged(200, body, stream=False).fault == fault
 
 
-def test_what_is_expected_follows_from_the_messages() -> None:
+def test_the_expected_answer_follows_from_the_messages() -> None:
     first = expected([{"role": "user", "content": "one"}], 5)
     assert len(first) == 20
     assert first != expected([{"role": "user", "content": "two"}], 5)

@@ -1,4 +1,4 @@
-"""The client of the control port, against a real one, none, and something else."""
+"""The client of the control port, against a real control port, a closed port and another server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes.redis_server import certificates
 from tests.fakes.stream_server import stream_server
 
 
-def test_the_token_comes_from_the_environment_and_its_lack_is_reported(
+def test_the_token_comes_from_the_environment_and_a_missing_one_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TURNOUT_CONTROL_TOKEN", raising=False)
@@ -24,7 +24,7 @@ def test_the_token_comes_from_the_environment_and_its_lack_is_reported(
     assert command(Replica(token="sesame"), "pods") == 0
 
 
-def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_reported() -> None:
+def test_an_address_needs_no_scheme_and_a_bad_one_is_reported() -> None:
     with ControlClient("127.0.0.1:1", {}) as client, pytest.raises(ControlFailure, match=r"http://127\.0\.0\.1:1"):
         client.pods()
     for bad in ("http://[", "ftp://x", "http://"):
@@ -32,7 +32,7 @@ def test_an_address_without_a_scheme_will_do_and_a_bad_one_is_reported() -> None
             client.pods()
 
 
-def test_something_else_on_that_port_is_reported() -> None:
+def test_another_server_on_that_port_is_reported() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
@@ -47,7 +47,7 @@ def test_something_else_on_that_port_is_reported() -> None:
 
 
 @pytest.mark.needs("openssl")
-def test_over_https_nothing_is_asked_of_a_server_whose_certificate_no_authority_vouches_for(tmp_path: Path) -> None:
+def test_over_https_no_request_is_sent_to_a_server_with_an_untrusted_certificate(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(made.cert, made.key)

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.control_port import OTHER_POD, POD, Replica, command
 
 
-def test_pods_are_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pods_are_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     replica = Replica()
     replica.busy()
     replica.view.block(OTHER_POD, "probe")
@@ -20,7 +20,7 @@ def test_pods_are_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_pods_as_json_are_what_the_api_answers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pods_as_json_equal_the_answer_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
     replica = Replica()
     assert command(replica, "pods", "--json") == 0
     answered = httpx.Response(200, text=capsys.readouterr().out).json()

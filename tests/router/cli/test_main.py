@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, one line of error."""
+"""The command line as users run it: exit codes, and errors of one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def turnout(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "router", *argv], capture_output=True, text=True)
 
 
-def test_version_is_the_distributions() -> None:
+def test_the_version_is_that_of_the_distribution() -> None:
     output = turnout("--version")
     assert (output.returncode, output.stdout) == (0, f"turnout {version('turnout')}\n")
 
@@ -51,9 +51,7 @@ def test_version_is_the_distributions() -> None:
         (["check"], "arguments are required: CONFIG"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(
-    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_is_one_line_and_exit_code_2(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -62,7 +60,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     assert words in output.err
 
 
-def test_a_taken_port_is_one_line_as_well() -> None:
+def test_a_port_in_use_is_one_line_as_well() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = ("--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}")
@@ -72,7 +70,7 @@ def test_a_taken_port_is_one_line_as_well() -> None:
     assert "Traceback" not in output.stderr
 
 
-def test_check_says_all_that_is_wrong_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_all_problems_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.yaml"
     file.write_text("listne: 1\n" + GOOD + "default_pool: c\ntimeouts: {upstream_keepalive_s: 9}\n")
     assert main(["check", str(file)]) == 1
@@ -83,7 +81,7 @@ def test_check_says_all_that_is_wrong_and_exits_with_1(tmp_path: Path, capsys: p
     assert lines[3:] == ["2 errors"]
 
 
-def test_check_of_a_good_file_says_what_it_would_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_valid_file_summarises_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "f.yaml"
     file.write_text(GOOD + "default_pool: b\n")
     assert main(["check", str(file)]) == 0
@@ -97,7 +95,7 @@ def test_check_of_a_good_file_says_what_it_would_do(tmp_path: Path, capsys: pyte
     ]
 
 
-def test_serve_names_the_first_error_of_a_file_and_how_to_see_the_rest(
+def test_serve_reports_the_first_error_of_a_file_and_how_to_see_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "f.yaml"

@@ -1,4 +1,4 @@
-"""`turnout policy plugins` against a real control port, and `turnout policy check` against nothing."""
+"""`turnout policy plugins` against a real control port, and `turnout policy check` without one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def showing(shown: dict[str, object]) -> Replica:
     return replica
 
 
-def test_plugin_files_are_listed_with_what_their_checks_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plugin_files_are_listed_with_the_results_of_their_checks(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(showing(SHOWN), "policy", "plugins") == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["FILE", "DIGEST", "OFFERED", "AS", "CHECK"]
@@ -62,25 +62,25 @@ def test_plugin_files_are_listed_with_what_their_checks_said(capsys: pytest.Capt
     assert rows[2].endswith("no longer in the directory")
 
 
-def test_without_a_directory_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_directory_setting_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     nothing: dict[str, object] = {"directory": "", "problem": "", "plugins": []}
     assert command(showing(nothing), "policy", "plugins") == 0
     assert capsys.readouterr().out == "no plugin directory is configured (plugins.directory)\n"
 
 
-def test_a_directory_that_cannot_be_read_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_cannot_be_read_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         command(showing(SHOWN | {"problem": "/plugins cannot be read: gone", "plugins": []}), "policy", "plugins") == 0
     )
     assert capsys.readouterr().out == "/plugins cannot be read: gone\n"
 
 
-def test_a_script_gets_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_has_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(showing(SHOWN), "policy", "plugins", "--json") == 0
     assert json.loads(capsys.readouterr().out) == SHOWN
 
 
-def test_a_sound_file_passes_on_a_laptop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_file_passes_without_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(SOUND)
     assert main(["policy", "check", str(tmp_path / "mine.py")]) == 0
     said = capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_a_sound_file_passes_on_a_laptop(tmp_path: Path, capsys: pytest.CaptureF
     assert "us among 1000 pods" in said
 
 
-def test_a_file_that_is_wrong_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_file_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text("def")
     assert main(["policy", "check", str(tmp_path / "mine.py")]) == 1
     assert capsys.readouterr().out == f"{tmp_path}/mine.py: line 1: invalid syntax\n"
@@ -96,6 +96,6 @@ def test_a_file_that_is_wrong_is_reported_and_fails(tmp_path: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["problem"] == "line 1: invalid syntax"
 
 
-def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["policy", "check", str(tmp_path / "nowhere.py")]) == 2
     assert "No such file" in capsys.readouterr().err

@@ -41,10 +41,10 @@ REFUSED = {
     "shadow default p3c": "shadow: no policy 'p3c'",
     "shadow default random --if-generation 4": "generation 0, not 4",
 }
-"""What is asked for, and some of what is said."""
+"""Arguments, and a part of the error."""
 
 
-def test_a_refusal_is_one_line_that_says_why_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_line_with_its_reason_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     replica = Replica()
 
     def script(run: Run) -> None:
@@ -64,7 +64,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_policy_goes_from_the_shadow_over_a_canary_to_all_and_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_goes_from_shadow_through_canary_to_all_requests_and_back(capsys: pytest.CaptureFixture[str]) -> None:
     replica = Replica()
 
     def script(run: Run) -> None:
@@ -95,7 +95,7 @@ def test_a_policy_goes_from_the_shadow_over_a_canary_to_all_and_back(capsys: pyt
     assert table[4].split() == ["3", "p2c", "{}", "-", *affinity.split(), "12.5", "%", "half"]
 
 
-def test_the_guard_of_a_canary_is_what_was_asked_for_and_the_default_elsewhere() -> None:
+def test_the_guard_of_a_canary_has_the_given_limits_and_defaults_for_the_others() -> None:
     replica = Replica()
     limits = "--max-error-rate 0.5 --max-ttft-ratio 3 --min-requests 9 --confidence 0.9"
     steps = {
@@ -112,7 +112,7 @@ def test_the_guard_of_a_canary_is_what_was_asked_for_and_the_default_elsewhere()
     commands(replica, script)
 
 
-def test_parameters_come_as_json_and_one_by_one_and_the_single_one_wins() -> None:
+def test_parameters_are_given_as_json_or_one_by_one_and_the_single_one_wins() -> None:
     replica = Replica()
     argv = ["policy", "set", "default", "session_affinity", "--params", '{"balance_factor": 3}']
 
@@ -125,14 +125,14 @@ def test_parameters_come_as_json_and_one_by_one_and_the_single_one_wins() -> Non
     commands(replica, script)
 
 
-def test_a_dry_run_says_what_would_be_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_the_change_and_makes_none(capsys: pytest.CaptureFixture[str]) -> None:
     replica = Replica()
     assert command(replica, "policy", "set", "default", "random", "--dry-run", "--if-generation", "0") == 0
     assert lines(capsys) == ["default: random {} (generation 0); nothing was changed"]
     assert replica.policies.record("default").name == "p2c"
 
 
-def test_json_is_what_the_api_answers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_equals_the_answer_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
     def script(run: Run) -> None:
         assert run("policy", "set", "default", "random", "--json") == 0
         assert msgspec.json.decode(capsys.readouterr().out)["generation"] == 1
@@ -144,12 +144,12 @@ def test_json_is_what_the_api_answers(capsys: pytest.CaptureFixture[str]) -> Non
     commands(Replica(), script)
 
 
-def test_a_report_without_a_trial_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_without_a_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(Replica(), "policy", "report", "default") == 0
     assert lines(capsys) == ["default: nothing is tried, and nothing was since this replica started"]
 
 
-def test_all_that_is_to_be_known_stands_in_the_line() -> None:
+def test_the_line_has_every_field_of_the_policy() -> None:
     answer = {"policy": "p2c", "params": {}, "generation": 3, "local": True, "waits_for": "x", "taken_out": "y"}
     assert policy_line("a", answer) == (
         "a: p2c {} (generation 3); on this replica alone, until the shared state is back; waits for x; taken out: y"
@@ -160,5 +160,5 @@ def test_all_that_is_to_be_known_stands_in_the_line() -> None:
     ("text", "value"),
     [("k=3", 3), ("k=0.5", 0.5), ("k=true", True), ("k=[1]", [1]), ("k=word", "word"), ("k=a=b", "a=b"), ("k=", "")],
 )
-def test_a_param_is_json_where_it_reads_as_json_and_text_elsewhere(text: str, value: object) -> None:
+def test_a_param_is_parsed_as_json_if_possible_and_is_text_otherwise(text: str, value: object) -> None:
     assert _param(text) == ("k", value)

@@ -1,4 +1,4 @@
-"""A trial's report in lines, of the dicts that the trials themselves make."""
+"""The lines of a trial's report, from the dicts that trials produce."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ REPORT: dict[str, Any] = {
 }
 
 
-def test_a_canary_is_its_verdict_a_row_an_arm_and_what_the_guard_compared() -> None:
+def test_a_canary_has_its_verdict_a_row_for_each_arm_and_the_guards_comparison() -> None:
     assert list(trial_lines(REPORT)) == [
         "a: p2c (generation 4), 2 replicas, 12 s",
         "canary random, 12.5 %: within its guard",
@@ -64,7 +64,7 @@ def test_a_canary_is_its_verdict_a_row_an_arm_and_what_the_guard_compared() -> N
     ]
 
 
-def test_a_shadow_is_its_agreement_a_row_a_side_and_what_was_left_out() -> None:
+def test_a_shadow_has_its_agreement_a_row_for_each_side_and_the_skipped_requests() -> None:
     lines = list(trial_lines({**REPORT, "canary": None, "shadow": {**SHADOW, "off": "it raised", "agreement": None}}))
     assert lines[1:] == [
         "shadow p2c: 98 requests compared, same pod in -",
@@ -76,7 +76,7 @@ def test_a_shadow_is_its_agreement_a_row_a_side_and_what_was_left_out() -> None:
     ]
 
 
-def test_of_a_trial_that_is_over_it_is_said_how_it_ended() -> None:
+def test_the_result_of_an_ended_trial_is_shown() -> None:
     last = {"generation": 4, "ended": "canary random rolled back: error_rate", "canary": CANARY, "shadow": None}
     lines = list(trial_lines({"pool": "a", "running": False, "last": last}))
     assert lines[:3] == [

@@ -1,4 +1,4 @@
-"""Rules for settings whose shape is right."""
+"""Rules for settings that have decoded."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def found(given: Settings) -> list[tuple[str, str]]:
     return [(problem.where, problem.severity) for problem in problems_in(given)]
 
 
-def test_the_defaults_with_one_pool_are_right() -> None:
+def test_the_defaults_with_one_pool_are_valid() -> None:
     assert problems_in(settings()) == []
 
 
-def test_a_problem_says_where_in_the_words_of_the_file() -> None:
+def test_a_problem_names_its_place_by_the_keys_of_the_file() -> None:
     assert Problem(("pools", 0, "pods", 2), "x").where == "pools[0].pods[2]"
     assert Problem((), "x").where == ""
 
@@ -114,7 +114,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("given", "where"), list(ERRORS.values()), ids=list(ERRORS))
-def test_an_error_is_found_where_it_is(given: Settings, where: str) -> None:
+def test_an_error_is_reported_at_its_place(given: Settings, where: str) -> None:
     assert found(given) == [(where, "error")]
 
 
@@ -136,7 +136,7 @@ WARNINGS = {
 
 
 @pytest.mark.parametrize(("given", "where"), list(WARNINGS.values()), ids=list(WARNINGS))
-def test_a_warning_is_given_where_it_belongs(given: Settings, where: str) -> None:
+def test_a_warning_is_reported_at_its_place(given: Settings, where: str) -> None:
     assert found(given) == [(where, "warning")]
 
 
@@ -154,16 +154,16 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("given", list(RIGHT.values()), ids=list(RIGHT))
-def test_what_is_right_is_left_alone(given: Settings) -> None:
+def test_valid_settings_have_no_problems(given: Settings) -> None:
     assert problems_in(given) == []
 
 
-def test_every_alias_on_a_loop_is_reported_and_so_is_one_that_leads_into_it() -> None:
+def test_every_alias_on_a_cycle_is_reported_and_so_is_one_that_leads_into_it() -> None:
     given = settings(pool(aliases={"x": "y", "y": "x", "in": "x"}))
     assert found(given) == [(f"pools[0].aliases.{name}", "error") for name in ("x", "y", "in")]
 
 
-def test_an_alias_of_an_alias_is_reported_with_what_to_write() -> None:
+def test_an_alias_of_an_alias_is_reported_with_the_correct_target() -> None:
     (problem,) = problems_in(settings(pool(models=["m"], aliases={"a": "b", "b": "m"})))
     assert problem.where == "pools[0].aliases.a"
     assert "write 'm'" in problem.message
@@ -172,13 +172,13 @@ def test_an_alias_of_an_alias_is_reported_with_what_to_write() -> None:
 LOCAL = PolicySpec(name="profile", params={"scorers": [{"name": "queue"}, {"name": "locality"}]})
 
 
-def test_locality_without_the_gateways_own_labels_changes_nothing_and_that_is_said() -> None:
+def test_locality_without_labels_of_the_gateway_is_a_warning() -> None:
     near = settings(pool(policy=LOCAL), policies={"near": LOCAL})
     assert found(near) == [("pools[0].policy.params", "warning"), ("policies.near.params", "warning")]
     assert problems_in(settings(pool(policy=LOCAL), labels={"zone": "a"})) == []
 
 
-def test_what_is_wrong_with_a_composed_policy_is_said_in_the_words_of_the_policy() -> None:
+def test_a_problem_of_a_composed_policy_has_the_message_of_the_policy() -> None:
     spec = PolicySpec(name="profile", params={"scorers": [{"name": "queue", "weight": "x"}], "picker": {"name": "bst"}})
     (problem,) = problems_in(settings(pool(policy=spec)))
     assert problem.where == "pools[0].policy.params"

@@ -1,4 +1,4 @@
-"""The YAML file: all that is wrong with it, and where."""
+"""The YAML file: all of its problems, and their places."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problems(text: str, **environ: str) -> list[str]:
     return [described("f", problem) for problem in read_text(text, environ).problems]
 
 
-def test_a_good_file_becomes_settings(tmp_path: Path) -> None:
+def test_a_valid_file_becomes_settings(tmp_path: Path) -> None:
     file = tmp_path / "turnout.yaml"
     file.write_text(GOOD)
     settings = load(file, {})
@@ -132,7 +132,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "expected"), list(WRONG.values()), ids=list(WRONG))
-def test_each_problem_names_its_line_its_place_and_what_is_wrong(text: str, expected: list[str]) -> None:
+def test_each_problem_names_its_line_its_place_and_its_cause(text: str, expected: list[str]) -> None:
     assert problems(text) == expected
 
 
@@ -154,11 +154,11 @@ def test_all_problems_are_found_at_once_in_the_order_of_the_file() -> None:
     ]
 
 
-def test_what_follows_from_a_problem_is_not_a_problem_of_its_own() -> None:
+def test_a_consequence_of_a_problem_is_not_reported_separately() -> None:
     assert len(problems("pools:\n- name: a\n  pod: [http://h:1]")) == 1
 
 
-def test_a_heading_with_everything_under_it_commented_out_is_all_defaults() -> None:
+def test_a_section_with_everything_commented_out_has_all_defaults() -> None:
     assert problems(POOL + "limits:\n  # max_inflight: 3\n") == []
 
 
@@ -189,13 +189,13 @@ def test_merge_keys_and_aliases_of_yaml_work_and_are_no_duplicates() -> None:
         "pools: !!set {a, b}",
     ],
 )
-def test_no_text_makes_it_fail_without_a_word(text: str) -> None:
+def test_no_text_makes_it_fail_without_a_problem(text: str) -> None:
     found = problems(text)
     assert found
     assert all(line.startswith("f") for line in found)
 
 
-def test_the_token_comes_from_the_environment_and_wins_over_the_file() -> None:
+def test_the_token_from_the_environment_overrides_the_file() -> None:
     text = POOL + "control: {listen: '0.0.0.0:9000', token: file}"
     reading = read_text(text, {"TURNOUT_CONTROL_TOKEN": "env"})
     assert reading.problems == []
@@ -214,17 +214,17 @@ def test_the_token_comes_from_the_environment_and_wins_over_the_file() -> None:
         ("memory://", "memory://"),
     ],
 )
-def test_the_password_of_the_state_comes_from_the_environment_as_it_is(url: str, with_password: str) -> None:
+def test_the_password_of_the_state_comes_from_the_environment_unchanged(url: str, with_password: str) -> None:
     reading = read_text(POOL + f"state: {url!r}", {"TURNOUT_STATE_PASSWORD": "p@s/s"})
     assert reading.settings.state == with_password
     assert reading.problems == []
 
 
-def test_the_replica_s_name_comes_from_the_environment_and_wins_over_the_file() -> None:
+def test_the_replica_s_name_from_the_environment_overrides_the_file() -> None:
     assert read_text(POOL + "replica: file", {"TURNOUT_REPLICA": "turnout-7f-x2"}).settings.replica == "turnout-7f-x2"
 
 
-def test_the_gateways_labels_come_from_file_and_environment_and_the_latter_wins() -> None:
+def test_the_gateways_labels_come_from_file_and_environment_and_the_environment_wins() -> None:
     file = POOL + "labels: {zone: eu-1a, cluster: a}"
     assert read_text(file, {}).settings.labels == {"zone": "eu-1a", "cluster": "a"}
     reading = read_text(file, {"TURNOUT_LABELS": "zone=eu-1b, rack = 7,host=,"})

@@ -1,4 +1,4 @@
-"""What is said of plugin settings, and of names that only a plugin file can have."""
+"""Checks of plugin settings, and of names that only a plugin file can have."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def found(plugins: Plugins, policy: str = "p2c", **fields: object) -> list[tuple
     return [(problem.severity, problem.where, problem.message) for problem in problems]
 
 
-def test_a_version_is_known_by_its_digest() -> None:
+def test_a_version_is_recognised_by_its_digest() -> None:
     assert is_version("freest_kv@3f2a9c1d")
     assert not is_version("p2c")
 
 
-def test_a_version_that_a_file_has_is_right_wherever_it_is_named(tmp_path: Path) -> None:
+def test_a_version_of_an_existing_file_is_valid_wherever_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_bytes(TEXT)
     name = f"freest_kv@{digest_of(TEXT)}"
     assert found(Plugins(directory=str(tmp_path)), name, allowed_policies=[name]) == []
 
 
-def test_a_version_that_no_file_has_is_named_with_those_there_are(tmp_path: Path) -> None:
+def test_a_version_without_a_file_is_reported_with_the_existing_versions(tmp_path: Path) -> None:
     (tmp_path / "freest.py").write_bytes(TEXT)
     (problem,) = found(Plugins(directory=str(tmp_path)), "freest_kv@00000000")
     assert problem == (
@@ -50,7 +50,7 @@ def test_a_version_that_no_file_has_is_named_with_those_there_are(tmp_path: Path
     )
 
 
-def test_a_version_without_a_directory_cannot_be() -> None:
+def test_a_version_without_a_plugin_directory_is_an_error() -> None:
     (problem,) = found(Plugins(), allowed_policies=["freest_kv@00000000"])
     assert problem[1:] == (
         "pools[0].allowed_policies[0]",
@@ -58,7 +58,7 @@ def test_a_version_without_a_directory_cannot_be() -> None:
     )
 
 
-def test_a_directory_that_is_not_there_yet_is_worth_a_warning(tmp_path: Path) -> None:
+def test_a_directory_that_does_not_exist_yet_is_a_warning(tmp_path: Path) -> None:
     ((severity, where, words),) = found(Plugins(directory=str(tmp_path / "nowhere")))
     assert (severity, where) == ("warning", "plugins.directory")
     assert "cannot be read" in words

@@ -1,4 +1,4 @@
-"""Rules for names that lead from one place of the settings to another."""
+"""Rules for names by which one setting refers to another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def found(*pools: Pool, **more: Any) -> list[tuple[str, str, str]]:
     return [(problem.where, problem.severity, problem.message) for problem in problems_in(settings)]
 
 
-def test_what_is_right_is_let_be() -> None:
+def test_valid_settings_have_no_problems() -> None:
     a = pool("a", models=["m"], aliases={"x": "m"}, fallback=["b"], policy=PolicySpec(name="mine"), cluster="east")
     b = pool("b", models=["n"], aliases={"m": "n"}, fallback=["a"], allowed_policies=["mine", "p2c"])
     clients = [TargetClient(key_sha256=HASH, allow=["*"])]
@@ -107,19 +107,19 @@ ERRORS: dict[str, tuple[list[Pool], dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("pools", "more", "where", "words"), list(ERRORS.values()), ids=list(ERRORS))
-def test_an_error_is_found_where_it_is(pools: list[Pool], more: dict[str, Any], where: str, words: str) -> None:
+def test_an_error_is_reported_at_its_place(pools: list[Pool], more: dict[str, Any], where: str, words: str) -> None:
     errors = [(place, message) for place, severity, message in found(*pools, **more) if severity == "error"]
     ((place, message),) = errors
     assert place == where or not where
     assert words in message
 
 
-def test_no_message_has_a_key_in_it() -> None:
+def test_no_message_contains_an_api_key() -> None:
     problems_found = found(targets=Targets(clients=[TargetClient(key_sha256="sk-secret")]))
     assert "secret" not in str(problems_found)
 
 
-def test_what_only_some_requests_can_use_is_a_warning() -> None:
+def test_a_target_that_only_some_requests_can_use_is_a_warning() -> None:
     a = pool("a", models=["m", "n"], aliases={"x": "m", "y": "n"}, fallback=["b"])
     b = pool("b", models=["k"], aliases={"x": "k"})
     ((place, severity, message),) = [each for each in found(a, b) if "fallback" in each[0]]
@@ -133,6 +133,6 @@ def test_a_wait_that_never_happens_is_a_warning(more: dict[str, Any]) -> None:
     assert [(place, severity) for place, severity, _ in problems_found] == [("pools[0].fallback_after_s", "warning")]
 
 
-def test_a_model_of_two_pools_is_no_surprise_where_one_falls_back_to_the_other() -> None:
+def test_a_model_in_two_pools_is_no_warning_if_one_pool_falls_back_to_the_other() -> None:
     assert found(pool("a", models=["m"], fallback=["b"]), pool("b", models=["m"], fallback=["a"])) == []
     assert len(found(pool("a", models=["m"]), pool("b", models=["m"]))) == 1

@@ -1,4 +1,4 @@
-"""Every error that the state and the policies can raise has its answer."""
+"""Every error of the state and the policies has an HTTP answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def explained() -> set[type[Exception]]:
         state_errors.StoreUnavailable,
     ],
 )
-def test_what_an_operator_can_cause_has_an_answer(kind: type[Exception]) -> None:
+def test_every_error_that_an_operator_can_cause_has_an_answer(kind: type[Exception]) -> None:
     assert kind in explained()
 
 

@@ -1,4 +1,4 @@
-"""Who gets in."""
+"""Access to the control port: tokens, host names and origins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUTHORIZATIONS: dict[str | None, int] = {
 }
 
 
-def test_with_a_token_set_only_its_bearer_uses_the_admin_api() -> None:
+def test_with_a_token_set_the_admin_api_needs_it() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for authorization, status in AUTHORIZATIONS.items():
             headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
@@ -33,7 +33,7 @@ def test_with_a_token_set_only_its_bearer_uses_the_admin_api() -> None:
     talk_to(Replica(token="sesame"), talk)
 
 
-def test_without_the_token_no_admin_path_shows_whether_it_exists() -> None:
+def test_without_the_token_existing_and_unknown_admin_paths_look_alike() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for path in ("/admin", "/admin/", "/admin/nonesuch", "/admin/pods/x:1/drain", "//admin/pods"):
             answer = await client.post(f"http://{client.base_url.netloc.decode()}{path}")
@@ -51,7 +51,7 @@ def test_probes_metrics_and_docs_need_no_token() -> None:
     talk_to(Replica(token="sesame"), talk)
 
 
-def test_a_page_of_another_site_is_refused_with_and_without_a_token_and_the_own_page_is_not() -> None:
+def test_a_page_of_another_site_is_refused_with_and_without_a_token_and_the_console_is_not() -> None:
     for token in ("", "sesame"):
         replica = Replica(token=token)
 
@@ -78,7 +78,7 @@ HOSTS = {
 }
 
 
-def test_without_a_token_a_name_that_could_have_been_rebound_is_refused() -> None:
+def test_without_a_token_a_host_name_that_dns_could_rebind_is_refused() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for host, status in HOSTS.items():
             answer = await client.get("/admin/pods", headers={"host": host})
@@ -89,14 +89,14 @@ def test_without_a_token_a_name_that_could_have_been_rebound_is_refused() -> Non
     talk_to(Replica(), talk)
 
 
-def test_with_a_token_any_name_will_do() -> None:
+def test_with_a_token_any_host_name_is_accepted() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         assert (await client.get("/admin/pods", headers={"host": "turnout.svc:9000"})).status_code == 200
 
     talk_to(Replica(token="sesame"), talk, authorization="Bearer sesame")
 
 
-def test_a_request_id_is_kept_if_it_is_one_and_made_if_not() -> None:
+def test_a_valid_request_id_is_kept_and_any_other_is_replaced() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for sent, kept in {"abc-1": True, "a b": False, "x" * 200: False}.items():
             answered = (await client.get("/livez", headers={"x-request-id": sent})).headers["x-request-id"]

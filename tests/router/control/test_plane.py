@@ -1,4 +1,4 @@
-"""What is shown of pods, pools and the replica."""
+"""The control port's view of pods, pools and the replica."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statesync.types import PodStatus
 from tests.fakes.control_port import POD, Replica
 
 
-def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
+def test_a_pod_is_shown_with_all_fields_and_can_be_encoded() -> None:
     pod = Pod(PodId("u-1"), "[::1]:8000", frozenset({"b", "a"}), "prefill", {"zone": "z"}, 7)
     shown = describe_pod(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe")))
     assert shown["models"] == ["a", "b"]
@@ -24,7 +24,7 @@ def test_a_pod_is_shown_with_all_that_is_known_and_can_be_encoded() -> None:
     assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
 
 
-def test_a_policy_is_shown_as_it_can_be_put_back() -> None:
+def test_a_shown_policy_can_be_put_back() -> None:
     canary = Canary(PolicyChoice("random", {"k": 2}), 5.0)
     shown = describe_record(PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2))
     assert shown == {
@@ -39,7 +39,7 @@ def test_a_policy_is_shown_as_it_can_be_put_back() -> None:
     assert msgspec.json.decode(msgspec.json.encode(shown)) == shown
 
 
-def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:
+def test_a_pool_whose_pods_are_not_discovered_yet_is_shown_empty() -> None:
     replica = Replica()
     settings = msgspec.structs.replace(replica.plane.settings, pools=[Pool(name="default")])
     replica.view.set_pods("default", ())
@@ -51,13 +51,13 @@ def test_a_pool_whose_pods_are_not_found_yet_is_shown_empty() -> None:
     assert (shown["pods"], shown["routable"], shown["inflight"], shown["models"]) == (0, 0, 0, [])
 
 
-def test_configured_models_and_those_of_the_pods_are_both_shown() -> None:
+def test_configured_models_and_models_of_the_pods_are_both_shown() -> None:
     replica = Replica()
     assert describe_pools(replica.plane)[0]["models"] == ["m"]
     assert replica.view.status(POD).pod.models == {"m"}
 
 
-def test_phases_are_shown_by_how_long_ago_they_began() -> None:
+def test_phases_are_shown_by_the_seconds_since_they_began() -> None:
     replica = Replica()
     replica.now = 101.0
     replica.lifecycle.enter(Phase.WARMING)

@@ -1,4 +1,4 @@
-"""Policies over the control port: a real uvicorn on loopback, a real switch, a store that can go away."""
+"""Policies over the control port: a real uvicorn on loopback, a real controller, a store that can be unavailable."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ UNFIT: list[tuple[str, dict[str, str], int, str, str]] = [
     ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
     ('{"policy": "os.system"}', {}, 422, "unknown_policy", "os.system"),
 ]
-"""Body, headers; status, code, and a word of the message."""
+"""Body, headers; status, code, and a part of the message."""
 
 
-def test_a_policy_that_cannot_be_changes_nothing_and_says_why() -> None:
+def test_an_invalid_policy_is_refused_with_a_reason_and_changes_nothing() -> None:
     replica = Replica()
     before = replica.policies.live("default").scheduler
 
@@ -171,7 +171,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CHANGES)
-def test_every_change_can_be_rehearsed_and_is_refused_when_it_is_meant_for_another_generation(
+def test_every_change_has_a_dry_run_and_is_refused_for_another_generation(
     method: str, path: str, body: dict[str, object] | None
 ) -> None:
     replica = Replica()
@@ -208,10 +208,10 @@ MISTAKES: list[tuple[str, dict[str, object], str]] = [
     ("policy", {"policy": "p2c", "params": {"wat": 1}}, "params"),
     ("policy", {"policy": "p3c"}, "policy"),
 ]
-"""What is put where, and the place of what is wrong with it."""
+"""Path, body, and the place of the problem."""
 
 
-def test_what_is_wrong_is_a_422_that_names_its_place() -> None:
+def test_an_invalid_body_is_a_422_that_names_its_place() -> None:
     replica = Replica()
 
     async def talk(client: httpx.AsyncClient) -> None:
@@ -223,7 +223,7 @@ def test_what_is_wrong_is_a_422_that_names_its_place() -> None:
     assert replica.policies.record("default") == PolicyRecord("p2c", {}, 0)
 
 
-def test_without_the_shared_state_a_change_is_refused_with_words_and_made_here_alone_when_that_is_asked_for(
+def test_without_the_shared_state_a_change_is_refused_with_advice_and_made_locally_on_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replica = Replica()
@@ -251,7 +251,7 @@ def test_without_the_shared_state_a_change_is_refused_with_words_and_made_here_a
     replica.policies.stop()
 
 
-def test_what_this_replica_cannot_follow_yet_and_what_was_taken_out_is_shown() -> None:
+def test_records_that_cannot_be_built_yet_and_policies_taken_out_are_shown() -> None:
     replica = Replica()
     live = replica.policies.live("default").scheduler
 

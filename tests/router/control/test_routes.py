@@ -11,7 +11,7 @@ from statesync.store.protocol import StoreHealth
 from tests.fakes.control_port import OTHER_POD, POD, Replica, error_of, talk_to
 
 
-def test_probes_follow_the_phase_and_say_it() -> None:
+def test_probes_follow_the_phase_and_name_it() -> None:
     replica = Replica()
 
     async def talk(client: httpx.AsyncClient) -> None:
@@ -30,7 +30,7 @@ def test_probes_follow_the_phase_and_say_it() -> None:
     talk_to(replica, talk)
 
 
-def test_metrics_come_as_text_or_openmetrics() -> None:
+def test_metrics_are_served_as_text_or_openmetrics() -> None:
     replica = Replica()
     replica.metrics.count_request("default", "p2c", POD, 200)
     replica.busy()
@@ -48,7 +48,7 @@ def test_metrics_come_as_text_or_openmetrics() -> None:
     talk_to(replica, talk)
 
 
-def test_more_pods_than_are_encoded_at_a_time_are_all_listed_in_order() -> None:
+def test_a_list_of_pods_longer_than_one_encoding_step_is_complete_and_in_order() -> None:
     replica = Replica()
     many = [Pod(PodId(f"10.0.0.{number}:80"), f"10.0.0.{number}:80") for number in range(130)]
 
@@ -122,7 +122,7 @@ MISSING = [
 ]
 
 
-def test_what_is_not_there_is_answered_in_openais_shape() -> None:
+def test_an_unknown_path_or_pod_is_answered_in_openais_shape() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         for method, path, status, code in MISSING:
             answer = await client.request(method, path)
@@ -131,7 +131,7 @@ def test_what_is_not_there_is_answered_in_openais_shape() -> None:
     talk_to(Replica(), talk)
 
 
-def test_an_unforeseen_failure_is_a_500_without_a_traceback(
+def test_an_unexpected_exception_is_a_500_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     replica = Replica()
@@ -150,7 +150,7 @@ def test_an_unforeseen_failure_is_a_500_without_a_traceback(
     talk_to(replica, talk)
 
 
-def test_state_shows_the_replica_its_phases_and_the_others() -> None:
+def test_state_shows_the_replica_its_phases_and_the_other_replicas() -> None:
     replica = Replica()
     replica.ready()
     replica.now = 130.0

@@ -17,7 +17,7 @@ from router.control.server import ControlServer
 
 HELLO: ASGIApp = PlainTextResponse("hello")
 LOOPBACK = ListenAddress(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
-"""An address of this process's own: a port that is given back here is not another process's a moment later."""
+"""A free address: no other process takes the port after this process has closed it."""
 
 
 def test_it_answers_from_start_to_stop_and_not_after() -> None:
@@ -35,7 +35,7 @@ def test_it_answers_from_start_to_stop_and_not_after() -> None:
     asyncio.run(run())
 
 
-def test_a_taken_port_is_an_error_and_not_the_end_of_the_process() -> None:
+def test_a_port_in_use_is_an_error_and_does_not_end_the_process() -> None:
     async def run() -> None:
         first = ControlServer(HELLO, LOOPBACK)
         await first.start()
@@ -48,7 +48,7 @@ def test_a_taken_port_is_an_error_and_not_the_end_of_the_process() -> None:
     asyncio.run(run())
 
 
-def test_on_a_lent_socket_it_answers_who_is_connected_after_it_stopped_accepting() -> None:
+def test_on_an_inherited_socket_it_answers_open_connections_after_it_stopped_accepting() -> None:
     async def run() -> None:
         lent = bind(LOOPBACK)
         server = ControlServer(HELLO, LOOPBACK, lent.dup())
@@ -68,11 +68,11 @@ def test_on_a_lent_socket_it_answers_who_is_connected_after_it_stopped_accepting
     asyncio.run(run())
 
 
-def test_stopping_what_never_started_is_nothing() -> None:
+def test_stopping_a_server_that_never_started_does_nothing() -> None:
     asyncio.run(ControlServer(HELLO, LOOPBACK).stop())
 
 
-def test_signal_handlers_stay_whose_they_were() -> None:
+def test_signal_handlers_of_the_process_are_kept() -> None:
     async def run() -> None:
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         server = ControlServer(HELLO, LOOPBACK)
@@ -84,7 +84,7 @@ def test_signal_handlers_stay_whose_they_were() -> None:
     asyncio.run(run())
 
 
-def test_an_answer_under_way_is_finished_when_it_stops() -> None:
+def test_an_answer_in_progress_is_finished_when_it_stops() -> None:
     begun = asyncio.Event()
     finish = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a check's process may do: each case in a process of its own, because nothing lifts the limits again."""
+"""Limits of a check's process. Each case runs in its own process, because the limits cannot be lifted."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ for source in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def sandboxed() -> Mapping[str, tuple[str, str]]:
-    """By source: what it raised, and what the sandbox saw."""
+    """By source: the exception raised, and the calls that the sandbox recorded."""
     command = [sys.executable, "-c", SCRIPT, *REFUSED, *LET_PASS, PRINTS, TAKES_MEMORY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {source: (raised, seen) for source, raised, seen in map(json.loads, done.stdout.splitlines())}
 
 
 @pytest.mark.parametrize("source", REFUSED)
-def test_io_is_refused_and_seen(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
+def test_io_is_refused_and_recorded(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
     words = REFUSED[source]
     assert sandboxed[source] == (
         f"ActionRefused: {words}: a policy does no I/O",
@@ -65,12 +65,12 @@ def test_io_is_refused_and_seen(source: str, sandboxed: Mapping[str, tuple[str, 
     )
 
 
-def test_a_print_is_seen_and_goes_nowhere(sandboxed: Mapping[str, tuple[str, str]]) -> None:
+def test_a_print_is_recorded_and_discarded(sandboxed: Mapping[str, tuple[str, str]]) -> None:
     assert sandboxed[PRINTS] == ("nothing", "it prints ('hello') while it is loaded: a policy does no I/O")
 
 
 @pytest.mark.parametrize("source", LET_PASS)
-def test_what_only_reads_or_computes_is_let_pass(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
+def test_code_that_only_reads_or_computes_passes(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
     assert sandboxed[source] == ("nothing", "")
 
 

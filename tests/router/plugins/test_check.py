@@ -1,4 +1,4 @@
-"""The process that checks, spoken to over its pipe."""
+"""The process that runs a check, over its pipe."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def said(source: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_it_says_where_it_is_and_what_came_of_it() -> None:
+def test_it_reports_its_progress_and_its_result() -> None:
     *at, result = said(GOOD)
     assert at == [{"at": "loading it"}, {"at": "asking freest_kv"}]
     assert (result["policies"], result["problem"]) == (["freest_kv"], "")
     assert 0 < result["pick_us"]["freest_kv"]["8"] < result["pick_us"]["freest_kv"]["1000"]
 
 
-def test_the_pipe_is_its_own_whatever_the_file_writes_and_leaves_behind() -> None:
+def test_output_and_exit_handlers_of_the_file_do_not_disturb_the_pipe() -> None:
     source = "import atexit, os\nos.write(1, b'{}\\n')\natexit.register(os.abort)\n"
     at, result = said(source)
     assert at == {"at": "loading it"}
     assert result["problem"].startswith("there is no policy in it")
 
 
-def test_all_policies_of_a_file_are_asked() -> None:
+def test_all_policies_of_a_file_are_checked() -> None:
     assert said(GOOD + picks("return None"))[-1]["problem"].startswith("mine: with 1 pod: it answered None")
 
 

@@ -1,4 +1,4 @@
-"""Real files, real processes: every way of being wrong gets a clear message, and harms nothing."""
+"""Checks of real files in real processes: every fault gets a clear message and does no harm."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from router.plugins.loading import digest_of
 from tests.fakes.plugin_files import GOOD, RIGHT, SOUND, WRONG, picks
 
 PATIENT = CheckLimits(timeout_s=100.0)
-"""A busy machine is no reason to fail."""
+"""Limits that no busy machine exceeds."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", SOUND)
-def test_a_sound_file_passes(what: str) -> None:
+def test_a_valid_file_passes(what: str) -> None:
     report = check(SOUND[what].encode(), "mine.py", limits=PATIENT)
     assert report.problem == ""
     assert len(report.policies) == 1
@@ -30,14 +30,14 @@ def test_a_sound_file_passes(what: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
-def test_a_file_that_is_wrong_is_refused_with_a_reason(what: str) -> None:
+def test_an_invalid_file_is_refused_with_a_reason(what: str) -> None:
     source, said = WRONG[what]
     report = check(source.encode(), "mine.py", limits=PATIENT)
     assert re.search(said, report.problem), report.problem
     assert (report.policies, report.names) == ((), ())
 
 
-def test_a_report_names_what_will_be_offered() -> None:
+def test_a_report_names_the_policies_of_the_file() -> None:
     report = check(GOOD.encode(), "freest.py", examples()[:12], PATIENT)
     digest = digest_of(GOOD.encode())
     assert (report.file, report.digest, report.problem, report.replayed) == ("freest.py", digest, "", 12)
@@ -52,10 +52,10 @@ def test_recorded_requests_are_part_of_the_check() -> None:
     assert report.problem == "mine: with 2 pods: it raised ValueError('no such model')"
 
 
-def test_a_check_that_does_not_end_is_ended_and_its_position_reported() -> None:
-    # A call into C that never returns to Python cannot be interrupted from within.
+def test_a_check_that_does_not_end_is_killed_and_its_position_reported() -> None:
+    # A call into C that never returns to Python cannot be interrupted inside the process.
     endless = picks("import itertools\nsum(itertools.repeat(0))")
-    for limit_s in (1, 4, 16, 64):  # until there is time enough to come to it
+    for limit_s in (1, 4, 16, 64):  # until the limit is long enough to reach the call
         problem = check(endless.encode(), "mine.py", limits=CheckLimits(timeout_s=limit_s)).problem
         ended, _, at = problem.partition(" while ")
         assert ended == f"its check did not end within {limit_s} s"
@@ -64,9 +64,7 @@ def test_a_check_that_does_not_end_is_ended_and_its_position_reported() -> None:
     assert at == "asking mine"
 
 
-def test_the_check_sees_the_modules_that_the_gateway_sees_and_no_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_check_has_the_gateways_modules_and_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "beside_the_gateway.py").write_text("X = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "secret")
@@ -75,10 +73,10 @@ def test_the_check_sees_the_modules_that_the_gateway_sees_and_no_environment(
 
 
 def children() -> set[str]:
-    """This process's, dead ones that were not waited for included; tests before this one may have left some."""
+    """Child processes, zombies included; earlier tests may have left some."""
     found = set()
     for each in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # ended as we looked
+        with contextlib.suppress(OSError):  # it ended while it was read
             parent = each.read_text().rpartition(")")[2].split()[1]
             if parent == str(os.getpid()):
                 found.add(each.parent.name)
@@ -86,7 +84,7 @@ def children() -> set[str]:
 
 
 def test_a_check_leaves_no_process_and_no_descriptor() -> None:
-    gc.collect()  # what tests before this one have dropped
+    gc.collect()  # garbage of earlier tests
     before, born = set(os.listdir("/proc/self/fd")), children()
     check(b"def pick(:", "mine.py", limits=PATIENT)
     assert set(os.listdir("/proc/self/fd")) <= before

@@ -1,4 +1,4 @@
-"""The essentials of the contract: the gateway's own policies pass them, and each kind of fault is found and named."""
+"""The contract of a policy: the gateway's own policies keep it, and each kind of fault is found and named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_gateways_own_policies_keep_it(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bent:
-    """By the entropy, except for what a test has it do."""
+    """Picks by the entropy, except for the behaviour that a test sets."""
 
     name: ClassVar[str] = "bent"
     bend: ClassVar[Callable[[RequestInfo, LoadSnapshot], Decision | Rejection | None]] = lambda request, snapshot: None
@@ -56,7 +56,7 @@ def lowest_address(request: RequestInfo, left: LoadSnapshot) -> Decision | None:
     return Decision(min(pod.id for pod, _ in left.candidates), "bent") if not request.session_key else None
 
 
-def nobody_when_idle(request: RequestInfo, left: LoadSnapshot) -> Rejection | None:
+def no_pod_when_idle(request: RequestInfo, left: LoadSnapshot) -> Rejection | None:
     return Rejection("all_idle") if not left.total_inflight() else None
 
 
@@ -70,7 +70,7 @@ def raises_with_a_deadline(request: RequestInfo, left: LoadSnapshot) -> None:
     [
         (first_of_many, "the order of the pods decides"),
         (lowest_address, "of 2 pods that are alike one got 600 and one 0 of 600"),
-        (nobody_when_idle, r"it rejects \(all_idle\) where 1 idle pod may be picked"),
+        (no_pod_when_idle, r"it rejects \(all_idle\) where 1 idle pod may be picked"),
         (raises_with_a_deadline, r"with 1000 pods: it raised LookupError\('late'\)"),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
@@ -81,7 +81,7 @@ def test_a_fault_is_named(bend: Bend, said: str, monkeypatch: pytest.MonkeyPatch
         examine(subject(Bent))
 
 
-def test_a_policy_without_a_bend_passes() -> None:
+def test_a_policy_without_a_fault_passes() -> None:
     examine(subject(Bent))
 
 

@@ -1,4 +1,4 @@
-"""What is in a plugin directory, a mounted ConfigMap's included."""
+"""Listings of a plugin directory, also of a mounted ConfigMap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from router.plugins.directory import MAX_BYTES, list_plugins
 from tests.fakes.configmap_mount import Mount
 
 
-def test_every_python_file_is_read_and_nothing_else(tmp_path: Path) -> None:
+def test_only_python_files_are_read(tmp_path: Path) -> None:
     for name, text in {"a.py": "A", "b.py": "B", ".hidden.py": "x", "notes.txt": "x", "c.pyc": "x"}.items():
         (tmp_path / name).write_text(text)
     assert list_plugins(str(tmp_path)).sources == {"a.py": b"A", "b.py": b"B"}
@@ -23,7 +23,7 @@ def test_a_mounted_configmap_is_read_through_its_links_and_once(tmp_path: Path) 
     assert list_plugins(str(tmp_path)).sources == {"a.py": b"A2", "b.py": b"B1"}
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_there(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text("G")
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
@@ -34,7 +34,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("name", "why"), [("nowhere", "No such file"), ("file", "Not a directory")])
-def test_a_directory_that_is_none_is_a_problem_and_no_error(tmp_path: Path, name: str, why: str) -> None:
+def test_a_path_that_is_not_a_directory_is_a_problem_and_raises_nothing(tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / "file").write_text("")
     found = list_plugins(str(tmp_path / name))
     assert found.sources == {}

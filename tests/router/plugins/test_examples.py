@@ -1,17 +1,17 @@
-"""What a policy is asked: the same each time, of every size, and whole."""
+"""Example requests and pools for checks: the same each time, of every size, and complete."""
 
 from __future__ import annotations
 
 from router.plugins.examples import SIZES, examples, idle, shuffled, traffic
 
 
-def test_examples_are_made_alike_each_time_and_share_nothing_that_can_change() -> None:
+def test_examples_are_equal_each_time_and_share_no_mutable_value() -> None:
     first, second = examples(), examples()
     assert first == second
     assert all(a.request.prefix_hits is not b.request.prefix_hits for a, b in zip(first, second, strict=True))
 
 
-def test_there_are_pools_of_every_size_with_no_some_and_all_pods_tried() -> None:
+def test_there_are_pools_of_every_size_with_none_some_and_all_pods_tried() -> None:
     made = examples()
     assert {len(example.snapshot.candidates) for example in made} == set(SIZES)
     for size in (2, 8, 1000):
@@ -19,7 +19,7 @@ def test_there_are_pools_of_every_size_with_no_some_and_all_pods_tried() -> None
         assert tried == {0, 1, size - 1, size}
 
 
-def test_every_other_snapshot_is_as_a_retry_leaves_it() -> None:
+def test_every_other_snapshot_has_the_form_it_has_on_a_retry() -> None:
     made = examples()
     for whole, cut in zip(made[::2], made[1::2], strict=True):
         assert whole.snapshot.positions == whole.snapshot._replace(positions=None).position_of()
@@ -27,7 +27,7 @@ def test_every_other_snapshot_is_as_a_retry_leaves_it() -> None:
         assert (cut.snapshot.positions, cut.snapshot.inflight) == (None, None)
 
 
-def test_a_description_has_the_number_of_pods_and_of_those_tried() -> None:
+def test_a_description_has_the_number_of_pods_and_of_tried_pods() -> None:
     assert [each.describe() for each in examples()[6:11]] == [
         "2 pods",
         "2 pods",

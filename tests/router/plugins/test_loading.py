@@ -1,4 +1,4 @@
-"""From bytes to policies, and what is said where there are none."""
+"""Loading policies from a file's bytes, and the messages for files without any."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def _no_module_left() -> Iterator[None]:
     unload(NAME)
 
 
-def test_a_file_is_known_by_its_content() -> None:
+def test_a_file_is_identified_by_its_content() -> None:
     assert digest_of(b"x") == hashlib.sha256(b"x").hexdigest()[:8]
     assert digest_of(b"x") != digest_of(b"x\n")
 
 
-def test_the_policies_of_a_file_are_found_under_their_own_names() -> None:
+def test_the_policies_of_a_file_are_registered_under_their_names() -> None:
     loaded = load(GOOD.encode(), "/plugins/freest.py", NAME)
     assert list(loaded.policies) == ["freest_kv"]
     assert loaded.policies["freest_kv"]().name == "freest_kv"
     assert sys.modules[NAME] is loaded.module
 
 
-def test_two_policies_in_one_file_are_two() -> None:
+def test_a_file_may_have_two_policies() -> None:
     both = GOOD + picks(RIGHT)
     assert set(load(both.encode(), "f.py", NAME).policies) == {"freest_kv", "mine"}
 
 
-def test_what_a_file_imports_is_not_its_own() -> None:
+def test_imported_policies_do_not_belong_to_the_file() -> None:
     source = picks(RIGHT, "from schedulers.policies.random import Random\n")
     assert list(load(source.encode(), "f.py", NAME).policies) == ["mine"]
 
@@ -62,7 +62,7 @@ def test_one_name_for_two_policies_is_refused() -> None:
         (b"import sys\nsys.exit(4)\n", r"loading it raised SystemExit: 4 \(line 2\)"),
     ],
 )
-def test_what_is_no_plugin_is_refused_with_reason_and_line_and_leaves_no_module(source: bytes, said: str) -> None:
+def test_an_invalid_plugin_is_refused_with_reason_and_line_and_leaves_no_module(source: bytes, said: str) -> None:
     with pytest.raises(PluginError, match=said):
         load(source, "f.py", NAME)
     assert NAME not in sys.modules

@@ -1,4 +1,4 @@
-"""Which versions are checked, offered, kept and withdrawn."""
+"""The versions that the registry checks, offers, keeps and withdraws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Scene:
-    """A registry, the names that came and went, and those in use."""
+    """A registry, the names offered and withdrawn, and those in use."""
 
     def __init__(self) -> None:
         self.in_use: set[str] = set()
@@ -32,7 +32,7 @@ class Scene:
         self.plugin_registry = PluginRegistry()
 
     def sees(self, **sources: bytes) -> list[UncheckedFile]:
-        """A listing of these files; all that is due passes its check."""
+        """The registry reads a listing of these files; all pending checks pass."""
         due = self.plugin_registry.see(DirectoryListing({f"{name}.py": source for name, source in sources.items()}, {}))
         for each in due:
             own = ("freest_kv",) if b"FreestKv" in each.source else ("mine",)
@@ -42,7 +42,7 @@ class Scene:
         return due
 
 
-def test_a_checked_file_is_offered_under_its_digest_and_says_so_in_its_decisions() -> None:
+def test_a_checked_file_is_offered_under_its_digest_and_its_decisions_name_it() -> None:
     scene = Scene()
     scene.sees(freest=ONE)
     assert scene.changes == [f"+{FIRST}"]
@@ -75,7 +75,7 @@ def test_an_older_version_is_withdrawn_when_it_is_no_longer_in_use() -> None:
     assert f"turnout_plugin_{digest_of(ONE)}" not in sys.modules
 
 
-def test_a_version_that_comes_back_is_checked_and_offered_again() -> None:
+def test_a_version_that_returns_is_checked_and_offered_again() -> None:
     scene = Scene()
     scene.sees(freest=ONE)
     scene.sees()
@@ -83,7 +83,7 @@ def test_a_version_that_comes_back_is_checked_and_offered_again() -> None:
     assert scene.changes == [f"+{FIRST}", f"-{FIRST}", f"+{FIRST}"]
 
 
-def test_a_file_that_is_refused_is_logged_once_shown_and_not_checked_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_file_is_logged_once_shown_and_not_checked_again(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
     (due,) = scene.plugin_registry.see(DirectoryListing({"bad.py": b"def"}, {}))
     scene.plugin_registry.take(
@@ -100,7 +100,7 @@ def test_a_file_that_is_refused_is_logged_once_shown_and_not_checked_again(caplo
     "elsewhere",
     ["raise ValueError('not here')\n", "while True:\n    pass\n", "raise SystemExit\n"],
 )
-def test_a_file_that_passes_its_check_and_does_not_load_here_is_refused_after_all(
+def test_a_file_that_passes_its_check_but_does_not_load_in_the_gateway_is_refused(
     elsewhere: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.plugins.registry.LOAD_S", 0.05)
@@ -112,7 +112,7 @@ def test_a_file_that_passes_its_check_and_does_not_load_here_is_refused_after_al
     assert registry.names() == tuple(registry.BUILT_IN)
 
 
-def test_a_directory_that_is_away_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_directory_withdraws_no_version(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
     scene.sees(freest=ONE)
     for _ in range(3):
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_read_is_shown() -> None:
     ]
 
 
-def test_a_file_whose_check_goes_on_is_shown_as_that() -> None:
+def test_a_file_whose_check_is_running_is_shown_as_such() -> None:
     scene = Scene()
     scene.plugin_registry.see(DirectoryListing({"freest.py": ONE}, {}))
     assert [each["problem"] for each in scene.plugin_registry.describe()] == ["is being checked"]

@@ -1,4 +1,4 @@
-"""Some of the requests, and never many."""
+"""Sampling of requests for checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from router.plugins.examples import examples
 from router.plugins.samples import EVERY_S, KEPT, Samples
 
 
-def test_the_last_ones_are_kept_and_the_next_is_wanted_a_while_later() -> None:
+def test_the_last_samples_are_kept_and_the_next_is_taken_after_an_interval() -> None:
     samples, made = Samples(), examples()
     for at in range(KEPT + 3):
         samples.take(10.0 + at, *made[at % len(made)])
@@ -14,6 +14,6 @@ def test_the_last_ones_are_kept_and_the_next_is_wanted_a_while_later() -> None:
     assert samples.next_at == 10.0 + KEPT + 2 + EVERY_S
 
 
-def test_without_any_none_are_kept_and_the_first_is_wanted() -> None:
+def test_without_samples_the_first_request_is_taken() -> None:
     samples = Samples()
     assert (samples.recent(), samples.next_at) == ((), 0.0)

@@ -1,4 +1,4 @@
-"""What a module remembers is seen, wherever it keeps it; what it only has is no trace."""
+"""State that a module changes is detected wherever it is kept; unchanged state is not reported."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def module() -> tuple[ModuleType, Callable[[str], None]]:
 
 
 @pytest.mark.parametrize("place", REMEMBERS)
-def test_what_is_remembered_is_named_by_its_place(place: str) -> None:
+def test_changed_state_is_named_by_its_place(place: str) -> None:
     made, run = module()
     before = state_of(made, {})
     run(REMEMBERS[place])
@@ -65,14 +65,14 @@ def test_what_is_remembered_is_named_by_its_place(place: str) -> None:
 
 
 @pytest.mark.parametrize("harmless", ["pure(3)", "math.sqrt(2)", "Kept()", "made()", "sorted(LIST)"])
-def test_what_only_computes_leaves_no_trace(harmless: str) -> None:
+def test_code_that_only_computes_changes_no_state(harmless: str) -> None:
     made, run = module()
     before = state_of(made, {})
     run(harmless)
     assert first_difference(before, state_of(made, {})) == ""
 
 
-def test_a_field_of_a_policy_is_a_trace_too() -> None:
+def test_a_changed_field_of_a_policy_is_reported_too() -> None:
     class Policy:
         __slots__ = ("seen",)
 

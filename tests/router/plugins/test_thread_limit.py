@@ -1,4 +1,4 @@
-"""Foreign code in a thread is interrupted at its limit, or abandoned, and the caller gets what came of it."""
+"""Foreign code in a thread is interrupted at its limit, or abandoned, and the caller gets the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def exit_the_process() -> None:
     raise SystemExit(3)
 
 
-def test_the_result_and_the_exception_of_the_work_are_the_callers() -> None:
+def test_the_caller_gets_the_result_or_the_exception_of_the_work() -> None:
     assert bounded_in_thread(PATIENT_S, divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         bounded_in_thread(PATIENT_S, divmod, 7, 0)
@@ -36,7 +36,7 @@ def test_it_does_not_run_in_the_callers_thread() -> None:
     assert thread.daemon
 
 
-def test_work_that_would_end_the_process_only_quits() -> None:
+def test_work_that_exits_ends_only_its_thread() -> None:
     with pytest.raises(PolicyQuit, match=re.escape("raised SystemExit(3)")):
         bounded_in_thread(PATIENT_S, exit_the_process)
 
@@ -48,13 +48,13 @@ def test_work_that_does_not_return_is_interrupted_and_its_position_reported() ->
     assert threading.active_count() == before
 
 
-def test_a_sleep_that_outlasts_all_patience_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sleep_longer_than_the_limit_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_limit, "ABANDON_S", 0.05)
     with pytest.raises(PolicyTimeout):
         bounded_in_thread(0.02, time.sleep, 1.0)
 
 
-def test_work_that_swallows_everything_is_abandoned_and_ends_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_swallows_all_exceptions_is_abandoned_and_ends_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_limit, "ABANDON_S", 0.05)
     ends = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What goes to the process that checks: all that the gateway has of a request, read-only mappings included."""
+"""The data sent to a check's process: complete requests, read-only mappings included."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schedulers.hits import Level, PrefixHits
 from schedulers.types import PodId
 
 
-def test_a_job_comes_through_the_pipe_as_it_was() -> None:
+def test_a_job_passes_the_pipe_unchanged() -> None:
     request, snapshot = examples()[7]
     hits = PrefixHits({PodId("a:1"): 3}, [Level(3, [PodId("a:1")])])
     candidates = tuple(

@@ -1,4 +1,4 @@
-"""Foreign code that does not return is interrupted, in the main thread, under a running event loop too."""
+"""Foreign code that does not return is interrupted in the main thread, also under a running event loop."""
 
 from __future__ import annotations
 
@@ -91,18 +91,18 @@ class Calls:
 
 
 @pytest.mark.parametrize("work", STUCK, ids=lambda work: work.__name__)
-def test_what_does_not_return_is_broken_off(work: Callable[[], None]) -> None:
+def test_a_call_that_does_not_return_is_interrupted(work: Callable[[], None]) -> None:
     with pytest.raises(PolicyTimeout, match=r"did not return within 0.02 s, it was at line \d+ of .*\.py"):
         Watched(Calls(work), 0.02).pick(REQUEST, SNAPSHOT)
 
 
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def test_it_works_in_a_callback_of_an_event_loop_which_then_goes_on(
+def test_it_works_in_a_callback_of_an_event_loop_and_the_loop_continues(
     loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
     async def run() -> list[str]:
         running, said = asyncio.get_running_loop(), list[str]()
-        running.add_signal_handler(signal.SIGTERM, lambda: None)  # as the gateway has it
+        running.add_signal_handler(signal.SIGTERM, lambda: None)  # as in the gateway
         over = running.create_future()
 
         def called_back() -> None:
@@ -127,8 +127,8 @@ def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A socket pair takes about 300 bytes, one a signal, until they are read."""
-    monkeypatch.setattr(watchdog, "PATIENCE", 10_000)  # the only rings are those raised here
+    """A socket pair holds about 300 bytes, one for each signal, until they are read."""
+    monkeypatch.setattr(watchdog, "PATIENCE", 10_000)  # the only alarms are those raised here
     swallowed = 0
 
     def swallow_a_thousand() -> None:
@@ -153,8 +153,8 @@ def test_however_long_it_takes_no_other_signal_is_lost_and_nothing_is_written_to
     assert capfd.readouterr().err == ""
 
 
-def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a tracer, a profiler, or a starved machine."""
+def test_alarms_do_not_pile_up_behind_a_slow_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracer, a profiler or a busy machine slows the handler."""
     look = watchdog._is_foreign
 
     def slow_look(frame: FrameType) -> bool:
@@ -168,23 +168,23 @@ def test_rings_do_not_overtake_a_handler_that_is_slowed_down(monkeypatch: pytest
         Watched(Calls(swallow_everything), 0.02).pick(REQUEST, SNAPSHOT)
 
 
-def test_a_pick_that_returns_is_left_alone_and_so_is_what_comes_after() -> None:
-    policy = Watched(Random(), 600.0)  # no pick takes that long, however busy the machine is
+def test_a_pick_that_returns_is_not_interrupted_nor_is_the_code_after_it() -> None:
+    policy = Watched(Random(), 600.0)  # no pick takes that long, even on a busy machine
     for _ in range(2000):
         assert policy.pick(REQUEST, SNAPSHOT) == Random().pick(REQUEST, SNAPSHOT)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    # A signal that comes late finds no foreign code below: it does not raise.
+    # A late signal finds no foreign code on the stack, so its handler does not raise.
     signal.raise_signal(signal.SIGALRM)
 
 
-def test_what_it_raises_itself_comes_through() -> None:
+def test_exceptions_of_a_policy_are_passed_on() -> None:
     with pytest.raises(ZeroDivisionError):
         bounded(600.0, lambda: 1 // 0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
-def test_what_would_end_more_than_the_pick_ends_only_that(kind: type[BaseException]) -> None:
+def test_a_pick_that_would_end_the_process_ends_only_itself(kind: type[BaseException]) -> None:
     def leave() -> None:
         raise kind(3)
 
@@ -199,12 +199,12 @@ def test_a_timeout_is_a_failure_of_the_kind_stuck() -> None:
     assert raised(caught.value).reason == "stuck"
 
 
-def test_a_watched_policy_has_its_name_and_shows_what_it_is() -> None:
+def test_a_watched_policy_keeps_its_name_and_description() -> None:
     policy = watched(Random(), 1.0)
     assert (policy.name, repr(policy)) == ("random", "<Watched Random()>")
 
 
-def test_a_thread_that_gets_no_signals_gets_the_policy_as_it_is() -> None:
+def test_outside_the_main_thread_a_policy_is_not_wrapped() -> None:
     policy, found = Random(), list[object]()
     thread = threading.Thread(target=lambda: found.append(watched(policy, 1.0)))
     thread.start()
@@ -212,7 +212,7 @@ def test_a_thread_that_gets_no_signals_gets_the_policy_as_it_is() -> None:
     assert found == [policy] and found[0] is policy
 
 
-def test_only_what_is_not_built_in_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_policies_are_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
     loaded = load(GOOD.encode(), "freest.py", "turnout_plugin_watched")
     unload("turnout_plugin_watched")

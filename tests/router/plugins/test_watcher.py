@@ -1,4 +1,4 @@
-"""A directory watched by a running loop: real files, and checks that ask nothing."""
+"""A directory watched by a running loop: real files, and checks that call no policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Names:
-    """A listener that notes the names; none is in use."""
+    """A listener that records the names; none is in use."""
 
     def __init__(self) -> None:
         self.changes: list[str] = []
@@ -49,7 +49,7 @@ class Names:
 
 
 def watching(directory: Path, names: Names) -> PluginWatcher:
-    """A watcher that has looked before the loop runs."""
+    """A watcher that has read the directory before the loop runs."""
     settings, plugin_registry = Plugins(directory=str(directory), interval_s=0.01), PluginRegistry()
     load_present(settings, plugin_registry)
     return PluginWatcher(settings, plugin_registry, lambda: examples()[6:10], names)
@@ -59,7 +59,7 @@ def plugins(shown: dict[str, object]) -> Any:
     return shown["plugins"]
 
 
-def test_a_swap_of_a_mounted_configmap_brings_the_new_version_and_takes_the_old_one(tmp_path: Path) -> None:
+def test_a_swap_of_a_mounted_configmap_offers_the_new_version_and_withdraws_the_old_one(tmp_path: Path) -> None:
     mount = Mount(tmp_path, {"mine.py": picks(RIGHT)})
     names = Names()
     watch = watching(tmp_path, names)
@@ -76,7 +76,7 @@ def test_a_swap_of_a_mounted_configmap_brings_the_new_version_and_takes_the_old_
     assert set(registry.names()) == {*registry.BUILT_IN, second, freest}
 
 
-def test_it_looks_again_and_again(tmp_path: Path) -> None:
+def test_it_reads_the_directory_repeatedly(tmp_path: Path) -> None:
     async def run() -> None:
         names = Names()
         task = asyncio.get_running_loop().create_task(watching(tmp_path, names).run())
@@ -87,7 +87,7 @@ def test_it_looks_again_and_again(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_event_loop_goes_on_while_a_file_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_runs_while_a_file_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file does not finish loading before the loop has set an event."""
     loading, go_on = threading.Event(), threading.Event()
     monkeypatch.setattr(threading, "loading_here", loading, raising=False)
@@ -114,7 +114,7 @@ def test_the_event_loop_goes_on_while_a_file_is_loaded(tmp_path: Path, monkeypat
     asyncio.run(run())
 
 
-def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
+def test_a_file_that_is_being_written_is_checked_when_it_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, text, names = tmp_path / "mine.py", picks(RIGHT), Names()
@@ -133,6 +133,6 @@ def test_a_file_that_is_being_written_is_checked_when_it_is_whole(
     assert "is not offered" not in caplog.text
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     watch = watching(tmp_path / "nowhere", Names())
     assert "cannot be read" in str(watch.describe()["problem"])

@@ -1,4 +1,4 @@
-"""Policies by name: those of the registry, and those ready-made in the settings."""
+"""Policies by name: those of the registry, and the named policies of the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schedulers.named import Named
 READY = {"sticky": PolicySpec(name="session_affinity", params={"balance_factor": 3.0})}
 
 
-def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
+def test_a_policy_named_in_the_settings_is_used_like_any_other() -> None:
     catalog = PolicyCatalog(READY)
     sticky = catalog.create("sticky")
     assert isinstance(sticky, Named)
@@ -23,19 +23,19 @@ def test_a_ready_made_policy_is_a_name_like_any_other() -> None:
     assert set(catalog.by_name()) == {*registry.names(), "sticky"}
 
 
-def test_it_takes_no_parameters_for_it_has_them() -> None:
+def test_it_takes_no_parameters_because_the_settings_have_them() -> None:
     with pytest.raises(InvalidParams, match="'sticky' is ready-made in the settings and takes no parameters"):
         PolicyCatalog(READY).create("sticky", {"balance_factor": 1.0})
 
 
-def test_set_anew_it_is_another_object_around_the_same_policy() -> None:
+def test_each_use_is_a_new_object_around_the_same_policy() -> None:
     catalog = PolicyCatalog(READY)
     one, other = catalog.create("sticky"), catalog.create("sticky")
     assert isinstance(one, Named) and isinstance(other, Named)
     assert one is not other and one.policy is other.policy
 
 
-def test_an_unknown_name_is_answered_with_the_ready_made_ones_too() -> None:
+def test_the_error_for_an_unknown_name_lists_the_named_policies_too() -> None:
     with pytest.raises(UnknownPolicy, match=r"no policy 'stucky'.*; ready-made: sticky"):
         PolicyCatalog(READY).create("stucky")
     with pytest.raises(UnknownPolicy) as plain:
@@ -47,6 +47,6 @@ def test_an_unknown_name_is_answered_with_the_ready_made_ones_too() -> None:
     ("spec", "error"),
     [(PolicySpec(name="nonesuch"), UnknownPolicy), (PolicySpec(name="p2c", params={"x": 1}), InvalidParams)],
 )
-def test_one_that_cannot_be_built_is_named_at_start(spec: PolicySpec, error: type[Exception]) -> None:
+def test_a_named_policy_that_cannot_be_built_is_reported_at_start(spec: PolicySpec, error: type[Exception]) -> None:
     with pytest.raises(error, match="ready-made policy 'broken': "):
         PolicyCatalog({"broken": spec})

@@ -1,4 +1,4 @@
-"""A policy that fails: the safe policy decides, the failure is counted, and at the limit the policy is taken out."""
+"""Failures of a policy: the safe policy decides, the failure is counted, and at the limit the policy is taken out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILURE = Failure("raised", "raised ValueError()")
 
 
 class Scene:
-    """A circuit breaker, what it counted and which listeners it called."""
+    """A circuit breaker, its counts and the listeners it called."""
 
     def __init__(self, **limits: float) -> None:
         self.now = 100.0
@@ -52,7 +52,7 @@ def test_a_failure_is_counted_and_reported_and_the_safe_policy_decides() -> None
     assert scene.out == []
 
 
-def test_one_failure_too_many_takes_the_policy_out_once_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+def test_one_failure_above_the_limit_takes_the_policy_out_once_and_logs_why(caplog: pytest.LogCaptureFixture) -> None:
     scene, policy = Scene(failures=3), registry.create("p2c")
     scene.fails(policy, 5)
     ((pool, out, why),) = scene.out
@@ -62,21 +62,21 @@ def test_one_failure_too_many_takes_the_policy_out_once_and_says_why(caplog: pyt
     assert line == f"pool main: policy p2c is taken out, least_load decides from now on: {why}"
 
 
-def test_pools_are_counted_apart() -> None:
+def test_each_pool_has_its_own_count() -> None:
     scene, policy = Scene(failures=2), registry.create("p2c")
     for pool in ("a", "b"):
         scene.guard.struck(policy, pool, FAILURE)
     assert scene.out == []
 
 
-def test_the_same_policy_set_anew_begins_with_a_clean_count() -> None:
+def test_the_same_policy_set_again_begins_with_a_count_of_zero() -> None:
     scene = Scene(failures=2)
     for _ in range(5):
         scene.fails(registry.create("session_affinity"))
     assert scene.out == []
 
 
-def test_who_asks_for_a_policy_that_is_out_gets_the_safe_one() -> None:
+def test_a_caller_that_asks_for_a_policy_that_is_out_gets_the_safe_one() -> None:
     scene, policy = Scene(failures=1), registry.create("p2c")
     assert scene.guard.stand_in(policy, "main") is policy
     scene.fails(policy)
@@ -90,7 +90,7 @@ def test_the_safe_policy_is_never_taken_out() -> None:
     assert scene.out == []
 
 
-def test_a_slow_pick_counts_and_one_that_was_broken_off_counts_once() -> None:
+def test_a_slow_pick_counts_and_an_interrupted_one_counts_once() -> None:
     scene, policy = Scene(), registry.create("p2c")
     scene.guard.slow(policy, "main", 0.06, Decision(A, "p2c"))
     scene.guard.slow(policy, "main", 0.06, Rejection("kv_full"))
@@ -98,7 +98,7 @@ def test_a_slow_pick_counts_and_one_that_was_broken_off_counts_once() -> None:
     assert scene.metrics.policy_failures == {("main", "p2c", "slow"): 2}
 
 
-def test_failures_that_lie_far_enough_apart_are_borne() -> None:
+def test_failures_far_enough_apart_do_not_take_the_policy_out() -> None:
     scene, policy = Scene(failures=2), registry.create("p2c")
     for _ in range(10):
         scene.fails(policy)

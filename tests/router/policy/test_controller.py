@@ -1,4 +1,4 @@
-"""Swapping a policy: built first, agreed through the store, and harmless whenever it fails."""
+"""Swapping a policy: it is built first, agreed through the store, and changes nothing if it fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHADOW = PolicyChoice("round_robin")
 
 
 class FlakyStore(MemoryStore):
-    """A store that does not answer while it is `away`, or just not to writes."""
+    """A store that answers no request while it is `away`, or no write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class FlakyStore(MemoryStore):
 
 
 class Trials:
-    """Makes trials that remember what became of them."""
+    """Makes trials that record how they ended."""
 
     def __init__(self) -> None:
         self.objections = ""
@@ -82,7 +82,7 @@ def switch(store: MemoryStore | None = None, trials: Trials | None = None, **mor
     return PolicyController(store or MemoryStore(), configured, more.pop("create", create), **more)
 
 
-def test_it_starts_with_what_the_settings_say_as_generation_zero() -> None:
+def test_it_starts_with_the_settings_policy_as_generation_zero() -> None:
     policies = switch()
     assert policies.live("a").scheduler.name == "p2c"
     assert policies.record("b") == PolicyRecord("random", {}, 0)
@@ -108,7 +108,7 @@ def test_set_replaces_the_reference_of_that_pool_only() -> None:
 @pytest.mark.parametrize(
     ("name", "params", "error"), [("nonesuch", {}, UnknownPolicy), ("p2c", {"nonesuch": 1}, InvalidParams)]
 )
-def test_what_cannot_be_built_changes_nothing_not_even_the_store(
+def test_a_policy_that_cannot_be_built_changes_nothing_not_even_the_store(
     name: str, params: dict[str, object], error: type[SchedulerError]
 ) -> None:
     store = MemoryStore()
@@ -130,7 +130,7 @@ def test_what_cannot_be_built_changes_nothing_not_even_the_store(
     assert policies.live("a") is before
 
 
-def test_a_stale_generation_is_refused_and_the_present_one_accepted() -> None:
+def test_an_old_generation_is_refused_and_the_current_one_accepted() -> None:
     policies = switch()
 
     async def run() -> None:
@@ -145,7 +145,7 @@ def test_a_stale_generation_is_refused_and_the_present_one_accepted() -> None:
     assert policies.record("a").generation == 2
 
 
-def test_shadow_and_canary_come_and_go_beside_the_policy_and_a_new_policy_ends_the_canary_only() -> None:
+def test_shadow_and_canary_start_and_end_beside_the_policy_and_a_new_policy_ends_only_the_canary() -> None:
     policies = switch()
 
     async def run() -> None:
@@ -161,7 +161,7 @@ def test_shadow_and_canary_come_and_go_beside_the_policy_and_a_new_policy_ends_t
     asyncio.run(run())
 
 
-def test_a_promoted_candidate_is_the_policy_and_rolled_back_gives_way_to_the_one_before() -> None:
+def test_a_promoted_candidate_is_the_policy_and_a_rollback_restores_the_one_before() -> None:
     policies = switch()
 
     async def run() -> None:
@@ -178,7 +178,7 @@ def test_a_promoted_candidate_is_the_policy_and_rolled_back_gives_way_to_the_one
     asyncio.run(run())
 
 
-def test_rolling_back_the_first_change_brings_the_settings_own_policy() -> None:
+def test_rolling_back_the_first_change_restores_the_settings_policy() -> None:
     policies = switch()
 
     async def run() -> None:
@@ -204,7 +204,7 @@ def test_a_promotion_that_the_trial_objects_to_is_refused_unless_forced() -> Non
     asyncio.run(run())
 
 
-def test_the_trial_of_a_record_is_made_of_its_schedulers_and_ends_with_it() -> None:
+def test_the_trial_of_a_record_uses_its_schedulers_and_ends_with_it() -> None:
     trials = Trials()
     policies = switch(trials=trials)
 
@@ -223,7 +223,7 @@ def test_the_trial_of_a_record_is_made_of_its_schedulers_and_ends_with_it() -> N
     assert trials.ended == [2, 3]
 
 
-def test_a_dry_run_builds_and_says_what_would_be_put_and_changes_nothing() -> None:
+def test_a_dry_run_builds_and_returns_the_record_and_changes_nothing() -> None:
     store = MemoryStore()
     policies = switch(store)
 
@@ -240,7 +240,7 @@ def test_a_dry_run_builds_and_says_what_would_be_put_and_changes_nothing() -> No
     asyncio.run(run())
 
 
-def test_two_who_change_at_once_both_have_their_change_and_neither_loses_the_other_s() -> None:
+def test_two_concurrent_changes_are_both_made_and_neither_is_lost() -> None:
     left, right = MemoryStore("both"), MemoryStore("both")
 
     async def run() -> None:
@@ -252,7 +252,7 @@ def test_two_who_change_at_once_both_have_their_change_and_neither_loses_the_oth
     asyncio.run(run())
 
 
-def test_a_change_that_never_gets_a_turn_is_refused() -> None:
+def test_a_change_that_always_loses_the_race_is_refused() -> None:
     class Contended(MemoryStore):
         async def put_policy(self, *args: Any, **named: Any) -> PolicyRecord:
             raise StaleGeneration("another was first")
@@ -261,7 +261,7 @@ def test_a_change_that_never_gets_a_turn_is_refused() -> None:
         asyncio.run(switch(Contended()).set("a", "random", {}))
 
 
-def test_a_silent_store_leaves_the_old_policy_and_the_words_say_what_to_do() -> None:
+def test_a_silent_store_leaves_the_old_policy_and_the_message_has_advice() -> None:
     store = FlakyStore()
     policies = switch(store)
     store.away = True
@@ -273,7 +273,7 @@ def test_a_silent_store_leaves_the_old_policy_and_the_words_say_what_to_do() -> 
     assert policies.live("a").scheduler.name == "p2c"
 
 
-def test_a_store_that_lost_what_is_known_here_takes_nothing_until_it_is_put_back() -> None:
+def test_a_store_that_lost_its_records_takes_no_change_until_they_are_restored() -> None:
     policies = switch()
     policies.policy_changed("a", PolicyRecord("round_robin", {}, 5))
     with pytest.raises(StoreUnavailable, match="has generation 0 only, 5 is known"):
@@ -281,12 +281,12 @@ def test_a_store_that_lost_what_is_known_here_takes_nothing_until_it_is_put_back
     assert policies.live("a").scheduler.name == "round_robin"
 
 
-def test_an_unknown_pool_is_named() -> None:
+def test_an_unknown_pool_is_reported_by_name() -> None:
     with pytest.raises(UnknownPool, match="nonesuch"):
         asyncio.run(switch().set("nonesuch", "p2c", {}))
 
 
-def test_a_change_on_another_replica_is_followed_whole_and_an_older_one_ignored() -> None:
+def test_a_change_on_another_replica_is_followed_completely_and_an_older_one_ignored() -> None:
     trials = Trials()
     policies = switch(trials=trials)
     record = PolicyRecord("round_robin", {}, 5, SHADOW, CANARY)
@@ -305,7 +305,7 @@ def test_a_change_on_another_replica_is_followed_whole_and_an_older_one_ignored(
         PolicyRecord("random", {}, 5, None, Canary(PolicyChoice("later"), 5.0)),
     ],
 )
-def test_a_record_this_build_cannot_build_waits_whole_until_it_can(
+def test_a_record_that_cannot_be_built_yet_waits_as_a_whole_until_it_can(
     record: PolicyRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     offered: set[str] = set()
@@ -329,7 +329,7 @@ def test_a_record_this_build_cannot_build_waits_whole_until_it_can(
     assert policies.waits_for("a") == ""
 
 
-def test_what_waits_is_forgotten_when_something_newer_is_live() -> None:
+def test_a_waiting_record_is_dropped_when_a_newer_one_is_live() -> None:
     policies = switch()
     policies.policy_changed("a", PolicyRecord("from_a_newer_version", {}, 5))
     policies.policy_changed("a", PolicyRecord("random", {}, 6))
@@ -337,7 +337,7 @@ def test_what_waits_is_forgotten_when_something_newer_is_live() -> None:
     assert policies.waits_for("a") == ""
 
 
-def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
+def test_the_echo_of_a_replicas_own_change_builds_no_second_scheduler() -> None:
     built: list[str] = []
 
     def counting(name: str, params: Mapping[str, object]) -> Scheduler:
@@ -350,7 +350,7 @@ def test_an_echo_of_the_own_change_does_not_build_a_second_scheduler() -> None:
     assert built == ["p2c", "random"]
 
 
-def test_a_policy_that_is_taken_out_gives_way_until_the_next_record() -> None:
+def test_a_policy_that_is_taken_out_is_replaced_until_the_next_record() -> None:
     policies = switch()
     out, safe = policies.live("a").scheduler, create("least_load", {})
     policies.take_out("a", policies.live("b").scheduler, safe, "not this one")
@@ -363,11 +363,11 @@ def test_a_policy_that_is_taken_out_gives_way_until_the_next_record() -> None:
     assert (policies.live("a").scheduler.name, policies.live("a").taken_out) == ("p2c", "")
 
 
-# On this replica alone
+# Changes on this replica only
 
 
 class Pauses:
-    """Time for who looks for the shared state: a turn each time it is given one."""
+    """The pauses between two looks for the shared state; each ends when the test lets it."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(0)
@@ -378,14 +378,14 @@ class Pauses:
         await self._turns.acquire()
 
     async def pass_once(self) -> None:
-        """Returns when who slept has had a look and sleeps again, or is done."""
+        """End a pause; returns when the task sleeps again or is done."""
         self.asleep.clear()
         self._turns.release()
         for _ in range(10):
             await asyncio.sleep(0)
 
 
-def test_without_the_shared_state_a_change_can_be_made_on_this_replica_alone_until_it_is_back(
+def test_without_the_shared_state_a_change_can_be_made_on_this_replica_only_until_it_is_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store, trials = FlakyStore(), Trials()
@@ -415,7 +415,7 @@ def test_without_the_shared_state_a_change_can_be_made_on_this_replica_alone_unt
     assert "on this replica alone" in caplog.text
 
 
-def test_what_is_live_here_alone_gives_way_to_a_newer_shared_record_at_once() -> None:
+def test_a_local_record_is_replaced_by_a_newer_shared_one_at_once() -> None:
     store = FlakyStore()
 
     async def run() -> None:
@@ -429,7 +429,7 @@ def test_what_is_live_here_alone_gives_way_to_a_newer_shared_record_at_once() ->
     asyncio.run(run())
 
 
-def test_a_rollback_of_a_local_change_is_the_shared_policy_and_one_more_goes_before_it() -> None:
+def test_a_rollback_of_a_local_change_restores_the_shared_policy_and_the_next_the_one_before_it() -> None:
     store = FlakyStore()
 
     async def run() -> None:
@@ -446,7 +446,7 @@ def test_a_rollback_of_a_local_change_is_the_shared_policy_and_one_more_goes_bef
     asyncio.run(run())
 
 
-def test_nothing_is_local_while_the_shared_state_answers_and_a_trial_never_is() -> None:
+def test_no_change_is_local_while_the_shared_state_answers_and_a_trial_never_is() -> None:
     store = FlakyStore()
     policies = switch(store)
 

@@ -1,4 +1,4 @@
-"""All of a record is built, or nothing, and the message says which part cannot be."""
+"""A record is built completely or not at all, and the message names the part that cannot be built."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def test_every_policy_of_a_record_is_built() -> None:
         (GOOD._replace(canary=Canary(PolicyChoice("p2c", {"wat": 1}), 5.0)), "canary", "params"),
     ],
 )
-def test_what_is_wrong_beside_the_policy_says_where_it_stands(record: PolicyRecord, place: str, part: str) -> None:
+def test_a_problem_in_another_part_than_the_policy_names_its_place(record: PolicyRecord, place: str, part: str) -> None:
     with pytest.raises(Unbuildable, match=f"^{place}: ") as raised:
         build(create, record)
     assert (raised.value.place, raised.value.part) == (place, part)
 
 
-def test_what_is_wrong_with_the_policy_itself_is_said_as_everywhere() -> None:
+def test_a_problem_of_the_policy_itself_has_the_policys_message() -> None:
     with pytest.raises(UnknownPolicy, match=r"^no policy 'p3c'"):
         build(create, GOOD._replace(name="p3c"))

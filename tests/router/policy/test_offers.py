@@ -1,4 +1,4 @@
-"""Plugin files and the pools' policies: a record that waits for its file, and a version that a pool can return to."""
+"""Plugin files and the pools' policies: records that wait for their file, and versions that a pool can return to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class PluginPool:
-    """The pool `main` and the plugins of a directory, wired as in a replica."""
+    """The pool `main` and the plugins of a directory, connected as in a replica."""
 
     def __init__(self, directory: Path, policy: str = "p2c") -> None:
         settings, plugin_registry = Plugins(directory=str(directory), interval_s=0.01), PluginRegistry()
@@ -43,7 +43,7 @@ class PluginPool:
         self.plugins = PluginWatcher(settings, plugin_registry, tuple, PluginOffers(self.catalog, self.policies))
 
 
-def test_a_record_that_came_before_its_file_is_followed_once_the_file_is_there(tmp_path: Path) -> None:
+def test_a_record_received_before_its_file_is_followed_once_the_file_exists(tmp_path: Path) -> None:
     pool = PluginPool(tmp_path)
     offered = pool.catalog.by_name()
     pool.policies.policy_changed("main", PolicyRecord(NAME, {}, 3))

@@ -1,4 +1,4 @@
-"""What changes make of a record, as plain values."""
+"""Changes of a record, as pure functions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PLAIN = PolicyRecord("a", {"x": 1}, 7, note="why it came", restores=2)
 FULL = PLAIN._replace(shadow=SHADOW, canary=CANARY)
 
 
-def test_a_policy_that_is_set_keeps_the_shadow_and_nothing_else() -> None:
+def test_setting_a_policy_keeps_only_the_shadow() -> None:
     assert changes.policy_set("b", {"y": 2})(FULL, ()) == PolicyRecord("b", {"y": 2}, 7, SHADOW)
 
 
-def test_shadow_and_canary_are_changed_each_for_itself_and_what_a_rollback_restored_stays_known() -> None:
+def test_shadow_and_canary_change_independently_and_keep_what_a_rollback_restored() -> None:
     bare = PLAIN._replace(note="")
     assert changes.shadow_set(SHADOW)(PLAIN, ()) == bare._replace(shadow=SHADOW)
     assert changes.shadow_set(None)(FULL, ()) == bare._replace(canary=CANARY)
@@ -31,7 +31,7 @@ def test_shadow_and_canary_are_changed_each_for_itself_and_what_a_rollback_resto
 
 
 @pytest.mark.parametrize("change", [changes.shadow_set(None), changes.canary_set(None), changes.cancelled])
-def test_to_end_what_does_not_run_is_no_change(change: Change) -> None:
+def test_ending_a_trial_that_does_not_run_changes_nothing(change: Change) -> None:
     assert change(PLAIN, ()) is PLAIN
 
 
@@ -45,13 +45,13 @@ def test_the_candidate_is_promoted_with_its_parameters() -> None:
 
 
 def rolled(records: Sequence[PolicyRecord], to: int | None = None) -> list[PolicyRecord]:
-    """The history after one more rollback, newest first."""
+    """The history after another rollback, newest first."""
     wanted = changes.rolled_back(to)(records[0], records)
     return [wanted._replace(generation=records[0].generation + 1), *records]
 
 
 def records_of(*names: str) -> list[PolicyRecord]:
-    """A history in which these were set one after the other, from generation 0, newest first."""
+    """A history in which these policies were set in turn, from generation 0, newest first."""
     return [PolicyRecord(name, {}, at) for at, name in enumerate(names)][::-1]
 
 
@@ -66,7 +66,7 @@ def test_each_rollback_goes_one_policy_further_back_and_never_to_what_was_rolled
         rolled(history)
 
 
-def test_records_of_the_same_policy_are_passed_over_but_not_other_parameters_of_it() -> None:
+def test_records_of_an_equal_policy_are_skipped_but_not_those_with_other_parameters() -> None:
     first = PolicyRecord("a", {"x": 1}, 1)
     second = PolicyRecord("a", {"x": 2}, 2)
     on_trial = second._replace(generation=3, canary=CANARY)
@@ -75,15 +75,15 @@ def test_records_of_the_same_policy_are_passed_over_but_not_other_parameters_of_
     assert (wanted.name, wanted.params, wanted.restores) == ("a", {"x": 1}, 1)
 
 
-def test_a_rollback_past_an_earlier_rollback_goes_before_what_that_one_restored() -> None:
-    history = rolled(records_of("a", "b", "c"))  # b again, as generation 3
+def test_a_second_rollback_goes_before_what_the_first_restored() -> None:
+    history = rolled(records_of("a", "b", "c"))  # b again, in generation 3
     history = [PolicyRecord("d", {}, 4), *history]
     history = rolled(history)
     assert (history[0].name, history[0].restores) == ("b", 1)
     assert rolled(history)[0].name == "a"
 
 
-def test_a_change_of_the_shadow_does_not_forget_how_far_a_rollback_went() -> None:
+def test_a_change_of_the_shadow_keeps_how_far_a_rollback_went() -> None:
     history = rolled(records_of("a", "b", "c"))
     history = [changes.shadow_set(SHADOW)(history[0], ())._replace(generation=4), *history]
     assert rolled(history)[0].name == "a"
@@ -94,7 +94,7 @@ def test_a_rollback_ends_shadow_and_canary() -> None:
     assert rolled(history)[0][3:5] == (None, None)
 
 
-def test_a_generation_can_be_named_also_forwards_and_must_be_kept() -> None:
+def test_a_rollback_may_name_any_kept_generation_newer_ones_included() -> None:
     history = rolled(records_of("a", "b", "c"))
     assert rolled(history, to=2)[0].name == "c"
     assert rolled(history, to=0)[0].name == "a"

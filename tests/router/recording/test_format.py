@@ -1,4 +1,4 @@
-"""A line says lengths and hashes and nothing else, and the file keeps its size."""
+"""A line has only lengths and hashes, and the file has a limited size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def finished(**given: object) -> RecordedRequest:
     return known._replace(**given)  # type: ignore[arg-type]
 
 
-def test_what_the_answer_says_of_itself_wins_over_estimates() -> None:
+def test_usage_in_the_answer_replaces_estimates() -> None:
     written = json.loads(line(finished(tail=STREAM % b'"prompt_tokens_details":{"cached_tokens":64}')))
     assert written == {
         "timestamp": 1_700_000_000_500,
@@ -34,25 +34,25 @@ def test_what_the_answer_says_of_itself_wins_over_estimates() -> None:
 
 
 @pytest.mark.parametrize(("events", "output"), [(12, 10), (0, 225), (1, 1)])
-def test_without_usage_the_answer_is_estimated_and_the_line_says_so(events: int, output: int) -> None:
+def test_without_usage_the_answer_is_estimated_and_marked_as_such(events: int, output: int) -> None:
     written = json.loads(line(finished(events=events)))
     assert (written["output_length"], written["estimated"]) == (output, True)
     assert "cached_tokens" not in written
 
 
-def test_an_answer_that_talks_of_usage_is_not_taken_for_one() -> None:
+def test_text_that_looks_like_usage_is_not_usage() -> None:
     text = json.dumps({"content": 'it printed "completion_tokens": 5000'}).encode()
     written = json.loads(line(finished(tail=text, events=3)))
     assert written["output_length"] == 1
 
 
-def test_anthropics_names_are_understood() -> None:
+def test_anthropics_field_names_are_read() -> None:
     tail = b'data: {"type":"message_delta","usage":{"input_tokens":11,"output_tokens":42,"cache_read_input_tokens":8}}'
     written = json.loads(line(finished(tail=tail)))
     assert (written["input_length"], written["output_length"], written["cached_tokens"]) == (11, 42, 8)
 
 
-def test_hashes_come_with_what_they_stand_for_and_sessions_unreadable() -> None:
+def test_hashes_have_their_block_size_and_sessions_are_hashed() -> None:
     written = json.loads(line(finished(chain=[2**64 - 1, 5], session_key="alice@example.com")))
     assert written["hash_ids"] == [2**64 - 1, 5]
     assert (written["block_tokens"], written["blocks_per_size"]) == (PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE)
@@ -60,7 +60,7 @@ def test_hashes_come_with_what_they_stand_for_and_sessions_unreadable() -> None:
     assert "alice" not in written["session"]
 
 
-def test_the_file_is_its_owners_and_older_lines_move_aside(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_file_and_older_lines_are_rotated(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     for number in range(10):
         append(path, [b"%09d\n" % number], max_bytes=40)
@@ -88,7 +88,7 @@ def test_processes_that_share_a_file_lose_no_line(tmp_path: Path) -> None:
     assert len(set(lines)) == 100
 
 
-def test_a_file_that_was_moved_aside_meanwhile_is_opened_anew(tmp_path: Path) -> None:
+def test_a_file_rotated_by_another_process_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     append(path, [b"one\n"], max_bytes=1000)
     path.rename(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""Good answers are recorded by a thread, failures are not, and no request waits for it."""
+"""A thread records good answers and no failures, and no request waits for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USAGE = '{"usage":{"prompt_tokens":1200,"completion_tokens":3,"prompt_tokens_det
 
 
 def recording(tmp_path: Path, rig: Rig) -> Recorder:
-    """A recorder of this gateway; its wall clock stands at 1,000,000 s when the rig's does at 0."""
+    """A recorder of this gateway; its wall clock is 1,000,000 s when the rig's clock is 0."""
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")), wall=lambda: 1_000_000 + rig.wire.clock.now)
     rig.rebuild(rig.gateway.deps._replace(tap=recorder.tap))
     return recorder
@@ -34,7 +34,7 @@ def lines(tmp_path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
 
 
-def test_a_stream_is_recorded_with_its_usage_and_without_a_word_of_it(tmp_path: Path) -> None:
+def test_a_stream_is_recorded_with_its_usage_and_without_its_text(tmp_path: Path) -> None:
     with Rig() as rig:
         recorder = recording(tmp_path, rig)
         began = rig.wire.clock.now
@@ -65,7 +65,7 @@ def test_a_whole_answer_has_no_time_to_first_token(tmp_path: Path) -> None:
         assert (record["output_length"], "ttft_ms" in record) == (2, False)
 
 
-def test_only_the_attempt_that_was_answered_counts_and_errors_do_not(tmp_path: Path) -> None:
+def test_only_the_answered_attempt_is_recorded_and_errors_are_not(tmp_path: Path) -> None:
     with Rig() as rig:
         recorder = recording(tmp_path, rig)
         client = rig.asks()
@@ -79,7 +79,7 @@ def test_only_the_attempt_that_was_answered_counts_and_errors_do_not(tmp_path: P
         assert [record["pod"] for record in lines(tmp_path)] == [again.address]
 
 
-def test_the_simulator_reads_what_was_recorded(tmp_path: Path) -> None:
+def test_the_simulator_reads_a_recording(tmp_path: Path) -> None:
     with Rig() as rig:
         recorder = recording(tmp_path, rig)
         for _ in range(3):
@@ -95,7 +95,7 @@ def test_the_simulator_reads_what_was_recorded(tmp_path: Path) -> None:
     assert all(each.units == first for each in trace.arrivals)
 
 
-def test_a_disk_that_fails_costs_the_lines_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_disk_loses_lines_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Rig() as rig, caplog.at_level(logging.WARNING):
         recorder = recording(tmp_path / "nowhere", rig)
         client = rig.asks()
@@ -105,7 +105,7 @@ def test_a_disk_that_fails_costs_the_lines_and_nothing_else(tmp_path: Path, capl
         assert "1 requests were not recorded" in caplog.text
 
 
-def test_a_queue_that_is_full_drops_the_newest_and_says_so(
+def test_a_full_queue_drops_the_newest_and_logs_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "MAX_WAITING", 100)
@@ -119,7 +119,7 @@ def test_a_queue_that_is_full_drops_the_newest_and_says_so(
     assert len(lines(tmp_path)) == 100
 
 
-def test_stopping_writes_what_waits(tmp_path: Path) -> None:
+def test_stopping_writes_the_queued_lines(tmp_path: Path) -> None:
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
     recorder.start()
     recorder.note(RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b""))

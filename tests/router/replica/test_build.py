@@ -1,4 +1,4 @@
-"""The composition root: every component is there after `build`, wired to those it needs, and nothing has started."""
+"""The composition root: `build` makes every component, connects it to those it needs, and starts nothing."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
         build(settings(pools=[wrong]))
 
 
-def test_the_shortest_limit_sets_how_often_deadlines_are_looked_at() -> None:
+def test_the_shortest_limit_sets_how_often_deadlines_are_checked() -> None:
     quick = Pool(name="main", pods=[URL], timeouts=Timeouts(first_byte_s=0.1))
     assert build(settings(pools=[quick])).network.deadlines.resolution_s == pytest.approx(0.025)
     assert build(settings(URL)).network.deadlines.resolution_s == 0.25
 
 
-def test_a_replica_is_named_by_its_settings_or_names_itself() -> None:
+def test_a_replica_has_the_name_in_its_settings_or_a_generated_one() -> None:
     assert build(settings(URL)).core.name == "r1"
     assert len({build(settings(URL, replica="")).core.name for _ in range(3)}) == 3
 
@@ -53,17 +53,17 @@ def test_nothing_is_started(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_depends_on_a_setting_is_there_only_with_it() -> None:
+def test_optional_components_exist_only_with_their_setting() -> None:
     parts = build(settings(URL))
     assert (parts.dataplane.recorder, parts.policy.samples) == (None, None)
     assert parts.policy.plugins.describe()["plugins"] == []
 
 
-def test_requests_for_new_plugins_are_sampled_where_there_is_a_directory(tmp_path: Path) -> None:
+def test_requests_are_sampled_for_new_plugins_if_there_is_a_plugin_directory(tmp_path: Path) -> None:
     assert build(settings(URL, plugins=Plugins(directory=str(tmp_path)))).policy.samples is not None
 
 
-def test_discovery_and_health_lead_to_the_view() -> None:
+def test_discovery_and_health_reach_the_view() -> None:
     async def run() -> None:
         parts = build(settings(URL))
         parts.pods.registry.on_pods("main", [A, B])
@@ -76,7 +76,7 @@ def test_discovery_and_health_lead_to_the_view() -> None:
     asyncio.run(run())
 
 
-def test_a_policy_that_fails_too_often_is_taken_out_of_its_pool_and_its_trial_is_broken() -> None:
+def test_a_policy_that_fails_too_often_is_taken_out_of_its_pool_and_fails_its_trial() -> None:
     async def run() -> None:
         parts = build(settings(URL))
         policy = parts.policy
@@ -99,7 +99,7 @@ def test_a_policy_that_fails_too_often_is_taken_out_of_its_pool_and_its_trial_is
     asyncio.run(run())
 
 
-def test_a_plugin_that_comes_later_can_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_added_later_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))
     monkeypatch.setattr(watcher, "check", plugin_checks.check)
 

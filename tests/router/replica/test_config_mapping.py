@@ -1,4 +1,4 @@
-"""Settings as the parts want them: nothing is swapped or forgotten on the way."""
+"""Settings mapped to the components' configurations: no field is swapped or lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from router.replica.config_mapping import (
 from router.settings import Health, Pool, Scrape, Settings, Sync, Timeouts
 
 
-def test_every_health_setting_reaches_the_tracker_or_the_prober_under_its_name() -> None:
+def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
     health = Health(
         path="/h",
         interval_s=1.5,
@@ -42,14 +42,14 @@ def test_every_scrape_and_sync_setting_keeps_its_name() -> None:
     assert {name: getattr(made, name) for name in sync.__struct_fields__} == msgspec.structs.asdict(sync)
 
 
-def test_a_pools_pods_carry_its_cluster_as_a_label_and_no_limit_as_none() -> None:
+def test_a_pools_pods_have_its_cluster_as_a_label_and_no_limit_is_none() -> None:
     template = pod_template(Pool(name="p", models=["m"], cluster="east", labels={"zone": "a"}))
     assert dict(template.labels) == {"zone": "a", "cluster": "east"}
     assert (template.models, template.max_inflight) == (frozenset({"m"}), None)
     assert pod_template(Pool(name="p", max_inflight_per_pod=7)).max_inflight == 7
 
 
-def test_the_sweep_knows_the_limits_of_every_pool() -> None:
+def test_deadlines_have_the_limits_of_every_pool() -> None:
     settings = Settings(pools=[Pool(name="p", timeouts=Timeouts(idle_s=0.125)), Pool(name="q")])
     limits = request_limits_s(settings)
     assert 0.125 in limits

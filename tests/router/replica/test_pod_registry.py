@@ -1,4 +1,4 @@
-"""Pods that come, go and change: everything that keeps something about pods follows."""
+"""Pods that join, leave and change: every component with state about pods follows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_pods_that_join_are_routable_and_watched() -> None:
     assert pods.registry.known == {"learns"}
 
 
-def test_a_pod_that_left_is_forgotten_everywhere() -> None:
+def test_a_pod_that_left_is_removed_from_every_component() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
     pods.updates.on_models(A.id, frozenset({"m"}))
@@ -42,7 +42,7 @@ def test_a_pod_that_left_is_forgotten_everywhere() -> None:
     assert pods.health.blockers(A.id) == frozenset()
 
 
-def test_a_pod_that_is_not_ready_is_not_picked_and_nothing_that_is_known_of_it_is_lost() -> None:
+def test_a_pod_that_is_not_ready_is_not_picked_and_keeps_its_state() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
     pods.prefix.place(A.id, pods.prefix.chain("m", [b"x" * 4096]))
@@ -60,7 +60,7 @@ def test_a_pod_that_is_not_ready_is_not_picked_and_nothing_that_is_known_of_it_i
     assert set(pods.prefix.match(pods.prefix.chain("m", [b"x" * 4096]))) == {A.id}
 
 
-def test_a_pod_that_was_ejected_and_is_not_ready_comes_back_with_a_clean_slate_and_takes_no_others_place() -> None:
+def test_a_pod_ejected_and_not_ready_returns_without_ejection_and_does_not_count_towards_the_limit() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
     pods.health.outcome(A.id, Outcome.FAILURE, pods.now)
@@ -74,7 +74,7 @@ def test_a_pod_that_was_ejected_and_is_not_ready_comes_back_with_a_clean_slate_a
     assert sorted(pods.routable("learns")) == ["p1", "p3"]
 
 
-def test_the_same_pods_again_change_nothing() -> None:
+def test_an_equal_list_of_pods_changes_nothing() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
     before = pods.view.snapshot("learns").generation
@@ -82,7 +82,7 @@ def test_the_same_pods_again_change_nothing() -> None:
     assert pods.view.snapshot("learns").generation == before
 
 
-def test_a_pod_that_another_pool_has_is_not_taken(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pod_of_another_pool_is_not_added(caplog: pytest.LogCaptureFixture) -> None:
     pods = PodFixture()
     pods.registry.on_pods("knows", [A])
     with caplog.at_level(logging.ERROR, "turnout.pods"):
@@ -92,7 +92,7 @@ def test_a_pod_that_another_pool_has_is_not_taken(caplog: pytest.LogCaptureFixtu
     assert pods.registry.known == {"knows"}
 
 
-def test_it_is_complete_when_the_pods_and_models_of_each_pool_are_known() -> None:
+def test_it_is_complete_when_each_pool_has_its_pods_and_models() -> None:
     pods = PodFixture()
     steps = [pods.registry.complete()]
     pods.registry.on_pods("knows", [A])
@@ -104,7 +104,7 @@ def test_it_is_complete_when_the_pods_and_models_of_each_pool_are_known() -> Non
     assert steps == [False, False, False, True]
 
 
-def test_a_pool_without_pods_has_nothing_to_wait_for() -> None:
+def test_a_pool_without_pods_is_complete() -> None:
     pods = PodFixture()
     pods.registry.on_pods("knows", [])
     pods.registry.on_pods("learns", [])
@@ -130,7 +130,7 @@ def test_a_large_change_takes_several_turns_of_the_loop_and_the_latest_list_wins
         assert pods.routable("knows") == [each.id for each in MANY[:300]]
         pods.registry.on_pods("knows", MANY[100:])
         await turn()
-        pods.registry.on_pods("knows", [A])  # the change to the 300 others is still under way
+        pods.registry.on_pods("knows", [A])  # the change to the 300 other pods is still in progress
         while pods.routable("knows") != [A.id]:
             await turn()
         return sizes
@@ -139,7 +139,7 @@ def test_a_large_change_takes_several_turns_of_the_loop_and_the_latest_list_wins
     assert len(sizes) > 10
     steps = [abs(after - before) for before, after in pairwise(sizes)]
     assert 0 < max(steps) <= MOST_AT_ONCE
-    assert min(sizes[1:]) > 0, "no pool runs empty on the way"
+    assert min(sizes[1:]) > 0, "no pool is empty during the change"
 
 
 def test_a_large_change_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -153,7 +153,7 @@ def test_a_large_change_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) 
     assert [each.getMessage() for each in caplog.records] == ["pool knows: 300 pods (300 new, 0 gone)"]
 
 
-def test_pods_that_another_pool_has_end_a_change_under_way() -> None:
+def test_pods_of_another_pool_end_a_change_in_progress() -> None:
     async def change() -> None:
         pods = PodFixture()
         pods.registry.on_pods("learns", [MANY[-1]])

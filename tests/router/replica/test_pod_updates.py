@@ -1,4 +1,4 @@
-"""Pods that fail, restart and report, here and on other replicas: everything that keeps state about them follows."""
+"""Pods that fail, restart and report, here and on other replicas: every component with state about them follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fakes.pod_parts import A, B, C, PodFixture
 
 
 @pytest.mark.parametrize("blocked", [True, False])
-def test_a_verdict_on_a_pod_that_left_is_ignored(blocked: bool) -> None:
+def test_a_health_change_of_a_pod_that_left_is_ignored(blocked: bool) -> None:
     pods = PodFixture()
     pods.updates.on_health(A.id, "probe", blocked)
     assert pods.metrics.ejections == {}
@@ -30,7 +30,7 @@ def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
     assert pods.prefix.match(chain).get(A.id, 0) <= 10
 
 
-def test_what_a_pod_serves_makes_its_pool_reachable() -> None:
+def test_the_models_of_a_pod_make_its_pool_reachable() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A])
     pods.updates.on_models(A.id, frozenset({"m"}))
@@ -60,7 +60,7 @@ def test_a_pod_that_fails_leaves_the_rotation_and_comes_back() -> None:
     assert sorted(pods.routable("learns")) == ["p1", "p2"]
 
 
-def test_placements_on_a_pod_that_stays_unknown_are_forgotten_at_the_second_call() -> None:
+def test_placements_on_a_pod_that_stays_unknown_are_dropped_at_the_second_call() -> None:
     pods = PodFixture()
     chain = pods.prefix.chain("m", [b"x" * 4096])
     pods.registry.on_pods("knows", [A])
@@ -78,7 +78,7 @@ def test_placements_on_a_pod_that_stays_unknown_are_forgotten_at_the_second_call
     assert set(pods.prefix.match(chain)) == {A.id}, "a pod that left is unknown too"
 
 
-def test_restored_pages_of_pods_that_stay_unknown_are_forgotten_likewise() -> None:
+def test_restored_pages_of_pods_that_stay_unknown_are_dropped_likewise() -> None:
     pods, other = PodFixture(), PodFixture()
     chain = other.prefix.chain("m", [b"x" * 4096])
     for each in (A, B):
@@ -92,7 +92,7 @@ def test_restored_pages_of_pods_that_stay_unknown_are_forgotten_likewise() -> No
     assert set(pods.prefix.match(chain)) == {A.id}
 
 
-def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers_do_not_say() -> None:
+def test_a_restart_resets_a_pods_trust_and_counters_lower_it_where_answers_have_no_usage() -> None:
     pods = PodFixture()
     prefix_accuracy = pods.prefix_accuracy
     pods.registry.on_pods("learns", [A])
@@ -105,7 +105,7 @@ def test_a_restart_gives_a_pod_its_trust_back_and_counters_take_it_where_answers
     assert prefix_accuracy.pods[A.id].trust == 1.0
 
 
-def test_what_was_learned_of_a_pod_goes_with_it_also_where_its_last_answer_came_after() -> None:
+def test_the_measurements_of_a_pod_go_with_it_also_if_its_last_answer_arrives_later() -> None:
     pods = PodFixture()
     prefix_accuracy = pods.prefix_accuracy
     pods.registry.on_pods("learns", [A, B])

@@ -1,4 +1,4 @@
-"""The process around a replica: signals begin its end, and its exit is clean."""
+"""The process of a replica: signals start a drain, and its exit is clean."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def signalled(replica: Replica, when: Phase, number: signal.Signals, times: int)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains_and_a_second_one_hurries(number: signal.Signals) -> None:
+def test_a_signal_starts_the_drain_and_a_second_one_cuts_it_short(number: signal.Signals) -> None:
     replica = Replica(build(settings()))
     signalled(replica, Phase.READY, number, 2)
     asyncio.run(process.run(replica, process.SignalHost()))
@@ -49,7 +49,7 @@ def test_a_signal_drains_and_a_second_one_hurries(number: signal.Signals) -> Non
     assert replica.hurry.is_set()
 
 
-def test_one_signal_lets_the_drain_take_its_time() -> None:
+def test_after_one_signal_the_drain_may_take_its_full_time() -> None:
     replica = Replica(build(settings(drain=Drain(settle_s=0.0, timeout_s=600))))
     signalled(replica, Phase.READY, signal.SIGTERM, 1)
     asyncio.run(process.run(replica, process.SignalHost()))
@@ -57,7 +57,7 @@ def test_one_signal_lets_the_drain_take_its_time() -> None:
     assert not replica.hurry.is_set()
 
 
-def test_a_signal_while_it_warms_up_ends_it_before_it_was_ready() -> None:
+def test_a_signal_during_warm_up_ends_it_before_it_is_ready() -> None:
     replica = Replica(build(settings(pools=[Pool(name="main", pods=["http://127.0.0.1:1"])], warmup_timeout_s=600)))
     signalled(replica, Phase.WARMING, signal.SIGTERM, 1)
     asyncio.run(process.run(replica, process.SignalHost()))
@@ -65,7 +65,7 @@ def test_a_signal_while_it_warms_up_ends_it_before_it_was_ready() -> None:
     assert replica.parts.core.lifecycle.phase is Phase.CLOSED
 
 
-def test_a_hangup_says_that_one_process_cannot_be_rolled_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hangup_logs_that_one_process_cannot_be_rolled_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     replica = Replica(build(settings(drain=Drain(settle_s=0.0, timeout_s=600))))
     signalled(replica, Phase.READY, signal.SIGHUP, 1)
 
@@ -81,7 +81,7 @@ def test_a_hangup_says_that_one_process_cannot_be_rolled_and_changes_nothing(cap
 
 
 @pytest.mark.parametrize("taken", ["listen", "control"])
-def test_a_replica_that_cannot_start_says_why_and_lets_go(taken: str) -> None:
+def test_a_replica_that_cannot_start_reports_why_and_releases_its_resources(taken: str) -> None:
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -97,7 +97,7 @@ def test_a_replica_that_cannot_start_says_why_and_lets_go(taken: str) -> None:
 
 @pytest.fixture
 def logging_as_it_was() -> Iterator[None]:
-    """`serve` sets up the process's logging; the tests after it want theirs."""
+    """Restore the process's logging, which `serve` sets up."""
     root, access = logging.getLogger(), logging.getLogger(logs.ACCESS)
     level, handlers, disabled = root.level, list(root.handlers), access.disabled
     levels = {name: logging.getLogger(name).level for name in logs._QUIET}
@@ -109,7 +109,7 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("logging_as_it_was")
-def test_serving_with_settings_that_cannot_start_ends() -> None:
+def test_serving_with_settings_that_cannot_start_returns() -> None:
     with pytest.raises(DiscoveryError):
         process.serve(settings(pools=[Pool(name="main", models=["m"])]))
 

@@ -1,4 +1,4 @@
-"""What a replica shows: every reading can be asked of one that has just been built."""
+"""The readings of a replica: each works on a replica that has just been built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_reading_answers_before_the_replica_has_started() -> None:
     asyncio.run(scene())
 
 
-def test_the_control_plane_is_of_this_replica() -> None:
+def test_the_control_plane_belongs_to_this_replica() -> None:
     async def scene() -> None:
         drains: list[bool] = []
         plane = control_plane(build(settings("http://127.0.0.1:1")), drain=lambda: drains.append(True))

@@ -1,4 +1,4 @@
-"""A replica built from settings: it starts, serves, drains and lets go of everything. Real sockets, real event loop."""
+"""A replica built from settings: it starts, serves, drains and releases everything. Real sockets, real event loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_replica_serves_from_start_to_drain() -> None:
     asyncio.run(run())
 
 
-def test_a_drain_waits_for_what_is_in_flight() -> None:
+def test_a_drain_waits_for_requests_in_flight() -> None:
     async def run() -> None:
         server, url = await engine()
         Engine.held = asyncio.Event()
@@ -62,7 +62,7 @@ def test_a_drain_waits_for_what_is_in_flight() -> None:
         Engine.held = None
 
 
-def test_a_second_stop_ends_what_is_in_flight_with_an_answer() -> None:
+def test_a_second_stop_ends_requests_in_flight_with_an_answer() -> None:
     async def run() -> None:
         server, url = await engine()
         Engine.held = asyncio.Event()
@@ -82,9 +82,9 @@ def test_a_second_stop_ends_what_is_in_flight_with_an_answer() -> None:
         Engine.held = None
 
 
-def test_what_cannot_be_known_in_time_leaves_the_replica_cold_and_serving() -> None:
+def test_models_that_are_not_known_in_time_leave_the_replica_cold_and_serving() -> None:
     async def run() -> None:
-        waits = Pool(name="main", pods=["http://127.0.0.1:1"])  # no engine there to list its models
+        waits = Pool(name="main", pods=["http://127.0.0.1:1"])  # no engine listens there to list its models
         replica = Replica(build(settings(pools=[waits], warmup_timeout_s=0.05)))
         await replica.start()
         assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.phase) == (True, Phase.READY)
@@ -94,7 +94,7 @@ def test_what_cannot_be_known_in_time_leaves_the_replica_cold_and_serving() -> N
     asyncio.run(run())
 
 
-def test_a_port_that_is_taken_is_said() -> None:
+def test_a_port_in_use_is_reported() -> None:
     async def run() -> None:
         server, url = await engine()
         replica = Replica(build(settings(url, listen=url.removeprefix("http://"))))
@@ -106,7 +106,7 @@ def test_a_port_that_is_taken_is_said() -> None:
     asyncio.run(run())
 
 
-def test_it_follows_the_other_replicas() -> None:
+def test_it_receives_the_state_of_the_other_replicas() -> None:
     async def run() -> None:
         server, url = await engine()
         replica = Replica(build(settings(url)))

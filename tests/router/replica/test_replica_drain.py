@@ -1,4 +1,4 @@
-"""What clients, operators and the other replicas see of a drain, end to end on real sockets."""
+"""A drain as seen by clients, operators and other replicas, on real sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes.waiting import until
 
 @pytest.fixture
 def held() -> Iterator[asyncio.Event]:
-    """Engines hold their answers back until the event is set."""
+    """Engines delay their answers until the event is set."""
     Engine.held = asyncio.Event()
     yield Engine.held
     Engine.held = None
@@ -33,7 +33,7 @@ async def state(replica: Replica) -> dict[str, object]:
         return shown
 
 
-def test_while_it_settles_it_answers_and_sends_clients_away_and_then_idle_connections_are_closed() -> None:
+def test_while_it_settles_it_answers_with_connection_close_and_then_idle_connections_are_closed() -> None:
     async def run() -> None:
         server, url = await engine()
         replica = Replica(build(settings(url, drain=Drain(settle_s=600, timeout_s=600))))
@@ -110,7 +110,7 @@ def test_operators_see_the_phase_its_seconds_and_the_requests_left(held: asyncio
     asyncio.run(run())
 
 
-def test_a_drained_replica_s_share_and_lease_are_gone_before_its_control_port(
+def test_a_drained_replica_removes_its_load_and_lease_before_its_control_port_closes(
     held: asyncio.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:

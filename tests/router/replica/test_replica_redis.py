@@ -1,4 +1,4 @@
-"""Whole replicas over a real Redis: cold without it, warm once it is there, and gone from it after a drain."""
+"""Whole replicas with a real Redis: cold without it, warm once it answers, and removed from it after a drain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes.waiting import until
 pytestmark = pytest.mark.needs("redis-server")
 
 PATIENT = Sync(timeout_s=60.0)
-"""No replica is given up because the machine is busy."""
+"""Limits that no busy machine exceeds, so that no replica's lease expires."""
 
 
 @pytest.fixture
@@ -37,26 +37,26 @@ def over(server: RedisServer, url: str, name: str, **fields: object) -> Settings
 
 
 async def shared(replica: Replica, pod: PodId) -> None:
-    """All that the replica has said so far is in Redis, and that this pod's queue is 7 long."""
-    ends_at = replica.parts.state.store.health().round_trips + 2  # one may be under way
+    """Wait until all changes of the replica are in Redis, and a report of this pod with 7 queued requests."""
+    ends_at = replica.parts.state.store.health().round_trips + 2  # one message may be in progress
     numbers = count()
 
     def is_shared() -> bool:
         replica.parts.state.store.report(
             pod, EngineReport(queued=7, running=next(numbers))
-        )  # there is always more to say
+        )  # the replica always has further changes
         return replica.parts.state.store.health().round_trips >= ends_at
 
     await until(is_shared)
 
 
-def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_when_it_is_back(
+def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_when_redis_is_back(
     server: RedisServer,
 ) -> None:
     async def run() -> None:
         pods, url = await engine()
         pod = PodId(url.removeprefix("http://"))
-        sync = Sync(timeout_s=0.3)  # so that it notices soon
+        sync = Sync(timeout_s=0.3)  # so that it detects the failure soon
         other = Replica(build(over(server, url, "other", sync=sync)))
         await other.start()
         server.pause()
@@ -77,7 +77,7 @@ def test_a_replica_whose_redis_hangs_at_start_serves_cold_and_joins_the_others_w
     asyncio.run(run())
 
 
-def test_a_name_that_a_live_replica_has_is_refused(server: RedisServer) -> None:
+def test_the_name_of_a_live_replica_is_refused(server: RedisServer) -> None:
     async def run() -> None:
         pods, url = await engine()
         first, second = (Replica(build(over(server, url, "same", warmup_timeout_s=60))) for _ in range(2))
@@ -91,7 +91,7 @@ def test_a_name_that_a_live_replica_has_is_refused(server: RedisServer) -> None:
     asyncio.run(run())
 
 
-def test_a_new_replica_knows_the_true_load_and_an_old_one_is_gone_when_its_drain_is_over(server: RedisServer) -> None:
+def test_a_new_replica_has_the_true_load_and_an_old_one_is_removed_after_its_drain(server: RedisServer) -> None:
     async def run() -> None:
         pods, url = await engine()
         pod = PodId(url.removeprefix("http://"))

@@ -1,4 +1,4 @@
-"""What one replica says reaches the parts of another: two whole replicas in one process."""
+"""The state of one replica reaches the components of another: two whole replicas in one process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Story = Callable[[Replica, Replica, PodId], Awaitable[None]]
 
 
 def play(story: Story) -> None:
-    """Two started replicas that share state, before one engine."""
+    """Two started replicas that share state, with one engine."""
 
     async def run() -> None:
         server, url = await engine()
@@ -36,7 +36,7 @@ def play(story: Story) -> None:
     asyncio.run(run())
 
 
-def test_load_is_seen_as_it_changes() -> None:
+def test_changes_of_load_are_received() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         charge = one.parts.state.view.reserve(pod, RequestInfo("r", "m", 100, 50, 0.0, 1, 1))
         await until(lambda: two.parts.state.view.status(pod).load[3:6] == (1, 150, 100))
@@ -61,7 +61,7 @@ def test_placements_and_restarts_reach_the_other_s_index_in_their_order() -> Non
     play(story)
 
 
-def test_an_engine_s_report_is_shown_by_who_did_not_read_it_and_sets_the_capacity() -> None:
+def test_an_engine_s_report_is_shown_by_the_other_replica_and_sets_the_capacity() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         one.parts.state.store.report(pod, EngineReport(queued=3, running=4, kv_usage=0.5, kv_capacity_tokens=640))
         await until(lambda: two.parts.state.view.status(pod).load.running == 4)
@@ -72,7 +72,7 @@ def test_an_engine_s_report_is_shown_by_who_did_not_read_it_and_sets_the_capacit
     play(story)
 
 
-def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
+def test_a_policy_set_on_one_replica_decides_on_both_and_on_a_later_one() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         await one.parts.policy.controller.set("main", "random", {})
         await until(lambda: two.parts.policy.controller.live("main").scheduler.name == "random")
@@ -84,7 +84,7 @@ def test_a_policy_set_on_one_decides_on_both_and_on_who_starts_later() -> None:
     play(story)
 
 
-def test_a_replica_that_starts_later_decides_on_what_the_others_know() -> None:
+def test_a_replica_that_starts_later_decides_with_the_others_state() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         chain = one.parts.state.prefix.chain("m", [b"x" * 4096])
         one.parts.state.store.placed(pod, chain)
@@ -113,7 +113,7 @@ def test_one_s_checkpoint_is_the_other_s_index() -> None:
     play(story)
 
 
-def test_what_is_placed_on_a_pod_unknown_here_is_kept_for_a_while() -> None:
+def test_placements_on_an_unknown_pod_are_kept_for_a_while() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         chain = one.parts.state.prefix.chain("m", [b"x" * 4096])
         one.parts.state.store.placed(PodId("10.0.0.9:80"), chain)

@@ -1,4 +1,4 @@
-"""Starting with everything known, with something late, and under a name that is taken."""
+"""Starting with complete state, with late state, and under a name in use."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ _numbers = itertools.count()
 
 
 class Away(MemoryStore):
-    """A store whose server is away until it is `back`; a start that is no longer waited for goes on by itself."""
+    """A store whose server is unavailable until it is `back`; a start that is not awaited goes on."""
 
     def __init__(self) -> None:
-        super().__init__(f"away-{next(_numbers)}")  # stores of one name share their state, with another test's, too
+        super().__init__(
+            f"away-{next(_numbers)}"
+        )  # stores of one name share their state, also with those of other tests
         self.back = asyncio.Event()
         self.asked = 0
 
@@ -41,13 +43,13 @@ class Away(MemoryStore):
 
 
 def with_store(given: Settings, store: MemoryStore) -> Replica:
-    """A replica whose store is this one."""
+    """A replica with this store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build_module, "open_store", lambda *_: store)
         return Replica(build_module.build(given))
 
 
-def test_a_replica_whose_name_is_taken_does_not_start() -> None:
+def test_a_replica_whose_name_is_in_use_does_not_start() -> None:
     async def run() -> None:
         server, url = await engine()
         first, second = (Replica(build(settings(url, state="memory://taken", warmup_timeout_s=600))) for _ in range(2))
@@ -62,7 +64,7 @@ def test_a_replica_whose_name_is_taken_does_not_start() -> None:
     asyncio.run(run())
 
 
-def test_a_store_that_is_away_leaves_it_cold_and_once_it_is_back_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unavailable_store_leaves_it_cold_until_the_store_is_back(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         server, url = await engine()
         store = Away()
@@ -85,9 +87,9 @@ def test_a_store_that_is_away_leaves_it_cold_and_once_it_is_back_it_is_not(caplo
 
 
 @pytest.mark.parametrize("limit_s", [0.0, 0.1])
-def test_pods_that_cannot_be_found_do_not_keep_it_from_the_others(limit_s: float) -> None:
+def test_pods_that_are_never_discovered_do_not_block_the_other_pools(limit_s: float) -> None:
     async def run() -> None:
-        # One pod cannot be in two pools: the second never gets any.
+        # A pod cannot be in two pools: the second pool never gets any.
         pools = [Pool(name=name, models=[name], pods=["http://127.0.0.1:1"]) for name in ("first", "lost")]
         replica = Replica(build(settings(pools=pools, state="memory://lost", warmup_timeout_s=limit_s)))
         await replica.start()

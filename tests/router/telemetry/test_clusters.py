@@ -1,4 +1,4 @@
-"""Requests by cluster add up to the requests by pool, whatever happened."""
+"""Requests by cluster add up to the requests by pool."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_pools_of_a_cluster_are_summed_by_class_of_status() -> None:
         | st.sampled_from("abc")
     )
 )
-def test_the_sums_only_grow_and_miss_nothing_when_pods_go(history: list[tuple[str, str, int] | str]) -> None:
+def test_the_sums_only_grow_and_lose_nothing_when_pods_leave(history: list[tuple[str, str, int] | str]) -> None:
     metrics = Metrics()
     counted = 0
     before: Counter[tuple[str, str]] = Counter()

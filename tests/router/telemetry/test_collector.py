@@ -1,4 +1,4 @@
-"""Families in pieces are the same families."""
+"""Families collected in pieces equal whole families."""
 
 from __future__ import annotations
 

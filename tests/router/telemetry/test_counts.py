@@ -1,4 +1,4 @@
-"""Every counter with labels: as many values as names, and none shared with the dicts that grow on."""
+"""Every counter with labels: as many values as names, copied from the live dicts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_fall_backs_and_clusters_are_among_them() -> None:
     assert by_name["turnout_cluster_requests"].counts == [(("east", "2xx"), 1)]
 
 
-def test_what_is_counted_later_is_in_the_next_scrape() -> None:
+def test_later_counts_are_in_the_next_scrape() -> None:
     metrics = counted()
     before = labelled(metrics, {})
     metrics.count_retry("far", "reset")

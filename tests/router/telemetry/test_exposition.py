@@ -62,7 +62,7 @@ def test_the_content_type_follows_the_accept_header() -> None:
     assert asyncio.run(exposition.render(""))[1].startswith("text/plain; version=0.0.4")
 
 
-def test_values_arrive_under_the_names_dashboards_use() -> None:
+def test_values_have_the_metric_names_that_dashboards_use() -> None:
     families = parse_text(render(Exposition(counted(), readings(2)), TEXT))
     found = {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
     pod = (("pod", "10.0.0.1:8000"), ("pool", "default"))
@@ -92,7 +92,7 @@ def test_values_arrive_under_the_names_dashboards_use() -> None:
     assert found["turnout_build_info", (("replica", "r-1"), ("version", "1.2.3"))] == 1
 
 
-def test_other_work_gets_its_turn_between_two_pieces_and_may_count_on() -> None:
+def test_other_tasks_run_between_two_pieces_and_may_count() -> None:
     metrics = counted()
     exposition = Exposition(metrics, readings(10 * PIECE_SAMPLES))
     turns = 0

@@ -1,4 +1,4 @@
-"""What a log line looks like, and that nothing odd or secret gets the better of it."""
+"""The form of a log line, with unusual values and with secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _put_logging_back() -> Iterator[None]:
 
 
 def written(settings: Logging) -> io.StringIO:
-    # pytest's own capture raises at odd values; the stream under test is looked at instead.
+    # pytest's capture raises at unusual values, so the stream under test is read instead.
     captures = [handler for handler in logging.getLogger().handlers if type(handler).__name__ == "LogCaptureHandler"]
     for capture in captures:
         logging.getLogger().removeHandler(capture)
@@ -40,7 +40,7 @@ def json_lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_json_line_has_its_five_fields_and_the_calls_own() -> None:
+def test_a_json_line_has_the_five_fields_and_those_of_the_call() -> None:
     stream = written(Logging(format="json"))
     logging.getLogger("turnout.x").warning("pod %s is out", "a:1", extra={"request_id": "r-9", "pod": "a:1", "n": 3})
     (line,) = json_lines(stream)
@@ -98,7 +98,7 @@ def test_a_line_survives_any_value_as_field_and_as_argument(value: object, form:
         assert [line["level"] for line in json_lines(stream)] == ["info"] * 3
 
 
-def test_a_field_cannot_pass_itself_off_as_the_level() -> None:
+def test_a_field_cannot_replace_the_level() -> None:
     stream = written(Logging(format="json"))
     logging.getLogger("turnout.x").error("boom", extra={"level": "debug", "ts": "never"})
     (line,) = json_lines(stream)
@@ -121,7 +121,7 @@ def test_secrets_and_prompts_never_reach_the_stream(form: str) -> None:
     assert "redis://[removed]@host:6379/0" in stream.getvalue()
 
 
-def test_a_human_line_reads_well_and_cannot_be_forged_by_control_characters() -> None:
+def test_a_human_line_is_readable_and_control_characters_cannot_forge_it() -> None:
     stream = written(Logging())
     logging.getLogger("turnout.x").warning("model %s", "a\n12:00 error\x1b[2J", extra={"request_id": "r\n1"})
     (line,) = stream.getvalue().splitlines()
@@ -129,7 +129,7 @@ def test_a_human_line_reads_well_and_cannot_be_forged_by_control_characters() ->
     assert line.endswith(" request_id=r\\n1")
 
 
-def test_a_traceback_stands_under_the_human_line_and_inside_the_json_one() -> None:
+def test_a_traceback_is_below_the_human_line_and_inside_the_json_one() -> None:
     for form, lines in (("human", 4), ("json", 1)):
         stream = written(Logging(format=form))
         try:
@@ -141,7 +141,7 @@ def test_a_traceback_stands_under_the_human_line_and_inside_the_json_one() -> No
         assert form == "human" or len(stream.getvalue().splitlines()) == 1
 
 
-def test_the_libraries_loggers_come_out_in_the_same_form() -> None:
+def test_the_libraries_loggers_write_in_the_same_form() -> None:
     noisy = logging.StreamHandler(io.StringIO())
     logging.getLogger("uvicorn.error").addHandler(noisy)
     stream = written(Logging(format="json"))

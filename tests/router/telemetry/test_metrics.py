@@ -1,4 +1,4 @@
-"""What is counted under which key, and histogram buckets against a naive count."""
+"""Counters by key, and histogram buckets compared with a naive count."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_retries_ejections_and_rejections_are_counted_by_reason() -> None:
     assert metrics.rejections == {("a", "saturated"): 2}
 
 
-def test_a_pool_keeps_its_numbers_between_uses() -> None:
+def test_a_pool_keeps_its_counts_between_uses() -> None:
     metrics = Metrics()
     metrics.pool("a").ttft.observe(0.2)
     metrics.pool("a").bytes_out += 5
@@ -38,7 +38,7 @@ def test_a_pool_keeps_its_numbers_between_uses() -> None:
     assert [(name, pool.bytes_out) for name, pool in metrics.pools] == [("a", 5)]
 
 
-def test_a_pod_that_is_gone_for_good_takes_its_series_with_it() -> None:
+def test_the_series_of_a_removed_pod_are_removed() -> None:
     metrics = Metrics()
     for pod in ("x:1", "x:2"):
         metrics.count_request("a", "p2c", pod, 200)

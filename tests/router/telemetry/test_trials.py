@@ -38,7 +38,7 @@ def test_fine_buckets_are_folded_into_those_of_the_other_histograms() -> None:
     assert (found[f"{name}_count", "canary", ""], found[f"{name}_sum", "canary", ""]) == (3, 4000.0)
 
 
-def test_what_does_not_run_has_no_series() -> None:
+def test_a_trial_that_does_not_run_has_no_series() -> None:
     assert set(samples()) == {("turnout_trial_rollbacks_total", "", "")}
     shadow_only = samples(TrialReading("main", FIGURES, False, True, False))
     assert not any(name.startswith("turnout_trial_requests") for name, _, _ in shadow_only)

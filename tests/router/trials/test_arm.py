@@ -1,4 +1,4 @@
-"""What an arm counts of a request, step by step."""
+"""The counts of an arm at each step of a request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def begun(stream: bool = True) -> tuple[Arm, TrialRequest]:
     return arm, asked
 
 
-def test_a_stream_waits_from_its_arrival_until_its_first_token() -> None:
+def test_a_streams_wait_is_from_its_arrival_to_its_first_token() -> None:
     arm, asked = begun()
     assert arm.figures(10.5).waiting == {bucket_of(0.5): 1}
     arm.first_byte(asked, 0.7, token=True)
@@ -24,7 +24,7 @@ def test_a_stream_waits_from_its_arrival_until_its_first_token() -> None:
     assert (figures.waiting, figures.ttft, figures.ttft_sum_s) == ({}, {bucket_of(0.7): 1}, 0.7)
 
 
-def test_a_first_byte_that_is_no_token_ends_the_wait_and_says_nothing() -> None:
+def test_a_first_byte_that_is_not_a_token_ends_the_wait_and_is_not_counted() -> None:
     arm, asked = begun()
     arm.first_byte(asked, 0.7, token=False)
     assert (arm.figures(11.0).waiting, arm.figures(11.0).ttft) == ({}, {})
@@ -34,7 +34,7 @@ def test_a_first_byte_that_is_no_token_ends_the_wait_and_says_nothing() -> None:
     ("status", "failures", "left", "unserved"),
     [(200, 0, 0, 0), (400, 0, 0, 0), (499, 0, 1, 1), (500, 1, 0, 1), (504, 1, 0, 1)],
 )
-def test_how_a_stream_without_a_first_token_ended_decides_what_it_counts_as(
+def test_a_stream_without_a_first_token_counts_by_how_it_ended(
     status: int, failures: int, left: int, unserved: int
 ) -> None:
     arm, asked = begun()
@@ -45,14 +45,14 @@ def test_how_a_stream_without_a_first_token_ended_decides_what_it_counts_as(
     assert figures.waiting == {}
 
 
-def test_a_whole_answer_is_not_waited_for() -> None:
+def test_a_whole_answer_has_no_wait() -> None:
     arm, asked = begun(stream=False)
     assert arm.figures(20.0).waiting == {}
     arm.ends(asked, 500, 13.0)
     assert arm.figures(20.0) == ArmFigures(placed=1, ended=1, failures=1)
 
 
-def test_hits_are_no_more_than_the_prompt() -> None:
+def test_hits_are_at_most_the_prompt() -> None:
     arm, _ = begun()
     arm.decided(A, request(prefix_hits={A: 3}))
     arm.decided(A, request(prefix_hits={A: 30}))

@@ -1,4 +1,4 @@
-"""The histogram of durations: how fine it is, and that it adds up."""
+"""The histogram of durations: its resolution, and sums of histograms."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_a_duration_lies_between_the_edges_of_its_bucket(seconds: float) -> None
 
 
 @pytest.mark.parametrize(("seconds", "at"), [(0.0, 0), (-1.0, 0), (1e-9, 0), (1e9, BUCKETS - 1)])
-def test_what_is_too_short_or_too_long_counts_as_the_first_or_the_last(seconds: float, at: int) -> None:
+def test_a_duration_out_of_range_counts_in_the_first_or_the_last_bucket(seconds: float, at: int) -> None:
     assert bucket_of(seconds) == at
 
 
-def test_quantiles_are_within_a_bucket_of_the_true_ones() -> None:
+def test_quantiles_are_within_one_bucket_of_the_true_values() -> None:
     rng = random.Random(7)
     values = sorted(rng.lognormvariate(-2.0, 1.0) for _ in range(5000))
     seen = Durations()
@@ -35,7 +35,7 @@ def test_quantiles_are_within_a_bucket_of_the_true_ones() -> None:
     assert seen.squares == pytest.approx(sum(value * value for value in values))
 
 
-def test_two_histograms_together_are_the_histogram_of_both() -> None:
+def test_the_sum_of_two_histograms_is_the_histogram_of_both() -> None:
     one, other, both = Durations(), Durations(), Durations()
     for seconds, of in [(0.1, one), (0.1, other), (0.2, other), (7.0, one)]:
         of.observe(seconds)

@@ -1,4 +1,4 @@
-"""Figures that travel and add up."""
+"""Figures that replicas share and add up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER = TrialFigures(
 )
 
 
-def test_what_is_shared_is_what_is_read() -> None:
+def test_shared_figures_are_read_back_equal() -> None:
     assert unpack({"r1": pack(ONE), "r2": pack(OTHER)}) == {"r1": ONE, "r2": OTHER}
 
 
@@ -32,12 +32,12 @@ def test_the_sum_of_two_replicas_is_field_by_field() -> None:
     assert both.v == 1
 
 
-def test_what_a_newer_version_adds_is_left_out() -> None:
+def test_fields_of_a_newer_version_are_ignored() -> None:
     newer = {"v": 2, "canary": {"placed": 3, "warmth": 4}, "third_arm": {"placed": 1}}
     assert unpack({"r": msgspec.msgpack.encode(newer)})["r"].canary == ArmFigures(placed=3)
 
 
-def test_bytes_that_are_no_figures_are_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_bytes_are_ignored_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "turnout.trials"):
         assert unpack({"r1": b"\xc1", "r2": pack(OTHER)}) == {"r2": OTHER}
     assert "replica r1" in caplog.text

@@ -1,4 +1,4 @@
-"""Intervals against published figures, and against what they promise."""
+"""Intervals compared with published figures, and with their stated coverage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_exact_interval_is_the_published_one() -> None:
     assert exact_share(20, 20, 0.025).high == 1.0
 
 
-def test_of_none_nothing_is_known_and_of_all_the_upper_bound_is_one() -> None:
+def test_no_samples_give_the_whole_interval_and_all_hits_an_upper_bound_of_one() -> None:
     assert share(0, 0, 0.05) == Interval(0.0, 0.0, 1.0)
     assert share(5, 5, 0.05).high == 1.0
     assert share(0, 5, 0.05).low == 0.0
@@ -78,7 +78,7 @@ def test_ranks_of_a_million_are_found_without_a_million_steps_and_agree_with_the
     assert above == pytest.approx(950_000 + spread, abs=3)
 
 
-def test_the_interval_of_a_ratio_of_p95s_holds_as_often_as_it_says() -> None:
+def test_the_interval_of_a_ratio_of_p95s_has_its_stated_coverage() -> None:
     rng, held, runs = random.Random(3), 0, 300
     for _ in range(runs):
         arms = []
@@ -90,7 +90,7 @@ def test_the_interval_of_a_ratio_of_p95s_holds_as_often_as_it_says() -> None:
         assert arms[0] is not None and arms[1] is not None
         found = ratio(arms[0], arms[1])
         held += found.low <= 2.0 <= found.high
-    # It says 90 %. Its bounds are outer edges of buckets, so it holds in 97.6 %, which is eight deviations from there.
+    # 90 % is stated. The bounds are outer edges of buckets, so 97.6 % are covered, which is eight deviations above.
     assert held / runs >= 0.90
 
 
@@ -109,7 +109,7 @@ def test_a_mean_is_bounded_by_its_standard_error() -> None:
     assert mean(1, 3.0, 9.0, 0.05) == Interval(3.0, 0.0, math.inf)
 
 
-def test_the_interval_of_a_hit_rate_holds_as_often_as_it_says() -> None:
+def test_the_interval_of_a_hit_rate_has_its_stated_coverage() -> None:
     rng, held, runs = random.Random(5), 0, 1400
     for _ in range(runs):
         pairs = [(rng.choice((0, 0, size)), size) for size in (rng.randint(10, 1000) for _ in range(300))]

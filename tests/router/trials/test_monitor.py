@@ -1,4 +1,4 @@
-"""Running trials are shared, judged and taken back; over real stores and real policy controllers."""
+"""Running trials are shared, judged and rolled back, with real stores and real policy controllers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.fakes.trial_replicas import NEW, TrialReplica, scene
 from tests.fakes.waiting import until
 
 
-def test_replicas_judge_the_sum_of_what_all_count() -> None:
+def test_replicas_judge_the_sum_of_all_counts() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         await until(lambda: bool(right.trials.running))
@@ -26,7 +26,7 @@ def test_replicas_judge_the_sum_of_what_all_count() -> None:
     scene(play)
 
 
-def test_a_broken_guard_takes_the_canary_back_for_all_once() -> None:
+def test_a_broken_guard_rolls_the_canary_back_once_for_all_replicas() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         await until(lambda: bool(right.trials.running))
@@ -46,7 +46,7 @@ def test_a_broken_guard_takes_the_canary_back_for_all_once() -> None:
     scene(play)
 
 
-def test_while_the_store_is_away_a_replica_judges_by_what_it_knows_and_stops_using_the_candidate() -> None:
+def test_without_the_store_a_replica_judges_by_its_own_figures_and_stops_using_the_candidate() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         left.count(100, 70)
@@ -63,7 +63,7 @@ def test_while_the_store_is_away_a_replica_judges_by_what_it_knows_and_stops_usi
     scene(play)
 
 
-def test_a_candidate_that_the_policy_guard_took_out_is_taken_back() -> None:
+def test_a_candidate_that_the_circuit_breaker_took_out_is_rolled_back() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         trial = left.trials.running["main"]

@@ -1,4 +1,4 @@
-"""The report's figures."""
+"""The figures of a trial's report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
     assert one["hit_rate"]["value"] == 0.25
 
 
-def test_an_arm_without_anything_shows_nothing_rather_than_zero() -> None:
+def test_an_arm_without_requests_shows_null_and_not_zero() -> None:
     canary = Canary(PolicyChoice("new"), 10.0)
     empty = ArmFigures()
     shown: Any = describe_canary(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))

@@ -1,4 +1,4 @@
-"""A running trial: the sum over replicas, when the guard looks, and what speaks against a promotion."""
+"""A running trial: the sum over replicas, the guard's looks, and objections to a promotion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_sum_is_this_replica_s_own_and_the_others_last_figures() -> None:
     assert one.reporters == ["here/1", "gone/3", "there/2"]
 
 
-def test_a_look_is_taken_when_it_is_due_and_not_again_before_the_next_is() -> None:
+def test_a_look_is_taken_when_due_and_once_only() -> None:
     one = running()
     one.received(shared(9, 9))
     verdict = one.look()
@@ -64,7 +64,7 @@ def test_a_policy_that_fails_waits_for_no_look() -> None:
     assert verdict is not None and verdict.failing
 
 
-def test_asking_for_the_verdict_is_no_look() -> None:
+def test_asking_for_the_verdict_does_not_count_as_a_look() -> None:
     one = running()
     one.received(shared(100, 100, failures=60))
     shown = one.verdict(one.figures())
@@ -72,7 +72,7 @@ def test_asking_for_the_verdict_is_no_look() -> None:
     assert one.broken is None
 
 
-def test_what_speaks_against_a_promotion_is_said() -> None:
+def test_objections_to_a_promotion_are_reported() -> None:
     one = running()
     one.received(shared(100, 4))
     assert one.objection().startswith("canary new is not ready: needs 6 more requests")

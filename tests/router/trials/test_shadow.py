@@ -1,4 +1,4 @@
-"""A shadow: how much it is shown, what is counted of it, and when it is turned off."""
+"""A shadow: the requests it gets, its counts, and when it is turned off."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def shadow_of(answer: object, ticks: Clock | None = None, wants: list[bool] | No
 
 
 def shown(shadow: Shadow, later: Later, count: int = 1, live: Decision | Rejection = LIVE) -> None:
-    """As many requests as it wants one after the other, before it has looked at any."""
+    """Offer requests one after the other until the shadow wants none, before it has decided any."""
     for _ in range(count):
         shadow.sample(ShadowSample(request(prefix_hits={A: 5}), SNAPSHOT, live, 2e-6))
         later.run_all_of(EVERY_S)
 
 
-def test_it_is_asked_later_and_one_at_a_time() -> None:
+def test_it_decides_later_and_one_request_at_a_time() -> None:
     shadow, later = shadow_of(LIVE)
     shown(shadow, later, 3)
     assert shadow.figures().compared == 0
@@ -45,7 +45,7 @@ def test_it_is_asked_later_and_one_at_a_time() -> None:
     assert not later.due
 
 
-def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
+def test_the_next_request_is_wanted_only_after_its_fraction_of_a_second() -> None:
     wants: list[bool] = []
     shadow, later = shadow_of(LIVE, wants=wants)
     for _ in range(3):
@@ -55,7 +55,7 @@ def test_the_next_request_is_wanted_only_after_its_share_of_a_second() -> None:
     assert (shadow.wants, wants) == (True, [False, True])
 
 
-def test_one_that_is_stopped_wants_nothing_any_more() -> None:
+def test_a_stopped_shadow_wants_no_requests() -> None:
     shadow, later = shadow_of(LIVE)
     shadow.sample(ShadowSample(request(), SNAPSHOT, LIVE, 2e-6))
     shadow.stop("ended")
@@ -64,7 +64,7 @@ def test_one_that_is_stopped_wants_nothing_any_more() -> None:
     assert shadow.figures().compared == 0
 
 
-def test_what_finds_too_many_waiting_is_dropped_and_counted() -> None:
+def test_a_request_above_the_queue_limit_is_dropped_and_counted() -> None:
     shadow, later = shadow_of(LIVE)
     shown(shadow, later, BACKLOG + 7)
     later.run()
@@ -72,7 +72,7 @@ def test_what_finds_too_many_waiting_is_dropped_and_counted() -> None:
     assert (figures.sampled, figures.dropped, figures.compared) == (BACKLOG + 7, 7, BACKLOG)
 
 
-def test_agreement_and_what_both_choices_would_meet_are_counted() -> None:
+def test_agreement_and_the_load_at_both_choices_are_counted() -> None:
     shadow, later = shadow_of(Decision(B, "shadow"))
     shown(shadow, later)
     shown(shadow, later, live=Decision(B, "live"))
@@ -95,7 +95,7 @@ def test_rejections_of_either_side_are_counted_and_not_compared() -> None:
 
 
 @pytest.mark.parametrize("answer", [RuntimeError("no idea"), Decision(PodId("elsewhere"), "x"), None, 7])
-def test_a_shadow_that_fails_again_and_again_is_turned_off(answer: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shadow_that_fails_repeatedly_is_turned_off(answer: object, caplog: pytest.LogCaptureFixture) -> None:
     shadow, later = shadow_of(answer)
     with caplog.at_level(logging.ERROR, "turnout.trials"):
         shown(shadow, later, MOST_FAILURES + 3)
@@ -120,7 +120,7 @@ def test_failures_with_successes_in_between_do_not_turn_it_off() -> None:
     assert shadow.figures().failures == 2 * MOST_FAILURES
 
 
-def test_a_shadow_that_had_to_be_broken_off_gets_no_second_chance_to_hold_requests_up() -> None:
+def test_an_interrupted_shadow_is_turned_off_so_that_it_delays_no_further_request() -> None:
     shadow, later = shadow_of(PolicyTimeout("did not return within 0.25 s"))
     shown(shadow, later, 2)
     later.run()

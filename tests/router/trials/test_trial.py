@@ -31,12 +31,12 @@ STRAYS = [request(entropy=mix(at, 99)) for at in range(4000)]
 
 @pytest.mark.parametrize("percent", [1.0, 20.0, 50.0])
 @pytest.mark.parametrize("requests", [SESSIONS, STRAYS], ids=["sessions", "strays"])
-def test_the_share_is_what_was_asked_for(percent: float, requests: list[RequestInfo]) -> None:
+def test_the_share_is_the_configured_one(percent: float, requests: list[RequestInfo]) -> None:
     taken = sum(drawn(trial(percent=percent), requests))
     assert abs(taken - 4000 * percent / 100) < five_deviations(4000, percent / 100)
 
 
-def test_all_replicas_draw_alike_and_another_canary_draws_others() -> None:
+def test_all_replicas_draw_alike_and_another_canary_draws_differently() -> None:
     assert drawn(trial(), SESSIONS) == drawn(trial(), SESSIONS)
     both = sum(one and other for one, other in zip(drawn(trial(3), SESSIONS), drawn(trial(4), SESSIONS), strict=True))
     assert abs(both - 4000 * 0.04) < five_deviations(4000, 0.04)
@@ -59,7 +59,7 @@ def test_a_retry_stays_on_its_arm_and_is_counted_once() -> None:
     assert one.canary is not None and one.canary.placed == 1
 
 
-def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
+def test_a_shadow_gets_only_decisions_of_the_pools_own_policy() -> None:
     later = Later()
     shadow = Shadow("main", Fixed(), later, Clock())
     one = Trial("main", record(percent=50.0), Fixed(), Fixed(name="new"), shadow)
@@ -72,7 +72,7 @@ def test_a_shadow_is_shown_what_the_pools_own_policy_decided_only() -> None:
     assert shadow.figures().sampled == own
 
 
-def test_between_two_samples_nothing_is_put_aside() -> None:
+def test_between_two_samples_no_request_is_kept() -> None:
     later = Later()
     shadow = Shadow("main", Fixed(), later, Clock(), per_s=10.0)
     one = Trial("main", PolicyRecord("old", {}, 3), Fixed(), None, shadow)

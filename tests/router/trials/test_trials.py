@@ -1,4 +1,4 @@
-"""The trials of a replica: made, ended, reported; over real stores and real policy controllers."""
+"""The trials of a replica are made, ended and reported, with real stores and real policy controllers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes.trial_replicas import NEW, TrialReplica, scene
 from tests.fakes.waiting import until
 
 
-def test_nothing_runs_and_nothing_is_shown_without_a_trial() -> None:
+def test_without_a_trial_nothing_runs_and_nothing_is_shown() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.monitor.step()
         assert left.trials.report("main") == {"pool": "main", "running": False, "last": None}
@@ -22,7 +22,7 @@ def test_nothing_runs_and_nothing_is_shown_without_a_trial() -> None:
     scene(play)
 
 
-def test_a_shadow_alone_is_in_the_way_of_the_requests_that_it_wants_only() -> None:
+def test_a_shadow_alone_handles_only_the_requests_that_it_wants() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_shadow("main", PolicyChoice("random"))
         shadow = left.trials.running["main"].shadow
@@ -34,13 +34,13 @@ def test_a_shadow_alone_is_in_the_way_of_the_requests_that_it_wants_only() -> No
         shadow.sample(ShadowSample(request(), SNAPSHOT, Decision(A, "p2c"), 1e-6))
         await left.policies.set_shadow("main", None)
         assert not left.trials.report("main")["running"]
-        left.trials._shadow_wants(shadow, True)  # as the timer of a shadow that ended would
+        left.trials._shadow_wants(shadow, True)  # as the timer of an ended shadow does
         assert not left.trials.running
 
     scene(play)
 
 
-def test_a_canary_beside_a_shadow_is_asked_about_every_request() -> None:
+def test_a_canary_beside_a_shadow_handles_every_request() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_shadow("main", PolicyChoice("random"))
         await left.policies.set_canary("main", NEW)
@@ -64,7 +64,7 @@ def test_failures_of_other_policies_are_not_the_candidates() -> None:
     scene(play)
 
 
-def test_a_report_is_json_whatever_is_unknown() -> None:
+def test_a_report_with_unknown_figures_is_json() -> None:
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_shadow("main", PolicyChoice("random"))
         await left.policies.set_canary("main", NEW)

@@ -1,4 +1,4 @@
-"""Messages between supervisor and worker over a real socket pair, and what a closed end means."""
+"""Messages between supervisor and worker over a real socket pair, and the effect of a closed end."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from router.workers.ipc import FAILED, PLACE_VARIABLE, READY, WorkerChannel, Wor
 PLACE = WorkerSockets(slot=1, listen="[::1]:8000", control="127.0.0.1:9001", inference_fd=5, control_fd=6, tether_fd=7)
 
 
-def test_a_place_goes_through_the_environment() -> None:
+def test_a_place_is_passed_through_the_environment() -> None:
     assert place_in(PLACE.as_environment()) == PLACE
     assert place_in({}) is None
 
 
-def test_what_a_newer_supervisor_adds_to_a_place_is_ignored() -> None:
+def test_fields_that_a_newer_supervisor_adds_to_a_place_are_ignored() -> None:
     assert place_in({PLACE_VARIABLE: json.dumps(PLACE._asdict() | {"colour": "red"})}) == PLACE
 
 
 class Received:
-    """Both ends; collects what one of them receives."""
+    """Both ends of a channel; collects the messages that one of them receives."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
@@ -43,7 +43,7 @@ class Received:
         return self.messages
 
 
-def test_words_arrive_whole_however_they_were_cut() -> None:
+def test_messages_arrive_whole_however_they_were_cut() -> None:
     async def run() -> None:
         received = Received()
         received.theirs.sendall(b"rea")
@@ -58,8 +58,8 @@ def test_words_arrive_whole_however_they_were_cut() -> None:
     asyncio.run(run())
 
 
-def test_the_last_messages_are_read_on_close_and_the_end_is_no_loss_then() -> None:
-    """The process's end may be noticed before its words are."""
+def test_the_last_messages_are_read_on_close_and_the_end_is_not_reported_as_a_loss() -> None:
+    """The process's end may be detected before its last messages are read."""
 
     async def run() -> None:
         received = Received()
@@ -93,7 +93,7 @@ def test_sending_too_much_to_an_end_that_does_not_read_does_not_block() -> None:
 
 
 @pytest.mark.parametrize("word", ["a-word-of-the-future", ""])
-def test_unknown_words_are_handed_on_and_not_choked_on(word: str) -> None:
+def test_unknown_messages_are_passed_on_without_an_error(word: str) -> None:
     async def run() -> None:
         received = Received()
         received.theirs.sendall(word.encode() + b" with things\nready\n\xff\n")

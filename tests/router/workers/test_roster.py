@@ -1,4 +1,4 @@
-"""Which workers are started, stopped and waited for, on a clock that only the test moves. No process runs here."""
+"""The workers to start, stop and wait for, on a clock that only the test advances. No process runs here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMING = WorkerTiming(warmup_s=10.0, margin_s=5.0)
 
 
 def deeds(actions: Sequence[Action]) -> list[Action]:
-    """What is done, without what is said."""
+    """The actions, without log lines."""
     return [action for action in actions if not isinstance(action, Log)]
 
 
@@ -51,7 +51,7 @@ def test_a_roll_replaces_one_slot_after_the_other_and_waits_for_no_stream() -> N
     assert due(roster) is None
 
 
-def test_a_second_roll_is_remembered_once() -> None:
+def test_further_rolls_during_a_roll_are_one_roll() -> None:
     roster = serving(1)
     assert deeds(roster.roll(2.0)) == [Start(1, 0)]
     assert deeds(roster.roll(2.1)) == deeds(roster.roll(2.2)) == []
@@ -59,7 +59,7 @@ def test_a_second_roll_is_remembered_once() -> None:
     assert deeds(roster.ready(2, 4.0)) == [Send(1, HAND_OVER)]
 
 
-def test_a_successor_that_does_not_start_leaves_its_predecessor_and_ends_the_roll() -> None:
+def test_a_successor_that_does_not_start_keeps_its_predecessor_and_ends_the_roll() -> None:
     roster = serving()
     roster.roll(2.0)
     roster.failed(2, "turnout.yaml:3: no policy 'x'")
@@ -68,18 +68,18 @@ def test_a_successor_that_does_not_start_leaves_its_predecessor_and_ends_the_rol
     assert "turnout.yaml:3: no policy 'x'; it ended with status 2" in errors(actions)[0]
     assert "the roll stops here" in errors(actions)[1]
     assert due(roster) is None
-    assert deeds(roster.roll(4.0)) == [Start(3, 0)], "the next roll begins anew"
+    assert deeds(roster.roll(4.0)) == [Start(3, 0)], "the next roll begins again"
 
 
-def test_a_roll_asked_for_during_one_that_fails_is_tried_as_well() -> None:
-    """The file may have been mended in between."""
+def test_a_roll_requested_during_one_that_fails_is_tried_as_well() -> None:
+    """The configuration file may have been corrected in the meantime."""
     roster = serving()
     roster.roll(2.0)
     roster.roll(2.5)
     assert deeds(roster.ended(2, 2, 3.0)) == [Start(3, 0)]
 
 
-def test_a_successor_that_is_not_ready_in_time_is_ended_once_and_its_predecessor_stays() -> None:
+def test_a_successor_that_is_not_ready_in_time_is_killed_once_and_its_predecessor_stays() -> None:
     roster = serving()
     roster.roll(2.0)
     assert due(roster) == 2.0 + 15.0
@@ -107,7 +107,7 @@ def test_a_roll_during_the_start_waits_for_it() -> None:
     assert deeds(roster.ready(0, 1.5)) == [Start(2, 0)]
 
 
-def test_a_worker_that_dies_is_replaced_later_each_time_and_its_slot_parked_from_the_second_on() -> None:
+def test_a_worker_that_dies_is_replaced_after_growing_waits_and_its_slot_is_parked_from_the_second_on() -> None:
     roster = serving(rng=1.0)
     now, worker = 2.0, 0
     for death, delay_s in enumerate([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]):
@@ -127,7 +127,7 @@ def test_the_shortest_wait_is_a_tenth_of_a_second_whatever_the_random_number_is(
     assert due(roster) == 2.1
 
 
-def test_thirty_healthy_seconds_make_a_death_the_first_one_again() -> None:
+def test_thirty_healthy_seconds_reset_the_count_of_deaths() -> None:
     roster = serving(rng=1.0)
     roster.ended(0, 1, 2.0)
     roster.wake(3.0)
@@ -136,7 +136,7 @@ def test_thirty_healthy_seconds_make_a_death_the_first_one_again() -> None:
     assert due(roster) == 34.2
 
 
-def test_as_many_false_starts_as_slots_end_it_with_the_workers_status() -> None:
+def test_as_many_failed_starts_as_slots_end_it_with_the_workers_status() -> None:
     roster = begun()
     assert deeds(roster.ended(0, 2, 0.5)) == []
     roster.failed(1, "the port is taken")
@@ -153,7 +153,7 @@ def test_workers_that_are_still_starting_when_it_gives_up_are_stopped_and_waited
     assert deeds(roster.ended(1, 0, 2.0)) == [Exit(137)]
 
 
-def test_once_one_was_ready_nothing_makes_it_give_up() -> None:
+def test_after_the_first_ready_worker_it_never_gives_up() -> None:
     roster = begun()
     roster.ready(0, 0.5)
     worker, now = 1, 1.0
@@ -166,7 +166,7 @@ def test_once_one_was_ready_nothing_makes_it_give_up() -> None:
         worker = start.worker
 
 
-def test_a_stop_reaches_the_draining_too_and_it_exits_with_the_last_of_them() -> None:
+def test_a_stop_also_reaches_draining_workers_and_it_exits_with_the_last_of_them() -> None:
     roster = serving()
     roster.roll(2.0)
     roster.ready(2, 3.0)
@@ -177,7 +177,7 @@ def test_a_stop_reaches_the_draining_too_and_it_exits_with_the_last_of_them() ->
     assert deeds(roster.ended(0, 0, 6.0)) == [Exit(0)]
 
 
-def test_a_second_stop_hurries_and_a_third_ends_them() -> None:
+def test_a_second_stop_hurries_the_workers_and_a_third_kills_them() -> None:
     roster = serving(1)
     roster.stop()
     assert deeds(roster.stop()) == [Send(0, HURRY)]
@@ -208,7 +208,7 @@ def test_a_predecessor_that_dies_while_its_successor_starts_is_followed_by_it() 
     assert deeds(roster.ready(2, 3.0)) == [Start(3, 1)]
 
 
-def test_a_roll_starts_at_once_what_waited_for_its_restart() -> None:
+def test_a_roll_starts_a_worker_that_waits_for_its_restart_at_once() -> None:
     roster = serving()
     roster.ended(0, 1, 2.0)
     assert deeds(roster.roll(2.01)) == [Start(2, 0)]
@@ -216,14 +216,14 @@ def test_a_roll_starts_at_once_what_waited_for_its_restart() -> None:
     assert deeds(roster.ready(2, 6.0)) == [Start(3, 1)]
 
 
-def test_words_of_a_worker_that_is_gone_change_nothing() -> None:
+def test_messages_of_an_ended_worker_change_nothing() -> None:
     roster = serving()
     roster.ended(0, 1, 2.0)
     assert roster.ready(0, 2.0) == roster.warming(0, 9.0, 2.0) == roster.failed(0, "x") == roster.leaves(0, 2.0) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ready", "die", "roll", "leave", "wake"]), st.integers(0, 5)), max_size=60))
-def test_whatever_happens_a_slot_never_loses_its_worker_to_a_roll_and_a_stop_ends_all(
+def test_in_any_history_a_roll_never_leaves_a_slot_without_a_worker_and_a_stop_ends_all(
     events: list[tuple[str, int]],
 ) -> None:
     roster, now = WorkerRoster(3, TIMING, lambda: 0.5), 0.0

@@ -18,7 +18,7 @@ ANY = ListenAddress(HOST, 0)
 
 
 def free() -> ListenAddress:
-    """An inference port for slots, who bind it once before each does."""
+    """A free inference port for slots."""
     return ListenAddress(HOST, free_ports(1)[0])
 
 
@@ -37,8 +37,8 @@ def connected(slot: Slot, count: int = 1) -> list[socket.socket]:
 
 
 def taken(slots: list[Slot], count: int) -> Counter[int]:
-    """How many of so many connections are in which slot's queue, from where they are taken. One comes late at times: a
-    client is connected before its server knows."""
+    """Make connections and count them by the slot whose queue has them. A connection may arrive late: a
+    client is connected before its server can accept."""
     found: Counter[int] = Counter()
     queues = {slot.inference_socket: slot.number for slot in slots}
     while found.total() < count:
@@ -57,7 +57,7 @@ def test_slots_share_one_inference_port_and_have_a_control_port_each() -> None:
         assert [slot.number for slot in slots] == [0, 1, 2]
 
 
-def test_control_ports_go_upwards_from_the_configured_one() -> None:
+def test_control_ports_count_upwards_from_the_configured_one() -> None:
     ports = neighbouring_ports(3)
     with opened(3, ListenAddress(HOST, ports.start)) as slots:
         assert [slot.control.port for slot in slots] == [*ports]
@@ -68,7 +68,7 @@ def test_connections_are_refused_before_a_worker_listens() -> None:
         connected(slots[0])
 
 
-def test_a_parked_slot_gets_no_connection_and_the_others_get_all_until_it_listens_again() -> None:
+def test_a_parked_slot_gets_no_connections_until_it_listens_again() -> None:
     with opened(2) as slots:
         first, second = slots
         for slot in slots:
@@ -86,7 +86,7 @@ def test_a_parked_slot_gets_no_connection_and_the_others_get_all_until_it_listen
             client.close()
 
 
-def test_a_port_in_use_is_an_error_even_if_its_user_would_share_it() -> None:
+def test_a_port_in_use_is_an_error_even_if_its_socket_allows_sharing() -> None:
     with opened(1) as slots:
         (slot,) = slots
         slot.inference_socket.listen()
@@ -94,7 +94,7 @@ def test_a_port_in_use_is_an_error_even_if_its_user_would_share_it() -> None:
             open_slots(slot.listen, ANY, 2)
 
 
-def test_a_taken_control_port_is_an_error_and_lets_go_of_what_was_open() -> None:
+def test_a_control_port_in_use_is_an_error_and_closes_the_sockets_opened_so_far() -> None:
     listen = free()
     with closing(socket.create_server((HOST, 0))) as served:
         with pytest.raises(OSError, match="in use"):
@@ -103,6 +103,6 @@ def test_a_taken_control_port_is_an_error_and_lets_go_of_what_was_open() -> None
             pass
 
 
-def test_more_workers_than_ports_is_said() -> None:
+def test_more_workers_than_ports_is_reported() -> None:
     with pytest.raises(OSError, match="no control port is left for worker 1"):
         open_slots(free(), ListenAddress(HOST, 65535), 2)

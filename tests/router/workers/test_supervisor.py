@@ -1,5 +1,5 @@
-"""The supervisor over real processes. The programs here speak a worker's words and serve nothing: what real workers do
-under load is tested end to end.
+"""The supervisor with real processes. The programs here send a worker's messages and serve nothing: real workers
+under load are tested end to end.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def supervised(
 ) -> int:
     """The status of a supervisor of such workers; `on_line` gets its log."""
 
-    class Hearing(logging.Handler):
+    class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             on_line(record.getMessage())
 
-    log, handler = logging.getLogger("turnout.workers"), Hearing()
+    log, handler = logging.getLogger("turnout.workers"), LineHandler()
     slots = open_slots(ListenAddress(HOST, free_ports(1)[0]), ANY, workers)
     log.addHandler(handler)
     level, log.level = log.level, logging.INFO
@@ -97,24 +97,26 @@ def test_workers_are_rolled_on_sighup_and_stopped_on_sigterm() -> None:
     assert sorted(line for line in lines if "ended" in line) == [f"worker {n} ended with status 0" for n in range(4)]
 
 
-def test_workers_that_all_fail_at_once_end_it_with_their_status_and_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_workers_that_all_fail_at_once_end_it_with_their_status_and_message(caplog: pytest.LogCaptureFixture) -> None:
     assert supervised(python(FAILING)) == 2
     assert "no policy 'x'; it ended with status 2" in caplog.text
     assert "no worker can start: giving up" in caplog.text
 
 
-def test_a_program_that_is_not_there_is_an_error_and_not_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_program_is_an_error_and_not_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     assert supervised(["/no/such/program"]) == CANNOT_RUN
     assert "/no/such/program: No such file or directory" in caplog.text
     assert "Traceback" not in caplog.text
 
 
-def test_a_worker_that_never_gets_ready_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_never_gets_ready_is_killed(caplog: pytest.LogCaptureFixture) -> None:
     assert supervised(python(STUCK), timing=WorkerTiming(0.0, margin_s=0.0), workers=1) == 128 + signal.SIGKILL
     assert "it was not ready in time; it ended by signal 9" in caplog.text
 
 
-def test_workers_are_out_of_the_terminals_reach_and_hold_no_other_sockets(caplog: pytest.LogCaptureFixture) -> None:
-    """Ctrl-C reaches a whole process group; and a copy of another's tether would hide the supervisor's death."""
+def test_workers_are_outside_the_terminals_process_group_and_hold_no_other_socket(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C reaches a whole process group. A copy of another worker's channel would hide the supervisor's death."""
     assert supervised(python(INSPECTING)) == 2
     assert caplog.text.count("leader True, 3 sockets; it ended") == 2

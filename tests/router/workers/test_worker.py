@@ -1,4 +1,4 @@
-"""A worker's side: a real replica on lent sockets, with the supervisor's end of the channel in the test's hand."""
+"""A worker: a real replica on inherited sockets; the test holds the supervisor's end of the channel."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def status_on(
 
 
 def test_it_listens_only_once_it_is_ready() -> None:
-    """Its predecessor accepts on the same socket: no probe may meet one that still warms up."""
+    """Its predecessor accepts on the same socket: no probe may reach a worker that still warms up."""
 
     async def test(worker: Supervision) -> None:
         refused: list[Phase] = []
@@ -121,7 +121,7 @@ def test_a_handed_over_worker_does_not_settle_and_answers_connections_from_befor
         await worker.receives(READY)
         connected = [await asyncio.open_connection(*worker.slot.listen) for _ in range(2)]
         controlled = await asyncio.open_connection(*worker.slot.control)
-        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
+        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the earlier ones are accepted
         assert (await status(worker.slot.control, "/livez"))[0] == 200
         draining = asyncio.Event()
         worker.replica.parts.core.lifecycle.listen(lambda step: draining.set())
@@ -150,7 +150,7 @@ def test_a_handed_over_worker_leaves_its_slots_queue_to_its_successor() -> None:
     supervised(test)
 
 
-def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_their_first_request(
+def test_idle_connections_are_closed_after_a_delay_and_new_ones_have_time_for_their_first_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replica_module, "HAND_OVER_LINGER_S", 0.0)
@@ -161,9 +161,9 @@ def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_th
         reader, writer = idle
         writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await asyncio.wait_for(reader.readuntil(b"}"), 60)
-        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the ones before are accepted
+        assert await status(worker.slot.listen, "/livez") == (200, False)  # so the earlier ones are accepted
         worker.line.send(HAND_OVER)
-        await asyncio.wait_for(reader.read(), 60)  # to its end
+        await asyncio.wait_for(reader.read(), 60)  # to the end of the stream
         writer.close()
         assert await status_on(new, "/livez") == (200, True)
         await worker.ends()
@@ -171,7 +171,7 @@ def test_idle_connections_are_closed_after_a_while_and_new_ones_have_time_for_th
     supervised(test)
 
 
-def test_a_stop_settles_and_a_hurry_ends_it() -> None:
+def test_a_stop_starts_settling_and_a_hurry_ends_it() -> None:
     async def test(worker: Supervision) -> None:
         await worker.receives(READY)
         worker.line.send(STOP)
@@ -196,7 +196,7 @@ def test_a_stop_after_a_hand_over_does_not_cut_its_streams_off() -> None:
     supervised(test)
 
 
-def test_a_supervisor_that_is_gone_lets_it_drain() -> None:
+def test_it_drains_when_its_supervisor_has_ended() -> None:
     async def test(worker: Supervision) -> None:
         await worker.receives(READY)
         worker.line.close()
@@ -240,7 +240,7 @@ def test_a_signal_to_all_and_the_supervisors_end_do_not_hurry_a_worker_that_is_s
     supervised(test, Drain(settle_s=0.5, timeout_s=600))
 
 
-def test_an_operators_drain_asks_for_a_successor_however_often_it_is_asked_for() -> None:
+def test_an_operators_drain_asks_for_one_successor_even_if_repeated() -> None:
     async def test(worker: Supervision) -> None:
         await worker.receives(READY)
         for _ in range(2):
@@ -263,7 +263,7 @@ def test_a_message_of_a_newer_supervisor_does_nothing() -> None:
     supervised(test)
 
 
-def test_no_two_workers_have_one_name() -> None:
+def test_no_two_workers_have_the_same_name() -> None:
     place = WorkerSockets(1, "127.0.0.1:1", "127.0.0.1:2", 3, 4, 5)
     names = {of_its_own(Settings(replica="gw"), place).replica for _ in range(2)}
     assert len(names) == 2

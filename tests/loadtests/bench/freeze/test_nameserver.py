@@ -23,7 +23,7 @@ def hosts(answer: dns.message.Message | None) -> list[str]:
     return [record.to_text() for record in answer.answer[0]] if answer.answer else []
 
 
-def test_a_long_answer_is_promised_over_udp_and_given_over_tcp() -> None:
+def test_a_long_answer_is_truncated_over_udp_and_complete_over_tcp() -> None:
     lines: list[str] = []
     names = Names(300, lines.append)
     promised = asked(names, NAME, "A", over_tcp=False)
@@ -35,7 +35,7 @@ def test_a_long_answer_is_promised_over_udp_and_given_over_tcp() -> None:
     assert lines == ["answered 0", "answered 1"]
 
 
-def test_other_kinds_are_empty_and_other_names_unknown() -> None:
+def test_other_record_types_are_empty_and_other_names_unknown() -> None:
     names = Names(3, lambda word: None)
     assert hosts(asked(names, NAME, "AAAA", over_tcp=False)) == []
     other = asked(names, "other.test.", "A", over_tcp=False)
@@ -44,7 +44,7 @@ def test_other_kinds_are_empty_and_other_names_unknown() -> None:
 
 
 @pytest.mark.parametrize("over_tcp", [False, True])
-def test_silence_is_lines_and_ends(over_tcp: bool) -> None:
+def test_a_silenced_server_ignores_questions_and_logs_them(over_tcp: bool) -> None:
     lines: list[str] = []
     names = Names(3, lines.append)
     names.toggle()

@@ -7,11 +7,11 @@ QUIET = Window(20.0, 21.0, 25.0, 100, 0, 0)
 
 
 def cells(text: str) -> list[str]:
-    """Of the last row."""
+    """The cells of the last row."""
     return [cell.strip() for cell in text.splitlines()[-1].strip("|").split("|")]
 
 
-def test_what_moved_is_the_median_of_pairs() -> None:
+def test_the_change_is_the_median_of_pairs() -> None:
     quiet = [QUIET, QUIET._replace(p99_ms=90.0), QUIET]
     disturbed = [QUIET._replace(p99_ms=99, happened=1), QUIET._replace(p99_ms=93.0), QUIET._replace(p99_ms=24.5)]
     row = Row("c", "title", quiet, disturbed)

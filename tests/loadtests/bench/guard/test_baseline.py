@@ -1,4 +1,4 @@
-"""Which difference fails, which cannot be judged, and what is said."""
+"""Differences that fail, differences that cannot be judged, and the messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_more_than_a_tenth_fails(request_: float, fails: bool, capsys: pytest.Ca
     assert ("MORE THAN +10%" in capsys.readouterr().out) == fails
 
 
-def test_the_difference_is_shown_when_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_difference_is_shown_and_passes(capsys: pytest.CaptureFixture[str]) -> None:
     guard.judge(now(202_000), BEFORE)
     assert "+1.00%" in capsys.readouterr().out
 
@@ -38,7 +38,7 @@ def test_another_build_of_python_is_not_judged(capsys: pytest.CaptureFixture[str
     assert "NOT JUDGED" in capsys.readouterr().out
 
 
-def test_without_a_baseline_nothing_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_baseline_no_count_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
     assert guard.judge(now(), None) == 0
     text = capsys.readouterr().out
     assert "NOT JUDGED: no baseline" in text
@@ -51,7 +51,7 @@ def test_a_count_that_the_baseline_does_not_have_is_shown_as_new() -> None:
     assert "new" in baseline.table([row])
 
 
-def test_a_baseline_is_read_as_it_was_saved_and_others_stay(tmp_path: Path) -> None:
+def test_a_saved_baseline_is_read_back_and_others_stay(tmp_path: Path) -> None:
     file = tmp_path / "baseline.json"
     baseline.save("python 3.11.7 x86_64", BEFORE, file)
     baseline.save("python 3.13.1 x86_64", now(1), file)
@@ -70,7 +70,7 @@ def test_without_valgrind_it_says_how_to_get_it_and_fails_only_in_ci(
     assert "apt-get install valgrind" in capsys.readouterr().out
 
 
-def test_the_stored_baseline_counts_what_is_counted_now() -> None:
+def test_the_stored_baseline_has_the_current_counts() -> None:
     stored = baseline.load("python 3.11.7 x86_64")
     assert stored is not None
     assert {"chunk of a stream", "request, whole 1.2 KB"} <= set(stored.each)

@@ -39,17 +39,17 @@ def test_a_dump_is_read_by_its_name() -> None:
     }
 
 
-def test_the_dump_at_the_programs_end_has_no_name_and_is_left_out() -> None:
+def test_the_dump_at_the_programs_end_has_no_name_and_is_ignored() -> None:
     assert total([DUMP.replace("Client Request: {name}", "Program termination").format(total=5)]) == {}
 
 
-def test_counts_are_for_one_request() -> None:
+def test_counts_are_per_request() -> None:
     found = counts(TOTALS, turns=10)
     assert found.calibration == 700
     assert found.each[f"request, {PHASES[1].name}"] == 200
 
 
-def test_a_chunk_is_what_the_long_stream_costs_more() -> None:
+def test_the_cost_of_a_chunk_is_the_extra_cost_of_the_long_stream() -> None:
     short, long = [phase for phase in PHASES if phase.chunks]
     found = counts({**TOTALS, short.name: 5000, long.name: 5000 + 63 * 20 * 10}, turns=10)
     assert (short.chunks, long.chunks) == (1, 64)
@@ -62,7 +62,7 @@ def test_a_phase_that_was_not_counted_is_named() -> None:
         counts(lacking)
 
 
-def test_the_calibration_does_the_same_each_time() -> None:
+def test_the_calibration_has_the_same_count_each_time() -> None:
     assert calibrate() == calibrate() > 0
 
 

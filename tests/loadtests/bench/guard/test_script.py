@@ -54,7 +54,7 @@ def test_a_wrong_answer_is_noticed() -> None:
         run(bad())
 
 
-def test_a_gateway_that_passes_nothing_on_is_noticed() -> None:
+def test_a_gateway_that_forwards_nothing_is_noticed() -> None:
     good = turns(PHASES[0], 1)[0]
 
     async def cut() -> None:
@@ -65,13 +65,13 @@ def test_a_gateway_that_passes_nothing_on_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
-def test_prompts_have_the_size_they_say_and_differ(phase: Phase) -> None:
+def test_prompts_have_the_stated_size_and_differ(phase: Phase) -> None:
     bodies = {turn.request.partition(b"\r\n\r\n")[2] for turn in turns(phase, 70)}
     assert len(bodies) == 70
     assert all(phase.prompt_bytes - 100 < len(body) < phase.prompt_bytes + 100 for body in bodies)
 
 
-def test_heads_repeat_unless_the_phase_says_that_they_are_new() -> None:
+def test_heads_repeat_unless_the_phase_has_new_ones() -> None:
     def heads(phase: Phase) -> tuple[int, int]:
         script = turns(phase, 40)
         asked = {turn.request.partition(b"content-length")[0] for turn in script}

@@ -1,4 +1,4 @@
-"""The canned engine: where a request ends, and what it answers."""
+"""The canned engine: the end of a request, and the answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r
 PROBE = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-def test_requests_are_separated_wherever_the_bytes_were_cut() -> None:
+def test_requests_are_separated_however_the_bytes_were_cut() -> None:
     wire = ONE + PROBE + ONE
     for cut in range(len(wire)):
         requests = Requests()
@@ -28,13 +28,13 @@ def test_requests_are_separated_wherever_the_bytes_were_cut() -> None:
         assert [head.split(b" ")[0] for head in heads] == [b"POST", b"GET", b"POST"]
 
 
-def test_a_request_counts_only_when_its_body_is_whole() -> None:
+def test_a_request_counts_only_when_its_body_is_complete() -> None:
     requests = Requests()
     assert requests.feed(ONE[:-1]) == []
     assert len(requests.feed(ONE[-1:])) == 1
 
 
-def test_a_streamed_answer_has_its_mark_once_an_event_and_its_end_once() -> None:
+def test_a_streamed_answer_has_a_mark_in_each_event_and_one_end() -> None:
     wire = b"".join(STREAM)
     assert wire.count(MARK) == CHUNKS
     assert MARK not in STREAM[0].partition(b"\r\n\r\n")[0]
@@ -42,12 +42,12 @@ def test_a_streamed_answer_has_its_mark_once_an_event_and_its_end_once() -> None
     assert wire.count(END) == 1
 
 
-def test_the_answer_is_a_completion_of_the_promised_size() -> None:
+def test_the_answer_is_a_completion_of_the_configured_size() -> None:
     assert len(completion()) == ANSWER_BYTES
     assert json.loads(completion())["usage"]["total_tokens"] == 308
 
 
-def test_it_serves_whole_answers_and_what_routers_ask_before(tmp_path: Path) -> None:
+def test_it_serves_whole_answers_and_the_requests_that_routers_send_at_start(tmp_path: Path) -> None:
     with running(tmp_path) as client:
         assert "vllm:num_requests_waiting" in client.get("/metrics").text
         assert client.get("/v1/models").json()["data"][0]["id"] == "bench"

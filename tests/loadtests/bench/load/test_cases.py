@@ -1,4 +1,4 @@
-"""The bodies that the bench sends."""
+"""The request bodies that the bench sends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def whole(case: Case, group: int, serial: int) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
-def test_every_first_body_is_json_of_exactly_the_length_asked_for(case: Case) -> None:
+def test_every_first_body_is_json_of_exactly_the_requested_length(case: Case) -> None:
     firsts = bodies(case)[:: case.turns]
     assert len(firsts) == case.groups
     for before, after in firsts:
@@ -25,7 +25,7 @@ def test_every_first_body_is_json_of_exactly_the_length_asked_for(case: Case) ->
         assert json.loads(body)["stream"] is case.stream
 
 
-def test_bodies_of_a_group_share_all_but_their_end_and_groups_share_little() -> None:
+def test_bodies_of_a_group_share_everything_except_their_end_and_groups_share_little() -> None:
     one, other = whole(CASES["1k"], 3, 1), whole(CASES["1k"], 3, 2)
     same = next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
     assert same > 1000
@@ -38,7 +38,7 @@ def test_a_body_too_short_for_its_frame_is_an_error() -> None:
         bodies(Case("tiny", 20, 1))
 
 
-def test_a_later_turn_repeats_all_that_was_said_before_it() -> None:
+def test_a_later_turn_repeats_all_earlier_messages() -> None:
     case = CASES["conversations"]
     turns = [json.loads(before + SERIAL % 7 + after)["messages"] for before, after in bodies(case)[: case.turns]]
     for earlier, later in itertools.pairwise(turns):
@@ -46,7 +46,7 @@ def test_a_later_turn_repeats_all_that_was_said_before_it() -> None:
         assert [message["role"] for message in later[len(earlier) :]] == ["assistant", "user"]
 
 
-def test_conversations_take_turns_and_each_has_all_of_its_own_in_order() -> None:
+def test_conversations_alternate_and_each_has_all_its_turns_in_order() -> None:
     case = CASES["conversations"]
     turns_of: dict[int, list[int]] = {}
     for number in range(ACTIVE * case.turns * 3):
@@ -57,5 +57,5 @@ def test_conversations_take_turns_and_each_has_all_of_its_own_in_order() -> None
     assert all(turns == [*range(case.turns)] for turns in turns_of.values())
 
 
-def test_with_one_turn_each_request_is_a_conversation_of_its_own() -> None:
+def test_with_one_turn_each_request_is_a_new_conversation() -> None:
     assert [place(number, CASES["1k"])[0] for number in range(200)] == [*range(200)]

@@ -1,4 +1,4 @@
-"""The scraper, against a real page."""
+"""The scraper, with a real metrics page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from loadtests.bench.load.scrape import scraped
 
 
-def test_a_page_is_read_at_once_and_no_longer_than_the_block() -> None:
+def test_a_page_is_read_at_once_and_until_the_block_ends() -> None:
     read = threading.Event()
 
     class Page(BaseHTTPRequestHandler):
@@ -32,6 +32,6 @@ def test_a_page_is_read_at_once_and_no_longer_than_the_block() -> None:
             serving.join()
 
 
-def test_no_page_no_thread() -> None:
+def test_without_a_page_no_thread_is_started() -> None:
     with scraped(""):
         assert "scrape" not in [thread.name for thread in threading.enumerate()]

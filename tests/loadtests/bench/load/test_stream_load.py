@@ -34,7 +34,7 @@ def test_a_request_is_whole_and_different_from_the_next() -> None:
     assert one != other
 
 
-def test_an_order_says_where_how_many_and_whom_to_watch() -> None:
+def test_an_order_has_target_number_and_process_to_watch() -> None:
     made = order("http://127.0.0.1:81", CASES["paced-2000"], 3, 0, Pids([1], [2, 3]))
     assert (made.host, made.port, made.streams, made.seconds) == ("127.0.0.1", 81, 2000, 3)
     assert (made.pids, made.engine_pids) == ([1], [2, 3])
@@ -42,7 +42,7 @@ def test_an_order_says_where_how_many_and_whom_to_watch() -> None:
         order("http://127.0.0.1", CASES["paced-2000"], 3, 0, Pids([], []))
 
 
-def test_the_answer_is_read() -> None:
+def test_the_output_is_read() -> None:
     found = parse(json.dumps(ANSWER))
     assert isinstance(found, Found)
     assert (found.load.chunks, found.usage.cores_s, found.open_streams) == (100, (0.6, 0.7), 256)

@@ -1,4 +1,4 @@
-"""The stream generator over wires of its own making."""
+"""The stream generator over fake connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORDER = Order("127.0.0.1", 1, ["GET a", "GET b"], 1, 0.0, 0.0, [], [])
 
 
 class Wire:
-    """Keeps what was written."""
+    """A transport that keeps the bytes written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -37,7 +37,7 @@ def connected() -> tuple[Opened, StreamClient, Wire]:
     return opened, client, wire
 
 
-def test_chunks_are_counted_wherever_the_bytes_were_cut_and_the_next_stream_is_asked_for() -> None:
+def test_chunks_are_counted_however_the_bytes_were_cut_and_the_next_stream_is_requested() -> None:
     whole = b"".join(STREAM)
     for cut in [*range(20, 400), *range(len(whole) - 30, len(whole))]:
         opened, client, wire = connected()
@@ -53,13 +53,13 @@ def test_a_stream_that_lost_a_chunk_is_a_failure() -> None:
     assert (opened.tally.answers, opened.tally.failed) == (1, 1)
 
 
-def test_a_bad_status_is_counted_and_the_connection_given_up() -> None:
+def test_a_bad_status_is_counted_and_the_connection_aborted() -> None:
     opened, client, wire = connected()
     client.data_received(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
     assert (opened.tally.bad_status, opened.tally.failed, wire.aborted) == (1, 0, True)
 
 
-def test_a_connection_that_ends_early_is_a_failure_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_ends_early_is_a_failure_and_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "AGAIN_S", 0.0)
 
     async def talk() -> dict[str, Any]:

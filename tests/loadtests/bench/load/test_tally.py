@@ -8,7 +8,7 @@ from loadtests.bench.load.result import Load
 from loadtests.bench.load.tally import BUCKETS, Tally, percentile_s
 
 
-def test_chunks_that_came_together_waited_once() -> None:
+def test_chunks_received_together_count_one_wait() -> None:
     tally = Tally()
     tally.first(0.005, 1)
     tally.gap(0.02, 1)
@@ -29,7 +29,7 @@ def test_a_stream_that_lost_chunks_failed() -> None:
     assert (found["requests"], found["failed"]) == (2, 1)
 
 
-def test_percentiles_of_nothing_are_nothing_and_the_longest_is_kept() -> None:
+def test_percentiles_of_no_waits_are_zero_and_the_longest_is_kept() -> None:
     assert percentile_s([0] * 10, 0.99) == 0.0
     tally = Tally()
     tally.gap(1e6, 1)

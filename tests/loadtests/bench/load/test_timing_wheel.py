@@ -1,4 +1,4 @@
-"""The timing wheel, turned by hand and by a loop."""
+"""The timing wheel, turned by the test and by a loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from loadtests.bench.load.timing_wheel import Wheel
 
 
 class Steps:
-    """Takes a number of steps, and notes the wheel's position at each."""
+    """Takes a number of steps, and records the wheel's position at each."""
 
     def __init__(self, count: int) -> None:
         self.left = count
@@ -21,7 +21,7 @@ class Steps:
         return self.left > 0
 
 
-def test_a_thing_advances_once_a_gap_until_it_says_no_more() -> None:
+def test_an_entry_advances_once_per_gap_until_it_is_done() -> None:
     loop = asyncio.new_event_loop()
     wheel = Wheel(loop, gap_s=0.01)
     thing = Steps(3)
@@ -35,7 +35,7 @@ def test_a_thing_advances_once_a_gap_until_it_says_no_more() -> None:
     assert wheel.waiting == 0
 
 
-def test_one_that_is_late_catches_up_with_every_step_it_missed() -> None:
+def test_a_late_entry_catches_up_with_every_missed_step() -> None:
     loop = asyncio.new_event_loop()
     wheel = Wheel(loop, gap_s=0.01)
     thing = Steps(9)
@@ -45,7 +45,7 @@ def test_one_that_is_late_catches_up_with_every_step_it_missed() -> None:
     assert thing.left == 4
 
 
-def test_a_loop_turns_it_paced_and_as_fast_as_it_goes_and_again_after_a_rest() -> None:
+def test_a_loop_turns_it_paced_or_at_full_speed_and_again_after_a_rest() -> None:
     async def run(gap_s: float) -> None:
         wheel = Wheel(asyncio.get_running_loop(), gap_s)
         for _ in range(2):

@@ -15,12 +15,12 @@ TURNOUT-BENCH {"requests":22931,"duration_us":2000000,"p50_us":1220,"p99_us":600
 """
 
 
-def test_the_line_that_the_script_wrote_is_found_among_wrks_own() -> None:
+def test_the_scripts_line_is_found_among_wrks_output() -> None:
     load = parse(OUTPUT)
     assert load == Load(22931, 2.0, p50_ms=1.22, p99_ms=6.0, failed=1, bad_status=2931)
 
 
-def test_answers_with_a_bad_status_count_as_no_throughput() -> None:
+def test_answers_with_a_bad_status_do_not_count_as_throughput() -> None:
     assert parse(OUTPUT).rate == 10_000
 
 

@@ -1,4 +1,4 @@
-"""The plot's arithmetic, and that the file is one a browser can read."""
+"""The plot's arithmetic, and a file that a browser can read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_an_axis_is_logarithmic_and_covers_whole_decades() -> None:
     assert [round(made.at(value)) for value in (1, 10, 1000)] == [0, 100, 300]
 
 
-def test_an_axis_of_one_value_has_a_decade() -> None:
+def test_an_axis_of_one_value_covers_a_decade() -> None:
     assert axis([10.0], 0, 100).ticks() == [10, 100]
     assert axis([0.3, 0.4], 0, 100).ticks() == [pytest.approx(0.1), 1]
 
@@ -47,7 +47,7 @@ def test_the_file_is_xml_with_a_line_and_a_name_for_each_series() -> None:
     assert "prefers-color-scheme: dark" in "".join(root.itertext())
 
 
-def test_a_higher_cost_is_further_up_and_all_is_inside() -> None:
+def test_a_higher_cost_is_drawn_higher_and_all_points_are_inside() -> None:
     root = ElementTree.fromstring(svg("t", "pods", SERIES))
     lines = [line.attrib["points"].split() for line in root.findall(f"{SVG}polyline")]
     places = [[tuple(map(float, point.split(","))) for point in line] for line in lines]

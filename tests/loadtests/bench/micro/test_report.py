@@ -1,4 +1,4 @@
-"""Which growth has which name, which budget is kept, and what the tables say."""
+"""Names of growth rates, budgets, and the report's tables."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def result(size: int, best: float, median: float = 0.0, series: str = "p2c", gro
         ([(10, 1.0), (100, 2.0), (1000, 3.0)], LOGARITHMIC),
         ([(10, 1.0), (100, 3.2), (1000, 10.0)], BELOW_LINEAR),
         ([(10, 1.0), (100, 10.0), (1000, 100.0)], LINEAR),
-        ([(10, 2.4), (100, 5.5), (1000, 36.0)], LINEAR),  # a constant hides it at first
+        ([(10, 2.4), (100, 5.5), (1000, 36.0)], LINEAR),  # a constant dominates small sizes
         ([(10, 1.0)], ""),
     ],
 )
-def test_growth_is_named(costs: list[tuple[float, float]], name: str) -> None:
+def test_each_growth_rate_has_its_name(costs: list[tuple[float, float]], name: str) -> None:
     assert growth(costs) == name
 
 
@@ -57,7 +57,7 @@ def test_the_worst_size_decides_over_a_budget(row: list[Result], says: str) -> N
     assert verdict(row, BUDGETS) == says
 
 
-def test_a_table_has_a_row_a_series_and_a_column_a_size() -> None:
+def test_a_table_has_a_row_for_each_series_and_a_column_for_each_size() -> None:
     every = [result(1000, 3.0), result(100, 2.5, 5.0), result(100, 1.0, series="random")]
     assert table("pick", every).splitlines() == [
         "| us, best / median |    100 pods |     1k pods | grows | budget |",
@@ -84,7 +84,7 @@ def test_results_come_in_microseconds_and_in_the_order_of_the_page() -> None:
     assert points("pick", found) == {"s": [(10, 2.0), (1000, 2.0)]}
 
 
-def test_the_page_shows_what_is_in_the_json() -> None:
+def test_the_page_shows_the_figures_of_the_json() -> None:
     docs = Path(__file__).resolve().parents[4] / "docs"
     kept = json.loads((docs / "benchmarks/micro.json").read_text())
     every = [Result(**one) for one in kept.pop("results")]

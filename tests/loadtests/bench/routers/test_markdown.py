@@ -1,4 +1,4 @@
-"""The report's words."""
+"""The report in Markdown."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def test_a_whole_report_names_all_of_its_parts() -> None:
     assert titles[1:3] == [f"## {CASES['1k'].title}", f"## {CASES['paced-256'].title}"]
 
 
-def test_it_says_whether_the_harness_was_the_limit() -> None:
+def test_it_reports_whether_the_harness_was_the_limit() -> None:
     assert "2.00 x the fastest router: not the bottleneck" in verdict(CASES["1k"], SAMPLES)
     slow = [sample("direct", 1, 9_000, 100), sample("nginx", 1, 10_000, 50)]
     assert "THE BOTTLENECK" in verdict(CASES["1k"], slow)
 
 
-def test_with_paced_streams_it_says_that_the_harness_keeps_the_pace() -> None:
+def test_with_paced_streams_it_reports_that_the_harness_sets_the_pace() -> None:
     text = verdict(CASES["paced-256"], PACED)
     assert "hold the pace at 75% of their core, gaps p50 20.0 and p99 25.0 ms" in text
 
 
-def test_memory_of_a_stream_is_reported_of_routers_with_many_of_them() -> None:
+def test_memory_per_stream_is_reported_for_routers_with_many_streams() -> None:
     lines = case_report(CASES["paced-256"], PACED).splitlines()
     cells = {line.split("|")[1].strip(): line for line in lines if line.startswith("|")}
     assert " 20.0 |" in cells["nginx"]

@@ -1,4 +1,4 @@
-"""nginx's configuration, judged by nginx itself."""
+"""nginx's configuration, checked by nginx itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from loadtests.bench.routers import nginx
 
 
-def test_every_engine_is_an_upstream_and_connections_are_kept(tmp_path: Path) -> None:
+def test_every_engine_is_an_upstream_and_connections_are_kept_alive(tmp_path: Path) -> None:
     text = nginx.config(tmp_path, 8080, [1, 2, 3])
     assert [f"server 127.0.0.1:{port};" in text for port in (1, 2, 3)] == [True] * 3
     assert "listen 127.0.0.1:8080 " in text

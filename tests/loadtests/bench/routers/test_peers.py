@@ -12,7 +12,7 @@ from loadtests.bench.routers.peers import PEERS, Place, start_nginx, start_rust,
 from loadtests.bench.routers.wheels import Missing
 
 
-def test_only_the_variant_with_everything_on_is_scraped_and_all_are_ready_by_their_own_word(tmp_path: Path) -> None:
+def test_only_variants_with_everything_on_are_scraped_and_each_has_its_readiness_check(tmp_path: Path) -> None:
     starts = {}
     for name in ("turnout-random", "turnout", "turnout-all", "turnout-pair"):
         starts[name] = start_turnout(name, Place(tmp_path, 8123, [7001, 7002], state="redis://127.0.0.1:1"))
@@ -37,7 +37,7 @@ def test_the_pair_shares_its_state_with_each_other_and_no_other_replica(tmp_path
 
 @pytest.mark.parametrize("wheel", ["sglang-router", "vllm-router", "smg"])
 @pytest.mark.parametrize("policy", ["", "round_robin"])
-def test_a_rust_router_gets_its_engines_and_no_line_a_request(
+def test_a_rust_router_gets_its_engines_and_logs_no_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: str, policy: str
 ) -> None:
     monkeypatch.setattr(wheels, "programs", lambda name: tmp_path / name)
@@ -48,7 +48,7 @@ def test_a_rust_router_gets_its_engines_and_no_line_a_request(
     assert ("--policy round_robin" in line) == bool(policy)
 
 
-def test_a_peer_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_peer_is_reported_with_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nginx, "program", lambda: None)
     with pytest.raises(wheels.Missing, match="apt-get install nginx"):
         start_nginx(Place(tmp_path, 8123, [7001]))
@@ -60,6 +60,6 @@ def test_each_rust_router_is_in_the_stream_cases_once() -> None:
     assert not {"sglang-router", "vllm-router", "smg"} & {*names}
 
 
-def test_all_of_it_on_is_left_out_by_name_where_there_is_no_redis(tmp_path: Path) -> None:
+def test_the_variant_with_everything_on_is_skipped_by_name_without_redis(tmp_path: Path) -> None:
     with pytest.raises(Missing, match="redis-server"):
         start_turnout("turnout-all", Place(tmp_path, 8123, [7001]))

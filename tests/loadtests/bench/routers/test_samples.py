@@ -27,7 +27,7 @@ SAMPLES = [
     *(sample("direct", number, 20_000, 20) for number in (1, 2, 3)),
     sample("nginx", 1, 10_000, 50),
     sample("turnout-all", 1, 5_000, 100),
-    # The machine was busy with something else in this repeat, for both of them.
+    # The machine was busy with another program in this repeat, for both routers.
     sample("nginx", 2, 2_000, 60),
     sample("turnout-all", 2, 1_000, 120, failed=1),
     sample("nginx", 3, 12_000, 40),
@@ -35,14 +35,14 @@ SAMPLES = [
 ]
 
 
-def test_a_figure_is_the_median_of_its_own_column_with_the_least_and_the_most() -> None:
+def test_a_figure_is_the_median_of_its_column_with_minimum_and_maximum() -> None:
     found = row("nginx", SAMPLES).figures
     assert found["rate"] == Range(10_000, 2_000, 12_000)
     assert found["p50_ms"].median == 2.0
     assert [*found["cpu_us"]] == pytest.approx([50, 40, 60])
 
 
-def test_one_wrong_answer_in_any_repeat_is_counted() -> None:
+def test_a_wrong_answer_in_any_repeat_is_counted() -> None:
     assert row("turnout-all", SAMPLES).wrong == 1
     assert row("nginx", SAMPLES).wrong == 0
 
@@ -56,13 +56,13 @@ def test_peers_that_share_no_repeat_have_no_ratio() -> None:
     assert ratio("rate", "turnout-all", "haproxy", SAMPLES) is None
 
 
-def test_a_chunk_costs_all_of_its_streams_time_and_a_stream_what_memory_grew() -> None:
+def test_a_chunk_costs_the_streams_cpu_time_and_a_stream_the_growth_of_memory() -> None:
     found = streams("nginx", 1, 12_800, 25.0)
     assert found.chunk_us == pytest.approx(25.0)
     assert found.stream_kb == pytest.approx(20.0)
 
 
-def test_other_programs_time_on_a_core_is_foreign_and_the_busier_core_counts() -> None:
+def test_time_of_other_programs_on_a_core_is_foreign_and_the_busier_core_counts() -> None:
     # 0.2 s of the router's core and 0.1 s of the other, of 2 s.
     assert sample("nginx", 1, 10_000, 50).foreign_share == pytest.approx(0.1)
 

@@ -1,4 +1,4 @@
-"""Peers' environments, made by a pip that is played here."""
+"""Peers' environments, made by a fake pip."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ case "$2" in
   pip) echo looking; echo "ERROR: no such requirement" >&2; exit 1 ;;
 esac
 """
-"""A Python that makes environments, in which no pip installs anything."""
+"""A Python that makes environments in which pip installs nothing."""
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """The commands that were run; making an environment makes its directory."""
+    """The commands run; the fake makes the directory of an environment."""
     commands: list[Sequence[str]] = []
 
     def play(command: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def test_an_environment_is_made_once(tmp_path: Path, run: list[Sequence[str]]) -
     assert len(run) == 2
 
 
-def test_an_environment_half_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_environment_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
@@ -54,7 +54,7 @@ def test_an_environment_half_made_is_made_again(tmp_path: Path, monkeypatch: pyt
         assert (tmp_path / "made").read_text() == "made\n" * times
 
 
-def test_a_program_that_cannot_be_run_is_a_peer_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_whose_program_does_not_run_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(wheels.Missing, match="nonexistent"):
         wheels.programs("smg", Path("/nonexistent"))

@@ -1,4 +1,4 @@
-"""Goals hold figures against bounds; what was not run has no goal."""
+"""Goals compare figures with bounds; a case that was not run has no goal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def found(rows: dict[tuple[str, str, str], Row], live: Agreement | None = None) 
     return {goal.what: goal for goal in goals(rows, live)}
 
 
-def test_ours_is_held_against_the_oracle() -> None:
+def test_this_gateways_policy_is_compared_with_the_oracle() -> None:
     met = found(
         {("policies", "1.4", OURS): row(OURS, 1.04, p99=1.06), ("policies", "1.4", "oracle"): row("oracle", 1.0)}
     )
@@ -39,7 +39,7 @@ def test_a_peer_must_be_worse_by_its_factor(theirs: float, met: bool) -> None:
     assert (goal.met, goal.found) == (met, theirs)
 
 
-def test_as_good_as_lmetric_is_enough_up_to_the_knee_and_not_past_it() -> None:
+def test_equal_to_lmetric_is_enough_up_to_the_knee_and_not_beyond_it() -> None:
     rows = {("policies", rate, name): row(name, 1.0) for rate in ("1.7", "2.3") for name in (OURS, "lmetric")}
     met = found(rows)
     assert met["rate 1.7: lmetric's mean over ours"].met
@@ -60,7 +60,7 @@ def test_an_older_view_may_cost_more() -> None:
     assert met["herding, view 50 ms old: mean over one replica's"].met
 
 
-def test_the_simulator_may_be_off_either_way() -> None:
+def test_the_simulator_may_deviate_in_either_direction() -> None:
     live = Agreement(10, 2, 60.0, Spread(1, 1, 1, 0.8), Spread(1, 1.1, 1, 1), 0.1, 0.1, 0.0)
     met = found({}, live)
     assert met["real time: simulated p50 over real, apart"].met

@@ -1,4 +1,4 @@
-"""What is sent in real time is what the trace says."""
+"""Requests sent in real time are those of the trace."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def prompt(arrival: Arrival) -> bytes:
     return chat_text([{"role": "user", "content": text(arrival, UNIT)}])
 
 
-def test_a_prompt_is_as_long_as_the_trace_says() -> None:
+def test_a_prompt_has_the_length_in_the_trace() -> None:
     arrival = Arrival(0.0, 1300, 20, (1, 2, 3))
     assert prompt_of(prompt(arrival)).tokens == 1300
 
 
-def test_prompts_are_equal_as_far_as_their_units_are() -> None:
+def test_prompts_with_equal_units_have_equal_text_up_to_the_first_difference() -> None:
     left, right = prompt(Arrival(0.0, 1500, 1, (1, 2, 3))), prompt(Arrival(0.0, 1500, 1, (1, 2, 9)))
     shared = 2 * UNIT * 4
     assert left[:shared] == right[:shared]
     assert left[shared : shared + 100] != right[shared : shared + 100]
 
 
-def test_an_answer_is_as_long_as_the_trace_says() -> None:
+def test_an_answer_has_the_length_in_the_trace() -> None:
     sent = msgspec.json.decode(body(Arrival(0.0, 600, 77, (1, 2)), UNIT))
     assert (sent["max_tokens"], sent["ignore_eos"], sent["stream"]) == (77, True, True)
 
 
-def test_a_slice_is_of_the_rated_trace() -> None:
+def test_a_slice_is_taken_from_the_trace_at_its_rate() -> None:
     trace = Trace("t", UNIT, [Arrival(float(at), 10, 1) for at in range(10)])
     assert [each.at_s for each in slice_of(trace, 2.0, 3.0).arrivals] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]

@@ -1,4 +1,4 @@
-"""The bench itself, on a little of everything."""
+"""The whole bench, with a little of every case."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def test_a_smoke_run_writes_the_report_and_renews_the_readme(tmp_path: Path) -> 
     assert "\nold\n" not in text
 
 
-def test_missing_traces_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_traces_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--smoke", "--only", "herding", "--traces", str(tmp_path), "--processes", "1"]) == 2
     assert "azure_2023_conversation" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The bench's cases can be played, and the same seed gives the same rows."""
+"""The bench's cases run, and the same seed gives the same rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loadtests.sim.simulate.sessions import Shape
 TINY = SMOKE._replace(requests=30, replica_requests=30, herd_requests=60, shape=Shape(2, 2))
 
 
-def test_every_run_is_made_once() -> None:
+def test_every_run_is_listed_once() -> None:
     every = jobs(Sizes(), 0)
     assert len({(job.part, job.label, job.policy) for job in every}) == len(every)
     assert {job.part for job in every} == {"policies", "replicas", "herding", "agentic", "restart"}
@@ -29,7 +29,7 @@ def test_a_run_serves_everything_and_can_be_repeated(part: str, requests: int) -
     assert row == one(job, TINY, TRACES)
 
 
-def test_a_crowd_comes_at_the_rate_that_was_asked_for() -> None:
+def test_a_crowd_arrives_at_the_requested_rate() -> None:
     trace = crowd(TRACES, 2000, 160.0, 0)
     assert len(trace.arrivals) == 2000
     assert trace.arrivals[-1].at_s == pytest.approx(2000 / 160.0, rel=0.1)

@@ -1,4 +1,4 @@
-"""The report says what was found, in order, and nothing of what was not run."""
+"""The report has the results in order, and nothing about cases that were not run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MEANS = {"lmetric": 3.0, OURS: 2.0, "oracle": 1.0}
 POLICIES = {("policies", "2.0", name): row(name, mean) for name, mean in MEANS.items()}
 
 
-def test_goals_stand_beside_what_was_found() -> None:
+def test_goals_are_shown_beside_the_results() -> None:
     _, _, first, second = goal_table(found({}).goals).splitlines()
     assert "1.20" in first and "at most 1" in first and "MISSED" in first
     assert "at least 1" in second and " met " in second
 
 
-def test_policies_stand_by_their_mean_with_ratios_to_the_oracle_and_to_ours() -> None:
+def test_policies_are_ordered_by_mean_with_ratios_to_the_oracle_and_to_this_gateways_policy() -> None:
     text = document(found(POLICIES))
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|") and "25.0%" in line}
     assert list(lines) == ["oracle", f"**{OURS}**", "lmetric"]
@@ -38,7 +38,7 @@ def test_policies_stand_by_their_mean_with_ratios_to_the_oracle_and_to_ours() ->
     assert "## Herding" not in text
 
 
-def test_replicas_stand_by_number_and_age_and_nothing_shared_comes_last() -> None:
+def test_replicas_are_ordered_by_number_and_age_with_nothing_shared_last() -> None:
     labels = [f"8 x {NOTHING}", "8 x 50 ms", ONE, "8 x 5 ms"]
     text = document(found({("herding", label, OURS): row(OURS, 1.0) for label in labels}))
     cells = [line.split("|")[1].strip() for line in text.splitlines() if "25.0%" in line]
@@ -46,7 +46,7 @@ def test_replicas_stand_by_number_and_age_and_nothing_shared_comes_last() -> Non
     assert "## Conversations" not in text
 
 
-def test_the_readme_says_command_seed_and_commit() -> None:
+def test_the_readme_names_command_seed_and_commit() -> None:
     text = readme_block(found(POLICIES))
     assert all(value in text for value in ABOUT.values())
     assert "util 0.50" in text

@@ -1,4 +1,4 @@
-"""The bench of trials, short: real wrk, real engines, a real gateway, each mode once."""
+"""A short run of the bench of trials: real wrk, real engines, a real gateway, each mode once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ pytestmark = pytest.mark.needs("wrk")
 
 
 @pytest.mark.realtime
-def test_every_mode_is_loaded_once_a_round_and_every_answer_is_good(tmp_path: Path) -> None:
+def test_every_mode_is_loaded_once_per_round_and_every_answer_is_good(tmp_path: Path) -> None:
     found = list(windows(Plan(rounds=1, seconds=1), tmp_path))
     assert {each.mode for each in found} == {*MODES}
     assert all(each.requests > 0 and each.cpu_us > 0 and each.wrong == 0 for each in found)
 
 
 @pytest.mark.slow
-def test_a_mode_is_what_runs(tmp_path: Path) -> None:
+def test_a_mode_is_the_trial_that_runs(tmp_path: Path) -> None:
     gateway = Gateway(Plan(), tmp_path)
     try:
         for mode, wanted in MODES.items():

@@ -1,4 +1,4 @@
-"""The table of what a trial costs."""
+"""The table of the cost of trials."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ WINDOWS = [
 ]
 
 
-def test_what_is_added_is_the_difference_within_a_round() -> None:
+def test_the_added_cost_is_the_difference_within_a_round() -> None:
     assert added_us(WINDOWS, "shadow") == [1.0] * 5
 
 
-def test_a_row_for_each_trial() -> None:
+def test_each_trial_has_a_row() -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(WINDOWS).splitlines()[2:]]
     assert len(rows) == len(MODES)
     assert rows[0][1:4] == ["130.00", "", ""]
     assert rows[1][2:] == ["+1.00 (+1.00 to +1.00)", "+0.8%", "1.50 / 3.00", "0"]
 
 
-def test_a_round_that_was_cut_off_is_left_out() -> None:
+def test_an_incomplete_round_is_left_out() -> None:
     assert added_us([*WINDOWS, window("shadow", 6, 999.0)], "shadow") == [1.0] * 5
 
 
-def test_the_page_says_how_it_was_made_and_the_json_holds_every_window(tmp_path: Path) -> None:
+def test_the_page_names_its_command_and_the_json_has_every_window(tmp_path: Path) -> None:
     text = page({"cpu": "x"}, WINDOWS)
     assert "5 rounds" in text and "make bench-shadow" in text and "| cpu     | x |" in text
     assert len(as_json({}, WINDOWS)["windows"]) == len(WINDOWS)

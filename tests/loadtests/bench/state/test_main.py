@@ -1,4 +1,4 @@
-"""`make bench-state` in small: the real server, the real store, real processes, and figures that must hold anywhere."""
+"""A small `make bench-state`: real server, real store, real processes, and figures that must hold on any machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from loadtests.bench.state.fleet import QUIET, ReplicaFailed, replica
 
 @pytest.mark.realtime
 @pytest.mark.needs("redis-server")
-def test_a_smoke_run_measures_everything_and_writes_it_down(tmp_path: Path) -> None:
+def test_a_smoke_run_measures_everything_and_writes_the_report(tmp_path: Path) -> None:
     status = bench.main(["--smoke", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "state.json").read_text())
-    assert status == int(bool(found["missed"]))  # how fast is not for a test to judge
+    assert status == int(bool(found["missed"]))  # a test does not judge speed
     steady, warm, crowd = (next(iter(table.values())) for table in found["tables"].values())
     assert 0 < steady["round trips/s"] < 600
     assert steady["never seen"] == steady["placements dropped"] == 0
@@ -31,7 +31,7 @@ def test_a_smoke_run_measures_everything_and_writes_it_down(tmp_path: Path) -> N
     assert all(f"### {title}" in page for title in found["tables"])
 
 
-def test_without_a_server_program_it_says_what_to_install(
+def test_without_a_server_program_it_reports_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", "")
@@ -48,7 +48,7 @@ def test_a_replica_that_ends_is_an_error_that_names_it() -> None:
     asyncio.run(run())
 
 
-def test_a_replica_alone_counts_what_its_view_says() -> None:
+def test_a_single_replica_counts_the_load_in_its_view() -> None:
     async def run() -> None:
         async with replica("alone", QUIET, 3) as one:
             await one.do("start")

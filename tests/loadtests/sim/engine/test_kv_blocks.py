@@ -3,7 +3,7 @@ import pytest
 from loadtests.sim.engine.kv_blocks import KvBlocks
 
 
-def test_a_dropped_unit_is_found_again_until_its_place_is_needed() -> None:
+def test_a_dropped_unit_is_found_again_until_its_blocks_are_needed() -> None:
     kv = KvBlocks(4)
     kv.reserve(2)
     kv.publish([11, 12])
@@ -14,7 +14,7 @@ def test_a_dropped_unit_is_found_again_until_its_place_is_needed() -> None:
     assert kv.lookup([11, 12], 2) == (1, 1), "the prompt's end goes first"
 
 
-def test_a_shared_unit_counts_once_and_stays_until_its_last_holder_goes() -> None:
+def test_a_shared_unit_counts_once_and_stays_until_its_last_holder_ends() -> None:
     kv = KvBlocks(8)
     kv.reserve(2)
     kv.publish([1])
@@ -26,7 +26,7 @@ def test_a_shared_unit_counts_once_and_stays_until_its_last_holder_goes() -> Non
     assert (kv.used, kv.lookup([1], 1)) == (0, (1, 1))
 
 
-def test_a_unit_of_several_blocks_weighs_as_many() -> None:
+def test_a_unit_of_several_blocks_counts_as_that_many() -> None:
     kv = KvBlocks(8, unit_blocks=4)
     kv.reserve(5)
     kv.publish([7])
@@ -47,7 +47,7 @@ def test_taking_an_idle_unit_keeps_it_from_eviction() -> None:
         kv.reserve(2)
 
 
-def test_a_lookup_stops_at_the_first_unit_that_is_missing_and_at_the_limit() -> None:
+def test_a_lookup_stops_at_the_first_missing_unit_and_at_the_limit() -> None:
     kv = KvBlocks(8)
     kv.reserve(3)
     kv.publish([1, 2, 4])

@@ -30,7 +30,7 @@ def request(name: str, prompt: int, output: int, ids: Sequence[int] = ()) -> Eng
 
 
 def play(engine: Engine, requests: Sequence[EngineRequest], *, leap: bool = False) -> list[tuple[float, StepResult]]:
-    """Feed the requests at their arrival times and step until idle; each step with the time it ends."""
+    """Submit the requests at their arrival times and step until idle; returns each step with the time it ends."""
     pending = sorted(requests, key=lambda one: one.arrived_at)
     now, steps = 0.0, []
     while True:
@@ -69,7 +69,7 @@ def test_a_long_prompt_is_prefilled_in_chunks_of_the_budget() -> None:
     assert engine.next_step(0.0) is None
 
 
-def test_a_step_costs_what_the_profile_says() -> None:
+def test_a_step_takes_the_time_in_the_profile() -> None:
     engine = Engine(ROOMY)
     engine.submit(request("a", 10, 3))
     prefill, decode = engine.next_step(0.0), engine.next_step(0.0)
@@ -88,7 +88,7 @@ def test_decoding_requests_go_on_while_another_prompt_is_prefilled() -> None:
     assert [step and (step.tokens, step.prefill_tokens) for step in steps] == [(("a",), 31), (("a",), 29)]
 
 
-def test_a_prompt_seen_before_is_read_from_the_cache_save_its_last_token() -> None:
+def test_a_repeated_prompt_is_read_from_the_cache_except_its_last_token() -> None:
     engine = Engine(ROOMY)
     ids = [1, 2, 3, 4]
     first, again = play(engine, [request("a", 16, 1, ids)]), play(engine, [request("b", 16, 1, ids)])
@@ -97,7 +97,7 @@ def test_a_prompt_seen_before_is_read_from_the_cache_save_its_last_token() -> No
     assert (again[0][1].prefill_tokens, engine.prefix_queries_tokens, engine.prefix_hits_tokens) == (4, 32, 12)
 
 
-def test_the_answer_is_cached_for_the_next_turn_when_its_ids_are_known() -> None:
+def test_the_answer_is_cached_for_the_next_turn_if_its_ids_are_known() -> None:
     engine = Engine(ROOMY)
     play(engine, [request("turn1", 8, 9, [1, 2, 3, 4])])
     assert play(engine, [request("turn2", 20, 1, [1, 2, 3, 4, 5])])[0][1].admitted == (("turn2", 16),)
@@ -109,7 +109,7 @@ def test_a_unit_may_be_several_blocks() -> None:
     assert play(engine, [request("b", 50, 3, [1, 2, 9])])[0][1].admitted == (("b", 32),)
 
 
-def test_a_full_batch_lets_the_rest_wait() -> None:
+def test_requests_beyond_a_full_batch_wait() -> None:
     engine = Engine(ROOMY)
     for number in range(8):
         engine.submit(request(f"r{number}", 2, 5))
@@ -125,7 +125,7 @@ def test_a_prompt_that_does_not_fit_waits_until_blocks_are_free() -> None:
     assert (admitted, engine.preemptions) == (["a", "b"], 0)
 
 
-def test_running_out_of_blocks_preempts_the_one_admitted_last_and_it_still_finishes() -> None:
+def test_running_out_of_blocks_preempts_the_last_admitted_request_which_still_finishes() -> None:
     engine = Engine(SMALL)
     engine.submit(request("old", 40, 40))
     engine.submit(request("young", 40, 40))
@@ -170,7 +170,7 @@ def test_a_request_that_can_never_fit_is_refused(prompt: int, output: int) -> No
         Engine(SMALL).submit(request("a", prompt, output))
 
 
-def test_an_id_that_is_here_already_is_refused() -> None:
+def test_a_duplicate_id_is_refused() -> None:
     engine = Engine(SMALL)
     engine.submit(request("a", 4, 4))
     with pytest.raises(DuplicateRequest):
@@ -179,7 +179,7 @@ def test_an_id_that_is_here_already_is_refused() -> None:
 
 @st.composite
 def workloads(draw: st.DrawFn) -> list[EngineRequest]:
-    """Requests that share prefixes: ids are the path in a tree of few branches."""
+    """Requests that share prefixes: their ids are paths in a tree with few branches."""
     requests = []
     for number in range(draw(st.integers(1, 25))):
         prompt, output = draw(st.integers(1, 50)), draw(st.integers(0, 40))
@@ -227,7 +227,7 @@ def test_blocks_are_exactly_those_of_the_live_requests_at_every_step(
 
 @settings(max_examples=150, deadline=None)
 @given(workloads())
-def test_leaping_over_decode_steps_changes_nothing_but_the_number_of_calls(requests: list[EngineRequest]) -> None:
+def test_leaping_over_decode_steps_changes_only_the_number_of_calls(requests: list[EngineRequest]) -> None:
     slow, fast = Engine(SMALL), Engine(SMALL)
     single, leaping = play(slow, requests), play(fast, requests, leap=True)
     ends = [{name: at for at, step in steps for name in step.finished} for steps in (single, leaping)]

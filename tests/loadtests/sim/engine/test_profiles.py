@@ -5,11 +5,11 @@ from loadtests.sim.engine.profiles import PROFILES, EngineProfile
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=str)
 def test_a_profile_can_run_a_full_batch_and_its_longest_request(profile: EngineProfile) -> None:
-    assert profile.max_num_seqs < profile.max_batched_tokens, "decoding alone would eat the budget"
+    assert profile.max_num_seqs < profile.max_batched_tokens, "decoding alone would use the whole budget"
     assert profile.max_model_len <= profile.kv_tokens
 
 
-def test_profiles_are_known_by_their_own_names() -> None:
+def test_profiles_are_registered_under_their_names() -> None:
     assert {"h100-8b", "a100-8b", "h100-70b-tp8", "tiny"} <= set(PROFILES)
     assert all(name == profile.name for name, profile in PROFILES.items())
 

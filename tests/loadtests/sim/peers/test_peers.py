@@ -1,4 +1,4 @@
-"""Each peer does what it is known for. Small engines; the pods' true state is set by requests that came before."""
+"""The documented behaviour of each peer, with small engines; earlier requests set the pods' true state."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.fakes.simulated_world import SMALL, UNIT, arrival, chain, prompt, tra
 
 
 def pods_of(name: str, arrivals: Sequence[Arrival], pods: int = 4, seed: int = 0) -> list[int]:
-    """Where each request goes."""
+    """The pod of each request."""
     here = world(pods)
     return [each.pod for each in here.play(trace(*arrivals), PEERS[name](here, UNIT, seed=seed))]
 
 
 class Sent(Peer):
-    """Goes to a given pod; for the counts that all peers keep."""
+    """A peer that sends each request to a given pod, for tests of the counts that all peers keep."""
 
     def choose(self, arrival: Arrival) -> Choice:
         return Choice(1, arrival.prompt_tokens)
 
 
-# What all have in common
+# Common behaviour
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_serves_everything_and_keeps_straight_books(name: str) -> None:
+def test_a_peer_serves_everything_and_its_counts_return_to_zero(name: str) -> None:
     here = world(3)
     peer = PEERS[name](here, UNIT)
     arrivals = [prompt(*chain(n % 7, 5 + n % 11), at_s=0.1 * n, output=1 + n % 20) for n in range(200)]
@@ -46,12 +46,12 @@ def test_a_peer_serves_everything_and_keeps_straight_books(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_seed_decides_what_a_peer_does(name: str) -> None:
+def test_a_seed_determines_a_peers_choices(name: str) -> None:
     arrivals = [arrival(0.05 * n, 100 + n) for n in range(60)]
     assert pods_of(name, arrivals, seed=1) == pods_of(name, arrivals, seed=1)
 
 
-def test_pending_tokens_go_with_the_first_token_and_requests_with_the_last() -> None:
+def test_pending_tokens_end_with_the_first_token_and_requests_with_the_last() -> None:
     here = world(2)
     peer = Sent(here, UNIT)
     peer.route(0, arrival(0.0, 500))
@@ -72,11 +72,11 @@ def test_remembered_prefixes_lose_the_oldest_ends_first() -> None:
     assert len(sent) == 6
 
 
-# One by one
+# Behaviour of each peer
 
 
 def shared_start(count: int, apart_s: float) -> list[Arrival]:
-    """Requests that have nothing but their first unit in common, as all of the Mooncake trace do."""
+    """Requests that share only their first unit, like all requests of the Mooncake trace."""
     return [prompt(1, *chain(n + 2, 9), at_s=apart_s * n) for n in range(count)]
 
 
@@ -84,18 +84,18 @@ def test_production_stack_sends_all_that_share_a_first_block_to_one_pod() -> Non
     assert len(set(pods_of("production_stack_prefixaware", shared_start(60, 0.05)))) == 1
 
 
-def test_production_stack_takes_any_pod_for_what_it_has_never_seen() -> None:
+def test_production_stack_takes_any_pod_for_an_unknown_prefix() -> None:
     assert len(set(pods_of("production_stack_prefixaware", [prompt(n, at_s=0.1 * n) for n in range(60)]))) == 4
 
 
-def test_sglang_follows_a_match_above_its_threshold_only() -> None:
+def test_sglang_follows_a_match_only_above_its_threshold() -> None:
     base = chain(1, 10)
     (first, close, far) = pods_of(
         "sglang_cache_aware",
         [
             prompt(*base, output=400),
-            prompt(*base[:4], *chain(2, 8), at_s=0.1),  # a third of it is the same
-            prompt(*base[:3], *chain(3, 8), at_s=0.2),  # a bit less than 0.3
+            prompt(*base[:4], *chain(2, 8), at_s=0.1),  # a third of it is equal
+            prompt(*base[:3], *chain(3, 8), at_s=0.2),  # slightly less than 0.3
         ],
     )
     assert close == first
@@ -107,25 +107,25 @@ def test_sglang_lets_requests_pile_up_until_they_are_64_apart() -> None:
     pods = pods_of("sglang_cache_aware", [prompt(*base, at_s=0.0001 * n, output=500) for n in range(120)])
     pile = sglang_cache_aware.BALANCE_ABS + 1
     assert len(set(pods[:pile])) == 1
-    assert set(pods[pile : pile + 3]) == {0, 1, 2, 3} - {pods[0]}, "then to the idlest"
-    assert len(set(pods[pile + 3 : pile + 30])) == 1, "until they are less far apart: the last match is followed again"
+    assert set(pods[pile : pile + 3]) == {0, 1, 2, 3} - {pods[0]}, "then to the least loaded"
+    assert len(set(pods[pile + 3 : pile + 30])) == 1, "until they are closer: the last match is followed again"
 
 
-def test_sglang_sends_what_it_does_not_know_to_the_fewest_requests() -> None:
+def test_sglang_sends_an_unknown_prefix_to_the_pod_with_the_fewest_requests() -> None:
     pods = pods_of("sglang_cache_aware", [prompt(*chain(n, 5), at_s=0.0001 * n, output=500) for n in range(8)])
     assert Counter(pods) == dict.fromkeys(range(4), 2)
 
 
-def test_aibrix_follows_a_match_until_its_pod_is_far_above_the_idlest() -> None:
+def test_aibrix_follows_a_match_until_its_pod_is_far_above_the_least_loaded() -> None:
     base = chain(1, 10)
     pods = pods_of("aibrix_prefix_cache", [prompt(*base, at_s=0.0001 * n, output=500) for n in range(68)])
     pile = aibrix_prefix_cache.IMBALANCE_COUNT + 1
     assert len(set(pods[:pile])) == 1
-    assert set(pods[pile : pile + 3]) == {0, 1, 2, 3} - {pods[0]}, "then to the idlest"
+    assert set(pods[pile : pile + 3]) == {0, 1, 2, 3} - {pods[0]}, "then to the least loaded"
     assert Counter(pods) == dict.fromkeys(range(4), 17), "of equal matches the least loaded is taken"
 
 
-def test_aibrix_passes_over_a_match_two_deviations_above_the_mean() -> None:
+def test_aibrix_skips_a_match_two_deviations_above_the_mean() -> None:
     here = world(8)
     peer = PEERS["aibrix_prefix_cache"](here, UNIT)
     base = chain(1, 10)
@@ -134,7 +134,7 @@ def test_aibrix_passes_over_a_match_two_deviations_above_the_mean() -> None:
     assert peer.choose(prompt(*base)).pod != home
 
 
-def test_aibrix_forgets_after_twenty_minutes() -> None:
+def test_aibrix_drops_entries_after_twenty_minutes() -> None:
     here = world(4)
     peer = PEERS["aibrix_prefix_cache"](here, UNIT)
     base = chain(1, 10)
@@ -160,7 +160,7 @@ def test_llmd_prefers_a_prefix_to_an_emptier_cache_but_not_to_a_queue() -> None:
     assert home not in seen
 
 
-def test_llmd_does_not_see_what_it_sent_since_the_last_scrape() -> None:
+def test_llmd_does_not_count_requests_sent_since_the_last_scrape() -> None:
     burst = [prompt(*chain(1, 3), *chain(n + 2, 3), at_s=0.0001 * n) for n in range(40)]
     assert len(set(pods_of("llmd_default", burst))) == 1
 
@@ -177,14 +177,14 @@ class _Fixed:
     def finished(self, number: int, /) -> None: ...
 
 
-def test_dynamo_knows_what_the_engines_really_hold() -> None:
+def test_dynamo_knows_the_true_contents_of_the_engines_caches() -> None:
     here = world(2)
     peer = PEERS["dynamo_kv"](here, UNIT)
     base = chain(1, 20)
     here.arrive(0, prompt(*base), _Fixed(1))
     here.settle()
     assert {peer.choose(prompt(*base)).pod for _ in range(10)} == {1}
-    for number in range(1, 60):  # another kilotoken each, until the first is gone
+    for number in range(1, 60):  # another kilotoken each, until the first is evicted
         here.arrive(number, prompt(*chain(number + 1, 16)), _Fixed(1))
         here.settle()
     assert {peer.choose(prompt(*base)).pod for _ in range(30)} == {0, 1}
@@ -212,7 +212,7 @@ def test_lmetric_multiplies_what_is_to_prefill_by_the_batch() -> None:
     assert peer.choose(prompt(base[0], 500)).pod == 1 - home
 
 
-def test_chwbl_sends_a_prefix_home_and_past_it_what_is_above_the_bound() -> None:
+def test_chwbl_sends_a_prefix_to_its_home_pod_and_past_it_above_the_bound() -> None:
     quiet = [prompt(1, *chain(n + 2, 3), at_s=5.0 * n) for n in range(20)]
     assert len(set(pods_of("chwbl", quiet))) == 1
     burst = [prompt(1, *chain(n + 2, 3), at_s=0.0001 * n, output=300) for n in range(80)]
@@ -228,7 +228,7 @@ def test_chwbl_spreads_prefixes_over_the_ring() -> None:
 
 
 class Scene(NamedTuple):
-    """What came to a pod at 0 s, and the moment when the request in question comes."""
+    """Requests that a pod received at 0 s, and the time at which the tested request arrives."""
 
     before: Sequence[Arrival]
     at_s: float
@@ -249,7 +249,7 @@ SCENES = {
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
-def test_the_oracle_knows_when_the_first_token_comes(scene: Scene) -> None:
+def test_the_oracle_predicts_the_time_of_the_first_token(scene: Scene) -> None:
     here = world(1, SMALL._replace(attention_s=1e-7, sequence_s=1e-3))
     oracle = Oracle(here, UNIT)
     expected: list[float] = []
@@ -264,7 +264,7 @@ def test_the_oracle_knows_when_the_first_token_comes(scene: Scene) -> None:
     assert expected == [pytest.approx(here.settle()[0].ttft_s, rel=0.1)]
 
 
-def test_the_oracle_goes_where_the_first_token_comes_soonest() -> None:
+def test_the_oracle_chooses_the_pod_with_the_earliest_first_token() -> None:
     here = world(3)
     oracle = Oracle(here, UNIT)
     here.arrive(100, prompt(*chain(5, 14)), _Fixed(0))

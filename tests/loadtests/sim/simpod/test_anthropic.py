@@ -41,7 +41,7 @@ def test_a_stream_has_the_events_in_the_documented_order() -> None:
     assert named[-2][1]["delta"]["stop_reason"] == "max_tokens"
 
 
-def test_the_whole_answer_says_what_the_stream_says() -> None:
+def test_the_whole_answer_equals_the_stream() -> None:
     whole = msgspec.json.decode(messages(ASK, SPEC).whole(0))
     named = events(messages(ASK | {"stream": True}, SPEC))
     said = "".join(data["delta"]["text"] for name, data in named if name == "content_block_delta")
@@ -58,7 +58,7 @@ def test_a_forced_tool_is_used_and_streamed_as_json() -> None:
 
 
 @pytest.mark.parametrize("field", ["messages", "max_tokens"])
-def test_what_is_missing_is_an_error_in_anthropics_shape(field: str) -> None:
+def test_a_missing_field_is_an_error_in_anthropics_shape(field: str) -> None:
     with pytest.raises(ApiError) as caught:
         messages({name: value for name, value in ASK.items() if name != field}, SPEC)
     error = msgspec.json.decode(caught.value.anthropic())

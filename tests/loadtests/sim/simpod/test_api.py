@@ -27,7 +27,7 @@ BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES) | st.fixed_dictionarie
 
 @settings(max_examples=150)
 @given(BODIES)
-def test_any_json_object_becomes_a_script_or_an_error_that_says_why(body: dict[str, object]) -> None:
+def test_any_json_object_becomes_a_script_or_an_error_with_its_reason(body: dict[str, object]) -> None:
     for path, write in WRITERS.items():
         try:
             script = write(body, SPEC)
@@ -41,7 +41,7 @@ def test_any_json_object_becomes_a_script_or_an_error_that_says_why(body: dict[s
 
 
 def check_stream(script: Script) -> None:
-    """Every event of a stream is whole, and some text is streamed."""
+    """Assert that every event of a stream is complete, and that it has text."""
     if script.stream is None:
         return
     assert script.pieces
@@ -51,7 +51,7 @@ def check_stream(script: Script) -> None:
 
 @settings(max_examples=100)
 @given(BODIES)
-def test_tokenize_answers_or_says_why_not(body: dict[str, object]) -> None:
+def test_tokenize_returns_tokens_or_an_error_with_its_reason(body: dict[str, object]) -> None:
     try:
         assert tokenize(body, SPEC)
     except ApiError as error:

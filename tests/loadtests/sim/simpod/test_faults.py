@@ -17,7 +17,7 @@ def client(pod: SimPod) -> httpx.AsyncClient:
 
 
 async def answer(pod: SimPod, *, stream: bool = True) -> tuple[bytes, type[Exception] | None]:
-    """All bytes that come back for one request on a connection of its own, and how it ended (None: in order)."""
+    """All bytes received for one request on a new connection, and how it ended (None: in good order)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
     body = BODY % (b"true" if stream else b"false")
     writer.write(
@@ -45,14 +45,14 @@ def test_every_kind_of_fault_has_exactly_one_effect() -> None:
     assert not set(INSTEAD) & set(SPOILT)
 
 
-def test_nothing_is_struck_at_rate_zero_and_all_at_one() -> None:
+def test_rate_zero_affects_no_request_and_rate_one_all() -> None:
     switch = FaultSwitch()
     for rate, expected in ((0.0, 0), (1.0, 50)):
         switch.set(Fault(kind="hang", rate=rate))
         assert sum(switch.draw(inference=True) is not None for _ in range(50)) == expected
 
 
-def test_a_rate_strikes_its_share_and_the_same_requests_for_the_same_seed() -> None:
+def test_a_rate_affects_its_share_and_the_same_requests_for_the_same_seed() -> None:
     def drawn() -> list[bool]:
         switch = FaultSwitch()
         switch.set(Fault(kind="hang", rate=0.3, seed=5))
@@ -62,7 +62,7 @@ def test_a_rate_strikes_its_share_and_the_same_requests_for_the_same_seed() -> N
     assert abs(sum(drawn()) - 300) < five_deviations(1000, 0.3)
 
 
-def test_a_count_ends_a_fault_and_its_scope_spares_health_checks() -> None:
+def test_a_count_ends_a_fault_and_its_scope_excludes_health_checks() -> None:
     switch = FaultSwitch()
     switch.set(Fault(kind="http_500", count=2))
     assert switch.draw(inference=False) is None
@@ -72,7 +72,7 @@ def test_a_count_ends_a_fault_and_its_scope_spares_health_checks() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_error_statuses_come_with_a_body_and_retry_after(status: int) -> None:
+def test_error_statuses_have_a_body_and_retry_after(status: int) -> None:
     async def scenario() -> None:
         async with (
             SimPod(speed=100) as pod,
@@ -95,13 +95,13 @@ def test_a_connection_may_be_closed_before_the_first_byte() -> None:
     assert asyncio.run(struck(Fault(kind="close_before_first_byte"))) == (b"", None)
 
 
-def test_garbage_is_no_http() -> None:
+def test_garbage_is_not_http() -> None:
     got, _ = asyncio.run(struck(Fault(kind="garbage")))
     assert got and not got.startswith(b"HTTP/")
 
 
 @pytest.mark.parametrize(("kind", "ended"), [("reset_midstream", ConnectionResetError), ("truncated_sse", None)])
-def test_a_stream_is_cut_after_so_many_chunks(kind: Kind, ended: type[Exception] | None) -> None:
+def test_a_stream_is_cut_after_the_given_number_of_chunks(kind: Kind, ended: type[Exception] | None) -> None:
     got, how = asyncio.run(struck(Fault(kind=kind, after_chunks=3)))
     assert how is ended
     assert got.count(b"\n\n\r\n") == 3, "the role and two tokens"
@@ -133,7 +133,7 @@ def test_a_slow_drip_sends_everything_in_small_pieces() -> None:
 
 
 @pytest.mark.parametrize(("kind", "chunks"), [("hang", 0), ("stall", 2)])
-def test_a_silent_pod_keeps_the_request_open_until_its_client_goes(kind: Kind, chunks: int) -> None:
+def test_a_silent_pod_keeps_the_request_open_until_its_client_disconnects(kind: Kind, chunks: int) -> None:
     async def scenario() -> None:
         async with SimPod(speed=100) as pod:
             pod.set_fault(Fault(kind=kind, after_chunks=chunks))

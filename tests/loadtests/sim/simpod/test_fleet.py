@@ -13,7 +13,7 @@ from tests.fakes.waiting import until
 
 CHAT = "/v1/chat/completions"
 SLOW = PROFILES["tiny"]._replace(step_s=3600.0)
-"""Every step takes an hour: what is submitted stays under way."""
+"""Every step takes an hour, so that a submitted request stays in progress."""
 
 
 def ask(text: str = "hi", **more: object) -> dict[str, object]:
@@ -36,7 +36,7 @@ def test_an_answer_names_its_pod_and_is_the_same_on_every_pod() -> None:
     asyncio.run(scenario())
 
 
-def test_a_stream_says_what_the_whole_answer_says() -> None:
+def test_a_stream_equals_the_whole_answer() -> None:
     async def scenario() -> None:
         async with SimPod(speed=100) as pod, client(pod) as http:
             whole = (await http.post(CHAT, json=ask())).json()["choices"][0]["message"]["content"]
@@ -66,7 +66,7 @@ def test_the_second_turn_of_a_conversation_is_mostly_cached() -> None:
     asyncio.run(scenario())
 
 
-def test_a_client_that_goes_away_frees_the_engine_at_once() -> None:
+def test_a_client_that_disconnects_frees_the_engine_at_once() -> None:
     async def scenario(stream: bool) -> None:
         async with SimPod(profile=SLOW) as pod, client(pod) as http:
             request = asyncio.get_running_loop().create_task(http.post(CHAT, json=ask(stream=stream)))
@@ -82,7 +82,7 @@ def test_a_client_that_goes_away_frees_the_engine_at_once() -> None:
         asyncio.run(scenario(stream))
 
 
-def test_requests_over_the_batch_wait_and_metrics_say_so() -> None:
+def test_requests_above_the_batch_wait_and_metrics_show_it() -> None:
     async def scenario() -> None:
         profile = SLOW._replace(max_num_seqs=2)
         async with SimPod(profile=profile) as pod, client(pod) as http:
@@ -129,7 +129,7 @@ def test_the_other_endpoints_answer() -> None:
         ("GET", "/sim/nope", "", 404),
     ],
 )
-def test_what_cannot_be_answered_is_an_error_and_the_connection_lives(
+def test_an_invalid_request_is_an_error_and_the_connection_stays_open(
     method: str, path: str, body: str, status: int
 ) -> None:
     async def scenario() -> None:
@@ -160,7 +160,7 @@ def test_a_refusing_pod_closes_its_port_and_the_control_port_opens_it_again() ->
     asyncio.run(scenario())
 
 
-def test_a_pod_without_control_port_refuses_only_for_a_while() -> None:
+def test_a_pod_without_a_control_port_refuses_only_for_a_while() -> None:
     async def scenario() -> None:
         async with SimPod(free_ports(1)[0], speed=100) as pod, client(pod) as http:
             assert (await http.put("/sim/faults", json={"kind": "refuse"})).status_code == 409

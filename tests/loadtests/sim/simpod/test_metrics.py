@@ -16,14 +16,14 @@ def value(text: str, name: str, label: str = "") -> float:
     return float(found[1])
 
 
-def test_a_histogram_counts_a_value_at_its_bound_inside() -> None:
+def test_a_histogram_counts_a_value_on_a_bound_in_that_bucket() -> None:
     histogram = Histogram((1.0, 2.0))
     for seen, times in ((1.0, 1), (1.5, 2), (9.0, 1)):
         histogram.observe(seen, times)
     assert (histogram.counts, histogram.total) == ([1, 2, 1], 13.0)
 
 
-def test_gauges_and_counters_are_the_engines() -> None:
+def test_gauges_and_counters_have_the_engines_values() -> None:
     engine, counted = meters()
     engine.submit(EngineRequest("a", 160, range(10), 50))
     engine.next_step(0.0)
@@ -36,7 +36,7 @@ def test_gauges_and_counters_are_the_engines() -> None:
     assert "\nprocess_start_time_seconds 1000.00\n" in text
 
 
-def test_a_finished_request_is_in_every_histogram_that_concerns_it() -> None:
+def test_a_finished_request_is_in_every_histogram_that_applies_to_it() -> None:
     _, counted = meters()
     counted.first_token(0.03)
     counted.request(Lifetime(0.0, 0.01, 0.03, 1.03, 100, 11, 64, "length"))

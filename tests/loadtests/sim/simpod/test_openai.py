@@ -21,7 +21,7 @@ WEATHER = {
 
 
 def events(script: Script, cached: int = 0) -> list[bytes]:
-    """The streamed answer as its events."""
+    """The events of a streamed answer."""
     stream = script.stream
     assert stream is not None
     ends = [stream.after] * (len(script.pieces) - 1) + [stream.last_after]
@@ -34,7 +34,7 @@ def fields(event: bytes) -> Any:
     return msgspec.json.decode(event[6:])
 
 
-def test_a_streamed_answer_has_the_events_a_real_engine_sends() -> None:
+def test_a_streamed_answer_has_the_events_of_a_real_engine() -> None:
     """Compare with a capture of vLLM 0.32: keys, their order and their nulls."""
     body = {
         "messages": HI,
@@ -71,11 +71,11 @@ def test_a_streamed_answer_has_the_events_a_real_engine_sends() -> None:
     assert done == b"data: [DONE]\n\n"
 
 
-def test_usage_is_streamed_only_when_asked_for() -> None:
+def test_usage_is_streamed_only_on_request() -> None:
     assert len(events(chat({"messages": HI, "max_tokens": 1, "stream": True}, SPEC))) == 3
 
 
-def test_the_whole_answer_says_what_the_stream_says() -> None:
+def test_the_whole_answer_equals_the_stream() -> None:
     body = {"messages": HI, "max_tokens": 9, "ignore_eos": True}
     streamed = events(chat(body | {"stream": True}, SPEC))[1:-1]
     whole = msgspec.json.decode(chat(body, SPEC).whole(0))
@@ -85,14 +85,14 @@ def test_the_whole_answer_says_what_the_stream_says() -> None:
     assert whole["usage"]["completion_tokens"] == 9
 
 
-def test_the_same_prompt_gets_the_same_answer_and_another_prompt_another() -> None:
+def test_equal_prompts_get_equal_answers_and_different_prompts_different_ones() -> None:
     first, again = (chat({"messages": HI}, SPEC).whole(0) for _ in range(2))
     assert first == again
     assert chat({"messages": [{"role": "user", "content": "ho"}]}, SPEC).whole(0) != first
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-def test_the_token_limit_is_honoured(field: str) -> None:
+def test_the_token_limit_is_kept(field: str) -> None:
     script = chat({"messages": HI, field: 3, "min_tokens": 3}, SPEC)
     assert (len(script.pieces), script.max_tokens) == (3, 3)
 
@@ -118,7 +118,7 @@ def test_a_forced_tool_is_called_with_arguments_that_fit_its_schema(choice: obje
     assert "".join(pieces) == call["function"]["arguments"]
 
 
-def test_tools_are_called_only_if_forced() -> None:
+def test_tools_are_called_only_when_forced() -> None:
     answer = chat({"messages": HI, "tools": [WEATHER], "tool_choice": "auto"}, SPEC).whole(0)
     assert msgspec.json.decode(answer)["choices"][0]["message"]["tool_calls"] == []
 
@@ -156,7 +156,7 @@ ERRORS: list[tuple[dict[str, object], int, str, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "message", "param"), ERRORS)
-def test_bad_requests_are_answered_in_the_engines_words(
+def test_bad_requests_get_the_engines_error_messages(
     body: dict[str, object], status: int, message: str, param: str | None
 ) -> None:
     with pytest.raises(ApiError) as caught:
@@ -178,14 +178,14 @@ def test_bad_requests_are_answered_in_the_engines_words(
         {"messages": HI, "tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "nope"}}},
     ],
 )
-def test_other_nonsense_is_a_400(body: dict[str, object]) -> None:
+def test_any_other_invalid_request_is_a_400(body: dict[str, object]) -> None:
     with pytest.raises(ApiError) as caught:
         chat(body, SPEC)
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(("raw", "kind"), [(b"{", "json_invalid"), (b"", "json_invalid"), (b"[]", "model_attributes")])
-def test_a_body_that_is_no_json_object_is_a_400(raw: bytes, kind: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_a_400(raw: bytes, kind: str) -> None:
     with pytest.raises(ApiError, match=kind) as caught:
         decode_body(raw)
     assert caught.value.status == 400
@@ -201,7 +201,7 @@ def test_completions_take_text_and_token_ids_alike(prompt: object) -> None:
     assert whole["usage"]["prompt_tokens"] == 2
 
 
-def test_a_streamed_completion_says_what_the_whole_one_says() -> None:
+def test_a_streamed_completion_equals_the_whole_one() -> None:
     body = {"prompt": "abc", "max_tokens": 5, "ignore_eos": True}
     streamed = [fields(event)["choices"][0] for event in events(completion(body | {"stream": True}, SPEC))[:-1]]
     whole = msgspec.json.decode(completion(body, SPEC).whole(0))
@@ -209,7 +209,7 @@ def test_a_streamed_completion_says_what_the_whole_one_says() -> None:
     assert [choice["finish_reason"] for choice in streamed] == [None] * 4 + ["length"]
 
 
-def test_embeddings_are_unit_vectors_and_packed_ones_are_the_same() -> None:
+def test_embeddings_are_unit_vectors_and_equal_in_packed_form() -> None:
     body = {"input": ["a", "b"], "dimensions": 8}
     plain = msgspec.json.decode(embedding(body, SPEC).whole(0))["data"]
     packed = msgspec.json.decode(embedding(body | {"encoding_format": "base64"}, SPEC).whole(0))["data"]

@@ -10,7 +10,7 @@ TINY = PROFILES["tiny"]
 
 
 class Sink:
-    """An outlet that keeps what it is sent."""
+    """An outlet that keeps what is sent to it."""
 
     def __init__(self) -> None:
         self.paused = False
@@ -44,7 +44,7 @@ def make_pump(speed: float = 1000.0) -> tuple[Engine, Pump]:
     return engine, Pump(engine, Meters(engine, ("m",), 0.0), speed)
 
 
-def test_a_stream_is_performed_token_by_token() -> None:
+def test_a_stream_is_sent_token_by_token() -> None:
     async def scenario() -> list[bytes]:
         _, pump = make_pump()
         sink = Sink()
@@ -55,7 +55,7 @@ def test_a_stream_is_performed_token_by_token() -> None:
     assert asyncio.run(scenario()) == [b"open", b"cached 0", b"<0>", b"<1>", b"<2]", b"bye"]
 
 
-def test_a_whole_answer_knows_what_was_cached() -> None:
+def test_a_whole_answer_has_the_number_of_cached_tokens() -> None:
     async def scenario() -> list[list[bytes]]:
         _, pump = make_pump()
         sinks = [Sink(), Sink()]
@@ -87,7 +87,7 @@ def test_a_slow_reader_gets_the_rest_when_it_reads_again() -> None:
     assert sent == [b"open", b"cached 0", b"<0>", b"<1>", b"<2]", b"bye"]
 
 
-def test_a_cancelled_answer_is_sent_nothing_more_and_others_go_on() -> None:
+def test_a_cancelled_answer_gets_no_more_tokens_and_others_go_on() -> None:
     async def scenario() -> list[bytes]:
         engine, pump = make_pump()
         gone, stays = Sink(), Sink()

@@ -9,7 +9,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 
 @given(SEEDS, st.integers(0, 6000))
-def test_an_answer_has_as_many_tokens_as_asked_for(seed: int, tokens: int) -> None:
+def test_an_answer_has_the_requested_number_of_tokens(seed: int, tokens: int) -> None:
     pieces = pieces_of(answer_text(seed, tokens))
     assert len(pieces) == tokens
     assert all(len(piece) == 4 and piece.isascii() for piece in pieces)
@@ -25,13 +25,13 @@ def test_natural_lengths_stay_within_eight_means(seed: int) -> None:
     assert 1 <= answer_length(seed, 10.0) <= 80
 
 
-def test_natural_lengths_have_about_the_mean_asked_for() -> None:
+def test_natural_lengths_have_about_the_requested_mean() -> None:
     lengths = [answer_length(prompt_of(b"%d" % number).seed, 100.0) for number in range(4000)]
     assert 90 < sum(lengths) / len(lengths) < 110
 
 
 @given(st.binary(max_size=600), st.binary(max_size=100))
-def test_equal_prefixes_have_equal_ids_and_nothing_after_a_difference_does(shared: bytes, tail: bytes) -> None:
+def test_equal_prefixes_have_equal_ids_and_all_ids_after_a_difference_differ(shared: bytes, tail: bytes) -> None:
     ids, longer = chained_ids(shared, 4), chained_ids(shared + tail, 4)
     assert len(ids) == len(shared) // 16
     assert longer[: len(ids)] == ids
@@ -51,7 +51,7 @@ def test_the_next_turn_starts_with_the_last_prompt_and_its_answer() -> None:
     assert all(len(chained_ids(a, 4)) < len(chained_ids(b, 4)) for a, b in pairwise(turns))
 
 
-def test_content_may_come_in_parts_or_not_at_all() -> None:
+def test_content_may_be_in_parts_or_missing() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}, "b"]
     text = chat_text([{"role": "user", "content": parts}, {"role": "assistant", "content": None}])
     assert text == b'<|user|>\na{"type":"image_url","image_url":{"url":"x"}}b\n<|assistant|>\n\n<|assistant|>\n'

@@ -28,7 +28,7 @@ ANTHROPIC = {"name": "weather", "input_schema": SCHEMA}
         (ANTHROPIC, {"type": "tool", "name": "weather"}),
     ],
 )
-def test_a_forced_call_fits_the_schema_in_both_spellings(tool: object, choice: object) -> None:
+def test_a_forced_call_matches_the_schema_in_both_spellings(tool: object, choice: object) -> None:
     call = forced_call({"tools": [tool], "tool_choice": choice}, seed=3)
     assert call is not None and call.name == "weather"
     arguments: dict[str, Any] = msgspec.json.decode(call.arguments)
@@ -37,11 +37,11 @@ def test_a_forced_call_fits_the_schema_in_both_spellings(tool: object, choice: o
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "none", {"type": "auto"}, 3])
-def test_no_force_is_no_call(choice: object) -> None:
+def test_without_force_there_is_no_call(choice: object) -> None:
     assert forced_call({"tools": [OPENAI], "tool_choice": choice}, seed=3) is None
 
 
 @pytest.mark.parametrize("tools", [[OPENAI], ["x"]])
-def test_a_tool_that_was_not_given_is_an_error(tools: object) -> None:
+def test_forcing_an_unknown_tool_is_an_error(tools: object) -> None:
     with pytest.raises(ApiError):
         forced_call({"tools": tools, "tool_choice": {"type": "tool", "name": "other"}}, seed=3)

@@ -39,7 +39,7 @@ def test_an_idle_connection_is_closed_after_the_keepalive_time() -> None:
     assert b"connection:" not in got
 
 
-def test_a_client_may_ask_to_close() -> None:
+def test_a_client_may_request_a_close() -> None:
     got = run(b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n", keepalive_s=3600)
     assert b"\r\nconnection: close\r\n" in got
 
@@ -60,7 +60,7 @@ def test_a_chunked_upload_is_read_and_a_waiting_client_gets_100_continue() -> No
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n"])
-def test_what_is_no_http_is_a_400_and_the_end(sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_a_400_and_end_the_connection(sent: bytes) -> None:
     got = run(sent, keepalive_s=3600)
     assert got.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"connection: close" in got

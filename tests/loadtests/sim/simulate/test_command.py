@@ -1,4 +1,4 @@
-"""The command as a user runs it, on a sample of real traffic."""
+"""The command as a user runs it, with a sample of real traffic."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def simulated(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str,
     return status, shown.out, shown.err
 
 
-def test_a_table_has_a_row_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_has_a_row_for_each_policy(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = simulated(capsys, "--policy", "prefix_aware", "--policy", "sglang_cache_aware", "--limit", "200")
     assert (status, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
 
 
-def test_a_composed_policy_plays_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_composed_policy_is_listed_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
     light = 'light=profile:{"scorers": [{"name": "inflight_tokens"}, {"name": "prefix", "weight": 2}]}'
     status, out, err = simulated(capsys, "--policy", light, "--policy", "random", "--limit", "400", "--json")
     assert (status, err) == (0, "")
@@ -36,7 +36,7 @@ def test_a_composed_policy_plays_under_its_title(capsys: pytest.CaptureFixture[s
     assert composed["ttft_s"]["mean"] < blind["ttft_s"]["mean"]
 
 
-def test_json_says_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_describes_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "p2c", "--pods", "4", "--rate", "1.5", "--replicas", "2", "--age-ms", "50", "--limit", "100")
     _, out, _ = simulated(capsys, *argv, "--json")
     shown = json.loads(out)
@@ -47,21 +47,21 @@ def test_json_says_what_was_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulated(capsys, *argv, "--json")[1] == out
 
 
-def test_on_real_traffic_the_peers_come_out_in_the_known_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_real_traffic_the_peers_have_the_known_order(capsys: pytest.CaptureFixture[str]) -> None:
     order = ["oracle", "lmetric", "dynamo_kv", "llmd_default", "sglang_cache_aware", "random"]
     _, out, _ = simulated(capsys, *[part for name in order for part in ("--policy", name)], "--rate", "2", "--json")
     means = {row["policy"]: row["ttft_s"]["mean"] for row in json.loads(out)["policies"]}
     assert sorted(means, key=means.__getitem__) == order
 
 
-def test_production_stack_drowns_one_pod_on_real_traffic(capsys: pytest.CaptureFixture[str]) -> None:
+def test_production_stack_overloads_one_pod_on_real_traffic(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = simulated(capsys, "--policy", "production_stack_prefixaware", "--rate", "2", "--json")
     (row,) = json.loads(out)["policies"]
     assert row["ttft_s"]["mean"] > 100.0
     assert row["load_imbalance"] == pytest.approx(8.0)
 
 
-def test_a_cold_restart_shows_in_the_windows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cold_restart_is_visible_in_the_windows(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "prefix_aware", "--restart-at", "60", "--limit", "400", "--json")
     shared, cold = (json.loads(simulated(capsys, *argv, *more)[1]) for more in ((), ("--unshared",)))
     assert cold["age_ms"] is None
@@ -75,7 +75,7 @@ def test_a_report_is_written_beside_the_table(capsys: pytest.CaptureFixture[str]
     assert "<svg" in file.read_text()
 
 
-def test_a_small_cache_finds_less(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_cache_has_fewer_hits(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "prefix_aware", "--limit", "400", "--json")
     whole, small = (
         json.loads(simulated(capsys, *argv, *more)[1])["policies"][0] for more in ((), ("--kv-tokens", "140000"))
@@ -90,7 +90,7 @@ def test_a_small_cache_finds_less(capsys: pytest.CaptureFixture[str]) -> None:
         (["--policy", "p2c", "--profile", "tiny", "--report", "/nowhere/r.html"], "/nowhere/r.html: No such file"),
     ],
 )
-def test_what_goes_wrong_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
+def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], words: str) -> None:
     status, out, err = simulated(capsys, *argv, "--limit", "5")
     assert (status, out) == (2, "")
     assert err.startswith("turnout simulate: ")
@@ -110,7 +110,7 @@ def test_what_goes_wrong_is_one_line(capsys: pytest.CaptureFixture[str], argv: l
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_meant_is_refused(argv: list[str]) -> None:
+def test_contradictory_options_are_refused(argv: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([SAMPLE, *argv])
 
@@ -137,7 +137,7 @@ class FirstOne:
 """
 
 
-def test_a_policy_of_ones_own_plays_under_its_name(
+def test_a_policy_from_a_plugin_is_listed_under_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))

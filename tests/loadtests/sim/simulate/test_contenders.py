@@ -1,4 +1,4 @@
-"""Names become routers: the gateway's policies with their parameters, peers as published."""
+"""Routers by name: the gateway's policies with their parameters, and peers as published."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_policy_of_the_gateway_runs_in_its_replicas(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_is_itself(name: str) -> None:
+def test_a_peers_name_gives_the_peer(name: str) -> None:
     assert type(contender(name)(world(), UNIT, Sharing(3), 0)) is PEERS[name]
 
 
@@ -28,7 +28,7 @@ def test_no_peer_hides_a_policy() -> None:
     assert not PEERS.keys() & registry.BUILT_IN.keys()
 
 
-def test_parameters_are_the_policys_own() -> None:
+def test_parameters_are_checked_by_the_policy() -> None:
     contender("session_affinity:balance_factor=1.5")
     with pytest.raises(InvalidParams, match="no_such"):
         contender("p2c:no_such=1")
@@ -52,7 +52,7 @@ def test_parameters_of_more_than_one_level_are_json() -> None:
         ('profile:{"sample": 4}', 'profile:{"sample": 4}'),
     ],
 )
-def test_a_table_calls_it_by_its_title_or_as_it_was_asked_for(spec: str, expected: str) -> None:
+def test_a_table_shows_the_title_or_the_requested_name(spec: str, expected: str) -> None:
     assert title(spec) == expected
 
 
@@ -66,6 +66,6 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("spec", "kind", "words"), list(WRONG.values()), ids=list(WRONG))
-def test_what_is_wrong_is_said(spec: str, kind: type[Exception], words: str) -> None:
+def test_an_invalid_name_or_parameter_is_reported(spec: str, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         contender(spec)

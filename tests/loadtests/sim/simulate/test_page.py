@@ -1,4 +1,4 @@
-"""The report is one file that stands alone, and its curves are the runs'."""
+"""The report is one self-contained file, and its curves are those of the runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tags(HTMLParser):
         self.seen.append((tag, dict(attrs)))
 
 
-def test_it_needs_nothing_from_elsewhere() -> None:
+def test_it_loads_no_other_file() -> None:
     parser = Tags()
     parser.feed(report())
     tags = [tag for tag, _ in parser.seen]
@@ -44,7 +44,7 @@ def test_it_names_the_policies_and_the_case() -> None:
         assert text.count(f"<title>{name}</title>") == 3
 
 
-def test_a_name_is_text_and_never_markup() -> None:
+def test_a_name_is_escaped_text() -> None:
     assert "<script>" not in report("<script>alert(1)</script>.jsonl")
 
 
@@ -55,7 +55,7 @@ def test_a_distribution_ends_at_its_largest_value() -> None:
     assert points[-1] == (9999, 1.0)
 
 
-def test_a_distribution_of_nothing_has_no_points() -> None:
+def test_an_empty_distribution_has_no_points() -> None:
     assert cdf([]) == []
 
 

@@ -1,4 +1,4 @@
-"""Simulated replicas act as the gateway does; updates reach the others at the right time."""
+"""Simulated replicas behave like the gateway; updates reach other replicas at the right time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fakes.simulated_world import UNIT, arrival, chain, prompt, trace, wor
 
 
 class Watching:
-    """Sends all to the first pod and keeps what it was shown."""
+    """A policy that picks the first pod and keeps its inputs."""
 
     name = "watching"
 
@@ -44,7 +44,7 @@ def replicas(here: World, scheduler: Scheduler, sharing: Sharing | None = None, 
 
 
 class InTurn(Replicas):
-    """Replicas that get requests in an order the test names."""
+    """Replicas that get requests in an order given by the test."""
 
     def __init__(self, here: World, scheduler: Scheduler, sharing: Sharing, order: Sequence[int]) -> None:
         super().__init__(here, scheduler, UNIT, sharing)
@@ -65,7 +65,7 @@ def test_a_policy_sees_hits_load_and_random_bits() -> None:
     assert (load.inflight, load.pending_prefill_tokens) == (1, 641)
 
 
-def test_prefill_is_given_back_with_the_first_token_and_the_rest_at_the_end() -> None:
+def test_prefill_is_released_with_the_first_token_and_the_rest_at_the_end() -> None:
     here, policy = world(), Watching()
     here.play(trace(arrival(0.0, 640, 100), arrival(1.0), arrival(60.0)), replicas(here, policy))
     decoding, idle = policy.first_pod(1).load, policy.first_pod(2).load
@@ -74,13 +74,13 @@ def test_prefill_is_given_back_with_the_first_token_and_the_rest_at_the_end() ->
     assert idle.ttft_ewma_s > 0.6
 
 
-def test_engines_are_read_through_quiet_times() -> None:
+def test_engines_are_scraped_also_without_requests() -> None:
     here, policy = world(), Watching()
     here.play(trace(arrival(0.0), arrival(30.0)), replicas(here, policy))
     assert policy.first_pod(1).load.reported_at > 28.0
 
 
-def test_what_a_replica_did_is_known_to_the_others_when_the_time_is_up() -> None:
+def test_a_replicas_dispatch_reaches_the_others_after_the_delay() -> None:
     here, policy = world(), Watching()
     units = chain(1, 10)
     router = InTurn(here, policy, Sharing(2, age_s=0.5), [0, 1, 1])
@@ -98,14 +98,14 @@ def test_a_fresh_view_is_complete() -> None:
     assert policy.shown[1].unseen == 0.0
 
 
-def test_an_aged_view_says_how_much_it_cannot_show() -> None:
+def test_an_old_view_reports_the_load_it_cannot_show() -> None:
     here, policy = world(), Watching()
     arrivals = [arrival(0.01 * n, 64, 2) for n in range(400)]
     here.play(trace(*arrivals), replicas(here, policy, Sharing(4, age_s=0.1)))
-    assert 4.0 < policy.shown[-1].unseen < 12.0  # 100 a second, three quarters of them elsewhere, 0.1 s unseen
+    assert 4.0 < policy.shown[-1].unseen < 12.0  # 100 a second, three quarters of them elsewhere, 0.1 s not visible
 
 
-def test_replicas_that_share_nothing_know_nothing_of_each_other() -> None:
+def test_replicas_that_share_nothing_have_no_state_of_each_other() -> None:
     here, policy = world(), Watching()
     units = chain(1, 10)
     router = InTurn(here, policy, Sharing(2, shared=False), [0, 1])
@@ -116,7 +116,7 @@ def test_replicas_that_share_nothing_know_nothing_of_each_other() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_replica_that_starts_anew_knows_what_is_shared(count: int, shared: bool) -> None:
+def test_a_restarted_replica_has_the_shared_state(count: int, shared: bool) -> None:
     here, policy = world(), Watching()
     units = chain(1, 10)
     router = InTurn(here, policy, Sharing(count, shared=shared), [0, 0, 0])
@@ -128,7 +128,7 @@ def test_a_replica_that_starts_anew_knows_what_is_shared(count: int, shared: boo
     assert policy.requests[2].prefix_hits == {PodId("pod-0"): 10}
 
 
-def test_a_seed_decides_everything() -> None:
+def test_a_seed_determines_the_run() -> None:
     def run(seed: int) -> list[int]:
         here = world(4)
         arrivals = [arrival(0.1 * n, 200 + n) for n in range(50)]
@@ -137,7 +137,7 @@ def test_a_seed_decides_everything() -> None:
     assert run(1) == run(1) != run(2)
 
 
-def test_a_policy_that_refuses_is_no_silent_loss() -> None:
+def test_a_rejection_by_a_policy_ends_the_run_with_an_error() -> None:
     here = world()
     with pytest.raises(Rejected, match="refusing refused request 0: saturated"):
         here.play(trace(arrival(0.0)), replicas(here, Refusing()))

@@ -1,4 +1,4 @@
-"""A run is a trace played once, and says what happened and when."""
+"""A run plays a trace once and records events with their times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes.simulated_world import SMALL, arrival, chain, prompt, trace
 CASE = Case(pods=2, profile=SMALL)
 
 
-def test_a_run_serves_the_trace_and_says_how_far_it_is() -> None:
+def test_a_run_serves_the_trace_and_reports_its_progress() -> None:
     reported: list[int] = []
     arrivals = [arrival(0.5 * n) for n in range(20)]
     run = simulate(trace(*arrivals), "round_robin", CASE, reported.append)
@@ -24,13 +24,13 @@ def test_a_run_serves_the_trace_and_says_how_far_it_is() -> None:
     assert run.duration_s == pytest.approx(max(each.at_s + each.e2e_s for each in run.outcomes))
 
 
-def test_a_rate_makes_it_shorter() -> None:
+def test_a_higher_rate_makes_a_run_shorter() -> None:
     arrivals = [arrival(1.0 * n) for n in range(20)]
     run = simulate(trace(*arrivals), "round_robin", CASE._replace(rate=4.0))
     assert run.outcomes[-1].at_s == 19.0 / 4
 
 
-def test_the_pods_load_is_looked_at_all_along() -> None:
+def test_the_pods_load_is_sampled_during_the_whole_run() -> None:
     run = simulate(trace(*[arrival(1.0 * n, output=50) for n in range(100)]), "least_load", CASE)
     assert SAMPLES - 2 <= len(run.samples) <= SAMPLES + 12
     assert max(max(requests) for _, requests in run.samples) >= 1
@@ -56,16 +56,16 @@ def test_a_restart_with_nothing_shared_loses_hits_and_one_with_shared_state_does
     assert hits_after(shared=False) < 0.5
 
 
-def test_a_cache_of_that_many_tokens() -> None:
+def test_the_cache_has_the_requested_number_of_tokens() -> None:
     assert with_kv_tokens(H100_8B, 100_000).kv_tokens == 100_000
 
 
-def test_a_trace_whose_blocks_no_engine_has_is_refused() -> None:
+def test_a_trace_whose_block_size_no_engine_has_is_refused() -> None:
     with pytest.raises(TraceError, match="blocks of 100 tokens are no multiple of 16"):
         simulate(Trace("t", 100, [arrival(0.0)]), "p2c", CASE)
 
 
-def test_a_trace_without_requests_is_a_run_of_nothing() -> None:
+def test_a_trace_without_requests_is_an_empty_run() -> None:
     run = simulate(trace(), "p2c", CASE)
     assert (list(run.outcomes), run.duration_s) == ([], 0.0)
     assert windows(run.outcomes) == []

@@ -1,4 +1,4 @@
-"""A turn begins after the answer before it, and a session's prompt grows from turn to turn."""
+"""A turn begins after the previous answer, and a session's prompt grows with each turn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fakes.simulated_world import UNIT, world
 SHAPE = Shape(sessions=4, turns=5, shared_tokens=128, first_tokens=640, turn_tokens=64, answer_tokens=8, pause_s=0.5)
 
 
-def test_sessions_share_the_beginning_and_nothing_else() -> None:
+def test_sessions_share_only_the_beginning() -> None:
     sessions = agentic(SHAPE, UNIT)
     first = [session.turns[0].units for session in sessions]
     assert len({units[:2] for units in first}) == 1
@@ -19,7 +19,7 @@ def test_sessions_share_the_beginning_and_nothing_else() -> None:
     assert len({session.turns[0].session for session in sessions}) == len(sessions)
 
 
-def test_a_turn_holds_all_of_the_one_before() -> None:
+def test_a_turn_contains_the_previous_one() -> None:
     for session in agentic(SHAPE, UNIT):
         for before, after in zip(session.turns, session.turns[1:], strict=False):
             assert after.prompt_tokens == before.prompt_tokens + SHAPE.turn_tokens
@@ -45,7 +45,7 @@ def test_later_turns_find_the_earlier_ones_cached() -> None:
     assert sum(each.cached_tokens for each in later) > 0.8 * sum(each.prompt_tokens for each in later)
 
 
-def test_a_turn_that_fits_nowhere_ends_its_session_only() -> None:
+def test_a_turn_that_fits_no_pod_ends_only_its_session() -> None:
     here = world()
     shape = SHAPE._replace(sessions=2, turns=400)
     outcomes = converse(here, agentic(shape, UNIT), LMetric(here, UNIT))

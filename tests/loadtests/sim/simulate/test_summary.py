@@ -1,4 +1,4 @@
-"""Numbers mean what their docstrings say."""
+"""The figures of a summary."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def test_a_row_has_short_prompts_hits_and_gaps() -> None:
     assert (row.requests, row.rejected) == (3, 1)
 
 
-def test_utilisation_counts_what_was_computed() -> None:
+def test_utilisation_counts_computed_tokens() -> None:
     row = summarise(run(outcome(cached=500), outcome(prompt=3500)), CASE)
     assert row.prefill_utilisation == pytest.approx((500 + 3500) * SMALL.prefill_token_s / (2 * 10.0))
 
 
-def test_imbalance_weighs_the_moments_by_their_load() -> None:
+def test_imbalance_weights_each_sample_by_its_load() -> None:
     assert load_imbalance([Sample(0.0, [4, 0]), Sample(1.0, [1, 1])]) == pytest.approx(5 / 3)
     assert load_imbalance([Sample(0.0, [0, 0])]) == 1.0
 
 
-def test_windows_hold_what_arrived_in_them() -> None:
+def test_windows_hold_the_requests_that_arrived_in_them() -> None:
     (first, last) = windows([outcome(0.0, ttft_s=1.0), outcome(0.5, ttft_s=3.0), outcome(120.0, cached=1000)])
     assert (first.at_s, first.requests, first.ttft_s, first.hit_rate) == (0.0, 2, 2.0, 0.0)
     assert (last.at_s, last.requests, last.hit_rate) == (120.0, 1, 1.0)
 
 
-def test_the_json_has_the_names_that_scripts_rely_on() -> None:
+def test_the_json_has_the_names_that_scripts_read() -> None:
     made = msgspec.to_builtins(table("t.jsonl", CASE, [summarise(run(outcome()), CASE)]))
     assert {"trace", "pods", "rate", "policies"} <= made.keys()
     (row,) = made["policies"]
@@ -67,6 +67,6 @@ def test_replicas_that_share_nothing_have_no_age() -> None:
     assert table("t", CASE._replace(sharing=Sharing(4, shared=False)), []).age_ms is None
 
 
-def test_the_plain_table_has_a_cell_a_policy() -> None:
+def test_the_plain_table_has_a_cell_for_each_policy() -> None:
     rows = [summarise(run(outcome()), CASE), summarise(run(outcome()), CASE)]
     assert all(len(cells) == 2 for cells in lines(table("t", CASE, rows)).values())

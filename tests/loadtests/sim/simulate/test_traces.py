@@ -1,4 +1,4 @@
-"""Every format becomes the same arrivals, and a file that cannot be read says where and why."""
+"""Every format gives the same arrivals, and the error for an unreadable file has place and reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_mooncakes_lines_become_arrivals_from_zero_on(tmp_path: Path) -> None:
     assert (second.at_s, second.units, second.session) == (2.5, (1,), "s")
 
 
-def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
+def test_a_compressed_file_is_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl.gz"
     path.write_bytes(gzip.compress(jsonl(at(0), at(1000)).encode()))
     assert times(read_trace(path)) == [0.0, 1.0]
@@ -61,12 +61,12 @@ def test_a_table_may_count_milliseconds(tmp_path: Path) -> None:
     assert times(read_trace(written(tmp_path, "t.csv", text))) == [0.0, 2.0]
 
 
-def test_lines_in_the_order_of_their_ends_are_sorted_by_their_beginnings(tmp_path: Path) -> None:
+def test_lines_in_the_order_of_their_ends_are_sorted_by_their_starts(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, "r.jsonl", jsonl(at(3000, 3), at(1000, 1), at(2000, 2))))
     assert [each.prompt_tokens for each in trace.arrivals] == [1, 2, 3]
 
 
-def test_a_recordings_blocks_are_cut_into_units_of_the_first_ones_size(tmp_path: Path) -> None:
+def test_a_recordings_blocks_are_cut_into_units_of_the_first_blocks_size(tmp_path: Path) -> None:
     sized = {"block_tokens": 64, "blocks_per_size": 2}
     text = jsonl(at(0, hash_ids=[1, 2, 3, 4, 5], **sized), at(1000, hash_ids=[1, 2, 3, 9], **sized))
     trace = read_trace(written(tmp_path, "r.jsonl", text))
@@ -78,7 +78,7 @@ def test_a_recordings_blocks_are_cut_into_units_of_the_first_ones_size(tmp_path:
     assert not set(long[4:]) & set(short[4:])
 
 
-def test_a_clump_is_spread_up_to_the_next_stamp_in_order_and_always_the_same(tmp_path: Path) -> None:
+def test_requests_with_one_time_stamp_are_spread_up_to_the_next_in_order_and_repeatably(tmp_path: Path) -> None:
     path = written(tmp_path, "m.jsonl", jsonl(*[at(0, n + 1) for n in range(20)], at(3000, 100), at(6000, 200)))
     trace = read_trace(path, seed=3)
     clump = times(trace)[:20]
@@ -89,12 +89,12 @@ def test_a_clump_is_spread_up_to_the_next_stamp_in_order_and_always_the_same(tmp
     assert times(read_trace(path, seed=3)) == times(trace) != times(read_trace(path, seed=4))
 
 
-def test_a_clump_before_a_long_pause_ends_within_a_usual_gap(tmp_path: Path) -> None:
+def test_requests_with_one_time_stamp_before_a_long_pause_end_within_a_usual_gap(tmp_path: Path) -> None:
     text = jsonl(at(0), at(1000), at(2000), *[at(3000) for _ in range(9)], at(100_000))
     assert times(read_trace(written(tmp_path, "m.jsonl", text)))[-2] < 4.0
 
 
-def test_a_rate_moves_the_arrivals_together_and_a_limit_takes_the_first(tmp_path: Path) -> None:
+def test_a_rate_compresses_the_arrivals_and_a_limit_takes_the_first(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, "m.jsonl", jsonl(at(0), at(1000), at(4000))))
     assert times(trace.rated(2.0)) == [0.0, 0.5, 2.0]
     assert times(trace.first(2)) == [0.0, 1.0]
@@ -123,12 +123,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("name", "text", "words"), list(WRONG.values()), ids=list(WRONG))
-def test_what_is_wrong_is_said(tmp_path: Path, name: str, text: str, words: str) -> None:
+def test_an_invalid_trace_is_reported(tmp_path: Path, name: str, text: str, words: str) -> None:
     with pytest.raises(TraceError, match=words):
         read_trace(written(tmp_path, name, text))
 
 
-def test_bytes_that_are_no_text_are_an_error_of_the_trace(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_an_error_of_the_trace(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TraceError, match=r"t\.jsonl"):

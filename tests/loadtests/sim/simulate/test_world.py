@@ -1,4 +1,4 @@
-"""Time passes from event to event, and every request that can be served is."""
+"""Time advances from event to event, and every request that fits is served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes.simulated_world import SMALL, arrival, chain, prompt, trace, wo
 
 
 class ToOne:
-    """Routes to one pod and notes each call."""
+    """Routes to one pod and records each call."""
 
     def __init__(self, pod: int = 0) -> None:
         self.pod = pod
@@ -31,7 +31,7 @@ class ToOne:
         self.calls.append(f"end {number}")
 
 
-def test_one_request_takes_what_the_engine_says() -> None:
+def test_one_request_takes_the_engines_time() -> None:
     (outcome,) = world().play(trace(arrival(5.0, 640, 11)), ToOne(1))
     assert outcome.pod == 1
     assert outcome.at_s == 5.0
@@ -56,7 +56,7 @@ def test_taking_decode_steps_together_changes_nothing() -> None:
 
 
 def step_by_step(arrivals: list[Arrival]) -> tuple[list[float], list[float]]:
-    """The same, a step at a time."""
+    """The same run, one step at a time."""
     engine, now, left = Engine(SMALL, unit_tokens=64), 0.0, list(enumerate(arrivals))
     first: dict[int, float] = {}
     last: dict[int, float] = {}
@@ -75,7 +75,7 @@ def step_by_step(arrivals: list[Arrival]) -> tuple[list[float], list[float]]:
     return took[0], took[1]
 
 
-def test_a_request_that_no_pod_can_hold_is_refused_and_the_rest_goes_on() -> None:
+def test_a_request_that_fits_no_pod_is_refused_and_the_others_go_on() -> None:
     router = ToOne()
     here = world()
     outcomes = here.play(trace(arrival(0.0, 30_000), arrival(1.0)), router)
@@ -85,7 +85,7 @@ def test_a_request_that_no_pod_can_hold_is_refused_and_the_rest_goes_on() -> Non
     assert router.calls[:2] == ["route 0", "end 0"]
 
 
-def test_repeating_events_go_on_through_quiet_times_and_do_not_keep_a_run_going() -> None:
+def test_repeating_events_go_on_without_requests_and_do_not_prolong_a_run() -> None:
     here = world()
     seen: list[float] = []
     here.every(1.0, 0.5, lambda: seen.append(here.now))
@@ -105,7 +105,7 @@ def test_events_happen_in_the_order_of_their_times() -> None:
     assert here.clock() == 2.0
 
 
-def test_a_closed_loop_may_bring_an_arrival_at_any_event() -> None:
+def test_a_closed_loop_may_add_an_arrival_at_any_event() -> None:
     here, router = world(), ToOne()
     here.on_end = lambda number: here.at(here.now + 1.0, lambda: again(number + 1)) if number < 3 else None
 
@@ -119,7 +119,7 @@ def test_a_closed_loop_may_bring_an_arrival_at_any_event() -> None:
     assert here.open == 0
 
 
-def test_a_leap_in_a_closed_loop_does_not_pass_an_arrival() -> None:
+def test_a_leap_in_a_closed_loop_does_not_skip_an_arrival() -> None:
     here, router = world(1), ToOne()
     here.at(0.0, lambda: here.arrive(0, arrival(0.0, 64, 1000), router))
     here.at(1.0, lambda: here.arrive(1, arrival(0.0, 64, 1), router))
