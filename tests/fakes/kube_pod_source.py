@@ -69,19 +69,19 @@ class Ground(Passing):
     def __init__(self, api: KubeApi, url: str, file: Path, seed: int) -> None:
         target = target_of(url)
         super().__init__(api, len(target.places))
-        self.heard: list[tuple[Pod, ...]] = []
+        self.received: list[tuple[Pod, ...]] = []
         self._rng = random.Random(seed)
         self.source = KubernetesSource(
             target, access=Access(str(file)), clock=self.clock, sleep=self.clock.sleep, rng=self._rng.random
         )
 
     def receive(self, pods: Sequence[Pod]) -> None:
-        self.heard.append(tuple(pods))
+        self.received.append(tuple(pods))
 
     @property
     def view(self) -> Mapping[str, str]:
         """Name -> why the pod is not ready, for the last list received."""
-        return {pod.id.rpartition(".")[0]: pod.unready for pod in self.heard[-1]} if self.heard else {}
+        return {pod.id.rpartition(".")[0]: pod.unready for pod in self.received[-1]} if self.received else {}
 
     async def shows(self, *, each_s: float = 0.0, **names: str) -> None:
         """Wait until the last list holds exactly these pods; `_` in a name stands for `-`."""

@@ -110,7 +110,7 @@ def test_a_watch_that_falls_silent_ends(tmp_path: Path) -> None:
         (403, "cannot list pods in .llm.*verbs list and watch"),
         (401, "read again"),
         (429, "429"),
-        (500, "500 as told"),
+        (500, "500 as configured"),
     ],
 )
 def test_a_refusal_names_the_request_the_servers_answer_and_the_remedy(tmp_path: Path, status: int, words: str) -> None:

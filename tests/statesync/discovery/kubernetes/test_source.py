@@ -42,7 +42,7 @@ def test_the_life_of_a_pod(tmp_path: Path) -> None:
             cluster.api.put(PODS, pod_object("x", "10.0.0.9", labels={"app": "redis"}))
             cluster.api.put(PODS, pod_object("c", "10.0.0.3"))
             await cluster.shows(a="", b="", c="")
-            assert all("c" not in {pod.id[0] for pod in pods if pod.unready} for pods in cluster.heard)
+            assert all("c" not in {pod.id[0] for pod in pods if pod.unready} for pods in cluster.received)
             cluster.api.put(PODS, pod_object("c", "10.0.0.3", ready=False))
             await cluster.shows(a="", b="", c=NOT_READY)
             cluster.api.put(PODS, pod_object("c", "10.0.0.3", terminating=True))
@@ -62,10 +62,10 @@ def test_a_replacement_with_the_same_name_and_address_is_another_pod(tmp_path: P
     async def main() -> None:
         async with ground(tmp_path, before=two) as cluster:
             await cluster.shows(a="", b="")
-            before = cluster.heard[-1][0].id
+            before = cluster.received[-1][0].id
             cluster.api.delete(PODS, "llm", "a")
             cluster.api.put(PODS, pod_object("a", "10.0.0.1", uid="99999999-1"))
-            await cluster.until(lambda: cluster.heard[-1][0].id == "a.99999999")
+            await cluster.until(lambda: cluster.received[-1][0].id == "a.99999999")
             assert before != "a.99999999"
 
     asyncio.run(main())
@@ -79,7 +79,7 @@ def test_a_thousand_pods_come_in_pages(tmp_path: Path) -> None:
     async def main() -> None:
         async with ground(tmp_path, before=many) as cluster:
             await cluster.until(lambda: len(cluster.view) == 1000)
-            assert len(cluster.heard) == 1
+            assert len(cluster.received) == 1
             assert cluster.api.asked["list pods"] == 1000 / PAGE
 
     asyncio.run(main())
@@ -175,10 +175,10 @@ def test_an_api_server_that_is_gone_for_an_hour_changes_nothing(
             await cluster.shows(a="", b="")
             cluster.api.down = True
             cluster.api.cut()
-            received = len(cluster.heard)
+            received = len(cluster.received)
             hour = cluster.clock.now + 3600
             await cluster.until(lambda: cluster.clock.now > hour, each_s=10.0)
-            assert len(cluster.heard) == received
+            assert len(cluster.received) == received
             cluster.api.down = False
             cluster.api.delete(PODS, "llm", "a")
             await cluster.shows(b="", each_s=1.0)
@@ -199,7 +199,7 @@ def test_no_answer_but_a_list_removes_a_pod(tmp_path: Path, status: int, watch: 
             cluster.api.refusals.extend([Refusal(status, {"Retry-After": "3"}, watch)] * 4)
             cluster.api.cut()
             await cluster.until(lambda: not cluster.api.refusals, each_s=2.0)
-            assert len(cluster.heard) == 1
+            assert len(cluster.received) == 1
             cluster.api.put(PODS, pod_object("c"))
             await cluster.shows(a="", b="", c="", each_s=2.0)
 
@@ -231,7 +231,7 @@ def test_a_namespace_that_may_not_be_read_delays_no_other(tmp_path: Path, caplog
     async def main() -> None:
         async with ground(tmp_path, "kubernetes://llm,secret,research?selector=app=vllm", before=spread) as cluster:
             await cluster.shows(a="", b="", far="")
-            assert len(cluster.heard) == 1, "the first list received was not whole"
+            assert len(cluster.received) == 1, "the first list received was not whole"
             cluster.api.delete(PODS, "research", "far")
             await cluster.shows(a="", b="")
             cluster.api.forbidden.clear()
@@ -325,7 +325,7 @@ def test_a_services_endpoints_come_from_all_its_slices_and_move_between_them(tmp
     async def main() -> None:
         async with ground(tmp_path, "kubernetes+service://llm/vllm", before=slices) as cluster:
             await cluster.shows(a="", b="", c="")
-            assert [pod.id for pod in cluster.heard[-1]] == ["a.00000061", "b.00000062", "c.00000063"]
+            assert [pod.id for pod in cluster.received[-1]] == ["a.00000061", "b.00000062", "c.00000063"]
             cluster.api.put(SLICES, sliced("s2", ("c", up), ("b", up)))
             cluster.api.put(SLICES, sliced("s1", ("a", up)))
             cluster.api.put(SLICES, sliced("s2", ("c", going), ("b", out)))

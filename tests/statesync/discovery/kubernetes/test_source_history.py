@@ -191,8 +191,8 @@ async def quiet(cluster: Ground, fleet: Fleet, faults: Faults) -> None:
     """
     each_s = 5.0 if faults.clear() else 0.5
     truth, late = fleet.truth(), cluster.clock.now + LATE_S
-    await cluster.until(lambda: is_truth(cluster.heard[-1], truth) or cluster.clock.now > late, each_s=each_s)
-    assert is_truth(cluster.heard[-1], truth)
+    await cluster.until(lambda: is_truth(cluster.received[-1], truth) or cluster.clock.now > late, each_s=each_s)
+    assert is_truth(cluster.received[-1], truth)
 
 
 @pytest.mark.parametrize(("pods", "minutes"), [(200, 60), (1000, 4)])
@@ -213,8 +213,8 @@ def test_churn_and_faults_end_in_the_truth_at_every_quiet_point(
             for _ in range(minutes):
                 await minute(cluster, fleet, faults, rng)
                 await quiet(cluster, fleet, faults)
-                received += none_is_missing(fleet, cluster.heard)
-                del cluster.heard[:-1]
+                received += none_is_missing(fleet, cluster.received)
+                del cluster.received[:-1]
                 cluster.api.compact(keep=4 * pods)
             assert fleet.replaced == pods // 5 * minutes
             assert received > minutes * BATCHES // 3, "too few lists were received to compare"
