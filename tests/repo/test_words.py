@@ -28,7 +28,7 @@ QUOTED = re.compile(r"```.*?```|`[^`\n]*`|^>.*$", re.DOTALL | re.MULTILINE)
 """Quotations of a page: code and citations."""
 
 STORED = re.compile(r"(?<=[}:])news:")
-"""Names in shared state, which stay as they are since replicas of two versions share them: the channel `{ns}:news:0`."""
+"""Names in shared state stay as they are, since replicas of two versions share it: the channel `{ns}:news:0`."""
 
 
 def pages() -> Iterator[Path]:
