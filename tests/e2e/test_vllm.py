@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Event
 from typing import Any
 
 import httpx
@@ -152,7 +153,7 @@ def cached_tokens(answer: httpx.Response) -> int:
 
 @contextmanager
 def endless_streams(gateway: GatewayProcess, content: str) -> Iterator[None]:
-    """Four that run until the block ends: each has minutes to go then."""
+    """Four that run when the block begins: each has thousands of tokens to go then."""
     body = chat(content, max_tokens=7000, ignore_eos=True, stream=True)
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire("127.0.0.1", gateway.port, timeout_s=ANSWER_S)) for _ in range(4)]
@@ -163,8 +164,28 @@ def endless_streams(gateway: GatewayProcess, content: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def running_requests(gateway: GatewayProcess, content: str) -> Iterator[None]:
+    """Four at any time until the block ends, however fast the engines are."""
+    body = chat(content, max_tokens=2000, ignore_eos=True, stream=True)
+    over = Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            assert exchange(gateway.url, "/v1/chat/completions", body).status_code == 200
+
+    with ThreadPoolExecutor(4) as threads:
+        asking = [threads.submit(ask) for _ in range(4)]
+        try:
+            yield
+        finally:
+            over.set()
+    for each in asking:
+        each.result()
+
+
 def test_the_engines_gauges_are_read(gateway: GatewayProcess) -> None:
-    with endless_streams(gateway, prose("gauges")):
+    with running_requests(gateway, prose("gauges")):
         wait_for("the gauges show running requests", lambda: sum(pod["running"] for pod in gateway.pods()) > 0)
         wait_for("the cache fills", lambda: max(pod["kv_usage"] for pod in gateway.pods()) > 0)
     wait_for("no request is running", lambda: sum(pod["running"] for pod in gateway.pods()) == 0)
