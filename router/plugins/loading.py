@@ -47,7 +47,8 @@ def load(source: bytes, filename: str, module_name: str) -> Loaded:
         _run(code, module, filename)
         return Loaded(module, _policies(module))
     except BaseException:
-        unload(module_name)
+        if sys.modules.get(module_name) is module:  # a later load of the same file may have taken its place
+            unload(module_name)
         raise
 
 

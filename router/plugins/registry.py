@@ -18,8 +18,9 @@ from schedulers.guard import PolicyQuit, PolicyTimeout
 
 _log = logging.getLogger("turnout.plugins")
 
-LOAD_S: Final = 2.0
-"""Seconds that loading a checked file may take in this process; its check allowed less."""
+LOAD_S: Final = 20.0
+"""Seconds that loading a checked file may take in this process. Its check allowed one of processor time; here the
+thread that loads it shares the interpreter with requests, which do not wait for it."""
 
 
 class UncheckedFile(NamedTuple):
@@ -108,7 +109,7 @@ def load_checked(due: UncheckedFile, report: CheckReport) -> LoadedFile:
         return LoadedFile(report)
     try:
         return LoadedFile(report, bounded_in_thread(LOAD_S, load, due.source, due.file, _module(report.digest)))
-    except (PluginError, PolicyTimeout, PolicyQuit) as error:
+    except (PluginError, PolicyTimeout, PolicyQuit, RuntimeError) as error:  # RuntimeError: no thread can be started
         return LoadedFile(_refused(report, error))
 
 

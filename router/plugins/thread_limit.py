@@ -31,6 +31,7 @@ def bounded_in_thread(limit_s: float, work: Callable[..., _T], *given: Any) -> _
     """
     run = _Run(work, given)
     run.thread.start()
+    run.begun.wait()  # a busy machine may start it late
     run.thread.join(limit_s)
     where = ""
     abandon_at = time.monotonic() + ABANDON_S
@@ -54,6 +55,7 @@ class _Run:
     def __init__(self, work: Callable[..., object], given: tuple[object, ...]) -> None:
         self.result: object = None
         self.error: BaseException | None = None
+        self.begun = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(work, given), name="plugin-load", daemon=True)
         self._ended = False
         self._lock = threading.Lock()
@@ -66,6 +68,7 @@ class _Run:
 
     def _run(self, work: Callable[..., object], given: tuple[object, ...]) -> None:
         try:
+            self.begun.set()
             try:
                 self.result = work(*given)
             except BaseException as error:  # noqa: BLE001  foreign code; raised again by the caller
