@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -86,3 +87,13 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
         watch.end()
     stuck.watching.clear()
     return True
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """A test that configures logging, as the program does at its start, leaves the next test's levels alone."""
+    root, access = logging.getLogger(), logging.getLogger("turnout.access")
+    level, disabled = root.level, access.disabled
+    yield
+    root.setLevel(level)
+    access.disabled = disabled
