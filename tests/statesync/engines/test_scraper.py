@@ -278,6 +278,7 @@ class Twin:
 
 async def twins(hub: str, pod: Pod) -> tuple[Twin, Twin]:
     """Two started replicas; the first is elected for the pod."""
+    hub = f"scraper: {hub}"  # a process has one hub of a name, and other tests use short names
     each = Twin(hub), Twin(hub)
     await each[0].store.start("one", each[0])
     await each[1].store.start("two", each[1])
