@@ -7,11 +7,11 @@ pool in step with it.
 from __future__ import annotations
 
 import sys
+from math import log2
 from typing import Final
 
 from schedulers.ttft import outlook
 from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad
-from statesync.load.prefill_speed import SpeedRatio
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request. The
@@ -26,6 +26,22 @@ NO_LIMIT: Final = sys.maxsize
 
 E2E_ALPHA: Final = 0.1
 """Weight of the newest duration in the moving average of a request's time on the pod; higher follows changes sooner."""
+
+SAMPLES: Final = 100
+"""First tokens after which a sample of a pod, or of a size, weighs 1/e."""
+
+PRIOR_S: Final = 1.0
+"""Seconds of prefill after which the samples weigh as much as the prior ratio of 1: two or three prompts."""
+
+MOST: Final = 4.0
+"""Most that a sample counts, as a multiple of the expected time. A prompt that waited for KV blocks, or behind requests
+unknown here, says little about the pace, and a pod that looks slow gets few samples to correct it."""
+
+FADE_S: Final = 60.0
+"""Seconds after which samples without newer ones weigh 1/e: a pod not picked because it was slow is tried again."""
+
+STEPS: Final = 4
+"""Steps in a doubling of the ratio: 19 % each."""
 
 
 class Charge:
@@ -56,6 +72,44 @@ class Charge:
     def __repr__(self) -> str:
         state = "open" if self.requests else "released"
         return f"<Charge {state} on {self.pod}: {self.tokens} tokens, {self.prefill_tokens} to prefill>"
+
+
+class SpeedRatio:
+    """How fast a pod computes prompts, learned from their first tokens: the ratio of measured times to expected ones.
+
+    A ratio of sums, not a mean of ratios: of two prompts that one step completes, the second seems to take no time. Old
+    samples decay, and a ratio from few samples is close to the prior. It is read in steps: a long prompt costs seconds
+    on every pod, so a difference of a few percent between equal machines, which is noise, would outweigh all that waits
+    on them.
+    """
+
+    __slots__ = ("_expected_s", "_keep", "_took_s", "value")
+
+    def __init__(self, samples: int = SAMPLES) -> None:
+        self.value = 1.0
+        self._keep = 1.0 - 1.0 / samples
+        self._took_s = self._expected_s = 0.0
+
+    def learn(self, took_s: float, expected_s: float) -> None:
+        """Take one sample; `expected_s` is above 0."""
+        most = MOST * self.value * expected_s
+        self._took_s = self._took_s * self._keep + (took_s if took_s < most else most)
+        self._expected_s = self._expected_s * self._keep + expected_s
+        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
+
+    def fade(self, over_s: float) -> None:
+        """Let the samples fade: `over_s` seconds have passed."""
+        keep = max(0.0, 1.0 - over_s / FADE_S)
+        self._took_s *= keep
+        self._expected_s *= keep
+        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
+
+    def step(self) -> float:
+        """The value rounded to a step: the same for equal machines."""
+        return float(2.0 ** (round(STEPS * log2(self.value)) / STEPS))
+
+    def __repr__(self) -> str:
+        return f"<SpeedRatio {self.value:.3g} from {self._expected_s:.3g} s>"
 
 
 class PodState:

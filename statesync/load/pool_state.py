@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from schedulers.ttft import first_token_work, step_work
+from schedulers.ttft import PACE_S, first_token_work, step_work
 from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, PodLoad
 from statesync.load.decaying_rate import DecayingRate
-from statesync.load.pod_state import PodState
-from statesync.load.prefill_speed import PrefillSpeed
+from statesync.load.pod_state import SAMPLES, PodState, SpeedRatio
 
 # A fifth of the time that the named tuples' own constructors take. The values stand in the order of the fields; a test
 # compares each by name.
 _new: Final = tuple.__new__
+
+SIZES: Final = 24
+"""Classes of prompt sizes, each twice the one before."""
 
 _T = TypeVar("_T")
 
@@ -195,3 +197,37 @@ def _fill(column: list[_T], at: int) -> None:
     last = column.pop()
     if at < len(column):
         column[at] = last
+
+
+class PrefillSpeed:
+    """The time that a pool's prompts take, by their size.
+
+    It is apart from the pods' ratios because the cost model fits no engine at every size: if a pod's pace were learned
+    from its own prompts alone, a pod that happened to get the long ones would look fast (or slow), and get more of
+    them.
+    """
+
+    __slots__ = ("_by_size", "_overall", "s")
+
+    def __init__(self) -> None:
+        self.s = PACE_S
+        """Seconds a token equivalent takes on a pod of ratio 1, rounded to a step."""
+        self._overall = SpeedRatio(10 * SAMPLES)
+        self._by_size = [SpeedRatio() for _ in range(SIZES)]
+
+    def learn(self, pod: SpeedRatio, took_s: float, work: float) -> bool:
+        """Take a prefill of `work` that took `took_s` on a pod, into its ratio and the pool's. True if `s` changed."""
+        expected_s = work * PACE_S
+        size = self._by_size[min(int(work).bit_length(), SIZES) - 1]
+        pod.learn(took_s, expected_s * size.value)
+        took_s /= pod.value
+        size.learn(took_s, expected_s)
+        self._overall.learn(took_s, expected_s)
+        pace_s = PACE_S * self._overall.step()
+        if pace_s == self.s:
+            return False
+        self.s = pace_s
+        return True
+
+    def __repr__(self) -> str:
+        return f"<PrefillSpeed {1 / self.s:.0f} token equivalents/s, {self._overall!r}>"

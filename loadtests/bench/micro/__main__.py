@@ -25,7 +25,7 @@ from loadtests.bench.micro.plot import svg
 from loadtests.bench.micro.report import GROUPS, Result
 from loadtests.report import files, machine
 from loadtests.report.tables import between
-from schedulers import soonest
+from schedulers.policies import prefix_aware
 
 HERE = Path(__file__).parent
 LIBRARIES = ("msgspec", "httptools", "xxhash", "pytest-benchmark")
@@ -50,7 +50,7 @@ def circumstances(found: Mapping[str, Any], load_before: float) -> dict[str, obj
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": machine.commit(),
         "python": platform.python_version(),
-        "build": "pure" if str(soonest.__file__).endswith(".py") else "compiled by mypyc",
+        "build": "pure" if str(prefix_aware.__file__).endswith(".py") else "compiled by mypyc",
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
         "cpu": cpu.get("brand_raw", platform.machine()),
         "cores": os.cpu_count(),

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schedulers.policies.prefix_aware import PrefixAware
+from schedulers.entropy import mix
+from schedulers.policies.prefix_aware import DRAWN, FEWEST, PrefixAware
+from schedulers.sampling import HOLDERS
 from schedulers.ttft import admission_s, outlook, prefill_work
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 from tests.fakes.chance import five_deviations
@@ -166,3 +168,52 @@ def test_a_full_kv_cache_adds_the_wait_for_blocks() -> None:
     assert both.score > admission_s(9900, 10_000, 1256, 2.0)
     unknown = snapshot_of([full._replace(kv_capacity_tokens=0), roomy])
     assert decision(request_of(prompt_tokens=1000), unknown).pod == A
+
+
+# Which pods are priced: all of a small pool with a fresh view, few of a large one, fewer the older the view is.
+
+
+def taken(request: RequestInfo, snapshot: LoadSnapshot) -> PodId:
+    answer = POLICY.pick(request, snapshot)
+    assert isinstance(answer, Decision)
+    return answer.pod
+
+
+def distinct(pods: int, unseen: float) -> LoadSnapshot:
+    """Pods, each busier than the one before."""
+    loads = [PodLoad(inflight=1, prefilling=1, prefill_work=1000 * (at + 1)) for at in range(pods)]
+    return snapshot_of(loads)._replace(unseen=unseen)
+
+
+@pytest.mark.parametrize(("unseen", "drawn"), [(0.0, 16.0), (0.05, 3 + 13 * 0.25 / 0.3), (1e9, 3.0)])
+def test_the_older_the_view_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
+    snapshot = distinct(16, unseen)
+    best = [taken(request_of(entropy=mix(3, at)), snapshot) == A for at in range(1000)]
+    assert abs(sum(best) - 1000 * drawn / 16) <= five_deviations(1000, drawn / 16)
+
+
+def test_three_are_drawn_and_the_best_holder_is_always_priced() -> None:
+    snapshot = distinct(16, 1e9)
+    share = Counter(taken(request_of(entropy=mix(4, at)), snapshot) for at in range(6000))
+    assert set(share) == set(ids_of(snapshot)[: 16 - FEWEST + 1])  # the busiest is never the best of three
+    hits = {ids_of(snapshot)[-1]: 15}
+    costly = request_of(prompt_tokens=100_000, prefix_hits=dict.fromkeys(hits, 1500))
+    assert {taken(costly._replace(entropy=mix(5, at)), snapshot) for at in range(200)} == set(hits)
+
+
+def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_priced() -> None:
+    pods = pod_ids(1000)
+    snapshot = distinct(1000, 0.0)
+    assert {taken(request_of(entropy=mix(6, at)), snapshot) for at in range(50)} == {A}
+    hits = {pod: 1500 + at % 2 for at, pod in enumerate(pods[-2 * HOLDERS :])}
+    request = request_of(prompt_tokens=1_000_000, prefix_hits={**hits, pods[-1]: 15_000})
+    assert {taken(request._replace(entropy=mix(6, at)), snapshot) for at in range(50)} == {pods[-1]}
+
+
+def test_of_a_large_pool_where_all_hold_the_same_every_idle_pod_gets_its_share() -> None:
+    snapshot = idle(100)
+    request = request_of(prefix_hits=dict.fromkeys(ids_of(snapshot), 7))
+    share = Counter(taken(request._replace(entropy=mix(8, at)), snapshot) for at in range(5000))
+    assert len(share) == 100
+    assert max(share.values()) < 50 + five_deviations(5000, 1 / 100)
+    assert DRAWN < 100

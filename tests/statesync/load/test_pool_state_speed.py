@@ -9,7 +9,8 @@ import pytest
 from loadtests.sim.engine.profiles import A100_8B, H100_8B, H100_70B_TP8, EngineProfile
 from schedulers.ttft import PACE_S, first_token_work, prefill_work, step_work
 from schedulers.types import Pod, PodId, RequestInfo
-from statesync.load.prefill_speed import FADE_S, PrefillSpeed, SpeedRatio
+from statesync.load.pod_state import FADE_S, SpeedRatio
+from statesync.load.pool_state import PrefillSpeed
 from statesync.load.view import LoadView
 from statesync.types import EngineReport
 from tests.fakes.virtual_time import Clock
