@@ -94,9 +94,9 @@ def noted(calls: list[tuple[str, str]]) -> Iterator[None]:
 
 
 def walk() -> Walk:
-    """One chat over a connection that exists, streamed as three events."""
+    """One chat over a connection that exists, streamed as three events; no other request is in flight."""
     calls: list[tuple[str, str]] = []
-    with Rig(one_pool(PolicySpec().name)) as rig:
+    with Rig(one_pool(PolicySpec().name), batched=False) as rig:
         client = rig.client()
         for _ in range(2):  # twice: the connection then knows its head, whatever ran in this process before
             client.sends(post(CHAT))

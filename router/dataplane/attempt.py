@@ -8,6 +8,7 @@ from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import FAILED, Exchange, Placement
 from router.dataplane.fallback import Fallbacks
+from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
@@ -108,7 +109,7 @@ class Attempts:
         exchange, learn = relay.exchange, self._learn
         self._completion.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
-        if exchange.routed.chain and relay.status == 200 and learn is not None:
+        if learn is not None and MARK in relay.tail and exchange.routed.chain and relay.status == 200:
             learn(exchange.routed.call, relay.placement, relay.tail)
 
     def failed(self, relay: Relay, failure: PodFailure) -> None:

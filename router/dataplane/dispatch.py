@@ -20,7 +20,9 @@ from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
 from schedulers.protocols import Scheduler
 from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 
 # A named tuple's own constructor costs 0.75 us for a RequestInfo, this 0.35 us.
@@ -44,10 +46,11 @@ class Dispatch:
         rng: Callable[[], int],
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
+        accuracy: PrefixAccuracy | None = None,
     ) -> None:
         """`live` holds the policies and `trials` the running trials, by pool; `by_name` the policies that a request may
         name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
-        `samples`, if given, keeps some of the requests to check plugins with."""
+        `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted."""
         self._view = view
         self._prefix = prefix
         self._live = live
@@ -58,6 +61,7 @@ class Dispatch:
         self._rng = rng
         self._trials = trials
         self._samples = samples
+        self._accuracy = accuracy.pods if accuracy is not None else None
         self._sequence: dict[str, int] = {}
 
     def place(self, exchange: Exchange, pool: Pool) -> Placement | Rejection:
@@ -91,7 +95,7 @@ class Dispatch:
         placement = Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
         exchange.placement = placement  # at once: what is reserved is given back, whatever happens from here
         if routed.chain:
-            self._count_prefix(routed, pod.id, info)
+            self._count_prefix(routed, placement.charge, info)
         return placement
 
     def _info(self, exchange: Exchange, routed: RoutedRequest) -> RequestInfo:
@@ -156,12 +160,16 @@ class Dispatch:
             failure = raised(error)
         return self._guard.failed(scheduler, info, snapshot, failure)
 
-    def _count_prefix(self, routed: RoutedRequest, pod: PodId, info: RequestInfo) -> None:
-        metrics = routed.metrics
+    def _count_prefix(self, routed: RoutedRequest, charge: Charge, info: RequestInfo) -> None:
+        metrics, pod = routed.metrics, charge.pod
         metrics.prefix_queries_tokens += info.prompt_tokens
         hits = info.prefix_hits.get(pod)
         if hits:
             metrics.prefix_hits_tokens += min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS)
+        if self._accuracy is not None:
+            counts = self._accuracy[pod]
+            counts.asked += info.prompt_tokens
+            counts.expected += charge.cached
         self._prefix.place(pod, routed.chain)
         if self._placed is not None:
             self._placed(pod, routed.chain)

@@ -285,4 +285,5 @@ def _dispatch(state: StateParts, policy: PolicyParts, rng: Callable[[], int]) ->
         rng,
         policy.trials.running,
         policy.samples,
+        state.prefix_accuracy,
     )

@@ -11,6 +11,7 @@ Pure: it knows no clock, no bytes and no index, only the function that takes the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -60,7 +61,7 @@ class PodAccuracy:
         """Sum of the absolute differences."""
         self.trust = 1.0
         self.asked = 0
-        """Prompt tokens of answers without a count of cached tokens, since the last comparison of counters."""
+        """Prompt tokens sent to it since the last comparison of counters, or the last answer that was judged."""
         self.expected = 0
         """Predicted cached tokens of the same prompts."""
         self.counters: tuple[int, int] | None = None
@@ -73,22 +74,16 @@ class PrefixAccuracy:
     def __init__(self, on_trust: Callable[[PodId, float], None]) -> None:
         """`on_trust` is called with a pod's trust whenever it changes."""
         self._on_trust = on_trust
-        self.pods: dict[PodId, PodAccuracy] = {}
-        """Every pod that answered since it was last forgotten."""
+        self.pods: dict[PodId, PodAccuracy] = defaultdict(PodAccuracy)
+        """Every pod that got a request since it was last forgotten. Dispatch adds to `asked` and `expected`."""
 
     def judge(self, pod: PodId, expected: int, found: int) -> None:
         """Take an answer that reports the cached tokens of its prompt: `expected` were predicted, `found` were
         cached."""
-        accuracy = self.pods.get(pod) or self._open(pod)
+        accuracy = self.pods[pod]
         accuracy.asked = accuracy.expected = 0  # the counters contain this answer, too: it must not be judged twice
         accuracy.counters = None
         self._judge(pod, accuracy, expected, found)
-
-    def unjudged(self, pod: PodId, prompt: int, expected: int) -> None:
-        """Take an answer that does not report cached tokens: of its `prompt` tokens `expected` were predicted."""
-        accuracy = self.pods.get(pod) or self._open(pod)
-        accuracy.asked += prompt
-        accuracy.expected += expected
 
     def on_report(self, pod: PodId, report: EngineReport) -> None:
         """Take the engine's counters: if its answers do not report cached tokens, the predictions are judged by
@@ -127,10 +122,6 @@ class PrefixAccuracy:
         if trust != accuracy.trust:
             accuracy.trust = trust
             self._on_trust(pod, trust)
-
-    def _open(self, pod: PodId) -> PodAccuracy:
-        accuracy = self.pods[pod] = PodAccuracy()
-        return accuracy
 
 
 def judged(trust: float, expected: int, found: int) -> float:

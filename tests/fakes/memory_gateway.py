@@ -71,8 +71,10 @@ class Rig:
         policies: Mapping[str, PolicySpec] | None = None,
         logging_section: Logging | None = None,
         create: Callable[[str, Mapping[str, object]], Scheduler] | None = None,
+        batched: bool = True,
         expect_errors: bool = False,
     ) -> None:
+        """`batched`: writes go out at the end of the loop's turn, as with many requests in flight."""
         every = list(pools) or [pool or one_pool()]
         self.settings = Settings(
             pools=every,
@@ -89,6 +91,7 @@ class Rig:
         self.clients: list[Client] = []
         self.errors = _Errors()
         self._expect_errors = expect_errors
+        self._batched = batched
         self.catalog = PolicyCatalog(self.settings.policies)
         self._create = create or self.catalog.create
         self._build()
@@ -103,7 +106,8 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        self._write_batcher = WriteBatcher(range(MIN_ACTIVE))  # the deferred path: at the end of the loop's turn
+        self.admission = Admission(settings.limits)
+        self._write_batcher = WriteBatcher(range(MIN_ACTIVE) if self._batched else self.admission.active)
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
         updates = PodUpdates(self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics)
@@ -113,7 +117,6 @@ class Rig:
         scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
         self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper)
-        self.admission = Admission(settings.limits)
         self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
@@ -150,6 +153,7 @@ class Rig:
             None,
             lambda: next(rng),
             self.trials.running,
+            accuracy=self.prefix_accuracy,
         )
         return GatewayDeps(
             settings=settings,

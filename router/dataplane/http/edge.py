@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from router.dataplane.http import responses
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.request_parser import HEAD, IDLE, RequestHead, RequestParser
-from router.dataplane.http.write_batcher import WriteBatcher
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import GatewayError, RequestTimeout, Shed
 from router.settings import Limits, Timeouts
 
@@ -227,7 +227,7 @@ class Edge(Generic[R]):
         out, write_batcher = self._out, self._write_batcher
         if self.transport is None:
             return
-        if not out and write_batcher.quiet():
+        if not out and (len(write_batcher.active) < MIN_ACTIVE or write_batcher.quiet()):
             self.transport.write(data)
             return
         out.append(data)

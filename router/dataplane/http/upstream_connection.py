@@ -24,7 +24,7 @@ from router.dataplane.http.response_parser import (
     memory,
     payloads,
 )
-from router.dataplane.http.write_batcher import WriteBatcher
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import (
     BadAnswer,
     CutMidAnswer,
@@ -148,10 +148,11 @@ class UpstreamConnection:
         self.expires_at = self._clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
         self._out = payload
-        if self._write_batcher.quiet():
+        write_batcher = self._write_batcher
+        if len(write_batcher.active) < MIN_ACTIVE or write_batcher.quiet():
             self.flush()
         else:
-            self._write_batcher.add(self)
+            write_batcher.add(self)
 
     def flush(self) -> None:
         """See `BufferedWriter`."""

@@ -35,11 +35,11 @@ class BufferedWriter(Protocol):
 class WriteBatcher:
     """The connections that have something to send."""
 
-    __slots__ = ("_active", "_direct", "_due", "_scheduled", "_writes")
+    __slots__ = ("_direct", "_due", "_scheduled", "_writes", "active")
 
     def __init__(self, active: Sized = ()) -> None:
-        """`active` holds the requests in flight; only their number is read."""
-        self._active = active
+        self.active = active
+        """The requests in flight; only their number is read."""
         self._due: list[BufferedWriter] = []
         self._scheduled = False
         self._writes = 0
@@ -48,9 +48,8 @@ class WriteBatcher:
         """How many further writes go out at once."""
 
     def quiet(self) -> bool:
-        """Whether a write goes out at once instead of into the batch. Call it once for each write: it counts."""
-        if len(self._active) < MIN_ACTIVE:
-            return True
+        """With `MIN_ACTIVE` requests or more: whether a write goes out at once, not into the batch. Call it once for
+        each write: it counts."""
         if self._direct:
             self._direct -= 1
             return True

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.prefix_feedback import TAIL_BYTES, CacheUse, PrefixFeedback, cache_use
-from statesync.prefix.accuracy import PodAccuracy, PrefixAccuracy
+from router.dataplane.prefix_feedback import TAIL_BYTES, CacheUse, cache_use
+from statesync.prefix.accuracy import PodAccuracy
 from statesync.prefix.index import BLOCK_BYTES, REACH
 from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok
 from tests.fakes.memory_gateway import Rig
@@ -24,8 +24,6 @@ class LearningRig(Rig):
 
     def __init__(self) -> None:
         super().__init__(pods=1)
-        self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
-        self.rebuild(self.gateway.deps._replace(learn=PrefixFeedback(self.prefix_accuracy).learn))
         self.pod = self.view.statuses()[0].pod.id
 
     def __enter__(self) -> LearningRig:
@@ -88,7 +86,7 @@ def test_errors_and_prompts_shorter_than_a_block_are_not_learned_from() -> None:
         rig.asked().sends(ok(usage(cached=64)).replace(b"200 OK", b"400 Bad Request"))
         rig.asks(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
         rig.asked().sends(ok(usage(cached=64)))
-        assert rig.prefix_accuracy.pods == {}
+        assert rig.learned.true == rig.learned.predicted == 0
 
 
 VLLM_CHAT = (

@@ -96,9 +96,10 @@ def test_a_restart_resets_a_pods_trust_and_counters_lower_it_where_answers_have_
     pods = PodFixture()
     prefix_accuracy = pods.prefix_accuracy
     pods.registry.on_pods("learns", [A])
-    prefix_accuracy.unjudged(A.id, 1, 1)
+    sums = prefix_accuracy.pods[A.id]
+    sums.asked = sums.expected = 1
     pods.updates.on_report(A.id, EngineReport(prefix_queries_tokens=0, prefix_hits_tokens=0), 0.0)
-    prefix_accuracy.unjudged(A.id, 100_000, 100_000)
+    sums.asked = sums.expected = 100_000
     pods.updates.on_report(A.id, EngineReport(prefix_queries_tokens=200_000, prefix_hits_tokens=0), 0.0)
     assert prefix_accuracy.pods[A.id].trust < 1.0
     pods.updates.on_restart(A.id)

@@ -57,29 +57,35 @@ def test_sums_are_each_pod_s_own() -> None:
     assert received == [(A, a.trust)], "only changes are received"
 
 
+def predict(accuracy: PrefixAccuracy, prompt: int, expected: int) -> None:
+    """As dispatch does."""
+    accuracy.pods[A].asked += prompt
+    accuracy.pods[A].expected += expected
+
+
 def report(asked: int | None, found: int | None) -> EngineReport:
     return EngineReport(prefix_queries_tokens=asked, prefix_hits_tokens=found)
 
 
 def test_without_hits_in_answers_the_rate_of_the_engines_counters_is_the_truth() -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
-    accuracy.unjudged(A, 1, 1)
+    predict(accuracy, 1, 1)
     accuracy.on_report(A, report(1_000, 900))  # the baseline
-    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS // 2)
+    predict(accuracy, WINDOW_TOKENS, WINDOW_TOKENS // 2)
     accuracy.on_report(A, report(1_000 + 4 * WINDOW_TOKENS, 900 + WINDOW_TOKENS))  # with the traffic of other replicas
     pod = accuracy.pods[A]
     assert (pod.predicted, pod.true) == (WINDOW_TOKENS // 2, WINDOW_TOKENS // 4)
     assert pod.trust < 1.0
-    accuracy.unjudged(A, WINDOW_TOKENS - 1, 10_000)
+    predict(accuracy, WINDOW_TOKENS - 1, 10_000)
     accuracy.on_report(A, report(10**7, 10**6))
     assert pod.true == WINDOW_TOKENS // 4, "too few tokens since the last judgement"
 
 
 def test_an_engine_with_hits_in_its_answers_is_not_judged_by_its_counters() -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
-    accuracy.unjudged(A, 1, 1)
+    predict(accuracy, 1, 1)
     accuracy.on_report(A, report(0, 0))
-    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    predict(accuracy, WINDOW_TOKENS, WINDOW_TOKENS)
     accuracy.judge(A, 100, 100)
     accuracy.on_report(A, report(10**6, 0))
     assert accuracy.pods[A].predicted == 100
@@ -88,9 +94,9 @@ def test_an_engine_with_hits_in_its_answers_is_not_judged_by_its_counters() -> N
 @pytest.mark.parametrize("second", [report(500, 100), report(None, None), report(10**6, 50)])
 def test_counters_that_fell_or_are_missing_change_nothing(second: EngineReport) -> None:
     accuracy = PrefixAccuracy(lambda pod, trust: None)
-    accuracy.unjudged(A, 1, 1)
+    predict(accuracy, 1, 1)
     accuracy.on_report(A, report(1_000, 100))
-    accuracy.unjudged(A, WINDOW_TOKENS, WINDOW_TOKENS)
+    predict(accuracy, WINDOW_TOKENS, WINDOW_TOKENS)
     accuracy.on_report(A, second)
     assert accuracy.pods[A].predicted == 0
 

@@ -85,11 +85,6 @@ def test_after_an_explicit_flush_nothing_is_left_for_the_end_of_the_turn() -> No
     asyncio.run(run())
 
 
-def test_writes_go_out_at_once_while_few_requests_are_in_flight() -> None:
-    assert WriteBatcher(ACTIVE[1:]).quiet()
-    assert not WriteBatcher(ACTIVE).quiet()
-
-
 def test_after_a_turn_with_few_writes_some_go_out_at_once_before_a_turn_is_batched_again() -> None:
     async def run() -> None:
         flushed: list[Writer] = []
