@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 from schedulers.errors import InvalidParams
 from schedulers.protocols import Scheduler
@@ -30,6 +30,14 @@ def made_by(make: Callable[[], _V], words: str) -> _V:
     `__post_init__` checks it and derives from it the field by which policies are compared."""
     field: _V = dataclasses.field(default_factory=make, compare=False, metadata={"words": words})
     return field
+
+
+@dataclass_transform(frozen_default=True)
+def policy_class(declared: type[_V]) -> type[_V]:
+    """As `dataclass(frozen=True, slots=True)`, for a file that mypyc compiles: it cannot compile a dataclass with
+    slots, but it compiles the methods of a class with another decorator."""
+    declared.__annotations__.pop("name", None)  # it also forgets that `name` is a ClassVar, which is no field
+    return dataclasses.dataclass(frozen=True, slots=True)(declared)
 
 
 def check(policy: Scheduler) -> None:

@@ -1,17 +1,17 @@
 """`prefix_aware`: the pod where this request's first token is expected soonest, by its cache, queue and batch.
 
-Here are which pods are priced, at what cost, and which of them is taken. The cost model is `ttft.py`. The class has no
-`slots=True`: mypyc compiles this file, and its classes have slots anyway.
+Here are which pods are priced, at what cost, and which of them is taken. The cost model is `ttft.py`.
+mypyc compiles this file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import ClassVar, Final
 
 from schedulers import entropy
+from schedulers.params import policy_class
 from schedulers.sampling import HOLDERS, holders
 from schedulers.ttft import ANSWER_TOKENS, OTHERS_WEIGHT, QUEUE_WEIGHT, admission_s, prefill_work
 from schedulers.types import (
@@ -47,7 +47,7 @@ _DRAW: Final = 24
 """Salt, apart from those of `entropy.tied`: the pods drawn must not determine the pod taken among equals."""
 
 
-@dataclass(frozen=True)
+@policy_class
 class PrefixAware:
     """The pod where this request's first token is expected soonest.
 
