@@ -6,7 +6,7 @@ import http
 import json
 import math
 
-from router.errors import GatewayError, MethodNotAllowed
+from router.errors import GatewayError, MethodNotAllowed, PodFailure
 
 _REASON = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
@@ -58,10 +58,13 @@ def error_answer(
     head_only: bool = False,
     anthropic: bool = False,
 ) -> bytes:
-    """The whole answer for `error`, with Retry-After (whole seconds, at least 1) and Allow where the error has them."""
+    """The whole answer for `error`, with Retry-After (whole seconds, at least 1), Allow and x-should-retry where the
+    error has them."""
     extra = headers
     if error.retry_after_s is not None:
         extra += ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+    if isinstance(error, PodFailure) and not error.repeatable:
+        extra += ((b"x-should-retry", b"false"),)  # the SDKs of OpenAI and Anthropic heed it
     if isinstance(error, MethodNotAllowed):
         extra += ((b"allow", error.allow.encode()),)
     body = error_body(error, anthropic=anthropic)
