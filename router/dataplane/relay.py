@@ -231,6 +231,6 @@ class Relay:
         if not self.sse or self._torn or (self._mode == RAW and self._framing != CHUNKED):
             edge.abort()
             return
-        event = responses.error_event(failure, anthropic=self.exchange.speaks_anthropic)
+        event = responses.error_event(failure, responses.dialect_of(self.exchange.path), self.tail)
         edge.write(event if self._mode == BARE else responses.chunk(event))
         edge.close()

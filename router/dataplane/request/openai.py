@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from router.dataplane.request import lenient_json
 from router.dataplane.request.inline_data import IMAGE_TOKENS, inline_data, may_hold_data
 from router.dataplane.request.json_skim import FROM_BYTES, SkimmedJson, abridge, original
 from router.dataplane.request.multipart import field, is_form
@@ -69,7 +70,10 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
     if is_form(content_type):
         start, end = field(content_type, body, b"model") or (0, 0)
         return body[:start] + model.encode() + body[end:] if end else body
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return lenient_json.with_model(body, model)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
 
@@ -77,10 +81,13 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
 def _decode(body: bytes) -> RequestBody:
     try:
         return decode(body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(*_explain(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            return lenient_json.read(body)
+        except lenient_json.UnreadableBody:
+            if isinstance(error, msgspec.ValidationError):
+                raise BadRequest(*_explain(error)) from None
+            raise BadRequest(f"The body is not valid JSON: {error}") from None
 
 
 def _read_abridged(body: bytes) -> tuple[RequestBody, Sequence[bytes | memoryview]]:

@@ -83,7 +83,7 @@ def test_a_body_without_a_model_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("model", "1"), ("max_tokens", '"5"'), ("stream", '"yes"'), ("user", "3"), ("max_completion_tokens", "[]")],
+    [("model", "1"), ("max_tokens", '"five"'), ("stream", '"perhaps"'), ("user", "3"), ("max_completion_tokens", "[]")],
 )
 def test_a_field_of_the_wrong_type_is_named(field: str, value: str) -> None:
     body = f'{{"model":"m","{field}":{value}}}' if field != "model" else f'{{"model":{value}}}'
