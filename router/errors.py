@@ -117,6 +117,9 @@ class PodFailure(GatewayError):
     """An attempt failed at its pod. `reason` is the metric label."""
 
     reason: ClassVar[str] = "failure"
+    repeatable: ClassVar[bool] = True
+    """Whether the client may send the request again at once. False where the pod was at work on it: SDKs would start
+    the same work a second and a third time, so the answer says `x-should-retry: false`."""
 
 
 class ConnectFailed(PodFailure):
@@ -155,22 +158,31 @@ class PodRefused(PodFailure):
     reason = "refused"
 
 
+class PodGone(PodFailure):
+    """The pod fails its probes, and the request had no byte of an answer: it moves on to another pod."""
+
+    reason = "gone"
+
+
 class FirstByteTimeout(PodFailure):
     """The pod sent nothing for `timeouts.first_byte_s`."""
 
     reason = "first_byte_timeout"
+    repeatable = False
 
 
 class IdleTimeout(PodFailure):
     """The pod sent nothing in the middle of its answer for `timeouts.idle_s`."""
 
     reason = "idle_timeout"
+    repeatable = False
 
 
 class TotalTimeout(PodFailure):
     """The answer took longer than `timeouts.total_s` or the request's deadline."""
 
     reason = "total_timeout"
+    repeatable = False
 
 
 class CutMidAnswer(PodFailure):
@@ -217,6 +229,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     ResetBeforeAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     BadAnswer: ErrorShape(502, UPSTREAM, "pod_bad_answer"),
     PodRefused: ErrorShape(503, UPSTREAM, "pod_refused"),
+    PodGone: ErrorShape(502, UPSTREAM, "pod_gone"),
     FirstByteTimeout: ErrorShape(504, UPSTREAM, "pod_timeout"),
     IdleTimeout: ErrorShape(504, UPSTREAM, "pod_stalled"),
     TotalTimeout: ErrorShape(504, UPSTREAM, "request_timed_out"),

@@ -17,10 +17,12 @@ class Timeouts(Section, frozen=True):
     """How long each stage of a request may take. Seconds; 0 turns the limit off (except `connect_s`)."""
 
     connect_s: float = 2.0
-    first_byte_s: float = 300.0
-    """From the request being sent to the first byte of the answer: queueing and prefill happen in it."""
-    idle_s: float = 60.0
-    """Between two bytes of an answer."""
+    first_byte_s: float = 3600.0
+    """From the request being sent to the first byte of the answer: queueing, prefill and, without a stream, the whole
+    answer happen in it. A pod that is gone is found by its probes, so this only ends what a client waits for no more:
+    SDKs give up after 600 s."""
+    idle_s: float = 3600.0
+    """Between two bytes of an answer. Engines are silent for minutes while they write the arguments of a tool call."""
     total_s: float = 0.0
     """From the request's arrival to the end of its answer."""
     client_header_s: float = 10.0

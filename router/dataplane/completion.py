@@ -9,7 +9,7 @@ import logging
 
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
-from router.dataplane.http.responses import Headers, error_answer
+from router.dataplane.http.responses import Headers, dialect_of, error_answer
 from router.errors import GatewayError, InternalError, PodFailure
 
 CLIENT_LEFT = 499
@@ -51,7 +51,7 @@ class Completion:
             self._identity.error_headers(exchange),
             close=not exchange.keep_alive,
             head_only=exchange.method == b"HEAD",
-            anthropic=exchange.speaks_anthropic,
+            dialect=dialect_of(exchange.path),
         )
         exchange.edge.write(answer)
         self.end(exchange, error.shape.status)

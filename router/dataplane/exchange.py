@@ -202,8 +202,3 @@ class Exchange:
         """The client takes bytes again: read from the pod again."""
         if self.relay is not None:
             self.relay.resume()
-
-    @property
-    def speaks_anthropic(self) -> bool:
-        """Whether the client expects Anthropic's error shape."""
-        return self.path.startswith(b"/v1/messages")

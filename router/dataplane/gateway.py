@@ -1,5 +1,5 @@
 """The stages of a request, a line each. Read `handle`, then routing, admission, queue, dispatch, attempt, relay,
-retry, fallback and completion.
+retry, handback, fallback and completion.
 
 Everything here is synchronous: a request is carried from event to event by its `Exchange`, with no task of its own.
 """
@@ -10,6 +10,7 @@ from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import NO_POD, Exchange
+from router.dataplane.handback import HandBack
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_parser import RequestHead
 from router.dataplane.local_routes import INFERENCE_PATHS
@@ -32,6 +33,8 @@ class Gateway:
         self._attempts = Attempts(deps, self._routing, self.completion)
         self._queue = RequestQueue(deps, self._attempts, self.completion)
         deps.view.on_headroom = self._queue.on_headroom
+        self.pod_gone = HandBack(deps, self._attempts, self._queue, self.completion).pod_gone
+        """Takes a pod that is gone by its probes: its requests without a byte of an answer move on."""
 
     def begin(self, edge: Edge[Exchange], head: RequestHead, body: bytes, arrived: float) -> Exchange:
         """The exchange of a request that the connection has read; `arrived` is on the connection's clock."""

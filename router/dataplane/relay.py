@@ -27,6 +27,9 @@ BARE: Final = 2
 MAX_HELD_BYTES: Final = 65536
 """An SSE event larger than this is passed on in pieces."""
 
+DISCARD_S: Final = 60.0
+"""Seconds in which a pod must send the next byte of an answer that another pod gives instead."""
+
 _CHUNKED_HEADER: Final = b"transfer-encoding: chunked\r\n"
 _CLOSE_HEADER: Final = b"connection: close\r\n"
 _STATUS_LINES: Final = {status: responses.status_line(status) for status in range(200, 600)}
@@ -219,6 +222,7 @@ class Relay:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.receiver = DISCARD
+            connection.expires_at = self.exchange.edge.clock() + DISCARD_S
 
     def break_off(self, failure: PodFailure) -> None:
         """End a begun answer so that it cannot be taken for complete: an SSE stream gets an error event and no last
@@ -227,6 +231,6 @@ class Relay:
         if not self.sse or self._torn or (self._mode == RAW and self._framing != CHUNKED):
             edge.abort()
             return
-        event = responses.error_event(failure, anthropic=self.exchange.speaks_anthropic)
+        event = responses.error_event(failure, responses.dialect_of(self.exchange.path), self.tail)
         edge.write(event if self._mode == BARE else responses.chunk(event))
         edge.close()

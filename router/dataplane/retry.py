@@ -14,6 +14,7 @@ from router.errors import (
     FirstByteTimeout,
     IdleTimeout,
     PodFailure,
+    PodGone,
     PodRefused,
     ResetBeforeAnswer,
     StaleConnection,
@@ -50,9 +51,11 @@ RULES: dict[type[PodFailure], RetryRule] = {
     BadAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     CutMidAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     PodRefused: RetryRule(RetryDecision.ANOTHER_POD, None),
-    # A silent pod may be computing the answer: a second pod would repeat the work and take as long.
-    FirstByteTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
-    IdleTimeout: RetryRule(RetryDecision.GIVE_UP, Outcome.FAILURE),
+    PodGone: RetryRule(RetryDecision.ANOTHER_POD, None),
+    # A silent pod may be computing the answer: a second pod would repeat the work and take as long. It is no mark
+    # against the pod either: whether it is well is for its probes to say, and long answers are healthy.
+    FirstByteTimeout: RetryRule(RetryDecision.GIVE_UP, None),
+    IdleTimeout: RetryRule(RetryDecision.GIVE_UP, None),
     TotalTimeout: RetryRule(RetryDecision.GIVE_UP, None),
     DrainTimeout: RetryRule(RetryDecision.GIVE_UP, None),
 }

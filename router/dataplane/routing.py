@@ -24,7 +24,7 @@ class Routing:
     def understand(self, exchange: Exchange) -> None:
         """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request."""
         header_map = exchange.header_map
-        if header_map.get(b"content-encoding", b"identity") != b"identity":
+        if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
         call = openai.read(header_map.get(b"content-type", b""), exchange.body)
         exchange.model = call.model

@@ -269,6 +269,7 @@ def _dataplane(
             targets=TargetResolver(settings.targets),
         )
     )
+    pods.updates.on_probe_failed = gateway.pod_gone
     refused, batcher = gateway.completion.refused, network.write_batcher
     listener = Listener(gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher)
     return GatewayParts(gateway, listener, recorder)

@@ -6,7 +6,7 @@ request passes here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.request.routes import Routes
@@ -39,6 +39,8 @@ class PodUpdates:
         self._routes = routes
         self._upstream = upstream
         self._metrics = metrics
+        self.on_probe_failed: Callable[[PodId], None] = _ignore
+        """Called when a pod leaves the rotation because it fails its probes."""
         self._unknown: set[PodId] = set()
         """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
         self._long_unknown: set[PodId] = set()
@@ -51,6 +53,8 @@ class PodUpdates:
                 self._view.block(pod, reason)
                 self._metrics.count_ejection(pod, reason)
                 _log.warning("pod %s leaves the rotation: %s", pod, reason)
+                if reason == "probe":
+                    self.on_probe_failed(pod)
             else:
                 self._view.unblock(pod, reason)
                 _log.info("pod %s is back: no longer %s", pod, reason)
@@ -120,3 +124,7 @@ class PodUpdates:
         except UnknownPod:
             return False
         return True
+
+
+def _ignore(pod: PodId) -> None:
+    """Stands for a listener before there is one."""

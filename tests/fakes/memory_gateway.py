@@ -110,7 +110,9 @@ class Rig:
         self._write_batcher = WriteBatcher(range(MIN_ACTIVE) if self._batched else self.admission.active)
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
-        updates = PodUpdates(self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics)
+        self.updates = updates = PodUpdates(
+            self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics
+        )
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
         prober = Prober(ProbeConfig(), self.health, clock=clock)
@@ -124,6 +126,7 @@ class Rig:
     def rebuild(self, deps: GatewayDeps) -> None:
         """Make the gateway from these components; for a test that replaces some of them before the first client."""
         self.gateway = Gateway(deps)
+        self.updates.on_probe_failed = self.gateway.pod_gone
         self.listener = Listener(
             self.gateway,
             self.deadlines,

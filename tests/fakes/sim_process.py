@@ -91,6 +91,14 @@ class SimPods:
         states = self._control.get("/sim/pods").raise_for_status().json()
         return not any(state["open_requests"] or state["running"] or state["waiting"] for state in states)
 
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing is answered, until `go_on`."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT: the end of `pause`."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """Stop the pods."""
         self._control.close()

@@ -24,6 +24,8 @@ _ESCAPE: Final = 6
 r"""Bytes of the longest escape, `\u0000`."""
 
 _BACKSLASH: Final = 0x5C
+_MANY: Final = 64
+"""Backslashes in a row after which a string is left whole: counting a body full of them would cost a second."""
 _AFTER_STRING: Final = b" \t\r\n,:]}"
 
 
@@ -74,8 +76,11 @@ def abridge(body: bytes) -> SkimmedJson | None:
 def _is_in_string(body: bytes, quote: int) -> bool:
     """Whether the bytes after this quote are inside a string: the quote is escaped, or no string can end there."""
     before = quote - 1
-    while before >= 0 and body[before] == _BACKSLASH:
+    until = max(-1, before - _MANY)
+    while before > until and body[before] == _BACKSLASH:
         before -= 1
+    if before == until >= 0:
+        return False
     return (quote - 1 - before) % 2 == 1 or body[quote + 1] not in _AFTER_STRING
 
 

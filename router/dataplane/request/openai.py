@@ -12,30 +12,20 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from router.dataplane.request import lenient_json
+from router.dataplane.request.inline_data import IMAGE_TOKENS, inline_data, may_hold_data
 from router.dataplane.request.json_skim import FROM_BYTES, SkimmedJson, abridge, original
+from router.dataplane.request.multipart import field, is_form
 from router.dataplane.request.openai_fields import NONE, RequestBody, decode
 from router.errors import BadRequest, MissingModel
 from schedulers.types import BYTES_PER_TOKEN
 
-IMAGE_TOKENS: Final = 1024
-"""Tokens that an inline image or audio clip counts for, instead of its base64 length."""
-
 MAX_TOKENS: Final = 1 << 24
 """Upper bound of a requested answer's tokens: a client's 1e308 would spoil every sum it is added to."""
 
-_DATA_BYTES: Final = IMAGE_TOKENS * BYTES_PER_TOKEN
-"""Base64 text of at least this many bytes counts as an image; shorter text counts by its length."""
-_BLANK: Final = 0x20
-_NEAR: Final = 24
-"""How many bytes are searched for a blank one by one before `rfind` is called: 0.2 us faster where words are short."""
-_INLINE_DATA: Final = re.compile(rb"[A-Za-z0-9+/=]{%d,}" % _DATA_BYTES)
-_TOKEN_IDS: Final = re.compile(rb"\[\s*\[?\s*\d")
-_MODEL_PART: Final = re.compile(
-    rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name=(?:"model"|model)[ \t]*(?:;[^\r\n]*)?\r\n'
-    rb"(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n",
-    re.IGNORECASE,
-)
-"""The value of a form's `model`. It begins with bytes that files seldom hold: 26 ms for 25 MB of audio."""
+_JSON: Final = b"application/json"
+_TOKEN_IDS: Final = re.compile(rb"\[\s*+\[?+\s*+\d")
+"""The beginning of a list of token ids. Possessive: of a megabyte of blanks none is read twice."""
 
 
 class Call(NamedTuple):
@@ -55,8 +45,8 @@ class Call(NamedTuple):
 
 def read(content_type: bytes, body: bytes) -> Call:
     """The `Call` of a POST body. Raises BadRequest or MissingModel, each naming the field and what is wrong."""
-    if content_type.startswith(b"multipart/form-data"):
-        return _multipart(body)
+    if not content_type.startswith(_JSON) and is_form(content_type):
+        return _form(content_type, body)
     if len(body) >= FROM_BYTES:
         fields, prompt = _read_abridged(body)
     else:
@@ -68,7 +58,7 @@ def read(content_type: bytes, body: bytes) -> Call:
     return Call(
         model,
         prompt,
-        _tokens(prompt, len(body) > 4096 and _may_hold_data(body)),
+        _tokens(prompt, len(body) > 4096 and may_hold_data(body)),
         _limit(fields),
         fields.stream is True,
         fields.prompt_cache_key or fields.user or "",
@@ -77,10 +67,13 @@ def read(content_type: bytes, body: bytes) -> Call:
 
 def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
     """The body with another `model`, for an alias; the bytes of all other values stay as they are."""
-    if content_type.startswith(b"multipart/form-data"):
-        found = _MODEL_PART.search(body)
-        return body if found is None else body[: found.start(1)] + model.encode() + body[found.end(1) :]
-    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if is_form(content_type):
+        start, end = field(content_type, body, b"model") or (0, 0)
+        return body[:start] + model.encode() + body[end:] if end else body
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return lenient_json.with_model(body, model)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
 
@@ -88,10 +81,13 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
 def _decode(body: bytes) -> RequestBody:
     try:
         return decode(body)
-    except msgspec.ValidationError as error:
-        raise BadRequest(*_explain(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            return lenient_json.read(body)
+        except lenient_json.UnreadableBody:
+            if isinstance(error, msgspec.ValidationError):
+                raise BadRequest(*_explain(error)) from None
+            raise BadRequest(f"The body is not valid JSON: {error}") from None
 
 
 def _read_abridged(body: bytes) -> tuple[RequestBody, Sequence[bytes | memoryview]]:
@@ -151,8 +147,8 @@ def _tokens(prompt: Sequence[bytes | memoryview], may_hold_data: bool) -> int:
         if _TOKEN_IDS.match(part):
             total += bytes(part).count(b",") + 1
         elif may_hold_data:
-            inline = _INLINE_DATA.findall(part)
-            total += (len(part) - sum(map(len, inline))) // BYTES_PER_TOKEN + IMAGE_TOKENS * len(inline)
+            clips, size = inline_data(part)
+            total += (len(part) - size) // BYTES_PER_TOKEN + IMAGE_TOKENS * clips
         else:
             total += len(part) // BYTES_PER_TOKEN
     return max(1, total)
@@ -164,35 +160,12 @@ def _limit(fields: Any) -> int:
     return max(0, int(min(asked, MAX_TOKENS)))
 
 
-def _may_hold_data(body: bytes) -> bool:
-    # On 32 KB of prose, searching for the data itself costs 780 us, for the marks of data URLs, Anthropic's sources and
-    # OpenAI's audio 10 us (five bytes each, because CPython's search skips faster for needles under six), and for a
-    # word as long as data 1.5 us.
-    return _has_long_word(body) and (b"ase64" in body or b"_audi" in body)
-
-
-def _has_long_word(body: bytes) -> bool:
-    """Whether there are `_DATA_BYTES` without a blank. In prose, only a few bytes of each such stretch are read."""
-    at, last = 0, len(body) - _DATA_BYTES
-    while at <= last:
-        blank = at + _DATA_BYTES - 1
-        near = blank - _NEAR
-        while blank > near and body[blank] != _BLANK:
-            blank -= 1
-        if blank == near:
-            blank = body.rfind(b" ", at, near + 1)
-            if blank < 0:
-                return True
-        at = blank + 1
-    return False
-
-
-def _multipart(body: bytes) -> Call:
-    found = _MODEL_PART.search(body)
-    if found is None or not found.group(1):
+def _form(content_type: bytes, body: bytes) -> Call:
+    start, end = field(content_type, body, b"model") or (0, 0)
+    if start == end:
         raise MissingModel("The form has no 'model' field: add one that GET /v1/models lists.", param="model")
     try:
-        model = found.group(1).decode()
+        model = body[start:end].decode()
     except UnicodeDecodeError:
         raise BadRequest("The form's 'model' field is not UTF-8.", param="model") from None
     return Call(model, (), max(1, len(body) // 1024), 0, False, "")

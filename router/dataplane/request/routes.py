@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, Timeouts
+
+_HINT_MODELS: Final = 100
+_HINT_LENGTH: Final = 200
+"""Models that are served, and characters of the one asked for, up to which an unknown name is compared with them."""
 
 Allowed = Callable[[Pool], bool]
 """Whether a client may choose this pool by header."""
@@ -140,7 +144,8 @@ class Routes:
         return not self.pools[pool].models and not self._served.get(pool)
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
-        close = difflib.get_close_matches(model, known, n=1)
+        few = len(known) <= _HINT_MODELS and len(model) <= _HINT_LENGTH  # difflib takes 0.1 ms for each name
+        close = difflib.get_close_matches(model, known, n=1) if few else []
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return ModelNotFound(
             f"The model {model[:200]!r} does not exist here.{hint} GET /v1/models lists what does.", param="model"

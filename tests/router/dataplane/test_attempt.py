@@ -148,7 +148,7 @@ def test_the_connection_of_a_refusing_pod_that_never_ends_its_body_is_closed() -
         rig.asks()
         first = rig.asked().sends(ok(b"busy", status="429 Too Many Requests")[:-2])
         rig.asked().sends(ok())
-        rig.passes(301)
+        rig.passes(61)
         assert first.fate == "aborted"
 
 

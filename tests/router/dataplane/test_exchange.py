@@ -19,14 +19,6 @@ def test_the_path_is_the_target_without_its_query() -> None:
     assert exchange(target=b"/v1/x").path == b"/v1/x"
 
 
-@pytest.mark.parametrize(
-    ("target", "anthropic"),
-    [(b"/v1/messages", True), (b"/v1/messages/count_tokens", True), (b"/v1/chat/completions", False)],
-)
-def test_a_client_of_the_messages_path_expects_anthropics_error_shape(target: bytes, anthropic: bool) -> None:
-    assert exchange(target=target).speaks_anthropic is anthropic
-
-
 def test_the_repr_shows_pool_pod_and_attempts() -> None:
     made = exchange()
     assert repr(made) == "<Exchange  POST /v1/completions pool=- pod=- attempts=0>"

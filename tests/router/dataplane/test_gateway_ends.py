@@ -114,7 +114,29 @@ def test_an_anthropic_stream_ends_with_its_own_kind_of_error() -> None:
         error = client.answer().body.split(b"\n\n")[1]
         name, data = error.split(b"\n")
         assert name == b"event: error"
-        assert json.loads(data.removeprefix(b"data: "))["type"] == "error"
+        said = json.loads(data.removeprefix(b"data: "))
+        assert (said["type"], said["error"]["type"]) == ("error", "api_error")
+
+
+def test_a_stream_of_responses_ends_with_an_event_that_goes_on_with_its_numbers() -> None:
+    """Case G 35."""
+    with Rig() as rig:
+        client = rig.client().sends(post(path="/v1/responses"))
+        delta = json.dumps({"type": "response.output_text.delta", "sequence_number": 7, "delta": "a longer piece"})
+        rig.asked().sends(SSE_HEAD + event(delta)).dies()
+        name, data = client.answer().body.split(b"\n\n")[1].split(b"\n")
+        said = json.loads(data.removeprefix(b"data: "))
+        assert name == b"event: error"
+        assert (said["type"], said["code"], said["sequence_number"]) == ("error", "pod_closed_connection", 8)
+
+
+def test_a_refusal_on_the_messages_path_has_anthropics_type() -> None:
+    """Case G 35."""
+    with Rig() as rig:
+        body = b'{"model":"none","messages":[]}'
+        answer = rig.client().sends(post(body, path="/v1/messages")).answer()
+        said = json.loads(answer.body)
+        assert (answer.status, said["type"], said["error"]["type"]) == (404, "error", "not_found_error")
 
 
 def test_an_http_1_0_stream_ends_with_an_error_event_too() -> None:

@@ -97,6 +97,13 @@ def test_a_compressed_body_is_refused() -> None:
         assert error(rig.asks(CHAT, "content-encoding: gzip"))[:2] == (415, "unsupported_encoding")
 
 
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_whose_coding_is_none_is_served(coding: str) -> None:
+    with Rig() as rig:
+        rig.asks(CHAT, f"content-encoding: {coding}")
+        rig.asked()
+
+
 @pytest.mark.parametrize("allowed", [["random"], ["*"]])
 def test_a_request_may_choose_a_policy_the_pool_allows(allowed: list[str]) -> None:
     with Rig(one_pool(allowed_policies=allowed)) as rig:

@@ -6,9 +6,32 @@ import json
 
 import pytest
 
-from router.dataplane.http.responses import chunk, error_answer, error_body, error_event, status_line, whole
+from router.dataplane.http.responses import (
+    ANTHROPIC_TYPES,
+    Dialect,
+    chunk,
+    dialect_of,
+    error_answer,
+    error_body,
+    error_event,
+    status_line,
+    whole,
+)
 from router.dataplane.local_routes import ReadOnly
-from router.errors import BadRequest, GatewayError, MethodNotAllowed, MissingModel, NoPodAvailable
+from router.errors import (
+    BadRequest,
+    BodyTooLarge,
+    CutMidAnswer,
+    FirstByteTimeout,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    MissingModel,
+    ModelNotFound,
+    NoPodAvailable,
+    Shed,
+    TargetNotAllowed,
+)
 from tests.fakes.memory_transport import Answer, read_answers
 
 
@@ -47,9 +70,56 @@ def test_an_error_has_openais_shape() -> None:
     assert said == {"error": expected}
 
 
-def test_an_error_for_anthropics_clients_is_marked_at_the_top() -> None:
-    said = json.loads(error_body(BadRequest("x"), anthropic=True))
-    assert (said["type"], said["error"]["message"]) == ("error", "x")
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BadRequest("x"), "invalid_request_error"),
+        (TargetNotAllowed("x"), "permission_error"),
+        (ModelNotFound("x"), "not_found_error"),
+        (MethodNotAllowed("x"), "invalid_request_error"),
+        (BodyTooLarge("x"), "request_too_large"),
+        (NoPodAvailable("x"), "overloaded_error"),
+        (Shed("x"), "overloaded_error"),
+        (InternalError("x"), "api_error"),
+        (CutMidAnswer("x"), "api_error"),
+        (FirstByteTimeout("x"), "timeout_error"),
+    ],
+)
+def test_an_error_for_anthropics_clients_has_their_shape_and_types(error: GatewayError, kind: str) -> None:
+    """Case G 35."""
+    said = json.loads(error_body(error, Dialect.ANTHROPIC))
+    assert said == {"type": "error", "error": {"type": kind, "message": "x", "code": error.shape.code}}
+
+
+def test_too_many_requests_is_a_rate_limit_for_anthropics_clients() -> None:
+    assert ANTHROPIC_TYPES[429] == "rate_limit_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [
+        (b"/v1/messages", Dialect.ANTHROPIC),
+        (b"/v1/messages/count_tokens", Dialect.ANTHROPIC),
+        (b"/v1/responses", Dialect.RESPONSES),
+        (b"/v1/chat/completions", Dialect.OPENAI),
+        (b"/tokenize", Dialect.OPENAI),
+    ],
+)
+def test_a_path_belongs_to_an_api(path: bytes, dialect: Dialect) -> None:
+    assert dialect_of(path) is dialect
+
+
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [(b"", 0), (b'data: {"sequence_number":4}\n\ndata: {"sequence_number": 5}\n\n', 6), (b'"sequence_number":"x"', 0)],
+)
+def test_an_error_event_of_responses_goes_on_with_the_numbers(before: bytes, number: int) -> None:
+    """Case G 35."""
+    raw = error_event(CutMidAnswer("x"), Dialect.RESPONSES, before)
+    assert raw.startswith(b"event: error\ndata: {") and raw.endswith(b"}\n\n")
+    said = json.loads(raw.partition(b"data: ")[2])
+    code = "pod_closed_connection"
+    assert said == {"type": "error", "code": code, "message": "x", "param": None, "sequence_number": number}
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.5, "3")])
@@ -69,7 +139,7 @@ def test_an_error_event_is_one_event_whatever_its_text(text: str) -> None:
     raw = error_event(BadRequest(text))
     assert raw.count(b"\n") == 2 and raw.endswith(b"\n\n")
     assert json.loads(raw.removeprefix(b"data: "))["error"]["message"] == text
-    named = error_event(BadRequest(text), anthropic=True)
+    named = error_event(BadRequest(text), Dialect.ANTHROPIC)
     assert named.startswith(b"event: error\ndata: {")
 
 

@@ -80,9 +80,9 @@ ENDS: dict[str, tuple[Callable[[Ground], object], type[PodFailure]]] = {
     "reset where the end is the close": (lambda on: on.pod.sends(BARE + b"abc").dies(), CutMidAnswer),
     "no http": (lambda on: on.pod.sends(b"hello there"), BadAnswer),
     "bad chunks": (lambda on: on.pod.sends(SSE_HEAD + b"xyz\r\n"), BadAnswer),
-    "silence": (lambda on: on.passes(301), FirstByteTimeout),
-    "silence after half a head": (lambda on: (on.pod.sends(ok()[:10]), on.passes(301)), FirstByteTimeout),
-    "silence in a body": (lambda on: (on.pod.sends(ok(b"abc")[:-1]), on.passes(61)), IdleTimeout),
+    "silence": (lambda on: on.passes(3601), FirstByteTimeout),
+    "silence after half a head": (lambda on: (on.pod.sends(ok()[:10]), on.passes(3601)), FirstByteTimeout),
+    "silence in a body": (lambda on: (on.pod.sends(ok(b"abc")[:-1]), on.passes(3601)), IdleTimeout),
 }
 
 

@@ -63,6 +63,16 @@ def test_a_misspelt_model_is_answered_with_the_closest_one() -> None:
         routes(BIG).resolve("llama-70B", None, None)
 
 
+def test_the_closest_model_is_not_sought_where_that_takes_long() -> None:
+    """Case E 21: a name of megabytes, or thousands of names."""
+    with pytest.raises(ModelNotFound) as caught:
+        routes(BIG).resolve("llama-70B" * 100_000, None, None)
+    assert len(caught.value.message) < 300
+    with pytest.raises(ModelNotFound) as caught:
+        routes(Pool(name="wide", models=[f"llama-{at}" for at in range(1000)])).resolve("llama-x", None, None)
+    assert "Did you mean" not in caught.value.message
+
+
 @pytest.mark.parametrize("header", ["x-turnout-pool", "x-turnout-cluster"])
 def test_a_header_that_is_no_text_is_refused(header: str) -> None:
     given = (b"\xff", None) if header == "x-turnout-pool" else (None, b"\xff")

@@ -1,0 +1,163 @@
+"""Requests of a pod that is gone by its probes move on; those of a pod that is only slow never do."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.settings import Limits, Timeouts
+from schedulers.types import PodId
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, PodEnd, event, ok
+from tests.fakes.memory_gateway import Rig, one_pool
+
+
+def fails_its_probes(rig: Rig, pod: str) -> None:
+    """Every probe of this pod fails from now on, until it is blocked."""
+    for _ in range(2):
+        rig.wire.do(lambda: rig.health.probe(PodId(pod), False, rig.wire.clock()))
+
+
+def answers_its_probes(rig: Rig, pod: str) -> None:
+    rig.wire.do(lambda: rig.health.probe(PodId(pod), True, rig.wire.clock()))
+
+
+def proven(rig: Rig) -> Rig:
+    """The pods have answered a probe before."""
+    for end in rig.view.statuses():
+        answers_its_probes(rig, end.pod.id)
+    return rig
+
+
+@pytest.mark.parametrize("sent", [b"", SSE_HEAD, ok(b"abc")[:-5]], ids=["nothing", "a head", "part of a head"])
+def test_case_b8_a_request_without_a_byte_moves_on_once_the_probes_find_its_pod_gone(sent: bytes) -> None:
+    with Rig() as rig:
+        proven(rig)
+        client = rig.asks()
+        gone = rig.asked()
+        if sent:
+            gone.sends(sent)
+        rig.passes(20)
+        assert client.raw == b""
+        fails_its_probes(rig, gone.address)
+        second = rig.net.made[-1]
+        assert second.address != gone.address
+        assert second.request.body == CHAT
+        assert gone.fate == "aborted"
+        assert rig.view.status(PodId(gone.address)).load.inflight == 0
+        second.sends(ok(b'{"id":"2"}'))
+        assert (client.answer().status, client.answer().body) == (200, b'{"id":"2"}')
+        assert rig.metrics.retries == {("main", "gone"): 1}
+
+
+def test_case_b8_a_hundred_requests_move_on_whatever_the_retry_budget_has() -> None:
+    with Rig() as rig:
+        proven(rig)
+        clients = [rig.asks() for _ in range(200)]
+        fails_its_probes(rig, "10.0.0.1:8000")
+        well = [end for end in rig.net.made if end.address == "10.0.0.2:8000"]
+        assert len(well) == 200
+        for end in well:
+            end.sends(ok())
+        assert {client.answer().status for client in clients} == {200}
+
+
+def test_a_begun_answer_stays_with_its_pod() -> None:
+    with Rig() as rig:
+        proven(rig)
+        client = rig.asks()
+        pod = rig.asked().sends(SSE_HEAD + event("one"))
+        fails_its_probes(rig, pod.address)
+        assert len(rig.net.made) == 1
+        pod.sends(LAST_CHUNK)
+        assert client.answer().complete
+
+
+def test_a_request_stays_where_no_other_pod_takes_it_and_gets_the_answer_of_a_pod_that_comes_back() -> None:
+    with Rig() as rig:
+        proven(rig)
+        rig.net.trouble["10.0.0.2:8000"] = ConnectionRefusedError(111, "Connection refused")
+        first, second = rig.asks(), rig.asks()
+        pod = rig.asked()
+        assert [each.raw for each in (first, second)] == [b"", b""]
+        rig.wire.do(lambda: rig.view.block(PodId("10.0.0.2:8000"), "draining"))
+        fails_its_probes(rig, pod.address)
+        assert pod.fate == ""
+        answers_its_probes(rig, pod.address)
+        for end in rig.net.made:
+            end.sends(ok())
+        assert [each.answer().status for each in (first, second)] == [200, 200]
+
+
+def test_where_the_other_pods_are_full_it_waits_in_the_queue() -> None:
+    with Rig(one_pool(max_inflight_per_pod=1)) as rig:
+        proven(rig)
+        held, kept = rig.asks(), rig.asks()
+        gone, full = (rig.net.made[0], rig.net.made[1])
+        fails_its_probes(rig, gone.address)
+        assert (gone.fate, rig.admission.queued) == ("aborted", 1)
+        full.sends(ok(b"kept"))
+        assert kept.answer().body == b"kept"
+        rig.asked().sends(ok(b"moved"))
+        assert held.answer().body == b"moved"
+        rig.assert_clean()
+
+
+def test_where_the_queue_is_full_too_it_stays() -> None:
+    with Rig(one_pool(max_inflight_per_pod=1), limits=Limits(max_queue=0)) as rig:
+        proven(rig)
+        held, _ = rig.asks(), rig.asks()
+        gone = rig.net.made[0]
+        fails_its_probes(rig, gone.address)
+        assert gone.fate == ""
+        gone.sends(ok(b"back"))
+        assert held.answer().body == b"back"
+
+
+def test_a_request_whose_connection_is_still_being_made_moves_on_too() -> None:
+    with Rig(timeouts=Timeouts(connect_s=60)) as rig:
+        proven(rig)
+        rig.net.slow.add("10.0.0.1:8000")
+        client = rig.asks()
+        fails_its_probes(rig, "10.0.0.1:8000")
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+        rig.wire.do(rig.net.accept)
+        assert [end.fate for end in rig.net.made if end.address == "10.0.0.1:8000"] == ["aborted"]
+
+
+@pytest.mark.parametrize("silent_s", [75, 330, 599, 1800])
+def test_case_b6_a_stream_may_be_silent_for_minutes_by_default(silent_s: float) -> None:
+    with Rig() as rig:
+        client = rig.asks()
+        pod: PodEnd = rig.asked().sends(SSE_HEAD + event("one"))
+        rig.passes(silent_s)
+        pod.sends(event("two") + LAST_CHUNK)
+        assert client.answer().complete
+        assert (client.answer().status, rig.health.unsettled - {PodId("10.0.0.2:8000")}) == (200, set())
+
+
+@pytest.mark.parametrize("taken_s", [320, 599, 1800])
+def test_case_b7_an_answer_may_take_as_long_as_sdks_wait_by_default(taken_s: float) -> None:
+    with Rig() as rig:
+        client = rig.asks()
+        pod = rig.asked()
+        rig.passes(taken_s)
+        pod.sends(ok())
+        assert (client.answer().status, len(rig.net.made)) == (200, 1)
+
+
+@pytest.mark.parametrize("begun", [b"", SSE_HEAD, SSE_HEAD + event("one")], ids=["silent", "head", "stalled"])
+def test_case_b7_a_timeout_of_ours_never_starts_the_work_again_and_is_no_mark_against_the_pod(begun: bytes) -> None:
+    with Rig(timeouts=Timeouts(first_byte_s=5, idle_s=5), pods=3) as rig:
+        proven(rig)
+        clients = [rig.asks() for _ in range(30)]
+        for end in list(rig.net.made):
+            if begun:
+                end.sends(begun)
+        rig.passes(6)
+        assert len(rig.net.made) == 30
+        assert rig.metrics.retries == {}
+        assert [status.blockers for status in rig.view.statuses()] == [()] * 3
+        if not begun.endswith(b"\n\n\r\n"):
+            answers = [client.answer() for client in clients]
+            assert {answer.status for answer in answers} == {504}
+            assert {answer.headers["x-should-retry"] for answer in answers} == {"false"}, "SDKs would start it again"
