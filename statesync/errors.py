@@ -11,6 +11,10 @@ class NoRoutablePod(StateError):
     """The pool has no pod that may get a request now."""
 
 
+class ModelNotServed(NoRoutablePod):
+    """No pod of the pool serves the model, by the pods' own lists."""
+
+
 class UnknownPool(StateError):
     """No pool of that name."""
 

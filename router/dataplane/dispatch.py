@@ -28,6 +28,9 @@ from statesync.prefix.index import PrefixIndex
 # A named tuple's own constructor costs 0.75 us for a RequestInfo, this 0.35 us.
 _new: Final = tuple.__new__
 
+MAX_COUNTED: Final = 10_000
+"""Pools and models whose requests are counted."""
+
 Placed = Callable[[PodId, Sequence[int]], None]
 """Publishes a placement to the other replicas: the pod and the block hashes of the prompt."""
 
@@ -52,6 +55,7 @@ class Dispatch:
         name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
         `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted."""
         self._view = view
+        self._mixed = view.mixed
         self._prefix = prefix
         self._live = live
         self._guard = guard
@@ -63,6 +67,7 @@ class Dispatch:
         self._samples = samples
         self._accuracy = accuracy.pods if accuracy is not None else None
         self._sequence: dict[str, int] = {}
+        """Requests by pool, or by pool and model. A client may invent models, so it is emptied at `MAX_COUNTED`."""
 
     def place(self, exchange: Exchange, pool: Pool) -> Placement | Rejection:
         """Choose a pod, reserve room on it and set `placement`.
@@ -71,7 +76,7 @@ class Dispatch:
         """
         routed = exchange.routed
         info = self._info(exchange, routed)  # first: its priority orders the queue of a saturated pool
-        snapshot = self._view.snapshot(pool.name)
+        snapshot = self._view.snapshot(pool.name, routed.call.model)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
         if trial is not None:
@@ -104,8 +109,13 @@ class Dispatch:
             hits = self._prefix.match(routed.chain)
             return routed.info._replace(tried=exchange.tried, prefix_hits=hits, entropy=self._rng())
         call, pool = routed.call, routed.pool
-        sequence = self._sequence[pool] = self._sequence.get(pool, -1) + 1
+        # Where models have different pods, those of each model are taken in turn: a turn of all of them would give one
+        # model the odd numbers and another the even ones.
+        counted = f"{pool} {call.model}" if pool in self._mixed else pool
+        sequence = self._sequence[counted] = self._sequence.get(counted, -1) + 1
         header_map = exchange.header_map
+        if sequence == 0 and len(self._sequence) > MAX_COUNTED:
+            self._sequence.clear()
         if call.prompt:
             routed.chain = self._prefix.chain(call.model, call.prompt)
         info = routed.info = _new(

@@ -181,7 +181,8 @@ def _state(core: CoreParts) -> StateParts:
     # An announcement that no replica receives would still cost 1.5 us a request.
     announce, age_s = (store.announce, store.age_s) if store.shared else (None, None)
     prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-    view = LoadView(core.clock, announce, age_s, settings.labels)
+    strict = {pool.name for pool in settings.pools if not pool.models and pool.name != settings.default_pool}
+    view = LoadView(core.clock, announce, age_s, settings.labels, strict)
     return StateParts(store, view, prefix, PrefixAccuracy(prefix.set_trust))
 
 

@@ -70,12 +70,17 @@ class PodUpdates:
             self._prefix.set_capacity(pod, report.kv_capacity_tokens)
         self._prefix_accuracy.on_report(pod, report)
 
-    def on_models(self, pod: PodId, models: frozenset[str]) -> None:
-        """The models that a pod serves, as its engine lists them."""
+    def on_models(self, pod: PodId, models: frozenset[str] | None) -> None:
+        """The models that a pod serves, as its engine lists them; None if it has no list: then those that discovery
+        names, if any."""
         try:
-            self._routes.learned(self._view.pool_of(pod), pod, models)
+            pool = self._view.pool_of(pod)
         except UnknownPod:
             return
+        if models is None:
+            models = self._view.pod(pod).models or None
+        self._routes.learned(pool, pod, models)
+        self._view.set_models(pod, models)
 
     def on_restart(self, pod: PodId) -> None:
         """The engine is a new process: its cache is empty and its connections are dead."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from math import log2
-from typing import Final
+from typing import Final, Protocol
 
 from schedulers.ttft import outlook
 from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad
@@ -112,6 +112,13 @@ class SpeedRatio:
         return f"<SpeedRatio {self.value:.3g} from {self._expected_s:.3g} s>"
 
 
+class PodWatcher(Protocol):
+    """Keeps a copy of a pod's cells."""
+
+    def changed(self, pod_state: PodState, /) -> None:
+        """The copy is out of date. Called once for each time that it is made a watcher."""
+
+
 class PodState:
     """One pod's counts, report and blockers."""
 
@@ -149,6 +156,7 @@ class PodState:
         "shown_work",
         "tokens",
         "ttft_ewma_s",
+        "watchers",
     )
 
     def __init__(self, pod: Pod) -> None:
@@ -158,6 +166,8 @@ class PodState:
         """Its index among the pool's candidates; -1 when it is not one."""
         self.dirty = False
         """Whether it has changed since the pool's last snapshot."""
+        self.watchers: list[PodWatcher] = []
+        """What copied its cells; empty in a pool whose pods all serve the same models."""
         self.shown_inflight = self.shown_work = 0
         """Requests in flight and prefill work as of the pool's last snapshot; the pool keeps them for its totals."""
         self.requests = self.tokens = self.prefill_tokens = self.prefilling = self.prefill_work = 0

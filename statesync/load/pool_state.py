@@ -14,8 +14,10 @@ from typing import Final, TypeVar
 
 from schedulers.ttft import PACE_S, first_token_work, step_work
 from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, PodLoad
+from statesync.errors import NoRoutablePod, PoolSaturated, StateError
 from statesync.load.decaying_rate import DecayingRate
 from statesync.load.pod_state import SAMPLES, PodState, SpeedRatio
+from statesync.types import PodStatus
 
 # A fifth of the time that the named tuples' own constructors take. The values stand in the order of the fields; a test
 # compares each by name.
@@ -40,6 +42,8 @@ class PoolState:
         self.pace = PrefillSpeed()
         self.latest: LoadSnapshot | None = None
         """The last snapshot if nothing has changed since, else None."""
+        self.mixed = False
+        """Whether some pods serve other models than others: then a model's candidates are a `Subset`."""
         self._dirty: list[PodState] = []
         self._pod_states: list[PodState] = []
         """Of the candidates, in their order; so are the lists that follow."""
@@ -109,21 +113,8 @@ class PoolState:
 
     def snapshot(self, now: float, unseen: float = 0.0) -> LoadSnapshot:
         """The candidates and columns as they are now; `now` and `unseen` become its fields of that meaning."""
+        self.refresh()
         candidates, pace_s = self._candidates, self.pace.s
-        for pod_state in self._dirty:
-            pod_state.dirty = False
-            at = pod_state.position
-            load, self._tokens[at], self._until[at], self._wait[at], self._queue[at] = pod_state.cells(pace_s)
-            candidates[at] = _new(Candidate, (pod_state.pod, load))
-            inflight = pod_state.requests + pod_state.other_requests
-            work = pod_state.prefill_work + pod_state.other_prefill_work
-            self._inflight += inflight - pod_state.shown_inflight
-            self._prefill_work += work - pod_state.shown_work
-            pod_state.shown_inflight, pod_state.shown_work = inflight, work
-            pace, kv_usage = pace_s * pod_state.pace_factor, pod_state.kv_usage
-            if self._pace[at] != pace or self._kv_usage[at] != kv_usage:
-                self._pace[at], self._kv_usage[at], self._pace_and_kv = pace, kv_usage, None
-        self._dirty.clear()
         self._positions_shared = True
         if (pace_and_kv := self._pace_and_kv) is None:
             self._pace_and_kv = pace_and_kv = tuple(self._pace), tuple(self._kv_usage)
@@ -146,6 +137,52 @@ class PoolState:
         )
         return made
 
+    def refresh(self) -> None:
+        """Recompute the cells of the pods that have changed."""
+        candidates, pace_s = self._candidates, self.pace.s
+        for pod_state in self._dirty:
+            pod_state.dirty = False
+            at = pod_state.position
+            load, self._tokens[at], self._until[at], self._wait[at], self._queue[at] = pod_state.cells(pace_s)
+            candidates[at] = _new(Candidate, (pod_state.pod, load))
+            inflight = pod_state.requests + pod_state.other_requests
+            work = pod_state.prefill_work + pod_state.other_prefill_work
+            self._inflight += inflight - pod_state.shown_inflight
+            self._prefill_work += work - pod_state.shown_work
+            pod_state.shown_inflight, pod_state.shown_work = inflight, work
+            pace, kv_usage = pace_s * pod_state.pace_factor, pod_state.kv_usage
+            if self._pace[at] != pace or self._kv_usage[at] != kv_usage:
+                self._pace[at], self._kv_usage[at], self._pace_and_kv = pace, kv_usage, None
+        if self.mixed:
+            for pod_state in self._dirty:
+                if pod_state.watchers:
+                    _call_watchers(pod_state)
+        self._dirty.clear()
+
+    def cells_at(self, position: int) -> tuple[Candidate, float, float, float, float, float, float]:
+        """A candidate and its cells, in the order of `Columns`; right after `refresh`."""
+        return (
+            self._candidates[position],
+            self._tokens[position],
+            self._until[position],
+            self._wait[position],
+            self._pace[position],
+            self._queue[position],
+            self._kv_usage[position],
+        )
+
+    def next_generation(self) -> int:
+        """A number that no other snapshot of this pool has, nor any of the whole pool."""
+        self.generation += 2
+        return self.generation - 1
+
+    def status(self, pod_state: PodState) -> PodStatus:
+        """One of the members in full."""
+        blockers = tuple(sorted(pod_state.blockers))
+        return PodStatus(
+            pod_state.pod, self.pool, pod_state.load(self.pace.s), not blockers, blockers, pod_state.requests
+        )
+
     def _join(self, pod_state: PodState) -> None:
         positions = self._own_positions()
         positions[pod_state.pod.id] = pod_state.position = len(self._pod_states)
@@ -155,6 +192,8 @@ class PoolState:
             column.append(0.0)
         pod_state.dirty = True
         self._dirty.append(pod_state)
+        if pod_state.watchers:
+            _call_watchers(pod_state)
 
     def _leave(self, pod_state: PodState) -> None:
         if pod_state.dirty:
@@ -166,13 +205,15 @@ class PoolState:
         self._prefill_work -= pod_state.shown_work
         pod_state.shown_inflight = pod_state.shown_work = 0
         last = self._pod_states[-1]  # it takes the free position: no other pod moves
-        _fill(self._pod_states, at)
-        _fill(self._candidates, at)
+        fill(self._pod_states, at)
+        fill(self._candidates, at)
         for column in self._columns():
-            _fill(column, at)
+            fill(column, at)
         if last is not pod_state:
             positions[last.pod.id] = last.position = at
         pod_state.position = -1
+        if pod_state.watchers:
+            _call_watchers(pod_state)
 
     def _columns(self) -> tuple[list[float], ...]:
         """The lists of numbers, for a pod that joins or leaves."""
@@ -192,7 +233,21 @@ class PoolState:
         return f"<PoolState {self.pool}: {len(self)} of {len(self.members)} pods may be picked, gen {self.generation}>"
 
 
-def _fill(column: list[_T], at: int) -> None:
+def why_empty(pool: str, members: Mapping[PodId, PodState], what_for: str = "") -> StateError:
+    """The error for these members of a pool, none of which may be picked."""
+    if any(not pod_state.blockers for pod_state in members.values()):
+        return PoolSaturated(f"every routable pod of pool {pool!r}{what_for} is at its max_inflight")
+    return NoRoutablePod(f"pool {pool!r} has {len(members)} pods{what_for}, none of them routable")
+
+
+def _call_watchers(pod_state: PodState) -> None:
+    """The pod has changed: everything that copied its cells copies them again."""
+    watchers, pod_state.watchers = pod_state.watchers, []
+    for watcher in watchers:
+        watcher.changed(pod_state)
+
+
+def fill(column: list[_T], at: int) -> None:
     """Remove the entry at `at` by moving the last one there: no other entry moves."""
     last = column.pop()
     if at < len(column):

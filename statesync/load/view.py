@@ -6,16 +6,18 @@ knows none of them. `pool_state.py` keeps a pool's columns ready for a snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from schedulers.ttft import ANSWER_TOKENS, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.discovery.changes import PodChange, change_of
-from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
+from statesync.errors import StateError, UnknownPod, UnknownPool
+from statesync.load.eligibility import Eligibility, Listed
 from statesync.load.pod_state import Charge, PodState
-from statesync.load.pool_state import PoolState
+from statesync.load.pool_state import PoolState, why_empty
 from statesync.load.remote_load import RemoteLoad
+from statesync.load.subset import Subset
 from statesync.types import EngineReport, InflightNumbers, PodStatus
 
 TTFT_ALPHA: Final = 0.2
@@ -31,7 +33,7 @@ class LoadView:
     """Pods by pool, which of them may be picked, and what is in flight on each.
 
     `clock` is the replica's monotonic clock in seconds; `age_s` gives the age of the other replicas' part; `home` are
-    this gateway's own labels.
+    this gateway's own labels; `strict` are the pools that take only the models that their pods list.
     """
 
     def __init__(
@@ -40,12 +42,18 @@ class LoadView:
         announce: Announce | None = None,
         age_s: Callable[[], float] | None = None,
         home: Mapping[str, str] = NOWHERE,
+        strict: Collection[str] = (),
     ) -> None:
         self._clock = clock
         self._home = home
         self._announce = announce
         self._age_s = age_s
+        self._strict = strict
         self._pool_states: dict[str, PoolState] = {}
+        self._eligible: dict[str, Eligibility] = {}
+        """By pool: which pods serve which model."""
+        self.mixed: set[str] = set()
+        """Pools in which models have different candidates."""
         self._pod_states: dict[PodId, PodState] = {}
         """Members of all pools, and pods that are gone but still have open charges (`pool` is None)."""
         self._remote = RemoteLoad(self._pod_states, self._pool_states)
@@ -70,9 +78,12 @@ class LoadView:
     def change_pods(self, pool: str, change: PodChange) -> tuple[tuple[Pod, ...], tuple[Pod, ...]]:
         """As `set_pods`, given only the difference: the cost grows with the change, not with the pool."""
         self._refuse_shared(pool, change.come)
-        pool_state = self._pool_states.setdefault(pool, PoolState(pool, self._home))
+        if (pool_state := self._pool_states.get(pool)) is None:
+            pool_state = self._pool_states[pool] = PoolState(pool, self._home)
+            self._eligible[pool] = Eligibility(pool_state, self.mixed, strict=pool in self._strict)
         removed = [pod_state for pod in change.gone if (pod_state := pool_state.members.get(pod)) is not None]
         for gone in removed:
+            self._eligible[pool].forget(gone)
             pool_state.remove(gone)
             self._reap(gone)
             self._remote.pod_gone(gone.pod.id)
@@ -106,28 +117,34 @@ class LoadView:
         if pool_state.changed(pod_state):
             self._call_headroom(pool_state)
 
+    def set_models(self, pod: PodId, models: Listed) -> None:
+        """Take in which models the pod lists; None if it has no list. Raises UnknownPod."""
+        pod_state, pool_state = self._member(pod)
+        if self._eligible[pool_state.pool].set_list(pod_state, models):
+            self._call_headroom(pool_state)  # requests may have waited for other pods
+
     # Called by the data plane, on every request.
 
-    def snapshot(self, pool: str) -> LoadSnapshot:
-        """The pods that may be picked, and their load. The same object, `taken_at` included, while nothing changes.
+    def snapshot(self, pool: str, model: str = "") -> LoadSnapshot:
+        """The pods that may be picked for the model, and their load; without a model, for any. The same object,
+        `taken_at` included, while nothing changes.
 
-        Raises UnknownPool, NoRoutablePod (every pod is blocked, or there is none) or PoolSaturated (every
-        routable pod is at its `max_inflight`).
+        Raises UnknownPool, NoRoutablePod (every pod is blocked, or there is none), ModelNotServed (no pod serves the
+        model) or PoolSaturated (every routable pod is at its `max_inflight`).
         """
         pool_state = self._pool_states.get(pool)
         if pool_state is None:
             raise UnknownPool(f"no pool {pool!r}")
+        if pool_state.mixed and (subset := self._eligible[pool].subset_of(model)) is not None:
+            return self._snapshot_of(pool_state, subset)
         if (latest := pool_state.latest) is not None:
             return latest
         if not len(pool_state):
-            raise self._why_empty(pool_state)
+            raise why_empty(pool, pool_state.members)
         now = self._clock()
         if not pool_state.remote_rate.weight or self._age_s is None:
             return pool_state.snapshot(now, 0.0)
-        # The rate is that of the view's time, not of now: while the link is down it stays what it was, since the other
-        # replicas presumably go on.
-        age_s = self._age_s()
-        return pool_state.snapshot(now, pool_state.remote_rate.per_s(now - age_s) * age_s)
+        return pool_state.snapshot(now, self._unseen(pool_state, now))
 
     def reserve(self, pod: PodId, request: RequestInfo) -> Charge:
         """Count a request onto a pod, before it is sent. Raises UnknownPod.
@@ -244,38 +261,53 @@ class LoadView:
 
     def unseen_by_pool(self) -> dict[str, float]:
         """`LoadSnapshot.unseen` of a snapshot made now, by pool."""
-        age_s = self._age_s() if self._age_s is not None else 0.0
-        seen_until = self._clock() - age_s
-        return {
-            pool: pool_state.remote_rate.per_s(seen_until) * age_s for pool, pool_state in self._pool_states.items()
-        }
+        now = self._clock()
+        return {pool: self._unseen(pool_state, now) for pool, pool_state in self._pool_states.items()}
 
-    def pod(self, pod_id: PodId) -> Pod:
+    def pod(self, pod: PodId) -> Pod:
         """Raises UnknownPod."""
-        return self._member(pod_id)[0].pod
+        return self._member(pod)[0].pod
 
-    def pool_of(self, pod_id: PodId) -> str:
+    def pool_of(self, pod: PodId) -> str:
         """Raises UnknownPod."""
-        return self._member(pod_id)[1].pool
+        return self._member(pod)[1].pool
 
     def status(self, pod: PodId) -> PodStatus:
         """A pod in full. Raises UnknownPod."""
-        return _status(*self._member(pod))
+        pod_state, pool_state = self._member(pod)
+        return pool_state.status(pod_state)
 
     def statuses(self, pool: str | None = None) -> list[PodStatus]:
         """Every pod of one pool, or of all. Raises UnknownPool."""
         pool_states = self._pool_states.values() if pool is None else [self._pool_state(pool)]
-        return [
-            _status(pod_state, pool_state) for pool_state in pool_states for pod_state in pool_state.members.values()
-        ]
+        return [pool_state.status(each) for pool_state in pool_states for each in pool_state.members.values()]
 
     def __repr__(self) -> str:
         pools = ", ".join(f"{name} {len(line)}/{len(line.members)}" for name, line in self._pool_states.items())
-        gone = len(self._pod_states) - sum(len(line.members) for line in self._pool_states.values())
-        return (
-            f"<LoadView {pools or 'no pools'}; {self._inflight} in flight; {gone} pods gone with requests open; "
-            f"{len(self._remote)} other replicas>"
-        )
+        gone = sum(pod_state.pool is None for pod_state in self._pod_states.values())
+        counts = f"{self._inflight} in flight; {gone} pods gone with requests open; {len(self._remote)} other replicas"
+        return f"<LoadView {pools or 'no pools'}; {counts}>"
+
+    def _snapshot_of(self, pool_state: PoolState, subset: Subset) -> LoadSnapshot:
+        """As `snapshot`, for the pods of one subset."""
+        pool_state.refresh()
+        if (latest := subset.latest) is not None:
+            return latest
+        subset.refresh()
+        if not len(subset):
+            rest = self._eligible[pool_state.pool].the_rest()
+            if not subset.routable() and rest is not None and rest is not subset:
+                return self._snapshot_of(pool_state, rest)  # an open pod may serve the model too
+            raise why_empty(pool_state.pool, subset.members, " for the model")
+        now = self._clock()
+        return subset.snapshot(now, self._unseen(pool_state, now))
+
+    def _unseen(self, pool_state: PoolState, now: float) -> float:
+        """See `LoadSnapshot.unseen`."""
+        # The rate is that of the view's time, not of now: while the link is down it stays what it was, since the other
+        # replicas presumably go on.
+        age_s = self._age_s() if self._age_s is not None else 0.0
+        return pool_state.remote_rate.per_s(now - age_s) * age_s
 
     def _call_headroom(self, pool_state: PoolState) -> None:
         if self.on_headroom is not None:
@@ -311,20 +343,3 @@ class LoadView:
         if pod_state is None or pod_state.pool is None:
             raise UnknownPod(f"no pod {pod!r}")
         return pod_state, self._pool_states[pod_state.pool]
-
-    @staticmethod
-    def _why_empty(pool_state: PoolState) -> StateError:
-        if any(not pod_state.blockers for pod_state in pool_state.members.values()):
-            return PoolSaturated(f"every routable pod of pool {pool_state.pool!r} is at its max_inflight")
-        return NoRoutablePod(f"pool {pool_state.pool!r} has {len(pool_state.members)} pods, none of them routable")
-
-
-def _status(pod_state: PodState, pool_state: PoolState) -> PodStatus:
-    return PodStatus(
-        pod_state.pod,
-        pool_state.pool,
-        pod_state.load(pool_state.pace.s),
-        not pod_state.blockers,
-        tuple(sorted(pod_state.blockers)),
-        pod_state.requests,
-    )

@@ -18,6 +18,9 @@ Allowed = Callable[[Pool], bool]
 """Whether a client may choose this pool by header."""
 
 
+_NO_MODELS: Final[frozenset[str]] = frozenset()
+
+
 class Route(NamedTuple):
     """The pool that serves a model name, and the name there."""
 
@@ -37,7 +40,8 @@ class Routes:
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
         """Pool -> its cluster; empty where it names none."""
         self._default = default_pool
-        self._learned: dict[str, dict[str, frozenset[str]]] = {}
+        self._learned: dict[str, dict[str, frozenset[str] | None]] = {}
+        """Pool -> pod -> the models that it lists; None if it has no list."""
         self._served: dict[str, Counter[str]] = {}
         """Pool -> model -> how many pods serve it. Routes change only with the first and the last of these pods."""
         self.by_model: dict[str, Route] = {}
@@ -45,14 +49,16 @@ class Routes:
         self._by_pool: dict[str, dict[str, Route]] = {}
         self._rebuild()
 
-    def learned(self, pool: str, pod: str, models: frozenset[str]) -> None:
-        """Take in the models that a pod reports; they count for pools whose models are not configured."""
+    def learned(self, pool: str, pod: str, models: frozenset[str] | None) -> None:
+        """Take in the models that a pod lists, None if it has no list; they count for pools whose models are not
+        configured."""
         known, served = self._learned.setdefault(pool, {}), self._served.setdefault(pool, Counter())
-        before = known.get(pod, frozenset())
+        before, now = known.get(pod) or _NO_MODELS, models or _NO_MODELS
         known[pod] = models
-        added = [model for model in models if not served[model]]
-        served.update(models)
-        if _discount(served, before) or added:
+        come = now - before
+        added = [model for model in come if not served[model]]
+        served.update(come)
+        if _discount(served, before - now) or added:
             self._rebuild()
 
     def pools_learned(self) -> set[str]:
@@ -63,7 +69,7 @@ class Routes:
         """Remove pods that are gone, and the models that only they served."""
         learned, served = self._learned.get(pool, {}), self._served.get(pool, Counter())
         # Not `any`, which would stop at the first pod.
-        if sum([_discount(served, learned.pop(pod)) for pod in pods if pod in learned]):
+        if sum([_discount(served, learned.pop(pod) or _NO_MODELS) for pod in pods if pod in learned]):
             self._rebuild()
 
     def models(self) -> dict[str, str]:
@@ -140,8 +146,11 @@ class Routes:
         return route
 
     def _takes_any(self, pool: str) -> bool:
-        """A pool whose models are neither configured nor reported takes every name; its pods accept or refuse it."""
-        return not self.pools[pool].models and not self._served.get(pool)
+        """A pool whose models are not configured takes every name if its pods list none, or if one has no list; its
+        pods accept or refuse the name."""
+        if self.pools[pool].models:
+            return False
+        return not self._served.get(pool) or None in self._learned[pool].values()
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
         few = len(known) <= _HINT_MODELS and len(model) <= _HINT_LENGTH  # difflib takes 0.1 ms for each name

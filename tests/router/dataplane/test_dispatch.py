@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from router.dataplane.dispatch import Dispatch
+from router.dataplane.dispatch import MAX_COUNTED, Dispatch
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.request.openai import Call
 from router.errors import BadRequest, PolicyNotAllowed
@@ -75,13 +75,13 @@ class Harness:
             samples=samples,
         )
 
-    def request(self, prompt: Sequence[bytes] = (), **header_map: str) -> Exchange:
+    def request(self, prompt: Sequence[bytes] = (), model: str = "m", **header_map: str) -> Exchange:
         """An exchange that was routed to the pool."""
         made = exchange(
             header_map={name.replace("_", "-").encode(): value.encode() for name, value in header_map.items()}
         )
         made.request_id = b"r1"
-        call = Call("m", prompt, TOKENS, 16, False, "from-the-body")
+        call = Call(model, prompt, TOKENS, 16, False, "from-the-body")
         made.routed = routed(call=call, metrics=self.metrics.pool("main"))
         return made
 
@@ -270,3 +270,24 @@ def test_some_of_the_requests_are_kept_as_samples() -> None:
         harness.view.release(harness.place(made).charge)
     assert [example.request.sequence for example in samples.recent()] == [0, 2]
     assert [len(example.snapshot.candidates) for example in samples.recent()] == [2, 2]
+
+
+def test_where_models_have_different_pods_each_gets_its_own_and_is_counted_by_itself() -> None:
+    harness = Harness()
+    harness.view.set_models(A, frozenset({"m", "n"}))
+    harness.view.set_models(B, frozenset({"m"}))
+    for _ in range(2):
+        for model, pods in (("m", [A, B]), ("n", [A])):
+            harness.view.release(harness.place(harness.request(model=model)).charge)
+            assert [pod.id for pod, _ in harness.policy.seen[-1][1].candidates] == pods
+    assert [info.sequence for info, _ in harness.policy.seen] == [0, 0, 1, 1]
+
+
+def test_counts_of_models_are_bounded_though_clients_invent_names() -> None:
+    harness = Harness()
+    harness.view.set_models(A, frozenset({"m"}))
+    harness.view.set_models(B, None)
+    for number in range(MAX_COUNTED + 3):
+        harness.view.release(harness.place(harness.request(model=f"x{number}")).charge)
+    harness.view.release(harness.place(harness.request(model="x0")).charge)
+    assert harness.policy.seen[-1][0].sequence == 0, "it was counted before, and then forgotten"

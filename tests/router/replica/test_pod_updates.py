@@ -39,6 +39,26 @@ def test_the_models_of_a_pod_make_its_pool_reachable() -> None:
     assert "x" not in pods.routes.models()
 
 
+def test_case_a_1_a_pod_is_a_candidate_only_for_the_models_that_it_lists() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A, B])
+    pods.updates.on_models(A.id, frozenset({"model-a"}))
+    pods.updates.on_models(B.id, frozenset({"model-b"}))
+    for model, own in (("model-a", A), ("model-b", B)):
+        assert [pod.id for pod, _ in pods.view.snapshot("learns", model).candidates] == [own.id]
+
+
+def test_a_pod_without_a_list_has_the_models_that_discovery_names_and_without_those_takes_what_no_list_names() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A, B._replace(models=frozenset({"labelled"})), C])
+    pods.updates.on_models(A.id, frozenset({"m"}))
+    pods.updates.on_models(B.id, None)
+    pods.updates.on_models(C.id, None)
+    for model, own in (("m", A), ("labelled", B), ("other", C)):
+        assert pods.routes.resolve(model).pool == "learns"
+        assert [pod.id for pod, _ in pods.view.snapshot("learns", model).candidates] == [own.id]
+
+
 def test_a_restarted_engine_has_an_empty_cache_and_no_connections() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A])

@@ -10,12 +10,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
 from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, columns_of
-from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod
+from statesync.errors import ModelNotServed, NoRoutablePod, PoolSaturated, StateError, UnknownPod
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.types import EngineReport, InflightNumbers
 
 POOLS = ("p", "q")
+MODELS = ("x", "y", "z")
 IDS = tuple(PodId(name) for name in "abcdef")
 NUMBERS = st.just(InflightNumbers()) | st.builds(
     InflightNumbers,
@@ -58,10 +59,11 @@ class ViewMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.announced: dict[PodId, InflightNumbers] = {}
         self.received: list[str] = []
-        self.view = LoadView(lambda: 1.0, self.announced.__setitem__, lambda: 0.5)
+        self.view = LoadView(lambda: 1.0, self.announced.__setitem__, lambda: 0.5, strict=("q",))
         self.view.on_headroom = self.received.append
         self.members: dict[str, dict[PodId, Pod]] = {}
         self.blockers: dict[PodId, set[str]] = {}
+        self.lists: dict[PodId, frozenset[str] | None] = {}
         self.open: dict[int, tuple[Charge, int, int, int]] = {}
         self.shares: dict[str, dict[PodId, InflightNumbers]] = {}
         self.held: list[tuple[LoadSnapshot, LoadSnapshot]] = []
@@ -81,6 +83,7 @@ class ViewMachine(RuleBasedStateMachine):
         assert {p.id for p in removed} == set(before) - set(pods)
         for gone in removed:
             del self.blockers[gone.id]
+            self.lists.pop(gone.id, None)
         for new in added:
             self.blockers[new.id] = set()
         self.members[pool] = pods
@@ -148,6 +151,15 @@ class ViewMachine(RuleBasedStateMachine):
         self.view.drop_remote(replica)
         self.shares.pop(replica, None)
 
+    @rule(pod_id=st.sampled_from(IDS), models=st.none() | st.frozensets(st.sampled_from(MODELS)))
+    def list_models(self, pod_id: PodId, models: frozenset[str] | None) -> None:
+        if pod_id in self.blockers:
+            self.view.set_models(pod_id, models)
+            self.lists[pod_id] = models
+        else:
+            with pytest.raises(UnknownPod):
+                self.view.set_models(pod_id, models)
+
     @rule(pool=st.sampled_from(POOLS))
     def every_pod_restarts(self, pool: str) -> None:
         limits = {pod_id: pod.max_inflight for pod_id, pod in self.members.get(pool, {}).items()}
@@ -174,6 +186,39 @@ class ViewMachine(RuleBasedStateMachine):
             for pod_id, pod in self.members[pool].items()
             if not self.blockers[pod_id] and (pod.max_inflight is None or self.total(pod_id)[0] < pod.max_inflight)
         }
+
+    def eligible(self, pool: str, model: str) -> set[PodId] | None:
+        """The pods that may serve the model, blocked ones included; None if none does."""
+        members = set(self.members[pool])
+        lists = {pod_id: models for pod_id in members if (models := self.lists.get(pod_id)) is not None}
+        without_list = {pod_id for pod_id in members if pod_id in self.lists} - set(lists)
+        if len(set(lists.values())) < 2 and not (lists and without_list):
+            return members  # all that are known serve the same
+        listing = {pod_id for pod_id, models in lists.items() if model in models}
+        if listing == set(lists) and not without_list:
+            return members
+        if all(self.blockers[pod_id] for pod_id in listing) and without_list:
+            return without_list
+        return listing or (None if pool == "q" else members)
+
+    @invariant()
+    def a_model_s_snapshots_hold_exactly_the_pods_that_serve_it(self) -> None:
+        for pool, pods in self.members.items():
+            for model in MODELS:
+                eligible = self.eligible(pool, model)
+                fit = self.may_be_picked(pool) & (eligible or set())
+                if fit:
+                    snapshot = self.view.snapshot(pool, model)
+                    consistent(snapshot)
+                    assert {c.pod.id: c.pod for c in snapshot.candidates} == {pod_id: pods[pod_id] for pod_id in fit}
+                    assert all(amounts(each.load) == self.total(each.pod.id) for each in snapshot.candidates)
+                    assert snapshot is self.view.snapshot(pool, model)
+                    self.held.append((snapshot, snapshot._replace(positions=dict(snapshot.position_of()))))
+                else:
+                    routable = any(not self.blockers[pod_id] for pod_id in eligible or ())
+                    error = ModelNotServed if eligible is None else PoolSaturated if routable else NoRoutablePod
+                    with pytest.raises(error):
+                        self.view.snapshot(pool, model)
 
     @invariant()
     def loads_are_sums(self) -> None:
@@ -204,7 +249,7 @@ class ViewMachine(RuleBasedStateMachine):
 
     @invariant()
     def snapshots_handed_out_never_change(self) -> None:
-        for held, copy in self.held[-8:]:
+        for held, copy in self.held[-24:]:
             assert held == copy
 
     def teardown(self) -> None:
