@@ -52,6 +52,22 @@ class Limits(Section, frozen=True):
     """Unsent bytes to a slow client above which reading from its pod pauses."""
 
 
+class PathSettings(Section, frozen=True):
+    """Which requests go to pods besides the known inference paths, such as `POST /v1/chat/completions`."""
+
+    forward: tuple[str, ...] = ("/v1/*",)
+    """Full paths, or beginnings that end in `*`. `/v1/*` stands for POST, other entries for every method: add an
+    engine's native paths, such as `/generate`. Paths that manage an engine (`/v1/load_lora_adapter`, `/sleep`) are open
+    only where their full name is here."""
+
+
+class Cors(Section, frozen=True):
+    """Requests of browsers from pages of other origins."""
+
+    allow_origins: list[str] = []
+    """Exact origins, such as `https://chat.example.com`, or `"*"`. Empty is off: a pod's own headers pass."""
+
+
 class Retries(Section, frozen=True):
     """Another pod gets the request only before the first byte of an answer."""
 
@@ -278,6 +294,11 @@ class Settings(Section, frozen=True):
     """Takes models that no pool names; empty: unknown models get 404."""
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    paths: PathSettings = PathSettings()
+    cors: Cors = Cors()
+    trusted_proxies: list[str] = []
+    """Addresses and networks (`10.0.0.0/8`) of proxies in front of the gateway. Of their requests, `Forwarded` and
+    `X-Forwarded-*` are passed on with the proxy's address added; of any other request they are replaced."""
     retries: Retries = Retries()
     health: Health = Health()
     scrape: Scrape = Scrape()

@@ -6,6 +6,7 @@ The text is in the source, as the string under the field; a test checks that the
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,8 @@ def as_yaml(default: str) -> str:
     names = {"None": "null", "True": "true", "False": "false", "''": '""'}
     if default.endswith("()"):
         return "see below"
+    if default.startswith("("):
+        return f"`{json.dumps(ast.literal_eval(default))}`"
     return f"`{names.get(default, default)}`"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.address import ListenAddress, parse_listen
-from router.config import plugin_checks, target_checks
+from router.config import edge_checks, plugin_checks, target_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
@@ -109,6 +109,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_pools(settings.pools, settings.policies),
         *target_checks.ready_made(settings),
         *target_checks.targets(settings),
+        *edge_checks.edge_problems(settings),
         *_default_pool(settings),
         *_keepalive(settings),
         *_recording(settings.recording),

@@ -8,6 +8,7 @@ from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import FAILED, Exchange, Placement
 from router.dataplane.fallback import Fallbacks
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
@@ -88,9 +89,13 @@ class Attempts:
             exchange.keep_alive = False
         return True
 
-    def headers(self, relay: Relay) -> list[bytes]:
-        """The response headers that name request, pod and replica."""
-        return self._identity.response_headers(relay.exchange, relay.placement)
+    def headers(self, relay: Relay, head: ResponseHead) -> list[bytes]:
+        """The pod's response headers, and those that name request, pod and replica."""
+        identity, exchange = self._identity, relay.exchange
+        own = identity.response_headers(exchange, relay.placement)
+        if head.status == 200 and not identity.rewrites:
+            return [*head.kept, *own]
+        return [*identity.pods_headers(exchange, relay.placement.pod, head), *own]
 
     def first_byte(self, relay: Relay, now: float) -> None:
         """The first body byte came: prefill is over, and of a stream this is the first token."""

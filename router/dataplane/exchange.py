@@ -188,6 +188,11 @@ class Exchange:
         done = " done" if self.done else ""
         return f"<Exchange {name} pool={self.routed.pool} pod={pod} attempts={self.attempts}{done}>"
 
+    def serve_under(self, path: bytes) -> None:
+        """Go on as if the client had asked for this path; the query stays."""
+        self.target = path + self.target[len(self.path) :]
+        self.path = path
+
     @property
     def deadline(self) -> float:
         """When the request must be over, on the clock of `arrived`; 0.0 for never."""

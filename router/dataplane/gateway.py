@@ -13,8 +13,8 @@ from router.dataplane.exchange import NO_POD, Exchange
 from router.dataplane.handback import HandBack
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_parser import RequestHead
-from router.dataplane.local_routes import INFERENCE_PATHS
 from router.dataplane.queue import RequestQueue
+from router.dataplane.request.paths import INFERENCE_PATHS
 from router.dataplane.routing import Routing
 from router.errors import DrainTimeout, GatewayError, NoPodAvailable, TotalTimeout
 

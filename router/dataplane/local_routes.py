@@ -13,10 +13,19 @@ from urllib.parse import unquote
 import msgspec
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.responses import whole
+from router.dataplane.http.cors import AllowedOrigins
+from router.dataplane.http.responses import no_content, whole
+from router.dataplane.request.paths import (
+    ANY_POST,
+    INFERENCE_PATHS,
+    ROOT_PATHS,
+    ForwardedPaths,
+    is_management,
+    without_slash,
+)
 from router.dataplane.request.routes import Routes
 from router.dataplane.wire_headers import WireHeaders
-from router.errors import MethodNotAllowed, ModelNotFound, UnknownPath
+from router.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnknownPath
 from router.lifecycle import Lifecycle
 
 _READS: Final = (b"GET", b"HEAD")
@@ -31,7 +40,18 @@ class ReadOnly(MethodNotAllowed):
 class LocalRoutes:
     """Answers requests that need no pod."""
 
-    def __init__(self, lifecycle: Lifecycle, routes: Routes, identity: WireHeaders, started_at: int) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        routes: Routes,
+        identity: WireHeaders,
+        started_at: int,
+        forwarded: ForwardedPaths | None = None,
+        cors: AllowedOrigins | None = None,
+    ) -> None:
+        """Without `forwarded`, a POST to any path below /v1/ goes to a pod. Without `cors` there are no preflights."""
+        self._forwarded = forwarded or ForwardedPaths((ANY_POST,))
+        self._cors = cors
         self._lifecycle = lifecycle
         self._routes = routes
         self._identity = identity
@@ -47,19 +67,24 @@ class LocalRoutes:
     def answer(self, exchange: Exchange) -> bytes | None:
         """The answer's bytes, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed or
         ModelNotFound."""
-        path = exchange.path
-        if exchange.method == b"POST" and (path in _ROOT or (path.startswith(b"/v1/") and path not in self._paths)):
-            return None
+        if exchange.path.endswith(b"/"):
+            exchange.serve_under(without_slash(exchange.path, self._paths))
+        path, method = exchange.path, exchange.method
+        if method == b"OPTIONS" and self._cors is not None:
+            allowed = self._cors.preflight(exchange.header_map)
+            if allowed is not None:
+                return no_content(allowed, close=not exchange.keep_alive)
         found = self._paths.get(path)
-        if found is None and path.startswith(b"/v1/models/"):
-            found = self._model
+        if found is None:
+            if self._forwarded.takes(method, path):
+                return None
+            if path.startswith(b"/v1/models/"):
+                found = self._model
         if found is not None:
-            if exchange.method not in _READS:
+            if method not in _READS:
                 raise ReadOnly(f"{_name(path)} is only read: use GET.")
             return found(exchange)
-        if path in INFERENCE_PATHS or path in _ROOT:
-            raise MethodNotAllowed(f"{_name(path)} takes POST, not {exchange.method.decode('latin-1')[:16]}.")
-        raise UnknownPath(f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models.")
+        raise _refusal(method, path)
 
     def _alive(self, exchange: Exchange) -> bytes:
         return self._json(exchange, 200, {"status": "alive"})
@@ -103,22 +128,17 @@ class LocalRoutes:
         )
 
 
-INFERENCE_PATHS: Final = frozenset(
-    b"/v1/" + name
-    for name in (
-        *(b"chat/completions", b"completions", b"embeddings", b"responses", b"messages", b"rerank", b"score"),
-        *(b"classify", b"tokenize", b"detokenize", b"pooling", b"moderations"),
-        *(b"audio/transcriptions", b"audio/translations", b"audio/speech"),
-        *(b"images/generations", b"images/edits", b"images/variations"),
+def _refusal(method: bytes, path: bytes) -> GatewayError:
+    if path in INFERENCE_PATHS or path in ROOT_PATHS:
+        return MethodNotAllowed(f"{_name(path)} takes POST, not {method.decode('latin-1')[:16]}.")
+    if is_management(path):
+        return UnknownPath(
+            f"{_name(path)} manages an engine and is not public here. To open it, name it in full in `paths.forward`."
+        )
+    return UnknownPath(
+        f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models. "
+        "The setting `paths.forward` says what else goes to pods."
     )
-)
-"""Paths that take POST. Any other POST below /v1/ goes to a pod too; the list decides between a wrong method and an
-unknown path."""
-
-_ROOT: Final = frozenset(
-    (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")
-)
-"""Paths that vLLM serves outside /v1. All take a model; tokenize and detokenize have no path below /v1 there."""
 
 
 def _name(path: bytes) -> str:

@@ -41,8 +41,8 @@ class RelayListener(Protocol):
     def answered(self, relay: Relay, status: int, /) -> bool:
         """The pod's head came. False: the client does not get this answer, because another pod has the request now."""
 
-    def headers(self, relay: Relay, /) -> list[bytes]:
-        """The gateway's own response headers, ready to be joined into the head."""
+    def headers(self, relay: Relay, head: ResponseHead, /) -> list[bytes]:
+        """The pod's and the gateway's own response headers, ready to be joined into the head."""
 
     def first_byte(self, relay: Relay, now: float, /) -> None:
         """The first body byte came, at `now` on the gateway's clock."""
@@ -117,11 +117,11 @@ class Relay:
             return False
         exchange = self.exchange
         self._framing = framing
-        self._head = [_STATUS_LINES.get(head.status) or responses.status_line(head.status), *head.kept]
+        line = _STATUS_LINES.get(head.status) or responses.status_line(head.status)
+        self._head = [line, *self.listener.headers(self, head)]
         self._frame(framing, length)
         if not exchange.keep_alive:
             self._head.append(_CLOSE_HEADER)
-        self._head += self.listener.headers(self)
         self._head.append(b"\r\n")
         return self._mode == BARE and framing == CHUNKED
 

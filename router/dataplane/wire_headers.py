@@ -10,6 +10,11 @@ from types import MappingProxyType
 from typing import Final
 
 from router.dataplane.exchange import Exchange, Placement
+from router.dataplane.http import location
+from router.dataplane.http.cors import AllowedOrigins, without_cors
+from router.dataplane.http.forwarded import TrustedProxies, peer_of
+from router.dataplane.http.header_rules import FORWARDING
+from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.responses import Headers
 from schedulers.types import Pod
 
@@ -28,7 +33,18 @@ class WireHeaders:
     """Makes the bytes that name this replica, a request and a pod. Request ids begin with the low 48 bits of `seed`, so
     that two processes do not make the same ones; `clusters` maps the pools that name a cluster to it."""
 
-    def __init__(self, replica: str, seed: int, clusters: Mapping[str, str] = _NO_CLUSTERS) -> None:
+    def __init__(
+        self,
+        replica: str,
+        seed: int,
+        clusters: Mapping[str, str] = _NO_CLUSTERS,
+        cors: AllowedOrigins | None = None,
+        proxies: TrustedProxies | None = None,
+    ) -> None:
+        self._proxies = proxies or TrustedProxies(())
+        self._cors = cors
+        self.rewrites = cors is not None
+        """Whether `pods_headers` changes every answer, and not only those without status 200."""
         self._replica = replica.encode()
         self._clusters = clusters
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
@@ -55,6 +71,7 @@ class WireHeaders:
             pod.address.encode(),
             b"\r\n",
             *exchange.kept,
+            self._forwarding(exchange),
             b"x-request-id: ",
             exchange.request_id,
             b"\r\ncontent-length: %d\r\n\r\n" % len(body),
@@ -63,6 +80,11 @@ class WireHeaders:
             return [b"".join(parts), body]
         parts.append(body)
         return [b"".join(parts)]
+
+    def _forwarding(self, exchange: Exchange) -> bytes:
+        if FORWARDING in exchange.header_map or self._proxies.always:
+            return self._proxies.lines(peer_of(exchange.edge.transport), exchange.header_map)
+        return b""
 
     def response_headers(self, exchange: Exchange, placement: Placement) -> list[bytes]:
         """`x-request-id` and the headers that name pod, pool, policy and replica, ready to be joined into a head."""
@@ -73,22 +95,30 @@ class WireHeaders:
         if named is None:
             if len(self._by_placement) > MAX_PLACEMENTS:
                 self._by_placement.clear()  # drops entries of pods that are gone; those in use are made again
-            named = self._by_placement[key] = b"".join(
-                name + b": " + value + b"\r\n" for name, value in self._placement(exchange, placement)
-            )
+            named = self._by_placement[key] = _lines(self._placement(exchange, placement))
         if routed.arm is not None:
             return [b"x-request-id: ", exchange.request_id, b"\r\n", named, routed.arm.header]
         return [b"x-request-id: ", exchange.request_id, b"\r\n", named]
 
+    def pods_headers(self, exchange: Exchange, pod: Pod, head: ResponseHead) -> list[bytes]:
+        """The headers that the pod sent, with inner addresses as paths, and with the gateway's answer to a cross-origin
+        request in place of the pod's. Only called where one of the two may change something: see `rewrites`."""
+        kept = head.kept if head.status == 200 else location.relative(head.kept, pod.address)
+        if self._cors is None:
+            return kept
+        return [*without_cors(kept), _lines(self._cors.headers(exchange.header_map))]
+
     def error_headers(self, exchange: Exchange) -> Headers:
         """The same headers as pairs, for an answer that the gateway makes itself."""
+        cors = () if self._cors is None else self._cors.headers(exchange.header_map)
         if exchange.placement is not None:
-            return ((b"x-request-id", exchange.request_id), *self._placement(exchange, exchange.placement))
-        return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica))
+            return ((b"x-request-id", exchange.request_id), *self._placement(exchange, exchange.placement), *cors)
+        return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica), *cors)
 
     def refusal_headers(self) -> Headers:
         """The headers of an answer to bytes that never became a request; the id is new."""
-        return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica))
+        cors = () if self._cors is None else self._cors.unread()
+        return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica), *cors)
 
     def _placement(self, exchange: Exchange, placement: Placement) -> Headers:
         pod, pool, state = placement.pod, exchange.routed.pool, exchange.fallback_state
@@ -105,6 +135,10 @@ class WireHeaders:
         if state is not None and state.home.pool != pool:
             headers += ((b"x-turnout-fallback", b"from=" + state.home.pool.encode()),)
         return headers
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join([name + b": " + value + b"\r\n" for name, value in headers])
 
 
 def _printable(label: str) -> bytes:

@@ -18,12 +18,15 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange
 from router.dataplane.gateway import Gateway
+from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
+from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
+from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.wire_headers import WireHeaders
@@ -248,14 +251,17 @@ def _dataplane(
     core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts
 ) -> GatewayParts:
     settings, lifecycle = core.settings, core.lifecycle
-    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters)
+    cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
+    proxies = TrustedProxies(settings.trusted_proxies)
+    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies)
+    paths = ForwardedPaths(settings.paths.forward)
     recorder = Recorder(settings.recording) if settings.recording.path else None
     gateway = Gateway(
         GatewayDeps(
             settings=settings,
             clock=core.clock,
             lifecycle=lifecycle,
-            local=LocalRoutes(lifecycle, network.routes, identity, int(time.time())),
+            local=LocalRoutes(lifecycle, network.routes, identity, int(time.time()), paths, cors),
             routes=network.routes,
             admission=network.admission,
             dispatch=_dispatch(state, policy, core.rng),

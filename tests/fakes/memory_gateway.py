@@ -16,12 +16,15 @@ from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
+from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
+from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.wire_headers import WireHeaders
@@ -31,7 +34,7 @@ from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
-from router.settings import Limits, Logging, PolicySpec, Pool, Retries, Settings, Timeouts
+from router.settings import Cors, Limits, Logging, PathSettings, PolicySpec, Pool, Retries, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from router.trials.trials import Trials
@@ -70,6 +73,9 @@ class Rig:
         targets: TargetSettings | None = None,
         policies: Mapping[str, PolicySpec] | None = None,
         logging_section: Logging | None = None,
+        paths: PathSettings | None = None,
+        cors: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
         create: Callable[[str, Mapping[str, object]], Scheduler] | None = None,
         batched: bool = True,
         expect_errors: bool = False,
@@ -85,6 +91,9 @@ class Rig:
             targets=targets or TargetSettings(),
             policies=dict(policies or {}),
             logging=logging_section or Logging(),
+            paths=paths or PathSettings(),
+            cors=Cors(allow_origins=list(cors)),
+            trusted_proxies=list(trusted_proxies),
         )
         self.wire = Wire()
         self.net = Net(self.wire)
@@ -145,7 +154,10 @@ class Rig:
         safe, take_out = registry.create("least_load"), self.policies.take_out
         on_taken_out = [lambda pool, scheduler, why: take_out(pool, scheduler, safe, why)]
         self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, on_taken_out=on_taken_out)
-        identity = WireHeaders("rig", 0xABC, self.routes.clusters)
+        cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
+        proxies = TrustedProxies(settings.trusted_proxies)
+        identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies)
+        paths = ForwardedPaths(settings.paths.forward)
         rng = count(1)
         dispatch = Dispatch(
             self.view,
@@ -162,7 +174,7 @@ class Rig:
             settings=settings,
             clock=clock,
             lifecycle=self.lifecycle,
-            local=LocalRoutes(self.lifecycle, self.routes, identity, started_at=1_700_000_000),
+            local=LocalRoutes(self.lifecycle, self.routes, identity, 1_700_000_000, paths, cors),
             routes=self.routes,
             admission=self.admission,
             dispatch=dispatch,

@@ -47,6 +47,16 @@ def whole(
     return b"".join(parts)
 
 
+def no_content(headers: Headers, *, close: bool) -> bytes:
+    """A complete answer 204, which has no body and no length."""
+    parts = [status_line(204)]
+    for name, value in headers:
+        parts += (name, b": ", value, CRLF)
+    if close:
+        parts.append(b"connection: close\r\n")
+    return b"".join(parts) + CRLF
+
+
 class Dialect(Enum):
     """The API whose clients read an answer: errors have another shape in each."""
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from router.lifecycle import Phase
-from router.settings import Pool
-from tests.fakes.memory_client_and_pods import get, post
+from router.settings import PathSettings, Pool
+from tests.fakes.memory_client_and_pods import get, ok, post
 from tests.fakes.memory_gateway import Rig
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -63,7 +63,7 @@ def test_one_model_is_found_however_its_name_is_written(name: str) -> None:
         assert json.loads(answer.body)["object"] == "model"
 
 
-@pytest.mark.parametrize("name", ["none", "", "%ff", "%"])
+@pytest.mark.parametrize("name", ["none", "%ff", "%"])
 def test_a_model_that_is_not_there_is_not_found(name: str) -> None:
     with Rig(POOL) as rig:
         answer = rig.client().sends(get(f"/v1/models/{name}")).answer("GET")
@@ -114,3 +114,57 @@ def test_a_local_answer_reserves_nothing() -> None:
     with Rig() as rig:
         rig.client().sends(get("/v1/models"))
         rig.assert_clean()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/", "/v1/completions//", "/tokenize/", "/v1/embeddings/?a=/b/"])
+def test_a_slash_at_the_end_of_a_known_path_is_left_out(path: str) -> None:
+    """Case D 13: an engine would answer with a redirect, which names the pod."""
+    with Rig() as rig:
+        client = rig.client().sends(post(path=path))
+        bare, _, query = path.partition("?")
+        assert rig.asked().request.target == bare.rstrip("/") + ("?" + query if query else "")
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/livez/", "/health/"])
+def test_local_paths_are_served_with_a_slash_at_their_end(path: str) -> None:
+    """Case D 13."""
+    with Rig() as rig:
+        assert rig.client().sends(get(path)).answer("GET").status == 200
+
+
+def test_an_unknown_path_keeps_its_slash() -> None:
+    """An engine may serve it with the slash only, and redirect to it: that would be a loop."""
+    with Rig() as rig:
+        rig.client().sends(post(path="/v1/own/"))
+        assert rig.asked().request.target == "/v1/own/"
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/sleep", "/v1/%6coad_lora_adapter"])
+def test_engines_are_not_managed_through_the_inference_port(method: str, path: str) -> None:
+    """Case D 19."""
+    with Rig() as rig:
+        answer = rig.client().sends(get(path, method=method)).answer(method)
+        assert answer.status == 404
+        assert "paths.forward" in json.loads(answer.body)["error"]["message"]
+        assert rig.net.made == []
+
+
+def test_native_paths_of_engines_are_opened_by_a_setting() -> None:
+    """Case D 20."""
+    with Rig(paths=PathSettings(forward=("/v1/*", "/generate", "/api/*", "/v1/load_lora_adapter"))) as rig:
+        for path in ("/generate", "/api/chat", "/v1/load_lora_adapter"):
+            rig.client().sends(post(path=path))
+            assert rig.asked().request.target == path
+            rig.asked().sends(ok())
+        assert rig.client().sends(post(path="/api/pull")).answer().status == 404
+
+
+def test_only_the_known_paths_are_posted_to_where_the_setting_is_empty() -> None:
+    """Case D 19."""
+    with Rig(paths=PathSettings(forward=())) as rig:
+        assert rig.client().sends(post(path="/v1/something/new")).answer().status == 404
+        rig.client().sends(post(path="/v1/messages"))
+        assert rig.asked().request.target == "/v1/messages"

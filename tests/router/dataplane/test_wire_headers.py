@@ -6,6 +6,8 @@ import pytest
 
 from router.dataplane import wire_headers as wire_headers_module
 from router.dataplane.exchange import Exchange, Placement
+from router.dataplane.http.cors import AllowedOrigins
+from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.wire_headers import APART_BYTES, WireHeaders
 from schedulers.types import Pod, PodId
 from statesync.load.pod_state import Charge
@@ -85,3 +87,21 @@ def test_prepared_headers_of_gone_pods_are_dropped(monkeypatch: pytest.MonkeyPat
         headers = identity.response_headers(placed(), placement(Pod(PodId(f"p{number}"), "a:1")))
     assert f"x-turnout-pod: p{number}\r\n".encode() in b"".join(headers)
     assert len(identity._by_placement) < 1000
+
+
+def test_pods_get_the_address_of_a_client_in_place_of_what_it_says() -> None:
+    """Case E 26."""
+    made = placed()
+    made.header_map = {FORWARDING: b"", b"x-forwarded-for": b"203.0.113.9"}
+    (asked,) = read_requests(b"".join(WireHeaders("r", 1).request(made, POD)))
+    assert asked.headers["x-forwarded-for"] == "unknown"  # no connection, so no address
+
+
+def test_an_error_is_readable_in_the_browser_of_an_allowed_origin() -> None:
+    """Case D 14."""
+    made, identity = (
+        exchange(header_map={b"origin": b"https://a"}),
+        WireHeaders("r", 1, cors=AllowedOrigins(["https://a"])),
+    )
+    assert (b"access-control-allow-origin", b"https://a") in identity.error_headers(made)
+    assert (b"access-control-allow-origin", b"https://a") in identity.refusal_headers()

@@ -1,0 +1,102 @@
+"""Which paths of the inference port go to pods: tables of the known ones, and the setting for all others. Pure; knows
+no body and no pool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+INFERENCE_PATHS: Final = frozenset(
+    b"/v1/" + name
+    for name in (
+        *(b"chat/completions", b"completions", b"embeddings", b"responses", b"messages", b"rerank", b"score"),
+        *(b"classify", b"tokenize", b"detokenize", b"pooling", b"moderations"),
+        *(b"audio/transcriptions", b"audio/translations", b"audio/speech"),
+        *(b"images/generations", b"images/edits", b"images/variations"),
+    )
+)
+"""Paths that take POST, whatever `paths.forward` says."""
+
+ROOT_PATHS: Final = frozenset(
+    (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")
+)
+"""Paths that vLLM serves outside /v1. All take a model; tokenize and detokenize have no path below /v1 there."""
+
+UPGRADE_PATHS: Final = frozenset((b"/v1/realtime", b"/v1/responses"))
+"""Paths that take a WebSocket."""
+
+MANAGEMENT: Final = frozenset(
+    b"/" + name
+    for name in (
+        *(b"load_lora_adapter", b"unload_lora_adapter", b"sleep", b"wake_up", b"is_sleeping", b"pause", b"resume"),
+        *(b"reset_prefix_cache", b"reset_mm_cache", b"reset_encoder_cache", b"collective_rpc", b"scale_elastic_ep"),
+        *(b"is_scaling_elastic_ep", b"init_weight_transfer_engine", b"update_weights", b"start_profile"),
+        *(b"stop_profile", b"server_info", b"flush_cache", b"abort_request", b"configure_logging"),
+        *(b"set_internal_state", b"get_internal_state", b"update_weights_from_disk", b"update_weights_from_tensor"),
+        *(b"update_weights_from_distributed", b"init_weights_update_group", b"destroy_weights_update_group"),
+        *(b"release_memory_occupation", b"resume_memory_occupation", b"pause_generation", b"continue_generation"),
+        *(b"lora-adapters", b"slots", b"props", b"api/pull", b"api/push", b"api/create", b"api/copy", b"api/delete"),
+        *(b"api/blobs", b"models/load", b"models/unload", b"unload", b"metrics", b"shutdown"),
+    )
+)
+"""Paths by which engines are managed, with and without /v1 before them. They change what every client gets, so a
+pattern of `paths.forward` does not open them; only their own full name there does."""
+
+METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE"))
+"""Methods that are forwarded to paths which `paths.forward` names."""
+
+ANY_POST: Final = "/v1/*"
+"""The default of `paths.forward`: a POST to any path of OpenAI's API. Other entries stand for every method."""
+
+_PARAMETERS: Final = re.compile(rb";[^/]*")
+_SLASHES: Final = re.compile(rb"[/\\]+")
+
+
+class ForwardedPaths:
+    """The paths besides the known ones that go to pods."""
+
+    def __init__(self, forward: Sequence[str]) -> None:
+        """`forward`: full paths, or beginnings of paths that end in `*`."""
+        self._posts = ANY_POST in forward
+        self._full = frozenset(each.encode() for each in forward if not each.endswith("*"))
+        self._beginnings = tuple(each[:-1].encode() for each in forward if each.endswith("*") and each != ANY_POST)
+
+    def takes(self, method: bytes, path: bytes) -> bool:
+        """Whether a request with this method and path goes to a pod; `path` is not one of the local ones."""
+        if method == b"POST" and (path in INFERENCE_PATHS or path in ROOT_PATHS):
+            return True
+        if path in self._full:
+            return method in METHODS
+        if is_management(path):
+            return False
+        if path.startswith(self._beginnings):
+            return method in METHODS
+        return self._posts and method == b"POST" and path.startswith(b"/v1/")
+
+
+def is_management(path: bytes) -> bool:
+    """Whether an engine would take this path, in any spelling, for one of its management paths."""
+    plain = _SLASHES.sub(b"/", _PARAMETERS.sub(b"", _decoded(path))).rstrip(b"/").lower()
+    return any(_begins(plain.removeprefix(b"/v1"), name) for name in MANAGEMENT)
+
+
+def without_slash(path: bytes, known: Collection[bytes]) -> bytes:
+    """A known path without the slashes at its end; any other path as it is. An engine redirects such a request."""
+    bare = path.rstrip(b"/")
+    return bare if bare in known or bare in INFERENCE_PATHS or bare in ROOT_PATHS else path
+
+
+def _begins(path: bytes, name: bytes) -> bool:
+    return path == name or path.startswith(name + b"/")
+
+
+def _decoded(path: bytes) -> bytes:
+    """The path without percent-encoding, which may be there more than once."""
+    for _ in range(4):
+        if b"%" not in path:
+            break
+        path = unquote_to_bytes(path)
+    return path
