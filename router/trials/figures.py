@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,38 +17,42 @@ from router.trials.intervals import PairSums
 
 SCHEMA: Final = 1
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
+"""What a number of another replica may be: neither negative nor NaN, and small enough for sums."""
+
 _log = logging.getLogger("turnout.trials")
 
 
 class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """One arm of a canary, as clients see it."""
 
-    placed: int = 0
+    placed: Count = 0
     """Requests given to the arm; retries are not counted."""
-    ended: int = 0
+    ended: Count = 0
     """Of these, the ones that are over; `ended - left` is what failures are a share of."""
-    failures: int = 0
+    failures: Count = 0
     """Ended in a status of 500 or more, or in a cut stream."""
-    left: int = 0
+    left: Count = 0
     """Ended because the client went away."""
-    rejections: int = 0
+    rejections: Count = 0
     """Requests that the policy had no pod for."""
-    policy_failures: int = 0
+    policy_failures: Count = 0
     """The policy failed, and the safe one decided."""
-    ttft: dict[int, int] = {}
+    ttft: dict[Count, Count] = {}
     """Times to first token of streams, by bucket."""
-    ttft_sum_s: float = 0.0
-    ttft_squares: float = 0.0
-    unserved: dict[int, int] = {}
+    ttft_sum_s: Amount = 0.0
+    ttft_squares: Amount = 0.0
+    unserved: dict[Count, Count] = {}
     """Times that streams waited which ended without a first token: lower bounds of their time to first token."""
-    waiting: dict[int, int] = {}
+    waiting: dict[Count, Count] = {}
     """Times that streams have waited so far for their first token: lower bounds likewise."""
-    queries: float = 0.0
+    queries: Amount = 0.0
     """Prompt tokens; `hits` are those that the pod was expected to hold. Then their squares and products."""
-    hits: float = 0.0
-    queries_squared: float = 0.0
-    hits_squared: float = 0.0
-    queries_hits: float = 0.0
+    hits: Amount = 0.0
+    queries_squared: Amount = 0.0
+    hits_squared: Amount = 0.0
+    queries_hits: Amount = 0.0
 
     @property
     def prefix(self) -> PairSums:
@@ -60,33 +64,33 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """The choices of one of the two policies of a shadow run, over the requests that both saw."""
 
-    picks: int = 0
-    rejections: int = 0
-    tokens: float = 0.0
+    picks: Count = 0
+    rejections: Count = 0
+    tokens: Amount = 0.0
     """Tokens in flight on the pods picked, summed over picks."""
-    wait_s: float = 0.0
+    wait_s: Amount = 0.0
     """Expected wait there, likewise."""
-    hits: float = 0.0
+    hits: Amount = 0.0
     """Prompt tokens that those pods were expected to hold."""
-    pods: dict[str, int] = {}
+    pods: dict[str, Count] = {}
     """Picks by pod."""
-    took: dict[int, int] = {}
+    took: dict[Count, Count] = {}
     """Duration of picks, by bucket."""
 
 
 class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """A shadow compared with the policy that decides."""
 
-    sampled: int = 0
+    sampled: Count = 0
     """Requests put aside."""
-    dropped: int = 0
+    dropped: Count = 0
     """Of these, dropped because too many waited."""
-    compared: int = 0
+    compared: Count = 0
     """Requests for which both sides picked a pod."""
-    agreed: int = 0
+    agreed: Count = 0
     """Of these, the ones for which both picked the same pod."""
-    failures: int = 0
-    queries: float = 0.0
+    failures: Count = 0
+    queries: Amount = 0.0
     """Prompt tokens of the requests compared."""
     live: SideFigures = SideFigures()
     shadow: SideFigures = SideFigures()
@@ -95,7 +99,7 @@ class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """The counts of one replica for one trial."""
 
-    v: int = SCHEMA
+    v: Count = SCHEMA
     baseline: ArmFigures = ArmFigures()
     canary: ArmFigures = ArmFigures()
     shadow: ShadowFigures = ShadowFigures()
@@ -128,7 +132,7 @@ def unpack(shared: Mapping[str, bytes]) -> dict[str, TrialFigures]:
     for replica, packed in shared.items():
         try:
             read[replica] = _decode(packed)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             _log.warning("the trial figures of replica %s cannot be read and are left out: %s", replica, error)
     return read
 

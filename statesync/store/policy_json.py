@@ -6,6 +6,8 @@ a replica of an older version ignores those that it does not know. `messages.py`
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
@@ -35,7 +37,7 @@ class GuardJson(msgspec.Struct, frozen=True):
 class TrialJson(ChoiceJson, kw_only=True):
     """A `Canary` in a record."""
 
-    percent: float
+    percent: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
     guard: GuardJson = GuardJson()
 
     def canary(self) -> Canary:
@@ -47,14 +49,14 @@ class TrialJson(ChoiceJson, kw_only=True):
 class RecordJson(msgspec.Struct):
     """A policy record, as JSON."""
 
-    generation: int
+    generation: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
     name: str
     params: dict[str, object]
     v: int
     shadow: ChoiceJson | None = None
     canary: TrialJson | None = None
     note: str = ""
-    restores: int | None = None
+    restores: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] | None = None
 
     def record(self) -> PolicyRecord:
         """As a value of the router."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from statesync.store.protocol import POLICY_HISTORY, StateListener
+from statesync.store.protocol import POLICY_HISTORY
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import SCHEMA, pack_whole_record
 from statesync.store.redis.receiver import UpdateReceiver
+from statesync.store.redis.repair import is_damage
 from statesync.store.redis.scripts import RESTORE_POLICY
 
 
@@ -25,14 +26,12 @@ class CatchUp:
     def __init__(
         self,
         replica: str,
-        listener: StateListener,
         keys: RedisKeys,
         receiver: UpdateReceiver,
         live_replicas: LiveReplicas,
         checkpoints: Checkpoints,
     ) -> None:
         self._replica = replica
-        self._listener = listener
         self._keys = keys
         self._receiver = receiver
         self._live_replicas = live_replicas
@@ -46,15 +45,17 @@ class CatchUp:
         StateError."""
         async with self._one:
             await self._read_replicas(link, again)
-            await self._read_policies(link, token)
-            await self._checkpoints.catch_up(link, self._listener.restored)
+            await self.read_policies(link, token)
+            await self._checkpoints.catch_up(link)
 
     async def read_numbers(self, link: RespConnection, replica: str) -> None:
         """Read one replica's numbers, and the log, after a missed message. Raises StateError."""
         async with self._one:
-            self._receiver.stored(replica, await link.call("HGETALL", self._keys.inflight(replica)))
+            if replica != self._replica:  # of an own message only the log was missed
+                (fields,) = await _readable(link, {}, ("HGETALL", self._keys.inflight(replica)))
+                self._receiver.stored(replica, fields)
             self._receiver.log.behind()
-            await self._checkpoints.catch_up(link, self._listener.restored)
+            await self._checkpoints.catch_up(link)
 
     async def _read_replicas(self, link: RespConnection, again: bool) -> None:
         """Read leases, numbers and reports; then take the messages that arrived meanwhile."""
@@ -68,7 +69,7 @@ class CatchUp:
             replica = member.decode("utf-8", "replace")
             if replica != self._replica and float(ends_ms) > now_ms:
                 live[replica] = (float(ends_ms) - now_ms) / 1000
-        hashes = await _all(link, *(("HGETALL", keys.inflight(replica)) for replica in live))
+        hashes = await _readable(link, {}, *(("HGETALL", keys.inflight(replica)) for replica in live))
         for (replica, left_s), fields in zip(live.items(), hashes, strict=True):
             token = receiver.stored(replica, fields)
             if token:
@@ -76,11 +77,11 @@ class CatchUp:
         receiver.reported(reports, now_ms, skip_own=again)
         receiver.release()
 
-    async def _read_policies(self, link: RespConnection, token: str) -> None:
-        """Read the records that the server has, and restore those it lost."""
+    async def read_policies(self, link: RespConnection, token: str) -> None:
+        """Read the records that the server has, and restore those it lost. Raises StateError."""
         keys, receiver = self._keys, self._receiver
         pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
-        lists = await _all(link, *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
+        lists = await _readable(link, [], *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
         stored = {
             pool: [record for data in packed if (record := receiver.reader.record(data)) is not None]
             for pool, packed in zip(pools, lists, strict=True)
@@ -105,4 +106,15 @@ async def _all(link: RespConnection, *commands: tuple[Any, ...]) -> list[Any]:
     for reply in replies:
         if isinstance(reply, ReplyError):
             raise reply
+    return replies
+
+
+async def _readable(link: RespConnection, nothing: Any, *commands: tuple[Any, ...]) -> list[Any]:
+    """Replies to all of them, and `nothing` for a key of another type, which its owner repairs. Raises StateError."""
+    replies = await link.pipeline(commands)
+    for at, reply in enumerate(replies):
+        if isinstance(reply, ReplyError):
+            if not is_damage(reply):
+                raise reply
+            replies[at] = nothing
     return replies

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from statesync.errors import StateError
 from statesync.store.redis.commands import Part
@@ -45,13 +45,22 @@ class Checkpoints:
         self._reader = receiver.reader
         self._log = receiver.log
         self._entry = receiver.entry
+        self._restored = receiver.restored
         self._loop = asyncio.get_running_loop()
         self._read_once = False
 
     async def position(self, link: RespConnection) -> tuple[str, LogId | None]:
-        """The current checkpoint's name, and the position in the log where it begins; ("", None) if there is none."""
-        name, log_id = await link.call("HMGET", self._keys.checkpoint, "name", "log_id")
-        return (name.decode(), parse_id(log_id.decode())) if name and log_id else ("", None)
+        """The current checkpoint's name, and the position in the log where it begins; ("", None) if there is none, or
+        one that begins behind the end of the log: the log was lost, or the position is no replica's."""
+        (name, log_id), last = await _both(
+            link,
+            ("HMGET", self._keys.checkpoint, "name", "log_id"),
+            ("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1),
+        )
+        begins = parse_id(log_id.decode("ascii", "replace")) if name and log_id else None
+        if begins is None or begins > _end_of(last):
+            return "", None
+        return name.decode("utf-8", "replace"), begins
 
     async def write(
         self, link: RespConnection, pages: Callable[[], Iterable[PrefixPage]], name: str, every_s: float
@@ -95,18 +104,18 @@ class Checkpoints:
             if isinstance(reply, StateError):
                 raise reply
 
-    async def catch_up(self, link: RespConnection, restored: Callable[[PrefixPage], None]) -> None:
+    async def catch_up(self, link: RespConnection) -> None:
         """Read the checkpoint, if the log does not reach back far enough, then the log to its end.
 
         Raises StateError.
         """
         last = await link.call("XREVRANGE", self._keys.log, "+", "-", "COUNT", 1)
-        self._log.server_ends_at(parse_id(last[0][0].decode()) if last else START)
+        self._log.server_ends_at(_end_of(last))
         name, begins = await self.position(link)
         needed = begins is not None and (not self._read_once or self._log.folded < begins)
         while True:
             if needed and begins is not None:
-                await self._read_pages(link, self._keys.pages(name), restored)
+                await self._read_pages(link, self._keys.pages(name))
                 self._log.restored(begins)
             await self._read_log(link)
             read, (name, begins) = name, await self.position(link)
@@ -116,7 +125,7 @@ class Checkpoints:
         self._read_once = True
         self._log.caught_up()
 
-    async def _read_pages(self, link: RespConnection, key: str, restored: Callable[[PrefixPage], None]) -> None:
+    async def _read_pages(self, link: RespConnection, key: str) -> None:
         at, began, blocks = 0, self._loop.time(), 0
         while packed := await link.call("LRANGE", key, at, at + PAGES - 1):
             at += len(packed)
@@ -125,7 +134,7 @@ class Checkpoints:
                 page = self._reader.page(data)
                 if page is not None:
                     blocks += len(page.hashes) // 8
-                    restored(page)
+                    self._restored(page)
                 until = await self._breathe(until)
         _log.info("read a checkpoint of %d blocks in %.2f s", blocks, self._loop.time() - began)
 
@@ -146,3 +155,17 @@ class Checkpoints:
             return until
         await asyncio.sleep(0)
         return self._loop.time() + SLICE_S
+
+
+def _end_of(last: Sequence[Any]) -> LogId:
+    """The id of the log's last entry, as XREVRANGE gives it; `START` if there is none."""
+    return parse_id(last[0][0].decode("ascii", "replace")) if last else START
+
+
+async def _both(link: RespConnection, *commands: tuple[Part, ...]) -> list[Any]:
+    """Replies to all of them, in one round trip. Raises the first error."""
+    replies = await link.pipeline(commands)
+    for reply in replies:
+        if isinstance(reply, StateError):
+            raise reply
+    return replies

@@ -2,8 +2,9 @@
 
 Everything is msgpack (a policy record is JSON: `policy_json.py`). Maps and arrays may grow: a reader ignores fields
 that it does not know, so a field is only ever added, with a default, and never changes its meaning. `SCHEMA` grows with
-every addition. Unknown kinds of messages are ignored. Everything not read in full is logged once. This file knows no
-connection and no state.
+every addition. Unknown kinds of messages are ignored, and so are bytes of any other content: numbers beyond all bounds,
+text that is none, values in values. Everything not read in full is logged once. This file knows no connection and no
+state.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import logging
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
@@ -23,9 +24,19 @@ from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
 SCHEMA: Final = 1
 
+MAX_DEPTH: Final = 32
+"""Levels of values in values in a policy's parameters."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e15)]
+"""What a number of another replica may be: neither negative, nor NaN, nor beyond what a sum of them may become."""
+
 _log = logging.getLogger("turnout.state")
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError)
 _NUMBERS: Final = len(InflightNumbers._fields)
 _PLAIN: Final = tuple([name for name in EngineReport._fields if name != "adapters"])
+_MAX_DIGITS: Final = 15
+"""Of a sequence number."""
 _SWAP: Final = sys.byteorder == "big"
 
 
@@ -33,19 +44,19 @@ class ReportMessage(msgspec.Struct, omit_defaults=True, frozen=True):
     """An `EngineReport`, and its age in seconds when it was sent, by the sender's clock."""
 
     v: int
-    age_s: float
+    age_s: Amount
     replica: str
     """The replica that scraped it."""
-    queued: int | None = None
-    running: int | None = None
-    kv_usage: float | None = None
-    kv_capacity_tokens: int | None = None
-    prefix_queries_tokens: int | None = None
-    prefix_hits_tokens: int | None = None
-    started_at: float | None = None
+    queued: Count | None = None
+    running: Count | None = None
+    kv_usage: Amount | None = None
+    kv_capacity_tokens: Count | None = None
+    prefix_queries_tokens: Count | None = None
+    prefix_hits_tokens: Count | None = None
+    started_at: Amount | None = None
     adapters: tuple[str, ...] | None = None
     waiting_adapters: tuple[str, ...] | None = None
-    max_adapters: int | None = None
+    max_adapters: Count | None = None
 
     def engine(self) -> EngineReport:
         """The report as a value of the router."""
@@ -76,18 +87,18 @@ class _Message(msgspec.Struct, tag_field="t", omit_defaults=True, kw_only=True):
 class ChangesMessage(_Message, tag="changes", kw_only=True):
     """A replica's changes since its last flush, without placements. Numbers are absolute."""
 
-    seq: int
+    seq: Count
     """Sequence number among the incarnation's messages, from 1 without a gap."""
     full: bool = False
     """Whether pods that are absent have nothing in flight, instead of no change."""
-    numbers: Mapping[PodId, Sequence[int]] = {}
+    numbers: Mapping[PodId, Sequence[Count]] = {}
     reports: Mapping[PodId, ReportMessage] = {}
 
 
 class HeartbeatMessage(_Message, tag="beat", kw_only=True):
     """The lease was renewed."""
 
-    seq: int
+    seq: Count
     """Sequence number of the last `ChangesMessage`."""
 
 
@@ -152,62 +163,55 @@ class MessageDecoder:
         self._report = msgspec.msgpack.Decoder(ReportMessage).decode
         self._page = msgspec.msgpack.Decoder(PageMessage).decode
         self._record = msgspec.json.Decoder(RecordJson).decode
-        self._counts = msgspec.msgpack.Decoder(list[int]).decode
+        self._counts = msgspec.msgpack.Decoder(list[Count]).decode
 
     def envelope(self, data: bytes) -> Envelope | None:
         """A message of the channel."""
-        try:
-            envelope = self._envelope(data)
-        except msgspec.MsgspecError as error:
-            self._refuse("a message", error)
-            return None
-        if envelope.message.v > SCHEMA:
+        envelope = self._read("a message", self._envelope, data)
+        if envelope is not None and envelope.message.v > SCHEMA:
             self._newer(envelope.message.v)
         return envelope
 
     def entry(self, data: bytes) -> LogEntry | None:
         """An entry of the log."""
-        try:
-            entry = self._entry(data)
-        except msgspec.MsgspecError as error:
-            self._refuse("a log entry", error)
-            return None
-        return self._versioned(entry, entry.v)
+        entry = self._read("a log entry", self._entry, data)
+        return None if entry is None else self._versioned(entry, entry.v)
 
     def report(self, data: bytes) -> ReportMessage | None:
         """A report, as in the hash after its time."""
-        try:
-            report = self._report(data)
-        except msgspec.MsgspecError as error:
-            self._refuse("a report", error)
-            return None
-        return self._versioned(report, report.v)
+        report = self._read("a report", self._report, data)
+        return None if report is None else self._versioned(report, report.v)
 
     def page(self, data: bytes) -> PrefixPage | None:
         """A page of a checkpoint."""
-        try:
-            page = self._page(data)
-        except msgspec.MsgspecError as error:
-            self._refuse("a checkpoint's page", error)
+        page = self._read("a checkpoint's page", self._page, data)
+        if page is not None and len(page.hashes) != 8 * len(page.sizes):
+            self.refuse("a checkpoint's page", ValueError("its hashes and sizes are not of the same number"))
             return None
-        return self._versioned(PrefixPage(page.pod, page.hashes, page.sizes), page.v)
+        return None if page is None else self._versioned(PrefixPage(page.pod, page.hashes, page.sizes), page.v)
 
     def record(self, data: bytes | str) -> PolicyRecord | None:
         """A policy record."""
-        try:
-            record = self._record(data)
-        except msgspec.MsgspecError as error:
-            self._refuse("a policy record", error)
+        record = self._read("a policy record", self._record, data)
+        if record is None:
+            return None
+        choices = (record, record.shadow, record.canary)
+        if any(choice is not None and not _is_flat(choice.params) for choice in choices):
+            self.refuse("a policy record", ValueError(f"its parameters are nested more than {MAX_DEPTH} deep"))
             return None
         return self._versioned(record.record(), record.v)
 
     def numbers(self, data: bytes) -> InflightNumbers | None:
         """A pod's numbers in an inflight hash."""
-        try:
-            return numbers_of(self._counts(data))
-        except msgspec.MsgspecError as error:
-            self._refuse("a pod's numbers", error)
-            return None
+        counts = self._read("a pod's numbers", self._counts, data)
+        return None if counts is None else numbers_of(counts)
+
+    def refuse(self, what: str, error: Exception) -> None:
+        """Count what cannot be used, and log its kind once."""
+        self.unreadable += 1
+        if self._first(what):
+            text = str(error)[:200] or type(error).__name__
+            _log.warning("%s of another replica cannot be read and is ignored: %s", what, text)
 
     def __repr__(self) -> str:
         return f"<MessageDecoder of schema {SCHEMA}: {self.unreadable} unreadable>"
@@ -223,10 +227,12 @@ class MessageDecoder:
                 "another replica writes schema %d, this one %d: what is new in it is left out", version, SCHEMA
             )
 
-    def _refuse(self, what: str, error: msgspec.MsgspecError) -> None:
-        self.unreadable += 1
-        if self._first(what):
-            _log.warning("%s of another replica cannot be read and is ignored: %s", what, error)
+    def _read(self, what: str, decode: Callable[[Any], _T], data: bytes | str) -> _T | None:
+        try:
+            return decode(data)
+        except _UNREADABLE as error:
+            self.refuse(what, error)
+            return None
 
     def _first(self, complaint: str) -> bool:
         known = complaint in self._complaints
@@ -293,5 +299,14 @@ def standing(token: str, seq: int) -> str:
 
 def read_standing(data: bytes) -> tuple[str, int]:
     """(token, seq) of an inflight hash; ("", 0) if it cannot be decoded."""
-    token, _, seq = data.decode("ascii", "replace").partition(" ")
-    return (token, int(seq.split(" ")[0])) if seq.split(" ")[0].isdecimal() else ("", 0)
+    token, _, rest = data.decode("ascii", "replace").partition(" ")
+    seq = rest.split(" ")[0]
+    return (token, int(seq)) if seq.isdecimal() and len(seq) <= _MAX_DIGITS else ("", 0)
+
+
+def _is_flat(value: object, depth: int = 0) -> bool:
+    """Whether lists and maps are nested less than `MAX_DEPTH` deep."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth < MAX_DEPTH and all(_is_flat(each, depth + 1) for each in inner)

@@ -8,6 +8,7 @@ is being read, live entries wait.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from statesync.store.redis.messages import PlacementMessage
 
@@ -16,13 +17,21 @@ LogId = tuple[int, int]
 
 START: LogId = (0, 0)
 
+LEAP_MS: Final = 3_600_000
+"""Milliseconds between the last entry folded and one of the channel. Beyond them the log is read instead: an id that
+the server never gave would make this replica ignore all entries up to it."""
+
+_MAX_CHARACTERS: Final = 41
+"""Of an id: two numbers of 64 bits."""
+
 Fold = Callable[[Sequence[PlacementMessage]], None]
 
 
 def parse_id(text: str) -> LogId:
     """`ms-seq` as two numbers; `START` if it is not of that form."""
     ms, _, seq = text.partition("-")
-    return (int(ms), int(seq)) if ms.isdecimal() and seq.isdecimal() else START
+    good = len(text) <= _MAX_CHARACTERS and ms.isdecimal() and seq.isdecimal()
+    return (int(ms), int(seq)) if good else START
 
 
 def format_id(log_id: LogId) -> str:
@@ -37,6 +46,8 @@ class PlacementLog:
         self._fold = fold
         self.folded: LogId = START
         """The last entry folded."""
+        self._confirmed: LogId = START
+        """The last entry that the server itself had when the log was read."""
         self._waiting: list[tuple[LogId, Sequence[PlacementMessage]]] | None = None
         """Entries from the channel while the log is being read; None otherwise."""
 
@@ -45,32 +56,40 @@ class PlacementLog:
         if self._waiting is None:
             self._waiting = []
 
-    def received(self, log_id: str, placements: Sequence[PlacementMessage]) -> None:
-        """Take an entry from the channel. Without placements it is an own one, which needs no folding."""
+    def received(self, log_id: str, placements: Sequence[PlacementMessage]) -> bool:
+        """Take an entry from the channel. Without placements it is an own one, which needs no folding. False if it is
+        too far from the last one and the log has to be read."""
         at = parse_id(log_id)
         if self._waiting is not None:
             self._waiting.append((at, placements))
+        elif START not in (at, self.folded) and abs(at[0] - self.folded[0]) > LEAP_MS:
+            return False
         else:
             self._take(at, placements)
+        return True
 
     def read(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
         """Take an entry from the log."""
         self._take(log_id, placements)
+        self._confirmed = self.folded
 
     def caught_up(self) -> None:
         """The log was read to its end: fold the entries that waited, except those read from the log, too."""
         waiting, self._waiting = self._waiting or [], None
         for log_id, placements in waiting:
-            self._take(log_id, placements)
+            if self.folded == START or log_id[0] - self.folded[0] <= LEAP_MS:
+                self._take(log_id, placements)
 
     def server_ends_at(self, last: LogId) -> None:
         """The server's last entry. If it is before the last one folded, the log was lost or reset, and ids start
-        again."""
-        self.folded = min(self.folded, last)
+        again; or that one's id was never the server's."""
+        if self.folded > last:
+            self.folded = min(self._confirmed, last)
+        self._confirmed = self.folded
 
     def restored(self, log_id: LogId) -> None:
         """A checkpoint that holds everything up to that entry was restored."""
-        self.folded = max(self.folded, log_id)
+        self.folded = self._confirmed = max(self.folded, log_id)
 
     def _take(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
         if log_id > self.folded:

@@ -49,6 +49,11 @@ class PolicyCache:
         self._records[pool] = list(stored[:POLICY_HISTORY])
         return stored[0]
 
+    def newest(self, pool: str) -> int:
+        """The generation of the pool's newest record; 0 without one."""
+        known = self._records.get(pool)
+        return known[0].generation if known else 0
+
     def lost(self, stored: Mapping[str, int]) -> dict[str, list[PolicyRecord]]:
         """Records of the pools whose newest generation on the server (`stored`) is older than the one known here."""
         return {

@@ -2,13 +2,13 @@
 
 Messages come over the channel by `push`. What a joining replica reads from the keys comes by `stored`, `reported`,
 `entry` and `policies`. Between `hold` and `release` messages wait, so that older data comes first. It sends nothing and
-waits for nothing.
+waits for nothing. What others wrote may be anything: an update that the listener cannot take is logged and ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord, StateListener
@@ -23,6 +23,7 @@ from statesync.store.redis.messages import (
     MessageDecoder,
     PlacementMessage,
     PolicyChangedMessage,
+    ReportMessage,
     log_id_before,
     numbers_of,
     read_standing,
@@ -31,9 +32,17 @@ from statesync.store.redis.messages import (
 from statesync.store.redis.placement_log import PlacementLog, parse_id
 from statesync.store.redis.policy_cache import PolicyCache
 from statesync.store.redis.view_age import ViewAge
+from statesync.types import PrefixPage
 
 Clock = Callable[[], float]
 _STANDING = STANDING.encode()
+
+LEAP: Final = 1_000_000
+"""Messages by which a sequence number may be ahead of the last one. A replica sends 500 a second at most, so a number
+further ahead is no sender's, and would make this replica ignore all that follow."""
+
+_MAX_DIGITS: Final = 15
+"""Of a time in milliseconds."""
 
 
 class SenderSequences:
@@ -55,6 +64,8 @@ class SenderSequences:
             return False, True
         elif message.seq <= seq:
             return False, False
+        elif message.seq > seq + LEAP:
+            return False, True
         else:
             missed = message.seq != seq + 1
         self._last[message.replica] = message.token, message.seq
@@ -145,7 +156,7 @@ class UpdateReceiver:
     def drop(self, replica: str) -> None:
         """The replica is not live any more."""
         self._sequences.drop(replica)
-        self._listener.replica_gone(replica)
+        self._deliver("the end of a replica", self._listener.replica_gone, replica)
 
     # Data read from the keys.
 
@@ -159,25 +170,24 @@ class UpdateReceiver:
             if pod != _STANDING and (decoded := self.reader.numbers(packed)) is not None:
                 numbers[PodId(pod.decode("utf-8", "replace"))] = decoded
         if self._sequences.read(replica, token, seq):
-            self._listener.replica_inflight(replica, numbers, True)
+            self._deliver("a pod's numbers", self._listener.replica_inflight, replica, numbers, True)
         return token
 
     def reported(self, stored: Mapping[bytes, bytes], now_ms: float, skip_own: bool) -> None:
         """Take the hash of engine reports, read at `now_ms` by the server's clock."""
         for pod, value in stored.items():
             at, _, packed = value.partition(b":")
-            report = self.reader.report(packed)
-            if report is None or not at.isdigit() or (skip_own and report.replica == self._replica):
-                continue
-            age_s = max(0.0, (now_ms - int(at)) / 1000) + report.age_s
-            self._listener.reported_elsewhere(PodId(pod.decode("utf-8", "replace")), report.engine(), age_s)
+            report = self.reader.report(packed) if at.isdigit() and len(at) <= _MAX_DIGITS else None
+            if report is not None and not (skip_own and report.replica == self._replica):
+                age_s = max(0.0, (now_ms - int(at)) / 1000) + report.age_s
+                self._report(PodId(pod.decode("utf-8", "replace")), report, age_s)
 
     def policies(self, stored: Mapping[str, Sequence[PolicyRecord]]) -> None:
         """Take all pools' policy records."""
         for pool, records in stored.items():
             newest = self.book.read(pool, records)
             if newest is not None:
-                self._listener.policy_changed(pool, newest)
+                self._deliver("a policy record", self._listener.policy_changed, pool, newest)
 
     def entry(self, log_id: bytes, data: bytes) -> None:
         """Take an entry of the log."""
@@ -193,24 +203,25 @@ class UpdateReceiver:
 
     def _echoed(self, log_id: str) -> None:
         self._view_age.echoed(self._clock())
-        if log_id:
-            self.log.received(log_id, [])
+        if log_id and not self.log.received(log_id, []):
+            self._miss(self._replica)
 
     def _take(self, envelope: Envelope) -> None:
         message, entry = envelope.message, envelope.entry
         if message.replica != self._replica:
             self._handlers[type(message)](message)
-        if entry is not None:  # of an earlier process with this name, only the placements are of use
-            self.log.received(envelope.log_id, entry.placements)
+        if entry is not None and not self.log.received(envelope.log_id, entry.placements):
+            # Of an earlier process with this name, only the placements are of use.
+            self._miss(message.replica)
 
     def _changes(self, message: ChangesMessage) -> None:
         self._alive(message.replica, message.token)
         current, missed = self._sequences.take(message)
         if current and (message.numbers or message.full):
             numbers = {pod: numbers_of(counts) for pod, counts in message.numbers.items()}
-            self._listener.replica_inflight(message.replica, numbers, message.full)
+            self._deliver("a pod's numbers", self._listener.replica_inflight, message.replica, numbers, message.full)
         for pod, report in message.reports.items():
-            self._listener.reported_elsewhere(pod, report.engine(), report.age_s)
+            self._report(pod, report, report.age_s)
         if missed:
             self._miss(message.replica)
 
@@ -226,7 +237,7 @@ class UpdateReceiver:
     def _policy(self, message: PolicyChangedMessage) -> None:
         record = self.reader.record(message.record)
         if record is not None and self.book.learn(message.pool, record):
-            self._listener.policy_changed(message.pool, record)
+            self._deliver("a policy record", self._listener.policy_changed, message.pool, record)
 
     def _alive(self, replica: str, token: str) -> None:
         if self._live_replicas.seen(replica, token, self._clock()) and self.joined is not None:
@@ -236,13 +247,27 @@ class UpdateReceiver:
         if self.missed is not None:
             self.missed(replica)
 
+    def restored(self, page: PrefixPage) -> None:
+        """Take a page of a checkpoint."""
+        self._deliver("a checkpoint's page", self._listener.restored, page)
+
+    def _report(self, pod: PodId, report: ReportMessage, age_s: float) -> None:
+        self._deliver("a report", self._listener.reported_elsewhere, pod, report.engine(), age_s)
+
     def _fold(self, placements: Sequence[PlacementMessage]) -> None:
         listener = self._listener
         for placement in placements:
-            if placement.blocks:
-                listener.placed_elsewhere(placement.pod, unpack_blocks(placement.blocks))
-            else:
-                listener.forgotten_elsewhere(placement.pod)
+            if not placement.blocks:
+                self._deliver("a log entry", listener.forgotten_elsewhere, placement.pod)
+            elif blocks := unpack_blocks(placement.blocks):
+                self._deliver("a log entry", listener.placed_elsewhere, placement.pod, blocks)
+
+    def _deliver(self, what: str, take: Callable[..., None], *update: object) -> None:
+        """Pass an update on. One that cannot be taken costs itself, not the link and all that follows."""
+        try:
+            take(*update)
+        except Exception as error:  # noqa: BLE001  see above
+            self.reader.refuse(what, error)
 
     def __repr__(self) -> str:
         held = "" if self._held is None else f", {len(self._held)} held"

@@ -14,11 +14,12 @@ from statesync.store.redis.connection import ReplyError, RespConnection
 
 
 class LuaScript:
-    """One file of `lua/`, beside this module."""
+    """One file of `lua/`, beside this module, after the functions of others."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *before: str) -> None:
         self.name = name
-        self.source: Final = files("statesync.store.redis").joinpath("lua", f"{name}.lua").read_bytes()
+        folder = files("statesync.store.redis").joinpath("lua")
+        self.source: Final = b"".join(folder.joinpath(f"{each}.lua").read_bytes() for each in (*before, name))
         self.sha: Final = sha1(self.source, usedforsecurity=False).hexdigest()
 
     async def run(self, link: RespConnection, keys: tuple[str, ...], *args: Part) -> Any:
@@ -34,13 +35,14 @@ class LuaScript:
         return f"<LuaScript {self.name} {self.sha[:8]}>"
 
 
-REGISTER: Final = LuaScript("register")
-RENEW: Final = LuaScript("renew")
+REGISTER: Final = LuaScript("register", "keep_type")
+RENEW: Final = LuaScript("renew", "keep_type")
 RELEASE: Final = LuaScript("release")
 FLUSH: Final = LuaScript("flush")
-PUT_POLICY: Final = LuaScript("put_policy")
-RESTORE_POLICY: Final = LuaScript("restore_policy")
-SHARE_TRIAL: Final = LuaScript("share_trial")
+PUT_POLICY: Final = LuaScript("put_policy", "keep_type", "policy_list")
+RESTORE_POLICY: Final = LuaScript("restore_policy", "keep_type", "policy_list")
+SHARE_TRIAL: Final = LuaScript("share_trial", "keep_type")
 BEGIN_CHECKPOINT: Final = LuaScript("begin_checkpoint")
 SWITCH_CHECKPOINT: Final = LuaScript("switch_checkpoint")
+REPAIR: Final = LuaScript("repair")
 PRUNE_REPORTS: Final = LuaScript("prune_reports")

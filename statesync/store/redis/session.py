@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -21,12 +22,13 @@ from statesync.errors import StateError, StoreUnavailable
 from statesync.store.protocol import StateListener, SyncConfig
 from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
-from statesync.store.redis.connection import RespConnection, ServerAddress
+from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
 from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, RedisKeys
 from statesync.store.redis.lease import LiveReplicas, PauseDetector
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import SCHEMA, GoneMessage, HeartbeatMessage, pack
 from statesync.store.redis.receiver import UpdateReceiver
+from statesync.store.redis.repair import KeyRepair, is_damage
 from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
 from statesync.store.redis.syncer import Syncer
 from statesync.store.redis.view_age import ViewAge
@@ -73,7 +75,8 @@ class Session:
         self.receiver.missed, self.receiver.joined = self._missed, self._joined
         self.syncer = Syncer(replica, pending, keys, config, self.view_age, self.live_replicas)
         self._checkpoints = Checkpoints(keys, self.receiver)
-        self._warmup = CatchUp(replica, listener, keys, self.receiver, self.live_replicas, self._checkpoints)
+        self._repair = KeyRepair(replica, keys)
+        self._warmup = CatchUp(replica, keys, self.receiver, self.live_replicas, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """The connection for commands, once registered; None otherwise."""
@@ -91,6 +94,8 @@ class Session:
         self._spent: tuple[int, int, int] = (0, 0, 0)
         """`traffic` of the closed connections."""
         self._open: list[RespConnection] = []
+        self._channel: RespConnection | None = None
+        """The connection of the flushes, in an incarnation."""
 
     async def live(self, address: ServerAddress, on_warm: Callable[[], None]) -> None:
         """Be a replica over this link until it is lost: never returns, raises StateError."""
@@ -128,11 +133,8 @@ class Session:
 
     def traffic(self) -> tuple[int, int, int]:
         """Round trips, bytes sent, bytes received, over all links so far."""
-        trips, sent, received = self._spent
-        for connection in self._open:
-            trips += connection.round_trips
-            sent += connection.bytes_sent
-            received += connection.bytes_received
+        each = [self._spent, *((link.round_trips, link.bytes_sent, link.bytes_received) for link in self._open)]
+        trips, sent, received = map(sum, zip(*each, strict=True))
         return trips, sent, received
 
     # One link.
@@ -162,7 +164,16 @@ class Session:
 
     def _refused(self, error: StateError | None) -> None:
         """The server refused a flush."""
-        self._fail(error or _LeaseLost("the lease was gone at a flush"))
+        if isinstance(error, ReplyError) and is_damage(error):
+            self._do(self._mend(error))
+        else:
+            self._fail(error or _LeaseLost("the lease was gone at a flush"))
+
+    async def _mend(self, error: ReplyError) -> None:
+        """A key has other content than a replica writes: repair it and send everything again, over the same link."""
+        if self.link is None or self._channel is None or not await self._repair.mend(self.link):
+            raise error
+        self.syncer.open(self._channel, self.token, self._refused)
 
     # One incarnation.
 
@@ -174,7 +185,7 @@ class Session:
                 raise StoreUnavailable(connection.lost)
         emptied = await self._register(link)
         self.view_age.linked()
-        self.link = link
+        self.link, self._channel = link, channel
         self.syncer.open(channel, self.token, self._refused)
         try:
             self._do(self._keep_lease(channel))
@@ -184,7 +195,7 @@ class Session:
             self._end_incarnation()
 
     def _end_incarnation(self) -> None:
-        self.link = None
+        self.link = self._channel = None
         self.syncer.close()
         work, self._work = self._work, set()
         for task in work:
@@ -264,7 +275,7 @@ class Session:
 
     async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
         began = self._loop.time()
-        await self._warmup.read_all(link, self.token, again=self.warm)
+        await self._repair.around(link, partial(self._warmup.read_all, link, self.token, self.warm))
         self._joined()
         self.warm = True
         _log.info(
@@ -277,9 +288,10 @@ class Session:
             await self._write_checkpoint(link, always=True)
         while True:
             await asyncio.sleep(self._config.checkpoint_s * self._rng.uniform(0.9, 1.1))
-            await self._tidy(link)
+            await self._repair.around(link, partial(self._tidy, link))
 
     async def _tidy(self, link: RespConnection) -> None:
+        await self._warmup.read_policies(link, self.token)
         await self._write_checkpoint(link, always=False)
         if self.live_replicas.elected("reports"):
             await PRUNE_REPORTS.run(link, (self._keys.reports,), int(REPORT_TTL_S * 1000))
@@ -302,7 +314,7 @@ class Session:
 
     async def _read_again(self, link: RespConnection, replica: str) -> None:
         self._to_read.discard(replica)
-        await self._warmup.read_numbers(link, replica)
+        await self._repair.around(link, partial(self._warmup.read_numbers, link, replica))
 
     # Others' leases.
 

@@ -35,6 +35,22 @@ _DEFAULTS: Final = SyncConfig()
 _log = logging.getLogger("turnout.state")
 
 
+class BackOff:
+    """The pauses between two links. They begin anew after a link that lasted: one that is lost at once, again and
+    again, is no better than none."""
+
+    def __init__(self, least_s: float, most_s: float) -> None:
+        self._least_s = least_s
+        self._most_s = most_s
+        self._pause_s = least_s / 2
+
+    def after(self, lasted_s: float) -> float:
+        """Seconds until the next attempt, after a link of this duration; 0.0 if there was none."""
+        lasted = lasted_s > self._most_s
+        self._pause_s = self._least_s if lasted else min(self._most_s, self._pause_s * 2)
+        return self._pause_s
+
+
 class RedisStore:
     """A `StateStore` on Redis or Valkey, alone, behind Sentinel or in a cluster."""
 
@@ -110,7 +126,7 @@ class RedisStore:
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None if none was ever set. Raises StoreUnavailable."""
-        records = await self._records(pool, 1)
+        records = await self._records(pool, POLICY_HISTORY)  # not one: the first may be unreadable
         return records[0] if records else None
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
@@ -139,6 +155,7 @@ class RedisStore:
                 (keys.policy(pool), keys.pools),
                 *(pool, "" if if_generation is None else if_generation, pack_record(wanted)),
                 *(POLICY_HISTORY, keys.channel, session.replica, session.token, SCHEMA),
+                session.receiver.book.newest(pool),
             )
         )
         if not taken:
@@ -154,7 +171,8 @@ class RedisStore:
         _, link = self._linked()
         key = self._keys.trial(pool, generation)
         stored = await _asked(SHARE_TRIAL.run(link, (key,), process, figures, int(TRIAL_TTL_S * 1000)))
-        return {each.decode(): packed for each, packed in zip(stored[::2], stored[1::2], strict=True)}
+        pairs = zip(stored[::2], stored[1::2], strict=True)
+        return {each.decode("utf-8", "replace"): packed for each, packed in pairs}
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """The live replicas, this one first."""
@@ -193,16 +211,17 @@ class RedisStore:
 
     async def _stay_linked(self, session: Session) -> None:
         """Open one link after another, for as long as the store is open."""
-        pause_s, most_s = BACKOFF_S
+        loop = asyncio.get_running_loop()
+        back_off = BackOff(*BACKOFF_S)
         while True:
-            links = session.links
+            links, began = session.links, loop.time()
             try:
                 await session.live(await self._where.locate(), self._warm)
             except NameTaken as error:
                 self._refuse(error)
             except StateError as error:
                 self._lost(error)
-            pause_s = BACKOFF_S[0] if session.links > links else min(most_s, pause_s * 2)
+            pause_s = back_off.after(loop.time() - began if session.links > links else 0.0)
             await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
 
     def _warm(self) -> None:

@@ -37,9 +37,21 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     assert unpack({"r": msgspec.msgpack.encode(newer)})["r"].canary == ArmFigures(placed=3)
 
 
-def test_invalid_bytes_are_ignored_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\xc1",
+        b"\x81\xa6canary" + b"\x91" * 100_000,
+        b"\x81\xa6shadow\x81\xa4live\x81\xa4pods\x81\xa2\xff\xfe\x01",
+        msgspec.msgpack.encode({"canary": {"placed": 2**64 - 1}}),
+        msgspec.msgpack.encode({"canary": {"placed": -1}}),
+        msgspec.msgpack.encode({"canary": {"ttft_sum_s": float("nan")}}),
+    ],
+)
+def test_invalid_bytes_are_ignored_and_logged(wrong: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Case E 25."""
     with caplog.at_level(logging.WARNING, "turnout.trials"):
-        assert unpack({"r1": b"\xc1", "r2": pack(OTHER)}) == {"r2": OTHER}
+        assert unpack({"r1": wrong, "r2": pack(OTHER)}) == {"r2": OTHER}
     assert "replica r1" in caplog.text
 
 

@@ -1,11 +1,15 @@
 -- Take the lease, unless another incarnation of this replica holds it. Safe to repeat under the same token.
+-- An end more than a day away is no replica's.
 -- KEYS leases, tokens, own inflight, epoch   ARGV replica, token, lease ms, share ttl ms, a new epoch
 -- Returns {1, epoch} or {0, ms until the other's lease lapses, its token}.
+for i, kind in ipairs({'zset', 'hash', 'hash', 'string'}) do
+  keep_type(KEYS[i], kind)
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local holder = redis.call('HGET', KEYS[2], ARGV[1])
 local ends = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or '0')
-if holder and holder ~= ARGV[2] and ends > now then
+if holder and holder ~= ARGV[2] and ends > now and ends - now < 86400000 then
   return {0, ends - now, holder}
 end
 if holder ~= ARGV[2] then

@@ -1,7 +1,9 @@
--- Renew the lease, remove those that ended, and publish both.
+-- Renew the lease, remove those that ended and those that end in more than a day, and publish both.
 -- KEYS leases, tokens, own inflight
 -- ARGV replica, token, channel, lease ms, share ttl ms, prefix of inflight keys, schema, beat
 -- Returns 1, or 0 if the lease is gone: then nothing was done.
+keep_type(KEYS[1], 'zset')
+keep_type(KEYS[2], 'hash')
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
   return 0
 end
@@ -11,7 +13,11 @@ redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[1])
 for i = 1, 3 do
   redis.call('PEXPIRE', KEYS[i], ARGV[5])
 end
-for _, lapsed in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))) do
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))
+for _, wrong in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%d', now + 86400000), '+inf')) do
+  over[#over + 1] = wrong
+end
+for _, lapsed in ipairs(over) do
   local gone = {t = 'gone', v = tonumber(ARGV[7]), replica = lapsed, token = redis.call('HGET', KEYS[2], lapsed) or ''}
   redis.call('ZREM', KEYS[1], lapsed)
   redis.call('HDEL', KEYS[2], lapsed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schedulers.types import PodId
 from statesync.store.redis.messages import PlacementMessage
-from statesync.store.redis.placement_log import START, PlacementLog, format_id, parse_id
+from statesync.store.redis.placement_log import LEAP_MS, START, PlacementLog, format_id, parse_id
 
 
 def placed(n: int) -> list[PlacementMessage]:
@@ -77,3 +77,20 @@ def test_the_log_starts_over_with_a_server_that_was_set_back() -> None:
     log.server_ends_at(START)
     log.received("2-0", placed(2))
     assert seen == [9, 2]
+
+
+def test_an_id_that_the_server_never_gave_is_not_kept() -> None:
+    """Case E 25: an entry of the channel far from the last one is read from the log instead."""
+    log, seen = folded()
+    log.server_ends_at((3, 0))
+    log.read((2, 0), placed(2))
+    assert not log.received(f"{LEAP_MS + 3}-0", placed(1))
+    assert log.received("99-0", placed(99))
+    assert log.received("7" * 5000 + "-0", placed(1))
+    assert (log.folded, seen) == ((99, 0), [2, 99])
+    log.behind()
+    log.received(f"{LEAP_MS * 3}-0", placed(1))
+    log.server_ends_at((3, 0))
+    log.read((3, 0), placed(3))
+    log.caught_up()
+    assert (log.folded, seen) == ((3, 0), [2, 99, 3])

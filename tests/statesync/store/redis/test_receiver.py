@@ -27,7 +27,7 @@ from statesync.store.redis.messages import (
     standing,
 )
 from statesync.store.redis.placement_log import parse_id
-from statesync.store.redis.receiver import SenderSequences, UpdateReceiver
+from statesync.store.redis.receiver import LEAP, SenderSequences, UpdateReceiver
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import RecordingListener
@@ -184,13 +184,13 @@ def test_other_pushes_and_bytes_that_cannot_be_decoded_are_ignored() -> None:
     assert scene.receiver.reader.unreadable == 1
 
 
-@pytest.mark.parametrize("log_id", ["", "5-0", "1763900000000-0", "1763900000000-" + "9" * 20])
+@pytest.mark.parametrize("log_id", ["", "1763899999000-1", "1763900000000-0", "1763900000000-" + "9" * 20])
 @pytest.mark.parametrize("known", [True, False])
 def test_the_echo_of_the_last_message_is_recognised_by_its_end_and_acts_as_if_it_was_decoded(
     log_id: str, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = Scene()
-    scene.receiver.log.read((4, 0), [])
+    scene, folded = Scene(), (1763899999000, 0)
+    scene.receiver.log.read(folded, [])
     message = pack(changes(1, replica="me", token="mine"))
     entry = pack(LogEntry(1, "me", "mine", [PlacementMessage(A, b"12345678")])) if log_id else b""
     scene.view_age.sent(scene.clock.now - 0.25, message + entry if known else b"")
@@ -201,7 +201,7 @@ def test_the_echo_of_the_last_message_is_recognised_by_its_end_and_acts_as_if_it
     assert scene.view_age.age_s(scene.clock.now) == 0.25
     assert scene.view_age.silent_s(scene.clock.now) == 0.0
     assert scene.receiver.reader.unreadable == 0
-    assert scene.receiver.log.folded == (parse_id(log_id) if log_id else (4, 0))
+    assert scene.receiver.log.folded == (parse_id(log_id) if log_id else folded)
     assert (scene.listener.inflight, scene.listener.placed) == ({}, [])
 
 
@@ -210,6 +210,14 @@ def test_a_message_in_sequence_is_current_once() -> None:
     assert sequences.take(changes(1, full=True)) == (True, False)
     assert sequences.take(changes(2)) == (True, False)
     assert sequences.take(changes(2)) == (False, False)
+
+
+def test_a_number_far_ahead_is_not_taken_for_the_senders() -> None:
+    """Case E 25."""
+    sequences = SenderSequences()
+    sequences.take(changes(1, full=True))
+    assert sequences.take(changes(LEAP + 2)) == (False, True)
+    assert sequences.take(changes(2)) == (True, False)
 
 
 def test_a_full_message_is_current_after_any_gap() -> None:

@@ -10,7 +10,7 @@ import pytest
 from schedulers.types import PodId
 from statesync.store.redis.keys import LOG_TTL_S, REPORT_TTL_S
 from statesync.store.redis.session import RENEWALS
-from statesync.store.redis.store import RedisStore
+from statesync.store.redis.store import BackOff, RedisStore
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, STEADY, A, B, client, page, play, replica
@@ -174,3 +174,11 @@ def test_two_databases_of_one_server_share_nothing(server: RedisServer) -> None:
             assert left_listener.inflight == other_listener.inflight == {}
 
     run_on(RunningClock(), run())
+
+
+def test_pauses_between_links_grow_until_a_link_lasts() -> None:
+    """Case E 25: a link that is made and lost at once, again and again, is not made twenty times a second."""
+    back_off = BackOff(0.05, 2.0)
+    assert [back_off.after(lasted) for lasted in (0.0, 0.01, 0.0, 1.9)] == [0.05, 0.1, 0.2, 0.4]
+    assert [back_off.after(0.0) for _ in range(4)] == [0.8, 1.6, 2.0, 2.0]
+    assert back_off.after(2.1) == 0.05
