@@ -45,8 +45,13 @@ def _plugins(given: argparse.Namespace) -> int:
 
 def _check(given: argparse.Namespace) -> int:
     from router.plugins.checking import check
+    from router.plugins.directory import PluginUnreadable, read_plugin
+    from router.plugins.types import CheckReport
 
-    report = check(given.file.read_bytes(), given.file.name)
+    try:
+        report = check(read_plugin(given.file), given.file.name)
+    except PluginUnreadable as error:
+        report = CheckReport(given.file.name, "", problem=f"it {error}")
     if given.json:
         print_json({**report._asdict(), "offered_as": list(report.names)})
     elif report.problem:

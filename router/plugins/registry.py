@@ -58,6 +58,9 @@ class PluginRegistry:
             return []
         self.problem = ""
         self._files = {file: digest_of(source) for file, source in found.sources.items()}
+        for file, why in found.unreadable.items():
+            if self._unreadable.get(file) != why:
+                _log.error("plugin %s is not offered: it %s", file, why)
         self._unreadable = found.unreadable
         new = {
             digest: UncheckedFile(file, found.sources[file])

@@ -23,6 +23,7 @@ from loadtests.sim.simulate.replicas import Rejected, Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
 from loadtests.sim.simulate.summary import Table, lines, summarise, table
 from loadtests.sim.simulate.traces import Trace, TraceError, read_trace
+from router.plugins.directory import PluginUnreadable, read_plugin
 from router.plugins.loading import PluginError, load
 from schedulers import registry
 from schedulers.errors import SchedulerError
@@ -103,8 +104,8 @@ def _parser() -> argparse.ArgumentParser:
 def _load(file: Path) -> None:
     """Load without the checks a gateway makes: `turnout policy check` makes them."""
     try:
-        loaded = load(file.read_bytes(), str(file), f"turnout_plugin_{file.stem}")
-    except PluginError as error:
+        loaded = load(read_plugin(file), str(file), f"turnout_plugin_{file.stem}")
+    except (PluginError, PluginUnreadable) as error:
         raise PluginError(f"{file}: {error}") from None
     for policy in loaded.policies.values():
         registry.register(policy)
