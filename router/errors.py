@@ -82,7 +82,7 @@ class BodyTooLarge(ClientError):
 
 
 class HeadersTooLarge(ClientError):
-    """More header than `limits.max_header_bytes`."""
+    """More header than `limits.max_header_bytes`, or more headers than `limits.max_headers`."""
 
 
 class RequestTimeout(ClientError):
@@ -197,6 +197,10 @@ class DrainTimeout(PodFailure):
     reason = "drain_timeout"
 
 
+class VersionNotSupported(GatewayError):
+    """HTTP of another version than 1.0 or 1.1."""
+
+
 class InternalError(GatewayError):
     """A defect of the gateway; the log has the traceback, the client a request id."""
 
@@ -235,5 +239,6 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     TotalTimeout: ErrorShape(504, UPSTREAM, "request_timed_out"),
     CutMidAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     DrainTimeout: ErrorShape(503, SERVER, "gateway_draining"),
+    VersionNotSupported: ErrorShape(505, SERVER, "http_version_not_supported", closes=True),
     InternalError: ErrorShape(500, SERVER, "internal_error"),
 }

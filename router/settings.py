@@ -41,6 +41,8 @@ class Limits(Section, frozen=True):
     """Bounds on what one client can make the gateway hold."""
 
     max_header_bytes: int = 65536
+    max_headers: int = 100
+    """Headers of one request."""
     max_body_bytes: int = 33554432
     max_connections: int = 20000
     max_inflight: int = 0

@@ -67,6 +67,7 @@ _ANY = _Range()
 _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Timeouts, "connect_s"): _POSITIVE,
     (Limits, "max_header_bytes"): _Range(low=1024),
+    (Limits, "max_headers"): _Range(low=16),
     (Limits, "max_body_bytes"): _COUNT,
     (Limits, "max_connections"): _COUNT,
     (Limits, "queue_timeout_s"): _POSITIVE,

@@ -49,7 +49,7 @@ class Completion:
         answer = error_answer(
             error,
             self._identity.error_headers(exchange),
-            close=not exchange.keep_alive,
+            connection=exchange.connection_line,
             head_only=exchange.method == b"HEAD",
             dialect=dialect_of(exchange.path),
         )

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from router.dataplane.http.edge import Edge
-from router.dataplane.http.request_parser import RequestHead
+from router.dataplane.http.request_head import RequestHead
+from router.dataplane.http.responses import CLOSE, KEEP_ALIVE
 from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Route
 from router.errors import PodFailure
@@ -197,6 +198,13 @@ class Exchange:
     def deadline(self) -> float:
         """When the request must be over, on the clock of `arrived`; 0.0 for never."""
         return self.routed.deadline
+
+    @property
+    def connection_line(self) -> bytes:
+        """The answer's `Connection` header: what HTTP/1.1 does without one is keep-alive, and HTTP/1.0 close."""
+        if not self.keep_alive:
+            return CLOSE
+        return b"" if self.http11 else KEEP_ALIVE
 
     def pause(self) -> None:
         """The client is slow: read no more from the pod for now."""

@@ -12,7 +12,7 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import NO_POD, Exchange
 from router.dataplane.handback import HandBack
 from router.dataplane.http.edge import Edge
-from router.dataplane.http.request_parser import RequestHead
+from router.dataplane.http.request_head import RequestHead
 from router.dataplane.queue import RequestQueue
 from router.dataplane.request.paths import INFERENCE_PATHS
 from router.dataplane.routing import Routing

@@ -123,7 +123,7 @@ class LocalRoutes:
             status,
             msgspec.json.encode(body),
             headers=self._identity.error_headers(exchange),
-            close=not exchange.keep_alive,
+            connection=exchange.connection_line,
             head_only=exchange.method == b"HEAD",
         )
 

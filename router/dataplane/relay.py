@@ -3,8 +3,8 @@ reports the head, the first body byte and the end to its `RelayListener`. Knows 
 retry.
 
 The relay holds the head until the first body byte: until then the client has nothing, so another pod can still get the
-request. In an SSE stream it also holds the bytes past the last whole event (see `response_parser.py`): when a pod dies,
-the client is then between two events, where an error event can follow.
+request. Of an SSE stream whole chunks are passed on as they come, whatever is in them; only a chunk that came in part
+is held until the rest is here. When a pod dies, an error event follows if the client's bytes end with a line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http import responses
+from router.dataplane.http.chunked import LAST_CHUNK
 from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
 from router.dataplane.http.upstream import DISCARD
 from router.dataplane.http.upstream_connection import UpstreamConnection
@@ -25,13 +26,14 @@ BARE: Final = 2
 """Body framing towards the client: as the pod sent it, put into chunks, or none (its end is the connection's)."""
 
 MAX_HELD_BYTES: Final = 65536
-"""An SSE event larger than this is passed on in pieces."""
+"""A chunk of an SSE stream larger than this is passed on in pieces."""
 
 DISCARD_S: Final = 60.0
 """Seconds in which a pod must send the next byte of an answer that another pod gives instead."""
 
 _CHUNKED_HEADER: Final = b"transfer-encoding: chunked\r\n"
-_CLOSE_HEADER: Final = b"connection: close\r\n"
+_LINE_ENDS: Final = (b"\n", b"\r")
+_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _STATUS_LINES: Final = {status: responses.status_line(status) for status in range(200, 600)}
 
 
@@ -58,6 +60,7 @@ class Relay:
     """One attempt, from the pod's connection back to the client."""
 
     __slots__ = (
+        "_encoded",
         "_framing",
         "_head",
         "_held",
@@ -68,6 +71,7 @@ class Relay:
         "begun",
         "connection",
         "exchange",
+        "last",
         "last_at",
         "listener",
         "placement",
@@ -89,14 +93,17 @@ class Relay:
         """Whether the client has been sent anything."""
         self.last_at = 0.0
         """When body bytes last came, on the gateway's clock; 0.0 before the first."""
+        self.last = b""
+        """The end of the last piece of an SSE stream that was passed on, with its chunk framing if it has one."""
         self.tail = b""
         """The end of the last piece of the body that may hold `usage`; `[DONE]` and the last chunk may follow."""
         self._metrics = exchange.routed.metrics
         self._write_event = exchange.edge.write_now
+        self._encoded = False
         self._head: list[bytes] = []
         self._held = b""
         self._torn = False
-        """The client was sent part of an event."""
+        """The client was sent part of a chunk."""
         self._framing = NO_BODY
         self._mode = RAW
 
@@ -113,6 +120,7 @@ class Relay:
         """Make the client's head of the pod's status and headers; see `Receiver.head`."""
         self.status = head.status
         self.sse = head.sse
+        self._encoded = head.encoded
         if not self.listener.answered(self, head.status):
             return False
         exchange = self.exchange
@@ -120,8 +128,8 @@ class Relay:
         line = _STATUS_LINES.get(head.status) or responses.status_line(head.status)
         self._head = [line, *self.listener.headers(self, head)]
         self._frame(framing, length)
-        if not exchange.keep_alive:
-            self._head.append(_CLOSE_HEADER)
+        if not exchange.keep_alive or not exchange.http11:
+            self._head.append(exchange.connection_line)
         self._head.append(b"\r\n")
         return self._mode == BARE and framing == CHUNKED
 
@@ -147,13 +155,17 @@ class Relay:
         if size > SMALL_PIECE:
             # Cut to what is read of it: whole pieces would keep 0.7 MB for each stream with a slow client.
             self.tail = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
-        if self.sse and (safe != size or self._held or self._torn):
-            piece = self._hold_back(piece, safe)
+        if self.sse:
+            if safe != size or self._held or self._torn:
+                piece = self._hold_back(piece, safe)
+            if not piece:
+                return
+            self.last = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
         if piece:
             self._pass_on(piece)
 
     def _hold_back(self, piece: bytes, safe: int) -> bytes:
-        """Keep the bytes past the last whole event; returns the bytes that may be sent."""
+        """Keep the bytes past the last whole chunk; returns the bytes that may be sent."""
         ready, rest = (self._held + piece[:safe], piece[safe:]) if safe else (b"", self._held + piece)
         if safe:
             self._torn = False
@@ -184,7 +196,7 @@ class Relay:
         if self._held:  # an event without its blank line: passed on as it came
             held, self._held = self._held, b""
             self._pass_on(held)
-        last = responses.LAST_CHUNK if self._mode == WRAP else b""
+        last = LAST_CHUNK if self._mode == WRAP else b""
         if self._head:
             last = b"".join(self._head) + last
             self._head = []
@@ -221,16 +233,20 @@ class Relay:
         """Another pod has the request: read this answer to its end, so that its connection can be used again."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            connection.receiver = DISCARD
-            connection.expires_at = self.exchange.edge.clock() + DISCARD_S
+            connection.hand_over(DISCARD, DISCARD_S)
 
     def break_off(self, failure: PodFailure) -> None:
         """End a begun answer so that it cannot be taken for complete: an SSE stream gets an error event and no last
-        chunk, anything else is cut short of the length it promised."""
+        chunk, anything else, and a stream in the middle of a line, is cut short of the length it promised."""
         edge = self.exchange.edge
-        if not self.sse or self._torn or (self._mode == RAW and self._framing != CHUNKED):
+        raw = self._mode == RAW
+        sent = self.last[:-2] if raw else self.last  # the CRLF of a chunk
+        at_line_end = not sent or sent.endswith(_LINE_ENDS)
+        if not self.sse or self._encoded or self._torn or not at_line_end or (raw and self._framing != CHUNKED):
             edge.abort()
             return
         event = responses.error_event(failure, responses.dialect_of(self.exchange.path), self.tail)
+        if sent and not sent.endswith(_EVENT_ENDS):
+            event = b"\n\n" + event  # the event before it ends here
         edge.write(event if self._mode == BARE else responses.chunk(event))
         edge.close()

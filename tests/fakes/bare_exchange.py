@@ -6,7 +6,7 @@ from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.listener import Listener
-from router.dataplane.http.request_parser import RequestHead
+from router.dataplane.http.request_head import RequestHead
 from router.dataplane.request.openai import Call
 from router.settings import Limits, Timeouts
 from router.telemetry.metrics import PoolMetrics

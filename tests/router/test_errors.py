@@ -58,4 +58,4 @@ def test_each_pod_failure_has_its_own_metric_label() -> None:
 
 def test_only_errors_that_leave_request_bytes_unread_close_the_connection() -> None:
     closing = {kind.__name__ for kind, shape in SHAPES.items() if shape.closes}
-    assert closing == {"BadFraming", "BodyTooLarge", "HeadersTooLarge", "RequestTimeout"}
+    assert closing == {"BadFraming", "BodyTooLarge", "HeadersTooLarge", "RequestTimeout", "VersionNotSupported"}

@@ -9,8 +9,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from loadtests.bench.guard.script import PHASES, turns
+from router.dataplane.http.chunked import ChunkScanner
 from router.dataplane.http.head_cache import HeadCache, split
-from router.dataplane.http.response_parser import ChunkScanner
 from router.dataplane.request import openai
 from router.telemetry.metrics import ITL_BOUNDS_S, Histogram
 

@@ -13,7 +13,8 @@ from typing import Generic, Protocol, TypeVar
 
 from router.dataplane.http import responses
 from router.dataplane.http.deadlines import NEVER
-from router.dataplane.http.request_parser import HEAD, IDLE, RequestHead, RequestParser
+from router.dataplane.http.request_head import RequestHead
+from router.dataplane.http.request_parser import HEAD, IDLE, RequestParser
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import GatewayError, RequestTimeout, Shed
 from router.settings import Limits, Timeouts
@@ -293,7 +294,7 @@ class Edge(Generic[R]):
 
     def _answer_refusal(self, error: GatewayError) -> None:
         """Answer bytes that never became a request with the error, then close without a reset."""
-        self.write(responses.error_answer(error, self.listener.refused(error), close=True))
+        self.write(responses.error_answer(error, self.listener.refused(error), connection=responses.CLOSE))
         if self.transport is None:
             return
         if self.transport.can_write_eof():

@@ -112,7 +112,7 @@ def split(data: bytes) -> HeadSplit | None:
     """Split the head off `data`, which is not empty. None where there is no whole head of at most `MAX_HEAD_BYTES`, or
     its Content-Length is not plain digits.
 
-    A head begins with a capital letter (a method, or HTTP); blank lines before it are left to llhttp.
+    A head begins with a capital letter (a method, or HTTP); blank lines before it are left to the parser.
     """
     end = data.find(END)
     if end < 0 or end > HeadCache.MAX_HEAD_BYTES or not 65 <= data[0] <= 90:

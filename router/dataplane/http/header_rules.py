@@ -1,6 +1,7 @@
 """Which headers are passed on, which are dropped and which the gateway reads. One table for each direction; pure.
 
-Hop-by-hop headers are those of RFC 9110, 7.6.1. A header that is not in the table is passed on as it came.
+Hop-by-hop headers are those of RFC 9110, 7.6.1. A header that is not in the table is passed on as it came, unless its
+name begins with `x-turnout-`: those are between the gateway and its clients only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,15 @@ KEEP = 1
 """The header is passed on."""
 READ = 2
 """The gateway reads its value. 0 in a table: the header is dropped."""
+ONCE = 4
+"""A message with two of them is refused: of two values, the gateway and the engine might each take another."""
+
+NO_LENGTH = -1
+CHUNKED_LENGTH = -2
+"""What `HeaderFields.length` says where there is no number."""
+
+_OWN_PREFIX = b"x-turnout-"
+_MAX_DIGITS = 18
 
 _HOP_BY_HOP = dict.fromkeys(
     (
@@ -25,12 +35,12 @@ _HOP_BY_HOP = dict.fromkeys(
 )
 
 REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
-    b"host": 0,  # the pod's address goes out
+    b"host": READ | ONCE,  # the pod's address goes out
     b"connection": READ,
-    b"content-length": READ,  # the body is sent whole, whatever its framing was
-    b"transfer-encoding": READ,
+    b"content-length": READ | ONCE,  # the body is sent whole, whatever its framing was
+    b"transfer-encoding": READ | ONCE,
     b"expect": READ,
-    b"content-type": KEEP | READ,
+    b"content-type": KEEP | READ | ONCE,
     b"content-encoding": KEEP | READ,
     b"x-request-id": READ,
     b"x-session-id": KEEP | READ,
@@ -38,8 +48,8 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-turnout-pool": READ,
     b"x-turnout-cluster": READ,
     b"x-turnout-fallback": READ,
-    b"authorization": KEEP | READ,
-    b"x-api-key": KEEP | READ,
+    b"authorization": KEEP | READ | ONCE,
+    b"x-api-key": KEEP | READ | ONCE,
     b"x-turnout-priority": READ,
     b"x-turnout-deadline-ms": READ,
     b"origin": KEEP | READ,
@@ -50,26 +60,23 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
 
 RESPONSE: dict[bytes, int] = _HOP_BY_HOP | {
     b"connection": READ,
-    b"content-length": READ,
-    b"transfer-encoding": READ,
+    b"content-length": READ | ONCE,
+    b"transfer-encoding": READ | ONCE,
     b"content-type": KEEP | READ,
+    b"content-encoding": KEEP | READ,
     b"retry-after": KEEP | READ,
     b"x-request-id": 0,  # the one the client knows goes out
-    b"x-turnout-pod": 0,  # set by a gateway behind this one
-    b"x-turnout-policy": 0,
-    b"x-turnout-arm": 0,
-    b"x-turnout-replica": 0,
-    b"x-turnout-attempts": 0,
-    b"x-turnout-pool": 0,
-    b"x-turnout-cluster": 0,
-    b"x-turnout-fallback": 0,
 }
-
-_OWN_PREFIX = b"x-turnout-"
-"""Headers of this kind are between the gateway and its clients only."""
 
 FORWARDING = b":forwarding"
 """The key, which no header can have, that is in the `header_map` of a request with a header of `is_forwarding`."""
+
+NO_TRAILERS = (REQUEST.keys() | RESPONSE.keys()) | {
+    *(b"set-cookie", b"cookie", b"www-authenticate", b"content-range", b"range", b"location", b"vary", b"date", b"age"),
+    *(b"cache-control", b"pragma", b"expires", b"warning", b"max-forwards", b"if-match", b"if-none-match", b"if-range"),
+    *(b"if-modified-since", b"if-unmodified-since", b"x-turnout-pod"),
+}
+"""Names that no trailer may have (RFC 9110, 6.5.1): who merged them into the headers would change the message."""
 
 _ORDINARY_CONNECTION = frozenset((b"keep-alive", b"close", b"upgrade", b"http2-settings", b"te", b""))
 
@@ -78,18 +85,20 @@ class HeaderFields:
     """Headers of one message: those to pass on, in `kept`, ready to be joined into a head, and those to read, in
     `header_map`, by lower-case name."""
 
-    __slots__ = ("header_map", "kept", "size", "table")
+    __slots__ = ("header_map", "kept", "repeated", "table", "whole")
 
     def __init__(self, table: dict[bytes, int]) -> None:
         self.table = table
         self.kept: list[bytes] = []
         self.header_map: dict[bytes, bytes] = {}
-        self.size = 0
+        self.repeated = b""
+        """The name of a header that came twice and may come only once."""
+        self.whole = False
+        """Whether the end of the head was read."""
 
-    def add(self, name: bytes, value: bytes) -> None:
-        """Sort one header in. Costs 0.4 us; only heads that were not seen before come here."""
-        name = name.lower()
-        self.size += len(name) + len(value) + 4
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Sort one header in; httptools calls it. Costs 0.4 us; only heads that were not seen before come here."""
+        name, value = name.lower(), value.strip(b" \t")
         what = self.table.get(name, 0 if name.startswith(_OWN_PREFIX) else KEEP)
         if self.table is REQUEST and is_forwarding(name):
             what = READ  # pods get it in the gateway's words: see `forwarded.py`
@@ -99,13 +108,40 @@ class HeaderFields:
         if what & READ:
             before = self.header_map.get(name)
             self.header_map[name] = value if before is None else before + b", " + value
+            if before is not None and what & ONCE:
+                self.repeated = name
 
-    def drop_nominated(self) -> None:
-        """Remove the headers that `Connection` names (RFC 9110, 7.6.1). Call it only when there is a `Connection`."""
-        names = {token.strip().lower() for token in self.header_map[b"connection"].split(b",")} - _ORDINARY_CONNECTION
-        if names:
+    def on_headers_complete(self) -> None:
+        """The blank line behind the headers was read; httptools calls it."""
+        self.whole = True
+
+    def stays_open(self, http11: bool) -> bool:
+        """Whether the sender leaves the connection open after this message (RFC 9112, 9.3). Removes the headers that
+        `Connection` names (RFC 9110, 7.6.1)."""
+        connection = self.header_map.get(b"connection")
+        if connection is None:
+            return http11
+        names = {token.strip(b" \t").lower() for token in connection.split(b",")}
+        if dropped := names - _ORDINARY_CONNECTION:
             kept = self.kept
-            self.kept = [part for at in range(0, len(kept), 4) if kept[at] not in names for part in kept[at : at + 4]]
+            self.kept = [part for at in range(0, len(kept), 4) if kept[at] not in dropped for part in kept[at : at + 4]]
+        return b"close" not in names and (http11 or b"keep-alive" in names)
+
+    def length(self) -> int:
+        """The length of the body, `NO_LENGTH` or `CHUNKED_LENGTH`. Raises ValueError for framing that
+        two parsers could read differently."""
+        coding, length = self.header_map.get(b"transfer-encoding"), self.header_map.get(b"content-length")
+        if self.repeated in (b"transfer-encoding", b"content-length") or (coding is not None and length is not None):
+            raise ValueError("it has more than one length")
+        if coding is not None:
+            if coding.lower() != b"chunked":
+                raise ValueError(f"its Transfer-Encoding is {coding[:32]!r}; only 'chunked' is read")
+            return CHUNKED_LENGTH
+        if length is None:
+            return NO_LENGTH
+        if not length.isdigit() or len(length) > _MAX_DIGITS:
+            raise ValueError(f"its Content-Length is {length[:32]!r}")
+        return int(length)
 
 
 def is_forwarding(name: bytes) -> bool:

@@ -1,19 +1,19 @@
-"""Stage 1a: bytes -> requests. httptools' callbacks and the limits on the memory that one request may take.
+"""Stage 1a: bytes -> requests, whatever pieces they come in, and the limits on the memory that one request may take.
 
 Knows HTTP/1.x, not the connection: it calls its `ParserOwner` when a head is whole, when body bytes come and when the
-request is whole. `feed` raises a GatewayError for bytes that cannot be a request.
+request is whole. `feed` raises a GatewayError for bytes that cannot be a request or exceed a limit. A head is gathered
+until its blank line has come and is then read at once, by `HeadCache` or by `parse_head`; a body is framed here.
 """
 
 from __future__ import annotations
 
-import logging
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
-import httptools
-
-from router.dataplane.http.head_cache import HeadCache, HeadLookup, Key
-from router.dataplane.http.header_rules import READ, REQUEST, HeaderFields
-from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge, InternalError
+from router.dataplane.http.chunked import BadChunk, ChunkScanner
+from router.dataplane.http.head_cache import END, HeadCache, HeadLookup
+from router.dataplane.http.header_rules import CHUNKED_LENGTH
+from router.dataplane.http.request_head import NO_HEAD, RequestHead, bad_start, may_begin, parse_head, too_many_headers
+from router.errors import BadFraming, BodyTooLarge, HeadersTooLarge
 from router.settings import Limits
 
 IDLE: Final = 0
@@ -26,25 +26,6 @@ MAX_PARTS: Final = 4096
 
 _CONTINUE_EXPECTED: Final = b"100-continue"
 
-_log = logging.getLogger("turnout.edge")
-
-
-class RequestHead(NamedTuple):
-    """A request's parsed head. Shared between requests with the same bytes, so it is never changed."""
-
-    method: bytes
-    target: bytes
-    http11: bool
-    keep_alive: bool
-    kept: list[bytes]
-    """Headers to pass on, ready to be joined."""
-    header_map: dict[bytes, bytes]
-    """Headers the gateway reads itself, by lower-case name."""
-
-
-NO_HEAD = RequestHead(b"", b"", True, False, [], {})
-"""The head of a request whose head is not whole yet."""
-
 _heads: Final[HeadCache[RequestHead]] = HeadCache()
 """Shared by all connections of this process: the connections of one client send the same heads."""
 
@@ -53,10 +34,10 @@ class ParserOwner(Protocol):
     """The connection whose bytes are read."""
 
     def head_begun(self) -> None:
-        """The first byte of a request came."""
+        """A part of a head came, and not the whole."""
 
     def body_expected(self, wants_continue: bool, /) -> None:
-        """The head is whole and a body follows. `wants_continue`: the client waits for `100 Continue` before it."""
+        """The head is whole and its body is not. `wants_continue`: the client waits for `100 Continue` before it."""
 
     def body_grew(self, total_bytes: int, /) -> None:
         """`total_bytes` of the body have come so far."""
@@ -69,21 +50,18 @@ class RequestParser:
     """Reads the requests of one connection, one after the other."""
 
     __slots__ = (
+        "_blank_bytes",
         "_body",
         "_body_bytes",
-        "_fields",
+        "_chunks",
         "_head",
-        "_head_bytes",
         "_joined",
-        "_key",
-        "_length",
         "_limits",
         "_missing",
         "_owner",
-        "_parser",
         "_recall",
-        "_target",
-        "_upgrading",
+        "_rest",
+        "_rest_bytes",
         "stage",
     )
 
@@ -91,8 +69,12 @@ class RequestParser:
         # connection
         self._owner = owner
         self._limits = limits
-        self._parser = httptools.HttpRequestParser(self)
         self._recall = HeadLookup(_heads)
+        self._blank_bytes = 0
+        """Blank lines since the last request."""
+        self._rest: list[bytes] = []
+        """The beginning of a head, or of a line of chunk framing."""
+        self._rest_bytes = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -104,21 +86,15 @@ class RequestParser:
         """How many parts at the front of `_body` are joined ones."""
         self._body_bytes = 0
         self._missing = 0
-        """Body bytes still to come after a head from the cache; 0 while httptools reads."""
-        # its head, as httptools reads it
-        self._target = b""
-        self._fields = HeaderFields(REQUEST)
-        self._head_bytes = 0
-        self._upgrading = False
-        self._key: Key | None = None
-        self._length = -1
+        """Bytes of a body with a length that are still to come."""
+        self._chunks: ChunkScanner | None = None
 
     def feed(self, data: bytes) -> None:
         """Read further bytes of the connection. Raises GatewayError when they are not a request or exceed a limit."""
         while data:
-            if self._missing:
-                data = self._read_body(data)
-            elif self.stage == IDLE and (found := self._recall.recall(data)) is not None:
+            if self.stage != IDLE:
+                data = self._go_on(data)
+            elif (found := self._recall.recall(data)) is not None:
                 known, end, length = found
                 stop = end + length if length > 0 else end
                 if length > self._limits.max_body_bytes:
@@ -127,162 +103,146 @@ class RequestParser:
                     self._owner.received(known, data[end:stop])
                     data = data[stop:]
                 else:
-                    self._head, self._missing = known, length
-                    data = self._read_body(data[end:])
+                    data = self._expect_body(known, length, data[end:])
             else:
-                if self.stage == IDLE and (missed := self._recall.missed) is not None:
-                    self._key, self._length = missed.key, missed.length
-                self._parse(data)
-                return
+                data = self._new_head(data)
 
-    # A head seen before
-
-    def _read_body(self, data: bytes) -> bytes:
-        """Take the bytes that belong to this body; returns the rest."""
-        missing = self._missing
-        here = len(data)
-        if here >= missing:
-            self._body.append(data if here == missing else data[:missing])
-            self._complete()
-            return data[missing:]
-        if self.stage != BODY:
-            self.stage = BODY
-            self._owner.body_expected(False)
-        self._body.append(data)
-        self._body_bytes += here
-        self._missing = missing - here
-        self._owner.body_grew(self._body_bytes)
-        return b""
+    def _go_on(self, data: bytes) -> bytes:
+        """Take the bytes that belong to the request being read; returns the rest."""
+        if self.stage == HEAD:
+            return self._gather(data)
+        return self._read_body(data) if self._chunks is None else self._read_chunks(data, self._chunks)
 
     # A head that is new
 
-    def _parse(self, data: bytes) -> None:
-        fields, body_bytes = self._fields, self._body_bytes
-        offered_at: int | None = None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            offered_at = upgrade.args[0]
-        except httptools.HttpParserError as error:
-            raise _as_refusal(error) from None
-        if offered_at is not None:
-            # Not from inside the handler: a later exception would have this one as the context `_as_refusal` reads.
-            self._read_on_without_upgrade(data[offered_at:])
-            return
-        if fields is self._fields and body_bytes == self._body_bytes:
-            self._head_bytes += len(data)  # no callback comes for a header or trailer that never ends
-            self._check_head(self._head_bytes)
-
-    # httptools' callbacks, in wire order
-
-    def on_message_begin(self) -> None:
-        """A request's first byte."""
-        self.stage = HEAD
-        self._owner.head_begun()
-
-    def on_url(self, url: bytes) -> None:
-        """Part of the request target."""
-        self._target += url
-        self._check_head(len(self._target))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        if self.stage == BODY:
-            return  # a trailer, which must not be taken for a header (RFC 9110, 6.5.1)
-        fields = self._fields
-        fields.add(name, value)
-        if fields.size > self._limits.max_header_bytes:
-            self._check_head(fields.size)
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: refuse here what needs no look at the body."""
-        parser, fields = self._parser, self._fields
-        self.stage = BODY
-        http11 = parser.get_http_version() == "1.1"
-        if b"connection" in fields.header_map:
-            fields.drop_nominated()
-        self._head = RequestHead(
-            parser.get_method(),
-            _origin_form(self._target),
-            http11,
-            parser.should_keep_alive(),
-            fields.kept,
-            fields.header_map,
-        )
-        if parser.should_upgrade():
-            if self._head.method == b"CONNECT":  # its method is the upgrade: it cannot be ignored
-                raise BadFraming("This gateway is no proxy: it serves no CONNECT.")
-            self._upgrading = True
-            return
-        coding, expect = fields.header_map.get(b"transfer-encoding"), fields.header_map.get(b"expect")
-        if coding is not None and coding.strip().lower() != b"chunked":
-            raise BadFraming("Transfer-Encoding may only be 'chunked' here: send the body plain or chunked.")
-        length = int(fields.header_map.get(b"content-length", b"-1"))
+    def _new_head(self, data: bytes) -> bytes:
+        blank = len(data) - len(data.lstrip(b"\r\n"))
+        if blank:
+            return self._skip_blank_lines(data, blank)
+        end = data.find(END) + 4
+        if end < 4:
+            return self._gather(data)
+        if end > self._limits.max_header_bytes:
+            raise self._too_large_head()
+        missed = self._recall.missed
+        head, length = parse_head(data[:end], self._limits)
         if length > self._limits.max_body_bytes:
             raise self._too_much_body()
-        if self._key is not None and coding is None and expect is None and length == self._length:
-            _heads.learn(self._key, self._head._replace(kept=[b"".join(fields.kept)]))
-        self._key = None
-        if length > 0 or coding is not None:
-            self._owner.body_expected(http11 and expect is not None and expect.lower() == _CONTINUE_EXPECTED)
+        if missed is not None and missed.length == length and b"expect" not in head.header_map:
+            _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
+        self._blank_bytes = 0
+        if length == CHUNKED_LENGTH or length > len(data) - end:
+            return self._expect_body(head, length, data[end:])
+        stop = end + max(0, length)
+        self._owner.received(head, data[end:stop])
+        return data[stop:]
 
-    def on_body(self, body: bytes) -> None:
-        """Part of the body, without chunk framing."""
+    def _skip_blank_lines(self, data: bytes, blank: int) -> bytes:
+        """Robust servers take blank lines before a request (RFC 9112, 2.2), of CRLF only and not without end."""
+        self._blank_bytes += blank
+        if self._blank_bytes > self._limits.max_header_bytes:
+            raise self._too_large_head()
+        even = blank & ~1
+        if data[:even] != b"\r\n" * (even // 2) or (even < blank and data != data[:even] + b"\r"):
+            raise BadFraming("This is not HTTP/1.1: a line ends with CRLF.")
+        return data[even:] if even == blank else self._gather(data[even:])
+
+    def _gather(self, data: bytes) -> bytes:
+        """Keep the beginning of a head until its end has come; returns the whole head then, with what follows it."""
+        if self.stage == IDLE:
+            self.stage = HEAD
+            self._owner.head_begun()
+        self._rest.append(data)
+        self._rest_bytes += len(data)
+        if b"\n" in data or b"\r" in data or len(self._rest) == 1:
+            joined = b"".join(self._rest)
+            if END in joined or joined.startswith(b"\r\n"):
+                self._drop_rest()
+                self.stage = IDLE
+                return joined
+            self._check_beginning(joined)
+            self._rest = [joined]
+        if self._rest_bytes > self._limits.max_header_bytes:
+            raise self._too_large_head()
+        return b""
+
+    def _check_beginning(self, part: bytes) -> None:
+        """Refuse at once what cannot become a head, so that its sender need not wait for the timeout."""
+        lines = part.count(b"\r\n")
+        if part.count(b"\n") != lines or part.count(b"\r", 0, -1) != lines:
+            raise BadFraming("This is not HTTP/1.1: a line ends with CRLF.")
+        if not (may_begin(part[: part.find(b"\r\n")]) if lines else 65 <= part[0] <= 90 or part == b"\r"):
+            raise bad_start()
+        if lines - 1 > self._limits.max_headers:
+            raise too_many_headers(self._limits)
+
+    def _drop_rest(self) -> None:
+        self._rest = []
+        self._rest_bytes = 0
+
+    # A body
+
+    def _expect_body(self, head: RequestHead, length: int, data: bytes) -> bytes:
+        """A head is whole and `data`, which follows it, does not have all of its body."""
+        self._head, self.stage = head, BODY
+        if length == CHUNKED_LENGTH:
+            self._chunks = ChunkScanner()
+        else:
+            self._missing = length
+        waits = not data and head.http11 and head.header_map.get(b"expect", b"").lower() == _CONTINUE_EXPECTED
+        self._owner.body_expected(waits)
+        return self._go_on(data) if data else data
+
+    def _read_body(self, data: bytes) -> bytes:
+        missing = self._missing
+        here = len(data)
+        if here >= missing:
+            self._keep(data if here == missing else data[:missing])
+            self._complete()
+            return data[missing:]
+        self._missing = missing - here
+        self._keep(data)
+        self._owner.body_grew(self._body_bytes)
+        return b""
+
+    def _read_chunks(self, data: bytes, chunks: ChunkScanner) -> bytes:
+        if self._rest:
+            data = self._rest[0] + data
+            self._drop_rest()
+        payload: list[bytes] = []
+        try:
+            end = chunks.feed(data, payload)
+        except BadChunk as error:
+            raise BadFraming(f"The body's chunk framing is broken: {error}.") from None
+        if payload:
+            self._keep(payload[0] if len(payload) == 1 else b"".join(payload))
+        if self._body_bytes + max(0, chunks.left - 2) > self._limits.max_body_bytes:
+            raise self._too_much_body()
+        if end >= 0:
+            self._complete()
+            return data[end:]
+        if chunks.settled < len(data):
+            self._rest = [data[chunks.settled :]]
+        self._owner.body_grew(self._body_bytes)
+        return b""
+
+    def _keep(self, part: bytes) -> None:
         parts = self._body
-        parts.append(body)
-        if len(parts) - self._joined > MAX_PARTS:  # tiny chunks: one object each takes twenty times their bytes
+        parts.append(part)
+        self._body_bytes += len(part)
+        if len(parts) - self._joined > MAX_PARTS:  # tiny parts: one object each takes twenty times their bytes
             parts[self._joined :] = [b"".join(parts[self._joined :])]
             self._joined += 1
-        self._head_bytes = 0
-        self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            raise self._too_much_body()
-        self._owner.body_grew(self._body_bytes)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        if not self._upgrading:
-            self._complete()
 
     def _complete(self) -> None:
         head, body = self._head, self._body
         self._begin()
         self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
 
-    def _read_on_without_upgrade(self, rest: bytes) -> None:
-        """Ignore an `Upgrade` offer (h2c from Java's client, say): llhttp stops there, a new parser reads the body."""
-        offer = self._head
-        version = b" HTTP/1.1\r\n" if offer.http11 else b" HTTP/1.0\r\n"
-        stay = b"keep-alive" if offer.keep_alive else b"close"
-        head = [offer.method, b" ", offer.target, version, b"connection: ", stay, b"\r\n", *offer.kept]
-        for name, value in offer.header_map.items():
-            if REQUEST[name] == READ and name != b"connection":
-                head += (name, b": ", value, b"\r\n")
-        self._parser = httptools.HttpRequestParser(self)
-        self._begin()
-        self.feed(b"".join(head) + b"\r\n" + rest)
+    # Refusals
 
-    def _check_head(self, size: int) -> None:
-        if size > self._limits.max_header_bytes:
-            raise HeadersTooLarge(f"The request's headers exceed {self._limits.max_header_bytes} bytes.")
+    def _too_large_head(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"The request's headers exceed {self._limits.max_header_bytes} bytes.")
 
     def _too_much_body(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body exceeds {self._limits.max_body_bytes} bytes.")
-
-
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a target that may be in absolute form, which servers must accept (RFC 9112, 3.2.2)."""
-    if target.startswith(b"/") or b"://" not in target:
-        return target
-    path = target.partition(b"://")[2].partition(b"/")[2]
-    return b"/" + path
-
-
-def _as_refusal(error: httptools.HttpParserError) -> GatewayError:
-    cause = error.__context__
-    if isinstance(cause, GatewayError):
-        return cause
-    if cause is not None and isinstance(error, httptools.HttpParserCallbackError):
-        _log.error("a request's head could not be taken in", exc_info=cause)
-        return InternalError("The gateway failed to read this request; its log says why.")
-    return BadFraming(f"This is not HTTP/1.1: {error}.")

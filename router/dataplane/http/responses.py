@@ -16,9 +16,11 @@ from router.errors import GatewayError, MethodNotAllowed, PodFailure
 _REASON = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE: Final = b"connection: close\r\n"
+KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
+"""For HTTP/1.0, whose clients wait for the close without it."""
 CRLF = b"\r\n"
 Headers = tuple[tuple[bytes, bytes], ...]
-LAST_CHUNK = b"0\r\n\r\n"
 
 
 def status_line(status: int) -> bytes:
@@ -32,16 +34,15 @@ def whole(
     *,
     content_type: bytes = b"application/json",
     headers: Headers = (),
-    close: bool = False,
+    connection: bytes = b"",
     head_only: bool = False,
 ) -> bytes:
-    """A complete answer. `head_only` leaves the body out but keeps its length, for HEAD."""
+    """A complete answer. `connection` is its `Connection` line, if any.
+    `head_only` leaves the body out but keeps its length, for HEAD."""
     parts = [status_line(status), b"content-type: ", content_type, CRLF, b"content-length: %d\r\n" % len(body)]
     for name, value in headers:
         parts += (name, b": ", value, CRLF)
-    if close:
-        parts.append(b"connection: close\r\n")
-    parts.append(CRLF)
+    parts += (connection, CRLF)
     if not head_only:
         parts.append(body)
     return b"".join(parts)
@@ -106,7 +107,7 @@ def error_answer(
     error: GatewayError,
     headers: Headers,
     *,
-    close: bool,
+    connection: bytes,
     head_only: bool = False,
     dialect: Dialect = Dialect.OPENAI,
 ) -> bytes:
@@ -120,7 +121,7 @@ def error_answer(
     if isinstance(error, MethodNotAllowed):
         extra += ((b"allow", error.allow.encode()),)
     body = error_body(error, dialect)
-    return whole(error.shape.status, body, headers=extra, close=close, head_only=head_only)
+    return whole(error.shape.status, body, headers=extra, connection=connection, head_only=head_only)
 
 
 def error_event(error: GatewayError, dialect: Dialect = Dialect.OPENAI, before: bytes = b"") -> bytes:

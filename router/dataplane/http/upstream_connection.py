@@ -1,28 +1,26 @@
 """Stage 5b: one connection to one pod, one request at a time. The request's `Receiver` gets the answer or the failure.
 
-`response_parser.py` reads the head and follows the framing of the body, whose bytes are passed on as they came.
+`response_parser.py` reads the head and `chunked.py` follows the chunks of the body, whose bytes are passed on as they
+came. A connection is used again only if the pod read the whole request and sent exactly one answer to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
+from router.dataplane.http.chunked import BadChunk, ChunkScanner
 from router.dataplane.http.deadlines import NEVER, Deadlines
 from router.dataplane.http.response_parser import (
     CHUNKED,
     LENGTH,
     NO_BODY,
     UNTIL_CLOSE,
-    BadChunk,
     BadHead,
-    ChunkScanner,
     ResponseHead,
-    begin,
-    events_end,
     memory,
-    payloads,
+    read_head,
 )
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import (
@@ -36,6 +34,9 @@ from router.errors import (
 )
 from router.settings import Timeouts
 
+MAX_INTERIM: Final = 16
+"""Interim answers (1xx) before the answer; more are no answer."""
+
 
 class Receiver(Protocol):
     """Takes the answer to one request: a `Relay`, or what is put in front of it."""
@@ -48,7 +49,7 @@ class Receiver(Protocol):
         without chunk framing."""
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:
-        """Body bytes that came at `now`; the first `safe` of them end with an SSE event and a chunk."""
+        """Body bytes that came at `now`; the first `safe` of them end with a whole chunk."""
 
     def end(self) -> None:
         """The answer is complete."""
@@ -82,7 +83,9 @@ class UpstreamConnection:
         "_head_only",
         "_idle_s",
         "_in_body",
+        "_interim",
         "_keep",
+        "_large",
         "_left",
         "_out",
         "_recall",
@@ -99,7 +102,6 @@ class UpstreamConnection:
     )
 
     def __init__(self, upstream: ConnectionOwner, address: str) -> None:
-        # connection
         self._upstream = upstream
         self._clock = upstream.deadlines.clock
         self._write_batcher = upstream.write_batcher
@@ -116,8 +118,12 @@ class UpstreamConnection:
         self._timeouts = Timeouts()
         self._idle_s = NEVER
         """`_timeouts.idle_s`, or NEVER; read for every chunk."""
+        self._large = False
+        """The request is so large that the pod may answer before it has read all of it."""
         self._head_only = False
+        self._interim = 0
         self._buffer = b""
+        """The beginning of a head, or of a line of chunk framing."""
         self._in_body = False
         self._framing = NO_BODY
         self._left = 0
@@ -144,6 +150,8 @@ class UpstreamConnection:
         self._timeouts = timeouts
         self._idle_s = timeouts.idle_s or NEVER
         self._head_only = head_only
+        self._interim = 0
+        self._large = len(payload) > 1
         self._in_body = False
         self.expires_at = self._clock() + (timeouts.first_byte_s or NEVER)
         receiver.connected(self)
@@ -212,6 +220,12 @@ class UpstreamConnection:
         if self.transport is not None:
             self.transport.abort()
 
+    def hand_over(self, receiver: Receiver, idle_s: float) -> None:
+        """Give the rest of the answer to `receiver`; the pod must send each next byte within `idle_s`."""
+        self.receiver = receiver
+        self._idle_s = idle_s
+        self.expires_at = self._clock() + idle_s
+
     # Backpressure
 
     def pause(self) -> None:
@@ -239,13 +253,19 @@ class UpstreamConnection:
             self._head(data, receiver)
 
     def _head(self, data: bytes, receiver: Receiver) -> None:
+        if self._out:  # the request has not left yet
+            self._fail(StaleConnection(f"Pod {self.address} answered what was not asked."))
+            return
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         try:
-            begun = begin(data, self._recall)
-            while begun is not None and begun.head.status < 200:  # 100 Continue, 103: interim, the answer follows
-                data = data[begun.end :]
-                begun = begin(data, self._recall) if data else None
+            begun = self._recall.recall(data) or read_head(data, self._recall)
+            while begun is not None and begun[0].status < 200:  # 100 Continue, 103: interim, the answer follows
+                data = data[begun[1] :]
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise BadHead(f"more than {MAX_INTERIM} interim answers")
+                begun = (self._recall.recall(data) or read_head(data, self._recall)) if data else None
         except BadHead as error:
             self._fail(BadAnswer(f"Pod {self.address} sent an answer that is not HTTP/1.1: {error}."))
             return
@@ -255,7 +275,8 @@ class UpstreamConnection:
         head, end, length = begun
         self._framing = NO_BODY if self._head_only else head.framing
         self._left = max(0, length)
-        self._keep = head.keep
+        # After an early refusal the kernel's buffers may hold the rest of the request, in front of the next one.
+        self._keep = head.keep and not (self._large and head.status >= 400)
         if self._framing == CHUNKED:
             self._scanner = ChunkScanner()
         self._in_body = True
@@ -275,30 +296,32 @@ class UpstreamConnection:
             size = len(data)
             if size < self._left:
                 self._left -= size
-                receiver.data(data, 0, now)
+                receiver.data(data, size, now)
             else:
-                receiver.data(data if size == self._left else data[: self._left], 0, now)
+                receiver.data(data if size == self._left else data[: self._left], self._left, now)
                 self._done(reusable=size == self._left)
         else:
-            receiver.data(data, events_end(data), now)
+            receiver.data(data, len(data), now)
 
     def _chunks(self, data: bytes, receiver: Receiver, now: float) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer + data, b""
         scanner = self._scanner
+        payload: list[bytes] | None = [] if self._unwrap else None
         try:
-            if self._unwrap:
-                pieces, end = payloads(scanner, data)
-                piece = b"".join(pieces)
-                receiver.data(piece, events_end(piece), now)
-            else:
-                end = scanner.feed(data)
-                if end < 0:
-                    receiver.data(data, scanner.safe, now)
-                else:
-                    receiver.data(data if end == len(data) else data[:end], end, now)
+            end = scanner.feed(data, payload)
         except BadChunk as error:
             self._fail(BadAnswer(f"Pod {self.address} broke its chunk framing: {error}."))
             return
-        if end >= 0:
+        if payload is None and end < 0 and scanner.settled == len(data):
+            receiver.data(data, scanner.safe, now)  # the usual case: whole chunks
+            return
+        piece = scanner.passed(data, end) if payload is None else b"".join(payload)
+        if piece:
+            receiver.data(piece, scanner.safe if payload is None and end < 0 else len(piece), now)
+        if end < 0:
+            self._buffer = data[scanner.settled :]
+        else:
             self._done(reusable=end == len(data))
 
     def _done(self, reusable: bool) -> None:
@@ -308,6 +331,8 @@ class UpstreamConnection:
             return
         self.served += 1
         self._in_body = False
+        if self._large and self.transport is not None and self.transport.get_write_buffer_size():
+            reusable = False  # the pod answered before it had the whole request
         if reusable and self._keep and self.transport is not None and not self.transport.is_closing():
             if not self.transport.is_reading():
                 self.transport.resume_reading()  # was paused for a slow client, whose write buffer has the rest now

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,10 +39,11 @@ PLACES = st.lists(st.integers(0, 5000), max_size=8)
 
 @settings(max_examples=60)
 @given(streams(), PLACES, st.integers(0, 5000), st.sampled_from(["1.1", "1.0"]))
-def test_a_pod_that_dies_anywhere_leaves_whole_events_and_then_an_error(
+def test_a_pod_that_dies_anywhere_leaves_an_error_behind_the_last_line_or_cuts_the_answer(
     stream: tuple[list[bytes], bytes], places: list[int], end: int, version: str
 ) -> None:
     events, wire = stream
+    payload = b"".join(events)
     with Rig(pods=1) as rig:
         client = rig.client().sends(post(version=version))
         rig.asked().sends(SSE_HEAD, *cut(wire[: end % len(wire)], places)).dies()
@@ -50,9 +53,15 @@ def test_a_pod_that_dies_anywhere_leaves_whole_events_and_then_an_error(
             return
         assert not client.raw.endswith(b"\r\n0\r\n\r\n"), "it never looks complete"
         assert not (version == "1.1" and answer.complete)
-        *whole, error = answer.body.replace(b"\r\n", b"\n").removesuffix(b"\n\n").split(b"\n\n")
-        assert [each + b"\n\n" for each in whole] == [each.replace(b"\r\n", b"\n") for each in events[: len(whole)]]
-        assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "pod_closed_connection"
+        sent, error, message = answer.body.partition(b'data: {"error":')
+        if not error:
+            assert payload.startswith(answer.body)
+            assert client.fate == "aborted"
+            assert not answer.body.endswith((b"\n", b"\r")), "an error can follow a line"
+            return
+        assert payload.startswith(sent) or (sent.endswith(b"\n\n") and payload.startswith(sent[:-2]))
+        assert sent.endswith((b"\n\n", b"\r\n\r\n"))
+        assert json.loads(b'{"error":' + message)["error"]["code"] == "pod_closed_connection"
 
 
 @settings(max_examples=60)
@@ -115,16 +124,73 @@ def test_a_stream_of_any_bytes_ends_in_an_answer_or_a_cut(junk: bytes, places: l
         assert client.fate or client.answer().complete
 
 
-def test_an_event_of_several_chunks_is_passed_on_once_it_is_whole() -> None:
+EVENTS = {
+    "compressed": [zlib.compress(b"data: a\n\n"), b"\x00\xff", b"\r\n", b"\n\n\x01"],
+    "chunks that begin with the end of an event": [b"data: a", b"\n\ndata: b", b"\n\ndata: c", b"\n\n"],
+    "single line ends": [b"data: a\n", b"data: b\n", b"data: c\n"],
+    "CRLF": [b"data: a\r\n\r\n", b"data: b\r\n", b"\r\n"],
+    "CR": [b"data: a\r\r", b"data: b\r", b"\r"],
+    "comments": [b": ping\n", b": ping\n\n", b":\n", b": a\r\n"],
+    "fields": [b"event: x\n", b"id: 1\n", b"data: a\n", b"retry: 5\n\n"],
+    "bytes": [b"d", b"a", b"t", b"a", b":", b"1", b"\n", b"\n"],
+}
+
+FRAMINGS = {
+    "chunked": b"transfer-encoding: chunked",
+    "length": b"content-length: 100000",
+    "until close": b"connection: close",
+}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("named", EVENTS)
+def test_every_byte_of_a_stream_leaves_when_it_comes(named: str, framing: str, version: str) -> None:
+    """Case D 15."""
+    coding = b"content-encoding: deflate\r\n" if named == "compressed" else b""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n" + coding + FRAMINGS[framing] + b"\r\n\r\n"
+    with Rig(pods=1) as rig:
+        client = rig.client().sends(post(version=version))
+        pod = rig.asked().sends(head)
+        sent = b""
+        for piece in EVENTS[named]:
+            pod.sends(chunk(piece) if framing == "chunked" else piece)
+            sent += piece
+            assert client.answer().body == sent
+        pod.dies()
+        assert not (version == "1.1" and client.answer().complete)
+
+
+def test_the_rest_of_a_torn_chunk_delays_no_whole_one() -> None:
+    """Case D 15."""
     with Rig() as rig:
         client = rig.asks()
-        pod = rig.asked().sends(SSE_HEAD + chunk(b"data: on"))
-        assert client.raw == b""
-        pod.sends(chunk(b"e\n"))
-        assert client.raw == b""
-        pod.sends(chunk(b"\n"))
-        assert client.raw.endswith(chunk(b"data: on") + chunk(b"e\n") + chunk(b"\n"))
+        pod = rig.asked().sends(SSE_HEAD + chunk(b"data: one\n") + chunk(b"data: two\n\n")[:-4])
+        assert client.raw.endswith(chunk(b"data: one\n"))
+        pod.sends(chunk(b"data: two\n\n")[-4:])
+        assert client.raw.endswith(chunk(b"data: one\n") + chunk(b"data: two\n\n"))
         pod.sends(LAST_CHUNK)
+
+
+def test_nothing_is_added_to_a_compressed_stream_that_dies() -> None:
+    """Case D 15."""
+    with Rig(pods=1) as rig:
+        client = rig.asks()
+        head = SSE_HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+        rig.asked().sends(head + chunk(b"\x1f\x8b\n\n")).dies()
+        assert client.raw.endswith(chunk(b"\x1f\x8b\n\n"))
+        assert client.fate == "aborted"
+
+
+@pytest.mark.parametrize(
+    ("sent", "between"),
+    [(b"data: a\n\n", b""), (b"data: a\n", b"\n\n"), (b"data: a\r\n\r\n", b""), (b"data: a\r", b"\n\n")],
+)
+def test_an_error_event_ends_the_event_before_it(sent: bytes, between: bytes) -> None:
+    with Rig(pods=1) as rig:
+        client = rig.asks()
+        rig.asked().sends(SSE_HEAD + chunk(sent)).dies()
+        assert client.answer().body.startswith(sent + between + b'data: {"error":')
 
 
 def test_an_events_end_that_comes_in_two_reads_delays_nothing() -> None:
@@ -148,6 +214,6 @@ def test_an_http_1_0_client_gets_each_event_at_once() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(version="1.0"))
         pod = rig.asked().sends(SSE_HEAD + chunk(b"data: one\n\n") + chunk(b"data: two\n\ndata: thr"))
-        assert client.raw.endswith(b"data: two\n\n")
+        assert client.raw.endswith(b"data: two\n\ndata: thr")
         pod.sends(chunk(b"ee\n\n") + LAST_CHUNK)
         assert client.answer().body.endswith(b"data: three\n\n")

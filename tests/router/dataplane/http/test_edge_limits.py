@@ -54,7 +54,6 @@ def test_a_body_whose_length_is_in_doubt_is_refused(lines: list[str]) -> None:
     [
         b"\x16\x03\x01\x02\x00\x01",
         b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
         b"GET / HTTP/1.1\r\nna me: x\r\n\r\n",
@@ -119,8 +118,14 @@ def test_trailers_that_never_end_are_refused() -> None:
         for _ in range(30):
             if client.fate:
                 break
-            client.sends(b"a" * 200)
-        refused(client, 431, "headers_too_large")
+            client.sends(b"a" * 1000)
+        refused(client, 400, "bad_framing")
+
+
+def test_another_version_of_http_is_refused() -> None:
+    """Case D 20."""
+    with Rig() as rig:
+        refused(rig.client().sends(b"GET / HTTP/9.9\r\n\r\n"), 505, "http_version_not_supported")
 
 
 def test_a_large_body_before_the_next_head_is_not_taken_for_headers() -> None:

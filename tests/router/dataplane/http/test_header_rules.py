@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.dataplane.http.header_rules import REQUEST, RESPONSE, HeaderFields
+from router.dataplane.http.header_rules import CHUNKED_LENGTH, NO_LENGTH, REQUEST, RESPONSE, HeaderFields
 
 HOP_BY_HOP = [
     *("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer"),
@@ -15,7 +15,7 @@ HOP_BY_HOP = [
 def sort(table: dict[bytes, int], *headers: tuple[bytes, bytes]) -> HeaderFields:
     fields = HeaderFields(table)
     for name, value in headers:
-        fields.add(name, value)
+        fields.on_header(name, value)
     return fields
 
 
@@ -44,10 +44,6 @@ def test_a_repeated_header_is_stored_as_a_list() -> None:
     assert fields.header_map == {b"connection": b"close, x-a"}
 
 
-def test_the_size_counts_names_values_and_separators() -> None:
-    assert sort(REQUEST, (b"a", b"b"), (b"host", b"xyz")).size == len(b"a: b\r\nhost: xyz\r\n")
-
-
 def test_headers_named_by_connection_are_dropped() -> None:
     fields = sort(
         REQUEST,
@@ -57,14 +53,76 @@ def test_headers_named_by_connection_are_dropped() -> None:
         (b"x-a", b"4"),
         (b"connection", b"close, X-A ,, x-c, keep-alive"),
     )
-    fields.drop_nominated()
+    assert not fields.stays_open(True)
     assert b"".join(fields.kept) == b"x-b: 2\r\n"
 
 
 def test_an_ordinary_connection_header_drops_nothing() -> None:
     fields = sort(REQUEST, (b"x-a", b"1"), (b"connection", b"Keep-Alive, Upgrade"))
-    fields.drop_nominated()
+    assert fields.stays_open(True)
     assert b"".join(fields.kept) == b"x-a: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("connection", "http11", "open_after"),
+    [
+        (None, True, True),
+        (None, False, False),
+        (b"close", True, False),
+        (b"x-a, \tClose", True, False),
+        (b"upgrade", True, True),
+        (b"Keep-Alive", False, True),
+        (b"keep-alive, close", False, False),
+        (b"keep-alive-not", False, False),
+    ],
+)
+def test_a_connection_stays_open_by_version_and_header(
+    connection: bytes | None, http11: bool, open_after: bool
+) -> None:
+    fields = sort(REQUEST, *([] if connection is None else [(b"Connection", connection)]))
+    assert fields.stays_open(http11) is open_after
+
+
+CHUNKED, PLAIN = (b"transfer-encoding", b"Chunked"), (b"content-length", b"7")
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"), [([], NO_LENGTH), ([CHUNKED], CHUNKED_LENGTH), ([PLAIN], 7), ([(PLAIN[0], b"007 ")], 7)]
+)
+def test_the_length_of_a_body_follows_from_the_headers(headers: list[tuple[bytes, bytes]], length: int) -> None:
+    assert sort(REQUEST, *headers).length() == length
+
+
+@pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [PLAIN, PLAIN],
+        [CHUNKED, CHUNKED],
+        [PLAIN, CHUNKED],
+        [(CHUNKED[0], b"gzip, chunked")],
+        [(CHUNKED[0], b"")],
+        *([(PLAIN[0], value)] for value in (b"", b"+7", b"-7", b"7,7", b"0x7", b"7.0", b"7 7", b"\xb2", b"9" * 19)),
+    ],
+)
+def test_two_lengths_or_a_malformed_one_are_refused(
+    table: dict[bytes, int], headers: list[tuple[bytes, bytes]]
+) -> None:
+    with pytest.raises(ValueError, match="it"):
+        sort(table, *headers).length()
+
+
+@pytest.mark.parametrize("name", [b"Host", b"content-type", b"Authorization", b"x-api-key", b"content-length"])
+def test_a_header_that_may_come_once_is_noticed_when_it_comes_twice(name: bytes) -> None:
+    assert sort(REQUEST, (name, b"a")).repeated == b""
+    assert sort(REQUEST, (name, b"a"), (name.upper(), b"a")).repeated == name.lower()
+
+
+@pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
+@pytest.mark.parametrize("name", [b"X-Turnout-Pod", b"x-turnout-anything", b"x-turnout-"])
+def test_the_gateways_own_headers_do_not_pass_it(table: dict[bytes, int], name: bytes) -> None:
+    """Case E 26."""
+    assert sort(table, (name, b"x")).kept == []
 
 
 @pytest.mark.parametrize("name", [b"x-request-id", b"x-turnout-pod", b"x-turnout-attempts"])

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestHead, RequestParser
+from router.dataplane.http.request_head import RequestHead
+from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestParser
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
 from router.settings import Limits
 
@@ -100,7 +101,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         read(data, limits=Limits(max_header_bytes=100, max_body_bytes=50))
     except GatewayError as error:
-        assert error.shape.status in (400, 413, 431)
+        assert error.shape.status in (400, 413, 431, 505)
 
 
 @given(requests(), st.integers(0, 200), st.integers(0, 255))
@@ -109,7 +110,7 @@ def test_a_damaged_request_is_read_or_refused(request: bytes, place: int, byte: 
     try:
         read(request[:at] + bytes([byte]) + request[at + 1 :])
     except GatewayError as error:
-        assert error.shape.status in (400, 413, 431)
+        assert error.shape.status in (400, 413, 431, 505)
 
 
 def test_the_same_head_twice_is_read_the_same() -> None:
@@ -150,7 +151,7 @@ def test_a_known_head_with_a_malformed_length_is_refused(value: bytes) -> None:
 
 
 def test_a_second_length_behind_a_known_head_is_refused() -> None:
-    head = b"POST /dup HTTP/1.1\r\ncontent-length: 2\r\nx-a: 1\r\n%b\r\nab"
+    head = b"POST /dup HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\nx-a: 1\r\n%b\r\nab"
     read(head % b"")
     for second in (b"content-length: 2\r\n", b"Content-Length: 3\r\n", b"transfer-encoding: chunked\r\n"):
         with pytest.raises(BadFraming):
@@ -161,11 +162,16 @@ def test_each_stage_is_reported_to_the_owner() -> None:
     owner = RecordingOwner()
     reader = RequestParser(owner, Limits())
     stages = [reader.stage]
-    for piece in (b"POST / HTTP/1.1\r\n", b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n", b"ab", b"cd"):
+    for piece in (
+        b"POST / HTTP/1.1\r\nhost: h\r\n",
+        b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n",
+        b"ab",
+        b"cd",
+    ):
         reader.feed(piece)
         stages.append(reader.stage)
     assert stages == [IDLE, HEAD, BODY, BODY, IDLE]
-    assert owner.calls == ["head", "continue", "2", "4"]
+    assert owner.calls == ["head", "continue", "2"]
     assert owner.requests[0][1] == b"abcd"
 
 
@@ -203,15 +209,88 @@ def test_a_bad_body_behind_an_upgrade_offer_is_the_clients_error() -> None:
         read(offer + b"transfer-encoding:!chunked\r\n\r\n0\r\n\r\n")
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_a_torn_head_that_was_seen_before_is_known(size: int) -> None:
+    wire = b"POST /torn HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\nab"
+    ((first, _),) = read(wire).requests
+    ((second, body),) = read(*[wire[at : at + size] for at in range(0, len(wire), size)]).requests
+    ((third, _),) = read(wire).requests
+    assert body == b"ab"
+    assert second is third
+    assert second[:3] == first[:3]
+
+
+@pytest.mark.parametrize("pieces", [[b"\r\n\r\n%b"], [b"\r", b"\n%b"], [b"\r\n", b"\r", b"\n", b"%b"]])
+def test_blank_lines_before_a_request_are_skipped(pieces: list[bytes]) -> None:
+    get = b"GET /v1/a HTTP/1.1\r\nhost: h\r\n\r\n"
+    owner = read(*[piece.replace(b"%b", get) for piece in pieces])
+    assert [head.target for head, _ in owner.requests] == [b"/v1/a"]
+
+
+def test_blank_lines_behind_a_request_leave_the_connection_idle() -> None:
+    owner = RecordingOwner()
+    reader = RequestParser(owner, Limits())
+    reader.feed(b"GET /v1/a HTTP/1.1\r\nhost: h\r\n\r\n\r\n")
+    assert (reader.stage, owner.calls) == (IDLE, [])
+
+
+@pytest.mark.parametrize("pieces", [[b"\r\n" * 200], [b"\r\n"] * 200])
+def test_blank_lines_without_end_are_refused(pieces: list[bytes]) -> None:
+    with pytest.raises(HeadersTooLarge):
+        read(*pieces, limits=Limits(max_header_bytes=200))
+
+
 @pytest.mark.parametrize(
-    ("target", "origin"),
+    "beginning",
     [
-        (b"http://gateway:8000/v1/models?x=1", b"/v1/models?x=1"),
-        (b"http://gateway", b"/"),
-        (b"/v1/models?next=http://x/y", b"/v1/models?next=http://x/y"),
-        (b"*", b"*"),
+        *(b"SSH-2.0-x\r\n", b"GET /v1 HTTP/1.1 \r\n", b"\n", b"\r\n\nG"),
+        *(b"\x16\x03\x01", b"hello", b"GET / HTTP/1.1\n", b"GET / HTTP/1.1\r\nx: a\n", b"GET / HTTP/1.1\rx: a\n"),
     ],
 )
-def test_a_target_in_absolute_form_is_taken_as_its_path(target: bytes, origin: bytes) -> None:
-    owner = read(b"OPTIONS " + target + b" HTTP/1.1\r\nhost: gateway\r\n\r\n")
-    assert [head.target for head, _ in owner.requests] == [origin]
+def test_what_cannot_become_a_request_is_refused_before_its_head_is_whole(beginning: bytes) -> None:
+    with pytest.raises(BadFraming):
+        read(beginning)
+    with pytest.raises(BadFraming):
+        read(*[bytes([byte]) for byte in beginning])
+
+
+@pytest.mark.parametrize("size", [7, 4096, 1 << 20])
+def test_a_head_with_too_many_headers_is_refused_at_once(size: int) -> None:
+    """Case E 22."""
+    head = b"GET / HTTP/1.1\r\nhost: h\r\n" + b"x: y\r\n" * 98
+    assert len(read(head + b"x: y\r\n\r\n").requests) == 1
+    wire = head + b"x: y\r\n" * 2 + b"\r\n"
+    with pytest.raises(HeadersTooLarge, match="100 headers"):
+        read(*[wire[at : at + size] for at in range(0, len(wire), size)])
+    with pytest.raises(HeadersTooLarge, match="16 headers"):
+        read(b"GET / HTTP/1.1\r\nhost: h\r\n" + b"x: y\r\n" * 16, limits=Limits(max_headers=16))
+
+
+@pytest.mark.parametrize("size", [1, 5, 1 << 20])
+def test_a_chunked_body_is_read_strictly_in_any_pieces(size: int) -> None:
+    head = b"POST /chunks HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    def body(wire: bytes) -> bytes:
+        whole = head + wire + b"GET /next HTTP/1.1\r\nhost: h\r\n\r\n"
+        (_, found), (following, _) = read(*[whole[at : at + size] for at in range(0, len(whole), size)]).requests
+        assert following.target == b"/next"
+        return found
+
+    assert body(b"0\r\n\r\n") == b""
+    assert body(b'1\r\na\r\n00F;x="y"\r\n' + b"b" * 15 + b"\r\n000\r\nx-t: 1\r\n\r\n") == b"a" + b"b" * 15
+    for bad in (
+        b"1\r\nab\r\n0\r\n\r\n",
+        b"1\na\r\n0\r\n\r\n",
+        b"1;\r\na\r\n0\r\n\r\n",
+        b"1\r\na\r\n0\r\nhost: x\r\n\r\n",
+    ):
+        with pytest.raises(BadFraming, match="chunk framing"):
+            body(bad)
+
+
+@pytest.mark.parametrize("wire", [b"b\r\n" + b"a" * 11, b"fffffffffff\r\n", b"6\r\naaaaaa\r\n" * 2])
+def test_a_chunked_body_over_the_limit_is_refused_at_the_size_that_exceeds_it(wire: bytes) -> None:
+    head = b"POST /chunks HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+    read(head + b"a\r\n" + b"a" * 10 + b"\r\n0\r\n\r\n", limits=Limits(max_body_bytes=10))
+    with pytest.raises(BodyTooLarge):
+        read(head + wire, limits=Limits(max_body_bytes=10))

@@ -8,6 +8,7 @@ import pytest
 
 from router.dataplane.http.responses import (
     ANTHROPIC_TYPES,
+    CLOSE,
     Dialect,
     chunk,
     dialect_of,
@@ -41,7 +42,7 @@ def parsed(raw: bytes, method: str = "POST") -> Answer:
 
 
 def test_a_whole_answer_is_read_back() -> None:
-    answer = parsed(whole(200, b"hello", content_type=b"text/plain", headers=((b"x-a", b"1"),), close=True))
+    answer = parsed(whole(200, b"hello", content_type=b"text/plain", headers=((b"x-a", b"1"),), connection=CLOSE))
     assert (answer.status, answer.body, answer.complete) == (200, b"hello", True)
     assert answer.headers == {"content-type": "text/plain", "content-length": "5", "x-a": "1", "connection": "close"}
 
@@ -124,13 +125,13 @@ def test_an_error_event_of_responses_goes_on_with_the_numbers(before: bytes, num
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.5, "3")])
 def test_retry_after_is_in_whole_seconds(seconds: float, header: str) -> None:
-    answer = parsed(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), close=False))
+    answer = parsed(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), connection=b""))
     assert (answer.status, answer.headers["retry-after"]) == (503, header)
 
 
 @pytest.mark.parametrize(("error", "allow"), [(MethodNotAllowed("x"), "POST"), (ReadOnly("x"), "GET, HEAD")])
 def test_a_wrong_method_is_answered_with_an_allow_header(error: GatewayError, allow: str) -> None:
-    answer = parsed(error_answer(error, (), close=False))
+    answer = parsed(error_answer(error, (), connection=b""))
     assert (answer.status, answer.headers["allow"]) == (405, allow)
 
 
