@@ -29,7 +29,8 @@ def request(number: int, tokens: int) -> tuple[list[dict[str, str]], bytes]:
     """Messages that no other request has, and the bytes of a request for a stream of `tokens` tokens."""
     messages = [{"role": "user", "content": f"Write story {number}."}]
     body = msgspec.json.encode(chat(messages=messages, stream=True, max_tokens=tokens, ignore_eos=True))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
     return messages, head.encode() + body
 
 

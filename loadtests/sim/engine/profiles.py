@@ -118,7 +118,22 @@ PACED = EngineProfile(
 )
 """No real machine: ten tokens a second at any batch size, so that a small machine can hold hundreds of long streams."""
 
+AGENT = EngineProfile(
+    name="agent",
+    kv_blocks=131072,
+    block_tokens=16,
+    max_num_seqs=64,
+    max_batched_tokens=16384,
+    max_model_len=200_000,
+    step_s=2e-3,
+    sequence_s=2e-5,
+    kv_token_s=1e-9,
+    prefill_token_s=5e-6,
+    attention_s=0.0,
+)
+"""No real machine: quick answers with room for coding agents, whose first prompt alone has 20,000 tokens."""
+
 PROFILES: Mapping[str, EngineProfile] = MappingProxyType(
-    {profile.name: profile for profile in (H100_8B, A100_8B, H100_70B_TP8, TINY, PACED)}
+    {profile.name: profile for profile in (H100_8B, A100_8B, H100_70B_TP8, TINY, PACED, AGENT)}
 )
 """Every profile by name, as `turnout sim --profile` takes it."""

@@ -1,29 +1,42 @@
-"""A pod's HTTP routes. Faults are drawn first, inference goes to the engine, /sim/* controls the simulation."""
+"""A pod's HTTP routes, as strict as vLLM's. Faults are drawn first, then inference goes to the engine.
+
+Paths, methods and content types are decided here, what a body means is not. `/sim/*` controls the simulation.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs
 
 import msgspec
 
 from loadtests.sim.simpod import anthropic, openai
+from loadtests.sim.simpod.bodies import ResponsesBody, decode, read
+from loadtests.sim.simpod.chat import chat
+from loadtests.sim.simpod.completions import completion
+from loadtests.sim.simpod.errors import NOT_FOUND, WRONG_METHOD, WRONG_TYPE, ApiError, rejected
 from loadtests.sim.simpod.faults import INSTEAD, SPOILT, Fault, FaultSwitch, Outlet
 from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Answer, Pump
-from loadtests.sim.simpod.script import ApiError, Body, PodSpec, Script, decode_body, encode
+from loadtests.sim.simpod.response_store import Follower, Recorder, ResponseStore, complete
+from loadtests.sim.simpod.responses import write
+from loadtests.sim.simpod.script import PodSpec, Script, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
 
 _JSON = b"application/json"
+_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+_RESPONSES = "/v1/responses"
 
-WRITERS: Mapping[str, Callable[[Body, PodSpec], Script]] = {
-    "/v1/chat/completions": openai.chat,
-    "/v1/completions": openai.completion,
+WRITERS: Mapping[str, Callable[[object, PodSpec], Script]] = {
+    "/v1/chat/completions": chat,
+    "/v1/completions": completion,
     "/v1/embeddings": openai.embedding,
     "/v1/messages": anthropic.messages,
 }
-"""The paths that the engine answers; all are POST."""
+"""The paths that the engine answers without anything being stored; all are POST."""
 
 
 class FaultRefused(Exception):
@@ -40,40 +53,104 @@ class Controls(Protocol):
         """The body of /sim/state."""
 
 
+class _Route(NamedTuple):
+    methods: tuple[str, ...]
+    answer: Callable[[Request, Outlet], Exchange | None]
+
+
 class PodApi:
     """Answers the requests of one pod."""
 
-    def __init__(self, spec: PodSpec, pump: Pump, meters: Meters, faults: FaultSwitch, controls: Controls) -> None:
+    def __init__(
+        self,
+        spec: PodSpec,
+        pump: Pump,
+        meters: Meters,
+        faults: FaultSwitch,
+        controls: Controls,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        """`new_id` gives what follows `resp_` in the id of a new response."""
         self._spec, self._pump, self._meters, self._faults, self._controls = spec, pump, meters, faults, controls
+        self._new_id = new_id
+        self._store = ResponseStore()
         self.received: Counter[str] = Counter()
         """Requests by path, /sim/* left out."""
         self._sequence = 0
+        self._routes = self._table()
 
     def handle(self, request: Request, connection: Connection, /) -> Exchange | None:
         """Answer now, or hand the request to the engine."""
-        if request.path.startswith("/sim/"):
-            control(request, request.path, connection, self._controls, remote=True)
+        path = request.path
+        if path.startswith("/sim/"):
+            control(request, path, connection, self._controls, remote=True)
             return None
-        self.received[request.path] += 1
-        writer = WRITERS.get(request.path)
-        fault = self._faults.draw(inference=writer is not None)
+        self.received[path] += 1
+        fault = self._faults.draw(inference=path in WRITERS or path == _RESPONSES)
         outlet: Outlet = connection
         if fault is not None:
             if fault.kind in INSTEAD:
                 INSTEAD[fault.kind](connection, fault)
                 return None
             outlet = SPOILT[fault.kind](connection, fault)
+        route = self._route(path)
+        if route is None:
+            self._no_route(request, outlet)
+            return None
+        if request.method not in route.methods:
+            allowed = b"allow: %b\r\n" % ", ".join(route.methods).encode()
+            outlet.whole(405, _JSON, b"" if request.method == "HEAD" else WRONG_METHOD.openai(), allowed)
+            return None
         try:
-            if writer is None:
-                self._plain(request, outlet)
-                return None
-            if request.method != "POST":
-                raise ApiError(405, "Method Not Allowed", "MethodNotAllowedError")
-            return self._infer(writer(decode_body(request.body), self._spec), outlet)
+            return route.answer(request, outlet)
         except ApiError as error:
-            body = error.anthropic() if request.path == "/v1/messages" else error.openai()
+            body = error.anthropic() if path.startswith("/v1/messages") else error.openai()
             outlet.whole(error.status, _JSON, body)
             return None
+
+    def _route(self, path: str) -> _Route | None:
+        found = self._routes.get(path)
+        if found is None and path.startswith(f"{_RESPONSES}/"):
+            name, _, rest = path[len(_RESPONSES) + 1 :].partition("/")
+            if name and not rest and not path.endswith("/"):
+                return _Route(("GET", "DELETE"), lambda request, outlet: self._stored(request, outlet, name))
+            if name and rest == "cancel":
+                return _Route(("POST",), lambda _, outlet: _whole(outlet, encode(self._store.cancel(name))))
+        return found
+
+    def _table(self) -> dict[str, _Route]:
+        def get(kind: bytes, body: Callable[[], bytes]) -> _Route:
+            return _Route(("GET",), lambda _, outlet: _whole(outlet, body(), kind))
+
+        def post(answer: Callable[[object, PodSpec], bytes]) -> _Route:
+            return _Route(("POST",), lambda request, outlet: _whole(outlet, answer(_body(request), self._spec)))
+
+        def infer(writer: Callable[[object, PodSpec], Script]) -> _Route:
+            return _Route(("POST",), lambda request, outlet: self._infer(writer(_body(request), self._spec), outlet))
+
+        return {path: infer(writer) for path, writer in WRITERS.items()} | {
+            _RESPONSES: _Route(("POST",), self._respond),
+            "/health": get(b"", lambda: b""),
+            "/ping": get(b"", lambda: b"")._replace(methods=("GET", "POST")),
+            "/version": get(_JSON, lambda: b'{"version":"0.32.0"}'),
+            "/load": get(_JSON, lambda: b'{"server_load":%d}' % self._pump.load),
+            "/metrics": get(_TEXT, self._meters.text),
+            "/v1/models": get(_JSON, lambda: openai.models(self._spec)),
+            "/tokenize": post(openai.tokenize),
+            "/detokenize": post(openai.detokenize),
+            "/v1/messages/count_tokens": post(anthropic.count_tokens),
+        }
+
+    def _no_route(self, request: Request, outlet: Outlet) -> None:
+        """Not found, unless a slash at the end is what is wrong."""
+        path = request.path
+        other = path.rstrip("/") if path.endswith("/") else f"{path}/"
+        if path == "/" or self._route(other) is None:
+            outlet.whole(404, _JSON, NOT_FOUND.openai())
+            return
+        query = b"?" + request.query if request.query else b""
+        place = b"http://%b%b%b" % (request.headers.get(b"host", b"localhost"), other.encode(), query)
+        outlet.whole(307, b"", b"", b"location: %b\r\n" % place)
 
     def _infer(self, script: Script, outlet: Outlet) -> Answer:
         self._sequence += 1
@@ -81,36 +158,49 @@ class PodApi:
         self._pump.submit(answer)
         return answer
 
-    def _plain(self, request: Request, outlet: Outlet) -> None:
-        path = request.path
-        method, kind, answer = self._routes().get(path, ("GET", _JSON, None))
-        if answer is None and path.startswith("/v1/models/"):
-            answer = self._model
-        if answer is None:
-            raise ApiError(404, "Not Found", "NotFoundError")
-        if request.method not in (method, "HEAD" if method == "GET" else method):
-            raise ApiError(405, "Method Not Allowed", "MethodNotAllowedError")
-        outlet.whole(200, kind, answer(request))
+    def _respond(self, request: Request, outlet: Outlet) -> Exchange | None:
+        """POST /v1/responses."""
+        body = read(ResponsesBody, _body(request))
+        name = f"resp_{self._new_id()}"
+        written = write(body, self._spec, name, self._store.conversation(body.previous_response_id))
+        if body.store is False:
+            return self._infer(written.script, outlet)
+        kept = self._store.add(name, written) if body.background else None
 
-    def _routes(self) -> Mapping[str, tuple[str, bytes, Callable[[Request], bytes]]]:
-        text = b"text/plain; version=0.0.4; charset=utf-8"
-        return {
-            "/health": ("GET", _JSON, lambda _: b""),
-            "/ping": ("GET", _JSON, lambda _: b""),
-            "/version": ("GET", _JSON, lambda _: b'{"version":"0.32.0"}'),
-            "/metrics": ("GET", text, lambda _: self._meters.text()),
-            "/v1/models": ("GET", _JSON, lambda _: openai.models(self._spec)),
-            "/tokenize": ("POST", _JSON, self._tokenize),
-        }
+        def finished(cached: int) -> None:
+            complete(kept or self._store.add(name, written), written.ended(cached))
 
-    def _tokenize(self, request: Request) -> bytes:
-        return openai.tokenize(decode_body(request.body), self._spec)
+        script = written.script._replace(kept=finished)
+        if kept is None:
+            return self._infer(script, outlet)
+        kept.cancel = self._infer(script, Recorder(kept)).cancel
+        return Follower(kept, outlet, 0) if body.stream else _whole(outlet, encode(kept.body))
 
-    def _model(self, request: Request) -> bytes:
-        name = request.path.removeprefix("/v1/models/")
-        if name not in self._spec.models:
-            raise ApiError(404, f"The model `{name}` does not exist.", "NotFoundError", "model")
-        return encode(openai.model_card(name, self._spec))
+    def _stored(self, request: Request, outlet: Outlet, name: str) -> Exchange | None:
+        """GET or DELETE /v1/responses/{id}."""
+        if request.method == "DELETE":
+            return _whole(outlet, encode(self._store.delete(name)))
+        kept = self._store.get(name)
+        query = {key: values[-1] for key, values in parse_qs(request.query.decode("latin-1")).items()}
+        if query.get("stream", "false").lower() not in ("true", "1", "on", "yes"):
+            return _whole(outlet, encode(kept.body))
+        if not kept.streamed:
+            raise rejected(f"Unknown response_id: {name}", "response_id", name)
+        after = query.get("starting_after", "-1")
+        return Follower(kept, outlet, int(after) + 1 if after.lstrip("-").isdigit() else 0)
+
+
+def _whole(outlet: Outlet, body: bytes, kind: bytes = _JSON) -> Exchange | None:
+    """A complete answer; nothing goes on after it."""
+    outlet.whole(200, kind, body)
+    return None
+
+
+def _body(request: Request) -> Any:
+    """The decoded body; ApiError if it is not announced as JSON, or is none."""
+    if request.headers.get(b"content-type", b"").lower().partition(b";")[0] != _JSON:
+        raise WRONG_TYPE
+    return decode(request.body)
 
 
 def control(request: Request, path: str, line: Outlet, controls: Controls, *, remote: bool) -> None:
@@ -122,7 +212,7 @@ def control(request: Request, path: str, line: Outlet, controls: Controls, *, re
         elif wanted == ("DELETE", "/sim/faults"):
             controls.set_fault(None)
         elif wanted not in (("GET", "/sim/state"), ("GET", "/sim/faults")):
-            line.whole(404, _JSON, ApiError(404, "Not Found", "NotFoundError").openai())
+            line.whole(404, _JSON, NOT_FOUND.openai())
             return
     except FaultRefused as error:
         line.whole(409, _JSON, ApiError(409, str(error), "ConflictError").openai())

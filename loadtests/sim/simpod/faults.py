@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from loadtests.sim.simpod.script import ApiError
+from loadtests.sim.simpod.errors import ApiError
 
 Kind = Literal[
     "refuse",

@@ -24,11 +24,13 @@ import uvloop
 from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import PROFILES, EngineProfile
 from loadtests.sim.simpod.api import FaultRefused, PodApi, control
+from loadtests.sim.simpod.bodies import ChatBody
+from loadtests.sim.simpod.errors import NOT_FOUND
 from loadtests.sim.simpod.faults import Fault, FaultSwitch
 from loadtests.sim.simpod.listener import Listener
 from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Pump
-from loadtests.sim.simpod.script import ApiError, PodSpec, encode
+from loadtests.sim.simpod.script import PodSpec, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
 
 DEFAULT_MODEL = "sim-model"
@@ -87,6 +89,7 @@ class SimPod:
     async def start(self) -> int:
         """Listen; returns the port. OSError if it is taken."""
         sock = self._listener.bind()
+        ChatBody.model_rebuild()  # or the first request would wait for it
         self.name = self.name or f"sim-{self.port}"
         spec = PodSpec(self.name, self._models, self.profile, self._output_mean_tokens)
         self._pump = Pump(self.engine, self._meters, self._speed)
@@ -177,7 +180,7 @@ class ControlPort:
         elif port in self._pods:
             control(request, f"/sim/{rest}", connection, self._pods[port], remote=False)
         else:
-            connection.whole(404, b"application/json", ApiError(404, "Not Found", "NotFoundError").openai())
+            connection.whole(404, b"application/json", NOT_FOUND.openai())
         return None
 
 

@@ -13,71 +13,83 @@ from time import perf_counter
 from loadtests.sim.engine.model import Engine, RequestId, StepResult
 from loadtests.sim.simpod.faults import Outlet
 from loadtests.sim.simpod.metrics import Lifetime, Meters
-from loadtests.sim.simpod.script import Script
+from loadtests.sim.simpod.script import Choice, Script
 
 _MAX_LAG_S = 0.1
+
+
+class Lane:
+    """One choice of an answer: its request to the engine, and how far it got."""
+
+    __slots__ = ("admitted_at", "answer", "choice", "first_at", "id", "made", "sent")
+
+    def __init__(self, request_id: str, choice: Choice, answer: Answer) -> None:
+        self.id, self.choice, self.answer = request_id, choice, answer
+        self.made = self.sent = 0
+        self.admitted_at = self.first_at = 0.0
 
 
 class Answer:
     """One request being answered: the script, its progress, and its outlet."""
 
-    __slots__ = (
-        "_cancel",
-        "_outlet",
-        "_sent",
-        "admitted_at",
-        "arrived_at",
-        "cached",
-        "first_at",
-        "id",
-        "made",
-        "script",
-    )
+    __slots__ = ("_cancel", "_outlet", "_running", "_unsent", "arrived_at", "cached", "lanes", "opened", "script")
 
     def __init__(self, request_id: str, script: Script, outlet: Outlet, cancel: Callable[[Answer], None]) -> None:
-        self.id, self.script = request_id, script
+        self.script = script
         self._outlet, self._cancel = outlet, cancel
-        self.cached = self.made = self._sent = 0
-        self.arrived_at = self.admitted_at = self.first_at = 0.0
+        self.cached: int | None = None
+        """Prompt tokens found in the prefix cache, by the choice that was admitted first."""
+        self.arrived_at = 0.0
+        names = [request_id, *(f"{request_id}-{at}" for at in range(1, len(script.choices)))]
+        self.lanes = [Lane(name, choice, self) for name, choice in zip(names, script.choices, strict=True)]
+        self._running = self._unsent = len(self.lanes)
+        self.opened = False
         if script.stream is not None:
             outlet.open(b"text/event-stream; charset=utf-8")
 
-    def token(self) -> None:
+    def token(self, lane: Lane) -> None:
         """One more token was produced."""
-        self.made += 1
+        lane.made += 1
         if self.script.stream is not None and not self._outlet.paused:
-            self._flush()
+            self._flush(lane)
 
     def finish(self) -> None:
-        """All tokens were produced. A stream that is behind its engine ends when its client has caught up."""
+        """A choice is complete. A stream that is behind its engine ends when its client has caught up."""
+        self._running -= 1
+        if self._running:
+            return
+        if self.script.kept is not None:
+            self.script.kept(self.cached or 0)
         if self.script.stream is None:
-            self._outlet.whole(200, b"application/json", self.script.whole(self.cached))
+            self._outlet.whole(200, b"application/json", self.script.whole(self.cached or 0))
 
     def resume(self) -> None:
         """The client reads again."""
         if self.script.stream is not None:
-            self._flush()
+            for lane in self.lanes:
+                self._flush(lane)
 
     def cancel(self) -> None:
         """The client is gone."""
         self._cancel(self)
 
-    def _flush(self) -> None:
-        stream, pieces, outlet = self.script.stream, self.script.pieces, self._outlet
-        assert stream is not None
-        if self._sent == 0 and self.made:
-            for opening in stream.opening(self.cached):
+    def _flush(self, lane: Lane) -> None:
+        stream, outlet, event, last = self.script.stream, self._outlet, lane.choice.event, lane.choice.tokens
+        assert stream is not None and event is not None
+        if not self.opened and lane.made:
+            self.opened = True
+            for opening in stream.opening(self.cached or 0):
                 outlet.send(opening)
-        while self._sent < self.made and not outlet.paused:
-            piece = pieces[self._sent]
-            self._sent += 1
-            if self._sent < len(pieces):
-                outlet.send(stream.before + piece + stream.after)
+        while lane.sent < lane.made and not outlet.paused:
+            outlet.send(event(lane.sent))
+            lane.sent += 1
+            if lane.sent < last:
                 continue
-            outlet.send(stream.before + piece + stream.last_after)
-            for closing in stream.closing(self.cached):
-                outlet.send(closing)
-            outlet.end()
+            self._unsent -= 1
+            if not self._unsent:
+                for closing in stream.closing(self.cached or 0):
+                    outlet.send(closing)
+                outlet.end()
 
 
 class Pump:
@@ -87,7 +99,7 @@ class Pump:
         """`speed` divides every duration."""
         self._engine, self._meters, self._speed = engine, meters, speed
         self._loop = asyncio.get_running_loop()
-        self._answers: dict[RequestId, Answer] = {}
+        self._lanes: dict[RequestId, Lane] = {}
         self._timer: asyncio.Handle | None = None
         self._at = 0.0
         """When the step under way started, on the loop's clock."""
@@ -95,20 +107,27 @@ class Pump:
         """When the last step was delivered; this and all that is measured is on `perf_counter`'s clock, because
         uvloop's counts milliseconds."""
 
+    @property
+    def load(self) -> int:
+        """Requests under way: what the engine computes and what waits."""
+        return self._engine.running + self._engine.waiting
+
     def submit(self, answer: Answer) -> None:
         """Hand a request to the engine. Requests of one turn of the loop start in one step."""
         answer.arrived_at = perf_counter()
-        self._engine.submit(answer.script.request(answer.id, answer.arrived_at))
-        self._answers[answer.id] = answer
+        for lane in answer.lanes:
+            self._engine.submit(lane.choice.request(lane.id, answer.arrived_at))
+            self._lanes[lane.id] = lane
         if self._timer is None:
             self._at, self._ended_at = self._loop.time(), answer.arrived_at
             self._timer = self._loop.call_soon(self._start)
 
     def cancel(self, answer: Answer) -> None:
         """The client is gone: the engine drops the request at once."""
-        if self._answers.pop(answer.id, None) is not None:
-            self._engine.cancel(answer.id)
-            self._meters.finished["abort"] += 1
+        for lane in answer.lanes:
+            if self._lanes.pop(lane.id, None) is not None:
+                self._engine.cancel(lane.id)
+                self._meters.finished["abort"] += 1
 
     def stop(self) -> None:
         """No more steps."""
@@ -121,35 +140,37 @@ class Pump:
             self._timer = None
             return
         for request_id, cached in step.admitted:
-            answer = self._answers[request_id]
-            answer.cached, answer.admitted_at = cached, self._ended_at
+            lane = self._lanes[request_id]
+            lane.admitted_at = self._ended_at
+            if lane.answer.cached is None:
+                lane.answer.cached = cached
         ends_at = self._at + step.duration_s / self._speed
         self._timer = self._loop.call_at(ends_at, self._deliver, step, ends_at)
 
     def _deliver(self, step: StepResult, ends_at: float) -> None:
-        now, answers = perf_counter(), self._answers
+        now, lanes = perf_counter(), self._lanes
         self._meters.step(len(step.tokens), step.prefill_tokens, now - self._ended_at)
         self._ended_at = now
         for request_id in step.tokens:
-            answer = answers.get(request_id)
-            if answer is not None:
-                answer.token()
+            lane = lanes.get(request_id)
+            if lane is not None:
+                lane.answer.token(lane)
         for request_id in step.first_tokens:
-            answer = answers.get(request_id)
-            if answer is not None:
-                answer.first_at = now
-                self._meters.first_token(now - answer.arrived_at)
-                answer.token()
+            lane = lanes.get(request_id)
+            if lane is not None:
+                lane.first_at = now
+                self._meters.first_token(now - lane.answer.arrived_at)
+                lane.answer.token(lane)
         for request_id in step.finished:
-            answer = answers.pop(request_id, None)
-            if answer is not None:
-                self._finish(answer, now)
+            lane = lanes.pop(request_id, None)
+            if lane is not None:
+                self._finish(lane, now)
         self._at = max(ends_at, self._loop.time() - _MAX_LAG_S)
         self._start()
 
-    def _finish(self, answer: Answer, now: float) -> None:
-        script = answer.script
-        moments = (answer.arrived_at, answer.admitted_at, answer.first_at or now, now)
-        tokens = (script.prompt_tokens, len(script.pieces), script.max_tokens)
-        self._meters.request(Lifetime(*moments, *tokens, script.finish))
+    def _finish(self, lane: Lane, now: float) -> None:
+        choice, answer = lane.choice, lane.answer
+        moments = (answer.arrived_at, lane.admitted_at, lane.first_at or now, now)
+        tokens = (choice.prompt_tokens, choice.tokens, choice.max_tokens)
+        self._meters.request(Lifetime(*moments, *tokens, choice.finish))
         answer.finish()

@@ -20,11 +20,11 @@ _WORDS = (
     "old see two way who boy did its let put say she too use dad mom sun sky red big box cat dog ear eye "
     "far few fly fox fun got hat hot ice joy key lab map net"
 )
-_VOCABULARY = tuple(b" " + word.encode() for word in _WORDS.split())
+VOCABULARY = tuple(b" " + word.encode() for word in _WORDS.split())
 """64 tokens, so that six bits of a hash choose one."""
 
 _PAGE = 4096
-_BOOK = b"".join(_VOCABULARY[xxhash.xxh3_64_intdigest(b"%d" % at) & 63] for at in range(_PAGE))
+_BOOK = b"".join(VOCABULARY[xxhash.xxh3_64_intdigest(b"%d" % at) & 63] for at in range(_PAGE))
 """Answers are read from here, from a place that the prompt's hash chooses."""
 
 
@@ -35,6 +35,10 @@ class Prompt(NamedTuple):
     tokens: int
     seed: int
     """64 bits that follow from the text: an answer's only randomness."""
+
+    def token_ids(self) -> list[int]:
+        """The numbers of its tokens."""
+        return [token_id(piece) for piece in pieces_of(self.text)]
 
 
 def prompt_of(text: bytes) -> Prompt:
@@ -78,7 +82,7 @@ def _part_text(part: object) -> str:
 
 def answer_text(seed: int, tokens: int) -> bytes:
     """An answer of `tokens` tokens: equal seeds give equal texts, and a longer answer starts with the shorter one."""
-    first = b"".join(_VOCABULARY[seed >> shift & 63] for shift in (0, 6, 12, 18))
+    first = b"".join(VOCABULARY[seed >> shift & 63] for shift in (0, 6, 12, 18))
     start = (seed >> 24) % _PAGE * BYTES_PER_TOKEN
     need = max(0, tokens * BYTES_PER_TOKEN - len(first))
     rest = _BOOK[start : start + need]
@@ -96,6 +100,16 @@ def answer_length(seed: int, mean_tokens: float) -> int:
 def pieces_of(text: bytes) -> list[bytes]:
     """The text token by token."""
     return [text[at : at + BYTES_PER_TOKEN] for at in range(0, len(text), BYTES_PER_TOKEN)]
+
+
+def token_id(piece: bytes) -> int:
+    """The number of a token."""
+    return int.from_bytes(piece[:BYTES_PER_TOKEN], "little")
+
+
+def text_of(tokens: Sequence[int]) -> bytes:
+    """The text that token numbers stand for; the reverse of `pieces_of` and `token_id`."""
+    return b"".join((token & 0xFFFFFFFF).to_bytes(BYTES_PER_TOKEN, "little").rstrip(b"\0") for token in tokens)
 
 
 def chained_ids(text: bytes, block_tokens: int) -> list[int]:

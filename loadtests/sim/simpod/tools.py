@@ -1,14 +1,28 @@
-"""Tool calls: which tool a request forces, and arguments that satisfy its schema. Pure; reads both APIs' forms."""
+"""Tool calls: which tool a request gets called, and arguments that satisfy its schema. Pure; all three APIs' forms.
+
+A forced call is always made. With `auto` the model answers in text, because an agent acts on every call;
+only a last message that begins with `call NAME` gets that tool called, for those who want to see a call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from loadtests.sim.simpod.script import ApiError, Body, encode
-from loadtests.sim.simpod.text import answer_text
+from loadtests.sim.simpod.errors import rejected
+from loadtests.sim.simpod.forms import schema_form
+from loadtests.sim.simpod.json_examples import example
+from loadtests.sim.simpod.script import encode
+from loadtests.sim.simpod.text import content_text
 
-_VALUES: Mapping[str, object] = {"integer": 7, "number": 0.5, "boolean": True, "array": [], "object": {}, "null": None}
+_CUE = "call "
+
+
+class Tool(NamedTuple):
+    """A tool as it was given, whichever the API."""
+
+    name: str
+    schema: Mapping[str, Any] | None
 
 
 class ToolCall(NamedTuple):
@@ -17,56 +31,38 @@ class ToolCall(NamedTuple):
     name: str
     arguments: bytes
     """JSON text."""
+    named: bool = False
+    """The request named this tool, which OpenAI's finish reason depends on."""
 
 
-def forced_call(body: Body, seed: int) -> ToolCall | None:
-    """The call that `tool_choice` forces, or None if the answer is text. ApiError if it names an unknown tool."""
-    tools = body.get("tools")
-    named = _named(body.get("tool_choice"))
-    if not isinstance(tools, list) or not tools or named is None:
+def call_of(tools: Sequence[Tool], choice: str, messages: Sequence[object], seed: int) -> ToolCall | None:
+    """The call to make. `choice` is `none`, `auto`, `required` or, after a `=`, a tool's name.
+
+    ApiError if the tool is unknown or its schema cannot be satisfied.
+    """
+    if not tools or choice == "none":
         return None
-    functions = [_function(tool) for tool in tools]
-    wanted = [one for one in functions if one.get("name") == named or named == ""]
-    if not wanted:
-        raise ApiError(400, f"Tool '{named}' has not been passed in `tools`.", param="tool_choice")
-    schema = wanted[0].get("parameters") or wanted[0].get("input_schema")
-    arguments = _example(schema if isinstance(schema, dict) else {}, seed)
-    return ToolCall(str(wanted[0].get("name")), encode(arguments))
-
-
-def _named(choice: object) -> str | None:
-    """The tool a choice forces: its name, "" for any one, None for no force."""
-    if choice == "required":
-        return ""
-    if not isinstance(choice, Mapping):
+    named = choice.startswith("=")
+    wanted = choice[1:] if named else tools[0].name if choice == "required" else _cued(messages)
+    found = next((tool for tool in tools if tool.name == wanted), None)
+    if found is None:
+        if named:
+            message = "The tool specified in `tool_choice` does not match any of the specified `tools`"
+            raise rejected(message, "tool_choice")
         return None
-    if choice.get("type") == "any":
-        return ""
-    function = choice.get("function")
-    named = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-    return named if isinstance(named, str) else None
+    schema = dict(found.schema or {})
+    if schema.get("type", "object") == "object":
+        schema["type"] = "object"
+    form = schema_form(schema)
+    return ToolCall(found.name, encode(example(form.schema, seed)), named)
 
 
-def _function(tool: object) -> Mapping[str, object]:
-    """OpenAI wraps a tool's function, Anthropic does not."""
-    if not isinstance(tool, Mapping):
-        raise ApiError(400, "each tool is an object", param="tools")
-    function = tool.get("function")
-    return function if isinstance(function, Mapping) else tool
-
-
-def _example(schema: Mapping[str, object], seed: int) -> dict[str, object]:
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping):
-        return {}
-    return {str(name): _value(kind, seed) for name, kind in properties.items()}
-
-
-def _value(schema: object, seed: int) -> object:
-    if not isinstance(schema, Mapping):
+def _cued(messages: Sequence[object]) -> str | None:
+    """The tool that the last message asks for by its first words."""
+    last = messages[-1] if messages else None
+    if not isinstance(last, Mapping) or last.get("role") not in (None, "user"):
         return None
-    choices = schema.get("enum")
-    if isinstance(choices, list) and choices:
-        return choices[seed % len(choices)]
-    kind = schema.get("type")
-    return _VALUES[kind] if isinstance(kind, str) and kind in _VALUES else answer_text(seed, 2).decode().strip()
+    content = last.get("content")
+    text = content_text(content[-1:] if isinstance(content, list) else content)
+    named = text[len(_CUE) :].split(maxsplit=1) if text.startswith(_CUE) else []
+    return named[0].rstrip(".,:;!") if named else None

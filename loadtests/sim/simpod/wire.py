@@ -32,6 +32,8 @@ class Request(NamedTuple):
     headers: dict[bytes, bytes]
     """Names in lower case."""
     body: bytes
+    query: bytes = b""
+    """What follows the question mark."""
 
 
 class Exchange(Protocol):
@@ -136,8 +138,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """A whole request: answer it, or queue it behind the one under way."""
-        path = unquote(self._url.partition(b"?")[0].decode("latin-1"))
-        request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body))
+        target, _, query = self._url.partition(b"?")
+        path = unquote(target.decode("latin-1"))
+        request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
         self._backlog.append((request, self._parser.should_keep_alive()))
         if self.busy:
             if self._transport is not None:
@@ -157,7 +160,7 @@ class Connection(asyncio.Protocol):
     # Answering
 
     def whole(self, status: int, content_type: bytes, body: bytes, extra: bytes = b"") -> None:
-        """A complete answer. `extra` is further header lines, each ended by CRLF."""
+        """A complete answer; an empty type is left out. `extra` is further header lines, each ended by CRLF."""
         head = self._head(status, content_type, extra)
         self._write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._answered()
@@ -206,12 +209,13 @@ class Connection(asyncio.Protocol):
 
     def _head(self, status: int, content_type: bytes, extra: bytes) -> bytes:
         closing = b"" if self._keep_alive else b"connection: close\r\n"
-        pattern = b"HTTP/1.1 %d %b\r\ndate: %b\r\nserver: uvicorn\r\ncontent-type: %b\r\nx-inference-pod: %b\r\n%b%b"
+        kind = b"content-type: %b\r\n" % content_type if content_type else b""
+        pattern = b"HTTP/1.1 %d %b\r\ndate: %b\r\nserver: uvicorn\r\n%bx-inference-pod: %b\r\n%b%b"
         return pattern % (
             status,
             _REASONS[status],
             http_date(int(time.time())),
-            content_type,
+            kind,
             self._pod,
             closing,
             extra,

@@ -1,34 +1,21 @@
-from typing import Any
-
 import msgspec
 import pytest
 
-from loadtests.sim.engine.profiles import PROFILES
-from loadtests.sim.simpod.anthropic import messages
-from loadtests.sim.simpod.script import ApiError, PodSpec, Script
+from loadtests.sim.simpod.anthropic import count_tokens, messages
+from loadtests.sim.simpod.errors import ApiError
+from tests.loadtests.sim.simpod.written import HI, SPEC, named, whole
 
-SPEC = PodSpec("pod-1", ("tiny",), PROFILES["tiny"])
-ASK = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "ignore_eos": True}
+ASK = {"model": "tiny", "messages": HI, "max_tokens": 3, "ignore_eos": True}
 TOOLS = {
     "tools": [{"name": "look", "input_schema": {"type": "object", "properties": {"at": {"type": "string"}}}}],
     "tool_choice": {"type": "any"},
+    "max_tokens": 100,
 }
 
 
-def events(script: Script) -> list[tuple[str, Any]]:
-    stream = script.stream
-    assert stream is not None
-    tokens = [stream.before + piece + stream.after for piece in script.pieces]
-    parsed = []
-    for event in [*stream.opening(16), *tokens, *stream.closing(16)]:
-        name, _, data = event.removeprefix(b"event: ").partition(b"\ndata: ")
-        parsed.append((name.decode(), msgspec.json.decode(data)))
-    return parsed
-
-
 def test_a_stream_has_the_events_in_the_documented_order() -> None:
-    named = events(messages(ASK | {"stream": True}, SPEC))
-    assert [name for name, _ in named] == [
+    found = named(messages(ASK | {"stream": True}, SPEC), cached=5)
+    assert [name for name, _ in found] == [
         "message_start",
         "content_block_start",
         *["content_block_delta"] * 3,
@@ -36,31 +23,56 @@ def test_a_stream_has_the_events_in_the_documented_order() -> None:
         "message_delta",
         "message_stop",
     ]
-    assert all(name == data["type"] for name, data in named)
-    assert named[0][1]["message"]["usage"]["cache_read_input_tokens"] == 16
-    assert named[-2][1]["delta"]["stop_reason"] == "max_tokens"
+    assert all(name == data["type"] for name, data in found)
+    assert found[-2][1]["usage"]["cache_read_input_tokens"] == 5
+    assert found[-2][1]["delta"]["stop_reason"] == "max_tokens"
 
 
 def test_the_whole_answer_equals_the_stream() -> None:
-    whole = msgspec.json.decode(messages(ASK, SPEC).whole(0))
-    named = events(messages(ASK | {"stream": True}, SPEC))
-    said = "".join(data["delta"]["text"] for name, data in named if name == "content_block_delta")
-    assert whole["content"] == [{"type": "text", "text": said}]
-    assert (whole["stop_reason"], whole["usage"]["output_tokens"]) == ("max_tokens", 3)
+    answer = whole(messages(ASK, SPEC))
+    found = named(messages(ASK | {"stream": True}, SPEC))
+    said = "".join(data["delta"]["text"] for name, data in found if name == "content_block_delta")
+    assert answer["content"] == [{"type": "text", "text": said}]
+    assert (answer["stop_reason"], answer["usage"]["output_tokens"]) == ("max_tokens", 3)
 
 
-def test_a_forced_tool_is_used_and_streamed_as_json() -> None:
-    (block,) = msgspec.json.decode(messages(ASK | TOOLS, SPEC).whole(0))["content"]
-    named = events(messages(ASK | TOOLS | {"stream": True}, SPEC))
-    streamed = "".join(data["delta"]["partial_json"] for name, data in named if name == "content_block_delta")
-    assert (block["type"], block["name"]) == ("tool_use", "look")
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "look"}])
+def test_a_forced_tool_is_used_and_streamed_as_json(choice: object) -> None:
+    asked = ASK | TOOLS | {"tool_choice": choice}
+    answer = whole(messages(asked, SPEC))
+    (block,) = answer["content"]
+    found = named(messages(asked | {"stream": True}, SPEC))
+    streamed = "".join(data["delta"]["partial_json"] for name, data in found if name == "content_block_delta")
+    assert (block["type"], block["name"], answer["stop_reason"]) == ("tool_use", "look", "tool_use")
     assert msgspec.json.decode(streamed) == block["input"]
 
 
-@pytest.mark.parametrize("field", ["messages", "max_tokens"])
-def test_a_missing_field_is_an_error_in_anthropics_shape(field: str) -> None:
+def test_a_stop_sequence_is_named() -> None:
+    text = whole(messages(ASK | {"max_tokens": 40}, SPEC))["content"][0]["text"]
+    answer = whole(messages(ASK | {"max_tokens": 40, "stop_sequences": [text[5:9]]}, SPEC))
+    assert (answer["stop_reason"], answer["stop_sequence"]) == ("stop_sequence", text[5:9])
+    assert answer["content"][0]["text"] == text[: text.index(text[5:9])]
+
+
+def test_counted_tokens_are_those_of_the_usage() -> None:
+    """Case G 36: count_tokens, with what makes a prompt longer."""
+    more = {"system": "Be brief.", "tools": TOOLS["tools"]}
+    counted = msgspec.json.decode(count_tokens({"model": "tiny", "messages": HI} | more, SPEC))
+    usage = whole(messages(ASK | more, SPEC))["usage"]
+    assert counted["input_tokens"] == usage["input_tokens"] > usage["output_tokens"]
+
+
+@pytest.mark.parametrize("field", ["messages", "max_tokens", "model"])
+def test_a_missing_field_is_an_error_in_openais_shape(field: str) -> None:
+    """Case G 36: as in vLLM, whose framework refuses the body before the endpoint sees it."""
     with pytest.raises(ApiError) as caught:
         messages({name: value for name, value in ASK.items() if name != field}, SPEC)
+    error = msgspec.json.decode(caught.value.anthropic())["error"]
+    assert (error["type"], error["param"]) == ("Bad Request", f"body.{field}")
+
+
+def test_an_unknown_model_is_an_error_in_anthropics_shape() -> None:
+    with pytest.raises(ApiError) as caught:
+        messages(ASK | {"model": "nope"}, SPEC)
     error = msgspec.json.decode(caught.value.anthropic())
-    assert (error["type"], error["error"]["type"]) == ("error", "invalid_request_error")
-    assert field in error["error"]["message"]
+    assert (error["type"], error["error"]["type"], caught.value.status) == ("error", "NotFoundError", 404)

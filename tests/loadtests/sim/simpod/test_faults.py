@@ -9,6 +9,7 @@ from tests.fakes.chance import five_deviations
 from tests.fakes.waiting import until
 
 CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
 BODY = b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":6,"ignore_eos":true,"stream":%b}'
 
 
@@ -20,9 +21,8 @@ async def answer(pod: SimPod, *, stream: bool = True) -> tuple[bytes, type[Excep
     """All bytes received for one request on a new connection, and how it ended (None: in good order)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
     body = BODY % (b"true" if stream else b"false")
-    writer.write(
-        b"POST %b HTTP/1.1\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body)
-    )
+    head = b"POST %b HTTP/1.1\r\nconnection: close\r\ncontent-type: application/json\r\n" % CHAT.encode()
+    writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
     got, ended = b"", None
     try:
         while chunk := await reader.read(65536):
@@ -80,13 +80,13 @@ def test_error_statuses_have_a_body_and_retry_after(status: int) -> None:
         ):
             fault = {"kind": f"http_{status}", "count": 1, "retry_after_s": 7}
             assert (await http.put("/sim/faults", json=fault)).status_code == 200
-            failed = await http.post(CHAT, content=BODY % b"true")
+            failed = await http.post(CHAT, content=BODY % b"true", headers=JSON)
             assert (failed.status_code, failed.headers["retry-after"], failed.json()["error"]["code"]) == (
                 status,
                 "7",
                 status,
             )
-            assert (await http.post(CHAT, content=BODY % b"true")).status_code == 200
+            assert (await http.post(CHAT, content=BODY % b"true", headers=JSON)).status_code == 200
 
     asyncio.run(scenario())
 
@@ -123,9 +123,9 @@ def test_a_slow_drip_sends_everything_in_small_pieces() -> None:
             SimPod(speed=100) as pod,
             client(pod) as http,
         ):
-            expected = (await http.post(CHAT, content=BODY % b"true")).content
+            expected = (await http.post(CHAT, content=BODY % b"true", headers=JSON)).content
             pod.set_fault(Fault(kind="slow_drip", drip_bytes=100, drip_interval_s=0.0005))
-            async with http.stream("POST", CHAT, content=BODY % b"true") as dripping:
+            async with http.stream("POST", CHAT, content=BODY % b"true", headers=JSON) as dripping:
                 pieces = [piece async for piece in dripping.aiter_raw()]
             assert b"".join(pieces) == expected
 
@@ -139,7 +139,8 @@ def test_a_silent_pod_keeps_the_request_open_until_its_client_disconnects(kind: 
             pod.set_fault(Fault(kind=kind, after_chunks=chunks))
             reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
             body = BODY % b"true"
-            writer.write(b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body))
+            head = b"POST %b HTTP/1.1\r\ncontent-type: application/json\r\n" % CHAT.encode()
+            writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
             for _ in range(chunks):
                 await reader.readuntil(b"\n\n\r\n")
             await until(lambda: pod.state()["open_requests"] == 1 and not pod.engine.running)

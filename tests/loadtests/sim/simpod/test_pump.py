@@ -4,7 +4,7 @@ from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import PROFILES
 from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Answer, Pump
-from loadtests.sim.simpod.script import Script, Stream
+from loadtests.sim.simpod.script import Choice, Script, Stream
 
 TINY = PROFILES["tiny"]
 
@@ -31,12 +31,13 @@ class Sink:
         self.done.set()
 
 
-def script(tokens: int, *, stream: bool) -> Script:
-    events = Stream(lambda cached: [b"cached %d" % cached], b"<", b">", b"]", lambda cached: [b"bye"])
-    pieces = [b"%d" % number for number in range(tokens)]
-    return Script(
-        160, range(10), pieces, "length", None, lambda cached: b"whole %d" % cached, events if stream else None
-    )
+def script(tokens: int, *, stream: bool, choices: int = 1) -> Script:
+    def event(at: int) -> bytes:
+        return b"<%d>" % at if at < tokens - 1 else b"<%d]" % at
+
+    one = Choice(160, range(10), tokens, "length", None, event)
+    events = Stream(lambda cached: [b"cached %d" % cached], lambda cached: [b"bye"])
+    return Script([one] * choices, lambda cached: b"whole %d" % cached, events if stream else None)
 
 
 def make_pump(speed: float = 1000.0) -> tuple[Engine, Pump]:
@@ -65,6 +66,42 @@ def test_a_whole_answer_has_the_number_of_cached_tokens() -> None:
         return [sink.sent for sink in sinks]
 
     assert asyncio.run(scenario()) == [[b"whole 0"], [b"whole 144"]]
+
+
+def test_the_choices_of_an_answer_are_computed_side_by_side_and_end_together() -> None:
+    async def scenario() -> tuple[list[bytes], int]:
+        engine, pump = make_pump()
+        sink = Sink()
+        pump.submit(Answer("a", script(2, stream=True, choices=3), sink, pump.cancel))
+        assert pump.load == 3
+        await asyncio.wait_for(sink.done.wait(), 60)
+        return sink.sent, engine.generation_tokens
+
+    sent, tokens = asyncio.run(scenario())
+    assert sent == [b"open", b"cached 0", *[b"<0>"] * 3, *[b"<1]"] * 3, b"bye"]
+    assert tokens == 6
+
+
+def test_an_answer_with_several_choices_is_cancelled_as_one() -> None:
+    async def scenario() -> None:
+        engine, pump = make_pump()
+        answer = Answer("a", script(2, stream=False, choices=3), Sink(), pump.cancel)
+        pump.submit(answer)
+        answer.cancel()
+        assert (engine.waiting, engine.running) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_is_kept_is_so_when_its_last_token_was_made() -> None:
+    async def scenario() -> tuple[list[int], list[bytes]]:
+        _, pump = make_pump()
+        sink, kept = Sink(), list[int]()
+        pump.submit(Answer("a", script(2, stream=False)._replace(kept=kept.append), sink, pump.cancel))
+        await asyncio.wait_for(sink.done.wait(), 60)
+        return kept, sink.sent
+
+    assert asyncio.run(scenario()) == ([0], [b"whole 0"])
 
 
 def test_a_slow_reader_gets_the_rest_when_it_reads_again() -> None:

@@ -11,7 +11,8 @@ STREAM = b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":%d,"ignore_
 
 
 def post(body: bytes, *headers: bytes) -> bytes:
-    head = b"".join(header + b"\r\n" for header in (b"content-length: %d" % len(body), *headers))
+    given = (b"content-type: application/json", b"content-length: %d" % len(body), *headers)
+    head = b"".join(header + b"\r\n" for header in given)
     return b"POST /v1/chat/completions HTTP/1.1\r\n%b\r\n%b" % (head, body)
 
 
@@ -53,7 +54,8 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 def test_a_chunked_upload_is_read_and_a_waiting_client_gets_100_continue() -> None:
     body = STREAM % 1
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (body[:10], body[10:])) + b"0\r\n\r\n"
-    head = b"POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\ncontent-type: application/json\r\n"
+    head += b"transfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n"
     got = run(head + chunks)
     assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert got.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
