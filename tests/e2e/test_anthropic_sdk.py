@@ -59,7 +59,7 @@ def test_a_tool_is_used(client: Anthropic) -> None:
         model=MODEL,
         messages=HELLO,
         max_tokens=50,
-        tools=[{"name": "weather", "input_schema": {"type": "object", "properties": {"days": {"type": "integer"}}}}],
+        tools=[{"name": "weather", "input_schema": {"type": "object", "properties": {"days": {"const": 7}}}}],
         tool_choice={"type": "tool", "name": "weather"},
     )
     assert answer.stop_reason == "tool_use"

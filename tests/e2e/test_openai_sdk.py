@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello there"}]
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"days": {"type": "integer"}}}},
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"days": {"const": 7}}}},
 }
 
 
