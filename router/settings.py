@@ -206,6 +206,16 @@ class Targets(Section, frozen=True):
     clients: list[TargetClient] = []
 
 
+class Sessions(Section, frozen=True):
+    """Where requests name their session, beside the names that agents and SDKs use (Claude Code, Codex, OpenCode, Open
+    WebUI, OpenAI's `prompt_cache_key`, `safety_identifier` and `user`). Read where a policy of the pool asks for it."""
+
+    headers: list[str] = []
+    """More headers, looked at right after `x-session-id`."""
+    fields: list[str] = []
+    """More fields of the JSON body, such as `metadata.thread`, looked at before the known ones."""
+
+
 class Prefix(Section, frozen=True):
     """The index of which pod holds which prefix."""
 
@@ -305,6 +315,7 @@ class Settings(Section, frozen=True):
     health: Health = Health()
     scrape: Scrape = Scrape()
     prefix: Prefix = Prefix()
+    sessions: Sessions = Sessions()
     drain: Drain = Drain()
     logging: Logging = Logging()
     recording: Recording = Recording()

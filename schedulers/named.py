@@ -19,6 +19,11 @@ class Named:
     name: str
     policy: Scheduler
 
+    @property
+    def reads_sessions(self) -> bool:
+        """As its policy."""
+        return reads_sessions(self.policy)
+
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The pick of `policy`, or what it raises."""
         answer = self.policy.pick(request, snapshot)
@@ -26,3 +31,9 @@ class Named:
         if type(answer) is not Decision:
             return answer
         return _new(Decision, (answer.pod, self.name, answer.score, answer.reason))
+
+
+def reads_sessions(policy: Scheduler) -> bool:
+    """Whether it may look at a request's session. A policy that does not says so by `reads_sessions = False`; the
+    built-in ones that do say so by True."""
+    return bool(getattr(policy, "reads_sessions", True))

@@ -29,6 +29,7 @@ from router.settings import (
     Retries,
     Scrape,
     Section,
+    Sessions,
     Settings,
     Timeouts,
     TrialSettings,
@@ -43,6 +44,10 @@ VLLM_KEEPALIVE_S = 5.0
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 """The name is part of headers, metric labels and the admin API's paths."""
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110."""
 
 
 class _Range(NamedTuple):
@@ -114,6 +119,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_default_pool(settings),
         *_keepalive(settings),
         *_recording(settings.recording),
+        *_sessions(settings.sessions),
         *_labels(settings),
     ]
 
@@ -154,6 +160,15 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 def _recording(recording: Recording) -> Iterator[Problem]:
     if recording.path and not recording.path.endswith(".jsonl"):
         yield Problem(("recording", "path"), "must end in .jsonl, by which `turnout simulate` knows what it is")
+
+
+def _sessions(sessions: Sessions) -> Iterator[Problem]:
+    for at, name in enumerate(sessions.headers):
+        if not _HEADER_NAME.fullmatch(name):
+            yield Problem(("sessions", "headers", at), f"{name!r} is no header name, such as x-thread-id")
+    for at, path in enumerate(sessions.fields):
+        if not all(path.split(".")):
+            yield Problem(("sessions", "fields", at), f"{path!r} is no path of fields, such as metadata.thread")
 
 
 def _labels(settings: Settings) -> Iterator[Problem]:

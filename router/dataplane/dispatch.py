@@ -11,11 +11,12 @@ from types import MappingProxyType
 from typing import Final
 
 from router.dataplane.exchange import Exchange, Placement, RoutedRequest
+from router.dataplane.request.session_key import SessionKeys
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.model import LivePolicy
-from router.settings import Pool
+from router.settings import Pool, Sessions
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
 from schedulers.protocols import Scheduler
@@ -50,10 +51,13 @@ class Dispatch:
         trials: Mapping[str, Trial] = MappingProxyType({}),
         samples: Samples | None = None,
         accuracy: PrefixAccuracy | None = None,
+        sessions: SessionKeys | None = None,
+        session_pools: set[str] | None = None,
     ) -> None:
         """`live` holds the policies and `trials` the running trials, by pool; `by_name` the policies that a request may
         name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
-        `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted."""
+        `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted.
+        `sessions` finds the session of a request in the pools of `session_pools`, a set that may change."""
         self._view = view
         self._mixed = view.mixed
         self._prefix = prefix
@@ -66,6 +70,8 @@ class Dispatch:
         self._trials = trials
         self._samples = samples
         self._accuracy = accuracy.pods if accuracy is not None else None
+        self._sessions = sessions or SessionKeys(Sessions())
+        self._session_pools = session_pools if session_pools is not None else set()
         self._sequence: dict[str, int] = {}
         """Requests by pool, or by pool and model. A client may invent models, so it is emptied at `MAX_COUNTED`."""
 
@@ -116,6 +122,12 @@ class Dispatch:
         header_map = exchange.header_map
         if sequence == 0 and len(self._sequence) > MAX_COUNTED:
             self._sequence.clear()
+        if pool in self._session_pools:
+            session = self._sessions.find(exchange.kept, header_map.get(b"content-type", b""), routed.body)
+        elif b"x-session-id" in header_map:
+            session = header_map[b"x-session-id"].decode("latin-1")
+        else:
+            session = call.session_key
         if call.prompt:
             routed.chain = self._prefix.chain(call.model, call.prompt)
         info = routed.info = _new(
@@ -128,7 +140,7 @@ class Dispatch:
                 exchange.arrived,
                 self._rng(),
                 sequence,
-                header_map[b"x-session-id"].decode("latin-1") if b"x-session-id" in header_map else call.session_key,
+                session,
                 _priority(header_map) if b"x-turnout-priority" in header_map else 0,
                 routed.deadline or None,
                 self._prefix.match(routed.chain),

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from router.policy import transitions
+from router.policy.live import LivePolicies
 from router.policy.model import (
     BuiltPolicy,
     ChangeOptions,
@@ -65,10 +66,10 @@ class PolicyController:
         self._create = create
         self._make_trial = make_trial
         self._pause = pause
-        self._live = {
-            pool: LivePolicy(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0))
+        self._live = LivePolicies(
+            (pool, LivePolicy(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0)))
             for pool, spec in configured.items()
-        }
+        )
         self._own: Mapping[str, PolicyRecord] = self.records
         """Those of the settings."""
         self._seen: dict[str, deque[PolicyRecord]] = {
@@ -87,7 +88,7 @@ class PolicyController:
         return self._live[pool]
 
     @property
-    def live_policies(self) -> Mapping[str, LivePolicy]:
+    def live_policies(self) -> LivePolicies:
         """What serves each configured pool now. The mapping stays the same object and follows every change."""
         return self._live
 

@@ -28,6 +28,7 @@ from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
+from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
@@ -47,6 +48,7 @@ from router.replica.config_mapping import (
     probe_config,
     request_limits_s,
     scrape_config,
+    session_pools,
     sync_config,
 )
 from router.replica.pod_registry import PodRegistry
@@ -264,7 +266,7 @@ def _dataplane(
             local=LocalRoutes(lifecycle, network.routes, identity, int(time.time()), paths, cors),
             routes=network.routes,
             admission=network.admission,
-            dispatch=_dispatch(state, policy, core.rng),
+            dispatch=_dispatch(core, state, policy),
             upstream=network.upstream,
             view=state.view,
             identity=identity,
@@ -282,16 +284,20 @@ def _dataplane(
     return GatewayParts(gateway, listener, recorder)
 
 
-def _dispatch(state: StateParts, policy: PolicyParts, rng: Callable[[], int]) -> Dispatch:
+def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispatch:
+    live = policy.controller.live_policies
+    live.read_sessions_of(session_pools(core.settings))
     return Dispatch(
         state.view,
         state.prefix,
-        policy.controller.live_policies,
+        live,
         policy.circuit_breaker,
         policy.catalog.by_name(),
         state.store.placed if state.store.shared else None,
-        rng,
+        core.rng,
         policy.trials.running,
         policy.samples,
         state.prefix_accuracy,
+        SessionKeys(core.settings.sessions),
+        live.session_pools,
     )

@@ -58,6 +58,13 @@ def pod_template(pool: Pool) -> PodTemplate:
     )
 
 
+def session_pools(settings: Settings) -> list[str]:
+    """Pools whose requests' sessions are read whatever the policy is: a request may name one there that asks for them,
+    or all traffic is recorded with them."""
+    recorded = bool(settings.recording.path)
+    return [pool.name for pool in settings.pools if recorded or pool.allowed_policies]
+
+
 def request_limits_s(settings: Settings) -> list[float]:
     """Every time limit that the deadlines enforce, those of all pools included."""
     every: list[Timeouts] = [

@@ -28,6 +28,7 @@ class LeastLoad:
     """
 
     name: ClassVar[str] = "least_load"
+    reads_sessions: ClassVar[bool] = False
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The least loaded pod not tried yet."""

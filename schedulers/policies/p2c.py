@@ -21,6 +21,7 @@ class PowerOfTwoChoices:
     """
 
     name: ClassVar[str] = "p2c"
+    reads_sessions: ClassVar[bool] = False
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The less loaded of two drawn from the pods not tried yet."""

@@ -65,6 +65,7 @@ class PrefixAware:
     """
 
     name: ClassVar[str] = "prefix_aware"
+    reads_sessions: ClassVar[bool] = False
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The pod of least cost not tried yet; among equal ones, by entropy."""

@@ -49,6 +49,11 @@ class Profile:
         made = compose(self.name, self.filters, self.scorers, self.picker, self.sample)
         object.__setattr__(self, "parts", made)
 
+    @property
+    def reads_sessions(self) -> bool:
+        """Whether one of its scorers looks at the request's session."""
+        return any(getattr(scorer, "reads_sessions", False) for _, scorer in self.parts.scorers)
+
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The picker's choice among those left, of the pods not tried yet."""
         untried = snapshot.without(request.tried)

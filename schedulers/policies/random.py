@@ -21,6 +21,7 @@ class Random:
     """
 
     name: ClassVar[str] = "random"
+    reads_sessions: ClassVar[bool] = False
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """A uniform draw from the pods not tried yet."""

@@ -19,6 +19,7 @@ class RoundRobin:
     """
 
     name: ClassVar[str] = "round_robin"
+    reads_sessions: ClassVar[bool] = False
 
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         """The pod whose turn it is, among those not tried yet."""

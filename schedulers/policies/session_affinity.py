@@ -38,6 +38,7 @@ class SessionAffinity:
     """
 
     name: ClassVar[str] = "session_affinity"
+    reads_sessions: ClassVar[bool] = True
 
     balance_factor: float = parameter(1.25, low=1.0, high=1000.0)
 

@@ -24,6 +24,7 @@ class SessionPlace:
 
     name: ClassVar[str] = "session"
     needs_all: ClassVar[bool] = True
+    reads_sessions: ClassVar[bool] = True
 
     def score(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Scores:
         """The candidates' scores."""

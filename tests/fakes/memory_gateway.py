@@ -26,15 +26,17 @@ from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
+from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
+from router.replica.config_mapping import session_pools
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
-from router.settings import Cors, Limits, Logging, PathSettings, PolicySpec, Pool, Retries, Settings, Timeouts
+from router.settings import Cors, Limits, Logging, PathSettings, PolicySpec, Pool, Retries, Sessions, Settings, Timeouts
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from router.trials.trials import Trials
@@ -72,6 +74,7 @@ class Rig:
         retries: Retries | None = None,
         targets: TargetSettings | None = None,
         policies: Mapping[str, PolicySpec] | None = None,
+        sessions: Sessions | None = None,
         logging_section: Logging | None = None,
         paths: PathSettings | None = None,
         cors: Sequence[str] = (),
@@ -90,6 +93,7 @@ class Rig:
             retries=retries or Retries(),
             targets=targets or TargetSettings(),
             policies=dict(policies or {}),
+            sessions=sessions or Sessions(),
             logging=logging_section or Logging(),
             paths=paths or PathSettings(),
             cors=Cors(allow_origins=list(cors)),
@@ -159,16 +163,20 @@ class Rig:
         identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies)
         paths = ForwardedPaths(settings.paths.forward)
         rng = count(1)
+        live = self.policies.live_policies
+        live.read_sessions_of(session_pools(settings))
         dispatch = Dispatch(
             self.view,
             self.prefix,
-            self.policies.live_policies,
+            live,
             self.guard,
             self.catalog.by_name(),
             None,
             lambda: next(rng),
             self.trials.running,
             accuracy=self.prefix_accuracy,
+            sessions=SessionKeys(settings.sessions),
+            session_pools=live.session_pools,
         )
         return GatewayDeps(
             settings=settings,

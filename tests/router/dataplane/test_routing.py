@@ -133,6 +133,30 @@ def test_a_session_stays_on_its_pod(header: str) -> None:
         assert len(chosen) == 1
 
 
+def test_case_g33_every_request_of_a_claude_code_session_goes_to_one_pod() -> None:
+    with Rig(one_pool("session_affinity"), pods=8) as rig:
+        home: dict[str, set[str]] = {}
+        for turn in range(3):
+            for session in ("a", "b", "c", "d"):
+                user = msgspec.json.encode({"device_id": "d", "session_id": session}).decode()
+                body = {"model": "m", "messages": [turn], "metadata": {"user_id": user}}
+                rig.asks(msgspec.json.encode(body))
+                home.setdefault(session, set()).add(rig.asked().address)
+                rig.asked().sends(ok())
+        assert [len(pods) for pods in home.values()] == [1] * 4
+        assert len(set.union(*home.values())) > 1
+
+
+def test_a_policy_that_a_request_names_knows_the_session_too() -> None:
+    with Rig(one_pool("least_load", allowed_policies=["session_affinity"]), pods=8) as rig:
+        chosen = set()
+        for _ in range(5):
+            rig.asks(CHAT, "x-turnout-policy: session_affinity", "x-claude-code-session-id: s")
+            chosen.add(rig.asked().address)
+            rig.asked().sends(ok())
+        assert len(chosen) == 1
+
+
 def test_a_prompt_goes_where_its_prefix_is() -> None:
     with Rig(one_pool("prefix_aware"), pods=4) as rig:
         turns = [{"role": "user", "content": "word " * 2000}]
