@@ -14,7 +14,7 @@ from typing import Protocol
 from router.dataplane.request.routes import Routes
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of, in_steps
+from statesync.discovery.changes import PodChange, change_of, in_steps, replaced
 from statesync.engines.health import HealthTracker
 from statesync.errors import StateError
 from statesync.load.view import LoadView
@@ -69,7 +69,10 @@ class PodRegistry:
 
     def on_pods(self, pool: str, pods: Sequence[Pod]) -> None:
         """All pods of a pool, from discovery. A large change takes effect over several turns of the event loop."""
-        steps = deque(in_steps(change_of(self._pods.get(pool, {}), pods), MOST_AT_ONCE))
+        here = self._pods.get(pool, {})
+        change = change_of(here, pods)
+        first = replaced(here, change)
+        steps = deque([*([first] if first.gone else ()), *in_steps(change, MOST_AT_ONCE)])
         under_way = self._pending.get(pool)
         if under_way is not None:
             under_way.steps = steps

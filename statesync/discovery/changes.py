@@ -7,9 +7,16 @@ about pods get only the difference, so the cost of a step grows with the step an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schedulers.types import Pod, PodId
+
+STATEFUL_SET: Final = "statefulset"
+"""Label of a pod that comes back under its id: the StatefulSet it belongs to."""
+
+INCARNATION: Final = "uid"
+"""Label that differs between two pods that have the same id one after the other: caches and connections of the first
+are gone."""
 
 
 class PodChange(NamedTuple):
@@ -40,3 +47,14 @@ def in_steps(change: PodChange, most: int) -> Iterator[PodChange]:
         yield PodChange(come=come[at : at + most])
     for at in range(0, len(gone), most):
         yield PodChange(gone=gone[at : at + most])
+
+
+def replaced(now: Mapping[PodId, Pod], change: PodChange) -> PodChange:
+    """What of the change has to go before the rest of it comes: pods that are another process under the same id."""
+    return PodChange(
+        gone=tuple(
+            pod.id
+            for pod in change.come
+            if (before := now.get(pod.id)) is not None and before.labels.get(INCARNATION) != pod.labels.get(INCARNATION)
+        )
+    )

@@ -35,8 +35,9 @@ def pod_object(
     annotations: Labels | None = None,
     restarts: int = 0,
     bulk: int = 0,
+    stateful_set: str = "",
 ) -> dict[str, Any]:
-    """A Pod as the API server sends it; `bulk` is the number of bytes of managed fields added to it."""
+    """A Pod as the API server sends it, perhaps one of a StatefulSet; `bulk` bytes of managed fields are added to it."""
     uid = uid or f"{zlib.crc32(f'{namespace}/{name}'.encode()):08x}" + "-0000-4000-8000-000000000000"
     meta: dict[str, Any] = {
         "name": name,
@@ -45,6 +46,9 @@ def pod_object(
         "creationTimestamp": "2026-01-01T00:00:00Z",
         "labels": {"app": "vllm", **(labels or {})},
     }
+    if stateful_set:
+        owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": stateful_set, "uid": "9", "controller": True}
+        meta["ownerReferences"] = [owner]
     if annotations:
         meta["annotations"] = dict(annotations)
     if terminating:

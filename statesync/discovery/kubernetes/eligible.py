@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from schedulers.types import Pod
+from schedulers.types import Pod, PodId
 from statesync.discovery.kubernetes.pod_objects import ObservedPod
 
 
@@ -39,7 +39,11 @@ class EligiblePods:
                 engines[each.uid] = each
         ready = {uid: each.incarnation for uid, each in engines.items() if self._was_ready(each)}
         self._ready = ready
-        pods = {each.pod.id: each.pod for uid, each in engines.items() if each.pod is not None and uid in ready}
+        pods: dict[PodId, Pod] = {}
+        for uid, each in engines.items():
+            # Of two StatefulSet pods under one name, the one that terminates is the old one.
+            if each.pod is not None and uid in ready and not (each.pod.unready and each.pod.id in pods):
+                pods[each.pod.id] = each.pod
         notes = frozenset(each.note for each in engines.values() if each.note)
         new, self._noted = notes - self._noted, notes
         return Listing(tuple(pods[key] for key in sorted(pods)), tuple(sorted(new)))

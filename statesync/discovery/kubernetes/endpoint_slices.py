@@ -8,11 +8,20 @@ one counts. Slices have zones, but no models and roles.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
-from schedulers.types import PodId
-from statesync.discovery.kubernetes.pod_objects import NOT_READY, TERMINATING, Metadata, ObservedPod, identity
+from schedulers.types import Pod, PodId
+from statesync.discovery.kubernetes.pod_objects import (
+    NOT_READY,
+    TERMINATING,
+    Metadata,
+    ObservedPod,
+    by_name,
+    identity,
+    stateful_labels,
+)
 from statesync.discovery.source import PodTemplate
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -41,6 +50,7 @@ class _Endpoint(msgspec.Struct, rename="camel"):
     target_ref: _TargetRef | None = None
     node_name: str | None = None
     zone: str | None = None
+    hostname: str | None = None
 
 
 class _Port(msgspec.Struct):
@@ -83,9 +93,19 @@ def _engines(found: SliceObject, port: int, template: PodTemplate) -> Iterator[O
         pod = template.pod(endpoint.addresses[0], port, **{key: text for key, text in labels.items() if text})
         ref = endpoint.target_ref
         if ref is not None and ref.kind == "Pod" and ref.uid:
-            pod = pod._replace(id=identity(ref.name, ref.uid))
+            pod = _named(pod, endpoint, ref, found.metadata.namespace)
         pod = pod._replace(unready=_unready(endpoint.conditions))
         yield ObservedPod(ref.uid if ref is not None and ref.uid else PodId(pod.address), pod, rank=rank)
+
+
+def _named(pod: Pod, endpoint: _Endpoint, ref: _TargetRef, namespace: str) -> Pod:
+    """The pod with its identity. A hostname that is the pod's name, with a number, is that of a StatefulSet's pod: only
+    these have one by themselves."""
+    owner, _, number = ref.name.rpartition("-")
+    if endpoint.hostname != ref.name or not owner or not number.isdecimal():
+        return pod._replace(id=identity(ref.name, ref.uid))
+    labels = MappingProxyType({**pod.labels, **stateful_labels(owner, ref.uid)})
+    return pod._replace(id=by_name(ref.name, ref.namespace or namespace), labels=labels)
 
 
 def _unready(conditions: _Conditions) -> str:

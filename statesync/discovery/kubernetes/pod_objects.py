@@ -3,8 +3,9 @@
 Only the fields needed are decoded, an object at a time: the official client would build all of them, in 3 ms a pod.
 `_KEYS` lists the labels and annotations; Turnout's come first, then those of other projects.
 
-A pod's id is its name and the first 8 digits of its UID: a replaced pod of a StatefulSet has the same name and often
-the same address, but is another pod with another cache.
+A pod's id is its name and the first 8 digits of its UID. A pod of a StatefulSet is known by its name and namespace: it
+comes back under them, on whatever node, with its volume and its clients' sessions. The label `uid` then says that it is
+another process with an empty cache.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from schedulers.types import Pod, PodId, Role
+from statesync.discovery.changes import INCARNATION, STATEFUL_SET
 from statesync.discovery.kubernetes.target import is_port
 from statesync.discovery.source import PodTemplate
 
@@ -37,6 +39,11 @@ class ObservedPod(NamedTuple):
     """Of several objects about one engine the one with the lowest rank counts, of equal ones the last changed."""
 
 
+class _Owner(msgspec.Struct):
+    kind: str = ""
+    name: str = ""
+
+
 class Metadata(msgspec.Struct, rename="camel"):
     """Metadata of any object."""
 
@@ -47,6 +54,12 @@ class Metadata(msgspec.Struct, rename="camel"):
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    owner_references: list[_Owner] | None = None
+
+    @property
+    def stateful_set(self) -> str:
+        """The StatefulSet that the object belongs to; empty without one."""
+        return next((each.name for each in self.owner_references or () if each.kind == "StatefulSet"), "")
 
 
 class _Port(msgspec.Struct, rename="camel"):
@@ -148,6 +161,7 @@ def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str
     for key in _SHOWN:
         if (value := _value(meta, key)) and key not in template.labels:
             labels[key] = value
+    labels |= stateful_labels(meta.stateful_set, meta.uid)
     models = frozenset(filter(None, (name.strip() for name in _value(meta, "models").split(","))))
     role = _value(meta, "role")
     if role and role not in _ROLES:
@@ -158,7 +172,7 @@ def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str
         limit = ""
     return (
         pod._replace(
-            id=identity(meta.name, meta.uid),
+            id=by_name(meta.name, meta.namespace) if meta.stateful_set else identity(meta.name, meta.uid),
             models=models or pod.models,
             role=_ROLES.get(role, pod.role),
             labels=MappingProxyType({key: value for key, value in labels.items() if value}),
@@ -170,7 +184,21 @@ def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str
 
 def identity(name: str, uid: str) -> PodId:
     """`vllm-0.1a2b3c4d`: the name that people know, and a part that makes it unique."""
-    return PodId(f"{name}.{uid.replace('-', '')[:8]}")
+    return PodId(f"{name}.{_short(uid)}")
+
+
+def by_name(name: str, namespace: str) -> PodId:
+    """`vllm-0.models`: the identity of a pod that comes back under its name."""
+    return PodId(f"{name}.{namespace}")
+
+
+def stateful_labels(owner: str, uid: str) -> Mapping[str, str]:
+    """What is known of a StatefulSet's pod beside its name: its owner, and which of the pods of that name it is."""
+    return {STATEFUL_SET: owner, INCARNATION: _short(uid)} if owner else {}
+
+
+def _short(uid: str) -> str:
+    return uid.replace("-", "")[:8]
 
 
 def _is_ready(status: _Status) -> bool:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from router.replica.pod_registry import MOST_AT_ONCE
+from schedulers import registry
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.engines.health import Outcome
 from tests.fakes.pod_parts import A, B, C, PodFixture
@@ -166,3 +167,53 @@ def test_pods_of_another_pool_end_a_change_in_progress() -> None:
         assert pods.routable("knows") == [A.id]
 
     asyncio.run(change())
+
+
+def of_stateful_set(address: str, uid: str) -> Pod:
+    """The pod `agent-0`, at one time in its life."""
+    return Pod(PodId("agent-0.llm"), address, labels={"statefulset": "agent", "uid": uid})
+
+
+def test_case_c11_a_pod_that_comes_back_under_its_name_starts_with_an_empty_cache_and_a_clean_record() -> None:
+    pods = PodFixture()
+    before, after = of_stateful_set("10.0.0.1:80", "1a"), of_stateful_set("10.0.7.7:80", "2b")
+    pods.registry.on_pods("learns", [before, B])
+    pods.prefix.place(before.id, pods.prefix.chain("m", [b"x" * 4096]))
+    pods.idle_connection(before)
+    pods.health.probe(before.id, False, 1.0)
+    assert pods.routable("learns") == ["p2"]
+
+    async def replaced() -> None:
+        pods.registry.on_pods("learns", [after, B])
+        await asyncio.sleep(0)
+
+    asyncio.run(replaced())
+    assert sorted(pods.routable("learns")) == ["agent-0.llm", "p2"]
+    assert pods.view.pod(after.id).address == "10.0.7.7:80"
+    assert pods.prefix.match(pods.prefix.chain("m", [b"x" * 4096])) == {}
+    assert pods.upstream.idle == {}
+    assert pods.health.blockers(after.id) == frozenset()
+
+
+def test_case_c11_the_sessions_of_a_stateful_set_s_pod_come_back_to_it() -> None:
+    pods = PodFixture()
+    policy = registry.create("session_affinity")
+    before, after = of_stateful_set("10.0.0.1:80", "1a"), of_stateful_set("10.0.7.7:80", "2b")
+
+    def homes() -> list[str]:
+        snapshot = pods.view.snapshot("learns")
+        requests = [asking()._replace(session_key=f"s{number}") for number in range(40)]
+        return [policy.pick(request, snapshot).pod for request in requests]  # type: ignore[union-attr]
+
+    async def lives() -> tuple[list[str], list[str], list[str]]:
+        pods.registry.on_pods("learns", [before, A, B])
+        at_first = homes()
+        pods.registry.on_pods("learns", [A, B])
+        meanwhile = homes()
+        pods.registry.on_pods("learns", [A, after, B])
+        return at_first, meanwhile, homes()
+
+    at_first, meanwhile, at_last = asyncio.run(lives())
+    assert "agent-0.llm" in at_first
+    assert "agent-0.llm" not in meanwhile
+    assert at_last == at_first

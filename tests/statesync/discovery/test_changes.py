@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of, in_steps
+from statesync.discovery.changes import PodChange, change_of, in_steps, replaced
 
 
 def pod(number: int, limit: int | None = None) -> Pod:
@@ -44,3 +44,10 @@ def test_every_step_changes_no_more_than_it_may_and_the_last_arrives(
         here = applied(here, step)
         assert here or not there, "no pool runs empty on the way"
     assert here == there
+
+
+def test_a_pod_that_is_another_process_under_the_same_id_goes_before_it_comes() -> None:
+    old, new = (pod(1)._replace(labels={"uid": uid}) for uid in ("1a", "2b"))
+    now = {old.id: old, pod(2).id: pod(2)}
+    assert replaced(now, change_of(now, [new, pod(2)])).gone == (old.id,)
+    assert replaced(now, change_of(now, [old._replace(unready="not_ready"), pod(2), pod(3)])).gone == ()

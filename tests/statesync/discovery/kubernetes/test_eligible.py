@@ -57,3 +57,12 @@ def test_a_note_is_reported_once_while_it_holds() -> None:
     assert eligible.listing([seen("a", note="no port")]).notes == ()
     assert eligible.listing([seen("a")]).notes == ()
     assert eligible.listing([seen("a", note="no port")]).notes == ("no port",)
+
+
+def test_case_c11_of_two_pods_under_one_name_the_one_that_terminates_is_left_out() -> None:
+    old, new = seen("1", "terminating"), seen("2")
+    old, new = (each._replace(pod=each.pod and each.pod._replace(id=PodId("agent-0.llm"))) for each in (old, new))
+    eligible = EligiblePods()
+    listed(eligible, old._replace(pod=old.pod and old.pod._replace(unready="")))
+    assert listed(eligible, old) == [("agent-0.llm", "terminating")]
+    assert listed(eligible, old, new) == listed(eligible, new, old) == [("agent-0.llm", "")]

@@ -56,6 +56,14 @@ def test_conditions_decide_whether_an_endpoint_may_be_picked(conditions: dict[st
     assert pod.unready == unready
 
 
+def test_case_c11_an_endpoint_with_its_pods_hostname_is_a_stateful_set_s() -> None:
+    (pod,) = seen(made(endpoint("agent-0", "10.0.0.1") | {"hostname": "agent-0"}))
+    assert (pod.id, pod.labels["statefulset"], pod.labels["uid"]) == ("agent-0.llm", "agent", "00000000")
+    for hostname in ("other", "", None):
+        (pod,) = seen(made(endpoint("agent-0", "10.0.0.1") | {"hostname": hostname}))
+        assert pod.id == "agent-0.00000000"
+
+
 def test_an_endpoint_without_a_pod_is_identified_by_its_address() -> None:
     (pod,) = seen(made({"addresses": ["10.9.9.9"]}))
     assert (pod.id, pod.address) == ("10.9.9.9:8000", "10.9.9.9:8000")

@@ -36,6 +36,18 @@ def test_a_new_pod_with_the_same_name_and_address_is_another() -> None:
     assert identity("vllm-0", UID) == PodId("vllm-0.1a2b3c4d")
 
 
+def test_case_c11_a_pod_of_a_stateful_set_is_known_by_its_name_on_every_node() -> None:
+    before = seen(pod_object("agent-0", "10.1.2.3", uid=UID, stateful_set="agent")).pod
+    after = seen(
+        pod_object("agent-0", "10.9.9.9", uid="5e6f7a8b-0000-4000-8000-000000000000", stateful_set="agent")
+    ).pod
+    assert before is not None
+    assert after is not None
+    assert before.id == after.id == "agent-0.llm"
+    assert (before.labels["statefulset"], before.labels["uid"]) == ("agent", "1a2b3c4d")
+    assert after.labels["uid"] == "5e6f7a8b", "it is another process with an empty cache"
+
+
 @pytest.mark.parametrize(
     ("fields", "unready"),
     [
