@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
+from statesync.owners import OwnerTable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
@@ -51,6 +52,9 @@ class MemoryHub:
         """The last one of each engine and when it was made, on the loop's clock."""
         self.trials: dict[tuple[str, int], dict[str, bytes]] = {}
         """Figures by process, by pool and generation; the latest trials last."""
+
+        self.owners = OwnerTable()
+        """Which pod has the state behind an id."""
 
     def __repr__(self) -> str:
         return f"<MemoryHub {self.name or '(private)'}: {', '.join(self.members) or 'no store'}>"
@@ -195,6 +199,15 @@ class MemoryStore:
         while len(trials) > TRIALS:
             del trials[next(iter(trials))]
         return dict(trials[pool, generation])
+
+    def own(self, key: bytes, pod: PodId, /) -> None:
+        """Note that the state behind an id is on `pod`."""
+        if self.shared:
+            self._hub.owners.learn(key, pod)
+
+    async def owner(self, key: bytes, /) -> PodId | None:
+        """The pod that a store of the hub noted."""
+        return self._hub.owners.owner(key)
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """Live replicas, this one first; all were seen just now."""

@@ -135,6 +135,12 @@ class StateStore(Protocol):
     def forgot(self, pod: PodId, /) -> None:
         """Note that `pod`'s engine restarted and holds nothing. Called by the replica that is `elected` for the pod."""
 
+    def own(self, key: bytes, pod: PodId, /) -> None:
+        """Note that the state behind an id is on `pod`. Never blocks, never fails; lost if there is no link."""
+
+    async def owner(self, key: bytes, /) -> PodId | None:
+        """The pod that any replica noted for the id; None if none did, or it is forgotten. Raises StoreUnavailable."""
+
     def report(self, pod: PodId, report: EngineReport, /) -> None:
         """Note an engine's own report for the replicas that did not scrape it. Never blocks, never fails."""
 

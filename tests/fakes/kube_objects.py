@@ -37,7 +37,7 @@ def pod_object(
     bulk: int = 0,
     stateful_set: str = "",
 ) -> dict[str, Any]:
-    """A Pod as the API server sends it, perhaps one of a StatefulSet; `bulk` bytes of managed fields are added to it."""
+    """A Pod as the API server sends it, perhaps of a StatefulSet; `bulk` bytes of managed fields are added to it."""
     uid = uid or f"{zlib.crc32(f'{namespace}/{name}'.encode()):08x}" + "-0000-4000-8000-000000000000"
     meta: dict[str, Any] = {
         "name": name,

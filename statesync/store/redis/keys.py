@@ -19,6 +19,8 @@ key                 type    TTL        content; writers: readers
 {ns}:policy:<pool>  list    none       the pool's last records as JSON, newest first; put_policy: joining, policy()
 {ns}:trial:<g>:<p>  hash    1 hour     process -> its figures of pool <p>'s trial in generation <g>, kept when the
                                        process ends; share_trial: every replica that runs the trial
+{ns}:owners[:old]   hash    7 days     digest of an id -> the pod that has its state, in two generations of `OWNERS`
+                                       entries; own: every replica that is asked for an id it does not know
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. <db>, as channels are per server
 
@@ -42,6 +44,12 @@ LOG_TTL_S: Final = 86400.0
 
 TRIAL_TTL_S: Final = 3600.0
 """TTL of a trial's figures, in seconds after the last update. A dead replica's figures stay: they count."""
+
+OWNERS: Final = 250_000
+"""Entries of a generation of owners: about 20 MB of the server's memory each."""
+
+OWNER_TTL_S: Final = 7 * 86400.0
+"""TTL of the owners, in seconds after the last one was noted."""
 
 LOCK_TTL_S: Final = 60.0
 """Seconds after which a checkpoint is given up and another replica may write one."""
@@ -68,6 +76,8 @@ class RedisKeys:
         self.lock = f"{prefix}lock"
         self.pools = f"{prefix}pools"
         self.epoch = f"{prefix}epoch"
+        self.owners = f"{prefix}owners"
+        self.owners_old = f"{prefix}owners:old"
         self.channel = f"{prefix}news:0"
 
     def in_database(self, db: int) -> None:

@@ -22,6 +22,7 @@ from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.locate import ServerLocator, locator
 from statesync.store.redis.messages import SCHEMA, pack_record
+from statesync.store.redis.owners import SharedOwners
 from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
 from statesync.tasks import spawn
@@ -59,6 +60,7 @@ class RedisStore:
         self._config = config
         self._rng = rng or SystemRandom()
         self._keys = RedisKeys(config.namespace)
+        self._owners = SharedOwners(self._keys)
         self._session: Session | None = None
         """None before `start`."""
         self._pending = pending = PendingUpdates()
@@ -123,6 +125,15 @@ class RedisStore:
     def elected(self, pod: PodId, /) -> bool:
         """Whether this replica is elected for `pod` among the live ones. True if it knows no other."""
         return self._session is None or self._session.live_replicas.elected(pod)
+
+    def own(self, key: bytes, pod: PodId, /) -> None:
+        """Note that the state behind an id is on `pod`: sent at once, lost without a link."""
+        if self._session is not None and self._session.link is not None:
+            self._owners.note(self._session.link, key, pod)
+
+    async def owner(self, key: bytes, /) -> PodId | None:
+        """The pod that any replica noted for the id. Raises StoreUnavailable."""
+        return await self._owners.look(self._linked()[1], key)
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None if none was ever set. Raises StoreUnavailable."""

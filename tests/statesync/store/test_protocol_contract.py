@@ -11,6 +11,7 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StaleGeneration, StateError
+from statesync.owners import key_of
 from statesync.store.open import open_store as open_with
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord, StateStore
@@ -442,5 +443,22 @@ def test_a_replica_s_figures_of_a_trial_stay_after_it_leaves(url: str) -> None:
         await left.aclose()
         await eventually(lambda: right_listener.gone == ["left"])
         assert await right.share_trial("a", 3, "right", b"2") == {"left": b"1", "right": b"2"}
+
+    play(url, scene)
+
+
+def test_case_c9_the_owner_of_an_id_is_known_to_every_replica_and_outlives_the_one_that_noted_it(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        key, other = key_of("resp_1"), key_of("resp_2")
+        assert await right.owner(key) is None
+        left.own(other, B)
+        left.own(key, A)
+        await left.owner(key)  # over the same link, so that the notes came before it
+        while await right.owner(key) is None:
+            await asyncio.sleep(0)
+        await left.aclose()
+        assert [await right.owner(each) for each in (key, other)] == [A, B]
 
     play(url, scene)
