@@ -55,6 +55,10 @@ class ModelNotFound(ClientError):
     """No pool serves the model."""
 
 
+class OwnerGone(ClientError):
+    """The pod that has the state which the request names has left: the state is lost."""
+
+
 class PoolNotFound(ClientError):
     """`x-turnout-pool` or `x-turnout-cluster` names what does not exist."""
 
@@ -214,6 +218,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     BadFraming: ErrorShape(400, INVALID, "bad_framing", closes=True),
     MissingModel: ErrorShape(400, INVALID, "missing_model"),
     ModelNotFound: ErrorShape(404, INVALID, "model_not_found"),
+    OwnerGone: ErrorShape(404, INVALID, "owner_gone"),
     PoolNotFound: ErrorShape(404, INVALID, "pool_not_found"),
     TargetNotAllowed: ErrorShape(403, INVALID, "target_not_allowed"),
     PolicyNotAllowed: ErrorShape(403, INVALID, "policy_not_allowed"),

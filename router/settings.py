@@ -6,7 +6,14 @@ Every field has a default that is right for a first try; an unknown key is an er
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+HOLD: Final = "hold"
+"""The `affinity` of a pool whose sessions wait for their own pods."""
+
+AFFINITIES: Final = ("prefer", HOLD)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,6 +185,10 @@ class Pool(Section, frozen=True):
     fallback_after_s: float = 0.0
     """How long a request waits for a full pool (every pod at its `max_inflight`) before a fall-back is tried. 0: at
     once; above `limits.queue_timeout_s`: only where the wait would end in an error."""
+    affinity: str = "prefer"
+    """`prefer` or `hold`. With `hold`, a request with a session waits for the session's own pod while that is full,
+    failing or restarting, at most `limits.queue_timeout_s`; then it is refused. With `prefer` the policy chooses
+    another pod."""
     labels: dict[str, str] = {}
     max_inflight_per_pod: int = 0
     """0 is no limit."""

@@ -41,6 +41,14 @@ def ranking(session: str, snapshot: LoadSnapshot) -> bytes:
     return (lanes * (hash32(session) | 1)).to_bytes(LANE_BYTES * len(snapshot.candidates), "little")
 
 
+def order(session: str, pods: Sequence[PodId]) -> Iterator[int]:
+    """The positions of these pods in the session's order, the same as in a snapshot of them."""
+    if not pods:
+        return iter(())
+    ranks = (_packed(tuple(pods)) * (hash32(session) | 1)).to_bytes(LANE_BYTES * len(pods), "little")
+    return descending(ranks)
+
+
 def rank(ranks: bytes, at: int) -> int:
     """The rank of the pod at this position."""
     return int.from_bytes(ranks[LANE_BYTES * at : LANE_BYTES * at + _TOP + 1], "little")

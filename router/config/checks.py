@@ -16,6 +16,7 @@ from router.config import edge_checks, plugin_checks, target_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
+    AFFINITIES,
     Discovery,
     Health,
     Limits,
@@ -200,6 +201,9 @@ def _choices(settings: Settings) -> Iterator[Problem]:
     for name, value, known in (("format", logging.format, FORMATS), ("level", logging.level, LEVELS)):
         if value not in known:
             yield Problem(("logging", name), f"{value!r} is not one of {', '.join(known)}")
+    for at, pool in enumerate(settings.pools):
+        if pool.affinity not in AFFINITIES:
+            yield Problem(("pools", at, "affinity"), f"{pool.affinity!r} is not one of {', '.join(AFFINITIES)}")
     for section, path in ((settings.health, "health"), (settings.scrape, "scrape")):
         if not section.path.startswith("/"):
             yield Problem((path, "path"), f"{section.path!r} must begin with /")

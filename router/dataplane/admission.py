@@ -8,7 +8,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import POD_LINE, Exchange
 from router.errors import Saturated, Shed
 from router.settings import Limits
 
@@ -45,7 +45,7 @@ class Admission:
         self.active.discard(exchange)
         if exchange.queued:
             self.step_out(exchange)  # its entry in the queue is skipped when its turn comes
-            self._compact(self._queues[exchange.routed.pool])  # until then the entry keeps the exchange in memory
+            self._compact(self._queues[exchange.routed.line])  # until then the entry keeps the exchange in memory
 
     @property
     def held(self) -> int:
@@ -63,7 +63,7 @@ class Admission:
                 retry_after_s=1.0,
             )
         self.step_back(exchange)
-        self.join(exchange, (exchange.routed.pool, *also))
+        self.join(exchange, (exchange.routed.line, *also))
 
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
         """Put an exchange that waits in the queues of these pools as well."""
@@ -90,6 +90,10 @@ class Admission:
             queue[:] = [entry for entry in queue if entry[2].queued]
             heapq.heapify(queue)
 
+    def lines(self, pool: str) -> list[str]:
+        """The queue of a pool and those of its pods in which something waits."""
+        return [line for line in self._queues if line.partition(POD_LINE)[0] == pool]
+
     def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
         """`pool` has room: call `attempt` for its queued exchanges in order, until it returns False (no more room)."""
         queue = self._queues.get(pool)
@@ -105,3 +109,5 @@ class Admission:
                     return
             else:
                 heapq.heappop(queue)
+        if queue is not None and POD_LINE in pool:
+            del self._queues[pool]  # one for each pod that was ever waited for would stay

@@ -9,11 +9,13 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import FAILED, Exchange, Placement
 from router.dataplane.fallback import Fallbacks
 from router.dataplane.http.response_parser import ResponseHead
+from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
 from router.errors import NoPodAvailable, PodFailure, PodRefused
+from router.settings import HOLD
 from schedulers.types import Rejection
 from statesync.engines.health import Outcome
 from statesync.errors import NoRoutablePod, PoolSaturated
@@ -36,6 +38,9 @@ class Attempts:
         self._unsettled = deps.unsettled
         self._tap = deps.tap
         self._learn = deps.learn
+        self._owners = deps.owners
+        self._homes = deps.homes
+        self._holding = frozenset(name for name, pool in self._pools.items() if pool.affinity == HOLD)
         self._retries = deps.settings.retries
         self.fallbacks = Fallbacks(deps, routing, self.place)
         self.budget = RetryBudget(self._retries, self._clock())
@@ -45,7 +50,10 @@ class Attempts:
         can be used."""
         routed = exchange.routed
         try:
-            placed = self._dispatch.place(exchange, self._pools[routed.pool])
+            if routed.pins is not None or (routed.pool in self._holding and self._hold(exchange)):
+                placed: Placement | Rejection = self._dispatch.pin(exchange, routed.pins or ())
+            else:
+                placed = self._dispatch.place(exchange, self._pools[routed.pool])
         except PoolSaturated:
             return False
         except NoRoutablePod as error:
@@ -60,6 +68,15 @@ class Attempts:
         self._send(exchange, placed)
         return True
 
+    def _hold(self, exchange: Exchange) -> bool:
+        """Pin the exchange to its session's own pod; False where it has no session."""
+        session = self._dispatch.session(exchange)
+        home = self._homes.home(exchange.routed.pool, session) if session and self._homes is not None else None
+        if home is None:
+            return False
+        exchange.routed.pins, exchange.routed.waits = (home,), True
+        return True
+
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
         routed, pod = exchange.routed, placement.pod
@@ -70,7 +87,9 @@ class Attempts:
         if exchange.attempts == 1:
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
             routed.metrics.bytes_in += sum([len(part) for part in payload])
-        receiver = relay if self._tap is None else self._tap(exchange, relay)
+        receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
+        if exchange.refs is not None:
+            receiver = self._owners.receiver(exchange, pod.id, receiver)
         head_only = exchange.method == b"HEAD"
         self._upstream.send(pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh)
 
@@ -83,6 +102,9 @@ class Attempts:
         if outcome is not None or relay.placement.pod.id in self._unsettled:
             self._report_health(relay, outcome or Outcome.OK)
         if outcome is not None and self._try_again(relay, PodRefused(f"Pod answered {status}.")):
+            relay.discard()
+            return False
+        if status == 404 and exchange.refs is not None and self._ask_next(relay):
             relay.discard()
             return False
         if exchange.keep_alive and self._lifecycle.closing:
@@ -161,6 +183,12 @@ class Attempts:
             self._metrics.count_rejection(exchange.routed.pool, "retry_budget")
             return False
         return self._try_another_pod(relay, failure, same_pool=decision is RetryDecision.ANOTHER_POD)
+
+    def _ask_next(self, relay: Relay) -> bool:
+        """Ask the next pod for state that nothing is known of and that this one does not have. No pod did any work, so
+        that no budget is charged."""
+        failure = PodRefused("The pod does not have it.")
+        return len(relay.exchange.routed.pins or ()) > 1 and self._try_another_pod(relay, failure, same_pool=True)
 
     def _try_another_pod(self, relay: Relay, failure: PodFailure, *, same_pool: bool) -> bool:
         """Place the exchange on a pod that was not tried yet: of its own pool if `same_pool`, then of a fall-back.

@@ -15,6 +15,8 @@ from router.dataplane.relay import Relay
 from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.session_homes import SessionHomes
+from router.dataplane.state_owners import StateOwners
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.settings import Settings
@@ -23,6 +25,7 @@ from router.telemetry.metrics import Metrics
 from schedulers.types import PodId
 from statesync.engines.health import Outcome
 from statesync.load.view import LoadView
+from statesync.store.memory import MemoryStore
 
 
 class GatewayDeps(NamedTuple):
@@ -50,3 +53,7 @@ class GatewayDeps(NamedTuple):
     """Takes the last bytes of each answer with status 200 to a prompt of at least one block."""
     targets: TargetResolver = TargetResolver(TargetSettings())
     """Which clients may choose where a request goes."""
+    owners: StateOwners = StateOwners(MemoryStore())
+    """Which pods have the state behind ids."""
+    homes: SessionHomes | None = None
+    """The pods that sessions wait for; None where no pool has `affinity: hold`."""

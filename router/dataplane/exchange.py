@@ -29,6 +29,9 @@ SATURATED: Final = "saturated"
 FAILED: Final = "failed"
 """The pool's pods failed the request before the first byte of an answer."""
 
+POD_LINE: Final = "\n"
+"""Stands between pool and pod in the name of a queue for one pod."""
+
 REASON_WORDS: Final = {NO_POD: "has no pod for it", SATURATED: "is full", FAILED: "failed it"}
 
 
@@ -49,7 +52,20 @@ class Placement:
 class RoutedRequest:
     """The request as one pool gets it."""
 
-    __slots__ = ("arm", "attempts", "body", "call", "chain", "deadline", "info", "metrics", "pool", "timeouts")
+    __slots__ = (
+        "arm",
+        "attempts",
+        "body",
+        "call",
+        "chain",
+        "deadline",
+        "info",
+        "metrics",
+        "pins",
+        "pool",
+        "timeouts",
+        "waits",
+    )
 
     def __init__(
         self, pool: str, call: Call, body: bytes, timeouts: Timeouts, metrics: PoolMetrics, deadline: float
@@ -70,6 +86,16 @@ class RoutedRequest:
         """The arm of the pool's canary that this request belongs to; None without a canary."""
         self.attempts = 0
         """Attempts in this pool."""
+        self.pins: Sequence[PodId] | None = None
+        """The only pods that may get the request, in this order: the one that has its state, or those to ask for it.
+        None lets the policy choose."""
+        self.waits = False
+        """Whether it waits for its pod while that is not there, as `affinity: hold` says."""
+
+    @property
+    def line(self) -> str:
+        """The queue in which it waits: its pool's, or that of its own pod."""
+        return self.pool if not self.pins else f"{self.pool}{POD_LINE}{self.pins[0]}"
 
     @property
     def stream(self) -> bool:
@@ -142,6 +168,7 @@ class Exchange:
         "path",
         "placement",
         "queued",
+        "refs",
         "relay",
         "request_id",
         "routed",
@@ -163,6 +190,8 @@ class Exchange:
         self.request_id = b""
         self.model = ""
         """The model as the client calls it."""
+        self.refs: Sequence[str] | None = None
+        """The ids of state on pods that it names; None where its path has no state, and its answer gives no ids out."""
         # the pool that has it
         self.routed = UNROUTED
         self.fallback_state: FallbackState | None = None

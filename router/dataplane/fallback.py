@@ -67,6 +67,8 @@ class Fallbacks:
         """The routes that are left. Makes the `fallback_state` of an exchange that has any; others stay without."""
         routes, header_map, state = self._routes, exchange.header_map, exchange.fallback_state
         routed = exchange.routed
+        if routed.pins is not None:
+            return []  # what it needs is on its own pod
         cluster = None if b"x-turnout-pool" in header_map else header_map.get(b"x-turnout-cluster")
         home = Route(routed.pool, routed.call.model) if state is None else state.home
         if cluster is None and not routes.pools[home.pool].fallback:

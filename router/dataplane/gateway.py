@@ -1,5 +1,5 @@
-"""The stages of a request, a line each. Read `handle`, then routing, admission, queue, dispatch, attempt, relay,
-retry, handback, fallback and completion.
+"""The stages of a request, a line each. Read `handle`, then routing, stateful, admission, queue, dispatch, attempt,
+relay, retry, handback, fallback and completion.
 
 Everything here is synchronous: a request is carried from event to event by its `Exchange`, with no task of its own.
 """
@@ -14,8 +14,9 @@ from router.dataplane.handback import HandBack
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_head import RequestHead
 from router.dataplane.queue import RequestQueue
-from router.dataplane.request.paths import INFERENCE_PATHS
+from router.dataplane.request.paths import STATELESS_PATHS
 from router.dataplane.routing import Routing
+from router.dataplane.stateful import StatefulRequests
 from router.errors import DrainTimeout, GatewayError, NoPodAvailable, TotalTimeout
 
 
@@ -32,6 +33,9 @@ class Gateway:
         self._routing = Routing(deps)
         self._attempts = Attempts(deps, self._routing, self.completion)
         self._queue = RequestQueue(deps, self._attempts, self.completion)
+        self._stateful = StatefulRequests(
+            deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue
+        )
         deps.view.on_headroom = self._queue.on_headroom
         self.pod_gone = HandBack(deps, self._attempts, self._queue, self.completion).pod_gone
         """Takes a pod that is gone by its probes: its requests without a byte of an answer move on."""
@@ -47,7 +51,9 @@ class Gateway:
         if exchange.keep_alive and self._lifecycle.closing:
             exchange.keep_alive = False
         try:
-            if exchange.method != b"POST" or exchange.path not in INFERENCE_PATHS:
+            if exchange.method != b"POST" or exchange.path not in STATELESS_PATHS:
+                if self._stateful.take(exchange):
+                    return
                 if (answer := self._local.answer(exchange)) is not None:
                     self.completion.answer(exchange, answer)
                     return
@@ -59,6 +65,16 @@ class Gateway:
             self.completion.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self.completion.defect(exchange)
+
+    def _go_on(self, exchange: Exchange) -> None:
+        """The rest of `handle`, for an admitted exchange that was looked up and names no state after all."""
+        answer = self._local.answer(exchange)
+        if answer is not None:
+            self.completion.answer(exchange, answer)
+            self._admission.leave(exchange)
+            return
+        self._routing.understand(exchange)
+        self._place_or_queue(exchange)
 
     def _place_or_queue(self, exchange: Exchange) -> None:
         """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can

@@ -74,7 +74,11 @@ class RequestQueue:
             asyncio.get_running_loop().call_soon(self._serve, pool)
 
     def _serve(self, pool: str) -> None:
-        self._admission.serve(pool, lambda exchange: self._try(exchange, pool))
+        for line in self._admission.lines(pool):
+            self._serve_line(line)
+
+    def _serve_line(self, line: str) -> None:
+        self._admission.serve(line, lambda exchange: self._try(exchange, line))
 
     def _try(self, exchange: Exchange, pool: str) -> bool:
         """Try to place the exchange in `pool`, which had room. False when it has no more."""
@@ -95,7 +99,7 @@ class RequestQueue:
             if not self._fallbacks.take(exchange, NO_POD):
                 raise
             return True
-        if pool == exchange.routed.pool:
+        if pool == exchange.routed.line:
             return False
         if self._fallbacks.take(exchange, SATURATED):
             return True

@@ -30,6 +30,8 @@ from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.session_homes import SessionHomes
+from router.dataplane.state_owners import StateOwners
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.plugins.registry import PluginRegistry
@@ -55,7 +57,7 @@ from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
-from router.settings import Settings
+from router.settings import HOLD, Settings
 from router.telemetry.metrics import Metrics
 from router.trials.monitor import TrialMonitor
 from router.trials.trials import Trials
@@ -209,7 +211,9 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     prober = Prober(probe_config(settings.health), health, clock=core.clock)
     listener = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
     scraper = Scraper(scrape_config(settings.scrape), listener, state.store, clock=core.clock)
-    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper)
+    held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
+    homes = SessionHomes(view, core.clock, held) if held else None
+    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, homes)
     return PodParts(pod_registry, updates, health, prober, scraper)
 
 
@@ -276,6 +280,8 @@ def _dataplane(
             tap=recorder.tap if recorder is not None else None,
             learn=PrefixFeedback(state.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
+            owners=StateOwners(state.store),
+            homes=pods.registry.homes,
         )
     )
     pods.updates.on_probe_failed = gateway.pod_gone

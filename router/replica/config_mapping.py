@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from router.settings import Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
+from router.settings import HOLD, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
 from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
 from statesync.engines.health import HealthConfig
@@ -60,9 +60,9 @@ def pod_template(pool: Pool) -> PodTemplate:
 
 def session_pools(settings: Settings) -> list[str]:
     """Pools whose requests' sessions are read whatever the policy is: a request may name one there that asks for them,
-    or all traffic is recorded with them."""
+    or all traffic is recorded with them, or they wait for their pods."""
     recorded = bool(settings.recording.path)
-    return [pool.name for pool in settings.pools if recorded or pool.allowed_policies]
+    return [pool.name for pool in settings.pools if recorded or pool.allowed_policies or pool.affinity == HOLD]
 
 
 def request_limits_s(settings: Settings) -> list[float]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.dataplane.request.routes import Routes
+from router.dataplane.session_homes import SessionHomes
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of, in_steps, replaced
@@ -53,8 +54,10 @@ class PodRegistry:
         health: HealthTracker,
         prober: PodFollower,
         scraper: PodFollower,
+        homes: SessionHomes | None = None,
     ) -> None:
-        """No pool is known yet."""
+        """No pool is known yet. `homes` follows where a pool's sessions wait for their pods."""
+        self.homes = homes
         self._view = view
         self._pod_updates = pod_updates
         self._routes = routes
@@ -106,6 +109,8 @@ class PodRegistry:
             here.pop(gone, None)
         self._follow_health(pool, change)
         self._scraper.change_pods(pool, change)
+        if self.homes is not None:
+            self.homes.change_pods(pool, change)
         self._pod_updates.on_gone(pool, removed)
         pending.came += len(added)
         pending.went += len(removed)

@@ -28,6 +28,8 @@ from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
+from router.dataplane.session_homes import SessionHomes
+from router.dataplane.state_owners import StateOwners
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
@@ -36,7 +38,19 @@ from router.policy.controller import PolicyController
 from router.replica.config_mapping import session_pools
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
-from router.settings import Cors, Limits, Logging, PathSettings, PolicySpec, Pool, Retries, Sessions, Settings, Timeouts
+from router.settings import (
+    HOLD,
+    Cors,
+    Limits,
+    Logging,
+    PathSettings,
+    PolicySpec,
+    Pool,
+    Retries,
+    Sessions,
+    Settings,
+    Timeouts,
+)
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from router.trials.trials import Trials
@@ -82,7 +96,9 @@ class Rig:
         create: Callable[[str, Mapping[str, object]], Scheduler] | None = None,
         batched: bool = True,
         expect_errors: bool = False,
+        state: str = "",
     ) -> None:
+        """`state`: the name of a memory store that several gateways share."""
         """`batched`: writes go out at the end of the loop's turn, as with many requests in flight."""
         every = list(pools) or [pool or one_pool()]
         self.settings = Settings(
@@ -104,6 +120,7 @@ class Rig:
         self.clients: list[Client] = []
         self.errors = _Errors()
         self._expect_errors = expect_errors
+        self._state = state
         self._batched = batched
         self.catalog = PolicyCatalog(self.settings.policies)
         self._create = create or self.catalog.create
@@ -131,7 +148,9 @@ class Rig:
         prober = Prober(ProbeConfig(), self.health, clock=clock)
         scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
-        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper)
+        held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
+        self.homes = SessionHomes(self.view, clock, held) if held else None
+        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper, self.homes)
         self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)
@@ -151,7 +170,7 @@ class Rig:
 
     def _deps(self) -> GatewayDeps:
         settings, clock = self.settings, self.wire.clock
-        store = MemoryStore()
+        self.store = store = MemoryStore(self._state)
         self.trials = Trials("rig", clock)
         configured = {pool.name: pool.policy for pool in settings.pools}
         self.policies = PolicyController(store, configured, self._create, self.trials.make)
@@ -194,6 +213,8 @@ class Rig:
             unsettled=self.health.unsettled,
             learn=PrefixFeedback(self.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
+            owners=StateOwners(self.store),
+            homes=self.homes,
         )
 
     def _fill(self, counts: Mapping[str, int]) -> None:

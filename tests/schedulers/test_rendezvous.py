@@ -8,7 +8,7 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schedulers.rendezvous import descending, hash32, rank, ranking
+from schedulers.rendezvous import descending, hash32, order, rank, ranking
 from tests.fakes.scheduler_inputs import idle, pod_ids, unhurried
 
 PROGRAM = "from schedulers.rendezvous import hash32; print([hash32(text) for text in ('session-7', '10.0.0.1:8000')])"
@@ -50,3 +50,9 @@ def test_more_pools_than_the_cache_holds_keep_their_own_order() -> None:
     pools = [idle(count) for count in range(1, 200)]
     first = [list(islice(descending(ranking("s", pool)), 3)) for pool in pools]
     assert [list(islice(descending(ranking("s", pool)), 3)) for pool in pools] == first
+
+
+def test_the_order_of_a_list_of_pods_is_that_of_a_snapshot_of_them() -> None:
+    for count in (1, 5, 90):
+        assert list(order("s", pod_ids(count))) == list(descending(ranking("s", idle(count))))
+    assert list(order("s", [])) == []

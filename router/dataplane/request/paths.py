@@ -20,6 +20,11 @@ INFERENCE_PATHS: Final = frozenset(
 )
 """Paths that take POST, whatever `paths.forward` says."""
 
+_STATE: Final = (b"/v1/responses", b"/v1/audio/", b"/v1/images/")
+
+STATELESS_PATHS: Final = frozenset(path for path in INFERENCE_PATHS if not path.startswith(_STATE))
+"""Those whose requests name no state on a pod, and whose answers give no ids out that a later request could name."""
+
 ROOT_PATHS: Final = frozenset(
     (b"/tokenize", b"/detokenize", b"/pooling", b"/classify", b"/score", b"/rerank", b"/v2/rerank")
 )

@@ -110,6 +110,7 @@ ERRORS = {
     "a negative index": (settings(prefix=Prefix(max_bytes=-1)), "prefix.max_bytes"),
     "a recording of an unknown kind": (settings(recording=Recording(path="/tmp/r.log")), "recording.path"),
     "no room for a recording": (settings(recording=Recording(max_bytes=0)), "recording.max_bytes"),
+    "an affinity of no known kind": (settings(pool(affinity="always")), "pools[0].affinity"),
     "a session's header with a space": (settings(sessions=Sessions(headers=["x-a", "x b"])), "sessions.headers[1]"),
     "a session's field that ends in a dot": (settings(sessions=Sessions(fields=["metadata."])), "sessions.fields[0]"),
     "a negative warm-up": (settings(warmup_timeout_s=-1.0), "warmup_timeout_s"),

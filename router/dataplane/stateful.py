@@ -1,0 +1,143 @@
+"""Stage 2b: requests about state on pods. Finds the pod that has what a request names, by its path or its body, and
+pins the request to it; `dispatch.pin` reserves room there. Other requests pass through to the next stage.
+
+The one place in the data plane where a request may wait for the shared store: it names an id that this replica has not
+seen, and without an owner it could only be answered by luck. If no replica knows the id, the pods are asked in turn
+until one does not answer 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from router.dataplane.attempt import Attempts
+from router.dataplane.completion import Completion
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.exchange import Exchange
+from router.dataplane.request import state_refs
+from router.dataplane.request.openai import Call
+from router.dataplane.request.paths import METHODS, is_management
+from router.dataplane.request.routes import Route
+from router.dataplane.routing import Routing
+from router.errors import GatewayError, MissingModel, NoPodAvailable, OwnerGone
+from schedulers.types import PodId
+from statesync.errors import UnknownPod
+from statesync.tasks import spawn
+
+MOST_ASKED: Final = 16
+"""Pods that are asked for state of which nothing is known."""
+
+_PREFIX: Final = b"/v1/"
+_MODELS: Final = b"/v1/models"
+_NO_CALL: Final = Call("", (), 1, 0, False, "")
+
+
+class StatefulRequests:
+    """Routes requests by the state that they name."""
+
+    def __init__(
+        self,
+        deps: GatewayDeps,
+        routing: Routing,
+        attempts: Attempts,
+        completion: Completion,
+        go_on: Callable[[Exchange], None],
+        place: Callable[[Exchange], None],
+    ) -> None:
+        """`go_on` takes an exchange through the stages of a request that names no state, `place` through those after
+        routing. Both may raise GatewayError."""
+        self._owners = deps.owners
+        self._view = deps.view
+        self._admission = deps.admission
+        self._routing = routing
+        self._budget = attempts.budget
+        self._completion = completion
+        self._go_on = go_on
+        self._place = place
+
+    def take(self, exchange: Exchange) -> bool:
+        """Take a request over that names state. False for any other; if its answer may give ids out, these are
+        learned. Raises GatewayError."""
+        path = exchange.path
+        if exchange.method not in METHODS or not path.startswith(_PREFIX) or path.startswith(_MODELS):
+            return False
+        if is_management(path):
+            return False
+        named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
+        thing = state_refs.thing_in(path)
+        ids = [thing, *named] if thing else [*state_refs.in_path(path), *named]
+        if ids or not state_refs.keeps_nothing(exchange.body):
+            exchange.refs = ids
+        if not ids:
+            return False
+        owner = self._owners.known(ids)
+        if owner is None and self._owners.shared:
+            self._admission.admit(exchange)  # a drain waits for it
+            spawn(self._look_up(exchange, ids), "owner of an id")
+            return True
+        return self._routed(exchange, owner, asks=bool(named)) and self._send(exchange)
+
+    async def _look_up(self, exchange: Exchange, ids: list[str]) -> None:
+        owner = await self._owners.find(ids)
+        if exchange.done:
+            return  # the client left
+        try:
+            named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
+            if self._routed(exchange, owner, asks=bool(named)):
+                self._place(exchange)
+            else:
+                self._go_on(exchange)
+        except GatewayError as error:
+            self._completion.refuse(exchange, error)
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(exchange)
+
+    def _send(self, exchange: Exchange) -> bool:
+        self._admission.admit(exchange)
+        self._budget.requests += 1
+        self._place(exchange)
+        return True
+
+    def _routed(self, exchange: Exchange, owner: PodId | None, *, asks: bool) -> bool:
+        """Route the exchange to the owner, or to the pods to ask. False where nothing is to be asked for: the id in the
+        path is none. `asks`: the body names state."""
+        if owner is not None:
+            self._route(exchange, self._pool_of(owner))
+            exchange.routed.pins = (owner,)
+            return True
+        if not asks and (not state_refs.thing_in(exchange.path) or (exchange.body and exchange.method == b"POST")):
+            return False
+        self._route(exchange, "")
+        pool = exchange.routed.pool if exchange.routed.call.model else None
+        pods = sorted(self._view.statuses(pool), key=lambda status: not status.routable)
+        if not pods:
+            raise NoPodAvailable("There is no pod that could have what this request names.", retry_after_s=1.0)
+        exchange.routed.pins = tuple(status.pod.id for status in pods[:MOST_ASKED])
+        return True
+
+    def _route(self, exchange: Exchange, pool: str) -> None:
+        """Set `routed` to this pool, or to that of its model. The model, if it names one, is the client's matter."""
+        if exchange.body and not state_refs.thing_in(exchange.path):
+            try:
+                self._routing.understand(exchange)
+            except MissingModel:
+                pass  # such as a batch: its file says where it goes
+            else:
+                routed = exchange.routed
+                if pool not in ("", routed.pool):
+                    way = Route(pool, routed.call.model)
+                    exchange.routed = self._routing.routed_to(exchange, way, routed.call, routed.body, routed.deadline)
+                return
+        way = Route(pool or self._view.pools()[0], "")
+        exchange.routed = self._routing.routed_to(exchange, way, _NO_CALL, exchange.body, 0.0)
+        exchange.body = b""
+
+    def _pool_of(self, owner: PodId) -> str:
+        try:
+            return self._view.pool_of(owner)
+        except UnknownPod:
+            raise OwnerGone(
+                f"What this request names was on pod {owner!r}, which is gone with all that it kept. "
+                "Create it again; for a response, send the whole conversation."
+            ) from None
