@@ -2,10 +2,7 @@
 -- KEYS young and old generation of owners
 -- ARGV key, pod, entries of a generation, TTL in ms
 -- Returns nothing.
-local kind = redis.call('TYPE', KEYS[1])['ok']
-if kind ~= 'hash' and kind ~= 'none' then
-  redis.call('UNLINK', KEYS[1])
-end
+keep_type(KEYS[1], 'hash')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then
