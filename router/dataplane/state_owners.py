@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.response_parser import CHUNKED, BadChunk, ChunkScanner, ResponseHead, payloads
+from router.dataplane.http.chunked import BadChunk, ChunkScanner
+from router.dataplane.http.response_parser import CHUNKED, ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.request.state_refs import IdReader
 from router.errors import PodFailure
@@ -104,7 +105,7 @@ class LearningReceiver:
     def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
         """Pass the head on, and read the body of a success."""
         unwrap = self._receiver.head(head, framing, length)
-        if 200 <= head.status < 300:
+        if 200 <= head.status < 300 and not head.encoded:
             self._reader = IdReader()
             if framing == CHUNKED and not unwrap:
                 self._scanner = ChunkScanner()
@@ -139,6 +140,7 @@ class LearningReceiver:
 def _content(scanner: ChunkScanner, piece: bytes) -> bytes:
     """The piece without its chunk framing, which the connection has checked."""
     try:
-        return b"".join(payloads(scanner, piece)[0])
+        scanner.feed(piece, content := list[bytes]())
     except BadChunk:
         return b""
+    return b"".join(content)

@@ -18,7 +18,7 @@ def find(body: object = None, *headers: str, keys: SessionKeys | None = None, co
     fields = HeaderFields(REQUEST)
     for header in ("user-agent: x", *headers, "accept: */*"):
         name, _, value = header.partition(": ")
-        fields.add(name.encode(), value.encode("latin-1"))
+        fields.on_header(name.encode(), value.encode("latin-1"))
     raw = body if isinstance(body, bytes) else json.dumps({"model": "m"} if body is None else body).encode()
     return (keys or SessionKeys(Sessions())).find(fields.kept, content_type.encode(), raw)
 
