@@ -14,6 +14,7 @@ from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
+from router.dataplane.upgrade import UpgradeReceiver
 from router.errors import NoPodAvailable, PodFailure, PodRefused
 from router.settings import HOLD
 from schedulers.types import Rejection
@@ -90,6 +91,8 @@ class Attempts:
         receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
+        if exchange.upgrade:
+            receiver, fresh = UpgradeReceiver(relay), True
         head_only = exchange.method == b"HEAD"
         self._upstream.send(pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh)
 

@@ -175,6 +175,7 @@ class Exchange:
         "stale_tries",
         "target",
         "tried",
+        "upgrade",
         "wait_until",
     )
 
@@ -187,6 +188,8 @@ class Exchange:
         """As the client sent it; empty once `routed` has it."""
         self.arrived = arrived
         """When the request was complete, in seconds on the gateway's clock."""
+        self.upgrade = False
+        """Whether it asks for a WebSocket and its connection is given over to it: see `upgrade.py`."""
         self.request_id = b""
         self.model = ""
         """The model as the client calls it."""

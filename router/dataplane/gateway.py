@@ -6,6 +6,7 @@ Everything here is synchronous: a request is carried from event to event by its 
 
 from __future__ import annotations
 
+from router.dataplane import upgrade
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
@@ -52,9 +53,11 @@ class Gateway:
             exchange.keep_alive = False
         try:
             if exchange.method != b"POST" or exchange.path not in STATELESS_PATHS:
-                if self._stateful.take(exchange):
+                if self._local.takes_upgrade(exchange):
+                    upgrade.begin(exchange)
+                elif self._stateful.take(exchange):
                     return
-                if (answer := self._local.answer(exchange)) is not None:
+                elif (answer := self._local.answer(exchange)) is not None:
                     self.completion.answer(exchange, answer)
                     return
             self._routing.understand(exchange)

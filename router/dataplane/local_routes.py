@@ -15,10 +15,12 @@ import msgspec
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.responses import no_content, whole
+from router.dataplane.http.websocket import is_offer
 from router.dataplane.request.paths import (
     ANY_POST,
     INFERENCE_PATHS,
     ROOT_PATHS,
+    UPGRADE_PATHS,
     ForwardedPaths,
     is_management,
     without_slash,
@@ -63,6 +65,12 @@ class LocalRoutes:
             b"/health": self._ready,
             b"/v1/models": self._models,
         }
+
+    def takes_upgrade(self, exchange: Exchange) -> bool:
+        """Whether the request asks for a WebSocket under a path that has one."""
+        if not is_offer(exchange.method, exchange.header_map):
+            return False
+        return exchange.path in UPGRADE_PATHS or self._forwarded.takes(b"GET", exchange.path)
 
     def answer(self, exchange: Exchange) -> bytes | None:
         """The answer's bytes, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed or

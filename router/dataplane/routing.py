@@ -26,7 +26,10 @@ class Routing:
         header_map = exchange.header_map
         if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
-        call = openai.read(header_map.get(b"content-type", b""), exchange.body)
+        if exchange.upgrade:
+            call = openai.of_query(exchange.target)
+        else:
+            call = openai.read(header_map.get(b"content-type", b""), exchange.body)
         exchange.model = call.model
         if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
             route = self._targets.route(self._routes, call.model, header_map)
@@ -43,7 +46,10 @@ class Routing:
         """The request as the route's pool gets it: with that pool's name of the model and its timeouts. `deadline` is
         on the clock of `Exchange.arrived` (0.0: never); the pool's `total_s` may make it earlier."""
         if route.model != call.model:
-            body = openai.with_model(body, exchange.header_map.get(b"content-type", b""), route.model)
+            if exchange.upgrade:
+                exchange.target = openai.with_query_model(exchange.target, route.model)
+            else:
+                body = openai.with_model(body, exchange.header_map.get(b"content-type", b""), route.model)
             call = call._replace(model=route.model)
         timeouts = self._routes.timeouts[route.pool]
         if timeouts.total_s:

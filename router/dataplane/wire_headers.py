@@ -74,7 +74,7 @@ class WireHeaders:
             self._forwarding(exchange),
             b"x-request-id: ",
             exchange.request_id,
-            b"\r\ncontent-length: %d\r\n\r\n" % len(body),
+            b"\r\n\r\n" if exchange.upgrade else b"\r\ncontent-length: %d\r\n\r\n" % len(body),
         ]
         if len(body) >= APART_BYTES:
             return [b"".join(parts), body]

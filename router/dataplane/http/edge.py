@@ -259,6 +259,7 @@ class Edge(Generic[R]):
         if self.transport is None:
             return
         if not keep or self.listener.stopped:
+            self.waiting.clear()  # an error among them would be written after the end
             self.close()
         elif not self.writable:
             return  # no further answer for a client that does not read: `resume_writing` goes on from here

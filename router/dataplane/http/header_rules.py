@@ -53,6 +53,8 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-turnout-priority": READ,
     b"x-turnout-deadline-ms": READ,
     b"origin": KEEP | READ,
+    b"upgrade": READ,
+    b"sec-websocket-key": KEEP | READ,
     b"access-control-request-method": READ,
     b"access-control-request-headers": READ,
     b"access-control-request-private-network": READ,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -63,6 +64,20 @@ def read(content_type: bytes, body: bytes) -> Call:
         fields.stream is True,
         fields.prompt_cache_key or fields.user or "",
     )
+
+
+def of_query(target: bytes) -> Call:
+    """The `Call` of a request without a body, such as a WebSocket's. Its model is empty where the query names none."""
+    named = [part[6:] for part in target.partition(b"?")[2].split(b"&") if part.startswith(b"model=")]
+    model = unquote_to_bytes(named[-1].replace(b"+", b" ")) if named else b""
+    return Call(model.decode("utf-8", "replace"), (), 1, 0, True, "")
+
+
+def with_query_model(target: bytes, model: str) -> bytes:
+    """The target with another model in its query, for an alias."""
+    path, _, query = target.partition(b"?")
+    others = [part for part in query.split(b"&") if part and not part.startswith(b"model=")]
+    return path + b"?" + b"&".join([*others, b"model=" + quote(model, safe="").encode()])
 
 
 def with_model(body: bytes, content_type: bytes, model: str) -> bytes:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from router.errors import BadRequest, ModelNotFound, PoolNotFound, TargetNotAllowed
+from router.errors import BadRequest, MissingModel, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, Timeouts
 
 _HINT_MODELS: Final = 100
@@ -84,6 +84,8 @@ class Routes:
         Raises ModelNotFound, PoolNotFound or TargetNotAllowed, each with what there is instead, or BadRequest.
         """
         if pool is None and cluster is None:
+            if not model:
+                return self._without_model()
             route = self.by_model.get(model) or self._anywhere(model)
             if route is None:
                 raise self._not_found(model, self.by_model)
@@ -100,6 +102,13 @@ class Routes:
         others = [name for name in dict.fromkeys((*siblings, *home.fallback)) if name != home.name]
         ways = [self._by_pool[name].get(asked) or self._served_by(name, route.model) for name in others]
         return [way for way in ways if way is not None]
+
+    def _without_model(self) -> Route:
+        """The route of a request that names no model: its pods know what they serve."""
+        name = self._default or (next(iter(self.pools)) if len(self.pools) == 1 else "")
+        if not name:
+            raise MissingModel("The request names no model, and there are several pools: name one, such as ?model=M.")
+        return Route(name, "")
 
     def _anywhere(self, model: str) -> Route | None:
         """The route of a model that no pool is known to serve."""
@@ -130,6 +139,8 @@ class Routes:
         return permitted
 
     def _among(self, names: list[str], model: str) -> Route:
+        if not model:
+            return Route(names[0], "")
         for name in names:
             route = self._by_pool[name].get(model)
             if route is not None:
