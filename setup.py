@@ -22,6 +22,7 @@ COMPILED = [
     "router/dataplane/http/request_head.py",
     "router/dataplane/http/request_parser.py",
     "router/dataplane/http/response_parser.py",
+    "router/dataplane/http/sse.py",
     "router/dataplane/http/upstream.py",
     "router/dataplane/http/upstream_connection.py",
     "router/dataplane/http/write_batcher.py",

@@ -6,6 +6,8 @@ import ipaddress
 import socket
 from typing import NamedTuple
 
+_EVERY_ADDRESS = "::"
+
 
 class ListenAddress(NamedTuple):
     """A host without brackets, and a port; port 0 lets the system choose."""
@@ -55,7 +57,8 @@ def bind(listen: ListenAddress, *, shared: bool = False) -> socket.socket:
         if shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            every = listen.host == _EVERY_ADDRESS  # of IPv4 too, as other servers have it
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not every)
         bound.bind(address)
         bound.setblocking(False)
     except OSError as error:

@@ -145,6 +145,9 @@ class AnswerRelay(Protocol):
     def cancel(self) -> None:
         """Close the pod's connection."""
 
+    def conclude(self) -> bool:
+        """The client left: whether it had what it waits for, so that the answer counts as complete."""
+
     def break_off(self, failure: PodFailure, /) -> None:
         """End a begun answer so that the client cannot take it for complete."""
 

@@ -92,8 +92,9 @@ class Gateway:
                 self._queue.enter(exchange)
 
     def abandon(self, exchange: Exchange) -> None:
-        """The client is gone: the pod's connection is closed at once."""
-        self.completion.abandon(exchange)
+        """The client is gone: the pod's connection is closed at once, unless the client had all that it waits for."""
+        if exchange.relay is None or not exchange.relay.conclude():
+            self.completion.abandon(exchange)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
         """The exchange's deadline passed, at a pod or in the queue."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange, Placement
-from router.dataplane.http import responses
+from router.dataplane.http import responses, sse
 from router.dataplane.http.chunked import LAST_CHUNK
 from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
 from router.dataplane.http.upstream import DISCARD
@@ -32,8 +32,6 @@ DISCARD_S: Final = 60.0
 """Seconds in which a pod must send the next byte of an answer that another pod gives instead."""
 
 _CHUNKED_HEADER: Final = b"transfer-encoding: chunked\r\n"
-_LINE_ENDS: Final = (b"\n", b"\r")
-_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _STATUS_LINES: Final = {status: responses.status_line(status) for status in range(200, 600)}
 
 
@@ -94,7 +92,7 @@ class Relay:
         self.last_at = 0.0
         """When body bytes last came, on the gateway's clock; 0.0 before the first."""
         self.last = b""
-        """The end of the last piece of an SSE stream that was passed on, with its chunk framing if it has one."""
+        """What `sse` needs of the last piece of a stream that was passed on, with its chunk framing if it has one."""
         self.tail = b""
         """The end of the last piece of the body that may hold `usage`; `[DONE]` and the last chunk may follow."""
         self._metrics = exchange.routed.metrics
@@ -160,7 +158,7 @@ class Relay:
                 piece = self._hold_back(piece, safe)
             if not piece:
                 return
-            self.last = piece if size <= TAIL_BYTES else piece[-TAIL_BYTES:]
+            self.last = piece if len(piece) <= TAIL_BYTES else sse.kept_of(piece, TAIL_BYTES)
         if piece:
             self._pass_on(piece)
 
@@ -235,18 +233,36 @@ class Relay:
         if connection is not None:
             connection.hand_over(DISCARD, DISCARD_S)
 
+    def conclude(self) -> bool:
+        """The client left. If it has the event after which clients close, the answer counts as complete and the pod
+        may end it; returns whether."""
+        connection = self.connection
+        if connection is None or not self.sse or self._encoded or self._torn or self._held:
+            return False
+        if not self._payload_end().endswith(sse.LINE_ENDS) or not sse.has_last_event(self.last):
+            return False
+        receiver = connection.receiver
+        self.discard()
+        if receiver is not None:
+            receiver.end()
+        return True
+
+    def _payload_end(self) -> bytes:
+        """The end of what the client has of a stream, without the CRLF of a chunk."""
+        return self.last[:-2] if self._mode == RAW and self._framing == CHUNKED else self.last
+
     def break_off(self, failure: PodFailure) -> None:
         """End a begun answer so that it cannot be taken for complete: an SSE stream gets an error event and no last
         chunk, anything else, and a stream in the middle of a line, is cut short of the length it promised."""
         edge = self.exchange.edge
         raw = self._mode == RAW
-        sent = self.last[:-2] if raw else self.last  # the CRLF of a chunk
-        at_line_end = not sent or sent.endswith(_LINE_ENDS)
+        sent = self._payload_end()
+        at_line_end = not sent or sent.endswith(sse.LINE_ENDS)
         if not self.sse or self._encoded or self._torn or not at_line_end or (raw and self._framing != CHUNKED):
             edge.abort()
             return
         event = responses.error_event(failure, responses.dialect_of(self.exchange.path), self.tail)
-        if sent and not sent.endswith(_EVENT_ENDS):
+        if sent and not sent.endswith(sse.EVENT_ENDS):
             event = b"\n\n" + event  # the event before it ends here
         edge.write(event if self._mode == BARE else responses.chunk(event))
         edge.close()

@@ -9,6 +9,7 @@ import pytest
 
 from loadtests.sim.ports import HOST, free_ports
 from router.address import ListenAddress, bind, parse_listen
+from tests.fakes.waiting import DEADLINE_S
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,21 @@ def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int
 def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=r"host|port"):
         parse_listen(text)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_every_address_of_ipv6_is_every_address_of_ipv4_too(shared: bool) -> None:
+    """Case D 20."""
+    with bind(ListenAddress("::", 0), shared=shared) as both:
+        both.listen()
+        port = both.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=DEADLINE_S).close()
+
+
+def test_one_address_of_ipv6_is_only_that() -> None:
+    with bind(ListenAddress("::1", 0)) as one:
+        assert one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def test_only_shared_sockets_share_a_port() -> None:

@@ -62,10 +62,12 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._backlog: deque[tuple[Request, bool]] = deque()
+        self._backlog: deque[tuple[Request, bool, bool]] = deque()
         self._exchange: Exchange | None = None
         self._url, self._headers, self._body = b"", dict[bytes, bytes](), list[bytes]()
         self._keep_alive = True
+        self._chunked = True
+        """The client reads chunks; one of HTTP/1.0 reads a stream until the connection closes."""
         self.busy = False
         """A request is being answered."""
         self.serving = False
@@ -141,7 +143,9 @@ class Connection(asyncio.Protocol):
         target, _, query = self._url.partition(b"?")
         path = unquote(target.decode("latin-1"))
         request = Request(self._parser.get_method().decode(), path, self._headers, b"".join(self._body), query)
-        self._backlog.append((request, self._parser.should_keep_alive()))
+        http11 = self._parser.get_http_version() == "1.1"
+        # As uvicorn does: an HTTP/1.0 connection is never kept, whatever its client asks for.
+        self._backlog.append((request, http11 and self._parser.should_keep_alive(), http11))
         if self.busy:
             if self._transport is not None:
                 self._transport.pause_reading()
@@ -150,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         while self._backlog and not self.busy and self._transport is not None:
-            request, self._keep_alive = self._backlog.popleft()
+            request, self._keep_alive, self._chunked = self._backlog.popleft()
             self.busy = True
             self.serving = not request.path.startswith("/sim/")
             exchange = self._app.handle(request, self)
@@ -167,15 +171,17 @@ class Connection(asyncio.Protocol):
 
     def open(self, content_type: bytes) -> None:
         """The head of a streamed answer."""
-        self._write(self._head(200, content_type, b"") + b"transfer-encoding: chunked\r\n\r\n")
+        framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        self._write(self._head(200, content_type, framing) + b"\r\n")
 
     def send(self, data: bytes) -> None:
         """One chunk of it."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self) -> None:
         """Its end."""
-        self._write(b"0\r\n\r\n")
+        if self._chunked:
+            self._write(b"0\r\n\r\n")
         self._answered()
 
     def raw(self, data: bytes) -> None:

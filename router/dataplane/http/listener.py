@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Generic, cast
 
+from router.address import ListenAddress, bind
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, R, RequestHandler
 from router.dataplane.http.responses import Headers
@@ -52,6 +53,8 @@ class Listener(Generic[R]):
         `lent` is a socket, already bound, to listen on instead.
         """
         loop = asyncio.get_running_loop()
+        if lent is None and host == "::":
+            lent = bind(ListenAddress(host, port))  # asyncio would take IPv6 only
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         connect = cast(Callable[[], asyncio.Protocol], self.connect)
         if lent is not None:

@@ -224,7 +224,7 @@ class UpstreamConnection:
         """Give the rest of the answer to `receiver`; the pod must send each next byte within `idle_s`."""
         self.receiver = receiver
         self._idle_s = idle_s
-        self.expires_at = self._clock() + idle_s
+        self.resume()
 
     # Backpressure
 

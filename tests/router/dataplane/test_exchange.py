@@ -61,6 +61,10 @@ class Source:
     def cancel(self) -> None:
         self.calls.append("cancel")
 
+    def conclude(self) -> bool:
+        self.calls.append("conclude")
+        return False
+
     def break_off(self, failure: PodFailure, /) -> None:
         self.calls.append("break_off")
 

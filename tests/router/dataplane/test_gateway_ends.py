@@ -10,7 +10,7 @@ import pytest
 from router.lifecycle import Phase
 from router.settings import Pool, Timeouts
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
-from tests.fakes.memory_gateway import Rig
+from tests.fakes.memory_gateway import Rig, one_pool
 
 LONG = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
 
@@ -82,6 +82,74 @@ def test_a_client_that_leaves_closes_the_pods_connection_at_once(begun: bytes) -
         assert rig.load(pod).inflight == 0
         assert rig.metrics.client_disconnects == 1
         assert rig.metrics.requests == {("main", "round_robin", pod.address, 499): 1}
+
+
+BIG = 'event: response.completed\ndata: {"type":"response.completed","text":"%s"}\n\n' % ("x" * 5000)
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/v1/chat/completions", "data: [DONE]\n\n"),
+        ("/v1/messages", 'event: message_stop\ndata: {"type":"message_stop"}\n\n'),
+        ("/v1/responses", 'event: response.completed\ndata: {"type":"response.completed"}\n\n'),
+        ("/v1/responses", BIG),
+    ],
+)
+def test_a_client_that_closes_at_the_terminal_event_has_its_whole_answer(path: str, last: str, version: str) -> None:
+    """Case G 34."""
+    with Rig(pods=1) as rig:
+        client = rig.client().sends(post(path=path, version=version))
+        pod = rig.asked().sends(SSE_HEAD + event("one"), chunk(last.encode()))
+        client.leaves()
+        assert pod.fate == ""
+        pod.sends(LAST_CHUNK)
+        assert len(rig.upstream.idle[pod.address]) == 1, "the connection is kept"
+        assert rig.metrics.requests == {("main", "round_robin", pod.address, 200): 1}
+        assert rig.metrics.client_disconnects == 0
+        assert rig.load(pod).inflight == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        chunk(b"data: [DONE]"),
+        chunk(b'data: {"text":"\\ndata: [DONE]"}\n\n'),
+        chunk(b"event: message_stop\n\n")[:-3],
+    ],
+)
+def test_a_client_that_closes_before_the_terminal_event_left(sent: bytes) -> None:
+    """Case G 34."""
+    with Rig(pods=1) as rig:
+        client = rig.asks()
+        pod = rig.asked().sends(SSE_HEAD + event("one"), sent[:5], sent[5:])
+        client.leaves()
+        assert pod.fate == "aborted"
+        assert rig.metrics.client_disconnects == 1
+
+
+def test_a_pod_that_does_not_end_after_the_terminal_event_loses_its_connection() -> None:
+    """Case G 34."""
+    with Rig(pods=1) as rig:
+        client = rig.asks()
+        pod = rig.asked().sends(SSE_HEAD + event("one"), event("[DONE]"))
+        client.leaves()
+        rig.passes(61)
+        assert pod.fate == "aborted"
+
+
+def test_the_cache_use_in_an_answer_whose_client_closed_early_is_learned() -> None:
+    """Case G 34."""
+    learned: list[bytes] = []
+    with Rig(one_pool("prefix_aware"), pods=1) as rig:
+        usage = '{"usage":{"prompt_tokens":90,"prompt_tokens_details":{"cached_tokens":64}}}'
+        rig.gateway._attempts._learn = lambda call, placement, tail: learned.append(tail)
+        client = rig.asks(json.dumps({"model": "m", "prompt": "long " * 200}).encode())
+        rig.asked().sends(SSE_HEAD + event(usage), event("[DONE]"))
+        client.leaves()
+        assert [usage.encode() in tail for tail in learned] == [True]
+        rig.asked_before().sends(LAST_CHUNK)
 
 
 def test_a_request_whose_client_left_while_the_pod_was_connected_is_not_sent() -> None:

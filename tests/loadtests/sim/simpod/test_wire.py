@@ -45,6 +45,21 @@ def test_a_client_may_request_a_close() -> None:
     assert b"\r\nconnection: close\r\n" in got
 
 
+@pytest.mark.parametrize("asks", [b"", b"connection: keep-alive\r\n"])
+def test_an_http_1_0_connection_is_closed_after_its_answer(asks: bytes) -> None:
+    """Case G 31."""
+    got = run(b"GET /health HTTP/1.0\r\n" + asks + b"\r\n", keepalive_s=3600)
+    assert b"\r\nconnection: close\r\n" in got
+
+
+def test_an_http_1_0_client_gets_a_stream_without_chunks() -> None:
+    """Case G 31."""
+    got = run(post(STREAM % 3).replace(b"HTTP/1.1", b"HTTP/1.0"), keepalive_s=3600)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert body.startswith(b"data: {") and body.endswith(b"data: [DONE]\n\n")
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     got = run(post(STREAM % 5) + b"GET /version HTTP/1.1\r\n\r\n" + b"GET /nope HTTP/1.1\r\nconnection: close\r\n\r\n")
     marks = [got.index(mark) for mark in (b"[DONE]", b"0\r\n\r\nHTTP/1.1 200", b'{"version"', b"HTTP/1.1 404")]

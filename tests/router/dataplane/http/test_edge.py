@@ -191,6 +191,43 @@ def test_connect_is_refused() -> None:
         assert (client.answer().status, client.fate) == (400, "closed")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/nothing"])
+def test_an_http_1_0_connection_is_kept_only_if_the_answer_says_so(path: str) -> None:
+    """Case G 31: what `ab -k` waits for."""
+    with Rig() as rig:
+        client = rig.client()
+        for count in (1, 2):
+            client.sends(post(CHAT, "Connection: Keep-Alive", path=path, version="1.0"))
+            if "chat" in path:
+                rig.asked().sends(ok())
+            assert len(client.answers()) == count
+            assert client.answers()[-1].headers["connection"] == "keep-alive"
+            assert client.fate == ""
+        client.sends(post(CHAT, path=path, version="1.0"))
+        if "chat" in path:
+            rig.asked().sends(ok())
+        assert client.answers()[-1].headers["connection"] == "close"
+        assert client.fate == "closed"
+
+
+@pytest.mark.parametrize("request_line", ["GET /livez HTTP/1.0", "GET /v1/models HTTP/1.0", "HEAD /readyz HTTP/1.0"])
+def test_the_gateways_own_answers_keep_an_http_1_0_connection_too(request_line: str) -> None:
+    """Case G 31."""
+    with Rig() as rig:
+        client = rig.client().sends(f"{request_line}\r\nconnection: keep-alive\r\n\r\n".encode())
+        assert client.answer(request_line[:4].strip()).headers["connection"] == "keep-alive"
+        assert client.fate == ""
+
+
+def test_a_stream_to_an_http_1_0_client_ends_with_its_connection() -> None:
+    """Case G 31."""
+    with Rig() as rig:
+        client = rig.client().sends(post(CHAT, "connection: keep-alive", version="1.0"))
+        rig.asked().sends(SSE_HEAD + event("one") + LAST_CHUNK)
+        assert client.answer().headers["connection"] == "close"
+        assert (client.answer().body, client.fate) == (b"data: one\n\n", "closed")
+
+
 def slow_client(rig: Rig) -> Client:
     client = rig.client()
     client.stops_reading()

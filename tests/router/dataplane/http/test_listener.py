@@ -42,6 +42,21 @@ def test_clients_connect_to_the_returned_port(host: str) -> None:
     asyncio.run(run())
 
 
+def test_every_address_of_ipv6_takes_clients_of_ipv4() -> None:
+    """Case D 20."""
+
+    async def run() -> None:
+        here = listener()
+        port = await here.start("::", 0)
+        writers = [(await asyncio.open_connection(host, port))[1] for host in ("127.0.0.1", "::1")]
+        await until_connected(here, 2)
+        for writer in writers:
+            writer.close()
+        here.stop()
+
+    asyncio.run(run())
+
+
 def test_a_port_in_use_raises() -> None:
     async def run() -> None:
         first, second = listener(), listener()

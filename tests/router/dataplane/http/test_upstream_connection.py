@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE
+from router.dataplane.http.upstream_connection import MAX_INTERIM
+from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import (
     BadAnswer,
     CutMidAnswer,
@@ -18,7 +20,7 @@ from router.errors import (
 )
 from router.settings import Timeouts
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, event, ok
-from tests.fakes.memory_upstream import ASK, Ground
+from tests.fakes.memory_upstream import ASK, POD, Attempt, Ground
 
 BARE = b"HTTP/1.0 200 OK\r\n\r\n"
 
@@ -164,3 +166,116 @@ def test_a_request_is_written_as_it_is() -> None:
     with Ground() as harness:
         harness.send()
         assert bytes(harness.pod.transport.sent) == ASK
+
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", [1, 25, 10_000])
+def test_interim_answers_are_dropped_up_to_a_limit(cut: int) -> None:
+    """Case E 23."""
+
+    def outcome(wire: bytes) -> Attempt:
+        with Ground() as harness:
+            attempt = harness.send()
+            pieces = [wire[at : at + cut] for at in range(0, len(wire), cut)]
+            while pieces and not harness.pod.fate:
+                harness.pod.sends(pieces.pop(0))
+            return attempt
+
+    assert outcome(CONTINUE * MAX_INTERIM + ok(b"abc")).body == b"abc"
+    attempt = outcome(CONTINUE * 1000 + ok(b"abc"))
+    assert [type(failure) for failure in attempt.failures] == [BadAnswer]
+    assert "interim" in attempt.failures[0].message
+
+
+def test_the_limit_of_interim_answers_is_that_of_one_request() -> None:
+    with Ground() as harness:
+        for _ in range(3):
+            attempt = harness.send()
+            harness.pod.sends(CONTINUE * MAX_INTERIM + ok(b"abc"))
+            assert attempt.ended == 1
+        assert len(harness.net.made) == 1
+
+
+LARGE = [ASK.replace(b"length: 0", b"length: 100000"), b"x" * 100_000]
+
+
+def send_large(harness: Ground) -> Attempt:
+    attempt = Attempt()
+    harness.wire.do(lambda: harness.upstream.send(POD, LARGE, attempt, Timeouts(), head_only=False))
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("reads", "status", "kept"),
+    [(True, "200 OK", 1), (True, "413 Too Large", 0), (False, "200 OK", 0), (False, "413 x", 0)],
+)
+def test_a_connection_whose_pod_answered_early_is_not_used_again(reads: bool, status: str, kept: int) -> None:
+    """Case E 23: what is left of the request would stand in front of the next one."""
+    with Ground() as harness:
+        harness.send()
+        harness.pod.sends(ok(b"abc"))
+        if not reads:
+            harness.pod.transport.stall()
+        attempt = send_large(harness)
+        harness.pod.sends(ok(b"no", status=status))
+        assert (attempt.body, attempt.ended) == (b"no", 1)
+        assert len(harness.upstream.idle.get(POD, ())) == kept
+        assert harness.upstream.open == kept
+
+
+def test_a_small_request_that_is_refused_leaves_its_connection_open() -> None:
+    with Ground() as harness:
+        harness.send()
+        harness.pod.sends(ok(b"no", status="404 Not Found"))
+        assert len(harness.upstream.idle[POD]) == 1
+
+
+def test_bytes_that_come_before_the_request_has_left_answer_nothing() -> None:
+    """Case E 23."""
+    with Ground() as harness:
+        harness.send()
+        harness.pod.sends(ok(b"abc"))
+        harness.upstream.idle[POD][0]._write_batcher = WriteBatcher(range(MIN_ACTIVE))
+        attempt, pod = Attempt(), harness.pod
+
+        def ask_and_answer() -> None:
+            harness.upstream.send(POD, [ASK], attempt, Timeouts(), head_only=False)
+            pod.transport.deliver(ok(b"poison"))
+
+        harness.wire.do(ask_and_answer)
+        assert (attempt.body, [type(failure) for failure in attempt.failures]) == (b"", [StaleConnection])
+        assert pod.fate == "aborted"
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"8\n{}      \n0\n\n",
+        b"8\r\n{}      X\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nset-cookie: a=b\r\n\r\n",
+        b"2;a\rb\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nx: y\nz: a\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_nothing_ambiguous_is_passed_on(wire: bytes, bytewise: bool) -> None:
+    """Case E 23."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    with Ground() as harness:
+        attempt = harness.send()
+        pieces = [bytes([byte]) for byte in head + wire] if bytewise else [head + wire]
+        while pieces and not harness.pod.fate:
+            harness.pod.sends(pieces.pop(0))
+        assert [type(failure) for failure in attempt.failures] == [BadAnswer]
+        assert b"2\r\n{}\r\n".startswith(attempt.body) or b"8\r\n{}      ".startswith(attempt.body)
+        assert harness.upstream.open == 0
+
+
+def test_the_trailers_of_an_answer_are_not_passed_on() -> None:
+    with Ground() as harness:
+        attempt = harness.send()
+        harness.pod.sends(SSE_HEAD + event("a") + b"0\r\nx-checksum: 1\r\n\r\n")
+        assert attempt.body == event("a") + LAST_CHUNK
+        assert len(harness.upstream.idle[POD]) == 1
