@@ -115,6 +115,9 @@ class Scrape(Section, frozen=True):
     timeout_s: float = 2.0
     max_per_s: float = 50.0
     """With many pods the interval stretches, so that scraping stays cheap."""
+    models_interval_s: float = 0.5
+    """Between two readings of a pod's /v1/models, by one of the replicas; it stretches above 200 readings a second. An
+    adapter that is loaded or unloaded at the pod is noticed within it."""
 
 
 class Drain(Section, frozen=True):

@@ -47,6 +47,7 @@ from router.recording.recorder import Recorder
 from router.replica.config_mapping import (
     guard_limits,
     health_config,
+    model_read_config,
     probe_config,
     request_limits_s,
     scrape_config,
@@ -62,7 +63,9 @@ from router.telemetry.metrics import Metrics
 from router.trials.monitor import TrialMonitor
 from router.trials.trials import Trials
 from schedulers import registry
+from schedulers.types import PodId
 from statesync.engines.health import HealthTracker
+from statesync.engines.model_reader import ModelReader
 from statesync.engines.prober import Prober
 from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.load.view import LoadView
@@ -118,6 +121,7 @@ class PodParts(NamedTuple):
     health: HealthTracker
     prober: Prober
     scraper: Scraper
+    models: ModelReader
 
 
 class PolicyParts(NamedTuple):
@@ -169,7 +173,9 @@ def build(
     pods = _pods(core, state, network)
     policy = _policy(core, state.store)
     dataplane = _dataplane(core, state, network, pods, policy)
-    state_listener = ReplicaStateListener(state.view, state.prefix, pods.updates, pods.scraper, policy.controller)
+    state_listener = ReplicaStateListener(
+        state.view, state.prefix, pods.updates, pods.scraper, policy.controller, pods.models
+    )
     warmup = Warmup(
         store=state.store,
         listener=state_listener,
@@ -209,12 +215,18 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     fallbacks = {pool.name: pool.fallback for pool in settings.pools if pool.fallback}
     health = HealthTracker(health_config(settings.health), updates.on_health, fallbacks=fallbacks)
     prober = Prober(probe_config(settings.health), health, clock=core.clock)
-    listener = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
+    models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, clock=core.clock)
+
+    def restarted(pod: PodId) -> None:
+        updates.on_restart(pod)
+        models.restarted(pod)
+
+    listener = ScrapeListener(updates.on_report, restarted)
     scraper = Scraper(scrape_config(settings.scrape), listener, state.store, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held) if held else None
-    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, homes)
-    return PodParts(pod_registry, updates, health, prober, scraper)
+    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, homes=homes)
+    return PodParts(pod_registry, updates, health, prober, scraper, models)
 
 
 def _policy(core: CoreParts, store: StateStore) -> PolicyParts:

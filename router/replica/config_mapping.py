@@ -8,6 +8,7 @@ from router.settings import HOLD, Health, PolicyGuard, Pool, Scrape, Settings, T
 from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
 from statesync.engines.health import HealthConfig
+from statesync.engines.model_reader import ModelReadConfig
 from statesync.engines.prober import ProbeConfig
 from statesync.engines.scraper import ScrapeConfig
 from statesync.store.protocol import SyncConfig
@@ -33,6 +34,11 @@ def probe_config(health: Health) -> ProbeConfig:
 def scrape_config(scrape: Scrape) -> ScrapeConfig:
     """How engines' metrics are read."""
     return ScrapeConfig(scrape.path, scrape.interval_s, scrape.timeout_s, scrape.max_per_s)
+
+
+def model_read_config(scrape: Scrape) -> ModelReadConfig:
+    """How engines' lists of models are read."""
+    return ModelReadConfig(interval_s=scrape.models_interval_s, timeout_s=scrape.timeout_s)
 
 
 def sync_config(settings: Settings) -> SyncConfig:

@@ -1,4 +1,4 @@
-"""Which pods each pool has. Discovery calls in; view, prober, scraper and health tracker follow. A large change is made
+"""Which pods each pool has. Discovery calls in; view, prober, readers and health tracker follow. A large change is made
 in steps, each a short turn of the event loop. No request passes here.
 """
 
@@ -27,7 +27,7 @@ MOST_AT_ONCE = 25
 
 
 class PodFollower(Protocol):
-    """Visits every pod of every pool at intervals: a prober, a scraper."""
+    """Visits every pod of every pool at intervals."""
 
     def change_pods(self, pool: str, change: PodChange) -> None:
         """Pods came to a pool or left it."""
@@ -53,17 +53,18 @@ class PodRegistry:
         routes: Routes,
         health: HealthTracker,
         prober: PodFollower,
-        scraper: PodFollower,
+        *readers: PodFollower,
         homes: SessionHomes | None = None,
     ) -> None:
-        """No pool is known yet. `homes` follows where a pool's sessions wait for their pods."""
+        """No pool is known yet. `prober` follows the pods that discovery reports as ready, `readers` all of them;
+        `homes` follows where a pool's sessions wait for their pods."""
         self.homes = homes
         self._view = view
         self._pod_updates = pod_updates
         self._routes = routes
         self._health = health
         self._prober = prober
-        self._scraper = scraper
+        self._readers = readers
         self.known: set[str] = set()
         """Pools that discovery has reported."""
         self._pending: dict[str, _PendingChange] = {}
@@ -108,7 +109,8 @@ class PodRegistry:
         for gone in change.gone:
             here.pop(gone, None)
         self._follow_health(pool, change)
-        self._scraper.change_pods(pool, change)
+        for reader in self._readers:
+            reader.change_pods(pool, change)
         if self.homes is not None:
             self.homes.change_pods(pool, change)
         self._pod_updates.on_gone(pool, removed)

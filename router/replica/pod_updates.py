@@ -12,6 +12,7 @@ from router.dataplane.http.upstream import Upstream
 from router.dataplane.request.routes import Routes
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
+from statesync.engines.model_list import ModelCards
 from statesync.errors import UnknownPod
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
@@ -70,15 +71,15 @@ class PodUpdates:
             self._prefix.set_capacity(pod, report.kv_capacity_tokens)
         self._prefix_accuracy.on_report(pod, report)
 
-    def on_models(self, pod: PodId, models: frozenset[str] | None) -> None:
+    def on_models(self, pod: PodId, cards: ModelCards | None) -> None:
         """The models that a pod serves, as its engine lists them; None if it has no list: then those that discovery
         names, if any."""
         try:
             pool = self._view.pool_of(pod)
         except UnknownPod:
             return
-        if models is None:
-            models = self._view.pod(pod).models or None
+        models = frozenset(cards) if cards is not None else self._view.pod(pod).models or None
+        self._routes.cards.set(pool, pod, cards)
         self._routes.learned(pool, pod, models)
         self._view.set_models(pod, models)
 

@@ -94,6 +94,7 @@ class Replica:
         self._background += [
             spawn(parts.pods.prober.run(), "prober"),
             spawn(parts.pods.scraper.run(), "scraper"),
+            spawn(parts.pods.models.run(), "models"),
             spawn(self._sweep_prefixes(), "prefix-sweep"),
             spawn(parts.policy.trial_monitor.run(), "trials"),
             spawn(parts.policy.plugins.run(), "plugins"),

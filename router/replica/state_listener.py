@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from router.policy.controller import PolicyController
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import PodId
+from statesync.engines.model_reader import ModelReader
 from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
@@ -26,12 +27,14 @@ class ReplicaStateListener:
         pod_updates: PodUpdates,
         scraper: Scraper,
         policies: PolicyController,
+        models: ModelReader,
     ) -> None:
         self._view = view
         self._prefix = prefix
         self._pod_updates = pod_updates
         self._scraper = scraper
         self._policies = policies
+        self._models = models
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         """A replica's requests in flight by pod: all of them, or those that changed."""
@@ -48,11 +51,16 @@ class ReplicaStateListener:
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
         """A replica found the pod's engine restarted."""
         self._scraper.forgotten_elsewhere(pod)
+        self._models.restarted(pod)
         self._pod_updates.on_restart(pod)
 
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         """A replica read the pod's metrics `age_s` ago."""
         self._scraper.reported_elsewhere(pod, report, age_s)
+
+    def models_changed_elsewhere(self, pod: PodId, /) -> None:
+        """A replica found that the pod lists other models."""
+        self._models.changed_elsewhere(pod)
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy was changed on another replica, or before this one started."""

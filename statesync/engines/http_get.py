@@ -24,6 +24,11 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 class Unreadable(Exception):
     """The answer is not the page."""
 
+    def __init__(self, message: str, status: int = 0) -> None:
+        """`status` is that of an answer other than 200; 0 where there was none."""
+        super().__init__(message)
+        self.status = status
+
 
 class HttpGetter:
     """Reads pods' pages; keeps at most one idle connection to each."""
@@ -65,7 +70,7 @@ class HttpGetter:
             else:
                 connection.abort()
         if status != 200:
-            raise Unreadable(f"status {status}")
+            raise Unreadable(f"status {status}", status)
         return page
 
     def _keep(self, address: str, connection: _Connection) -> None:

@@ -83,6 +83,11 @@ class PollSchedule:
             self._skipped.discard(gone)
         return left
 
+    def hurry(self, pod: PodId, now: float) -> None:
+        """The pod's next turn is now; nothing happens if it is in no pool."""
+        if pod in self._turn:
+            self._book(pod, now)
+
     def due(self, now: float) -> list[Pod]:
         """The pods whose turn has come; their next turns are booked."""
         gap_s = 1.0 / self._pace.max_per_s
@@ -175,6 +180,11 @@ class Poller:
                 visit.cancel()
         self._changed.set()
         return left
+
+    def hurry(self, pod: PodId) -> None:
+        """Visit the pod as soon as `max_per_s` allows. One that is being visited is visited at its next turn."""
+        self._rounds.hurry(pod, self._clock())
+        self._changed.set()
 
     async def run(self, visit: Callable[[Pod], Coroutine[Any, Any, None]]) -> None:
         """Visit until cancelled, which cancels visits under way. An error of a visit is logged."""

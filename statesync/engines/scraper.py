@@ -1,4 +1,4 @@
-"""Reads every engine's load and models from its HTTP pages, and detects restarts of engines.
+"""Reads every engine's load from its metrics page, and detects restarts of engines.
 
 Reports are passed to a listener, which decides what they mean for routing. A page that cannot be read passes nothing
 on: the last report ages, and the view knows its age.
@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-import msgspec
-
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
 from statesync.engines.http_get import HttpGetter, Unreadable
@@ -29,7 +27,6 @@ from statesync.types import EngineReport
 
 _log = logging.getLogger("turnout.scraper")
 
-_RETRY_MODELS_S = 5.0
 _SILENT_INTERVALS = 3
 """Scrape intervals without a report after which an engine is read here, too: its elected replica is cut off, or
 dead."""
@@ -50,8 +47,6 @@ class ScrapeConfig:
     timeout_s: float = 2.0
     """Seconds for a whole page."""
     max_per_s: float = 50.0
-    models_path: str = "/v1/models"
-    models_interval_s: float = 30.0
     headers: Mapping[str, str] = field(default_factory=dict)
     """Headers of every request, such as `authorization` for engines whose /v1/models needs a key."""
 
@@ -61,8 +56,6 @@ class ScrapeListener(NamedTuple):
 
     on_report: Callable[[PodId, EngineReport, float], None]
     """With the report's age in seconds: 0.0 unless another replica made it."""
-    on_models: Callable[[PodId, frozenset[str]], None]
-    """The ids of the pod's models, LoRA adapters included: on first contact, after a restart, and at an interval."""
     on_restart: Callable[[PodId], None]
     """The engine is a new process with an empty cache. Called before the new process's report."""
 
@@ -81,14 +74,6 @@ class SharedScrapes(Protocol):
         """See StateStore."""
 
 
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
 @dataclass(slots=True)
 class _Engine:
     """The state of one pod."""
@@ -98,8 +83,6 @@ class _Engine:
     report: EngineReport = NOTHING_KNOWN
     read_here: bool = False
     """Whether this replica reads its metrics, as of its last turn."""
-    models_at: float = float("-inf")
-    """When to read the models next."""
     failing: set[str] = field(default_factory=set)
     """Paths that failed last time, so that a failure is logged once."""
 
@@ -178,7 +161,6 @@ class Scraper:
         engine = self._engines.get(pod)
         if engine is not None:
             engine.report = NOTHING_KNOWN
-            engine.models_at = float("-inf")
 
     def _wanted(self, pod: PodId) -> bool:
         """Whether a visit has anything to do."""
@@ -188,7 +170,7 @@ class Scraper:
         now = self._clock()
         interval_s = max(self._config.interval_s, len(self._engines) / self._config.max_per_s)
         engine.read_here = self._shared.elected(pod) or now - engine.reported_at >= _SILENT_INTERVALS * interval_s
-        return engine.read_here or now >= engine.models_at
+        return engine.read_here
 
     async def _visit(self, pages: HttpGetter, pod: Pod) -> None:
         # The pod may have left while this visit waited.
@@ -198,12 +180,6 @@ class Scraper:
         began = self._clock()
         if engine.read_here and (page := await self._read(pages, pod, engine, self._config.path, _metrics)) is not None:
             self._take(pod.id, engine, page, began)
-        if self._clock() >= engine.models_at:
-            models = await self._read(pages, pod, engine, self._config.models_path, _model_ids)
-            wait_s = _RETRY_MODELS_S if models is None else self._config.models_interval_s
-            engine.models_at = self._clock() + min(wait_s, self._config.models_interval_s)
-            if models is not None:
-                self._listener.on_models(pod.id, models)
 
     def _take(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
         if engine.reported_at > began:
@@ -217,7 +193,6 @@ class Scraper:
 
     def _restarted(self, pod: PodId, engine: _Engine) -> None:
         _log.info("%s: the engine has restarted", pod)
-        engine.models_at = float("-inf")
         self._listener.on_restart(pod)
 
     async def _read(
@@ -261,10 +236,3 @@ def _metrics(page: bytes) -> EngineReport:
     if report == NOTHING_KNOWN:
         raise Unreadable("no metrics of an engine known here")
     return report
-
-
-def _model_ids(page: bytes) -> frozenset[str]:
-    try:
-        return frozenset(model.id for model in msgspec.json.decode(page, type=_Models).data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Unreadable(f"no list of models: {error}") from None

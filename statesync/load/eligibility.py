@@ -43,7 +43,8 @@ class Eligibility:
     """The lists of one pool's pods."""
 
     def __init__(self, pool_state: PoolState, mixed: set[str], *, strict: bool) -> None:
-        """`mixed` has the pool's name while its models have different pods. `strict`: no pod is asked for a model that no pod lists, as long as there is no open one."""
+        """`mixed` has the pool's name while its models have different pods. `strict`: no pod is asked for a model that
+        no pod lists, as long as there is no open one."""
         self._pool = pool_state
         self._mixed = mixed
         self._strict = strict

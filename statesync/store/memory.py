@@ -77,6 +77,7 @@ class MemoryStore:
         self._unsent_numbers: dict[PodId, InflightNumbers] = {}
         self._unsent_placements: list[tuple[PodId, Sequence[int]]] = []
         self._unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
+        self._unsent_models: set[PodId] = set()
         self._flush_due = False
 
     @property
@@ -145,6 +146,13 @@ class MemoryStore:
         if not self.shared or self._loop is None or self._listener is None:
             return
         self._unsent_reports[pod] = report, self._loop.time()
+        self._plan_flush()
+
+    def models_changed(self, pod: PodId, /) -> None:
+        """Note that the pod lists other models now."""
+        if not self.shared or self._listener is None:
+            return
+        self._unsent_models.add(pod)
         self._plan_flush()
 
     def elected(self, pod: PodId, /) -> bool:
@@ -238,7 +246,7 @@ class MemoryStore:
     def _plan_flush(self) -> None:
         if self._listener is None or self._loop is None or self._flush_due:
             return
-        if self._unsent_numbers or self._unsent_placements or self._unsent_reports:
+        if self._unsent_numbers or self._unsent_placements or self._unsent_reports or self._unsent_models:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -258,6 +266,7 @@ class MemoryStore:
         numbers, self._unsent_numbers = self._unsent_numbers, {}
         placements, self._unsent_placements = self._unsent_placements, []
         reports, self._unsent_reports = self._unsent_reports, {}
+        models, self._unsent_models = self._unsent_models, set()
         self._hub.placements.extend(placements)
         self._hub.logged += len(placements)
         self._keep(reports)
@@ -271,6 +280,8 @@ class MemoryStore:
             # After the placements: a restart comes before the report that shows it.
             for pod, (report, at) in reports.items():
                 listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
+            for pod in models:
+                listener.models_changed_elsewhere(pod)
 
         if self._listener is not None:
             self._call_others(call)

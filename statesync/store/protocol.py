@@ -77,6 +77,9 @@ class StateListener(Protocol):
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         """Another replica scraped `pod`, `age_s` ago."""
 
+    def models_changed_elsewhere(self, pod: PodId, /) -> None:
+        """Another replica found that `pod` lists other models now, or refuses one that it lists."""
+
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy has a new generation."""
 
@@ -143,6 +146,9 @@ class StateStore(Protocol):
 
     def report(self, pod: PodId, report: EngineReport, /) -> None:
         """Note an engine's own report for the replicas that did not scrape it. Never blocks, never fails."""
+
+    def models_changed(self, pod: PodId, /) -> None:
+        """Note that `pod` lists other models now, so that the others read its list. Never blocks, never fails."""
 
     def elected(self, pod: PodId, /) -> bool:
         """Whether this replica is the one to scrape `pod` now. True if it knows no other live replica."""

@@ -146,11 +146,11 @@ class Rig:
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
         prober = Prober(ProbeConfig(), self.health, clock=clock)
-        scrapes = ScrapeListener(updates.on_report, updates.on_models, updates.on_restart)
+        scrapes = ScrapeListener(updates.on_report, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
         held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
         self.homes = SessionHomes(self.view, clock, held) if held else None
-        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper, self.homes)
+        self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper, homes=self.homes)
         self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)
         self.lifecycle.enter(Phase.READY)

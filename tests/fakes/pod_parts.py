@@ -14,6 +14,7 @@ from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
 from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.model_list import ModelCard
 from statesync.engines.prober import ProbeConfig, Prober
 from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
 from statesync.errors import NoRoutablePod
@@ -46,12 +47,16 @@ class PodFixture:
         )
         self.health = HealthTracker(HealthConfig(eject_failures=1), self.updates.on_health, rng=lambda: 0.0)
         prober = Prober(ProbeConfig(), self.health, clock=self.clock)
-        listener = ScrapeListener(self.updates.on_report, self.updates.on_models, self.updates.on_restart)
+        listener = ScrapeListener(self.updates.on_report, self.updates.on_restart)
         scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
         self.registry = PodRegistry(self.view, self.updates, self.routes, self.health, prober, scraper)
 
     def clock(self) -> float:
         return self.now
+
+    def lists(self, of: Pod, *models: str) -> None:
+        """The pod lists these models."""
+        self.updates.on_models(of.id, {model: ModelCard({"id": model}) for model in models})
 
     def idle_connection(self, to: Pod) -> None:
         self.upstream.park(UpstreamConnection(self.upstream, to.address))

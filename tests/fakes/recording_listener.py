@@ -23,6 +23,7 @@ class RecordingListener:
         self.reports: dict[PodId, EngineReport] = {}
         self.report_ages_s: dict[PodId, float] = {}
         self.policies: dict[str, PolicyRecord] = {}
+        self.changed_lists: list[PodId] = []
         self.pages: list[PrefixPage] = []
         self.restored_pages: list[PrefixPage] = []
 
@@ -47,6 +48,9 @@ class RecordingListener:
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         self.reports[pod] = report
         self.report_ages_s[pod] = age_s
+
+    def models_changed_elsewhere(self, pod: PodId, /) -> None:
+        self.changed_lists.append(pod)
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages

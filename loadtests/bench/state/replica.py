@@ -56,6 +56,9 @@ class Receiver:
     def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
         self._view.report(pod, report, age_s)
 
+    def models_changed_elsewhere(self, pod: PodId, /) -> None:
+        pass
+
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         pass
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from router.dataplane.request.model_cards import CardCatalog
 from router.errors import BadRequest, MissingModel, ModelNotFound, PoolNotFound, TargetNotAllowed
 from router.settings import Pool, Timeouts
 
@@ -40,6 +41,7 @@ class Routes:
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
         """Pool -> its cluster; empty where it names none."""
         self._default = default_pool
+        self.cards = CardCatalog()
         self._learned: dict[str, dict[str, frozenset[str] | None]] = {}
         """Pool -> pod -> the models that it lists; None if it has no list."""
         self._served: dict[str, Counter[str]] = {}
@@ -67,6 +69,7 @@ class Routes:
 
     def forgotten(self, pool: str, pods: Collection[str]) -> None:
         """Remove pods that are gone, and the models that only they served."""
+        self.cards.forget(pool, pods)
         learned, served = self._learned.get(pool, {}), self._served.get(pool, Counter())
         # Not `any`, which would stop at the first pod.
         if sum([_discount(served, learned.pop(pod) or _NO_MODELS) for pod in pods if pod in learned]):

@@ -7,7 +7,7 @@ during an outage, not with the requests.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from schedulers.types import PodId
@@ -42,6 +42,8 @@ class UpdateBatch(NamedTuple):
     """When the oldest change in it was noted."""
     full: bool
     """Whether it holds all of this replica's numbers."""
+    models: Collection[PodId] = ()
+    """Pods whose lists of models have changed."""
 
 
 class PendingUpdates:
@@ -49,7 +51,7 @@ class PendingUpdates:
 
     __slots__ = (
         *("_dropped", "_touched", "numbers", "placements", "placements_dropped", "reports"),
-        *("unsent_numbers", "unsent_reports", "urgent", "waiting", "wake"),
+        *("unsent_models", "unsent_numbers", "unsent_reports", "urgent", "waiting", "wake"),
     )
 
     def __init__(self) -> None:
@@ -67,6 +69,7 @@ class PendingUpdates:
         self.placements_dropped = 0
         self.reports: dict[PodId, tuple[EngineReport, float]] = {}
         self.unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
+        self.unsent_models: set[PodId] = set()
         self._dropped: list[PodId] = []
         self._touched: set[PodId] = set()
         """Pods with changes since the last `sweep`."""
@@ -101,6 +104,11 @@ class PendingUpdates:
         self.reports[pod] = self.unsent_reports[pod] = (report, now)
         self._note(False)
 
+    def models_changed(self, pod: PodId) -> None:
+        """Note that the pod lists other models now."""
+        self.unsent_models.add(pod)
+        self._note(False)
+
     def take(self, noted_at: float, full: bool) -> UpdateBatch | None:
         """The unsent changes, or everything if `full`; None if there is nothing. At most `PER_FLUSH` placements."""
         if not (self.waiting or full):
@@ -114,19 +122,21 @@ class PendingUpdates:
         self.waiting = self.urgent = bool(self.placements)
         reports, self.unsent_reports = self.unsent_reports, {}
         dropped, self._dropped = self._dropped, []
+        models, self.unsent_models = self.unsent_models, set()
         self.numbers.update(numbers)
         self._touched.update(numbers)
         if full:
-            return UpdateBatch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True)
-        return UpdateBatch(numbers, dropped, placements, reports, noted_at, False)
+            return UpdateBatch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True, models)
+        return UpdateBatch(numbers, dropped, placements, reports, noted_at, False, models)
 
     def give_back(self, batch: UpdateBatch) -> None:
-        """Put back the placements of a batch that was perhaps not sent. Numbers and reports need not be sent again: the
-        next link starts with all of them."""
+        """Put back what only this batch has, which was perhaps not sent. Numbers and reports need not be sent again:
+        the next link starts with all of them."""
         room = PLACEMENTS - len(self.placements)
         old = list(batch.placements)
         self.placements_dropped += max(0, len(old) - room)
         self.placements.extendleft(reversed(old[max(0, len(old) - room) :]))
+        self.unsent_models.update(batch.models)
         self.waiting = self.urgent = True
 
     def _note(self, urgent: bool) -> None:

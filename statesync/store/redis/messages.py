@@ -93,6 +93,8 @@ class ChangesMessage(_Message, tag="changes", kw_only=True):
     """Whether pods that are absent have nothing in flight, instead of no change."""
     numbers: Mapping[PodId, Sequence[Count]] = {}
     reports: Mapping[PodId, ReportMessage] = {}
+    models: Sequence[PodId] = ()
+    """Pods whose lists of models have changed: to be read by those that keep them."""
 
 
 class HeartbeatMessage(_Message, tag="beat", kw_only=True):

@@ -222,6 +222,8 @@ class UpdateReceiver:
             self._deliver("a pod's numbers", self._listener.replica_inflight, message.replica, numbers, message.full)
         for pod, report in message.reports.items():
             self._report(pod, report, report.age_s)
+        for pod in message.models:
+            self._deliver("a pod's models", self._listener.models_changed_elsewhere, pod)
         if missed:
             self._miss(message.replica)
 

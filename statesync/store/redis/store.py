@@ -70,6 +70,7 @@ class RedisStore:
         self.placed: Callable[[PodId, Sequence[int]], None] = pending.placed
         """Note that a prompt with these block hashes went to a pod. The sequence must not change afterwards."""
         self.forgot: Callable[[PodId], None] = pending.forgot
+        self.models_changed: Callable[[PodId], None] = pending.models_changed
         """Note that a pod's engine restarted and holds nothing."""
         self._background: asyncio.Task[None] | None = None
         self._started: asyncio.Future[StateError | None] | None = None

@@ -223,6 +223,7 @@ class Syncer:
             full=batch.full,
             numbers=batch.numbers,
             reports=reports,
+            models=tuple(batch.models),
         )
         arguments = [
             standing(token, seq).encode(),

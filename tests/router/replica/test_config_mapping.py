@@ -6,6 +6,7 @@ import msgspec
 
 from router.replica.config_mapping import (
     health_config,
+    model_read_config,
     pod_template,
     probe_config,
     request_limits_s,
@@ -35,9 +36,11 @@ def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
 def test_every_scrape_and_sync_setting_keeps_its_name() -> None:
     scrape = Scrape(path="/m", interval_s=1.5, timeout_s=2.5, max_per_s=3.5)
     sync = Sync(interval_s=0.25, lease_s=1.25, timeout_s=2.25, namespace="other", checkpoint_s=3.25)
-    assert {name: getattr(scrape_config(scrape), name) for name in scrape.__struct_fields__} == msgspec.structs.asdict(
-        scrape
-    )
+    scraped = set(scrape.__struct_fields__) - {"models_interval_s"}
+    for name in scraped:
+        assert getattr(scrape_config(scrape), name) == getattr(scrape, name)
+    models = model_read_config(Scrape(models_interval_s=0.75, timeout_s=4.0))
+    assert (models.interval_s, models.timeout_s, models.path) == (0.75, 4.0, "/v1/models")
     made = sync_config(Settings(sync=sync))
     assert {name: getattr(made, name) for name in sync.__struct_fields__} == msgspec.structs.asdict(sync)
 

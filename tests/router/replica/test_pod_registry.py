@@ -30,7 +30,7 @@ def test_pods_that_join_are_routable_and_watched() -> None:
 def test_a_pod_that_left_is_removed_from_every_component() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
-    pods.updates.on_models(A.id, frozenset({"m"}))
+    pods.lists(A, "m")
     pods.prefix.place(A.id, pods.prefix.chain("m", [b"x" * 4096]))
     pods.idle_connection(A)
     pods.metrics.count_request("learns", "p2c", A.id, 200)
@@ -100,7 +100,7 @@ def test_it_is_complete_when_each_pool_has_its_pods_and_models() -> None:
     steps.append(pods.registry.complete())
     pods.registry.on_pods("learns", [B])
     steps.append(pods.registry.complete())
-    pods.updates.on_models(B.id, frozenset({"m"}))
+    pods.lists(B, "m")
     steps.append(pods.registry.complete())
     assert steps == [False, False, False, True]
 

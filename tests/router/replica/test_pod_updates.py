@@ -6,6 +6,7 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.engines.health import Outcome
+from statesync.engines.model_list import ModelCard
 from statesync.prefix.index import REACH
 from statesync.types import EngineReport
 from tests.fakes.pod_parts import A, B, C, PodFixture
@@ -33,17 +34,17 @@ def test_a_report_reaches_the_view_and_sets_the_capacity() -> None:
 def test_the_models_of_a_pod_make_its_pool_reachable() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A])
-    pods.updates.on_models(A.id, frozenset({"m"}))
+    pods.lists(A, "m")
     assert pods.routes.resolve("m", None, None).pool == "learns"
-    pods.updates.on_models(PodId("gone"), frozenset({"x"}))
+    pods.updates.on_models(PodId("gone"), {"x": ModelCard({"id": "x"})})
     assert "x" not in pods.routes.models()
 
 
 def test_case_a_1_a_pod_is_a_candidate_only_for_the_models_that_it_lists() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B])
-    pods.updates.on_models(A.id, frozenset({"model-a"}))
-    pods.updates.on_models(B.id, frozenset({"model-b"}))
+    pods.lists(A, "model-a")
+    pods.lists(B, "model-b")
     for model, own in (("model-a", A), ("model-b", B)):
         assert [pod.id for pod, _ in pods.view.snapshot("learns", model).candidates] == [own.id]
 
@@ -51,7 +52,7 @@ def test_case_a_1_a_pod_is_a_candidate_only_for_the_models_that_it_lists() -> No
 def test_a_pod_without_a_list_has_the_models_that_discovery_names_and_without_those_takes_what_no_list_names() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B._replace(models=frozenset({"labelled"})), C])
-    pods.updates.on_models(A.id, frozenset({"m"}))
+    pods.lists(A, "m")
     pods.updates.on_models(B.id, None)
     pods.updates.on_models(C.id, None)
     for model, own in (("m", A), ("labelled", B), ("other", C)):

@@ -72,6 +72,15 @@ def test_an_engine_s_report_is_shown_by_the_other_replica_and_sets_the_capacity(
     play(story)
 
 
+def test_case_a_2_models_that_one_replica_found_changed_are_read_by_the_other() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        reads = two.parts.pods.models.reads_total
+        one.parts.state.store.models_changed(pod)
+        await until(lambda: two.parts.pods.models.reads_total > reads)
+
+    play(story)
+
+
 def test_a_policy_set_on_one_replica_decides_on_both_and_on_a_later_one() -> None:
     async def story(one: Replica, two: Replica, pod: PodId) -> None:
         await one.parts.policy.controller.set("main", "random", {})

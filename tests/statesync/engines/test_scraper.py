@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import logging
 import pathlib
 from collections.abc import AsyncIterator, Iterable
@@ -25,8 +24,8 @@ from tests.fakes.waiting import DEADLINE_S
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[2] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 TIMEOUT_S = 60.0
-QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S, models_interval_s=1e6)
-"""Reads repeatedly. No read times out and models are read once, also on a busy machine."""
+QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S)
+"""Reads repeatedly. No read times out, also on a busy machine."""
 SLOW = replace(QUICK, interval_s=1e6)
 """Reads once."""
 
@@ -40,10 +39,6 @@ def page(queries: int, started: float = 1.7e9) -> Page:
     return Page(body=text.encode())
 
 
-def models(*ids: str) -> Page:
-    return Page(body=json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in ids]}).encode())
-
-
 class Events:
     """All that a scraper handed on, in order."""
 
@@ -51,7 +46,6 @@ class Events:
         self.log: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
         self.listener = ScrapeListener(
             on_report=lambda pod, report, age_s: self.log.put_nowait(("report", report)),
-            on_models=lambda pod, names: self.log.put_nowait(("models", names)),
             on_restart=lambda pod: self.log.put_nowait(("restart", pod)),
         )
 
@@ -62,6 +56,13 @@ class Events:
                 found, what = await self.log.get()
                 if found == kind:
                     return what
+
+
+async def read_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until a page could not be read."""
+    async with asyncio.timeout(DEADLINE_S):
+        while "cannot read" not in caplog.text:  # noqa: ASYNC110  a log line has no event
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -78,51 +79,17 @@ async def scraping(
             running.cancel()
 
 
-def test_a_pod_s_report_and_models_are_handed_on() -> None:
+def test_a_pod_s_report_is_handed_on() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": models("tiny", "tiny-lora")}
+            a.pages = {"/metrics": VLLM}
             events = Events()
             async with scraping(events, a.pod):
                 report = await events.next("report")
                 assert isinstance(report, EngineReport)
                 assert (report.running, report.kv_capacity_tokens) == (6, 1048576)
-                assert await events.next("models") == {"tiny", "tiny-lora"}
                 await events.next("report")
-            assert a.asked["/v1/models"] == 1, "models are asked for at their own interval"
             assert a.headers["accept-encoding"] == "identity"
-
-    asyncio.run(story())
-
-
-def test_models_are_read_from_a_pod_without_metrics_and_again_at_the_interval() -> None:
-    async def story() -> None:
-        async with engine() as a:
-            a.pages["/v1/models"] = models("one")
-            events = Events()
-            config = replace(QUICK, models_interval_s=0.01, headers={"authorization": "Bearer k"})
-            async with scraping(events, a.pod, config=config):
-                assert await events.next("models") == {"one"}
-                a.pages["/v1/models"] = models("one", "two")
-                while await events.next("models") != {"one", "two"}:
-                    pass
-            assert a.headers["authorization"] == "Bearer k"
-
-    asyncio.run(story())
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"data": 5}', b'{"data": [{"name": "x"}]}', b"\xff\xfe"])
-def test_an_invalid_list_of_models_is_skipped(body: bytes) -> None:
-    async def story() -> None:
-        async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": Page(body=body)}
-            events = Events()
-            async with scraping(events, a.pod) as scraper:
-                await a.until(lambda: a.asked["/v1/models"] > 0)
-                await events.next("report")
-                await events.next("report")
-            assert scraper.failures_total == 1
-            assert a.asked["/v1/models"] == 1, "not asked for with every scrape"
 
     asyncio.run(story())
 
@@ -130,7 +97,7 @@ def test_an_invalid_list_of_models_is_skipped(body: bytes) -> None:
 def test_a_failure_is_logged_once_counted_each_time_and_hands_on_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            a.pages = {"/metrics": VLLM}
             events = Events()
             async with scraping(events, a.pod) as scraper:
                 await events.next("report")
@@ -163,13 +130,13 @@ def test_an_unusable_page_is_logged_with_the_reason(wrong: Page, word: str, capl
 
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": wrong, "/v1/models": models("m")}
+            a.pages = {"/metrics": wrong}
             events = Events()
             async with scraping(events, a.pod, config=SLOW):
                 await a.until(lambda: a.asked["/metrics"] == 1)
                 if wrong.hang:
                     clock.now += TIMEOUT_S
-                await events.next("models")
+                await read_failed(caplog)
             assert events.log.empty()
 
     with caplog.at_level(logging.WARNING, "turnout.scraper"):
@@ -180,7 +147,7 @@ def test_an_unusable_page_is_logged_with_the_reason(wrong: Page, word: str, capl
 def test_a_pod_that_refuses_connections_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            a.pages = {"/metrics": VLLM}
             events = Events()
             async with scraping(events, refusing(), a.pod):
                 await events.next("report")
@@ -188,20 +155,19 @@ def test_a_pod_that_refuses_connections_delays_no_other(caplog: pytest.LogCaptur
     asyncio.run(story())
 
 
-def test_a_restart_is_handed_on_before_the_new_process_s_report_and_models_are_read_again() -> None:
+def test_a_restart_is_handed_on_before_the_new_process_s_report() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": page(100), "/v1/models": models("old")}
+            a.pages = {"/metrics": page(100)}
             events = Events()
             async with scraping(events, a.pod):
-                assert await events.next("models") == {"old"}
-                a.pages = {"/metrics": page(100, started=1.8e9), "/v1/models": models("new")}
+                await events.next("report")
+                a.pages = {"/metrics": page(100, started=1.8e9)}
                 assert await events.next("restart") == a.pod.id
                 kind, report = await events.log.get()
                 assert kind == "report"
                 assert isinstance(report, EngineReport)
                 assert report.started_at == 1.8e9
-                assert await events.next("models") == {"new"}
 
     asyncio.run(story())
 
@@ -225,17 +191,16 @@ def test_a_restart_while_the_page_could_not_be_read_is_noticed_afterwards() -> N
 def test_a_pod_that_leaves_and_comes_back_starts_over() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": page(100), "/v1/models": models("m")}
+            a.pages = {"/metrics": page(100)}
             events = Events()
             async with scraping(events, a.pod) as scraper:
-                await events.next("models")
+                await events.next("report")
                 scraper.set_pods("pool", [])
                 a.pages["/metrics"] = page(1)
                 while not events.log.empty():
                     events.log.get_nowait()
                 scraper.set_pods("pool", [a.pod])
                 assert (await events.log.get())[0] == "report", "and no restart"
-                assert await events.next("models") == {"m"}
 
     asyncio.run(story())
 
@@ -270,6 +235,8 @@ class Twin:
 
     def policy_changed(self, *_: object) -> None: ...
 
+    def models_changed_elsewhere(self, *_: object) -> None: ...
+
     def checkpoint(self) -> Iterable[PrefixPage]:
         return ()
 
@@ -285,17 +252,15 @@ async def twins(hub: str, pod: Pod) -> tuple[Twin, Twin]:
     return each if each[0].store.elected(pod.id) else each[::-1]
 
 
-def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_models() -> None:
+def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            a.pages = {"/metrics": VLLM}
             mine, other = await twins("one reads", a.pod)
             async with scraping(other.events, a.pod, config=SLOW, shared=other.store) as other.scraper:
-                assert await other.events.next("models") == {"m"}
-                assert a.asked["/metrics"] == 0
                 async with scraping(mine.events, a.pod, config=SLOW, shared=mine.store) as mine.scraper:
                     for twin in (mine, other):
-                        assert await twin.events.next("models" if twin is mine else "report")
+                        assert await twin.events.next("report")
                     assert mine.scraper.pods_read_here == 1
                     assert other.scraper.pods_read_here == 0
 
@@ -305,7 +270,7 @@ def test_one_replica_reads_a_pod_s_metrics_and_both_hand_them_on_and_ask_for_mod
 def test_a_pod_without_reports_is_read_by_every_replica_that_misses_them() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": VLLM, "/v1/models": models("m")}
+            a.pages = {"/metrics": VLLM}
             mine, other = await twins("silent", a.pod)
             async with scraping(other.events, a.pod, shared=other.store) as other.scraper:
                 await other.events.next("report")
@@ -317,7 +282,7 @@ def test_a_pod_without_reports_is_read_by_every_replica_that_misses_them() -> No
 def test_a_restart_is_sent_to_the_other_replica_which_does_not_detect_it_again() -> None:
     async def story() -> None:
         async with engine() as a:
-            a.pages = {"/metrics": page(100), "/v1/models": models("m")}
+            a.pages = {"/metrics": page(100)}
             mine, other = await twins("restart", a.pod)
             other.scraper = Scraper(QUICK, other.events.listener, other.store)
             other.scraper.set_pods("pool", [a.pod])
@@ -344,7 +309,6 @@ class Scene:
         self.handed_on: list[object] = []
         listener = ScrapeListener(
             on_report=lambda pod, report, age_s: self.handed_on.append((report.prefix_queries_tokens, age_s)),
-            on_models=lambda pod, names: None,
             on_restart=lambda pod: self.handed_on.append("restart"),
         )
         self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
@@ -403,7 +367,7 @@ def test_a_page_older_than_another_replica_s_report_is_skipped() -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
             writer.close()
 
-        config = replace(QUICK, models_path="/metrics")
+        config = QUICK
         async with stream_server(slowly) as port:
             events, pod = Events(), Pod(PodId(f"{HOST}:{port}"), f"{HOST}:{port}")
             async with scraping(events, pod, config=config) as scraper:

@@ -43,6 +43,9 @@ class Diary:
         assert age_s >= 0.0
         self._write(f"report {report.queued}")
 
+    def models_changed_elsewhere(self, pod: PodId, /) -> None:
+        self._write(f"models {pod}")
+
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages
 

@@ -349,6 +349,17 @@ def test_an_engine_s_report_reaches_the_other_replica_and_one_that_starts_later(
     play(url, scene)
 
 
+def test_a_pod_whose_models_changed_is_named_to_the_other_replica(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        left.models_changed(A)
+        await eventually(lambda: right_listener.changed_lists == [A])
+        assert left_listener.changed_lists == []
+
+    play(url, scene)
+
+
 def test_a_forgotten_pod_is_received_in_its_order_among_the_placements(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener

@@ -75,6 +75,18 @@ def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> Non
     assert batch.reports == {A: (EngineReport(queued=2), 4.0)}
 
 
+def test_pods_whose_models_changed_are_named_once_and_again_if_the_batch_was_not_sent() -> None:
+    pending = PendingUpdates()
+    pending.models_changed(A)
+    pending.models_changed(A)
+    batch = taken(pending)
+    assert set(batch.models) == {A}
+    pending.models_changed(B)
+    pending.give_back(batch)
+    assert set(taken(pending).models) == {A, B}
+    assert not taken(pending, full=True).models
+
+
 def test_a_full_batch_also_holds_what_was_sent_before() -> None:
     pending = PendingUpdates()
     pending.announce(A, n(1))

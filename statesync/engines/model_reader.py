@@ -1,0 +1,303 @@
+"""Reads which models each pod lists, adapters included, and passes every change on.
+
+Of several replicas the elected one reads a pod's list at the interval. When it differs, the others are sent the pod's
+name and read it for themselves. Each reads on its own, too, though rarely: a message may be lost. `look_again` reads
+all lists at once, for a request whose model no list names; `refused` corrects a list by a pod's answer to a request.
+
+Knows no pool, no route and no request. `model_list.py` reads the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from schedulers.types import Pod, PodId
+from statesync.discovery.changes import PodChange, change_of
+from statesync.engines.http_get import HttpGetter, Unreadable
+from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
+from statesync.engines.polling import Poller, PollInterval
+from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.models")
+
+OWN_READ_S: Final = 30.0
+"""Seconds between two readings by a replica that is not elected, and between two comparisons of whole cards."""
+RETRY_S: Final = 5.0
+"""Seconds until a list that could not be read is read again."""
+LOOK_LIMIT_S: Final = 1.0
+"""Seconds that a look at all lists may take; pods that answer later are not waited for."""
+LOOKS_PER_S: Final = 2.0
+"""Most looks a second."""
+LOOK_POD_S: Final = 0.01
+"""Seconds between two looks for each pod: with 1,000 pods there is one in 10 s."""
+_AT_ONCE: Final = 64
+"""Most readings under way in a look."""
+DOUBT_S: Final = 1.0
+"""Seconds for which a pod that refused a model is no candidate for it though it lists it. Doubled by each refusal that
+follows, up to `MOST_DOUBT_S`."""
+MOST_DOUBT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReadConfig:
+    """How lists of models are read; the defaults are the settings'."""
+
+    path: str = "/v1/models"
+    interval_s: float = 0.5
+    timeout_s: float = 2.0
+    max_per_s: float = 200.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of every request, such as `authorization` for engines whose /v1/models needs a key."""
+
+
+OnModels = Callable[[PodId, ModelCards | None], None]
+"""Takes what a pod lists now, without the models that it refused; None if it has no list."""
+
+LookWaiter = Callable[[bool], bool]
+"""Called after each change during a look, and with True at its end; returns whether it need not be called again."""
+
+
+class SharedLists(Protocol):
+    """The part of a StateStore that divides the work."""
+
+    def elected(self, pod: PodId, /) -> bool:
+        """See StateStore."""
+        ...
+
+    def models_changed(self, pod: PodId, /) -> None:
+        """See StateStore."""
+
+
+class Doubt(NamedTuple):
+    """A pod refused a model."""
+
+    until: float
+    """Until then its list does not count for the model."""
+    wait_s: float
+
+
+@dataclass(slots=True)
+class _List:
+    """What is known of one pod's list."""
+
+    cards: ModelCards | None = None
+    """As the pod sent them; None before the first and without a list."""
+    ids: frozenset[str] | None = None
+    shown: frozenset[str] | None = None
+    """Of these, the ids that were passed on last: without those that it refused."""
+    began_at: float = float("-inf")
+    """When the last reading began whose result counted; results of older ones are ignored."""
+    due_at: float = float("-inf")
+    """When to read in any case."""
+    compared_at: float = float("-inf")
+    doubts: dict[str, Doubt] = field(default_factory=dict)
+    open: bool = False
+    """Whether it answers, but has no list."""
+    failing: bool = False
+    """Whether it could not be read last time, so that a failure is logged once."""
+    by_message: bool = False
+    """Whether the next reading follows a message of another replica, which is not sent on."""
+
+    def undoubted(self, now: float) -> frozenset[str] | None:
+        """The ids without those that the pod refused a moment ago."""
+        if self.ids is None or not self.doubts:
+            return self.ids
+        return self.ids.difference([model for model, doubt in self.doubts.items() if now < doubt.until])
+
+
+class ModelReader:
+    """Reads the lists of the pods of all pools."""
+
+    def __init__(
+        self,
+        config: ModelReadConfig,
+        on_models: OnModels,
+        shared: SharedLists,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._on_models = on_models
+        self._shared = shared
+        self._clock = clock
+        self._pages = HttpGetter(config.headers)
+        pace = PollInterval(config.interval_s, config.max_per_s)
+        self._poller = Poller(pace, "models", wanted=self._wanted, clock=clock, rng=rng)
+        self._lists: dict[PodId, _List] = {}
+        self._waiters: list[LookWaiter] = []
+        self._look: asyncio.Task[None] | None = None
+        self._looked_at = float("-inf")
+        self.reads_total = 0
+        """Counter: pages requested."""
+
+    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
+        """Replace the pool's pods."""
+        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
+
+    def change_pods(self, pool: str, change: PodChange) -> None:
+        """As `set_pods`, given only the difference."""
+        left = self._poller.change_pods(pool, change)
+        for pod in change.come:
+            self._lists.setdefault(pod.id, _List())
+        for gone in left:
+            del self._lists[gone]
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        try:
+            await self._poller.run(self._visit)
+        finally:
+            if self._look is not None:
+                self._look.cancel()
+            self._pages.close()
+
+    # Reasons to read before the turn comes
+
+    def changed_elsewhere(self, pod: PodId) -> None:
+        """Another replica found that the pod's list has changed."""
+        known = self._lists.get(pod)
+        if known is not None:
+            known.by_message = True
+            self._read_soon(pod, known)
+
+    def restarted(self, pod: PodId) -> None:
+        """The pod's engine is a new process."""
+        known = self._lists.get(pod)
+        if known is not None:
+            known.doubts.clear()
+            known.compared_at = float("-inf")
+            self._read_soon(pod, known)
+
+    def refused(self, pod: PodId, model: str) -> None:
+        """The pod answered a request that it does not have the model: it is no candidate for it, at once."""
+        known = self._lists.get(pod)
+        if known is None or known.ids is None or model not in known.ids:
+            return
+        now = self._clock()
+        before = known.doubts.get(model)
+        if before is not None and now < before.until:
+            return  # of a request that was sent earlier
+        wait_s = DOUBT_S if before is None else min(MOST_DOUBT_S, 2 * before.wait_s)
+        known.doubts[model] = Doubt(now + wait_s, wait_s)
+        known.began_at = now  # a reading under way may have seen it still
+        _log.info("%s refuses %s, which it listed: not a candidate for it for %g s", pod, model[:200], wait_s)
+        self._pass_on(pod, known)
+        self._shared.models_changed(pod)
+        self._read_soon(pod, known)
+
+    def look_again(self, waiter: LookWaiter) -> bool:
+        """Read all lists, because one may name a model by now that none did; `waiter` follows. False, and nothing is
+        done, if that was done a moment ago."""
+        now = self._clock()
+        if self._look is None:
+            if now - self._looked_at < max(1 / LOOKS_PER_S, LOOK_POD_S * len(self._lists)) or not self._lists:
+                return False
+            self._looked_at = now
+            self._look = spawn(self._look_at_all(), "look at all lists of models")
+            self._look.add_done_callback(self._looked)
+        self._waiters.append(waiter)
+        return True
+
+    # Reading
+
+    def _wanted(self, pod: PodId) -> bool:
+        """Whether a visit has anything to do."""
+        known = self._lists.get(pod)
+        if known is None:
+            return False
+        return self._clock() >= known.due_at or (not known.failing and self._shared.elected(pod))
+
+    def _read_soon(self, pod: PodId, known: _List) -> None:
+        known.due_at = float("-inf")
+        self._poller.hurry(pod)
+
+    async def _visit(self, pod: Pod) -> None:
+        known = self._lists.get(pod.id)
+        if known is None:  # it left while this visit waited
+            return
+        began, by_message, known.by_message = self._clock(), known.by_message, False
+        known.due_at = began + OWN_READ_S
+        page = await self._page(pod, known)
+        if self._lists.get(pod.id) is not known:
+            return
+        if known.failing:
+            known.due_at = min(known.due_at, began + RETRY_S)
+        if page is not None and began >= known.began_at:
+            known.began_at = began
+            first = known.ids is None and not known.open
+            if self._take(known, page, began):
+                self._pass_on(pod.id, known)
+                if not (first or by_message):
+                    self._shared.models_changed(pod.id)
+
+    async def _page(self, pod: Pod, known: _List) -> bytes | None:
+        """The page; empty where the pod answers that it has none, None if it did not answer."""
+        self.reads_total += 1
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                page = await self._pages.get(pod.address, self._config.path)
+            ids_of(page)
+        except (OSError, Unreadable, NoModelList) as error:
+            if not known.failing:
+                known.failing = True
+                reason = str(error) or type(error).__name__
+                _log.warning("%s: cannot read its models at %s: %s", pod.id, self._config.path, reason)
+            status = error.status if isinstance(error, Unreadable) else 200 if isinstance(error, NoModelList) else 0
+            return b"" if status in (404, 405) or (status and known.ids is None) else None
+        if known.failing:
+            known.failing = False
+            _log.info("%s: its models can be read again", pod.id)
+        return page
+
+    def _take(self, known: _List, page: bytes, now: float) -> bool:
+        """Keep what the page says; returns whether it changes what the pod is a candidate for."""
+        if not page:
+            was_open, known.open, known.ids, known.cards, known.shown = known.open, True, None, None, None
+            return not was_open
+        ids = ids_of(page)
+        for model, doubt in list(known.doubts.items()):
+            if model not in ids or now >= doubt.until + MOST_DOUBT_S:
+                del known.doubts[model]
+        before = known.cards
+        if ids != known.ids or now - known.compared_at >= OWN_READ_S:
+            known.cards, known.ids, known.compared_at, known.open = cards_of(page), ids, now, False
+        return known.shown != known.undoubted(now) or (known.cards is not before and known.cards != before)
+
+    def _pass_on(self, pod: PodId, known: _List) -> None:
+        cards, known.shown = known.cards, known.undoubted(self._clock())
+        if cards is not None and known.shown is not None and len(known.shown) < len(cards):
+            cards = {model: card for model, card in cards.items() if model in known.shown}
+        self._on_models(pod, cards)
+        if self._waiters:
+            self._waiters = [waiter for waiter in self._waiters if not waiter(False)]
+
+    async def _look_at_all(self) -> None:
+        free = asyncio.Semaphore(_AT_ONCE)
+
+        async def visit(pod: Pod) -> None:
+            async with free:
+                await self._visit(pod)
+
+        visits = [spawn(visit(pod), f"models {pod.id}") for pod in self._poller.pods.values()]
+        try:
+            await asyncio.wait(visits, timeout=LOOK_LIMIT_S)
+        finally:
+            for late in visits:
+                late.cancel()
+
+    def _looked(self, _: asyncio.Task[None]) -> None:
+        self._look = None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter(True)
+
+    def __repr__(self) -> str:
+        listed = sum(known.ids is not None for known in self._lists.values())
+        return f"<ModelReader: {listed} of {len(self._lists)} pods list their models, {len(self._waiters)} wait>"
