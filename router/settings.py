@@ -104,7 +104,8 @@ class Health(Section, frozen=True):
     """First ejection; doubles each time up to `eject_max_s`."""
     eject_max_s: float = 120.0
     max_ejected_ratio: float = 0.5
-    """Never more than this share of a pool at once."""
+    """Never more than this share of a pool at once, nor its last pod. Pods that fail beyond it are kept: they get
+    requests, and `turnout pods`, metrics and alerts show that they fail."""
 
 
 class Scrape(Section, frozen=True):

@@ -36,6 +36,12 @@ class PodStatus(NamedTuple):
     """Why it is not routable: `probe`, `ejected`, `draining`, `not_ready`, ..."""
     own_inflight: int = 0
     """This replica's part of `load.inflight`."""
+    kept: tuple[str, ...] = ()
+    """Why health would take it out, if its pool had pods to spare: `probe`, `ejected`. It is routable all the same."""
+
+    def well(self) -> bool:
+        """Whether it may be picked and is expected to answer."""
+        return self.routable and not self.kept
 
 
 class InflightNumbers(NamedTuple):

@@ -51,6 +51,10 @@ class ControlClient:
         """Every pod, as /admin/pods answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/pods"), list[dict[str, object]])
 
+    def pools(self) -> list[dict[str, object]]:
+        """Every pool, as /admin/pools answers it. Raises ControlFailure."""
+        return _decoded(self._ask("GET", "/admin/pools"), list[dict[str, object]])
+
     def plugins(self) -> dict[str, object]:
         """The plugin directory, as /admin/plugins answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -69,17 +69,24 @@ def add_pods(pods: argparse.ArgumentParser) -> None:
 def _pods(given: argparse.Namespace) -> int:
     with control(given) as client:
         pods = client.pods()
+        pools = [] if given.json else client.pools()
     if given.json:
         print_json(pods)
         return 0
     rows = [("POOL", "POD", "STATE", "INFLIGHT", "QUEUED", "RUNNING", "KV")]
     for pod in pods:
-        state = "routable" if pod["routable"] else ",".join(map(str, _list(pod["blockers"]))) or "not routable"
         kv = f"{float(str(pod['kv_usage'])):.0%}"
         inflight, queued, running = (str(pod[key]) for key in ("inflight", "queued", "running"))
-        rows.append((str(pod["pool"]), str(pod["id"]), state, inflight, queued, running, kv))
+        rows.append((str(pod["pool"]), str(pod["id"]), _state(pod), inflight, queued, running, kv))
+    rows += [(str(pool["name"]), "-", "no pods", "-", "-", "-", "-") for pool in pools if not pool["pods"]]
     print_table(rows)
     return 0
+
+
+def _state(pod: Mapping[str, object]) -> str:
+    if not pod["routable"]:
+        return ",".join(map(str, _list(pod["blockers"]))) or "not routable"
+    return "failing (kept)" if pod.get("kept") else "routable"
 
 
 def _list(value: object) -> list[object]:

@@ -117,6 +117,7 @@ def describe_pod(status: PodStatus) -> dict[str, object]:
         "ttft_ewma_s": load.ttft_ewma_s,
         "routable": status.routable,
         "blockers": list(status.blockers),
+        "kept": list(status.kept),
     }
 
 
@@ -162,6 +163,7 @@ def describe_pools(plane: ControlPlane) -> list[dict[str, object]]:
                 "aliases": dict(pool.aliases),
                 "pods": len(pods),
                 "routable": sum(pod.routable for pod in pods),
+                "failing": sum(bool(pod.kept) for pod in pods),
                 "inflight": sum(pod.load.inflight for pod in pods),
                 **describe_policy(plane, pool.name),
             }

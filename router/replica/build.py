@@ -213,7 +213,9 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     settings, view, routes = core.settings, state.view, network.routes
     updates = PodUpdates(view, state.prefix, state.prefix_accuracy, routes, network.upstream, core.metrics)
     fallbacks = {pool.name: pool.fallback for pool in settings.pools if pool.fallback}
-    health = HealthTracker(health_config(settings.health), updates.on_health, fallbacks=fallbacks)
+    health = HealthTracker(
+        health_config(settings.health), updates.on_health, fallbacks=fallbacks, on_kept=updates.on_kept
+    )
     prober = Prober(probe_config(settings.health), health, clock=core.clock)
     models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, clock=core.clock)
 

@@ -126,8 +126,13 @@ class PodRegistry:
         for pod in unready:
             for reason in self._health.blockers(pod):
                 self._view.unblock(pod, reason)
+            self._view.keep(pod, frozenset())
         self._health.change_pods(pool, [pod.id for pod in watched.come], watched.gone)
         self._prober.change_pods(pool, watched)
+
+    def empty(self) -> list[str]:
+        """Pools for which discovery has answered that it finds no pod."""
+        return [name for name in self._routes.pools if name in self.known and not self._pods.get(name)]
 
     def complete(self) -> bool:
         """Whether the pods of every pool are known, and the models of each pool that has pods."""

@@ -62,6 +62,21 @@ class PodUpdates:
         except UnknownPod:
             return  # it left the pool between the probe and its verdict
 
+    def on_kept(self, pod: PodId, reasons: frozenset[str]) -> None:
+        """A pod that fails stays in the rotation because its pool has too few others, or fails no more."""
+        try:
+            was = self._view.status(pod)
+            self._view.keep(pod, reasons)
+        except UnknownPod:
+            return
+        if reasons and not was.kept:
+            pods = self._view.statuses(was.pool)
+            well, why = sum(each.well() for each in pods), ", ".join(sorted(reasons))
+            message = "pod %s fails (%s) and is kept, for pool %s has too few others: %d of %d pods are well"
+            _log.warning(message, pod, why, was.pool, well, len(pods))
+        elif was.kept and not reasons and was.routable:
+            _log.info("pod %s no longer fails", pod)
+
     def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
         """An engine's own reading, made `age_s` ago."""
         if not self._is_known(pod):

@@ -43,6 +43,7 @@ def readings(of: Components) -> Readings:
     policies, admission = of.policy.controller, of.network.admission
     return Readings(
         pods=of.state.view.statuses,
+        pools=of.state.view.pools,
         view_age_s=of.state.store.age_s,
         replicas=lambda: len(of.state.store.replicas()),
         prefix_index_bytes=lambda: of.state.prefix.bytes_used,

@@ -51,6 +51,7 @@ class Warmup:
     def waits_for(self) -> list[str]:
         """What is not known yet, for people; empty once the warm-up is complete."""
         missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._pod_registry.known]
+        missing += [f"a pod of pool {pool} (discovery finds none)" for pool in self._pod_registry.empty()]
         if not self._learned:
             missing.append("the pods' models and first probes")
         if not self._shared:
@@ -93,7 +94,8 @@ class Warmup:
         self._shared = True
 
     async def _learn(self) -> None:
-        await _until(self._pod_registry.complete)
+        # A pool that discovery finds empty is unknown, too: a name or selector may be wrong, or the answer early.
+        await _until(lambda: self._pod_registry.complete() and not self._pod_registry.empty())
         await self._prober.first_round()
         self._learned = True
 

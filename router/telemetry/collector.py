@@ -6,6 +6,7 @@ event loop run; `collect` yields the same as whole families, as prometheus_clien
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -55,6 +56,8 @@ class Readings:
     """By pool, of those that name one."""
     version: str
     replica: str
+    pools: Callable[[], Sequence[str]] = tuple
+    """Every pool, also one without pods."""
     policies_alone: Callable[[], Iterable[str]] = tuple
     """Pools with a policy of this replica's own."""
     policies_out: Callable[[], Iterable[str]] = tuple
@@ -100,7 +103,7 @@ class GatewayCollector(Collector):
     def _families(self) -> Iterator[Family]:
         yield from _counters(self._metrics, self._readings.clusters)
         yield from _histograms(self._metrics)
-        yield from _pod_gauges(self._readings.pods())
+        yield from _pod_gauges(self._readings.pods(), self._readings.pools())
         yield from _prefix_truth(self._readings.prefix_truth())
         yield from _replica_gauges(self._readings)
         yield from _state(self._readings)
@@ -194,13 +197,21 @@ _POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
     ("turnout_queued_requests", "Waiting inside the engine (its own report).", lambda pod: pod.load.queued),
     ("turnout_running_requests", "In the engine's batch (its own report).", lambda pod: pod.load.running),
     ("turnout_kv_usage_ratio", "Share of the KV cache in use (its own report).", lambda pod: pod.load.kv_usage),
-    ("turnout_pod_routable", "1 if the pod may be sent requests.", lambda pod: float(pod.routable)),
+    ("turnout_pod_routable", "1 if the pod may be sent requests and does not fail.", lambda pod: float(pod.well())),
+    (
+        "turnout_pod_kept",
+        "1 if the pod fails, and gets requests because its pool has too few others.",
+        lambda pod: float(bool(pod.kept)),
+    ),
 )
 
 
-def _pod_gauges(pods: Sequence[PodStatus]) -> Iterator[Family]:
+def _pod_gauges(pods: Sequence[PodStatus], pools: Sequence[str]) -> Iterator[Family]:
     for name, help_text, read in _POD_GAUGES:
         yield Family(name, "gauge", help_text, _by_pod(name, pods, read))
+    sizes = Counter(pod.pool for pod in pods)
+    samples = [Sample("turnout_pool_pods", {"pool": pool}, sizes[pool]) for pool in pools]
+    yield Family("turnout_pool_pods", "gauge", "Pods that discovery finds; 0 also before its answer.", lambda: samples)
 
 
 def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:

@@ -68,17 +68,17 @@ ALERTS = (
     ),
     Alert(
         "TurnoutNoPod",
-        f"max {_POOL} (turnout_pod_routable) == 0",
+        f"max {_POOL} (turnout_pod_routable) == 0 or max {_POOL} (turnout_pool_pods) == 0",
         "1m",
         CRITICAL,
-        "No pod of pool {{ $labels.pool }} accepts requests.",
+        "Pool {{ $labels.pool }} has no pod that is well and accepts requests.",
     ),
     Alert(
         "TurnoutPodsOut",
         f"avg {_POOL} (turnout_pod_routable) < 0.8 and max {_POOL} (turnout_pod_routable) > 0",
         "5m",
         WARNING,
-        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} accept requests.",
+        "Only {{ $value | humanizePercentage }} of the pods of pool {{ $labels.pool }} are well and accept requests.",
     ),
     Alert(
         "TurnoutRefusing",

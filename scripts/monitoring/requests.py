@@ -136,11 +136,13 @@ PODS = Row(
         ),
         Panel(
             "Routable pods",
-            "Pods that fail probes, are ejected or drained are not routable.",
+            "Pods that fail, are ejected or drained are not routable. Kept pods fail, too; they get requests because "
+            "their pool has too few others.",
             "short",
             (
                 Query(f"sum by (pool) (min by (pool, pod) (turnout_pod_routable{{{POOL}}}))", "{{pool}} routable"),
-                Query(f"count by (pool) (max by (pool, pod) (turnout_pod_routable{{{POOL}}}))", "{{pool}} known"),
+                Query(f"sum by (pool) (max by (pool, pod) (turnout_pod_kept{{{POOL}}}))", "{{pool}} kept"),
+                Query(f"max by (pool) (turnout_pool_pods{{{POOL}}})", "{{pool}} known"),
             ),
         ),
         Panel(

@@ -6,8 +6,9 @@ a time that doubles with each failure.
 **Never more than a share of a pool is blocked at once** (`max_ejected_ratio`, and never a pool's last pod), for both
 reasons together. If all probes fail at the same moment, the prober or its network is more likely broken than every pod.
 And if all pods are down, blocking the rest would only turn a failed attempt into a certain error. So pods beyond the
-cap stay routable, and the data plane retries a dead pod's requests on another. A pod spared by the cap keeps its count
-of failures: the next one blocks it if there is room then.
+cap stay routable, and the data plane retries a dead pod's requests on another. A pod spared by the cap is `kept`: it
+gets requests, and people and alerts see that it fails. It keeps its count of failures: the next one blocks it if there
+is room then.
 
 A pool that falls back to another pool with free pods needs no such protection from failed requests: all of its pods may
 be ejected, so that the next request goes to the other pool at once. Of two pools that fall back to each other one keeps
@@ -31,6 +32,11 @@ Reason = Literal["probe", "ejected"]
 
 OnChange = Callable[[PodId, Reason, bool], None]
 """Called with (pod, reason, blocked) on each change; not for pods that have left."""
+
+OnKept = Callable[[PodId, frozenset[Reason]], None]
+"""Called with (pod, reasons) when the reasons change for which only the cap keeps it in the rotation."""
+
+_NOTHING_KEPT: frozenset[Reason] = frozenset()
 
 _NO_FALLBACKS: Mapping[str, Sequence[str]] = {}
 
@@ -80,6 +86,9 @@ class _Record:
 
     pools: set[str] = field(default_factory=set)
     blockers: set[Reason] = field(default_factory=set)
+    kept: frozenset[Reason] = _NOTHING_KEPT
+    failed_at: float = 0.0
+    """When a request to it failed last."""
     proven: bool = False
     failed_probes: int = 0
     good_probes: int = 0
@@ -99,11 +108,13 @@ class HealthTracker:
         *,
         rng: Callable[[], float] = random.random,
         fallbacks: Mapping[str, Sequence[str]] = _NO_FALLBACKS,
+        on_kept: OnKept = lambda pod, reasons: None,
     ) -> None:
         """`fallbacks`: by pool, the pools that take its requests when it has no pod."""
         self._config = config
         self._fallbacks = fallbacks
         self._on_change = on_change
+        self._on_kept = on_kept
         self._rng = rng
         self._records: dict[PodId, _Record] = {}
         self._pools: dict[str, set[PodId]] = {}
@@ -152,6 +163,8 @@ class HealthTracker:
         record.proven = True
         record.failed_probes = 0
         record.good_probes += 1
+        if record.kept:
+            self._answered(pod, record, now)
         if "probe" in record.blockers and record.good_probes >= self._config.successes:
             self._unblock(pod, record, "probe")
 
@@ -184,6 +197,11 @@ class HealthTracker:
         record = self._records.get(pod)
         return frozenset(record.blockers) if record else frozenset()
 
+    def kept(self, pod: PodId) -> frozenset[Reason]:
+        """Why it would be blocked if its pool had pods to spare; empty if it is blocked, well or unknown."""
+        record = self._records.get(pod)
+        return record.kept if record else _NOTHING_KEPT
+
     def cap(self, pool: str) -> int:
         """How many of the pool's pods may be blocked at once."""
         count = len(self._pools.get(pool, ()))
@@ -192,6 +210,8 @@ class HealthTracker:
 
     def _succeeded(self, pod: PodId, record: _Record) -> None:
         record.proven = True
+        if "ejected" in record.kept:
+            self._keep(pod, record, record.kept - {"ejected"})
         record.failed_requests = 0
         record.good_requests += 1
         if record.ejections and record.good_requests < self._config.eject_failures:
@@ -203,6 +223,7 @@ class HealthTracker:
         self.unsettled.add(pod)
         record.good_requests = 0
         record.failed_requests += 1
+        record.failed_at = now
         on_trial = record.ejections > 0
         if (on_trial or record.failed_requests >= self._config.eject_failures) and self._block(pod, record, "ejected"):
             nominal_s = min(self._config.eject_s * 2.0 ** min(record.ejections, 60), self._config.eject_max_s)
@@ -217,12 +238,28 @@ class HealthTracker:
             return True
         if not record.blockers and not all(self._has_room(pool, reason) for pool in record.pools):
             self.spared_total += 1
+            self._keep(pod, record, record.kept | {reason})
             return False
         record.blockers.add(reason)
         self._blocked.add(pod)
         self.blocked_total[reason] += 1
         self._on_change(pod, reason, True)
+        self._keep(pod, record, _NOTHING_KEPT)
         return True
+
+    def _answered(self, pod: PodId, record: _Record, now: float) -> None:
+        """A kept pod answered a probe. Without requests nothing else shows that those would succeed again."""
+        kept = record.kept
+        if record.good_probes >= self._config.successes:
+            kept -= {"probe"}
+        if now - record.failed_at >= self._config.eject_max_s:
+            kept -= {"ejected"}
+        self._keep(pod, record, kept)
+
+    def _keep(self, pod: PodId, record: _Record, reasons: frozenset[Reason]) -> None:
+        if reasons != record.kept:
+            record.kept = reasons
+            self._on_kept(pod, reasons)
 
     def _unblock(self, pod: PodId, record: _Record, reason: Reason) -> None:
         record.blockers.discard(reason)
@@ -259,8 +296,11 @@ class HealthTracker:
         ranked = sorted(("probe" in self._records[pod].blockers, self._until.get(pod, 0.0), pod) for pod in blocked)
         for _, _, pod in ranked[:excess]:
             self.spared_total += 1
-            for reason in sorted(self._records[pod].blockers):
-                self._unblock(pod, self._records[pod], reason)
+            record = self._records[pod]
+            reasons = frozenset(record.blockers)
+            for reason in sorted(reasons):
+                self._unblock(pod, record, reason)
+            self._keep(pod, record, reasons)
 
     def _forget(self, pod: PodId) -> None:
         del self._records[pod]

@@ -130,6 +130,7 @@ class PodState:
         "e2e_ewma_s",
         "foreign",
         "head_since",
+        "kept",
         "kv_capacity_tokens",
         "kv_usage",
         "limit",
@@ -207,6 +208,8 @@ class PodState:
         """Seconds, work and uncached tokens of this replica's last prefill. The pace is learned from it if the answer
         was a stream."""
         self.blockers = {self.pod.unready} if self.pod.unready else set()
+        self.kept: frozenset[str] = frozenset()
+        """Why health would block it, if its pool had pods to spare. It is a candidate all the same."""
 
     def own(self) -> InflightNumbers:
         """This replica's absolute numbers."""

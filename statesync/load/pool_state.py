@@ -179,9 +179,8 @@ class PoolState:
     def status(self, pod_state: PodState) -> PodStatus:
         """One of the members in full."""
         blockers = tuple(sorted(pod_state.blockers))
-        return PodStatus(
-            pod_state.pod, self.pool, pod_state.load(self.pace.s), not blockers, blockers, pod_state.requests
-        )
+        load, kept = pod_state.load(self.pace.s), tuple(sorted(pod_state.kept))
+        return PodStatus(pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept)
 
     def _join(self, pod_state: PodState) -> None:
         positions = self._own_positions()

@@ -123,6 +123,11 @@ class LoadView:
         if self._eligible[pool_state.pool].set_list(pod_state, models):
             self._call_headroom(pool_state)  # requests may have waited for other pods
 
+    def keep(self, pod: PodId, reasons: frozenset[str]) -> None:
+        """Note why health would block the pod; it stays a candidate. Empty: nothing speaks against it.
+        Raises UnknownPod."""
+        self._member(pod)[0].kept = reasons
+
     # Called by the data plane, on every request.
 
     def snapshot(self, pool: str, model: str = "") -> LoadSnapshot:

@@ -209,3 +209,22 @@ def test_its_runbook_links_to_an_existing_heading(alert: Alert) -> None:
     page, _, anchor = alert.runbook.partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)
     assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.needs("promtool")
+def test_a_pool_without_pods_and_a_pool_of_failing_ones_have_no_healthy_pod(tmp_path: Path) -> None:
+    """Cases H 37 and H 38."""
+    (alert,) = [alert for alert in ALERTS if alert.name == "TurnoutNoPod"]
+    sized = 'turnout_pool_pods{instance="a",pool="p"}'
+    well, failing = _pods("turnout_pod_routable", "0", "1"), _pods("turnout_pod_routable", "0", "0")
+    tests = [
+        test
+        for fires in ({sized: "0x120"}, {sized: "2x120", **failing, **_pods("turnout_pod_kept", "0", "1")})
+        for test in _tested(alert, Case(fires, POOL, {sized: "2x120", **well}), 110)
+    ]
+    (tmp_path / "rules").write_text(yaml.safe_dump({"groups": [{"name": "one", "rules": [_rules()[alert.name]]}]}))
+    (tmp_path / "test").write_text(
+        yaml.safe_dump({"evaluation_interval": "1m", "rule_files": ["rules"], "tests": tests})
+    )
+    done = subprocess.run(["promtool", "test", "rules", "test"], cwd=tmp_path, stdout=PIPE, stderr=STDOUT, text=True)
+    assert done.returncode == 0, done.stdout

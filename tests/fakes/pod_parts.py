@@ -45,7 +45,9 @@ class PodFixture:
         self.updates = PodUpdates(
             self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics
         )
-        self.health = HealthTracker(HealthConfig(eject_failures=1), self.updates.on_health, rng=lambda: 0.0)
+        self.health = HealthTracker(
+            HealthConfig(eject_failures=1), self.updates.on_health, rng=lambda: 0.0, on_kept=self.updates.on_kept
+        )
         prober = Prober(ProbeConfig(), self.health, clock=self.clock)
         listener = ScrapeListener(self.updates.on_report, self.updates.on_restart)
         scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)

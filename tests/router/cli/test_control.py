@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -26,3 +28,27 @@ def test_pods_as_json_equal_the_answer_of_the_api(capsys: pytest.CaptureFixture[
     answered = httpx.Response(200, text=capsys.readouterr().out).json()
     assert [pod["id"] for pod in answered] == [POD, OTHER_POD]
     assert {"inflight", "queued", "running", "kv_usage", "routable"} <= set(answered[0])
+
+
+def test_a_pod_that_fails_and_is_kept_is_shown_as_failing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Case H 37."""
+    replica = Replica()
+    replica.view.block(POD, "probe")
+    for pod in (POD, OTHER_POD):
+        replica.view.keep(pod, frozenset({"probe"}))
+    assert command(replica, "pods") == 0
+    states = [re.split(r" {2,}", line)[2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert states == ["probe", "failing (kept)"]
+
+
+def test_a_pool_without_pods_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Case H 38."""
+    replica = Replica()
+    replica.view.set_pods("default", [])
+    assert command(replica, "pods") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "POOL     POD  STATE    INFLIGHT  QUEUED  RUNNING  KV",
+        "default  -    no pods  -         -       -        -",
+    ]
+    assert command(replica, "pods", "--json") == 0
+    assert capsys.readouterr().out.strip() == "[]"

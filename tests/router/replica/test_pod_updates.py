@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from schedulers.types import PodId
@@ -138,3 +140,38 @@ def test_the_measurements_of_a_pod_go_with_it_also_if_its_last_answer_arrives_la
     prefix_accuracy.judge(A.id, 1000, 1000)
     pods.updates.forget_unknown()
     assert set(prefix_accuracy.pods) == {B.id}
+
+
+def test_a_failing_pod_that_is_kept_is_logged_once_and_does_not_look_well(caplog: pytest.LogCaptureFixture) -> None:
+    """Case H 37."""
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A])
+    with caplog.at_level(logging.INFO, "turnout.pods"):
+        for _ in range(3):
+            pods.health.probe(A.id, False, pods.now)
+            pods.health.outcome(A.id, Outcome.FAILURE, pods.now)
+        status = pods.view.status(A.id)
+        assert (status.routable, status.kept, status.well()) == (True, ("ejected", "probe"), False)
+        assert pods.routable("learns") == ["p1"]
+        pods.health.probe(A.id, True, pods.now)
+        pods.health.outcome(A.id, Outcome.OK, pods.now)
+    assert pods.view.status(A.id).well()
+    said = [record.getMessage() for record in caplog.records if "p1" in record.getMessage()]
+    assert said == [
+        "pod p1 fails (probe) and is kept, for pool learns has too few others: 0 of 1 pods are well",
+        "pod p1 no longer fails",
+    ]
+
+
+def test_a_kept_pod_that_leaves_or_is_blocked_is_not_reported_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A, B])
+    for each in (A, B):
+        pods.health.probe(each.id, False, pods.now)
+    assert [(each.routable, each.kept) for each in pods.view.statuses("learns")] == [(False, ()), (True, ("probe",))]
+    with caplog.at_level(logging.INFO, "turnout.pods"):
+        pods.health.probe(A.id, True, pods.now)
+        pods.health.probe(B.id, False, pods.now)
+        pods.updates.on_kept(PodId("gone"), frozenset({"probe"}))
+    assert [(each.routable, each.kept) for each in pods.view.statuses("learns")] == [(True, ()), (False, ())]
+    assert not [record for record in caplog.records if "no longer fails" in record.getMessage()]

@@ -12,11 +12,12 @@ from router.lifecycle import Phase
 from router.replica import build as build_module
 from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import Pool, Settings
+from router.settings import Discovery, Pool, Settings
 from statesync.errors import StateError
 from statesync.store.memory import MemoryStore
 from statesync.store.protocol import StateListener
 from statesync.tasks import spawn
+from tests.fakes.dns_server import serving
 from tests.fakes.local_replica import engine, settings
 from tests.fakes.waiting import until
 
@@ -113,6 +114,58 @@ def test_a_warm_up_that_is_no_longer_wanted_ends() -> None:
         await replica.drain()
         assert replica.parts.core.lifecycle.phase is Phase.CLOSED
         store.back.set()
+        server.close()
+
+    asyncio.run(run())
+
+
+def lost(nameserver: str, engine_url: str = "", **fields: object) -> Settings:
+    """Settings with one pool whose pods a name server lists."""
+    port = engine_url.rpartition(":")[2] or "8000"
+    found = Discovery(source=f"dns://engines.test:{port}", nameservers=[nameserver], interval_s=1.0)
+    return settings(pools=[Pool(name="lost", models=["m"], discovery=found)], **fields)
+
+
+def test_a_pool_for_which_discovery_finds_nothing_keeps_it_from_being_ready_until_there_is_a_pod() -> None:
+    """Case H 38."""
+
+    async def run() -> None:
+        server, url = await engine()
+        async with serving() as names:
+            given = lost(f"127.0.0.1:{names.port}", url, state="memory://lost-name", warmup_timeout_s=600)
+            replica = Replica(build(given))
+            starting = asyncio.get_running_loop().create_task(replica.start())
+            await until(lambda: "lost" in replica.parts.pods.registry.known)
+            await until(lambda: bool(replica.parts.state.store.replicas()))
+            missing = ["a pod of pool lost (discovery finds none)", "the pods' models and first probes"]
+            assert replica.parts.warmup.waits_for() == missing
+            assert not replica.parts.core.lifecycle.ready
+            names.records["engines.test.", "A"] = (1, ["127.0.0.1"])
+            await starting
+            assert (replica.parts.core.lifecycle.ready, replica.parts.core.lifecycle.cold) == (True, False)
+            await replica.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_once_the_time_is_over_it_serves_cold_without_pods_until_discovery_finds_some(answers: bool) -> None:
+    """Case H 38: a name that does not exist, and a name server that does not answer."""
+
+    async def run() -> None:
+        server, url = await engine()
+        async with serving() as names:
+            if not answers:
+                names.silent.add("engines.test.")
+            nameserver = f"127.0.0.1:{names.port}"
+            replica = Replica(build(lost(nameserver, url, state=f"memory://none-{answers}", warmup_timeout_s=0.1)))
+            await replica.start()
+            assert (replica.parts.core.lifecycle.ready, replica.parts.core.lifecycle.cold) == (True, True)
+            names.records["engines.test.", "A"] = (1, ["127.0.0.1"])
+            names.silent.clear()
+            await until(lambda: not replica.parts.core.lifecycle.cold)
+            await replica.close()
         server.close()
 
     asyncio.run(run())

@@ -343,3 +343,89 @@ def test_without_a_pod_in_its_fallback_a_pool_keeps_its_share() -> None:
         tracker.set_pods("far", [])
         all_fail(tracker, A, B)
         assert sum(not tracker.blockers(pod) for pod in (A, B)) == 1
+
+
+class Kept(Changes):
+    """Keeps, too, which pods only the cap keeps in the rotation, and why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[tuple[PodId, set[Reason]]] = []
+
+    def on_kept(self, pod: PodId, reasons: frozenset[Reason]) -> None:
+        self.kept.append((pod, set(reasons)))
+
+
+def kept_tracker(*pods: PodId) -> tuple[HealthTracker, Kept]:
+    changes = Kept()
+    tracker = HealthTracker(HealthConfig(), changes, rng=lambda: 0.0, on_kept=changes.on_kept)
+    tracker.set_pods("pool", pods)
+    for pod in pods:
+        tracker.probe(pod, True, 0.0)
+    return tracker, changes
+
+
+@pytest.mark.parametrize("answered_before", [True, False])
+def test_an_only_pod_that_fails_its_probes_is_reported_as_kept_once(answered_before: bool) -> None:
+    """Case H 37: the last pod is never blocked, and does not look well."""
+    tracker, changes = kept_tracker(*([A] if answered_before else []))
+    tracker.set_pods("pool", [A])
+    for _ in range(5):
+        tracker.probe(A, False, 1.0)
+    assert (changes.log, changes.kept) == ([], [(A, {"probe"})])
+    assert tracker.kept(A) == {"probe"}
+    tracker.probe(A, True, 2.0)
+    assert changes.kept[1:] == [(A, set())]
+
+
+def test_of_two_dead_pods_one_is_blocked_and_one_kept() -> None:
+    """Case H 37: both of two pods are dead."""
+    tracker, changes = kept_tracker(A, B)
+    for pod in (A, B, A, B):
+        tracker.probe(pod, False, 1.0)
+    assert (changes.log, changes.kept) == ([(A, "probe", True)], [(B, {"probe"})])
+    tracker.probe(A, True, 2.0)
+    tracker.probe(B, False, 2.0)
+    assert changes.blocked == {A: set(), B: {"probe"}}
+    assert changes.kept[1:] == [(B, set())], "it is blocked now, which is another state"
+
+
+def test_a_pod_kept_for_failed_requests_is_well_after_a_good_one() -> None:
+    tracker, changes = kept_tracker(A)
+    fail(tracker, A, 9)
+    tracker.outcome(A, BUSY, 1.0)
+    assert changes.kept == [(A, {"ejected"})]
+    tracker.outcome(A, OK, 1.0)
+    assert changes.kept[1:] == [(A, set())]
+    fail(tracker, A, 3)
+    assert changes.kept[2:] == [(A, {"ejected"})]
+
+
+def test_without_requests_a_kept_pod_is_well_when_it_answers_probes_and_the_failures_are_long_ago() -> None:
+    tracker, changes = kept_tracker(A)
+    fail(tracker, A, 3, 10.0)
+    tracker.probe(A, True, 129.0)
+    assert tracker.kept(A) == {"ejected"}
+    tracker.probe(A, True, 130.0)
+    assert changes.kept == [(A, {"ejected"}), (A, set())]
+
+
+def test_a_pod_that_fails_both_ways_is_kept_for_both_until_both_end() -> None:
+    tracker, changes = kept_tracker(A)
+    fail(tracker, A, 3)
+    tracker.probe(A, False, 1.0)
+    tracker.probe(A, False, 2.0)
+    tracker.probe(A, True, 3.0)
+    tracker.outcome(A, OK, 3.0)
+    assert [reasons for _, reasons in changes.kept] == [{"ejected"}, {"ejected", "probe"}, {"ejected"}, set()]
+
+
+def test_a_blocked_pod_that_a_smaller_pool_takes_back_is_kept() -> None:
+    tracker, changes = kept_tracker(A, B)
+    tracker.probe(A, False, 1.0)
+    tracker.probe(A, False, 1.0)
+    tracker.set_pods("pool", [A])
+    assert changes.log == [(A, "probe", True), (A, "probe", False)]
+    assert changes.kept == [(A, {"probe"})]
+    tracker.set_pods("pool", [])
+    assert tracker.kept(A) == frozenset()
