@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ def parse_listen(text: str) -> ListenAddress:
     """`0.0.0.0:8000`, `[::]:8000`, `localhost:0`. Raises ValueError with what is wrong."""
     host, colon, port = text.rpartition(":")
     if not colon or not host:
-        raise ValueError(f"{text!r} is not host:port")
+        port = text.lstrip(":") if text.lstrip(":").isdigit() else "8000"
+        raise ValueError(f"{text!r} is not host:port, such as 0.0.0.0:{port}")
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{port!r} in {text!r} is not a port (0 to 65535)")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -44,13 +46,24 @@ def parse_listen(text: str) -> ListenAddress:
     return ListenAddress(bare, int(port))
 
 
-def bind(listen: ListenAddress, *, shared: bool = False) -> socket.socket:
+def cannot_listen(listen: ListenAddress, error: OSError, setting: str = "") -> OSError:
+    """The error of an address that cannot be used, with the address and what sets it: `listen` or `control.listen`."""
+    reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    flag = "--control" if setting == "control.listen" else "--listen"
+    hint = f"; choose another with {flag} or `{setting}`" if setting else ""
+    return OSError(error.errno, f"cannot listen on {listen}: {reason}{hint}")
+
+
+def bind(listen: ListenAddress, *, shared: bool = False, setting: str = "") -> socket.socket:
     """A socket bound there, not yet listening. `shared`: others may listen on the same port, and connections are dealt
-    out over all of them. Raises OSError that names the address.
+    out over all of them. Raises OSError that names the address and `setting`, the key that sets it.
     """
-    family, kind, proto, _, address = socket.getaddrinfo(
-        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise cannot_listen(listen, error, setting) from None
     bound = socket.socket(family, kind, proto)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -63,5 +76,5 @@ def bind(listen: ListenAddress, *, shared: bool = False) -> socket.socket:
         bound.setblocking(False)
     except OSError as error:
         bound.close()
-        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from None
+        raise cannot_listen(listen, error, setting) from None
     return bound

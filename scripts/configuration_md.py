@@ -19,9 +19,9 @@ HEAD = """\
 
 <!-- Written by `make docs` from router/settings.py. Change the text there. -->
 
-One YAML file: `turnout serve --config turnout.yaml`. Every field has a default; an unknown key is an error that names
-itself and its place. `turnout check turnout.yaml` lists all problems of a file. `--pod` and `--policy` on the
-command line make a pool named `default`. Names that end in `_s` are seconds, in `_bytes` bytes.
+One YAML file: `turnout serve --config turnout.yaml`, or `--config -` for standard input. Every field has a default. An
+unknown key is an error that names itself and its place; `turnout check turnout.yaml` lists all problems of a file.
+Names that end in `_s` are seconds, in `_bytes` bytes.
 
 ```yaml
 listen: 0.0.0.0:8000
@@ -39,6 +39,30 @@ pools:
 default_pool: llama
 drain: {settle_s: 5, timeout_s: 300}
 ```
+
+## Flags, environment and file
+
+A flag wins over its variable, a variable over the file, the file over the default. An error names the flag, the
+variable or the line that is wrong. An empty variable counts as unset; a warning names a variable `TURNOUT_*` that sets
+nothing.
+
+| flag of `turnout serve` | variable | key |
+|---|---|---|
+| `--config FILE` | `TURNOUT_CONFIG` | the file |
+| `--listen HOST:PORT` | `TURNOUT_LISTEN` | `listen` |
+| `--control HOST:PORT` | `TURNOUT_CONTROL` | `control.listen` |
+| | `TURNOUT_CONTROL_TOKEN` | `control.token` |
+| `--state URL` | `TURNOUT_STATE` | `state` |
+| | `TURNOUT_STATE_PASSWORD` | the password in `state`, not URL-encoded; one in `--state` wins |
+| | `TURNOUT_REPLICA` | `replica` |
+| | `TURNOUT_LABELS` | `labels`, as in `zone=eu-1a,cluster=a`; wins label by label |
+| `--pod URL`, repeated | `TURNOUT_PODS`, with spaces | `pods` of the pool `default`, or of the file's only pool |
+| `--policy NAME` | `TURNOUT_POLICY` | `policy.name` of that pool, without parameters |
+| `--workers N` | `TURNOUT_WORKERS` | |
+| `--log-level LEVEL` | `TURNOUT_LOG_LEVEL` | `logging.level` |
+
+Without a file, `--pod` and `--policy` make a pool named `default`. With a file of several pools, one of them must have
+that name.
 """
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from router.config.file import TOKEN_VARIABLE
+from router.config.environment import TOKEN_VARIABLE
 
 _TIMEOUT_S = 10.0
 _T = TypeVar("_T")

@@ -14,19 +14,34 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
+from router.cli.completion import add_completion
 from router.cli.control import add_pods, print_line
 from router.cli.policy import add_policy
-from router.cli.serve_flags import COMMAND_LINE, UsageError, settings_for
-from router.config.file import ConfigError, described, read
+from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, settings_for
+from router.config.environment import unknown_variables
+from router.config.file import STDIN, ConfigError, described, read
 from router.settings import Settings
 from router.workers.ipc import FAILED, WorkerChannel, place_in
 from schedulers.errors import SchedulerError
 from statesync.errors import StateError
 
+_INSTEAD = {
+    "--host": "--listen HOST:PORT",
+    "--port": "--listen HOST:PORT",
+    "--bind": "--listen HOST:PORT",
+    "--url": "--pod URL",
+    "--redis": "--state redis://HOST:PORT",
+    "--debug": "--log-level debug",
+    "--verbose": "--log-level debug",
+}
+"""Flags of similar programs -> what `turnout serve` has in their place."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        known = [word for word in message.replace("=", " ").split() if word in _INSTEAD]
+        hint = "".join(f"; in place of {word} write {_INSTEAD[word]}" for word in known[:1])
+        raise UsageError(f"{message}{hint} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,19 +68,28 @@ def _parser() -> argparse.ArgumentParser:
     add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
     add_pods(commands.add_parser("pods", help="pods and their load"))
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
-    check.add_argument("config", metavar="CONFIG")
+    check.add_argument("config", metavar="CONFIG", help="YAML; `-` is standard input")
     check.set_defaults(run=_check)
+    commands.add_parser("version", help="print the version").set_defaults(run=_version)
+    add_completion(commands.add_parser("completion", help="print a script that completes commands and flags"), parser)
     return parser
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("--config", metavar="FILE", help="YAML; the flags below win over it")
-    serve.add_argument("--pod", metavar="URL", action="append", default=[], help="a pod of the pool `default`; repeat")
-    serve.add_argument("--policy", metavar="NAME", help="the policy of the pool `default`")
+    serve.epilog = (
+        "A flag wins over its variable (TURNOUT_CONFIG, TURNOUT_PODS, TURNOUT_LISTEN, ...), and a variable over the "
+        "file. --pod and --policy change the file's pool `default`, or its only pool."
+    )
+    serve.add_argument("--config", metavar="FILE", help="YAML; `-` is standard input")
+    serve.add_argument(
+        "--pod", metavar="URL", action="append", default=[], help="a pod, in place of the file's; repeat for more"
+    )
+    serve.add_argument("--policy", metavar="NAME", help="the policy, in place of the file's")
     serve.add_argument("--state", metavar="URL", help="memory:// (default) or redis://host:port")
     serve.add_argument("--listen", metavar="HOST:PORT", help="inference port (default 0.0.0.0:8000)")
     serve.add_argument("--control", metavar="HOST:PORT", help="control port (default 127.0.0.1:9000)")
-    serve.add_argument("--workers", metavar="N", type=_workers, default=1, help="processes that share the port")
+    serve.add_argument("--workers", metavar="N", type=processes, help="processes that share the port (default 1)")
+    serve.add_argument("--log-level", metavar="LEVEL", help="debug, info (default), warning or error")
     serve.set_defaults(run=_serve)
 
 
@@ -76,12 +100,6 @@ def _add_passed_on(
     command = commands.add_parser(name, help=help_text, add_help=False, prefix_chars="\0")
     command.add_argument("rest", nargs=argparse.REMAINDER)
     command.set_defaults(run=lambda given: run(given.rest))
-
-
-def _workers(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
-    return int(text)
 
 
 def _command_line(argv: Sequence[str] | None) -> list[str]:
@@ -110,7 +128,7 @@ def _serve(given: argparse.Namespace) -> int:
 
 def _serve_alone(given: argparse.Namespace) -> int:
     settings = _settings_to_serve(given)
-    if given.workers > 1:
+    if (given.workers or 1) > 1:
         from router.workers.supervisor import supervise
 
         return supervise(settings, given.workers, given.command)
@@ -121,7 +139,10 @@ def _serve_alone(given: argparse.Namespace) -> int:
 
 def _settings_to_serve(given: argparse.Namespace, **warn: Callable[[str], None]) -> Settings:
     settings = settings_for(given, os.environ, **warn)
-    if given.workers > 1 and settings.state.startswith("memory:"):
+    several = (given.workers or 1) > 1
+    if several and given.config == STDIN:
+        raise UsageError(f"--workers {given.workers} and --config -: each process reads the file; name a file")
+    if several and settings.state.startswith("memory:"):
         raise UsageError(
             f"--workers {given.workers} needs --state redis://...: processes cannot share memory://, "
             "and each would route as if the others sent nothing"
@@ -147,9 +168,14 @@ def _simulate(rest: Sequence[str]) -> int:
     return simulate(rest)
 
 
+def _version(given: argparse.Namespace) -> int:
+    print_line(f"turnout {version('turnout')}")
+    return 0
+
+
 def _check(given: argparse.Namespace) -> int:
     reading = read(given.config)
-    for problem in reading.problems:
+    for problem in (*reading.problems, *unknown_variables(os.environ, reading.settings)):
         print_line(described(given.config, problem))
     errors = sum(problem.severity == "error" for problem in reading.problems)
     if errors:
@@ -190,7 +216,7 @@ def _first_of(error: ConfigError) -> str:
     more = len(errors) - 1
     if not more:
         return message
-    rest = f"turnout check {error.source}" if error.source != COMMAND_LINE else "fix it to see them"
+    rest = f"turnout check {error.source}" if error.source not in (COMMAND_LINE, STDIN) else "fix it to see them"
     return f"{message} (and {more} more: {rest})"
 
 

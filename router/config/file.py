@@ -10,33 +10,21 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from types import UnionType
 from typing import NamedTuple, get_args, get_origin
-from urllib.parse import quote
 
 import msgspec
 import yaml
 
 from router.config.checks import Path, Problem, problems_in
+from router.config.environment import TOKEN_VARIABLE, with_environment
 from router.settings import Section, Settings
 
-TOKEN_VARIABLE = "TURNOUT_CONTROL_TOKEN"
-"""Environment variable that holds the control port's token; it wins over the file."""
-
-PASSWORD_VARIABLE = "TURNOUT_STATE_PASSWORD"
-"""Environment variable that holds the password of a `state` in Redis, as plain text that is not URL-encoded."""
-
-REPLICA_VARIABLE = "TURNOUT_REPLICA"
-"""Environment variable that holds the replica's name: many replicas read one file."""
-
-LABELS_VARIABLE = "TURNOUT_LABELS"
-"""Environment variable that holds labels of the gateway, `zone=eu-1a,cluster=a`: replicas in several zones read one
-file. It wins over the file, label by label; one without a value is left out."""
-
-_LOGIN = re.compile(r"(?P<scheme>(?:redis|unix)[^:]*://)(?:(?P<user>[^:@/?]*)(?::[^@/?]*)?@)?(?P<rest>.*)", re.DOTALL)
-"""The parts of a state URL around its password; memory:// has none."""
+STDIN = "-"
+"""The path that stands for standard input."""
 
 
 class ConfigError(Exception):
@@ -83,9 +71,10 @@ def check(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ)
 def read(
     path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ, overlay: Overlay = _as_it_is
 ) -> ParsedConfig:
-    """The settings of a file and its problems. A file that cannot be opened is one of them."""
+    """The settings of a file, or of standard input for `-`, and its problems. A file that cannot be opened is one."""
     try:
-        text = FilePath(path).read_text(encoding="utf-8")
+        raw = sys.stdin.buffer.read() if path == STDIN else FilePath(path).read_bytes()
+        text = raw.decode("utf-8")
     except OSError as error:
         return ParsedConfig(Settings(), [Problem((), f"cannot be read: {error.strerror}")])
     except UnicodeDecodeError as error:
@@ -107,45 +96,19 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
     if TOKEN_VARIABLE not in environ and _given(decoded, "control", "token"):
         message = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
         problems.append(Problem(("control", "token"), message, "warning"))
-    settings = with_environment(overlay(msgspec.convert(decoded, Settings)), environ)
+    settings = overlay(with_environment(msgspec.convert(decoded, Settings), environ))
     problems += [each for each in problems_in(settings) if not _follows(each, problems)]
     located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
     return ParsedConfig(settings, sorted(located, key=lambda each: each.line or 0))
 
 
-def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """`settings` with the values of the environment variables."""
-    replace = msgspec.structs.replace
-    if token := environ.get(TOKEN_VARIABLE, ""):
-        settings = replace(settings, control=replace(settings.control, token=token))
-    if password := environ.get(PASSWORD_VARIABLE, ""):
-        settings = replace(settings, state=_with_password(settings.state, password))
-    if replica := environ.get(REPLICA_VARIABLE, ""):
-        settings = replace(settings, replica=replica)
-    if labels := environ.get(LABELS_VARIABLE, ""):
-        settings = replace(settings, labels={**settings.labels, **_labels(labels)})
-    return settings
-
-
-def _labels(text: str) -> dict[str, str]:
-    """A pair without `=` is kept with an empty value, which the checks report."""
-    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
-    return {name.strip(): value.strip() for name, equals, value in pairs if value.strip() or not equals}
-
-
-def _with_password(url: str, password: str) -> str:
-    match = _LOGIN.fullmatch(url)
-    if match is None:
-        return url
-    return f"{match['scheme']}{match['user'] or ''}:{quote(password, safe='')}@{match['rest']}"
-
-
 def described(source: str, problem: Problem) -> str:
     """`turnout.yaml:12: pools[0].name: is empty`; a warning has `warning:` before the key."""
     line = f":{problem.line}" if problem.line is not None else ""
+    place = problem.origin or ("standard input" if source == STDIN else source) + line
     kind = "warning: " if problem.severity == "warning" else ""
     where = f"{problem.where}: " if problem.where else ""
-    return f"{source}{line}: {kind}{where}{problem.message}"
+    return f"{place}: {kind}{where}{problem.message}"
 
 
 def _parse(text: str) -> tuple[yaml.Node | None, object]:
@@ -237,7 +200,7 @@ def _field(kind: object, value: object, path: Path, problems: list[Problem]) -> 
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        problems.append(Problem(path, _in_words(error)))
+        problems.append(Problem(path, _as_written(path, value) or _in_words(error)))
         return None
     return value
 
@@ -259,6 +222,13 @@ def _section_in(kind: object) -> type[Section] | None:
     """The section class of a field's type, optional or not; None if it is no section."""
     choices = get_args(kind) if get_origin(kind) is UnionType or isinstance(kind, UnionType) else (kind,)
     return next((each for each in choices if isinstance(each, type) and issubclass(each, Section)), None)
+
+
+def _as_written(path: Path, value: object) -> str:
+    """What to write for a port alone, which YAML reads as a number."""
+    if path[-1] == "listen" and isinstance(value, int):
+        return f"{value} is not host:port, such as 0.0.0.0:{value}"
+    return ""
 
 
 _NAMES = {

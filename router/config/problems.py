@@ -16,6 +16,8 @@ class Problem(NamedTuple):
     severity: Literal["error", "warning"] = "error"
     line: int | None = None
     """Line in the file, from 1."""
+    origin: str = ""
+    """The flag or variable that set it, in place of the file."""
 
     @property
     def where(self) -> str:

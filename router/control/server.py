@@ -47,7 +47,7 @@ class ControlServer:
     async def start(self) -> None:
         """Listen. Raises OSError if the address cannot be used; returns once connections are accepted."""
         # Bound here rather than by uvicorn, which ends the whole process when a port is taken.
-        bound = self._lent or bind(self._listen)
+        bound = self._lent or bind(self._listen, setting="control.listen")
         self._listen = ListenAddress(self._listen.host, bound.getsockname()[1])
         self._serving = spawn(self._server.serve(sockets=[bound]), "control-port")
         accepting = asyncio.get_running_loop().create_task(self._server.accepting.wait())

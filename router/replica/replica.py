@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
 
-from router.address import ListenAddress, parse_listen
+from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
 from router.lifecycle import Phase, PhaseChange, drain_sequence
@@ -158,7 +158,10 @@ class Replica:
 
     async def _open_ports(self) -> None:
         listener, listen = self.parts.dataplane.listener, parse_listen(self.parts.core.settings.listen)
-        self.port = await listener.start(listen.host, listen.port, self._sockets and self._sockets.inference)
+        try:
+            self.port = await listener.start(listen.host, listen.port, self._sockets and self._sockets.inference)
+        except OSError as error:
+            raise cannot_listen(listen, error, "listen") from None
         await self._control.start()
         name, control = self.parts.core.name, self._control.address
         _log.info("replica %s: inference on %s:%d, control on %s", name, listen.host, self.port, control)

@@ -46,7 +46,7 @@ def open_slots(listen: ListenAddress, control: ListenAddress, count: int) -> lis
     cannot be used, and then nothing is open.
     """
     # Bound once without sharing, so that a port that another gateway serves is an error.
-    with bind(listen) as alone:
+    with bind(listen, setting="listen") as alone:
         listen = ListenAddress(listen.host, alone.getsockname()[1])
     slots: list[Slot] = []
     try:
@@ -60,12 +60,12 @@ def open_slots(listen: ListenAddress, control: ListenAddress, count: int) -> lis
 
 
 def _open(number: int, listen: ListenAddress, control: ListenAddress) -> Slot:
-    inference_socket = bind(listen, shared=True)
+    inference_socket = bind(listen, shared=True, setting="listen")
     try:
         port = control.port + number if control.port else 0
         if port > 65535:
             raise OSError(f"no control port is left for worker {number}: they go from {control.port} upwards")
-        control_socket = bind(ListenAddress(control.host, port))
+        control_socket = bind(ListenAddress(control.host, port), setting="control.listen")
     except OSError:
         inference_socket.close()
         raise

@@ -24,6 +24,12 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert (output.returncode, output.stdout) == (0, f"turnout {version('turnout')}\n")
 
 
+def test_the_version_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Case H 42."""
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"turnout {version('turnout')}\n"
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -38,6 +44,9 @@ def test_the_version_is_that_of_the_distribution() -> None:
         (["policy", "set", "default", "p2c", "--params", "[1]"], "not a JSON object"),
         (["policy", "rollback", "default", "--to", "x"], "invalid int value: 'x'"),
         (["serve"], "nothing to route to: give --config FILE or --pod URL"),
+        (["serve", "--pod", "http://h:1", "--host", "0.0.0.0"], "in place of --host write --listen HOST:PORT"),
+        (["serve", "--pod", "http://h:1", "--port=80"], "in place of --port write --listen HOST:PORT"),
+        (["serve", "--config", "-", "--workers", "2"], "standard input"),
         (["serve", "--pod", "ftp://x:1"], "pools[0].pods[0]: pod 'ftp://x:1': unknown scheme 'ftp'"),
         (["serve", "--pod", "http://h:1", "--policy", "p3c"], "no policy 'p3c' (did you mean 'p2c'?)"),
         (["serve", "--pod", "http://h:1", "--control", "0.0.0.0:9000"], "TURNOUT_CONTROL_TOKEN"),
@@ -60,14 +69,31 @@ def test_an_error_is_one_line_and_exit_code_2(argv: list[str], words: str, capsy
     assert words in output.err
 
 
-def test_a_port_in_use_is_one_line_as_well() -> None:
+@pytest.mark.parametrize("more", [(), ("--workers", "2", "--state", "redis://127.0.0.1:1")])
+@pytest.mark.parametrize(("flag", "other", "key"), [("--listen", "--control", "listen"), ("--control", "--listen", "")])
+def test_a_port_in_use_is_one_line_that_names_the_flag_and_the_setting(
+    flag: str, other: str, key: str, more: tuple[str, ...]
+) -> None:
+    """Case H 42."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ports = ("--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}")
-        output = turnout("serve", "--pod", "http://127.0.0.1:1", *ports)
+        output = turnout("serve", "--pod", "http://127.0.0.1:1", flag, f"127.0.0.1:{port}", other, "127.0.0.1:0", *more)
     assert output.returncode == 2
-    assert output.stderr.splitlines()[-1] == f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert output.stderr.splitlines()[-1] == (
+        f"turnout: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        f"choose another with {flag} or `{key or 'control.listen'}`"
+    )
     assert "Traceback" not in output.stderr
+
+
+def test_a_file_on_standard_input_is_checked_and_its_lines_are_named() -> None:
+    """Case H 42."""
+    good = subprocess.run([sys.executable, "-m", "router", "check", "-"], input=GOOD, capture_output=True, text=True)
+    assert (good.returncode, good.stdout.splitlines()[1]) == (0, "pool default: 1 pod, policy prefix_aware, models: m")
+    wrong = [sys.executable, "-m", "router", "serve", "--config", "-"]
+    bad = subprocess.run(wrong, input=GOOD + "listen: 50000\n", capture_output=True, text=True)
+    message = "standard input:4: listen: 50000 is not host:port, such as 0.0.0.0:50000"
+    assert (bad.returncode, bad.stderr) == (2, f"turnout: {message}\n")
 
 
 def test_check_reports_all_problems_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

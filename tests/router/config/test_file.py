@@ -55,7 +55,14 @@ WRONG = {
         POOL + "timeouts:\n  idle_s: 5s",
         ["f:3: timeouts.idle_s: expected a number, got text"],
     ),
-    "a number for text": (POOL + "listen: 8000", ["f:2: listen: expected text, got a whole number"]),
+    "a number for text": (POOL + "replica: 8000", ["f:2: replica: expected text, got a whole number"]),
+    "Case H 42, a port alone": (
+        POOL + "control: {listen: 9000}\nlisten: 50000",
+        [
+            "f:2: control.listen: 9000 is not host:port, such as 0.0.0.0:9000",
+            "f:3: listen: 50000 is not host:port, such as 0.0.0.0:50000",
+        ],
+    ),
     "one pod for a list of them": (
         "pools:\n- name: a\n  pods: http://h:1",
         ["f:3: pools[0].pods: expected a list, got text"],
