@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from scripts.monitoring.alerts import Alert
 
+RELEASE = "kube-prometheus-stack"
+"""Name of the Helm release by which its Prometheus selects rules; the ServiceMonitor has it, too."""
+
 
 def groups(alerts: Sequence[Alert]) -> dict[str, object]:
     """A rule file's content."""
@@ -17,7 +20,7 @@ def prometheus_rule(alerts: Sequence[Alert]) -> dict[str, object]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "turnout", "labels": {"app.kubernetes.io/name": "turnout"}},
+        "metadata": {"name": "turnout", "labels": {"app.kubernetes.io/name": "turnout", "release": RELEASE}},
         "spec": groups(alerts),
     }
 

@@ -81,11 +81,15 @@ def with_redis(name: str) -> Render:
     return found
 
 
-@pytest.mark.parametrize("name", ["quickstart", "vllm", "sglang", "multi-cluster", "monitoring"])
+@pytest.mark.parametrize("name", ["quickstart", "vllm", "sglang", "multi-cluster"])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_connection_is_allowed_or_not(way: str, name: str) -> None:
-    found = WAYS[way]
-    assert allowed(with_redis(name), found.source, found.target, found.port, found.protocol) is found.allowed
+    found, there = WAYS[way], with_redis(name)
+    source, target = (
+        end._replace(namespace=there.namespace) if end.namespace == HERE else end
+        for end in (found.source, found.target)
+    )
+    assert allowed(there, source, target, found.port, found.protocol) is found.allowed
 
 
 @pytest.mark.parametrize("way", RAY_WAYS)
@@ -99,6 +103,15 @@ def test_gateways_reach_only_the_engines_in_the_other_cluster() -> None:
     assert allowed(multi, GATEWAY, End(address="10.128.3.4"), 8000)
     assert not allowed(multi, GATEWAY, End(address="10.128.3.4"), 6379)
     assert not allowed(multi, GATEWAY, End(address="10.132.0.1"), 8000)
+
+
+def test_gateways_of_the_other_cluster_reach_the_engines_and_nothing_else() -> None:
+    """Case H 41."""
+    multi, there = render("multi-cluster"), End(address="10.128.3.4")
+    assert allowed(multi, there, ENGINE, 8000)
+    assert not allowed(multi, there, ENGINE, 22)
+    assert not allowed(multi, there, REDIS, 6379)
+    assert not allowed(multi, End(address="10.132.0.1"), ENGINE, 8000)
 
 
 def test_without_policies_the_evaluator_allows_every_connection() -> None:

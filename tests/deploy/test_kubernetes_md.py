@@ -18,7 +18,8 @@ from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
 from tests.fakes.sim_process import sim_pods
 
 PAGE = (ROOT / "docs/kubernetes.md").read_text()
-OVERLAY = "quickstart"
+OVERLAY, REAL = "quickstart", "vllm"
+"""The overlay of the page's first section, and that of the others."""
 TOKEN = "a-token-of-this-test"
 
 NOT_RUN = {
@@ -82,18 +83,36 @@ def test_every_command_is_run_or_checked() -> None:
 @pytest.mark.parametrize("command", KUBECTL)
 def test_the_objects_that_a_command_names_are_in_the_overlay(command: str) -> None:
     plain, flags = words(command)
-    overlay = render(OVERLAY)
     if "-k" in flags or plain[0] == "kustomize":
         path = ROOT / (flags.get("-k") or plain[1])
         assert path.parent == KUBERNETES / "overlays"
         assert render(path.name).manifests
     elif plain[:2] == ["create", "namespace"]:
-        assert overlay.find("Namespace", plain[2])
+        assert plain[2] == render(REAL).namespace
     else:
-        assert overlay.find("Namespace", flags["--namespace"])
+        (overlay,) = [each for each in map(render, (OVERLAY, REAL)) if each.namespace == flags["--namespace"]]
         for kind, slash, name in (word.partition("/") for word in plain):
             if slash:
                 assert overlay.find(kind.capitalize(), name)
+
+
+def test_no_command_replaces_or_changes_what_an_earlier_one_made() -> None:
+    """Case H 39: the commands of the page, one after the other in one cluster."""
+    there: dict[tuple[str, str, str], object] = {}
+    for command in KUBECTL:
+        plain, flags = words(command)
+        made: list[tuple[tuple[str, str, str], object]] = []
+        if plain[0] == "apply":
+            for each in render(Path(flags["-k"]).name).manifests:
+                meta = each["metadata"]
+                made.append(((each["kind"], meta.get("namespace", ""), meta["name"]), each))
+        elif plain[0] == "create":
+            *_, kind, name = [word for word in plain[:4] if word not in ("create", "generic")]
+            made.append(((kind.capitalize(), flags.get("--namespace", ""), name), command))
+        for key, content in made:
+            assert there.setdefault(key, content) == content, f"{command} changes {key}"
+    assert ("Secret", "turnout", "turnout") in there
+    assert ("PrometheusRule", "monitoring", "turnout") in there
 
 
 def test_the_secret_it_creates_is_the_one_that_the_pods_read() -> None:

@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from tests.fakes.kubernetes_schema import CRDS, VERSIONS, problems
-from tests.fakes.rendered_manifests import ALL, MADE_BY_HAND, OVERLAYS, ROOT, directory_of, render
+from tests.fakes.rendered_manifests import ALL, BESIDE, MADE_BY_HAND, OVERLAYS, ROOT, Manifest, directory_of, render
 
 NO_NAMESPACE = {"Namespace", "PriorityClass"}
 
 
 def test_each_documented_setup_has_an_overlay() -> None:
-    assert set(OVERLAYS) == {"quickstart", "vllm", "sglang", "kuberay", "multi-cluster", "monitoring"}
+    assert set(OVERLAYS) == {"quickstart", "vllm", "sglang", "kuberay", "multi-cluster"}
+    assert BESIDE == ("monitoring",)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -26,7 +27,7 @@ def test_it_builds_each_object_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *BESIDE])
 def test_its_objects_are_valid_for_kubernetes(name: str, version: str) -> None:
     assert [problem for each in render(name).manifests for problem in problems(each, version)] == []
 
@@ -50,17 +51,42 @@ def test_a_field_unknown_to_a_version_is_reported() -> None:
 def test_every_custom_resource_has_a_schema_and_every_schema_a_resource() -> None:
     custom = {
         each["kind"]
-        for name in ALL
+        for name in (*ALL, *BESIDE)
         for each in render(name).manifests
-        if each["apiVersion"].partition("/")[0] in ("monitoring.coreos.com", "ray.io")
+        if each["apiVersion"].partition("/")[0] in ("monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
     }
     assert custom == set(CRDS)
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", [*OVERLAYS, *BESIDE])
 def test_an_overlay_is_in_one_namespace(name: str) -> None:
+    namespace = {"quickstart": "turnout-quickstart", "monitoring": "monitoring"}.get(name, "turnout")
     for each in render(name).manifests:
-        assert (each["metadata"].get("namespace") == "turnout") is (each["kind"] not in NO_NAMESPACE), each["metadata"]
+        assert (each["metadata"].get("namespace") == namespace) is (each["kind"] not in NO_NAMESPACE), each["metadata"]
+
+
+def objects(name: str) -> dict[tuple[str, str, str], Manifest]:
+    """The objects of an overlay, by what identifies them in a cluster."""
+    return {
+        (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each
+        for each in render(name).manifests
+    }
+
+
+@pytest.mark.parametrize("other", [name for name in (*OVERLAYS, *BESIDE) if name != "quickstart"])
+def test_the_quickstart_changes_no_object_of_another_overlay(other: str) -> None:
+    """Case H 39: no public Secret in place of the user's, no simulated engine in a real pool."""
+    ours, theirs = objects("quickstart"), objects(other)
+    assert [key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]] == []
+    assert {key[1] for key in ours} - {""} == {"turnout-quickstart"}
+
+
+def test_monitoring_is_beside_the_other_overlays() -> None:
+    """Case H 39."""
+    ours = objects("monitoring")
+    assert {kind for kind, _, _ in ours} == {"ServiceMonitor", "PrometheusRule", "ConfigMap"}
+    for name in OVERLAYS:
+        assert not ours.keys() & objects(name).keys()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -81,7 +107,7 @@ def test_the_documented_command_creates_every_key_of_the_secret() -> None:
 def test_the_image_has_the_version_of_the_project() -> None:
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert render("quickstart").container["image"] == f"turnout:{version[1]}"
+    assert render("quickstart").container["image"] == f"localhost/turnout:{version[1]}"
 
 
 def test_a_changed_configuration_has_a_new_config_map_name_so_that_the_deployment_rolls() -> None:
@@ -107,10 +133,36 @@ def test_grafana_s_sidecar_finds_the_dashboard() -> None:
     assert json.loads(board["data"]["turnout.json"])["title"] == "Turnout"
 
 
-def test_prometheus_finds_the_control_port_through_its_service() -> None:
-    watched = render("monitoring")
-    (monitor,) = watched.all("ServiceMonitor")
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_prometheus_finds_the_control_port_through_its_service(name: str) -> None:
+    (monitor,) = render("monitoring").all("ServiceMonitor")
+    assert monitor["spec"]["namespaceSelector"] == {"any": True}
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    (service,) = [each for each in watched.all("Service") if wanted <= each["metadata"].get("labels", {}).items()]
+    services = render(name).all("Service")
+    (service,) = [each for each in services if wanted <= each["metadata"].get("labels", {}).items()]
     assert service["metadata"]["name"] == "turnout-control"
     assert [port["name"] for port in service["spec"]["ports"]] == [monitor["spec"]["endpoints"][0]["port"]]
+
+
+def test_a_prometheus_that_selects_by_release_finds_scrapes_and_rules() -> None:
+    """Case H 41: kube-prometheus-stack reads only objects with the label of its Helm release."""
+    watched = render("monitoring")
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        (each,) = watched.all(kind)
+        assert each["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_a_cluster_exports_the_service_whose_name_the_other_one_resolves() -> None:
+    """Case H 41."""
+    multi = render("multi-cluster")
+    (export,) = multi.all("ServiceExport")
+    service = multi.find("Service", export["metadata"]["name"])
+    assert service["spec"]["clusterIP"] == "None"
+    far = [pool.discovery.source for pool in multi.config().settings.pools if "clusterset" in pool.discovery.source]
+    there = export["metadata"]["name"].replace("east", "west")
+    assert far == [f"dns://{there}.{service['metadata']['namespace']}.svc.clusterset.local:8000"]
+
+
+def test_the_oldest_version_of_kubernetes_is_named() -> None:
+    """Case H 41."""
+    assert f"Kubernetes {VERSIONS[0]} or newer" in (ROOT / "docs" / "kubernetes.md").read_text()

@@ -202,6 +202,21 @@ def test_the_probe_of_redis_passes_with_the_redis_that_is_started(redis: RedisCo
         assert locked_out.returncode != 0
 
 
+@pytest.mark.parametrize("password", ["plain", 'with "quotes", \\ and spaces', "$(id) `id` $HOME %s"])
+def test_redis_gets_its_password_whole_and_no_process_shows_it(password: str, tmp_path: Path) -> None:
+    """Case H 41."""
+    server = RedisContainer(render("quickstart"), tmp_path, need("redis-server"), password)
+    try:
+        arguments = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().decode()
+        assert password not in arguments and "requirepass" not in arguments
+        ask = ["redis-cli", "-p", str(server.port), "ping"]
+        assert subprocess.run(ask, env=server.environment, capture_output=True, text=True).stdout == "PONG\n"
+        without = {"PATH": server.environment["PATH"]}
+        assert "NOAUTH" in subprocess.run(ask, env=without, capture_output=True, text=True).stdout
+    finally:
+        server.end()
+
+
 def test_an_engine_s_hook_waits_for_its_last_stream(engines: SimPods) -> None:
     hook = [sys.executable, str(DRAIN)]
     address = engines.addresses[1]

@@ -119,20 +119,28 @@ class GatewayContainer:
 
 
 class RedisContainer:
-    """The Redis that a render starts, with its args and password. It listens once constructed; `end` stops it."""
+    """The Redis that a render starts, with its command and password. It listens once constructed; `end` stops it."""
 
-    def __init__(self, render: Render, directory: Path, program: str) -> None:
+    def __init__(self, render: Render, directory: Path, program: str, password: str = "made-up redis-password") -> None:
         workload = render.workload("turnout-redis")
         (spec,) = workload.containers
         self.port = free_ports(1)[0]
-        password = "made-up redis-password"
-        moved = {"redis-server": program, "6379": str(self.port), "/data": str(directory), "$(REDISCLI_AUTH)": password}
-        command = [moved.get(each, each) for each in spec["args"]]
+        shell, flag, script = spec["command"]
+        started = f"{program} - --bind {HOST}"
+        moved = {"redis-server -": started, "--port 6379": f"--port {self.port}", "/data": str(directory)}
+        for there, here in moved.items():
+            assert there in script
+            script = script.replace(there, here)
         self.environment = {"PATH": os.environ["PATH"], "REDISCLI_AUTH": password}
         self.log = directory / "redis.log"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*command, "--bind", HOST], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
+                [shell, flag, script],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=directory,
             )
         wait_for(f"Redis listens on port {self.port}", self._listens)
 

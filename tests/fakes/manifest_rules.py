@@ -65,6 +65,13 @@ def every_image_has_a_fixed_tag(render: Render) -> Iterator[str]:
             yield f"{workload.name}: {container['image']}"
 
 
+def every_image_names_its_registry(render: Render) -> Iterator[str]:
+    for workload, container in containers(render):
+        registry, slash, _ = container["image"].partition("/")
+        if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
+            yield f"{workload.name}: {container['image']}"
+
+
 def no_image_is_pulled_that_kind_has_loaded(render: Render) -> Iterator[str]:
     for workload, container in containers(render):
         if container.get("imagePullPolicy") != "IfNotPresent":
@@ -91,7 +98,7 @@ def all_capabilities_are_dropped(render: Render) -> Iterator[str]:
 
 def the_root_file_system_is_read_only(render: Render) -> Iterator[str]:
     for workload, container in containers(render):
-        own = container["image"].partition(":")[0] in OWN_IMAGES
+        own = container["image"].rpartition("/")[2].partition(":")[0] in OWN_IMAGES
         if own and container.get("securityContext", {}).get("readOnlyRootFilesystem") is not True:
             yield f"{workload.name}/{container['name']}"
 
@@ -208,6 +215,13 @@ def every_referenced_key_exists(render: Render) -> Iterator[str]:
                 yield f"{workload.name}: no ConfigMap {volume['configMap']['name']}"
 
 
+def no_secret_is_an_argument_of_a_process(render: Render) -> Iterator[str]:
+    for workload, container in containers(render):
+        secrets = [each["name"] for each in container.get("env", ()) if "secretKeyRef" in each.get("valueFrom", {})]
+        for word in (*container.get("command", ()), *container.get("args", ())):
+            yield from (f"{workload.name}: {name}" for name in secrets if f"$({name})" in word)
+
+
 def every_volume_is_mounted_and_every_mount_has_one(render: Render) -> Iterator[str]:
     for workload in render.workloads():
         volumes = {volume["name"] for volume in workload.spec.get("volumes", ())}
@@ -232,6 +246,23 @@ def engines_finish_their_requests(render: Render) -> Iterator[str]:
                 yield f"{workload.name}: {hook}"
 
 
+def engines_run_on_nodes_that_are_kept_for_gpus(render: Render) -> Iterator[str]:
+    for workload, container in containers(render):
+        tolerated = [each.get("key") for each in workload.spec.get("tolerations", ())]
+        if "nvidia.com/gpu" in container["resources"].get("limits", {}) and "nvidia.com/gpu" not in tolerated:
+            yield f"{workload.name}: {tolerated}"
+
+
+def engines_keep_their_models_over_a_restart(render: Render) -> Iterator[str]:
+    for workload, container in containers(render):
+        if "nvidia.com/gpu" in container["resources"].get("limits", {}) and workload.kind != "RayService":
+            kept = {claim["metadata"]["name"] for claim in workload.owner["spec"].get("volumeClaimTemplates", ())}
+            paths = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in kept]
+            (models,) = [each["value"] for each in container["env"] if each["name"] == "HF_HOME"]
+            if not any(models.startswith(f"{path}/") for path in paths):
+                yield f"{workload.name}: {models} is on no volume that outlives the pod"
+
+
 def containers(render: Render) -> Iterator[tuple[Workload, Manifest]]:
     """Every container of every workload."""
     for workload in render.workloads():
@@ -247,6 +278,7 @@ RULES: tuple[Rule, ...] = (
     there_are_at_least_two_replicas,
     several_replicas_share_their_state,
     every_image_has_a_fixed_tag,
+    every_image_names_its_registry,
     no_image_is_pulled_that_kind_has_loaded,
     no_container_runs_as_root,
     all_capabilities_are_dropped,
@@ -261,7 +293,10 @@ RULES: tuple[Rule, ...] = (
     the_container_s_ports_are_those_it_listens_on,
     probes_ask_ports_that_the_container_has,
     every_referenced_key_exists,
+    no_secret_is_an_argument_of_a_process,
     every_volume_is_mounted_and_every_mount_has_one,
     every_container_says_what_it_needs,
     engines_finish_their_requests,
+    engines_run_on_nodes_that_are_kept_for_gpus,
+    engines_keep_their_models_over_a_restart,
 )

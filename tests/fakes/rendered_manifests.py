@@ -21,9 +21,14 @@ from tests.fakes.waiting import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir() if path.is_dir()))
+BESIDE = ("monitoring",)
+"""Overlays without gateways, which go beside any other."""
+OVERLAYS = tuple(
+    sorted(path.name for path in (KUBERNETES / "overlays").iterdir() if path.is_dir() and path.name not in BESIDE)
+)
+"""Overlays with gateways."""
 ALL = ("base", *OVERLAYS)
-"""Every directory that can be rendered."""
+"""Every directory with gateways."""
 
 Manifest = dict[str, Any]
 
@@ -96,6 +101,11 @@ class Render:
     def workload(self, name: str) -> Workload:
         """The workload of that name. Raises StopIteration."""
         return next(each for each in self.workloads() if each.name == name)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its objects; empty for the base."""
+        return str(self.find("Service", "turnout")["metadata"].get("namespace", ""))
 
     @property
     def gateway(self) -> Workload:

@@ -16,6 +16,7 @@ Break = Callable[[Render], object]
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_render_keeps(rule: Rule, name: str) -> None:
+    """Case H 41: images with a registry, no password in arguments, volumes for models, tolerations for GPUs."""
     assert list(rule(render(name))) == []
 
 
@@ -105,6 +106,8 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
     (rules.several_replicas_share_their_state, edit("redis://turnout-redis:6379/0", "memory://")),
     (rules.every_image_has_a_fixed_tag, put(container, image="turnout:latest")),
     (rules.every_image_has_a_fixed_tag, put(container, image="registry:5000/turnout")),
+    (rules.every_image_names_its_registry, put(container, image="turnout:0.1.0")),
+    (rules.every_image_names_its_registry, put(engine, image="vllm/vllm-openai:v0.26.0")),
     (rules.no_image_is_pulled_that_kind_has_loaded, put(container, imagePullPolicy="Always")),
     (rules.no_container_runs_as_root, no_security),
     (rules.no_container_runs_as_root, put(own, runAsUser=0)),
@@ -153,9 +156,21 @@ MUTATIONS: tuple[tuple[Rule, Break], ...] = (
         rules.every_referenced_key_exists,
         put(lambda each: container(each)["env"][-1]["valueFrom"]["secretKeyRef"], key="token"),
     ),
+    (
+        rules.no_secret_is_an_argument_of_a_process,
+        put(container, args=["serve", "--state", "$(TURNOUT_STATE_PASSWORD)"]),
+    ),
     (rules.every_volume_is_mounted_and_every_mount_has_one, drop(container, "volumeMounts")),
     (rules.every_container_says_what_it_needs, put(engine, resources={})),
     (rules.engines_finish_their_requests, drop(engine, "lifecycle")),
+    (
+        rules.engines_run_on_nodes_that_are_kept_for_gpus,
+        drop(lambda each: each.workload("vllm").spec, "tolerations"),
+    ),
+    (
+        rules.engines_keep_their_models_over_a_restart,
+        drop(lambda each: each.workload("vllm").owner["spec"], "volumeClaimTemplates"),
+    ),
 )
 
 
