@@ -28,6 +28,8 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.client = ""
+        """Address of the client that is refused before it has sent a whole request."""
 
     @property
     def shape(self) -> ErrorShape:

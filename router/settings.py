@@ -137,7 +137,8 @@ class Logging(Section, frozen=True):
     """`human` or `json`."""
     level: str = "info"
     access: bool = False
-    """One line a request; off by default because formatting and writing it is not free."""
+    """One line a request, with client, model, pool, pod, tokens and times; off by default because formatting and
+    writing it is not free."""
 
 
 class Control(Section, frozen=True):

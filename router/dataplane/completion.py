@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 
+from router.dataplane.access_log import AccessLog
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
+from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
 from router.errors import GatewayError, InternalError, PodFailure
 
@@ -16,7 +18,6 @@ CLIENT_LEFT = 499
 """The status in metrics and logs when the client closed its connection first; nginx uses the same number."""
 
 _log = logging.getLogger("turnout.gateway")
-_access = logging.getLogger("turnout.access")
 
 
 class Completion:
@@ -28,7 +29,8 @@ class Completion:
         self._admission = deps.admission
         self._identity = deps.identity
         self._metrics = deps.metrics
-        self._log_access = deps.settings.logging.access
+        proxies = TrustedProxies(deps.settings.trusted_proxies)
+        self._access_log = AccessLog(deps.clock, proxies) if deps.settings.logging.access else None
 
     def answer(self, exchange: Exchange, answer: bytes) -> None:
         """Send a local answer. Nothing was reserved for the exchange, so nothing is given back."""
@@ -54,13 +56,16 @@ class Completion:
             dialect=dialect_of(exchange.path),
         )
         exchange.edge.write(answer)
-        self.end(exchange, error.shape.status)
+        self.end(exchange, error.shape.status, error)
         exchange.edge.finish(exchange.keep_alive)
 
     def refused(self, error: GatewayError) -> Headers:
         """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
-        return self._identity.refusal_headers()
+        headers = self._identity.refusal_headers()
+        if self._access_log is not None:
+            self._access_log.refusal(error, dict(headers).get(b"x-request-id", b"").decode())
+        return headers
 
     def give_up(self, exchange: Exchange, failure: PodFailure) -> None:
         """Close the pod's connection and answer with the error, or cut the answer that has begun."""
@@ -75,7 +80,7 @@ class Completion:
         """Cut an answer that the client has part of."""
         _log.warning("answer cut short: %s", failure.message, extra={"request_id": _name(exchange)})
         relay.break_off(failure)
-        self.end(exchange, failure.shape.status)
+        self.end(exchange, failure.shape.status, failure)
 
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: close the pod's connection, so that the pod stops generating."""
@@ -95,11 +100,12 @@ class Completion:
             message = f"The gateway failed on this request; its log says why under {_name(exchange)}."
             self.refuse(exchange, InternalError(message))
 
-    def end(self, exchange: Exchange, status: int) -> None:
-        """Give back what the exchange holds and count it, once."""
+    def end(self, exchange: Exchange, status: int, error: GatewayError | None = None) -> None:
+        """Give back what the exchange holds and count it, once. `error`: what the client got in place of an answer."""
         if exchange.done:
             return
         exchange.done = True
+        relay = exchange.relay
         exchange.relay = None  # it points back: a cycle that only the garbage collector would find
         routed, placement = exchange.routed, exchange.placement
         pod, policy = "-", "-"
@@ -112,24 +118,12 @@ class Completion:
         if routed is not UNROUTED:
             routed.metrics.e2e.observe(self._clock() - exchange.arrived)
         self._metrics.count_request(routed.pool, policy, pod, status)
-        if self._log_access:
-            self._log_line(exchange, status, pod, policy)
+        if self._access_log is not None:
+            self._access_log.request(exchange, relay, status, error)
 
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.relay is not None:
             exchange.relay.cancel()
-
-    def _log_line(self, exchange: Exchange, status: int, pod: str, policy: str) -> None:
-        extra = {
-            "request_id": _name(exchange),
-            "pool": exchange.routed.pool,
-            "pod": pod,
-            "policy": policy,
-            "status": status,
-            "attempts": exchange.attempts,
-            "duration_s": round(self._clock() - exchange.arrived, 6),
-        }
-        _access.info("%s %s", exchange.method.decode(), exchange.path.decode("latin-1"), extra=extra)
 
 
 def _name(exchange: Exchange) -> str:

@@ -135,6 +135,12 @@ class AnswerRelay(Protocol):
 
     begun: bool
     """Whether the client has been sent anything."""
+    sse: bool
+    """Whether the answer is a stream of events."""
+    first_at: float
+    """When its first byte came, on the clock of `Exchange.arrived`; 0.0 before that."""
+    tail: bytes
+    """The end of the answer, as far as it has come."""
 
     def pause(self) -> None:
         """Read no more from the pod for now."""

@@ -69,6 +69,7 @@ class Relay:
         "begun",
         "connection",
         "exchange",
+        "first_at",
         "last",
         "last_at",
         "listener",
@@ -89,6 +90,8 @@ class Relay:
         self.sse = False
         self.begun = False
         """Whether the client has been sent anything."""
+        self.first_at = 0.0
+        """When the first body byte came, on the gateway's clock."""
         self.last_at = 0.0
         """When body bytes last came, on the gateway's clock; 0.0 before the first."""
         self.last = b""
@@ -146,6 +149,7 @@ class Relay:
         """Body bytes; see `Receiver.data`."""
         size = len(piece)
         if not self.last_at:
+            self.first_at = now
             self.listener.first_byte(self, now)
         elif self.sse:
             self._metrics.itl.observe(now - self.last_at)

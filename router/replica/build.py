@@ -300,7 +300,10 @@ def _dataplane(
     )
     pods.updates.on_probe_failed = gateway.pod_gone
     refused, batcher = gateway.completion.refused, network.write_batcher
-    listener = Listener(gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher)
+    keep_peers = settings.logging.access
+    listener = Listener(
+        gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher, keep_peers=keep_peers
+    )
     return GatewayParts(gateway, listener, recorder)
 
 

@@ -166,6 +166,7 @@ class Rig:
             self.settings.timeouts,
             self.gateway.completion.refused,
             self._write_batcher,
+            keep_peers=self.settings.logging.access,
         )
 
     def _deps(self) -> GatewayDeps:

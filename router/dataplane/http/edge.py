@@ -94,6 +94,7 @@ class Edge(Generic[R]):
         "current",
         "expires_at",
         "listener",
+        "peer",
         "requests",
         "transport",
         "used",
@@ -122,6 +123,8 @@ class Edge(Generic[R]):
         self.writable = True
         """False while the client's write buffer is full."""
         self.expires_at = NEVER
+        self.peer = ""
+        """The client's address, where the listener keeps it."""
         self.used = False
         """Whether a request has come, ever."""
         self._reader: RequestParser | None = RequestParser(self, self._limits)
@@ -295,6 +298,7 @@ class Edge(Generic[R]):
 
     def _answer_refusal(self, error: GatewayError) -> None:
         """Answer bytes that never became a request with the error, then close without a reset."""
+        error.client = self.peer
         self.write(responses.error_answer(error, self.listener.refused(error), connection=responses.CLOSE))
         if self.transport is None:
             return

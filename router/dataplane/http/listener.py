@@ -11,6 +11,7 @@ from typing import Generic, cast
 from router.address import ListenAddress, bind
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, R, RequestHandler
+from router.dataplane.http.forwarded import peer_of
 from router.dataplane.http.responses import Headers
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import GatewayError
@@ -31,8 +32,11 @@ class Listener(Generic[R]):
         timeouts: Timeouts,
         on_refused: Callable[[GatewayError], Headers],
         write_batcher: WriteBatcher | None = None,
+        *,
+        keep_peers: bool = False,
     ) -> None:
-        """`on_refused` is called for bytes that never became a request; it returns the headers of the answer."""
+        """`on_refused` is called for bytes that never became a request; it returns the headers of the answer.
+        `keep_peers`: note each client's address, which the system forgets when a connection breaks."""
         self.requests = requests
         self.deadlines = deadlines
         self.limits = limits
@@ -41,6 +45,7 @@ class Listener(Generic[R]):
         self.write_batcher = write_batcher or WriteBatcher()
         self.edges: set[Edge[R]] = set()
         self.stopped = False
+        self._keep_peers = keep_peers
         self._server: asyncio.Server | None = None
 
     def connect(self) -> Edge[R]:
@@ -69,6 +74,8 @@ class Listener(Generic[R]):
     def opened(self, edge: Edge[R]) -> bool:
         """Add a connection; False when there are more than `max_connections`."""
         self.edges.add(edge)
+        if self._keep_peers:
+            edge.peer = peer_of(edge.transport)
         self.deadlines.members.add(edge)
         return len(self.edges) <= self.limits.max_connections
 

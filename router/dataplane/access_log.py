@@ -1,0 +1,83 @@
+"""The access log: one line a request, and one for bytes that never became a request. Only this file knows what a line
+holds; nothing of it runs unless `logging.access` is on. It reads what the request left behind and parses no body.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Final
+
+from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
+from router.dataplane.http.forwarded import TrustedProxies, peer_of
+from router.errors import GatewayError, PodFailure
+
+_log = logging.getLogger("turnout.access")
+
+_LONGEST: Final = 256
+"""Characters of a name that the client chooses."""
+
+_PROMPT: Final = re.compile(rb'"(prompt_|input_|cache_read_input_|cache_creation_input_)tokens": ?(\d{1,9})\b')
+_ANSWER: Final = re.compile(rb'"(?:completion|output)_tokens": ?(\d{1,9})\b')
+
+
+class AccessLog:
+    """Writes the lines."""
+
+    def __init__(self, clock: Callable[[], float], proxies: TrustedProxies) -> None:
+        """`clock` is that of `Exchange.arrived`."""
+        self._clock = clock
+        self._proxies = proxies
+
+    def request(
+        self, exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None = None
+    ) -> None:
+        """A request ended. `relay` is that of its last attempt, `error` what the client got in place of an answer."""
+        routed, placement = exchange.routed, exchange.placement
+        peer = exchange.edge.peer or peer_of(exchange.edge.transport)
+        line: dict[str, object] = {
+            "request_id": exchange.request_id.decode("latin-1"),
+            "client": self._proxies.client(peer, exchange.header_map) or "-",
+            "model": exchange.model[:_LONGEST] or "-",
+            "pool": routed.pool if routed is not UNROUTED else _asked_pool(exchange),
+            "pod": placement.pod.id if placement is not None else "-",
+            "policy": placement.policy if placement is not None else "-",
+            "status": status,
+        }
+        if error is not None:
+            line |= _reason(error)
+        line |= {"stream": routed.stream, "attempts": exchange.attempts}
+        if relay is not None:
+            line |= tokens(relay.tail)
+            if relay.sse and relay.first_at:
+                line["ttft_s"] = round(relay.first_at - exchange.arrived, 6)
+        line["duration_s"] = round(self._clock() - exchange.arrived, 6)
+        _log.info("%s %s", exchange.method.decode(), exchange.path.decode("latin-1"), extra=line)
+
+    def refusal(self, error: GatewayError, request_id: str) -> None:
+        """A connection was refused before it had sent a whole request."""
+        line = {"request_id": request_id, "client": error.client or "-", "pool": "-", "pod": "-", "policy": "-"}
+        _log.info("no request: %s", error.message, extra={**line, "status": error.shape.status, **_reason(error)})
+
+
+def tokens(tail: bytes) -> dict[str, int]:
+    """`prompt_tokens` and `completion_tokens`, as far as the end of an answer has them. Anthropic counts what was read
+    from the cache and written to it apart; the prompt is the sum."""
+    at = tail.rfind(b'"usage":')
+    if at < 0:
+        return {}
+    prompt, answer = dict(_PROMPT.findall(tail, at)), _ANSWER.search(tail, at)
+    found = {"prompt_tokens": sum(map(int, prompt.values()))} if prompt else {}
+    return {**found, "completion_tokens": int(answer[1])} if answer is not None else found
+
+
+def _asked_pool(exchange: Exchange) -> str:
+    """The pool that a request named which has none: it names one that is unknown or not for this client."""
+    return exchange.header_map.get(b"x-turnout-pool", b"-").decode("latin-1")[:_LONGEST]
+
+
+def _reason(error: GatewayError) -> dict[str, object]:
+    """Why there was no answer, by the name that metrics and clients get; for a failure of a pod the kind, too."""
+    reason: dict[str, object] = {"reason": error.shape.code or error.shape.type}
+    return {**reason, "cause": error.reason} if isinstance(error, PodFailure) else reason
