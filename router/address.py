@@ -48,7 +48,8 @@ def parse_listen(text: str) -> ListenAddress:
 
 def cannot_listen(listen: ListenAddress, error: OSError, setting: str = "") -> OSError:
     """The error of an address that cannot be used, with the address and what sets it: `listen` or `control.listen`."""
-    reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+    code = error.errno or 0
+    reason = os.strerror(code) if code > 0 else error.strerror
     flag = "--control" if setting == "control.listen" else "--listen"
     hint = f"; choose another with {flag} or `{setting}`" if setting else ""
     return OSError(error.errno, f"cannot listen on {listen}: {reason}{hint}")

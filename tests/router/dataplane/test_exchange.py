@@ -47,7 +47,9 @@ def test_a_request_without_a_pool_has_no_deadline() -> None:
 class Source:
     """A relay that records its calls."""
 
-    begun = False
+    begun = sse = False
+    first_at = 0.0
+    tail = b""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
