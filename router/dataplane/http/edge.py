@@ -199,17 +199,15 @@ class Edge(Generic[R]):
         self._body_since = self.clock()
         if self.current is None:
             self.expires_at = self._body_since + (self._timeouts.client_body_s or NEVER)
-        if wants_continue:
-            if self.current is None and not self.waiting:
-                self.write(responses.CONTINUE)
-            else:
-                self._owes_continue = True  # the answers before it come first
+        if wants_continue and self.current is None and not self.waiting:
+            self.write(responses.CONTINUE)
+        elif wants_continue:
+            self._owes_continue = True  # the answers before it come first
 
     def body_grew(self, total_bytes: int) -> None:
         """See `ParserOwner`."""
         if self.current is None and self._timeouts.client_body_s:
-            allowed_s = self._timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
-            self.expires_at = self._body_since + allowed_s
+            self.expires_at = self._body_since + self._timeouts.client_body_s + total_bytes / UPLOAD_BYTES_PER_S
 
     def received(self, head: RequestHead, body: bytes) -> None:
         """See `ParserOwner`."""

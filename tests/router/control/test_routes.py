@@ -90,6 +90,7 @@ def test_pods_are_a_list_with_load_and_blockers() -> None:
             "ttft_ewma_s": 0.0,
             "routable": True,
             "blockers": [],
+            "kept": [],
         }
         assert (second["routable"], second["blockers"]) == (False, ["probe"])
         assert (await client.get(f"/admin/pods/{POD}")).json() == first
