@@ -280,8 +280,7 @@ class Edge(Generic[R]):
             self._await_request(self.transport)
 
     def _await_request(self, transport: asyncio.Transport) -> None:
-        now = self.clock()
-        timeouts = self._timeouts
+        now, timeouts = self.clock(), self._timeouts
         stage = self._reader.stage if self._reader is not None else IDLE
         if stage == IDLE:
             self.expires_at = now + (timeouts.client_keepalive_s or NEVER)
