@@ -25,7 +25,7 @@ from router.dataplane.request.paths import (
     is_management,
     without_slash,
 )
-from router.dataplane.request.routes import Routes
+from router.dataplane.request.routes import Route, Routes
 from router.dataplane.wire_headers import WireHeaders
 from router.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnknownPath
 from router.lifecycle import Lifecycle
@@ -102,24 +102,28 @@ class LocalRoutes:
         return self._json(exchange, 200 if self._lifecycle.ready else 503, {"status": phase})
 
     def _models(self, exchange: Exchange) -> bytes:
-        cards = [self._card(name, pool) for name, pool in self._routes.models().items()]
+        cards = [self._card(name, route) for name, route in self._routes.by_model.items()]
         return self._json(exchange, 200, {"object": "list", "data": cards})
 
     def _model(self, exchange: Exchange) -> bytes:
         name = unquote(exchange.path[len(b"/v1/models/") :].decode("latin-1"))
-        pool = self._routes.models().get(name)
-        if pool is None:
+        route = self._routes.by_model.get(name)
+        if route is None:
             raise ModelNotFound(f"The model {name[:200]!r} does not exist here.", param="model")
-        return self._json(exchange, 200, self._card(name, pool))
+        return self._json(exchange, 200, self._card(name, route))
 
-    def _card(self, name: str, pool: str) -> dict[str, object]:
+    def _card(self, name: str, route: Route) -> dict[str, object]:
+        """What the pods say of the model, under the name that clients use. `root` is what `vllm bench serve` reads."""
+        pool = route.pool
         card: dict[str, object] = {
             "id": name,
             "object": "model",
             "created": self._started_at,
             "owned_by": "turnout",
-            "pool": pool,
+            "root": route.model,
         }
+        card |= self._routes.cards.merged(pool, route.model)
+        card |= {"id": name, "pool": pool}
         if cluster := self._routes.clusters[pool]:
             card["cluster"] = cluster
         if fallback := self._routes.pools[pool].fallback:

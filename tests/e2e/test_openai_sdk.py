@@ -158,10 +158,8 @@ def test_a_pods_refusal_is_passed_on_as_the_pod_wrote_it(client: OpenAI) -> None
     assert "max_model_len" in caught.value.message
 
 
-def test_a_missing_model_is_a_bad_request(client: OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="", messages=HELLO)
-    assert caught.value.code == "missing_model"
+def test_case_a_4_without_a_model_the_pod_s_own_answers(client: OpenAI) -> None:
+    assert client.chat.completions.create(model="", messages=HELLO).model == MODEL
 
 
 def test_a_pods_429_is_a_rate_limit(client: OpenAI, sims: SimPods) -> None:

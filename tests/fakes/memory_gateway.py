@@ -58,6 +58,7 @@ from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
 from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.model_list import ModelCard
 from statesync.engines.prober import ProbeConfig, Prober
 from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
 from statesync.load.view import LoadView
@@ -225,6 +226,12 @@ class Rig:
             self.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
 
     # Actions of a test
+
+    def lists(self, number: int, *cards: str | dict[str, object], pool: str = "main") -> None:
+        """The pod of this number, from 1, lists these models, each a name or a card."""
+        pod = [status.pod.id for status in self.view.statuses(pool)][number - 1]
+        whole = [{"id": card} if isinstance(card, str) else card for card in cards]
+        self.updates.on_models(pod, {str(card["id"]): ModelCard(card) for card in whole})
 
     def client(self) -> Client:
         """A new connected client."""

@@ -18,7 +18,7 @@ from router.dataplane.request.inline_data import IMAGE_TOKENS, inline_data, may_
 from router.dataplane.request.json_skim import FROM_BYTES, SkimmedJson, abridge, original
 from router.dataplane.request.multipart import field, is_form
 from router.dataplane.request.openai_fields import NONE, RequestBody, decode
-from router.errors import BadRequest, MissingModel
+from router.errors import BadRequest
 from schedulers.types import BYTES_PER_TOKEN
 
 MAX_TOKENS: Final = 1 << 24
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 def read(content_type: bytes, body: bytes) -> Call:
-    """The `Call` of a POST body. Raises BadRequest or MissingModel, each naming the field and what is wrong."""
+    """The `Call` of a POST body. Raises BadRequest, which names the field and what is wrong."""
     if not content_type.startswith(_JSON) and is_form(content_type):
         return _form(content_type, body)
     if len(body) >= FROM_BYTES:
@@ -53,11 +53,8 @@ def read(content_type: bytes, body: bytes) -> Call:
     else:
         fields = _decode(body)
         prompt = _prompt(fields)
-    model = fields.model
-    if not model:
-        raise MissingModel("The body names no model: set 'model' to one that GET /v1/models lists.", param="model")
     return Call(
-        model,
+        fields.model or "",
         prompt,
         _tokens(prompt, len(body) > 4096 and may_hold_data(body)),
         _limit(fields),
@@ -177,8 +174,6 @@ def _limit(fields: Any) -> int:
 
 def _form(content_type: bytes, body: bytes) -> Call:
     start, end = field(content_type, body, b"model") or (0, 0)
-    if start == end:
-        raise MissingModel("The form has no 'model' field: add one that GET /v1/models lists.", param="model")
     try:
         model = body[start:end].decode()
     except UnicodeDecodeError:

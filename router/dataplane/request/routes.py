@@ -108,10 +108,17 @@ class Routes:
 
     def _without_model(self) -> Route:
         """The route of a request that names no model: its pods know what they serve."""
-        name = self._default or (next(iter(self.pools)) if len(self.pools) == 1 else "")
+        name = self._for_no_model()
         if not name:
-            raise MissingModel("The request names no model, and there are several pools: name one, such as ?model=M.")
+            raise MissingModel(
+                "The request names no model and there are several pools. Set 'model' to one that GET /v1/models lists.",
+                param="model",
+            )
         return Route(name, "")
+
+    def _for_no_model(self) -> str:
+        """The pool that takes a request without a model; empty if there is none."""
+        return self._default or (next(iter(self.pools)) if len(self.pools) == 1 else "")
 
     def _anywhere(self, model: str) -> Route | None:
         """The route of a model that no pool is known to serve."""
@@ -135,8 +142,9 @@ class Routes:
         """Those of `named` that the client may choose. It may always name the pool that its model leads to."""
         if allowed is None:
             return named
-        by_itself = self.by_model.get(model) or self._anywhere(model)
-        permitted = [each for each in named if allowed(each) or (by_itself is not None and by_itself.pool == each.name)]
+        route = self.by_model.get(model) or self._anywhere(model)
+        by_itself = self._for_no_model() if not model else "" if route is None else route.pool
+        permitted = [each for each in named if allowed(each) or by_itself == each.name]
         if not permitted:
             raise TargetNotAllowed(f"This client may not choose {' or '.join(repr(each.name) for each in named)}.")
         return permitted

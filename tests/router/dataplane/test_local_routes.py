@@ -46,6 +46,25 @@ def test_the_models_are_listed_with_their_aliases() -> None:
         ]
 
 
+def test_case_a_5_and_g_32_a_model_has_every_field_that_its_pods_give_it() -> None:
+    card: dict[str, object] = {"id": "m", "root": "/m", "parent": None, "max_model_len": 100, "owned_by": "vllm"}
+    with Rig(Pool(name="main", aliases={"small": "m"})) as rig:
+        rig.lists(1, card, {"id": "lora", "root": "/lora", "parent": "m"})
+        rig.lists(2, card | {"max_model_len": 50, "odd": {"x": [1]}})
+        said = json.loads(rig.client().sends(get("/v1/models")).answer("GET").body)["data"]
+        cards = {each["id"]: each for each in said}
+        assert cards["m"].items() >= (card | {"max_model_len": 50, "odd": {"x": [1]}, "pool": "main"}).items()
+        assert cards["small"] == cards["m"] | {"id": "small"}
+        assert cards["lora"].items() >= {"root": "/lora", "parent": "m", "pool": "main", "owned_by": "turnout"}.items()
+        one = json.loads(rig.client().sends(get("/v1/models/lora")).answer("GET").body)
+        assert one == cards["lora"]
+
+
+def test_case_g_32_a_model_that_no_pod_lists_has_a_root() -> None:
+    with Rig(POOL) as rig:
+        assert json.loads(rig.client().sends(get("/v1/models/small")).answer("GET").body)["root"] == LLAMA
+
+
 def test_a_model_is_listed_with_its_cluster_and_fall_backs() -> None:
     near = Pool(name="near", models=["m"], cluster="east", fallback=["far"])
     with Rig(pools=[near, Pool(name="far", models=["n"])]) as rig:

@@ -32,6 +32,43 @@ def error(client: Client) -> tuple[int, str, str]:
     return client.answer().status, said["code"], said["message"]
 
 
+WITHOUT_MODEL = [b'{"messages":[]}', b'{"model":null,"prompt":"x"}', b'{"model":"","messages":[]}']
+
+
+@pytest.mark.parametrize("body", WITHOUT_MODEL)
+def test_case_a_4_the_only_pool_or_the_default_pool_gets_a_request_without_a_model(body: bytes) -> None:
+    with Rig(pods=1) as rig:
+        rig.asks(body)
+        assert rig.asked().request.body == body
+    with Rig(pools=POOLS, pods=1, default_pool="small") as rig:
+        rig.client().sends(post(body, path="/tokenize"))
+        assert (rig.asked().address, rig.asked().request.body) == ("10.0.1.1:8000", body)
+
+
+def test_case_a_4_without_a_model_a_header_may_name_the_pool_and_else_the_request_is_refused() -> None:
+    with Rig(pools=POOLS, pods=1, targets=ANYWHERE) as rig:
+        rig.asks(WITHOUT_MODEL[0], "x-turnout-pool: small")
+        assert rig.asked().address == "10.0.1.1:8000"
+        assert error(rig.asks(WITHOUT_MODEL[0]))[:2] == (400, "missing_model")
+    with Rig(one_pool(), pods=1) as rig:
+        rig.asks(WITHOUT_MODEL[0], "x-turnout-pool: main")
+        assert rig.asked().address == "10.0.0.1:8000"
+        assert error(rig.asks(WITHOUT_MODEL[0], "x-turnout-pool: other"))[:2] == (404, "pool_not_found")
+
+
+def test_case_a_1_each_model_goes_to_the_pods_that_list_it_and_without_one_to_any() -> None:
+    with Rig(Pool(name="main", policy=PolicySpec(name="round_robin"))) as rig:
+        rig.lists(1, "model-a", "both")
+        rig.lists(2, "model-b", "both")
+        seen: dict[str, set[str]] = {}
+        for model in ("model-a", "model-b", "both", "") * 4:
+            client = rig.asks(chat(model))
+            rig.asked().sends(ok())
+            seen.setdefault(model, set()).add(client.answer().headers["x-turnout-pod"])
+        one, two = "10.0.0.1:8000", "10.0.0.2:8000"
+        assert seen == {"model-a": {one}, "model-b": {two}, "both": {one, two}, "": {one, two}}
+
+
 @pytest.mark.parametrize(
     ("model", "headers", "pod"),
     [
