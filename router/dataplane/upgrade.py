@@ -271,6 +271,10 @@ class Tunnel:
             self._pod.resume_reading()  # a paused transport would not see the pod's end
             self._pod.close()
 
+    def conclude(self) -> bool:
+        """A WebSocket has no last message that could count as its end."""
+        return False
+
     def break_off(self, failure: PodFailure, /) -> None:
         """End the WebSocket with a close frame where the client is between two frames, and close the connection."""
         code = websocket.GOING_AWAY if isinstance(failure, DrainTimeout) else websocket.INTERNAL_ERROR

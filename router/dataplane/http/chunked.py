@@ -29,8 +29,8 @@ _SIZE_LINE: Final = re.compile(
 _SIZE_LINE_BEGUN: Final = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*|[ \t]*)\r?")
 _TRAILER: Final = re.compile(rb"(%b):[\t\x20-\x7e\x80-\xff]*\r\n" % _TOKEN)
 
-_SIZES: Final = {form % size: size for size in range(16, 4096) for form in (b"%x", b"%X")}
-"""Size lines of two or three digits, as events of one token have, and their values: a look-up saves 1.0 us a token."""
+_SIZES: Final = {form % size: size for size in range(1, 4096) for form in (b"%x", b"%X")}
+"""Size lines of up to three digits, as events of one token have, and their values: a look-up saves 1.0 us a token."""
 
 
 class BadChunk(ValueError):
@@ -109,7 +109,7 @@ class ChunkScanner:
     def _size(self, data: bytes, at: int, size: int) -> int:
         """Read a size line into `left`; returns the index just past it, or -1 if it is not whole."""
         if at + 5 <= size:
-            eol = at + 3 if data[at + 3] == 13 else at + 2
+            eol = at + 1 if data[at + 1] == 13 else at + 2 if data[at + 2] == 13 else at + 3
             if data[eol] == 13 and data[eol + 1] == 10 and (length := _SIZES.get(data[at:eol], 0)):
                 self.left = length + 2
                 return eol + 2
