@@ -140,6 +140,13 @@ class ConnectTimeout(PodFailure):
     reason = "connect_timeout"
 
 
+class TlsFailed(PodFailure):
+    """There is no TLS connection to the pod: its certificate is refused here, the gateway's there, or it speaks none.
+    Nothing was processed."""
+
+    reason = "tls"
+
+
 class StaleConnection(PodFailure):
     """A kept-alive connection was closed by the pod as it was reused; nothing was processed."""
 
@@ -236,6 +243,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     DeadlineExceeded: ErrorShape(504, SERVER, "deadline_exceeded"),
     ConnectFailed: ErrorShape(503, UPSTREAM, "pod_unreachable"),
     ConnectTimeout: ErrorShape(504, UPSTREAM, "pod_connect_timeout"),
+    TlsFailed: ErrorShape(502, UPSTREAM, "pod_failed"),
     StaleConnection: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     ResetBeforeAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     BadAnswer: ErrorShape(502, UPSTREAM, "pod_bad_answer"),

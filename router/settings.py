@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
+from router.upstream_settings import PoolUpstream as PoolUpstream
+from router.upstream_settings import Section as Section
+from router.upstream_settings import UpstreamTls as UpstreamTls
 
 HOLD: Final = "hold"
 """The `affinity` of a pool whose sessions wait for their own pods."""
 
 AFFINITIES: Final = ("prefer", HOLD)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section of the file: immutable, keyword-only, strict."""
 
 
 class Timeouts(Section, frozen=True):
@@ -91,7 +89,8 @@ class Retries(Section, frozen=True):
 class Health(Section, frozen=True):
     """Active probes, passive outcomes, and the ejection of pods."""
 
-    path: str = "/health"
+    path: str = ""
+    """Path that answers 2xx while a pod is well; empty: each engine's own."""
     interval_s: float = 5.0
     timeout_s: float = 2.0
     failures: int = 2
@@ -111,7 +110,8 @@ class Health(Section, frozen=True):
 class Scrape(Section, frozen=True):
     """Reading the engines' own metrics."""
 
-    path: str = "/metrics"
+    path: str = ""
+    """Path of the metrics, `:8002/metrics` on another port of the pod; empty: each engine's own."""
     interval_s: float = 1.0
     timeout_s: float = 2.0
     max_per_s: float = 50.0
@@ -173,7 +173,11 @@ class Pool(Section, frozen=True):
 
     name: str
     pods: list[str] = []
-    """`http://host:port` each."""
+    """`http://host:port`, `https://host:port/base` or `unix:/path` each; port and path are optional."""
+    engine: str = "auto"
+    """`vllm`, `sglang`, `trtllm`, `tgi`, `llamacpp`, `ollama`, `triton`: where it says that it is well, where its
+    metrics are, and which of its paths are closed to clients. `auto` tries the paths of all."""
+    upstream: PoolUpstream = PoolUpstream()
     discovery: Discovery = Discovery()
     models: list[str] = []
     """Models served; empty: learned from the pods' /v1/models."""

@@ -1,4 +1,5 @@
-"""Prints docs/configuration.md from router/settings.py: the fields, their defaults, and the text below each field.
+"""Prints docs/configuration.md from router/settings.py and router/upstream_settings.py: the fields, their defaults, and
+the text below each field.
 
 The text is in the source, as the string under the field; a test checks that the page is what this prints.
 """
@@ -12,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-SOURCE = Path(__file__).resolve().parents[1] / "router" / "settings.py"
+ROUTER = Path(__file__).resolve().parents[1] / "router"
+SOURCES = (ROUTER / "upstream_settings.py", ROUTER / "settings.py")
 
 HEAD = """\
 # Configuration
@@ -83,10 +85,11 @@ class Section(NamedTuple):
     fields: list[Field]
 
 
-def sections(source: str) -> list[Section]:
-    """Every struct with fields, in the order of the file; the last is the whole file and comes first here."""
+def sections(*sources: str) -> list[Section]:
+    """Every struct with fields, in the order of the files; the last is the whole file and comes first here."""
     found = [
         Section(node.name, ast.get_docstring(node) or "", list(fields(node)))
+        for source in sources
         for node in ast.parse(source).body
         if isinstance(node, ast.ClassDef)
     ]
@@ -126,10 +129,10 @@ def table(section: Section) -> str:
     return "\n".join([f"## {title}", "", section.text, "", "| key | type | default | |", "|---|---|---|---|", *rows])
 
 
-def page(source: str) -> str:
+def page(*sources: str) -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.rstrip(), *map(table, sections(source))]) + "\n"
+    return "\n\n".join([HEAD.rstrip(), *map(table, sections(*sources))]) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page(SOURCE.read_text()))
+    sys.stdout.write(page(*(source.read_text() for source in SOURCES)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.address import ListenAddress, parse_listen
-from router.config import edge_checks, plugin_checks, target_checks
+from router.config import edge_checks, plugin_checks, target_checks, upstream_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
@@ -36,8 +36,8 @@ from router.settings import (
     TrialSettings,
 )
 from router.telemetry.logs import FORMATS, LEVELS
+from statesync.discovery.address import parse
 from statesync.discovery.source import open_source
-from statesync.discovery.static import host_and_port
 from statesync.errors import BadStoreUrl, DiscoveryError
 from statesync.store.open import open_store
 
@@ -114,6 +114,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *_choices(settings),
         *plugin_checks.plugin_problems(settings),
         *_pools(settings.pools, settings.policies),
+        *upstream_checks.upstream_problems(settings),
         *target_checks.ready_made(settings),
         *target_checks.targets(settings),
         *edge_checks.edge_problems(settings),
@@ -204,9 +205,6 @@ def _choices(settings: Settings) -> Iterator[Problem]:
     for at, pool in enumerate(settings.pools):
         if pool.affinity not in AFFINITIES:
             yield Problem(("pools", at, "affinity"), f"{pool.affinity!r} is not one of {', '.join(AFFINITIES)}")
-    for section, path in ((settings.health, "health"), (settings.scrape, "scrape")):
-        if not section.path.startswith("/"):
-            yield Problem((path, "path"), f"{section.path!r} must begin with /")
     if settings.health.eject_max_s < settings.health.eject_s:
         yield Problem(("health", "eject_max_s"), "is shorter than eject_s, the first ejection")
 
@@ -243,11 +241,11 @@ def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
             yield Problem((*path, "discovery", "source"), str(error))
     for at, url in enumerate(pool.pods):
         try:
-            host, port = host_and_port(url)
+            at_address = parse(url, tls=pool.upstream.tls is not None, base=pool.upstream.path.rstrip("/"))
         except DiscoveryError as error:
             yield Problem((*path, "pods", at), str(error))
             continue
-        pod = str(ListenAddress(host, port))
+        pod = at_address.text
         if pod in homes:
             yield Problem((*path, "pods", at), f"{pod} is in pool {homes[pod]!r} already; a pod stands in one place")
         homes.setdefault(pod, pool.name)

@@ -94,7 +94,9 @@ class Attempts:
         if exchange.upgrade:
             receiver, fresh = UpgradeReceiver(relay), True
         head_only = exchange.method == b"HEAD"
-        self._upstream.send(pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh)
+        self._upstream.send(
+            pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh, pool=routed.pool
+        )
 
     # What the relay reports
 

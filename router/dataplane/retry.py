@@ -18,6 +18,7 @@ from router.errors import (
     PodRefused,
     ResetBeforeAnswer,
     StaleConnection,
+    TlsFailed,
     TotalTimeout,
 )
 from router.settings import Retries
@@ -46,6 +47,7 @@ class RetryRule(NamedTuple):
 RULES: dict[type[PodFailure], RetryRule] = {
     ConnectFailed: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     ConnectTimeout: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
+    TlsFailed: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     StaleConnection: RetryRule(RetryDecision.SAME_POD, None),
     ResetBeforeAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     BadAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),

@@ -17,8 +17,12 @@ from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.responses import Headers
 from schedulers.types import Pod
+from statesync.discovery import address as addresses
+from statesync.engines.access import PLAIN, PoolAccess
 
 _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
+_NO_ACCESSES: Mapping[str, PoolAccess] = MappingProxyType({})
+
 APART_BYTES: Final = 16384
 """From this size on, a body is sent as a buffer of its own: two buffers in one system call cost 0.7 us, and copying
 32 KB costs 2 us."""
@@ -29,9 +33,20 @@ MAX_PLACEMENTS = 100_000
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
+class PodHead:
+    """The parts of a request's head that depend on its pod alone, around the target."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, address: str, access: PoolAccess) -> None:
+        self.before = b" " + addresses.of(address).base.encode()
+        self.after = b" HTTP/1.1\r\nhost: " + access.host_of(address).encode("latin-1") + b"\r\n"
+
+
 class WireHeaders:
     """Makes the bytes that name this replica, a request and a pod. Request ids begin with the low 48 bits of `seed`, so
-    that two processes do not make the same ones; `clusters` maps the pools that name a cluster to it."""
+    that two processes do not make the same ones; `clusters` maps the pools that name a cluster to it, `accesses` says
+    which pools change the headers of their requests."""
 
     def __init__(
         self,
@@ -40,6 +55,7 @@ class WireHeaders:
         clusters: Mapping[str, str] = _NO_CLUSTERS,
         cors: AllowedOrigins | None = None,
         proxies: TrustedProxies | None = None,
+        accesses: Mapping[str, PoolAccess] = _NO_ACCESSES,
     ) -> None:
         self._proxies = proxies or TrustedProxies(())
         self._cors = cors
@@ -50,6 +66,9 @@ class WireHeaders:
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
+        self._heads: dict[str, PodHead] = {}
+        """By pod address."""
+        self._changing = {pool: access for pool, access in accesses.items() if access.changes_requests}
 
     def request_id(self, header_map: dict[bytes, bytes]) -> bytes:
         """The client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
@@ -62,15 +81,21 @@ class WireHeaders:
     def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:
         """The request as the pod gets it: the client's headers as they came, without those that end here. A large body
         is a part of its own, because joining it to its head would copy it."""
-        body = exchange.routed.body
+        routed = exchange.routed
+        body = routed.body
+        kept = exchange.kept
+        head = self._heads.get(pod.address)
+        if head is None:
+            head = self._prepare(pod.address)
+        if self._changing and routed.pool in self._changing:
+            access = self._changing[routed.pool]
+            head, kept = PodHead(pod.address, access), _changed(kept, access)
         parts = [
             exchange.method,
-            b" ",
+            head.before,
             exchange.target,
-            b" HTTP/1.1\r\nhost: ",
-            pod.address.encode(),
-            b"\r\n",
-            *exchange.kept,
+            head.after,
+            *kept,
             self._forwarding(exchange),
             b"x-request-id: ",
             exchange.request_id,
@@ -80,6 +105,12 @@ class WireHeaders:
             return [b"".join(parts), body]
         parts.append(body)
         return [b"".join(parts)]
+
+    def _prepare(self, address: str) -> PodHead:
+        if len(self._heads) > MAX_PLACEMENTS:
+            self._heads.clear()  # as with placements
+        head = self._heads[address] = PodHead(address, PLAIN)
+        return head
 
     def _forwarding(self, exchange: Exchange) -> bytes:
         if FORWARDING in exchange.header_map or self._proxies.always:
@@ -103,10 +134,14 @@ class WireHeaders:
     def pods_headers(self, exchange: Exchange, pod: Pod, head: ResponseHead) -> list[bytes]:
         """The headers that the pod sent, with inner addresses as paths, and with the gateway's answer to a cross-origin
         request in place of the pod's. Only called where one of the two may change something: see `rewrites`."""
-        kept = head.kept if head.status == 200 else location.relative(head.kept, pod.address)
+        kept = head.kept if head.status == 200 else self._without_inner(head.kept, exchange.routed.pool, pod)
         if self._cors is None:
             return kept
         return [*without_cors(kept), _lines(self._cors.headers(exchange.header_map))]
+
+    def _without_inner(self, kept: list[bytes], pool: str, pod: Pod) -> list[bytes]:
+        host = self._changing.get(pool, PLAIN).host_of(pod.address)
+        return location.relative(kept, host, addresses.of(pod.address).base.encode())
 
     def error_headers(self, exchange: Exchange) -> Headers:
         """The same headers as pairs, for an answer that the gateway makes itself."""
@@ -139,6 +174,13 @@ class WireHeaders:
 
 def _lines(headers: Headers) -> bytes:
     return b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+
+
+def _changed(kept: list[bytes], access: PoolAccess) -> list[bytes]:
+    """The headers that reach a pool's pods: without those that it strips or replaces, and with its own."""
+    # Of a head that was seen before, all headers are one piece; their names are lower-case and no value has a line end.
+    passed = [line for line in b"".join(kept).split(b"\r\n") if line and line.partition(b":")[0] not in access.strip]
+    return [*(line + b"\r\n" for line in passed), access.added().encode("latin-1")]
 
 
 def _printable(label: str) -> bytes:

@@ -48,6 +48,7 @@ from router.replica.config_mapping import (
     guard_limits,
     health_config,
     model_read_config,
+    pool_access,
     probe_config,
     request_limits_s,
     scrape_config,
@@ -64,6 +65,7 @@ from router.trials.monitor import TrialMonitor
 from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.types import PodId
+from statesync.engines.access import Accesses
 from statesync.engines.health import HealthTracker
 from statesync.engines.model_reader import ModelReader
 from statesync.engines.prober import Prober
@@ -107,6 +109,7 @@ class NetworkParts(NamedTuple):
     """Requests in flight and the connections under them."""
 
     routes: Routes
+    accesses: Accesses
     deadlines: Deadlines
     admission: Admission
     write_batcher: WriteBatcher
@@ -205,8 +208,9 @@ def _network(core: CoreParts) -> NetworkParts:
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
     admission = Admission(settings.limits)
     write_batcher = WriteBatcher(admission.active)
-    upstream = Upstream(deadlines, write_batcher=write_batcher)
-    return NetworkParts(routes, deadlines, admission, write_batcher, upstream)
+    accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})
+    upstream = Upstream(deadlines, accesses.dial, write_batcher)
+    return NetworkParts(routes, accesses, deadlines, admission, write_batcher, upstream)
 
 
 def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts:
@@ -216,15 +220,16 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     health = HealthTracker(
         health_config(settings.health), updates.on_health, fallbacks=fallbacks, on_kept=updates.on_kept
     )
-    prober = Prober(probe_config(settings.health), health, clock=core.clock)
-    models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, clock=core.clock)
+    accesses = network.accesses
+    prober = Prober(probe_config(settings.health), health, accesses, clock=core.clock)
+    models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, accesses, clock=core.clock)
 
     def restarted(pod: PodId) -> None:
         updates.on_restart(pod)
         models.restarted(pod)
 
     listener = ScrapeListener(updates.on_report, restarted)
-    scraper = Scraper(scrape_config(settings.scrape), listener, state.store, clock=core.clock)
+    scraper = Scraper(scrape_config(settings.scrape), listener, state.store, accesses, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held) if held else None
     pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, homes=homes)
@@ -273,7 +278,8 @@ def _dataplane(
     settings, lifecycle = core.settings, core.lifecycle
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
     proxies = TrustedProxies(settings.trusted_proxies)
-    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies)
+    accesses = network.accesses.by_pool
+    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
     recorder = Recorder(settings.recording) if settings.recording.path else None
     gateway = Gateway(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
+from router.config.upstream_checks import api_key, tls_files
 from router.settings import HOLD, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
 from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
+from statesync.engines.access import PoolAccess
 from statesync.engines.health import HealthConfig
 from statesync.engines.model_reader import ModelReadConfig
 from statesync.engines.prober import ProbeConfig
 from statesync.engines.scraper import ScrapeConfig
+from statesync.engines.tls import PodTls
 from statesync.store.protocol import SyncConfig
 
 
@@ -28,12 +32,12 @@ def health_config(health: Health) -> HealthConfig:
 
 def probe_config(health: Health) -> ProbeConfig:
     """How pods are probed."""
-    return ProbeConfig(health.path, health.interval_s, health.timeout_s)
+    return ProbeConfig(health.interval_s, health.timeout_s)
 
 
 def scrape_config(scrape: Scrape) -> ScrapeConfig:
     """How engines' metrics are read."""
-    return ScrapeConfig(scrape.path, scrape.interval_s, scrape.timeout_s, scrape.max_per_s)
+    return ScrapeConfig(scrape.interval_s, scrape.timeout_s, scrape.max_per_s)
 
 
 def model_read_config(scrape: Scrape) -> ModelReadConfig:
@@ -61,6 +65,24 @@ def pod_template(pool: Pool) -> PodTemplate:
         models=frozenset(pool.models),
         labels=MappingProxyType(labels),
         max_inflight=pool.max_inflight_per_pod or None,
+        tls=pool.upstream.tls is not None,
+        base=pool.upstream.path.rstrip("/"),
+    )
+
+
+def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> PoolAccess:
+    """How the pods of a pool are reached. Raises BadTlsFiles, OSError, ValueError and KeyError for files and variables
+    that cannot be read; the checks of the configuration explain those."""
+    upstream = pool.upstream
+    return PoolAccess(
+        pool.engine,
+        tls=PodTls(tls_files(upstream.tls)) if upstream.tls is not None else None,
+        key=api_key(upstream, environ),
+        send_key=upstream.send_key,
+        headers=upstream.headers,
+        strip=upstream.strip,
+        health=upstream.health_path or settings.health.path,
+        metrics=upstream.metrics_path or settings.scrape.path,
     )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from schedulers.types import Pod, PodId, Role
+from statesync.discovery.address import PodAddress
 from statesync.errors import DiscoveryError
 
 OnPods = Callable[[Sequence[Pod]], None]
@@ -37,10 +38,18 @@ class PodTemplate(NamedTuple):
     role: Role = "both"
     labels: Mapping[str, str] = _NO_LABELS
     max_inflight: int | None = None
+    tls: bool = False
+    """Pods whose address does not say how they speak do so over TLS."""
+    base: str = ""
+    """Precedes the paths of pods whose address has none: `/base`, or empty."""
 
     def pod(self, host: str, port: int, **labels: str) -> Pod:
         """The pod at this host (an IPv6 address without brackets) and port; `labels` are added to the pool's own."""
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return self.pod_at(PodAddress(host, port, self.tls, self.base), **labels)
+
+    def pod_at(self, at: PodAddress, **labels: str) -> Pod:
+        """The pod at this address; `labels` are added to the pool's own."""
+        address = at.text
         own = MappingProxyType({**labels, **self.labels}) if labels else self.labels
         return Pod(PodId(address), address, self.models, self.role, own, self.max_inflight)
 

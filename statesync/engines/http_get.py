@@ -1,24 +1,30 @@
 """GET of a pod's pages beside its API, on a connection of its own that is kept for a while.
 
 Written by hand: httpx takes 3 ms of the event loop for a page and leaves garbage cycles, whose collection stops the
-loop for 30 ms at a time; this takes a tenth. Speaks HTTP/1.x without TLS and does not know the content of the pages.
+loop for 30 ms at a time; this takes a tenth. Speaks HTTP/1.x and does not know the content of the pages.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from types import MappingProxyType
+import ssl
 from typing import Final, cast
 
 import httptools
+
+from statesync.engines.access import PLAIN, PoolAccess
+from statesync.engines.tls import reason_of
 
 MAX_PAGE_BYTES: Final = 8 * 2**20
 """Most bytes of an answer, its head included."""
 KEEP_S: Final = 4.0
 """Seconds that an idle connection is kept: less than vLLM's (uvicorn's) 5 s, so that it is closed on this side."""
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_HEADERS: Final = "accept: */*\r\naccept-encoding: identity\r\n"
+ABSENT: Final = frozenset((404, 405, 501))
+"""Statuses of a server that has no such page. llama.cpp answers 501 for metrics that are turned off."""
+LOCKED: Final = frozenset((401, 403))
+"""Statuses of a server that wants a key, or another one."""
 
 
 class Unreadable(Exception):
@@ -30,22 +36,30 @@ class Unreadable(Exception):
         self.status = status
 
 
+class Absent(Unreadable):
+    """The pod has no such page."""
+
+
 class HttpGetter:
     """Reads pods' pages; keeps at most one idle connection to each."""
 
-    def __init__(self, headers: Mapping[str, str] = _NO_HEADERS, *, keep_s: float = KEEP_S) -> None:
-        """Opens nothing. `headers` are sent with every request, which asks for no compression."""
-        sent = {"accept": "*/*", "accept-encoding": "identity", **headers}
-        self._headers = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    def __init__(self, *, keep_s: float = KEEP_S) -> None:
+        """Opens nothing."""
         self._keep_s = keep_s
         self._idle: dict[str, tuple[_Connection, asyncio.TimerHandle]] = {}
 
-    async def get(self, address: str, path: str) -> bytes:
-        """The page at this path. There is no time limit; a cancellation closes the connection.
+    async def get(self, address: str, path: str, access: PoolAccess = PLAIN) -> bytes:
+        """The page at this path, which may begin with another port, as in `:8002/metrics`. There is no time limit; a
+        cancellation closes the connection.
 
         Raises Unreadable, also for any other answer than 200, and OSError.
         """
-        request = f"GET {path} HTTP/1.1\r\nhost: {address}\r\n{self._headers}\r\n".encode("latin-1")
+        try:
+            address, target = access.page(address, path)
+        except ValueError as error:
+            raise Unreadable(f"no address: {error}") from None
+        head = f"GET {target} HTTP/1.1\r\nhost: {access.host_of(address)}\r\n{_HEADERS}{access.own()}\r\n"
+        request = head.encode("latin-1")
         kept = self._take(address)
         if kept is not None:
             try:
@@ -54,7 +68,7 @@ class HttpGetter:
                 if kept.answered:
                     raise
                 # The pod closed the idle connection at this very moment: try a new one.
-        return await self._ask(await _connect(address), address, request)
+        return await self._ask(await _connect(access, address), address, request)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -64,13 +78,18 @@ class HttpGetter:
     async def _ask(self, connection: _Connection, address: str, request: bytes) -> bytes:
         try:
             status, page = await connection.ask(request)
+        except ssl.SSLError as error:
+            raise Unreadable(f"no TLS connection: {reason_of(error)}") from None
         finally:
             if connection.reusable:
                 self._keep(address, connection)
             else:
                 connection.abort()
+        if status in ABSENT:
+            raise Absent(f"status {status}", status)
         if status != 200:
-            raise Unreadable(f"status {status}", status)
+            advice = "; set upstream.api_key_file or api_key_env of its pool" if status in LOCKED else ""
+            raise Unreadable(f"status {status}{advice}", status)
         return page
 
     def _keep(self, address: str, connection: _Connection) -> None:
@@ -90,10 +109,12 @@ class HttpGetter:
             connection.abort()
 
 
-async def _connect(address: str) -> _Connection:
-    host, _, port = address.rpartition(":")
+async def _connect(access: PoolAccess, address: str) -> _Connection:
+    connection = _Connection()
     try:
-        _, connection = await asyncio.get_running_loop().create_connection(_Connection, host.strip("[]"), int(port))
+        await access.connect(lambda: connection, address)
+    except ssl.SSLError as error:
+        raise Unreadable(f"no TLS connection: {reason_of(error)}") from None
     except ValueError as error:
         raise Unreadable(f"no address: {address!r}: {error}") from None
     return connection

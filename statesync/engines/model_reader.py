@@ -13,12 +13,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
+from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
 from statesync.engines.polling import Poller, PollInterval
@@ -52,8 +53,6 @@ class ModelReadConfig:
     interval_s: float = 0.5
     timeout_s: float = 2.0
     max_per_s: float = 200.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of every request, such as `authorization` for engines whose /v1/models needs a key."""
 
 
 OnModels = Callable[[PodId, ModelCards | None], None]
@@ -119,6 +118,7 @@ class ModelReader:
         config: ModelReadConfig,
         on_models: OnModels,
         shared: SharedLists,
+        accesses: Accesses = NO_ACCESSES,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -127,7 +127,8 @@ class ModelReader:
         self._on_models = on_models
         self._shared = shared
         self._clock = clock
-        self._pages = HttpGetter(config.headers)
+        self._accesses = accesses
+        self._pages = HttpGetter()
         pace = PollInterval(config.interval_s, config.max_per_s)
         self._poller = Poller(pace, "models", wanted=self._wanted, clock=clock, rng=rng)
         self._lists: dict[PodId, _List] = {}
@@ -240,9 +241,10 @@ class ModelReader:
     async def _page(self, pod: Pod, known: _List) -> bytes | None:
         """The page; empty where the pod answers that it has none, None if it did not answer."""
         self.reads_total += 1
+        access = self._accesses.of(self._poller.pool_of(pod.id))
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                page = await self._pages.get(pod.address, self._config.path)
+                page = await self._pages.get(pod.address, self._config.path, access)
             ids_of(page)
         except (OSError, Unreadable, NoModelList) as error:
             if not known.failing:

@@ -65,6 +65,10 @@ class PollSchedule:
         """The pods of one pool."""
         return self._pools.get(pool, {})
 
+    def pool_of(self, pod: PodId) -> str:
+        """A pool that the pod is in; empty if it has left."""
+        return next((pool for pool, members in self._pools.items() if pod in members), "")
+
     def set_pods(self, pool: str, pods: Iterable[Pod], now: float) -> None:
         """Replace the pool's pods; a pod in several pools is visited once."""
         self.change_pods(pool, change_of(self.pods_of(pool), pods), now)
@@ -166,6 +170,10 @@ class Poller:
     def pods_of(self, pool: str) -> Mapping[PodId, Pod]:
         """The pods of one pool."""
         return self._rounds.pods_of(pool)
+
+    def pool_of(self, pod: PodId) -> str:
+        """A pool that the pod is in; empty if it has left."""
+        return self._rounds.pool_of(pod)
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """Replace the pool's pods. A visit of a removed pod is cancelled."""

@@ -1,22 +1,35 @@
-"""Probes every pod: GET of its health path, the result goes to the `HealthTracker`, which decides what follows."""
+"""Probes every pod: GET of its health path, the result goes to the `HealthTracker`, which decides what follows.
+
+Any 2xx is well. Which path to ask is the engine's (`presets.py`) or a setting; where the preset has several, as with
+`engine: auto`, the first that the pod has is kept. The log says what was answered and what to set.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
+from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
+from statesync.engines.failure_log import FailureLog
 from statesync.engines.health import HealthTracker
+from statesync.engines.http_get import ABSENT, LOCKED
 from statesync.engines.polling import Poller, PollInterval
+from statesync.engines.presets import AUTO, engine_with
+from statesync.engines.tls import reason_of
 from statesync.tasks import spawn
 
-_REQUEST = b"GET %b HTTP/1.1\r\nhost: %b\r\naccept: */*\r\nconnection: close\r\n\r\n"
+_log = logging.getLogger("turnout.prober")
+
+_REQUEST = "GET {} HTTP/1.1\r\nhost: {}\r\naccept: */*\r\nconnection: close\r\n{}\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _MAX_HEAD_BYTES = 65536
 _READMIT_S = 0.25
@@ -27,12 +40,34 @@ _READMIT_S = 0.25
 class ProbeConfig:
     """How to probe; the defaults are the settings'."""
 
-    path: str = "/health"
     interval_s: float = 5.0
     timeout_s: float = 2.0
-    """Seconds for the whole answer."""
+    """Seconds for the whole answer, of all paths that are tried."""
     max_per_s: float = 100.0
     """Probes a second over all pods; more than 500 pods stretch a 5 s interval."""
+
+
+class ProbeAnswer(NamedTuple):
+    """What a pod answered at one path."""
+
+    path: str
+    status: int = 0
+    """0: no answer."""
+    problem: str = ""
+    """Why there is none."""
+
+    @property
+    def well(self) -> bool:
+        """Whether the pod says that it is well."""
+        return 200 <= self.status < 300
+
+    @property
+    def absent(self) -> bool:
+        """Whether the pod has no such path."""
+        return self.status in ABSENT or 300 <= self.status < 400
+
+    def __str__(self) -> str:
+        return f"GET {self.path} answered {self.status}" if self.status else self.problem
 
 
 class Prober:
@@ -45,12 +80,19 @@ class Prober:
         self,
         config: ProbeConfig,
         health: HealthTracker,
+        accesses: Accesses = NO_ACCESSES,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
         self._health = health
+        self._accesses = accesses
+        self._paths: dict[PodId, str] = {}
+        """The health path of each pod that answered at another than its engine's first one."""
+        self._failures = FailureLog()
+        self._noted: set[tuple[str, str]] = set()
+        """Pool and health path, of those that the log named."""
         self._clock = clock
         self._poller = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, rng=rng)
         self._unprobed: set[PodId] = set()
@@ -64,7 +106,11 @@ class Prober:
         """As `set_pods`, given only the difference."""
         here = self._poller.pods
         self._unprobed.update(pod.id for pod in change.come if pod.id not in here)
-        self._unprobed.difference_update(self._poller.change_pods(pool, change))
+        left = self._poller.change_pods(pool, change)
+        self._unprobed.difference_update(left)
+        self._failures.forget(left)
+        for pod in left:
+            self._paths.pop(pod, None)
         self._progress.set()
 
     async def first_round(self) -> None:
@@ -83,28 +129,79 @@ class Prober:
             readmission.cancel()
 
     async def _probe(self, pod: Pod) -> None:
-        ok = await self._ask(pod.address)
+        pool = self._poller.pool_of(pod.id)
+        access = self._accesses.of(pool)
+        answers = await self._ask(access, pod)
+        ok = answers[-1].well
         self._health.probe(pod.id, ok, self._clock())
         self._unprobed.discard(pod.id)
         self._progress.set()
+        if ok:
+            self._settle(pool, pod.id, access, answers)
+        else:
+            self._complain(pod.id, access, answers)
 
-    async def _ask(self, address: str) -> bool:
-        host, _, port = address.rpartition(":")
-        loop = asyncio.get_running_loop()
-        asking = _Asking(_REQUEST % (self._config.path.encode(), address.encode()), loop.create_future())
+    async def _ask(self, access: PoolAccess, pod: Pod) -> list[ProbeAnswer]:
+        """The answers at the paths that were tried: the last is of one that the pod has, if it has any."""
+        answers: list[ProbeAnswer] = []
+        known = self._paths.get(pod.id)
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                await loop.create_connection(lambda: asking, host.strip("[]"), int(port))
-                return await asking.status == 200
-        except (TimeoutError, OSError, ValueError):
-            return False
-        finally:
-            asking.abort()
+                for path in sorted(access.preset.health, key=lambda each: each != known):
+                    answers.append(await _answer(access, pod.address, path))
+                    if not answers[-1].absent:
+                        break
+        except TimeoutError:
+            answers.append(ProbeAnswer("", problem=f"no answer in {self._config.timeout_s:g} s"))
+        return answers
+
+    def _settle(self, pool: str, pod: PodId, access: PoolAccess, answers: list[ProbeAnswer]) -> None:
+        """Keep the path that answered."""
+        if self._failures.ended(pod):
+            _log.info("pod %s: probes are answered again", pod)
+        path = answers[-1].path
+        if len(answers) > 1:
+            self._paths[pod] = path
+            if access.engine == AUTO and (pool, path) not in self._noted:
+                self._noted.add((pool, path))
+                engine = engine_with(path)
+                named = f"engine: {engine}" if engine else f"upstream: {{health_path: {path}}}"
+                said = ", ".join(str(answer) for answer in answers)
+                _log.info("pool %s, pod %s: %s; that is asked from now on. To say so, set %s", pool, pod, said, named)
+
+    def _complain(self, pod: PodId, access: PoolAccess, answers: list[ProbeAnswer]) -> None:
+        said = ", ".join(str(answer) for answer in answers)
+        last = answers[-1]
+        advice = ""
+        if last.absent:
+            advice = "; set `engine`, or upstream.health_path to a path that answers 2xx"
+        elif last.status in LOCKED:
+            advice = "; set upstream.api_key_file or api_key_env of its pool"
+        if self._failures.failed(pod, said, self._clock()):
+            _log.warning("pod %s fails its probe: %s%s", pod, said, advice)
 
     async def _readmit(self) -> None:
         while True:
             self._health.due(self._clock())
             await asyncio.sleep(_READMIT_S)
+
+
+async def _answer(access: PoolAccess, address: str, path: str) -> ProbeAnswer:
+    asking: _Asking | None = None
+    try:
+        where, target = access.page(address, path)
+        request = _REQUEST.format(target, access.host_of(where), access.own()).encode("latin-1")
+        asking = _Asking(request, asyncio.get_running_loop().create_future())
+        protocol = asking
+        await access.connect(lambda: protocol, where)
+        return ProbeAnswer(path, await asking.status, f"no HTTP answer to GET {path}")
+    except ssl.SSLError as error:
+        return ProbeAnswer(path, problem=f"no TLS connection: {reason_of(error)}")
+    except (OSError, ValueError) as error:
+        return ProbeAnswer(path, problem=f"no connection: {getattr(error, 'strerror', None) or error}")
+    finally:
+        if asking is not None:
+            asking.abort()
 
 
 class _Asking(asyncio.Protocol):
@@ -135,6 +232,8 @@ class _Asking(asyncio.Protocol):
             self._settle(0)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ssl.SSLError) and not self.status.done():
+            self.status.set_exception(exc)  # in TLS 1.3 a pod refuses the gateway's certificate after the handshake
         self._settle(0)
 
     def abort(self) -> None:

@@ -3,6 +3,9 @@
 Reports are passed to a listener, which decides what they mean for routing. A page that cannot be read passes nothing
 on: the last report ages, and the view knows its age.
 
+A pod without metrics is used all the same: its queue is estimated from what the gateway sent it. Where the metrics are
+is the engine's preset, or a setting.
+
 Of several replicas the elected one reads an engine's metrics and shares them. If no report arrives for a while, each
 replica that misses it reads for itself. Every replica reads the models itself, which is rare.
 """
@@ -13,16 +16,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
-from statesync.engines.http_get import HttpGetter, Unreadable
+from statesync.engines.access import NO_ACCESSES, Accesses
+from statesync.engines.http_get import Absent, HttpGetter, Unreadable
+from statesync.engines.metrics_page import parse
 from statesync.engines.polling import Poller, PollInterval
-from statesync.engines.promtext import parse
 from statesync.types import EngineReport
 
 _log = logging.getLogger("turnout.scraper")
@@ -42,13 +46,12 @@ _T = TypeVar("_T")
 class ScrapeConfig:
     """How to scrape; the defaults are the settings'."""
 
-    path: str = "/metrics"
     interval_s: float = 1.0
     timeout_s: float = 2.0
     """Seconds for a whole page."""
     max_per_s: float = 50.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of every request, such as `authorization` for engines whose /v1/models needs a key."""
+    absent_s: float = 30.0
+    """Seconds between two searches for metrics that a pod does not have."""
 
 
 class ScrapeListener(NamedTuple):
@@ -83,6 +86,10 @@ class _Engine:
     report: EngineReport = NOTHING_KNOWN
     read_here: bool = False
     """Whether this replica reads its metrics, as of its last turn."""
+    metrics_path: str = ""
+    """Where its metrics were found last."""
+    metrics_at: float = float("-inf")
+    """When to look for metrics next."""
     failing: set[str] = field(default_factory=set)
     """Paths that failed last time, so that a failure is logged once."""
 
@@ -95,11 +102,15 @@ class Scraper:
         config: ScrapeConfig,
         listener: ScrapeListener,
         shared: SharedScrapes,
+        accesses: Accesses = NO_ACCESSES,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
+        self._accesses = accesses
+        self._without_metrics: set[tuple[str, str]] = set()
+        """Pool and what was answered, of the pods that the log named."""
         self._listener = listener
         self._shared = shared
         self._clock = clock
@@ -132,7 +143,7 @@ class Scraper:
 
     async def run(self) -> None:
         """Scrape until cancelled."""
-        pages = HttpGetter(self._config.headers)
+        pages = HttpGetter()
         try:
             await self._poller.run(partial(self._visit, pages))
         finally:
@@ -170,16 +181,40 @@ class Scraper:
         now = self._clock()
         interval_s = max(self._config.interval_s, len(self._engines) / self._config.max_per_s)
         engine.read_here = self._shared.elected(pod) or now - engine.reported_at >= _SILENT_INTERVALS * interval_s
-        return engine.read_here
+        return engine.read_here and now >= engine.metrics_at
 
     async def _visit(self, pages: HttpGetter, pod: Pod) -> None:
         # The pod may have left while this visit waited.
         engine = self._engines.get(pod.id)
         if engine is None:
             return
-        began = self._clock()
-        if engine.read_here and (page := await self._read(pages, pod, engine, self._config.path, _metrics)) is not None:
-            self._take(pod.id, engine, page, began)
+        if engine.read_here and self._clock() >= engine.metrics_at:
+            await self._read_metrics(pages, pod, engine)
+
+    async def _read_metrics(self, pages: HttpGetter, pod: Pod, engine: _Engine) -> None:
+        """Take the first of the engine's metrics pages that the pod has."""
+        pool = self._poller.pool_of(pod.id)
+        absent: list[str] = []
+        known = engine.metrics_path
+        for path in sorted(self._accesses.of(pool).preset.metrics, key=lambda each: each != known):
+            began = self._clock()
+            try:
+                report = await self._read(pages, pod, engine, path, _metrics, may_lack=True)
+            except Absent as error:
+                absent.append(f"{path}: {error}")
+                continue
+            if report is not None:
+                engine.metrics_path = path
+                self._take(pod.id, engine, report, began)
+            return
+        if not known:
+            engine.metrics_at = self._clock() + self._config.absent_s
+        engine.metrics_path = ""
+        said = ", ".join(absent)
+        if absent and (pool, said) not in self._without_metrics:
+            self._without_metrics.add((pool, said))
+            advice = "set `engine`, or upstream.metrics_path to where they are"
+            _log.warning("%s: no metrics (%s), so its queue is estimated; %s of pool %s", pod.id, said, advice, pool)
 
     def _take(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
         if engine.reported_at > began:
@@ -196,14 +231,25 @@ class Scraper:
         self._listener.on_restart(pod)
 
     async def _read(
-        self, pages: HttpGetter, pod: Pod, engine: _Engine, path: str, reader: Callable[[bytes], _T]
+        self,
+        pages: HttpGetter,
+        pod: Pod,
+        engine: _Engine,
+        path: str,
+        reader: Callable[[bytes], _T],
+        *,
+        may_lack: bool = False,
     ) -> _T | None:
-        """The page at this path, decoded by `reader`; None, counted and logged once, if it cannot be read."""
+        """The page at this path, decoded by `reader`; None, counted and logged once, if it cannot be read. With
+        `may_lack` raises Absent where the pod has no such page."""
         self.scrapes_total += 1
+        access = self._accesses.of(self._poller.pool_of(pod.id))
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                read = reader(await pages.get(pod.address, path))
+                read = reader(await pages.get(pod.address, path, access))
         except (OSError, Unreadable) as error:
+            if may_lack and isinstance(error, Absent):
+                raise
             self.failures_total += 1
             if path not in engine.failing:
                 engine.failing.add(path)
@@ -234,5 +280,5 @@ def _started_anew(before: EngineReport, after: EngineReport) -> bool:
 def _metrics(page: bytes) -> EngineReport:
     report = parse(page)
     if report == NOTHING_KNOWN:
-        raise Unreadable("no metrics of an engine known here")
+        raise Absent("no metrics of an engine known here")
     return report

@@ -160,9 +160,8 @@ class Net:
             each.set_result(None)
         self._waiting.clear()
 
-    async def dial(self, make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
+    async def dial(self, make: Callable[[], asyncio.Protocol], address: str, pool: str) -> None:
         """See `router.dataplane.http.upstream.Dial`."""
-        address = f"{host}:{port}"
         self.dialled.append(address)
         if address in self.silent:
             await asyncio.get_running_loop().create_future()

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from loadtests.sim.ports import HOST, PORTS, TRIES, claim, free_ports
+from tests.fakes.certificates import Authority
 from tests.fakes.programs import need
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
@@ -142,24 +143,12 @@ class Certificates(NamedTuple):
 
 
 def certificates(directory: Path) -> Certificates:
-    """Make them, with the openssl program."""
-    openssl = need("openssl")
-    made = Certificates(*(directory / name for name in ("ca.pem", "server.pem", "server.key")))
-    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    _run(openssl, *new, *usage, "-subj", "/CN=test authority", "-keyout", f"{directory}/ca.key", "-out", str(made.ca))
-    issuer = ("-CA", str(made.ca), "-CAkey", f"{directory}/ca.key", "-addext", f"subjectAltName=IP:{HOST}")
-    leaf = ("-addext", "basicConstraints=critical,CA:FALSE", "-addext", "keyUsage=critical,digitalSignature")
-    _run(openssl, *new, *issuer, *leaf, "-subj", "/CN=redis", "-keyout", str(made.key), "-out", str(made.cert))
-    return made
+    """Make them."""
+    authority = Authority(directory)
+    return Certificates(authority.cert, *authority.issue())
 
 
 def tls_options(made: Certificates, port: int) -> tuple[str, ...]:
     """Options for a server that only speaks TLS, on `port`, without client certificates."""
     files = ("--tls-cert-file", str(made.cert), "--tls-key-file", str(made.key), "--tls-ca-cert-file", str(made.ca))
     return ("--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no")
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from loadtests.sim.ports import HOST
@@ -14,9 +15,12 @@ Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, A
 
 
 @contextlib.asynccontextmanager
-async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Gives the port. `handle` serves each connection, which is closed when it returns; at the end all open
-    connections are aborted. Exceptions of `handle` are raised there, except for disconnected peers."""
+async def stream_server(
+    handle: Handle, *, host: str = HOST, port: int = 0, tls: ssl.SSLContext | None = None, socket: Path | None = None
+) -> AsyncIterator[int]:
+    """Gives the port; with `socket` the server is a unix socket at that path, and the port 0. `handle` serves each
+    connection, which is closed when it returns; at the end all open connections are aborted. Exceptions of `handle` are
+    raised there, except for disconnected peers."""
     open_now: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
     failures: list[BaseException] = []
 
@@ -37,9 +41,12 @@ async def stream_server(handle: Handle, *, port: int = 0, tls: ssl.SSLContext | 
             del open_now[task]
             writer.close()
 
-    server = await asyncio.start_server(accepted, HOST, port, ssl=tls)
+    if socket is not None:
+        server = await asyncio.start_unix_server(accepted, socket)
+    else:
+        server = await asyncio.start_server(accepted, host, port, ssl=tls)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield 0 if socket is not None else server.sockets[0].getsockname()[1]
     finally:
         server.close()
         ending = dict(open_now)

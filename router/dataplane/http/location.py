@@ -18,13 +18,14 @@ _INNER: Final = re.compile(r"(?:.*\.)?(?:localhost|local|internal|svc|cluster\.l
 """Names that mean nothing outside the pods' network; names without a dot are such, too."""
 
 
-def relative(kept: Sequence[bytes], address: str) -> list[bytes]:
-    """The header lines that a pod at `address` sent, with its redirects as paths where they name an inner host."""
+def relative(kept: Sequence[bytes], address: str, base: bytes = b"") -> list[bytes]:
+    """The header lines that a pod at `address` sent, with its redirects as paths where they name an inner host, and
+    without the pod's base path."""
     lines = b"".join(kept).split(b"\r\n")
     for at, line in enumerate(lines):
         name, _, value = line.partition(b": ")
         if name in _HEADERS:
-            lines[at] = name + b": " + path_of(value, address)
+            lines[at] = name + b": " + without_base(path_of(value, address), base)
     return [b"\r\n".join(lines)]
 
 
@@ -37,6 +38,12 @@ def path_of(location: bytes, address: str) -> bytes:
     if not _is_inner(_host(host.rpartition(b"@")[2]), _host(address.encode())):
         return location
     return b"/" + rest.lstrip(b"/\\")
+
+
+def without_base(path: bytes, base: bytes) -> bytes:
+    """The path as clients of the gateway know it, which puts `base` before each."""
+    rest = path[len(base) :]
+    return rest if base and path.startswith(base) and rest.startswith((b"/", b"?")) else path
 
 
 def _host(authority: bytes) -> str:

@@ -6,6 +6,8 @@ Knows addresses and sockets, nothing of policies or retries. `upstream_connectio
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
@@ -13,9 +15,14 @@ from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.http.write_batcher import WriteBatcher
-from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer
+from router.errors import ConnectFailed, ConnectTimeout, PodFailure, ResetBeforeAnswer, StaleConnection, TlsFailed
 from router.settings import Timeouts
+from statesync.engines.access import NO_ACCESSES
+from statesync.engines.failure_log import FailureLog
+from statesync.engines.tls import reason_of
 from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.upstream")
 
 
 class Discard:
@@ -40,19 +47,17 @@ class Discard:
 
 DISCARD = Discard()
 
-Dial = Callable[[Callable[[], asyncio.Protocol], str, int], Awaitable[object]]
-"""Opens a connection to (host, port) for the protocol that its first argument makes. Raises OSError."""
-
-
-async def dial(make: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
-    """Open a TCP connection on the running loop."""
-    await asyncio.get_running_loop().create_connection(make, host, port)
+Dial = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[object]]
+"""Opens a connection to the pod with an address and of a pool, for the protocol that its first argument makes. Raises
+OSError, and ValueError for an address that cannot be one."""
 
 
 class Upstream:
     """The idle connections of all pods; opens new ones."""
 
-    def __init__(self, deadlines: Deadlines, dial: Dial = dial, write_batcher: WriteBatcher | None = None) -> None:
+    def __init__(
+        self, deadlines: Deadlines, dial: Dial = NO_ACCESSES.dial, write_batcher: WriteBatcher | None = None
+    ) -> None:
         self.deadlines = deadlines
         self.write_batcher = write_batcher or WriteBatcher()
         self._dial = dial
@@ -60,6 +65,7 @@ class Upstream:
         """Pod address -> its idle connections, the last used last."""
         self.open = 0
         """Open connections, busy ones included."""
+        self._tls_failures = FailureLog()
 
     def send(
         self,
@@ -70,10 +76,12 @@ class Upstream:
         *,
         head_only: bool,
         fresh: bool = False,
+        pool: str = "",
     ) -> None:
         """Send the parts of `payload` to the pod at `address`; `receiver` gets the answer or the failure.
 
         `head_only`: the request is a HEAD, whose answer has no body. `fresh`: use a new connection, not an idle one.
+        `pool` is the pod's, whose settings say how to connect.
         """
         stack = self.idle.get(address)
         if stack and not fresh:
@@ -84,19 +92,20 @@ class Upstream:
                     connection.send(payload, receiver, timeouts, head_only)
                     return
                 connection.abort()
-        spawn(self._connect(address, payload, receiver, timeouts, head_only), name="connect")
+        spawn(self._connect(address, pool, payload, receiver, timeouts, head_only), name="connect")
 
     async def _connect(
-        self, address: str, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool
+        self, address: str, pool: str, payload: Sequence[bytes], receiver: Receiver, timeouts: Timeouts, head_only: bool
     ) -> None:
-        host, _, port = address.rpartition(":")
         connection = UpstreamConnection(self, address)
         protocol = cast(asyncio.Protocol, connection)
         try:
             async with asyncio.timeout(timeouts.connect_s):
-                await self._dial(lambda: protocol, host.strip("[]"), int(port))
+                await self._dial(lambda: protocol, address, pool)
         except TimeoutError:
             receiver.failed(ConnectTimeout(f"Pod {address} did not accept a connection in {timeouts.connect_s:g} s."))
+        except ssl.SSLError as error:
+            receiver.failed(self._tls_failed(address, error))
         except (OSError, ValueError) as error:  # a ValueError for a name that cannot be one, such as `a..b`
             reason = getattr(error, "strerror", None) or error
             receiver.failed(ConnectFailed(f"Pod {address} cannot be reached: {reason}.", retry_after_s=1.0))
@@ -105,6 +114,22 @@ class Upstream:
                 receiver.failed(ResetBeforeAnswer(f"Pod {address} closed the connection as it was made."))
             else:
                 connection.send(payload, receiver, timeouts, head_only)
+
+    def lost_before_head(self, address: str, exc: Exception | None, /, *, again: bool) -> PodFailure:
+        """See `ConnectionOwner`."""
+        if again:
+            return StaleConnection(f"Pod {address} closed a kept-alive connection.")
+        if isinstance(exc, ssl.SSLError):  # in TLS 1.3 a pod refuses the gateway's certificate after the handshake
+            return self._tls_failed(address, exc)
+        advice = " Does it ask for a certificate (upstream.tls.cert_file)?" if address.startswith("https:") else ""
+        return ResetBeforeAnswer(f"Pod {address} closed the connection before it answered.{advice}")
+
+    def _tls_failed(self, address: str, error: ssl.SSLError) -> TlsFailed:
+        """The failure of a handshake, in it or after it. The reason is logged, but not for every request."""
+        reason = reason_of(error)
+        if self._tls_failures.failed(address, reason, self.deadlines.clock()):
+            _log.warning("pod %s: no TLS connection: %s", address, reason)
+        return TlsFailed(f"Pod {address} cannot be reached over TLS: {reason}.", retry_after_s=1.0)
 
     def park(self, connection: UpstreamConnection) -> None:
         """Keep an idle connection for the next request to the same pod."""
@@ -120,6 +145,7 @@ class Upstream:
 
     def drop_idle(self, address: str) -> None:
         """Close the idle connections to a pod that restarted or is gone."""
+        self._tls_failures.forget((address,))
         for connection in self.idle.pop(address, []):
             connection.abort()
 

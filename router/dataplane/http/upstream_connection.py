@@ -29,7 +29,6 @@ from router.errors import (
     FirstByteTimeout,
     IdleTimeout,
     PodFailure,
-    ResetBeforeAnswer,
     StaleConnection,
 )
 from router.settings import Timeouts
@@ -71,6 +70,9 @@ class ConnectionOwner(Protocol):
 
     def forget(self, connection: UpstreamConnection, /) -> None:
         """The connection closed while it was idle."""
+
+    def lost_before_head(self, address: str, exc: Exception | None, /, *, again: bool) -> PodFailure:
+        """The failure of a connection that ended before an answer; `again`: after others, as idle ones do."""
 
 
 class UpstreamConnection:
@@ -191,16 +193,12 @@ class UpstreamConnection:
         if receiver is None:
             self._upstream.forget(self)
         elif not self._in_body:
-            receiver.failed(self._lost_before_head())
+            again = self.served > 0 and not self._buffer
+            receiver.failed(self._upstream.lost_before_head(self.address, exc, again=again))
         elif self._framing == UNTIL_CLOSE and exc is None:
             receiver.end()
         else:
             receiver.failed(CutMidAnswer(f"Pod {self.address} closed the connection in the middle of its answer."))
-
-    def _lost_before_head(self) -> PodFailure:
-        if self.served and not self._buffer:
-            return StaleConnection(f"Pod {self.address} closed a kept-alive connection.")
-        return ResetBeforeAnswer(f"Pod {self.address} closed the connection before it answered.")
 
     def expire(self, now: float) -> None:
         """`expires_at` passed: the answer did not begin or go on in time, or the keep-alive time is over."""

@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from statesync.engines.presets import AUTOMATIC
+
 INFERENCE_PATHS: Final = frozenset(
     b"/v1/" + name
     for name in (
@@ -33,20 +35,7 @@ ROOT_PATHS: Final = frozenset(
 UPGRADE_PATHS: Final = frozenset((b"/v1/realtime", b"/v1/responses"))
 """Paths that take a WebSocket."""
 
-MANAGEMENT: Final = frozenset(
-    b"/" + name
-    for name in (
-        *(b"load_lora_adapter", b"unload_lora_adapter", b"sleep", b"wake_up", b"is_sleeping", b"pause", b"resume"),
-        *(b"reset_prefix_cache", b"reset_mm_cache", b"reset_encoder_cache", b"collective_rpc", b"scale_elastic_ep"),
-        *(b"is_scaling_elastic_ep", b"init_weight_transfer_engine", b"update_weights", b"start_profile"),
-        *(b"stop_profile", b"server_info", b"flush_cache", b"abort_request", b"configure_logging"),
-        *(b"set_internal_state", b"get_internal_state", b"update_weights_from_disk", b"update_weights_from_tensor"),
-        *(b"update_weights_from_distributed", b"init_weights_update_group", b"destroy_weights_update_group"),
-        *(b"release_memory_occupation", b"resume_memory_occupation", b"pause_generation", b"continue_generation"),
-        *(b"lora-adapters", b"slots", b"props", b"api/pull", b"api/push", b"api/create", b"api/copy", b"api/delete"),
-        *(b"api/blobs", b"models/load", b"models/unload", b"unload", b"metrics", b"shutdown"),
-    )
-)
+MANAGEMENT: Final = tuple(b"/" + name.encode() for name in sorted(AUTOMATIC.closed))
 """Paths by which engines are managed, with and without /v1 before them. They change what every client gets, so a
 pattern of `paths.forward` does not open them; only their own full name there does."""
 

@@ -27,6 +27,7 @@ import dns.resolver
 from dns.rdtypes.IN.SRV import SRV
 
 from schedulers.types import Pod
+from statesync.discovery import address as addresses
 from statesync.discovery.dns.wire import LeanNameserver, addresses_of
 from statesync.discovery.known import KnownPods, Look, LookupEmpty, LookupFailed, LookupFound
 from statesync.discovery.source import OnPods, PodTemplate
@@ -235,7 +236,7 @@ def lowest_priority(records: Sequence[SRV]) -> list[SRV]:
 
 
 def _host(pod: Pod) -> str:
-    return pod.address.rpartition(":")[0].strip("[]")
+    return addresses.of(pod.address).host
 
 
 def _is_address(name: str) -> bool:

@@ -71,7 +71,10 @@ WRONG = {
         "pools:\n- name: a\n  pods:\n  - http://h:1\n  - 3\n  - ftp://x:1",
         [
             "f:5: pools[0].pods[1]: expected text, got a whole number",
-            "f:6: pools[0].pods[2]: pod 'ftp://x:1': unknown scheme 'ftp'; write http://host:port",
+            (
+                "f:6: pools[0].pods[2]: pod 'ftp://x:1': unknown scheme 'ftp'; write http://host:port, "
+                "https://host:port/base or unix:/path"
+            ),
         ],
     ),
     "a list for a section": (POOL + "limits: []", ["f:2: limits: expected keys and values, got a list"]),

@@ -10,6 +10,7 @@ from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.wire_headers import APART_BYTES, WireHeaders
 from schedulers.types import Pod, PodId
+from statesync.engines.access import PoolAccess, fixed_key
 from statesync.load.pod_state import Charge
 from tests.fakes.bare_exchange import exchange, routed
 from tests.fakes.memory_transport import read_requests
@@ -105,3 +106,60 @@ def test_an_error_is_readable_in_the_browser_of_an_allowed_origin() -> None:
     )
     assert (b"access-control-allow-origin", b"https://a") in identity.error_headers(made)
     assert (b"access-control-allow-origin", b"https://a") in identity.refusal_headers()
+
+
+@pytest.mark.parametrize(
+    ("address", "target", "host"),
+    [
+        ("10.0.0.1:8000", "/v1/x?a=b", "10.0.0.1:8000"),
+        ("https://vllm:443/base", "/base/v1/x?a=b", "vllm"),
+        ("http://vllm:81/base", "/base/v1/x?a=b", "vllm:81"),
+        ("[fe80::1%eth0]:8000", "/v1/x?a=b", "[fe80::1]:8000"),
+        ("unix:/run/vllm.sock", "/v1/x?a=b", "localhost"),
+    ],
+)
+def test_each_kind_of_address_has_its_target_and_host(address: str, target: str, host: str) -> None:
+    """Case D 17."""
+    headers = WireHeaders("r", 1)
+    for _ in range(2):
+        (asked,) = read_requests(b"".join(headers.request(placed(), Pod(PodId("p"), address))))
+        assert (asked.target, asked.headers["host"]) == (target, host)
+
+
+def _asked(access: PoolAccess, *kept: bytes) -> dict[str, str]:
+    made = placed()
+    made.kept = list(kept)
+    made.routed.pool = "main"
+    (asked,) = read_requests(b"".join(WireHeaders("r", 1, accesses={"main": access}).request(made, POD)))
+    del asked.headers["x-request-id"], asked.headers["content-length"]
+    return asked.headers
+
+
+def test_a_pool_s_headers_are_added_and_stripped() -> None:
+    access = PoolAccess(headers={"X-Tenant": "t"}, strip=["Authorization"])
+    in_parts = (b"authorization", b": ", b"Bearer client", b"\r\n", b"x-a", b": ", b"1", b"\r\n")
+    expected = {"host": "10.0.0.1:8000", "x-a": "1", "x-tenant": "t"}
+    assert _asked(access, *in_parts, b"x-tenant", b": ", b"mine", b"\r\n") == expected
+    assert _asked(access, b"".join(in_parts)) == expected, "a head that was seen before is one piece"
+    assert _asked(access) == {"host": "10.0.0.1:8000", "x-tenant": "t"}
+
+
+def test_a_pool_s_key_takes_the_place_of_the_client_s_only_where_it_is_to_be_sent() -> None:
+    """Case A 3."""
+    client = (b"authorization: Bearer client\r\nx-api-key: client\r\n",)
+    kept = {"host": "10.0.0.1:8000", "authorization": "Bearer client", "x-api-key": "client"}
+    assert _asked(PoolAccess(key=fixed_key("pod")), *client) == kept
+    sent = {"host": "10.0.0.1:8000", "authorization": "Bearer pod"}
+    assert _asked(PoolAccess(key=fixed_key("pod"), send_key=True), *client) == sent
+
+
+def test_a_pool_may_name_another_host() -> None:
+    assert _asked(PoolAccess(headers={"Host": "vllm.internal"}))["host"] == "vllm.internal"
+
+
+def test_prepared_heads_of_pods_that_are_gone_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_headers_module, "MAX_PLACEMENTS", 10)
+    headers = WireHeaders("r", 1)
+    for at in range(100):
+        headers.request(placed(), Pod(PodId("p"), f"h:{at + 1}"))
+    assert len(headers._heads) <= 12

@@ -8,17 +8,17 @@ from router.replica.config_mapping import (
     health_config,
     model_read_config,
     pod_template,
+    pool_access,
     probe_config,
     request_limits_s,
     scrape_config,
     sync_config,
 )
-from router.settings import Health, Pool, Scrape, Settings, Sync, Timeouts
+from router.settings import Health, Pool, PoolUpstream, Scrape, Settings, Sync, Timeouts, UpstreamTls
 
 
 def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
     health = Health(
-        path="/h",
         interval_s=1.5,
         timeout_s=2.5,
         failures=3,
@@ -30,13 +30,15 @@ def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
     )
     tracked, probed = health_config(health), probe_config(health)
     for name, value in msgspec.structs.asdict(health).items():
+        if name == "path":  # a pool's access has it
+            continue
         assert value in (getattr(tracked, name, None), getattr(probed, name, None)), name
 
 
 def test_every_scrape_and_sync_setting_keeps_its_name() -> None:
-    scrape = Scrape(path="/m", interval_s=1.5, timeout_s=2.5, max_per_s=3.5)
+    scrape = Scrape(interval_s=1.5, timeout_s=2.5, max_per_s=3.5)
     sync = Sync(interval_s=0.25, lease_s=1.25, timeout_s=2.25, namespace="other", checkpoint_s=3.25)
-    scraped = set(scrape.__struct_fields__) - {"models_interval_s"}
+    scraped = set(scrape.__struct_fields__) - {"models_interval_s", "path"}
     for name in scraped:
         assert getattr(scrape_config(scrape), name) == getattr(scrape, name)
     models = model_read_config(Scrape(models_interval_s=0.75, timeout_s=4.0))
@@ -50,6 +52,32 @@ def test_a_pools_pods_have_its_cluster_as_a_label_and_no_limit_is_none() -> None
     assert dict(template.labels) == {"zone": "a", "cluster": "east"}
     assert (template.models, template.max_inflight) == (frozenset({"m"}), None)
     assert pod_template(Pool(name="p", max_inflight_per_pod=7)).max_inflight == 7
+
+
+def test_a_pool_s_upstream_says_how_its_pods_without_a_scheme_speak() -> None:
+    assert pod_template(Pool(name="p")).pod("a", 1).address == "a:1"
+    upstream = PoolUpstream(tls=UpstreamTls(), path="/base/")
+    assert pod_template(Pool(name="p", upstream=upstream)).pod("a", 1).address == "https://a:1/base"
+
+
+def test_a_pool_s_access_has_its_settings_and_for_paths_those_of_all_pools() -> None:
+    settings = Settings(health=Health(path="/up"), scrape=Scrape(path="/numbers"))
+    access = pool_access(Pool(name="p"), settings, {})
+    assert (access.engine, access.preset.health, access.preset.metrics) == ("auto", ("/up",), ("/numbers",))
+    assert not access.changes_requests
+    upstream = PoolUpstream(
+        api_key_env="KEY",
+        send_key=True,
+        health_path="/own",
+        metrics_path="/m",
+        headers={"x-tenant": "t"},
+        strip=["cookie"],
+        tls=UpstreamTls(server_name="vllm.internal"),
+    )
+    access = pool_access(Pool(name="p", engine="tgi", upstream=upstream), settings, {"KEY": "sk-1"})
+    assert (access.engine, access.preset.health, access.preset.metrics) == ("tgi", ("/own",), ("/m",))
+    assert access.added() == "x-tenant: t\r\nauthorization: Bearer sk-1\r\n"
+    assert access.strip == {b"cookie", b"x-tenant", b"authorization", b"x-api-key"}
 
 
 def test_deadlines_have_the_limits_of_every_pool() -> None:

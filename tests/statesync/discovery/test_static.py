@@ -14,55 +14,25 @@ from statesync.errors import DiscoveryError
 from tests.fakes.waiting import DEADLINE_S
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("http://10.0.0.1:8000", "10.0.0.1:8000"),
-        ("http://10.0.0.1:8000/", "10.0.0.1:8000"),
-        ("10.0.0.1:8000", "10.0.0.1:8000"),
-        ("vllm-engine:8000", "vllm-engine:8000"),
-        ("http://Engine_1.Local:80", "engine_1.local:80"),
-        ("http://[::1]:8000", "[::1]:8000"),
-        ("[FD00:0:0::1]:8000", "[fd00::1]:8000"),
-    ],
-)
-def test_an_address_becomes_a_pod(text: str, address: str) -> None:
-    (pod,) = pods_of([text])
-    assert (pod.id, pod.address) == (address, address)
+def test_an_address_becomes_a_pod_and_its_stored_form_is_its_name() -> None:
+    """Case D 17; `test_address.py` has all forms."""
+    pods = pods_of(["http://Engine_1.Local:80", "https://b/base", "unix:/run/c.sock", "d:1"])
+    stored = ["engine_1.local:80", "https://b:443/base", "unix:/run/c.sock", "d:1"]
+    assert [pod.address for pod in pods] == [pod.id for pod in pods] == stored
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("https://10.0.0.1:8000", "TLS to pods is not supported yet"),
-        ("grpc://10.0.0.1:8000", "unknown scheme 'grpc'"),
-        ("http://me:secret@10.0.0.1:8000", "credentials"),
-        ("http://10.0.0.1:8000/v1", "no path ('/v1')"),
-        ("http://10.0.0.1:8000?x=1", "no query"),
-        ("http://10.0.0.1", "no port"),
-        ("10.0.0.1", "no port"),
-        ("http://10.0.0.1:99999", "out of range"),
-        ("http://10.0.0.1:0", "port 0"),
-        ("http://10.0.0.1:http", "could not be cast"),
-        ("http://:8000", "no host"),
-        ("", "no host"),
-        ("http://a b:8000", "neither a host name"),
-        ("http://::1:8000", "could not be cast"),
-        ("http://[::1:8000", "Invalid IPv6 URL"),
-    ],
-)
-def test_an_invalid_address_is_an_error_with_the_reason(text: str, word: str) -> None:
-    with pytest.raises(DiscoveryError) as caught:
-        pods_of([text])
-    assert word in str(caught.value)
-    assert repr(text) in str(caught.value)
+def test_the_pool_says_how_pods_without_a_scheme_or_a_path_speak() -> None:
+    template = PodTemplate(tls=True, base="/base")
+    stored = ["https://a:1/base", "http://b:2/base", "http://c:3/own"]
+    assert [pod.address for pod in pods_of(["a:1", "http://b:2", "http://c:3/own"], template)] == stored
+    assert template.pod("::1", 5).address == "https://[::1]:5/base"
 
 
 def test_all_errors_are_reported_at_once() -> None:
     with pytest.raises(DiscoveryError) as caught:
-        pods_of(["https://a:1", "http://b:2", "B:2", "c"])
+        pods_of(["ftp://a:1", "http://b:2", "B:2", "c"])
     said = str(caught.value)
-    assert "TLS" in said and "b:2 is listed twice" in said and "'c': no port" in said
+    assert "'ftp'" in said and "b:2 is listed twice" in said and "'c': no port" in said
 
 
 def test_the_pool_s_configuration_is_on_each_pod() -> None:

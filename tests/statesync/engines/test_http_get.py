@@ -10,7 +10,8 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from statesync.engines import http_get as pages_module
-from statesync.engines.http_get import HttpGetter, Unreadable
+from statesync.engines.access import PoolAccess, fixed_key
+from statesync.engines.http_get import Absent, HttpGetter, Unreadable
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
@@ -78,11 +79,11 @@ def test_pages_of_one_pod_come_over_one_connection_with_any_status() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": Page(body=b"m" * 50_000), "/v1/models": Page(body=b"")}
-            pages = HttpGetter({"authorization": "Bearer k"})
-            assert await pages.get(a.pod.address, "/metrics") == b"m" * 50_000
-            with pytest.raises(Unreadable, match="status 404"):
-                await pages.get(a.pod.address, "/nothing")
-            assert await pages.get(a.pod.address, "/v1/models") == b""
+            pages, access = HttpGetter(), PoolAccess(key=fixed_key("k"))
+            assert await pages.get(a.pod.address, "/metrics", access) == b"m" * 50_000
+            with pytest.raises(Absent, match="status 404"):
+                await pages.get(a.pod.address, "/nothing", access)
+            assert await pages.get(a.pod.address, "/v1/models", access) == b""
             pages.close()
             assert a.connections == 1
             assert a.headers["host"] == a.pod.address

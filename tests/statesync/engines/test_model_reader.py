@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from schedulers.types import Pod, PodId
+from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
 from statesync.engines.model_list import ModelCards
 from statesync.engines.model_reader import DOUBT_S, OWN_READ_S, RETRY_S, LookWaiter, ModelReadConfig, ModelReader
 from tests.fakes.engine_pages import Engine, Page, engine, refusing
@@ -55,12 +56,13 @@ class Shared:
 class Reading:
     """A reader, what it handed on, and its clock, which a test may put forward."""
 
-    def __init__(self, config: ModelReadConfig = QUICK, *, elected: bool = True) -> None:
+    def __init__(self, config: ModelReadConfig = QUICK, *, elected: bool = True, access: PoolAccess = PLAIN) -> None:
         self.clock = RunningClock()
         self.shared = Shared(elected=elected)
         self.lists: asyncio.Queue[tuple[PodId, ModelCards | None]] = asyncio.Queue()
+        accesses = Accesses({"pool": access})
         self.reader = ModelReader(
-            config, lambda pod, cards: self.lists.put_nowait((pod, cards)), self.shared, clock=self.clock
+            config, lambda pod, cards: self.lists.put_nowait((pod, cards)), self.shared, accesses, clock=self.clock
         )
 
     @asynccontextmanager
@@ -85,7 +87,8 @@ class Reading:
 
 
 def test_a_list_is_handed_on_with_all_fields_and_again_only_when_it_changes() -> None:
-    reading = Reading(replace(QUICK, headers={"authorization": "Bearer k"}))
+    """Case A 3: with the pool's key, where it has one."""
+    reading = Reading(access=PoolAccess(key=fixed_key("k")))
 
     async def story() -> None:
         async with engine() as a:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
+from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
 from statesync.engines.health import HealthConfig, HealthTracker, Outcome
 from statesync.engines.prober import ProbeConfig, Prober
 from tests.fakes.engine_pages import Page, engine, refusing
@@ -24,10 +26,10 @@ TIMEOUT_S = 60.0
 class Scene:
     """A tracker and its prober, with the changes that the tracker reported."""
 
-    def __init__(self, config: ProbeConfig, *, health: HealthConfig | None = None) -> None:
+    def __init__(self, config: ProbeConfig, *, health: HealthConfig | None = None, access: PoolAccess = PLAIN) -> None:
         self.changes: asyncio.Queue[tuple[PodId, str, bool]] = asyncio.Queue()
         self.health = HealthTracker(health or HealthConfig(), lambda *change: self.changes.put_nowait(change))
-        self.prober = Prober(config, self.health)
+        self.prober = Prober(config, self.health, Accesses({"pool": access}))
 
     def set_pods(self, *pods: Pod) -> None:
         self.health.set_pods("pool", [pod.id for pod in pods])
@@ -99,8 +101,8 @@ def test_a_pod_that_fails_is_blocked_and_comes_back_when_it_is_healthy() -> None
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("page", [Page(404), Page(302), Page(204), Page(500)], ids=lambda page: str(page.status))
-def test_any_status_but_200_is_unhealthy(page: Page) -> None:
+@pytest.mark.parametrize("page", [Page(404), Page(302), Page(401), Page(500)], ids=lambda page: str(page.status))
+def test_any_status_but_2xx_is_unhealthy(page: Page) -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = page
@@ -212,3 +214,134 @@ def test_an_incomplete_answer_is_unhealthy(said: bytes) -> None:
                     assert await scene.next() == (PodId(address), "probe", True)
 
     asyncio.run(talk())
+
+
+ONCE = ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S)
+AGAIN = ProbeConfig(interval_s=0.005, timeout_s=TIMEOUT_S, max_per_s=10_000.0)
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 299])
+def test_any_2xx_is_well(status: int) -> None:
+    """Case D 16."""
+
+    async def story() -> None:
+        async with engine() as a, engine() as b:
+            a.pages["/health"] = b.pages["/health"] = Page(status)
+            scene = Scene(ONCE)
+            scene.set_pods(a.pod, b.pod)
+            async with probing(scene), asyncio.timeout(DEADLINE_S):
+                await scene.prober.first_round()
+            assert scene.changes.empty()
+            assert a.asked.total() == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/api/version", "set engine: ollama"),
+        ("/v2/health/ready", "set engine: triton"),
+        ("/-/healthz", "set upstream: {health_path: /-/healthz}"),
+        ("/v1/models", "set upstream: {health_path: /v1/models}"),
+    ],
+)
+def test_a_pod_without_a_health_page_is_asked_where_other_engines_have_it(
+    path: str, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case D 16: the log says what was answered and what to set, once a pool."""
+
+    async def story() -> None:
+        async with engine() as a, engine() as b:
+            a.pages[path] = b.pages[path] = Page(200)
+            scene = Scene(AGAIN)
+            scene.set_pods(a.pod, b.pod)
+            async with probing(scene):
+                await a.until(lambda: a.asked[path] > 2)
+                await b.until(lambda: b.asked[path] > 2)
+            assert scene.changes.empty()
+            assert a.asked["/health"] == b.asked["/health"] == 1, "the path that answered is asked from then on"
+
+    with caplog.at_level(logging.INFO, "turnout.prober"):
+        asyncio.run(story())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "GET /health answered 404" in said
+    assert f"GET {path} answered 200" in said
+    assert word in said
+
+
+def test_an_engine_that_moves_its_health_page_is_found_again() -> None:
+    async def story() -> None:
+        async with engine() as a, engine() as b:
+            a.pages["/v1/models"] = b.pages["/health"] = WELL
+            scene = Scene(AGAIN)
+            scene.set_pods(a.pod, b.pod)
+            async with probing(scene):
+                await a.until(lambda: a.asked["/v1/models"] > 1)
+                a.pages = {"/health": WELL}
+                await a.until(lambda: a.asked["/health"] > 3)
+            assert scene.changes.empty()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("page", "word"),
+    [
+        (Page(404), "set `engine`, or upstream.health_path"),
+        (Page(401), "answered 401; set upstream.api_key_file or api_key_env"),
+        (Page(503), "GET /health answered 503"),
+    ],
+    ids=lambda what: str(what.status) if isinstance(what, Page) else "",
+)
+def test_a_failing_probe_is_logged_once_with_what_to_do(
+    page: Page, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case D 16."""
+
+    async def story() -> None:
+        async with engine() as a:
+            a.pages["/health"] = page
+            scene = Scene(AGAIN, access=PoolAccess("vllm"))
+            scene.set_pods(a.pod)
+            async with probing(scene):
+                await a.until(lambda: a.asked["/health"] > 3)
+                a.pages["/health"] = WELL
+                asked = a.asked["/health"]
+                await a.until(lambda: a.asked["/health"] > asked + 3)
+
+    with caplog.at_level(logging.INFO, "turnout.prober"):
+        asyncio.run(story())
+    failed, again = [record.getMessage() for record in caplog.records]
+    assert word in failed
+    assert "answered again" in again
+
+
+def test_a_probe_has_the_pool_s_key_headers_and_path() -> None:
+    """Case A 3."""
+
+    async def story() -> None:
+        async with engine() as a:
+            a.pages["/base/up"] = WELL
+            access = PoolAccess(key=fixed_key("k"), headers={"X-Tenant": "t", "Host": "vhost"}, health="/up")
+            scene = Scene(ONCE, access=access)
+            scene.set_pods(Pod(PodId("a"), f"http://{a.pod.address}/base"))
+            async with probing(scene), asyncio.timeout(DEADLINE_S):
+                await scene.prober.first_round()
+            assert a.asked == {"/base/up": 1}
+            assert (a.headers["authorization"], a.headers["x-tenant"]) == ("Bearer k", "t")
+            assert a.headers["host"] == "vhost"
+
+    asyncio.run(story())
+
+
+def test_a_pod_that_cannot_be_connected_to_is_unhealthy_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        scene, gone = Scene(ONCE), refusing()
+        scene.set_pods(gone, Pod(PodId("odd"), "no address"))
+        async with probing(scene), asyncio.timeout(DEADLINE_S):
+            await scene.prober.first_round()
+
+    asyncio.run(story())
+    assert "Connect call failed" in caplog.text or "refused" in caplog.text
+    assert "'no address'" in caplog.text

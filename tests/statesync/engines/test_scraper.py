@@ -14,6 +14,7 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
+from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
 from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, SharedScrapes, restarted
 from statesync.store.memory import MemoryStore
 from statesync.types import EngineReport, PrefixPage
@@ -61,15 +62,19 @@ class Events:
 async def read_failed(caplog: pytest.LogCaptureFixture) -> None:
     """Wait until a page could not be read."""
     async with asyncio.timeout(DEADLINE_S):
-        while "cannot read" not in caplog.text:  # noqa: ASYNC110  a log line has no event
+        while not any(words in caplog.text for words in ("cannot read", "no metrics (")):  # noqa: ASYNC110  a log line has no event
             await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def scraping(
-    events: Events, *pods: Pod, config: ScrapeConfig = QUICK, shared: SharedScrapes | None = None
+    events: Events,
+    *pods: Pod,
+    config: ScrapeConfig = QUICK,
+    shared: SharedScrapes | None = None,
+    accesses: Accesses = NO_ACCESSES,
 ) -> AsyncIterator[Scraper]:
-    scraper = Scraper(config, events.listener, shared or MemoryStore())
+    scraper = Scraper(config, events.listener, shared or MemoryStore(), accesses)
     scraper.set_pods("pool", pods)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(scraper.run())
@@ -90,6 +95,95 @@ def test_a_pod_s_report_is_handed_on() -> None:
                 assert (report.running, report.kv_capacity_tokens) == (6, 1048576)
                 await events.next("report")
             assert a.headers["accept-encoding"] == "identity"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_pod_without_metrics_is_asked_seldom_and_counted_as_no_failure(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case D 18."""
+
+    async def story() -> None:
+        async with engine() as a, engine() as b:
+            a.pages = b.pages = {"/metrics": Page(status), "/prometheus/metrics": Page(status)}
+            async with engine() as metered:
+                metered.pages["/metrics"] = VLLM
+                events = Events()
+                async with scraping(events, a.pod, b.pod, metered.pod) as scraper:
+                    await a.until(lambda: a.asked["/prometheus/metrics"] == 1)
+                    await b.until(lambda: b.asked["/prometheus/metrics"] == 1)
+                    for _ in range(5):
+                        await events.next("report")
+                    assert scraper.failures_total == 0
+            assert a.asked == b.asked == {"/metrics": 1, "/prometheus/metrics": 1}
+
+    with caplog.at_level(logging.WARNING, "turnout.scraper"):
+        asyncio.run(story())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"/metrics: status {status}" in said
+    assert "its queue is estimated; set `engine`, or upstream.metrics_path" in said
+
+
+def test_metrics_are_found_where_the_engine_has_them_and_asked_there_from_then_on() -> None:
+    """Case D 18: trtllm-serve has JSON under /metrics."""
+
+    async def story() -> None:
+        async with engine() as a:
+            trtllm = Page(body=b"trtllm_num_requests_waiting 3\n")
+            a.pages = {"/metrics": Page(body=b"[]"), "/prometheus/metrics": trtllm}
+            events = Events()
+            async with scraping(events, a.pod):
+                for _ in range(3):
+                    assert await events.next("report") == EngineReport(queued=3)
+            assert a.asked["/metrics"] == 1
+
+    asyncio.run(story())
+
+
+def test_metrics_that_appear_later_are_found() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            events = Events()
+            async with scraping(events, a.pod, config=replace(QUICK, absent_s=0.01)):
+                await a.until(lambda: a.asked["/metrics"] > 0)
+                a.pages["/metrics"] = VLLM
+                await events.next("report")
+
+    asyncio.run(story())
+
+
+def test_an_engine_without_metrics_is_not_asked_for_them() -> None:
+    async def story() -> None:
+        async with engine() as a, engine() as metered:
+            metered.pages["/metrics"] = VLLM
+            events = Events()
+            scraper = Scraper(QUICK, events.listener, MemoryStore(), Accesses({"none": PoolAccess("ollama")}))
+            scraper.set_pods("none", [a.pod])
+            scraper.set_pods("pool", [metered.pod])
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(scraper.run())
+                for _ in range(5):
+                    await events.next("report")
+                running.cancel()
+            assert not a.asked
+
+    asyncio.run(story())
+
+
+def test_metrics_are_read_from_another_port_where_the_setting_says_so() -> None:
+    """Case D 18: Triton and Ray have theirs beside the API."""
+
+    async def story() -> None:
+        async with engine() as a, engine() as beside:
+            beside.pages["/metrics"] = Page(body=b'nv_inference_pending_request_count{model="m"} 4\n')
+            port = beside.pod.address.rpartition(":")[2]
+            events, accesses = Events(), Accesses({"pool": PoolAccess("triton", metrics=f":{port}/metrics")})
+            pod = Pod(PodId("a"), f"http://{a.pod.address}/base")
+            async with scraping(events, pod, accesses=accesses):
+                assert await events.next("report") == EngineReport(queued=4)
+            assert not a.asked
 
     asyncio.run(story())
 

@@ -55,6 +55,22 @@ def test_other_headers_stay_as_they_are(kept: list[bytes]) -> None:
     assert relative([], POD) == [b""]
 
 
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        (b"https://vllm:8443/base/v1/x?a=b", b"/v1/x?a=b"),
+        (b"/base/v1/x", b"/v1/x"),
+        (b"/base?a", b"?a"),
+        (b"/based/v1/x", b"/based/v1/x"),
+        (b"/v1/x", b"/v1/x"),
+        (b"https://cdn.example.com/base/x", b"https://cdn.example.com/base/x"),
+    ],
+)
+def test_the_base_path_of_a_pod_is_taken_off(said: bytes, path: bytes) -> None:
+    """Case D 17."""
+    assert relative([b"location: " + said + b"\r\n"], "vllm:8443", b"/base") == [b"location: " + path + b"\r\n"]
+
+
 @pytest.mark.parametrize("status", ["307 Temporary Redirect", "201 Created", "308 Permanent Redirect"])
 def test_a_client_is_redirected_to_the_gateway(status: str) -> None:
     with Rig() as rig:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 
 from router.dataplane.http.response_parser import ResponseHead
-from router.dataplane.http.upstream import DISCARD, dial
-from router.errors import ConnectFailed, ConnectTimeout
+from router.dataplane.http.upstream import DISCARD
+from router.errors import ConnectFailed, ConnectTimeout, TlsFailed
 from router.settings import Timeouts
 from tests.fakes.memory_client_and_pods import ok
-from tests.fakes.memory_upstream import POD, Ground
+from tests.fakes.memory_upstream import POD, Attempt, Ground
 
 
 def test_a_connection_is_made_when_none_is_idle() -> None:
@@ -113,11 +115,11 @@ def test_a_refused_connection_is_reported_with_its_reason() -> None:
         assert (failure.message, failure.retry_after_s) == (f"Pod {POD} cannot be reached: Connection refused.", 1.0)
 
 
-@pytest.mark.parametrize("address", ["no-port", "pod:x", "", "a..b:80"])
-def test_an_address_that_cannot_be_one_is_reported(address: str) -> None:
+@pytest.mark.parametrize("error", [UnicodeError("label empty or too long"), ValueError("pod 'x': no port")])
+def test_an_address_that_cannot_be_one_is_reported(error: Exception) -> None:
     with Ground() as harness:
-        harness.net.trouble["a..b:80"] = UnicodeError("label empty or too long")
-        (failure,) = harness.send(address).failures
+        harness.net.trouble[POD] = error
+        (failure,) = harness.send().failures
         assert isinstance(failure, ConnectFailed)
         assert harness.wire.crashes == []
 
@@ -132,12 +134,6 @@ def test_a_connection_that_takes_too_long_is_reported() -> None:
         assert isinstance(attempt.failures[0], ConnectTimeout)
 
 
-def test_an_ipv6_address_loses_its_brackets() -> None:
-    with Ground() as harness:
-        harness.send("[::1]:8000")
-        assert harness.net.dialled == ["::1:8000"]
-
-
 def test_the_discarding_receiver_takes_every_call() -> None:
     assert DISCARD.head(ResponseHead(200, 0, True, False, []), 0, 0) is False
     DISCARD.data(b"x", 0, 0.0)
@@ -145,21 +141,32 @@ def test_the_discarding_receiver_takes_every_call() -> None:
     DISCARD.failed(ConnectFailed("x"))
 
 
-def test_the_default_dial_opens_a_real_connection() -> None:
-    class Accepted(asyncio.Protocol):
-        def __init__(self) -> None:
-            self.made = asyncio.Event()
+def test_a_failed_handshake_says_why_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with Ground() as harness:
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message, error.verify_code = "certificate has expired", 10
+        harness.net.trouble["https://10.0.0.1:8000"] = error
+        attempts = [harness.send("https://10.0.0.1:8000") for _ in range(3)]
+    for attempt in attempts:
+        (failure,) = attempt.failures
+        assert isinstance(failure, TlsFailed)
+        assert "its certificate is refused: certificate has expired" in failure.message
+        assert (failure.shape.status, failure.shape.code) == (502, "pod_failed")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == ("pod https://10.0.0.1:8000: no TLS connection: its certificate is refused: certificate has expired")
 
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.made.set()
-            transport.close()
 
-    async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-        accepted = Accepted()
-        await dial(lambda: accepted, "127.0.0.1", server.sockets[0].getsockname()[1])
-        await accepted.made.wait()
-        server.close()
-        await server.wait_closed()
+def test_a_connection_is_made_for_the_pod_s_pool() -> None:
+    with Ground() as harness:
+        pools: list[str] = []
+        dial = harness.upstream._dial
 
-    asyncio.run(run())
+        async def noting(make: Callable[[], asyncio.Protocol], address: str, pool: str) -> None:
+            pools.append(pool)
+            await dial(make, address, pool)
+
+        harness.upstream._dial = noting
+        harness.wire.do(
+            lambda: harness.upstream.send("a:1", [b"x"], Attempt(), Timeouts(), head_only=False, pool="main")
+        )
+        assert pools == ["main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,7 @@ from router.errors import (
     PodFailure,
     ResetBeforeAnswer,
     StaleConnection,
+    TlsFailed,
 )
 from router.settings import Timeouts
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, event, ok
@@ -279,3 +281,24 @@ def test_the_trailers_of_an_answer_are_not_passed_on() -> None:
         harness.pod.sends(SSE_HEAD + event("a") + b"0\r\nx-checksum: 1\r\n\r\n")
         assert attempt.body == event("a") + LAST_CHUNK
         assert len(harness.upstream.idle[POD]) == 1
+
+
+def test_a_pod_that_refuses_the_gateway_s_certificate_after_the_handshake_fails_by_tls() -> None:
+    with Ground() as harness:
+        attempt = harness.send("https://10.0.0.1:8000")
+        error = ssl.SSLError(1, "alert")
+        error.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        harness.wire.do(lambda: harness.pod.transport.hang_up(error))
+        (failure,) = attempt.failures
+        assert isinstance(failure, TlsFailed)
+        assert "upstream.tls.cert_file" in failure.message
+
+
+def test_a_tls_pod_that_closes_without_a_word_gets_a_question() -> None:
+    with Ground() as harness:
+        attempt = harness.send("https://10.0.0.1:8000")
+        harness.pod.closes()
+        assert "certificate (upstream.tls.cert_file)" in attempt.failures[0].message
+        plain = harness.send()
+        harness.pod.closes()
+        assert "certificate" not in plain.failures[0].message

@@ -1,0 +1,130 @@
+"""Checks of how pools reach their pods: addresses, TLS files, keys, headers. Files are read as the gateway would read
+them, so that `turnout check` finds what would fail at the start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from router.config.problems import Path, Problem
+from router.settings import Pool, PoolUpstream, Settings, UpstreamTls
+from statesync.discovery.address import is_base, parse
+from statesync.engines.access import fixed_key, followed_key
+from statesync.engines.presets import ENGINES
+from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
+from statesync.errors import DiscoveryError
+
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token (RFC 9110, 5.6.2)."""
+_VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
+
+_FRAMING = frozenset(
+    ("connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive")
+)
+"""Headers that the gateway sets or ends; `x-request-id` is its own, too."""
+
+
+def tls_files(tls: UpstreamTls) -> TlsFiles:
+    """The settings as the engines' package takes them."""
+    return TlsFiles(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.verify)
+
+
+def api_key(upstream: PoolUpstream, environ: Mapping[str, str]) -> Callable[[], str] | None:
+    """Where the key of a pool's pods comes from; None without one. Raises OSError, ValueError and KeyError."""
+    if upstream.api_key_file:
+        return followed_key(upstream.api_key_file)
+    return fixed_key(environ[upstream.api_key_env]) if upstream.api_key_env else None
+
+
+def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Problem]:
+    """Problems of `pools[].engine` and `pools[].upstream`, and of the paths that hold for all pools."""
+    for section, path in (("health", settings.health.path), ("scrape", settings.scrape.path)):
+        if wrong := _path_problem(path, ported=section == "scrape"):
+            yield Problem((section, "path"), wrong)
+    for at, pool in enumerate(settings.pools):
+        where: Path = ("pools", at)
+        if pool.engine not in ENGINES:
+            yield Problem((*where, "engine"), f"{pool.engine!r} is not one of {', '.join(ENGINES)}")
+        yield from _paths(pool.upstream, (*where, "upstream"))
+        yield from _key(pool.upstream, environ, (*where, "upstream"))
+        yield from _headers(pool.upstream, (*where, "upstream"))
+        yield from _tls(pool, (*where, "upstream", "tls"))
+
+
+def _paths(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
+    if not is_base(upstream.path.rstrip("/")):
+        yield Problem((*path, "path"), f"{upstream.path!r} is no base path; write it as /base")
+    if wrong := _path_problem(upstream.health_path, ported=False):
+        yield Problem((*path, "health_path"), wrong)
+    if wrong := _path_problem(upstream.metrics_path, ported=True):
+        yield Problem((*path, "metrics_path"), wrong)
+
+
+def _path_problem(path: str, *, ported: bool) -> str:
+    bare = re.sub(r"^:[0-9]{1,5}(?=/)", "", path) if ported else path
+    if not path or re.fullmatch(r"/[\x21-\x7e]*", bare):
+        return ""
+    form = "must begin with /, or with a port as in :8002/metrics" if ported else "must begin with /"
+    return f"{path!r} {form}"
+
+
+def _key(upstream: PoolUpstream, environ: Mapping[str, str], path: Path) -> Iterator[Problem]:
+    if upstream.api_key_file and upstream.api_key_env:
+        yield Problem((*path, "api_key_env"), "the key comes from a file or a variable, not from both")
+        return
+    if upstream.send_key and not (upstream.api_key_file or upstream.api_key_env):
+        yield Problem((*path, "send_key"), "there is no key to send; set api_key_file or api_key_env")
+    field = "api_key_file" if upstream.api_key_file else "api_key_env"
+    try:
+        key = api_key(upstream, environ)
+        if key is not None and not _VALUE.fullmatch(key()):
+            yield Problem((*path, field), "the key has characters that no header can have, or is empty")
+    except KeyError:
+        yield Problem((*path, field), f"the environment variable {upstream.api_key_env} is not set")
+    except OSError as error:
+        yield Problem((*path, field), f"{upstream.api_key_file} cannot be read: {error.strerror}")
+    except ValueError as error:
+        yield Problem((*path, field), f"{upstream.api_key_file} holds no key: {error}")
+
+
+def _headers(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
+    for name, value in upstream.headers.items():
+        where: Path = (*path, "headers", name)
+        if wrong := _name_problem(name):
+            yield Problem(where, wrong)
+        elif not _VALUE.fullmatch(value):
+            yield Problem(
+                where, "the value is empty, begins or ends with a blank, or has characters that are not allowed"
+            )
+    for at, name in enumerate(upstream.strip):
+        if wrong := _name_problem(name) or ("is what the gateway sets itself" if name.lower() == "host" else ""):
+            yield Problem((*path, "strip", at), f"{name!r}: {wrong}")
+
+
+def _name_problem(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        return "is no name of a header"
+    return "is what the gateway sets itself" if name.lower() in _FRAMING or name.lower() == "x-request-id" else ""
+
+
+def _tls(pool: Pool, path: Path) -> Iterator[Problem]:
+    tls = pool.upstream.tls
+    if tls is None:
+        return
+    try:
+        make_context(tls_files(tls))
+    except BadTlsFiles as error:
+        yield Problem((*path, error.field), str(error))
+    if not tls.verify:
+        yield Problem((*path, "verify"), "the certificates of pods are not checked", "warning")
+    if pool.pods and not any(_speaks_tls(text) for text in pool.pods):
+        yield Problem(path, "has no effect: every pod's address says http:// or unix:", "warning")
+
+
+def _speaks_tls(text: str) -> bool:
+    try:
+        return parse(text, tls=True).tls
+    except DiscoveryError:
+        return True  # reported as a problem of the address

@@ -1,0 +1,48 @@
+"""What a user can configure of the way to a pool's pods; `settings.py` has the rest. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the file: immutable, keyword-only, strict."""
+
+
+class UpstreamTls(Section, frozen=True):
+    """TLS to the pods of one pool. The files are read again when they change. Where this section is present, even
+    empty, pods whose address names no scheme speak TLS, such as those that discovery finds."""
+
+    ca_file: str = ""
+    """Authorities that pods' certificates may come from, PEM; empty: the system's."""
+    cert_file: str = ""
+    """The gateway's own certificate, PEM, for pods that ask for one."""
+    key_file: str = ""
+    """Its key, without a passphrase; empty: it is in `cert_file`."""
+    server_name: str = ""
+    """The name that the pods' certificates have, also sent as SNI; empty: the host of each pod's address."""
+    verify: bool = True
+    """`false` accepts every certificate, so that any server at the address gets the requests."""
+
+
+class PoolUpstream(Section, frozen=True):
+    """How the gateway speaks to the pods of one pool."""
+
+    api_key_file: str = ""
+    """File with the pods' API key, sent as `Authorization: Bearer` with probes and when models and metrics are read.
+    Read again when it changes."""
+    api_key_env: str = ""
+    """Environment variable with that key, in place of a file."""
+    send_key: bool = False
+    """Clients' requests get the key too, in place of what the client sent as `authorization` or `x-api-key`."""
+    tls: UpstreamTls | None = None
+    path: str = ""
+    """Precedes the path of every request to pods whose address has no path: `/base`."""
+    health_path: str = ""
+    """Path that answers 2xx while a pod is well; empty: `health.path`, else the engine's."""
+    metrics_path: str = ""
+    """Path of the metrics, `:8002/metrics` on another port of the pod; empty: `scrape.path`, else the engine's."""
+    headers: dict[str, str] = {}
+    """Added to every request, in place of the client's of the same name."""
+    strip: list[str] = []
+    """Headers of clients that the pods do not get, such as `authorization`."""

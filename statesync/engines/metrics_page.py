@@ -1,0 +1,81 @@
+"""Reads an engine's load from its metrics page. Pure: bytes in, `EngineReport` out.
+
+Which engine wrote the page is found on the page itself, by the prefix of its metrics; `presets.py` has their names.
+"""
+
+from __future__ import annotations
+
+import re
+
+from schedulers.types import Adapters
+from statesync.engines.presets import PRESETS, PROCESS_START, Readings
+from statesync.engines.promtext import first, newest
+from statesync.types import EngineReport
+
+_LORA = b"lora_requests_info"
+_ADAPTERS = re.compile(rb'(?:^|,)(max_lora|running_lora_adapters|waiting_lora_adapters)="((?:[^"\\]|\\.)*)"')
+_NO_READINGS: Readings = {}
+
+
+def parse(page: bytes) -> EngineReport:
+    """The engine's load by this page; all None if it is no metrics page of a supported engine.
+
+    Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged.
+    """
+    page = b"\n" + page
+    prefix, readings = _engine_of(page)
+    if not readings:
+        return EngineReport()
+    values = {field: first(page, [(prefix + name, read) for name, read in row]) for field, row in readings.items()}
+    hits, usage = values.get("prefix_hits_tokens"), values.get("kv_usage")
+    started_at = first(page, PROCESS_START)
+    return EngineReport(
+        queued=_whole(values.get("queued")),
+        running=_whole(values.get("running")),
+        kv_usage=None if usage is None else min(max(usage, 0.0), 1.0),
+        kv_capacity_tokens=_capacity(values),
+        prefix_queries_tokens=_whole(values.get("prefix_queries_tokens")),
+        prefix_hits_tokens=None if hits is None else _whole(hits, values.get("tier_hits")),
+        started_at=values.get("started_at") if started_at is None else started_at,
+        adapters=_adapters(newest(page, prefix + _LORA)),
+    )
+
+
+def _engine_of(page: bytes) -> tuple[bytes, Readings]:
+    """The prefix of the page's metrics and how to read them; nothing for a page of another kind."""
+    for preset in PRESETS.values():
+        for prefix in preset.prefixes:
+            if b"\n" + prefix in page:
+                return prefix, preset.readings
+    return b"", _NO_READINGS
+
+
+def _capacity(values: dict[str, float | None]) -> int | None:
+    """Tokens of the cache and of a tier beside it; some engines give blocks and their size."""
+    tokens, blocks, size = values.get("kv_capacity_tokens"), values.get("kv_blocks"), values.get("kv_block_tokens")
+    if tokens is None and blocks is not None and size is not None:
+        tokens = blocks * size
+    return _whole(tokens, values.get("offload_tokens")) or None
+
+
+def _adapters(labels: bytes) -> Adapters | None:
+    """The LoRA adapters in use, from the labels of vLLM's `lora_requests_info`; None if there are none."""
+    values: dict[bytes, bytes] = dict(_ADAPTERS.findall(labels))
+    if not values:
+        return None
+    limit = values.get(b"max_lora", b"")
+    return Adapters(
+        _names(values.get(b"running_lora_adapters", b"")),
+        _names(values.get(b"waiting_lora_adapters", b"")),
+        int(limit) if limit.isdigit() else 0,
+    )
+
+
+def _names(listed: bytes) -> frozenset[str]:
+    plain = re.sub(rb"\\(.)", rb"\1", listed).decode("utf-8", "replace")
+    return frozenset(name for part in plain.split(",") if (name := part.strip()))
+
+
+def _whole(*values: float | None) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(0, round(sum(known))) if known else None

@@ -1,0 +1,114 @@
+"""Checks of how pools reach their pods: every mistake is named with its key and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from router.config.upstream_checks import api_key, upstream_problems
+from router.settings import Health, Pool, PoolUpstream, Scrape, Settings, UpstreamTls
+from tests.fakes.certificates import Authority
+from tests.fakes.programs import need
+
+
+def _found(pool: Pool, **fields: object) -> list[tuple[str, str, str]]:
+    settings = Settings(pools=[pool], **fields)  # type: ignore[arg-type]
+    problems = upstream_problems(settings, {"KEY": "sk-1", "EMPTY": "", "ODD": "a\nb"})
+    return [(problem.where, problem.message, problem.severity) for problem in problems]
+
+
+def _pool(upstream: PoolUpstream | None = None, *, engine: str = "auto", pods: tuple[str, ...] = ("a:1",)) -> Pool:
+    return Pool(name="p", pods=list(pods), engine=engine, upstream=upstream or PoolUpstream())
+
+
+def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
+    authority, key = Authority(tmp_path), tmp_path / "key"
+    key.write_text("sk-1\n")
+    pair = authority.issue()
+    tls = UpstreamTls(ca_file=str(authority.cert), cert_file=str(pair.cert), key_file=str(pair.key), server_name="x")
+    upstream = PoolUpstream(
+        api_key_file=str(key),
+        send_key=True,
+        tls=tls,
+        path="/base/",
+        health_path="/up",
+        metrics_path=":8002/metrics",
+        headers={"x-tenant": "a b"},
+        strip=["Cookie"],
+    )
+    assert _found(_pool(upstream, engine="vllm"), health=Health(path="/health"), scrape=Scrape(path=":9/m")) == []
+    assert _found(_pool(PoolUpstream(api_key_env="KEY", tls=UpstreamTls()))) == []
+
+
+@pytest.mark.parametrize(
+    ("upstream", "key", "word"),
+    [
+        (PoolUpstream(path="base"), "path", "write it as /base"),
+        (PoolUpstream(path="/a/../b"), "path", "no base path"),
+        (PoolUpstream(health_path="up"), "health_path", "must begin with /"),
+        (PoolUpstream(health_path=":8002/up"), "health_path", "must begin with /"),
+        (PoolUpstream(metrics_path=":x/m"), "metrics_path", "as in :8002/metrics"),
+        (PoolUpstream(metrics_path="/a b"), "metrics_path", "must begin with /"),
+        (PoolUpstream(send_key=True), "send_key", "no key to send"),
+        (PoolUpstream(api_key_env="KEY", api_key_file="/k"), "api_key_env", "not from both"),
+        (PoolUpstream(api_key_env="NOT_SET"), "api_key_env", "NOT_SET is not set"),
+        (PoolUpstream(api_key_env="EMPTY"), "api_key_env", "is empty"),
+        (PoolUpstream(api_key_env="ODD"), "api_key_env", "characters that no header can have"),
+        (PoolUpstream(api_key_file="/nothing/here"), "api_key_file", "/nothing/here cannot be read: No such file"),
+        (PoolUpstream(headers={"x y": "1"}), "headers.x y", "no name of a header"),
+        (PoolUpstream(headers={"x": "a\r\nb: c"}), "headers.x", "characters that are not allowed"),
+        (PoolUpstream(headers={"x": ""}), "headers.x", "is empty"),
+        (PoolUpstream(headers={"Content-Length": "1"}), "headers.Content-Length", "sets itself"),
+        (PoolUpstream(strip=["host"]), "strip[0]", "sets itself"),
+        (PoolUpstream(strip=["a", "x-request-id"]), "strip[1]", "sets itself"),
+        (PoolUpstream(tls=UpstreamTls(ca_file="/nothing")), "tls.ca_file", "/nothing cannot be read"),
+        (PoolUpstream(tls=UpstreamTls(key_file="/k")), "tls.key_file", "without a certificate"),
+    ],
+)
+def test_each_mistake_is_named(upstream: PoolUpstream, key: str, word: str) -> None:
+    ((where, message, severity),) = _found(_pool(upstream))
+    assert where == f"pools[0].upstream.{key}"
+    assert word in message
+    assert severity == "error"
+
+
+def test_an_unknown_engine_is_named_with_those_that_there_are() -> None:
+    ((where, message, _),) = _found(_pool(engine="vlm"))
+    assert where == "pools[0].engine"
+    assert "'vlm' is not one of auto, vllm, sglang" in message
+
+
+def test_paths_for_all_pools_are_checked_too() -> None:
+    found = _found(_pool(), health=Health(path="health"), scrape=Scrape(path="metrics"))
+    assert [where for where, _, _ in found] == ["health.path", "scrape.path"]
+
+
+def test_certificates_that_are_not_checked_or_not_used_are_warned_of() -> None:
+    ((where, message, severity),) = _found(_pool(PoolUpstream(tls=UpstreamTls(verify=False))))
+    assert (where, severity) == ("pools[0].upstream.tls.verify", "warning")
+    ((where, message, severity),) = _found(_pool(PoolUpstream(tls=UpstreamTls()), pods=("http://a:1", "unix:/x")))
+    assert (where, severity) == ("pools[0].upstream.tls", "warning")
+    assert "every pod's address says http://" in message
+
+
+def test_a_key_that_needs_a_passphrase_is_refused_and_nothing_asks_for_one(tmp_path: Path) -> None:
+    pair, locked = Authority(tmp_path).issue(), tmp_path / "locked.key"
+    encrypting = ["ec", "-in", str(pair.key), "-aes256", "-passout", "pass:x", "-out", str(locked)]
+    subprocess.run([need("openssl"), *encrypting], check=True, capture_output=True)
+    ((where, message, _),) = _found(
+        _pool(PoolUpstream(tls=UpstreamTls(cert_file=str(pair.cert), key_file=str(locked))))
+    )
+    assert where == "pools[0].upstream.tls.key_file"
+    assert "encrypted" in message
+
+
+def test_the_key_comes_from_the_file_or_the_variable(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from file")
+    key = api_key(PoolUpstream(api_key_file=str(file)), {})
+    assert key is not None and key() == "from file"
+    key = api_key(PoolUpstream(api_key_env="KEY"), {"KEY": "from environment"})
+    assert key is not None and key() == "from environment"
+    assert api_key(PoolUpstream(), {}) is None

@@ -1,0 +1,51 @@
+"""Files that are replaced while the gateway runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from statesync.engines.file_stamp import FollowedText, stamp_of
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
+def test_the_stamp_changes_with_the_file_and_follows_links(tmp_path: Path) -> None:
+    file, link = tmp_path / "a", tmp_path / "link"
+    assert stamp_of(str(file)) == (0, 0, 0)
+    file.write_text("one")
+    link.symlink_to(file)
+    before = stamp_of(str(link))
+    assert before == stamp_of(str(file)) != (0, 0, 0)
+    _replace(file, "two")
+    assert stamp_of(str(link)) != before
+
+
+def test_the_text_is_the_file_s_and_the_last_good_one_while_it_is_away(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(" sk-1\n")
+    followed = FollowedText(str(file))
+    assert followed.text() == "sk-1"
+    _replace(file, "sk-2\n")
+    assert followed.text() == "sk-2"
+    os.unlink(file)
+    assert followed.text() == "sk-2"
+    file.write_text("")
+    assert followed.text() == "sk-2"
+    _replace(file, "sk-3")
+    assert followed.text() == "sk-3"
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
+def test_a_file_without_text_is_an_error_at_the_start(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises((OSError, ValueError)):
+        FollowedText(str(file))
