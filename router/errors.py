@@ -30,6 +30,9 @@ class GatewayError(Exception):
         self.retry_after_s = retry_after_s
         self.client = ""
         """Address of the client that is refused before it has sent a whole request."""
+        self.path = b""
+        self.origin = b""
+        """Of such a request, as far as its head was read: they decide on the form of the answer."""
 
     @property
     def shape(self) -> ErrorShape:

@@ -62,7 +62,7 @@ class Completion:
     def refused(self, error: GatewayError) -> Headers:
         """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
-        headers = self._identity.refusal_headers()
+        headers = self._identity.refusal_headers(error.origin)
         if self._access_log is not None:
             self._access_log.refusal(error, dict(headers).get(b"x-request-id", b"").decode())
         return headers

@@ -179,6 +179,9 @@ class Tunnel:
 
     def __init__(self, relay: Relay, connection: UpstreamConnection, pod: asyncio.Transport) -> None:
         self.begun = True
+        self.sse = False
+        self.first_at = 0.0
+        self.tail = b""
         self._relay = relay
         self._exchange = relay.exchange
         self._edge = relay.exchange.edge
@@ -186,6 +189,7 @@ class Tunnel:
         self._connection = connection
         self._pod = pod
         self._to_client = websocket.FrameScanner()
+        self._to_pod = websocket.FrameScanner()
 
     def open(self, lines: list[bytes], rest: bytes) -> None:
         """Pass the pod's 101 on and whatever either side has sent already."""
@@ -222,6 +226,7 @@ class Tunnel:
 
     def from_client(self, data: bytes) -> None:
         """Bytes for the pod."""
+        self._to_pod.feed(data)
         self._metrics.bytes_in += len(data)
         if not self._pod.is_closing():
             self._pod.write(data)
@@ -272,8 +277,12 @@ class Tunnel:
             self._pod.close()
 
     def conclude(self) -> bool:
-        """A WebSocket has no last message that could count as its end."""
-        return False
+        """The client left: whether one of the two had said goodbye, so that the WebSocket ended in good order."""
+        if not self._to_pod.closed and not self._to_client.closed:
+            return False
+        self.cancel()
+        self._relay.listener.finished(self._relay)
+        return True
 
     def break_off(self, failure: PodFailure, /) -> None:
         """End the WebSocket with a close frame where the client is between two frames, and close the connection."""

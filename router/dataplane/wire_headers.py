@@ -150,9 +150,9 @@ class WireHeaders:
             return ((b"x-request-id", exchange.request_id), *self._placement(exchange, exchange.placement), *cors)
         return ((b"x-request-id", exchange.request_id), (b"x-turnout-replica", self._replica), *cors)
 
-    def refusal_headers(self) -> Headers:
+    def refusal_headers(self, origin: bytes = b"") -> Headers:
         """The headers of an answer to bytes that never became a request; the id is new."""
-        cors = () if self._cors is None else self._cors.unread()
+        cors = () if self._cors is None else self._cors.unread(origin)
         return ((b"x-request-id", self.request_id({})), (b"x-turnout-replica", self._replica), *cors)
 
     def _placement(self, exchange: Exchange, placement: Placement) -> Headers:

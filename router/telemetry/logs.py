@@ -38,10 +38,10 @@ _REMOVED = "[removed]"
 
 _SECRETS = (
     ("bearer", re.compile(r"(?i)\b(bearer)\s+[^\s'\",]+"), rf"\1 {_REMOVED}"),
-    ("://", re.compile(r"(://)[^/@\s]*:[^/@\s]*@"), rf"\1{_REMOVED}@"),
+    ("://", re.compile(r"(://)[^/@\s:]*+:[^/@\s]*+@"), rf"\1{_REMOVED}@"),
 )
 """What a text with a secret contains, in small letters; the secret; its replacement. The first saves the search in most
-fields of the access log."""
+fields of the access log. No part of a pattern gives back what it took: clients write paths of 8 KB of colons."""
 
 _LONGEST = 8192
 _DEEPEST = 6

@@ -41,9 +41,11 @@ class AllowedOrigins:
             return (vary,)
         return ((b"access-control-allow-origin", origin), exposed, vary)
 
-    def unread(self) -> Headers:
-        """The headers of an answer to bytes whose origin was not read: exact where only one origin is allowed."""
-        return self.headers({b"origin": next(iter(self._origins))} if len(self._origins) == 1 else {})
+    def unread(self, origin: bytes) -> Headers:
+        """The headers of an answer to bytes that never became a request. If not even their origin was read, they are
+        for the only one that is allowed."""
+        only = next(iter(self._origins)) if len(self._origins) == 1 else b""
+        return self.headers({b"origin": origin or only})
 
     def preflight(self, header_map: Mapping[bytes, bytes]) -> Headers | None:
         """The headers of the answer to a preflight; None where the request is none, or its origin is not allowed."""

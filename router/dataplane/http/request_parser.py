@@ -13,7 +13,7 @@ from router.dataplane.http.chunked import BadChunk, ChunkScanner
 from router.dataplane.http.head_cache import END, HeadCache, HeadLookup
 from router.dataplane.http.header_rules import CHUNKED_LENGTH
 from router.dataplane.http.request_head import NO_HEAD, RequestHead, bad_start, may_begin, parse_head, too_many_headers
-from router.errors import BadFraming, BodyTooLarge, HeadersTooLarge
+from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
 from router.settings import Limits
 
 IDLE: Final = 0
@@ -98,7 +98,7 @@ class RequestParser:
                 known, end, length = found
                 stop = end + length if length > 0 else end
                 if length > self._limits.max_body_bytes:
-                    raise self._too_much_body()
+                    raise self._too_much_body(known)
                 if stop <= len(data):  # the usual case: a whole request in one read
                     self._owner.received(known, data[end:stop])
                     data = data[stop:]
@@ -127,7 +127,7 @@ class RequestParser:
         missed = self._recall.missed
         head, length = parse_head(data[:end], self._limits)
         if length > self._limits.max_body_bytes:
-            raise self._too_much_body()
+            raise self._too_much_body(head)
         if missed is not None and missed.length == length and b"expect" not in head.header_map:
             _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
         self._blank_bytes = 0
@@ -213,11 +213,11 @@ class RequestParser:
         try:
             end = chunks.feed(data, payload)
         except BadChunk as error:
-            raise BadFraming(f"The body's chunk framing is broken: {error}.") from None
+            raise _of(self._head, BadFraming(f"The body's chunk framing is broken: {error}.")) from None
         if payload:
             self._keep(payload[0] if len(payload) == 1 else b"".join(payload))
         if self._body_bytes + max(0, chunks.left - 2) > self._limits.max_body_bytes:
-            raise self._too_much_body()
+            raise self._too_much_body(self._head)
         if end >= 0:
             self._complete()
             return data[end:]
@@ -244,5 +244,11 @@ class RequestParser:
     def _too_large_head(self) -> HeadersTooLarge:
         return HeadersTooLarge(f"The request's headers exceed {self._limits.max_header_bytes} bytes.")
 
-    def _too_much_body(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The request's body exceeds {self._limits.max_body_bytes} bytes.")
+    def _too_much_body(self, head: RequestHead) -> GatewayError:
+        return _of(head, BodyTooLarge(f"The request's body exceeds {self._limits.max_body_bytes} bytes."))
+
+
+def _of(head: RequestHead, error: GatewayError) -> GatewayError:
+    """The refusal of a request whose head was read: it has the form that the request's client reads."""
+    error.path, error.origin = head.target, head.header_map.get(b"origin", b"")
+    return error

@@ -109,7 +109,7 @@ def error_answer(
     *,
     connection: bytes,
     head_only: bool = False,
-    dialect: Dialect = Dialect.OPENAI,
+    dialect: Dialect | None = None,
 ) -> bytes:
     """The whole answer for `error`, with Retry-After (whole seconds, at least 1), Allow and x-should-retry where the
     error has them."""
@@ -120,7 +120,7 @@ def error_answer(
         extra += ((b"x-should-retry", b"false"),)  # the SDKs of OpenAI and Anthropic heed it
     if isinstance(error, MethodNotAllowed):
         extra += ((b"allow", error.allow.encode()),)
-    body = error_body(error, dialect)
+    body = error_body(error, dialect or dialect_of(error.path))
     return whole(error.shape.status, body, headers=extra, connection=connection, head_only=head_only)
 
 

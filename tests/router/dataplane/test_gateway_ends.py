@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from router.lifecycle import Phase
-from router.settings import Pool, Timeouts
+from router.settings import Limits, Pool, Timeouts
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -196,6 +196,13 @@ def test_a_stream_of_responses_ends_with_an_event_that_goes_on_with_its_numbers(
         said = json.loads(data.removeprefix(b"data: "))
         assert name == b"event: error"
         assert (said["type"], said["code"], said["sequence_number"]) == ("error", "pod_closed_connection", 8)
+
+
+def test_a_body_that_is_too_large_has_anthropics_type_on_the_messages_path() -> None:
+    """Case G 35."""
+    with Rig(limits=Limits(max_body_bytes=10)) as rig:
+        answer = rig.client().sends(post(path="/v1/messages?beta=true")).answer()
+        assert (answer.status, json.loads(answer.body)["error"]["type"]) == (413, "request_too_large")
 
 
 def test_a_refusal_on_the_messages_path_has_anthropics_type() -> None:

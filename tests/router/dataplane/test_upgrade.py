@@ -164,6 +164,16 @@ def test_a_client_that_leaves_takes_the_pods_connection_with_it() -> None:
         rig.assert_clean()
 
 
+@pytest.mark.parametrize("says_goodbye", [True, False])
+def test_a_client_that_leaves_after_a_close_frame_has_left_in_good_order(says_goodbye: bool) -> None:
+    with Rig() as rig:
+        client, pod = opened(rig)
+        client.sends(b"\x88\x82mask\x6e\x89" if says_goodbye else MASKED)
+        client.leaves()
+        assert rig.metrics.requests[("main", "round_robin", pod.address, 101 if says_goodbye else 499)] == 1
+        assert rig.metrics.client_disconnects == (0 if says_goodbye else 1)
+
+
 def test_a_client_that_leaves_in_the_handshake_ends_it() -> None:
     with Rig() as rig:
         client = offered(rig)

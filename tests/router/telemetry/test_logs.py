@@ -121,6 +121,13 @@ def test_secrets_and_prompts_never_reach_the_stream(form: str) -> None:
     assert "redis://[removed]@host:6379/0" in stream.getvalue()
 
 
+def test_a_secret_with_colons_is_found_and_a_path_of_colons_has_none() -> None:
+    """Case E 21: the search is linear."""
+    stream = written(Logging())
+    logging.getLogger("turnout.x").info("redis://user:hush:hush@host and x://%s", ":" * 60_000)
+    assert "redis://[removed]@host and x://:::" in stream.getvalue()
+
+
 def test_a_human_line_is_readable_and_control_characters_cannot_forge_it() -> None:
     stream = written(Logging())
     logging.getLogger("turnout.x").warning("model %s", "a\n12:00 error\x1b[2J", extra={"request_id": "r\n1"})

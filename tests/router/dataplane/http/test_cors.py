@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.cors import AllowedOrigins, without_cors
+from router.settings import Limits
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, Client, event, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -112,3 +113,13 @@ def test_a_preflight_with_a_body_behind_it_does_not_confuse_the_connection() -> 
     with Rig(cors=["*"]) as rig:
         client = rig.client().sends(get("/v1/models", ORIGIN, *ASKS, method="OPTIONS"), post(b"{"))
         assert [answer.status for answer in client.answers()][-1] == 400
+
+
+def test_a_refusal_before_the_body_was_read_is_readable_too() -> None:
+    with Rig(cors=[PAGE, "https://b.example.com"], limits=Limits(max_body_bytes=10)) as rig:
+        for _ in range(2):  # the second head may come from the cache
+            answer = rig.client().sends(post(CHAT, ORIGIN)).answer()
+            assert (answer.status, answer.headers["access-control-allow-origin"]) == (413, PAGE)
+        chunked = post(b"zz\r\n", ORIGIN, "transfer-encoding: chunked", length=False)
+        answer = rig.client().sends(chunked).answer()
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (400, PAGE)
