@@ -14,7 +14,7 @@ from loadtests.sim.simpod.bodies import CountBody, MessagesBody, read
 from loadtests.sim.simpod.drafts import Ask, Draft, draft, ids_of
 from loadtests.sim.simpod.errors import rejected
 from loadtests.sim.simpod.forms import Form, schema_form
-from loadtests.sim.simpod.limits import check_room
+from loadtests.sim.simpod.limits import limit_of
 from loadtests.sim.simpod.script import (
     MARK,
     Choice,
@@ -38,9 +38,9 @@ def messages(given: object, spec: PodSpec) -> Script:
     body = read(MessagesBody, given)
     model = model_of(body.model, spec)
     prompt = _prompt(body)
-    check_room(prompt, body.max_tokens, spec, "max_completion_tokens")
+    limit = limit_of(prompt, body.max_tokens, spec, "max_completion_tokens")
     call = call_of(_tools(body), _choice(body), _dicts(body.messages), prompt.seed)
-    ask = Ask(body.max_tokens, 0, body.ignore_eos, body.stop_sequences or [], form=_form(body), call=call)
+    ask = Ask(limit, 0, body.ignore_eos, body.stop_sequences or [], form=_form(body), call=call)
     said = draft(ask, prompt, spec)
     form = _Reply(prompt, model, said)
     choice = Choice(prompt.tokens, ids_of(prompt, said, spec), said.tokens, said.finish, body.max_tokens, form.events())
@@ -105,7 +105,8 @@ class _Reply(NamedTuple):
         """The events of the tokens."""
         kind, field = ("text_delta", "text") if self.said.call is None else ("input_json_delta", "partial_json")
         delta = named_event({"type": "content_block_delta", "delta": {"type": kind, field: MARK}, "index": 0})
-        return token_events(self.said.pieces, delta, delta)
+        one = token_events(self.said.pieces, delta, delta)
+        return lambda at: one(at) if self.said.pieces[at] else b""
 
     def closing(self, cached: int) -> Sequence[bytes]:
         delta = {"stop_reason": self._stop_reason, "stop_sequence": None} | self._stop_sequence

@@ -78,17 +78,6 @@ class FunctionTool(_Part):
     function: Function
 
 
-class _Name(_Part):
-    name: str
-
-
-class NamedTool(_Part):
-    """The tool that a chat completion has to call."""
-
-    type: Literal["function"] = "function"
-    function: _Name
-
-
 class Sampled(_Body):
     """What chat completions, completions and responses have in common."""
 
@@ -126,7 +115,8 @@ class ChatBody(Sampled):
     logprobs: bool | None = False
     top_logprobs: TopLogprobs = 0
     tools: list[FunctionTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = "none"
+    tool_choice: Any = "none"
+    """`none`, `auto`, `required`, null, or an object that names a function; vLLM checks it before the other fields."""
     parallel_tool_calls: bool | None = True
     echo: bool = False
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
@@ -266,10 +256,15 @@ class MessagesBody(CountBody):
 
 
 B = TypeVar("B", bound=BaseModel)
+_NO_OBJECT = {"type": "model_attributes_type", "loc": ()} | {
+    "msg": "Input should be a valid dictionary or object to extract fields from"
+}
 
 
 def read(kind: type[B], given: object) -> B:
     """A decoded body by its fields; BodyError with all that does not fit."""
+    if not isinstance(given, dict):
+        raise body_error([_NO_OBJECT | {"input": given}])
     try:
         return kind.model_validate(given)
     except ValidationError as error:

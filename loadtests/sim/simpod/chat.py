@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from loadtests.sim.simpod.bodies import ChatBody, FunctionTool, NamedTool, read
+from loadtests.sim.simpod.bodies import ChatBody, FunctionTool, read
 from loadtests.sim.simpod.drafts import Draft, ask_of, draft, ids_of
 from loadtests.sim.simpod.errors import ApiError, rejected
 from loadtests.sim.simpod.forms import form_of
-from loadtests.sim.simpod.limits import check_room, check_sampling, check_stream_options
-from loadtests.sim.simpod.logprobs import MOST, chat_entry
+from loadtests.sim.simpod.limits import check_sampling, check_stream_options, limit_of
+from loadtests.sim.simpod.logprobs import MOST, chat_entry, prompt_logprobs
 from loadtests.sim.simpod.script import (
     CREATED,
     FINGERPRINT,
@@ -42,7 +42,7 @@ def chat(given: object, spec: PodSpec) -> Script:
     field = "max_completion_tokens" if body.max_completion_tokens is not None else "max_tokens"
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     count = 1 if body.n is None else body.n
-    check_room(prompt, limit, spec, field)
+    limit = limit_of(prompt, limit, spec, field)
     check_sampling(body, limit, count)
     call = call_of(tools_of(body.tools or []), choice, body.messages, prompt.seed)
     ask = ask_of(body, limit, form_of(body), call)
@@ -92,7 +92,29 @@ def _tool_choice(body: ChatBody, given: object) -> str:
         return "none"
     if not body.tools:
         raise rejected("When using `tool_choice`, `tools` must be set.", "tool_choice")
-    return f"={choice.function.name}" if isinstance(choice, NamedTool) else str(choice)
+    if choice in ("auto", "required"):
+        return str(choice)
+    if not isinstance(choice, dict):
+        message = f"Invalid value for `tool_choice`: {choice}! Only named tools, "
+        raise rejected(message + '"none", "auto" or "required" are supported.', "tool_choice")
+    return f"={_function_named(choice)}"
+
+
+def _function_named(choice: dict[str, Any]) -> str:
+    """The name in `tool_choice`. ApiError in vLLM's words if there is none."""
+    usage = 'Correct usage: `{"type": "function", "function": {"name": "my_function"}}`'
+    function = choice.get("function")
+    if not isinstance(function, dict):
+        message = f"Invalid value for `function`: `{function}` in `tool_choice`! {usage}"
+        raise rejected(message, "tool_choice.function")
+    if "name" not in function:
+        message = f"Expected field `name` in `function` in `tool_choice`! {usage}"
+        raise rejected(message, "tool_choice.function.name")
+    name = function["name"]
+    if not isinstance(name, str) or not name:
+        message = f"Invalid `name` in `function`: `{name}` in `tool_choice`! {usage}"
+        raise rejected(message, "tool_choice.function.name")
+    return name
 
 
 def _check_logprobs(body: ChatBody) -> None:
@@ -122,12 +144,19 @@ class _Form(NamedTuple):
         choices = [self._choice(at, one) for at, one in enumerate(self.said)]
         head = stamp | {"choices": choices, "service_tier": None, "system_fingerprint": FINGERPRINT}
         ids = self.prompt.token_ids() if self.body.return_token_ids else None
-        tail = {"prompt_logprobs": None, "prompt_token_ids": ids, "prompt_text": None, "kv_transfer_params": None}
+        tail = {"prompt_logprobs": self._scored(), "prompt_token_ids": ids, "prompt_text": None}
+        tail |= {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None}
         usage = usage_of(self.prompt.tokens, self._output, cached) | {"completion_tokens_details": None}
         details = usage["prompt_tokens_details"]
         assert isinstance(details, dict)
         details["multimodal_tokens"] = None
-        return encode(head | {"usage": usage} | tail | {"ec_transfer_params": None, "metrics": None})
+        return encode(head | {"usage": usage} | tail)
+
+    def _scored(self) -> object:
+        """The prompt's probabilities, which an echo asks for as well."""
+        asked = self.body.prompt_logprobs
+        top = self.body.top_logprobs if asked is None and self.body.echo else asked
+        return None if top is None else prompt_logprobs(self.prompt, top)
 
     def _choice(self, at: int, one: Draft) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self._echo + ("" if one.call else one.text)}
@@ -153,16 +182,17 @@ class _Form(NamedTuple):
                 sent.append(self._chunk(at, {"content": self._echo}, 0))
             if one.call is not None:
                 start = self._call(at, one, "")
-                delta = {"id": start["id"], "type": "function", "index": 0, "function": start["function"]}
-                sent.append(self._chunk(at, {"tool_calls": [delta]}, 0))
+                delta = {"id": start["id"], "type": "function", "index": 0, "function": {"name": one.call.name}}
+                sent.append(self._chunk(at, {"content": None, "tool_calls": [delta]}, 0))
         return sent
 
     def events(self, at: int) -> Callable[[int], bytes]:
         """The events of a choice's tokens; all alike, unless each carries counts or probabilities of its own."""
         one = self.said[at]
         if not (self.body.logprobs or self._continuous or self.body.return_token_ids):
-            plain = self._chunk(at, self._delta(one, MARK), 0)
-            return token_events(one.pieces, plain, self._chunk(at, self._delta(one, MARK), 0, one))
+            last = MARK if one.pieces[-1] else ""
+            ending = self._chunk(at, self._delta(one, last), 0, one)
+            return token_events(one.pieces, self._chunk(at, self._delta(one, MARK), 0), ending)
         words, end = one.words(), one.tokens - 1
         return lambda index: self._chunk(
             at, self._delta(one, words[index]), index + 1, one if index == end else None, words[index]
@@ -198,7 +228,8 @@ class _Form(NamedTuple):
         return content if last.get("role") == "assistant" and isinstance(content, str) else ""
 
     def _usage(self, output: int) -> dict[str, Any]:
-        return {"usage": usage_of(self.prompt.tokens, output)} if self._continuous else {}
+        counts = usage_of(self.prompt.tokens, output) | {"completion_tokens_details": None}
+        return {"usage": counts} if self._continuous else {}
 
     def _call(self, at: int, one: Draft, arguments: str) -> dict[str, Any]:
         assert one.call is not None
@@ -213,7 +244,9 @@ class _Form(NamedTuple):
     def _delta(one: Draft, text: str) -> dict[str, Any]:
         if one.call is None:
             return {"content": text}
-        return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+        if not text:
+            return {}
+        return {"content": None, "tool_calls": [{"index": 0, "function": {"arguments": text}}]}
 
     def _chunk(self, at: int, delta: object, made: int, ended: Draft | None = None, word: str | None = None) -> bytes:
         """A chunk after `made` tokens of the choice; `ended` is the draft if it is its last one."""

@@ -12,8 +12,8 @@ from loadtests.sim.simpod.bodies import CompletionBody, read
 from loadtests.sim.simpod.drafts import Draft, ask_of, draft, ids_of
 from loadtests.sim.simpod.errors import rejected
 from loadtests.sim.simpod.forms import form_of
-from loadtests.sim.simpod.limits import check_room, check_sampling, check_stream_options
-from loadtests.sim.simpod.logprobs import MOST, completion_logprobs
+from loadtests.sim.simpod.limits import check_sampling, check_stream_options, limit_of
+from loadtests.sim.simpod.logprobs import MOST, completion_logprobs, prompt_logprobs
 from loadtests.sim.simpod.script import (
     CREATED,
     FINGERPRINT,
@@ -43,10 +43,8 @@ def completion(given: object, spec: PodSpec) -> Script:
     model = model_of(body.model, spec)
     prompts = prompts_of(body.prompt)
     echo_only = bool(body.echo) and limit == 0
-    for prompt in prompts:
-        check_room(prompt, limit, spec)
-    room = min(spec.profile.max_model_len - prompt.tokens for prompt in prompts)
-    limit = 1 if echo_only else min(limit, room)
+    limit = min(limit_of(prompt, limit, spec) for prompt in prompts)
+    limit = 1 if echo_only else limit
     check_sampling(body, limit, body.n)
     ask = ask_of(body, limit, form_of(body))
     said = [(prompt, draft(ask, prompt, spec, at)) for prompt in prompts for at in range(body.n)]
@@ -113,7 +111,9 @@ class _Form(NamedTuple):
             logprobs = completion_logprobs(words, self.body.logprobs, unscored=1 if self.body.echo else 0)
         choice = {"index": at, "text": text, "logprobs": logprobs, "finish_reason": one.finish}
         ids = bool(self.body.return_token_ids)
-        more = {"token_ids": one.token_ids() if ids else None, "prompt_logprobs": None}
+        top = self.body.logprobs if self.body.prompt_logprobs is None and self.body.echo else self.body.prompt_logprobs
+        scored = None if top is None else prompt_logprobs(prompt, top)
+        more: dict[str, object] = {"token_ids": one.token_ids() if ids else None, "prompt_logprobs": scored}
         more["prompt_token_ids"] = prompt.token_ids() if ids else None
         return choice | {"stop_reason": one.stop_reason} | more | {"routed_experts": None}
 

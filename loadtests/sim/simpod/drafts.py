@@ -110,11 +110,13 @@ def _length(ask: Ask, seed: int, cap: int, spec: PodSpec) -> tuple[int, str]:
 
 
 def _cut(text: str, cap: int) -> Draft:
-    """A text that ends by itself, unless the limit comes first."""
-    words = [text[at : at + BYTES_PER_TOKEN] for at in range(0, len(text), BYTES_PER_TOKEN)] or [""]
+    """A text that ends by itself, with a token that has no text, unless the limit comes first."""
+    words = [text[at : at + BYTES_PER_TOKEN] for at in range(0, len(text), BYTES_PER_TOKEN)]
     kept = words[:cap]
     pieces = [encode(word)[1:-1] for word in kept]
-    return Draft("".join(kept), pieces, "stop" if len(kept) == len(words) else "length")
+    if cap <= len(words):
+        return Draft("".join(kept), pieces, "length")
+    return Draft(text, [*pieces, b""], "stop")
 
 
 def _stopped(text: bytes, ask: Ask, finish: str) -> Draft:

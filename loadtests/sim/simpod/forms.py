@@ -59,6 +59,9 @@ def _response_format(given: ResponseFormat) -> Form:
 def _structured_outputs(given: StructuredOutputs) -> Form:
     values = given.model_dump(by_alias=True)
     named = [kind for kind in _KINDS if values.get(kind) is not None]
+    if len({"json", "regex", "choice"}.intersection(named)) > 1:
+        start = "You can only use one kind of constraints for structured outputs "
+        raise rejected(start + "('json', 'regex' or 'choice').")
     if len(named) != 1:
         found = f"multiple are specified: {named}" if named else "none are specified"
         raise rejected(

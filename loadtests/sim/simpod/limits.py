@@ -55,20 +55,18 @@ def check_stream_options(body: Sampled) -> None:
         raise rejected("Stream options can only be defined when `stream=True`.", "stream_options")
 
 
-def check_room(prompt: Prompt, limit: int | None, spec: PodSpec, field: str = "max_tokens") -> None:
-    """ApiError if prompt and answer are longer than the model's context; `field` is where `limit` was asked for."""
+def limit_of(prompt: Prompt, limit: int | None, spec: PodSpec, field: str = "max_tokens") -> int:
+    """The most tokens to generate: what was asked for in `field`, as far as it fits the context.
+
+    ApiError if the limit alone or the prompt alone is longer than the context.
+    """
     longest = spec.profile.max_model_len
     if limit is not None and limit > longest:
         message = f"{field}={limit} cannot be greater than max_model_len={longest}. Please request fewer output tokens."
         raise rejected(message, field, limit)
-    start = f"This model's maximum context length is {longest} tokens. However, "
-    if limit is not None and limit > 0 and prompt.tokens + limit > longest:
-        asked = f"you requested {limit} output tokens and your prompt contains {prompt.tokens} input tokens, "
-        total = f"for a total of {prompt.tokens + limit} tokens. "
-        ending = "Please reduce the length of the input prompt or the number of requested output tokens."
-        raise rejected(start + asked + total + ending, "input_tokens", prompt.tokens)
-    if prompt.tokens >= longest:
-        found = f"your prompt contains {prompt.tokens} input tokens, which exceeds this limit even without any output"
-        raise rejected(
-            f"{start}{found} tokens. Please reduce the length of the input prompt.", "input_tokens", prompt.tokens
-        )
+    if prompt.tokens > longest:
+        found = f"your prompt contains at least {longest + 1} input tokens, which exceeds this limit even without any"
+        message = f"This model's maximum context length is {longest} tokens. However, {found} output tokens. "
+        raise rejected(message + "Please reduce the length of the input prompt.", "input_tokens", longest + 1)
+    room = longest - prompt.tokens
+    return room if limit is None else min(limit, room)

@@ -10,7 +10,7 @@ from typing import Any
 
 import xxhash
 
-from loadtests.sim.simpod.text import VOCABULARY
+from loadtests.sim.simpod.text import VOCABULARY, Prompt, pieces_of, token_id
 
 MOST = 20
 """vLLM's `--max-logprobs`."""
@@ -44,6 +44,19 @@ def completion_logprobs(words: Sequence[str], top: int, offset: int = 0, unscore
     scored = [None if at < unscored else of_token(word) for at, word in enumerate(words)]
     tops = [None if at < unscored else dict(ranked(word, max(top, 1))) for at, word in enumerate(words)]
     return {"text_offset": offsets, "token_logprobs": scored, "tokens": list(words), "top_logprobs": tops}
+
+
+def prompt_logprobs(prompt: Prompt, top: int) -> list[dict[int, dict[str, Any]] | None]:
+    """The prompt's tokens as both APIs list them: by number, with rank; the first one has none."""
+    scored: list[dict[int, dict[str, Any]] | None] = [None]
+    for piece in pieces_of(prompt.text)[1:]:
+        found = ranked(piece.decode(errors="replace"), max(top, 1))
+        entries = {
+            token_id(word.encode()): {"logprob": value, "rank": at + 1, "decoded_token": word}
+            for at, (word, value) in enumerate(found)
+        }
+        scored.append(entries)
+    return scored
 
 
 def _entry(word: str, logprob: float) -> dict[str, Any]:

@@ -81,7 +81,9 @@ class Answer:
             for opening in stream.opening(self.cached or 0):
                 outlet.send(opening)
         while lane.sent < lane.made and not outlet.paused:
-            outlet.send(event(lane.sent))
+            data = event(lane.sent)
+            if data:
+                outlet.send(data)
             lane.sent += 1
             if lane.sent < last:
                 continue

@@ -13,7 +13,7 @@ from loadtests.sim.simpod.bodies import ResponsesBody
 from loadtests.sim.simpod.drafts import Draft, ask_of, draft, ids_of
 from loadtests.sim.simpod.errors import rejected
 from loadtests.sim.simpod.forms import Form, form_of, schema_form
-from loadtests.sim.simpod.limits import check_room, check_sampling
+from loadtests.sim.simpod.limits import check_sampling, limit_of
 from loadtests.sim.simpod.logprobs import chat_entry
 from loadtests.sim.simpod.script import (
     CREATED,
@@ -54,11 +54,10 @@ def write(body: ResponsesBody, spec: PodSpec, name: str, earlier: Messages) -> W
     model = model_of(body.model, spec)
     asked = [*earlier, *messages_of(body)]
     prompt = prompt_of(chat_text(asked, tools=body.tools))
-    check_room(prompt, body.max_output_tokens, spec, "max_output_tokens")
-    check_sampling(body, body.max_output_tokens)
+    limit = limit_of(prompt, body.max_output_tokens, spec, "max_output_tokens")
+    check_sampling(body, limit)
     call = call_of(_tools(body.tools), choice, asked, prompt.seed)
-    said = draft(ask_of(body, body.max_output_tokens, _form(body), call), prompt, spec)
-    limit = spec.profile.max_model_len - prompt.tokens if body.max_output_tokens is None else body.max_output_tokens
+    said = draft(ask_of(body, limit, _form(body), call), prompt, spec)
     reply = _Reply(body, name, model, prompt, said, limit)
     ids = ids_of(prompt, said, spec)
     lane = Choice(prompt.tokens, ids, said.tokens, said.finish, body.max_output_tokens, reply.events())
@@ -151,7 +150,7 @@ class _Reply(NamedTuple):
             "parallel_tool_calls": True if body.parallel_tool_calls is None else body.parallel_tool_calls,
             "temperature": 1.0 if body.temperature is None else body.temperature,
             "tool_choice": body.tool_choice if body.tools else "none",
-            "tools": body.tools,
+            "tools": [_dumped(tool) for tool in body.tools],
             "top_p": 1.0 if body.top_p is None else body.top_p,
             "background": body.background,
             "max_output_tokens": self.limit,
@@ -184,7 +183,7 @@ class _Reply(NamedTuple):
         if self.said.call is None:
             added = {"content_index": 0, "item_id": self._item_id, "output_index": 0, "part": self._part("", [])}
             events.append(added | {"type": "response.content_part.added"})
-        return [named_event(each | {"sequence_number": at}) for at, each in enumerate(events)]
+        return _numbered(events, 0)
 
     def events(self) -> Callable[[int], bytes]:
         """The events of the tokens: numbered, and each with its probability where wanted."""
@@ -193,6 +192,8 @@ class _Reply(NamedTuple):
         before, middle, after = self._delta_parts()
 
         def one(at: int) -> bytes:
+            if not pieces[at]:
+                return b""
             logprobs = encode([_slim(chat_entry(words[at], self.body.top_logprobs))])[1:-1] if words else b""
             return b"%b%b%b%b%b%d%b" % (before, pieces[at], middle[0], logprobs, middle[1], start + at, after)
 
@@ -219,8 +220,8 @@ class _Reply(NamedTuple):
             {"type": "response.output_item.done", "item": self._item("completed"), "output_index": 0},
             {"type": "response.completed", "response": self.ended(cached)},
         ]
-        start = self.said.tokens + (4 if self.said.call is None else 3)
-        return [named_event(each | {"sequence_number": start + at}) for at, each in enumerate(events)]
+        deltas = sum(1 for piece in self.said.pieces if piece)
+        return _numbered(events, deltas + (4 if self.said.call is None else 3))
 
     def _delta_parts(self) -> tuple[bytes, tuple[bytes, bytes], bytes]:
         """A token's event around its text, its probability and its number."""
@@ -252,8 +253,10 @@ class _Reply(NamedTuple):
         made = status == "completed"
         if self.said.call is not None:
             item = {"arguments": self.said.text if made else "", "call_id": self._call_id, "name": self.said.call.name}
-            return item | {"type": "function_call", "id": self._item_id, "namespace": None, "status": status}
-        entries = [chat_entry(word, self.body.top_logprobs) for word in self.said.words()] if self._scored else None
+            nulls = dict.fromkeys(("async", "caller", "namespace"))
+            return item | {"type": "function_call", "id": self._item_id} | nulls | {"status": status}
+        words = self.said.words() if self._scored else []
+        entries = [_ordered(chat_entry(word, self.body.top_logprobs)) for word in words] if words else None
         content = [self._part(self.said.text, entries)] if made else []
         message = {"id": self._item_id, "content": content, "role": "assistant", "status": status}
         return message | {"type": "message", "phase": None}
@@ -263,8 +266,8 @@ class _Reply(NamedTuple):
 
     def _usage(self, cached: int) -> dict[str, Any]:
         prompt, output = self.prompt.tokens, self.said.tokens
-        per_turn = {"input_tokens_per_turn": [prompt], "cached_tokens_per_turn": [cached]}
-        tool_tokens = {"output_tokens_per_turn": [output], "tool_output_tokens_per_turn": [0]}
+        per_turn: dict[str, Any] = {"input_tokens_per_turn": [], "cached_tokens_per_turn": []}
+        tool_tokens: dict[str, Any] = {"output_tokens_per_turn": [], "tool_output_tokens_per_turn": []}
         return {
             "input_tokens": prompt,
             "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0} | per_turn,
@@ -272,6 +275,28 @@ class _Reply(NamedTuple):
             "output_tokens_details": {"reasoning_tokens": 0, "tool_output_tokens": 0} | tool_tokens,
             "total_tokens": prompt + output,
         }
+
+
+def _numbered(events: Sequence[dict[str, Any]], start: int) -> list[bytes]:
+    """Events with their numbers, keys in the order of OpenAI's types: by the alphabet, what came later at the end."""
+    numbered = [each | {"sequence_number": start + at} for at, each in enumerate(events)]
+    return [named_event(dict(sorted(each.items(), key=lambda pair: (pair[0] == "name", pair[0])))) for each in numbered]
+
+
+def _dumped(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool as vLLM repeats it: a function with all of its fields."""
+    if tool.get("type") != "function":
+        return tool
+    fields = ("name", "parameters", "strict", "type", "allowed_callers", "async", "defer_loading", "description")
+    return {field: tool.get(field) for field in (*fields, "output_schema")}
+
+
+def _ordered(entry: dict[str, Any]) -> dict[str, Any]:
+    """A token's probability with its keys in the order of this API."""
+    tops = [
+        {"token": each["token"], "bytes": each["bytes"], "logprob": each["logprob"]} for each in entry["top_logprobs"]
+    ]
+    return {"token": entry["token"], "bytes": entry["bytes"], "logprob": entry["logprob"], "top_logprobs": tops}
 
 
 def _slim(entry: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Choice(NamedTuple):
     """vLLM's finish reason: `stop` or `length`."""
     max_tokens: int | None
     event: Callable[[int], bytes] | None = None
-    """What a stream sends for a token, by its number."""
+    """What a stream sends for a token, by its number; empty where a token sends nothing."""
 
     def request(self, request_id: RequestId, arrived_at: float) -> EngineRequest:
         """The request to the engine."""

@@ -136,7 +136,9 @@ def test_a_forced_tool_is_called_with_arguments_that_fit_its_schema(wanted: obje
     assert (answer["finish_reason"], answer["message"]["content"], call["function"]["name"]) == (finish, "", "weather")
     arguments = msgspec.json.decode(call["function"]["arguments"])
     assert isinstance(arguments["city"], str) and isinstance(arguments["days"], int)
-    deltas = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in streamed(**asked)[1:]]
+    chunks = streamed(**asked)[1:]
+    assert (chunks[-1]["choices"][0]["delta"], chunks[-1]["choices"][0]["finish_reason"]) == ({}, finish)
+    deltas = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in chunks[:-1]]
     assert (deltas[0]["id"], deltas[0]["function"]["name"]) == (call["id"], "weather")
     assert "".join(delta["function"].get("arguments", "") for delta in deltas) == call["function"]["arguments"]
 

@@ -2,7 +2,7 @@ import pytest
 
 from loadtests.sim.simpod.bodies import Sampled
 from loadtests.sim.simpod.errors import ApiError
-from loadtests.sim.simpod.limits import check_room, check_sampling, check_stream_options
+from loadtests.sim.simpod.limits import check_sampling, check_stream_options, limit_of
 from loadtests.sim.simpod.text import prompt_of
 from tests.loadtests.sim.simpod.written import SPEC
 
@@ -30,14 +30,22 @@ def test_values_in_their_range_pass() -> None:
     check_sampling(Sampled.model_validate({"temperature": 2, "top_p": 1, "top_k": -1, "stop": ["a"]}), 4, n=3)
 
 
-@pytest.mark.parametrize(("size", "limit", "fits"), [(8191, None, True), (8192, None, False), (8000, 192, True)])
-def test_prompt_and_answer_have_to_fit_the_context(size: int, limit: int | None, fits: bool) -> None:
-    prompt = prompt_of(b"abcd" * size)
-    if fits:
-        check_room(prompt, limit, SPEC)
-        return
-    with pytest.raises(ApiError, match="maximum context length is 8192 tokens"):
-        check_room(prompt, limit, SPEC)
+@pytest.mark.parametrize(("size", "asked", "limit"), [(8191, None, 1), (8000, 192, 192), (8000, 4000, 192)])
+def test_the_limit_is_cut_to_what_fits_the_context(size: int, asked: int | None, limit: int) -> None:
+    """As vLLM does: only a limit that could never fit is refused."""
+    assert limit_of(prompt_of(b"abcd" * size), asked, SPEC) == limit
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "message"),
+    [
+        (8193, None, "maximum context length is 8192 tokens"),
+        (1, 8193, "max_tokens=8193 cannot be greater than max_model_len=8192"),
+    ],
+)
+def test_a_prompt_or_a_limit_longer_than_the_context_is_refused(size: int, asked: int | None, message: str) -> None:
+    with pytest.raises(ApiError, match=message):
+        limit_of(prompt_of(b"abcd" * size), asked, SPEC)
 
 
 def test_stream_options_need_a_stream() -> None:

@@ -25,7 +25,7 @@ def events(script: Script, cached: int = 0) -> list[bytes]:
     made = []
     for choice in script.choices:
         assert choice.event is not None
-        made += [choice.event(at) for at in range(choice.tokens)]
+        made += [event for event in map(choice.event, range(choice.tokens)) if event]
     return [*stream.opening(cached), *made, *stream.closing(cached)]
 
 
