@@ -15,6 +15,7 @@ COMPILED = [
     "router/dataplane/dispatch.py",
     "router/dataplane/exchange.py",
     "router/dataplane/gateway.py",
+    "router/dataplane/http/buffer_budget.py",
     "router/dataplane/http/chunked.py",
     "router/dataplane/http/edge.py",
     "router/dataplane/http/head_cache.py",

@@ -43,7 +43,7 @@ class Timeouts(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """Bounds on what one client can make the gateway hold."""
+    """Bounds on what clients can make the gateway hold."""
 
     max_header_bytes: int = 65536
     max_headers: int = 100
@@ -57,6 +57,11 @@ class Limits(Section, frozen=True):
     queue_timeout_s: float = 30.0
     write_buffer_bytes: int = 65536
     """Unsent bytes to a slow client above which reading from its pod pauses."""
+    buffer_budget_bytes: int = 1073741824
+    """Bytes held for all clients together: bodies, half-read heads, answers that slow clients have not taken. A request
+    for which there is no room gets 503 `overloaded`; a slow client is cut off. 0 is no limit."""
+    max_connections_per_client: int = 0
+    """Connections from one address, of IPv6 from one /64; 0 is no limit. Those of a load balancer have its."""
 
 
 class PathSettings(Section, frozen=True):

@@ -1,4 +1,6 @@
-"""uvicorn inside the gateway's own event loop: it starts, answers and stops, and leaves signals alone."""
+"""uvicorn inside the gateway's own event loop: it starts, answers and stops, and leaves signals alone. Its limits
+are its own (`limits.py`): what clients of the inference port hold does not count here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from router.address import ListenAddress, bind
+from router.control.limits import BodyLimit, LimitedHttp
 from statesync.tasks import spawn
 
 _DATE_S = 1.0
@@ -27,7 +30,8 @@ class ControlServer:
         self._lent = lent
         self._server = _Server(
             uvicorn.Config(
-                app,
+                BodyLimit(app),
+                http=LimitedHttp,
                 lifespan="off",
                 ws="none",
                 access_log=False,

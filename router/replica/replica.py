@@ -17,6 +17,7 @@ from router.control.server import ControlServer
 from router.lifecycle import Phase, PhaseChange, drain_sequence
 from router.replica.build import Components
 from router.replica.config_mapping import pod_template
+from router.replica.descriptors import raise_limit
 from router.replica.readings import control_plane
 from statesync.discovery.source import open_source
 from statesync.tasks import spawn
@@ -84,6 +85,9 @@ class Replica:
         Raises OSError when a port is taken, StateError when a live replica has this one's name.
         """
         parts = self.parts
+        listener, limits = parts.dataplane.listener, parts.core.settings.limits
+        descriptors = raise_limit(limits.max_connections)
+        listener.most, listener.backlog = min(limits.max_connections, descriptors.clients), descriptors.backlog
         parts.network.deadlines.start()
         if parts.dataplane.recorder is not None:
             parts.dataplane.recorder.start()

@@ -298,6 +298,7 @@ class Rig:
                     client.leaves()
                 assert not self.wire.crashes
                 assert not self.listener.edges
+                assert self.listener.budget.used == 0
                 self.assert_clean()
                 assert bool(self.errors.messages) == self._expect_errors, self.errors.messages
         finally:

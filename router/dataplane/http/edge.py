@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
 from router.dataplane.http import responses
+from router.dataplane.http.buffer_budget import BufferBudget, HeldBytes
 from router.dataplane.http.deadlines import NEVER
+from router.dataplane.http.open_request import R
 from router.dataplane.http.request_head import RequestHead
 from router.dataplane.http.request_parser import HEAD, IDLE, RequestParser
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
@@ -25,23 +27,6 @@ may reach the client before the answer (RFC 9112, 9.6)."""
 
 UPLOAD_BYTES_PER_S = 16384
 """An upload times out when it is slower than this after its first `client_body_s`."""
-
-
-class OpenRequest(Protocol):
-    """A request that is being answered, as its connection knows it."""
-
-    @property
-    def deadline(self) -> float:
-        """When the request must be over, on the connection's clock; 0.0 for never."""
-
-    def pause(self) -> None:
-        """The client's write buffer is full: write no more of the answer for now."""
-
-    def resume(self) -> None:
-        """The client takes bytes again."""
-
-
-R = TypeVar("R", bound=OpenRequest)
 
 
 class RequestHandler(Protocol[R]):
@@ -66,11 +51,12 @@ class EdgeOwner(Protocol[R]):
     limits: Limits
     timeouts: Timeouts
     write_batcher: WriteBatcher
+    budget: BufferBudget
     stopped: bool
     """Every connection closes after its current answer."""
 
-    def opened(self, edge: Edge[R], /) -> bool:
-        """A client connected; False when there are too many."""
+    def opened(self, edge: Edge[R], /) -> Shed | None:
+        """A client connected; returns why it is refused, if it is."""
 
     def closed(self, edge: Edge[R], /) -> None:
         """The connection is closed."""
@@ -93,6 +79,7 @@ class Edge(Generic[R]):
         "clock",
         "current",
         "expires_at",
+        "held",
         "listener",
         "peer",
         "requests",
@@ -127,7 +114,8 @@ class Edge(Generic[R]):
         """The client's address, where the listener keeps it."""
         self.used = False
         """Whether a request has come, ever."""
-        self._reader: RequestParser | None = RequestParser(self, self._limits)
+        self.held = HeldBytes(listener.budget)
+        self._reader: RequestParser | None = RequestParser(self, self._limits, self.held)
         """None when nothing more is read as requests: the connection was refused, or is closed."""
         self._body_since = 0.0
         self._owes_continue = False
@@ -140,8 +128,8 @@ class Edge(Generic[R]):
         self.write_now = self.transport.write
         self.transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         self.expires_at = self.clock() + (self._timeouts.client_header_s or NEVER)
-        if not self.listener.opened(self):
-            self._refuse(Shed("This gateway has all the connections it may have; try again.", retry_after_s=1.0))
+        if (refusal := self.listener.opened(self)) is not None:
+            self._refuse(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: abandon its request and drop the ones that wait."""
@@ -163,12 +151,15 @@ class Edge(Generic[R]):
         """The client's write buffer is full: pause the answer."""
         self.writable = False
         self.expires_at = self.clock() + (self._timeouts.client_write_s or NEVER)
-        if self.current is not None:
+        if self.transport is not None and not self.held.unsent(self.transport.get_write_buffer_size()):
+            self.abort()
+        elif self.current is not None:
             self.current.pause()
 
     def resume_writing(self) -> None:
         """It caught up."""
         self.writable = True
+        self.held.unsent(0)
         if self.current is not None:
             self.expires_at = self.current.deadline or NEVER
             self.current.resume()
@@ -211,6 +202,8 @@ class Edge(Generic[R]):
 
     def received(self, head: RequestHead, body: bytes) -> None:
         """See `ParserOwner`."""
+        if self.waiting or self.current is not None:
+            self.held.read_ahead()
         self.used = True
         self.waiting.append(self.requests.begin(self, head, body, self.clock()))
         self._owes_continue = False
@@ -257,6 +250,8 @@ class Edge(Generic[R]):
     def finish(self, keep: bool) -> None:
         """The current answer was written. `keep`: its end was clean and its head announced an open connection."""
         self.current = None
+        if self.held.bodies and not self.waiting:
+            self.held.ended()
         if self.transport is None:
             return
         if not keep or self.listener.stopped:
@@ -311,6 +306,8 @@ class Edge(Generic[R]):
     def _refuse(self, error: GatewayError) -> None:
         """Read no further requests; the error is sent after the answers before it."""
         self._reader = None
+        if self.current is None:
+            self.held.closed()
         self.waiting.append(error)
         if self.current is None:
             self._next()

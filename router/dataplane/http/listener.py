@@ -4,21 +4,27 @@ logic."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
-from typing import Generic, cast
+from typing import Final, Generic, cast
 
 from router.address import ListenAddress, bind
+from router.dataplane.http.buffer_budget import BufferBudget
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.edge import Edge, R, RequestHandler
+from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.forwarded import peer_of
+from router.dataplane.http.open_request import R
 from router.dataplane.http.responses import Headers
 from router.dataplane.http.write_batcher import WriteBatcher
-from router.errors import GatewayError
+from router.errors import GatewayError, Shed
 from router.settings import Limits, Timeouts
 
-_BACKLOG = 4096
+_BACKLOG: Final = 4096
 """Connections that the kernel keeps until they are accepted."""
+
+_REFUSALS: Final = 64
+"""Connections above the limit that are answered before they are closed; others are closed at once."""
 
 
 class Listener(Generic[R]):
@@ -43,6 +49,12 @@ class Listener(Generic[R]):
         self.timeouts = timeouts
         self.refused = on_refused
         self.write_batcher = write_batcher or WriteBatcher()
+        self.budget = BufferBudget(limits.buffer_budget_bytes)
+        self.most = limits.max_connections
+        """Connections; fewer than configured where the process may not open enough files."""
+        self.backlog = _BACKLOG
+        self._by_client: dict[str, int] = {}
+        """Connections by address, where they are limited."""
         self.edges: set[Edge[R]] = set()
         self.stopped = False
         self._keep_peers = keep_peers
@@ -63,24 +75,40 @@ class Listener(Generic[R]):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         connect = cast(Callable[[], asyncio.Protocol], self.connect)
         if lent is not None:
-            self._server = await loop.create_server(connect, sock=lent, backlog=_BACKLOG)
+            self._server = await loop.create_server(connect, sock=lent, backlog=self.backlog)
         else:
             self._server = await loop.create_server(
-                connect, host or "0.0.0.0", port, family=family, backlog=_BACKLOG, reuse_address=True
+                connect, host or "0.0.0.0", port, family=family, backlog=self.backlog, reuse_address=True
             )
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
-    def opened(self, edge: Edge[R]) -> bool:
-        """Add a connection; False when there are more than `max_connections`."""
+    def opened(self, edge: Edge[R]) -> Shed | None:
+        """Add a connection; returns why it is refused, if it is."""
         self.edges.add(edge)
-        if self._keep_peers:
+        most_each = self.limits.max_connections_per_client
+        if self._keep_peers or most_each:
             edge.peer = peer_of(edge.transport)
         self.deadlines.members.add(edge)
-        return len(self.edges) <= self.limits.max_connections
+        if most_each and edge.peer:
+            client = client_of(edge.peer)
+            count = self._by_client[client] = self._by_client.get(client, 0) + 1
+            if count > most_each:
+                return Shed(f"This client has {most_each} connections, the most it may have here.", retry_after_s=1.0)
+        if len(self.edges) <= self.most:
+            return None
+        if len(self.edges) > self.most + _REFUSALS:
+            edge.abort()
+        return Shed("This gateway has all the connections it may have; try again.", retry_after_s=1.0)
 
     def closed(self, edge: Edge[R]) -> None:
         """Remove a connection."""
+        edge.held.closed()
+        if self._by_client and edge.peer and edge in self.edges:
+            client = client_of(edge.peer)
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
         self.edges.discard(edge)
         self.deadlines.members.discard(edge)
 
@@ -108,3 +136,13 @@ class Listener(Generic[R]):
         """Close every connection at once."""
         for edge in list(self.edges):
             edge.abort()
+
+
+def client_of(peer: str) -> str:
+    """Who a connection from this address is counted for: the address, of IPv6 the /64, which one machine can have all
+    of."""
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped or ipaddress.IPv6Network((address, 64), strict=False))
+    return peer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from router.dataplane.http.buffer_budget import UNCOUNTED, BufferBudget, HeldBytes
 from router.dataplane.http.chunked import BadChunk, ChunkScanner
 from router.dataplane.http.head_cache import END, HeadCache, HeadLookup
 from router.dataplane.http.header_rules import CHUNKED_LENGTH
@@ -55,6 +56,8 @@ class RequestParser:
         "_body_bytes",
         "_chunks",
         "_head",
+        "_head_bytes",
+        "_held",
         "_joined",
         "_limits",
         "_missing",
@@ -65,8 +68,9 @@ class RequestParser:
         "stage",
     )
 
-    def __init__(self, owner: ParserOwner, limits: Limits) -> None:
+    def __init__(self, owner: ParserOwner, limits: Limits, held: HeldBytes | None = None) -> None:
         # connection
+        self._held = held or HeldBytes(BufferBudget(0))
         self._owner = owner
         self._limits = limits
         self._recall = HeadLookup(_heads)
@@ -81,6 +85,8 @@ class RequestParser:
         # the request being read
         self.stage = IDLE
         self._head = NO_HEAD
+        self._head_bytes = 0
+        """Of a head that is not shared with other requests."""
         self._body: list[bytes] = []
         self._joined = 0
         """How many parts at the front of `_body` are joined ones."""
@@ -100,6 +106,8 @@ class RequestParser:
                 if length > self._limits.max_body_bytes:
                     raise self._too_much_body(known)
                 if stop <= len(data):  # the usual case: a whole request in one read
+                    if length > UNCOUNTED:
+                        self._held.read(length)
                     self._owner.received(known, data[end:stop])
                     data = data[stop:]
                 else:
@@ -132,8 +140,11 @@ class RequestParser:
             _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
         self._blank_bytes = 0
         if length == CHUNKED_LENGTH or length > len(data) - end:
+            self._head_bytes = end
             return self._expect_body(head, length, data[end:])
         stop = end + max(0, length)
+        if stop > UNCOUNTED:
+            self._held.read(stop)
         self._owner.received(head, data[end:stop])
         return data[stop:]
 
@@ -164,6 +175,7 @@ class RequestParser:
             self._rest = [joined]
         if self._rest_bytes > self._limits.max_header_bytes:
             raise self._too_large_head()
+        self._held.reading(self._rest_bytes)
         return b""
 
     def _check_beginning(self, part: bytes) -> None:
@@ -189,6 +201,7 @@ class RequestParser:
             self._chunks = ChunkScanner()
         else:
             self._missing = length
+            self._held.expect(length)
         waits = not data and head.http11 and head.header_map.get(b"expect", b"").lower() == _CONTINUE_EXPECTED
         self._owner.body_expected(waits)
         return self._go_on(data) if data else data
@@ -230,12 +243,14 @@ class RequestParser:
         parts = self._body
         parts.append(part)
         self._body_bytes += len(part)
+        self._held.reading(self._head_bytes + self._body_bytes)
         if len(parts) - self._joined > MAX_PARTS:  # tiny parts: one object each takes twenty times their bytes
             parts[self._joined :] = [b"".join(parts[self._joined :])]
             self._joined += 1
 
     def _complete(self) -> None:
         head, body = self._head, self._body
+        self._held.read(self._head_bytes + self._body_bytes)
         self._begin()
         self._owner.received(head, body[0] if len(body) == 1 else b"".join(body))
 

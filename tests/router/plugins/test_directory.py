@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from router.plugins import directory
 from router.plugins.directory import MAX_BYTES, MAX_FILES, PluginUnreadable, list_plugins, read_plugin
 from tests.fakes.configmap_mount import Mount
 
@@ -122,9 +121,9 @@ def test_the_owner_is_root_or_the_gateways_user(tmp_path: Path, monkeypatch: pyt
     if owner == 0:
         os.chown(tmp_path, 12345, -1)
         owner = 12345
-    monkeypatch.setattr(directory.os, "geteuid", lambda: owner + 1)
+    monkeypatch.setattr("router.plugins.directory.os.geteuid", lambda: owner + 1)
     assert f"its owner, user {owner}, may write" in list_plugins(str(tmp_path)).problem
-    monkeypatch.setattr(directory.os, "geteuid", lambda: owner)
+    monkeypatch.setattr("router.plugins.directory.os.geteuid", lambda: owner)
     assert list_plugins(str(tmp_path)).problem == ""
 
 
@@ -136,7 +135,7 @@ def test_what_is_mounted_read_only_may_have_any_mode(tmp_path: Path, monkeypatch
 
     (tmp_path / "good.py").write_text("G")
     tmp_path.chmod(0o777)
-    monkeypatch.setattr(directory.os, "statvfs", lambda _: ReadOnly)
+    monkeypatch.setattr("router.plugins.directory.os.statvfs", lambda _: ReadOnly)
     assert list_plugins(str(tmp_path)).sources == {"good.py": b"G"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -11,9 +12,11 @@ from loadtests.sim.ports import free_ports
 from router.address import ListenAddress, bind
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import Deadlines
-from router.dataplane.http.listener import Listener
+from router.dataplane.http.listener import Listener, client_of
 from router.settings import Limits, Timeouts
 from tests.fakes.bare_exchange import NoGateway
+from tests.fakes.memory_client_and_pods import ok, post
+from tests.fakes.memory_gateway import Rig
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import until
 
@@ -119,3 +122,39 @@ def test_aborting_closes_every_connection() -> None:
             writer.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::2%eth0", "2001:db8::/64"),
+    ],
+)
+def test_connections_are_counted_by_address(peer: str, client: str) -> None:
+    assert client_of(peer) == client
+
+
+def test_one_client_may_have_a_number_of_connections() -> None:
+    """Case E 22."""
+    with Rig(limits=Limits(max_connections_per_client=2)) as rig:
+        first, second, third = [rig.client() for _ in range(3)]
+        assert json.loads(third.answer().body)["error"]["message"].startswith("This client has 2 connections")
+        assert (third.answer().status, third.fate) == (503, "closed")
+        third.leaves()
+        second.leaves()
+        fourth = rig.client()
+        for client in (first, fourth):
+            client.sends(post())
+            rig.asked().sends(ok())
+            assert client.answer().status == 200
+
+
+def test_far_too_many_connections_are_closed_without_an_answer() -> None:
+    """Case E 22: an answer takes a descriptor until it is read."""
+    with Rig(limits=Limits(max_connections=1)) as rig:
+        clients = [rig.client() for _ in range(80)]
+        assert [client.transport.lost for client in clients] == [False] * 65 + [True] * 15
+        assert len(rig.listener.edges) == 65
