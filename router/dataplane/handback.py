@@ -6,6 +6,8 @@ No attempt and no retry is charged for the move: the pod does no work any more, 
 
 from __future__ import annotations
 
+from typing import Final
+
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
@@ -13,6 +15,9 @@ from router.dataplane.exchange import NO_POD, AnswerRelay, Exchange, Placement
 from router.dataplane.queue import RequestQueue
 from router.errors import NoPodAvailable, PodGone, Saturated
 from schedulers.types import PodId
+
+PROBE: Final = "probe"
+"""Why a pod is kept in the rotation although it fails: see `HealthTracker`."""
 
 
 class HandBack:
@@ -28,30 +33,43 @@ class HandBack:
 
     def pod_gone(self, pod: PodId) -> None:
         """Move every request on that this pod has and whose client has no byte of an answer yet."""
+        failing = self._failing(pod)
         for exchange in list(self._active):
             placement, relay = exchange.placement, exchange.relay
             if placement is None or relay is None or placement.pod.id != pod or relay.begun or exchange.done:
                 continue
             try:
-                self._move(exchange, placement, relay)
+                self._move(exchange, placement, relay, failing)
             except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
                 self._completion.defect(exchange)
 
-    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay) -> None:
+    def _failing(self, pod: PodId) -> frozenset[PodId]:
+        """The pod, and those of its pool that fail their probes as well and are in the rotation only because too few
+        others are left. No request moves to them: if all of a pool's probes fail, every request stays where it is."""
+        statuses = self._view.statuses(self._view.pool_of(pod))
+        return frozenset([pod, *(status.pod.id for status in statuses if PROBE in status.kept)])
+
+    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> None:
         """Place the exchange on another pod or queue it. It stays where it is if there is neither: the pod may answer
         yet."""
-        pool = exchange.routed.pool
-        exchange.tried |= {placement.pod.id}
-        try:
-            if not self._attempts.place(exchange):
-                self._queue.enter(exchange)
-        except NoPodAvailable:
-            if not self._attempts.fallbacks.take(exchange, NO_POD):
-                return
-        except Saturated:
+        pool, tried = exchange.routed.pool, exchange.tried
+        exchange.tried = tried | failing
+        moved = self._moved(exchange)
+        exchange.tried = tried  # it did not fail there: it may come back once that pod is well again
+        if not moved:
             return
         relay.cancel()
         self._view.release(placement.charge)
         if exchange.queued:
             exchange.placement = exchange.relay = None
         self._metrics.count_retry(pool, PodGone.reason)
+
+    def _moved(self, exchange: Exchange) -> bool:
+        try:
+            if not self._attempts.place(exchange):
+                self._queue.enter(exchange)
+        except NoPodAvailable:
+            return self._attempts.fallbacks.take(exchange, NO_POD)
+        except Saturated:
+            return False
+        return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.request.routes import Routes
@@ -18,6 +19,9 @@ from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport, PrefixPage
+
+PROBE: Final = "probe"
+"""The reason of a pod that fails its probes."""
 
 _log = logging.getLogger("turnout.pods")
 
@@ -41,7 +45,7 @@ class PodUpdates:
         self._upstream = upstream
         self._metrics = metrics
         self.on_probe_failed: Callable[[PodId], None] = _ignore
-        """Called when a pod leaves the rotation because it fails its probes."""
+        """Called for each pod of a pool that fails its probes, whenever that changes in the pool."""
         self._unknown: set[PodId] = set()
         """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
         self._long_unknown: set[PodId] = set()
@@ -54,11 +58,11 @@ class PodUpdates:
                 self._view.block(pod, reason)
                 self._metrics.count_ejection(pod, reason)
                 _log.warning("pod %s leaves the rotation: %s", pod, reason)
-                if reason == "probe":
-                    self.on_probe_failed(pod)
             else:
                 self._view.unblock(pod, reason)
                 _log.info("pod %s is back: no longer %s", pod, reason)
+            if reason == PROBE:
+                self._hand_back(self._view.pool_of(pod))
         except UnknownPod:
             return  # it left the pool between the probe and its verdict
 
@@ -76,6 +80,14 @@ class PodUpdates:
             _log.warning(message, pod, why, was.pool, well, len(pods))
         elif was.kept and not reasons and was.routable:
             _log.info("pod %s no longer fails", pod)
+        if (PROBE in reasons) != (PROBE in was.kept):
+            self._hand_back(was.pool)
+
+    def _hand_back(self, pool: str) -> None:
+        """Let the requests of the pool's pods that fail their probes move on, to those that answer them now."""
+        for status in self._view.statuses(pool):
+            if PROBE in status.blockers or PROBE in status.kept:
+                self.on_probe_failed(status.pod.id)
 
     def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
         """An engine's own reading, made `age_s` ago."""

@@ -145,7 +145,9 @@ class Rig:
             self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics
         )
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
-        self.health = HealthTracker(HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks)
+        self.health = HealthTracker(
+            HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks, on_kept=updates.on_kept
+        )
         prober = Prober(ProbeConfig(), self.health, clock=clock)
         scrapes = ScrapeListener(updates.on_report, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)

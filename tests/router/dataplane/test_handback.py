@@ -60,6 +60,37 @@ def test_case_b8_a_hundred_requests_move_on_whatever_the_retry_budget_has() -> N
         assert {client.answer().status for client in clients} == {200}
 
 
+def test_requests_move_on_from_every_pod_that_is_gone_though_the_rotation_keeps_one_of_them() -> None:
+    with Rig(pods=3) as rig:
+        proven(rig)
+        clients = [rig.asks() for _ in range(9)]
+        for pod in ("10.0.0.1:8000", "10.0.0.2:8000"):
+            fails_its_probes(rig, pod)
+        assert [bool(status.kept) for status in rig.view.statuses()].count(True) == 1
+        waiting = [end for end in rig.net.made if end.fate == ""]
+        assert [end.address for end in waiting] == ["10.0.0.3:8000"] * 9
+        for end in waiting:
+            end.sends(ok())
+        assert {client.answer().status for client in clients} == {200}
+
+
+def test_where_all_pods_fail_their_probes_requests_wait_for_the_first_one_that_comes_back() -> None:
+    with Rig() as rig:
+        proven(rig)
+        clients = [rig.asks() for _ in range(4)]
+        fails_its_probes(rig, "10.0.0.1:8000")
+        fails_its_probes(rig, "10.0.0.2:8000")
+        made = len(rig.net.made)
+        assert made == 6, "the second one's requests stay with it: none that answers is left"
+        rig.passes(100)
+        answers_its_probes(rig, "10.0.0.1:8000")
+        waiting = [end for end in rig.net.made if end.fate == ""]
+        assert {end.address for end in waiting} == {"10.0.0.1:8000"}
+        for end in waiting:
+            end.sends(ok())
+        assert {client.answer().status for client in clients} == {200}
+
+
 def test_a_begun_answer_stays_with_its_pod() -> None:
     with Rig() as rig:
         proven(rig)
