@@ -12,10 +12,7 @@ from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
 from router.upstream_settings import UpstreamTls as UpstreamTls
 
-HOLD: Final = "hold"
-"""The `affinity` of a pool whose sessions wait for their own pods."""
-
-AFFINITIES: Final = ("prefer", HOLD)
+AFFINITIES: Final = ("prefer", HOLD := "hold")
 
 
 class Timeouts(Section, frozen=True):
@@ -23,9 +20,8 @@ class Timeouts(Section, frozen=True):
 
     connect_s: float = 2.0
     first_byte_s: float = 3600.0
-    """From the request being sent to the first byte of the answer: queueing, prefill and, without a stream, the whole
-    answer happen in it. A pod that is gone is found by its probes, so this only ends what a client waits for no more:
-    SDKs give up after 600 s."""
+    """From the request being sent to the first byte of the answer: without a stream, all of it is made in this time. A
+    pod that is gone is found by its probes, and SDKs wait for 600 s."""
     idle_s: float = 3600.0
     """Between two bytes of an answer. Engines are silent for minutes while they write the arguments of a tool call."""
     total_s: float = 0.0
@@ -200,9 +196,8 @@ class Pool(Section, frozen=True):
     """How long a request waits for a full pool (every pod at its `max_inflight`) before a fall-back is tried. 0: at
     once; above `limits.queue_timeout_s`: only where the wait would end in an error."""
     affinity: str = "prefer"
-    """`prefer` or `hold`. With `hold`, a request with a session waits for the session's own pod while that is full,
-    failing or restarting, at most `limits.queue_timeout_s`; then it is refused. With `prefer` the policy chooses
-    another pod."""
+    """`prefer` or `hold`: then a request with a session waits for the session's own pod while that is full, failing or
+    restarting, at most `limits.queue_timeout_s`, and is refused after that."""
     labels: dict[str, str] = {}
     max_inflight_per_pod: int = 0
     """0 is no limit."""
