@@ -52,7 +52,7 @@ nothing.
 |---|---|---|
 | `--config FILE` | `TURNOUT_CONFIG` | the file |
 | `--listen HOST:PORT` | `TURNOUT_LISTEN` | `listen` |
-| `--control HOST:PORT` | `TURNOUT_CONTROL` | `control.listen` |
+| `--control HOST:PORT` | `TURNOUT_CONTROL` | `control.listen`; `turnout pods` and `policy` connect there, too |
 | | `TURNOUT_CONTROL_TOKEN` | `control.token` |
 | `--state URL` | `TURNOUT_STATE` | `state` |
 | | `TURNOUT_STATE_PASSWORD` | the password in `state`, not URL-encoded; one in `--state` wins |

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -113,6 +114,8 @@ async def gateway(demo: Demo, ports: Ports, directory: Path, gone: Callable[[], 
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "router", "serve", "--config", str(config),
             stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            # Settings of the environment are those of another gateway.
+            env={name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")},
         )  # fmt: skip
     watch = spawn(_watch(process, gone), "gateway watch")
     try:

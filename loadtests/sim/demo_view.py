@@ -93,7 +93,7 @@ def _pod(pod: Mapping[str, object], requests: Sequence[tuple[Labels, float]]) ->
         queued=int(str(pod["queued"])),
         running=int(str(pod["running"])),
         kv_usage=float(str(pod["kv_usage"])),
-        routable=bool(pod["routable"]),
+        routable=bool(pod["routable"]) and not pod.get("kept"),
     )
 
 

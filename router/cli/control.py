@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from router.address import parse_listen
 from router.cli.serve_flags import UsageError
+from router.config.environment import CONTROL_VARIABLE, TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from router.cli.client import ControlClient
@@ -24,8 +26,8 @@ def add_control(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--control",
         metavar="URL",
-        default=DEFAULT_CONTROL,
-        help=f"control port of any replica (default {DEFAULT_CONTROL}); token from TURNOUT_CONTROL_TOKEN",
+        help=f"control port of any replica (default {CONTROL_VARIABLE}, or {DEFAULT_CONTROL}); "
+        f"token from {TOKEN_VARIABLE}",
     )
     command.add_argument("--json", action="store_true", help="as the control API answers it")
 
@@ -37,10 +39,21 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
     from router.cli.client import ControlClient, ControlFailure
 
     try:
-        with ControlClient(given.control, os.environ) as client:
+        with ControlClient(given.control or control_url(os.environ), os.environ) as client:
             yield client
     except ControlFailure as error:
         raise UsageError(str(error)) from None
+
+
+def control_url(environ: Mapping[str, str]) -> str:
+    """The control port of the environment, or the default. Where it listens on every address, this machine's own."""
+    text = environ.get(CONTROL_VARIABLE, "")
+    try:
+        listen = parse_listen(text)
+    except ValueError:
+        return text or DEFAULT_CONTROL
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return str(listen._replace(host=own.get(listen.host, listen.host)))
 
 
 def print_line(line: str) -> None:

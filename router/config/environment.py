@@ -30,13 +30,16 @@ LABELS_VARIABLE = "TURNOUT_LABELS"
 """Holds labels of the gateway, `zone=eu-1a,cluster=a`: replicas in several zones read one file. It wins over the file
 label by label; one without a value is left out."""
 
+CONTROL_VARIABLE = "TURNOUT_CONTROL"
+"""Holds the address of the control port: where `serve` listens, and where commands such as `turnout pods` connect."""
+
 FLAGS: Mapping[str, str] = {
     "TURNOUT_CONFIG": "--config",
     "TURNOUT_PODS": "--pod",
     "TURNOUT_POLICY": "--policy",
     "TURNOUT_STATE": "--state",
     "TURNOUT_LISTEN": "--listen",
-    "TURNOUT_CONTROL": "--control",
+    CONTROL_VARIABLE: "--control",
     "TURNOUT_WORKERS": "--workers",
     "TURNOUT_LOG_LEVEL": "--log-level",
 }

@@ -101,7 +101,10 @@ def test_a_signal_ends_it_and_its_gateway(demo: subprocess.Popen[str], number: s
 
 
 @pytest.mark.slow
-def test_without_users_it_only_prints_its_addresses() -> None:
+def test_without_users_it_only_prints_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Settings for another gateway change nothing here.
+    monkeypatch.setenv("TURNOUT_LISTEN", "no address")
+    monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "another token")
     with started("--users", "0", stdout=subprocess.PIPE) as quiet, quiet:
         assert quiet.stdout is not None
         assert re.match(r"gateway http://127\.0\.0\.1:\d+ control http://127\.0\.0\.1:\d+\n", quiet.stdout.readline())

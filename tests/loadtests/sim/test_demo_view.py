@@ -45,6 +45,12 @@ def test_a_reading_has_each_pods_requests_and_load() -> None:
     assert (NOW.requests, NOW.failed) == (202, 2)
 
 
+def test_a_pod_that_fails_and_is_kept_does_not_look_well() -> None:
+    """Case H 37."""
+    dead = [{**PODS[0], "kept": ["probe"]}]
+    assert [pod.routable for pod in read(10.0, dead, "p2c", metrics(1, 0, 1, fast=1, slow=0)).pods] == [False]
+
+
 def test_rates_are_computed_between_two_readings() -> None:
     what = recent(NOW, BEFORE)
     assert what.rate == pytest.approx(101 / 5)

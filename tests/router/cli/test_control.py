@@ -7,6 +7,8 @@ import re
 import httpx
 import pytest
 
+from router.cli.control import control_url
+from router.cli.main import main
 from tests.fakes.control_port import OTHER_POD, POD, Replica, command
 
 
@@ -52,3 +54,28 @@ def test_a_pool_without_pods_has_a_line(capsys: pytest.CaptureFixture[str]) -> N
     ]
     assert command(replica, "pods", "--json") == 0
     assert capsys.readouterr().out.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("", "http://127.0.0.1:9000"),
+        ("0.0.0.0:9100", "127.0.0.1:9100"),
+        ("[::]:9100", "[::1]:9100"),
+        ("10.0.0.1:9100", "10.0.0.1:9100"),
+        ("https://gateway:9100", "https://gateway:9100"),
+    ],
+)
+def test_the_control_port_of_the_environment_is_asked(given: str, url: str) -> None:
+    """Case H 42: the variable that sets where `serve` listens."""
+    assert control_url({"TURNOUT_CONTROL": given}) == url
+
+
+def test_a_flag_wins_over_the_control_port_of_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOUT_CONTROL", "127.0.0.1:1")
+    assert command(Replica(), "pods") == 0
+    assert POD in capsys.readouterr().out
+    assert main(["pods"]) == 2
+    assert "no control port at http://127.0.0.1:1" in capsys.readouterr().err
