@@ -61,7 +61,7 @@ def test_a_whole_answer_has_tokens_and_no_time_to_first_token(caplog: pytest.Log
     [
         ({"pods": 0}, CHAT, (), ("m", "main", 503, "no_pod_available")),
         ({}, b'{"model":"nosuch","messages":[]}', (), ("nosuch", "-", 404, "model_not_found")),
-        ({}, b'{"messages":[]}', (), ("-", "-", 400, "missing_model")),
+        ({}, b'{"model":', (), ("-", "-", 400, "invalid_request")),
         ({}, CHAT, ("x-turnout-pool: other",), ("m", "other", 404, "pool_not_found")),
         ({"limits": Limits(max_inflight=1)}, CHAT, (), ("m", "main", 503, "overloaded")),
     ],
