@@ -146,7 +146,7 @@ class PodApi:
         path = request.path
         other = path.rstrip("/") if path.endswith("/") else f"{path}/"
         if path == "/" or self._route(other) is None:
-            outlet.whole(404, _JSON, NOT_FOUND.openai())
+            outlet.whole(404, _JSON, b"" if request.method == "HEAD" else NOT_FOUND.openai())
             return
         query = b"?" + request.query if request.query else b""
         place = b"http://%b%b%b" % (request.headers.get(b"host", b"localhost"), other.encode(), query)

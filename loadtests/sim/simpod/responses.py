@@ -32,6 +32,15 @@ from loadtests.sim.simpod.tools import Tool, call_of
 
 Messages = list[dict[str, Any]]
 _LOGPROBS = "message.output_text.logprobs"
+_CALLS = frozenset(
+    "apply_patch_call code_interpreter_call compaction computer_call file_search_call image_generation_call "
+    "item_reference local_shell_call mcp_approval_request mcp_call mcp_list_tools shell_call web_search_call".split()
+)
+_OUTPUTS = frozenset(
+    "apply_patch_call_output computer_call_output local_shell_call_output mcp_approval_response "
+    "shell_call_output".split()
+)
+"""Items of agents with tools of their own: read as their JSON."""
 
 
 class Written(NamedTuple):
@@ -84,6 +93,8 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
         return {"role": "tool", "content": item.get("output")}
     if kind == "reasoning":
         return {"role": "assistant", "content": item.get("content")}
+    if kind in _CALLS or kind in _OUTPUTS:
+        return {"role": "assistant" if kind in _CALLS else "tool", "content": [item]}
     if kind == "message" and isinstance(item.get("role"), str):
         return {"role": item["role"], "content": item.get("content")}
     raise rejected(f"an input item of type {kind!r} without a role is no message", "input")

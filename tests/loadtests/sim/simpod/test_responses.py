@@ -78,9 +78,11 @@ def test_the_items_of_an_agents_loop_are_taken() -> None:
         {"type": "reasoning", "id": "r", "summary": []},
         {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "sky"},
+        {"type": "local_shell_call", "call_id": "d", "action": {"type": "exec", "command": ["ls"]}},
+        {"type": "local_shell_call_output", "id": "d", "output": "a"},
     ]
-    turn = written(input=loop, instructions="Be brief.").turn
-    assert [message["role"] for message in turn] == ["system", "user", "assistant", "assistant", "tool", "assistant"]
+    roles = [message["role"] for message in written(input=loop, instructions="Be brief.").turn]
+    assert roles == ["system", "user", "assistant", "assistant", "tool", "assistant", "tool", "assistant"]
 
 
 def test_tokens_have_probabilities_where_they_are_included() -> None:

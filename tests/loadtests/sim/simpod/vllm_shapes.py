@@ -200,6 +200,7 @@ ERRORS: dict[str, Exchange] = {
     "POST of a GET path": Exchange("/v1/models", {}),
     "DELETE of models": get("/v1/models", "DELETE"),
     "HEAD of health": get("/health", "HEAD"),
+    "HEAD of no path": get("/", "HEAD"),
     "a slash too many": get("/v1/models/?a=1"),
     "a slash too many in a POST": Exchange(f"{CHAT}/", {"model": "tiny"}),
     "a slash too many on health": get("/health/"),
