@@ -60,6 +60,10 @@ class ModelNotFound(ClientError):
     """No pool serves the model."""
 
 
+class ModelNotListed(ModelNotFound):
+    """No list names the model, and the lists may be out of date; it becomes an answer only by mistake."""
+
+
 class OwnerGone(ClientError):
     """The pod that has the state which the request names has left: the state is lost."""
 
@@ -180,6 +184,13 @@ class PodGone(PodFailure):
     reason = "gone"
 
 
+class ModelRefused(PodFailure):
+    """The pod answered that it does not have the model, and another pod is tried; it becomes an answer only by
+    mistake."""
+
+    reason = "model"
+
+
 class FirstByteTimeout(PodFailure):
     """The pod sent nothing for `timeouts.first_byte_s`."""
 
@@ -231,6 +242,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     MissingModel: ErrorShape(400, INVALID, "missing_model"),
     ModelNotFound: ErrorShape(404, INVALID, "model_not_found"),
     OwnerGone: ErrorShape(404, INVALID, "owner_gone"),
+    ModelNotListed: ErrorShape(404, INVALID, "model_not_found"),
     PoolNotFound: ErrorShape(404, INVALID, "pool_not_found"),
     TargetNotAllowed: ErrorShape(403, INVALID, "target_not_allowed"),
     PolicyNotAllowed: ErrorShape(403, INVALID, "policy_not_allowed"),
@@ -251,6 +263,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     ResetBeforeAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     BadAnswer: ErrorShape(502, UPSTREAM, "pod_bad_answer"),
     PodRefused: ErrorShape(503, UPSTREAM, "pod_refused"),
+    ModelRefused: ErrorShape(503, UPSTREAM, "pod_refused"),
     PodGone: ErrorShape(502, UPSTREAM, "pod_gone"),
     FirstByteTimeout: ErrorShape(504, UPSTREAM, "pod_timeout"),
     IdleTimeout: ErrorShape(504, UPSTREAM, "pod_stalled"),

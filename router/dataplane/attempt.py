@@ -4,6 +4,8 @@ and starts the next attempt where one failed. `retry.py` decides which failures 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import FAILED, Exchange, Placement
@@ -43,6 +45,8 @@ class Attempts:
         self._homes = deps.homes
         self._holding = frozenset(name for name, pool in self._pools.items() if pool.affinity == HOLD)
         self._retries = deps.settings.retries
+        self.hold: Callable[[Relay, ResponseHead, int, int], bool] | None = None
+        """See `ModelMisses.hold`."""
         self.fallbacks = Fallbacks(deps, routing, self.place)
         self.budget = RetryBudget(self._retries, self._clock())
 
@@ -99,6 +103,10 @@ class Attempts:
         )
 
     # What the relay reports
+
+    def holds(self, relay: Relay, head: ResponseHead, framing: int, length: int) -> bool:
+        """The head of a 404 came: whether `ModelMisses` reads the body before the client gets any of it."""
+        return self.hold is not None and self.hold(relay, head, framing, length)
 
     def answered(self, relay: Relay, status: int) -> bool:
         """The pod's status came. False when another pod gets the request instead."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
@@ -24,8 +24,20 @@ from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
 from schedulers.types import PodId
 from statesync.engines.health import Outcome
+from statesync.engines.model_reader import LookWaiter
 from statesync.load.view import LoadView
 from statesync.store.memory import MemoryStore
+
+
+class ModelLists(Protocol):
+    """What knows the pods' lists of models: `ModelReader`."""
+
+    def look_again(self, waiter: LookWaiter, /) -> bool:
+        """See `ModelReader`."""
+        ...
+
+    def refused(self, pod: PodId, model: str, /) -> None:
+        """See `ModelReader`."""
 
 
 class GatewayDeps(NamedTuple):
@@ -53,6 +65,8 @@ class GatewayDeps(NamedTuple):
     """Takes the last bytes of each answer with status 200 to a prompt of at least one block."""
     targets: TargetResolver = TargetResolver(TargetSettings())
     """Which clients may choose where a request goes."""
+    lists: ModelLists | None = None
+    """The pods' lists of models; None where they are not read."""
     owners: StateOwners = StateOwners(MemoryStore())
     """Which pods have the state behind ids."""
     homes: SessionHomes | None = None

@@ -14,11 +14,12 @@ from router.dataplane.exchange import NO_POD, Exchange
 from router.dataplane.handback import HandBack
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_head import RequestHead
+from router.dataplane.model_misses import ModelMisses
 from router.dataplane.queue import RequestQueue
 from router.dataplane.request.paths import STATELESS_PATHS
 from router.dataplane.routing import Routing
 from router.dataplane.stateful import StatefulRequests
-from router.errors import DrainTimeout, GatewayError, NoPodAvailable, TotalTimeout
+from router.errors import DrainTimeout, GatewayError, ModelNotListed, NoPodAvailable, TotalTimeout
 
 
 class Gateway:
@@ -37,6 +38,8 @@ class Gateway:
         self._stateful = StatefulRequests(
             deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue
         )
+        self._misses = ModelMisses(deps, self._attempts, self._queue, self.completion, self._looked)
+        self._attempts.hold = self._misses.hold
         deps.view.on_headroom = self._queue.on_headroom
         self.pod_gone = HandBack(deps, self._attempts, self._queue, self.completion).pod_gone
         """Takes a pod that is gone by its probes: its requests without a byte of an answer move on."""
@@ -65,6 +68,27 @@ class Gateway:
             self._attempts.budget.requests += 1
             self._place_or_queue(exchange)
         except GatewayError as error:
+            self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self.completion.defect(exchange)
+
+    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        """Answer with the error, unless a look at the pods' lists may help."""
+        try:
+            if isinstance(error, ModelNotListed):
+                self._misses.look_for(exchange)
+                return
+        except GatewayError as refusal:
+            error = refusal
+        self.completion.refuse(exchange, error)
+
+    def _looked(self, exchange: Exchange) -> None:
+        """The rest of `handle`, for an admitted exchange whose model was looked for."""
+        try:
+            self._routing.understand(exchange, looked=True)
+            self._attempts.budget.requests += 1
+            self._place_or_queue(exchange)
+        except GatewayError as error:
             self.completion.refuse(exchange, error)
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self.completion.defect(exchange)
@@ -76,8 +100,12 @@ class Gateway:
             self.completion.answer(exchange, answer)
             self._admission.leave(exchange)
             return
-        self._routing.understand(exchange)
-        self._place_or_queue(exchange)
+        try:
+            self._routing.understand(exchange)
+        except ModelNotListed:
+            self._misses.look_for(exchange)
+        else:
+            self._place_or_queue(exchange)
 
     def _place_or_queue(self, exchange: Exchange) -> None:
         """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can

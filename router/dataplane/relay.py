@@ -41,6 +41,10 @@ class RelayListener(Protocol):
     def answered(self, relay: Relay, status: int, /) -> bool:
         """The pod's head came. False: the client does not get this answer, because another pod has the request now."""
 
+    def holds(self, relay: Relay, head: ResponseHead, framing: int, length: int, /) -> bool:
+        """The head of a 404 came, once for each relay. True: another receiver reads the answer, without its chunk
+        framing, and perhaps gives it to this relay again."""
+
     def headers(self, relay: Relay, head: ResponseHead, /) -> list[bytes]:
         """The pod's and the gateway's own response headers, ready to be joined into the head."""
 
@@ -78,6 +82,7 @@ class Relay:
         "sse",
         "status",
         "tail",
+        "was_held",
     )
 
     def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, sent_at: float) -> None:
@@ -87,6 +92,8 @@ class Relay:
         self.sent_at = sent_at
         self.connection: UpstreamConnection | None = None
         self.status = 0
+        self.was_held = False
+        """Whether a 404 was offered to the listener, which may have kept it and given it back."""
         self.sse = False
         self.begun = False
         """Whether the client has been sent anything."""
@@ -120,6 +127,10 @@ class Relay:
     def head(self, head: ResponseHead, framing: int, length: int) -> bool:
         """Make the client's head of the pod's status and headers; see `Receiver.head`."""
         self.status = head.status
+        if head.status == 404 and not self.was_held:
+            self.was_held = True
+            if self.listener.holds(self, head, framing, length):
+                return True
         self.sse = head.sse
         self._encoded = head.encoded
         if not self.listener.answered(self, head.status):

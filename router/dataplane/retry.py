@@ -13,6 +13,7 @@ from router.errors import (
     DrainTimeout,
     FirstByteTimeout,
     IdleTimeout,
+    ModelRefused,
     PodFailure,
     PodGone,
     PodRefused,
@@ -53,6 +54,7 @@ RULES: dict[type[PodFailure], RetryRule] = {
     BadAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     CutMidAnswer: RetryRule(RetryDecision.ANOTHER_POD, Outcome.FAILURE),
     PodRefused: RetryRule(RetryDecision.ANOTHER_POD, None),
+    ModelRefused: RetryRule(RetryDecision.ANOTHER_POD, None),
     PodGone: RetryRule(RetryDecision.ANOTHER_POD, None),
     # A silent pod may be computing the answer: a second pod would repeat the work and take as long. It is no mark
     # against the pod either: whether it is well is for its probes to say, and long answers are healthy.

@@ -4,13 +4,15 @@ settings; knows no pod and no load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
 from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Route
-from router.errors import BadRequest, UnsupportedEncoding
+from router.errors import BadRequest, ModelNotFound, ModelNotListed, UnsupportedEncoding
 
 
 class Routing:
@@ -21,8 +23,9 @@ class Routing:
         self._targets = deps.targets
         self._metrics = deps.metrics
 
-    def understand(self, exchange: Exchange) -> None:
-        """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request."""
+    def understand(self, exchange: Exchange, *, looked: bool = False) -> None:
+        """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request, and
+        ModelNotListed where a look at the pods' lists may find the model; `looked`: that was done."""
         header_map = exchange.header_map
         if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
@@ -32,15 +35,30 @@ class Routing:
             call = openai.read(header_map.get(b"content-type", b""), exchange.body)
         exchange.model = call.model
         if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
-            route = self._targets.route(self._routes, call.model, header_map)
+            route = self._by_header(call.model, header_map, looked)
         else:
-            route = self._routes.by_model.get(call.model) or self._routes.resolve(call.model)
+            route = self._routes.by_model.get(call.model) or self._unlisted(call.model, looked)
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
         exchange.body = b""  # `routed` has it; for an alias it is another copy, and both would be kept to the end
         if b"x-turnout-deadline-ms" in header_map:
             routed.deadline = min(routed.deadline or NEVER, _requested_deadline(exchange))
         if routed.deadline:
             exchange.edge.expires_at = routed.deadline
+
+    def _by_header(self, model: str, header_map: Mapping[bytes, bytes], looked: bool) -> Route:
+        """The route that the headers name."""
+        try:
+            return self._targets.route(self._routes, model, header_map)
+        except ModelNotFound:
+            if not looked and self._routes.may_learn:
+                raise ModelNotListed("", param="model") from None
+            raise
+
+    def _unlisted(self, model: str, looked: bool) -> Route:
+        """The route of a model that no pool is known to serve."""
+        if model and not looked and self._routes.may_learn and not self._routes.knows(model):
+            raise ModelNotListed("", param="model")
+        return self._routes.resolve(model)
 
     def routed_to(self, exchange: Exchange, route: Route, call: Call, body: bytes, deadline: float) -> RoutedRequest:
         """The request as the route's pool gets it: with that pool's name of the model and its timeouts. `deadline` is

@@ -120,7 +120,7 @@ class StatefulRequests:
         """Set `routed` to this pool, or to that of its model. The model, if it names one, is the client's matter."""
         if exchange.body and not state_refs.thing_in(exchange.path):
             try:
-                self._routing.understand(exchange)
+                self._routing.understand(exchange, looked=True)
             except MissingModel:
                 pass  # such as a batch: its file says where it goes
             else:

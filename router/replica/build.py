@@ -300,6 +300,7 @@ def _dataplane(
             tap=recorder.tap if recorder is not None else None,
             learn=PrefixFeedback(state.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
+            lists=pods.models,
             owners=StateOwners(state.store),
             homes=pods.registry.homes,
         )

@@ -57,6 +57,9 @@ BODIES = {
     "null": (b"null", "invalid_request"),
     "not UTF-8": (b'{"model": "\xff\xfe"}', "invalid_request"),
     "too deep": (b'{"model": "sim-model", "messages": ' + b"[" * 40_000, "invalid_request"),
+    "no model": (json.dumps(NO_MODEL).encode(), "missing_model"),
+    "an empty model": (json.dumps(chat(model="")).encode(), "missing_model"),
+    "null for a model": (json.dumps(NO_MODEL | {"model": None}).encode(), "missing_model"),
     "a number for a model": (json.dumps(NO_MODEL | {"model": 3}).encode(), "invalid_request"),
     "a text for a count": (json.dumps(chat() | {"max_tokens": "many"}).encode(), "invalid_request"),
 }
@@ -107,9 +110,13 @@ def test_a_very_long_model_name_is_not_echoed_whole(wire: Wire) -> None:
     assert len(answer.body) < 2000
 
 
-@pytest.mark.parametrize("body", [NO_MODEL, NO_MODEL | {"model": None}, chat(model="")], ids=["none", "null", "empty"])
-def test_case_a_4_the_only_pool_gets_a_request_without_a_model(wire: Wire, body: dict[str, object]) -> None:
-    assert ask(wire, post(body)).status == 200
+def test_a_form_without_a_model_is_a_400(wire: Wire) -> None:
+    form = b'--b\r\ncontent-disposition: form-data; name="file"\r\n\r\nx\r\n--b--\r\n'
+    request = post(form, path="/v1/audio/transcriptions").replace(
+        b"application/json", b"multipart/form-data; boundary=b"
+    )
+    answer = ask(wire, request)
+    assert (answer.status, answer.error["code"]) == (400, "missing_model")
 
 
 def test_a_compressed_body_is_a_415(wire: Wire) -> None:

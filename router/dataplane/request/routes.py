@@ -41,6 +41,8 @@ class Routes:
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
         """Pool -> its cluster; empty where it names none."""
         self._default = default_pool
+        self.may_learn = bool(default_pool) or not all(pool.models for pool in self.pools.values())
+        """Whether a pod's list may make a model reachable, or say which pods of the default pool have it."""
         self.cards = CardCatalog()
         self._learned: dict[str, dict[str, frozenset[str] | None]] = {}
         """Pool -> pod -> the models that it lists; None if it has no list."""
@@ -62,6 +64,15 @@ class Routes:
         served.update(come)
         if _discount(served, before - now) or added:
             self._rebuild()
+
+    def knows(self, model: str) -> bool:
+        """Whether a pod of any pool lists the model."""
+        return any(model in served for served in self._served.values())
+
+    def may_serve(self, pool: str, model: str) -> bool:
+        """Whether a pod of the pool may have the model, which is the pods' name of it."""
+        listed = model in self._served.get(pool, ())
+        return listed or bool(self.pools[pool].models) or pool == self._default or self._takes_any(pool)
 
     def pools_learned(self) -> set[str]:
         """Pools with at least one pod that reported its models."""

@@ -1,0 +1,205 @@
+"""Stage 7c: requests whose model is not where it was expected. A model that no list names is looked for in all lists
+again before the client gets a 404. A pod's 404 for a model that it listed corrects the list, and another pod gets the
+request; the client gets that 404 only where no other pod has the model.
+
+Knows neither how lists are read nor how an error is worded. No attempt and no retry is charged: a pod that lacks the
+model does no work. A request that its pod serves does not pass this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from router.dataplane.attempt import Attempts
+from router.dataplane.completion import Completion
+from router.dataplane.deps import GatewayDeps
+from router.dataplane.exchange import NO_POD, Exchange
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, UNTIL_CLOSE, ResponseHead
+from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
+from router.dataplane.queue import RequestQueue
+from router.dataplane.relay import Relay
+from router.dataplane.request.refusals import lacks_model
+from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, Saturated
+
+MAX_BODY: Final = 65536
+"""Bytes of a 404 that are read; a longer one is not about a model."""
+MAX_WAITING: Final = 1000
+"""Requests that wait for a look at the lists; others are answered by what is known."""
+MOST_TRIED: Final = 32
+"""Pods that one request is moved away from."""
+
+
+class HeldAnswer:
+    """Receives a 404 in place of the relay, until its body says what was not found."""
+
+    def __init__(self, misses: ModelMisses, relay: Relay, receiver: Receiver, head: ResponseHead) -> None:
+        """`receiver` takes the answer if the client gets it."""
+        self._misses = misses
+        self._relay = relay
+        self._receiver = receiver
+        self._head = head
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._at = 0.0
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """See `Receiver`; the connection was given to the relay before."""
+
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
+        """See `Receiver`; there is only one head."""
+        return True
+
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """Keep a piece of the body."""
+        self._pieces.append(piece)
+        self._size += len(piece)
+        self._at = now
+        if self._size > MAX_BODY and self._relay.connection is not None:
+            self._relay.connection.abort()
+            self.failed(BadAnswer(f"Pod {self._relay.placement.pod.id} sent a 404 of more than {MAX_BODY} bytes."))
+
+    def end(self) -> None:
+        """The answer is whole: move the request on, or pass the answer on."""
+        self._relay.connection = None
+        self._misses.judge(self._relay, b"".join(self._pieces), self.pass_on)
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """See `Receiver`."""
+        self._receiver.failed(failure)
+
+    def pass_on(self) -> None:
+        """The client gets the answer, with its length in place of whatever framing it had."""
+        body = b"".join(self._pieces)
+        self._receiver.head(self._head, LENGTH, len(body))
+        if body:
+            self._receiver.data(body, 0, self._at)
+        self._receiver.end()
+
+
+class _Refused(NamedTuple):
+    """A request that its pod refused, and for which no other pod is known."""
+
+    relay: Relay
+    pass_on: Callable[[], None]
+
+
+class ModelMisses:
+    """Finds other pods for such requests."""
+
+    def __init__(
+        self,
+        deps: GatewayDeps,
+        attempts: Attempts,
+        queue: RequestQueue,
+        completion: Completion,
+        go_on: Callable[[Exchange], None],
+    ) -> None:
+        """`go_on` takes an exchange through the stages from routing on, by what is known then. Never raises."""
+        self._routes = deps.routes
+        self._view = deps.view
+        self._metrics = deps.metrics
+        self._admission = deps.admission
+        self._lists = deps.lists
+        self._attempts = attempts
+        self._queue = queue
+        self._completion = completion
+        self._go_on = go_on
+        self._waiting = 0
+
+    # A model that no list names
+
+    def look_for(self, exchange: Exchange) -> None:
+        """Look at all lists, then go on with the exchange. Raises Shed."""
+
+        def waiter(last: bool) -> bool:
+            if not exchange.done:
+                if not (last or self._routes.knows(exchange.model)):
+                    return False
+                self._go_on(exchange)
+            self._waiting -= 1
+            return True
+
+        if exchange not in self._admission.active:
+            self._admission.admit(exchange)  # a drain waits for it
+        if not self._look(waiter):
+            self._go_on(exchange)
+
+    def _look(self, waiter: Callable[[bool], bool]) -> bool:
+        if self._lists is None or self._waiting >= MAX_WAITING or not self._lists.look_again(waiter):
+            return False
+        self._waiting += 1
+        return True
+
+    # A pod that refuses a model
+
+    def hold(self, relay: Relay, head: ResponseHead, framing: int, length: int) -> bool:
+        """The head of a 404 came: whether its body is read here before the client gets any of it."""
+        exchange, connection = relay.exchange, relay.connection
+        readable = framing in (CHUNKED, UNTIL_CLOSE) or (framing == LENGTH and 0 < length <= MAX_BODY)
+        if not readable or head.encoded or exchange.upgrade or exchange.routed.pins or not exchange.routed.call.model:
+            return False
+        if connection is None or connection.receiver is None:
+            return False
+        connection.receiver = HeldAnswer(self, relay, connection.receiver, head)
+        return True
+
+    def judge(self, relay: Relay, body: bytes, pass_on: Callable[[], None]) -> None:
+        """A 404 is whole: the request moves on, or the client gets it."""
+        exchange = relay.exchange
+        if exchange.done or exchange.relay is not relay:
+            return
+        try:
+            model = exchange.routed.call.model
+            if not lacks_model(body, model):
+                pass_on()
+                return
+            if self._lists is not None:
+                self._lists.refused(relay.placement.pod.id, model)
+            if not self._move(relay) and not self._wait(_Refused(relay, pass_on)):
+                pass_on()
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(exchange)
+
+    def _move(self, relay: Relay) -> bool:
+        """Place the exchange on another pod or queue it; False where no other pod serves the model."""
+        exchange, routed = relay.exchange, relay.exchange.routed
+        exchange.tried |= {relay.placement.pod.id}
+        if len(exchange.tried) > MOST_TRIED or not self._routes.may_serve(routed.pool, routed.call.model):
+            return False
+        try:
+            if not self._attempts.place(exchange):
+                self._queue.enter(exchange)
+        except NoPodAvailable:
+            if not self._attempts.fallbacks.take(exchange, NO_POD):
+                return False
+        except Saturated:
+            return False
+        self._view.release(relay.placement.charge)
+        if exchange.queued:
+            exchange.placement = exchange.relay = None
+        routed.attempts -= 1
+        self._metrics.count_retry(routed.pool, ModelRefused.reason)
+        return True
+
+    def _wait(self, refused: _Refused) -> bool:
+        """Look at all lists for another pod that has the model."""
+        relay = refused.relay
+        exchange = relay.exchange
+        self._view.release(relay.placement.charge)
+
+        def waiter(last: bool) -> bool:
+            if not (exchange.done or exchange.relay is not relay):
+                try:
+                    if not self._move(relay):
+                        if not last:
+                            return False
+                        refused.pass_on()
+                except GatewayError as error:
+                    self._completion.refuse(exchange, error)
+                except Exception:  # noqa: BLE001  as above
+                    self._completion.defect(exchange)
+            self._waiting -= 1
+            return True
+
+        return self._look(waiter)
