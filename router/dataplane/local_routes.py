@@ -68,7 +68,7 @@ class LocalRoutes:
 
     def takes_upgrade(self, exchange: Exchange) -> bool:
         """Whether the request asks for a WebSocket under a path that has one."""
-        if not is_offer(exchange.method, exchange.header_map):
+        if not exchange.http11 or not is_offer(exchange.method, exchange.header_map):
             return False
         return exchange.path in UPGRADE_PATHS or self._forwarded.takes(b"GET", exchange.path)
 

@@ -11,6 +11,7 @@ from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
 from router.dataplane.request.openai import Call
+from router.dataplane.request.paths import INFERENCE_PATHS
 from router.dataplane.request.routes import Route
 from router.errors import BadRequest, ModelNotFound, ModelNotListed, UnsupportedEncoding
 
@@ -29,10 +30,10 @@ class Routing:
         header_map = exchange.header_map
         if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
-        if exchange.upgrade:
-            call = openai.of_query(exchange.target)
-        else:
+        if exchange.body or (exchange.path in INFERENCE_PATHS and not exchange.upgrade):
             call = openai.read(header_map.get(b"content-type", b""), exchange.body)
+        else:
+            call = openai.of_query(exchange.target)
         exchange.model = call.model
         if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
             route = self._by_header(call.model, header_map, looked)
@@ -64,7 +65,7 @@ class Routing:
         """The request as the route's pool gets it: with that pool's name of the model and its timeouts. `deadline` is
         on the clock of `Exchange.arrived` (0.0: never); the pool's `total_s` may make it earlier."""
         if route.model != call.model:
-            if exchange.upgrade:
+            if not body:
                 exchange.target = openai.with_query_model(exchange.target, route.model)
             else:
                 body = openai.with_model(body, exchange.header_map.get(b"content-type", b""), route.model)

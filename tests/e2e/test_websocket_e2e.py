@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.fakes.certificates import Authority, serving
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running, starting
 from tests.fakes.waiting import DEADLINE_S, wait_for
 from tests.fakes.websocket_pods import BYE, GOING_AWAY, OWN_CODE, WebSocketPod, websocket_pods
@@ -109,6 +110,23 @@ def test_an_unknown_model_is_refused_in_the_handshake(gateway: GatewayProcess) -
         return refused.value.status
 
     assert asyncio.run(talk()) == 404
+
+
+@pytest.mark.needs("openssl")
+def test_messages_pass_to_a_pod_behind_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with websocket_pods(1, serving(authority.issue())) as (pod,):
+        upstream = {"tls": {"ca_file": str(authority.cert)}}
+        settings = config((), pools=[pool("default", [pod.base], upstream=upstream)])
+        with running(settings, tmp_path / "gateway") as gateway:
+
+            async def talk() -> None:
+                async with aiohttp.ClientSession() as session, session.ws_connect(url(gateway)) as socket:
+                    assert await first(socket) == pod.base
+                    await socket.send_str("over TLS")
+                    assert await socket.receive_str(timeout=DEADLINE_S) == "over TLS"
+
+            asyncio.run(talk())
 
 
 @pytest.mark.parametrize("leaves", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -48,7 +49,7 @@ class WebSocketPod:
     async def _well(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "m", "object": "model"}]})
 
-    async def start(self) -> web.AppRunner:
+    async def start(self, tls: ssl.SSLContext | None) -> web.AppRunner:
         """Listen."""
         app = web.Application()
         app.router.add_get("/health", self._well)
@@ -57,21 +58,21 @@ class WebSocketPod:
         app.router.add_get("/v1/responses", self._socket)
         runner = web.AppRunner(app, shutdown_timeout=0.0)
         await runner.setup()
-        site = web.TCPSite(runner, HOST, 0)
+        site = web.TCPSite(runner, HOST, 0, ssl_context=tls)
         await site.start()
-        self.base = f"http://{HOST}:{runner.addresses[0][1]}"
+        self.base = f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
         return runner
 
 
 @contextlib.contextmanager
-def websocket_pods(count: int) -> Iterator[list[WebSocketPod]]:
+def websocket_pods(count: int, tls: ssl.SSLContext | None = None) -> Iterator[list[WebSocketPod]]:
     """Pods that run in a thread for the block."""
     pods = [WebSocketPod() for _ in range(count)]
     loop = asyncio.new_event_loop()
     ready, stop = threading.Event(), asyncio.Event()
 
     async def run() -> None:
-        runners = [await pod.start() for pod in pods]
+        runners = [await pod.start(tls) for pod in pods]
         ready.set()
         await stop.wait()
         for runner in runners:

@@ -181,6 +181,22 @@ def test_native_paths_of_engines_are_opened_by_a_setting() -> None:
         assert rig.client().sends(post(path="/api/pull")).answer().status == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/get_model_info"), ("HEAD", "/get_model_info"), ("DELETE", "/x?model=small"), ("POST", "/flush_cache")],
+)
+def test_an_opened_path_needs_no_body_and_no_model(method: str, path: str) -> None:
+    """Case D 20."""
+    opened = PathSettings(forward=("/get_model_info", "/x", "/flush_cache"))
+    with Rig(POOL, paths=opened) as rig:
+        client = rig.client().sends(get(path, "content-length: 0", method=method))
+        asked = rig.asked().request
+        assert (asked.method, asked.body) == (method, b"")
+        assert asked.target == path.replace("small", "meta-llama%2FLlama-3.1-8B")
+        rig.asked().sends(ok(b"" if method == "HEAD" else b"{}"))
+        assert client.answer(method).status == 200
+
+
 def test_only_the_known_paths_are_posted_to_where_the_setting_is_empty() -> None:
     """Case D 19."""
     with Rig(paths=PathSettings(forward=())) as rig:

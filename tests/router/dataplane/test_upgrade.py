@@ -269,6 +269,12 @@ def test_an_offer_under_another_path_is_ignored(path: str) -> None:
         assert rig.net.made == []
 
 
+def test_http_1_0_has_no_websocket() -> None:
+    with Rig() as rig:
+        offer = get("/v1/realtime?model=m", *OFFER).replace(b"HTTP/1.1", b"HTTP/1.0")
+        assert rig.client().sends(offer).answer("GET").status == 404
+
+
 def test_a_path_that_the_settings_open_takes_a_websocket() -> None:
     with Rig(paths=PathSettings(forward=("/ws",))) as rig:
         offered(rig, "/ws?model=m")
