@@ -47,6 +47,8 @@ class Attempts:
         self._retries = deps.settings.retries
         self.hold: Callable[[Relay, ResponseHead, int, int], bool] | None = None
         """See `ModelMisses.hold`."""
+        self.wait_again: Callable[[Exchange], bool] | None = None
+        """Queues an exchange that waits for its own pod once more; the queue sets it."""
         self.fallbacks = Fallbacks(deps, routing, self.place)
         self.budget = RetryBudget(self._retries, self._clock())
 
@@ -176,6 +178,8 @@ class Attempts:
     def _try_again(self, relay: Relay, failure: PodFailure) -> bool:
         """Start another attempt if the rules, the budget and the pods allow it; returns whether one was started."""
         exchange = relay.exchange
+        if exchange.routed.waits and not relay.begun and RULES[type(failure)].decision is RetryDecision.ANOTHER_POD:
+            return self._wait_again(relay, failure)
         decision = decide(
             failure,
             begun=relay.begun,
@@ -196,6 +200,16 @@ class Attempts:
             self._metrics.count_rejection(exchange.routed.pool, "retry_budget")
             return False
         return self._try_another_pod(relay, failure, same_pool=decision is RetryDecision.ANOTHER_POD)
+
+    def _wait_again(self, relay: Relay, failure: PodFailure) -> bool:
+        """Put an exchange whose own pod failed it back into that pod's queue. False when it has waited long enough."""
+        exchange = relay.exchange
+        if self.wait_again is None or not self.wait_again(exchange):
+            return False
+        exchange.placement = exchange.relay = None
+        self._view.release(relay.placement.charge)
+        self._metrics.count_retry(exchange.routed.pool, failure.reason)
+        return True
 
     def _ask_next(self, relay: Relay) -> bool:
         """Ask the next pod for state that nothing is known of and that this one does not have. No pod did any work, so

@@ -5,6 +5,7 @@ refused. `admission.py` keeps the order of the queue.
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
@@ -12,6 +13,9 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import NO_POD, SATURATED, Exchange
 from router.dataplane.http.deadlines import NEVER
 from router.errors import DeadlineExceeded, GatewayError, NoPodAvailable, Saturated
+
+AGAIN_S: Final = 1.0
+"""Seconds after which a pod that failed a request of its own session is tried again."""
 
 
 class RequestQueue:
@@ -23,6 +27,7 @@ class RequestQueue:
         self._attempts = attempts
         self._fallbacks = attempts.fallbacks
         self._completion = completion
+        attempts.wait_again = self.wait_again
 
     def enter(self, exchange: Exchange) -> None:
         """Queue the exchange, whose pool is saturated, for the pool's pods and, once `fallback_after_s` is over, for
@@ -42,6 +47,21 @@ class RequestQueue:
             return
         exchange.wait_until = min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
         exchange.edge.expires_at = min(exchange.wait_until, now + (fall_back_after_s or NEVER))
+
+    def wait_again(self, exchange: Exchange) -> bool:
+        """Queue an exchange whose own pod failed it, and try that pod again soon: it may restart before its health
+        says that it is gone. False once `wait_until` has passed, or if too many wait."""
+        now = self._deps.clock()
+        until = exchange.wait_until or min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
+        if now >= until:
+            return False
+        try:
+            self._admission.wait(exchange)
+        except Saturated:
+            return False
+        exchange.wait_until = exchange.edge.expires_at = until
+        asyncio.get_running_loop().call_later(AGAIN_S, self._serve_line, exchange.routed.line)
+        return True
 
     def overdue(self, exchange: Exchange, now: float) -> None:
         """A time limit of the queue passed: try a fall-back, wait on until `wait_until`, or refuse the request."""

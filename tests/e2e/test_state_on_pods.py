@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai import NotFoundError, OpenAI
 
 from tests.fakes.gateway_process import GatewayProcess, config, running, starting
 from tests.fakes.raw_http_client import Answer, Wire, get, post
@@ -81,3 +82,21 @@ def test_without_redis_an_id_from_before_a_restart_is_asked_for(sims: SimPods, t
         for _ in range(3):
             _, again = goes_on(after, id)
             assert again.headers["x-turnout-pod"] == answer.headers["x-turnout-pod"]
+
+
+def test_case_c9_the_openai_sdk_reads_goes_on_cancels_and_deletes(sims: SimPods, tmp_path: Path) -> None:
+    with (
+        running(config(sims.urls[:PODS]), tmp_path / "gateway") as gateway,
+        OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        for _ in range(2 * PODS):
+            begun = client.responses.create(model=MODEL, input="hello", max_output_tokens=8)
+            assert client.responses.retrieve(begun.id).id == begun.id
+            with client.responses.stream(model=MODEL, input="go on", previous_response_id=begun.id) as stream:
+                ended = stream.get_final_response()
+            assert ended.previous_response_id == begun.id
+            long = client.responses.create(model=MODEL, input="long", max_output_tokens=9000, background=True)
+            assert client.responses.cancel(long.id).status == "cancelled"
+            client.responses.delete(ended.id)
+            with pytest.raises(NotFoundError):
+                client.responses.retrieve(ended.id)

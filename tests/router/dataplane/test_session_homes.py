@@ -157,3 +157,23 @@ def test_a_pool_without_pods_has_no_home() -> None:
     with Rig(holding(), pods=0) as rig:
         assert _home(rig, "s") is None
         assert of("s", rig).answer().status == 503
+
+
+def test_a_pod_that_fails_a_request_of_its_session_is_tried_again_and_no_other_is() -> None:
+    with Rig(holding(), pods=3, limits=Limits(queue_timeout_s=30)) as rig:
+        pod = home(rig, "s")
+        rig.wire.do(lambda: rig.upstream.drop_idle(pod))
+        rig.net.trouble[pod] = ConnectionRefusedError(111, "Connection refused")
+        waiting = of("s", rig)
+        assert (rig.admission.queued, waiting.raw) == (1, b"")
+        del rig.net.trouble[pod]
+        rig.passes(1.1)
+        assert rig.asked().address == pod
+        rig.asked().sends(ok(b"own"))
+        assert waiting.answer().body == b"own"
+        rig.wire.do(lambda: rig.upstream.drop_idle(pod))
+        rig.net.trouble[pod] = ConnectionRefusedError(111, "Connection refused")
+        gone = of("s", rig)
+        rig.passes(31)
+        assert gone.answer().status == 503
+        assert {end.address for end in rig.net.made} == {pod}
