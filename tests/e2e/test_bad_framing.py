@@ -42,7 +42,7 @@ def test_an_unknown_path_is_a_404(wire: Wire, path: str) -> None:
     [
         ("GET", "/v1/chat/completions", "POST"),
         ("DELETE", "/v1/chat/completions", "POST"),
-        ("OPTIONS", "/v1/messages", "POST"),
+        ("OPTIONS", "/v1/embeddings", "POST"),
         ("GET", "/tokenize", "POST"),
         ("POST", "/v1/models", "GET, HEAD"),
         ("DELETE", "/v1/models/sim-model", "GET, HEAD"),
@@ -73,7 +73,6 @@ MALFORMED = {
     "not HTTP": b"hello there\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/3.0": b"GET / HTTP/3.0\r\n\r\n",
     "two lengths": b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
     "length and chunks": (
         b"POST /v1/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -110,6 +109,14 @@ def test_bytes_that_are_no_request_are_a_400_and_the_connection_closes(wire: Wir
     assert (answer.status, answer.error["code"]) == (400, "bad_framing")
     assert answer.headers["connection"] == "close"
     assert wire.closed(), "the bytes after it were read as another request"
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.0"])
+def test_another_version_is_a_505_and_the_connection_closes(wire: Wire, version: str) -> None:
+    """Case D 20."""
+    answer = ask(wire, f"GET /v1/models HTTP/{version}\r\nhost: g\r\n\r\n".encode())
+    assert (answer.status, answer.error["code"]) == (505, "http_version_not_supported")
+    assert wire.closed()
 
 
 def test_connect_is_refused(wire: Wire) -> None:

@@ -27,6 +27,8 @@ class Outcome:
     """What the client got."""
     closed: bool
     """The gateway closed the client's connection."""
+    waited: bool = False
+    """Time had to pass for it."""
 
 
 def judge(case: Case, outcome: Outcome) -> None:

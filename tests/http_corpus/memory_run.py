@@ -43,6 +43,7 @@ class CorpusRun:
         self._read: dict[int, int] = {}
         """Connection -> how many bytes of it were read as requests."""
         self.seen: list[Seen] = []
+        self._waited = False
 
     def serve(self) -> None:
         """Let the pod answer until nothing is asked."""
@@ -94,12 +95,13 @@ class CorpusRun:
         for _ in range(STEPS):
             if client.raw or client.fate:
                 return
+            self._waited = True
             self.rig.passes(STEP_S)
             self.serve()
 
     def outcome(self, client: Client) -> Outcome:
         """What came of the client's bytes."""
-        return Outcome(POD, self.seen, self.torn(), client.raw, bool(client.fate))
+        return Outcome(POD, self.seen, self.torn(), client.raw, bool(client.fate), self._waited)
 
 
 def gateway() -> Rig:

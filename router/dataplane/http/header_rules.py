@@ -6,6 +6,8 @@ name begins with `x-turnout-`: those are between the gateway and its clients onl
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 KEEP = 1
 """The header is passed on."""
 READ = 2
@@ -16,8 +18,13 @@ ONCE = 4
 NO_LENGTH = -1
 CHUNKED_LENGTH = -2
 """What `HeaderFields.length` says where there is no number."""
+ENDLESS = 1 << 62
+"""What it says of a number with more digits than any length has."""
 
 _OWN_PREFIX = b"x-turnout-"
+_PREFIXES = (_OWN_PREFIX, b"x-forwarded-", b"forwarded", b"x-real-ip")
+"""Only a header that begins with one of these may be treated by its prefix."""
+_UNLISTED = -1
 _MAX_DIGITS = 18
 
 _HOP_BY_HOP = dict.fromkeys(
@@ -80,6 +87,7 @@ NO_TRAILERS = (REQUEST.keys() | RESPONSE.keys()) | {
 }
 """Names that no trailer may have (RFC 9110, 6.5.1): who merged them into the headers would change the message."""
 
+_KEEP_ALIVE = (b"keep-alive", b"Keep-Alive")
 _ORDINARY_CONNECTION = frozenset((b"keep-alive", b"close", b"upgrade", b"http2-settings", b"te", b""))
 
 
@@ -88,6 +96,15 @@ class HeaderFields:
     `header_map`, by lower-case name."""
 
     __slots__ = ("header_map", "kept", "repeated", "table", "whole")
+
+    on_message_begin: ClassVar[None] = None
+    on_url: ClassVar[None] = None
+    on_status: ClassVar[None] = None
+    on_body: ClassVar[None] = None
+    on_message_complete: ClassVar[None] = None
+    on_chunk_header: ClassVar[None] = None
+    on_chunk_complete: ClassVar[None] = None
+    """httptools' callbacks that are not needed: where a name is missing, each parser pays for the exception."""
 
     def __init__(self, table: dict[bytes, int]) -> None:
         self.table = table
@@ -100,18 +117,24 @@ class HeaderFields:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Sort one header in; httptools calls it. Costs 0.4 us; only heads that were not seen before come here."""
-        name, value = name.lower(), value.strip(b" \t")
-        what = self.table.get(name, 0 if name.startswith(_OWN_PREFIX) else KEEP)
-        if self.table is REQUEST and is_forwarding(name):
-            what = READ  # pods get it in the gateway's words: see `forwarded.py`
-            self.header_map[FORWARDING] = b""
+        name = name.lower()
+        what = self.table.get(name, _UNLISTED)
+        if what == _UNLISTED:
+            what = self._unlisted(name) if name.startswith(_PREFIXES) else KEEP
         if what & KEEP:
             self.kept += (name, b": ", value, b"\r\n")
         if what & READ:
+            value = value.strip(b" \t")
             before = self.header_map.get(name)
             self.header_map[name] = value if before is None else before + b", " + value
             if before is not None and what & ONCE:
                 self.repeated = name
+
+    def _unlisted(self, name: bytes) -> int:
+        if self.table is REQUEST and is_forwarding(name):
+            self.header_map[FORWARDING] = b""
+            return READ  # pods get it in the gateway's words: see `forwarded.py`
+        return 0 if name.startswith(_OWN_PREFIX) else KEEP
 
     def on_headers_complete(self) -> None:
         """The blank line behind the headers was read; httptools calls it."""
@@ -123,6 +146,8 @@ class HeaderFields:
         connection = self.header_map.get(b"connection")
         if connection is None:
             return http11
+        if connection in _KEEP_ALIVE:
+            return True
         names = {token.strip(b" \t").lower() for token in connection.split(b",")}
         if dropped := names - _ORDINARY_CONNECTION:
             kept = self.kept
@@ -141,9 +166,9 @@ class HeaderFields:
             return CHUNKED_LENGTH
         if length is None:
             return NO_LENGTH
-        if not length.isdigit() or len(length) > _MAX_DIGITS:
+        if not length.isdigit():
             raise ValueError(f"its Content-Length is {length[:32]!r}")
-        return int(length)
+        return int(length) if len(length) <= _MAX_DIGITS else ENDLESS
 
 
 def is_forwarding(name: bytes) -> bool:

@@ -48,7 +48,7 @@ _OTHER_VERSION: Final = re.compile(rb"(?!PRI )[A-Z][A-Z-]* [\x21-\x7e]+ HTTP/[0-
 _HAS_BODY: Final = re.compile(rb"\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 
 _HOST: Final = re.compile(
-    rb"(?:(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*|\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._~%-]+)?\])(?::([0-9]{0,5}))?"
+    rb"(?:[A-Za-z0-9._~!$&'()*+;=-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+;=-]*)*|\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z._~%-]+)?\])(?::([0-9]{0,5}))?"
 )
 """A name or address and perhaps a port (RFC 3986, 3.2.2), without the comma: it would join two hosts."""
 _MAX_PORT: Final = 65535
@@ -157,6 +157,8 @@ def _origin_form(target: bytes) -> bytes:
             raise BadRequest("The request's target is neither a path nor an http:// URL.")
         target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
     path = target.partition(b"?")[0]
+    if b"." not in path and b"%" not in path and b"\\" not in path:
+        return target
     if _DOT_SEGMENT.search(path):
         raise BadRequest("The request's path has a `.` or `..` segment; send the path that it stands for.")
     if _CONTROL.search(path):

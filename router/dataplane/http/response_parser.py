@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import httptools
 
 from router.dataplane.http.head_cache import HeadCache, HeadLookup
-from router.dataplane.http.header_rules import CHUNKED_LENGTH, NO_LENGTH, RESPONSE, HeaderFields
+from router.dataplane.http.header_rules import CHUNKED_LENGTH, ENDLESS, NO_LENGTH, RESPONSE, HeaderFields
 
 NO_BODY: Final = 0
 LENGTH: Final = 1
@@ -102,6 +102,8 @@ def _framing(status: int, http11: bool, fields: HeaderFields) -> tuple[int, int]
         length = fields.length()
     except ValueError as error:
         raise BadHead(str(error)) from None
+    if length == ENDLESS:
+        raise BadHead("its Content-Length is more than any")
     if length == CHUNKED_LENGTH and not http11:
         raise BadHead("HTTP/1.0 has no Transfer-Encoding")
     if status < 200 or status in (204, 304):

@@ -315,8 +315,9 @@ class UpstreamConnection:
             receiver.data(data, scanner.safe, now)  # the usual case: whole chunks
             return
         piece = scanner.passed(data, end) if payload is None else b"".join(payload)
+        torn = len(payload[-1]) if payload and scanner.left else 0
         if piece:
-            receiver.data(piece, scanner.safe if payload is None and end < 0 else len(piece), now)
+            receiver.data(piece, scanner.safe if payload is None and end < 0 else len(piece) - torn, now)
         if end < 0:
             self._buffer = data[scanner.settled :]
         else:

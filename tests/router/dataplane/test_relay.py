@@ -172,6 +172,13 @@ def test_the_rest_of_a_torn_chunk_delays_no_whole_one() -> None:
         pod.sends(LAST_CHUNK)
 
 
+def test_an_http_1_0_client_is_sent_no_chunk_in_part() -> None:
+    with Rig(pods=1) as rig:
+        client = rig.client().sends(post(version="1.0"))
+        rig.asked().sends(SSE_HEAD + chunk(b"data: one\n\n") + chunk(b"data: two\n\n")[:-6]).dies()
+        assert b'data: one\n\ndata: {"error":' in client.raw
+
+
 def test_nothing_is_added_to_a_compressed_stream_that_dies() -> None:
     """Case D 15."""
     with Rig(pods=1) as rig:

@@ -196,6 +196,7 @@ def test_a_malformed_header_is_no_head(line: str) -> None:
         (["transfer-encoding: chunked", "transfer-encoding: chunked"], "1.1"),
         (["transfer-encoding: identity"], "1.1"),
         (["content-length: +2"], "1.1"),
+        (["content-length: 18446744073709551616"], "1.1"),
         (["transfer-encoding: chunked"], "1.0"),
     ],
 )
