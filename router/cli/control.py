@@ -39,6 +39,10 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
     from router.cli.client import ControlClient, ControlFailure
 
     try:
+        if (given.control or "").isdigit():
+            raise UsageError(
+                f"--control: {given.control!r} is not a URL or host:port, such as 127.0.0.1:{given.control}"
+            )
         with ControlClient(given.control or control_url(os.environ), os.environ) as client:
             yield client
     except ControlFailure as error:

@@ -33,8 +33,9 @@ _INSTEAD = {
     "--redis": "--state redis://HOST:PORT",
     "--debug": "--log-level debug",
     "--verbose": "--log-level debug",
+    "--version": "turnout version",
 }
-"""Flags of similar programs -> what `turnout serve` has in their place."""
+"""Flags of similar programs -> what there is in their place, most of it of `turnout serve`."""
 
 
 class _Parser(argparse.ArgumentParser):

@@ -65,6 +65,8 @@ def settings_for(
         settings, problems, source = reading.settings, reading.problems, given.config
     else:
         if not given.pod:
+            for problem in unknown_variables(environ, Settings()):  # one may be what was meant
+                warn(described(COMMAND_LINE, problem))
             raise UsageError("nothing to route to: give --config FILE or --pod URL (or TURNOUT_CONFIG or TURNOUT_PODS)")
         settings = overlay(with_environment(Settings(), environ))
         problems, source = problems_in(settings), COMMAND_LINE

@@ -58,7 +58,7 @@ class AccessLog:
     def refusal(self, error: GatewayError, request_id: str) -> None:
         """A connection was refused before it had sent a whole request."""
         line = {"request_id": request_id, "client": error.client or "-", "pool": "-", "pod": "-", "policy": "-"}
-        _log.info("no request: %s", error.message, extra={**line, "status": error.shape.status, **_reason(error)})
+        _log.info("not read: %s", error.message, extra={**line, "status": error.shape.status, **_reason(error)})
 
 
 def tokens(tail: bytes) -> dict[str, int]:

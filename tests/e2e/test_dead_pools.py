@@ -9,7 +9,10 @@ import pytest
 
 from loadtests.sim.ports import free_ports
 from router.cli.main import main
+from scripts.monitoring.alerts import ALERTS
 from tests.fakes.gateway_process import GatewayProcess, config, pool, starting
+from tests.fakes.prometheus_process import Prometheus
+from tests.fakes.sim_process import sim_pods
 from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -59,3 +62,31 @@ def test_a_pool_without_pods_is_waited_for_and_then_shown_as_empty(
         assert states(gateway, capsys) == [("empty", "no pods")]
         assert 'turnout_pool_pods{pool="empty"} 0.0' in gateway.control.get("/metrics").text
         assert gateway.metric("turnout_cold") == 1
+
+
+@pytest.mark.needs("prometheus")
+def test_the_alert_is_about_the_dead_and_the_empty_pool_and_no_other(tmp_path: Path) -> None:
+    """Cases H 37 and H 38, by probes alone: no request is sent."""
+    (alert,) = [alert.expr for alert in ALERTS if alert.name == "TurnoutNoPod"]
+    dead = [f"http://127.0.0.1:{port}" for port in free_ports(2)]
+    with sim_pods(1, tmp_path / "pods.log") as well:
+        pools = [
+            pool("well", well.urls, models=["m"]),
+            pool("dead", dead, models=["n"]),
+            {"name": "empty", "discovery": {"source": "dns://nosuch.invalid:8000"}, "models": ["o"]},
+        ]
+        with starting(config((), pools=pools, health=QUICK_PROBES, warmup_timeout_s=1.0), tmp_path / "a") as gateway:
+            gateway.wait_until_ready()
+            target = {"targets": [gateway.control.base_url.netloc.decode()]}
+            every = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+            scrape = {"job_name": "turnout", "honor_labels": True, "static_configs": [target]}
+            prometheus = Prometheus({"global": every, "scrape_configs": [scrape]}, tmp_path / "prometheus")
+            try:
+                wait_for("Prometheus is ready", prometheus.ready)
+
+                def alerted() -> set[str]:
+                    return {found["metric"]["pool"] for found in prometheus.query(alert)}
+
+                wait_for("the alert has both pools", lambda: alerted() == {"dead", "empty"})
+            finally:
+                prometheus.stop()

@@ -56,6 +56,8 @@ def test_the_version_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> Non
         (["serve", "--config", "/no/such/file"], "/no/such/file: cannot be read: No such file"),
         (["policy", "set", "default", "p2c", "--param", "x"], "'x' is not KEY=VALUE"),
         (["policy", "set", "default", "p2c", "--if-generation", "x"], "invalid int value: 'x'"),
+        (["pods", "--control", "9000"], "'9000' is not a URL or host:port, such as 127.0.0.1:9000"),
+        (["serve", "--version"], "in place of --version write turnout version"),
         (["pods", "--control", "http://127.0.0.1:1"], "no control port at http://127.0.0.1:1"),
         (["check"], "arguments are required: CONFIG"),
     ],

@@ -157,6 +157,12 @@ def test_a_pod_that_the_file_has_elsewhere_is_said_of_the_flag(tmp_path: Path) -
     assert said == ["--pod: pools[1].pods[0]: h:1 is in pool 'b' already; a pod stands in one place"]
 
 
+def test_a_misspelled_variable_is_named_where_nothing_is_left_to_route_to(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="nothing to route to"):
+        resolved(TURNOUT_CONFG="c.yaml")
+    assert "TURNOUT_CONFG sets nothing; did you mean TURNOUT_CONFIG?" in capsys.readouterr().err
+
+
 def test_an_unknown_variable_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     """Case H 42."""
     resolved("--pod", "http://h:1", TURNOUT_LISTN="0.0.0.0:1", TURNOUT_PORT="8000", OTHER="x")

@@ -111,7 +111,7 @@ def test_bytes_that_never_became_a_request_have_a_line(caplog: pytest.LogCapture
         assert client.answer().status == 400
     assert only(lines, "client", "status", "reason") == ("127.0.0.1", 400, "bad_framing")
     assert lines[0]["request_id"] == client.answer().headers["x-request-id"]
-    assert lines[0]["said"].startswith("no request: ")
+    assert lines[0]["said"].startswith("not read: ")
 
 
 @pytest.mark.parametrize(("trusted", "client"), [(["127.0.0.0/8"], "203.0.113.7"), ([], "127.0.0.1")])
