@@ -92,7 +92,7 @@ def _socket(text: str, base: str) -> PodAddress:
     checks = (
         (not path.startswith("/"), "the path of a socket begins with /"),
         (len(path.encode()) > MAX_SOCKET_PATH, f"the path of a socket has at most {MAX_SOCKET_PATH} bytes"),
-        (not path.isprintable(), "the path of a socket has only printable characters"),
+        (not (path.isascii() and path.isprintable()), "the path of a socket has only printable ASCII characters"),
         (bool(colon) and not _BASE.fullmatch(own), f"{own!r} is no base path, as in unix:/run/vllm.sock:/base"),
     )
     if problem := next((problem for wrong, problem in checks if wrong), ""):

@@ -69,6 +69,7 @@ def test_what_the_pool_says_counts_where_the_address_does_not() -> None:
         ("unix:/" + "x" * 200, "at most 107 bytes"),
         ("unix:/x\x00y", "printable"),
         ("unix:/x:base", "base path"),
+        ("unix:/ü", "ASCII"),
     ],
 )
 def test_an_invalid_address_is_an_error_with_the_reason(text: str, word: str) -> None:

@@ -63,10 +63,13 @@ def test_a_pod_of_two_pools_is_visited_once_and_stays_until_both_drop_it() -> No
     rounds.set_pods("one", pods_of("a"), 0.0)
     rounds.set_pods("two", pods_of("a"), 0.0)
     assert [pod.id for pod in rounds.due(0.0)] == ["a"]
+    assert rounds.pool_of(PodId("a")) == "one"
     rounds.set_pods("one", [], 0.0)
     assert set(rounds.pods) == {"a"}
+    assert rounds.pool_of(PodId("a")) == "two"
     rounds.set_pods("two", [], 0.0)
     assert rounds.next_at() is None
+    assert rounds.pool_of(PodId("a")) == ""
 
 
 def test_keeping_its_pods_keeps_their_turns() -> None:

@@ -40,9 +40,11 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, rng: float = 0.0) -> AsyncIterator[Watch]:
+async def watching(
+    server: DnsServer, url: str = "dns://vllm.ns.svc:8000", *, rng: float = 0.0, tls: bool = False, base: str = ""
+) -> AsyncIterator[Watch]:
     resolver = open_resolver([("127.0.0.1", server.port)], timeout_s=DEADLINE_S)
-    template = PodTemplate(labels={"zone": "a"})
+    template = PodTemplate(labels={"zone": "a"}, tls=tls, base=base)
     clock = Clock(0.0)
     source = DnsSource(
         name_of(url),
@@ -276,18 +278,23 @@ def test_only_the_lowest_srv_priority_is_used() -> None:
     story(scene)
 
 
-def test_a_target_that_cannot_be_looked_up_keeps_its_address() -> None:
+@pytest.mark.parametrize(
+    ("tls", "base", "form"), [(False, "", "{}"), (True, "", "https://{}"), (True, "/base", "https://{}/base")]
+)
+def test_a_target_that_cannot_be_looked_up_keeps_its_address(tls: bool, base: str, form: str) -> None:
+    """Case D 17: pods from DNS speak as their pool says."""
+
     async def scene(server: DnsServer) -> None:
         server.records[SRV, "SRV"] = (5, ["0 0 1 a.", "0 0 1 b."])
         server.records["a.", "A"] = (5, ["10.0.0.1"])
         server.records["b.", "A"] = (5, ["10.0.0.2"])
-        async with watching(server, "dns+srv://_http._tcp.vllm.ns.svc") as watch:
+        async with watching(server, "dns+srv://_http._tcp.vllm.ns.svc", tls=tls, base=base) as watch:
             await watch.first()
             server.rcode["a."] = dns.rcode.SERVFAIL
             await watch.look()
             server.rcode[SRV] = dns.rcode.SERVFAIL
             await watch.look()
-        assert watch.received == [["10.0.0.1:1", "10.0.0.2:1"]]
+        assert watch.received == [[form.format("10.0.0.1:1"), form.format("10.0.0.2:1")]]
 
     story(scene)
 
