@@ -1,11 +1,13 @@
 """Stage 7b: the requests of a pod that is gone by its probes. They wait for a byte that never comes, so they move on as
 if the pod had refused them. Knows which requests these are, not how a pod is probed.
 
-No attempt and no retry is charged for the move: the pod does no work any more, so nothing is done twice.
+No attempt and no retry is charged for the move: the pod does no work any more, so nothing is done twice. What cannot
+move, as its answer has begun or no other pod takes it, ends if the pod stays silent and away.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from router.dataplane.attempt import Attempts
@@ -13,8 +15,14 @@ from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import NO_POD, AnswerRelay, Exchange, Placement
 from router.dataplane.queue import RequestQueue
+from router.dataplane.relay import Relay
 from router.errors import NoPodAvailable, PodGone, Saturated
 from schedulers.types import PodId
+from statesync.errors import UnknownPod
+
+SILENT_S: Final = 120.0
+"""Seconds in which a pod that fails its probes may be silent before its answers are ended: those that have begun, and
+those that no other pod can give."""
 
 PROBE: Final = "probe"
 """Why a pod is kept in the rotation although it fails: see `HealthTracker`."""
@@ -36,12 +44,36 @@ class HandBack:
         failing = self._failing(pod)
         for exchange in list(self._active):
             placement, relay = exchange.placement, exchange.relay
-            if placement is None or relay is None or placement.pod.id != pod or relay.begun or exchange.done:
+            if placement is None or relay is None or placement.pod.id != pod or exchange.done:
                 continue
             try:
-                self._move(exchange, placement, relay, failing)
+                if relay.begun or not self._move(exchange, placement, relay, failing):
+                    self._watch(exchange, relay)
             except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
                 self._completion.defect(exchange)
+
+    def _watch(self, exchange: Exchange, relay: AnswerRelay) -> None:
+        """Look at an exchange that stays with the pod once more after `SILENT_S`."""
+        if isinstance(relay, Relay):
+            asyncio.get_running_loop().call_later(SILENT_S, self._look, exchange, relay, relay.last_at)
+
+    def _look(self, exchange: Exchange, relay: Relay, last_at: float) -> None:
+        """End an answer of which nothing came since `last_at`, if the pod still fails its probes."""
+        pod = relay.placement.pod.id
+        if exchange.done or exchange.relay is not relay or not self._fails(pod):
+            return
+        if relay.last_at != last_at or not exchange.edge.writable:  # a slow client stops the reading from its pod
+            self._watch(exchange, relay)
+            return
+        message = f"Pod {pod} fails its probes and sent nothing for {SILENT_S:g} s."
+        self._completion.give_up(exchange, PodGone(message, retry_after_s=1.0))
+
+    def _fails(self, pod: PodId) -> bool:
+        try:
+            status = self._view.status(pod)
+        except UnknownPod:
+            return True  # it left while it failed
+        return PROBE in status.blockers or PROBE in status.kept
 
     def _failing(self, pod: PodId) -> frozenset[PodId]:
         """The pod, and those of its pool that fail their probes as well and are in the rotation only because too few
@@ -49,20 +81,21 @@ class HandBack:
         statuses = self._view.statuses(self._view.pool_of(pod))
         return frozenset([pod, *(status.pod.id for status in statuses if PROBE in status.kept)])
 
-    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> None:
-        """Place the exchange on another pod or queue it. It stays where it is if there is neither: the pod may answer
-        yet."""
+    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> bool:
+        """Place the exchange on another pod or queue it. False if there is neither: it stays where it is, for the pod
+        may answer yet."""
         pool, tried = exchange.routed.pool, exchange.tried
         exchange.tried = tried | failing
         moved = self._moved(exchange)
         exchange.tried = tried  # it did not fail there: it may come back once that pod is well again
         if not moved:
-            return
+            return False
         relay.cancel()
         self._view.release(placement.charge)
         if exchange.queued:
             exchange.placement = exchange.relay = None
         self._metrics.count_retry(pool, PodGone.reason)
+        return True
 
     def _moved(self, exchange: Exchange) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.dataplane.handback import SILENT_S
 from router.settings import Limits, Timeouts
 from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, PodEnd, event, ok
@@ -100,6 +101,46 @@ def test_a_begun_answer_stays_with_its_pod() -> None:
         assert len(rig.net.made) == 1
         pod.sends(LAST_CHUNK)
         assert client.answer().complete
+
+
+def test_an_answer_that_has_begun_ends_once_its_pod_was_silent_and_gone_for_long() -> None:
+    with Rig() as rig:
+        proven(rig)
+        client = rig.asks()
+        pod = rig.asked().sends(SSE_HEAD + event("one"))
+        fails_its_probes(rig, pod.address)
+        rig.passes(SILENT_S - 1)
+        pod.sends(event("two"))
+        rig.passes(2)
+        rig.passes(SILENT_S - 2)
+        assert client.fate == ""
+        rig.passes(SILENT_S)
+        assert b'"pod_gone"' in client.raw
+        assert (client.answer().complete, pod.fate) == (False, "aborted")
+
+
+def test_a_silent_answer_of_a_pod_that_is_well_again_goes_on() -> None:
+    with Rig() as rig:
+        proven(rig)
+        client = rig.asks()
+        pod = rig.asked().sends(SSE_HEAD + event("one"))
+        fails_its_probes(rig, pod.address)
+        rig.passes(60)
+        answers_its_probes(rig, pod.address)
+        rig.passes(600)
+        pod.sends(LAST_CHUNK)
+        assert client.answer().complete
+
+
+def test_a_request_that_no_other_pod_takes_ends_with_an_error_that_may_be_retried() -> None:
+    with Rig(pods=1) as rig:
+        proven(rig)
+        client = rig.asks()
+        fails_its_probes(rig, "10.0.0.1:8000")
+        rig.passes(SILENT_S + 1)
+        answer = client.answer()
+        assert (answer.status, b'"pod_gone"' in answer.body) == (502, True)
+        assert "x-should-retry" not in answer.headers
 
 
 def test_a_request_stays_where_no_other_pod_takes_it_and_gets_the_answer_of_a_pod_that_comes_back() -> None:
