@@ -115,7 +115,7 @@ class Completion:
         self._admission.leave(exchange)
         if routed.arm is not None:
             routed.arm.ends(routed, status, self._clock())
-        if routed is not UNROUTED:
+        if routed is not UNROUTED and not exchange.upgrade:  # how long a WebSocket is open is no latency
             routed.metrics.e2e.observe(self._clock() - exchange.arrived)
         self._metrics.count_request(routed.pool, policy, pod, status)
         if self._access_log is not None:

@@ -90,8 +90,8 @@ class Dispatch:
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
         if trial is not None:
-            if b"x-turnout-policy" in exchange.header_map:
-                trial = None  # a request that names its policy takes part in no trial
+            if b"x-turnout-policy" in exchange.header_map or exchange.upgrade:
+                trial = None  # a request that names its policy takes part in no trial, nor does a WebSocket
             else:
                 scheduler = trial.candidate(routed, info) or scheduler
         began = perf_counter()

@@ -84,6 +84,7 @@ def test_an_unknown_model_is_not_found(client: Anthropic) -> None:
     assert isinstance(caught.value.body, dict)
     assert caught.value.body["type"] == "error"
     assert caught.value.body["error"]["code"] == "model_not_found"
+    assert caught.value.body["error"]["type"] == "not_found_error", "Case G 35"
 
 
 def test_a_pods_refusal_is_passed_on_as_the_pod_wrote_it(client: Anthropic) -> None:

@@ -18,6 +18,9 @@ FOR: Final = b"x-forwarded-for"
 PROTO: Final = b"x-forwarded-proto"
 FORWARDED: Final = b"forwarded"
 
+_MAPPED: Final = "::ffff:"
+"""What a socket that takes IPv4 and IPv6 puts before an address of IPv4."""
+
 MAX_HOPS: Final = 32
 """Addresses of a chain that are looked at, from the right."""
 
@@ -41,9 +44,9 @@ class TrustedProxies:
 
     def client(self, peer: str, header_map: Mapping[bytes, bytes]) -> str:
         """The address of the client: the first from the right that is no trusted proxy."""
+        client = peer.removeprefix(_MAPPED)
         if not self.trusts(peer):
-            return peer
-        client = peer
+            return client
         for hop in reversed(_chain(header_map)[-MAX_HOPS:]):
             client = hop
             if not self.trusts(hop):
@@ -55,8 +58,9 @@ class TrustedProxies:
         found = {}
         if self.trusts(peer):
             found = {name: value for name, value in header_map.items() if is_forwarding(name)}
-        hop = peer.encode() or b"unknown"
-        found[FOR] = found[FOR] + b", " + hop if FOR in found else hop
+        hop = peer.removeprefix(_MAPPED).encode() or b"unknown"
+        chain = found.get(FOR) or ", ".join(_chain(found)).encode("latin-1")
+        found[FOR] = chain + b", " + hop if chain else hop
         found.setdefault(PROTO, b"http")
         if FORWARDED in found:
             found[FORWARDED] += b", for=" + (b'"[%b]"' % hop if b":" in hop else hop)

@@ -87,6 +87,7 @@ def test_a_websocket_is_in_flight_as_long_as_it_is_open() -> None:
         assert client.fate == "closed"
         rig.assert_clean()
         assert rig.metrics.requests[("main", "round_robin", pod.address, 101)] == 1
+        assert rig.metrics.pool("main").e2e.count == 0, "how long it was open is no latency"
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/realtime?intent=transcription"])

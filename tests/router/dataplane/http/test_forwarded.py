@@ -42,6 +42,8 @@ def test_a_proxy_is_known_by_its_network(address: str, trusted: bool) -> None:
         ("10.0.0.1", "203.0.113.9:4711", CLIENT),
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ("10.0.0.1", "nonsense", "nonsense"),
+        ("::ffff:10.0.0.1", "203.0.113.9", CLIENT),
+        ("::ffff:203.0.113.9", "1.1.1.1", CLIENT),
     ],
 )
 def test_the_client_is_the_first_from_the_right_that_is_no_proxy(peer: str, chain: str, client: str) -> None:
@@ -83,6 +85,15 @@ SPOOFED = {
 def test_what_an_untrusted_client_says_is_replaced() -> None:
     lines = PROXIES.lines(CLIENT, SPOOFED)
     assert lines == b"x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: http\r\n"
+
+
+def test_a_chain_in_the_standard_header_alone_is_in_the_other_too() -> None:
+    lines = PROXIES.lines("10.0.0.1", {b"forwarded": b'for=203.0.113.9, for="10.0.0.2:80"'})
+    assert b"x-forwarded-for: 203.0.113.9, 10.0.0.2, 10.0.0.1\r\n" in lines
+
+
+def test_an_address_of_ipv4_is_written_as_one_whatever_the_socket() -> None:
+    assert b"x-forwarded-for: 203.0.113.9\r\n" in PROXIES.lines("::ffff:203.0.113.9", {})
 
 
 def test_what_a_trusted_proxy_says_is_passed_on_with_its_address() -> None:
