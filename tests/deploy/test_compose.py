@@ -47,7 +47,7 @@ def test_compose_accepts_the_file() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_pinned_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"])
+    assert re.fullmatch(r"(docker\.io|localhost)/[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"])
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["restart"] == "unless-stopped"
 

@@ -35,8 +35,8 @@ PORTS: Mapping[str, tuple[int, ...]] = {
 """The port on which each service listens inside its container."""
 
 ENTRY_POINTS: Mapping[str, list[str]] = {
-    "turnout": [sys.executable, "-P", "-m", "router"],
-    "prom/prometheus": ["prometheus"],
+    "localhost/turnout": [sys.executable, "-P", "-m", "router"],
+    "docker.io/prom/prometheus": ["prometheus"],
 }
 """The entry point of each image that has one."""
 
