@@ -77,11 +77,13 @@ class Attempts:
 
     def _hold(self, exchange: Exchange) -> bool:
         """Pin the exchange to its session's own pod; False where it has no session."""
-        session = self._dispatch.session(exchange)
-        home = self._homes.home(exchange.routed.pool, session) if session and self._homes is not None else None
+        routed, session = exchange.routed, self._dispatch.session(exchange)
+        home = None
+        if session and self._homes is not None:
+            home = self._homes.home(routed.pool, session, routed.call.model)
         if home is None:
             return False
-        exchange.routed.pins, exchange.routed.waits = (home,), True
+        routed.pins, routed.waits = (home,), True
         return True
 
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:

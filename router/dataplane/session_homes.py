@@ -28,7 +28,15 @@ DRAINING: Final = "draining"
 class SessionHomes:
     """The members of the pools whose sessions wait. Follows discovery as a prober does."""
 
-    def __init__(self, view: LoadView, clock: Callable[[], float], pools: Collection[str]) -> None:
+    def __init__(
+        self,
+        view: LoadView,
+        clock: Callable[[], float],
+        pools: Collection[str],
+        lacks: Callable[[str, PodId, str], bool] = lambda pool, pod, model: False,
+    ) -> None:
+        """`lacks`: whether a pod of a pool lists its models, and this one is not among them."""
+        self._lacks = lacks
         self._view = view
         self._clock = clock
         self._members: dict[str, dict[PodId, Pod]] = {pool: {} for pool in pools}
@@ -49,11 +57,11 @@ class SessionHomes:
             if left is not None and STATEFUL_SET in left.labels:
                 away[gone] = self._clock() + AWAY_S
 
-    def home(self, pool: str, session: str) -> PodId | None:
-        """The session's own pod; None where the pool has none."""
+    def home(self, pool: str, session: str, model: str = "") -> PodId | None:
+        """The session's own pod among those that may serve the model; None where the pool has none."""
         pods = (*self._members[pool], *self._expected(pool))
         for at in rendezvous.order(session, pods):
-            if not self._leaves(pool, pods[at]):
+            if not self._leaves(pool, pods[at]) and not (model and self._lacks(pool, pods[at], model)):
                 return pods[at]
         return None
 

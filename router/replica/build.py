@@ -231,7 +231,7 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     listener = ScrapeListener(updates.on_report, restarted)
     scraper = Scraper(scrape_config(settings.scrape), listener, state.store, accesses, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
-    homes = SessionHomes(view, core.clock, held) if held else None
+    homes = SessionHomes(view, core.clock, held, routes.lacks) if held else None
     pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, homes=homes)
     return PodParts(pod_registry, updates, health, prober, scraper, models)
 

@@ -152,7 +152,7 @@ class Rig:
         scrapes = ScrapeListener(updates.on_report, updates.on_restart)
         scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
         held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
-        self.homes = SessionHomes(self.view, clock, held) if held else None
+        self.homes = SessionHomes(self.view, clock, held, self.routes.lacks) if held else None
         self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper, homes=self.homes)
         self.rebuild(self._deps())
         self.lifecycle.enter(Phase.WARMING)

@@ -74,6 +74,11 @@ class Routes:
         listed = model in self._served.get(pool, ())
         return listed or bool(self.pools[pool].models) or pool == self._default or self._takes_any(pool)
 
+    def lacks(self, pool: str, pod: str, model: str) -> bool:
+        """Whether the pod lists its models, and this one is not among them."""
+        listed = self._learned.get(pool, {}).get(pod)
+        return listed is not None and model not in listed
+
     def pools_learned(self) -> set[str]:
         """Pools with at least one pod that reported its models."""
         return {pool for pool, known in self._learned.items() if known}

@@ -177,3 +177,12 @@ def test_a_pod_that_fails_a_request_of_its_session_is_tried_again_and_no_other_i
         rig.passes(31)
         assert gone.answer().status == 503
         assert {end.address for end in rig.net.made} == {pod}
+
+
+def test_the_own_pod_is_one_that_lists_the_model() -> None:
+    with Rig(holding(), pods=3) as rig:
+        pod = home(rig, "s")
+        rig.wire.do(lambda: rig.routes.learned("main", pod, frozenset({"other"})))
+        assert home(rig, "s") != pod
+        rig.wire.do(lambda: rig.routes.learned("main", pod, None))
+        assert home(rig, "s") == pod, "a pod without a list may serve any model"
