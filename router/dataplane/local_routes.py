@@ -106,7 +106,7 @@ class LocalRoutes:
         return self._json(exchange, 200, {"object": "list", "data": cards})
 
     def _model(self, exchange: Exchange) -> bytes:
-        name = unquote(exchange.path[len(b"/v1/models/") :].decode("latin-1"))
+        name = unquote(exchange.path[len(b"/v1/models/") :].rstrip(b"/").decode("latin-1"))
         route = self._routes.by_model.get(name)
         if route is None:
             raise ModelNotFound(f"The model {name[:200]!r} does not exist here.", param="model")

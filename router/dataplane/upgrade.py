@@ -189,7 +189,7 @@ class Tunnel:
         self._connection = connection
         self._pod = pod
         self._to_client = websocket.FrameScanner()
-        self._to_pod = websocket.FrameScanner()
+        self._client_closed = False
 
     def open(self, lines: list[bytes], rest: bytes) -> None:
         """Pass the pod's 101 on and whatever either side has sent already."""
@@ -226,7 +226,7 @@ class Tunnel:
 
     def from_client(self, data: bytes) -> None:
         """Bytes for the pod."""
-        self._to_pod.feed(data)
+        self._client_closed = websocket.is_close(data)
         self._metrics.bytes_in += len(data)
         if not self._pod.is_closing():
             self._pod.write(data)
@@ -278,7 +278,7 @@ class Tunnel:
 
     def conclude(self) -> bool:
         """The client left: whether one of the two had said goodbye, so that the WebSocket ended in good order."""
-        if not self._to_pod.closed and not self._to_client.closed:
+        if not self._client_closed and not self._to_client.closed:
             return False
         self.cancel()
         self._relay.listener.finished(self._relay)

@@ -146,7 +146,7 @@ def test_a_slash_at_the_end_of_a_known_path_is_left_out(path: str) -> None:
         assert client.answer().status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models/", "/livez/", "/health/"])
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/models/m/", "/livez/", "/health/"])
 def test_local_paths_are_served_with_a_slash_at_their_end(path: str) -> None:
     """Case D 13."""
     with Rig() as rig:

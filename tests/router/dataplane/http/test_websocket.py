@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.dataplane.http.websocket import FrameScanner, accepted, close_frame, is_offer
+from router.dataplane.http.websocket import FrameScanner, accepted, close_frame, is_close, is_offer
 
 OFFER = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-key": b"k"}
 
@@ -67,6 +67,21 @@ def test_nothing_follows_a_close_frame() -> None:
     scanner = FrameScanner()
     scanner.feed(frame(b"x") + close_frame(1000, "bye"))
     assert scanner.closed and not scanner.between
+
+
+@pytest.mark.parametrize(
+    ("data", "is_one"),
+    [
+        (frame(b"", opcode=8, mask=True), True),
+        (frame(b"\x03\xe8bye", opcode=8, mask=True), True),
+        (frame(b"\x03\xe8bye", opcode=8, mask=True)[:-1], False),
+        (frame(b"hello", mask=True), False),
+        (b"", False),
+        (b"\x88", False),
+    ],
+)
+def test_a_close_frame_of_a_client_is_known_by_itself(data: bytes, is_one: bool) -> None:
+    assert is_close(data) is is_one
 
 
 def test_a_close_frame_has_a_code_and_a_short_reason() -> None:
