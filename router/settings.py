@@ -19,6 +19,7 @@ class Timeouts(Section, frozen=True):
     """How long each stage of a request may take. Seconds; 0 turns the limit off (except `connect_s`)."""
 
     connect_s: float = 2.0
+    """For a connection to a pod, its TLS handshake included."""
     first_byte_s: float = 3600.0
     """From the request being sent to the first byte of the answer: without a stream, all of it is made in this time. A
     pod that is gone is found by its probes, and SDKs wait for 600 s."""

@@ -39,7 +39,8 @@ class PoolUpstream(Section, frozen=True):
     path: str = ""
     """Precedes the path of every request to pods whose address has no path: `/base`."""
     health_path: str = ""
-    """Path that answers 2xx while a pod is well; empty: `health.path`, else the engine's."""
+    """Path that answers 2xx while a pod is well, `:9000/health` on another port of it; empty: `health.path`, else the
+    engine's."""
     metrics_path: str = ""
     """Path of the metrics, `:8002/metrics` on another port of the pod; empty: `scrape.path`, else the engine's."""
     headers: dict[str, str] = {}

@@ -20,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""
 _VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
 
+_PATH = re.compile(r"(?::[1-9][0-9]{0,4})?/[\x21-\x7e]*")
+
 _FRAMING = frozenset(
     ("connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive")
 )
@@ -41,7 +43,7 @@ def api_key(upstream: PoolUpstream, environ: Mapping[str, str]) -> Callable[[], 
 def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Problem]:
     """Problems of `pools[].engine` and `pools[].upstream`, and of the paths that hold for all pools."""
     for section, path in (("health", settings.health.path), ("scrape", settings.scrape.path)):
-        if wrong := _path_problem(path, ported=section == "scrape"):
+        if wrong := _path_problem(path):
             yield Problem((section, "path"), wrong)
     for at, pool in enumerate(settings.pools):
         where: Path = ("pools", at)
@@ -56,18 +58,15 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
 def _paths(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
     if not is_base(upstream.path.rstrip("/")):
         yield Problem((*path, "path"), f"{upstream.path!r} is no base path; write it as /base")
-    if wrong := _path_problem(upstream.health_path, ported=False):
-        yield Problem((*path, "health_path"), wrong)
-    if wrong := _path_problem(upstream.metrics_path, ported=True):
-        yield Problem((*path, "metrics_path"), wrong)
+    for name in ("health_path", "metrics_path"):
+        if wrong := _path_problem(getattr(upstream, name)):
+            yield Problem((*path, name), wrong)
 
 
-def _path_problem(path: str, *, ported: bool) -> str:
-    bare = re.sub(r"^:[0-9]{1,5}(?=/)", "", path) if ported else path
-    if not path or re.fullmatch(r"/[\x21-\x7e]*", bare):
+def _path_problem(path: str) -> str:
+    if not path or _PATH.fullmatch(path):
         return ""
-    form = "must begin with /, or with a port as in :8002/metrics" if ported else "must begin with /"
-    return f"{path!r} {form}"
+    return f"{path!r} must begin with /, or with a port as in :8002/metrics"
 
 
 def _key(upstream: PoolUpstream, environ: Mapping[str, str], path: Path) -> Iterator[Problem]:

@@ -17,13 +17,18 @@ _ADAPTERS = re.compile(rb'(?:^|,)(max_lora|running_lora_adapters|waiting_lora_ad
 _NO_READINGS: Readings = {}
 
 
+def engine_of(page: bytes) -> str:
+    """The engine that wrote this page; empty for a page of another kind."""
+    return _match(b"\n" + page)[0]
+
+
 def parse(page: bytes) -> EngineReport:
     """The engine's load by this page; all None if it is no metrics page of a supported engine.
 
     Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged.
     """
     page = b"\n" + page
-    prefix, readings = _engine_of(page)
+    _, prefix, readings = _match(page)
     if not readings:
         return EngineReport()
     values = {field: first(page, [(prefix + name, read) for name, read in row]) for field, row in readings.items()}
@@ -41,13 +46,13 @@ def parse(page: bytes) -> EngineReport:
     )
 
 
-def _engine_of(page: bytes) -> tuple[bytes, Readings]:
-    """The prefix of the page's metrics and how to read them; nothing for a page of another kind."""
-    for preset in PRESETS.values():
+def _match(page: bytes) -> tuple[str, bytes, Readings]:
+    """The engine, the prefix of the page's metrics and how to read them; nothing for a page of another kind."""
+    for engine, preset in PRESETS.items():
         for prefix in preset.prefixes:
             if b"\n" + prefix in page:
-                return prefix, preset.readings
-    return b"", _NO_READINGS
+                return engine, prefix, preset.readings
+    return "", b"", _NO_READINGS
 
 
 def _capacity(values: dict[str, float | None]) -> int | None:

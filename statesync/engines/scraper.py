@@ -25,8 +25,9 @@ from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import Absent, HttpGetter, Unreadable
-from statesync.engines.metrics_page import parse
+from statesync.engines.metrics_page import engine_of, parse
 from statesync.engines.polling import Poller, PollInterval
+from statesync.engines.presets import AUTO
 from statesync.types import EngineReport
 
 _log = logging.getLogger("turnout.scraper")
@@ -109,8 +110,8 @@ class Scraper:
     ) -> None:
         self._config = config
         self._accesses = accesses
-        self._without_metrics: set[tuple[str, str]] = set()
-        """Pool and what was answered, of the pods that the log named."""
+        self._noted: set[tuple[str, str]] = set()
+        """Pool and what was found, of what the log named."""
         self._listener = listener
         self._shared = shared
         self._clock = clock
@@ -199,22 +200,31 @@ class Scraper:
         for path in sorted(self._accesses.of(pool).preset.metrics, key=lambda each: each != known):
             began = self._clock()
             try:
-                report = await self._read(pages, pod, engine, path, _metrics, may_lack=True)
+                read = await self._read(pages, pod, engine, path, _metrics, may_lack=True)
             except Absent as error:
                 absent.append(f"{path}: {error}")
                 continue
-            if report is not None:
+            if read is not None:
                 engine.metrics_path = path
-                self._take(pod.id, engine, report, began)
+                self._note_engine(pool, pod, path, read[0])
+                self._take(pod.id, engine, read[1], began)
             return
         if not known:
             engine.metrics_at = self._clock() + self._config.absent_s
         engine.metrics_path = ""
         said = ", ".join(absent)
-        if absent and (pool, said) not in self._without_metrics:
-            self._without_metrics.add((pool, said))
+        if absent and (pool, said) not in self._noted:
+            self._noted.add((pool, said))
             advice = "set `engine`, or upstream.metrics_path to where they are"
             _log.warning("%s: no metrics (%s), so its queue is estimated; %s of pool %s", pod.id, said, advice, pool)
+
+    def _note_engine(self, pool: str, pod: Pod, path: str, name: str) -> None:
+        """Log which engine `engine: auto` found, once a pool."""
+        if (pool, name) in self._noted:
+            return
+        self._noted.add((pool, name))
+        if self._accesses.of(pool).engine == AUTO:
+            _log.info("%s: %s is of engine %s; to say so, set engine: %s of pool %s", pod.id, path, name, name, pool)
 
     def _take(self, pod: PodId, engine: _Engine, report: EngineReport, began: float) -> None:
         if engine.reported_at > began:
@@ -277,8 +287,9 @@ def _started_anew(before: EngineReport, after: EngineReport) -> bool:
     return was is not None and now is not None and abs(now - was) > _SAME_START_S
 
 
-def _metrics(page: bytes) -> EngineReport:
+def _metrics(page: bytes) -> tuple[str, EngineReport]:
+    """The engine that wrote the page, and its load."""
     report = parse(page)
     if report == NOTHING_KNOWN:
         raise Absent("no metrics of an engine known here")
-    return report
+    return engine_of(page), report

@@ -46,6 +46,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
     if not files.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # `ca_file` may hold an intermediate, or a pod's own
     context.set_alpn_protocols(["http/1.1"])  # a server that prefers HTTP/2 must know that this is not spoken here
     if files.key_file and not files.cert_file:
         raise BadTlsFiles("key_file", "is a key without a certificate: set cert_file, too")

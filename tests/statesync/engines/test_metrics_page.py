@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import Adapters
-from statesync.engines.metrics_page import parse
+from statesync.engines.metrics_page import engine_of, parse
 from statesync.types import EngineReport
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
@@ -197,3 +197,18 @@ def test_blocks_that_vllm_found_in_an_offload_tier_are_hits_too() -> None:
 def test_each_engine_s_page_is_read_by_its_own_names(page: bytes, expected: EngineReport) -> None:
     """Case D 18."""
     assert parse(b"# HELP x y\n" + page) == expected
+
+
+@pytest.mark.parametrize(
+    ("page", "engine"),
+    [
+        (VLLM, "vllm"),
+        (SGLANG, "sglang"),
+        (b"ray_vllm_num_requests_waiting 1\n", "vllm"),
+        (b"tgi_queue_size 3\n", "tgi"),
+        (b"node_load1 3\n", ""),
+        (b"[]", ""),
+    ],
+)
+def test_the_engine_is_known_by_its_page(page: bytes, engine: str) -> None:
+    assert engine_of(page) == engine

@@ -207,7 +207,8 @@ def test_a_failure_is_logged_once_counted_each_time_and_hands_on_nothing(caplog:
     with caplog.at_level(logging.INFO, "turnout.scraper"):
         asyncio.run(story())
     messages = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
-    assert messages == ["cannot read /metrics: status 500", "/metrics can be read again"]
+    found = "/metrics is of engine vllm; to say so, set engine: vllm of pool pool"
+    assert messages == [found, "cannot read /metrics: status 500", "/metrics can be read again"]
 
 
 @pytest.mark.parametrize(

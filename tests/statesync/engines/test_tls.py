@@ -42,6 +42,11 @@ def test_a_pod_is_trusted_by_its_authority_and_its_address(authority: Authority)
     assert asyncio.run(_page(TlsFiles(str(authority.cert)), serving(authority.issue()))) == b"page"
 
 
+def test_a_pod_is_trusted_by_its_own_certificate(authority: Authority) -> None:
+    pair = authority.issue()
+    assert asyncio.run(_page(TlsFiles(str(pair.cert)), serving(pair))) == b"page"
+
+
 def test_a_pod_is_trusted_by_the_name_that_the_setting_gives(authority: Authority) -> None:
     files = TlsFiles(str(authority.cert), server_name="vllm.internal")
     assert asyncio.run(_page(files, serving(authority.issue("DNS:vllm.internal")))) == b"page"
