@@ -43,7 +43,8 @@ def messages(given: object, spec: PodSpec) -> Script:
     ask = Ask(limit, 0, body.ignore_eos, body.stop_sequences or [], form=_form(body), call=call)
     said = draft(ask, prompt, spec)
     form = _Reply(prompt, model, said)
-    choice = Choice(prompt.tokens, ids_of(prompt, said, spec), said.tokens, said.finish, body.max_tokens, form.events())
+    events = form.events() if body.stream else None
+    choice = Choice(prompt.tokens, ids_of(prompt, said, spec), said.tokens, said.finish, body.max_tokens, events)
     return Script([choice], form.whole, Stream(form.opening, form.closing) if body.stream else None)
 
 

@@ -49,8 +49,9 @@ def completion(given: object, spec: PodSpec) -> Script:
     ask = ask_of(body, limit, form_of(body))
     said = [(prompt, draft(ask, prompt, spec, at)) for prompt in prompts for at in range(body.n)]
     form = _Form(body, f"cmpl-{prompts[0].seed:016x}", model, prompts, said, echo_only)
+    events = form.events if body.stream else lambda _: None
     choices = [
-        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, form.events(at))
+        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at))
         for at, (prompt, one) in enumerate(said)
     ]
     return Script(choices, form.whole, Stream(lambda _: (), form.closing) if body.stream else None)

@@ -26,6 +26,8 @@ from loadtests.sim.simpod.text import (
 )
 from loadtests.sim.simpod.tools import ToolCall
 
+_NO_IDS: frozenset[int] = frozenset()
+
 
 class Ask(NamedTuple):
     """What a request wants of the model, whichever API it came through."""
@@ -36,7 +38,7 @@ class Ask(NamedTuple):
     """Tokens before the model may stop."""
     ignore_eos: bool = False
     stops: Sequence[str] = ()
-    stop_ids: frozenset[int] = frozenset()
+    stop_ids: frozenset[int] = _NO_IDS
     keep_stop: bool = False
     """The text that stopped the answer stays in it."""
     form: Form | None = None
@@ -76,8 +78,8 @@ def plain(piece: bytes) -> str:
 
 def ask_of(body: Sampled, limit: int | None, form: Form | None = None, call: ToolCall | None = None) -> Ask:
     """What OpenAI's APIs ask for with the fields that they share."""
-    stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
-    ids = frozenset(body.stop_token_ids or [])
+    stops = [body.stop] if isinstance(body.stop, str) else body.stop or ()
+    ids = frozenset(body.stop_token_ids) if body.stop_token_ids else _NO_IDS
     return Ask(limit, body.min_tokens, body.ignore_eos, stops, ids, body.include_stop_str_in_output, form, call)
 
 

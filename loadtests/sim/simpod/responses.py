@@ -69,7 +69,8 @@ def write(body: ResponsesBody, spec: PodSpec, name: str, earlier: Messages) -> W
     said = draft(ask_of(body, limit, _form(body), call), prompt, spec)
     reply = _Reply(body, name, model, prompt, said, limit)
     ids = ids_of(prompt, said, spec)
-    lane = Choice(prompt.tokens, ids, said.tokens, said.finish, body.max_output_tokens, reply.events())
+    events = reply.events() if body.stream else None
+    lane = Choice(prompt.tokens, ids, said.tokens, said.finish, body.max_output_tokens, events)
     script = Script([lane], reply.whole, Stream(reply.opening, reply.closing) if body.stream else None)
     status = "queued" if body.background else "in_progress"
     return Written(script, reply.response(status), [*asked, reply.message()], reply.ended)
