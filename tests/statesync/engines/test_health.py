@@ -429,3 +429,32 @@ def test_a_blocked_pod_that_a_smaller_pool_takes_back_is_kept() -> None:
     assert changes.kept == [(A, {"probe"})]
     tracker.set_pods("pool", [])
     assert tracker.kept(A) == frozenset()
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["bad probe", "good probe", "failure", "success", "leave", "return"]), st.sampled_from("abcd")
+    ),
+    max_size=60,
+)
+
+
+@given(MOVES)
+@settings(max_examples=200)
+def test_a_pod_is_never_blocked_and_kept_at_once_and_every_change_is_reported(moves: list[tuple[str, str]]) -> None:
+    tracker, changes = kept_tracker(A, B, C, D)
+    here, now = {A, B, C, D}, 0.0
+    for what, name in moves:
+        pod, now = PodId(name), now + 0.5
+        if what in ("bad probe", "good probe"):
+            tracker.probe(pod, what == "good probe", now)
+        elif what in ("failure", "success"):
+            tracker.outcome(pod, FAILURE if what == "failure" else OK, now)
+        else:
+            here = here - {pod} if what == "leave" else here | {pod}
+            tracker.set_pods("pool", here)
+        reported = {kept: reasons for kept, reasons in changes.kept if kept in here}
+        for each in here:
+            assert not (tracker.blockers(each) and tracker.kept(each))
+            if tracker.kept(each):
+                assert reported[each] == tracker.kept(each)
