@@ -56,8 +56,8 @@ def close_frame(code: int, reason: str) -> bytes:
 
 
 def is_close(data: bytes) -> bool:
-    """Whether these bytes, which came together from a client, are one close frame. Its frames are not followed: they may
-    be millions."""
+    """Whether these bytes, which came together from a client, are one close frame. A client's frames are not followed:
+    they may be millions."""
     return 6 <= len(data) <= 131 and data[0] & 0xF == _CLOSE and len(data) == 6 + (data[1] & 0x7F)
 
 
