@@ -18,7 +18,7 @@ from router.dataplane.http.edge import Edge
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
-from router.errors import BadAnswer, BadFraming, DrainTimeout, PodFailure
+from router.errors import BadAnswer, BadFraming, DrainTimeout, PodFailure, Shed
 
 MAX_EARLY_BYTES: Final = 65536
 """Bytes that are kept for a client which sends before its offer is accepted; then it is read no further. Also the
@@ -58,8 +58,16 @@ class ClientSide(asyncio.Protocol):
             self.tunnel.from_client(data)
         else:
             self.early += data
+            self.hold(len(self.early))
             if len(self.early) > MAX_EARLY_BYTES:
                 self.transport.pause_reading()
+
+    def hold(self, size: int) -> None:
+        """Count the client's bytes that wait for the pod. The connection ends when there is no room for them."""
+        try:
+            self._edge.held.reading(size)
+        except Shed:
+            self._edge.abort()
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -190,6 +198,7 @@ class Tunnel:
         self._pod = pod
         self._to_client = websocket.FrameScanner()
         self._client_closed = False
+        self._side: ClientSide | None = None
 
     def open(self, lines: list[bytes], rest: bytes) -> None:
         """Pass the pod's 101 on and whatever either side has sent already."""
@@ -209,6 +218,7 @@ class Tunnel:
         side = client.get_protocol()
         assert isinstance(side, ClientSide)
         side.tunnel = self
+        self._side = side
         early, side.early = side.early, b""
         if not edge.writable:
             self.pause()
@@ -233,14 +243,18 @@ class Tunnel:
 
     def pause_client(self) -> None:
         """The pod does not read: read no more from the client."""
-        if self._edge.transport is not None and not self._edge.transport.is_closing():
-            self._edge.transport.pause_reading()
+        client = self._edge.transport
+        if client is not None and not client.is_closing():
+            client.pause_reading()
+            if self._side is not None:
+                self._side.hold(self._pod.get_write_buffer_size())
 
     def resume_client(self) -> None:
         """The pod takes bytes again."""
         client = self._edge.transport
         full = self._pod.get_write_buffer_size() > self._edge.listener.limits.write_buffer_bytes
         if client is not None and not client.is_closing() and not full:
+            self._edge.held.reading(0)
             client.resume_reading()
 
     def pod_closed(self, exc: Exception | None) -> None:

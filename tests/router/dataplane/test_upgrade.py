@@ -243,6 +243,21 @@ def test_a_pod_that_does_not_read_pauses_the_client() -> None:
         assert sent(pod) == MASKED * 300
 
 
+def test_what_waits_for_a_pod_is_part_of_the_bytes_held_for_all_clients() -> None:
+    """Case E 22."""
+    with Rig(limits=Limits(buffer_budget_bytes=100_000)) as rig:
+        client, pod = opened(rig)
+        pod.transport.stall()
+        client.sends(MASKED * 7_000)
+        assert 60_000 < rig.listener.budget.used < 100_000
+        rig.wire.do(pod.transport.drain)
+        assert rig.listener.budget.used == 0
+        pod.transport.stall()
+        client.sends(MASKED * 20_000)
+        assert client.fate == "aborted"
+        rig.wire.do(pod.transport.drain)
+
+
 def test_a_client_that_sends_before_the_answer_is_read_no_further_than_a_bound() -> None:
     with Rig() as rig:
         client = offered(rig)
