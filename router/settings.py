@@ -55,8 +55,8 @@ class Limits(Section, frozen=True):
     write_buffer_bytes: int = 65536
     """Unsent bytes to a slow client above which reading from its pod pauses."""
     buffer_budget_bytes: int = 1073741824
-    """Bytes held for all clients together: bodies, half-read heads, answers that slow clients have not taken. A request
-    for which there is no room gets 503 `overloaded`; a slow client is cut off. 0 is no limit."""
+    """Bytes held for all clients: bodies, half-read heads, answers that slow clients do not take; 0 is no limit. Beyond
+    it a request gets 503 `overloaded`, and a slow client is cut off."""
     max_connections_per_client: int = 0
     """Connections from one address, of IPv6 from one /64; 0 is no limit. Those of a load balancer have its."""
 
