@@ -12,7 +12,7 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
-from router.errors import GatewayError, InternalError, PodFailure
+from router.errors import GatewayError, InternalError, Overload, PodFailure
 
 CLIENT_LEFT = 499
 """The status in metrics and logs when the client closed its connection first; nginx uses the same number."""
@@ -62,6 +62,8 @@ class Completion:
     def refused(self, error: GatewayError) -> Headers:
         """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
+        if isinstance(error, Overload):
+            self._metrics.count_rejection("-", error.shape.code or error.shape.type)
         headers = self._identity.refusal_headers(error.origin)
         if self._access_log is not None:
             self._access_log.refusal(error, dict(headers).get(b"x-request-id", b"").decode())

@@ -38,6 +38,7 @@ def test_a_body_for_which_there_is_no_room_is_refused_and_others_are_served() ->
         overloaded(second)
         assert HALF - UNCOUNTED <= rig.listener.budget.used <= BUDGET
         assert rig.listener.budget.refusals == 1
+        assert rig.metrics.rejections == {("-", "overloaded"): 1}
         small = rig.asks()
         rig.asked().sends(ok())
         assert small.answer().status == 200
