@@ -203,6 +203,8 @@ class Scraper:
                 read = await self._read(pages, pod, engine, path, _metrics, may_lack=True)
             except Absent as error:
                 absent.append(f"{path}: {error}")
+                if isinstance(error, _EmptyPage):
+                    break
                 continue
             if read is not None:
                 engine.metrics_path = path
@@ -287,8 +289,14 @@ def _started_anew(before: EngineReport, after: EngineReport) -> bool:
     return was is not None and now is not None and abs(now - was) > _SAME_START_S
 
 
+class _EmptyPage(Absent):
+    """The pod has this path and says nothing there: it has no metrics elsewhere."""
+
+
 def _metrics(page: bytes) -> tuple[str, EngineReport]:
     """The engine that wrote the page, and its load."""
+    if not page:
+        raise _EmptyPage("an empty page")
     report = parse(page)
     if report == NOTHING_KNOWN:
         raise Absent("no metrics of an engine known here")

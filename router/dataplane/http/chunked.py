@@ -131,7 +131,11 @@ class ChunkScanner:
         while not data.startswith(b"\r\n", at):
             line = _TRAILER.match(data, at, at + _MAX_TRAILER_BYTES)
             if line is None:
-                if data.find(b"\n", at) >= 0 or size - start > _MAX_TRAILER_BYTES or b"\r" in data[at : size - 1]:
+                if (
+                    data.find(b"\n", at) >= 0
+                    or size - start > _MAX_TRAILER_BYTES
+                    or data.find(b"\r", at, size - 1) >= 0
+                ):
                     raise BadChunk(f"not a trailer: {data[at : at + 32]!r}")
                 return -1
             name = line[1].lower()

@@ -56,7 +56,7 @@ _MAX_PORT: Final = 65535
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 _DOT: Final = rb"(?:\.|%(?:25)*(?:2e|u002e|u2024|uff0e|c0%(?:25)*[a2]e|e0%(?:25)*80%(?:25)*ae|ef%(?:25)*bc%(?:25)*8e))"
-_SLASH: Final = rb"(?:[/\\]|%(?:25)*(?:2f|5c|c0%(?:25)*af|c1%(?:25)*9c|e0%(?:25)*80%(?:25)*af))"
+_SLASH: Final = rb"(?:[/\\]|%(?:25)*(?:2f|5c|u002f|u005c|u2215|u2216|c0%(?:25)*af|c1%(?:25)*9c|e0%(?:25)*80%(?:25)*af))"
 _DOT_SEGMENT: Final = re.compile(
     b"(?:^|%b)%b{1,2}(?:$|%b|;|%%(?:25)*3b)" % (_SLASH, _DOT, _SLASH),
     re.IGNORECASE,

@@ -142,6 +142,17 @@ def test_metrics_are_found_where_the_engine_has_them_and_asked_there_from_then_o
     asyncio.run(story())
 
 
+def test_a_pod_with_an_empty_metrics_page_is_asked_for_no_other() -> None:
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": Page(body=b""), "/prometheus/metrics": VLLM}
+            async with scraping(Events(), a.pod, config=replace(QUICK, absent_s=0.01)):
+                await a.until(lambda: a.asked["/metrics"] > 2)
+            assert a.asked["/prometheus/metrics"] == 0
+
+    asyncio.run(story())
+
+
 def test_metrics_that_appear_later_are_found() -> None:
     async def story() -> None:
         async with engine() as a:

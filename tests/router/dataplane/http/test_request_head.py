@@ -136,7 +136,14 @@ UP = [
     *("/v1/..;/metrics", "/v1/..;a=b/metrics", "/v1/..%3b/metrics", "/v1/.;/x", "/v1/%252e%252e/metrics", "/v1/..?x=1"),
     *("/v1/%25252e%25252e%25252fmetrics", "/v1/..%252fmetrics", "/v1/%c0%ae%c0%ae/metrics", "/v1/..%c0%afmetrics"),
     *("/v1/%ef%bc%8e%ef%bc%8e/metrics", "/v1/%e0%80%ae./metrics", "/v1/%u002e%u002e/metrics", "http://g/v1/../metrics"),
-    *("/v1/chat/../../metrics", "//../metrics", "/v1/..//metrics", "http://g/..", "/v1/..%c1%9cmetrics"),
+    *(
+        "/v1/chat/../../metrics",
+        "//../metrics",
+        "/v1/..//metrics",
+        "http://g/..",
+        "/v1/..%c1%9cmetrics",
+        "/v1/..%u2215metrics",
+    ),
 ]
 
 
