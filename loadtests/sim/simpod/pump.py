@@ -21,10 +21,11 @@ _MAX_LAG_S = 0.1
 class Lane:
     """One choice of an answer: its request to the engine, and how far it got."""
 
-    __slots__ = ("admitted_at", "answer", "choice", "first_at", "id", "made", "sent")
+    __slots__ = ("admitted_at", "answer", "choice", "event", "first_at", "id", "last", "made", "sent")
 
     def __init__(self, request_id: str, choice: Choice, answer: Answer) -> None:
         self.id, self.choice, self.answer = request_id, choice, answer
+        self.event, self.last = choice.event, choice.tokens
         self.made = self.sent = 0
         self.admitted_at = self.first_at = 0.0
 
@@ -32,10 +33,21 @@ class Lane:
 class Answer:
     """One request being answered: the script, its progress, and its outlet."""
 
-    __slots__ = ("_cancel", "_outlet", "_running", "_unsent", "arrived_at", "cached", "lanes", "opened", "script")
+    __slots__ = (
+        "_cancel",
+        "_outlet",
+        "_running",
+        "_stream",
+        "_unsent",
+        "arrived_at",
+        "cached",
+        "lanes",
+        "opened",
+        "script",
+    )
 
     def __init__(self, request_id: str, script: Script, outlet: Outlet, cancel: Callable[[Answer], None]) -> None:
-        self.script = script
+        self.script, self._stream = script, script.stream
         self._outlet, self._cancel = outlet, cancel
         self.cached: int | None = None
         """Prompt tokens found in the prefix cache, by the choice that was admitted first."""
@@ -44,13 +56,13 @@ class Answer:
         self.lanes = [Lane(name, choice, self) for name, choice in zip(names, script.choices, strict=True)]
         self._running = self._unsent = len(self.lanes)
         self.opened = False
-        if script.stream is not None:
+        if self._stream is not None:
             outlet.open(b"text/event-stream; charset=utf-8")
 
     def token(self, lane: Lane) -> None:
         """One more token was produced."""
         lane.made += 1
-        if self.script.stream is not None and not self._outlet.paused:
+        if self._stream is not None and not self._outlet.paused:
             self._flush(lane)
 
     def finish(self) -> None:
@@ -60,12 +72,12 @@ class Answer:
             return
         if self.script.kept is not None:
             self.script.kept(self.cached or 0)
-        if self.script.stream is None:
+        if self._stream is None:
             self._outlet.whole(200, b"application/json", self.script.whole(self.cached or 0))
 
     def resume(self) -> None:
         """The client reads again."""
-        if self.script.stream is not None:
+        if self._stream is not None:
             for lane in self.lanes:
                 self._flush(lane)
 
@@ -74,24 +86,32 @@ class Answer:
         self._cancel(self)
 
     def _flush(self, lane: Lane) -> None:
-        stream, outlet, event, last = self.script.stream, self._outlet, lane.choice.event, lane.choice.tokens
-        assert stream is not None and event is not None
+        outlet, event = self._outlet, lane.event
+        assert event is not None
         if not self.opened and lane.made:
-            self.opened = True
-            for opening in stream.opening(self.cached or 0):
-                outlet.send(opening)
+            self._open()
         while lane.sent < lane.made and not outlet.paused:
             data = event(lane.sent)
+            lane.sent += 1
             if data:
                 outlet.send(data)
-            lane.sent += 1
-            if lane.sent < last:
-                continue
-            self._unsent -= 1
-            if not self._unsent:
-                for closing in stream.closing(self.cached or 0):
-                    outlet.send(closing)
-                outlet.end()
+            if lane.sent == lane.last:
+                self._close()
+
+    def _open(self) -> None:
+        assert self._stream is not None
+        self.opened = True
+        for opening in self._stream.opening(self.cached or 0):
+            self._outlet.send(opening)
+
+    def _close(self) -> None:
+        """A choice was sent; the stream ends after the last of them."""
+        assert self._stream is not None
+        self._unsent -= 1
+        if not self._unsent:
+            for closing in self._stream.closing(self.cached or 0):
+                self._outlet.send(closing)
+            self._outlet.end()
 
 
 class Pump:
