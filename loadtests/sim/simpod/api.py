@@ -8,12 +8,13 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
 
-from loadtests.sim.simpod import anthropic, openai
+from loadtests.sim.simpod import adapters, anthropic, openai
 from loadtests.sim.simpod.bodies import ResponsesBody, decode, read
 from loadtests.sim.simpod.chat import chat
 from loadtests.sim.simpod.completions import completion
@@ -76,6 +77,8 @@ class PodApi:
         self._store = ResponseStore()
         self.received: Counter[str] = Counter()
         """Requests by path, /sim/* left out."""
+        self.refused: Counter[str] = Counter()
+        """Requests for models that the pod does not have, by message."""
         self._sequence = 0
         self._routes = self._table()
 
@@ -104,6 +107,7 @@ class PodApi:
         try:
             return route.answer(request, outlet)
         except ApiError as error:
+            self.refused[error.message] += error.param == "model"
             body = error.anthropic() if path.startswith("/v1/messages") else error.openai()
             outlet.whole(error.status, _JSON, body)
             return None
@@ -135,11 +139,20 @@ class PodApi:
             "/version": get(_JSON, lambda: b'{"version":"0.32.0"}'),
             "/load": get(_JSON, lambda: b'{"server_load":%d}' % self._pump.load),
             "/metrics": get(_TEXT, self._meters.text),
+            "/v1/load_lora_adapter": _Route(("POST",), partial(self._adapt, adapters.load)),
+            "/v1/unload_lora_adapter": _Route(("POST",), partial(self._adapt, adapters.unload)),
             "/v1/models": get(_JSON, lambda: openai.models(self._spec)),
             "/tokenize": post(openai.tokenize),
             "/detokenize": post(openai.detokenize),
             "/v1/messages/count_tokens": post(anthropic.count_tokens),
         }
+
+    def _adapt(
+        self, change: Callable[[object, PodSpec], tuple[PodSpec, bytes]], request: Request, outlet: Outlet
+    ) -> Exchange | None:
+        """Load or unload an adapter."""
+        self._spec, said = change(_body(request), self._spec)
+        return _whole(outlet, said, _TEXT)
 
     def _no_route(self, request: Request, outlet: Outlet) -> None:
         """Not found, unless a slash at the end is what is wrong."""

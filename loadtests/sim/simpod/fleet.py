@@ -77,6 +77,11 @@ class SimPod:
         return self._api.received if self._api is not None else Counter()
 
     @property
+    def refused(self) -> Counter[str]:
+        """Requests for models that the pod did not have, by message."""
+        return self._api.refused if self._api is not None else Counter()
+
+    @property
     def address(self) -> str:
         """`host:port`."""
         return f"{self._listener.host}:{self.port}"

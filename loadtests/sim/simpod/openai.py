@@ -73,7 +73,8 @@ def _card(name: str, spec: PodSpec) -> dict[str, object]:
     permission |= dict.fromkeys(("allow_sampling", "allow_logprobs"), True)
     permission |= {"allow_search_indices": False, "allow_view": True, "allow_fine_tuning": False}
     permission |= {"organization": "*", "group": None, "is_blocking": False}
-    stamp = {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm", "root": name, "parent": None}
+    root, parent = (spec.adapters[name], spec.models[0]) if name in spec.adapters else (name, None)
+    stamp = {"id": name, "object": "model", "created": CREATED, "owned_by": "vllm", "root": root, "parent": parent}
     return stamp | {"max_model_len": spec.profile.max_model_len, "permission": [permission]}
 
 

@@ -31,6 +31,8 @@ class PodSpec(NamedTuple):
     profile: EngineProfile
     output_mean_tokens: float = 128.0
     """Mean length of an answer that is not cut off by `max_tokens`."""
+    adapters: Mapping[str, str] = {}
+    """Those of the models that are LoRA adapters, and their paths."""
 
 
 class Choice(NamedTuple):
