@@ -32,7 +32,11 @@ from statesync.store.memory import MemoryStore
 class ModelLists(Protocol):
     """What knows the pods' lists of models: `ModelReader`."""
 
-    def look_again(self, waiter: LookWaiter, /) -> bool:
+    def look_again(self, waiter: LookWaiter, /, *, patient: bool) -> bool:
+        """See `ModelReader`."""
+        ...
+
+    def had(self, model: str, /) -> bool:
         """See `ModelReader`."""
         ...
 

@@ -21,13 +21,17 @@ from router.dataplane.queue import RequestQueue
 from router.dataplane.relay import Relay
 from router.dataplane.request.refusals import lacks_model
 from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, Saturated
+from statesync.engines.model_reader import LookWaiter
 
 MAX_BODY: Final = 65536
 """Bytes of a 404 that are read; a longer one is not about a model."""
 MAX_WAITING: Final = 1000
 """Requests that wait for a look at the lists; others are answered by what is known."""
-MOST_TRIED: Final = 32
-"""Pods that one request is moved away from."""
+MOST_ATTEMPTS: Final = 32
+"""Attempts of a request after which a 404 reaches the client."""
+LOOKS: Final = 4
+"""Looks for a model that a pod listed lately. One look reads the pods one after the other, so that it may miss an
+adapter which moves meanwhile."""
 
 
 class HeldAnswer:
@@ -112,9 +116,13 @@ class ModelMisses:
     def look_for(self, exchange: Exchange) -> None:
         """Look at all lists, then go on with the exchange. Raises Shed."""
 
+        looks = 1
+
         def waiter(last: bool) -> bool:
+            nonlocal looks
             if not exchange.done:
-                if not (last or self._routes.knows(exchange.model)):
+                if not self._routes.knows(exchange.model) and (not last or self._once_more(waiter, exchange, looks)):
+                    looks += last
                     return False
                 self._go_on(exchange)
             self._waiting -= 1
@@ -122,14 +130,20 @@ class ModelMisses:
 
         if exchange not in self._admission.active:
             self._admission.admit(exchange)  # a drain waits for it
-        if not self._look(waiter):
+        # Where a pool takes any name, requests with names of their own do not wait for each other's looks.
+        if not self._look(waiter, patient=not self._routes.takes(exchange.model)):
             self._go_on(exchange)
 
-    def _look(self, waiter: Callable[[bool], bool]) -> bool:
-        if self._lists is None or self._waiting >= MAX_WAITING or not self._lists.look_again(waiter):
+    def _look(self, waiter: LookWaiter, *, patient: bool) -> bool:
+        if self._lists is None or self._waiting >= MAX_WAITING or not self._lists.look_again(waiter, patient=patient):
             return False
         self._waiting += 1
         return True
+
+    def _once_more(self, waiter: LookWaiter, exchange: Exchange, looks: int) -> bool:
+        """Whether another look was begun, because the model was there a moment ago."""
+        lists, model = self._lists, exchange.routed.call.model or exchange.model
+        return looks < LOOKS and lists is not None and lists.had(model) and lists.look_again(waiter, patient=True)
 
     # A pod that refuses a model
 
@@ -163,9 +177,10 @@ class ModelMisses:
 
     def _move(self, relay: Relay) -> bool:
         """Place the exchange on another pod or queue it; False where no other pod serves the model."""
-        exchange, routed = relay.exchange, relay.exchange.routed
-        exchange.tried |= {relay.placement.pod.id}
-        if len(exchange.tried) > MOST_TRIED or not self._routes.may_serve(routed.pool, routed.call.model):
+        exchange, routed, pod = relay.exchange, relay.exchange.routed, relay.placement.pod.id
+        lists_it_again = self._routes.lists(routed.pool, pod, routed.call.model)
+        exchange.tried = exchange.tried - {pod} if lists_it_again else exchange.tried | {pod}
+        if exchange.attempts >= MOST_ATTEMPTS or not self._routes.may_serve(routed.pool, routed.call.model):
             return False
         try:
             if not self._attempts.place(exchange):
@@ -187,12 +202,15 @@ class ModelMisses:
         relay = refused.relay
         exchange = relay.exchange
         self._view.release(relay.placement.charge)
+        looks = 1
 
         def waiter(last: bool) -> bool:
+            nonlocal looks
             if not (exchange.done or exchange.relay is not relay):
                 try:
                     if not self._move(relay):
-                        if not last:
+                        if not last or self._once_more(waiter, exchange, looks):
+                            looks += last
                             return False
                         refused.pass_on()
                 except GatewayError as error:
@@ -202,4 +220,4 @@ class ModelMisses:
             self._waiting -= 1
             return True
 
-        return self._look(waiter)
+        return self._look(waiter, patient=True)

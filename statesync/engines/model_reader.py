@@ -31,17 +31,26 @@ OWN_READ_S: Final = 30.0
 """Seconds between two readings by a replica that is not elected, and between two comparisons of whole cards."""
 RETRY_S: Final = 5.0
 """Seconds until a list that could not be read is read again."""
-LOOK_LIMIT_S: Final = 1.0
+LOOK_LIMIT_S: Final = 2.0
 """Seconds that a look at all lists may take; pods that answer later are not waited for."""
 LOOKS_PER_S: Final = 2.0
 """Most looks a second."""
 LOOK_POD_S: Final = 0.01
 """Seconds between two looks for each pod: with 1,000 pods there is one in 10 s."""
+MOST_PATIENCE_S: Final = 1.0
+"""Longest wait, in seconds, for the beginning of a look."""
+LATELY_S: Final = 10.0
+"""Seconds for which a model that a pod listed is looked for with patience."""
+MOST_GONE: Final = 10_000
+"""Such models that are kept."""
+_NONE: Final[frozenset[str]] = frozenset()
 _AT_ONCE: Final = 64
 """Most readings under way in a look."""
+TRUSTED: Final = 2
+"""Refusals of a model after each of which the next reading of the pod's list counts again: the adapter may have been
+unloaded and loaded. After more in a row, without a list that lacks the model, the pod is doubted."""
 DOUBT_S: Final = 1.0
-"""Seconds for which a pod that refused a model is no candidate for it though it lists it. Doubled by each refusal that
-follows, up to `MOST_DOUBT_S`."""
+"""Seconds for which a list is doubted at first; doubled by each refusal that follows, up to `MOST_DOUBT_S`."""
 MOST_DOUBT_S: Final = 60.0
 
 
@@ -74,11 +83,12 @@ class SharedLists(Protocol):
 
 
 class Doubt(NamedTuple):
-    """A pod refused a model."""
+    """A pod refused a model that it listed."""
 
+    times: int
+    """Refusals in a row."""
     until: float
     """Until then its list does not count for the model."""
-    wait_s: float
 
 
 @dataclass(slots=True)
@@ -132,9 +142,14 @@ class ModelReader:
         pace = PollInterval(config.interval_s, config.max_per_s)
         self._poller = Poller(pace, "models", wanted=self._wanted, clock=clock, rng=rng)
         self._lists: dict[PodId, _List] = {}
-        self._waiters: list[LookWaiter] = []
+        self._gone: dict[str, float] = {}
+        """When a pod ceased to list the model."""
+        self._waiters: list[tuple[float, LookWaiter]] = []
+        """With the time of each call."""
         self._look: asyncio.Task[None] | None = None
         self._looked_at = float("-inf")
+        self._looking = False
+        """Whether a look has begun and not ended."""
         self.reads_total = 0
         """Counter: pages requested."""
 
@@ -178,33 +193,44 @@ class ModelReader:
 
     def refused(self, pod: PodId, model: str) -> None:
         """The pod answered a request that it does not have the model: it is no candidate for it, at once."""
-        known = self._lists.get(pod)
-        if known is None or known.ids is None or model not in known.ids:
+        known, now = self._lists.get(pod), self._clock()
+        if known is None or known.ids is None or model not in (known.undoubted(now) or ()):
             return
-        now = self._clock()
-        before = known.doubts.get(model)
-        if before is not None and now < before.until:
-            return  # of a request that was sent earlier
-        wait_s = DOUBT_S if before is None else min(MOST_DOUBT_S, 2 * before.wait_s)
-        known.doubts[model] = Doubt(now + wait_s, wait_s)
+        count = known.doubts[model].times + 1 if model in known.doubts else 1
+        wait_s = min(MOST_DOUBT_S, DOUBT_S * 2.0 ** (count - TRUSTED - 1)) if count > TRUSTED else 0.0
+        known.doubts[model] = Doubt(count, now + wait_s)
         known.began_at = now  # a reading under way may have seen it still
-        _log.info("%s refuses %s, which it listed: not a candidate for it for %g s", pod, model[:200], wait_s)
+        known.ids -= {model}
+        if wait_s:
+            _log.warning("%s lists %s and refuses it: not a candidate for it for %g s", pod, model[:200], wait_s)
         self._pass_on(pod, known)
         self._shared.models_changed(pod)
         self._read_soon(pod, known)
 
-    def look_again(self, waiter: LookWaiter) -> bool:
-        """Read all lists, because one may name a model by now that none did; `waiter` follows. False, and nothing is
-        done, if that was done a moment ago."""
+    def had(self, model: str) -> bool:
+        """Whether a pod that listed the model ceased to do so a moment ago."""
+        return self._clock() - self._gone.get(model, float("-inf")) < LATELY_S
+
+    def look_again(self, waiter: LookWaiter, *, patient: bool) -> bool:
+        """Read all lists, because one may name a model by now that none did; `waiter` follows. A look that has to wait
+        because of the last one is for the `patient`, and not if that takes too long; others join one that is under way.
+        False, and nothing is done, where there is none."""
         now = self._clock()
-        if self._look is None:
-            if now - self._looked_at < max(1 / LOOKS_PER_S, LOOK_POD_S * len(self._lists)) or not self._lists:
+        wait_s = self._looked_at + self._pause_s() - now
+        if not self._lists:
+            return False
+        if wait_s > 0 and (not patient or wait_s > MOST_PATIENCE_S):
+            if not self._looking:
                 return False
-            self._looked_at = now
-            self._look = spawn(self._look_at_all(), "look at all lists of models")
-            self._look.add_done_callback(self._looked)
-        self._waiters.append(waiter)
+            now = float("-inf")
+        self._waiters.append((now, waiter))
+        if self._look is None:
+            self._begin_look(max(0.0, wait_s))
         return True
+
+    def _pause_s(self) -> float:
+        """Seconds between two looks."""
+        return max(1 / LOOKS_PER_S, LOOK_POD_S * len(self._lists))
 
     # Reading
 
@@ -273,14 +299,24 @@ class ModelReader:
         return known.shown != known.undoubted(now) or (known.cards is not before and known.cards != before)
 
     def _pass_on(self, pod: PodId, known: _List) -> None:
-        cards, known.shown = known.cards, known.undoubted(self._clock())
+        now = self._clock()
+        cards, before, known.shown = known.cards, known.shown, known.undoubted(now)
+        if len(self._gone) > MOST_GONE:
+            self._gone.clear()
+        self._gone.update(dict.fromkeys((before or _NONE) - (known.shown or _NONE), now))
         if cards is not None and known.shown is not None and len(known.shown) < len(cards):
             cards = {model: card for model, card in cards.items() if model in known.shown}
         self._on_models(pod, cards)
         if self._waiters:
-            self._waiters = [waiter for waiter in self._waiters if not waiter(False)]
+            self._waiters = [each for each in self._waiters if not each[1](False)]
 
-    async def _look_at_all(self) -> None:
+    def _begin_look(self, wait_s: float) -> None:
+        self._look = spawn(self._look_at_all(wait_s), "look at all lists of models")
+        self._look.add_done_callback(self._looked)
+
+    async def _look_at_all(self, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        self._looked_at, self._looking = self._clock(), True
         free = asyncio.Semaphore(_AT_ONCE)
 
         async def visit(pod: Pod) -> None:
@@ -294,11 +330,16 @@ class ModelReader:
             for late in visits:
                 late.cancel()
 
-    def _looked(self, _: asyncio.Task[None]) -> None:
-        self._look = None
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        """A look ended: an answer to those that called before it began. For the others there is another one."""
+        self._look, self._looking = None, False
         waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            waiter(True)
+        self._waiters = [each for each in waiters if each[0] > self._looked_at]
+        if self._waiters and not task.cancelled():
+            self._begin_look(self._pause_s())
+        for called_at, waiter in waiters:
+            if called_at <= self._looked_at:
+                waiter(True)
 
     def __repr__(self) -> str:
         listed = sum(known.ids is not None for known in self._lists.values())

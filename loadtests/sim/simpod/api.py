@@ -6,7 +6,8 @@ Paths, methods and content types are decided here, what a body means is not. `/s
 from __future__ import annotations
 
 import secrets
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -77,8 +78,8 @@ class PodApi:
         self._store = ResponseStore()
         self.received: Counter[str] = Counter()
         """Requests by path, /sim/* left out."""
-        self.refused: Counter[str] = Counter()
-        """Requests for models that the pod does not have, by message."""
+        self.refused: deque[tuple[float, str]] = deque(maxlen=10_000)
+        """The last requests for models that the pod did not have: when, by the monotonic clock, and the message."""
         self._sequence = 0
         self._routes = self._table()
 
@@ -107,7 +108,8 @@ class PodApi:
         try:
             return route.answer(request, outlet)
         except ApiError as error:
-            self.refused[error.message] += error.param == "model"
+            if error.param == "model":
+                self.refused.append((time.monotonic(), error.message))
             body = error.anthropic() if path.startswith("/v1/messages") else error.openai()
             outlet.whole(error.status, _JSON, body)
             return None

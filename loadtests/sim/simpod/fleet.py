@@ -77,9 +77,9 @@ class SimPod:
         return self._api.received if self._api is not None else Counter()
 
     @property
-    def refused(self) -> Counter[str]:
-        """Requests for models that the pod did not have, by message."""
-        return self._api.refused if self._api is not None else Counter()
+    def refused(self) -> Sequence[tuple[float, str]]:
+        """The last requests for models that the pod did not have: when, by the monotonic clock, and the message."""
+        return self._api.refused if self._api is not None else ()
 
     @property
     def address(self) -> str:

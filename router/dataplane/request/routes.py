@@ -65,9 +65,17 @@ class Routes:
         if _discount(served, before - now) or added:
             self._rebuild()
 
+    def takes(self, model: str) -> bool:
+        """Whether a pool takes the model though no pod is known to have it."""
+        return self._anywhere(model) is not None
+
     def knows(self, model: str) -> bool:
         """Whether a pod of any pool lists the model."""
         return any(model in served for served in self._served.values())
+
+    def lists(self, pool: str, pod: str, model: str) -> bool:
+        """Whether the pod lists the model."""
+        return model in (self._learned.get(pool, {}).get(pod) or ())
 
     def may_serve(self, pool: str, model: str) -> bool:
         """Whether a pod of the pool may have the model, which is the pods' name of it."""

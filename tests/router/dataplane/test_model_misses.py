@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from router.dataplane.model_misses import LOOKS
 from router.settings import PolicySpec, Pool
 from schedulers.types import PodId
 from statesync.engines.model_list import ModelCard
@@ -39,15 +40,21 @@ class ListsOfRig:
         self.waiters: list[LookWaiter] = []
         self.refusals: list[tuple[PodId, str]] = []
         self.known: dict[PodId, frozenset[str]] = {}
+        self.patient: list[bool] = []
+        self.lately: set[str] = set()
         self.fresh = False
         """Whether a look was made a moment ago."""
         rig.rebuild(rig.gateway.deps._replace(lists=self))
 
-    def look_again(self, waiter: LookWaiter, /) -> bool:
+    def look_again(self, waiter: LookWaiter, /, *, patient: bool) -> bool:
+        self.patient.append(patient)
         if self.fresh:
             return False
         self.waiters.append(waiter)
         return True
+
+    def had(self, model: str, /) -> bool:
+        return model in self.lately
 
     def refused(self, pod: PodId, model: str, /) -> None:
         self.refusals.append((pod, model))
@@ -74,7 +81,7 @@ class ListsOfRig:
 
     def _keep(self, waiter: LookWaiter, *, last: bool) -> None:
         if not waiter(last) and not last:
-            self.waiters.append(waiter)
+            self.waiters.append(waiter)  # at the end of a look, a waiter that goes on asks for another one
 
 
 class Scene:
@@ -173,6 +180,32 @@ def test_an_adapter_that_moved_to_another_pod_is_found_there() -> None:
         scene.lists.ends()
 
 
+def test_a_look_may_miss_an_adapter_that_moves_so_there_is_another_one() -> None:
+    with rig_of() as rig:
+        scene = Scene(rig, 1)
+        scene.lists.lately = {"lora", "other"}
+        refused, unlisted = rig.asks(ask()), rig.asks(ask("other"))
+        scene.pod().sends(missing())
+        scene.lists.ends()
+        assert (refused.answers(), unlisted.answers(), len(scene.lists.waiters)) == ([], [], 2)
+        scene.lists.found(1, "base", "lora", "other")  # they are back where they were
+        assert {scene.pod().sends(ok()).address for _ in range(2)} == {ONE}
+        assert [outcome(client) for client in (refused, unlisted)] == [(200, ONE)] * 2
+
+
+def test_looks_for_a_model_that_was_there_come_to_an_end() -> None:
+    with rig_of() as rig:
+        scene = Scene(rig, 1)
+        scene.lists.lately = {"lora", "other"}
+        refused, unlisted = rig.asks(ask()), rig.asks(ask("other"))
+        scene.pod().sends(missing())
+        for _ in range(LOOKS):
+            assert (refused.answers(), unlisted.answers()) == ([], [])
+            scene.lists.ends()
+        assert [outcome(client)[0] for client in (refused, unlisted)] == [404, 404]
+        assert scene.lists.waiters == []
+
+
 def test_a_refusal_right_after_a_look_is_passed_on_at_once() -> None:
     with rig_of() as rig:
         scene = Scene(rig, 1)
@@ -186,6 +219,7 @@ def test_case_a_2_a_model_that_no_list_names_is_looked_for_before_a_404() -> Non
     with rig_of() as rig:
         scene = Scene(rig)
         client, other = rig.asks(ask()), rig.asks(ask("nothing"))
+        assert scene.lists.patient == [True, True]
         assert (client.answers(), len(rig.admission.active)) == ([], 2)
         scene.lists.found(2, "base", "lora")
         scene.pod().sends(ok())
@@ -213,7 +247,7 @@ def test_with_a_default_pool_an_unlisted_model_is_looked_for_and_then_left_to_th
     with Rig(pools=pools, pods=3, default_pool="main") as rig:
         scene = Scene(rig)
         client = rig.asks(ask())
-        assert (client.answers(), rig.nobody_asked()) == ([], True)
+        assert (client.answers(), rig.nobody_asked(), scene.lists.patient) == ([], True, [False])
         scene.lists.ends()
         scene.pod().sends(missing())
         assert (client.answers(), len(scene.lists.waiters)) == ([], 0)

@@ -14,7 +14,16 @@ import pytest
 from schedulers.types import Pod, PodId
 from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
 from statesync.engines.model_list import ModelCards
-from statesync.engines.model_reader import DOUBT_S, OWN_READ_S, RETRY_S, LookWaiter, ModelReadConfig, ModelReader
+from statesync.engines.model_reader import (
+    DOUBT_S,
+    LOOK_LIMIT_S,
+    OWN_READ_S,
+    RETRY_S,
+    TRUSTED,
+    LookWaiter,
+    ModelReadConfig,
+    ModelReader,
+)
 from tests.fakes.engine_pages import Engine, Page, engine, refusing
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
@@ -198,7 +207,7 @@ def test_a_restarted_engine_s_list_is_read_at_once_and_its_cards_are_compared() 
     run_on(reading.clock, story())
 
 
-def test_a_refused_model_leaves_at_once_and_comes_back_when_the_pod_still_lists_it() -> None:
+def test_a_refused_model_leaves_at_once_and_a_pod_that_lists_it_all_the_same_is_doubted_longer_and_longer() -> None:
     reading = Reading()
 
     async def story() -> None:
@@ -206,15 +215,16 @@ def test_a_refused_model_leaves_at_once_and_comes_back_when_the_pod_still_lists_
             a.pages[PATH] = models("base", "lora")
             async with reading.of(a.pod) as reader:
                 assert await reading.next() == {"base", "lora"}
-                for wait_s in (DOUBT_S, 2 * DOUBT_S):
+                for wait_s in (*(0.0,) * TRUSTED, DOUBT_S, 2 * DOUBT_S):
                     reader.refused(a.pod.id, "lora")
                     reader.refused(a.pod.id, "lora")
                     assert reading.lists.get_nowait() == (a.pod.id, reading_of(reading, "base"))
-                    await reading.read_again(a)
-                    assert reading.lists.empty(), "its list does not count for the model for a while"
-                    reading.clock.now += wait_s
+                    if wait_s:
+                        await reading.read_again(a)
+                        assert reading.lists.empty(), "its list does not count for the model for a while"
+                        reading.clock.now += wait_s
                     assert await reading.next() == {"base", "lora"}
-                reader.refused(a.pod.id, "unheard-of")
+                reader.refused(a.pod.id, "never-listed")
                 reader.refused(PodId("stranger"), "lora")
                 assert reading.lists.empty()
 
@@ -263,16 +273,41 @@ def test_a_look_reads_every_list_calls_its_waiters_and_is_bounded_in_rate() -> N
                 b.pages[PATH] = models("base", "lora")
                 ended: asyncio.Queue[bool] = asyncio.Queue()
                 early: list[bool] = []
-                assert reader.look_again(waiter(early.append, done=True))
-                assert reader.look_again(waiter(ended.put_nowait))
+                assert reader.look_again(waiter(early.append, done=True), patient=False)
+                assert reader.look_again(waiter(ended.put_nowait), patient=False)
                 assert await ended.get() is False
                 assert await ended.get() is True
                 assert (early, await reading.next()) == ([False], {"base", "lora"})
                 assert (a.asked[PATH], b.asked[PATH]) == (2, 2)
-                assert not reader.look_again(lambda last: True), "a moment ago"
+                assert not reader.look_again(lambda last: True, patient=False), "a moment ago"
+                for _ in range(2):
+                    assert reader.look_again(waiter(ended.put_nowait), patient=True), "in a moment"
                 reading.clock.now += 1.0
-                assert reader.look_again(waiter(ended.put_nowait))
-                assert await ended.get() is True
+                assert [await ended.get(), await ended.get()] == [True, True]
+                assert (a.asked[PATH], b.asked[PATH]) == (3, 3)
+
+    run_on(reading.clock, story())
+
+
+def test_who_comes_during_a_look_gets_the_answer_of_the_next() -> None:
+    reading = Reading(RARE)
+
+    async def story() -> None:
+        async with engine() as a:
+            a.pages[PATH] = models("base")
+            async with reading.of(a.pod) as reader:
+                await reading.next()
+                a.pages[PATH] = Page(silent=True)
+                first: asyncio.Queue[bool] = asyncio.Queue()
+                second: asyncio.Queue[bool] = asyncio.Queue()
+                assert reader.look_again(waiter(first.put_nowait), patient=True)
+                await a.until(lambda: a.asked[PATH] == 2)
+                assert reader.look_again(waiter(second.put_nowait), patient=True)
+                a.pages[PATH] = models("base", "lora")
+                reading.clock.now += LOOK_LIMIT_S
+                assert await first.get() is True
+                reading.clock.now += 1.0
+                assert [await second.get(), await second.get()] == [False, True]
 
     run_on(reading.clock, story())
 
@@ -287,9 +322,9 @@ def test_a_look_waits_for_no_pod_that_is_silent() -> None:
                 assert [await reading.next(), await reading.next()] == [{"base"}] * 2
                 b.pages[PATH] = Page(silent=True)
                 ended: asyncio.Queue[bool] = asyncio.Queue()
-                assert reader.look_again(waiter(ended.put_nowait))
+                assert reader.look_again(waiter(ended.put_nowait), patient=False)
                 await b.until(lambda: b.asked[PATH] == 2)
-                reading.clock.now += 1.0
+                reading.clock.now += LOOK_LIMIT_S
                 assert await ended.get() is True
 
     run_on(reading.clock, story())
@@ -304,7 +339,7 @@ def test_a_pod_that_left_is_not_read_and_without_pods_there_is_nothing_to_look_a
             async with reading.of(a.pod) as reader:
                 await reading.next()
                 reader.set_pods("pool", [])
-                assert not reader.look_again(lambda last: True)
+                assert not reader.look_again(lambda last: True, patient=True)
                 reader.set_pods("pool", [a.pod])
                 assert await reading.next() == {"m"}, "a pod that comes back is a new one"
 
