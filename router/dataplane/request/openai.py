@@ -25,6 +25,8 @@ MAX_TOKENS: Final = 1 << 24
 """Upper bound of a requested answer's tokens: a client's 1e308 would spoil every sum it is added to."""
 
 _JSON: Final = b"application/json"
+_MANY_FIELDS: Final = 100_000
+"""Fields of a body above which it is not taken apart for an alias: 32 MB of them would make a gigabyte of objects."""
 _TOKEN_IDS: Final = re.compile(rb"\[\s*+\[?+\s*+\d")
 """The beginning of a list of token ids. Possessive: of a megabyte of blanks none is read twice."""
 
@@ -82,6 +84,8 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
     if is_form(content_type):
         start, end = field(content_type, body, b"model") or (0, 0)
         return body[:start] + model.encode() + body[end:] if end else body
+    if body.count(b'":') > _MANY_FIELDS:
+        return lenient_json.with_model(body, model)
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError):

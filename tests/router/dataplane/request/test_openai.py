@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -201,3 +203,15 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
         return
     assert call.prompt_tokens >= 1
     call.model.encode()
+
+
+def test_an_alias_does_not_take_a_body_of_countless_fields_apart() -> None:
+    """Case E 21: the last of two fields of one name is what engines read."""
+    body = b'{"model":"alias"' + b"".join(b',"%d":0' % at for at in range(200_000)) + b"}"
+    tracemalloc.start()
+    try:
+        changed = with_model(body, JSON, "m")
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
+    assert msgspec.json.decode(changed)["model"] == read(changed).model == "m"
