@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import ssl
 from typing import NamedTuple
@@ -45,6 +47,9 @@ class RecordingPod:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:-2])}
             await reader.readexactly(int(headers.get("content-length", "0")))
             self.asked.append(Asked(method, target, headers, _issuer(writer)))
+            if headers.get("upgrade") == "websocket":
+                await _echo_frames(reader, writer, headers["sec-websocket-key"])
+                return
             status, body = self._answer(method, target, headers)
             stay = b"" if self.keep_alive else b"connection: close\r\n"
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n%b\r\n%b" % (status, len(body), stay, body))
@@ -62,6 +67,15 @@ class RecordingPod:
         if method == "POST" and path.startswith("/v1/"):
             return 200, b"{}"
         return (200, self.pages[path]) if path in self.pages else (404, b"")
+
+
+async def _echo_frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+    """Accept a WebSocket and send back every byte that comes."""
+    accept = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())
+    head = b"HTTP/1.1 101 X\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: %b\r\n\r\n"
+    writer.write(head % accept)
+    while data := await reader.read(1000):
+        writer.write(data)
 
 
 def _issuer(writer: asyncio.StreamWriter) -> str:

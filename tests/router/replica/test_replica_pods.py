@@ -247,6 +247,35 @@ def test_pods_behind_sockets_and_below_base_paths_are_served(run: Run, tmp_path:
     run(story())
 
 
+def test_websockets_reach_pods_over_tls_and_sockets(run: Run, authority: Authority, tmp_path: Path) -> None:
+    """Cases C 10 and D 17."""
+    pod, path = RecordingPod(base="/base"), tmp_path / "pod.sock"
+    offer = (
+        b"GET /v1/realtime?model=m HTTP/1.1\r\nhost: g\r\nconnection: Upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+    async def talk(address: str) -> None:
+        async with serves(settings(pools=[_pool(address, tls=_tls(authority.cert), path="/base")])) as replica:
+            reader, writer = await asyncio.open_connection(HOST, replica.port)
+            writer.write(offer)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(b"\x81\x02hi")
+            assert await reader.readexactly(4) == b"\x81\x02hi"
+            writer.close()
+            await until(lambda: not replica.parts.network.admission.active)
+
+    async def story() -> None:
+        tls = serving(authority.issue())
+        async with stream_server(pod.handle, tls=tls) as port, stream_server(pod.handle, socket=path):
+            await talk(f"https://{HOST}:{port}")
+            await talk(f"unix:{path}")
+        offered = [each.target for each in pod.asked if each.headers.get("upgrade")]
+        assert offered == ["/base/v1/realtime?model=m"] * 2
+
+    run(story())
+
+
 def test_pods_with_a_key_list_their_models_and_get_it_by_choice(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
