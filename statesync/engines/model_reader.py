@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Protocol
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
 from statesync.engines.access import NO_ACCESSES, Accesses
-from statesync.engines.http_get import HttpGetter, Unreadable
+from statesync.engines.http_get import ABSENT, HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
 from statesync.engines.polling import Poller, PollInterval
 from statesync.tasks import spawn
@@ -278,7 +278,7 @@ class ModelReader:
                 reason = str(error) or type(error).__name__
                 _log.warning("%s: cannot read its models at %s: %s", pod.id, self._config.path, reason)
             status = error.status if isinstance(error, Unreadable) else 200 if isinstance(error, NoModelList) else 0
-            return b"" if status in (404, 405) or (status and known.ids is None) else None
+            return b"" if status in ABSENT or (status and known.ids is None) else None
         if known.failing:
             known.failing = False
             _log.info("%s: its models can be read again", pod.id)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.load.view import LoadView
 from statesync.types import EngineReport
+
+T = TypeVar("T")
 
 POOL = "default"
 POD_COUNTS = (10, 100, 1000)
@@ -56,6 +59,6 @@ def request(
     )
 
 
-def in_turn(requests: list[RequestInfo]) -> Callable[[], RequestInfo]:
-    """The requests in an endless cycle: repeating one request could favour a policy by chance."""
-    return itertools.cycle(requests).__next__
+def in_turn(values: Sequence[T]) -> Callable[[], T]:
+    """The values in an endless cycle: repeating one request could favour a policy by chance."""
+    return itertools.cycle(values).__next__
