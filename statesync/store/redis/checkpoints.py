@@ -139,14 +139,14 @@ class Checkpoints:
         _log.info("read a checkpoint of %d blocks in %.2f s", blocks, self._loop.time() - began)
 
     async def _read_log(self, link: RespConnection) -> None:
-        more = True
+        more, after = True, format_id(self._log.folded)
         while more:
-            after = f"({format_id(self._log.folded)}"
-            entries = await link.call("XRANGE", self._keys.log, after, "+", "COUNT", ENTRIES)
+            entries = await link.call("XRANGE", self._keys.log, f"({after}", "+", "COUNT", ENTRIES)
             until = self._loop.time() + SLICE_S
             for log_id, fields in entries:
                 self._entry(log_id, dict(zip(fields[::2], fields[1::2], strict=True)).get(b"b", b""))
                 until = await self._breathe(until)
+                after = log_id.decode("ascii", "replace")
             more = len(entries) == ENTRIES
 
     async def _breathe(self, until: float) -> float:

@@ -21,6 +21,9 @@ LEAP_MS: Final = 3_600_000
 """Milliseconds between the last entry folded and one of the channel. Beyond them the log is read instead: an id that
 the server never gave would make this replica ignore all entries up to it."""
 
+NO_TIME_MS: Final = 10**17
+"""From here on the milliseconds of an id are no server's time. A log that has such an entry takes no other."""
+
 _MAX_CHARACTERS: Final = 41
 """Of an id: two numbers of 64 bits."""
 
@@ -71,7 +74,8 @@ class PlacementLog:
     def read(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
         """Take an entry from the log."""
         self._take(log_id, placements)
-        self._confirmed = self.folded
+        if log_id <= self.folded:
+            self._confirmed = max(self._confirmed, log_id)
 
     def caught_up(self) -> None:
         """The log was read to its end: fold the entries that waited, except those read from the log, too."""
@@ -92,7 +96,7 @@ class PlacementLog:
         self.folded = self._confirmed = max(self.folded, log_id)
 
     def _take(self, log_id: LogId, placements: Sequence[PlacementMessage]) -> None:
-        if log_id > self.folded:
+        if self.folded < log_id < (NO_TIME_MS, 0):
             self.folded = log_id
             if placements:
                 self._fold(placements)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schedulers.types import PodId
 from statesync.store.redis.messages import PlacementMessage
-from statesync.store.redis.placement_log import LEAP_MS, START, PlacementLog, format_id, parse_id
+from statesync.store.redis.placement_log import LEAP_MS, NO_TIME_MS, START, PlacementLog, format_id, parse_id
 
 
 def placed(n: int) -> list[PlacementMessage]:
@@ -87,6 +87,8 @@ def test_an_id_that_the_server_never_gave_is_not_kept() -> None:
     assert not log.received(f"{LEAP_MS + 3}-0", placed(1))
     assert log.received("99-0", placed(99))
     assert log.received("7" * 5000 + "-0", placed(1))
+    assert (log.folded, seen) == ((99, 0), [2, 99])
+    log.read((NO_TIME_MS, 0), placed(1))
     assert (log.folded, seen) == ((99, 0), [2, 99])
     log.behind()
     log.received(f"{LEAP_MS * 3}-0", placed(1))
