@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai import InternalServerError, OpenAI
 
-from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, pool, running
+from tests.fakes.gateway_process import PATIENT_HEALTH, PATIENT_TIMEOUTS, GatewayProcess, config, pool, running
 from tests.fakes.raw_http_client import Wire, chat, post
-from tests.fakes.sim_process import SimPods, sim_pods
+from tests.fakes.sim_process import MODEL, SimPods, sim_pods
 from tests.fakes.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -61,3 +62,22 @@ def test_case_b8_requests_of_a_stopped_pod_are_answered_by_the_other_one(
         stopped.go_on()
         for wire in wires:
             wire.close()
+
+
+def test_case_b7_one_call_of_an_sdk_that_times_out_starts_the_engine_once(
+    two_pods: tuple[SimPods, SimPods], tmp_path: Path
+) -> None:
+    urls = [url for pods in two_pods for url in pods.urls]
+    for pods in two_pods:
+        pods.fault(pods.addresses[0], "hang")
+    settings = config(urls, timeouts=PATIENT_TIMEOUTS | {"first_byte_s": 0.5})
+    with (
+        running(settings, tmp_path / "impatient") as gateway,
+        OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=5) as client,
+    ):
+        for call in range(1, 7):
+            with pytest.raises(InternalServerError) as caught:
+                client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+            assert caught.value.status_code == 504
+            assert sum(pods.served(pods.addresses[0]) for pods in two_pods) == call
+        assert [pod["routable"] for pod in gateway.pods()] == [True, True]
