@@ -39,7 +39,14 @@ def schema_form(schema: Any) -> Form:
 
 
 def formed(form: Form, seed: int) -> str:
-    """A text in the form."""
+    """A text in the form, which was checked: where the seed leads nowhere, the text that the check found."""
+    try:
+        return _text(form, seed)
+    except (NoExample, NoMatch):
+        return _text(form, 0)
+
+
+def _text(form: Form, seed: int) -> str:
     if form.choices:
         return form.choices[seed % len(form.choices)]
     if form.regex is not None:
@@ -93,7 +100,7 @@ def _decoded(text: str) -> Any:
 def _checked(form: Form, field: str) -> Form:
     """The form, if texts can be made in it."""
     try:
-        formed(form, 0)
+        _text(form, 0)
     except (NoExample, NoMatch, RecursionError, TypeError, AttributeError) as error:
         raise rejected(f"Grammar error: {error}", field) from None
     return form

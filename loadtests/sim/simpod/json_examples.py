@@ -20,6 +20,8 @@ from loadtests.sim.simpod.text import answer_text
 _DEEP = 6
 """Levels from which on only what is required is made, so that recursive schemas end."""
 _TOO_DEEP = 64
+_MOST = 100_000
+"""Of characters, items or properties that a schema may require."""
 _FORMATS: Mapping[str, str] = {
     "date-time": "2026-05-04T03:02:01Z",
     "date": "2026-05-04",
@@ -66,6 +68,8 @@ class _Maker:
             return self._string({})
         if not isinstance(schema, Mapping):
             raise NoExample(f"a schema is an object, not {schema!r}")
+        if any(schema.get(field, 0) > _MOST for field in ("minLength", "minItems", "minProperties")):
+            raise NoExample(f"more than {_MOST} characters, items or properties are required")
         schema = self._flat(schema, depth)
         if "const" in schema:
             return schema["const"]

@@ -25,6 +25,10 @@ _CATEGORIES: Mapping[Any, Callable[[str], bool]] = {
 }
 
 
+_MOST_CHARACTERS = 100_000
+"""Of a string; longer ones are refused before they are made."""
+
+
 class NoMatch(ValueError):
     """An expression that is invalid, or that this does not understand."""
 
@@ -40,7 +44,10 @@ def matching(pattern: str, seed: int = 0, least: int = 0) -> str:
 
 
 def _walk(tree: Any, seed: int, least: int) -> str:
-    return "".join(_one(kind, value, seed, least) for kind, value in tree)
+    made = "".join(_one(kind, value, seed, least) for kind, value in tree)
+    if len(made) > _MOST_CHARACTERS:
+        raise NoMatch(f"a string that matches has more than {_MOST_CHARACTERS} characters")
+    return made
 
 
 def _one(kind: Any, value: Any, seed: int, least: int) -> str:
@@ -49,6 +56,8 @@ def _one(kind: Any, value: Any, seed: int, least: int) -> str:
     if kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
         low, high, inner = value
         times = min(max(low, 1 if low == 0 and not least else low, least), high if high is not op.MAXREPEAT else 10**4)
+        if times > _MOST_CHARACTERS:
+            raise NoMatch(f"{times} repeats are too many")
         return "".join(_walk(inner, seed + at, 0) for at in range(times))
     if kind is op.BRANCH:
         branches = value[1]

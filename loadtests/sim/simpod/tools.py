@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loadtests.sim.simpod.errors import rejected
-from loadtests.sim.simpod.forms import schema_form
-from loadtests.sim.simpod.json_examples import example
-from loadtests.sim.simpod.script import encode
+from loadtests.sim.simpod.forms import formed, schema_form
 from loadtests.sim.simpod.text import content_text
 
 _CUE = "call "
@@ -54,7 +52,7 @@ def call_of(tools: Sequence[Tool], choice: str, messages: Sequence[object], seed
     if schema.get("type", "object") == "object":
         schema["type"] = "object"
     form = schema_form(schema)
-    return ToolCall(found.name, encode(example(form.schema, seed)), named)
+    return ToolCall(found.name, formed(form, seed).encode(), named)
 
 
 def _cued(messages: Sequence[object]) -> str | None:

@@ -3,7 +3,7 @@ import pytest
 
 from loadtests.sim.simpod.bodies import Sampled
 from loadtests.sim.simpod.errors import ApiError
-from loadtests.sim.simpod.forms import form_of, formed
+from loadtests.sim.simpod.forms import form_of, formed, schema_form
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
@@ -30,6 +30,12 @@ def test_an_object_a_choice_and_a_pattern_are_forms_as_well() -> None:
     assert isinstance(msgspec.json.decode(text(response_format={"type": "json_object"})), dict)
     assert text(structured_outputs={"choice": ["yes", "no"]}) in ("yes", "no")
     assert text(structured_outputs={"regex": "a{3}b"}) == "aaab"
+
+
+def test_a_schema_that_one_seed_meets_is_met_with_every_seed() -> None:
+    """One of the branches matches nothing."""
+    form = schema_form({"anyOf": [{"const": 1}, {"enum": []}]})
+    assert {formed(form, seed) for seed in range(20)} == {"1"}
 
 
 @pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "text"}}])
