@@ -94,20 +94,27 @@ class Admission:
         """The queue of a pool and those of its pods in which something waits."""
         return [line for line in self._queues if line.partition(POD_LINE)[0] == pool]
 
-    def serve(self, pool: str, attempt: Callable[[Exchange], bool]) -> None:
-        """`pool` has room: call `attempt` for its queued exchanges in order, until it returns False (no more room)."""
+    def serve(self, pool: str, attempt: Callable[[Exchange], bool], *, mixed: bool = False) -> None:
+        """`pool` has room: call `attempt` for its queued exchanges in order, until it returns False (no more room).
+        `mixed`: that is said of the exchange's model only, and those of other models are tried."""
         queue = self._queues.get(pool)
-        while queue:
-            entry = queue[0]
+        if queue is None:
+            return
+        full: set[str] = set()
+        kept: list[tuple[int, int, Exchange]] = []
+        while queue and (mixed or not full):
+            entry = heapq.heappop(queue)
             exchange = entry[2]
-            if exchange.queued:
+            if not exchange.queued:
+                continue
+            if exchange.routed.call.model not in full:
                 self.step_out(exchange)
-                heapq.heappop(queue)
-                if not attempt(exchange):
-                    self.step_back(exchange)
-                    heapq.heappush(queue, entry)
-                    return
-            else:
-                heapq.heappop(queue)
-        if queue is not None and POD_LINE in pool:
+                if attempt(exchange):
+                    continue
+                self.step_back(exchange)
+                full.add(exchange.routed.call.model)
+            kept.append(entry)
+        for entry in kept:
+            heapq.heappush(queue, entry)
+        if not queue and POD_LINE in pool:
             del self._queues[pool]  # one for each pod that was ever waited for would stay

@@ -94,11 +94,12 @@ class RequestQueue:
             asyncio.get_running_loop().call_soon(self._serve, pool)
 
     def _serve(self, pool: str) -> None:
+        mixed = pool in self._deps.view.mixed
         for line in self._admission.lines(pool):
-            self._serve_line(line)
+            self._serve_line(line, mixed=mixed)
 
-    def _serve_line(self, line: str) -> None:
-        self._admission.serve(line, lambda exchange: self._try(exchange, line))
+    def _serve_line(self, line: str, *, mixed: bool = False) -> None:
+        self._admission.serve(line, lambda exchange: self._try(exchange, line), mixed=mixed)
 
     def _try(self, exchange: Exchange, pool: str) -> bool:
         """Try to place the exchange in `pool`, which had room. False when it has no more."""

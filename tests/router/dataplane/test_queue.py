@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.lifecycle import Phase
-from router.settings import Limits
+from router.settings import Limits, Pool
 from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
@@ -176,3 +176,24 @@ def test_a_replica_at_its_inflight_limit_sheds() -> None:
         late.sends(post())
         rig.asked().sends(ok())
         assert [answer.status for answer in late.answers()] == [503, 200]
+
+
+def test_a_model_whose_pods_are_full_does_not_hold_up_the_others() -> None:
+    with Rig(Pool(name="main", max_inflight_per_pod=1)) as rig:
+        rig.lists(1, "lora")
+        rig.lists(2, "base")
+        asked = {model: b'{"model":"%b","messages":[]}' % model for model in (b"lora", b"base")}
+        first = {model: rig.asks(body) for model, body in asked.items()}
+        ends = {end.address: end for end in rig.net.made if end.requests}
+        waiting = [rig.asks(asked[model]) for model in (b"lora", b"lora", b"base")]
+        assert rig.admission.queued == 3
+        ends["10.0.0.2:8000"].sends(ok())
+        rig.wire.do()
+        assert first[b"base"].answer().status == 200
+        assert rig.admission.queued == 2, "the last one has the pod of its model"
+        ends["10.0.0.2:8000"].sends(ok())
+        assert [len(client.answers()) for client in waiting] == [0, 0, 1]
+        for _ in range(3):
+            ends["10.0.0.1:8000"].sends(ok())
+            rig.wire.do()
+        assert [client.answer().status for client in waiting] == [200] * 3
