@@ -13,7 +13,8 @@ BIN := .venv/bin
 # Three test processes on two cores: slow tests mostly wait for the processes they started.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
-UNIT := -m "not slow and not realtime and not vllm"
+QUICK := not realtime and not vllm and not clients
+UNIT := -m "not slow and $(QUICK)"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
 # Tests start hundreds of Python processes: each would compile every module again.
@@ -47,12 +48,17 @@ swap-soak: setup-run  ## 200 policy swaps a minute for 3 minutes on two replicas
 test:  ## all checks and every test that does not need minutes of real time, set-up included
 	@$(MAKE) -j2 setup programs
 	$(MAKE) -j2 --output-sync=target lint types imports
-	$(PYTEST) -m "not realtime and not vllm" $(ARGS)
+	$(PYTEST) -m "$(QUICK)" $(ARGS)
 
-test-all: test test-realtime unit-other guard test-compiled  ## the same, and what takes minutes of real time
+test-all: test test-realtime test-clients unit-other guard test-compiled  ## the same, and what takes minutes of real time
 
 test-realtime: setup programs  ## upgrades, rolls, chaos and soaks in real time
 	$(BIN)/python -m pytest -n 2 -m "realtime and not vllm" $(ARGS)
+
+test-clients: setup  ## SDKs, agents, benchmarks and a browser that others wrote, direct and through the gateway
+	@scripts/ensure-programs ab chromium curl node npm
+	scripts/setup-clients "$(PYTHON)"
+	$(BIN)/python -m pytest -n 2 -m clients $(ARGS)
 
 unit: setup  ## the tests that start no process
 	$(PYTEST) $(UNIT) $(ARGS)
@@ -66,7 +72,7 @@ unit-other: setup  ## the same on a second Python, where there is one
 	.venv313/bin/python -m pytest -n $(WORKERS) $(UNIT) $(ARGS)
 
 coverage: setup programs  ## what `make test` covers of the three packages, in the tests' own processes
-	$(PYTEST) -m "not realtime and not vllm" -q --cov --cov-report=term $(ARGS)
+	$(PYTEST) -m "$(QUICK)" -q --cov --cov-report=term $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -106,7 +112,7 @@ compiled: setup  ## the same gateway with its hot modules compiled by mypyc, in 
 
 test-compiled: setup  ## end-to-end tests of the compiled gateway
 	python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)")
-	TURNOUT_TESTED_PYTHON=$$python $(PYTEST) tests/e2e -m "not realtime and not vllm" $(ARGS)
+	TURNOUT_TESTED_PYTHON=$$python $(PYTEST) tests/e2e -m "$(QUICK)" $(ARGS)
 
 bench-smoke: setup-run  ## the compiled gateway beside nginx, one core each, under a minute
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)

@@ -19,7 +19,7 @@ LIST = Path(__file__).resolve().parents[2] / "requirements" / "programs.txt"
 def packages() -> dict[str, str]:
     """Program -> Debian package."""
     lines = [line.split() for line in LIST.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return dict(lines)
+    return {program: package for program, package, *_ in lines}
 
 
 def find(name: str) -> str | None:

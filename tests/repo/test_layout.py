@@ -20,7 +20,7 @@ UNTESTED: dict[str, str] = {
 }
 """Source files without their own test file, and why. A file that gets a test is removed from this table."""
 
-SHARED_FOLDERS = {"fakes", "data", "repo", "deploy", "e2e", "chaos"}
+SHARED_FOLDERS = {"fakes", "data", "repo", "deploy", "e2e", "chaos", "clients"}
 """Folders of tests/ that mirror no package: shared helpers, and tests of more than one module."""
 
 

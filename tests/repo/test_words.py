@@ -40,7 +40,7 @@ def pages() -> Iterator[Path]:
 def sources() -> Iterator[Path]:
     for folder in ("router", "statesync", "schedulers", "loadtests", "scripts", "tests"):
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in {".py", ".lua", ".md"} and path != Path(__file__):
+            if path.suffix in {".py", ".lua", ".md"} and path != Path(__file__) and "node_modules" not in path.parts:
                 yield path
     for path in sorted((ROOT / "deploy").rglob("*.y*ml")):
         yield path
