@@ -105,6 +105,7 @@ class Gateway:
         except ModelNotListed:
             self._misses.look_for(exchange)
         else:
+            self._attempts.budget.requests += 1
             self._place_or_queue(exchange)
 
     def _place_or_queue(self, exchange: Exchange) -> None:

@@ -14,7 +14,7 @@ from router.dataplane.exchange import Exchange
 from router.dataplane.http.chunked import BadChunk, ChunkScanner
 from router.dataplane.http.response_parser import CHUNKED, ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
-from router.dataplane.request.state_refs import IdReader
+from router.dataplane.request.state_refs import IdReader, may_be_id
 from router.errors import PodFailure
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
@@ -52,7 +52,9 @@ class StateOwners:
         return self._store.shared
 
     def learn(self, id: str, pod: PodId) -> None:
-        """Note that the state behind the id is on the pod."""
+        """Note that the state behind the id is on the pod. A word, which a path may have, is no id."""
+        if not may_be_id(id):
+            return
         key = key_of(id)
         if self._table.learn(key, pod) and self._store.shared:
             self._store.own(key, pod)

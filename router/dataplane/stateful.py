@@ -14,7 +14,7 @@ from typing import Final
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
-from router.dataplane.exchange import Exchange
+from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.request import state_refs
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import METHODS, is_management
@@ -48,6 +48,7 @@ class StatefulRequests:
         """`go_on` takes an exchange through the stages of a request that names no state, `place` through those after
         routing. Both may raise GatewayError."""
         self._owners = deps.owners
+        self._routes = deps.routes
         self._view = deps.view
         self._admission = deps.admission
         self._routing = routing
@@ -85,6 +86,7 @@ class StatefulRequests:
         try:
             named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
             if self._routed(exchange, owner, asks=bool(named)):
+                self._budget.requests += 1
                 self._place(exchange)
             else:
                 self._go_on(exchange)
@@ -109,12 +111,19 @@ class StatefulRequests:
         if not asks and (not state_refs.thing_in(exchange.path) or (exchange.body and exchange.method == b"POST")):
             return False
         self._route(exchange, "")
-        pool = exchange.routed.pool if exchange.routed.call.model else None
-        pods = sorted(self._view.statuses(pool), key=lambda status: not status.routable)
+        pods = self._to_ask(exchange.routed)
         if not pods:
             raise NoPodAvailable("There is no pod that could have what this request names.", retry_after_s=1.0)
-        exchange.routed.pins = tuple(status.pod.id for status in pods[:MOST_ASKED])
+        exchange.routed.pins = tuple(pods[:MOST_ASKED])
         return True
+
+    def _to_ask(self, routed: RoutedRequest) -> list[PodId]:
+        """The pods that may have state of which nothing is known: those that may serve the model, if there is one."""
+        pool, model = routed.pool, routed.call.model
+        pools = [pool] if model else self._view.pools()
+        statuses = [each for name in pools if name in self._view.pools() for each in self._view.statuses(name)]
+        pods = [status.pod.id for status in sorted(statuses, key=lambda status: not status.routable)]
+        return [pod for pod in pods if not (model and self._routes.lacks(pool, pod, model))] or pods
 
     def _route(self, exchange: Exchange, pool: str) -> None:
         """Set `routed` to this pool, or to that of its model. The model, if it names one, is the client's matter."""
@@ -126,10 +135,10 @@ class StatefulRequests:
             else:
                 routed = exchange.routed
                 if pool not in ("", routed.pool):
-                    way = Route(pool, routed.call.model)
+                    way = self._routes.within(pool, exchange.model, routed.call.model)
                     exchange.routed = self._routing.routed_to(exchange, way, routed.call, routed.body, routed.deadline)
                 return
-        way = Route(pool or self._view.pools()[0], "")
+        way = Route(pool or next(iter(self._routes.pools)), "")
         exchange.routed = self._routing.routed_to(exchange, way, _NO_CALL, exchange.body, 0.0)
         exchange.body = b""
 

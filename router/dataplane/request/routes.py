@@ -130,6 +130,11 @@ class Routes:
         ways = [self._by_pool[name].get(asked) or self._served_by(name, route.model) for name in others]
         return [way for way in ways if way is not None]
 
+    def within(self, pool: str, asked: str, model: str) -> Route:
+        """The route to this pool, wherever the model leads. `asked` is the model as the client calls it, `model` its
+        name where the pool knows no other."""
+        return self._by_pool[pool].get(asked) or Route(pool, model)
+
     def _without_model(self) -> Route:
         """The route of a request that names no model: its pods know what they serve."""
         name = self._for_no_model()

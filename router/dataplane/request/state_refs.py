@@ -33,6 +33,7 @@ _REF: Final = re.compile(
 )
 """Fields of a JSON body that name state, wherever they stand: a file may be part of a message."""
 
+_DIGIT: Final = re.compile("[0-9]")
 _STORE_FALSE: Final = re.compile(rb'"store"\s*+:\s*+false')
 _PLAIN: Final = re.compile(rb'[^"{}\[\]:,]*+')
 _STRING: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
@@ -48,10 +49,17 @@ def thing_in(path: bytes) -> str:
     return "" if found is None or len(found[1]) > MAX_ID_BYTES else _text(unquote_to_bytes(found[1]))
 
 
+def may_be_id(text: str) -> bool:
+    """Whether this may be an id that an engine made: it has a digit. A client may choose an id (vLLM's `request_id`),
+    and one like `speech` would lead all requests under that path to the pod of that client's state."""
+    return _DIGIT.search(text) is not None
+
+
 def in_path(path: bytes) -> list[str]:
     """The parts of a path below /v1/ that may be ids."""
     parts = path.split(b"/")[3 : 3 + MAX_REFS]
-    return [_text(unquote_to_bytes(part)) for part in parts if 0 < len(part) <= MAX_ID_BYTES]
+    texts = [_text(unquote_to_bytes(part)) for part in parts if 0 < len(part) <= MAX_ID_BYTES]
+    return [text for text in texts if may_be_id(text)]
 
 
 def in_body(content_type: bytes, body: bytes) -> list[str]:

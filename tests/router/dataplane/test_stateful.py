@@ -176,15 +176,15 @@ def test_a_follow_up_waits_for_its_full_pod_and_a_look_at_it_does_not() -> None:
 
 def test_an_unknown_id_is_asked_for_at_each_pod_and_then_known() -> None:
     with Rig(pods=3) as rig:
-        client = rig.client().sends(get("/v1/responses/resp_old"))
+        client = rig.client().sends(get("/v1/responses/resp_99"))
         asked = []
         for _ in range(2):
             asked.append(rig.asked().address)
             rig.asked().sends(ok(NOT_FOUND, status="404 Not Found"))
-        home = rig.asked().sends(ok(b'{"id":"resp_old"}')).address
+        home = rig.asked().sends(ok(b'{"id":"resp_99"}')).address
         assert home not in asked
         assert client.answer("GET").status == 200
-        follows(rig, "resp_old")
+        follows(rig, "resp_99")
         assert rig.asked().address == home
         rig.asked().sends(ok())
 
@@ -274,3 +274,58 @@ def test_an_id_of_another_replica_is_looked_up_and_a_client_may_leave_meanwhile(
         gone.leaves()
         none = two.client().sends(get("/v1/nothing/resp_2"))
         assert none.answer("GET").status == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/chat/completions/render"])
+def test_an_id_that_is_a_word_of_a_path_draws_no_requests_to_its_pod(path: str) -> None:
+    with Rig(pods=4) as rig:
+        creates(rig, path.rpartition("/")[2])
+        pods = set()
+        for _ in range(4):
+            client = rig.client().sends(post(b'{"model":"m","input":"x"}', path=path))
+            pods.add(rig.asked().sends(ok(b"{}")).address)
+            assert client.answer().headers["x-turnout-policy"] == "round_robin"
+        assert len(pods) == 4
+
+
+def test_a_follow_up_of_a_response_of_a_fall_back_has_that_pool_s_name_of_the_model() -> None:
+    home = Pool(name="a", models=["model-a"], aliases={"chat": "model-a"}, fallback=["b"])
+    other = Pool(name="b", models=["model-b"], aliases={"chat": "model-b"})
+    with Rig(pools=[home, other], pods=1) as rig:
+        rig.wire.do(lambda: rig.view.block(PodId("10.0.0.1:8000"), "probe"))
+        pod = creates(rig, "resp_1", body={"model": "chat", "input": "hi"}).address
+        rig.wire.do(lambda: rig.view.unblock(PodId("10.0.0.1:8000"), "probe"))
+        client = follows(rig, "resp_1", model="chat")
+        assert (rig.asked().address, json.loads(rig.asked().request.body)["model"]) == (pod, "model-b")
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+def test_only_pods_that_may_serve_the_model_are_asked_for_an_unknown_id() -> None:
+    with Rig(one_pool(), pods=3) as rig:
+        for number, model in enumerate(("x", "x", "m"), 1):
+            rig.lists(number, model)
+        client = follows(rig, "resp_1")
+        assert rig.asked().address == "10.0.0.3:8000"
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+@pytest.mark.parametrize(
+    "request_", [get("/v1/files/file-1"), post(b'{"model":"m","file_id":"f1"}', path="/v1/batches")]
+)
+def test_before_discovery_has_answered_there_is_no_pod_to_ask(request_: bytes) -> None:
+    with Rig(pods=0) as rig:
+        rig.gateway.deps.view._pool_states.clear()
+        assert rig.client().sends(request_).answer(request_.split(b" ")[0].decode()).status == 503
+
+
+def test_requests_whose_owner_was_looked_up_may_be_retried_as_others_may() -> None:
+    with Rig(pods=2, state="looked-up-budget") as rig, Rig(pods=2, state="looked-up-budget") as other:
+        creates(other, "resp_1")
+        before = rig.gateway._attempts.budget.requests
+        for request_ in (get("/v1/responses/resp_1"), post(b'{"model":"m"}', path="/v1/anything/else-2")):
+            client = rig.client().sends(request_)
+            rig.asked().sends(ok())
+            assert client.answer(request_.split(b" ")[0].decode()).status == 200
+        assert rig.gateway._attempts.budget.requests == before + 2
