@@ -36,6 +36,7 @@ class PoolUpstream(Section, frozen=True):
     send_key: bool = False
     """Clients' requests get the key too, in place of what the client sent as `authorization` or `x-api-key`."""
     tls: UpstreamTls | None = None
+    """TLS to pods. Without it, only to those whose address says `https://`, with the system's authorities."""
     path: str = ""
     """Precedes the path of every request to pods whose address has no path: `/base`."""
     health_path: str = ""

@@ -6,6 +6,7 @@ A problem of a value that a flag or a variable set names that flag or variable, 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,8 @@ _PLACES: Mapping[str, Path] = {
 }
 """Flag -> the setting that it replaces; those of a pool depend on its place."""
 
+_PROCESSES = re.compile(r"0*[1-9][0-9]{0,3}", re.ASCII)
+
 _T = TypeVar("_T")
 
 
@@ -46,7 +49,7 @@ def _warn(message: str) -> None:
 
 def processes(text: str) -> int:
     """The value of `--workers`."""
-    if not text.isdigit() or int(text) < 1:
+    if not _PROCESSES.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes")
     return int(text)
 

@@ -90,6 +90,7 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Scrape, "interval_s"): _POSITIVE,
     (Scrape, "timeout_s"): _POSITIVE,
     (Scrape, "max_per_s"): _POSITIVE,
+    (Scrape, "models_interval_s"): _POSITIVE,
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
     (Recording, "max_bytes"): _COUNT,
@@ -245,6 +246,9 @@ def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
         except DiscoveryError as error:
             yield Problem((*path, "pods", at), str(error))
             continue
+        if at_address.base.endswith("/v1"):
+            message = f"requests' paths begin with /v1 already: pods get {at_address.base}/v1/...; leave it out"
+            yield Problem((*path, "pods", at), message, "warning")
         pod = at_address.text
         if pod in homes:
             yield Problem((*path, "pods", at), f"{pod} is in pool {homes[pod]!r} already; a pod stands in one place")

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from router.config.problems import Path, Problem
 from router.settings import Pool, PoolUpstream, Settings, UpstreamTls
 from statesync.discovery.address import is_base, parse
-from statesync.engines.access import fixed_key, followed_key
+from statesync.engines.access import HEADER_VALUE, fixed_key, followed_key
 from statesync.engines.presets import ENGINES
 from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
 from statesync.errors import DiscoveryError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""
-_VALUE = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
 
-_PATH = re.compile(r"(?::[1-9][0-9]{0,4})?/[\x21-\x7e]*")
+_PATH = re.compile(r"(?::([1-9][0-9]{0,4}))?/[\x21-\x7e]*")
+
+_LAST_PORT = 65535
 
 _FRAMING = frozenset(
     ("connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive")
@@ -64,7 +65,8 @@ def _paths(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
 
 
 def _path_problem(path: str) -> str:
-    if not path or _PATH.fullmatch(path):
+    found = _PATH.fullmatch(path)
+    if not path or (found is not None and int(found[1] or 0) <= _LAST_PORT):
         return ""
     return f"{path!r} must begin with /, or with a port as in :8002/metrics"
 
@@ -78,7 +80,7 @@ def _key(upstream: PoolUpstream, environ: Mapping[str, str], path: Path) -> Iter
     field = "api_key_file" if upstream.api_key_file else "api_key_env"
     try:
         key = api_key(upstream, environ)
-        if key is not None and not _VALUE.fullmatch(key()):
+        if key is not None and not HEADER_VALUE.fullmatch(key()):
             yield Problem((*path, field), "the key has characters that no header can have, or is empty")
     except KeyError:
         yield Problem((*path, field), f"the environment variable {upstream.api_key_env} is not set")
@@ -93,7 +95,7 @@ def _headers(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
         where: Path = (*path, "headers", name)
         if wrong := _name_problem(name):
             yield Problem(where, wrong)
-        elif not _VALUE.fullmatch(value):
+        elif not HEADER_VALUE.fullmatch(value):
             yield Problem(
                 where, "the value is empty, begins or ends with a blank, or has characters that are not allowed"
             )

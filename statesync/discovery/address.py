@@ -20,10 +20,14 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
 _BASE = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,=:@-]+)*")
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
 
+_LOGIN = re.compile(r"(^|//)[^/@]*@")
+"""Credentials in front of a host: a secret, which messages leave out."""
+
 _PORTS: Final = {"http": 80, "https": 443}
 MAX_SOCKET_PATH: Final = 107
 """Bytes of a socket's path that the kernel takes."""
 _ADDRESSES_KEPT: Final = 16384
+_FORMS: Final = "http://host:port, https://host:port/base or unix:/path"
 
 
 class PodAddress(NamedTuple):
@@ -75,15 +79,19 @@ def parse(text: str, *, tls: bool = False, base: str = "") -> PodAddress:
         url = urlsplit(text if schemed else f"{'https' if tls else 'http'}://{text}")
         host, port = url.hostname or "", url.port
     except ValueError as error:
-        raise DiscoveryError(f"pod {text!r}: {error}") from None
+        raise DiscoveryError(f"pod {_shown(text)}: {error}") from None
     if port is None and schemed:
         port = _PORTS.get(url.scheme)
     host = host.replace("%25", "%", 1)  # RFC 6874 writes the zone of fe80::1%eth0 as %25eth0
     path = url.path.rstrip("/")
     if problem := _problem(url, host, port, path):
-        raise DiscoveryError(f"pod {text!r}: {problem}; write http://host:port, https://host:port/base or unix:/path")
+        raise DiscoveryError(f"pod {_shown(text)}: {problem}; write {_FORMS}")
     assert port is not None
     return PodAddress(_canonical(host), port, url.scheme == "https", path or base)
+
+
+def _shown(text: str) -> str:
+    return repr(_LOGIN.sub(r"\1***@", text))
 
 
 def _socket(text: str, base: str) -> PodAddress:

@@ -7,6 +7,7 @@ each request gets. Knows the pool's settings, no request and no answer.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +20,9 @@ from statesync.engines.tls import PodTls, TlsFiles
 from statesync.errors import DiscoveryError
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+HEADER_VALUE: Final = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
+"""The value of a header: one line, with no blank around it."""
 
 _CREDENTIALS: Final = ("authorization", "x-api-key")
 """Headers with a client's key; the pool's own takes their place."""
@@ -142,7 +146,7 @@ NO_ACCESSES: Final = Accesses()
 
 def followed_key(path: str) -> Callable[[], str]:
     """The key in a file, read again when the file changes. Raises OSError and ValueError."""
-    return FollowedText(path).text
+    return FollowedText(path, HEADER_VALUE).text
 
 
 def fixed_key(key: str) -> Callable[[], str]:

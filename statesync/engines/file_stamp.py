@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from pathlib import Path
+import re
+from typing import Final
+
+_log = logging.getLogger("turnout.files")
+
+MAX_BYTES: Final = 65536
+"""Most bytes of such a file."""
 
 FileStamp = tuple[int, int, int]
 """What changes with a file; zeros while it is away."""
@@ -19,27 +26,40 @@ def stamp_of(path: str) -> FileStamp:
 
 
 class FollowedText:
-    """The text of a small file, without blanks around it; the last one that could be read."""
+    """The text of a small file, without blanks around it; the last one that could be read and used."""
 
-    def __init__(self, path: str) -> None:
-        """Raises OSError, and ValueError for a file that is empty or no text."""
+    def __init__(self, path: str, usable: re.Pattern[str]) -> None:
+        """`usable` matches every text that may be used. Raises OSError, and ValueError for a file with another."""
         self._path = path
+        self._usable = usable
         self._stamp = stamp_of(path)
-        self._text = _read(path)
+        self._text = _read(path, usable)
 
     def text(self) -> str:
         """The text now."""
         stamp = stamp_of(self._path)
         if stamp != self._stamp:
             try:
-                self._text, self._stamp = _read(self._path), stamp
-            except (OSError, ValueError):
+                self._text, self._stamp = _read(self._path, self._usable), stamp
+            except OSError:
                 return self._text  # it is being replaced: the next call looks again
+            except ValueError as error:
+                self._stamp = stamp  # read and logged once
+                _log.warning("%s: the text read before is used on, for %s", self._path, error)
         return self._text
 
 
-def _read(path: str) -> str:
-    text = Path(path).read_text(encoding="utf-8").strip()
-    if not text:
-        raise ValueError("the file is empty")
+def _read(path: str, usable: re.Pattern[str]) -> str:
+    with open(path, "rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"the file has more than {MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8 text") from None
+    if not usable.fullmatch(text):
+        raise ValueError(
+            "the file has several lines or characters that cannot be sent" if text else "the file is empty"
+        )
     return text

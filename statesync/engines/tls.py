@@ -52,7 +52,16 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
         raise BadTlsFiles("key_file", "is a key without a certificate: set cert_file, too")
     if files.cert_file:
         _show_certificate(context, files)
+    if files.server_name:
+        _ask_for(context, files.server_name)
     return context
+
+
+def _ask_for(context: ssl.SSLContext, name: str) -> None:
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except ValueError:  # of which UnicodeError is one
+        raise BadTlsFiles("server_name", f"{name!r} is no name of a host, such as pods.example.com") from None
 
 
 def _trusting(files: TlsFiles) -> ssl.SSLContext:
@@ -79,7 +88,9 @@ def _show_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadTlsFiles("key_file", "the key belongs to another certificate than cert_file") from None
-        wrong = f"{files.cert_file} and {files.key_file or 'itself'} are no certificate and key in PEM form"
+        wrong = f"{files.cert_file} has no certificate with its key, in PEM form; is the key in a key_file of its own?"
+        if files.key_file:
+            wrong = f"{files.cert_file} and {files.key_file} are no certificate and key in PEM form"
         raise BadTlsFiles("cert_file", f"{wrong} ({error.reason or error})") from None
     except OSError as error:
         raise BadTlsFiles("cert_file", f"cannot be read: {error.strerror}") from None

@@ -114,6 +114,9 @@ def test_the_file_and_the_number_of_workers_come_from_the_environment_too(tmp_pa
     assert (given.config, given.workers) == (str(file), 3)
     with pytest.raises(UsageError, match="TURNOUT_WORKERS: 'x' is not a number of processes"):
         resolved("--pod", "http://h:1", TURNOUT_WORKERS="x")
+    for text in ("²", "9" * 5000, "-1"):
+        with pytest.raises(UsageError, match="is not a number of processes"):
+            resolved("--pod", "http://h:1", TURNOUT_WORKERS=text)
     pods = resolved(TURNOUT_PODS="http://h:1, http://h:2 http://h:3").pools[0].pods
     assert pods == ["http://h:1", "http://h:2", "http://h:3"]
 

@@ -136,6 +136,7 @@ WARNINGS = {
         settings(pool(models=["m"]), pool("b", pods=["http://h:1"], models=["n", "m"])),
         "pools[1].models[1]",
     ),
+    "an address with an SDK's /v1": (settings(pool(pods=["http://h:1/base/v1"])), "pools[0].pods[0]"),
     "an alias that hides a model": (settings(pool(models=["m", "n"], aliases={"m": "n"})), "pools[0].aliases.m"),
 }
 

@@ -50,6 +50,7 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
         (PoolUpstream(health_path="up"), "health_path", "must begin with /"),
         (PoolUpstream(health_path=":0/up"), "health_path", "as in :8002/metrics"),
         (PoolUpstream(metrics_path=":x/m"), "metrics_path", "as in :8002/metrics"),
+        (PoolUpstream(metrics_path=":65536/m"), "metrics_path", "as in :8002/metrics"),
         (PoolUpstream(metrics_path="/a b"), "metrics_path", "must begin with /"),
         (PoolUpstream(send_key=True), "send_key", "no key to send"),
         (PoolUpstream(api_key_env="KEY", api_key_file="/k"), "api_key_env", "not from both"),
@@ -65,6 +66,8 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
         (PoolUpstream(strip=["a", "x-request-id"]), "strip[1]", "sets itself"),
         (PoolUpstream(tls=UpstreamTls(ca_file="/nothing")), "tls.ca_file", "/nothing cannot be read"),
         (PoolUpstream(tls=UpstreamTls(key_file="/k")), "tls.key_file", "without a certificate"),
+        (PoolUpstream(tls=UpstreamTls(server_name="..a")), "tls.server_name", "'..a' is no name of a host"),
+        (PoolUpstream(tls=UpstreamTls(server_name="a" * 300)), "tls.server_name", "is no name of a host"),
     ],
 )
 def test_each_mistake_is_named(upstream: PoolUpstream, key: str, word: str) -> None:

@@ -45,7 +45,6 @@ def test_what_the_pool_says_counts_where_the_address_does_not() -> None:
     ("text", "word"),
     [
         ("grpc://10.0.0.1:8000", "unknown scheme 'grpc'"),
-        ("http://me:secret@10.0.0.1:8000", "api_key_file"),
         ("http://10.0.0.1:8000?x=1", "no query"),
         ("http://10.0.0.1:8000/v1#x", "no query or fragment"),
         ("10.0.0.1", "no port"),
@@ -77,3 +76,10 @@ def test_an_invalid_address_is_an_error_with_the_reason(text: str, word: str) ->
         parse(text)
     assert word in str(caught.value)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["http://me:s3cret@a:1", "https://s3cret@a:99999", "me:s3cret@a:1"])
+def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(DiscoveryError, match=r"\*\*\*@a:") as caught:
+        parse(text)
+    assert "s3cret" not in str(caught.value)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from statesync.engines.file_stamp import FollowedText, stamp_of
+from statesync.engines.access import HEADER_VALUE
+from statesync.engines.file_stamp import MAX_BYTES, FollowedText, stamp_of
 
 
 def _replace(path: Path, text: str) -> None:
@@ -30,7 +31,7 @@ def test_the_stamp_changes_with_the_file_and_follows_links(tmp_path: Path) -> No
 def test_the_text_is_the_file_s_and_the_last_good_one_while_it_is_away(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(" sk-1\n")
-    followed = FollowedText(str(file))
+    followed = FollowedText(str(file), HEADER_VALUE)
     assert followed.text() == "sk-1"
     _replace(file, "sk-2\n")
     assert followed.text() == "sk-2"
@@ -42,10 +43,23 @@ def test_the_text_is_the_file_s_and_the_last_good_one_while_it_is_away(tmp_path:
     assert followed.text() == "sk-3"
 
 
-@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe", b"a\nb", b"x" * (MAX_BYTES + 1)])
 def test_a_file_without_text_is_an_error_at_the_start(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "key"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises((OSError, ValueError)):
-        FollowedText(str(file))
+        FollowedText(str(file), HEADER_VALUE)
+
+
+@pytest.mark.parametrize("content", [b"sk\r\nx-other: 1", "sk-\u4e2d".encode(), b"\xff\xfe"])
+def test_a_new_text_that_cannot_be_used_leaves_the_old_one_and_is_logged_once(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-1")
+    followed = FollowedText(str(file), HEADER_VALUE)
+    file.write_bytes(content)
+    assert followed.text() == followed.text() == "sk-1"
+    assert [record.name for record in caplog.records] == ["turnout.files"]
+    assert str(file) in caplog.text and "sk" not in caplog.records[0].getMessage().replace(str(file), "")

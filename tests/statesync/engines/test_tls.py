@@ -130,7 +130,7 @@ def test_files_that_do_not_fit_yet_leave_the_old_ones_in_place(
     [
         ("/nothing", "", "cert_file", "does not exist"),
         ("cert", "/nothing", "key_file", "does not exist"),
-        ("cert", "", "cert_file", "no certificate and key"),
+        ("cert", "", "cert_file", "is the key in a key_file of its own"),
         ("cert", "other", "key_file", "belongs to another certificate"),
         ("other", "other", "cert_file", "no certificate and key"),
         ("cert", "encrypted", "key_file", "is encrypted"),
