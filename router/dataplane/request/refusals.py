@@ -11,6 +11,9 @@ MAX_MESSAGE: Final = 4096
 """Characters of a message that are read."""
 
 _MISSING: Final = re.compile(r"\b(?:does not exist|doesn't exist|not found|unknown|is not served)\b", re.IGNORECASE)
+_NAMED: Final = re.compile(r"\s*(?:the |requested )*model\b[\s:=`'\"]*", re.IGNORECASE)
+"""What stands before the model's name at the beginning of such a message. Elsewhere a message may quote what the client
+sent, such as the id of a response, which must not make a pod seem to lack the model."""
 
 
 class _Error(msgspec.Struct):
@@ -44,5 +47,6 @@ def lacks_model(body: bytes, model: str) -> bool:
     if not isinstance(message, str):
         return False
     message = message[:MAX_MESSAGE]
-    about_it = error.param == "model" or ("model" in message.lower() and model in message)
+    named = _NAMED.match(message)
+    about_it = error.param == "model" or (named is not None and message.startswith(model, named.end()))
     return about_it and _MISSING.search(message) is not None

@@ -301,3 +301,14 @@ def test_case_a_2_on_anthropic_s_path_too() -> None:
         scene.lists.found(2, "base", "lora")
         scene.pod().sends(ok())
         assert outcome(client) == (200, TWO)
+
+
+def test_an_id_that_a_client_chose_does_not_make_a_pod_seem_to_lack_the_model() -> None:
+    with Rig(POOL, pods=1) as rig:
+        lists = ListsOfRig(rig)
+        lists.lists(1, "lora")
+        body = b'{"model":"lora","input":"x","previous_response_id":"resp_1 \\u006dodel lora"}'
+        client = rig.client().sends(post(body, path="/v1/responses"))
+        error = {"error": {"message": "Response with id 'resp_1 model lora' not found.", "code": 404}}
+        rig.asked().sends(ok(json.dumps(error).encode(), status="404 Not Found"))
+        assert (client.answer().status, lists.refusals) == (404, [])

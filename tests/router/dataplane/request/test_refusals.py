@@ -26,6 +26,8 @@ ABOUT_THE_MODEL = {
 ABOUT_ANYTHING_ELSE = {
     "fastapi": {"detail": "Not Found"},
     "a response": {"error": {"message": "Response with id 'resp_lora' not found.", "param": "response_id"}},
+    "a response, by an id that a client chose": {"error": {"message": "Response with id 'the model lora' not found."}},
+    "another model": {"error": {"message": "The model `other` for lora does not exist."}},
     "another word of the model": {"error": {"message": "The model `lora` cannot be used.", "param": "model"}},
     "no message": {"error": {"code": 404}},
     "a list": {"error": [1]},
