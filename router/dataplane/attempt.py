@@ -57,7 +57,8 @@ class Attempts:
         can be used."""
         routed = exchange.routed
         try:
-            if routed.pins is not None or (routed.pool in self._holding and self._hold(exchange)):
+            pinned = routed.pins is not None and not routed.waits  # a session may have got another own pod meanwhile
+            if pinned or (routed.pool in self._holding and self._hold(exchange)):
                 placed: Placement | Rejection = self._dispatch.pin(exchange, routed.pins or ())
             else:
                 placed = self._dispatch.place(exchange, self._pools[routed.pool])
@@ -76,15 +77,14 @@ class Attempts:
         return True
 
     def _hold(self, exchange: Exchange) -> bool:
-        """Pin the exchange to its session's own pod; False where it has no session."""
+        """Pin the exchange to its session's own pod as it is now; False where it has no session, or that no pod."""
         routed, session = exchange.routed, self._dispatch.session(exchange)
         home = None
         if session and self._homes is not None:
             home = self._homes.home(routed.pool, session, routed.call.model)
-        if home is None:
-            return False
-        routed.pins, routed.waits = (home,), True
-        return True
+        routed.waits = home is not None
+        routed.pins = None if home is None else (home,)
+        return routed.waits
 
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""

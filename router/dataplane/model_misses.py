@@ -151,7 +151,9 @@ class ModelMisses:
         """The head of a 404 came: whether its body is read here before the client gets any of it."""
         exchange, connection = relay.exchange, relay.connection
         readable = framing in (CHUNKED, UNTIL_CLOSE) or (framing == LENGTH and 0 < length <= MAX_BODY)
-        if not readable or head.encoded or exchange.upgrade or exchange.routed.pins or not exchange.routed.call.model:
+        routed = exchange.routed
+        bound = routed.pins and not routed.waits  # it needs what that pod has
+        if not readable or head.encoded or exchange.upgrade or bound or not routed.call.model:
             return False
         if connection is None or connection.receiver is None:
             return False

@@ -112,6 +112,7 @@ class RequestQueue:
         return True
 
     def _place(self, exchange: Exchange, pool: str) -> bool:
+        line = exchange.routed.line
         try:
             if self._attempts.place(exchange):
                 exchange.edge.expires_at = exchange.deadline or NEVER
@@ -120,7 +121,11 @@ class RequestQueue:
             if not self._fallbacks.take(exchange, NO_POD):
                 raise
             return True
-        if pool == exchange.routed.line:
+        if exchange.routed.line != line:  # its session has another own pod by now, which has no room either
+            self._admission.step_back(exchange)
+            self._admission.join(exchange, (exchange.routed.line,))
+            return True
+        if pool == line:
             return False
         if self._fallbacks.take(exchange, SATURATED):
             return True

@@ -13,6 +13,7 @@ from statesync.load.view import LoadView
 from tests.fakes.memory_client_and_pods import CHAT, Client, ok
 from tests.fakes.memory_gateway import Rig, one_pool
 from tests.fakes.virtual_time import Clock
+from tests.router.dataplane.test_model_misses import ListsOfRig, missing
 
 SESSIONS = [f"s{number}" for number in range(30)]
 
@@ -186,3 +187,79 @@ def test_the_own_pod_is_one_that_lists_the_model() -> None:
         assert home(rig, "s") != pod
         rig.wire.do(lambda: rig.routes.learned("main", pod, None))
         assert home(rig, "s") == pod, "a pod without a list may serve any model"
+
+
+def _other(rig: Rig, pod: str) -> PodId:
+    return next(status.pod.id for status in rig.view.statuses() if status.pod.id != pod)
+
+
+def test_a_request_that_waits_goes_to_the_next_pod_once_its_own_goes_for_good() -> None:
+    with Rig(holding(max_inflight_per_pod=1), pods=2) as rig:
+        pod = home(rig, "s")
+        busy, waiting = of("s", rig), of("s", rig)
+        rig.wire.do(lambda: rig.view.block(PodId(pod), "draining"))
+        rig.asked().sends(ok(b"busy"))
+        assert busy.answer().body == b"busy"
+        other = _other(rig, pod)
+        rig.wire.do(lambda: rig.view.block(other, "probe"))
+        rig.wire.do(lambda: rig.view.unblock(other, "probe"))
+        assert rig.asked().address == other
+        rig.asked().sends(ok(b"other"))
+        assert waiting.answer().body == b"other"
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_request_that_waits_goes_to_the_next_pod_once_its_own_lists_other_models(free: bool) -> None:
+    with Rig(holding(max_inflight_per_pod=1), pods=2) as rig:
+        pod = home(rig, "s")
+        busy, waiting = of("s", rig), of("s", rig)
+        elsewhere = None if free else of(next(each for each in SESSIONS if _home(rig, each) != pod), rig)
+        own, *others = [end for end in rig.net.made if len(end.requests) > end.answered]
+        for number, status in enumerate(rig.view.statuses(), 1):
+            rig.wire.do(lambda at=number, id=status.pod.id: rig.lists(at, "other" if id == pod else "m"))  # type: ignore[misc]
+        own.sends(ok(b"busy"))
+        assert busy.answer().body == b"busy"
+        if elsewhere is not None:
+            assert rig.admission.queued == 1
+            others[0].sends(ok(b"elsewhere"))
+            assert elsewhere.answer().body == b"elsewhere"
+        assert rig.asked().address == _other(rig, pod)
+        rig.asked().sends(ok(b"other"))
+        assert waiting.answer().body == b"other"
+
+
+def test_a_request_that_waits_for_the_pool_waits_for_its_own_pod_once_it_has_one() -> None:
+    with Rig(holding(max_inflight_per_pod=1), pods=2, limits=Limits(queue_timeout_s=30)) as rig:
+        for number in (1, 2):
+            rig.lists(number, "other")
+        busy = [of("s", rig), of("s", rig)]
+        waiting = [of("s", rig), of("s", rig)]
+        assert rig.admission.lines("main") == ["main"]
+        for number in (1, 2):
+            rig.wire.do(lambda at=number: rig.lists(at, "m"))  # type: ignore[misc]
+        assert rig.admission.queued == 2
+        own = _home(rig, "s")
+        for end in sorted(rig.net.made, key=lambda end: end.address == own):
+            end.sends(ok())
+        assert [client.answer().status for client in busy] == [200, 200]
+        assert (rig.asked().address, rig.admission.queued) == (own, 1)
+        rig.passes(31)
+        assert waiting[1].answer().status == 503
+        rig.asked().sends(ok(b"own"))
+        assert waiting[0].answer().body == b"own"
+
+
+def test_a_session_s_request_that_its_own_pod_refuses_for_its_model_moves_on() -> None:
+    with Rig(holding(), pods=2) as rig:
+        for number in (1, 2):
+            rig.lists(number, "m")
+        pod = home(rig, "s")
+        lists = ListsOfRig(rig)
+        lists.known[PodId(pod)] = frozenset({"m"})
+        client = of("s", rig)
+        assert rig.asked().address == pod
+        rig.asked().sends(missing("m"))
+        assert lists.refusals == [(PodId(pod), "m")]
+        assert rig.asked().address == _other(rig, pod)
+        rig.asked().sends(ok(b"other"))
+        assert client.answer().body == b"other"
