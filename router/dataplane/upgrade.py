@@ -15,6 +15,7 @@ from router.dataplane.exchange import Exchange
 from router.dataplane.http import websocket
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.edge import Edge
+from router.dataplane.http.request_parser import IDLE
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
@@ -32,14 +33,18 @@ _log = logging.getLogger("turnout.upgrade")
 
 def begin(exchange: Exchange) -> None:
     """Take the client's connection over for a WebSocket: its bytes are no requests from here on. Raises BadFraming when
-    it has sent more than the offer."""
+    it has sent more than the offer: a pod would read a body as a request of its own."""
     exchange.keep_alive = False  # whatever the answer is, no request follows on this connection
     edge = exchange.edge
-    if edge.waiting or edge.transport is None:
+    if edge.waiting or edge.stage != IDLE or edge.transport is None:
         raise BadFraming("A client that asks for a WebSocket sends nothing more before the answer.")
+    if exchange.body:
+        raise BadFraming("A request for a WebSocket has no body; name the model in its query.")
     exchange.upgrade = True
     exchange.kept = [*exchange.kept, websocket.OFFER]
     edge.transport.set_protocol(ClientSide(edge, edge.transport))
+    if not edge.transport.is_reading():
+        edge.transport.resume_reading()  # it was read ahead of its turn; a client that leaves is seen only by reading
 
 
 class ClientSide(asyncio.Protocol):

@@ -211,9 +211,14 @@ class Edge(Generic[R]):
             self.transport.pause_reading()  # one request ahead is enough; the socket's buffer keeps the rest
 
     @property
+    def stage(self) -> int:
+        """What is being read: `IDLE`, `HEAD` or `BODY` of the parser."""
+        return self._reader.stage if self._reader is not None else IDLE
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is being read or answered."""
-        return self.current is None and not self.waiting and (self._reader is None or self._reader.stage == IDLE)
+        return self.current is None and not self.waiting and self.stage == IDLE
 
     # Answers out
 
@@ -306,10 +311,9 @@ class Edge(Generic[R]):
     def _refuse(self, error: GatewayError) -> None:
         """Read no further requests; the error is sent after the answers before it."""
         self._reader = None
-        if self.current is None:
-            self.held.closed()
         self.waiting.append(error)
         if self.current is None:
+            self.held.closed()
             self._next()
 
     # Ends
@@ -317,7 +321,7 @@ class Edge(Generic[R]):
     def expire(self, now: float) -> None:
         """`expires_at` passed: abort, close or refuse, depending on what the connection was doing."""
         self.expires_at = NEVER
-        stage = self._reader.stage if self._reader is not None else IDLE
+        stage = self.stage
         if self.transport is None or self.transport.is_closing() or not self.writable:
             self.abort()
         elif self.current is not None:
@@ -333,8 +337,7 @@ class Edge(Generic[R]):
         if self.transport is not None:
             self.expires_at = self.clock() + (self._timeouts.client_write_s or LINGER_S)
             self.flush()
-            if self.transport is not None:
-                self.transport.close()
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once, so that the client cannot take what it has for complete."""

@@ -295,3 +295,32 @@ def test_a_path_that_the_settings_open_takes_a_websocket() -> None:
     with Rig(paths=PathSettings(forward=("/ws",))) as rig:
         offered(rig, "/ws?model=m")
         assert pod_of(rig).request.target == "/ws?model=m"
+
+
+@pytest.mark.parametrize("target", ["/v1/realtime?model=m", "/v1/responses"])
+def test_an_offer_with_a_body_is_refused_for_a_pod_would_read_it_as_a_request(target: str) -> None:
+    with Rig() as rig:
+        body = b'{"model":"m"}'
+        head = get(target, *OFFER, "content-type: application/json", f"content-length: {len(body)}")
+        client = rig.client().sends(head + body)
+        assert (client.answer("GET").status, client.fate) == (400, "closed")
+        assert not rig.net.made
+
+
+def test_an_offer_with_a_part_of_something_more_is_refused() -> None:
+    with Rig() as rig:
+        client = rig.client().sends(get("/v1/realtime?model=m", *OFFER) + b"A")
+        assert (client.answer("GET").status, client.fate) == (400, "closed")
+        assert not rig.net.made
+
+
+def test_a_client_that_leaves_before_the_answer_to_a_pipelined_offer_is_noticed() -> None:
+    with Rig() as rig:
+        client = rig.asks()
+        client.sends(get("/v1/realtime?model=m", *OFFER))
+        rig.asked().sends(ok())
+        offer = pod_of(rig)
+        assert offer.request.target == "/v1/realtime?model=m"
+        client.half_closes()
+        assert offer.fate == "aborted"
+        assert not rig.admission.active
