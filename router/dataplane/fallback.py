@@ -86,7 +86,7 @@ class Fallbacks:
 
     def _enter(self, exchange: Exchange, route: Route, state: FallbackState) -> bool:
         """Try one pool. `exchange.tried` keeps the pods that failed, and the deadline is not extended."""
-        before = exchange.routed
+        before, target = exchange.routed, exchange.target
         exchange.routed = self._routing.routed_to(exchange, route, before.call, before.body, before.deadline)
         try:
             if self._place(exchange):
@@ -94,7 +94,7 @@ class Fallbacks:
             state.tried[route.pool] = SATURATED
         except NoPodAvailable:
             state.tried[route.pool] = NO_POD
-        exchange.routed = before
+        exchange.routed, exchange.target = before, target  # a query names the model as its pool's pods call it
         return False
 
     def _note(self, exchange: Exchange, home: str, why: str) -> None:

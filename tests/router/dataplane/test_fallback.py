@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from router.dataplane.exchange import NO_POD, SATURATED
-from router.settings import Limits, PolicySpec, Pool, Retries, Targets, Timeouts
+from router.settings import Limits, PathSettings, PolicySpec, Pool, Retries, Targets, Timeouts
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
-from tests.fakes.memory_client_and_pods import SSE_HEAD, Client, PodEnd, event, ok, post
+from tests.fakes.memory_client_and_pods import SSE_HEAD, Client, PodEnd, event, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
 BODY = b'{"model":"m","messages":[]}'
@@ -490,3 +490,17 @@ def test_the_model_of_a_form_is_replaced_for_the_fall_back() -> None:
         rig.client().sends(request.replace(b"application/json", b"multipart/form-data; boundary=B"))
         assert rig.asked().request.body == form("n")
         rig.asked().sends(ok())
+
+
+def test_a_query_names_the_model_as_its_own_pool_does_after_a_full_fall_back() -> None:
+    full: dict[str, Any] = {"max_inflight_per_pod": 1}
+    pools = [pool("a", "b", **full), pool("b", models=["big"], aliases={"m": "big"}, **full)]
+    with Rig(pools=pools, pods=1, paths=PathSettings(forward=("/v1/*", "/ask"))) as rig:
+        rig.asks(BODY)
+        first = rig.asked()
+        rig.asks(b'{"model":"big","messages":[]}')
+        rig.client().sends(get("/ask?model=m"))
+        assert rig.admission.queued == 1
+        first.sends(ok())
+        assert [where(end) for end in rig.net.made] == ["a", "b"]
+        assert first.request.target == "/ask?model=m"
