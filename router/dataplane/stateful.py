@@ -80,10 +80,10 @@ class StatefulRequests:
         return self._routed(exchange, owner, asks=bool(named)) and self._send(exchange)
 
     async def _look_up(self, exchange: Exchange, ids: list[str]) -> None:
-        owner = await self._owners.find(ids)
-        if exchange.done:
-            return  # the client left
         try:
+            owner = await self._owners.find(ids)
+            if exchange.done:
+                return  # the client left
             named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
             if self._routed(exchange, owner, asks=bool(named)):
                 self._budget.requests += 1

@@ -329,3 +329,12 @@ def test_requests_whose_owner_was_looked_up_may_be_retried_as_others_may() -> No
             rig.asked().sends(ok())
             assert client.answer(request_.split(b" ")[0].decode()).status == 200
         assert rig.gateway._attempts.budget.requests == before + 2
+
+
+def test_a_look_up_that_fails_by_a_defect_is_answered() -> None:
+    async def broken(key: bytes, /) -> PodId | None:
+        raise TypeError("a defect")
+
+    with Rig(state="defects", expect_errors=True) as rig:
+        rig.store.owner = broken  # type: ignore[method-assign]
+        assert rig.client().sends(get("/v1/responses/resp_1")).answer("GET").status == 500
