@@ -38,6 +38,8 @@ class HandBack:
         self._attempts = attempts
         self._queue = queue
         self._completion = completion
+        self._watched: set[Relay] = set()
+        """Those with a timer: a pod that comes and goes gives an answer no second one."""
 
     def pod_gone(self, pod: PodId) -> None:
         """Move every request on that this pod has and whose client has no byte of an answer yet."""
@@ -54,11 +56,13 @@ class HandBack:
 
     def _watch(self, exchange: Exchange, relay: AnswerRelay) -> None:
         """Look at an exchange that stays with the pod once more after `SILENT_S`."""
-        if isinstance(relay, Relay):
+        if isinstance(relay, Relay) and relay not in self._watched:
+            self._watched.add(relay)
             asyncio.get_running_loop().call_later(SILENT_S, self._look, exchange, relay, relay.last_at)
 
     def _look(self, exchange: Exchange, relay: Relay, last_at: float) -> None:
         """End an answer of which nothing came since `last_at`, if the pod still fails its probes."""
+        self._watched.discard(relay)
         pod = relay.placement.pod.id
         if exchange.done or exchange.relay is not relay or not self._fails(pod):
             return
@@ -84,7 +88,7 @@ class HandBack:
     def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> bool:
         """Place the exchange on another pod or queue it. False if there is neither: it stays where it is, for the pod
         may answer yet."""
-        pool, tried = exchange.routed.pool, exchange.tried
+        before, tried = exchange.routed, exchange.tried
         exchange.tried = tried | failing
         moved = self._moved(exchange)
         exchange.tried = tried  # it did not fail there: it may come back once that pod is well again
@@ -94,7 +98,8 @@ class HandBack:
         self._view.release(placement.charge)
         if exchange.queued:
             exchange.placement = exchange.relay = None
-        self._metrics.count_retry(pool, PodGone.reason)
+        before.attempts -= 1
+        self._metrics.count_retry(before.pool, PodGone.reason)
         return True
 
     def _moved(self, exchange: Exchange) -> bool:

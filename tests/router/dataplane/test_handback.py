@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from router.dataplane.handback import SILENT_S
-from router.settings import Limits, Timeouts
+from router.settings import Limits, Retries, Timeouts
 from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, PodEnd, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
@@ -233,3 +236,34 @@ def test_case_b7_a_timeout_of_ours_never_starts_the_work_again_and_is_no_mark_ag
             answers = [client.answer() for client in clients]
             assert {answer.status for answer in answers} == {504}
             assert {answer.headers["x-should-retry"] for answer in answers} == {"false"}, "SDKs would start it again"
+
+
+def test_a_request_that_moved_has_all_its_attempts_left() -> None:
+    with Rig(pods=3, retries=Retries(attempts=1)) as rig:
+        proven(rig)
+        client = rig.asks()
+        fails_its_probes(rig, rig.asked().address)
+        rig.asked().dies()
+        rig.asked().sends(ok())
+        assert (client.answer().status, client.answer().headers["x-turnout-attempts"]) == (200, "3")
+
+
+def test_a_pod_that_comes_and_goes_does_not_gather_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Rig(pods=3) as rig:
+        proven(rig)
+        set_for, call_later = list[float](), rig.wire.loop.call_later
+
+        def counted(delay: float, *call: Any, **more: Any) -> asyncio.TimerHandle:
+            set_for.append(delay)
+            return call_later(delay, *call, **more)
+
+        monkeypatch.setattr(rig.wire.loop, "call_later", counted)
+        client = rig.asks(CHAT[:-1] + b',"stream":true}')
+        pod = rig.asked().sends(SSE_HEAD + event("1"))
+        for _ in range(5):
+            fails_its_probes(rig, pod.address)
+            for _ in range(3):
+                answers_its_probes(rig, pod.address)
+        assert set_for == [SILENT_S]
+        pod.sends(LAST_CHUNK)
+        assert client.answer().complete
