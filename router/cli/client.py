@@ -27,6 +27,8 @@ class ControlClient:
         """`url` as `http://host:port`, or just `host:port`. The token comes from TURNOUT_CONTROL_TOKEN."""
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         token = environ.get(TOKEN_VARIABLE, "")
+        if not (token.isascii() and token.isprintable()):
+            raise ControlFailure(f"{TOKEN_VARIABLE} has a line break or other characters that no header can have")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(

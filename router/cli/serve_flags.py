@@ -15,7 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from router.config.checks import problems_in
-from router.config.environment import FLAGS, unknown_variables, with_environment, with_login
+from router.config.environment import FLAGS, attributed, unknown_variables, with_environment, with_login
 from router.config.file import ConfigError, described, read
 from router.config.problems import Path, Problem
 from router.settings import Discovery, PolicySpec, Pool, Settings
@@ -72,7 +72,7 @@ def settings_for(
                 warn(described(COMMAND_LINE, problem))
             raise UsageError("nothing to route to: give --config FILE or --pod URL (or TURNOUT_CONFIG or TURNOUT_PODS)")
         settings = overlay(with_environment(Settings(), environ))
-        problems, source = problems_in(settings), COMMAND_LINE
+        problems, source = [attributed(each, environ) for each in problems_in(settings)], COMMAND_LINE
     problems = [_attributed(problem, _places(settings, given), origins) for problem in problems]
     problems += unknown_variables(environ, settings)
     if any(problem.severity == "error" for problem in problems):

@@ -51,6 +51,10 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110."""
 
 
+_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""What every client can send as a header's value."""
+
+
 class _Range(NamedTuple):
     low: float = 0.0
     high: float = math.inf
@@ -149,6 +153,8 @@ def _ports(settings: Settings) -> Iterator[Problem]:
             listens[path] = parse_listen(text)
         except ValueError as error:
             yield Problem(path, str(error))
+    if settings.control.token and not _TOKEN.fullmatch(settings.control.token):
+        yield Problem(("control", "token"), "has a blank or line break at an end, or characters beyond ASCII")
     control = listens.get(("control", "listen"))
     if control is not None and not control.loopback and not settings.control.token:
         yield Problem(

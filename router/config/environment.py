@@ -91,6 +91,16 @@ def with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings
     return settings
 
 
+def attributed(problem: Problem, environ: Mapping[str, str]) -> Problem:
+    """A problem of a value that one of these variables set names the variable, not a line of the file."""
+    variable = ""
+    if problem.path == ("control", "token") and environ.get(TOKEN_VARIABLE, ""):
+        variable = TOKEN_VARIABLE
+    elif problem.path[:1] == ("labels",) and problem.path[-1] in _labels(environ.get(LABELS_VARIABLE, "")):
+        variable = LABELS_VARIABLE
+    return problem._replace(line=None, origin=variable) if variable else problem
+
+
 def with_login(url: str, environ: Mapping[str, str]) -> str:
     """A state URL with the password of the environment, unless it has one of its own."""
     match = _LOGIN.fullmatch(url)

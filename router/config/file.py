@@ -20,7 +20,7 @@ import msgspec
 import yaml
 
 from router.config.checks import Path, Problem, problems_in
-from router.config.environment import TOKEN_VARIABLE, with_environment
+from router.config.environment import TOKEN_VARIABLE, attributed, with_environment
 from router.settings import Section, Settings
 
 STDIN = "-"
@@ -98,7 +98,8 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
         problems.append(Problem(("control", "token"), message, "warning"))
     settings = overlay(with_environment(msgspec.convert(decoded, Settings), environ))
     problems += [each for each in problems_in(settings) if not _follows(each, problems)]
-    located = [*_duplicates(root), *(each._replace(line=_line_of(root, each.path)) for each in problems)]
+    lined = (each._replace(line=_line_of(root, each.path)) for each in problems)
+    located = [*_duplicates(root), *(attributed(each, environ) for each in lined)]
     return ParsedConfig(settings, sorted(located, key=lambda each: each.line or 0))
 
 

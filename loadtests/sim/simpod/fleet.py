@@ -34,6 +34,7 @@ from loadtests.sim.simpod.script import PodSpec, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
 
 DEFAULT_MODEL = "sim-model"
+LAST_PORT = 65535
 
 
 class SimPod:
@@ -256,8 +257,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output-mean", type=float, default=128.0, help="mean tokens of an answer without a limit")
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
     args = parser.parse_args(argv)
-    if args.count < 1 or args.speed <= 0:
+    if args.count < 1 or not args.speed > 0:
         parser.error("--count must be at least 1 and --speed greater than 0")
+    if args.port < 0 or max(args.port + args.count - 1, args.control_port or 0) > LAST_PORT:
+        parser.error(f"--port, the ports that follow for --count, and --control-port must be at most {LAST_PORT}")
     ports = range(args.port, args.port + args.count)
     serving = run(
         ports,

@@ -24,6 +24,13 @@ def test_the_token_comes_from_the_environment_and_a_missing_one_is_reported(
     assert command(Replica(token="sesame"), "pods") == 0
 
 
+@pytest.mark.parametrize("token", ["t\u00f6k", "tok\n"])
+def test_a_token_that_no_header_can_have_is_reported_and_not_repeated(token: str) -> None:
+    with pytest.raises(ControlFailure, match="TURNOUT_CONTROL_TOKEN has a line break") as caught:
+        ControlClient("127.0.0.1:1", {"TURNOUT_CONTROL_TOKEN": token})
+    assert token not in str(caught.value)
+
+
 def test_an_address_needs_no_scheme_and_a_bad_one_is_reported() -> None:
     with ControlClient("127.0.0.1:1", {}) as client, pytest.raises(ControlFailure, match=r"http://127\.0\.0\.1:1"):
         client.pods()

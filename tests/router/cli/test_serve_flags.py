@@ -141,6 +141,9 @@ def test_the_password_of_the_environment_goes_into_a_state_without_one(flag: str
         (["--control", "0.0.0.0:9000"], {}, "--control: control.listen: 0.0.0.0:9000 can be reached"),
         (["--state", "mysql://h"], {}, "--state: state: "),
         (["--log-level", "loud"], {}, "--log-level: logging.level: 'loud' is not one of debug"),
+        ([], {"TURNOUT_LABELS": "zone"}, "TURNOUT_LABELS: labels.zone: 'zone' is half a label"),
+        ([], {"TURNOUT_CONTROL_TOKEN": "t\u00f6k"}, "TURNOUT_CONTROL_TOKEN: control.token: has a blank or line break"),
+        ([], {"TURNOUT_CONTROL_TOKEN": "tok\n"}, "TURNOUT_CONTROL_TOKEN: control.token: has a blank or line break"),
     ],
 )
 def test_a_wrong_value_of_a_flag_or_variable_names_it_and_no_line(

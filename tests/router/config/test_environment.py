@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from router.config.environment import SETTINGS, unknown_variables, with_login
+from router.config.environment import SETTINGS, attributed, unknown_variables, with_login
+from router.config.problems import Problem
 from router.settings import Pool, Settings
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
@@ -63,3 +64,21 @@ def test_a_variable_that_a_setting_names_is_known() -> None:
 @pytest.mark.parametrize("url", ["memory://", "redis://:own@h", "redis+sentinel://u:own@a,b/main"])
 def test_a_state_that_needs_no_password_stays_as_it_is(url: str) -> None:
     assert with_login(url, {"TURNOUT_STATE_PASSWORD": "x"}) == url
+
+
+@pytest.mark.parametrize(
+    ("path", "environ", "origin"),
+    [
+        (("labels", "c"), {"TURNOUT_LABELS": "a=b,c"}, "TURNOUT_LABELS"),
+        (("labels", "d"), {"TURNOUT_LABELS": "a=b,c"}, ""),
+        (("control", "token"), {"TURNOUT_CONTROL_TOKEN": "x\n"}, "TURNOUT_CONTROL_TOKEN"),
+        (("control", "token"), {"TURNOUT_CONTROL_TOKEN": ""}, ""),
+        (("control", "listen"), {"TURNOUT_CONTROL_TOKEN": "x"}, ""),
+        ((), {"TURNOUT_LABELS": "c"}, ""),
+    ],
+)
+def test_a_problem_of_a_variable_s_value_names_the_variable(
+    path: tuple[str, ...], environ: dict[str, str], origin: str
+) -> None:
+    found = attributed(Problem(path, "is wrong", line=3), environ)
+    assert (found.origin, found.line) == (origin, None if origin else 3)

@@ -8,7 +8,7 @@ import pytest
 
 from loadtests.sim.engine.profiles import PROFILES
 from loadtests.sim.ports import free_ports, neighbouring_ports
-from loadtests.sim.simpod.fleet import ControlPort, SimPod
+from loadtests.sim.simpod.fleet import ControlPort, SimPod, main
 from tests.fakes.waiting import until
 
 CHAT = "/v1/chat/completions"
@@ -168,6 +168,23 @@ def test_a_pod_without_a_control_port_refuses_only_for_a_while() -> None:
             assert (await http.get("/health")).status_code == 200
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        (["--port", "65536"], "at most 65535"),
+        (["--port", "65535", "--count", "2"], "at most 65535"),
+        (["--port", "1", "--control-port", "99999"], "at most 65535"),
+        (["--port", "1", "--speed", "nan"], "--speed greater than 0"),
+    ],
+)
+def test_the_command_refuses_numbers_out_of_range(
+    given: list[str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(given)
+    assert word in capsys.readouterr().err
 
 
 def test_the_command_serves_several_pods_until_sigterm() -> None:
