@@ -100,21 +100,42 @@ class Admission:
         queue = self._queues.get(pool)
         if queue is None:
             return
-        full: set[str] = set()
-        kept: list[tuple[int, int, Exchange]] = []
-        while queue and (mixed or not full):
+        if mixed:
+            self._serve_models(queue, attempt)
+        while queue and not mixed:
             entry = heapq.heappop(queue)
+            exchange = entry[2]
+            if exchange.queued and not self._placed(exchange, attempt):
+                heapq.heappush(queue, entry)
+                break
+        if not queue and POD_LINE in pool:
+            del self._queues[pool]  # one for each pod that was ever waited for would stay
+
+    def _serve_models(self, queue: PoolQueue, attempt: Callable[[Exchange], bool]) -> None:
+        """Serve each model until there is no more room for it. All entries may have to be passed, so they are sorted
+        once and not taken off the heap one by one, which takes three times as long."""
+        entries = sorted(queue)
+        queue.clear()  # attempts may add to it
+        full: set[str] = set()
+        kept: PoolQueue = []
+        for entry in entries:
             exchange = entry[2]
             if not exchange.queued:
                 continue
-            if exchange.routed.call.model not in full:
-                self.step_out(exchange)
-                if attempt(exchange):
+            model = exchange.routed.call.model
+            if model not in full:
+                if self._placed(exchange, attempt):
                     continue
-                self.step_back(exchange)
-                full.add(exchange.routed.call.model)
+                full.add(model)
             kept.append(entry)
-        for entry in kept:
+        added, queue[:] = queue[:], kept  # what is sorted is a heap
+        for entry in added:
             heapq.heappush(queue, entry)
-        if not queue and POD_LINE in pool:
-            del self._queues[pool]  # one for each pod that was ever waited for would stay
+
+    def _placed(self, exchange: Exchange, attempt: Callable[[Exchange], bool]) -> bool:
+        """Whether the attempt placed an exchange that waits; else it waits on."""
+        self.step_out(exchange)
+        if attempt(exchange):
+            return True
+        self.step_back(exchange)
+        return False

@@ -162,3 +162,29 @@ def test_a_request_that_steps_out_is_skipped_until_it_steps_back() -> None:
     assert gate.queued == 0
     gate.step_back(made)
     assert served(gate) == [made]
+
+
+def of_model(model: str, priority: int = 0) -> Exchange:
+    made = waits(priority)
+    made.routed.call = made.routed.call._replace(model=model)
+    return made
+
+
+def test_each_model_is_served_in_order_until_it_is_full_and_what_joins_meanwhile_keeps_its_place() -> None:
+    gate = Admission(Limits())
+    waiting = [of_model(model) for model in "aabbcc"]
+    for each in waiting:
+        gate.wait(each)
+    urgent, room, tries = of_model("c", priority=1), {"a": 0, "b": 1, "c": 9}, list[Exchange]()
+
+    def attempt(each: Exchange) -> bool:
+        tries.append(each)
+        if len(tries) == 1:
+            gate.wait(urgent)
+        room[each.routed.call.model] -= 1
+        return room[each.routed.call.model] >= 0
+
+    gate.serve("main", attempt, mixed=True)
+    assert tries == [waiting[0], *waiting[2:]]
+    assert (gate.queued, gate.held) == (4, 4)
+    assert served(gate) == [urgent, waiting[0], waiting[1], waiting[3]]
