@@ -41,8 +41,8 @@ class Gateway:
         self._misses = ModelMisses(deps, self._attempts, self._queue, self.completion, self._looked)
         self._attempts.hold = self._misses.hold
         deps.view.on_headroom = self._queue.on_headroom
-        self.pod_gone = HandBack(deps, self._attempts, self._queue, self.completion).pod_gone
-        """Takes a pod that is gone by its probes: its requests without a byte of an answer move on."""
+        self.pods_gone = HandBack(deps, self._attempts, self._queue, self.completion).pods_gone
+        """Takes the pods that are gone by their probes: their requests without a byte of an answer move on."""
 
     def begin(self, edge: Edge[Exchange], head: RequestHead, body: bytes, arrived: float) -> Exchange:
         """The exchange of a request that the connection has read; `arrived` is on the connection's clock."""

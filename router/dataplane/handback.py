@@ -41,12 +41,13 @@ class HandBack:
         self._watched: set[Relay] = set()
         """Those with a timer: a pod that comes and goes gives an answer no second one."""
 
-    def pod_gone(self, pod: PodId) -> None:
-        """Move every request on that this pod has and whose client has no byte of an answer yet."""
-        failing = self._failing(pod)
+    def pods_gone(self, failing: frozenset[PodId]) -> None:
+        """Move every request on that these pods have and whose client has no byte of an answer yet. They are all pods
+        of a pool that fail their probes, those too that are in the rotation only because too few others are left. No
+        request moves to one of them: if all of a pool's probes fail, every request stays where it is."""
         for exchange in list(self._active):
             placement, relay = exchange.placement, exchange.relay
-            if placement is None or relay is None or placement.pod.id != pod or exchange.done:
+            if placement is None or relay is None or placement.pod.id not in failing or exchange.done:
                 continue
             try:
                 if relay.begun or not self._move(exchange, placement, relay, failing):
@@ -78,12 +79,6 @@ class HandBack:
         except UnknownPod:
             return True  # it left while it failed
         return PROBE in status.blockers or PROBE in status.kept
-
-    def _failing(self, pod: PodId) -> frozenset[PodId]:
-        """The pod, and those of its pool that fail their probes as well and are in the rotation only because too few
-        others are left. No request moves to them: if all of a pool's probes fail, every request stays where it is."""
-        statuses = self._view.statuses(self._view.pool_of(pod))
-        return frozenset([pod, *(status.pod.id for status in statuses if PROBE in status.kept)])
 
     def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> bool:
         """Place the exchange on another pod or queue it. False if there is neither: it stays where it is, for the pod

@@ -305,7 +305,7 @@ def _dataplane(
             homes=pods.registry.homes,
         )
     )
-    pods.updates.on_probe_failed = gateway.pod_gone
+    pods.updates.on_probe_failed = gateway.pods_gone
     refused, batcher = gateway.completion.refused, network.write_batcher
     keep_peers = settings.logging.access
     listener = Listener(

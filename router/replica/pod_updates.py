@@ -44,8 +44,8 @@ class PodUpdates:
         self._routes = routes
         self._upstream = upstream
         self._metrics = metrics
-        self.on_probe_failed: Callable[[PodId], None] = _ignore
-        """Called for each pod of a pool that fails its probes, whenever that changes in the pool."""
+        self.on_probe_failed: Callable[[frozenset[PodId]], None] = _ignore
+        """Called with the pods of a pool that fail their probes, whenever that changes in the pool."""
         self._unknown: set[PodId] = set()
         """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
         self._long_unknown: set[PodId] = set()
@@ -85,9 +85,10 @@ class PodUpdates:
 
     def _hand_back(self, pool: str) -> None:
         """Let the requests of the pool's pods that fail their probes move on, to those that answer them now."""
-        for status in self._view.statuses(pool):
-            if PROBE in status.blockers or PROBE in status.kept:
-                self.on_probe_failed(status.pod.id)
+        statuses = self._view.statuses(pool)
+        failing = [each.pod.id for each in statuses if PROBE in each.blockers or PROBE in each.kept]
+        if failing:
+            self.on_probe_failed(frozenset(failing))
 
     def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
         """An engine's own reading, made `age_s` ago."""
@@ -159,5 +160,5 @@ class PodUpdates:
         return True
 
 
-def _ignore(pod: PodId) -> None:
+def _ignore(pods: frozenset[PodId]) -> None:
     """Stands for a listener before there is one."""

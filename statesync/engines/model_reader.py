@@ -161,7 +161,8 @@ class ModelReader:
         """As `set_pods`, given only the difference."""
         left = self._poller.change_pods(pool, change)
         for pod in change.come:
-            self._lists.setdefault(pod.id, _List())
+            if self._lists.setdefault(pod.id, _List()).open:
+                self._on_models(pod.id, None)  # discovery may name other models for it now
         for gone in left:
             del self._lists[gone]
 

@@ -161,7 +161,7 @@ class Rig:
     def rebuild(self, deps: GatewayDeps) -> None:
         """Make the gateway from these components; for a test that replaces some of them before the first client."""
         self.gateway = Gateway(deps)
-        self.updates.on_probe_failed = self.gateway.pod_gone
+        self.updates.on_probe_failed = self.gateway.pods_gone
         self.listener = Listener(
             self.gateway,
             self.deadlines,

@@ -175,3 +175,16 @@ def test_a_kept_pod_that_leaves_or_is_blocked_is_not_reported_as_well(caplog: py
         pods.updates.on_kept(PodId("gone"), frozenset({"probe"}))
     assert [(each.routable, each.kept) for each in pods.view.statuses("learns")] == [(True, ()), (False, ())]
     assert not [record for record in caplog.records if "no longer fails" in record.getMessage()]
+
+
+def test_all_pods_of_a_pool_that_fail_their_probes_give_their_requests_back_in_one_pass() -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [A, B, C])
+    passes: list[frozenset[PodId]] = []
+    pods.updates.on_probe_failed = passes.append
+    pods.updates.on_health(A.id, "probe", True)
+    pods.updates.on_kept(B.id, frozenset({"probe"}))
+    pods.updates.on_health(C.id, "ejected", True)
+    pods.updates.on_health(A.id, "probe", False)
+    pods.updates.on_kept(B.id, frozenset())
+    assert passes == [{A.id}, {A.id, B.id}, {B.id}]

@@ -138,6 +138,8 @@ def test_a_pod_that_answers_without_a_list_is_handed_on_as_such_once_and_logged_
                 assert await reading.next() is None
                 reading.clock.now += RETRY_S
                 await a.until(lambda: a.asked[PATH] > 1)
+                reading.reader.set_pods("pool", [a.pod._replace(models=frozenset({"label"}))])
+                assert await reading.next() is None, "discovery may name other models"
                 a.pages[PATH] = models("m")
                 reading.clock.now += RETRY_S
                 assert await reading.next() == {"m"}
