@@ -50,18 +50,22 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         where: Path = ("pools", at)
         if pool.engine not in ENGINES:
             yield Problem((*where, "engine"), f"{pool.engine!r} is not one of {', '.join(ENGINES)}")
-        yield from _paths(pool.upstream, (*where, "upstream"))
+        yield from _paths(pool, (*where, "upstream"))
         yield from _key(pool.upstream, environ, (*where, "upstream"))
         yield from _headers(pool.upstream, (*where, "upstream"))
         yield from _tls(pool, (*where, "upstream", "tls"))
 
 
-def _paths(upstream: PoolUpstream, path: Path) -> Iterator[Problem]:
+def _paths(pool: Pool, path: Path) -> Iterator[Problem]:
+    upstream, portless = pool.upstream, any(text.startswith("unix:") for text in pool.pods)
     if not is_base(upstream.path.rstrip("/")):
         yield Problem((*path, "path"), f"{upstream.path!r} is no base path; write it as /base")
     for name in ("health_path", "metrics_path"):
-        if wrong := _path_problem(getattr(upstream, name)):
+        value: str = getattr(upstream, name)
+        if wrong := _path_problem(value):
             yield Problem((*path, name), wrong)
+        elif portless and value.startswith(":"):
+            yield Problem((*path, name), f"{value!r} is on another port, and a pod behind a socket has none")
 
 
 def _path_problem(path: str) -> str:

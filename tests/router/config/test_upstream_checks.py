@@ -77,6 +77,12 @@ def test_each_mistake_is_named(upstream: PoolUpstream, key: str, word: str) -> N
     assert severity == "error"
 
 
+def test_a_path_on_another_port_of_a_socket_is_a_mistake() -> None:
+    ((where, message, _),) = _found(_pool(PoolUpstream(metrics_path=":8002/metrics"), pods=("unix:/run/x.sock",)))
+    assert where == "pools[0].upstream.metrics_path"
+    assert "a pod behind a socket has none" in message
+
+
 def test_an_unknown_engine_is_named_with_those_that_there_are() -> None:
     ((where, message, _),) = _found(_pool(engine="vlm"))
     assert where == "pools[0].engine"
