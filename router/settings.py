@@ -58,7 +58,8 @@ class Limits(Section, frozen=True):
     """Bytes held for all clients: bodies, half-read heads, answers that slow clients do not take; 0 is no limit. Beyond
     it a request gets 503 `overloaded`, and a slow client is cut off."""
     max_connections_per_client: int = 0
-    """Connections from one address, of IPv6 from one /64; 0 is no limit. Clients behind a load balancer have its address."""
+    """Connections from one address, of IPv6 from one /64; 0 is no limit. Clients behind a load balancer
+    have its address."""
 
 
 class PathSettings(Section, frozen=True):

@@ -58,7 +58,7 @@ nothing.
 | | `TURNOUT_STATE_PASSWORD` | the password in `state`, not URL-encoded; one in `--state` wins |
 | | `TURNOUT_REPLICA` | `replica` |
 | | `TURNOUT_LABELS` | `labels`, as in `zone=eu-1a,cluster=a`; wins label by label |
-| `--pod URL`, repeated | `TURNOUT_PODS`, with spaces or commas | `pods` of the pool `default`, or of the file's only pool |
+| `--pod URL`, repeated | `TURNOUT_PODS`, with spaces or commas | `pods` of pool `default`, or of the file's only pool |
 | `--policy NAME` | `TURNOUT_POLICY` | `policy.name` of that pool, without parameters |
 | `--workers N` | `TURNOUT_WORKERS` | |
 | `--log-level LEVEL` | `TURNOUT_LOG_LEVEL` | `logging.level` |
