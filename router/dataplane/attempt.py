@@ -8,18 +8,19 @@ from collections.abc import Callable
 
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
-from router.dataplane.exchange import FAILED, Exchange, Placement
+from router.dataplane.exchange import FAILED, Exchange, Placement, RoutedRequest
 from router.dataplane.fallback import Fallbacks
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
+from router.dataplane.request.routes import Route
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
 from router.dataplane.upgrade import UpgradeReceiver
 from router.errors import NoPodAvailable, PodFailure, PodRefused
 from router.settings import HOLD
-from schedulers.types import Rejection
+from schedulers.types import PodId, Rejection
 from statesync.engines.health import Outcome
 from statesync.errors import NoRoutablePod, PoolSaturated
 
@@ -31,6 +32,7 @@ class Attempts:
         self._completion = completion
         self._clock = deps.clock
         self._lifecycle = deps.lifecycle
+        self._routing = routing
         self._pools = deps.routes.pools
         self._dispatch = deps.dispatch
         self._upstream = deps.upstream
@@ -71,6 +73,8 @@ class Attempts:
                 f"No pod of pool {routed.pool!r} can take this request now: {placed.reason}.",
                 retry_after_s=placed.retry_after_s,
             )
+        if routed.pins is not None and len(routed.pins) > 1:
+            routed = self._in_pool_of(exchange, placed.pod.id)
         exchange.attempts += 1
         routed.attempts += 1
         self._send(exchange, placed)
@@ -85,6 +89,17 @@ class Attempts:
         routed.waits = home is not None
         routed.pins = None if home is None else (home,)
         return routed.waits
+
+    def _in_pool_of(self, exchange: Exchange, pod: PodId) -> RoutedRequest:
+        """The request as the pool of this pod gets it. Pods of several pools may be asked for state: none of them gets
+        the key of another pool."""
+        before, pool = exchange.routed, self._view.pool_of(pod)
+        if pool == before.pool:
+            return before
+        way = Route(pool, before.call.model)
+        routed = exchange.routed = self._routing.routed_to(exchange, way, before.call, before.body, before.deadline)
+        routed.pins, routed.info, routed.attempts = before.pins, before.info, before.attempts
+        return routed
 
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""

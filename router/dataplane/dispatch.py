@@ -115,7 +115,7 @@ class Dispatch:
 
     def pin(self, exchange: Exchange, pins: Sequence[PodId]) -> Placement:
         """Reserve room on the first of these pods that is there and was not tried, whatever its health: only it has
-        what the request needs. No policy is asked.
+        what the request needs. No policy is asked. One of several does not wait: most of them do not have it.
 
         Raises PoolSaturated if the request has to wait for the pod, NoRoutablePod if there is none.
         """
@@ -131,7 +131,7 @@ class Dispatch:
                     raise PoolSaturated(f"pod {id!r} is away") from None
                 continue
             limit = status.pod.max_inflight
-            full = limit is not None and status.load.inflight >= limit and not status.blockers
+            full = limit is not None and status.load.inflight >= limit and not status.blockers and len(pins) == 1
             if (full and routed.body) or (routed.waits and status.blockers):
                 raise PoolSaturated(f"pod {id!r} has no room")
             placement = Placement(status.pod, PINNED, self._view.reserve(id, info), info)
