@@ -309,10 +309,10 @@ class Edge(Generic[R]):
             self.close()
 
     def _refuse(self, error: GatewayError) -> None:
-        """Read no further requests; the error is sent after the answers before it."""
+        """Read no further requests; the error is sent after the answers before it, to a client that takes them."""
         self._reader = None
         self.waiting.append(error)
-        if self.current is None:
+        if self.current is None and self.writable:
             self.held.closed()
             self._next()
 

@@ -197,3 +197,20 @@ def test_a_model_whose_pods_are_full_does_not_hold_up_the_others() -> None:
             ends["10.0.0.1:8000"].sends(ok())
             rig.wire.do()
         assert [client.answer().status for client in waiting] == [200] * 3
+
+
+def test_a_request_before_a_refusal_waits_for_its_client_to_read_and_then_at_most_as_long_as_any() -> None:
+    limits = Limits(write_buffer_bytes=1024, queue_timeout_s=5)
+    with Rig(one_pool(max_inflight_per_pod=1), pods=1, limits=limits) as rig:
+        client = rig.asks()
+        client.stops_reading()
+        rig.asked().sends(ok(b"x" * 5000))
+        other = rig.asks()
+        client.sends(post() + b"\x00no request")
+        assert rig.admission.queued == 0
+        client.reads_on()
+        assert rig.admission.queued == 1
+        rig.passes(6)
+        assert [answer.status for answer in client.answers()] == [200, 503, 400]
+        rig.asked().sends(ok())
+        assert other.answer().status == 200
