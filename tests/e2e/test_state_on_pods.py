@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai import NotFoundError, OpenAI
 
-from tests.fakes.gateway_process import GatewayProcess, config, running, starting
+from tests.fakes.gateway_process import GatewayProcess, config, pool, running, starting
 from tests.fakes.raw_http_client import Answer, Wire, get, post
 from tests.fakes.redis_server import redis_server
 from tests.fakes.sim_process import MODEL, SimPods
@@ -26,7 +26,9 @@ def redis_url() -> Iterator[str]:
 
 
 def settings(sims: SimPods, redis_url: str, name: str) -> dict[str, object]:
-    return config(sims.urls[:PODS], state=redis_url, replica=name)
+    # In turn, so that each replica's first two conversations begin on different pods.
+    pools = [pool("default", sims.urls[:PODS], policy={"name": "round_robin"})]
+    return config((), pools=pools, state=redis_url, replica=name)
 
 
 def asks(gateway: GatewayProcess, request: bytes) -> Answer:
