@@ -28,11 +28,16 @@ class CountingFailed(Exception):
 
 def count() -> Counts:
     """Instructions of each phase, counted now; takes half a minute. Raises CountingFailed."""
+    return counts(dumped("loadtests.bench.guard.counted"))
+
+
+def dumped(module: str, *arguments: str) -> dict[str, int]:
+    """The instructions in each dump of this module, run under callgrind in a process of its own. Raises
+    CountingFailed."""
     with tempfile.TemporaryDirectory(prefix="turnout-guard-") as directory:
-        program = [sys.executable, "-m", "loadtests.bench.guard.counted"]
         out = f"--callgrind-out-file={directory}/out"
         ended = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--instr-atstart=no", out, *program],
+            ["valgrind", "--tool=callgrind", "--instr-atstart=no", out, sys.executable, "-m", module, *arguments],
             env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
             cwd=Path(__file__).parents[3],
             capture_output=True,
@@ -42,7 +47,7 @@ def count() -> Counts:
         )
         if ended.returncode:
             raise CountingFailed(f"callgrind ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
-        return counts(total(path.read_text(errors="replace") for path in Path(directory).glob("out.*")))
+        return total(path.read_text(errors="replace") for path in Path(directory).glob("out.*"))
 
 
 def total(dumps: Iterable[str]) -> dict[str, int]:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Final, cast
 
-from loadtests.bench.guard.counting import TIMEOUT_S, CountingFailed, total
+from loadtests.bench.guard.counting import dumped
 from loadtests.bench.guard.script import Stage
 from loadtests.bench.guard.valgrind import Callgrind
 from loadtests.bench.guard.wires import MemoryLoop, Wire
@@ -38,21 +35,7 @@ _TURNS: Final = 20
 
 def measured(names: Sequence[str], part: int) -> dict[str, list[int]]:
     """Instructions of each case at each size, counted in a process of its own. Raises CountingFailed."""
-    with tempfile.TemporaryDirectory(prefix="turnout-linear-") as directory:
-        program = [sys.executable, "-m", "loadtests.bench.guard.linear", str(part), *names]
-        out = f"--callgrind-out-file={directory}/out"
-        ended = subprocess.run(
-            ["valgrind", "--tool=callgrind", "--instr-atstart=no", out, *program],
-            env={"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        if ended.returncode:
-            raise CountingFailed(f"callgrind ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
-        found = total(path.read_text(errors="replace") for path in Path(directory).glob("out.*"))
+    found = dumped("loadtests.bench.guard.linear", str(part), *names)
     return {name: [found[f"{name}, {size}"] for size in sizes(name, part)] for name in names}
 
 

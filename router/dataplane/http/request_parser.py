@@ -25,6 +25,10 @@ BODY: Final = 2
 MAX_PARTS: Final = 4096
 """Parts of a body that are kept before they are joined into one."""
 
+PART: Final = 16 << 10
+"""Bytes behind a request in the same read that are parsed at a time. Each request copies what is behind it: without
+parts, the cost of a read of small requests would grow with its square."""
+
 _CONTINUE_EXPECTED: Final = b"100-continue"
 
 _heads: Final[HeadCache[RequestHead]] = HeadCache()
@@ -110,6 +114,9 @@ class RequestParser:
                         self._held.read(length)
                     self._owner.received(known, data[end:stop])
                     data = data[stop:]
+                    if len(data) > PART:
+                        self._feed_parts(data)
+                        return
                 else:
                     data = self._expect_body(known, length, data[end:])
             else:
@@ -146,7 +153,14 @@ class RequestParser:
         if stop > UNCOUNTED:
             self._held.read(stop)
         self._owner.received(head, data[end:stop])
-        return data[stop:]
+        rest = data[stop:]
+        return rest if len(rest) <= PART else self._feed_parts(rest)
+
+    def _feed_parts(self, data: bytes) -> bytes:
+        """Read what came behind a request in the same read."""
+        for at in range(0, len(data), PART):
+            self.feed(data[at : at + PART])
+        return b""
 
     def _skip_blank_lines(self, data: bytes, blank: int) -> bytes:
         """Robust servers take blank lines before a request (RFC 9112, 2.2), of CRLF only and not without end."""

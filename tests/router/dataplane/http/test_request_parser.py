@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.http.request_head import RequestHead
-from router.dataplane.http.request_parser import BODY, HEAD, IDLE, RequestParser
+from router.dataplane.http.request_parser import BODY, HEAD, IDLE, PART, RequestParser
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
 from router.settings import Limits
 
@@ -94,6 +94,17 @@ def test_pipelined_requests_are_the_same_whatever_their_pieces(sent: list[bytes]
     assert plain(read(*[wire[a:b] for a, b in pairwise(at) if a < b])) == alone
     assert plain(read(*[wire[at : at + 1] for at in range(len(wire))])) == alone
     assert plain(read(wire)) == alone
+
+
+@pytest.mark.parametrize("unlike", [False, True])
+def test_many_requests_in_one_read_are_the_same_as_one_by_one(unlike: bool) -> None:
+    """Case E 21. Behind the first one they are parsed in parts, whose ends lie anywhere in a head or a body."""
+    line, length = b"POST /v1/x%d HTTP/1.1\r\nhost: g\r\n", b"content-length: %d\r\n\r\n"
+    sizes = [50_000 if at == 1000 else at % 97 for at in range(2000)]
+    sent = [line % (at if unlike else 0) + length % size + b"x" * size for at, size in enumerate(sizes)]
+    sent.insert(1500, line % 0 + b"transfer-encoding: chunked\r\n\r\n9c40\r\n" + b"z" * 40_000 + b"\r\n0\r\n\r\n")
+    assert len(b"".join(sent)) > 8 * PART
+    assert plain(read(b"".join(sent))) == plain(read(*sent))
 
 
 @given(st.binary(max_size=200))
