@@ -22,6 +22,8 @@ from tests.fakes.gateway_process import GatewayProcess, config, running
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.waiting import DEADLINE_S
 
+pytestmark = pytest.mark.slow
+
 SEEN_S = 1.0
 """Seconds in which a change at a pod must be seen by both gateways."""
 READS = 2
