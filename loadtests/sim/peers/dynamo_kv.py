@@ -43,9 +43,9 @@ class DynamoKv(Peer):
         self._prompts[number] = pod, units, rest
         return pod
 
-    def finished(self, number: int, /) -> None:
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
         """Its blocks are in use no more."""
-        super().finished(number)
+        super().finished(number, cached_tokens)
         pod, units, rest = self._prompts.pop(number)
         held = self._units[pod]
         for unit in units:

@@ -56,11 +56,11 @@ class Peer(ABC):
         self._open[number] = self._pending[number] = _Sent(pod, new_tokens)
         return pod
 
-    def first_token(self, number: int, cached_tokens: int, /) -> None:
+    def first_token(self, number: int, /) -> None:
         """The prefill is done."""
         self._prefilled(number)
 
-    def finished(self, number: int, /) -> None:
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
         """Nothing of it is in flight any more."""
         self._prefilled(number)
         self.inflight[self._open.pop(number).pod] -= 1

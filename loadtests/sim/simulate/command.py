@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=_above_zero, default=1.0, metavar="X", help="factor on the trace's request rate (default 1)")
     add("--profile", choices=sorted(PROFILES), default=H100_8B.name, help=f"the engines (default {H100_8B.name})")
     add("--kv-tokens", type=_at_least_one, metavar="N", help="KV cache of an engine, instead of the profile's")
+    add("--no-cached-tokens", action="store_true", help="answers do not report the cached tokens of their prompts")
     add("--replicas", type=_at_least_one, default=1, metavar="R", help="gateways that share the traffic (default 1)")
     add(
         "--age-ms",
@@ -116,7 +117,8 @@ def _case(given: argparse.Namespace) -> Case:
     if given.kv_tokens is not None:
         profile = with_kv_tokens(profile, given.kv_tokens)
     sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
-    return Case(given.pods, given.rate, profile, sharing, given.restart_at, given.seed)
+    usage = not given.no_cached_tokens
+    return Case(given.pods, given.rate, profile, sharing, given.restart_at, given.seed, cached_in_usage=usage)
 
 
 def _trace(given: argparse.Namespace) -> Trace:

@@ -1,4 +1,5 @@
-"""Simulated gateway replicas: the real policy, `LoadView` and `PrefixIndex`; only clock and network are replaced.
+"""Simulated gateway replicas: the real policy, `LoadView`, `PrefixIndex` and `PrefixAccuracy`. Only clock and network
+are replaced.
 
 An update of one replica reaches the others `age_s` later, as through a shared store whose view is that old. Each
 request goes to a random replica, as behind a load balancer.
@@ -19,6 +20,7 @@ from schedulers.protocols import Scheduler
 from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, RequestInfo
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport, InflightNumbers
 
@@ -59,6 +61,8 @@ class Replica:
             self.view = LoadView(world.clock)
         self.view.set_pods(POOL, pods)
         self.prefix = PrefixIndex(INDEX_BYTES, world.engines[0].profile.kv_tokens)
+        self.accuracy = PrefixAccuracy(self.prefix.set_trust)
+        """Corrects the index by what engines report as cached; each replica by its own requests, as in the gateway."""
         self.sequence = count()
 
 
@@ -69,6 +73,7 @@ class _Request(NamedTuple):
     replica: Replica
     charge: Charge
     arrived: float
+    chain: Sequence[int]
 
 
 class Replicas:
@@ -102,22 +107,28 @@ class Replicas:
         if not isinstance(answer, Decision):
             raise Rejected(f"{self.scheduler.name} refused request {number}: {answer.reason}")
         pod = answer.pod
-        self._open[number] = _Request(replica, replica.view.reserve(pod, info), self._world.now)
+        charge = replica.view.reserve(pod, info)
+        self._open[number] = _Request(replica, charge, self._world.now, chain)
         if chain:
+            counts = replica.accuracy.pods[pod]
+            counts.asked += info.prompt_tokens
+            counts.expected += charge.cached
             replica.prefix.place(pod, chain)
             self._spread(replica, lambda other: other.prefix.place(pod, chain))
         return self._at[pod]
 
-    def first_token(self, number: int, cached_tokens: int, /) -> None:
+    def first_token(self, number: int, /) -> None:
         """The pending prefill is given back."""
-        replica, charge, arrived = self._open[number]
+        replica, charge, arrived, _ = self._open[number]
         replica.view.prefill_done(charge)
         replica.view.observe_ttft(charge.pod, self._world.now - arrived)
 
-    def finished(self, number: int, /) -> None:
-        """All that the request held is given back."""
-        replica, charge, _ = self._open.pop(number)
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
+        """All that the request held is given back. A prediction is compared with the answer's usage."""
+        replica, charge, _, chain = self._open.pop(number)
         replica.view.release(charge)
+        if chain and cached_tokens is not None:
+            replica.accuracy.judge(charge.pod, charge.cached, cached_tokens)
 
     # Restarts and reports.
 
@@ -181,6 +192,15 @@ class Replicas:
             deliver()
 
     def _report(self, pod: PodId, engine: Engine) -> None:
-        report = EngineReport(engine.waiting, engine.running, engine.kv_usage, engine.profile.kv_tokens)
+        report = EngineReport(
+            engine.waiting,
+            engine.running,
+            engine.kv_usage,
+            engine.profile.kv_tokens,
+            engine.prefix_queries_tokens,
+            engine.prefix_hits_tokens,
+        )
         for replica in self.replicas:
             replica.view.report(pod, report)
+            replica.prefix.set_capacity(pod, engine.profile.kv_tokens)
+            replica.accuracy.on_report(pod, report)

@@ -29,6 +29,9 @@ class Case(NamedTuple):
     restart_at_s: float | None = None
     """When the first replica is replaced by a new one; peers are never restarted."""
     seed: int = 0
+    cached_in_usage: bool = True
+    """Whether answers report the cached tokens of their prompts. If not, gateways know only what the metrics pages
+    count."""
 
 
 class Sample(NamedTuple):
@@ -78,7 +81,7 @@ def new_world(case: Case, unit_tokens: int) -> World:
     block = case.profile.block_tokens
     if unit_tokens % block:
         raise TraceError(f"the trace's blocks of {unit_tokens} tokens are no multiple of {block}, the engine's")
-    return World(case.profile, case.pods, unit_tokens)
+    return World(case.profile, case.pods, unit_tokens, cached_in_usage=case.cached_in_usage)
 
 
 def watch(world: World, interval_s: float) -> Sequence[Sample]:

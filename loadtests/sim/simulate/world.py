@@ -24,11 +24,14 @@ class Router(Protocol):
     def route(self, number: int, arrival: Arrival, /) -> int:
         """The index of the pod that gets request `number`, which arrives now."""
 
-    def first_token(self, number: int, cached_tokens: int, /) -> None:
-        """The first token of a request is back; `cached_tokens` of its prompt were in the pod's cache."""
+    def first_token(self, number: int, /) -> None:
+        """The first token of a request is back."""
 
-    def finished(self, number: int, /) -> None:
-        """A request has ended, or the pod refused it; called once for every `route`."""
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
+        """A request has ended, or the pod refused it; called once for every `route`.
+
+        `cached_tokens` of its prompt were in the pod's cache, says the usage at the answer's end; None if it does not.
+        """
 
 
 class Outcome(NamedTuple):
@@ -58,14 +61,16 @@ class _Open(NamedTuple):
 class World:
     """The clock, the engines and the events."""
 
-    def __init__(self, profile: EngineProfile, pods: int, unit_tokens: int) -> None:
-        """`unit_tokens` is what one of an arrival's `units` stands for: a multiple of the profile's block."""
+    def __init__(self, profile: EngineProfile, pods: int, unit_tokens: int, *, cached_in_usage: bool = True) -> None:
+        """`unit_tokens` is what one of an arrival's `units` stands for: a multiple of the profile's block.
+        `cached_in_usage`: whether answers report the cached tokens of their prompts."""
         self.now = 0.0
         self.engines = [Engine(profile, unit_tokens=unit_tokens) for _ in range(pods)]
         self.step_ends = [0.0] * pods
         """When the step under way ends, by pod; in the past where a pod is idle."""
         self.on_end: Callable[[int], None] | None = None
         """Called with the number of each request that has ended or was refused: closed loops go on from here."""
+        self._cached_in_usage = cached_in_usage
         self._outcomes: dict[int, Outcome] = {}
         self._rejected: set[int] = set()
         self._events: list[tuple[float, int, Act]] = []
@@ -138,7 +143,7 @@ class World:
             self.engines[pod].submit(request)
         except RequestTooLong:
             self._rejected.add(number)
-            self._ended(number, router)
+            self._ended(number, router, None)
             return
         self._open[number] = _Open(pod, arrival, self.now)
         if not self._stepping[pod]:
@@ -170,15 +175,17 @@ class World:
         for request in step.first_tokens:
             number = int(request)
             self._first[number] = self.now
-            router.first_token(number, self._cached[number])
+            router.first_token(number)
         for request in step.finished:
-            self._served(int(request))
-            self._ended(int(request), router)
+            cached = self._served(int(request))
+            self._ended(int(request), router, cached if self._cached_in_usage else None)
         # The end of a request may have caused an arrival at this pod; the next step includes it.
         self._step(pod, router)
 
-    def _served(self, number: int) -> None:
+    def _served(self, number: int) -> int:
+        """Note the outcome; returns the cached tokens of the prompt."""
         pod, arrival, arrived = self._open.pop(number)
+        cached = self._cached.pop(number)
         self._outcomes[number] = Outcome(
             pod,
             arrived,
@@ -186,10 +193,11 @@ class World:
             self.now - arrived,
             arrival.prompt_tokens,
             arrival.output_tokens,
-            self._cached.pop(number),
+            cached,
         )
+        return cached
 
-    def _ended(self, number: int, router: Router) -> None:
-        router.finished(number)
+    def _ended(self, number: int, router: Router, cached_tokens: int | None) -> None:
+        router.finished(number, cached_tokens)
         if self.on_end is not None:
             self.on_end(number)

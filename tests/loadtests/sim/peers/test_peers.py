@@ -56,9 +56,9 @@ def test_pending_tokens_end_with_the_first_token_and_requests_with_the_last() ->
     peer = Sent(here, UNIT)
     peer.route(0, arrival(0.0, 500))
     assert (peer.inflight, peer.pending_tokens) == ([0, 1], [0, 500])
-    peer.first_token(0, 0)
+    peer.first_token(0)
     assert (peer.inflight, peer.pending_tokens) == ([0, 1], [0, 0])
-    peer.finished(0)
+    peer.finished(0, None)
     assert (peer.inflight, peer.pending_tokens) == ([0, 0], [0, 0])
 
 
@@ -172,9 +172,9 @@ class _Fixed:
     def route(self, number: int, arrival: Arrival, /) -> int:
         return self.pod
 
-    def first_token(self, number: int, cached_tokens: int, /) -> None: ...
+    def first_token(self, number: int, /) -> None: ...
 
-    def finished(self, number: int, /) -> None: ...
+    def finished(self, number: int, cached_tokens: int | None, /) -> None: ...
 
 
 def test_dynamo_knows_the_true_contents_of_the_engines_caches() -> None:
@@ -194,9 +194,9 @@ def test_dynamo_counts_blocks_of_running_requests_once_and_long_after_their_pref
     here = world(2)
     peer = PEERS["dynamo_kv"](here, UNIT)
     first = peer.route(0, prompt(*chain(1, 20)))
-    peer.first_token(0, 0)
+    peer.first_token(0)
     assert {peer.choose(prompt(*chain(2, 4))).pod for _ in range(10)} == {1 - first}
-    peer.finished(0)
+    peer.finished(0, None)
     assert {peer.choose(prompt(*chain(3, 4))).pod for _ in range(30)} == {0, 1}
 
 
@@ -205,7 +205,7 @@ def test_lmetric_multiplies_what_is_to_prefill_by_the_batch() -> None:
     peer = PEERS["lmetric"](here, UNIT)
     base = chain(1, 20)
     home = peer.route(0, prompt(*base))
-    peer.first_token(0, 0)
+    peer.first_token(0)
     # home: 1 new token x 2 requests; the other: 1,281 x 1
     assert peer.choose(prompt(*base)).pod == home
     # home: 65 new x 2; the other: 129 x 1

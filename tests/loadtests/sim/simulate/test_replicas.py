@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
-from loadtests.sim.simulate.replicas import Rejected, Replicas, Sharing
+from loadtests.sim.simulate.replicas import Rejected, Replica, Replicas, Sharing
 from loadtests.sim.simulate.world import World
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Candidate, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
-from tests.fakes.simulated_world import UNIT, arrival, chain, prompt, trace, world
+from tests.fakes.simulated_world import SMALL, UNIT, arrival, chain, prompt, trace, world
 
 
 class Watching:
@@ -78,6 +79,47 @@ def test_engines_are_scraped_also_without_requests() -> None:
     here, policy = world(), Watching()
     here.play(trace(arrival(0.0), arrival(30.0)), replicas(here, policy))
     assert policy.first_pod(1).load.reported_at > 28.0
+
+
+def evicted(here: World, sharing: Sharing | None = None, after: Callable[[Replica], None] | None = None) -> Replicas:
+    """Play a prompt of 5,760 tokens, another one that evicts it, and the first again, of which all is expected.
+
+    `after` is called with the first replica after the last prompt's first token, and after its last.
+    """
+    here.engines[0].kv.capacity = 400
+    router = InTurn(here, Watching(), sharing or Sharing(), [0, 0, 0])
+    if after is not None:
+        for at_s in (207.0, 215.0):
+            here.at(at_s, partial(after, router.replicas[0]))
+    again = prompt(*chain(1, 90), at_s=200.0, output=300)
+    here.play(trace(prompt(*chain(1, 90)), prompt(*chain(2, 90), at_s=100.0), again), router)
+    return router
+
+
+def test_a_prefix_that_the_engine_had_evicted_lowers_the_trust_in_the_pod_at_the_answers_end() -> None:
+    here, shown = world(1), list[float]()
+    router = evicted(here, after=lambda first: shown.append(first.accuracy.pods[PodId("pod-0")].trust))
+    accuracy = router.replicas[0].accuracy.pods[PodId("pod-0")]
+    assert accuracy.predicted > 5_600
+    assert accuracy.true == 9 * UNIT
+    assert shown == [1.0, pytest.approx(0.82, abs=0.01)]
+
+
+def test_only_the_replica_that_sent_a_request_learns_from_its_answer() -> None:
+    sender, other = evicted(world(1), Sharing(2)).replicas
+    assert sender.accuracy.pods[PodId("pod-0")].trust < 1.0
+    assert PodId("pod-0") not in other.accuracy.pods
+
+
+def test_without_usage_the_counters_of_the_metrics_page_correct_the_index() -> None:
+    here = World(SMALL, 1, UNIT, cached_in_usage=False)
+    here.engines[0].kv.capacity = 400
+    router = replicas(here, Watching())
+    prompts = [prompt(*chain(n % 2, 90), at_s=20.0 * n) for n in range(30)]
+    here.play(trace(*prompts), router)
+    accuracy = router.replicas[0].accuracy.pods[PodId("pod-0")]
+    assert accuracy.trust < 1.0
+    assert accuracy.predicted > 50_000 > accuracy.true
 
 
 def test_a_replicas_dispatch_reaches_the_others_after_the_delay() -> None:

@@ -24,11 +24,11 @@ class ToOne:
         self.calls.append(f"route {number}")
         return self.pod
 
-    def first_token(self, number: int, cached_tokens: int, /) -> None:
-        self.calls.append(f"first {number} cached {cached_tokens}")
+    def first_token(self, number: int, /) -> None:
+        self.calls.append(f"first {number}")
 
-    def finished(self, number: int, /) -> None:
-        self.calls.append(f"end {number}")
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
+        self.calls.append(f"end {number} cached {cached_tokens}")
 
 
 def test_one_request_takes_the_engines_time() -> None:
@@ -44,7 +44,7 @@ def test_a_router_is_called_once_for_each_request_with_the_cached_tokens() -> No
     router = ToOne()
     units = chain(1, 8)
     world().play(trace(prompt(*units), prompt(*units, at_s=10.0)), router)
-    assert router.calls == ["route 0", "first 0 cached 0", "end 0", "route 1", "first 1 cached 512", "end 1"]
+    assert router.calls == ["route 0", "first 0", "end 0 cached 0", "route 1", "first 1", "end 1 cached 512"]
 
 
 def test_taking_decode_steps_together_changes_nothing() -> None:
@@ -82,7 +82,7 @@ def test_a_request_that_fits_no_pod_is_refused_and_the_others_go_on() -> None:
     assert [each.at_s for each in outcomes] == [1.0]
     assert here.rejected == 1
     assert here.was_rejected(0)
-    assert router.calls[:2] == ["route 0", "end 0"]
+    assert router.calls[:2] == ["route 0", "end 0 cached None"]
 
 
 def test_repeating_events_go_on_without_requests_and_do_not_prolong_a_run() -> None:
