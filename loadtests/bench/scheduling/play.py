@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.bench.scheduling.cases import Job, Sizes
+from loadtests.bench.scheduling.suite import SuiteRun, workload
 from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.runs import Case, Run, new_world, simulate
 from loadtests.sim.simulate.sessions import agentic, converse
@@ -44,6 +45,14 @@ def one(job: Job, sizes: Sizes, traces: Path) -> Row:
     """One run."""
     run = _PARTS.get(job.part, _recorded)(job, sizes, traces)
     return summarise(run, job.case)
+
+
+def suite_row(run: SuiteRun, traces: Path) -> Row:
+    """One run of the suite. Raises TraceError, OSError."""
+    trace = workload(traces, run.workload, run.half, run.case.seed)
+    if run.requests is not None:
+        trace = trace.first(run.requests)
+    return summarise(simulate(trace, run.policy, run.case), run.case)
 
 
 def _recorded(job: Job, sizes: Sizes, traces: Path) -> Run:
