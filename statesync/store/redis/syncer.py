@@ -162,7 +162,9 @@ class Syncer:
         if batch is None or self._link is None:
             return
         now = self._loop.time()
-        self._sent_at = now
+        # Placements that did not fit wait on without another `wake`. They say nothing of loads: every number is in this
+        # batch, so those that follow cannot have been noted before now.
+        self._sent_at = self._noted_at = now
         self.seq += 1
         arguments = self._arguments(batch, now)
         self._view_age.sent(batch.noted_at, arguments[MESSAGE] + arguments[ENTRY])
