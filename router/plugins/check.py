@@ -1,12 +1,12 @@
 """The check of one file, in the process that `checking.py` starts for it: load, examine by the contract, replay. Each
 step is reported on the pipe as a line, so that the gateway knows the step at which the process crashed or hung.
 
-The job comes on stdin, pickled by the gateway, with the bytes of the file in it.
+The job comes on stdin, pickled by the gateway, with the bytes of the file in it. What reports and ends the process is
+bound before the file runs, since the file may replace anything in any module.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
@@ -15,9 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
+import msgspec
+
 from router.plugins.audit import AuditSandbox
 from router.plugins.contract import ContractBroken, PolicyUnderTest, examine, replay
 from router.plugins.loading import Loaded, PluginError, load
+from router.plugins.patches import PatchWatch
 from router.plugins.types import CheckJob
 from router.plugins.watchdog import bounded
 from schedulers.errors import SchedulerError
@@ -48,28 +51,37 @@ def main() -> None:
     sandbox = AuditSandbox()
     sandbox.limit(job.memory_bytes, job.timeout_s)
     sandbox.close()
+    end, patches = os._exit, PatchWatch()
     try:
-        result = _checked(job, sandbox, report)
+        result = _checked(job, sandbox, report, patches)
     except (PluginError, ContractBroken) as error:
         # The action that was refused is the cause of the exception.
         result = {"problem": sandbox.seen or str(error)}
     except MemoryError:
         result = {"problem": f"it takes more than {job.memory_bytes >> 20} MB of memory"}
+    except BaseException as error:  # noqa: BLE001  the file may have broken any function that the check calls
+        result = {"problem": patches.problem() or f"its check raised {type(error).__name__}: {error}"}
     report(result)
-    os._exit(0)
+    end(0)
 
 
-def _checked(job: CheckJob, sandbox: AuditSandbox, report: Report) -> dict[str, object]:
-    began = time.thread_time()
-    loaded = _load(job, "turnout_plugin")
-    load_s = time.thread_time() - began
-    _is_clean(sandbox)
+def _checked(job: CheckJob, sandbox: AuditSandbox, report: Report, patches: PatchWatch) -> dict[str, object]:
+    clock = time.thread_time
+    began = clock()
+    try:
+        loaded = _load(job, "turnout_plugin")
+    except PluginError as error:
+        raise PluginError(patches.problem() or str(error)) from error
+    load_s = clock() - began
+    _is_clean(sandbox, patches)
+    patches.look_again()
     if load_s > LOAD_S:
         raise PluginError(f"loading it takes {load_s:.1f} s; at most {LOAD_S:g} s")
     figures: dict[str, dict[str, float]] = {}
     for name in loaded.policies:
         report({"at": f"asking {name}"})
         figures[name] = _examined(job, sandbox, loaded, name)
+        _is_clean(sandbox, patches)
     return {"policies": list(loaded.policies), "load_s": round(load_s, 3), "pick_us": figures, "problem": ""}
 
 
@@ -89,7 +101,6 @@ def _examined(job: CheckJob, sandbox: AuditSandbox, loaded: Loaded, name: str) -
         replay(subject, job.recorded)
     except ContractBroken as error:
         raise ContractBroken(f"{name}: {error}") from error
-    _is_clean(sandbox)
     return figures
 
 
@@ -132,9 +143,9 @@ def _made(policy: type[Scheduler]) -> Scheduler:
         raise PluginError(f"it cannot be built with its defaults: {error}") from error
 
 
-def _is_clean(sandbox: AuditSandbox) -> None:
-    if sandbox.seen:
-        raise PluginError(sandbox.seen)
+def _is_clean(sandbox: AuditSandbox, patches: PatchWatch) -> None:
+    if problem := sandbox.seen or patches.problem():
+        raise PluginError(problem)
 
 
 def _pipe() -> Report:
@@ -143,11 +154,12 @@ def _pipe() -> Report:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    return lambda line: _write(pipe, line)
+    write, encode = os.write, msgspec.json.Encoder().encode
 
+    def report(line: dict[str, object]) -> None:
+        write(pipe, encode(line) + b"\n")
 
-def _write(pipe: int, line: dict[str, object]) -> None:
-    os.write(pipe, json.dumps(line).encode() + b"\n")
+    return report
 
 
 if __name__ == "__main__":

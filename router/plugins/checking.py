@@ -4,6 +4,7 @@ memory does not harm the gateway. Blocks; the gateway calls it from a thread.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -61,7 +62,18 @@ def _run(job: bytes, timeout_s: float) -> tuple[list[dict[str, Any]], str]:
         ended = f"did not end within {timeout_s:g} s"
         _kill(process.pid)
         output, _ = process.communicate()
-    return [json.loads(line) for line in output.splitlines()], ended
+    return _lines(output), ended
+
+
+def _lines(output: bytes) -> list[dict[str, Any]]:
+    """The lines that can be read: the last one may be cut, and the file may have written to the pipe itself."""
+    read: list[dict[str, Any]] = []
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                read.append(found)
+    return read
 
 
 def _kill(group: int) -> None:
@@ -85,6 +97,9 @@ def _reported(report: CheckReport, lines: Sequence[dict[str, Any]], ended: str, 
         return report._replace(problem=message)
     if last["problem"]:
         return report._replace(problem=last["problem"])
-    return report._replace(
-        policies=tuple(last["policies"]), load_s=last["load_s"], pick_us=last["pick_us"], replayed=replayed
-    )
+    try:
+        return report._replace(
+            policies=tuple(last["policies"]), load_s=last["load_s"], pick_us=last["pick_us"], replayed=replayed
+        )
+    except (KeyError, TypeError):
+        return report._replace(problem="its check reported what cannot be read")

@@ -5,14 +5,19 @@ Listing, checking and loading run in threads, one file after the other: no reque
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 from router.plugins.checking import CheckLimits, check
 from router.plugins.directory import list_plugins
 from router.plugins.examples import Example
+from router.plugins.loading import digest_of
 from router.plugins.registry import LoadedFile, PluginRegistry, UncheckedFile, load_checked
+from router.plugins.types import CheckReport
 from router.settings import Plugins
+
+_log = logging.getLogger("turnout.plugins")
 
 SETTLE_S: Final = 0.1
 """Seconds between two listings that must agree on a new file. A file that is copied into place, not renamed, exists
@@ -60,7 +65,10 @@ class PluginWatcher:
         """List the directory every `interval_s`."""
         while self._settings.directory:
             await asyncio.sleep(self._settings.interval_s)
-            await self.step()
+            try:
+                await self.step()
+            except Exception:  # noqa: BLE001  the task must outlive whatever a file brings about
+                _log.exception("plugins: the directory could not be gone through; this is tried again")
 
     async def step(self) -> None:
         """List once, and check and load what is new."""
@@ -92,6 +100,11 @@ class PluginWatcher:
 
 
 def _checked(due: UncheckedFile, recorded: Sequence[Example], settings: Plugins) -> LoadedFile:
-    """Check a file in a process of its own, and load it in this one if it passes. Blocks."""
+    """Check a file in a process of its own, and load it in this one if it passes. Blocks. Whatever goes wrong is this
+    file's result, so that the other files are gone through."""
     limits = CheckLimits(settings.check_timeout_s, settings.check_memory_bytes)
-    return load_checked(due, check(due.source, due.file, recorded, limits))
+    try:
+        return load_checked(due, check(due.source, due.file, recorded, limits))
+    except Exception as error:  # noqa: BLE001  of a file's check nothing is known
+        _log.exception("plugin %s: its check failed", due.file)
+        return LoadedFile(CheckReport(due.file, digest_of(due.source), problem=f"its check failed: {error!r}"))

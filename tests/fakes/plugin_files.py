@@ -202,6 +202,38 @@ WRONG: Mapping[str, tuple[str, str]] = {
         r"it starts a thread while it is loaded: a policy does no I/O",
     ),
     "one that starts a process": (picks(RIGHT, "import os\nos.system('true')\n"), r"it starts a process"),
+    "one that replaces what the check reports with": (
+        picks(RIGHT, "import json\njson.dumps = lambda *_, **__: 'x'\n"),
+        r"it replaces json.dumps, which all of the gateway uses",
+    ),
+    "one that stops the clock": (
+        picks(RIGHT, "time = None\nimport time as t\nt.perf_counter = lambda: 0.0\n"),
+        r"it replaces time.perf_counter, which",
+    ),
+    "one that replaces chance": (
+        picks(RIGHT, "import random\nrandom.random = lambda: 4\n"),
+        r"it replaces random.random, which",
+    ),
+    "one that replaces a built-in function": (
+        picks(RIGHT, "import builtins\nbuiltins.len = lambda _: 3\n"),
+        r"it replaces builtins.len, which",
+    ),
+    "one that adds a built-in function": (
+        picks(RIGHT, "import builtins\nbuiltins.extra = 3\n"),
+        r"it replaces builtins.extra, which",
+    ),
+    "one that breaks the check itself": (
+        picks(RIGHT, "import os\nos.write = None\nos._exit = None\nraise KeyboardInterrupt\n"),
+        r"it replaces os.(_exit|write), which",
+    ),
+    "one that replaces a method when it is asked": (
+        picks(f"import json\njson.JSONEncoder.default = None\n{RIGHT}"),
+        r"it replaces json.encoder.JSONEncoder.default, which",
+    ),
+    "one that replaces what only it loads": (
+        picks(RIGHT, "import colorsys\ncolorsys.rgb_to_hls = lambda *_: 3\n"),
+        r"it replaces colorsys.rgb_to_hls, which",
+    ),
     "a parameter without a default": (
         GOOD.replace("parameter(1.0, low=0.0, high=1.0)", "field()").replace(
             "import dataclass", "import dataclass, field"

@@ -37,6 +37,14 @@ def test_an_invalid_file_is_refused_with_a_reason(what: str) -> None:
     assert (report.policies, report.names) == ((), ())
 
 
+@pytest.mark.parametrize("head", ["builtins.tuple = builtins.str = None", "json.dumps = lambda *_, **__: 'x'"])
+def test_whatever_a_file_breaks_in_its_check_the_next_file_is_checked(head: str) -> None:
+    """Case J 53."""
+    broken = picks(RIGHT, f"import builtins, json\n{head}\n")
+    assert check(broken.encode(), "mine.py", limits=PATIENT).problem
+    assert check(GOOD.encode(), "freest.py", limits=PATIENT).problem == ""
+
+
 def test_a_report_names_the_policies_of_the_file() -> None:
     report = check(GOOD.encode(), "freest.py", examples()[:12], PATIENT)
     digest = digest_of(GOOD.encode())

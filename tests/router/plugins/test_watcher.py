@@ -87,6 +87,50 @@ def test_it_reads_the_directory_repeatedly(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_file_whose_check_fails_ends_neither_the_watch_nor_the_intake_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case J 53."""
+
+    def broken(source: bytes, file: str, *given: Any) -> CheckReport:
+        if file == "a.py":
+            raise RuntimeError("no idea")
+        return plugin_checks.check(source, file, *given)
+
+    monkeypatch.setattr(watcher, "check", broken)
+    names = Names()
+    watch = watching(tmp_path, names)
+    (tmp_path / "a.py").write_text(picks(RIGHT))
+    (tmp_path / "b.py").write_text(GOOD)
+    asyncio.run(watch.step())
+    assert names.changes == [f"+freest_kv@{digest_of(GOOD.encode())}"]
+    shown = {each["file"]: each["problem"] for each in plugins(watch.describe())}
+    assert shown == {"a.py": "its check failed: RuntimeError('no idea')", "b.py": ""}
+
+
+def test_the_watch_goes_on_after_a_round_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case J 53."""
+    rounds = iter([RuntimeError("no idea")])
+
+    class Forgetful(Names):
+        def in_use(self) -> Collection[str]:
+            for error in rounds:
+                raise error
+            return ()
+
+    async def run() -> None:
+        names = Forgetful()
+        task = asyncio.get_running_loop().create_task(watching(tmp_path, names).run())
+        await until(lambda: "could not be gone through" in caplog.text)
+        (tmp_path / "mine.py").write_text(picks(RIGHT))
+        await asyncio.wait_for(names.came.wait(), 60.0)
+        task.cancel()
+
+    asyncio.run(run())
+
+
 def test_the_event_loop_runs_while_a_file_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file does not finish loading before the loop has set an event."""
     loading, go_on = threading.Event(), threading.Event()
