@@ -8,9 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from loadtests.bench.scheduling.halves import Half, half_of
+from loadtests.bench.scheduling.halves import Half, half_of, seed_of
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.traces import Trace, TraceError, read_trace
+from loadtests.sim.workloads.catalog import WORKLOADS, trace_of
 
 RECORDED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -21,6 +22,9 @@ RECORDED: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Names of recorded workloads and their files in `loadtests/traces`."""
+
+NAMES: Final = (*RECORDED, *WORKLOADS)
+"""Every workload of the suite."""
 
 
 class SuiteRun(NamedTuple):
@@ -47,7 +51,9 @@ def suite_runs(
 @cache
 def workload(folder: Path, name: str, half: Half, seed: int) -> Trace:
     """One half of a workload. Raises TraceError for an unknown name; OSError."""
+    if name in WORKLOADS:
+        return trace_of(name, seed=seed_of(seed, half))
     file = RECORDED.get(name)
     if file is None:
-        raise TraceError(f"{name}: no such workload; there are {', '.join(RECORDED)}")
+        raise TraceError(f"{name}: no such workload; there are {', '.join(NAMES)}")
     return half_of(read_trace(folder / file, seed=seed), half)

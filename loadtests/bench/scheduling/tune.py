@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Final
 
 from loadtests.bench.scheduling.play import TRACES, suite_row
-from loadtests.bench.scheduling.suite import RECORDED, SuiteRun, suite_runs
+from loadtests.bench.scheduling.suite import NAMES, SuiteRun, suite_runs
 from loadtests.report.tables import grid
 from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.runs import Case
@@ -31,7 +31,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench.scheduling.tune", description=__doc__)
     add = parser.add_argument
-    add("--traces", type=_words, default=list(RECORDED), metavar="NAME,...", help=f"of {', '.join(RECORDED)}")
+    add("--traces", type=_words, default=list(NAMES), metavar="NAME,...", help=f"of {', '.join(NAMES)}")
     add("--policies", type=_policies, default=POLICIES, metavar="SPEC,... or SPEC;...", help="as for turnout simulate")
     add("--rates", type=_numbers, default=[1.0], metavar="X,...", help="factors on the workloads' rates")
     add("--pods", type=int, default=8, metavar="N")

@@ -22,7 +22,8 @@ from loadtests.sim.simulate.page import page
 from loadtests.sim.simulate.replicas import Rejected, Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
 from loadtests.sim.simulate.summary import Table, lines, summarise, table
-from loadtests.sim.simulate.traces import Trace, TraceError, read_trace
+from loadtests.sim.simulate.traces import Trace, TraceError
+from loadtests.sim.workloads.catalog import WORKLOADS, trace_of
 from router.plugins.directory import PluginUnreadable, read_plugin
 from router.plugins.loading import PluginError, load
 from schedulers import registry
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trace = _trace(given)
         case = _case(given)
         runs = _runs(trace, given.policy, case)
-        found = table(given.trace.name, case, [summarise(run, case) for run in runs])
+        found = table(Path(given.trace).name, case, [summarise(run, case) for run in runs])
         if given.report is not None:
             given.report.write_text(page(found, runs), encoding="utf-8")
     except (TraceError, SchedulerError, PluginError, Rejected, OSError) as error:
@@ -64,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Peers, by name: {', '.join(PEERS)}.",
     )
     add = parser.add_argument
-    add("trace", metavar="TRACE", type=Path, help="Mooncake JSONL, CSV with lengths, or a gateway's recording; .gz too")
+    add(
+        "trace",
+        metavar="TRACE",
+        help="Mooncake JSONL, CSV with lengths, or a gateway's recording; .gz too. Or a generated workload: "
+        f"{', '.join(WORKLOADS)}, with NAME:KEY=VALUE,... for another shape or seed",
+    )
     add(
         "--policy",
         action="append",
@@ -122,7 +128,7 @@ def _case(given: argparse.Namespace) -> Case:
 
 
 def _trace(given: argparse.Namespace) -> Trace:
-    trace = read_trace(given.trace, seed=given.seed)
+    trace = trace_of(given.trace, seed=given.seed)
     return trace.first(given.limit) if given.limit else trace
 
 

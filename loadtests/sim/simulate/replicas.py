@@ -163,6 +163,7 @@ class Replicas:
             entropy=self._rng.getrandbits(64),
             sequence=next(replica.sequence),
             session_key=arrival.session,
+            priority=arrival.priority,
             prefix_hits=replica.prefix.match(chain),
         )
 

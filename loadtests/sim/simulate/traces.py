@@ -47,6 +47,8 @@ class Arrival(NamedTuple):
     units: Sequence[int] = ()
     """Chained ids of the prompt's pieces, 64 bits each: equal leading ids mean an equal prefix."""
     session: str = ""
+    priority: int = 0
+    """As `RequestInfo.priority`; a batch that can wait has one below 0."""
 
 
 class Trace(NamedTuple):

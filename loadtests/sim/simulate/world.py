@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int
+    priority: int = 0
 
     @property
     def itl_s(self) -> float:
@@ -194,6 +195,7 @@ class World:
             arrival.prompt_tokens,
             arrival.output_tokens,
             cached,
+            arrival.priority,
         )
         return cached
 

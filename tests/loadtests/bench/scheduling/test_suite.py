@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.scheduling.play import TRACES
-from loadtests.bench.scheduling.suite import RECORDED, suite_runs, workload
+from loadtests.bench.scheduling.suite import NAMES, suite_runs, workload
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.traces import TraceError
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_each_recorded_workload_has_two_halves(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_each_workload_has_two_halves(name: str) -> None:
     tune, report = (workload(TRACES, name, half, 0) for half in ("tune", "report"))
     assert len(tune.arrivals) > 1000 and len(report.arrivals) > 1000
     assert tune.arrivals[0].at_s == report.arrivals[0].at_s == 0.0

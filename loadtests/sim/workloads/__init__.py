@@ -1,0 +1,1 @@
+"""Workloads made by seeded generators: a shape and a seed give a trace. The shapes follow published measurements."""
