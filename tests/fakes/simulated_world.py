@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loadtests.sim.engine.profiles import EngineProfile
 from loadtests.sim.simulate.traces import Arrival, Trace
-from loadtests.sim.simulate.world import World
+from loadtests.sim.simulate.world import Failure, World
 
 UNIT = 64
 
@@ -44,4 +44,33 @@ def trace(*arrivals: Arrival) -> Trace:
 
 
 def world(pods: int = 2, profile: EngineProfile = SMALL) -> World:
-    return World(profile, pods, UNIT)
+    return World([profile] * pods, UNIT)
+
+
+class ToOnePod:
+    """A router that sends every request to one pod, and after a failure to `then`, if that is a pod."""
+
+    def __init__(self, pod: int, then: int | None = None) -> None:
+        self.pod, self.then = pod, then
+        self.calls: list[str] = []
+        """What it was called with, in order."""
+
+    def route(self, number: int, arrival: Arrival, /) -> int | None:
+        self.calls.append(f"route {number}")
+        return self.pod
+
+    def first_token(self, number: int, /) -> None:
+        self.calls.append(f"first {number}")
+
+    def finished(self, number: int, cached_tokens: int | None, /) -> None:
+        self.calls.append(f"end {number} cached {cached_tokens}")
+
+    def failed(self, number: int, failure: Failure, /) -> int | None:
+        self.calls.append(f"{failure.value} {number}")
+        return self.then if failure is not Failure.CUT else None
+
+    def joined(self, pod: int, /) -> None:
+        self.calls.append(f"pod {pod} joined")
+
+    def left(self, pod: int, /) -> None:
+        self.calls.append(f"pod {pod} left")

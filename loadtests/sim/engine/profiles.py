@@ -53,6 +53,16 @@ class EngineProfile(NamedTuple):
         """Tokens the KV cache holds."""
         return self.kv_blocks * self.block_tokens
 
+    def slowed(self, factor: float) -> EngineProfile:
+        """The same machine, all of whose durations are multiplied."""
+        return self._replace(
+            step_s=self.step_s * factor,
+            sequence_s=self.sequence_s * factor,
+            kv_token_s=self.kv_token_s * factor,
+            prefill_token_s=self.prefill_token_s * factor,
+            attention_s=self.attention_s * factor,
+        )
+
 
 H100_8B = EngineProfile(
     name="h100-8b",

@@ -45,10 +45,16 @@ class AibrixPrefixCache(Peer):
         self._note(arrival.units, pod)
         return Choice(pod)
 
+    def forget(self, pod: int) -> None:
+        """Its blocks are no longer matched."""
+        for times in self._table.values():
+            times.pop(pod, None)
+
     def _allowed(self) -> Collection[int]:
         """All pods, or the idlest where the counts are far apart."""
-        fewest = min(self.inflight)
-        if max(self.inflight) - fewest > IMBALANCE_COUNT:
+        counts = [self.inflight[pod] for pod in self.pods]
+        fewest = min(counts)
+        if max(counts) - fewest > IMBALANCE_COUNT:
             return [pod for pod in self.pods if self.inflight[pod] == fewest]
         return self.pods
 
@@ -66,7 +72,8 @@ class AibrixPrefixCache(Peer):
         return found
 
     def _best(self, found: Mapping[int, int]) -> int | None:
-        limit = mean(self.inflight) + DEVIATIONS * pstdev(self.inflight)
+        counts = [self.inflight[pod] for pod in self.pods]
+        limit = mean(counts) + DEVIATIONS * pstdev(counts)
         order = sorted(found, key=lambda pod: (-found[pod], self.inflight[pod], self.rng.random()))
         return next((pod for pod in order if self.inflight[pod] <= limit), None)
 

@@ -28,19 +28,20 @@ class Chwbl(Peer):
     def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
         super().__init__(world, unit_tokens, seed=seed)
         places = sorted(
-            (xxh3_64_intdigest(f"pod-{pod}/{at}".encode()), pod) for pod in self.pods for at in range(PLACES)
+            (xxh3_64_intdigest(f"pod-{pod}/{at}".encode()), pod) for pod in self.every for at in range(PLACES)
         )
         self._points = [point for point, _ in places]
         self._owners = [pod for _, pod in places]
 
     def choose(self, arrival: Arrival) -> Choice:
         """Walk from the key's place on, past the full."""
-        bound = ceil(LOAD_FACTOR * (sum(self.inflight) + 1) / len(self.pods))
+        pods = self.pods
+        bound = ceil(LOAD_FACTOR * (sum(self.inflight[pod] for pod in pods) + 1) / len(pods))
         key = arrival.units[0] if arrival.units else self.rng.getrandbits(64)
         start = bisect_left(self._points, xxh3_64_intdigest(key.to_bytes(8, "little")))
         owners = self._owners
         for step in range(len(owners)):
             pod = owners[(start + step) % len(owners)]
-            if self.inflight[pod] < bound:
+            if self.inflight[pod] < bound and pod in pods:
                 return Choice(pod)
         raise AssertionError("bounds add up to more than there is in flight, so a pod is below its own")

@@ -28,15 +28,17 @@ class DynamoKv(Peer):
     def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
         super().__init__(world, unit_tokens, seed=seed)
         self._block_tokens = world.engines[0].profile.block_tokens
-        self._units: list[Counter[int]] = [Counter() for _ in self.pods]
+        self._units: list[Counter[int]] = [Counter() for _ in self.every]
         """Full units of the requests in flight, by how many hold them."""
-        self._rest_tokens = [0 for _ in self.pods]
+        self._rest_tokens = [0 for _ in self.every]
         """Tokens of those requests behind their full units."""
         self._prompts: dict[int, tuple[int, Sequence[int], int]] = {}
 
-    def route(self, number: int, arrival: Arrival, /) -> int:
+    def route(self, number: int, arrival: Arrival, /) -> int | None:
         """Pick, and note the blocks in use."""
         pod = super().route(number, arrival)
+        if pod is None:
+            return None
         units, rest = self._full_units(arrival), self._rest(arrival)
         self._units[pod].update(units)
         self._rest_tokens[pod] += rest
@@ -57,11 +59,11 @@ class DynamoKv(Peer):
     def choose(self, arrival: Arrival) -> Choice:
         """The cheapest; ties are broken at random."""
         units, rest = self._full_units(arrival), self._rest(arrival)
-        uncached = [arrival.prompt_tokens - self._cached(pod, units) for pod in self.pods]
-        costs = [
-            OVERLAP_WEIGHT * (self.pending_tokens[pod] + uncached[pod]) + self._in_use(pod, units) + rest
+        uncached = {pod: arrival.prompt_tokens - self._cached(pod, units) for pod in self.pods}
+        costs = {
+            pod: OVERLAP_WEIGHT * (self.pending_tokens[pod] + uncached[pod]) + self._in_use(pod, units) + rest
             for pod in self.pods
-        ]
+        }
         pod = min(self.pods, key=lambda pod: (costs[pod] // self._block_tokens, self.rng.random()))
         return Choice(pod, uncached[pod])
 

@@ -8,7 +8,7 @@ looks at the first 131,072 tokens of a prompt (requestcontrol/dataproducer/appro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from loadtests.sim.peers.peer import Choice, Peer
@@ -30,34 +30,42 @@ class LlmdDefault(Peer):
 
     def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
         super().__init__(world, unit_tokens, seed=seed)
-        self._sent = [SentPrefixes(BLOCKS * BLOCK_TOKENS // unit_tokens) for _ in self.pods]
-        self._queued = [0 for _ in self.pods]
-        self._kv_usage = [0.0 for _ in self.pods]
-        for pod in self.pods:
+        self._sent = [SentPrefixes(BLOCKS * BLOCK_TOKENS // unit_tokens) for _ in self.every]
+        self._queued = [0 for _ in self.every]
+        self._kv_usage = [0.0 for _ in self.every]
+        for pod in self.every:
             world.every(SCRAPE_S, self.rng.random() * SCRAPE_S, lambda pod=pod: self._scrape(pod))  # type: ignore[misc]
 
     def choose(self, arrival: Arrival) -> Choice:
         """Score all, take the best."""
         units = arrival.units[: MAX_PREFIX_TOKENS // self.unit_tokens]
         queue = self._queue_scores()
-        scores = [
-            QUEUE_WEIGHT * queue[pod]
+        scores = {
+            pod: QUEUE_WEIGHT * queue[pod]
             + KV_WEIGHT * (1.0 - self._kv_usage[pod])
             + PREFIX_WEIGHT * (self._sent[pod].match(units) / len(units) if units else 0.0)
             for pod in self.pods
-        ]
+        }
         pod = max(self.pods, key=lambda pod: (scores[pod], self.rng.random()))
         self._sent[pod].add(units)
         return Choice(pod)
 
-    def _queue_scores(self) -> Sequence[float]:
+    def forget(self, pod: int) -> None:
+        """Its blocks leave the index, its metrics the store."""
+        self._sent[pod] = SentPrefixes(BLOCKS * BLOCK_TOKENS // self.unit_tokens)
+        self._queued[pod], self._kv_usage[pod] = 0, 0.0
+
+    def _queue_scores(self) -> Mapping[int, float]:
         """1 for the shortest queue down to 0 for the longest; 1 for all where they are equal."""
-        longest, shortest = max(self._queued), min(self._queued)
+        queued = {pod: self._queued[pod] for pod in self.pods}
+        longest, shortest = max(queued.values()), min(queued.values())
         if longest == shortest:
-            return [1.0 for _ in self.pods]
-        return [(longest - queued) / (longest - shortest) for queued in self._queued]
+            return dict.fromkeys(queued, 1.0)
+        return {pod: (longest - waiting) / (longest - shortest) for pod, waiting in queued.items()}
 
     def _scrape(self, pod: int) -> None:
+        if not self.world.serves[pod]:
+            return
         engine = self.world.engines[pod]
         self._queued[pod] = engine.waiting
         self._kv_usage[pod] = engine.kv_usage

@@ -24,8 +24,12 @@ class LMetric(Peer):
     def choose(self, arrival: Arrival) -> Choice:
         """The cheapest; ties are broken at random."""
         units = arrival.units[: (arrival.prompt_tokens - 1) // self.unit_tokens]
-        new = [arrival.prompt_tokens - sent.match(units) * self.unit_tokens for sent in self._sent]
-        costs = [(self.pending_tokens[pod] + new[pod]) * (self.inflight[pod] + 1) for pod in self.pods]
+        new = {pod: arrival.prompt_tokens - self._sent[pod].match(units) * self.unit_tokens for pod in self.pods}
+        costs = {pod: (self.pending_tokens[pod] + new[pod]) * (self.inflight[pod] + 1) for pod in self.pods}
         pod = min(self.pods, key=lambda pod: (costs[pod], self.rng.random()))
         self._sent[pod].add(units)
         return Choice(pod, new[pod])
+
+    def forget(self, pod: int) -> None:
+        """Its cache is gone with it."""
+        self._sent[pod].shrink(0)

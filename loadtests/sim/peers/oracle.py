@@ -35,8 +35,9 @@ class Oracle(Peer):
     """The least expected time to first token."""
 
     def choose(self, arrival: Arrival) -> Choice:
-        """The soonest; ties are broken at random."""
-        return Choice(min(self.pods, key=lambda pod: (self.expect(pod, arrival), self.rng.random())))
+        """The soonest of those that serve; ties are broken at random."""
+        serving = [pod for pod in self.pods if self.world.serves[pod]] or self.pods
+        return Choice(min(serving, key=lambda pod: (self.expect(pod, arrival), self.rng.random())))
 
     def expect(self, pod: int, arrival: Arrival) -> float:
         """Seconds until the pod would have this request's first token."""

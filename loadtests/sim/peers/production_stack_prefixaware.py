@@ -18,12 +18,12 @@ class ProductionStackPrefixaware(Peer):
 
     def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
         super().__init__(world, unit_tokens, seed=seed)
-        self._trie = [SentPrefixes() for _ in self.pods]
+        self._trie = [SentPrefixes() for _ in self.every]
 
     def choose(self, arrival: Arrival) -> Choice:
         """A random one of the longest matches."""
-        matches = [held.match(arrival.units) for held in self._trie]
-        longest = max(matches)
+        matches = {pod: self._trie[pod].match(arrival.units) for pod in self.pods}
+        longest = max(matches.values())
         pod = self.rng.choice([pod for pod in self.pods if matches[pod] == longest])
         self._trie[pod].add(arrival.units)
         return Choice(pod)

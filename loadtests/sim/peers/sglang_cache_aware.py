@@ -31,14 +31,15 @@ class SglangCacheAware(Peer):
 
     def __init__(self, world: World, unit_tokens: int, *, seed: int = 0) -> None:
         super().__init__(world, unit_tokens, seed=seed)
-        self._trees = [SentPrefixes() for _ in self.pods]
+        self._trees = [SentPrefixes() for _ in self.every]
         self._last: dict[int, int] = {}
         """The worker last sent a prompt with this unit."""
         world.every(EVICTION_INTERVAL_S, EVICTION_INTERVAL_S, self._evict)
 
     def choose(self, arrival: Arrival) -> Choice:
         """Balance if imbalanced; else the match if more than 30 % of the prompt; else the fewest requests."""
-        most, fewest = max(self.inflight), min(self.inflight)
+        counts = [self.inflight[pod] for pod in self.pods]
+        most, fewest = max(counts), min(counts)
         if most - fewest > BALANCE_ABS and most > BALANCE_REL * fewest:
             pod = self.least_inflight(self.pods)
         else:
@@ -49,13 +50,17 @@ class SglangCacheAware(Peer):
         self._last.update(dict.fromkeys(arrival.units, pod))
         return Choice(pod)
 
+    def forget(self, pod: int) -> None:
+        """The worker's tree goes with it."""
+        self._trees[pod] = SentPrefixes()
+
     def _longest(self, units: Sequence[int]) -> tuple[int, int]:
-        matches = [tree.match(units) for tree in self._trees]
-        longest = max(matches)
+        matches = {pod: self._trees[pod].match(units) for pod in self.pods}
+        longest = max(matches.values())
         last = self._last.get(units[longest - 1], -1) if longest else -1
-        if last >= 0 and matches[last] == longest:
+        if matches.get(last) == longest:
             return longest, last
-        return longest, matches.index(longest)
+        return longest, next(pod for pod in matches if matches[pod] == longest)
 
     def _evict(self) -> None:
         for tree in self._trees:

@@ -15,9 +15,11 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from loadtests.sim.engine.profiles import H100_8B, PROFILES
+from loadtests.sim.engine.profiles import H100_8B
 from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.contenders import contender
+from loadtests.sim.simulate.events import FORM, EventError, PodEvent, parse_event
+from loadtests.sim.simulate.fleet import FleetError, parse_fleet
 from loadtests.sim.simulate.page import page
 from loadtests.sim.simulate.replicas import Rejected, Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
@@ -28,6 +30,9 @@ from router.plugins.directory import PluginUnreadable, read_plugin
 from router.plugins.loading import PluginError, load
 from schedulers import registry
 from schedulers.errors import SchedulerError
+
+PODS = 8
+"""Simulated engines, if neither `--pods` nor `--profile` says how many."""
 
 SHOWN_EVERY = 100
 """Requests between two steps of the progress bar."""
@@ -45,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             _load(file)
         for policy in given.policy:
             contender(policy)  # so that a misspelt name is reported before the first policy has run
-        trace = _trace(given)
         case = _case(given)
+        trace = _trace(given)
         runs = _runs(trace, given.policy, case)
         found = table(Path(given.trace).name, case, [summarise(run, case) for run in runs])
         if given.report is not None:
             given.report.write_text(page(found, runs), encoding="utf-8")
-    except (TraceError, SchedulerError, PluginError, Rejected, OSError) as error:
+    except (TraceError, FleetError, EventError, SchedulerError, PluginError, Rejected, OSError) as error:
         sys.stderr.write(f"turnout simulate: {_message(error)}\n")
         return 2
     sys.stdout.write(_json(found) if given.json else _text(found))
@@ -86,11 +91,39 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="load policies from a file, by their own names; repeat",
     )
-    add("--pods", type=_at_least_one, default=8, metavar="N", help="simulated engines (default 8)")
+    _add_fleet(parser)
+    _add_gateways(parser)
+    add("--limit", type=_at_least_one, metavar="N", help="only the trace's first N requests")
+    add("--seed", type=int, default=0, metavar="S", help="of all random numbers (default 0)")
+    add("--json", action="store_true", help="JSON instead of a table")
+    add("--report", type=_html, metavar="FILE.html", help="write a page with charts, complete in one file")
+    return parser
+
+
+def _add_fleet(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--pods", type=_at_least_one, metavar="N", help=f"simulated engines (default {PODS})")
     add("--rate", type=_above_zero, default=1.0, metavar="X", help="factor on the trace's request rate (default 1)")
-    add("--profile", choices=sorted(PROFILES), default=H100_8B.name, help=f"the engines (default {H100_8B.name})")
+    add(
+        "--profile",
+        default=H100_8B.name,
+        metavar="NAME[:COUNT,NAME:COUNT...]",
+        help=f"the engines (default {H100_8B.name}); with counts, several kinds of them",
+    )
     add("--kv-tokens", type=_at_least_one, metavar="N", help="KV cache of an engine, instead of the profile's")
     add("--no-cached-tokens", action="store_true", help="answers do not report the cached tokens of their prompts")
+    add(
+        "--event",
+        action="append",
+        default=[],
+        type=_event,
+        metavar="SECOND:pod-N:WHAT",
+        help=f"something that happens to a pod: {FORM}; repeat",
+    )
+
+
+def _add_gateways(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--replicas", type=_at_least_one, default=1, metavar="R", help="gateways that share the traffic (default 1)")
     add(
         "--age-ms",
@@ -101,11 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--unshared", action="store_true", help="they share no state")
     add("--restart-at", type=_not_negative, metavar="S", help="replace one replica by a new one at that second")
-    add("--limit", type=_at_least_one, metavar="N", help="only the trace's first N requests")
-    add("--seed", type=int, default=0, metavar="S", help="of all random numbers (default 0)")
-    add("--json", action="store_true", help="JSON instead of a table")
-    add("--report", type=_html, metavar="FILE.html", help="write a page with charts, complete in one file")
-    return parser
 
 
 def _load(file: Path) -> None:
@@ -119,12 +147,15 @@ def _load(file: Path) -> None:
 
 
 def _case(given: argparse.Namespace) -> Case:
-    profile = PROFILES[given.profile]
+    fleet = parse_fleet(given.profile, given.pods, PODS)
     if given.kv_tokens is not None:
-        profile = with_kv_tokens(profile, given.kv_tokens)
+        fleet = [with_kv_tokens(profile, given.kv_tokens) for profile in fleet]
     sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
     usage = not given.no_cached_tokens
-    return Case(given.pods, given.rate, profile, sharing, given.restart_at, given.seed, cached_in_usage=usage)
+    mixed = tuple(fleet) if len(set(fleet)) > 1 else ()
+    case = Case(len(fleet), given.rate, fleet[0], sharing, given.restart_at, given.seed, usage, mixed, given.event)
+    case.fleet()  # so that an impossible event is reported before the first policy has run
+    return case
 
 
 def _trace(given: argparse.Namespace) -> Trace:
@@ -189,6 +220,13 @@ def _not_negative(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return value
+
+
+def _event(text: str) -> PodEvent:
+    try:
+        return parse_event(text)
+    except EventError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _html(text: str) -> Path:

@@ -59,7 +59,7 @@ def page(found: Table, runs: Sequence[Run]) -> str:
     replicas = f"{found.replicas} replicas, {age}" if found.replicas > 1 else "1 replica"
     about = (
         f"{found.pods} pods of {found.profile} with {found.kv_tokens:,} KV tokens, rate {found.rate:g}, {replicas}, "
-        f"seed {found.seed}"
+        f"seed {found.seed}{''.join(f', {event}' for event in found.events)}"
     )
     cdfs = [Curve(run.policy, cdf(each.ttft_s for each in run.outcomes)) for run in runs]
     loads = [Curve(run.policy, [(at, max(requests)) for at, requests in run.samples]) for run in runs]

@@ -1,37 +1,42 @@
-"""Simulated gateway replicas: the real policy, `LoadView`, `PrefixIndex` and `PrefixAccuracy`. Only clock and network
-are replaced.
+"""Simulated gateway replicas behind a load balancer; only clock and network are replaced.
 
 An update of one replica reaches the others `age_s` later, as through a shared store whose view is that old. Each
-request goes to a random replica, as behind a load balancer.
+request goes to a random replica. One replica's own state is `replica.py`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import count
 from typing import Final, NamedTuple
 
-from loadtests.sim.engine.model import Engine
+from loadtests.sim.simulate.replica import POOL, Replica, SentRequest
 from loadtests.sim.simulate.traces import Arrival
-from loadtests.sim.simulate.world import World
+from loadtests.sim.simulate.world import Failure, World
+from router.errors import ConnectFailed, CutMidAnswer, PodFailure, ResetBeforeAnswer
+from router.settings import Health
 from schedulers.protocols import Scheduler
-from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, RequestInfo
-from statesync.load.pod_state import Charge
+from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, Rejection, RequestInfo
+from statesync.discovery.changes import PodChange
+from statesync.errors import NoRoutablePod
 from statesync.load.view import LoadView
-from statesync.prefix.accuracy import PrefixAccuracy
-from statesync.prefix.index import PrefixIndex
 from statesync.types import EngineReport, InflightNumbers
 
-POOL: Final = "default"
 MODEL: Final = "model"
 
 REPORT_S: Final = 1.0
 """How often an engine's own numbers are read: the gateway's `scrape.interval_s`."""
 
-INDEX_BYTES: Final = 2**40
-"""The simulated index is bounded by the pods' KV only."""
+PROBE_S: Final = Health().interval_s
+"""How often pods are probed: the gateway's `health.interval_s`."""
+
+
+_FAILURES: Final[Mapping[Failure, type[PodFailure]]] = {
+    Failure.REFUSED: ConnectFailed,
+    Failure.RESET: ResetBeforeAnswer,
+    Failure.CUT: CutMidAnswer,
+}
 
 
 class Sharing(NamedTuple):
@@ -48,34 +53,6 @@ class Rejected(RuntimeError):
     """The policy refused a request; no built-in one does unless it is configured to shed."""
 
 
-class Replica:
-    """One gateway's own state."""
-
-    def __init__(self, name: str, world: World, pods: Sequence[Pod], sharing: Sharing, announce: Announce) -> None:
-        self.name = name
-        self.announced: dict[PodId, InflightNumbers] = {}
-        """Its latest own numbers, which a store keeps for replicas that start later."""
-        if sharing.shared:
-            self.view = LoadView(world.clock, lambda pod, numbers: announce(self, pod, numbers), lambda: sharing.age_s)
-        else:
-            self.view = LoadView(world.clock)
-        self.view.set_pods(POOL, pods)
-        self.prefix = PrefixIndex(INDEX_BYTES, world.engines[0].profile.kv_tokens)
-        self.accuracy = PrefixAccuracy(self.prefix.set_trust)
-        """Corrects the index by what engines report as cached; each replica by its own requests, as in the gateway."""
-        self.sequence = count()
-
-
-Announce = Callable[[Replica, PodId, InflightNumbers], None]
-
-
-class _Request(NamedTuple):
-    replica: Replica
-    charge: Charge
-    arrived: float
-    chain: Sequence[int]
-
-
 class Replicas:
     """A `Router` made of R replicas that run one policy."""
 
@@ -84,53 +61,75 @@ class Replicas:
     ) -> None:
         self._world = world
         self._rng = random.Random(seed)
+        self._health_rng = random.Random(seed)
+        """Of ejections: their number must not change which replica gets a request."""
         self._sharing = sharing or Sharing()
         self._unit_tokens = unit_tokens
         self.scheduler = scheduler
         """Decides for all of them."""
         self._pods = [Pod(PodId(f"pod-{at}"), f"127.0.0.1:{at}") for at in range(len(world.engines))]
         self._at = {pod.id: at for at, pod in enumerate(self._pods)}
+        self._members = {pod.id: pod for at, pod in enumerate(self._pods) if world.serves[at]}
+        """Discovery's list."""
         self._started = 0
         self.replicas = [self._start() for _ in range(self._sharing.replicas)]
-        self._open: dict[int, _Request] = {}
-        for pod, engine in zip(self._pods, world.engines, strict=True):
-            world.every(REPORT_S, self._rng.random() * REPORT_S, partial(self._report, pod.id, engine))
+        self._open: dict[int, SentRequest] = {}
+        for at in range(len(self._pods)):
+            world.every(REPORT_S, self._rng.random() * REPORT_S, partial(self._report, at))
+        world.every(PROBE_S, PROBE_S, self._probe)
 
     # The stages of a request, as the data plane takes them.
 
-    def route(self, number: int, arrival: Arrival, /) -> int:
-        """Hits, snapshot, pick, reserve, place. Raises Rejected."""
+    def route(self, number: int, arrival: Arrival, /) -> int | None:
+        """The first attempt. Raises Rejected."""
         replica = self.replicas[self._rng.randrange(len(self.replicas))]
+        replica.admitted()
         chain = replica.prefix.chain(MODEL, [self._prompt(arrival)]) if arrival.units else []
-        info = self._info(number, arrival, replica, chain)
-        answer = self.scheduler.pick(info, replica.view.snapshot(POOL))
-        if not isinstance(answer, Decision):
+        sent = SentRequest(number, arrival, replica, chain)
+        answer = self._place(sent)
+        if isinstance(answer, Rejection):
             raise Rejected(f"{self.scheduler.name} refused request {number}: {answer.reason}")
-        pod = answer.pod
-        charge = replica.view.reserve(pod, info)
-        self._open[number] = _Request(replica, charge, self._world.now, chain)
-        if chain:
-            counts = replica.accuracy.pods[pod]
-            counts.asked += info.prompt_tokens
-            counts.expected += charge.cached
-            replica.prefix.place(pod, chain)
-            self._spread(replica, lambda other: other.prefix.place(pod, chain))
-        return self._at[pod]
+        if answer is not None:
+            self._open[number] = sent
+        return answer
 
     def first_token(self, number: int, /) -> None:
         """The pending prefill is given back."""
-        replica, charge, arrived, _ = self._open[number]
-        replica.view.prefill_done(charge)
-        replica.view.observe_ttft(charge.pod, self._world.now - arrived)
+        sent = self._open[number]
+        sent.replica.answered(sent)
 
     def finished(self, number: int, cached_tokens: int | None, /) -> None:
-        """All that the request held is given back. A prediction is compared with the answer's usage."""
-        replica, charge, _, chain = self._open.pop(number)
-        replica.view.release(charge)
-        if chain and cached_tokens is not None:
-            replica.accuracy.judge(charge.pod, charge.cached, cached_tokens)
+        """All that the request held is given back."""
+        sent = self._open.pop(number)
+        sent.replica.finished(sent, cached_tokens)
 
-    # Restarts and reports.
+    def failed(self, number: int, failure: Failure, /) -> int | None:
+        """The next attempt, as the gateway's rules allow."""
+        sent = self._open[number]
+        old, answer = sent.charge, None
+        if sent.replica.failed(sent, _FAILURES[failure], begun=failure is Failure.CUT):
+            answer = self._place(sent)
+        if old is not None:
+            sent.replica.view.release(old)  # after the next one is counted, as in the gateway
+        if answer is None or isinstance(answer, Rejection):
+            del self._open[number]
+            return None
+        return answer
+
+    # Pods that come and go, and restarts of gateways.
+
+    def joined(self, pod: int, /) -> None:
+        """Discovery has the pod. One that failed was in its list all the time."""
+        new = self._pods[pod]
+        if new.id not in self._members:
+            self._members[new.id] = new
+            self._discovered(PodChange(come=(new,)))
+
+    def left(self, pod: int, /) -> None:
+        """Discovery has it no more."""
+        gone = self._pods[pod].id
+        del self._members[gone]
+        self._discovered(PodChange(gone=(gone,)))
 
     def restart(self, which: int = 0) -> None:
         """Replace a replica by a new one, now. The old one finishes its requests and gets no more.
@@ -140,6 +139,7 @@ class Replicas:
         """
         old = self.replicas[which]
         new = self._start()
+        new.probed(self._answers())
         self.replicas[which] = new
         if not self._sharing.shared:
             return
@@ -151,27 +151,68 @@ class Replicas:
 
     def _start(self) -> Replica:
         self._started += 1
-        return Replica(f"replica-{self._started}", self._world, self._pods, self._sharing, self._announce)
+        name, world, sharing = f"replica-{self._started}", self._world, self._sharing
+        view = LoadView(world.clock)
+        if sharing.shared:
+            view = LoadView(
+                world.clock, lambda pod, numbers: self._announce(replica, pod, numbers), lambda: sharing.age_s
+            )
+        pods, kv_tokens = list(self._members.values()), world.engines[0].profile.kv_tokens
+        replica = Replica(name, world.clock, pods, kv_tokens, self._health_rng, view)
+        return replica
 
-    def _info(self, number: int, arrival: Arrival, replica: Replica, chain: Sequence[int]) -> RequestInfo:
-        return RequestInfo(
-            id=str(number),
+    # Dispatch.
+
+    def _place(self, sent: SentRequest) -> int | Rejection | None:
+        """Hits, snapshot, pick, reserve, place: the pod, the policy's refusal, or None where no pod may be picked."""
+        replica, chain = sent.replica, sent.chain
+        replica.health.due(self._world.now)
+        info = self._info(sent, replica)
+        try:
+            answer = self.scheduler.pick(info, replica.view.snapshot(POOL))
+        except NoRoutablePod:
+            return None
+        if not isinstance(answer, Decision):
+            return answer
+        pod = answer.pod
+        sent.charge = charge = replica.view.reserve(pod, info)
+        sent.attempts += 1
+        sent.sent_at = self._world.now
+        if chain:
+            counts = replica.accuracy.pods[pod]
+            counts.asked += info.prompt_tokens
+            counts.expected += charge.cached
+            replica.prefix.place(pod, chain)
+            self._spread(replica, lambda other: other.prefix.place(pod, chain))
+        return self._at[pod]
+
+    def _info(self, sent: SentRequest, replica: Replica) -> RequestInfo:
+        """What the policy is given; another attempt renews what may have changed."""
+        entropy, hits = self._rng.getrandbits(64), replica.prefix.match(sent.chain)
+        if sent.info is not None:
+            return sent.info._replace(entropy=entropy, prefix_hits=hits, tried=sent.tried)
+        arrival = sent.arrival
+        sent.info = RequestInfo(
+            id=str(sent.number),
             model=MODEL,
             prompt_tokens=arrival.prompt_tokens,
             max_tokens=0,
             arrived_at=self._world.now,
-            entropy=self._rng.getrandbits(64),
+            entropy=entropy,
             sequence=next(replica.sequence),
             session_key=arrival.session,
             priority=arrival.priority,
-            prefix_hits=replica.prefix.match(chain),
+            prefix_hits=hits,
         )
+        return sent.info
 
     def _prompt(self, arrival: Arrival) -> bytes:
         """Bytes that share a prefix exactly where the units do."""
         repeats = self._unit_tokens * BYTES_PER_TOKEN // 8
         prompt = b"".join([unit.to_bytes(8, "little") * repeats for unit in arrival.units])
         return prompt[: arrival.prompt_tokens * BYTES_PER_TOKEN]
+
+    # The network between replicas, and from pods to them.
 
     def _announce(self, replica: Replica, pod: PodId, numbers: InflightNumbers) -> None:
         replica.announced[pod] = numbers
@@ -192,7 +233,23 @@ class Replicas:
         else:
             deliver()
 
-    def _report(self, pod: PodId, engine: Engine) -> None:
+    def _discovered(self, change: PodChange) -> None:
+        for replica in self.replicas:
+            replica.change_pods(change)
+
+    def _probe(self) -> None:
+        answers = self._answers()
+        for replica in self.replicas:
+            replica.probed(answers)
+
+    def _answers(self) -> dict[PodId, bool]:
+        """Which of discovery's pods answer a probe now."""
+        return {pod: self._world.serves[self._at[pod]] for pod in self._members}
+
+    def _report(self, at: int) -> None:
+        pod, engine = self._pods[at].id, self._world.engines[at]
+        if not self._world.serves[at] or pod not in self._members:
+            return
         report = EngineReport(
             engine.waiting,
             engine.running,
@@ -200,8 +257,7 @@ class Replicas:
             engine.profile.kv_tokens,
             engine.prefix_queries_tokens,
             engine.prefix_hits_tokens,
+            self._world.started_at[at],
         )
         for replica in self.replicas:
-            replica.view.report(pod, report)
-            replica.prefix.set_capacity(pod, engine.profile.kv_tokens)
-            replica.accuracy.on_report(pod, report)
+            replica.read(pod, report)

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import H100_8B, EngineProfile
 from loadtests.sim.simulate.contenders import contender, title
+from loadtests.sim.simulate.events import PodEvent, pods_with, schedule
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.traces import Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, World
@@ -22,9 +23,11 @@ class Case(NamedTuple):
     """Everything but trace and policy."""
 
     pods: int = 8
+    """At the beginning."""
     rate: float = 1.0
     """Factor on the trace's request rate."""
     profile: EngineProfile = H100_8B
+    """Of all pods, if `profiles` is empty; and of pods that join."""
     sharing: Sharing = ONE
     restart_at_s: float | None = None
     """When the first replica is replaced by a new one; peers are never restarted."""
@@ -32,6 +35,15 @@ class Case(NamedTuple):
     cached_in_usage: bool = True
     """Whether answers report the cached tokens of their prompts. If not, gateways know only what the metrics pages
     count."""
+    profiles: Sequence[EngineProfile] = ()
+    """Of each of the `pods`, where they differ."""
+    events: Sequence[PodEvent] = ()
+    """What happens to pods, after `rate`."""
+
+    def fleet(self) -> Sequence[EngineProfile]:
+        """The profile of every pod, those that join at the end. Raises EventError."""
+        start = self.profiles or [self.profile] * self.pods
+        return [*start, *[self.profile] * (pods_with(self.events, self.pods) - self.pods)]
 
 
 class Sample(NamedTuple):
@@ -52,6 +64,10 @@ class Run(NamedTuple):
     samples: Sequence[Sample]
     duration_s: float
     """Virtual seconds until the last request ended."""
+    lost: int = 0
+    """Requests whose pod failed and whose client got an error; they have no outcome."""
+    retried: int = 0
+    """Attempts at another pod."""
 
 
 def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
@@ -70,18 +86,22 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
     router = join(world, trace.unit_tokens, case.sharing, case.seed)
     if case.restart_at_s is not None and isinstance(router, Replicas):
         world.at(case.restart_at_s, router.restart)
+    schedule(world, router, case.events)
     samples = watch(world, rated.arrivals[-1].at_s / SAMPLES if rated.arrivals else 0.0)
     outcomes = world.play(rated, router, progress)
     ends = [each.at_s + each.e2e_s for each in outcomes]
-    return Run(title(policy), outcomes, world.rejected, samples, max(ends, default=0.0))
+    duration_s = max(ends, default=0.0)
+    return Run(title(policy), outcomes, world.rejected, samples, duration_s, world.lost, world.retried)
 
 
 def new_world(case: Case, unit_tokens: int) -> World:
-    """Engines for a trace of that unit. Raises TraceError where it is no multiple of the profile's KV block."""
-    block = case.profile.block_tokens
-    if unit_tokens % block:
-        raise TraceError(f"the trace's blocks of {unit_tokens} tokens are no multiple of {block}, the engine's")
-    return World(case.profile, case.pods, unit_tokens, cached_in_usage=case.cached_in_usage)
+    """Engines for a trace of that unit. Raises EventError; TraceError where it is no multiple of every KV block."""
+    fleet = case.fleet()
+    for profile in fleet:
+        if unit_tokens % profile.block_tokens:
+            block = profile.block_tokens
+            raise TraceError(f"the trace's blocks of {unit_tokens} tokens are no multiple of {block}, the engine's")
+    return World(fleet, unit_tokens, later=len(fleet) - case.pods, cached_in_usage=case.cached_in_usage)
 
 
 def watch(world: World, interval_s: float) -> Sequence[Sample]:
@@ -89,7 +109,8 @@ def watch(world: World, interval_s: float) -> Sequence[Sample]:
     samples: list[Sample] = []
 
     def look() -> None:
-        samples.append(Sample(world.now, [_requests(engine) for engine in world.engines]))
+        serving = [engine for engine, serves in zip(world.engines, world.serves, strict=True) if serves]
+        samples.append(Sample(world.now, [_requests(engine) for engine in serving] or [0]))
 
     world.every(max(interval_s, 0.1), 0.0, look)
     return samples

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.fleet import fleet_name
 from loadtests.sim.simulate.runs import Case, Run, Sample
 from loadtests.sim.simulate.world import Outcome
 
@@ -53,11 +54,15 @@ class Row(msgspec.Struct, frozen=True):
     ttft_short_s: Spread
     """Of prompts below 16,000 tokens."""
     prefill_utilisation: float
-    """Time the pods spent on prompts, of all their time."""
+    """Time the pods spent on prompts, of all their time; as if none had joined, left or slowed down."""
     requests: int
     rejected: int
     """Requests that no pod could hold."""
     windows: list[Window]
+    lost: int = 0
+    """Requests whose pod failed and whose client got an error."""
+    retried: int = 0
+    """Attempts at another pod."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -69,10 +74,13 @@ class Table(msgspec.Struct, frozen=True):
     policies: list[Row]
     profile: str
     kv_tokens: int
+    """Of the pod with the smallest KV cache."""
     replicas: int
     age_ms: float | None
     """None where the replicas share nothing."""
     seed: int
+    events: list[str] = []
+    """What happened to pods."""
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -99,6 +107,8 @@ def summarise(run: Run, case: Case) -> Row:
         requests=len(outcomes),
         rejected=run.rejected,
         windows=windows(outcomes),
+        lost=run.lost,
+        retried=run.retried,
     )
 
 
@@ -106,9 +116,18 @@ def table(trace: str, case: Case, rows: list[Row]) -> Table:
     """All rows with their common settings."""
     sharing = case.sharing
     age_ms = sharing.age_s * 1000 if sharing.shared else None
-    profile = case.profile
+    start = case.fleet()[: case.pods]
     return Table(
-        trace, case.pods, case.rate, rows, profile.name, profile.kv_tokens, sharing.replicas, age_ms, case.seed
+        trace,
+        case.pods,
+        case.rate,
+        rows,
+        fleet_name(start),
+        min(profile.kv_tokens for profile in start),
+        sharing.replicas,
+        age_ms,
+        case.seed,
+        [str(event) for event in case.events],
     )
 
 
@@ -140,7 +159,8 @@ def prefill_s(profile: EngineProfile, outcome: Outcome) -> float:
 
 def prefill_utilisation(run: Run, case: Case) -> float:
     """Share of the pods' time that went into prompts, decoding left out."""
-    spent = sum(prefill_s(case.profile, each) for each in run.outcomes)
+    fleet = case.fleet()
+    spent = sum(prefill_s(fleet[each.pod], each) for each in run.outcomes)
     return spent / (case.pods * run.duration_s) if run.duration_s else 0.0
 
 
@@ -160,6 +180,10 @@ def windows(outcomes: Sequence[Outcome]) -> list[Window]:
 def lines(found: Table) -> Mapping[str, Sequence[str]]:
     """The plain table: a column's head -> its cells."""
     rows = found.policies
+    failures = {
+        "retried": [str(row.retried) for row in rows],
+        "lost": [str(row.lost) for row in rows],
+    }
     return {
         "POLICY": [row.policy for row in rows],
         "TTFT mean": [f"{row.ttft_s.mean:.3f}" for row in rows],
@@ -171,4 +195,5 @@ def lines(found: Table) -> Mapping[str, Sequence[str]]:
         "E2E mean": [f"{row.e2e_s.mean:.2f}" for row in rows],
         "hits": [f"{row.hit_rate:.1%}" for row in rows],
         "imbalance": [f"{row.load_imbalance:.2f}" for row in rows],
+        **(failures if any(row.retried or row.lost for row in rows) else {}),
     }

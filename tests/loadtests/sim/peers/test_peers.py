@@ -13,8 +13,10 @@ from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.peers.oracle import Oracle
 from loadtests.sim.peers.peer import Choice, Peer
 from loadtests.sim.peers.prefixes import SentPrefixes
+from loadtests.sim.simulate.events import parse_event, schedule
 from loadtests.sim.simulate.traces import Arrival
-from tests.fakes.simulated_world import SMALL, UNIT, arrival, chain, prompt, trace, world
+from loadtests.sim.simulate.world import World
+from tests.fakes.simulated_world import SMALL, UNIT, ToOnePod, arrival, chain, prompt, trace, world
 
 
 def pods_of(name: str, arrivals: Sequence[Arrival], pods: int = 4, seed: int = 0) -> list[int]:
@@ -70,6 +72,47 @@ def test_remembered_prefixes_lose_the_oldest_ends_first() -> None:
     assert sent.match([11, 12, 13, 14, 15]) == 4
     assert sent.match([99]) == 0
     assert len(sent) == 6
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peers_pods_may_fail_come_back_leave_and_join(name: str) -> None:
+    here = World([SMALL] * 4, UNIT, later=1)
+    peer = PEERS[name](here, UNIT)
+    schedule(
+        here, peer, [parse_event(each) for each in ("5:pod-0:fail", "9:pod-0:join", "12:pod-3:join", "14:pod-1:leave")]
+    )
+    arrivals = [prompt(*chain(n, 3), at_s=0.1 * n, output=1 + n % 20) for n in range(200)]
+    outcomes = here.play(trace(*arrivals), peer)
+    assert len(outcomes) + here.lost == 200
+    assert here.lost <= 3
+    assert peer.pods == [0, 2, 3]
+    assert peer.inflight == [0, 0, 0, 0]
+    assert peer.pending_tokens == [0, 0, 0, 0]
+    used = {at: {each.pod for each in outcomes if at <= each.at_s < at + 2} for at in (6, 10, 16)}
+    assert 0 not in used[6]
+    assert 3 not in used[10]
+    assert 1 not in used[16]
+
+
+def test_a_pod_at_which_a_request_failed_gets_none_until_it_answers_a_check() -> None:
+    here = world(2)
+    peer = PEERS["lmetric"](here, UNIT)
+    events = [parse_event(each) for each in ("1:pod-0:fail", "1:pod-1:fail", "1.5:pod-1:join", "7:pod-0:join")]
+    schedule(here, peer, events)
+    shown: list[list[int]] = []
+    for at_s in (3.0, 6.9, 9.5):
+        here.at(at_s, lambda: shown.append([*peer.pods]))
+    outcomes = here.play(trace(*[arrival(0.4 * n, 64, 2) for n in range(25)]), peer)
+    assert shown == [[1], [1], [0, 1]]
+    assert len(outcomes) == 24, "there was no pod at 1.2 s"
+
+
+def test_no_pod_at_all_takes_no_request() -> None:
+    here = world(1)
+    peer = PEERS["oracle"](here, UNIT)
+    peer.left(0)
+    assert here.play(trace(arrival(0.0)), peer) == []
+    assert here.lost == 1
 
 
 # Behaviour of each peer
@@ -152,7 +195,7 @@ def test_llmd_prefers_a_prefix_to_an_emptier_cache_but_not_to_a_queue() -> None:
     home = peer.choose(prompt(*base)).pod
     assert {peer.choose(prompt(*base)).pod for _ in range(20)} == {home}
     for number in range(60):  # eight run, the rest wait; and the caches of the others stay empty
-        here.arrive(1000 + number, prompt(*chain(number + 5, 12), output=300), _Fixed(home))
+        here.arrive(1000 + number, prompt(*chain(number + 5, 12), output=300), ToOnePod(home))
     seen: list[int] = []
     here.at(1.0, lambda: seen.append(peer.choose(prompt(*base[:5], *chain(900, 8))).pod))
     here.settle()
@@ -165,27 +208,15 @@ def test_llmd_does_not_count_requests_sent_since_the_last_scrape() -> None:
     assert len(set(pods_of("llmd_default", burst))) == 1
 
 
-class _Fixed:
-    def __init__(self, pod: int) -> None:
-        self.pod = pod
-
-    def route(self, number: int, arrival: Arrival, /) -> int:
-        return self.pod
-
-    def first_token(self, number: int, /) -> None: ...
-
-    def finished(self, number: int, cached_tokens: int | None, /) -> None: ...
-
-
 def test_dynamo_knows_the_true_contents_of_the_engines_caches() -> None:
     here = world(2)
     peer = PEERS["dynamo_kv"](here, UNIT)
     base = chain(1, 20)
-    here.arrive(0, prompt(*base), _Fixed(1))
+    here.arrive(0, prompt(*base), ToOnePod(1))
     here.settle()
     assert {peer.choose(prompt(*base)).pod for _ in range(10)} == {1}
     for number in range(1, 60):  # another kilotoken each, until the first is evicted
-        here.arrive(number, prompt(*chain(number + 1, 16)), _Fixed(1))
+        here.arrive(number, prompt(*chain(number + 1, 16)), ToOnePod(1))
         here.settle()
     assert {peer.choose(prompt(*base)).pod for _ in range(30)} == {0, 1}
 
@@ -194,6 +225,7 @@ def test_dynamo_counts_blocks_of_running_requests_once_and_long_after_their_pref
     here = world(2)
     peer = PEERS["dynamo_kv"](here, UNIT)
     first = peer.route(0, prompt(*chain(1, 20)))
+    assert first is not None
     peer.first_token(0)
     assert {peer.choose(prompt(*chain(2, 4))).pod for _ in range(10)} == {1 - first}
     peer.finished(0, None)
@@ -256,10 +288,10 @@ def test_the_oracle_predicts_the_time_of_the_first_token(scene: Scene) -> None:
 
     def arrive() -> None:
         expected.append(oracle.expect(0, scene.wanted))
-        here.arrive(0, scene.wanted, _Fixed(0))
+        here.arrive(0, scene.wanted, ToOnePod(0))
 
     for number, each in enumerate(scene.before, 100):
-        here.arrive(number, each, _Fixed(0))
+        here.arrive(number, each, ToOnePod(0))
     here.at(scene.at_s, arrive)
     assert expected == [pytest.approx(here.settle()[0].ttft_s, rel=0.1)]
 
@@ -267,7 +299,7 @@ def test_the_oracle_predicts_the_time_of_the_first_token(scene: Scene) -> None:
 def test_the_oracle_chooses_the_pod_with_the_earliest_first_token() -> None:
     here = world(3)
     oracle = Oracle(here, UNIT)
-    here.arrive(100, prompt(*chain(5, 14)), _Fixed(0))
-    here.arrive(101, prompt(*chain(6, 2)), _Fixed(1))
-    here.arrive(102, prompt(*chain(7, 7)), _Fixed(2))
+    here.arrive(100, prompt(*chain(5, 14)), ToOnePod(0))
+    here.arrive(101, prompt(*chain(6, 2)), ToOnePod(1))
+    here.arrive(102, prompt(*chain(7, 7)), ToOnePod(2))
     assert oracle.choose(prompt(*chain(8, 3))).pod == 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,14 @@ from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.command import main
 from schedulers import registry
 
-SAMPLE = str(Path(__file__).resolve().parents[4] / "loadtests" / "traces" / "conversation.jsonl.gz")
+ROOT = Path(__file__).resolve().parents[4]
+SAMPLE = str(ROOT / "loadtests" / "traces" / "conversation.jsonl.gz")
+
+
+def documented() -> list[str]:
+    """Every command of docs/simulate.md."""
+    shell = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "simulate.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [line for block in shell for line in block.splitlines()]
 
 
 def simulated(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -24,6 +33,20 @@ def test_a_table_has_a_row_for_each_policy(capsys: pytest.CaptureFixture[str]) -
     status, out, err = simulated(capsys, "--policy", "prefix_aware", "--policy", "sglang_cache_aware", "--limit", "200")
     assert (status, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
+
+
+@pytest.mark.parametrize("command", documented())
+def test_a_documented_command_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    (tmp_path / "loadtests").symlink_to(ROOT / "loadtests")
+    monkeypatch.chdir(tmp_path)
+    turnout, simulate, *argv = shlex.split(command)
+    assert (turnout, simulate) == ("turnout", "simulate")
+    assert main(argv) == 0
+    shown = capsys.readouterr()
+    assert "prefix_aware" in shown.out
+    assert not shown.err
 
 
 def test_a_composed_policy_is_listed_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +104,26 @@ def test_answers_without_cached_tokens_change_what_the_gateway_learns(capsys: py
     assert with_usage != without
 
 
+def test_a_fleet_of_two_kinds_is_described_and_its_slow_pods_are_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--policy", "oracle", "--limit", "400", "--rate", "2", "--json")
+    equal, mixed = (
+        json.loads(simulated(capsys, *argv, "--profile", fleet)[1]) for fleet in ("h100-8b", "h100-8b:6,a100-8b:2")
+    )
+    assert (mixed["pods"], mixed["profile"]) == (8, "h100-8b:6,a100-8b:2")
+    assert mixed["policies"][0]["ttft_s"]["mean"] > equal["policies"][0]["ttft_s"]["mean"]
+
+
+def test_events_are_listed_and_failures_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    events = ["--event", "60:pod-0:fail", "--event", "70:pod-1:slow=1.5"]
+    argv = ("--policy", "prefix_aware", "--policy", "oracle", "--limit", "400", "--rate", "2", *events)
+    shown = json.loads(simulated(capsys, *argv, "--json")[1])
+    assert shown["events"] == events[1::2]
+    assert {row["requests"] + row["lost"] for row in shown["policies"]} == {400}
+    assert shown["policies"][0]["retried"] > 0
+    assert "retried  lost" in simulated(capsys, *argv)[1].splitlines()[0]
+    assert "lost" not in simulated(capsys, "--policy", "p2c", "--limit", "50")[1]
+
+
 def test_a_small_cache_has_fewer_hits(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "prefix_aware", "--limit", "400", "--json")
     whole, small = (
@@ -93,6 +136,8 @@ def test_a_small_cache_has_fewer_hits(capsys: pytest.CaptureFixture[str]) -> Non
     ("argv", "words"),
     [
         (["--policy", "unknown"], "no policy 'unknown'"),
+        (["--policy", "p2c", "--profile", "h200"], "no profile 'h200'"),
+        (["--policy", "p2c", "--pods", "3", "--event", "1:pod-3:fail"], "1:pod-3:fail: it has not joined"),
         (["--policy", "p2c", "--profile", "tiny", "--report", "/nowhere/r.html"], "/nowhere/r.html: No such file"),
     ],
 )

@@ -7,7 +7,10 @@ from functools import partial
 
 import pytest
 
-from loadtests.sim.simulate.replicas import Rejected, Replica, Replicas, Sharing
+from loadtests.sim.simulate.events import parse_event, schedule
+from loadtests.sim.simulate.replica import Replica
+from loadtests.sim.simulate.replicas import Rejected, Replicas, Sharing
+from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import World
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -16,7 +19,7 @@ from tests.fakes.simulated_world import SMALL, UNIT, arrival, chain, prompt, tra
 
 
 class Watching:
-    """A policy that picks the first pod and keeps its inputs."""
+    """A policy that picks the first pod that was not tried, and keeps its inputs."""
 
     name = "watching"
 
@@ -27,7 +30,9 @@ class Watching:
     def pick(self, request: RequestInfo, snapshot: LoadSnapshot, /) -> Decision | Rejection:
         self.requests.append(request)
         self.shown.append(snapshot)
-        return Decision(snapshot.candidates[0].pod.id, self.name)
+        return Decision(
+            next(each.pod.id for each in snapshot.candidates if each.pod.id not in request.tried), self.name
+        )
 
     def first_pod(self, at: int) -> Candidate:
         return self.shown[at].candidates[0]
@@ -112,7 +117,7 @@ def test_only_the_replica_that_sent_a_request_learns_from_its_answer() -> None:
 
 
 def test_without_usage_the_counters_of_the_metrics_page_correct_the_index() -> None:
-    here = World(SMALL, 1, UNIT, cached_in_usage=False)
+    here = World([SMALL], UNIT, cached_in_usage=False)
     here.engines[0].kv.capacity = 400
     router = replicas(here, Watching())
     prompts = [prompt(*chain(n % 2, 90), at_s=20.0 * n) for n in range(30)]
@@ -168,6 +173,74 @@ def test_a_restarted_replica_has_the_shared_state(count: int, shared: bool) -> N
     assert policy.first_pod(1).load.inflight == (1 if shared else 0), "the old one's request goes on"
     assert policy.first_pod(2).load.inflight == 0
     assert policy.requests[2].prefix_hits == {PodId("pod-0"): 10}
+
+
+# Pods that change
+
+
+def shown_pods(policy: Watching) -> list[list[str]]:
+    return [[candidate.pod.id for candidate in each.candidates] for each in policy.shown]
+
+
+def play_events(events: Sequence[str], arrivals: Sequence[Arrival], scheduler: Scheduler, pods: int = 2) -> World:
+    """Play with events; the last pod joins."""
+    here = World([SMALL] * (pods + 1), UNIT, later=1)
+    router = replicas(here, scheduler)
+    schedule(here, router, [parse_event(each) for each in events])
+    here.play(trace(*arrivals), router)
+    return here
+
+
+def test_discovered_pods_are_candidates_at_once_and_those_that_leave_are_none() -> None:
+    policy = Watching()
+    arrivals = [arrival(at_s) for at_s in (0.0, 2.0, 4.0)]
+    play_events(["1:pod-2:join", "3:pod-0:leave"], arrivals, policy)
+    assert shown_pods(policy) == [["pod-0", "pod-1"], ["pod-0", "pod-1", "pod-2"], ["pod-2", "pod-1"]]
+
+
+def test_a_pod_that_leaves_finishes_its_requests() -> None:
+    here = play_events(["1:pod-0:leave"], [arrival(0.0, 640, 500)], Watching())
+    assert (here.lost, here.retried, here.open) == (0, 0, 0)
+
+
+def test_a_request_whose_pod_fails_before_its_first_token_goes_to_another_pod_as_in_the_gateway() -> None:
+    policy = registry.create("round_robin")
+    here = play_events(["1:pod-0:fail"], [arrival(0.0, 64, 400), arrival(0.1), arrival(0.2, 5000)], policy)
+    assert (here.lost, here.retried) == (1, 1), "the first has had its first token from the pod"
+
+
+def test_a_pod_that_fails_is_ejected_and_comes_back_by_a_probe() -> None:
+    policy = Watching()
+    arrivals = [arrival(0.5 * n, 64, 2) for n in range(80)]
+    here = play_events(["10:pod-0:fail", "25:pod-0:join"], arrivals, policy)
+    assert here.lost == 0
+    assert here.retried == 3, "three failures eject it"
+    counts = [len(each.candidates) for each in policy.shown]
+    assert counts.count(1) > 25
+    assert counts[0] == counts[-1] == 2
+
+
+def test_a_pod_that_is_started_again_is_not_expected_to_hold_anything() -> None:
+    policy = Watching()
+    units = chain(1, 10)
+    arrivals = [prompt(*units, at_s=at_s) for at_s in (0.0, 4.0, 12.0)]
+    play_events(["5:pod-0:fail", "6:pod-0:join"], arrivals, policy)
+    assert [dict(each.prefix_hits) for each in policy.requests] == [{}, {PodId("pod-0"): 10}, {}]
+
+
+def test_a_new_replica_knows_at_once_which_pods_fail_their_probes() -> None:
+    policy = Watching()
+    here = World([SMALL] * 3, UNIT)
+    router = replicas(here, policy, Sharing(1, shared=False))
+    schedule(here, router, [parse_event("1:pod-0:fail")])
+    here.at(2.0, router.restart)
+    here.play(trace(arrival(3.0)), router)
+    assert "pod-0" not in shown_pods(policy)[-1]
+
+
+def test_without_a_pod_requests_are_lost() -> None:
+    here = play_events(["1:pod-0:leave", "1:pod-1:leave"], [arrival(2.0)], Watching())
+    assert here.lost == 1
 
 
 def test_a_seed_determines_the_run() -> None:

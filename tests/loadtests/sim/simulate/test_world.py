@@ -9,30 +9,11 @@ import pytest
 from loadtests.sim.engine.model import Engine, EngineRequest
 from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import World
-from tests.fakes.simulated_world import SMALL, arrival, chain, prompt, trace, world
-
-
-class ToOne:
-    """Routes to one pod and records each call."""
-
-    def __init__(self, pod: int = 0) -> None:
-        self.pod = pod
-        self.calls: list[str] = []
-        self.world: World | None = None
-
-    def route(self, number: int, arrival: Arrival, /) -> int:
-        self.calls.append(f"route {number}")
-        return self.pod
-
-    def first_token(self, number: int, /) -> None:
-        self.calls.append(f"first {number}")
-
-    def finished(self, number: int, cached_tokens: int | None, /) -> None:
-        self.calls.append(f"end {number} cached {cached_tokens}")
+from tests.fakes.simulated_world import SMALL, UNIT, ToOnePod, arrival, chain, prompt, trace, world
 
 
 def test_one_request_takes_the_engines_time() -> None:
-    (outcome,) = world().play(trace(arrival(5.0, 640, 11)), ToOne(1))
+    (outcome,) = world().play(trace(arrival(5.0, 640, 11)), ToOnePod(1))
     assert outcome.pod == 1
     assert outcome.at_s == 5.0
     assert outcome.ttft_s == pytest.approx(0.66)  # 640 tokens at 1 ms in two steps of 10 ms
@@ -41,7 +22,7 @@ def test_one_request_takes_the_engines_time() -> None:
 
 
 def test_a_router_is_called_once_for_each_request_with_the_cached_tokens() -> None:
-    router = ToOne()
+    router = ToOnePod(0)
     units = chain(1, 8)
     world().play(trace(prompt(*units), prompt(*units, at_s=10.0)), router)
     assert router.calls == ["route 0", "first 0", "end 0 cached 0", "route 1", "first 1", "end 1 cached 512"]
@@ -49,7 +30,7 @@ def test_a_router_is_called_once_for_each_request_with_the_cached_tokens() -> No
 
 def test_taking_decode_steps_together_changes_nothing() -> None:
     arrivals = [arrival(0.3 * n, 100 + 37 * n, 5 + 11 * n) for n in range(30)]
-    outcomes = world(1).play(trace(*arrivals), ToOne())
+    outcomes = world(1).play(trace(*arrivals), ToOnePod(0))
     first, last = step_by_step(arrivals)
     assert [each.ttft_s for each in outcomes] == pytest.approx(first)
     assert [each.e2e_s for each in outcomes] == pytest.approx(last)
@@ -76,7 +57,7 @@ def step_by_step(arrivals: list[Arrival]) -> tuple[list[float], list[float]]:
 
 
 def test_a_request_that_fits_no_pod_is_refused_and_the_others_go_on() -> None:
-    router = ToOne()
+    router = ToOnePod(0)
     here = world()
     outcomes = here.play(trace(arrival(0.0, 30_000), arrival(1.0)), router)
     assert [each.at_s for each in outcomes] == [1.0]
@@ -89,7 +70,7 @@ def test_repeating_events_go_on_without_requests_and_do_not_prolong_a_run() -> N
     here = world()
     seen: list[float] = []
     here.every(1.0, 0.5, lambda: seen.append(here.now))
-    here.play(trace(arrival(0.0), arrival(5.0)), ToOne())
+    here.play(trace(arrival(0.0), arrival(5.0)), ToOnePod(0))
     assert seen[:6] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert here.now < 6.5
 
@@ -106,7 +87,7 @@ def test_events_happen_in_the_order_of_their_times() -> None:
 
 
 def test_a_closed_loop_may_add_an_arrival_at_any_event() -> None:
-    here, router = world(), ToOne()
+    here, router = world(), ToOnePod(0)
     here.on_end = lambda number: here.at(here.now + 1.0, lambda: again(number + 1)) if number < 3 else None
 
     def again(number: int) -> None:
@@ -120,9 +101,62 @@ def test_a_closed_loop_may_add_an_arrival_at_any_event() -> None:
 
 
 def test_a_leap_in_a_closed_loop_does_not_skip_an_arrival() -> None:
-    here, router = world(1), ToOne()
+    here, router = world(1), ToOnePod(0)
     here.at(0.0, lambda: here.arrive(0, arrival(0.0, 64, 1000), router))
     here.at(1.0, lambda: here.arrive(1, arrival(0.0, 64, 1), router))
     _, late = here.settle()
     assert late.at_s == 1.0
     assert late.ttft_s < 0.1
+
+
+# Engines that change
+
+
+def test_a_slow_engine_takes_its_steps_that_much_longer_until_it_is_as_before() -> None:
+    here = world(1)
+    here.change(10.0, lambda: here.slow(0, 2.0))
+    here.change(20.0, lambda: here.slow(0, 1.0))
+    outcomes = here.play(trace(*[arrival(at_s, 640, 11) for at_s in (0.0, 10.0, 20.0)]), ToOnePod(0))
+    assert [each.e2e_s for each in outcomes] == pytest.approx([0.76, 1.52, 0.76])
+
+
+def test_decode_steps_taken_together_end_where_an_engine_changes() -> None:
+    here = world(1)
+    here.change(5.0, lambda: here.slow(0, 3.0))
+    (outcome,) = here.play(trace(arrival(0.0, 64, 1000)), ToOnePod(0))
+    assert outcome.e2e_s == pytest.approx(5.0 + 3 * (10.05 - 5.0), abs=0.1)
+
+
+def test_requests_of_an_engine_that_fails_are_sent_again_unless_their_answer_had_begun() -> None:
+    here, router = world(2), ToOnePod(0, then=1)
+    here.change(1.0, lambda: here.fail(0, router))
+    outcomes = here.play(trace(arrival(0.0, 64, 900), arrival(0.5, 2000), arrival(2.0)), router)
+    assert router.calls[-8:-4] == ["cut 0", "reset 1", "route 2", "refused 2"]
+    assert [each.pod for each in outcomes] == [1, 1]
+    assert outcomes[0].ttft_s > 2.0, "counted from its arrival"
+    assert (here.lost, here.retried, here.open) == (1, 2, 0)
+
+
+def test_a_failed_engine_that_is_started_again_is_empty() -> None:
+    here, router = world(1), ToOnePod(0)
+    units = chain(1, 8)
+    here.change(5.0, lambda: here.fail(0, router))
+    here.change(6.0, lambda: here.start(0))
+    outcomes = here.play(trace(*[prompt(*units, at_s=at_s) for at_s in (0.0, 3.0, 7.0)]), router)
+    assert [each.cached_tokens for each in outcomes] == [0, 512, 0]
+    assert here.started_at == [6.0]
+
+
+def test_a_request_that_no_pod_takes_is_lost_and_its_closed_loop_goes_on() -> None:
+    here, router = world(1), ToOnePod(0)
+    ended: list[int] = []
+    here.on_end = ended.append
+    here.change(0.5, lambda: here.fail(0, router))
+    assert here.play(trace(arrival(1.0)), router) == []
+    assert (here.lost, ended) == (1, [0])
+
+
+def test_answers_may_say_nothing_of_cached_tokens() -> None:
+    router = ToOnePod(0)
+    World([SMALL], UNIT, cached_in_usage=False).play(trace(arrival(0.0)), router)
+    assert router.calls[-1] == "end 0 cached None"
