@@ -274,6 +274,22 @@ def _cut(column: tuple[_T, ...], gone: Sequence[int]) -> tuple[_T, ...]:
     return tuple(left)
 
 
+class Slo(NamedTuple):
+    """What a request's client was promised; 0.0 promises nothing."""
+
+    ttft_s: float = 0.0
+    """Seconds to the first token."""
+    tpot_s: float = 0.0
+    """Mean seconds between two tokens after it."""
+
+    def met(self, ttft_s: float, tpot_s: float) -> bool:
+        """Whether an answer that took this long kept both."""
+        return not (0.0 < self.ttft_s < ttft_s or 0.0 < self.tpot_s < tpot_s)
+
+
+NO_SLO: Final = Slo()
+
+
 class RequestInfo(NamedTuple):
     """All that a policy may know of a request, its random bits (`entropy`) and clock (`arrived_at`) included."""
 
@@ -299,6 +315,8 @@ class RequestInfo(NamedTuple):
     """Leading blocks (`PREFIX_BLOCK_TOKENS` each) of the prompt that each pod is expected to hold; absent: none."""
     tried: frozenset[PodId] = frozenset()
     """Pods that already failed this request; a policy never picks one."""
+    slo: Slo = NO_SLO
+    """The times it was promised: its own, else its pool's."""
 
 
 class Decision(NamedTuple):

@@ -1,9 +1,9 @@
 """A model of a continuous-batching engine (vLLM V1's scheduler), in virtual time. Pure: no clock, I/O or randomness.
 
 A step spends a token budget: one token for each decoding request, then chunks of prompts that are being prefilled,
-then new admissions in order of arrival. Batch, context and prefill give its duration (see `profiles`).
+then new admissions in order of arrival, or of priority. Batch, context and prefill give its duration (see `profiles`).
 KV blocks are counted, prefixes are cached by chained hash ids, and when decoding runs out of blocks the request that
-was admitted last is preempted and recomputed later.
+was admitted last is preempted and recomputed later, by priority the last of the lowest.
 
 A step costs O(finished + prefilled): decoding requests are never touched one by one. Their context grows by a shared
 step counter, the blocks they need come from a ring (who needs a block every `block_tokens` steps), and their ends
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import OrderedDict
 from collections.abc import Collection
 
 from loadtests.sim.engine.kv_blocks import KvBlocks
@@ -30,6 +29,7 @@ from loadtests.sim.engine.types import (
     Step,
     StepResult,
 )
+from loadtests.sim.engine.waiting import WaitingQueue
 
 __all__ = ["DuplicateRequest", "Engine", "EngineRequest", "RequestId", "RequestTooLong", "StepResult"]
 
@@ -44,7 +44,7 @@ class Engine:
         self.kv = KvBlocks(profile.kv_blocks, self.unit_tokens // profile.block_tokens)
         self.prefix_queries_tokens = self.prefix_hits_tokens = 0
         self.prompt_tokens = self.generation_tokens = self.preemptions = 0
-        self._waiting: OrderedDict[RequestId, Live] = OrderedDict()
+        self._waiting = WaitingQueue(by_priority=profile.by_priority)
         self._running: dict[RequestId, Live] = {}
         self._prefilling: dict[RequestId, Live] = {}
         self._decoding: dict[RequestId, Live] = {}
@@ -113,11 +113,14 @@ class Engine:
             raise RequestTooLong(f"request {request.id}: {total} tokens do not fit")
         if request.id in self._waiting or request.id in self._running:
             raise DuplicateRequest(f"request {request.id} is here already")
-        self._waiting[request.id] = Live(request)
+        live = Live(request)
+        self._waiting.add(live)
+        if self._head_blocked and self._waiting.head() is live:
+            self._head_blocked = False
 
     def cancel(self, request_id: RequestId) -> bool:
         """Drop a request at once and free its blocks; False if it is unknown."""
-        if self._waiting.pop(request_id, None) is not None:
+        if self._waiting.pop(request_id) is not None:
             self._head_blocked = False
             return True
         live = self._running.get(request_id)
@@ -162,11 +165,11 @@ class Engine:
         return rounds * len(self._decoding) + sum(self._ring[(self._at + i) % size] for i in range(rest))
 
     def _preempt(self, step: Step) -> None:
-        live = next(reversed(self._running.values()))
+        running = self._running.values()
+        live = max(running, key=_goes_last) if self.profile.by_priority else next(reversed(running))
         self._release(live)
         live.restart()
-        self._waiting[live.request.id] = live
-        self._waiting.move_to_end(live.request.id, last=False)
+        self._waiting.put_back(live)
         self.preemptions += 1
         step.preempted.append(live.request.id)
 
@@ -237,8 +240,8 @@ class Engine:
         """Take the head of the queue into the batch if all of its blocks fit."""
         if self._head_blocked:
             return None
-        request_id, live = next(iter(self._waiting.items()))
-        ids, kv = live.request.block_ids, self.kv
+        live = self._waiting.head()
+        request_id, ids, kv = live.request.id, live.request.block_ids, self.kv
         hits, revived = kv.lookup(ids, (live.target - 1) // self.unit_tokens)
         blocks = self._blocks(live.target)
         fresh = blocks - hits * kv.unit_blocks
@@ -247,7 +250,7 @@ class Engine:
             return None
         kv.take(ids[:hits])
         kv.reserve(fresh)
-        del self._waiting[request_id]
+        self._waiting.pop(request_id)
         live.held = list(ids[:hits])
         live.computed = hits * self.unit_tokens
         if live.cached_tokens is None:
@@ -336,3 +339,8 @@ class Engine:
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self.profile.block_tokens)
+
+
+def _goes_last(live: Live) -> tuple[int, float]:
+    """By priority, the running request with the highest key is preempted first."""
+    return live.request.priority, live.request.arrived_at

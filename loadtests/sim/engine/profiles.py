@@ -47,6 +47,8 @@ class EngineProfile(NamedTuple):
     """For each prompt token computed in the step."""
     attention_s: float
     """For each pair of a computed prompt token and a token before it."""
+    by_priority: bool = False
+    """Whether requests are scheduled by their priority, as by vLLM's `--scheduling-policy priority`."""
 
     @property
     def kv_tokens(self) -> int:

@@ -28,7 +28,9 @@ class EngineRequest(NamedTuple):
     output_tokens: int
     """Tokens to generate; 0 for requests that only compute their prompt (embeddings)."""
     arrived_at: float = 0.0
-    """Seconds on the caller's clock; the engine stores it and does not use it."""
+    """Seconds on the caller's clock; only its order is used, and only among requests of one priority."""
+    priority: int = 0
+    """Lower goes first, where the engine schedules by priority."""
 
 
 class StepResult(NamedTuple):

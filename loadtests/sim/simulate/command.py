@@ -21,8 +21,9 @@ from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.events import FORM, EventError, PodEvent, parse_event
 from loadtests.sim.simulate.fleet import FleetError, parse_fleet
 from loadtests.sim.simulate.page import page
-from loadtests.sim.simulate.replicas import Rejected, Sharing
+from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
+from loadtests.sim.simulate.slo_classes import BadSlo, SloClass, read_class, with_classes
 from loadtests.sim.simulate.summary import Table, lines, summarise, table
 from loadtests.sim.simulate.traces import Trace, TraceError
 from loadtests.sim.workloads.catalog import WORKLOADS, trace_of
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = table(Path(given.trace).name, case, [summarise(run, case) for run in runs])
         if given.report is not None:
             given.report.write_text(page(found, runs), encoding="utf-8")
-    except (TraceError, FleetError, EventError, SchedulerError, PluginError, Rejected, OSError) as error:
+    except (TraceError, BadSlo, FleetError, EventError, SchedulerError, PluginError, OSError) as error:
         sys.stderr.write(f"turnout simulate: {_message(error)}\n")
         return 2
     sys.stdout.write(_json(found) if given.json else _text(found))
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_fleet(parser)
     _add_gateways(parser)
+    _add_promises(parser)
     add("--limit", type=_at_least_one, metavar="N", help="only the trace's first N requests")
     add("--seed", type=int, default=0, metavar="S", help="of all random numbers (default 0)")
     add("--json", action="store_true", help="JSON instead of a table")
@@ -136,6 +138,19 @@ def _add_gateways(parser: argparse.ArgumentParser) -> None:
     add("--restart-at", type=_not_negative, metavar="S", help="replace one replica by a new one at that second")
 
 
+def _add_promises(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--slo",
+        action="append",
+        default=[],
+        type=_slo_class,
+        metavar="[share=S,][priority=P,]ttft=S,tpot=S",
+        help="promise requests these seconds to the first token, and between two; repeat for other shares",
+    )
+    add("--engine-priority", action="store_true", help="the engines schedule by priority")
+
+
 def _load(file: Path) -> None:
     """Load without the checks a gateway makes: `turnout policy check` makes them."""
     try:
@@ -150,6 +165,8 @@ def _case(given: argparse.Namespace) -> Case:
     fleet = parse_fleet(given.profile, given.pods, PODS)
     if given.kv_tokens is not None:
         fleet = [with_kv_tokens(profile, given.kv_tokens) for profile in fleet]
+    if given.engine_priority:
+        fleet = [profile._replace(by_priority=True) for profile in fleet]
     sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
     usage = not given.no_cached_tokens
     mixed = tuple(fleet) if len(set(fleet)) > 1 else ()
@@ -160,7 +177,8 @@ def _case(given: argparse.Namespace) -> Case:
 
 def _trace(given: argparse.Namespace) -> Trace:
     trace = trace_of(given.trace, seed=given.seed)
-    return trace.first(given.limit) if given.limit else trace
+    trace = trace.first(given.limit) if given.limit else trace
+    return with_classes(trace, given.slo, given.seed) if given.slo else trace
 
 
 def _runs(trace: Trace, policies: Sequence[str], case: Case) -> list[Run]:
@@ -226,6 +244,13 @@ def _event(text: str) -> PodEvent:
     try:
         return parse_event(text)
     except EventError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _slo_class(text: str) -> SloClass:
+    try:
+        return read_class(text)
+    except BadSlo as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from loadtests.sim.simulate.replica import POOL, Replica, SentRequest
 from loadtests.sim.simulate.traces import Arrival
-from loadtests.sim.simulate.world import Failure, World
+from loadtests.sim.simulate.world import Failure, Shed, World
 from router.errors import ConnectFailed, CutMidAnswer, PodFailure, ResetBeforeAnswer
 from router.settings import Health
 from schedulers.protocols import Scheduler
@@ -49,10 +49,6 @@ class Sharing(NamedTuple):
     """Whether replicas share updates, and a restarted one gets the state it missed."""
 
 
-class Rejected(RuntimeError):
-    """The policy refused a request; no built-in one does unless it is configured to shed."""
-
-
 class Replicas:
     """A `Router` made of R replicas that run one policy."""
 
@@ -81,14 +77,14 @@ class Replicas:
     # The stages of a request, as the data plane takes them.
 
     def route(self, number: int, arrival: Arrival, /) -> int | None:
-        """The first attempt. Raises Rejected."""
+        """The first attempt. Raises Shed."""
         replica = self.replicas[self._rng.randrange(len(self.replicas))]
         replica.admitted()
         chain = replica.prefix.chain(MODEL, [self._prompt(arrival)]) if arrival.units else []
         sent = SentRequest(number, arrival, replica, chain)
         answer = self._place(sent)
         if isinstance(answer, Rejection):
-            raise Rejected(f"{self.scheduler.name} refused request {number}: {answer.reason}")
+            raise Shed(f"{self.scheduler.name} refused request {number}: {answer.reason}")
         if answer is not None:
             self._open[number] = sent
         return answer
@@ -203,6 +199,7 @@ class Replicas:
             session_key=arrival.session,
             priority=arrival.priority,
             prefix_hits=hits,
+            slo=arrival.slo,
         )
         return sent.info
 

@@ -10,7 +10,7 @@ from loadtests.sim.engine.profiles import H100_8B, EngineProfile
 from loadtests.sim.simulate.contenders import contender, title
 from loadtests.sim.simulate.events import PodEvent, pods_with, schedule
 from loadtests.sim.simulate.replicas import Replicas, Sharing
-from loadtests.sim.simulate.traces import Trace, TraceError
+from loadtests.sim.simulate.traces import Arrival, Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, World
 
 SAMPLES: Final = 240
@@ -68,6 +68,10 @@ class Run(NamedTuple):
     """Requests whose pod failed and whose client got an error; they have no outcome."""
     retried: int = 0
     """Attempts at another pod."""
+    shed: int = 0
+    """Requests that the policy refused."""
+    unserved: Sequence[Arrival] = ()
+    """Those that were lost or shed."""
 
 
 def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
@@ -91,7 +95,8 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
     outcomes = world.play(rated, router, progress)
     ends = [each.at_s + each.e2e_s for each in outcomes]
     duration_s = max(ends, default=0.0)
-    return Run(title(policy), outcomes, world.rejected, samples, duration_s, world.lost, world.retried)
+    counts = world.lost, world.retried, world.shed
+    return Run(title(policy), outcomes, world.rejected, samples, duration_s, *counts, world.unserved)
 
 
 def new_world(case: Case, unit_tokens: int) -> World:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from loadtests.sim.engine.profiles import EngineProfile
 from loadtests.sim.simulate.fleet import fleet_name
 from loadtests.sim.simulate.runs import Case, Run, Sample
 from loadtests.sim.simulate.world import Outcome
+from schedulers.types import NO_SLO
 
 SHORT_TOKENS: Final = 16_000
 """Prompts shorter than this are reported separately: they are the ones that wait behind long prompts."""
@@ -36,6 +38,19 @@ class Window(msgspec.Struct, frozen=True):
     ttft_s: float
     """Mean."""
     hit_rate: float
+
+
+class Goodput(msgspec.Struct, frozen=True):
+    """The requests of one priority that were promised something; those without an answer are not met."""
+
+    priority: int
+    requests: int
+    met: float
+    """Share that kept both promises."""
+    ttft_met: float
+    """Share that kept the time to first token."""
+    unserved: int
+    """Refused by the policy, or lost with their pod."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -63,6 +78,12 @@ class Row(msgspec.Struct, frozen=True):
     """Requests whose pod failed and whose client got an error."""
     retried: int = 0
     """Attempts at another pod."""
+    shed: int = 0
+    """Requests that the policy refused."""
+    goodput: float | None = None
+    """Share of the requests with a promise that kept it; None where none has one."""
+    goodput_by_priority: list[Goodput] = []
+    """The same, the highest priority first."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -109,6 +130,9 @@ def summarise(run: Run, case: Case) -> Row:
         windows=windows(outcomes),
         lost=run.lost,
         retried=run.retried,
+        shed=run.shed,
+        goodput=goodput(run),
+        goodput_by_priority=goodput_by_priority(run),
     )
 
 
@@ -129,6 +153,33 @@ def table(trace: str, case: Case, rows: list[Row]) -> Table:
         case.seed,
         [str(event) for event in case.events],
     )
+
+
+def goodput(run: Run) -> float | None:
+    """`Row.goodput`."""
+    rows = goodput_by_priority(run)
+    asked = sum(each.requests for each in rows)
+    return sum(each.met * each.requests for each in rows) / asked if asked else None
+
+
+def goodput_by_priority(run: Run) -> list[Goodput]:
+    """`Row.goodput_by_priority`."""
+    served: dict[int, list[Outcome]] = {}
+    for each in run.outcomes:
+        if each.slo != NO_SLO:
+            served.setdefault(each.priority, []).append(each)
+    unserved = Counter(each.priority for each in run.unserved if each.slo != NO_SLO)
+    return [
+        _goodput(priority, served.get(priority, []), unserved[priority])
+        for priority in sorted({*served, *unserved}, reverse=True)
+    ]
+
+
+def _goodput(priority: int, served: Sequence[Outcome], unserved: int) -> Goodput:
+    asked = len(served) + unserved
+    met = sum(each.met for each in served)
+    in_time = sum(each.slo.met(each.ttft_s, 0.0) for each in served)
+    return Goodput(priority, asked, met / asked, in_time / asked, unserved)
 
 
 def hit_rate(outcomes: Iterable[Outcome]) -> float:
@@ -184,7 +235,7 @@ def lines(found: Table) -> Mapping[str, Sequence[str]]:
         "retried": [str(row.retried) for row in rows],
         "lost": [str(row.lost) for row in rows],
     }
-    return {
+    columns: dict[str, Sequence[str]] = {
         "POLICY": [row.policy for row in rows],
         "TTFT mean": [f"{row.ttft_s.mean:.3f}" for row in rows],
         "p50": [f"{row.ttft_s.p50:.3f}" for row in rows],
@@ -197,3 +248,11 @@ def lines(found: Table) -> Mapping[str, Sequence[str]]:
         "imbalance": [f"{row.load_imbalance:.2f}" for row in rows],
         **(failures if any(row.retried or row.lost for row in rows) else {}),
     }
+    if any(row.shed for row in rows):
+        columns["shed"] = [str(row.shed) for row in rows]
+    if any(row.goodput is not None for row in rows):
+        columns["goodput"] = [f"{row.goodput or 0.0:.1%}" for row in rows]
+    levels = [each.priority for each in rows[0].goodput_by_priority]
+    for at, level in enumerate(levels if len(levels) > 1 else ()):
+        columns[f"of {level:+d}"] = [f"{row.goodput_by_priority[at].met:.1%}" for row in rows]
+    return columns

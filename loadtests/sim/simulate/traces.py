@@ -25,6 +25,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from schedulers.types import NO_SLO, Slo
+
 MOONCAKE_UNIT_TOKENS: Final = 512
 """Tokens a hash id of the Mooncake traces stands for."""
 
@@ -49,6 +51,7 @@ class Arrival(NamedTuple):
     session: str = ""
     priority: int = 0
     """As `RequestInfo.priority`; a batch that can wait has one below 0."""
+    slo: Slo = NO_SLO
 
 
 class Trace(NamedTuple):

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from loadtests.sim.engine.model import Engine, EngineRequest, RequestTooLong, StepResult
 from loadtests.sim.engine.profiles import EngineProfile
 from loadtests.sim.simulate.traces import Arrival, Trace
+from schedulers.types import NO_SLO, Slo
 
 Act = Callable[[], None]
 
@@ -33,11 +34,16 @@ class Failure(Enum):
     """The process ended after the first token, which the client has."""
 
 
+class Shed(RuntimeError):
+    """The router refuses a request: no pod gets it."""
+
+
 class Router(Protocol):
     """Picks the pods: the real policies behind simulated replicas, or a peer's algorithm."""
 
     def route(self, number: int, arrival: Arrival, /) -> int | None:
-        """The index of the pod that gets request `number`, which arrives now; None where no pod can take it."""
+        """The index of the pod that gets request `number`, which arrives now; None where no pod can take it.
+        Raises Shed."""
 
     def first_token(self, number: int, /) -> None:
         """The first token of a request is back."""
@@ -70,6 +76,12 @@ class Outcome(NamedTuple):
     output_tokens: int
     cached_tokens: int
     priority: int = 0
+    slo: Slo = NO_SLO
+
+    @property
+    def met(self) -> bool:
+        """Whether it kept what the request was promised."""
+        return self.slo.met(self.ttft_s, self.itl_s)
 
     @property
     def itl_s(self) -> float:
@@ -98,6 +110,12 @@ class World:
         self.serves = [at < pods - later for at in range(pods)]
         """Whether an engine's process is there, by pod."""
         self.started_at = [0.0] * pods
+        self.lost = 0
+        """Requests whose pod failed and whose client got an error; they have no outcome."""
+        self.shed = 0
+        """Requests that the router refused."""
+        self.unserved: list[Arrival] = []
+        """Those, and the lost ones."""
         self.retried = 0
         """Attempts after a request's first."""
         self._profiles = profiles
@@ -108,7 +126,6 @@ class World:
         self._cached_in_usage = cached_in_usage
         self._outcomes: dict[int, Outcome] = {}
         self._rejected: set[int] = set()
-        self._lost: set[int] = set()
         self._changes: list[float] = []
         """When the engines change, sorted."""
         self._events: list[tuple[float, int, Act]] = []
@@ -134,11 +151,6 @@ class World:
     def rejected(self) -> int:
         """Requests that no pod could ever hold; they have no outcome."""
         return len(self._rejected)
-
-    @property
-    def lost(self) -> int:
-        """Requests whose pod failed and whose client got an error; they have no outcome."""
-        return len(self._lost)
 
     def was_rejected(self, number: int) -> bool:
         """Whether the request is one of those."""
@@ -185,7 +197,13 @@ class World:
 
     def arrive(self, number: int, arrival: Arrival, router: Router) -> None:
         """A request arrives now, regardless of its own time: route it, queue it."""
-        self._send(number, _Open(router.route(number, arrival), arrival, self.now), router)
+        try:
+            pod = router.route(number, arrival)
+        except Shed:
+            self.shed += 1
+            self._give_up(number, arrival)
+            return
+        self._send(number, _Open(pod, arrival, self.now), router)
 
     def slow(self, pod: int, factor: float) -> None:
         """From its next step on the pod takes `factor` times its profile's durations."""
@@ -210,13 +228,15 @@ class World:
     def _send(self, number: int, request: _Open, router: Router) -> None:
         pod, arrival, arrived = request
         if pod is None:
-            self._lost.add(number)
-            self._call_on_end(number)
+            self.lost += 1
+            self._give_up(number, arrival)
             return
         if not self.serves[pod]:
             self._send_again(number, request, Failure.REFUSED, router)
             return
-        sent = EngineRequest(number, arrival.prompt_tokens, arrival.units, arrival.output_tokens, arrived)
+        prompt, answer = arrival.prompt_tokens, arrival.output_tokens
+        # Engines take a lower number first, clients of the gateway a higher one.
+        sent = EngineRequest(number, prompt, arrival.units, answer, arrived, -arrival.priority)
         try:
             self.engines[pod].submit(sent)
         except RequestTooLong:
@@ -285,8 +305,14 @@ class World:
             arrival.output_tokens,
             cached,
             arrival.priority,
+            arrival.slo,
         )
         return cached
+
+    def _give_up(self, number: int, arrival: Arrival) -> None:
+        """The request gets no answer."""
+        self.unserved.append(arrival)
+        self._call_on_end(number)
 
     def _call_on_end(self, number: int) -> None:
         if self.on_end is not None:

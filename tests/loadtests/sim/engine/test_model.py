@@ -135,6 +135,39 @@ def test_running_out_of_blocks_preempts_the_last_admitted_request_which_still_fi
     assert engine.preemptions >= 1
 
 
+def test_by_priority_a_lower_number_is_admitted_first_and_equal_ones_in_order_of_arrival() -> None:
+    engine = Engine(ROOMY._replace(by_priority=True, max_num_seqs=1))
+    waits = [("late", 5), ("first", 0), ("second", 0), ("urgent", -1)]
+    requests = [EngineRequest(name, 4, (), 3, 0.0, level) for name, level in waits]
+    steps = play(engine, requests)
+    assert [name for _, step in steps for name in step.finished] == ["urgent", "first", "second", "late"]
+
+
+def test_by_priority_the_last_of_the_lowest_is_preempted() -> None:
+    engine = Engine(SMALL._replace(by_priority=True))
+    requests = [EngineRequest(at, 12, (), 40, at / 8, level) for at, level in enumerate((0, 5, 0))]
+    preempted = [name for _, step in play(engine, requests) for name in step.preempted]
+    assert preempted[0] == 1
+    assert engine.preemptions == len(preempted)
+
+
+def test_a_higher_priority_passes_a_head_that_waits_for_blocks() -> None:
+    engine = Engine(SMALL._replace(by_priority=True))
+    engine.submit(EngineRequest("runs", 40, (), 30))
+    engine.next_step(0.0)
+    engine.submit(EngineRequest("waits", 60, (), 2, 1.0, 1))
+    engine.next_step(1.0)
+    engine.submit(EngineRequest("small", 4, (), 2, 2.0))
+    step = engine.next_step(2.0)
+    assert step is not None and step.first_tokens == ("small",)
+
+
+def test_without_it_priorities_change_nothing() -> None:
+    engine = Engine(ROOMY._replace(max_num_seqs=1))
+    steps = play(engine, [EngineRequest(at, 4, (), 3, 0.0, -at) for at in range(3)])
+    assert [name for _, step in steps for name in step.finished] == [0, 1, 2]
+
+
 def test_a_request_that_only_computes_its_prompt_ends_without_a_token() -> None:
     engine = Engine(SMALL)
     steps = play(engine, [request("embed", 12, 0)])

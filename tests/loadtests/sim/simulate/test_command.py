@@ -132,12 +132,33 @@ def test_a_small_cache_has_fewer_hits(capsys: pytest.CaptureFixture[str]) -> Non
     assert small["hit_rate"] < whole["hit_rate"]
 
 
+def test_goodput_is_reported_by_priority(capsys: pytest.CaptureFixture[str]) -> None:
+    tight, loose = "share=0.4,priority=2,ttft=0.2", "share=0.6,ttft=100,tpot=10"
+    argv = ("--policy", "p2c", "--limit", "200", "--slo", tight, "--slo", loose)
+    assert simulated(capsys, *argv)[1].splitlines()[0].split()[-5:] == ["goodput", "of", "+2", "of", "+0"]
+    (row,) = json.loads(simulated(capsys, *argv, "--json")[1])["policies"]
+    urgent, rest = row["goodput_by_priority"]
+    assert (urgent["priority"], rest["priority"], rest["met"]) == (2, 0, 1.0)
+    assert 0 < urgent["met"] < 1
+    assert urgent["requests"] + rest["requests"] == 200
+
+
+def test_engines_that_schedule_by_priority_serve_it_first(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--policy", "p2c", "--pods", "1", "--limit", "60", "--json", "--rate", "5")
+    mix = ("--slo", "share=0.3,priority=1,ttft=2", "--slo", "share=0.7,ttft=2")
+    plain, by_priority = (
+        json.loads(simulated(capsys, *argv, *mix, *more)[1])["policies"][0] for more in ((), ("--engine-priority",))
+    )
+    assert by_priority["goodput_by_priority"][0]["met"] > plain["goodput_by_priority"][0]["met"]
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["--policy", "unknown"], "no policy 'unknown'"),
         (["--policy", "p2c", "--profile", "h200"], "no profile 'h200'"),
         (["--policy", "p2c", "--pods", "3", "--event", "1:pod-3:fail"], "1:pod-3:fail: it has not joined"),
+        (["--policy", "p2c", "--slo", "share=0.7,ttft=1", "--slo", "share=0.7,ttft=2"], "add up to more than 1"),
         (["--policy", "p2c", "--profile", "tiny", "--report", "/nowhere/r.html"], "/nowhere/r.html: No such file"),
     ],
 )
@@ -158,6 +179,7 @@ def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str
         ["--policy", "p2c", "--age-ms", "-1"],
         ["--policy", "p2c", "--rate", "nan"],
         ["--policy", "p2c", "--report", "r.png"],
+        ["--policy", "p2c", "--slo", "ttft=soon"],
     ],
     ids=" ".join,
 )

@@ -9,12 +9,12 @@ import pytest
 
 from loadtests.sim.simulate.events import parse_event, schedule
 from loadtests.sim.simulate.replica import Replica
-from loadtests.sim.simulate.replicas import Rejected, Replicas, Sharing
+from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import World
 from schedulers import registry
 from schedulers.protocols import Scheduler
-from schedulers.types import Candidate, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from schedulers.types import Candidate, Decision, LoadSnapshot, PodId, Rejection, RequestInfo, Slo
 from tests.fakes.simulated_world import SMALL, UNIT, arrival, chain, prompt, trace, world
 
 
@@ -252,7 +252,14 @@ def test_a_seed_determines_the_run() -> None:
     assert run(1) == run(1) != run(2)
 
 
-def test_a_rejection_by_a_policy_ends_the_run_with_an_error() -> None:
-    here = world()
-    with pytest.raises(Rejected, match="refusing refused request 0: saturated"):
-        here.play(trace(arrival(0.0)), replicas(here, Refusing()))
+def test_a_request_that_the_policy_rejects_reaches_no_pod_and_the_run_goes_on() -> None:
+    here, refused = world(), arrival(0.0)
+    assert here.play(trace(refused, arrival(1.0)), replicas(here, Refusing())) == []
+    assert here.unserved == [refused, arrival(1.0)]
+    assert (here.shed, here.lost, here.rejected) == (2, 0, 0)
+
+
+def test_a_policy_is_given_a_requests_priority_and_its_slo() -> None:
+    here, policy = world(), Watching()
+    here.play(trace(arrival(0.0)._replace(priority=3, slo=Slo(2.0, 0.1))), replicas(here, policy))
+    assert (policy.requests[0].priority, policy.requests[0].slo) == (3, Slo(2.0, 0.1))

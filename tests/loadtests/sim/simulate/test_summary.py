@@ -7,9 +7,10 @@ import pytest
 
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case, Run, Sample
-from loadtests.sim.simulate.summary import Spread, lines, load_imbalance, spread, summarise, table, windows
+from loadtests.sim.simulate.summary import Goodput, Spread, lines, load_imbalance, spread, summarise, table, windows
 from loadtests.sim.simulate.world import Outcome
-from tests.fakes.simulated_world import SMALL
+from schedulers.types import Slo
+from tests.fakes.simulated_world import SMALL, arrival
 
 CASE = Case(pods=2, rate=1.5, profile=SMALL, sharing=Sharing(4, 0.005), seed=3)
 
@@ -51,6 +52,24 @@ def test_windows_hold_the_requests_that_arrived_in_them() -> None:
     (first, last) = windows([outcome(0.0, ttft_s=1.0), outcome(0.5, ttft_s=3.0), outcome(120.0, cached=1000)])
     assert (first.at_s, first.requests, first.ttft_s, first.hit_rate) == (0.0, 2, 2.0, 0.0)
     assert (last.at_s, last.requests, last.hit_rate) == (120.0, 1, 1.0)
+
+
+def test_goodput_is_the_share_of_promises_kept_and_refused_requests_break_theirs() -> None:
+    kept = outcome(ttft_s=1.0)._replace(priority=1, slo=Slo(ttft_s=2.0, tpot_s=0.1))
+    slow = outcome(ttft_s=1.0)._replace(priority=1, slo=Slo(ttft_s=2.0, tpot_s=0.09))
+    late = outcome(ttft_s=3.0)._replace(slo=Slo(ttft_s=2.0))
+    refused = arrival(0.0)._replace(priority=1, slo=Slo(ttft_s=2.0))
+    row = summarise(run(kept, slow, late, outcome())._replace(shed=1, unserved=[refused]), CASE)
+    assert row.goodput == pytest.approx(1 / 4), "the request without a promise does not count"
+    assert row.goodput_by_priority == [Goodput(1, 3, 1 / 3, 2 / 3, 1), Goodput(0, 1, 0.0, 0.0, 0)]
+    columns = lines(table("t", CASE, [row]))
+    assert (columns["goodput"], columns["shed"], columns["of +1"]) == (["25.0%"], ["1"], ["33.3%"])
+
+
+def test_a_run_without_promises_has_no_goodput() -> None:
+    row = summarise(run(outcome()), CASE)
+    assert row.goodput is None
+    assert not {"goodput", "shed"} & lines(table("t", CASE, [row])).keys()
 
 
 def test_the_json_has_the_names_that_scripts_read() -> None:
