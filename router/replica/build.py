@@ -177,7 +177,7 @@ def build(
     policy = _policy(core, state.store)
     dataplane = _dataplane(core, state, network, pods, policy)
     state_listener = ReplicaStateListener(
-        state.view, state.prefix, pods.updates, pods.scraper, policy.controller, pods.models
+        state.view, state.prefix, pods.updates, pods.scraper, policy.controller, pods.models, pods.prober
     )
     warmup = Warmup(
         store=state.store,
@@ -221,7 +221,7 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
         health_config(settings.health), updates.on_health, fallbacks=fallbacks, on_kept=updates.on_kept
     )
     accesses = network.accesses
-    prober = Prober(probe_config(settings.health), health, accesses, clock=core.clock)
+    prober = Prober(probe_config(settings.health), health, accesses, state.store, clock=core.clock)
     models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, accesses, clock=core.clock)
 
     def restarted(pod: PodId) -> None:
@@ -232,7 +232,7 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     scraper = Scraper(scrape_config(settings.scrape), listener, state.store, accesses, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held, routes.lacks) if held else None
-    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, homes=homes)
+    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, state.store, homes=homes)
     return PodParts(pod_registry, updates, health, prober, scraper, models)
 
 

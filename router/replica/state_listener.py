@@ -10,6 +10,7 @@ from router.policy.controller import PolicyController
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import PodId
 from statesync.engines.model_reader import ModelReader
+from statesync.engines.prober import Prober
 from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
@@ -28,6 +29,7 @@ class ReplicaStateListener:
         scraper: Scraper,
         policies: PolicyController,
         models: ModelReader,
+        prober: Prober,
     ) -> None:
         self._view = view
         self._prefix = prefix
@@ -35,6 +37,7 @@ class ReplicaStateListener:
         self._scraper = scraper
         self._policies = policies
         self._models = models
+        self._prober = prober
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         """A replica's requests in flight by pod: all of them, or those that changed."""
@@ -61,6 +64,10 @@ class ReplicaStateListener:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         """A replica found that the pod lists other models."""
         self._models.changed_elsewhere(pod)
+
+    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+        """What the replicas that were there before know of their pods."""
+        self._prober.probed_elsewhere(well)
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy was changed on another replica, or before this one started."""

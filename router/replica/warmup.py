@@ -61,10 +61,12 @@ class Warmup:
     async def run(self, limit_s: float) -> None:
         """Return when all is known or the time is over. Raises StateError if a live replica has this one's name."""
         loop = asyncio.get_running_loop()
+        self._prober.rush(True)
         sharing = loop.create_task(self._share(limit_s), name="warm-up state")
         learning = loop.create_task(self._learn(), name="warm-up pods")
         self._tasks += [sharing, learning]
         done, late = await asyncio.wait({sharing, learning}, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+        self._prober.rush(False)
         for task in done:
             task.result()
         if late:

@@ -318,6 +318,12 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
         lambda link: link.placements_dropped,
     ),
     ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),
+    (
+        "turnout_state_strangers",
+        "gauge",
+        "Live replicas of another fleet in the namespace.",
+        lambda link: link.strangers,
+    ),
 )
 
 

@@ -209,6 +209,13 @@ ALERTS = (
         "{{ $labels.instance }} and the other replicas lose messages.",
     ),
     Alert(
+        "TurnoutTwoFleets",
+        "turnout_state_strangers > 0",
+        "0m",
+        CRITICAL,
+        "{{ $labels.instance }} shares database and namespace with {{ $value }} replicas that have other pods.",
+    ),
+    Alert(
         "TurnoutCold",
         "turnout_cold == 1",
         "5m",

@@ -202,6 +202,11 @@ class HealthTracker:
         record = self._records.get(pod)
         return record.kept if record else _NOTHING_KEPT
 
+    def probed_well(self, pod: PodId) -> bool:
+        """Whether nothing that its probes showed speaks against the pod."""
+        record = self._records.get(pod)
+        return record is not None and "probe" not in record.blockers and "probe" not in record.kept
+
     def cap(self, pool: str) -> int:
         """How many of the pool's pods may be blocked at once."""
         count = len(self._pools.get(pool, ()))

@@ -12,9 +12,9 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -70,6 +70,13 @@ class ProbeAnswer(NamedTuple):
         return f"GET {self.path} answered {self.status}" if self.status else self.problem
 
 
+class SharedProbes(Protocol):
+    """The part of a StateStore that replicas which start learn from."""
+
+    def probed(self, pod: PodId, well: bool, /) -> None:
+        """See StateStore."""
+
+
 class Prober:
     """Probes the pods of all pools, a new pod at once, and ends ejections when they are over.
 
@@ -81,6 +88,7 @@ class Prober:
         config: ProbeConfig,
         health: HealthTracker,
         accesses: Accesses = NO_ACCESSES,
+        shared: SharedProbes | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -88,6 +96,7 @@ class Prober:
         self._config = config
         self._health = health
         self._accesses = accesses
+        self._shared = shared
         self._paths: dict[PodId, str] = {}
         """The health path of each pod that answered at another than its engine's first one."""
         self._failures = FailureLog()
@@ -113,6 +122,19 @@ class Prober:
             self._paths.pop(pod, None)
         self._progress.set()
 
+    def rush(self, on: bool) -> None:
+        """Whether first probes are made in a rush: while this replica does nothing else yet."""
+        self._poller.rush = on
+
+    def probed_elsewhere(self, well: Mapping[PodId, bool]) -> None:
+        """Take the verdicts of the replicas that were there before, of pods not probed here yet. Those that are well
+        are probed when their turn comes, the others first."""
+        now = self._clock()
+        for pod in self._unprobed.intersection(well):
+            self._took(pod, well[pod], now)
+            if well[pod]:
+                self._poller.visited(pod)
+
     async def first_round(self) -> None:
         """Return when each pod known at this call has been probed once or has left. Use a timeout."""
         waiting = set(self._unprobed)
@@ -133,13 +155,18 @@ class Prober:
         access = self._accesses.of(pool)
         answers = await self._ask(access, pod)
         ok = answers[-1].well
-        self._health.probe(pod.id, ok, self._clock())
-        self._unprobed.discard(pod.id)
-        self._progress.set()
+        self._took(pod.id, ok, self._clock())
         if ok:
             self._settle(pool, pod.id, access, answers)
         else:
             self._complain(pod.id, access, answers)
+
+    def _took(self, pod: PodId, ok: bool, now: float) -> None:
+        self._health.probe(pod, ok, now)
+        self._unprobed.discard(pod)
+        self._progress.set()
+        if self._shared is not None:
+            self._shared.probed(pod, self._health.probed_well(pod))
 
     async def _ask(self, access: PoolAccess, pod: Pod) -> list[ProbeAnswer]:
         """The answers at the paths that were tried: the last is of one that the pod has, if it has any."""

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from schedulers.types import PodId
+from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError
 from statesync.owners import OwnerTable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
 from statesync.store.redis.policy_cache import own_copy
+from statesync.store.redis.presence import OwnPods, verdicts
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS = 1_000
@@ -79,6 +81,7 @@ class MemoryStore:
         self._unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
         self._unsent_models: set[PodId] = set()
         self._flush_due = False
+        self._own_pods = OwnPods()
 
     @property
     def shared(self) -> bool:
@@ -102,6 +105,7 @@ class MemoryStore:
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
         for pool, records in hub.history.items():
             listener.policy_changed(pool, own_copy(records[0]))
+        listener.health_elsewhere(verdicts([store._own_pods.pools for store in hub.members.values()]))
         hub.members[replica] = self
         self._plan_flush()
 
@@ -155,11 +159,20 @@ class MemoryStore:
         self._unsent_models.add(pod)
         self._plan_flush()
 
+    def change_pods(self, pool: str, change: PodChange, /) -> None:
+        """Note which pods this replica has."""
+        self._own_pods.change_pods(pool, change)
+
+    def probed(self, pod: PodId, well: bool, /) -> None:
+        """Note what this replica's probes say of a pod now."""
+        self._own_pods.probed(pod, well)
+
     def elected(self, pod: PodId, /) -> bool:
-        """True on the member of the hub with the greatest `weight` for the pod."""
+        """True on the member of the hub with the greatest `weight` for the pod, of those that have it."""
         if self._listener is None:
             return True
-        return self._replica == max(self._hub.members, key=lambda name: weight(name, pod))
+        others = [store._replica for store in self._others() if store._own_pods.may_have(pod)]
+        return self._replica == max([self._replica, *others], key=lambda name: weight(name, pod))
 
     def health(self) -> StoreHealth:
         """Connected from `start` to `aclose`; nothing is sent anywhere."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from schedulers.types import PodId
+from statesync.discovery.changes import PodChange
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.types import EngineReport, InflightNumbers, PrefixPage
 
@@ -80,6 +81,10 @@ class StateListener(Protocol):
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         """Another replica found that `pod` lists other models now, or refuses one that it lists."""
 
+    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+        """What the replicas that were there before know of their pods, when this one joins: of each pod that any of
+        them has probed, whether it is well in the eyes of at least one."""
+
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy has a new generation."""
 
@@ -107,6 +112,8 @@ class StoreHealth(NamedTuple):
     """Counter: placements dropped unsent, because the server was unreachable for too long."""
     unreadable: int = 0
     """Counter: messages of other replicas that could not be decoded."""
+    strangers: int = 0
+    """Live replicas of another fleet: they share the namespace and no pod, or an equally named pool of other pods."""
     error: str = ""
     """The reason while it is not connected."""
 
@@ -150,8 +157,14 @@ class StateStore(Protocol):
     def models_changed(self, pod: PodId, /) -> None:
         """Note that `pod` lists other models now, so that the others read its list. Never blocks, never fails."""
 
+    def change_pods(self, pool: str, change: PodChange, /) -> None:
+        """Note which pods this replica has: it is elected among the replicas that have the pod. Never blocks."""
+
+    def probed(self, pod: PodId, well: bool, /) -> None:
+        """Note whether a pod of this replica is well, as its probes say: for replicas that start. Never blocks."""
+
     def elected(self, pod: PodId, /) -> bool:
-        """Whether this replica is the one to scrape `pod` now. True if it knows no other live replica."""
+        """Whether this replica is the one to scrape `pod` now. True if it knows no other live replica that has it."""
         ...
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:

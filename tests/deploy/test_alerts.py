@@ -83,6 +83,7 @@ _CPU = 'process_cpu_seconds_total{instance="a"}'
 _CONNECTED, _AGE = 'turnout_state_connected{instance="a"}', 'turnout_view_age_seconds{instance="a"}'
 _GENERATION = "turnout_policy_generation"
 _DROPPED = 'turnout_state_placements_dropped_total{instance="a"}'
+_STRANGERS = 'turnout_state_strangers{instance="a"}'
 _DRAINING = 'turnout_phase_seconds{instance="a",phase="draining"}'
 _ACTIVE = 'turnout_active_requests{instance="a"}'
 _INFLIGHT = "turnout_inflight_requests"
@@ -120,6 +121,7 @@ CASES: Mapping[str, Case] = {
         _two(_GENERATION, "3", "4", ',pool="p",policy="x"'), POOL, _two(_GENERATION, "4", "4", ',pool="p",policy="x"')
     ),
     "TurnoutStateDropped": Case({_DROPPED: "0+5x120"}, ONE, {_DROPPED: "5x120"}),
+    "TurnoutTwoFleets": Case({_STRANGERS: "0 2x119"}, ONE, {_STRANGERS: "0x120"}),
     "TurnoutCold": Case({'turnout_cold{instance="a"}': "1x120"}, ONE, {'turnout_cold{instance="a"}': "1x3 0x110"}),
     "TurnoutRollStuck": Case(
         {**UP, 'turnout_build_info{instance="b",version="2"}': "1x120"},

@@ -24,6 +24,7 @@ class RecordingListener:
         self.report_ages_s: dict[PodId, float] = {}
         self.policies: dict[str, PolicyRecord] = {}
         self.changed_lists: list[PodId] = []
+        self.well: dict[PodId, bool] = {}
         self.pages: list[PrefixPage] = []
         self.restored_pages: list[PrefixPage] = []
 
@@ -51,6 +52,9 @@ class RecordingListener:
 
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self.changed_lists.append(pod)
+
+    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+        self.well.update(well)
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages

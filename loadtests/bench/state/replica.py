@@ -59,6 +59,9 @@ class Receiver:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         pass
 
+    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+        pass
+
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         pass
 

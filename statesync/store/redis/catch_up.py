@@ -15,6 +15,7 @@ from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import SCHEMA, pack_whole_record
+from statesync.store.redis.pod_sharing import PodSharing
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.repair import is_damage
 from statesync.store.redis.scripts import RESTORE_POLICY
@@ -29,12 +30,14 @@ class CatchUp:
         keys: RedisKeys,
         receiver: UpdateReceiver,
         live_replicas: LiveReplicas,
+        pods: PodSharing,
         checkpoints: Checkpoints,
     ) -> None:
         self._replica = replica
         self._keys = keys
         self._receiver = receiver
         self._live_replicas = live_replicas
+        self._pods = pods
         self._checkpoints = checkpoints
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
@@ -75,6 +78,9 @@ class CatchUp:
             if token:
                 self._live_replicas.listed(replica, token, left_s, now)
         receiver.reported(reports, now_ms, skip_own=again)
+        well = await self._pods.read(link, live) if live else {}
+        if not again:  # else its own probes know better
+            receiver.health(well)
         receiver.release()
 
     async def read_policies(self, link: RespConnection, token: str) -> None:

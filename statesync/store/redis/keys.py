@@ -9,6 +9,8 @@ key                 type    TTL        content; writers: readers
 {ns}:tokens         hash    4 leases   replica -> token of the incarnation that holds it; register, renew: every script
 {ns}:inflight:<id>  hash    4 leases   pod -> its numbers, `@` -> token and sequence; replica <id> alone, its
                                        hash is deleted when it lapses: joining, or having missed a message
+{ns}:pods:<id>      hash    4 leases   pool -> its pods as replica <id> has them, and what its probes say of each;
+                                       deleted when it lapses: joining, or having other pods than <id>
 {ns}:reports        hash    10 min     pod -> ms by Redis' clock, then the engine's report; elected scrapers: joining
 {ns}:log            stream  1 day      an entry a flush: its placements in order; all, trimmed by checkpoints and
                                        bounded by `LOG_ENTRIES`: joining
@@ -87,6 +89,10 @@ class RedisKeys:
     def inflight(self, replica: str) -> str:
         """The hash of a replica's numbers."""
         return f"{self.prefix}inflight:{replica}"
+
+    def pods(self, replica: str) -> str:
+        """The hash of a replica's pods."""
+        return f"{self.prefix}pods:{replica}"
 
     def pages(self, name: str) -> str:
         """The pages of the checkpoint `name`."""

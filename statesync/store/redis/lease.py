@@ -6,11 +6,12 @@ long as its messages arrive. So a dead replica lapses here even while the server
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
 from statesync.store.protocol import ReplicaInfo
+from statesync.store.redis.presence import Pools, digest_of
 
 
 def weight(replica: str, thing: str) -> int:
@@ -19,12 +20,20 @@ def weight(replica: str, thing: str) -> int:
 
 
 class _Member:
-    __slots__ = ("ends_at", "seen_at", "token")
+    __slots__ = ("digest", "ends_at", "pods", "pools", "read_digest", "seen_at", "token")
 
     def __init__(self, token: str, seen_at: float, ends_at: float) -> None:
         self.token = token
         self.seen_at = seen_at
         self.ends_at = ends_at
+        self.digest: int | None = None
+        """Of its pods, by its last beat; None of a replica that does not say which it has."""
+        self.pools: Pools | None = None
+        """Its pods as they were read last, if they were."""
+        self.read_digest: int | None = None
+        """Of these."""
+        self.pods: frozenset[str] = frozenset()
+        """All of these."""
 
 
 class LiveReplicas:
@@ -34,6 +43,8 @@ class LiveReplicas:
         self._me = me
         self._lease_s = lease_s
         self._members: dict[str, _Member] = {}
+        self.digest: int | None = None
+        """Of this replica's own pods; None before it has any pool."""
 
     @property
     def alone(self) -> bool:
@@ -88,13 +99,49 @@ class LiveReplicas:
             *(ReplicaInfo(replica, max(0.0, now - member.seen_at)) for replica, member in self._members.items()),
         ]
 
-    def elected(self, thing: str) -> bool:
-        """Whether this replica is elected for a pod (or a chore): it has the greatest weight.
+    def elected(self, pod: str) -> bool:
+        """Whether this replica, which has the pod, is elected for it: it has the greatest weight of those that have it.
 
-        When a replica comes or goes, only its own pods and chores move (rendezvous hashing).
+        When a replica comes or goes, only its own pods move (rendezvous hashing).
         """
-        mine = weight(self._me, thing)
-        return all(weight(other, thing) <= mine for other in self._members)
+        mine = weight(self._me, pod)
+        return all(weight(other, pod) <= mine for other, member in self._members.items() if self._has(member, pod))
+
+    def leads(self, chore: str) -> bool:
+        """Whether this replica is elected for a chore, which any of them may do."""
+        mine = weight(self._me, chore)
+        return all(weight(other, chore) <= mine for other in self._members)
+
+    # Which pods the others have.
+
+    def beat(self, replica: str, digest: int | None) -> bool:
+        """A beat of a live replica named the digest of its pods. True if they have to be read: they were others than
+        this replica's at the beat before as well, as replicas do not see a change of pods at the same moment."""
+        member = self._members.get(replica)
+        if member is None:
+            return False
+        before, member.digest = member.digest, digest
+        if digest is not None and digest == self.digest:
+            member.pools = member.read_digest = None
+        return digest == before and digest not in (None, self.digest, member.read_digest)
+
+    def took(self, replica: str, pools: Pools) -> None:
+        """The pods of a replica were read."""
+        member = self._members.get(replica)
+        if member is not None:
+            member.pools, member.read_digest = pools, digest_of(pools)
+            member.pods = frozenset(pod for pods in pools.values() for pod in pods)
+
+    def differing(self) -> Mapping[str, Pools]:
+        """The pods of the replicas whose pods are known and not the same as this one's."""
+        return {name: each.pools for name, each in self._members.items() if each.pools and not self._alike(each)}
+
+    def _alike(self, member: _Member) -> bool:
+        return member.digest == self.digest
+
+    def _has(self, member: _Member, pod: str) -> bool:
+        """A replica that does not say which pods it has counts as having all."""
+        return member.pools is None or self._alike(member) or pod in member.pods
 
     def __repr__(self) -> str:
         return f"<LiveReplicas of {self._me}: {', '.join(self._members) or 'alone'}>"

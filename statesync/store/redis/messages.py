@@ -102,6 +102,8 @@ class HeartbeatMessage(_Message, tag="beat", kw_only=True):
 
     seq: Count
     """Sequence number of the last `ChangesMessage`."""
+    pods: int | None = None
+    """Digest of the sender's pods, see `presence.py`; None of one that does not share them."""
 
 
 class GoneMessage(_Message, tag="gone", kw_only=True):
@@ -126,6 +128,14 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
     replica: str
     token: str
     placements: list[PlacementMessage]
+
+
+class PoolPodsMessage(msgspec.Struct, array_like=True):
+    """A replica's pods in one pool, and a byte for each: what its probes say of it."""
+
+    v: int
+    pods: list[PodId]
+    states: bytes
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -164,6 +174,7 @@ class MessageDecoder:
         self._entry = msgspec.msgpack.Decoder(LogEntry).decode
         self._report = msgspec.msgpack.Decoder(ReportMessage).decode
         self._page = msgspec.msgpack.Decoder(PageMessage).decode
+        self._pool_pods = msgspec.msgpack.Decoder(PoolPodsMessage).decode
         self._record = msgspec.json.Decoder(RecordJson).decode
         self._counts = msgspec.msgpack.Decoder(list[Count]).decode
 
@@ -183,6 +194,11 @@ class MessageDecoder:
         """A report, as in the hash after its time."""
         report = self._read("a report", self._report, data)
         return None if report is None else self._versioned(report, report.v)
+
+    def pool_pods(self, data: bytes) -> PoolPodsMessage | None:
+        """A pool of another replica."""
+        message = self._read("a pool's pods", self._pool_pods, data)
+        return None if message is None else self._versioned(message, message.v)
 
     def page(self, data: bytes) -> PrefixPage | None:
         """A page of a checkpoint."""

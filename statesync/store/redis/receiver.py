@@ -112,6 +112,8 @@ class UpdateReceiver:
         self.missed: Callable[[str], None] | None = None
         self.joined: Callable[[], None] | None = None
         """Called when a replica appears that was not live."""
+        self.other_pods: Callable[[str], None] | None = None
+        """Called with a replica whose pods have to be read."""
         self._held: list[Envelope] | None = None
         self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
             ChangesMessage: self._changes,
@@ -182,6 +184,10 @@ class UpdateReceiver:
                 age_s = max(0.0, (now_ms - int(at)) / 1000) + report.age_s
                 self._report(PodId(pod.decode("utf-8", "replace")), report, age_s)
 
+    def health(self, well: Mapping[PodId, bool]) -> None:
+        """Take what the probes of the replicas that were there before say."""
+        self._deliver("the health of pods", self._listener.health_elsewhere, well)
+
     def policies(self, stored: Mapping[str, Sequence[PolicyRecord]]) -> None:
         """Take all pools' policy records."""
         for pool, records in stored.items():
@@ -231,6 +237,8 @@ class UpdateReceiver:
         self._alive(message.replica, message.token)
         if not self._sequences.reached(message.replica, message.token, message.seq):
             self._miss(message.replica)
+        if self._live_replicas.beat(message.replica, message.pods) and self.other_pods is not None:
+            self.other_pods(message.replica)
 
     def _gone(self, message: GoneMessage) -> None:
         if self._live_replicas.gone(message.replica, message.token):

@@ -40,6 +40,7 @@ class KeyRepair:
             keys.leases: "zset",
             keys.tokens: "hash",
             keys.inflight(replica): "hash",
+            keys.pods(replica): "hash",
             keys.reports: "hash",
             keys.log: "stream",
             keys.checkpoint: "hash",

@@ -24,9 +24,12 @@ from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
 from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, RedisKeys
-from statesync.store.redis.lease import LiveReplicas, PauseDetector
+from statesync.store.redis.lapse import LapseTimer
+from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import SCHEMA, GoneMessage, HeartbeatMessage, pack
+from statesync.store.redis.pod_sharing import PodSharing
+from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.repair import KeyRepair, is_damage
 from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
@@ -59,6 +62,7 @@ class Session:
         replica: str,
         listener: StateListener,
         pending: PendingUpdates,
+        own_pods: OwnPods,
         keys: RedisKeys,
         config: SyncConfig,
         rng: Random,
@@ -73,10 +77,12 @@ class Session:
         self.view_age = ViewAge(loop.time())
         self.receiver = UpdateReceiver(replica, listener, self.live_replicas, self.view_age, loop.time)
         self.receiver.missed, self.receiver.joined = self._missed, self._joined
+        self.receiver.other_pods = self._pods_differ
+        self.pods = PodSharing(replica, own_pods, keys, config, self.live_replicas, self.receiver.reader)
         self.syncer = Syncer(replica, pending, keys, config, self.view_age, self.live_replicas)
         self._checkpoints = Checkpoints(keys, self.receiver)
         self._repair = KeyRepair(replica, keys)
-        self._warmup = CatchUp(replica, keys, self.receiver, self.live_replicas, self._checkpoints)
+        self._warmup = CatchUp(replica, keys, self.receiver, self.live_replicas, self.pods, self._checkpoints)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """The connection for commands, once registered; None otherwise."""
@@ -88,8 +94,7 @@ class Session:
         self._trouble: asyncio.Future[StateError] = loop.create_future()
         self._to_read: set[str] = set()
         self._work: set[asyncio.Task[None]] = set()
-        self._pause = PauseDetector(config.lease_s)
-        self._lapse_timer: asyncio.TimerHandle | None = None
+        self._lapses = LapseTimer(self.live_replicas, config.lease_s, self.receiver.drop)
         self._swept_at = loop.time()
         self._spent: tuple[int, int, int] = (0, 0, 0)
         """`traffic` of the closed connections."""
@@ -127,9 +132,7 @@ class Session:
     def stop(self) -> None:
         """End all links and timers."""
         self._unlink()
-        if self._lapse_timer is not None:
-            self._lapse_timer.cancel()
-            self._lapse_timer = None
+        self._lapses.stop()
 
     def traffic(self) -> tuple[int, int, int]:
         """Round trips, bytes sent, bytes received, over all links so far."""
@@ -250,15 +253,19 @@ class Session:
     async def _keep_lease(self, channel: RespConnection) -> None:
         """Renew the lease, over the connection of the flushes: a beat has their number and must not overtake one."""
         lease_ms, keys = int(self._config.lease_s * 1000), self._keys
+        await self.pods.send(channel, full=True)
         while True:
             await asyncio.sleep(self._config.lease_s / RENEWALS)
+            pods = await self.pods.send(channel, full=False)
+            self.pods.look(self._loop.time())
             self.view_age.sent(self._loop.time())
-            beat = pack(HeartbeatMessage(v=SCHEMA, replica=self.replica, token=self.token, seq=self.syncer.seq))
+            seq = self.syncer.seq
+            beat = pack(HeartbeatMessage(v=SCHEMA, replica=self.replica, token=self.token, seq=seq, pods=pods))
             taken = await RENEW.run(
                 channel,
                 self._own_keys(),
                 *(self.replica, self.token, keys.channel, lease_ms, lease_ms * SHARE_LEASES, keys.inflight("")),
-                *(SCHEMA, beat),
+                *(SCHEMA, beat, keys.pods("")),
             )
             if not taken:
                 raise _LeaseLost("the lease was gone when it was to be renewed")
@@ -293,7 +300,7 @@ class Session:
     async def _tidy(self, link: RespConnection) -> None:
         await self._warmup.read_policies(link, self.token)
         await self._write_checkpoint(link, always=False)
-        if self.live_replicas.elected("reports"):
+        if self.live_replicas.leads("reports"):
             await PRUNE_REPORTS.run(link, (self._keys.reports,), int(REPORT_TTL_S * 1000))
         if self._loop.time() - self._swept_at >= SWEEP_S:
             self._swept_at = self._loop.time()
@@ -316,31 +323,24 @@ class Session:
         self._to_read.discard(replica)
         await self._repair.around(link, partial(self._warmup.read_numbers, link, replica))
 
+    def _pods_differ(self, replica: str) -> None:
+        """The replica has other pods than this one: read which."""
+        if self.link is not None:
+            self._do(self._read_pods(self.link, replica))
+
+    async def _read_pods(self, link: RespConnection, replica: str) -> None:
+        await self.pods.read(link, [replica])
+
     # Others' leases.
 
     def _joined(self) -> None:
         """Another replica appeared: watch its lease, and flush at once."""
-        self._watch_leases()
+        self._lapses.watch()
         self.syncer.hurry()
 
-    def _watch_leases(self) -> None:
-        due = self.live_replicas.next_lapse()
-        if due is not None and self._lapse_timer is None:
-            self._lapse_timer = self._loop.call_at(due, self._let_lapse, due)
-
-    def _let_lapse(self, due: float) -> None:
-        self._lapse_timer = None
-        now = self._loop.time()
-        if grace_s := self._pause.grace(due, now):
-            self._lapse_timer = self._loop.call_at(now + grace_s, self._let_lapse, now + grace_s)
-            return
-        for replica in self.live_replicas.lapsed(now):
-            _log.warning("replica %s was silent for its lease of %g s: gone", replica, self._config.lease_s)
-            self.receiver.drop(replica)
-        self._watch_leases()
-
-    def _own_keys(self) -> tuple[str, str, str]:
-        return self._keys.leases, self._keys.tokens, self._keys.inflight(self.replica)
+    def _own_keys(self) -> tuple[str, str, str, str]:
+        keys, replica = self._keys, self.replica
+        return keys.leases, keys.tokens, keys.inflight(replica), keys.pods(replica)
 
     def _new_token(self) -> str:
         return f"{self._rng.getrandbits(64):016x}"

@@ -14,6 +14,7 @@ from random import Random, SystemRandom
 from typing import Any, Final
 
 from schedulers.types import PodId
+from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
@@ -23,6 +24,7 @@ from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.locate import ServerLocator, locator
 from statesync.store.redis.messages import SCHEMA, pack_record
 from statesync.store.redis.owners import SharedOwners
+from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
 from statesync.tasks import spawn
@@ -64,14 +66,20 @@ class RedisStore:
         self._session: Session | None = None
         """None before `start`."""
         self._pending = pending = PendingUpdates()
+        self._own_pods = OwnPods()
+        self.change_pods: Callable[[str, PodChange], None] = self._own_pods.change_pods
+        """Note which pods this replica has."""
+        self.probed: Callable[[PodId, bool], None] = self._own_pods.probed
+        """Note what this replica's probes say of a pod now."""
         # Called several times a request: through a method of this class each would take 0.1 us longer.
         self.announce: Callable[[PodId, InflightNumbers], None] = pending.announce
         """Note this replica's absolute numbers for a pod. Without effect after `aclose`."""
         self.placed: Callable[[PodId, Sequence[int]], None] = pending.placed
         """Note that a prompt with these block hashes went to a pod. The sequence must not change afterwards."""
         self.forgot: Callable[[PodId], None] = pending.forgot
-        self.models_changed: Callable[[PodId], None] = pending.models_changed
         """Note that a pod's engine restarted and holds nothing."""
+        self.models_changed: Callable[[PodId], None] = pending.models_changed
+        """Note that a pod lists other models now."""
         self._background: asyncio.Task[None] | None = None
         self._started: asyncio.Future[StateError | None] | None = None
         """Done when warm (None) or refused (why)."""
@@ -93,7 +101,7 @@ class RedisStore:
         """Take a lease as `replica` and read the others' state. See `StateStore.start`."""
         if self._session is not None:
             raise StateError("a store is started once")
-        self._session = Session(replica, listener, self._pending, self._keys, self._config, self._rng)
+        self._session = Session(replica, listener, self._pending, self._own_pods, self._keys, self._config, self._rng)
         self._started = asyncio.get_running_loop().create_future()
         self._awaited = True
         self._background = spawn(self._stay_linked(self._session), f"state of {replica}")
@@ -215,6 +223,7 @@ class RedisStore:
             lease_losses=session.lease_losses,
             placements_dropped=self._pending.placements_dropped,
             unreadable=session.receiver.reader.unreadable,
+            strangers=session.pods.fleets.strangers,
             error="" if connected else self._error,
         )
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
-from statesync.engines.polling import Poller, PollInterval, PollSchedule
+from statesync.engines.polling import RUSH, Poller, PollInterval, PollSchedule
 from tests.fakes.waiting import DEADLINE_S
 
 
@@ -40,6 +40,29 @@ def test_turns_of_pods_that_came_together_are_spread_over_the_interval() -> None
     visits = walk(rounds, 60.0)
     per_second = Counter(int(at) for at, _ in visits if at >= 20)
     assert max(per_second.values()) <= 3 * 200 / 10
+
+
+def test_in_a_rush_first_visits_come_ten_times_as_fast_and_later_ones_do_not() -> None:
+    """Case I 51."""
+    rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(3).random)
+    rounds.rush = True
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    visits = walk(rounds, 30.0)
+    assert len({pod for at, pod in visits if at < 500 / (RUSH * 50.0) + 0.1}) >= 450
+    for start in range(2, 30):
+        assert sum(1 for at, _ in visits if start <= at < start + 1) <= 52
+
+
+def test_pods_that_another_replica_has_visited_wait_for_their_turn_in_the_interval() -> None:
+    rounds = PollSchedule(PollInterval(10.0, 1000.0), random.Random(4).random)
+    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(200)), "new"), 0.0)
+    for number in range(200):
+        rounds.visited(PodId(f"p{number}"), 0.0)
+    rounds.visited(PodId("unknown"), 0.0)
+    visits = walk(rounds, 10.0)
+    assert visits[0][1] == "new"
+    assert max(Counter(int(at) for at, _ in visits).values()) <= 2 * 200 / 10
+    assert {pod for _, pod in visits} == {"new", *(f"p{number}" for number in range(200))}
 
 
 def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:

@@ -23,13 +23,30 @@ WELL = Page()
 TIMEOUT_S = 60.0
 
 
+class Shared:
+    """Notes what a prober shares."""
+
+    def __init__(self, noted: list[tuple[PodId, bool]]) -> None:
+        self._noted = noted
+
+    def probed(self, pod: PodId, well: bool, /) -> None:
+        self._noted.append((pod, well))
+
+
 class Scene:
     """A tracker and its prober, with the changes that the tracker reported."""
 
-    def __init__(self, config: ProbeConfig, *, health: HealthConfig | None = None, access: PoolAccess = PLAIN) -> None:
+    def __init__(
+        self,
+        config: ProbeConfig,
+        *,
+        health: HealthConfig | None = None,
+        access: PoolAccess = PLAIN,
+        shared: Shared | None = None,
+    ) -> None:
         self.changes: asyncio.Queue[tuple[PodId, str, bool]] = asyncio.Queue()
         self.health = HealthTracker(health or HealthConfig(), lambda *change: self.changes.put_nowait(change))
-        self.prober = Prober(config, self.health, Accesses({"pool": access}))
+        self.prober = Prober(config, self.health, Accesses({"pool": access}), shared)
 
     def set_pods(self, *pods: Pod) -> None:
         self.health.set_pods("pool", [pod.id for pod in pods])
@@ -81,6 +98,30 @@ def test_the_first_round_does_not_wait_for_pods_that_left_or_for_none() -> None:
                     await stuck.until(lambda: stuck.asked["/health"] == 1)
                     assert not any(task.done() for task in waiting)
                     scene.set_pods()
+
+    asyncio.run(story())
+
+
+def test_verdicts_of_other_replicas_stand_for_first_probes_and_an_own_probe_overrides_them() -> None:
+    """Case I 51. Of pods not probed here, one is well elsewhere, one fails elsewhere, and one is unknown to all."""
+
+    async def story() -> None:
+        shared: list[tuple[PodId, bool]] = []
+        async with engine() as well, engine() as failing, engine() as new:
+            new.pages["/health"] = failing.pages["/health"] = WELL
+            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S), shared=Shared(shared))
+            scene.set_pods(well.pod, failing.pod, new.pod)
+            verdicts = {well.pod.id: True, failing.pod.id: False, PodId("of no pool"): True}
+            scene.prober.probed_elsewhere(verdicts)
+            assert scene.changes.get_nowait() == (failing.pod.id, "probe", True)
+            async with probing(scene), asyncio.timeout(DEADLINE_S):
+                await scene.prober.first_round()
+                assert (well.asked["/health"], new.asked["/health"]) == (0, 1)
+                assert await scene.next() == (failing.pod.id, "probe", False)
+                scene.prober.probed_elsewhere(dict.fromkeys(verdicts, False))
+                assert scene.changes.empty(), "its own probes know better"
+            assert sorted(shared[:2]) == sorted([(well.pod.id, True), (failing.pod.id, False)])
+            assert set(shared[2:]) == {(failing.pod.id, True), (new.pod.id, True)}
 
     asyncio.run(story())
 

@@ -46,6 +46,10 @@ class Diary:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self._write(f"models {pod}")
 
+    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+        if well:
+            self._write(f"health {dict(well)}")
+
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from schedulers.types import PodId
+from schedulers.types import Pod, PodId
+from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError
 from statesync.owners import key_of
 from statesync.store.open import open_store as open_with
@@ -19,7 +20,7 @@ from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
 from tests.fakes.redis_server import RedisServer, redis_server
-from tests.fakes.virtual_time import RunningClock, run_on
+from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 
 PATIENT = STEADY._replace(timeout_s=1e6)
 """A time limit that no answer exceeds, also when a test moves the clock past a lease."""
@@ -387,6 +388,49 @@ def test_exactly_one_of_the_live_replicas_is_elected_for_a_pod(url: str) -> None
         await right.aclose()
         await eventually(lambda: len(left.replicas()) == 1)
         assert all(left.elected(pod) for pod in pods)
+
+    play(url, scene)
+
+
+def test_a_replica_is_elected_among_those_that_have_the_pod(url: str) -> None:
+    """Case I 50."""
+
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        pods = [Pod(PodId(f"10.0.0.{n}:8000"), f"10.0.0.{n}:8000") for n in range(100)]
+        left.change_pods("default", PodChange(come=tuple(pods[:50])))
+        right.change_pods("default", PodChange(come=tuple(pods[50:])))
+
+        def each_has_its_own() -> bool:
+            pass_time(STEADY.lease_s / 50)
+            mine, others = ([store.elected(pod.id) for pod in pods] for store in (left, right))
+            return all(mine[:50]) and all(others[50:])
+
+        await eventually(each_has_its_own)
+
+    play(url, scene)
+
+
+def test_a_replica_that_joins_learns_which_pods_the_others_find_well(url: str) -> None:
+    """Case I 51."""
+
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        for store in (left, right):
+            store.change_pods("default", PodChange(come=(Pod(A, A), Pod(B, B))))
+        left.probed(A, True)
+        right.probed(A, False)
+        right.probed(B, False)
+        for n in range(100):
+            pass_time(STEADY.lease_s / 50)
+            late, late_listener = open_store(url), RecordingListener()
+            await late.start(f"late-{n}", late_listener)
+            await late.aclose()
+            if late_listener.well == {A: True, B: False}:
+                return
+        raise AssertionError(f"the last one learned {late_listener.well}")
 
     play(url, scene)
 

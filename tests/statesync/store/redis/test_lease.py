@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from schedulers.types import PodId
 from statesync.store.protocol import ReplicaInfo
 from statesync.store.redis.lease import LiveReplicas, PauseDetector
+from statesync.store.redis.presence import digest_of
 
 
 def test_a_replica_lives_a_lease_longer_each_time_it_is_seen() -> None:
@@ -63,6 +67,50 @@ def test_every_pod_has_exactly_one_elected_replica_and_only_a_leaving_replica_s_
 
 def test_a_lone_replica_is_elected_for_every_pod() -> None:
     assert LiveReplicas("me", 5.0).elected("10.0.0.1:8000")
+
+
+def of_two(digest: int | None) -> LiveReplicas:
+    """`me` with the digest 7 of its pods, and another live replica after a beat."""
+    live_replicas = LiveReplicas("me", 5.0)
+    live_replicas.digest = 7
+    live_replicas.seen("other", "t", 0.0)
+    live_replicas.beat("other", digest)
+    return live_replicas
+
+
+PODS = [PodId(f"10.0.0.{n}:8000") for n in range(100)]
+
+
+def test_other_pods_have_to_be_read_if_they_are_others_at_two_beats_in_a_row() -> None:
+    live_replicas = of_two(8)
+    assert not live_replicas.beat("other", 9)
+    assert live_replicas.beat("other", 9)
+    live_replicas.took("other", {"chat": PODS})
+    assert live_replicas.beat("other", 9), "what was read was of an earlier moment"
+    same = digest_of({"chat": PODS})
+    assert not live_replicas.beat("other", same)
+    assert not live_replicas.beat("other", same)
+    assert not live_replicas.beat("unknown", 9)
+
+
+@pytest.mark.parametrize("digest", [7, None])
+def test_a_replica_with_the_same_pods_and_one_that_names_none_count_as_having_all(digest: int | None) -> None:
+    live_replicas = of_two(digest)
+    assert not live_replicas.beat("other", digest)
+    assert 20 < sum(map(live_replicas.elected, PODS)) < 80
+    assert live_replicas.differing() == {}
+
+
+def test_a_replica_is_elected_for_pods_that_no_other_has_and_leads_chores_as_before() -> None:
+    live_replicas = of_two(9)
+    before = [live_replicas.leads(pod) for pod in PODS]
+    live_replicas.took("other", {"chat": PODS[:50]})
+    assert all(map(live_replicas.elected, PODS[50:]))
+    assert 0 < sum(map(live_replicas.elected, PODS[:50])) < 50
+    assert list(live_replicas.differing()) == ["other"]
+    assert [live_replicas.leads(pod) for pod in PODS] == before
+    live_replicas.beat("other", 7)
+    assert not all(map(live_replicas.elected, PODS[50:])), "it has the same pods by now"
 
 
 def test_a_process_that_was_paused_waits_before_others_lapse() -> None:

@@ -16,6 +16,7 @@ from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import ChangesMessage, Envelope, HeartbeatMessage, Message
+from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.session import RENEWALS, NameTaken, Session
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
@@ -51,7 +52,7 @@ class Scene:
 
     async def begin(self, name: str, listener: RecordingListener | None = None) -> Session:
         session = Session(
-            name, listener or RecordingListener(), PendingUpdates(), RedisKeys("turnout"), CONFIG, Random()
+            name, listener or RecordingListener(), PendingUpdates(), OwnPods(), RedisKeys("turnout"), CONFIG, Random()
         )
         self.sessions.append(session)
         await self.live(session)

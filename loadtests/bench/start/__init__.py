@@ -1,0 +1,1 @@
+"""How long a replica takes until it is ready, by the number of its pods."""
