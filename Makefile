@@ -60,6 +60,9 @@ test-clients: setup  ## SDKs, agents, benchmarks and a browser that others wrote
 	scripts/setup-clients "$(PYTHON)"
 	$(BIN)/python -m pytest -n 2 -m clients $(ARGS)
 
+policy-model: setup programs  ## 10,000 random histories of three replicas and a Redis that fails: one record for every pool
+	TURNOUT_MODEL_RUNS=10000 $(BIN)/python -m pytest -q tests/chaos/test_policy_record_model.py $(ARGS)
+
 unit: setup  ## the tests that start no process
 	$(PYTEST) $(UNIT) $(ARGS)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -31,6 +30,7 @@ from router.settings import PolicySpec
 from schedulers.errors import SchedulerError
 from schedulers.protocols import Scheduler
 from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPool
+from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
 from statesync.tasks import spawn
@@ -40,8 +40,8 @@ _log = logging.getLogger("turnout.policy")
 LOOK_S: Final = 0.5
 """Seconds between two reads of the shared state while a pool has a policy of this replica's own."""
 
-_TRIES: Final = 5
-"""How often a change that names no generation is derived again when changes of others come first."""
+_TRIES: Final = 20
+"""How often a change is derived again when changes on other replicas come first."""
 
 _DEFAULTS: Final = ChangeOptions()
 
@@ -72,12 +72,12 @@ class PolicyController:
         )
         self._own: Mapping[str, PolicyRecord] = self.records
         """Those of the settings."""
-        self._seen: dict[str, deque[PolicyRecord]] = {
-            pool: deque([record], POLICY_HISTORY) for pool, record in self._own.items()
-        }
+        self._seen: dict[str, list[PolicyRecord]] = {pool: [record] for pool, record in self._own.items()}
         """Newest first: the records that a rollback can use while the shared state is away."""
         self._waiting: dict[str, tuple[PolicyRecord, str]] = {}
         """Newer records that cannot be built here, and why."""
+        self._turns = {pool: asyncio.Lock() for pool in configured}
+        """One change of a pool at a time on this replica: they would only make each other stale."""
         self._looks: dict[str, asyncio.Task[None]] = {}
         """By pool with a policy of this replica's own: the task that reads the shared state."""
 
@@ -175,14 +175,13 @@ class PolicyController:
         return await self.set(pool, name, params, ChangeOptions(dry_run=True))
 
     def policy_changed(self, pool: str, record: PolicyRecord) -> None:
-        """Follow what was set on another replica, or before this one started.
+        """Follow what was set on another replica, or before this one started, whatever its generation: the store
+        decides which record is in force, and after a loss that may be an earlier one.
 
         A record that cannot be built here is logged once and kept for `retry`; until then the old policy stays.
         """
-        live = self._live.get(pool)
-        waiting = self._waiting.get(pool)
-        newest = waiting[0].generation if waiting is not None else -1
-        if live is not None and record.generation > max(newest, live.record.generation):
+        live, waiting = self._live.get(pool), self._waiting.get(pool)
+        if live is not None and (waiting is None or digest(waiting[0]) != digest(record)):
             self._follow(pool, record)
 
     def retry(self) -> None:
@@ -211,36 +210,27 @@ class PolicyController:
 
     async def _change(self, pool: str, change: Change, how: ChangeOptions) -> PolicyRecord:
         self._known(pool)
-        for _ in range(_TRIES):
-            try:
-                history = await self._shared(pool)
-            except StoreUnavailable as error:
+        async with self._turns[pool]:
+            for _ in range(_TRIES):
+                try:
+                    history = await self.history(pool)
+                except StoreUnavailable as error:
+                    if how.local:
+                        return self._change_here(pool, change, how)
+                    raise StoreUnavailable(_REFUSED.format(error)) from error
                 if how.local:
-                    return self._change_here(pool, change, how)
-                raise StoreUnavailable(_REFUSED.format(error)) from error
-            if how.local:
-                raise LocalRefused("the shared state answers, so a change is for all replicas: leave out `local`")
-            try:
-                return await self._put(pool, change, history, how)
-            except StaleGeneration:
-                if how.if_generation is not None:
-                    raise
+                    raise LocalRefused("the shared state answers, so a change is for all replicas: leave out `local`")
+                expect(pool, history[0], how)
+                try:
+                    return await self._put(pool, change, history, how)
+                except StaleGeneration:
+                    continue  # another was first: what that means for this change is seen in its record
         raise StaleGeneration(f"pool {pool!r}: others changed it {_TRIES} times meanwhile; look at it and try again")
-
-    async def _shared(self, pool: str) -> Sequence[PolicyRecord]:
-        """The history that a change is derived from, the present record first."""
-        history = await self.history(pool)
-        live = self._live[pool]
-        if history[0].generation < live.record.generation:
-            # The store was emptied just now; the replicas are putting their records back.
-            raise StoreUnavailable(f"it has generation {history[0].generation} only, {live.record.generation} is known")
-        return history
 
     async def _put(
         self, pool: str, change: Change, history: Sequence[PolicyRecord], how: ChangeOptions
     ) -> PolicyRecord:
         present = history[0]
-        expect(pool, present, how)
         wanted = change(present, history)
         if wanted is present:
             return present
@@ -291,7 +281,7 @@ class PolicyController:
             while self._live[pool].local:
                 await self._pause(LOOK_S)
                 try:
-                    history = await self._shared(pool)
+                    history = await self.history(pool)
                 except StoreUnavailable:
                     continue
                 if self._live[pool].local:
@@ -301,28 +291,26 @@ class PolicyController:
             del self._looks[pool]
 
     def _follow(self, pool: str, record: PolicyRecord) -> None:
+        if not self._live[pool].local and digest(self._live[pool].record) == digest(record):
+            self._waiting.pop(pool, None)
+            return
         try:
             built = build(self._create, record)
         except SchedulerError as error:
             live, waiting = self._live[pool], self._waiting.get(pool)
             self._waiting[pool] = record, str(error)
-            if waiting is None or waiting[0].generation != record.generation:
+            if waiting is None or digest(waiting[0]) != digest(record):
                 _log.error("pool %s keeps policy %s: %s", pool, live.record.name, self.waits_for(pool))
             return
         self._swap(pool, record, built)
 
     def _swap(self, pool: str, record: PolicyRecord, built: BuiltPolicy) -> None:
-        # This replica's change may arrive through the store's listener first, or a newer one may have overtaken it.
-        live = self._live[pool]
-        if record.generation < live.record.generation or (
-            record.generation == live.record.generation and not live.local
-        ):
-            return
-        waiting = self._waiting.get(pool)
-        if waiting is not None and waiting[0].generation <= record.generation:
-            del self._waiting[pool]
+        self._waiting.pop(pool, None)
+        if not self._live[pool].local and digest(self._live[pool].record) == digest(record):
+            return  # the store was first with it
         trial = self._make_trial(pool, record, built.scheduler, built.shadow, built.candidate)
-        self._seen[pool].appendleft(record)
+        before = [each for each in self._seen[pool] if each.generation < record.generation]
+        self._seen[pool] = [record, *before][:POLICY_HISTORY]
         self._replace(pool, LivePolicy(built.scheduler, record, trial))
         _log.info("pool %s now has %s", pool, summary(record))
 

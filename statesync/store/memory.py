@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from weakref import WeakValueDictionary
 
 from schedulers.types import PodId
@@ -19,7 +20,6 @@ from statesync.owners import OwnerTable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
-from statesync.store.redis.policy_cache import own_copy
 from statesync.store.redis.presence import OwnPods, verdicts
 from statesync.types import EngineReport, InflightNumbers
 
@@ -208,8 +208,8 @@ class MemoryStore:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
         record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores))
         records.appendleft(record)
-        sent = own_copy(record)
-        self._call_others(lambda listener: listener.policy_changed(pool, sent))
+        # The newest one when the call is made: a listener's own change may have overtaken this one.
+        self._call_others(lambda listener: listener.policy_changed(pool, own_copy(records[0])))
         return own_copy(record)
 
     async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
@@ -306,6 +306,24 @@ class MemoryStore:
             kept[pod] = report
         while len(kept) > REPORTS:
             del kept[next(iter(kept))]
+
+
+def own_copy(record: PolicyRecord) -> PolicyRecord:
+    """The record with parameters that are shared with no other object."""
+    canary = record.canary
+    return record._replace(
+        params=_own_params(record.params),
+        shadow=_own_choice(record.shadow) if record.shadow is not None else None,
+        canary=canary._replace(choice=_own_choice(canary.choice)) if canary is not None else None,
+    )
+
+
+def _own_choice(choice: PolicyChoice) -> PolicyChoice:
+    return choice._replace(params=_own_params(choice.params))
+
+
+def _own_params(params: Mapping[str, object]) -> Mapping[str, object]:
+    return deepcopy(dict(params))
 
 
 def _pass_placement(listener: StateListener, pod: PodId, blocks: Sequence[int]) -> None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from statesync.store.protocol import POLICY_HISTORY
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.lease import LiveReplicas
-from statesync.store.redis.messages import SCHEMA, pack_whole_record
 from statesync.store.redis.pod_sharing import PodSharing
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.repair import is_damage
-from statesync.store.redis.scripts import RESTORE_POLICY
+from statesync.store.redis.shared_policies import SharedPolicies
 
 
 class CatchUp:
@@ -32,6 +30,7 @@ class CatchUp:
         live_replicas: LiveReplicas,
         pods: PodSharing,
         checkpoints: Checkpoints,
+        policies: SharedPolicies,
     ) -> None:
         self._replica = replica
         self._keys = keys
@@ -39,16 +38,17 @@ class CatchUp:
         self._live_replicas = live_replicas
         self._pods = pods
         self._checkpoints = checkpoints
+        self._policies = policies
         self._loop = asyncio.get_running_loop()
         self._one = asyncio.Lock()
         """One reader of the log at a time."""
 
-    async def read_all(self, link: RespConnection, token: str, again: bool) -> None:
+    async def read_all(self, link: RespConnection, again: bool) -> None:
         """Read everything the others know; `again`: not for the first time. Releases the receiver. Raises
         StateError."""
         async with self._one:
             await self._read_replicas(link, again)
-            await self.read_policies(link, token)
+            await self._policies.read_all(link)
             await self._checkpoints.catch_up(link)
 
     async def read_numbers(self, link: RespConnection, replica: str) -> None:
@@ -82,25 +82,6 @@ class CatchUp:
         if not again:  # else its own probes know better
             receiver.health(well)
         receiver.release()
-
-    async def read_policies(self, link: RespConnection, token: str) -> None:
-        """Read the records that the server has, and restore those it lost. Raises StateError."""
-        keys, receiver = self._keys, self._receiver
-        pools = sorted(pool.decode("utf-8", "replace") for pool in await link.call("SMEMBERS", keys.pools))
-        lists = await _readable(link, [], *(("LRANGE", keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools))
-        stored = {
-            pool: [record for data in packed if (record := receiver.reader.record(data)) is not None]
-            for pool, packed in zip(pools, lists, strict=True)
-        }
-        receiver.policies(stored)
-        newest = {pool: records[0].generation for pool, records in stored.items() if records}
-        for pool, records in receiver.book.lost(newest).items():
-            await RESTORE_POLICY.run(
-                link,
-                (keys.policy(pool), keys.pools),
-                *(pool, records[0].generation, keys.channel, self._replica, token, SCHEMA),
-                *map(pack_whole_record, records),
-            )
 
     def __repr__(self) -> str:
         return f"<CatchUp of {self._replica}>"

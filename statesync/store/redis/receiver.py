@@ -1,8 +1,9 @@
 """Passes the other replicas' updates to the listener: each once, in order, and reports missed messages.
 
-Messages come over the channel by `push`. What a joining replica reads from the keys comes by `stored`, `reported`,
-`entry` and `policies`. Between `hold` and `release` messages wait, so that older data comes first. It sends nothing and
-waits for nothing. What others wrote may be anything: an update that the listener cannot take is logged and ignored.
+Messages come over the channel by `push`. What a joining replica reads from the keys comes by `stored`, `reported` and
+`entry`; policies are read by `shared_policies.py`, and a message about one only suggests to do so. Between `hold` and
+`release` messages wait, so that older data comes first. It sends nothing and waits for nothing. What others wrote may
+be anything: an update that the listener cannot take is logged and ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from statesync.store.redis.messages import (
     unpack_blocks,
 )
 from statesync.store.redis.placement_log import PlacementLog, parse_id
-from statesync.store.redis.policy_cache import PolicyCache
 from statesync.store.redis.view_age import ViewAge
 from statesync.types import PrefixPage
 
@@ -106,7 +106,6 @@ class UpdateReceiver:
         self.reader = MessageDecoder()
         self._sequences = SenderSequences()
         self.log = PlacementLog(self._fold)
-        self.book = PolicyCache()
         self.own_tokens: set[str] = set()
         """Tokens of all incarnations of this process, whose updates need not be read."""
         self.missed: Callable[[str], None] | None = None
@@ -114,6 +113,8 @@ class UpdateReceiver:
         """Called when a replica appears that was not live."""
         self.other_pods: Callable[[str], None] | None = None
         """Called with a replica whose pods have to be read."""
+        self.suggested: Callable[[str, PolicyRecord | None], None] | None = None
+        """Called with a pool whose records have to be read, and another replica's record of it in the message."""
         self._held: list[Envelope] | None = None
         self._handlers: Mapping[type[Message], Callable[[Any], None]] = {
             ChangesMessage: self._changes,
@@ -188,12 +189,9 @@ class UpdateReceiver:
         """Take what the probes of the replicas that were there before say."""
         self._deliver("the health of pods", self._listener.health_elsewhere, well)
 
-    def policies(self, stored: Mapping[str, Sequence[PolicyRecord]]) -> None:
-        """Take all pools' policy records."""
-        for pool, records in stored.items():
-            newest = self.book.read(pool, records)
-            if newest is not None:
-                self._deliver("a policy record", self._listener.policy_changed, pool, newest)
+    def policy(self, pool: str, record: PolicyRecord) -> None:
+        """Pass a pool's record on."""
+        self._deliver("a policy record", self._listener.policy_changed, pool, record)
 
     def entry(self, log_id: bytes, data: bytes) -> None:
         """Take an entry of the log."""
@@ -204,8 +202,11 @@ class UpdateReceiver:
     # Messages.
 
     def _own(self, envelope: Envelope) -> None:
-        if isinstance(envelope.message, ChangesMessage | HeartbeatMessage):
+        message = envelope.message
+        if isinstance(message, ChangesMessage | HeartbeatMessage):
             self._echoed(envelope.log_id)
+        elif isinstance(message, PolicyChangedMessage) and self.suggested is not None:
+            self.suggested(message.pool, None)  # The reply to this replica's change may have been lost.
 
     def _echoed(self, log_id: str) -> None:
         self._view_age.echoed(self._clock())
@@ -246,8 +247,8 @@ class UpdateReceiver:
 
     def _policy(self, message: PolicyChangedMessage) -> None:
         record = self.reader.record(message.record)
-        if record is not None and self.book.learn(message.pool, record):
-            self._deliver("a policy record", self._listener.policy_changed, message.pool, record)
+        if record is not None and self.suggested is not None:
+            self.suggested(message.pool, record)
 
     def _alive(self, replica: str, token: str) -> None:
         if self._live_replicas.seen(replica, token, self._clock()) and self.joined is not None:

@@ -62,7 +62,7 @@ class KeyRepair:
             _log.warning("the shared state held something else under %s: deleted, and written again", names)
         return bool(gone)
 
-    async def around(self, link: RespConnection, work: Callable[[], Awaitable[None]]) -> None:
+    async def around(self, link: RespConnection, work: Callable[[], Awaitable[object]]) -> None:
         """Repair the keys, then run `work`; again if it met a key that was damaged meanwhile. Raises StateError."""
         for left in reversed(range(VAIN)):
             await self.run(link)

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, Final
 
 from statesync.errors import StateError, StoreUnavailable
-from statesync.store.protocol import StateListener, SyncConfig
+from statesync.store.protocol import PolicyRecord, StateListener, SyncConfig
 from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
@@ -32,7 +32,9 @@ from statesync.store.redis.pod_sharing import PodSharing
 from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.repair import KeyRepair, is_damage
+from statesync.store.redis.rereads import Rereads
 from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
+from statesync.store.redis.shared_policies import SharedPolicies
 from statesync.store.redis.syncer import Syncer
 from statesync.store.redis.view_age import ViewAge
 from statesync.tasks import spawn
@@ -75,14 +77,17 @@ class Session:
         self._loop = loop = asyncio.get_running_loop()
         self.live_replicas = LiveReplicas(replica, config.lease_s)
         self.view_age = ViewAge(loop.time())
-        self.receiver = UpdateReceiver(replica, listener, self.live_replicas, self.view_age, loop.time)
-        self.receiver.missed, self.receiver.joined = self._missed, self._joined
-        self.receiver.other_pods = self._pods_differ
+        self.receiver = receiver = UpdateReceiver(replica, listener, self.live_replicas, self.view_age, loop.time)
+        receiver.missed, receiver.joined = self._missed, self._joined
+        receiver.other_pods, receiver.suggested = self._pods_differ, self._suggested
         self.pods = PodSharing(replica, own_pods, keys, config, self.live_replicas, self.receiver.reader)
+        self.policies = SharedPolicies(replica, lambda: self.token, keys, receiver.reader, receiver.policy)
         self.syncer = Syncer(replica, pending, keys, config, self.view_age, self.live_replicas)
         self._checkpoints = Checkpoints(keys, self.receiver)
         self._repair = KeyRepair(replica, keys)
-        self._warmup = CatchUp(replica, keys, self.receiver, self.live_replicas, self.pods, self._checkpoints)
+        self._rereads = Rereads(self._repair, self._do)
+        parts = (self.live_replicas, self.pods, self._checkpoints, self.policies)
+        self._warmup = CatchUp(replica, keys, receiver, *parts)
         self.token = self._new_token()
         self.link: RespConnection | None = None
         """The connection for commands, once registered; None otherwise."""
@@ -92,7 +97,6 @@ class Session:
         self.lease_losses = 0
         self._epoch = b""
         self._trouble: asyncio.Future[StateError] = loop.create_future()
-        self._to_read: set[str] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._lapses = LapseTimer(self.live_replicas, config.lease_s, self.receiver.drop)
         self._swept_at = loop.time()
@@ -203,7 +207,7 @@ class Session:
         work, self._work = self._work, set()
         for task in work:
             task.cancel()
-        self._to_read.clear()
+        self._rereads.clear()
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         """Run in the background until this incarnation ends; an error of it ends the incarnation."""
@@ -282,7 +286,7 @@ class Session:
 
     async def _serve(self, link: RespConnection, emptied: bool, on_warm: Callable[[], None]) -> None:
         began = self._loop.time()
-        await self._repair.around(link, partial(self._warmup.read_all, link, self.token, self.warm))
+        await self._repair.around(link, partial(self._warmup.read_all, link, self.warm))
         self._joined()
         self.warm = True
         _log.info(
@@ -298,7 +302,7 @@ class Session:
             await self._repair.around(link, partial(self._tidy, link))
 
     async def _tidy(self, link: RespConnection) -> None:
-        await self._warmup.read_policies(link, self.token)
+        await self.policies.read_all(link)
         await self._write_checkpoint(link, always=False)
         if self.live_replicas.leads("reports"):
             await PRUNE_REPORTS.run(link, (self._keys.reports,), int(REPORT_TTL_S * 1000))
@@ -315,21 +319,17 @@ class Session:
 
     def _missed(self, replica: str) -> None:
         """A message of the replica was missed: read its numbers again."""
-        if self.link is not None and replica not in self._to_read:
-            self._to_read.add(replica)
-            self._do(self._read_again(self.link, replica))
+        self._rereads.soon(self.link, "numbers", replica, lambda link: self._warmup.read_numbers(link, replica))
 
-    async def _read_again(self, link: RespConnection, replica: str) -> None:
-        self._to_read.discard(replica)
-        await self._repair.around(link, partial(self._warmup.read_numbers, link, replica))
+    def _suggested(self, pool: str, record: PolicyRecord | None) -> None:
+        """A message has a record of the pool: read what is stored."""
+        if record is not None:
+            self.policies.suggested(pool, record)
+        self._rereads.soon(self.link, "policy", pool, lambda link: self.policies.read(link, pool))
 
     def _pods_differ(self, replica: str) -> None:
         """The replica has other pods than this one: read which."""
-        if self.link is not None:
-            self._do(self._read_pods(self.link, replica))
-
-    async def _read_pods(self, link: RespConnection, replica: str) -> None:
-        await self.pods.read(link, [replica])
+        self._rereads.soon(self.link, "pods", replica, lambda link: self.pods.read(link, [replica]))
 
     # Others' leases.
 

@@ -9,32 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
-from statesync.errors import StaleGeneration, StateError, StoreUnavailable
+from statesync.errors import StateError, StoreUnavailable
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
+from statesync.store.protocol import PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.locate import ServerLocator, locator
-from statesync.store.redis.messages import SCHEMA, pack_record
 from statesync.store.redis.owners import SharedOwners
 from statesync.store.redis.presence import OwnPods
-from statesync.store.redis.scripts import PUT_POLICY, SHARE_TRIAL
+from statesync.store.redis.scripts import SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers
 
-BACKOFF_S: Final = (0.05, 2.0)
-"""Seconds before the first attempt to connect again, and at most. Each pause is random, from half of it to all of
-it."""
+BACKOFF_S: Final = (0.05, 0.8)
+"""Seconds before the first attempt to connect again, and at most: a server that is back is found within a second. Each
+pause is random, from half of it to all of it."""
 
 _DEFAULTS: Final = SyncConfig()
+_T = TypeVar("_T")
 _log = logging.getLogger("turnout.state")
 
 
@@ -146,12 +146,13 @@ class RedisStore:
 
     async def policy(self, pool: str, /) -> PolicyRecord | None:
         """The pool's record, or None if none was ever set. Raises StoreUnavailable."""
-        records = await self._records(pool, POLICY_HISTORY)  # not one: the first may be unreadable
+        records = await self.policy_history(pool)
         return records[0] if records else None
 
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
         """The pool's last records, newest first. Raises StoreUnavailable."""
-        return await self._records(pool, POLICY_HISTORY)
+        session, link = self._linked()
+        return await _asked(session.policies.read(link, pool))
 
     async def put_policy(
         self,
@@ -167,24 +168,9 @@ class RedisStore:
         restores: int | None = None,
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
-        session, link, keys = *self._linked(), self._keys
+        session, link = self._linked()
         wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores)
-        taken, answer = await _asked(
-            PUT_POLICY.run(
-                link,
-                (keys.policy(pool), keys.pools),
-                *(pool, "" if if_generation is None else if_generation, pack_record(wanted)),
-                *(POLICY_HISTORY, keys.channel, session.replica, session.token, SCHEMA),
-                session.receiver.book.newest(pool),
-            )
-        )
-        if not taken:
-            raise StaleGeneration(f"pool {pool!r} is at generation {answer}, not {if_generation}")
-        record = session.receiver.reader.record(answer)
-        if record is None:
-            raise StoreUnavailable(f"the record of pool {pool!r} cannot be read back")
-        session.receiver.book.learn(pool, record)
-        return record
+        return await _asked(session.policies.put(link, pool, wanted, if_generation))
 
     async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
         """Store this process's figures; returns those of all processes. Raises StoreUnavailable."""
@@ -267,13 +253,8 @@ class RedisStore:
             raise StoreUnavailable(self._error or "the link to the shared state is being made")
         return session, session.link
 
-    async def _records(self, pool: str, count: int) -> list[PolicyRecord]:
-        session, link = self._linked()
-        packed = await _asked(link.call("LRANGE", self._keys.policy(pool), 0, count - 1))
-        return [record for data in packed if (record := session.receiver.reader.record(data)) is not None]
 
-
-async def _asked(answer: Any) -> Any:
+async def _asked(answer: Awaitable[_T]) -> _T:
     """The server's answer; a refusal (LOADING, READONLY, MOVED, ...) is raised as StoreUnavailable."""
     try:
         return await answer

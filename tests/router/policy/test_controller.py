@@ -252,12 +252,36 @@ def test_two_concurrent_changes_are_both_made_and_neither_is_lost() -> None:
     asyncio.run(run())
 
 
+def test_operators_on_one_replica_wait_for_each_other_and_every_change_is_made() -> None:
+    """Case I 49."""
+
+    async def run() -> None:
+        policies = switch()
+        records = await asyncio.gather(*(policies.set("a", "random", {}) for _ in range(120)))
+        assert sorted(record.generation for record in records) == list(range(1, 121))
+
+    asyncio.run(run())
+
+
+def test_a_change_of_a_named_generation_that_another_overtook_is_stale_and_nothing_else() -> None:
+    """Case I 49: a lost race says what to do about it only after the record was read again."""
+    left, right = MemoryStore("raced"), MemoryStore("raced")
+
+    class Overtaken(MemoryStore):
+        async def put_policy(self, *args: Any, **named: Any) -> PolicyRecord:
+            await right.put_policy("a", "round_robin", {}, if_generation=None)
+            return await left.put_policy(*args, **named)
+
+    with pytest.raises(StaleGeneration, match="at generation 1, not 0"):
+        asyncio.run(switch(Overtaken("raced")).set("a", "random", {}, ChangeOptions(if_generation=0)))
+
+
 def test_a_change_that_always_loses_the_race_is_refused() -> None:
     class Contended(MemoryStore):
         async def put_policy(self, *args: Any, **named: Any) -> PolicyRecord:
             raise StaleGeneration("another was first")
 
-    with pytest.raises(StaleGeneration, match="5 times"):
+    with pytest.raises(StaleGeneration, match="20 times"):
         asyncio.run(switch(Contended()).set("a", "random", {}))
 
 
@@ -273,12 +297,12 @@ def test_a_silent_store_leaves_the_old_policy_and_the_message_has_advice() -> No
     assert policies.live("a").scheduler.name == "p2c"
 
 
-def test_a_store_that_lost_its_records_takes_no_change_until_they_are_restored() -> None:
+def test_a_change_is_derived_from_what_the_store_has_whatever_this_replica_had() -> None:
+    """Case I 48: the store puts back what descends from its record; what it then has is in force."""
     policies = switch()
     policies.policy_changed("a", PolicyRecord("round_robin", {}, 5))
-    with pytest.raises(StoreUnavailable, match="has generation 0 only, 5 is known"):
-        asyncio.run(policies.set("a", "random", {}))
-    assert policies.live("a").scheduler.name == "round_robin"
+    assert asyncio.run(policies.set("a", "random", {})) == PolicyRecord("random", {}, 1)
+    assert policies.record("a") == PolicyRecord("random", {}, 1)
 
 
 def test_an_unknown_pool_is_reported_by_name() -> None:
@@ -286,15 +310,20 @@ def test_an_unknown_pool_is_reported_by_name() -> None:
         asyncio.run(switch().set("nonesuch", "p2c", {}))
 
 
-def test_a_change_on_another_replica_is_followed_completely_and_an_older_one_ignored() -> None:
+def test_a_change_on_another_replica_is_followed_completely_and_so_is_an_earlier_record() -> None:
+    """Case I 48: after a loss the record in force may have any generation, also the one that is live here."""
     trials = Trials()
     policies = switch(trials=trials)
     record = PolicyRecord("round_robin", {}, 5, SHADOW, CANARY)
     policies.policy_changed("a", record)
-    policies.policy_changed("a", PolicyRecord("random", {}, 4))
+    policies.policy_changed("a", record)
     policies.policy_changed("not here", PolicyRecord("random", {}, 9))
     assert policies.record("a") == record
     assert trials.made == [(5, "round_robin", "round_robin", "least_load")]
+    for other in (PolicyRecord("random", {}, 5), PolicyRecord("p2c", {}, 4)):
+        policies.policy_changed("a", other)
+        assert policies.record("a") == other
+    assert trials.ended == [5]
 
 
 @pytest.mark.parametrize(

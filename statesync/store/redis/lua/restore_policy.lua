@@ -1,8 +1,9 @@
--- Put a pool's records back where the server lost them, and only there.
--- KEYS policy, pools   ARGV pool, generation of the newest, channel, replica, token, schema; records, newest first ...
--- Returns 1, or 0 if what is stored is as new.
-local generation = newest_generation(KEYS[1], 0)
-if generation >= tonumber(ARGV[2]) then
+-- Put a pool's records back where the server lost them, if its newest record is still the one that the replica read.
+-- KEYS policy, pools
+-- ARGV pool, newest record as it was read or '' for none, channel, replica, token, schema; records, newest first ...
+-- Returns 1, or 0 if another record is the newest by now.
+newest_generation(KEYS[1], 0)
+if (redis.call('LINDEX', KEYS[1], 0) or '') ~= ARGV[2] then
   return 0
 end
 redis.call('DEL', KEYS[1])

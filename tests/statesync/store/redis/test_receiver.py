@@ -163,18 +163,19 @@ def test_a_report_read_from_the_keys_has_its_age_by_the_server_s_clock() -> None
     assert set(scene.listener.reports) == {A, B}
 
 
-def test_a_new_policy_is_passed_on_from_a_message_or_a_key() -> None:
+def test_a_message_about_a_policy_suggests_to_read_it_and_so_does_the_echo_of_an_own_one() -> None:
     scene = Scene()
-    record = PolicyRecord("p2c", {"choices": 2}, 2)
-    scene.receiver.policies({"default": [record]})
+    suggested: list[tuple[str, PolicyRecord | None]] = []
+    scene.receiver.suggested = lambda pool, record: suggested.append((pool, record))
+    record = PolicyRecord("least_load", {}, 3)
+    text = pack_whole_record(record).decode()
+    scene.receiver.own_tokens.add("mine")
+    for token, said in (("t", text), ("mine", text), ("t", "{")):
+        scene.receive(PolicyChangedMessage(v=1, replica="other", token=token, pool="default", record=said))
+    assert suggested == [("default", record), ("default", None)]
+    assert scene.listener.policies == {}
+    scene.receiver.policy("default", record)
     assert scene.listener.policies == {"default": record}
-    scene.listener.policies.clear()
-    scene.receiver.policies({"default": [record]})
-    assert scene.listener.policies == {}, "the record is known"
-    for generation, name in ((2, "random"), (3, "least_load")):
-        text = pack_whole_record(PolicyRecord(name, {}, generation)).decode()
-        scene.receive(PolicyChangedMessage(v=1, replica="other", token="t", pool="default", record=text))
-    assert scene.listener.policies == {"default": PolicyRecord("least_load", {}, 3)}
 
 
 def test_other_pushes_and_bytes_that_cannot_be_decoded_are_ignored() -> None:
