@@ -134,7 +134,7 @@ bench-state: setup-run  ## what sharing state through Redis costs, 3 minutes: do
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
 
-bench-scheduling: setup-run  ## policies and other routers' algorithms on recorded traffic, 8 minutes: docs/benchmarks/scheduling.md
+bench-scheduling: setup-run  ## policies and other routers' algorithms on many kinds of traffic, 25 minutes: docs/benchmarks/scheduling.md
 	$(BIN)/python -m loadtests.bench.scheduling --out docs/benchmarks --readme README.md $(ARGS)
 
 bench-freeze: setup-run  ## are streams held up by scrapes, /admin/pods, DNS, discovery, Redis? (ARGS="--out docs/benchmarks")

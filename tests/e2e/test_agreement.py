@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.scheduling.live import agreement, slice_of
-from loadtests.bench.scheduling.play import TRACES, conversation
+from loadtests.bench.scheduling.play import TRACES, recorded
 
 pytestmark = pytest.mark.realtime
 
 
 def test_simulated_and_real_ttft_agree_within_15_percent(tmp_path: Path) -> None:
-    trace = slice_of(conversation(TRACES, None, 0), 0.7, 60.0)
+    trace = slice_of(recorded(TRACES, "conversation", None, 0), 0.7, 60.0)
     found = agreement(trace, "prefix_aware", 4, tmp_path)
     assert found.requests == len(trace.arrivals)
     assert found.simulated.p50 == pytest.approx(found.real.p50, rel=0.15), found

@@ -13,8 +13,10 @@ from pathlib import Path
 from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.goals import goals
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
-from loadtests.bench.scheduling.play import TRACES, conversation, play
+from loadtests.bench.scheduling.play import TRACES, play, recorded
+from loadtests.bench.scheduling.regret import SUITE, Suite
 from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, goal_table, live_table, readme_block
+from loadtests.bench.scheduling.saturation import saturation
 from loadtests.processes.owned import NotReady
 from loadtests.report import files, machine
 from loadtests.report.tables import between
@@ -22,7 +24,7 @@ from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError
 
 PROCESSES = 2
-PARTS = ("policies", "replicas", "herding", "agentic", "restart")
+PARTS = (SUITE, "whole", "replicas", "herding", "closed", "restart")
 LIVE_PODS = 4
 LIVE_RATE = 0.7
 """Factor on the conversation trace's rate: low enough for four pods, a gateway and a client on two cores."""
@@ -35,7 +37,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--smoke", action="store_true", help="a little of everything, in a few seconds; its numbers mean nothing")
     add("--only", choices=PARTS, action="append", help="this part; may be given again")
     add("--no-live", action="store_true", help="leave out the comparison in real time")
-    add("--traces", type=Path, default=TRACES, metavar="DIR", help="where the traces are")
+    add("--folder", type=Path, default=TRACES, metavar="DIR", help="where the recorded traces are")
     add("--processes", type=int, default=min(PROCESSES, os.cpu_count() or 1), metavar="N")
     add("--seed", type=int, default=0, metavar="S")
     add("--out", type=Path, metavar="DIR", help="write scheduling.json and scheduling.md there")
@@ -47,27 +49,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report: 0, or 1 when a goal was missed, or 2 when it could not run."""
     given = options(argv)
     sizes = SMOKE if given.smoke else Sizes()
-    chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
     only = f' ARGS="{" ".join(f"--only {part}" for part in given.only)}"' if given.only else ""
     about = {"command": f"make bench-scheduling{only}", "seed": str(given.seed), "commit": machine.commit()}
     started = time.monotonic()
     try:
-        rows = play(chosen, sizes, given.traces, given.processes, _progress(len(chosen)))
-        live = None if given.no_live or not sizes.live_s else _live(sizes, given.traces, given.seed)
+        chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
+        limits = {name: saturation(name, "report").limit_s for name in sizes.workloads}
+        rows = play(chosen, sizes, given.folder, given.processes, _progress(len(chosen)))
+        live = None if given.no_live or not sizes.live_s else _live(sizes, given.folder, given.seed)
     except (TraceError, NotReady, OSError) as error:
         sys.stderr.write(f"bench-scheduling: {error}\n")
         return 2
     about["took"] = f"{time.monotonic() - started:.0f} s of {given.processes} processes"
-    found = Found(about, sizes, rows, live, goals(rows, live))
+    suite = Suite(sizes.points(), sizes.held, limits if not given.only or SUITE in given.only else {})
+    found = Found(about, sizes, suite, rows, live, goals(rows, suite, live))
     sys.stdout.write(goal_table(found.goals) + "\n" + (f"\n{live_table(live)}\n" if live else ""))
-    whole = not given.only or "policies" in given.only  # without them there is no table for the README
+    whole = not given.only or SUITE in given.only  # without it there is no table for the README
     _write(found, given.out, given.readme if whole else None)
     return int(not given.smoke and not all(goal.met for goal in found.goals))
 
 
 def _live(sizes: Sizes, traces: Path, seed: int) -> Agreement:
     sys.stderr.write(f"bench-scheduling: {sizes.live_s:.0f} s in real time\n")
-    trace = slice_of(conversation(traces, sizes.requests, seed), LIVE_RATE, sizes.live_s)
+    trace = slice_of(recorded(traces, "conversation", sizes.requests, seed), LIVE_RATE, sizes.live_s)
     with tempfile.TemporaryDirectory(prefix="turnout-live-") as name:
         return agreement(trace, OURS, LIVE_PODS, Path(name), seed=seed)
 
@@ -84,7 +88,7 @@ def _progress(total: int) -> Callable[[Job, Row], None]:
 
 
 def _brief(row: Row) -> str:
-    return f"mean {row.ttft_s.mean:.3f}, p99 {row.ttft_s.p99:.2f}, short p99 {row.ttft_short_s.p99:.2f}"
+    return f"mean {row.ttft_s.mean:.3f}, p99 {row.ttft_s.p99:.2f}, hits {row.hit_rate:.1%}"
 
 
 def _write(found: Found, out: Path | None, readme: Path | None) -> None:

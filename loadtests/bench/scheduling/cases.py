@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from loadtests.bench.scheduling.regret import SUITE
+from loadtests.bench.scheduling.suite import FLEET, FLEETS, NAMES, PAST, UNDER, Point, SuiteRun, suite_run
 from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.sessions import Shape
 
 OURS: Final = "prefix_aware"
-POLICIES: Final = (OURS, "least_load", "p2c", "session_affinity", "round_robin", "random")
+OURS_SHARED: Final = "prefix_aware, 4 replicas"
+SHARED: Final = Sharing(4, 0.005)
+OTHERS: Final = ("least_load", "session_affinity")
+"""Other policies of the gateway, for comparison; on the smaller fleet only."""
+SLOW: Final = ("chwbl", "production_stack_prefixaware")
+"""Peers that are the best nowhere; on the smaller fleet only."""
+HELD: Final = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.25)
+"""Loads at which this gateway's policy is tried to find the highest that it holds."""
+
 RATES: Final = ("1.4", "1.7", "2.0", "2.3")
-"""Rate factors that put the prefill utilisation of 8 pods at about 0.35, 0.45, 0.55, and past the knee."""
-KNEE: Final = "2.0"
+"""Rate factors of the whole conversation trace that put the prefill utilisation of 8 pods at about 0.35, 0.45, 0.55,
+and past the knee."""
+AGENTS: Final = ("1", "2", "4")
+"""Rate factors of all agent sessions."""
 REPLICA_RATE: Final = "1.7"
 
 AGES_MS: Final = (0, 5, 20, 50, 200, 1000)
-REPLICAS: Final = (2, 4, 8)
+REPLICAS: Final = (4, 8)
 NOTHING: Final = "nothing"
 """Shared between replicas."""
 
@@ -33,10 +45,16 @@ ONE: Final = "one"
 class Sizes(NamedTuple):
     """The size of each part."""
 
+    workloads: Sequence[str] = NAMES
+    fleets: Sequence[int] = FLEETS
+    loads: Sequence[float] = (*UNDER, PAST)
+    held: Sequence[float] = HELD
+    suite_requests: int | None = None
+    """Of each run of the suite; None for the fleet's usual number."""
     requests: int | None = None
-    """Of the conversation trace; None for all."""
+    """Of the whole traces; None for all."""
     replica_requests: int = 6_000
-    """Of it where replicas are simulated: each has its own view and index, which takes more time."""
+    """Of the conversations where replicas are simulated: each has its own view and index, which takes more time."""
     rates: Sequence[str] = RATES
     replicas: Sequence[int] = REPLICAS
     ages_ms: Sequence[int] = AGES_MS
@@ -48,31 +66,82 @@ class Sizes(NamedTuple):
     live_s: float = 80.0
     """Length of the comparison in real time; 0 for none."""
 
+    def points(self) -> list[Point]:
+        """All points at which policies are compared."""
+        return [
+            Point(workload, pods, load) for pods in self.fleets for workload in self.workloads for load in self.loads
+        ]
 
-SMOKE: Final = Sizes(120, 120, ("2.0",), (2,), (5,), 300, 160.0, Shape(4, 3), 5.0, 0.0)
+
+SMOKE: Final = Sizes(
+    ("agentic", "rag"),
+    (FLEET,),
+    (0.9, PAST),
+    (1.0,),
+    60,
+    120,
+    120,
+    ("2.0",),
+    (4,),
+    (5,),
+    300,
+    160.0,
+    Shape(4, 3),
+    5.0,
+    0.0,
+)
 
 
 class Job(NamedTuple):
     """One run."""
 
     part: str
-    """`policies`, `replicas`, `herding`, `agentic`, `restart`."""
+    """`suite`, `whole`, `replicas`, `herding`, `closed`, `restart`."""
     label: str
     """Distinguishes it from other runs of its part and policy."""
     policy: str
     case: Case
+    suite: SuiteRun | None = None
+    """Of a run of the suite."""
 
 
 def jobs(sizes: Sizes, seed: int) -> list[Job]:
-    """All runs, the most important first."""
+    """All runs, the most important first. Raises TraceError, OSError."""
     base = Case(seed=seed)
-    return [*_policies(sizes, base), *_herding(base), *_agentic(base), *_replicas(sizes, base), *_restarts(sizes, base)]
+    parts = (_suite(sizes, base), _whole(sizes, base), _herding(base), _closed(base))
+    return [*(job for part in parts for job in part), *_replicas(sizes, base), *_restarts(sizes, base)]
 
 
-def _policies(sizes: Sizes, base: Case) -> Iterator[Job]:
+def _suite(sizes: Sizes, base: Case) -> Iterator[Job]:
+    for point in sizes.points():
+        small = point.pods == FLEET
+        for policy in (*PEERS, OURS, *OTHERS):
+            if small or policy not in (*SLOW, *OTHERS):
+                yield _suite_job(point, policy, policy, base, sizes)
+        yield _suite_job(point, OURS_SHARED, f"{OURS_SHARED}={OURS}", base._replace(sharing=SHARED), sizes)
+    for workload in sizes.workloads:
+        for load in set(sizes.held) - set(sizes.loads):
+            yield _suite_job(Point(workload, FLEET, load), OURS, OURS, base, sizes)
+
+
+def _suite_job(point: Point, policy: str, spec: str, base: Case, sizes: Sizes) -> Job:
+    run = suite_run(point, "report", spec, base, sizes.suite_requests)
+    return Job(SUITE, str(point), policy, run.case, run)
+
+
+def _whole(sizes: Sizes, base: Case) -> Iterator[Job]:
+    """Whole recorded traces, tuning halves included, for comparison with numbers of before there were halves."""
     for rate in sizes.rates:
-        for policy in (*PEERS, *POLICIES):
-            yield Job("policies", rate, policy, base._replace(rate=float(rate)))
+        for policy in (OURS, "oracle", "lmetric"):
+            yield Job("whole", whole("conversation", rate), policy, base._replace(rate=float(rate)))
+    for rate in AGENTS:
+        for policy in (OURS, *PEERS):
+            yield Job("whole", whole("agentic", rate), policy, base._replace(rate=float(rate)))
+
+
+def whole(workload: str, rate: str) -> str:
+    """The label of a whole trace at that rate."""
+    return f"{workload} x {rate}"
 
 
 def _replicas(sizes: Sizes, base: Case) -> Iterator[Job]:
@@ -95,9 +164,9 @@ def _herding(base: Case) -> Iterator[Job]:
     yield Job("herding", ONE, OURS, case)
 
 
-def _agentic(base: Case) -> Iterator[Job]:
+def _closed(base: Case) -> Iterator[Job]:
     for policy in (OURS, "oracle", "llmd_default", "lmetric", "dynamo_kv", "sglang_cache_aware", "session_affinity"):
-        yield Job("agentic", "closed loop", policy, base)
+        yield Job("closed", "closed loop", policy, base)
 
 
 RESTARTS: Final = ("shared", "shared, restart", "nothing shared", "nothing shared, restart")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from loadtests.bench.scheduling.cases import HERD_REPLICAS, KNEE, ONE, OURS, RATES, shared
+from loadtests.bench.scheduling.cases import AGENTS, HERD_REPLICAS, ONE, OURS, shared, whole
 from loadtests.bench.scheduling.live import Agreement
-from loadtests.bench.scheduling.play import Rows
+from loadtests.bench.scheduling.regret import Rows, Suite, by_workload, held, past, regrets, under
+from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.summary import Row, Window
-
-Figure = Callable[[Row], float]
 
 
 def mean(row: Row) -> float:
@@ -21,11 +20,6 @@ def mean(row: Row) -> float:
 def p99(row: Row) -> float:
     """Its 99th percentile."""
     return row.ttft_s.p99
-
-
-def short_p99(row: Row) -> float:
-    """Of prompts below 16,000 tokens."""
-    return row.ttft_short_s.p99
 
 
 class Goal(NamedTuple):
@@ -43,58 +37,50 @@ class Goal(NamedTuple):
         return self.found <= self.bound if self.at_most else self.found >= self.bound
 
 
-_TO_ORACLE: Final = {"1.4": 1.05, "1.7": 1.05, KNEE: 1.10}
-_PEERS: Final = {"sglang_cache_aware": 1.7, "aibrix_prefix_cache": 1.7, "llmd_default": 1.2, "dynamo_kv": 1.1}
-_HIT_RATE_POINTS: Final = 3.0
+_MEAN: Final = 1.05
+_P99: Final = 1.15
+_HITS: Final = 1.0
+"""Points of hit rate: random variation."""
 _HERDING: Final = {0: 1.02, 10: 1.25, 50: 1.5}
 """By age in ms; 2 % at age 0 are random variation."""
 _AGREEMENT: Final = 0.15
+_BEFORE: Final = {"1.4": 0.706, "1.7": 0.745, "2.0": 0.805, "2.3": 1.065}
+"""Means on the whole conversation trace of before the suite, by rate. The policy was tuned on it."""
 
 
-def goals(rows: Rows, live: Agreement | None) -> list[Goal]:
+def goals(rows: Rows, suite: Suite, live: Agreement | None) -> list[Goal]:
     """Every goal whose runs exist."""
-    found = [*_oracle(rows), *_peers(rows), *_hits(rows), *_replicas(rows), *_herding(rows), *_agentic(rows)]
-    return [*found, *(_live(live) if live is not None else ())]
+    found = [*_suite(rows, suite), *_held(rows, suite), *_whole(rows), *_replicas(rows), *_herding(rows)]
+    return [*found, *_closed(rows), *(_live(live) if live is not None else ())]
 
 
-def _oracle(rows: Rows) -> Iterator[Goal]:
-    for rate, bound in _TO_ORACLE.items():
-        yield from _over(rows, rate, "oracle", "mean", mean, bound)
-        yield from _over(rows, rate, "oracle", "p99", p99, bound)
-        yield from _over(rows, rate, "oracle", "short p99", short_p99, 1.20)
+def _suite(rows: Rows, suite: Suite) -> Iterator[Goal]:
+    """Each workload and fleet at its worst load."""
+    for (workload, pods), found in by_workload(regrets(rows, suite.points, OURS)).items():
+        name = f"{workload}, {pods} pods"
+        if below := under(found):
+            yield Goal(f"{name}: mean over the best", max(each.mean for each in below), _MEAN, True)
+            yield Goal(f"{name}: p99 over the best", max(each.p99 for each in below), _P99, True)
+        for each in past(found):
+            yield Goal(f"{name}, past saturation: points of hits below the best", -100 * each.hits, _HITS, True)
 
 
-def _over(rows: Rows, rate: str, peer: str, name: str, figure: Figure, bound: float) -> Iterator[Goal]:
-    """This gateway's figure over the peer's, at most the bound."""
-    own, other = rows.get(("policies", rate, OURS)), rows.get(("policies", rate, peer))
-    if own and other:
-        yield Goal(f"rate {rate}: {name} over {peer}'s", figure(own) / figure(other), bound, True)
+def _held(rows: Rows, suite: Suite) -> Iterator[Goal]:
+    for workload, limit_s in suite.limits_s.items():
+        load = held(rows, workload, OURS, suite.held, limit_s)
+        yield Goal(f"{workload}: highest load held, of the best's", load, 1.0, False)
 
 
-def _under(rows: Rows, rate: str, peer: str, name: str, figure: Figure, bound: float) -> Iterator[Goal]:
-    """The peer's figure over this gateway's, at least the bound."""
-    own, other = rows.get(("policies", rate, OURS)), rows.get(("policies", rate, peer))
-    if own and other:
-        yield Goal(f"rate {rate}: {peer}'s {name} over ours", figure(other) / figure(own), bound, False)
-
-
-def _peers(rows: Rows) -> Iterator[Goal]:
-    for peer, bound in _PEERS.items():
-        yield from _under(rows, KNEE, peer, "mean", mean, bound)
-    for rate in RATES:
-        # Past the knee it has to be better, not only as good.
-        yield from _under(rows, rate, "lmetric", "mean", mean, 1.0 if rate != RATES[-1] else 1.001)
-    for peer in ("sglang_cache_aware", "aibrix_prefix_cache"):
-        yield from _under(rows, KNEE, peer, "short p99", short_p99, 5.0)
-
-
-def _hits(rows: Rows) -> Iterator[Goal]:
-    own = rows.get(("policies", KNEE, OURS))
-    others = [row for peer in (*_PEERS, "lmetric") if (row := rows.get(("policies", KNEE, peer)))]
-    if own and others:
-        best = max(others, key=lambda row: row.hit_rate)
-        points = 100 * (best.hit_rate - own.hit_rate)
-        yield Goal(f"rate {KNEE}: points of hit rate below {best.policy}'s", points, _HIT_RATE_POINTS, True)
+def _whole(rows: Rows) -> Iterator[Goal]:
+    for rate, before in _BEFORE.items():
+        if own := rows.get(("whole", whole("conversation", rate), OURS)):
+            yield Goal(f"whole conversation trace x {rate}: mean over that of before", mean(own) / before, 1.0, True)
+    for rate in AGENTS:
+        label = whole("agentic", rate)
+        peers = [row for name in PEERS if (row := rows.get(("whole", label, name)))]
+        own = rows.get(("whole", label, OURS))
+        if own and peers:
+            yield Goal(f"all agents x {rate}: mean over the best", mean(own) / min(map(mean, peers)), _MEAN, True)
 
 
 def _replicas(rows: Rows) -> Iterator[Goal]:
@@ -111,10 +97,10 @@ def _herding(rows: Rows) -> Iterator[Goal]:
             yield Goal(f"herding, view {age} ms old: mean over one replica's", mean(many) / mean(one), bound, True)
 
 
-def _agentic(rows: Rows) -> Iterator[Goal]:
-    own, other = (rows.get(("agentic", "closed loop", policy)) for policy in (OURS, "llmd_default"))
+def _closed(rows: Rows) -> Iterator[Goal]:
+    own, other = (rows.get(("closed", "closed loop", policy)) for policy in (OURS, "llmd_default"))
     if own and other:
-        yield Goal("agentic: p99 over llmd_default's", p99(own) / p99(other), 1.0, True)
+        yield Goal("closed loop: p99 over llmd_default's", p99(own) / p99(other), 1.0, True)
 
 
 def _live(live: Agreement) -> Iterator[Goal]:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from loadtests.sim.simulate.traces import Arrival, Trace
 
 Half = Literal["tune", "report"]
+HALVES: Final[tuple[Half, ...]] = ("tune", "report")
 
 _SIDE: Final[Mapping[Half, int]] = MappingProxyType({"tune": 0, "report": 1})
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.bench.scheduling.cases import Job, Sizes
-from loadtests.bench.scheduling.suite import SuiteRun, workload
+from loadtests.bench.scheduling.regret import Rows
+from loadtests.bench.scheduling.suite import RECORDED, SuiteRun, workload
 from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.runs import Case, Run, new_world, simulate
 from loadtests.sim.simulate.sessions import agentic, converse
@@ -19,19 +20,13 @@ from loadtests.sim.simulate.summary import Row, summarise
 from loadtests.sim.simulate.traces import MOONCAKE_UNIT_TOKENS, Arrival, Trace, read_trace
 
 TRACES: Final = Path(__file__).parents[2] / "traces"
-CONVERSATION: Final = "mooncake_conversation.jsonl.gz"
-AZURE: Final = "azure_2023_conversation.csv.gz"
-
-Key = tuple[str, str, str]
-"""Part, label, policy."""
-Rows = Mapping[Key, Row]
 
 
 def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, done: Callable[[Job, Row], None]) -> Rows:
     """Every job's row; `done` is called with each. Raises what a run raises; TraceError, OSError."""
     # New interpreters, without this process's threads and open files.
     context = multiprocessing.get_context("spawn")
-    rows: dict[Key, Row] = {}
+    rows: dict[tuple[str, str, str], Row] = {}
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting = {pool.submit(one, job, sizes, traces): job for job in jobs}
         for future in as_completed(waiting):
@@ -43,21 +38,30 @@ def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, done: 
 
 def one(job: Job, sizes: Sizes, traces: Path) -> Row:
     """One run."""
+    if job.suite is not None:
+        return suite_row(job.suite, traces)
     run = _PARTS.get(job.part, _recorded)(job, sizes, traces)
     return summarise(run, job.case)
 
 
 def suite_row(run: SuiteRun, traces: Path) -> Row:
-    """One run of the suite. Raises TraceError, OSError."""
+    """One run of the suite, by the requests that clients wait for: those of a batch, of a priority below 0, are left
+    out. Raises TraceError, OSError."""
     trace = workload(traces, run.workload, run.half, run.case.seed)
     if run.requests is not None:
         trace = trace.first(run.requests)
-    return summarise(simulate(trace, run.policy, run.case), run.case)
+    found = simulate(trace, run.policy, run.case)
+    waited_for = [each for each in found.outcomes if each.priority >= 0]
+    return summarise(found._replace(outcomes=waited_for), run.case)
 
 
 def _recorded(job: Job, sizes: Sizes, traces: Path) -> Run:
-    requests = sizes.requests if job.part == "policies" else sizes.replica_requests
-    return simulate(conversation(traces, requests, job.case.seed), job.policy, job.case)
+    return simulate(recorded(traces, "conversation", sizes.replica_requests, job.case.seed), job.policy, job.case)
+
+
+def _whole(job: Job, sizes: Sizes, traces: Path) -> Run:
+    name = job.label.partition(" x ")[0]
+    return simulate(recorded(traces, name, sizes.requests, job.case.seed), job.policy, job.case)
 
 
 def _herding(job: Job, sizes: Sizes, traces: Path) -> Run:
@@ -72,24 +76,28 @@ def _closed(job: Job, sizes: Sizes, traces: Path) -> Run:
     return Run(job.policy, outcomes, world.rejected, (), world.now)
 
 
-_PARTS: Final[Mapping[str, Callable[[Job, Sizes, Path], Run]]] = {"herding": _herding, "agentic": _closed}
+_PARTS: Final[Mapping[str, Callable[[Job, Sizes, Path], Run]]] = {
+    "whole": _whole,
+    "herding": _herding,
+    "closed": _closed,
+}
 """How a part's jobs are played; all other parts replay the conversations."""
 
 
 @cache
-def conversation(traces: Path, requests: int | None, seed: int) -> Trace:
-    """The recorded conversations, or the first `requests` of them."""
-    whole = read_trace(traces / CONVERSATION, seed=seed)
+def recorded(traces: Path, name: str, requests: int | None, seed: int) -> Trace:
+    """A whole recorded trace, or its first `requests`."""
+    whole = read_trace(traces / RECORDED[name], seed=seed)
     return whole if requests is None else whole.first(requests)
 
 
 @cache
 def crowd(traces: Path, requests: int, rate: float, seed: int) -> Trace:
     """Azure's lengths in their order, with independent arrivals at that rate a second."""
-    recorded = read_trace(traces / AZURE, seed=seed).first(requests)
+    lengths = recorded(traces, "azure_chat", requests, seed)
     gap = partial(random.Random(seed).expovariate, rate)
     moment, arrivals = 0.0, list[Arrival]()
-    for each in recorded.arrivals:
+    for each in lengths.arrivals:
         arrivals.append(each._replace(at_s=moment))
         moment += gap()
-    return recorded._replace(arrivals=arrivals)
+    return lengths._replace(arrivals=arrivals)

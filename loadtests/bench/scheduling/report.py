@@ -8,17 +8,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
-from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99, short_p99
+from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99
 from loadtests.bench.scheduling.live import Agreement
-from loadtests.bench.scheduling.play import Rows
+from loadtests.bench.scheduling.regret import SUITE, Rows, Suite
+from loadtests.bench.scheduling.report_suite import README_ROWS, policy_table, suite_sections
+from loadtests.bench.scheduling.saturation import saturation
 from loadtests.report.tables import facts, grid
 from loadtests.sim.simulate.summary import Row
 
 MARKS: Final = ("<!-- bench-scheduling: written by make bench-scheduling -->", "<!-- /bench-scheduling -->")
 AROUND_S: Final = 120.0
 """Hit rates are reported for this time before and after a restart."""
-README_ROWS: Final = 8
-"""Rows of the README's table: ten lines with its head. The page has every policy."""
 
 
 class Found(NamedTuple):
@@ -27,6 +27,7 @@ class Found(NamedTuple):
     about: Mapping[str, str]
     """Command, seed, commit and so on."""
     sizes: Sizes
+    suite: Suite
     rows: Rows
     live: Agreement | None
     goals: Sequence[Goal]
@@ -34,11 +35,11 @@ class Found(NamedTuple):
 
 def document(found: Found) -> str:
     """The whole report."""
-    parts = ["# Policies on recorded traffic", _HOW]
+    parts = ["# Policies on traffic they were not tuned on", _HOW]
     parts += [facts("run", found.about)]
     parts += ["## Goals", goal_table(found.goals)]
-    for rate in found.sizes.rates if any(key[0] == "policies" for key in found.rows) else ():
-        parts += [f"## Conversations, 8 pods, rate x {rate}{_utilisation(found.rows, rate)}", rate_table(found, rate)]
+    if any(key[0] == SUITE for key in found.rows):
+        parts += suite_sections(found.rows, found.suite)
     parts += _others(found)
     return "\n\n".join(parts) + "\n"
 
@@ -67,21 +68,17 @@ def _verdict(goal: Goal) -> str:
     return "met" if goal.met else "MISSED"
 
 
-def rate_table(found: Found, rate: str) -> str:
-    """Every policy at a rate, best mean first."""
-    rows = sorted(_of(found.rows, "policies", rate), key=mean)
-    oracle, own = (found.rows["policies", rate, name] for name in ("oracle", OURS))
-    lines = [
-        [
-            _name(row),
-            *(f"{figure(row):.2f}" for figure in (mean, _p50, p99, short_p99)),
-            f"{row.hit_rate:.1%}",
-            f"{mean(row) / mean(oracle):.2f}",
-            f"{mean(row) / mean(own):.2f}",
+def whole_table(found: Found) -> str:
+    """Every policy on the whole recorded traces."""
+    labels = sorted({key[1] for key in found.rows if key[0] == "whole"})
+    lines = []
+    for label in labels:
+        rows = sorted(_of(found.rows, "whole", label), key=mean)
+        lines += [
+            [label, _name(row), *(f"{value:.2f}" for value in (mean(row), _p50(row), p99(row))), f"{row.hit_rate:.1%}"]
+            for row in rows
         ]
-        for row in rows
-    ]
-    return grid(["", "TTFT mean", "p50", "p99", "short p99", "hits", "x oracle", f"x {OURS}"], lines)
+    return grid(["trace and rate", "", "TTFT mean", "p50", "p99", "hits"], lines)
 
 
 def _p50(row: Row) -> float:
@@ -96,9 +93,10 @@ def _of(rows: Rows, part: str, label: str) -> list[Row]:
     return [row for key, row in rows.items() if key[:2] == (part, label)]
 
 
-def _utilisation(rows: Rows, rate: str) -> str:
-    row = rows.get(("policies", rate, OURS))
-    return f": prefill utilisation {row.prefill_utilisation:.2f}" if row else ""
+def _whole(found: Found) -> Iterator[str]:
+    yield "## Whole recorded traces, 8 pods, at factors of their own rates"
+    yield "Tuning halves included."
+    yield whole_table(found)
 
 
 def _replicas(found: Found) -> Iterator[str]:
@@ -115,11 +113,11 @@ def _herding(found: Found) -> Iterator[str]:
     yield _sharing_table(found.rows, "herding")
 
 
-def _agentic(found: Found) -> Iterator[str]:
+def _closed(found: Found) -> Iterator[str]:
     shape = found.sizes.shape
     tokens = shape.first_tokens + (shape.turns - 1) * shape.turn_tokens
     yield f"## Agents: {shape.sessions} sessions of {tokens:,} tokens, each turn after the last one's answer"
-    yield _agentic_table(found.rows)
+    yield _closed_table(found.rows)
 
 
 def _restart(found: Found) -> Iterator[str]:
@@ -129,9 +127,10 @@ def _restart(found: Found) -> Iterator[str]:
 
 
 _PARTS: Final[Mapping[str, Callable[[Found], Iterator[str]]]] = {
+    "whole": _whole,
     "replicas": _replicas,
     "herding": _herding,
-    "agentic": _agentic,
+    "closed": _closed,
     "restart": _restart,
 }
 
@@ -155,8 +154,8 @@ def _in_order(label: str) -> tuple[int, float]:
     return (int(count) if count.isdigit() else 0, float(milliseconds) if milliseconds.isdigit() else float("inf"))
 
 
-def _agentic_table(rows: Rows) -> str:
-    found = sorted(_of(rows, "agentic", "closed loop"), key=p99)
+def _closed_table(rows: Rows) -> str:
+    found = sorted(_of(rows, "closed", "closed loop"), key=p99)
     lines = [
         [_name(row), f"{mean(row):.2f}", f"{_p50(row):.2f}", f"{p99(row):.2f}", f"{row.hit_rate:.1%}"] for row in found
     ]
@@ -187,24 +186,20 @@ def live_table(live: Agreement) -> str:
 
 
 def readme_block(found: Found) -> str:
-    """The block for the README: the best policies at all rates, and how many goals are met."""
-    rates = found.sizes.rates
-    policies = sorted(_of(found.rows, "policies", rates[-1]), key=mean)
-    lines = []
-    for row in policies[:README_ROWS]:
-        at = [found.rows["policies", rate, row.policy] for rate in rates]
-        lines.append([_name(row), *(f"{mean(each):.2f} ({short_p99(each):.1f})" for each in at)])
-    heads = [
-        f"rate x {rate}{_utilisation(found.rows, rate).replace(': prefill utilisation', ', util')}" for rate in rates
-    ]
+    """The block for the README: the best policies over the suite, and how many goals are met."""
     about = (
-        "Mean time to first token in seconds, in brackets the p99 of prompts under 16k tokens: 8 simulated pods, an\n"
-        f"hour of recorded chat, the best {len(lines)} of {len(policies)} policies. `oracle` reads the engines' state. "
-        f"`{found.about['command']}`, seed\n{found.about['seed']}, commit {found.about['commit']}: "
+        "Time to first token over that of `best`, the lower envelope of all other routers' algorithms and an oracle\n"
+        f"that reads the engines' state: {len(found.sizes.workloads)} workloads, {_and(found.sizes.fleets)} simulated "
+        "pods, three loads below\nsaturation, the halves that no policy was tuned on. "
+        f"`{found.about['command']}`, seed {found.about['seed']}, commit {found.about['commit']}:\n"
         f"{sum(goal.met for goal in found.goals)} of {len(found.goals)} goals are met "
         "([docs/benchmarks/scheduling.md](docs/benchmarks/scheduling.md))."
     )
-    return f"{about}\n\n{grid(['', *heads], lines)}"
+    return f"{about}\n\n{policy_table(found.rows, found.suite, README_ROWS)}"
+
+
+def _and(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def as_json(found: Found) -> Any:
@@ -215,6 +210,7 @@ def as_json(found: Found) -> Any:
     ]
     return {
         "about": dict(found.about),
+        "saturation": {name: msgspec.to_builtins(saturation(name, "report")) for name in found.suite.limits_s},
         "goals": [{**each._asdict(), "met": each.met} for each in found.goals],
         "rows": rows,
         "restart_windows": {
@@ -227,6 +223,7 @@ def as_json(found: Found) -> Any:
 _HOW: Final = """\
 Written by `make bench-scheduling`. The gateway's own policies, view and prefix index, and other routers' algorithms
 written anew from their sources, in virtual time over a model of the engines ([simulate.md](../simulate.md)): profile
-`h100-8b`, the whole Mooncake conversation trace. TTFT in seconds; *short* prompts are those under 16,000 tokens.
-`oracle` reads the engines' true state, which no router can; a peer is one replica with a view that is never old.
-The trace has no session keys, so `session_affinity` decides like its fall-back, `least_load`."""
+`h100-8b`, recorded traces and generated workloads. TTFT in seconds. `oracle` takes the pod with the soonest first token
+by the engines' true state, which no router can read; it does not know what arrives next. A peer is one replica with a
+view that is never old. Only two workloads have no prefixes in common (`azure_chat`, `azure_code`: lengths only). Of
+`batches`, the chat is counted and the batch is not."""

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Final
 
 from loadtests.bench.scheduling.play import TRACES, suite_row
-from loadtests.bench.scheduling.suite import NAMES, SuiteRun, suite_runs
+from loadtests.bench.scheduling.suite import NAMES, PAST, UNDER, Point, SuiteRun, suite_run
 from loadtests.report.tables import grid
 from loadtests.sim.simulate.contenders import contender
 from loadtests.sim.simulate.runs import Case
@@ -33,9 +33,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--traces", type=_words, default=list(NAMES), metavar="NAME,...", help=f"of {', '.join(NAMES)}")
     add("--policies", type=_policies, default=POLICIES, metavar="SPEC,... or SPEC;...", help="as for turnout simulate")
-    add("--rates", type=_numbers, default=[1.0], metavar="X,...", help="factors on the workloads' rates")
+    add("--loads", type=_numbers, default=[*UNDER, PAST], metavar="X,...", help="of the rate that saturates the fleet")
+    add("--rates", type=_numbers, metavar="X,...", help="factors on the workloads' own rates, instead of loads")
     add("--pods", type=int, default=8, metavar="N")
-    add("--limit", type=int, metavar="N", help="only the first N requests")
+    add("--limit", type=int, metavar="N", help="the first N requests, instead of as many as the suite plays")
     add("--seed", type=int, default=0, metavar="S")
     add("--processes", type=int, default=min(2, os.cpu_count() or 1), metavar="N")
     return parser.parse_args(argv)
@@ -44,13 +45,10 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table for each workload and rate: 0, or 2 when it could not run."""
     given = options(argv)
-    runs = [
-        run._replace(requests=given.limit)
-        for run in suite_runs(given.traces, given.policies, given.rates, "tune", Case(pods=given.pods, seed=given.seed))
-    ]
     try:
         for policy in given.policies:
             contender(policy)
+        runs = list(_runs(given))
         for title, rows in groupby(
             zip(runs, _played(runs, given.processes), strict=True), key=lambda each: _title(each[0])
         ):
@@ -60,6 +58,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"tune: {error}\n")
         return 2
     return 0
+
+
+def _runs(given: argparse.Namespace) -> Iterator[SuiteRun]:
+    base = Case(pods=given.pods, seed=given.seed)
+    for name in given.traces:
+        for at in given.rates or given.loads:
+            for policy in given.policies:
+                if given.rates:
+                    yield SuiteRun(name, "tune", policy, base._replace(rate=at), given.limit)
+                else:
+                    yield suite_run(Point(name, given.pods, at), "tune", policy, base, given.limit)
 
 
 def table(rows: Sequence[Row]) -> str:

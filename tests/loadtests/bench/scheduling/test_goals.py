@@ -7,6 +7,8 @@ import pytest
 from loadtests.bench.scheduling.cases import ONE, OURS, shared
 from loadtests.bench.scheduling.goals import Goal, goals, hits_around
 from loadtests.bench.scheduling.live import Agreement
+from loadtests.bench.scheduling.regret import SUITE, Suite
+from loadtests.bench.scheduling.suite import PAST, Point
 from loadtests.sim.simulate.summary import Row, Spread, Window
 
 
@@ -15,42 +17,60 @@ def row(policy: str, mean: float, *, p99: float = 1.0, hits: float = 0.3, window
     return Row(policy, ttft, Spread(), Spread(), hits, 1.0, ttft, 0.5, 10, 0, windows or [])
 
 
-def found(rows: dict[tuple[str, str, str], Row], live: Agreement | None = None) -> dict[str, Goal]:
-    return {goal.what: goal for goal in goals(rows, live)}
+AT = Point("rag", 8, 0.9)
+PLAYED = Suite([AT, AT._replace(load=0.5), AT._replace(load=PAST)])
 
 
-def test_this_gateways_policy_is_compared_with_the_oracle() -> None:
+def found(
+    rows: dict[tuple[str, str, str], Row], suite: Suite = PLAYED, live: Agreement | None = None
+) -> dict[str, Goal]:
+    return {goal.what: goal for goal in goals(rows, suite, live)}
+
+
+def at(point: Point, own: Row, *others: Row) -> dict[tuple[str, str, str], Row]:
+    return {(SUITE, str(point), each.policy): each for each in (own, *others)}
+
+
+def test_the_worst_load_below_saturation_counts() -> None:
     met = found(
-        {("policies", "1.4", OURS): row(OURS, 1.04, p99=1.06), ("policies", "1.4", "oracle"): row("oracle", 1.0)}
-    )
-    assert met["rate 1.4: mean over oracle's"].met
-    assert not met["rate 1.4: p99 over oracle's"].met
-    assert met["rate 1.4: short p99 over oracle's"].met
-
-
-@pytest.mark.parametrize(("theirs", "met"), [(1.75, True), (1.65, False)])
-def test_a_peer_must_be_worse_by_its_factor(theirs: float, met: bool) -> None:
-    goal = found(
         {
-            ("policies", "2.0", OURS): row(OURS, 1.0),
-            ("policies", "2.0", "sglang_cache_aware"): row("sglang_cache_aware", theirs),
+            **at(AT, row(OURS, 1.04, p99=1.2), row("oracle", 1.0)),
+            **at(AT._replace(load=0.5), row(OURS, 1.06), row("oracle", 1.0)),
+            **at(AT._replace(load=PAST), row(OURS, 9.0), row("oracle", 1.0)),
         }
-    )["rate 2.0: sglang_cache_aware's mean over ours"]
-    assert (goal.met, goal.found) == (met, theirs)
+    )
+    mean, p99 = met["rag, 8 pods: mean over the best"], met["rag, 8 pods: p99 over the best"]
+    assert (mean.found, p99.found) == pytest.approx((1.06, 1.2))
+    assert not mean.met and not p99.met
 
 
-def test_equal_to_lmetric_is_enough_up_to_the_knee_and_not_beyond_it() -> None:
-    rows = {("policies", rate, name): row(name, 1.0) for rate in ("1.7", "2.3") for name in (OURS, "lmetric")}
-    met = found(rows)
-    assert met["rate 1.7: lmetric's mean over ours"].met
-    assert not met["rate 2.3: lmetric's mean over ours"].met
-
-
-def test_hit_rate_is_compared_in_points_with_the_best_peer() -> None:
-    rows = {("policies", "2.0", name): row(name, 1.0, hits=hits) for name, hits in ((OURS, 0.25), ("lmetric", 0.29))}
-    goal = found(rows)["rate 2.0: points of hit rate below lmetric's"]
+def test_hits_past_saturation_are_compared_in_points_with_the_best_peer() -> None:
+    past = AT._replace(load=PAST)
+    met = found(at(past, row(OURS, 1.0, hits=0.25), row("lmetric", 1.0, hits=0.29)))
+    goal = met["rag, 8 pods, past saturation: points of hits below the best"]
     assert goal.found == pytest.approx(4.0)
     assert not goal.met
+
+
+def test_the_load_held_is_compared_with_the_one_that_the_best_holds() -> None:
+    full = AT._replace(load=1.0)
+    suite = Suite([], (0.9, 1.0), {"rag": 2.0})
+    held = found({**at(AT, row(OURS, 1.0)), **at(full, row(OURS, 2.5))}, suite)["rag: highest load held, of the best's"]
+    assert (held.found, held.met) == (0.9, False)
+
+
+@pytest.mark.parametrize(("mean", "met"), [(0.70, True), (0.71, False)])
+def test_the_whole_conversation_trace_is_compared_with_what_it_was(mean: float, met: bool) -> None:
+    goal = found({("whole", "conversation x 1.4", OURS): row(OURS, mean)})
+    assert goal["whole conversation trace x 1.4: mean over that of before"].met is met
+
+
+def test_all_agents_are_compared_with_the_best_of_all_peers() -> None:
+    rows = {
+        ("whole", "agentic x 2", name): row(name, mean) for name, mean in ((OURS, 1.2), ("oracle", 2.0), ("chwbl", 1.0))
+    }
+    goal = found(rows)["all agents x 2: mean over the best"]
+    assert (goal.found, goal.met) == (1.2, False)
 
 
 def test_an_older_view_may_cost_more() -> None:
@@ -62,7 +82,7 @@ def test_an_older_view_may_cost_more() -> None:
 
 def test_the_simulator_may_deviate_in_either_direction() -> None:
     live = Agreement(10, 2, 60.0, Spread(1, 1, 1, 0.8), Spread(1, 1.1, 1, 1), 0.1, 0.1, 0.0)
-    met = found({}, live)
+    met = found({}, live=live)
     assert met["real time: simulated p50 over real, apart"].met
     assert not met["real time: simulated p99 over real, apart"].met
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.scheduling.cases import SMOKE, Job, Sizes, jobs
-from loadtests.bench.scheduling.play import TRACES, crowd, one
+from loadtests.bench.scheduling.play import TRACES, crowd, one, suite_row
+from loadtests.bench.scheduling.suite import SuiteRun, workload
+from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.sessions import Shape
 
-TINY = SMOKE._replace(requests=30, replica_requests=30, herd_requests=60, shape=Shape(2, 2))
+TINY = SMOKE._replace(suite_requests=20, requests=30, replica_requests=30, herd_requests=60, shape=Shape(2, 2))
 
 
 def test_every_run_is_listed_once() -> None:
     every = jobs(Sizes(), 0)
     assert len({(job.part, job.label, job.policy) for job in every}) == len(every)
-    assert {job.part for job in every} == {"policies", "replicas", "herding", "agentic", "restart"}
+    assert {job.part for job in every} == {"suite", "whole", "replicas", "herding", "closed", "restart"}
 
 
 def first_of(part: str) -> Job:
     return next(job for job in jobs(TINY, 3) if job.part == part)
 
 
-@pytest.mark.parametrize(("part", "requests"), [("policies", 30), ("replicas", 30), ("herding", 60), ("agentic", 4)])
+@pytest.mark.parametrize(
+    ("part", "requests"), [("suite", 20), ("whole", 30), ("replicas", 30), ("herding", 60), ("closed", 4)]
+)
 def test_a_run_serves_everything_and_can_be_repeated(part: str, requests: int) -> None:
     job = first_of(part)
     row = one(job, TINY, TRACES)
@@ -33,3 +37,9 @@ def test_a_crowd_arrives_at_the_requested_rate() -> None:
     trace = crowd(TRACES, 2000, 160.0, 0)
     assert len(trace.arrivals) == 2000
     assert trace.arrivals[-1].at_s == pytest.approx(2000 / 160.0, rel=0.1)
+
+
+def test_a_batch_is_played_and_not_counted() -> None:
+    run = SuiteRun("batches", "tune", "prefix_aware", Case(rate=0.1), 1000)
+    trace = workload(TRACES, "batches", "tune", 0).first(1000)
+    assert 0 < suite_row(run, TRACES).requests == sum(each.priority == 0 for each in trace.arrivals) < 1000

@@ -1,11 +1,12 @@
-"""Workloads by name; a run is named by its workload, half, policy and rate."""
+"""Workloads by name; loads are of the rate that saturates the fleet."""
 
 from __future__ import annotations
 
 import pytest
 
 from loadtests.bench.scheduling.play import TRACES
-from loadtests.bench.scheduling.suite import NAMES, suite_runs, workload
+from loadtests.bench.scheduling.saturation import saturation
+from loadtests.bench.scheduling.suite import NAMES, Point, suite_run, workload
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.traces import TraceError
 
@@ -22,7 +23,10 @@ def test_an_unknown_workload_is_an_error_with_all_names() -> None:
         workload(TRACES, "nothing", "tune", 0)
 
 
-def test_every_policy_is_played_on_every_workload_at_every_rate() -> None:
-    runs = list(suite_runs(["a", "b"], ["p", "q", "r"], [1.0, 2.0], "tune", Case(pods=64)))
-    assert len(set(runs)) == 12
-    assert {(run.half, run.case.pods) for run in runs} == {("tune", 64)}
+def test_a_larger_fleet_is_loaded_in_proportion() -> None:
+    small, large = (suite_run(Point("rag", pods, 0.5), "report", "oracle", Case(seed=4)) for pods in (8, 64))
+    assert small.case.rate == pytest.approx(saturation("rag", "report").rate / 2)
+    assert large.case.rate == pytest.approx(8 * small.case.rate)
+    assert (small.case.pods, large.case.pods) == (8, 64)
+    assert (small.half, small.case.seed) == ("report", 4)
+    assert suite_run(Point("rag", 8, 0.5), "tune", "oracle", Case(), 10).requests == 10

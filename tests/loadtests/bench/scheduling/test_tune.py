@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from loadtests.bench.scheduling.saturation import saturation
 from loadtests.bench.scheduling.tune import main, options
 
 
 def test_policies_are_compared_on_the_tuning_half(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--traces", "azure_code", "--policies", "prefix_aware,oracle", "--limit", "40", "--processes", "1"]
+    given = [
+        "--traces",
+        "azure_code",
+        "--rates",
+        "1",
+        "--policies",
+        "prefix_aware,oracle",
+        "--limit",
+        "40",
+        "--processes",
+        "1",
+    ]
     assert main(given) == 0
     out = capsys.readouterr().out
     assert out.startswith("azure_code, tuning half, 8 pods, rate x 1\n")
@@ -35,3 +47,10 @@ def test_a_policys_own_commas_separate_no_policies(text: str, specs: list[str]) 
 def test_the_reporting_half_cannot_be_chosen() -> None:
     with pytest.raises(SystemExit):
         options(["--half", "report"])
+
+
+def test_loads_are_of_the_rate_that_saturates_the_fleet(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--traces", "rag", "--policies", "oracle", "--loads", "0.5", "--limit", "10", "--processes", "1"]
+    assert main(given) == 0
+    rate = saturation("rag", "tune").rate / 2
+    assert capsys.readouterr().out.startswith(f"rag, tuning half, 8 pods, rate x {rate:g}\n")
