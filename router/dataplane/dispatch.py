@@ -20,7 +20,7 @@ from router.settings import Pool, Sessions
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
 from schedulers.protocols import Scheduler
-from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from schedulers.types import NO_SLO, PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, UnknownPod
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
@@ -181,6 +181,7 @@ class Dispatch:
                 routed.deadline or None,
                 self._prefix.match(routed.chain),
                 exchange.tried,
+                NO_SLO,
             ),
         )
         return info
