@@ -96,7 +96,7 @@ class Engine:
     @property
     def decode_step_s(self) -> float:
         """Duration of the next step without any prefill."""
-        return self._decode_s(1, len(self._decoding))
+        return self.profile.decode_s(1, len(self._decoding), self._context)
 
     def steps_left(self, live: Live) -> int:
         """Steps until a decoding request ends."""
@@ -135,8 +135,7 @@ class Engine:
         With `until`, the time of the next arrival (`math.inf` if there is none), steps that only decode are taken
         together as long as each starts before it; `StepResult.steps` says how many, and each of `tokens` got as many.
         """
-        for live in list(self._leaving.values()):
-            self._release(live)
+        self._let_leave()
         if not self._running and not self._waiting:
             return None
         step = Step()
@@ -146,6 +145,14 @@ class Engine:
         self._decode(step)
         self._prefill(step)
         return step.result()
+
+    def only_decodes_s(self) -> float:
+        """Seconds of the steps from now on that only decode, as `next_step` without a bound would take them together; 0
+        if the next step does anything else. Until that time is over the caller may make up for steps with `next_step`
+        and the time at which the first of them began, unless a request is submitted or cancelled before."""
+        self._let_leave()
+        steps = self._leap(math.inf)
+        return self.profile.decode_s(steps, len(self._decoding), self._context) if steps > 1 else 0.0
 
     # Decode: every decoding request, at the cost of those that end
 
@@ -175,7 +182,7 @@ class Engine:
 
     def _decode(self, step: Step) -> None:
         decoding = len(self._decoding)
-        step.duration_s = self._decode_s(step.steps, decoding)
+        step.duration_s = self.profile.decode_s(step.steps, decoding, self._context)
         step.tokens = list(self._decoding)
         self._context += decoding * step.steps
         self._at += step.steps
@@ -185,12 +192,6 @@ class Engine:
             _, order, live = heapq.heappop(ends)
             if live.order == order:
                 self._finish(live, step)
-
-    def _decode_s(self, steps: int, decoding: int) -> float:
-        """Time of `steps` steps whose context grows by `decoding` tokens each."""
-        p = self.profile
-        first = p.step_s + p.sequence_s * decoding + p.kv_token_s * self._context
-        return steps * first + p.kv_token_s * decoding * (steps * (steps - 1) / 2)
 
     def _leap(self, window_s: float) -> int:
         """How many of the next steps only decode, start in the window, end no request early and find their blocks."""
@@ -202,22 +203,10 @@ class Engine:
             heapq.heappop(ends)
         steps = ends[0][0] - self._at + 1
         if window_s != math.inf:
-            steps = min(steps, self._steps_started(max(window_s, 0.0), steps))
+            steps = self.profile.steps_started(max(window_s, 0.0), steps, len(self._decoding), self._context)
         while steps > 1 and self._blocks_needed(steps) > self.kv.available:
             steps //= 2
         return max(steps, 1)
-
-    def _steps_started(self, window_s: float, most: int) -> int:
-        """Steps that start before the window ends, by bisection on the closed form; at most `most`."""
-        decoding = len(self._decoding)
-        low, high = 1, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._decode_s(middle - 1, decoding) < window_s:
-                low = middle
-            else:
-                high = middle - 1
-        return low
 
     # Prefill: what is under way first, then the queue in order
 
@@ -314,6 +303,10 @@ class Engine:
         self._ring[live.slot] -= 1
         self._context -= live.computed
         del self._decoding[live.request.id]
+
+    def _let_leave(self) -> None:
+        for live in list(self._leaving.values()):
+            self._release(live)
 
     def _release(self, live: Live) -> None:
         request_id = live.request.id

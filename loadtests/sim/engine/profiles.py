@@ -1,4 +1,4 @@
-"""Named engine profiles: the size of the KV cache and the duration of a step. Numbers only, no behaviour.
+"""Named engine profiles: the size of the KV cache and the duration of steps. It knows no request.
 
 Where the numbers come from (none was measured here):
 
@@ -54,6 +54,22 @@ class EngineProfile(NamedTuple):
     def kv_tokens(self) -> int:
         """Tokens the KV cache holds."""
         return self.kv_blocks * self.block_tokens
+
+    def decode_s(self, steps: int, decoding: int, context: int) -> float:
+        """Time of `steps` steps of `decoding` requests, whose `context` grows by a token each in every step."""
+        first = self.step_s + self.sequence_s * decoding + self.kv_token_s * context
+        return steps * first + self.kv_token_s * decoding * (steps * (steps - 1) / 2)
+
+    def steps_started(self, window_s: float, most: int, decoding: int, context: int) -> int:
+        """Such steps that start before the window ends, by bisection; at least one, at most `most`."""
+        low, high = 1, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.decode_s(middle - 1, decoding, context) < window_s:
+                low = middle
+            else:
+                high = middle - 1
+        return low
 
     def slowed(self, factor: float) -> EngineProfile:
         """The same machine, all of whose durations are multiplied."""

@@ -74,7 +74,7 @@ class DynamoKv(Peer):
         return (len(held) + fresh) * self.unit_tokens + self._rest_tokens[pod]
 
     def _cached(self, pod: int, units: Sequence[int]) -> int:
-        hits, _ = self.world.engines[pod].kv.lookup(units, len(units))
+        hits, _ = self.world.engine(pod).kv.lookup(units, len(units))
         return hits * self.unit_tokens
 
     def _full_units(self, arrival: Arrival) -> Sequence[int]:

@@ -41,7 +41,7 @@ class Oracle(Peer):
 
     def expect(self, pod: int, arrival: Arrival) -> float:
         """Seconds until the pod would have this request's first token."""
-        engine, now = self.world.engines[pod], self.world.now
+        engine, now = self.world.engine(pod), self.world.now
         own = _to_admit(engine, arrival.prompt_tokens, arrival.units)
         before = _ahead(engine)
         overhead = engine.decode_step_s

@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="load policies from a file, by their own names; repeat",
     )
+    add("--closed-loop", action="store_true", help="a session's next request waits for its last answer")
     _add_fleet(parser)
     _add_gateways(parser)
     _add_promises(parser)
@@ -170,7 +171,18 @@ def _case(given: argparse.Namespace) -> Case:
     sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
     usage = not given.no_cached_tokens
     mixed = tuple(fleet) if len(set(fleet)) > 1 else ()
-    case = Case(len(fleet), given.rate, fleet[0], sharing, given.restart_at, given.seed, usage, mixed, given.event)
+    case = Case(
+        len(fleet),
+        given.rate,
+        fleet[0],
+        sharing,
+        given.restart_at,
+        given.seed,
+        usage,
+        mixed,
+        given.event,
+        given.closed_loop,
+    )
     case.fleet()  # so that an impossible event is reported before the first policy has run
     return case
 

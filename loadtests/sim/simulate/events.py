@@ -72,7 +72,7 @@ def pods_with(events: Sequence[PodEvent], pods: int) -> int:
 def schedule(world: World, router: Router, events: Sequence[PodEvent]) -> None:
     """Let the events happen at their times, in their order."""
     for event in sorted(events, key=_time):
-        world.change(event.at_s, partial(_ACTS[event.what], world, router, event))
+        world.at(event.at_s, partial(_ACTS[event.what], world, router, event))
 
 
 def _slow(world: World, router: Router, event: PodEvent) -> None:

@@ -57,9 +57,12 @@ def page(found: Table, runs: Sequence[Run]) -> str:
     """The whole report."""
     age = "nothing shared" if found.age_ms is None else f"view {found.age_ms:g} ms old"
     replicas = f"{found.replicas} replicas, {age}" if found.replicas > 1 else "1 replica"
+    more = "".join(
+        [", sessions in a closed loop" if found.closed_loop else "", *(f", {each}" for each in found.events)]
+    )
     about = (
         f"{found.pods} pods of {found.profile} with {found.kv_tokens:,} KV tokens, rate {found.rate:g}, {replicas}, "
-        f"seed {found.seed}{''.join(f', {event}' for event in found.events)}"
+        f"seed {found.seed}{more}"
     )
     cdfs = [Curve(run.policy, cdf(each.ttft_s for each in run.outcomes)) for run in runs]
     loads = [Curve(run.policy, [(at, max(requests)) for at, requests in run.samples]) for run in runs]

@@ -244,9 +244,10 @@ class Replicas:
         return {pod: self._world.serves[self._at[pod]] for pod in self._members}
 
     def _report(self, at: int) -> None:
-        pod, engine = self._pods[at].id, self._world.engines[at]
+        pod = self._pods[at].id
         if not self._world.serves[at] or pod not in self._members:
             return
+        engine = self._world.engine(at)
         report = EngineReport(
             engine.waiting,
             engine.running,

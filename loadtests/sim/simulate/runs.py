@@ -10,6 +10,7 @@ from loadtests.sim.engine.profiles import H100_8B, EngineProfile
 from loadtests.sim.simulate.contenders import contender, title
 from loadtests.sim.simulate.events import PodEvent, pods_with, schedule
 from loadtests.sim.simulate.replicas import Replicas, Sharing
+from loadtests.sim.simulate.sessions import converse, sessions_of
 from loadtests.sim.simulate.traces import Arrival, Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, World
 
@@ -39,6 +40,8 @@ class Case(NamedTuple):
     """Of each of the `pods`, where they differ."""
     events: Sequence[PodEvent] = ()
     """What happens to pods, after `rate`."""
+    closed_loop: bool = False
+    """Whether a session's next request waits for its last answer and a think time. Then `rate` is that of sessions."""
 
     def fleet(self) -> Sequence[EngineProfile]:
         """The profile of every pod, those that join at the end. Raises EventError."""
@@ -80,19 +83,24 @@ def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
 
 
 def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], None] | None = None) -> Run:
-    """Play the trace. Raises UnknownPolicy, InvalidParams; TraceError where its unit is no multiple of a KV block.
+    """Play the trace. Raises UnknownPolicy, InvalidParams, EventError; TraceError where its unit is no multiple of a KV
+    block, or a closed loop has no sessions.
 
     `progress` is called with the number of requests that have arrived.
     """
     join = contender(policy)
     rated = trace.rated(case.rate)
+    sessions = sessions_of(trace, case.rate) if case.closed_loop else []
     world = new_world(case, trace.unit_tokens)
     router = join(world, trace.unit_tokens, case.sharing, case.seed)
     if case.restart_at_s is not None and isinstance(router, Replicas):
         world.at(case.restart_at_s, router.restart)
     schedule(world, router, case.events)
     samples = watch(world, rated.arrivals[-1].at_s / SAMPLES if rated.arrivals else 0.0)
-    outcomes = world.play(rated, router, progress)
+    if case.closed_loop:
+        outcomes = sorted(converse(world, sessions, router, progress), key=_arrival_time)
+    else:
+        outcomes = world.play(rated, router, progress)
     ends = [each.at_s + each.e2e_s for each in outcomes]
     duration_s = max(ends, default=0.0)
     counts = world.lost, world.retried, world.shed
@@ -119,6 +127,10 @@ def watch(world: World, interval_s: float) -> Sequence[Sample]:
 
     world.every(max(interval_s, 0.1), 0.0, look)
     return samples
+
+
+def _arrival_time(outcome: Outcome) -> float:
+    return outcome.at_s
 
 
 def _requests(engine: Engine) -> int:

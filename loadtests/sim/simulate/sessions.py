@@ -1,14 +1,15 @@
-"""Closed loops: sessions whose next turn comes only after the answer to the last, as an agent's do. They know no
-policy; `World.play` plays traces that arrive by the clock.
+"""Closed loops: sessions whose next turn comes only after the answer to the last, as an agent's do. Their turns are
+generated (`agentic`) or a trace's (`sessions_of`). They know no policy; `World.play` plays traces by the clock.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count, pairwise
 from typing import NamedTuple
 
-from loadtests.sim.simulate.traces import Arrival
+from loadtests.sim.simulate.traces import Arrival, Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, Router, World
 
 
@@ -44,10 +45,33 @@ def agentic(shape: Shape, unit_tokens: int, *, seed: int = 0) -> list[Session]:
     return [_session(shape, at, unit_tokens, rng) for at in range(shape.sessions)]
 
 
-def converse(world: World, sessions: Sequence[Session], router: Router) -> list[Outcome]:
+def sessions_of(trace: Trace, rate: float) -> list[Session]:
+    """The sessions of a trace, which start `rate` times as fast as there; the pauses in them stay as they are. A
+    request without a session is a session of one turn.
+
+    A pause is the trace's think time. Where that is not known it is the time between the two requests, in which the
+    answer was made, too: then the sessions take longer than they did. Raises TraceError if there are no sessions.
+    """
+    grouped: dict[object, list[Arrival]] = {}
+    for number, arrival in enumerate(trace.arrivals):
+        grouped.setdefault(arrival.session or number, []).append(arrival)
+    if not any(isinstance(key, str) for key in grouped):
+        raise TraceError(f"{trace.name}: a closed loop needs the requests' sessions, and the trace has none")
+    return [Session(turns[0].at_s / rate, _paused(turns)) for turns in grouped.values()]
+
+
+def _paused(turns: Sequence[Arrival]) -> list[Arrival]:
+    pauses = [turn.at_s - before.at_s if turn.think_s is None else turn.think_s for before, turn in pairwise(turns)]
+    return [turn._replace(at_s=pause) for turn, pause in zip(turns, [0.0, *pauses], strict=True)]
+
+
+def converse(
+    world: World, sessions: Sequence[Session], router: Router, progress: Callable[[int], None] | None = None
+) -> list[Outcome]:
     """Let all sessions begin and end; the outcomes, a session's turns together and in order.
 
-    A turn that no pod can hold ends its session.
+    A turn that no pod can hold ends its session; one that was lost with its pod does not. `progress` is called with the
+    number of turns that have ended.
     """
     turns = [turn for session in sessions for turn in session.turns]
     last: set[int] = set()
@@ -57,7 +81,11 @@ def converse(world: World, sessions: Sequence[Session], router: Router) -> list[
         at += len(session.turns)
         last.add(at - 1)
 
+    ended = count(1)
+
     def go_on(number: int) -> None:
+        if progress is not None:
+            progress(next(ended))
         if number not in last and not world.was_rejected(number):
             _arrive(world, number + 1, turns, router, world.now + turns[number + 1].at_s)
 

@@ -102,6 +102,8 @@ class Table(msgspec.Struct, frozen=True):
     seed: int
     events: list[str] = []
     """What happened to pods."""
+    closed_loop: bool = False
+    """Whether sessions waited for their answers."""
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -152,6 +154,7 @@ def table(trace: str, case: Case, rows: list[Row]) -> Table:
         age_ms,
         case.seed,
         [str(event) for event in case.events],
+        case.closed_loop,
     )
 
 

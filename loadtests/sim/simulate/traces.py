@@ -52,6 +52,8 @@ class Arrival(NamedTuple):
     priority: int = 0
     """As `RequestInfo.priority`; a batch that can wait has one below 0."""
     slo: Slo = NO_SLO
+    think_s: float | None = None
+    """Seconds from the end of the session's previous answer to this request; None if the trace does not show it."""
 
 
 class Trace(NamedTuple):
@@ -82,13 +84,19 @@ class _Line(msgspec.Struct):
     block_tokens: int = MOONCAKE_UNIT_TOKENS
     blocks_per_size: int = 0
     """Hash ids until they stand for twice as much; 0 for never."""
+    think: float | None = None
+    """Seconds."""
+    e2e_ms: float | None = None
 
 
 class _Read(NamedTuple):
-    """An arrival as it stands in the file, and what one of its units stands for (0 where it has none)."""
+    """An arrival as it stands in the file."""
 
     arrival: Arrival
     unit_tokens: int
+    """What one of its units stands for; 0 where it has none."""
+    e2e_s: float | None = None
+    """Until the end of its answer, if the trace has it."""
 
 
 def read_trace(path: Path, *, seed: int = 0) -> Trace:
@@ -111,7 +119,7 @@ def read_trace(path: Path, *, seed: int = 0) -> Trace:
     if not found:
         raise TraceError(f"{path.name}: no requests in it")
     start = found[0].arrival.at_s
-    arrivals = [each._replace(at_s=each.at_s - start) for each, _ in found]
+    arrivals = [each._replace(at_s=each.at_s - start) for each in _with_think_times(found)]
     return Trace(stem, _one_unit(found, path.name), list(_spread(arrivals, random.Random(seed))))
 
 
@@ -120,6 +128,17 @@ def _one_unit(found: Sequence[_Read], name: str) -> int:
     if len(units) > 1:
         raise TraceError(f"{name}: lines disagree on block_tokens: {', '.join(map(str, sorted(units)))}")
     return units.pop() if units else MOONCAKE_UNIT_TOKENS
+
+
+def _with_think_times(found: Sequence[_Read]) -> Iterator[Arrival]:
+    """Think times of sessions whose answers' ends are recorded; 0 for a request that came before the previous end."""
+    ended: dict[str, float] = {}
+    for arrival, _, e2e_s in found:
+        before = ended.get(arrival.session)
+        think = max(0.0, arrival.at_s - before) if before is not None and arrival.think_s is None else arrival.think_s
+        yield arrival._replace(think_s=think)
+        if arrival.session and e2e_s is not None:
+            ended[arrival.session] = arrival.at_s + e2e_s
 
 
 def _spread(arrivals: Sequence[Arrival], rng: random.Random) -> Iterator[Arrival]:
@@ -151,7 +170,8 @@ def _jsonl(lines: Iterable[str], name: str) -> Iterator[_Read]:
         if line.blocks_per_size:
             units = _evened(units, line.blocks_per_size)
         arrival = _arrival(line.timestamp / 1000, line.input_length, line.output_length, units, line.session)
-        yield _Read(arrival, line.block_tokens if units else 0)
+        e2e_s = line.e2e_ms / 1000 if line.e2e_ms is not None else None
+        yield _Read(arrival._replace(think_s=line.think), line.block_tokens if units else 0, e2e_s)
 
 
 def _evened(blocks: Sequence[int], per_size: int) -> list[int]:

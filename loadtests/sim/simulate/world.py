@@ -2,97 +2,43 @@
 
 Engines may slow down, fail and be started while requests are open; `events.py` says when.
 
-Between two arrivals an engine takes its pure decode steps at one go (`Engine.next_step(until=...)`), so that an hour of
-eight pods takes seconds.
+An engine that only decodes is left alone until one of its requests ends or it is asked for (`World.engine`). Then it
+makes up for its steps at one go (`Engine.next_step(until=...)`), so that an hour of eight pods takes seconds.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from bisect import insort
 from collections.abc import Callable, Sequence
-from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from loadtests.sim.engine.model import Engine, EngineRequest, RequestTooLong, StepResult
 from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.routing import Failure as Failure
+from loadtests.sim.simulate.routing import Outcome as Outcome
+from loadtests.sim.simulate.routing import Router as Router
+from loadtests.sim.simulate.routing import Shed as Shed
 from loadtests.sim.simulate.traces import Arrival, Trace
-from schedulers.types import NO_SLO, Slo
 
 Act = Callable[[], None]
 
-
-class Failure(Enum):
-    """How an attempt at a pod failed."""
-
-    REFUSED = "refused"
-    """No process was there."""
-    RESET = "reset"
-    """The process ended before the first token."""
-    CUT = "cut"
-    """The process ended after the first token, which the client has."""
-
-
-class Shed(RuntimeError):
-    """The router refuses a request: no pod gets it."""
-
-
-class Router(Protocol):
-    """Picks the pods: the real policies behind simulated replicas, or a peer's algorithm."""
-
-    def route(self, number: int, arrival: Arrival, /) -> int | None:
-        """The index of the pod that gets request `number`, which arrives now; None where no pod can take it.
-        Raises Shed."""
-
-    def first_token(self, number: int, /) -> None:
-        """The first token of a request is back."""
-
-    def finished(self, number: int, cached_tokens: int | None, /) -> None:
-        """A request has ended, or is longer than the pod takes.
-
-        `cached_tokens` of its prompt were in the pod's cache, says the usage at the answer's end; None if it does not.
-        """
-
-    def failed(self, number: int, failure: Failure, /) -> int | None:
-        """An attempt failed: the pod of the next one; None if the client gets an error, and the request has ended."""
-
-    def joined(self, pod: int, /) -> None:
-        """Discovery has a new pod, or one that had failed serves again."""
-
-    def left(self, pod: int, /) -> None:
-        """Discovery has no more of this pod, which finishes its requests."""
-
-
-class Outcome(NamedTuple):
-    """One served request. Times are seconds from its arrival."""
-
-    pod: int
-    at_s: float
-    """When it arrived."""
-    ttft_s: float
-    e2e_s: float
-    prompt_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    priority: int = 0
-    slo: Slo = NO_SLO
-
-    @property
-    def met(self) -> bool:
-        """Whether it kept what the request was promised."""
-        return self.slo.met(self.ttft_s, self.itl_s)
-
-    @property
-    def itl_s(self) -> float:
-        """Mean time between two of its tokens; 0 where there is only one."""
-        return (self.e2e_s - self.ttft_s) / (self.output_tokens - 1) if self.output_tokens > 1 else 0.0
+SHORTEST_S: Final = 1e-9
+"""Less than any step takes."""
 
 
 class _Open(NamedTuple):
     pod: int | None
     arrival: Arrival
     arrived: float
+
+
+class _Lull(NamedTuple):
+    """A time in which an engine only decodes and has not made up for its steps."""
+
+    start: float
+    end: float
+    router: Router
 
 
 class World:
@@ -107,6 +53,7 @@ class World:
         pods = len(profiles)
         self.now = 0.0
         self.engines = [Engine(profile, unit_tokens=unit_tokens) for profile in profiles]
+        """As of their last steps; `engine` returns one as of now."""
         self.serves = [at < pods - later for at in range(pods)]
         """Whether an engine's process is there, by pod."""
         self.started_at = [0.0] * pods
@@ -126,14 +73,12 @@ class World:
         self._cached_in_usage = cached_in_usage
         self._outcomes: dict[int, Outcome] = {}
         self._rejected: set[int] = set()
-        self._changes: list[float] = []
-        """When the engines change, sorted."""
         self._events: list[tuple[float, int, Act]] = []
         self._sequence = 0
         self._chores = 0
         """Repeating events in the heap; they do not keep a run from ending."""
         self._stepping = [False] * pods
-        self._next_arrival: float | None = None
+        self._lulls: list[_Lull | None] = [None] * pods
         self._open: dict[int, _Open] = {}
         self._first: dict[int, float] = {}
         self._cached: dict[int, int] = {}
@@ -161,11 +106,6 @@ class World:
         self._sequence += 1
         heapq.heappush(self._events, (when, self._sequence, act))
 
-    def change(self, when: float, act: Act) -> None:
-        """Call `act` at that time; it changes an engine, so no engine steps past it in one go."""
-        insort(self._changes, when)
-        self.at(when, act)
-
     def every(self, interval_s: float, first_s: float, act: Act) -> None:
         """Call `act` in every interval while other events are left."""
 
@@ -179,12 +119,9 @@ class World:
 
     def play(self, trace: Trace, router: Router, progress: Callable[[int], None] | None = None) -> list[Outcome]:
         """Let all requests of the trace arrive at their times, and end; the outcomes in order of arrival."""
-        arrivals = trace.arrivals
-        for number, arrival in enumerate(arrivals):
-            self._next_arrival = arrival.at_s
+        for number, arrival in enumerate(trace.arrivals):
             self._until(arrival.at_s)
             self.now = arrival.at_s
-            self._next_arrival = arrivals[number + 1].at_s if number + 1 < len(arrivals) else math.inf
             self.arrive(number, arrival, router)
             if progress is not None:
                 progress(number + 1)
@@ -205,13 +142,19 @@ class World:
             return
         self._send(number, _Open(pod, arrival, self.now), router)
 
+    def engine(self, pod: int) -> Engine:
+        """The engine as it is now."""
+        self._catch_up(pod)
+        return self.engines[pod]
+
     def slow(self, pod: int, factor: float) -> None:
         """From its next step on the pod takes `factor` times its profile's durations."""
-        self.engines[pod].profile = self._profiles[pod].slowed(factor)
+        self.engine(pod).profile = self._profiles[pod].slowed(factor)
 
     def fail(self, pod: int, router: Router) -> None:
         """The pod's process ends: nothing of it is left, and its requests go where the router sends them."""
         self.serves[pod] = self._stepping[pod] = False
+        self._lulls[pod] = None
         self.engines[pod] = Engine(self._profiles[pod], unit_tokens=self.engines[pod].unit_tokens)
         self.step_ends[pod] = self.now
         for number in [number for number, request in self._open.items() if request.pod == pod]:
@@ -238,7 +181,7 @@ class World:
         # Engines take a lower number first, clients of the gateway a higher one.
         sent = EngineRequest(number, prompt, arrival.units, answer, arrived, -arrival.priority)
         try:
-            self.engines[pod].submit(sent)
+            self.engine(pod).submit(sent)
         except RequestTooLong:
             self._rejected.add(number)
             router.finished(number, None)
@@ -261,20 +204,33 @@ class World:
             act()
 
     def _step(self, pod: int, router: Router) -> None:
-        step = self.engines[pod].next_step(self.now, self._horizon())
+        engine = self.engines[pod]
+        lull_s = engine.only_decodes_s()
+        if lull_s:
+            lull = self._lulls[pod] = _Lull(self.now, self.now + lull_s, router)
+            self._stepping[pod] = True
+            self.at(lull.end, lambda: self._catch_up(pod) if self._lulls[pod] is lull else None)
+            return
+        step = engine.next_step(self.now)
         self._stepping[pod] = step is not None
         if step is not None:
-            engine = self.engines[pod]
-            self.step_ends[pod] = self.now + step.duration_s
-            self.at(self.step_ends[pod], lambda: self._stepped(pod, engine, step, router))
+            self._take(pod, self.now + step.duration_s, step, router)
 
-    def _horizon(self) -> float:
-        """The earliest time of another arrival or change: the trace's next one; in a closed loop, the next event."""
-        if self._next_arrival is None:
-            return self._events[0][0] if self._events else math.inf
-        while self._changes and self._changes[0] <= self.now:
-            del self._changes[0]
-        return min(self._next_arrival, self._changes[0]) if self._changes else self._next_arrival
+    def _catch_up(self, pod: int) -> None:
+        """Make up for the steps of a lull, up to the one under way."""
+        lull = self._lulls[pod]
+        if lull is None:
+            return
+        self._lulls[pod] = None
+        # Not a step more than the lull has, whatever the rounding.
+        step = self.engines[pod].next_step(lull.start, min(self.now, lull.end - SHORTEST_S))
+        assert step is not None, "requests decode"
+        self._take(pod, max(self.now, lull.start + step.duration_s), step, lull.router)
+
+    def _take(self, pod: int, end: float, step: StepResult, router: Router) -> None:
+        engine = self.engines[pod]
+        self.step_ends[pod] = end
+        self.at(end, lambda: self._stepped(pod, engine, step, router))
 
     def _stepped(self, pod: int, engine: Engine, step: StepResult, router: Router) -> None:
         if self.engines[pod] is not engine:

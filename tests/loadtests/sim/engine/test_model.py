@@ -268,3 +268,34 @@ def test_leaping_over_decode_steps_changes_only_the_number_of_calls(requests: li
     assert sum(step.steps for _, step in leaping) == len(single)
     assert tokens_of(leaping) == tokens_of(single)
     assert (fast.preemptions, fast.prefix_hits_tokens) == (slow.preemptions, slow.prefix_hits_tokens)
+
+
+def test_an_engine_says_how_long_it_only_decodes_and_makes_up_for_those_steps_later() -> None:
+    engine = Engine(ROOMY)
+    assert engine.only_decodes_s() == 0.0
+    engine.submit(request("a", 10, 6))
+    assert engine.only_decodes_s() == 0.0, "a prompt is to be computed"
+    assert engine.next_step(0.0) is not None
+    quiet_s = engine.only_decodes_s()
+    whole = engine.next_step(0.0, quiet_s - 1e-9)
+    assert whole is not None
+    assert (whole.steps, whole.finished) == (5, ("a",))
+    assert whole.duration_s == pytest.approx(quiet_s)
+    assert engine.only_decodes_s() == 0.0
+
+
+def test_an_engine_that_made_up_for_its_steps_is_where_it_would_have_been() -> None:
+    late, early = Engine(ROOMY), Engine(ROOMY)
+    for engine in (late, early):
+        engine.submit(request("a", 10, 60))
+        engine.next_step(0.0)
+    assert late.only_decodes_s() > 20.0
+    now = 0.0
+    while now < 20.0:
+        step = early.next_step(now)
+        assert step is not None
+        now += step.duration_s
+    made_up = late.next_step(0.0, 20.0)
+    assert made_up is not None
+    assert made_up.duration_s == pytest.approx(now)
+    assert (late.kv.used, late.generation_tokens) == (early.kv.used, early.generation_tokens)

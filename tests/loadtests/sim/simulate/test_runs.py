@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from loadtests.sim.engine.profiles import H100_8B
+from loadtests.sim.simulate.events import parse_event
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import SAMPLES, Case, simulate, with_kv_tokens
 from loadtests.sim.simulate.summary import windows
@@ -63,6 +66,36 @@ def test_the_cache_has_the_requested_number_of_tokens() -> None:
 def test_a_trace_whose_block_size_no_engine_has_is_refused() -> None:
     with pytest.raises(TraceError, match="blocks of 100 tokens are no multiple of 16"):
         simulate(Trace("t", 100, [arrival(0.0)]), "p2c", CASE)
+
+
+def test_in_a_closed_loop_a_sessions_next_request_waits_for_its_last_answer() -> None:
+    turns = [arrival(1.0 * n, 640, 101)._replace(session="a", think_s=0.5) for n in range(4)]
+    reported: list[int] = []
+    run = simulate(trace(*turns, arrival(2.0)), "round_robin", CASE._replace(closed_loop=True), reported.append)
+    alone = [each for each in run.outcomes if each.output_tokens == 101]
+    for before, after in pairwise(alone):
+        assert after.at_s == pytest.approx(before.at_s + before.e2e_s + 0.5)
+    assert [each.at_s for each in run.outcomes] == sorted(each.at_s for each in run.outcomes)
+    assert reported[-1] == 5
+
+
+def test_a_mixed_fleet_has_an_engine_of_each_kind_and_those_that_join() -> None:
+    case = CASE._replace(profiles=(SMALL, SMALL.slowed(2.0)), events=(parse_event("1:pod-2:join"),))
+    run = simulate(trace(*[arrival(3.0 * n, 640, 2) for n in range(6)]), "round_robin", case)
+    assert [each.pod for each in run.outcomes[:2]] == [0, 1]
+    assert {each.pod for each in run.outcomes} == {0, 1, 2}
+    times = {each.pod: each.ttft_s for each in run.outcomes}
+    assert times[1] == pytest.approx(2 * times[0])
+    assert times[2] == pytest.approx(times[0])
+    assert {len(requests) for _, requests in run.samples} == {2, 3}
+
+
+def test_an_event_changes_the_run() -> None:
+    arrivals = [arrival(3.0 * n) for n in range(6)]
+    run = simulate(trace(*arrivals), "round_robin", CASE._replace(events=(parse_event("1:pod-0:fail"),)))
+    assert (len(run.outcomes), run.lost) == (6, 0)
+    assert run.retried == 1, "the second failed probe takes it out before it would have been its turn again"
+    assert {each.pod for each in run.outcomes[1:]} == {1}
 
 
 def test_a_trace_without_requests_is_an_empty_run() -> None:

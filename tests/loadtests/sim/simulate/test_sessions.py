@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from loadtests.sim.peers.lmetric import LMetric
-from loadtests.sim.simulate.sessions import Shape, agentic, converse
-from tests.fakes.simulated_world import UNIT, world
+from loadtests.sim.simulate.events import parse_event, schedule
+from loadtests.sim.simulate.sessions import Shape, agentic, converse, sessions_of
+from loadtests.sim.simulate.traces import Arrival, TraceError
+from tests.fakes.simulated_world import UNIT, ToOnePod, arrival, trace, world
 
 SHAPE = Shape(sessions=4, turns=5, shared_tokens=128, first_tokens=640, turn_tokens=64, answer_tokens=8, pause_s=0.5)
 
@@ -51,3 +53,31 @@ def test_a_turn_that_fits_no_pod_ends_only_its_session() -> None:
     outcomes = converse(here, agentic(shape, UNIT), LMetric(here, UNIT))
     assert here.rejected == 2
     assert len(outcomes) == 2 * ((16_000 - 8 - 640) // 64 + 1)
+
+
+def turn(at_s: float, session: str, think_s: float | None = None) -> Arrival:
+    return arrival(at_s, 64, 2)._replace(session=session, think_s=think_s)
+
+
+def test_a_traces_sessions_start_as_fast_as_the_rate_says_and_keep_their_think_times() -> None:
+    recorded = trace(turn(10.0, "a"), turn(12.0, "b"), turn(20.0, "a", 3.0), turn(26.0, "b"), arrival(30.0))
+    first, second, single = sessions_of(recorded, 2.0)
+    assert [first.starts_s, second.starts_s, single.starts_s] == [5.0, 6.0, 15.0]
+    assert [each.at_s for each in first.turns] == [0.0, 3.0]
+    assert [each.at_s for each in second.turns] == [0.0, 14.0], "no think time: the time between the requests"
+    assert len(single.turns) == 1
+
+
+def test_a_trace_without_sessions_has_no_closed_loop() -> None:
+    with pytest.raises(TraceError, match="a closed loop needs the requests' sessions"):
+        sessions_of(trace(arrival(0.0)), 1.0)
+
+
+def test_a_session_goes_on_after_a_turn_that_was_lost_with_its_pod() -> None:
+    here, router = world(1), ToOnePod(0)
+    schedule(here, router, [parse_event(each) for each in ("1:pod-0:fail", "2:pod-0:join")])
+    recorded = trace(turn(0.0, "a")._replace(output_tokens=900), turn(1.0, "a", 5.0))
+    counted: list[int] = []
+    outcomes = converse(here, sessions_of(recorded, 1.0), router, counted.append)
+    assert [each.at_s for each in outcomes] == [6.0]
+    assert (here.lost, counted) == (1, [1, 2])

@@ -100,6 +100,13 @@ def test_a_rate_compresses_the_arrivals_and_a_limit_takes_the_first(tmp_path: Pa
     assert times(trace.first(2)) == [0.0, 1.0]
 
 
+def test_think_times_are_the_traces_or_follow_from_the_ends_of_a_sessions_answers(tmp_path: Path) -> None:
+    recorded = [at(0, session="a", e2e_ms=1500.0), at(4000, session="a", e2e_ms=3000.0), at(5000, session="a")]
+    text = jsonl(*recorded, at(6000, session="b", think=0.0), at(9000, session="b", think=2.5), at(9500, e2e_ms=10.0))
+    thought = [each.think_s for each in read_trace(written(tmp_path, "s.jsonl", text)).arrivals]
+    assert thought == [None, 2.5, 0.0, 0.0, 2.5, None]
+
+
 def test_a_hash_of_any_size_fits_in_a_word(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, "m.jsonl", jsonl(at(0, hash_ids=[-1, 2**63]))))
     assert trace.arrivals[0].units == (2**64 - 1, 2**63)

@@ -114,22 +114,22 @@ def test_a_leap_in_a_closed_loop_does_not_skip_an_arrival() -> None:
 
 def test_a_slow_engine_takes_its_steps_that_much_longer_until_it_is_as_before() -> None:
     here = world(1)
-    here.change(10.0, lambda: here.slow(0, 2.0))
-    here.change(20.0, lambda: here.slow(0, 1.0))
+    here.at(10.0, lambda: here.slow(0, 2.0))
+    here.at(20.0, lambda: here.slow(0, 1.0))
     outcomes = here.play(trace(*[arrival(at_s, 640, 11) for at_s in (0.0, 10.0, 20.0)]), ToOnePod(0))
     assert [each.e2e_s for each in outcomes] == pytest.approx([0.76, 1.52, 0.76])
 
 
 def test_decode_steps_taken_together_end_where_an_engine_changes() -> None:
     here = world(1)
-    here.change(5.0, lambda: here.slow(0, 3.0))
+    here.at(5.0, lambda: here.slow(0, 3.0))
     (outcome,) = here.play(trace(arrival(0.0, 64, 1000)), ToOnePod(0))
     assert outcome.e2e_s == pytest.approx(5.0 + 3 * (10.05 - 5.0), abs=0.1)
 
 
 def test_requests_of_an_engine_that_fails_are_sent_again_unless_their_answer_had_begun() -> None:
     here, router = world(2), ToOnePod(0, then=1)
-    here.change(1.0, lambda: here.fail(0, router))
+    here.at(1.0, lambda: here.fail(0, router))
     outcomes = here.play(trace(arrival(0.0, 64, 900), arrival(0.5, 2000), arrival(2.0)), router)
     assert router.calls[-8:-4] == ["cut 0", "reset 1", "route 2", "refused 2"]
     assert [each.pod for each in outcomes] == [1, 1]
@@ -140,8 +140,8 @@ def test_requests_of_an_engine_that_fails_are_sent_again_unless_their_answer_had
 def test_a_failed_engine_that_is_started_again_is_empty() -> None:
     here, router = world(1), ToOnePod(0)
     units = chain(1, 8)
-    here.change(5.0, lambda: here.fail(0, router))
-    here.change(6.0, lambda: here.start(0))
+    here.at(5.0, lambda: here.fail(0, router))
+    here.at(6.0, lambda: here.start(0))
     outcomes = here.play(trace(*[prompt(*units, at_s=at_s) for at_s in (0.0, 3.0, 7.0)]), router)
     assert [each.cached_tokens for each in outcomes] == [0, 512, 0]
     assert here.started_at == [6.0]
@@ -151,7 +151,7 @@ def test_a_request_that_no_pod_takes_is_lost_and_its_closed_loop_goes_on() -> No
     here, router = world(1), ToOnePod(0)
     ended: list[int] = []
     here.on_end = ended.append
-    here.change(0.5, lambda: here.fail(0, router))
+    here.at(0.5, lambda: here.fail(0, router))
     assert here.play(trace(arrival(1.0)), router) == []
     assert (here.lost, ended) == (1, [0])
 
