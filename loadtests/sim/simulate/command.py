@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,14 +17,15 @@ from rich.progress import Progress
 
 from loadtests.sim.engine.profiles import H100_8B
 from loadtests.sim.peers.catalog import PEERS
-from loadtests.sim.simulate.contenders import contender
+from loadtests.sim.simulate.best import BEST, envelope
+from loadtests.sim.simulate.contenders import contender, title
 from loadtests.sim.simulate.events import FORM, EventError, PodEvent, parse_event
 from loadtests.sim.simulate.fleet import FleetError, parse_fleet
 from loadtests.sim.simulate.page import page
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
 from loadtests.sim.simulate.slo_classes import BadSlo, SloClass, read_class, with_classes
-from loadtests.sim.simulate.summary import Table, lines, summarise, table
+from loadtests.sim.simulate.summary import Row, Table, lines, summarise, table
 from loadtests.sim.simulate.traces import Trace, TraceError
 from loadtests.sim.workloads.catalog import WORKLOADS, trace_of
 from router.plugins.directory import PluginUnreadable, read_plugin
@@ -50,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for file in given.plugin:
             _load(file)
         for policy in given.policy:
-            contender(policy)  # so that a misspelt name is reported before the first policy has run
+            if policy != BEST:
+                contender(policy)  # so that a misspelt name is reported before the first policy has run
         case = _case(given)
         trace = _trace(given)
         runs = _runs(trace, given.policy, case)
-        found = table(Path(given.trace).name, case, [summarise(run, case) for run in runs])
+        found = table(Path(given.trace).name, case, _rows(given.policy, runs, case))
         if given.report is not None:
-            given.report.write_text(page(found, runs), encoding="utf-8")
+            shown = [run for policy, run in runs.items() if policy in given.policy]
+            given.report.write_text(page(found, shown), encoding="utf-8")
     except (TraceError, BadSlo, FleetError, EventError, SchedulerError, PluginError, OSError) as error:
         sys.stderr.write(f"turnout simulate: {_message(error)}\n")
         return 2
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="turnout simulate",
         description="Recorded traffic through the gateway's own policies, in virtual time, beside other routers'.",
-        epilog=f"Peers, by name: {', '.join(PEERS)}.",
+        epilog=f"Peers, by name: {', '.join(PEERS)}; {BEST} is the best of them in each figure.",
     )
     add = parser.add_argument
     add(
@@ -193,9 +196,22 @@ def _trace(given: argparse.Namespace) -> Trace:
     return with_classes(trace, given.slo, given.seed) if given.slo else trace
 
 
-def _runs(trace: Trace, policies: Sequence[str], case: Case) -> list[Run]:
+def _runs(trace: Trace, policies: Sequence[str], case: Case) -> dict[str, Run]:
+    """Each policy's run; with `best` those of all peers, too."""
+    wanted = [policy for policy in policies if policy != BEST]
     with _bars() as bars:
-        return [simulate(trace, policy, case, bars(policy, len(trace.arrivals))) for policy in policies]
+        return {
+            policy: simulate(trace, policy, case, bars(title(policy), len(trace.arrivals)))
+            for policy in [*wanted, *(PEERS if BEST in policies else ())]
+        }
+
+
+def _rows(policies: Sequence[str], runs: Mapping[str, Run], case: Case) -> list[Row]:
+    """In the order in which they were asked for."""
+    rows = {policy: summarise(run, case) for policy, run in runs.items()}
+    if BEST in policies:
+        rows[BEST] = envelope([rows[peer] for peer in PEERS])
+    return [rows[policy] for policy in policies]
 
 
 @contextlib.contextmanager

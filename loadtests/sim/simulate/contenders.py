@@ -38,7 +38,7 @@ def contender(spec: str) -> Join:
     try:
         scheduler = registry.create(name, params)
     except UnknownPolicy as error:
-        raise UnknownPolicy(f"{error}; and peers: {', '.join(PEERS)}") from None
+        raise UnknownPolicy(f"{error}; and peers: {', '.join(PEERS)}; and best") from None
     return lambda world, unit_tokens, sharing, seed: Replicas(world, scheduler, unit_tokens, sharing, seed=seed)
 
 

@@ -77,6 +77,18 @@ def test_on_real_traffic_the_peers_have_the_known_order(capsys: pytest.CaptureFi
     assert sorted(means, key=means.__getitem__) == order
 
 
+def test_best_is_the_best_of_all_peers_in_each_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("--limit", "300", "--rate", "2", "--json")
+    peers = [part for name in PEERS for part in ("--policy", name)]
+    status, out, err = simulated(capsys, "--policy", "best", "--policy", "lmetric", *argv)
+    assert (status, err) == (0, "")
+    best, lmetric = json.loads(out)["policies"]
+    assert (best["policy"], lmetric["policy"]) == ("best", "lmetric")
+    rows = json.loads(simulated(capsys, *peers, *argv)[1])["policies"]
+    for figure in ("mean", "p99"):
+        assert best["ttft_s"][figure] == min(row["ttft_s"][figure] for row in rows)
+
+
 def test_production_stack_overloads_one_pod_on_real_traffic(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = simulated(capsys, "--policy", "production_stack_prefixaware", "--rate", "2", "--json")
     (row,) = json.loads(out)["policies"]
