@@ -18,6 +18,9 @@ from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.replica")
 
+RUSH_AFTER_S = 1.0
+"""Seconds in which other replicas may say how the pods are, before all of them are probed in a rush."""
+
 CHECK_S = 0.01
 """Seconds between two checks of a condition that has no event."""
 
@@ -61,11 +64,12 @@ class Warmup:
     async def run(self, limit_s: float) -> None:
         """Return when all is known or the time is over. Raises StateError if a live replica has this one's name."""
         loop = asyncio.get_running_loop()
-        self._prober.rush(True)
+        rush = loop.call_later(RUSH_AFTER_S, self._prober.rush, True)
         sharing = loop.create_task(self._share(limit_s), name="warm-up state")
         learning = loop.create_task(self._learn(), name="warm-up pods")
         self._tasks += [sharing, learning]
         done, late = await asyncio.wait({sharing, learning}, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+        rush.cancel()
         self._prober.rush(False)
         for task in done:
             task.result()
@@ -94,6 +98,8 @@ class Warmup:
         except TimeoutError:
             await _until(lambda: self._store.health().warm)  # the store goes on by itself
         self._shared = True
+        if not self._lifecycle.ready:
+            self._prober.rush(True)  # what other replicas know is known here: the rest is to be probed
 
     async def _learn(self) -> None:
         # A pool that discovery finds empty is unknown, too: a name or selector may be wrong, or the answer early.

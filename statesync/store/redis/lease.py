@@ -20,7 +20,7 @@ def weight(replica: str, thing: str) -> int:
 
 
 class _Member:
-    __slots__ = ("digest", "ends_at", "pods", "pools", "read_digest", "seen_at", "token")
+    __slots__ = ("_pods", "alike", "digest", "ends_at", "pools", "read_digest", "seen_at", "token")
 
     def __init__(self, token: str, seen_at: float, ends_at: float) -> None:
         self.token = token
@@ -28,12 +28,24 @@ class _Member:
         self.ends_at = ends_at
         self.digest: int | None = None
         """Of its pods, by its last beat; None of a replica that does not say which it has."""
+        self.alike = True
+        """Whether it counts as having every pod of this replica, while `pools` is None: its pods were the same when
+        they were compared last, or it does not say which it has."""
         self.pools: Pools | None = None
-        """Its pods as they were read last, if they were."""
-        self.read_digest: int | None = None
+        """Its pods, if they are others and known."""
+        self.read_digest = 0
         """Of these."""
-        self.pods: frozenset[str] = frozenset()
+        self._pods: frozenset[str] = frozenset()
         """All of these."""
+
+    def take(self, pools: Pools, digest: int) -> None:
+        """Its pods are known."""
+        self.pools, self.read_digest = pools, digest
+        self._pods = frozenset([pod for pods in pools.values() for pod in pods])
+
+    def has(self, pod: str) -> bool:
+        """Whether it has this pod of this replica, as far as is known."""
+        return self.alike if self.pools is None else pod in self._pods
 
 
 class LiveReplicas:
@@ -105,7 +117,7 @@ class LiveReplicas:
         When a replica comes or goes, only its own pods move (rendezvous hashing).
         """
         mine = weight(self._me, pod)
-        return all(weight(other, pod) <= mine for other, member in self._members.items() if self._has(member, pod))
+        return all(weight(other, pod) <= mine for other, member in self._members.items() if member.has(pod))
 
     def leads(self, chore: str) -> bool:
         """Whether this replica is elected for a chore, which any of them may do."""
@@ -121,27 +133,30 @@ class LiveReplicas:
         if member is None:
             return False
         before, member.digest = member.digest, digest
-        if digest is not None and digest == self.digest:
-            member.pools = member.read_digest = None
-        return digest == before and digest not in (None, self.digest, member.read_digest)
+        if digest is None or digest == self.digest:
+            member.alike, member.pools = True, None
+            return False
+        if member.pools is None or member.read_digest != digest:
+            member.alike &= before is not None
+            for other in self._members.values():
+                if other.pools is not None and other.read_digest == digest:
+                    member.take(other.pools, digest)
+        return digest == before and (member.pools is None or member.read_digest != digest)
 
     def took(self, replica: str, pools: Pools) -> None:
         """The pods of a replica were read."""
         member = self._members.get(replica)
-        if member is not None:
-            member.pools, member.read_digest = pools, digest_of(pools)
-            member.pods = frozenset(pod for pods in pools.values() for pod in pods)
+        if member is None:
+            return
+        digest = digest_of(pools)
+        if digest == self.digest:
+            member.alike, member.pools = True, None
+        else:
+            member.take(pools, digest)
 
     def differing(self) -> Mapping[str, Pools]:
         """The pods of the replicas whose pods are known and not the same as this one's."""
-        return {name: each.pools for name, each in self._members.items() if each.pools and not self._alike(each)}
-
-    def _alike(self, member: _Member) -> bool:
-        return member.digest == self.digest
-
-    def _has(self, member: _Member, pod: str) -> bool:
-        """A replica that does not say which pods it has counts as having all."""
-        return member.pools is None or self._alike(member) or pod in member.pods
+        return {name: each.pools for name, each in self._members.items() if each.pools is not None}
 
     def __repr__(self) -> str:
         return f"<LiveReplicas of {self._me}: {', '.join(self._members) or 'alone'}>"

@@ -101,6 +101,26 @@ def test_a_replica_with_the_same_pods_and_one_that_names_none_count_as_having_al
     assert live_replicas.differing() == {}
 
 
+def test_a_replica_whose_first_digest_is_another_one_has_no_pod_until_it_is_read_and_one_that_was_alike_keeps_all() -> (
+    None
+):
+    assert all(map(of_two(9).elected, PODS))
+    live_replicas = of_two(7)
+    before = [live_replicas.elected(pod) for pod in PODS]
+    live_replicas.beat("other", 9)
+    assert [live_replicas.elected(pod) for pod in PODS] == before
+
+
+def test_pods_of_one_replica_are_those_of_every_replica_with_the_same_digest() -> None:
+    pools = {"chat": PODS[:50]}
+    live_replicas = of_two(digest_of(pools))
+    live_replicas.took("other", pools)
+    live_replicas.seen("third", "t", 0.0)
+    assert not live_replicas.beat("third", digest_of(pools))
+    assert not live_replicas.beat("third", digest_of(pools))
+    assert live_replicas.differing() == {"other": pools, "third": pools}
+
+
 def test_a_replica_is_elected_for_pods_that_no_other_has_and_leads_chores_as_before() -> None:
     live_replicas = of_two(9)
     before = [live_replicas.leads(pod) for pod in PODS]

@@ -91,13 +91,14 @@ def test_replicas_of_one_fleet_divide_their_common_pods_and_keep_their_own(serve
         common, more = PODS[:50], PODS[50:]
         come(left, PODS)
         come(right, common)
-        await beat_until(lambda: elected(left, more) == more, left, right)
-        mine = elected(left, common)
-        assert 0 < len(mine) < len(common)
-        assert [pod for pod in common if pod not in elected(right, common)] == mine
+
+        def divided(pods: list[Pod]) -> bool:
+            mine = elected(left, pods)
+            return 0 < len(mine) < len(pods) and [pod for pod in pods if pod not in elected(right, pods)] == mine
+
+        await beat_until(lambda: elected(left, more) == more and divided(common), left, right)
         come(right, more)
-        await beat_until(lambda: len(elected(left, more)) < len(more), left, right)
-        assert [pod for pod in PODS if pod not in elected(right, PODS)] == elected(left, PODS)
+        await beat_until(lambda: divided(PODS) and divided(more), left, right)
         for _ in range(SETTLE_LEASES * RENEWALS + 2):
             await beat(left, right)
         assert (left.health().strangers, right.health().strangers) == (0, 0)
