@@ -12,6 +12,7 @@ from router.lifecycle import Lifecycle
 from router.policy.controller import PolicyController
 from router.settings import Settings
 from schedulers.types import PodId
+from statesync.store.lineage import digest
 from statesync.store.policy_record import PolicyChoice
 from statesync.store.protocol import PolicyRecord, ReplicaInfo, StoreHealth
 from statesync.types import PodStatus
@@ -134,6 +135,7 @@ def describe_record(record: PolicyRecord) -> dict[str, object]:
     return {
         **_describe_choice(PolicyChoice(record.name, record.params)),
         "generation": record.generation,
+        "digest": digest(record),
         "shadow": _describe_choice(record.shadow) if record.shadow is not None else None,
         "canary": {**_describe_choice(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
         if canary is not None

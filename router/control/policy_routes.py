@@ -1,13 +1,14 @@
 """The control port's paths for policies. Each reads or calls the policy controller; no decision is made here.
 
-Every change understands `If-Match` (the generation that it replaces; a stale one is a 412), `?dry_run=true` (answer as
-if changed, change nothing), `?note=` (the reason, for the history) and `?local=true` (while the shared state is away:
-change this replica alone, until it is back).
+Every change understands `If-Match` (the generation that it replaces, or `generation-digest`; a stale one is a 412),
+`?dry_run=true` (answer as if changed, change nothing), `?note=` (the reason, for the history) and `?local=true` (while
+the shared state is away: change this replica alone, until it is back).
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -62,14 +63,19 @@ class RollbackBody(_Body):
     to: int | None = Field(default=None, ge=0)
 
 
-def _generation(if_match: str | None) -> int | None:
-    """`"3"`, `3` or `*`; anything else is an error rather than a silent overwrite."""
+_MATCH: Final = re.compile(r"(?P<generation>[0-9]{1,19})(-(?P<digest>[0-9a-f]{1,64}))?")
+
+
+def _expected(if_match: str | None) -> tuple[int | None, str]:
+    """Generation and digest of `"3"`, `3`, `"3-5f0c..."` or `*`; anything else is an error rather than a silent
+    overwrite."""
     if if_match is None or if_match.strip() == "*":
-        return None
-    bare = if_match.strip().removeprefix("W/").strip('"')
-    if not (bare.isascii() and bare.isdigit() and len(bare) < 20):
-        raise ControlError(400, "invalid_if_match", f"If-Match holds a generation, not {if_match!r}", "If-Match")
-    return int(bare)
+        return None, ""
+    found = _MATCH.fullmatch(if_match.strip().removeprefix("W/").strip('"'))
+    if found is None:
+        why = f"If-Match holds a generation, alone or with the record's digest (3-0123456789abcdef), not {if_match!r}"
+        raise ControlError(400, "invalid_if_match", why, "If-Match")
+    return int(found["generation"]), found["digest"] or ""
 
 
 def _how(
@@ -78,7 +84,8 @@ def _how(
     local: bool = False,
     note: Annotated[str, Query(max_length=1000)] = "",
 ) -> ChangeOptions:
-    return ChangeOptions(_generation(if_match), note, dry_run, local)
+    generation, digest = _expected(if_match)
+    return ChangeOptions(generation, note, dry_run, local, digest)
 
 
 _How = Annotated[ChangeOptions, Depends(_how)]
@@ -174,7 +181,10 @@ def trial_routes(plane: ControlPlane) -> APIRouter:
 def _changed(record: PolicyRecord, how: ChangeOptions, response: Response) -> dict[str, object]:
     """The record that was put, or would be."""
     _tag(record, response)
-    return {**describe_record(record), "local": how.local, "dry_run": how.dry_run}
+    shown = {**describe_record(record), "local": how.local, "dry_run": how.dry_run}
+    if how.dry_run:
+        del shown["digest"]  # no record has it: this one was not put
+    return shown
 
 
 def _tag(record: PolicyRecord, response: Response) -> None:

@@ -163,7 +163,8 @@ class PolicyController:
             if objection := live.trial.objection():
                 raise NotPromoted(objection)
             # The objection was about the candidate on trial, not about one that was set a moment ago.
-            how = how._replace(if_generation=live.record.generation) if how.if_generation is None else how
+            if how.if_generation is None:
+                how = how._replace(if_generation=live.record.generation, if_digest=digest(live.record))
         return await self._change(pool, transitions.promoted, how)
 
     async def rollback(self, pool: str, how: ChangeOptions = _DEFAULTS, *, to: int | None = None) -> PolicyRecord:

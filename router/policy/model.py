@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from schedulers.errors import InvalidParams, SchedulerError
 from schedulers.protocols import Scheduler
 from statesync.errors import StaleGeneration
+from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
@@ -80,6 +81,8 @@ class ChangeOptions(NamedTuple):
     """Build and check, change nothing."""
     local: bool = False
     """On this replica alone, as long as the shared state does not answer."""
+    if_digest: str = ""
+    """Beside `if_generation`: change only the record of this identity. After a loss another may have its generation."""
 
 
 class Unbuildable(SchedulerError):
@@ -115,9 +118,14 @@ def build(create: Create, record: PolicyRecord) -> BuiltPolicy:
 
 
 def expect(pool: str, present: PolicyRecord, how: ChangeOptions) -> None:
-    """Raises StaleGeneration where the change is meant for another generation than the present one."""
+    """Raises StaleGeneration where the change is meant for another record than the present one."""
     if how.if_generation not in (None, present.generation):
         raise StaleGeneration(f"pool {pool!r} is at generation {present.generation}, not {how.if_generation}")
+    if how.if_digest not in ("", digest(present)):
+        raise StaleGeneration(
+            f"generation {present.generation} of pool {pool!r} is the record {digest(present)}, not {how.if_digest}: "
+            "the shared state lost that one, and others were set since; look at it and try again"
+        )
 
 
 def summary(record: PolicyRecord) -> str:

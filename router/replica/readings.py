@@ -13,6 +13,7 @@ from router.replica.build import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.trials import families
+from statesync.store.lineage import as_number, digest
 
 
 def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
@@ -61,6 +62,7 @@ def readings(of: Components) -> Readings:
         clusters=of.network.routes.clusters,
         trials=lambda: families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
+        policy_digests=lambda: {pool: as_number(digest(each)) for pool, each in policies.records.items()},
         policies_out=lambda: [pool for pool in policies.records if policies.live(pool).taken_out],
         policies_alone=lambda: [pool for pool in policies.records if policies.live(pool).local],
         version=__version__,

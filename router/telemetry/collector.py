@@ -52,6 +52,8 @@ class Readings:
     """By pool."""
     policies: Callable[[], Mapping[str, tuple[str, int]]]
     """By pool: (policy, generation)."""
+    policy_digests: Callable[[], Mapping[str, int]]
+    """By pool: the identity of its record as a number that a float holds exactly."""
     clusters: Mapping[str, str] = field(default_factory=dict)
     """By pool, of those that name one."""
     version: str
@@ -283,6 +285,9 @@ def _replica_gauges(readings: Readings) -> Iterator[Family]:
         for pool, (policy, generation) in readings.policies().items()
     ]
     yield Family("turnout_policy_generation", "gauge", "Generation of each pool's policy.", lambda: policies)
+    identities = [Sample("turnout_policy_digest", {"pool": pool}, n) for pool, n in readings.policy_digests().items()]
+    help_text = "Identity of each pool's record, as a number: the same on all replicas that have the same record."
+    yield Family("turnout_policy_digest", "gauge", help_text, lambda: identities)
     alone = set(readings.policies_alone())
     local = [Sample("turnout_policy_local", {"pool": pool}, float(pool in alone)) for pool in readings.policies()]
     yield Family("turnout_policy_local", "gauge", "1 for a policy of this replica's own.", lambda: local)

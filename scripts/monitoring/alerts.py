@@ -49,7 +49,7 @@ _FAILED = _rate('turnout_requests_total{status=~"5.."}', "pool")
 _POLICY_FAILED = _rate("turnout_policy_failures_total", "pool", "policy")
 _POOL, _POD = _by("pool"), _by("pool", "pod")
 _INFLIGHT = f"max {_POD} (turnout_inflight_requests)"
-_GENERATION = "turnout_policy_generation"
+_GENERATION, _DIGEST = "turnout_policy_generation", "turnout_policy_digest"
 
 ALERTS = (
     Alert(
@@ -195,7 +195,8 @@ ALERTS = (
     ),
     Alert(
         "TurnoutPoliciesApart",
-        f"max {_POOL} ({_GENERATION}) - min {_POOL} ({_GENERATION}) > 0",
+        f"max {_POOL} ({_GENERATION}) - min {_POOL} ({_GENERATION}) > 0 "
+        f"or max {_POOL} ({_DIGEST}) - min {_POOL} ({_DIGEST}) > 0",
         "2m",
         WARNING,
         "Replicas use different policies for pool {{ $labels.pool }}.",

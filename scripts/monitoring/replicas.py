@@ -197,9 +197,15 @@ REPLICAS = Row(
         Panel("Cold", "1: ready before its warm-up was complete.", "short", by_replica("turnout_cold")),
         Panel(
             "Policy in force",
-            "Its generation, by pool. Two lines for a pool are replicas that disagree.",
+            "Its generation, by pool, and how many records the replicas have: with two of them they disagree.",
             "short",
-            (Query(f"max by (pool, policy) (turnout_policy_generation{{{POOL}}})", "{{pool}} {{policy}}"),),
+            (
+                Query(f"max by (pool, policy) (turnout_policy_generation{{{POOL}}})", "{{pool}} {{policy}}"),
+                Query(
+                    f'count by (pool) (count_values by (pool) ("digest", turnout_policy_digest{{{POOL}}}))',
+                    "{{pool}} records",
+                ),
+            ),
         ),
         Panel(
             "Policies that fail",

@@ -81,7 +81,8 @@ _EJECTED = 'turnout_ejections_total{instance="a",pod="1",reason="connect"}'
 _WAITING = 'turnout_waiting_requests{instance="a"}'
 _CPU = 'process_cpu_seconds_total{instance="a"}'
 _CONNECTED, _AGE = 'turnout_state_connected{instance="a"}', 'turnout_view_age_seconds{instance="a"}'
-_GENERATION = "turnout_policy_generation"
+_GENERATION, _DIGEST = "turnout_policy_generation", "turnout_policy_digest"
+_P, _POLICY = ',pool="p"', ',pool="p",policy="x"'
 _DROPPED = 'turnout_state_placements_dropped_total{instance="a"}'
 _STRANGERS = 'turnout_state_strangers{instance="a"}'
 _DRAINING = 'turnout_phase_seconds{instance="a",phase="draining"}'
@@ -117,8 +118,11 @@ CASES: Mapping[str, Case] = {
     "TurnoutStateLost": Case({_CONNECTED: "0x120"}, ONE, {_CONNECTED: "1x10 0 1x100"}),
     "TurnoutViewOld": Case({_AGE: "0.3x120", _CONNECTED: "1x120"}, ONE, {_AGE: "0.05x120", _CONNECTED: "1x120"}),
     "TurnoutReplicasApart": Case(_two("turnout_replicas", "1", "2"), {}, _two("turnout_replicas", "2", "2")),
+    # Case I 48: one generation, two records; the digests differ in their last bit.
     "TurnoutPoliciesApart": Case(
-        _two(_GENERATION, "3", "4", ',pool="p",policy="x"'), POOL, _two(_GENERATION, "4", "4", ',pool="p",policy="x"')
+        {**_two(_GENERATION, "3", "3", _POLICY), **_two(_DIGEST, "271828182845904", "271828182845905", _P)},
+        POOL,
+        {**_two(_GENERATION, "4", "4", _POLICY), **_two(_DIGEST, "271828182845904", "271828182845904", _P)},
     ),
     "TurnoutStateDropped": Case({_DROPPED: "0+5x120"}, ONE, {_DROPPED: "5x120"}),
     "TurnoutTwoFleets": Case({_STRANGERS: "0 2x119"}, ONE, {_STRANGERS: "0x120"}),

@@ -119,6 +119,7 @@ class Replica:
             pods_scraped=lambda: 1,
             unseen=self.view.unseen_by_pool,
             policies=lambda: {pool: (each.name, each.generation) for pool, each in self.policies.records.items()},
+            policy_digests=dict,
             version="1.2.3",
             replica="r-1",
         )

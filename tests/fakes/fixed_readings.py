@@ -43,6 +43,7 @@ def readings(count: int) -> Readings:
         pods_scraped=lambda: 4,
         unseen=lambda: {"default": 1.5},
         policies=lambda: {"default": ("p2c", 3)},
+        policy_digests=lambda: {"default": 271828182845904},
         version="1.2.3",
         replica="r-1",
     )

@@ -8,6 +8,7 @@ from router.control.plane import describe_pod, describe_pools, describe_record, 
 from router.lifecycle import Phase
 from router.settings import Pool
 from schedulers.types import Pod, PodId, PodLoad
+from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 from statesync.types import PodStatus
@@ -26,11 +27,13 @@ def test_a_pod_is_shown_with_all_fields_and_can_be_encoded() -> None:
 
 def test_a_shown_policy_can_be_put_back() -> None:
     canary = Canary(PolicyChoice("random", {"k": 2}), 5.0)
-    shown = describe_record(PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2))
+    record = PolicyRecord("p2c", {"k": 1}, 4, PolicyChoice("least_load"), canary, "why", 2)
+    shown = describe_record(record)
     assert shown == {
         "policy": "p2c",
         "params": {"k": 1},
         "generation": 4,
+        "digest": digest(record),
         "shadow": {"policy": "least_load", "params": {}},
         "canary": {"policy": "random", "params": {"k": 2}, "percent": 5.0, "guard": CanaryGuard()._asdict()},
         "note": "why",

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from statesync.errors import StoreUnavailable
+from statesync.store.lineage import digest
 from statesync.store.policy_record import CanaryGuard
 from statesync.store.protocol import PolicyRecord
 from tests.fakes.control_port import OTHER_POD, Replica, error_of, talk_to
@@ -33,21 +34,27 @@ def test_a_policy_is_read_replaced_and_tagged_with_its_generation() -> None:
 
     async def talk(client: httpx.AsyncClient) -> None:
         before = await client.get("/admin/pools/default/policy")
-        assert before.json() == {**PLAIN, "waits_for": "", "taken_out": ""}
+        own = digest(replica.policies.record("default"))
+        assert before.json() == {**PLAIN, "digest": own, "waits_for": "", "taken_out": ""}
         assert before.headers["etag"] == '"0"'
         tag = {"if-match": before.headers["etag"]}
         body = {"policy": "round_robin", "params": {}}
         after = await client.put("/admin/pools/default/policy", json=body, headers=tag)
         assert (after.status_code, after.headers["etag"]) == (200, '"1"')
-        assert after.json() == {**PLAIN, "policy": "round_robin", "generation": 1, "dry_run": False}
+        new = digest(replica.policies.record("default"))
+        assert after.json() == {**PLAIN, "policy": "round_robin", "generation": 1, "digest": new, "dry_run": False}
         assert replica.policies.live("default").scheduler.name == "round_robin"
         stale = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=tag)
         assert (stale.status_code, error_of(stale)["code"]) == (412, "stale_generation")
         assert replica.policies.live("default").scheduler.name == "round_robin"
+        other = await client.put("/admin/pools/default/policy", json=body, headers={"if-match": f'"1-{own}"'})
+        assert (other.status_code, error_of(other)["code"]) == (412, "stale_generation")
+        same = await client.put("/admin/pools/default/policy", json=body, headers={"if-match": f'"1-{new}"'})
+        assert same.status_code == 200
         for unconditional in ({}, {"if-match": "*"}):
             put = await client.put("/admin/pools/default/policy", json={"policy": "random"}, headers=unconditional)
             assert put.status_code == 200
-        assert replica.policies.record("default").generation == 3
+        assert replica.policies.record("default").generation == 4
 
     talk_to(replica, talk)
 
@@ -61,6 +68,7 @@ UNFIT: list[tuple[str, dict[str, str], int, str, str]] = [
     ("{", {}, 422, "invalid_request", "JSON"),
     ("[]", {}, 422, "invalid_request", "dictionary"),
     ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
+    ('{"policy": "p2c"}', {"if-match": "3-XY"}, 400, "invalid_if_match", "3-XY"),
     ('{"policy": "os.system"}', {}, 422, "unknown_policy", "os.system"),
 ]
 """Body, headers; status, code, and a part of the message."""
@@ -188,7 +196,8 @@ def test_every_change_has_a_dry_run_and_is_refused_for_another_generation(
         assert replica.policies.live("default") is before
         done = await client.request(method, f"{POOL}/{path}", json=body, headers={"if-match": '"3"'})
         assert (done.status_code, done.headers["etag"]) == (200, '"4"')
-        assert done.json() == {**rehearsed.json(), "generation": 4, "dry_run": False}
+        new = digest(replica.policies.record("default"))
+        assert done.json() == {**rehearsed.json(), "generation": 4, "digest": new, "dry_run": False}
 
     talk_to(replica, talk)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from router.policy.model import Unbuildable, build
+from router.policy.model import ChangeOptions, Unbuildable, build, expect
 from schedulers.errors import UnknownPolicy
 from schedulers.registry import create
+from statesync.errors import StaleGeneration
+from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
@@ -37,3 +39,11 @@ def test_a_problem_in_another_part_than_the_policy_names_its_place(record: Polic
 def test_a_problem_of_the_policy_itself_has_the_policys_message() -> None:
     with pytest.raises(UnknownPolicy, match=r"^no policy 'p3c'"):
         build(create, GOOD._replace(name="p3c"))
+
+
+def test_a_change_of_another_record_of_the_same_generation_is_stale() -> None:
+    """Case I 48: after a loss a generation may have another record."""
+    present = PolicyRecord("p2c", {}, 3)
+    expect("a", present, ChangeOptions(3, if_digest=digest(present)))
+    with pytest.raises(StaleGeneration, match="generation 3 of pool 'a' is the record"):
+        expect("a", present, ChangeOptions(3, if_digest=digest(present._replace(note="lost"))))

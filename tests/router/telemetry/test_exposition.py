@@ -88,6 +88,7 @@ def test_values_have_the_metric_names_that_dashboards_use() -> None:
     assert found["turnout_unseen_requests", (("pool", "default"),)] == 1.5
     assert found["turnout_client_disconnects_total", ()] == 4
     assert found["turnout_policy_generation", (("policy", "p2c"), ("pool", "default"))] == 3
+    assert found["turnout_policy_digest", (("pool", "default"),)] == 271828182845904, "every digit"
     assert found["turnout_policy_local", (("pool", "default"),)] == 0
     assert found["turnout_build_info", (("replica", "r-1"), ("version", "1.2.3"))] == 1
 
