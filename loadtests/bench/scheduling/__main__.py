@@ -12,8 +12,9 @@ from pathlib import Path
 
 from loadtests.bench.scheduling.cases import OURS, SMOKE, Job, Sizes, jobs
 from loadtests.bench.scheduling.goals import goals
+from loadtests.bench.scheduling.kept import KeptRows
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
-from loadtests.bench.scheduling.play import TRACES, play, recorded
+from loadtests.bench.scheduling.play import TRACES, How, play, recorded
 from loadtests.bench.scheduling.regret import SUITE, Suite
 from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, goal_table, live_table, readme_block
 from loadtests.bench.scheduling.saturation import saturation
@@ -40,6 +41,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--folder", type=Path, default=TRACES, metavar="DIR", help="where the recorded traces are")
     add("--processes", type=int, default=min(PROCESSES, os.cpu_count() or 1), metavar="N")
     add("--seed", type=int, default=0, metavar="S")
+    add("--kept", type=Path, metavar="DIR", help="keep rows there, and play only what changed since they were kept")
     add("--out", type=Path, metavar="DIR", help="write scheduling.json and scheduling.md there")
     add("--readme", type=Path, metavar="FILE", help="renew the marked block of that file")
     return parser.parse_args(argv)
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
         limits = {name: saturation(name, "report").limit_s for name in sizes.workloads}
-        rows = play(chosen, sizes, given.folder, given.processes, _progress(len(chosen)))
+        how = How(given.folder, given.processes, KeptRows(given.kept))
+        rows = play(chosen, sizes, how, _progress(len(chosen)))
         live = None if given.no_live or not sizes.live_s else _live(sizes, given.folder, given.seed)
     except (TraceError, NotReady, OSError) as error:
         sys.stderr.write(f"bench-scheduling: {error}\n")

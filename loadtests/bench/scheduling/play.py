@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtests.bench.scheduling.cases import Job, Sizes
+from loadtests.bench.scheduling.kept import NONE_KEPT, KeptRows
 from loadtests.bench.scheduling.regret import Rows
 from loadtests.bench.scheduling.suite import RECORDED, SuiteRun, workload
 from loadtests.sim.simulate.contenders import contender
@@ -22,17 +23,33 @@ from loadtests.sim.simulate.traces import MOONCAKE_UNIT_TOKENS, Arrival, Trace, 
 TRACES: Final = Path(__file__).parents[2] / "traces"
 
 
-def play(jobs: Sequence[Job], sizes: Sizes, traces: Path, processes: int, done: Callable[[Job, Row], None]) -> Rows:
+class How(NamedTuple):
+    """With what the jobs are played."""
+
+    traces: Path = TRACES
+    """The folder."""
+    processes: int = 1
+    kept: KeptRows = NONE_KEPT
+
+
+def play(jobs: Sequence[Job], sizes: Sizes, how: How, done: Callable[[Job, Row], None]) -> Rows:
     """Every job's row; `done` is called with each. Raises what a run raises; TraceError, OSError."""
     # New interpreters, without this process's threads and open files.
     context = multiprocessing.get_context("spawn")
     rows: dict[tuple[str, str, str], Row] = {}
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting = {pool.submit(one, job, sizes, traces): job for job in jobs}
+
+    def found(job: Job, row: Row) -> None:
+        rows[job.part, job.label, job.policy] = row
+        done(job, row)
+
+    kept = {job: row for job in jobs if (row := how.kept.find(job))}
+    for job, row in kept.items():
+        found(job, row)
+    with ProcessPoolExecutor(how.processes, mp_context=context) as pool:
+        waiting = {pool.submit(one, job, sizes, how.traces): job for job in jobs if job not in kept}
         for future in as_completed(waiting):
-            job = waiting[future]
-            row = rows[job.part, job.label, job.policy] = future.result()
-            done(job, row)
+            how.kept.keep(waiting[future], future.result())
+            found(waiting[future], future.result())
     return rows
 
 
