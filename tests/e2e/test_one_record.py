@@ -131,7 +131,7 @@ def test_changes_on_an_old_snapshot_are_not_overwritten_by_a_replica_that_comes_
     left = start("left", f"redis://{HOST}:{link.port}", timeout_s=2.0)
     with redis_py.Redis(port=redis.port) as admin:
         change(left, "random", "p2c")
-        snapshot: list[bytes] = admin.lrange(KEY, 0, -1)  # type: ignore[assignment]
+        snapshot: list[bytes] = admin.lrange(KEY, 0, -1)
         change(left, "round_robin", "session_affinity")
         cut(link, left)
         redis.restart_empty()
@@ -151,7 +151,7 @@ def test_an_old_snapshot_is_noticed_logged_and_completed(redis: RedisServer, sta
     pair = start("left", redis.url), start("right", redis.url)
     with redis_py.Redis(port=redis.port) as admin:
         change(pair[0], "random")
-        snapshot: list[bytes] = admin.lrange(KEY, 0, -1)  # type: ignore[assignment]
+        snapshot: list[bytes] = admin.lrange(KEY, 0, -1)
         change(pair[1], "p2c", "round_robin")
         agree(*pair, on=(3, "round_robin"))
         with admin.pipeline() as emptied:
