@@ -16,9 +16,11 @@ OURS: Final = "prefix_aware"
 OURS_SHARED: Final = "prefix_aware, 4 replicas"
 SHARED: Final = Sharing(4, 0.005)
 OTHERS: Final = ("least_load", "session_affinity")
-"""Other policies of the gateway, for comparison; on the smaller fleet only."""
+"""Other policies of the gateway, for comparison."""
 SLOW: Final = ("chwbl", "production_stack_prefixaware")
-"""Peers that are the best nowhere; on the smaller fleet only."""
+"""Peers that are the best nowhere."""
+ORDER: Final = 0.9
+"""Policies that are the best nowhere are played on the smaller fleet at this load only, for comparison."""
 HELD: Final = (0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.25)
 """Loads at which this gateway's policy is tried to find the highest that it holds."""
 
@@ -114,9 +116,9 @@ def jobs(sizes: Sizes, seed: int) -> list[Job]:
 
 def _suite(sizes: Sizes, base: Case) -> Iterator[Job]:
     for point in sizes.points():
-        small = point.pods == FLEET
+        full = point.pods == FLEET and point.load == ORDER
         for policy in (*PEERS, OURS, *OTHERS):
-            if small or policy not in (*SLOW, *OTHERS):
+            if full or policy not in (*SLOW, *OTHERS):
                 yield _suite_job(point, policy, policy, base, sizes)
         yield _suite_job(point, OURS_SHARED, f"{OURS_SHARED}={OURS}", base._replace(sharing=SHARED), sizes)
     for workload in sizes.workloads:

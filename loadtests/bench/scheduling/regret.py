@@ -1,8 +1,4 @@
-"""How far a policy is from `best`. Pure; rows in, ratios out.
-
-`best` is the lower envelope: at each point the lowest mean and the lowest p99 of all peers and the oracle, and the most
-hits of all peers, each from the one that has it.
-"""
+"""How far a policy is from `best`, the lower envelope of all peers and the oracle, at each point of the suite. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from typing import Final, NamedTuple
 
 from loadtests.bench.scheduling.suite import FLEET, PAST, Point
 from loadtests.sim.peers.catalog import PEERS
+from loadtests.sim.simulate.best import envelope
 from loadtests.sim.simulate.summary import Row
 
 SUITE: Final = "suite"
@@ -58,15 +55,14 @@ def regret(rows: Rows, point: Point, policy: str) -> Regret | None:
         return None
     # A peer is compared with the others: it would be its own best.
     others = [row for row in peers if row.policy != policy] or peers
-    first = min(others, key=lambda row: row.ttft_s.mean)
-    hits = max((row.hit_rate for row in others if row.policy != "oracle"), default=own.hit_rate)
+    best = envelope(others)
     return Regret(
         point,
         policy,
-        own.ttft_s.mean / first.ttft_s.mean,
-        own.ttft_s.p99 / min(row.ttft_s.p99 for row in others),
-        own.hit_rate - hits,
-        first.policy,
+        own.ttft_s.mean / best.ttft_s.mean,
+        own.ttft_s.p99 / best.ttft_s.p99,
+        own.hit_rate - best.hit_rate,
+        min(others, key=lambda row: row.ttft_s.mean).policy,
     )
 
 

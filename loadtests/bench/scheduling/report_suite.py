@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from loadtests.bench.scheduling.cases import OTHERS, OURS, OURS_SHARED
+from loadtests.bench.scheduling.cases import ORDER, OTHERS, OURS, OURS_SHARED, SLOW
 from loadtests.bench.scheduling.regret import (
     Regret,
     Rows,
@@ -34,7 +34,10 @@ def suite_sections(rows: Rows, suite: Suite) -> Iterator[str]:
     yield _HOW
     yield workload_table(rows, suite)
     yield "## Regret of each policy over all workloads"
-    yield "Typical: the geometric mean over all workloads, fleets and loads below saturation. Worst: the worst of them."
+    yield (
+        "Typical: the geometric mean over all workloads, fleets and loads below saturation. Worst: the worst of them.\n"
+        f"{_names(SLOW)} and {_names(OTHERS)} were played on {FLEET} pods at load {ORDER:g} only."
+    )
     yield policy_table(rows, suite)
 
 
@@ -68,6 +71,10 @@ def _cells(rows: Rows, suite: Suite, found: Sequence[Regret], shared: Sequence[R
     yield f"{held(rows, workload, OURS, suite.held, limit):g}" if limit and pods == FLEET else ""
 
 
+def _names(policies: Sequence[str]) -> str:
+    return ", ".join(f"`{each}`" for each in policies)
+
+
 def _worst(found: Sequence[Regret]) -> float:
     return max(map(MEAN, found), default=0.0)
 
@@ -86,7 +93,7 @@ class Standing(NamedTuple):
 
 
 def standings(rows: Rows, suite: Suite) -> list[Standing]:
-    """Every policy that was played at all points of the smaller fleet, the best first."""
+    """Every policy over the points it was played at, the best first."""
     found = []
     for policy in (OURS, OURS_SHARED, *PEERS, *OTHERS):
         each = regrets(rows, suite.points, policy)

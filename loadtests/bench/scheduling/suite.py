@@ -30,7 +30,7 @@ NAMES: Final = (*RECORDED, *WORKLOADS)
 FLEET: Final = 8
 """Pods for which saturation is known; a larger fleet gets proportionally more."""
 FLEETS: Final = (FLEET, 64)
-REQUESTS: Final[Mapping[int, int]] = MappingProxyType({FLEET: 3_000, 64: 6_000})
+REQUESTS: Final[Mapping[int, int]] = MappingProxyType({FLEET: 3_000, 64: 4_000})
 """The first requests of a half that a fleet plays, by its pods: enough for a p99, and a run takes seconds."""
 
 UNDER: Final = (0.5, 0.75, 0.9)
