@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
 from router.upstream_settings import UpstreamTls as UpstreamTls
@@ -205,6 +206,7 @@ class Pool(Section, frozen=True):
     """0 is no limit."""
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
+    slo: PoolSlo = PoolSlo()
 
 
 class TargetClient(Section, frozen=True):

@@ -1,4 +1,4 @@
-"""What a user can configure of the way to a pool's pods; `settings.py` has the rest. Values only."""
+"""What a user can configure of the way to a pool's pods and of its answers; `settings.py` has the rest. Values only."""
 
 from __future__ import annotations
 
@@ -46,5 +46,20 @@ class PoolUpstream(Section, frozen=True):
     """Path of the metrics, `:8002/metrics` on another port of the pod; empty: `scrape.path`, else the engine's."""
     headers: dict[str, str] = {}
     """Added to every request, in place of the client's of the same name."""
+    send_priority: bool = False
+    """Requests of clients get the body field `priority` from `x-turnout-priority` (0 without it), in place of the
+    client's own. For `engine: vllm` with `--scheduling-policy priority`, where a lower number goes first, and for
+    `engine: sglang` with `--enable-priority-scheduling`, where a higher one does: each gets its own sign."""
     strip: list[str] = []
     """Headers of clients that the pods do not get, such as `authorization`."""
+
+
+class PoolSlo(Section, frozen=True):
+    """Times that every request of the pool is promised, unless its headers `x-turnout-slo-ttft-ms` and
+    `x-turnout-slo-tpot-ms` say otherwise. The policy `slo_goodput` decides by them, `turnout_slo_requests_total` counts
+    them. 0 promises nothing."""
+
+    ttft_s: float = 0.0
+    """From a request's arrival to its first token."""
+    tpot_s: float = 0.0
+    """Mean time between two tokens after that."""

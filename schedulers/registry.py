@@ -21,6 +21,7 @@ from schedulers.policies.profile import Profile
 from schedulers.policies.random import Random
 from schedulers.policies.round_robin import RoundRobin
 from schedulers.policies.session_affinity import SessionAffinity
+from schedulers.policies.slo_goodput import SloGoodput
 from schedulers.protocols import Scheduler
 
 ENTRY_POINT_GROUP = "turnout.schedulers"
@@ -33,6 +34,7 @@ BUILT_IN: Mapping[str, type[Scheduler]] = {
     "p2c": PowerOfTwoChoices,
     "session_affinity": SessionAffinity,
     "prefix_aware": PrefixAware,
+    "slo_goodput": SloGoodput,
     "profile": Profile,
 }
 

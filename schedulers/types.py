@@ -70,6 +70,9 @@ class Adapters(NamedTuple):
 
 NO_ADAPTERS = Adapters()
 
+Promised = tuple[tuple[float, float], ...]
+"""Seconds between two tokens that requests were promised, and the sum of those requests' weights (`slo.weight`)."""
+
 
 class PodLoad(NamedTuple):
     """A pod's load, over all replicas. Counts are never negative. Fields marked "report" come from the engine."""
@@ -106,6 +109,8 @@ class PodLoad(NamedTuple):
     """Report: LoRA adapters in use."""
     foreign: int = 0
     """Report: requests in the engine that no gateway sent."""
+    promised: Promised = ()
+    """What the requests in flight there were promised."""
 
 
 class Candidate(NamedTuple):

@@ -12,7 +12,7 @@ from router.config.problems import Path, Problem
 from router.settings import Pool, PoolUpstream, Settings, UpstreamTls
 from statesync.discovery.address import is_base, parse
 from statesync.engines.access import HEADER_VALUE, fixed_key, followed_key
-from statesync.engines.presets import ENGINES
+from statesync.engines.presets import ENGINES, PRESETS, preset_of
 from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
 from statesync.errors import DiscoveryError
 
@@ -50,6 +50,9 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         where: Path = ("pools", at)
         if pool.engine not in ENGINES:
             yield Problem((*where, "engine"), f"{pool.engine!r} is not one of {', '.join(ENGINES)}")
+        elif pool.upstream.send_priority and not preset_of(pool.engine).priority:
+            able = " or ".join(name for name, preset in PRESETS.items() if preset.priority)
+            yield Problem((*where, "upstream", "send_priority"), f"needs to know the engine: set engine to {able}")
         yield from _paths(pool, (*where, "upstream"))
         yield from _key(pool.upstream, environ, (*where, "upstream"))
         yield from _headers(pool.upstream, (*where, "upstream"))

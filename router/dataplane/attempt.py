@@ -17,6 +17,7 @@ from router.dataplane.relay import Relay
 from router.dataplane.request.routes import Route
 from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
+from router.dataplane.slo_meter import SloMeter
 from router.dataplane.upgrade import UpgradeReceiver
 from router.errors import NoPodAvailable, PodFailure, PodRefused
 from router.settings import HOLD
@@ -112,6 +113,8 @@ class Attempts:
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
             routed.metrics.bytes_in += sum([len(part) for part in payload])
         receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
+        if routed.slo is not None:
+            receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
         if exchange.upgrade:

@@ -9,10 +9,14 @@ import logging
 
 from router.dataplane.access_log import AccessLog
 from router.dataplane.deps import GatewayDeps
-from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
+from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
 from router.errors import GatewayError, InternalError, Overload, PodFailure
+from router.telemetry.metrics import KEPT, UNSERVED
+from schedulers.types import Slo
+
+OK, TOO_MANY, FAILED = 200, 429, 500
 
 CLIENT_LEFT = 499
 """The status in metrics and logs when the client closed its connection first; nginx uses the same number."""
@@ -115,6 +119,8 @@ class Completion:
             pod, policy = placement.pod.id, placement.policy
             self._view.release(placement.charge)
         self._admission.leave(exchange)
+        if routed.slo is not None and not exchange.upgrade:
+            self._count_slo(routed, routed.slo, status)
         if routed.arm is not None:
             routed.arm.ends(routed, status, self._clock())
         if routed is not UNROUTED and not exchange.upgrade:  # how long a WebSocket is open is no latency
@@ -122,6 +128,16 @@ class Completion:
         self._metrics.count_request(routed.pool, policy, pod, status)
         if self._access_log is not None:
             self._access_log.request(exchange, relay, status, error)
+
+    def _count_slo(self, routed: RoutedRequest, slo: Slo, status: int) -> None:
+        """Count whether the promised times were kept. Requests that their client gave up or made wrong do not count."""
+        result = UNSERVED if status >= FAILED or status == TOO_MANY else None
+        if status == OK and routed.meter is not None:
+            result = routed.meter.result(slo)
+        if result is not None:
+            self._metrics.count_slo(routed.pool, result)
+            if routed.arm is not None:
+                routed.arm.promised(kept=result == KEPT)
 
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.relay is not None:

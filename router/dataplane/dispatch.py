@@ -109,6 +109,8 @@ class Dispatch:
         pod = self._view.pod(answer.pod)
         placement = Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
         exchange.placement = placement  # at once: what is reserved is given back, whatever happens from here
+        if routed.slo is not None:
+            self._promise(placement)
         if routed.chain:
             self._count_prefix(routed, placement.charge, info)
         return placement
@@ -136,6 +138,8 @@ class Dispatch:
                 raise PoolSaturated(f"pod {id!r} has no room")
             placement = Placement(status.pod, PINNED, self._view.reserve(id, info), info)
             exchange.placement = placement
+            if routed.slo is not None:
+                self._promise(placement)
             if routed.chain:
                 self._count_prefix(routed, placement.charge, info)
             return placement
@@ -181,7 +185,7 @@ class Dispatch:
                 routed.deadline or None,
                 self._prefix.match(routed.chain),
                 exchange.tried,
-                NO_SLO,
+                routed.slo or NO_SLO,
             ),
         )
         return info
@@ -218,6 +222,10 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001  a policy may be a plugin
             failure = raised(error)
         return self._guard.failed(scheduler, info, snapshot, failure)
+
+    def _promise(self, placement: Placement) -> None:
+        if placement.info.slo.tpot_s:
+            self._view.promise(placement.charge, placement.info)
 
     def _count_prefix(self, routed: RoutedRequest, charge: Charge, info: RequestInfo) -> None:
         metrics, pod = routed.metrics, charge.pod

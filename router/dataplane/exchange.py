@@ -19,7 +19,7 @@ from router.errors import PodFailure
 from router.settings import Timeouts
 from router.telemetry.metrics import PoolMetrics
 from router.trials.arm import Arm
-from schedulers.types import Pod, PodId, RequestInfo
+from schedulers.types import Pod, PodId, RequestInfo, Slo
 from statesync.load.pod_state import Charge
 
 NO_POD: Final = "no_pod"
@@ -60,9 +60,11 @@ class RoutedRequest:
         "chain",
         "deadline",
         "info",
+        "meter",
         "metrics",
         "pins",
         "pool",
+        "slo",
         "timeouts",
         "waits",
     )
@@ -92,6 +94,11 @@ class RoutedRequest:
         self.waits = False
         """Whether it waits for its pod while that is not there, as `affinity: hold` says."""
 
+        self.slo: Slo | None = None
+        """The times that it was promised; None without any."""
+        self.meter: AnswerMeter | None = None
+        """Measures the answer of an attempt against them."""
+
     @property
     def line(self) -> str:
         """The queue in which it waits: its pool's, or that of its own pod."""
@@ -101,6 +108,13 @@ class RoutedRequest:
     def stream(self) -> bool:
         """Whether the client asked for a stream."""
         return self.call.stream
+
+
+class AnswerMeter(Protocol):
+    """What is known of an answer's times."""
+
+    def result(self, slo: Slo, /) -> str | None:
+        """Which of the promised times were kept, as `SLO_RESULTS` names it; None where that cannot be said."""
 
 
 UNROUTED: Final = RoutedRequest("-", Call("", (), 0, 0, False, ""), b"", Timeouts(), PoolMetrics(), 0.0)

@@ -13,7 +13,9 @@ from router.dataplane.request import openai
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import INFERENCE_PATHS
 from router.dataplane.request.routes import Route
+from router.dataplane.request.slo import asked_slo, pool_slos
 from router.errors import BadRequest, ModelNotFound, ModelNotListed, UnsupportedEncoding
+from schedulers.types import NO_SLO
 
 
 class Routing:
@@ -23,6 +25,7 @@ class Routing:
         self._routes = deps.routes
         self._targets = deps.targets
         self._metrics = deps.metrics
+        self._slos = pool_slos(deps.settings.pools)
 
     def understand(self, exchange: Exchange, *, looked: bool = False) -> None:
         """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request, and
@@ -73,7 +76,13 @@ class Routing:
         timeouts = self._routes.timeouts[route.pool]
         if timeouts.total_s:
             deadline = min(deadline or NEVER, exchange.arrived + timeouts.total_s)
-        return RoutedRequest(route.pool, call, body, timeouts, self._metrics.pool(route.pool), deadline)
+        routed = RoutedRequest(route.pool, call, body, timeouts, self._metrics.pool(route.pool), deadline)
+        header_map = exchange.header_map
+        if b"x-turnout-slo-ttft-ms" in header_map or b"x-turnout-slo-tpot-ms" in header_map:
+            routed.slo = asked_slo(header_map, self._slos.get(route.pool, NO_SLO))
+        elif self._slos:
+            routed.slo = self._slos.get(route.pool)
+        return routed
 
 
 def _requested_deadline(exchange: Exchange) -> float:

@@ -16,6 +16,7 @@ from router.dataplane.http.forwarded import TrustedProxies, peer_of
 from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.responses import Headers
+from router.dataplane.request.priority import with_priority
 from schedulers.types import Pod
 from statesync.discovery import address as addresses
 from statesync.engines.access import PLAIN, PoolAccess
@@ -90,6 +91,10 @@ class WireHeaders:
         if self._changing and routed.pool in self._changing:
             access = self._changing[routed.pool]
             head, kept = PodHead(pod.address, access), _changed(kept, access)
+            if access.priority and not exchange.upgrade:
+                asked = 0 if routed.info is None else routed.info.priority
+                kind = exchange.header_map.get(b"content-type", b"")
+                body = with_priority(exchange.path, kind, body, access.priority * asked)
         parts = [
             exchange.method,
             head.before,

@@ -4,8 +4,8 @@ plain dicts at scrape time, because the loop adds to those between two pieces of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from router.telemetry.clusters import by_cluster
 from router.telemetry.metrics import Metrics
@@ -25,45 +25,56 @@ class LabelledCounter(NamedTuple):
     """In the order of the label values."""
 
 
+_COUNTERS: Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[str, ...]]] = (
+    (
+        "turnout_requests",
+        "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
+        lambda metrics: metrics.requests,
+        ("pool", "policy", "pod", "status"),
+    ),
+    (
+        "turnout_retries",
+        "Requests sent to another pod before the first byte of an answer.",
+        lambda metrics: metrics.retries,
+        ("pool", "reason"),
+    ),
+    (
+        "turnout_ejections",
+        "Pods taken out of routing after failures.",
+        lambda metrics: metrics.ejections,
+        ("pod", "reason"),
+    ),
+    (
+        "turnout_rejections",
+        "Requests the gateway itself refused.",
+        lambda metrics: metrics.rejections,
+        ("pool", "reason"),
+    ),
+    (
+        "turnout_policy_failures",
+        "Requests at which a policy failed: its reason says how. Another decided, unless it was only slow.",
+        lambda metrics: metrics.policy_failures,
+        ("pool", "policy", "reason"),
+    ),
+    (
+        "turnout_fallbacks",
+        "Requests that another pool than their own took.",
+        lambda metrics: metrics.fallbacks,
+        ("from", "to", "reason"),
+    ),
+    (
+        "turnout_slo_requests",
+        "Requests that were promised times, by result: kept, late (first token), slow (later ones) or unserved.",
+        lambda metrics: metrics.slo_requests,
+        ("pool", "result"),
+    ),
+)
+
+
 def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[LabelledCounter]:
     """All of them; `clusters` is by pool."""
     return (
-        LabelledCounter(
-            "turnout_requests",
-            "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
-            list(metrics.requests.items()),
-            ("pool", "policy", "pod", "status"),
-        ),
-        LabelledCounter(
-            "turnout_retries",
-            "Requests sent to another pod before the first byte of an answer.",
-            list(metrics.retries.items()),
-            ("pool", "reason"),
-        ),
-        LabelledCounter(
-            "turnout_ejections",
-            "Pods taken out of routing after failures.",
-            list(metrics.ejections.items()),
-            ("pod", "reason"),
-        ),
-        LabelledCounter(
-            "turnout_rejections",
-            "Requests the gateway itself refused.",
-            list(metrics.rejections.items()),
-            ("pool", "reason"),
-        ),
-        LabelledCounter(
-            "turnout_policy_failures",
-            "Requests at which a policy failed: its reason says how. Another decided, unless it was only slow.",
-            list(metrics.policy_failures.items()),
-            ("pool", "policy", "reason"),
-        ),
-        LabelledCounter(
-            "turnout_fallbacks",
-            "Requests that another pool than their own took.",
-            list(metrics.fallbacks.items()),
-            ("from", "to", "reason"),
-        ),
+        *(LabelledCounter(name, words, list(read(metrics).items()), labels) for name, words, read, labels in _COUNTERS),
         LabelledCounter(
             "turnout_cluster_requests",
             "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",

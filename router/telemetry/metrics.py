@@ -39,6 +39,10 @@ OVERHEAD_BOUNDS_S = (
 )
 """Time in the gateway that is not the pod's: tens of microseconds, seconds when requests queue for a pod."""
 
+SLO_RESULTS = KEPT, LATE, SLOW, UNSERVED = "kept", "late", "slow", "unserved"
+"""Of a request that was promised times: both were kept, the first token came late, only the later ones came slowly, or
+there was no whole answer."""
+
 
 class Histogram:
     """Counts of observations by bucket. `bounds` are inclusive upper bounds, ascending."""
@@ -145,6 +149,7 @@ class Metrics:
         "rejections",
         "requests",
         "retries",
+        "slo_requests",
     )
 
     def __init__(self) -> None:
@@ -164,6 +169,8 @@ class Metrics:
         """By (pool, policy, reason): requests at which a policy failed."""
         self.gone: dict[tuple[str, int], int] = {}
         """By (pool, status): requests of pods that were forgotten, for sums that must never shrink."""
+        self.slo_requests: dict[tuple[str, str], int] = {}
+        """By (pool, result): requests that were promised times, and which of them were kept."""
         self.client_disconnects = 0
         """Clients that left before their answer was complete."""
 
@@ -199,6 +206,10 @@ class Metrics:
     def count_policy_failure(self, pool: str, policy: str, reason: str) -> None:
         """A policy failed at a request because of `reason`."""
         self.policy_failures[pool, policy, reason] = self.policy_failures.get((pool, policy, reason), 0) + 1
+
+    def count_slo(self, pool: str, result: str) -> None:
+        """A request that was promised times ended; `result` is one of `SLO_RESULTS`."""
+        self.slo_requests[pool, result] = self.slo_requests.get((pool, result), 0) + 1
 
     def count_rejection(self, pool: str, reason: str) -> None:
         """The gateway itself refused a request because of `reason`."""

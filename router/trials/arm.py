@@ -50,6 +50,8 @@ class Arm:
         "policy_failures",
         "rejections",
         "scheduler",
+        "slo_kept",
+        "slo_requests",
     )
 
     def __init__(self, name: str, scheduler: Scheduler) -> None:
@@ -59,6 +61,7 @@ class Arm:
         self.header = b"x-turnout-arm: %b\r\n" % name.encode()
         """Ready to be joined into an answer's head."""
         self.placed = self.ended = self.failures = self.left = self.rejections = self.policy_failures = 0
+        self.slo_requests = self.slo_kept = 0
         self._ttft = Durations()
         self._unserved = Durations()
         self._waiting: dict[ArmRequest, float] = {}
@@ -98,6 +101,11 @@ class Arm:
         if since is not None and (status == CLIENT_LEFT or status >= FAILED):
             self._unserved.observe(now - since)
 
+    def promised(self, *, kept: bool) -> None:
+        """A request that was promised times is over; whether all were kept."""
+        self.slo_requests += 1
+        self.slo_kept += kept
+
     def figures(self, now: float) -> ArmFigures:
         """The counts as they are now."""
         waiting: dict[int, int] = {}
@@ -121,6 +129,8 @@ class Arm:
             queries_squared=self._queries_squared,
             hits_squared=self._hits_squared,
             queries_hits=self._queries_hits,
+            slo_requests=self.slo_requests,
+            slo_kept=self.slo_kept,
         )
 
     def __repr__(self) -> str:

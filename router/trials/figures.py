@@ -15,7 +15,7 @@ import msgspec
 from router.trials.durations import added
 from router.trials.intervals import PairSums
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
@@ -53,6 +53,10 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     queries_squared: Amount = 0.0
     hits_squared: Amount = 0.0
     queries_hits: Amount = 0.0
+    slo_requests: Count = 0
+    """Ended requests that were promised times."""
+    slo_kept: Count = 0
+    """Of these, the ones for which all times were kept."""
 
     @property
     def prefix(self) -> PairSums:

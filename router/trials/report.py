@@ -73,6 +73,7 @@ def _arm(arm: ArmFigures, alpha: float) -> dict[str, object]:
             "p95": _interval(duration(arm.ttft, 0.95, alpha)),
         },
         "hit_rate": _interval(ratio_of_sums(arm.prefix, alpha)) if arm.queries else None,
+        "goodput": _interval(share(arm.slo_kept, arm.slo_requests, alpha)) if arm.slo_requests else None,
     }
 
 

@@ -72,8 +72,8 @@ class PrefixAware:
         left = snapshot.without(request.tried) if request.tried else snapshot
         if left is None:
             return NO_UNTRIED_POD
-        at = _priced(request, left)
-        costs = _costs(request, left, at)
+        at = priced(request, left)
+        costs = costs_of(request, left, at)
         best = min(costs)
         taken = costs.index(best) if costs.count(best) == 1 else entropy.tied(costs, best, request.entropy)
         pod, load = left.candidates[taken if at is None else at[taken]]
@@ -88,19 +88,19 @@ class PrefixAware:
         return Decision(pod.id, self.name, best, reason)
 
 
-def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
+def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
     """The request's cost at each of these pods, or at all, in seconds, without the wait for KV blocks."""
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
     columns = snapshot.columns
     until, wait, pace = columns.until, columns.wait, columns.pace
-    others = (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.pending_s) * snapshot.pace_s
+    others = others_pace(snapshot)
     if request.prefix_hits:
         held, candidates, tokens = request.prefix_hits.get, snapshot.candidates, request.prompt_tokens
         costs: list[float] = []
         blocks, work = 0, prefill_work(tokens, 0)
         for position in range(len(until)) if at is None else at:
             if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold the same number
-                blocks, work = its, _own_work(tokens, PREFIX_BLOCK_TOKENS * its)
+                blocks, work = its, own_work(tokens, PREFIX_BLOCK_TOKENS * its)
             ahead, least = until[position] - now, wait[position]
             costs.append((ahead if ahead > least else least) + work * (pace[position] + others))
         return costs
@@ -114,12 +114,18 @@ def _costs(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -
     ]
 
 
-def _own_work(prompt_tokens: int, cached: int) -> int:
+def others_pace(snapshot: LoadSnapshot) -> float:
+    """Seconds by which each token equivalent of a request delays the requests after it."""
+    return (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.pending_s) * snapshot.pace_s
+
+
+def own_work(prompt_tokens: int, cached: int) -> int:
+    """Token equivalents of a prompt of which a pod holds `cached` tokens."""
     uncached = prompt_tokens - cached
     return prefill_work(uncached, cached if uncached > 0 else prompt_tokens)
 
 
-def _priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
+def priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
     """Positions of the pods to price; None for all, in a small pool without unseen dispatches.
 
     Replicas that see the same loads would all take the same best pod. Among a few drawn pods each takes another.

@@ -6,6 +6,7 @@ from scripts.monitoring.panels import HERE, POOL, Panel, Query, Row, by_pod, by_
 
 _FAILED = rate("turnout_requests_total", f'{POOL},status=~"5.."', "pool")
 _ANSWERED = rate("turnout_requests_total", POOL, "pool")
+_PROMISED = rate("turnout_slo_requests_total", POOL, "pool")
 _INFLIGHT = by_pod("turnout_inflight_requests")
 
 TRAFFIC = Row(
@@ -92,6 +93,17 @@ LATENCY = Row(
             "From a request's arrival to its dispatch, including waiting for a saturated pool.",
             "s",
             quantiles("turnout_gateway_overhead_seconds"),
+        ),
+        Panel(
+            "Goodput",
+            "Requests that were promised times: the share for which all were kept, and why the others were not.",
+            "percentunit",
+            (
+                Query(
+                    f"{rate('turnout_slo_requests_total', POOL, 'pool, result')} / on (pool) group_left {_PROMISED}",
+                    "{{pool}} {{result}}",
+                ),
+            ),
         ),
         Panel("Decision", "Time a policy took to pick.", "s", quantiles("turnout_decision_seconds")),
     ),

@@ -38,14 +38,15 @@ class PoolAccess:
         tls: PodTls | None = None,
         key: Callable[[], str] | None = None,
         send_key: bool = False,
+        send_priority: bool = False,
         headers: Mapping[str, str] = _NO_HEADERS,
         strip: Sequence[str] = (),
         health: str = "",
         metrics: str = "",
     ) -> None:
         """`key` gives the API key of the pods; with `send_key` clients' requests get it too. `headers` are added to
-        every request and replace the client's, `strip` is taken off. `health` and `metrics` stand in for the paths of
-        the engine's preset."""
+        every request and replace the client's, `strip` is taken off. With `send_priority` bodies get a priority.
+        `health` and `metrics` stand in for the paths of the engine's preset."""
         preset = preset_of(engine)
         self.engine = engine
         self.preset: EnginePreset = preset._replace(
@@ -60,11 +61,13 @@ class PoolAccess:
         """Headers of clients that do not reach the pods, in lower case."""
         self.host = self._headers.pop("host", "")
         """The value of `Host`; empty: the pod's address."""
+        self.priority = preset.priority if send_priority else 0
+        """The sign of the priority that bodies get, as `EnginePreset.priority`; 0: they get none."""
 
     @property
     def changes_requests(self) -> bool:
         """Whether clients' requests are changed on their way to the pods."""
-        return bool(self.strip)
+        return bool(self.strip or self.priority)
 
     def added(self) -> str:
         """Header lines for a client's request."""

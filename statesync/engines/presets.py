@@ -38,6 +38,9 @@ class EnginePreset(NamedTuple):
     readings: Readings = _NO_READINGS
     closed: frozenset[str] = frozenset()
     """The paths that manage it, without `/` or `/v1/` before them; what is below them is closed, too."""
+    priority: int = 0
+    """What the number in a body's `priority` means: 1 where a higher one goes first, -1 where a lower one does, 0 where
+    the engine knows no such field."""
 
 
 _PRIORITY = re.compile(rb'(?:^|,)priority="[^"]')
@@ -183,6 +186,7 @@ PRESETS: Final[Mapping[str, EnginePreset]] = {
             "stop_profile pause resume is_paused abort_requests get_world_size init_weight_transfer_engine "
             "start_weight_update update_weights finish_weight_update"
         ),
+        priority=-1,
     ),
     "sglang": EnginePreset(
         ("/health",),
@@ -200,6 +204,7 @@ PRESETS: Final[Mapping[str, EnginePreset]] = {
             "attach_hicache_storage_backend detach_hicache_storage_backend start_expert_distribution_record "
             "stop_expert_distribution_record dump_expert_distribution_record"
         ),
+        priority=1,
     ),
     "trtllm": EnginePreset(
         ("/health",),

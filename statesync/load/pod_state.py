@@ -10,8 +10,10 @@ import sys
 from math import log2
 from typing import Final, Protocol
 
+from schedulers.slo import weight
 from schedulers.ttft import outlook
-from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad
+from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad, RequestInfo
+from statesync.load.promises import Promise, Promises
 from statesync.types import EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request. The
@@ -50,7 +52,7 @@ class Charge:
     It keeps the amounts, so that exactly the amount added is subtracted, however the estimates change.
     """
 
-    __slots__ = ("cached", "pod", "prefill_tokens", "requests", "since", "tokens", "work")
+    __slots__ = ("cached", "pod", "prefill_tokens", "promise", "requests", "since", "tokens", "work")
 
     def __init__(
         self, pod: PodId, tokens: int, prefill_tokens: int, work: int = 0, cached: int = 0, since: float = 0.0
@@ -68,6 +70,8 @@ class Charge:
         """Prompt tokens that the pod was expected to hold; does not change."""
         self.since = since
         """When it was taken, on the replica's monotonic clock; does not change."""
+        self.promise: Promise | None = None
+        """What the request was promised, of what the pod's load shows."""
 
     def __repr__(self) -> str:
         state = "open" if self.requests else "released"
@@ -147,6 +151,7 @@ class PodState:
         "prefill_tokens",
         "prefill_work",
         "prefilling",
+        "promises",
         "queued",
         "ratio",
         "reported_at",
@@ -172,6 +177,8 @@ class PodState:
         self.shown_inflight = self.shown_work = 0
         """Requests in flight and prefill work as of the pool's last snapshot; the pool keeps them for its totals."""
         self.requests = self.tokens = self.prefill_tokens = self.prefilling = self.prefill_work = 0
+        self.promises: Promises | None = None
+        """Of this replica's requests; None before the first one."""
         self.peak = 0
         """Highest number of requests in flight, over all replicas, since the engine's last report."""
         self.head_since = 0.0
@@ -252,10 +259,28 @@ class PodState:
         self.other_prefilling += new.prefilling - old.prefilling
         self.other_prefill_work += new.prefill_work - old.prefill_work
 
-    def stayed(self, seconds: float) -> None:
-        """Count an answered request of this replica that ended `seconds` after its dispatch."""
-        old = self.e2e_ewma_s
-        self.e2e_ewma_s = old + E2E_ALPHA * (seconds - old) if old else seconds
+    def promise(self, charge: Charge, request: RequestInfo) -> None:
+        """Note what the request of an open charge was promised."""
+        if self.promises is None:
+            self.promises = Promises()
+        charge.promise = Promise(request.slo.tpot_s, weight(request.priority))
+        self.promises.add(charge.promise)
+
+    def end(self, charge: Charge, now: float) -> None:
+        """Take off all that an open charge still holds."""
+        self.requests -= 1
+        self.tokens -= charge.tokens
+        if charge.work:  # it failed before its first token: no sample for any average
+            self.prefilling -= 1
+            self.prefill_tokens -= charge.prefill_tokens
+            self.prefill_work -= charge.work
+        else:
+            old, seconds = self.e2e_ewma_s, now - charge.since
+            self.e2e_ewma_s = old + E2E_ALPHA * (seconds - old) if old else seconds
+        if charge.promise is not None and self.promises is not None:
+            self.promises.remove(charge.promise)
+            charge.promise = None
+        charge.requests = charge.tokens = charge.prefill_tokens = charge.work = 0
 
     def read(self, report: EngineReport, at: float) -> None:
         """Take an engine's report, read at this time. Fields that it lacks keep their value."""
@@ -302,6 +327,7 @@ class PodState:
                 self.e2e_ewma_s,
                 self.adapters,
                 self.foreign,
+                () if self.promises is None else self.promises.shown(self.requests, inflight),
             ),
         )
         until, wait = outlook(inflight, tokens, prefilling, work, self.head_since, pace_s)

@@ -174,6 +174,13 @@ class LoadView:
             self._announce(pod, pod_state.own())
         return charge
 
+    def promise(self, charge: Charge, request: RequestInfo) -> None:
+        """Show what the request of an open charge was promised, in its pod's load."""
+        pod_state = self._pod_states[charge.pod]
+        pod_state.promise(charge, request)
+        if pod_state.pool is not None:
+            self._pool_states[pod_state.pool].changed(pod_state)
+
     def prefill_done(self, charge: Charge) -> None:
         """Give back the pending prefill: the first token has arrived. A second call does nothing."""
         if not charge.work:
@@ -191,15 +198,7 @@ class LoadView:
         if not charge.requests:
             return
         pod_state = self._pod_states[charge.pod]
-        pod_state.requests -= 1
-        pod_state.tokens -= charge.tokens
-        if charge.work:  # it failed before its first token: no sample for any average
-            pod_state.prefilling -= 1
-            pod_state.prefill_tokens -= charge.prefill_tokens
-            pod_state.prefill_work -= charge.work
-        else:
-            pod_state.stayed(self._clock() - charge.since)
-        charge.requests = charge.tokens = charge.prefill_tokens = charge.work = 0
+        pod_state.end(charge, self._clock())
         self._inflight -= 1
         pool_state = None if pod_state.pool is None else self._pool_states[pod_state.pool]
         joined = pool_state is not None and pool_state.changed(pod_state)

@@ -48,7 +48,7 @@ def entry(name: str, value: str) -> EntryPoint:
 
 
 def test_the_built_in_policies_are_these() -> None:
-    names = "random round_robin least_load p2c session_affinity prefix_aware profile"
+    names = "random round_robin least_load p2c session_affinity prefix_aware slo_goodput profile"
     assert registry.names() == tuple(names.split())
 
 
@@ -111,7 +111,7 @@ def test_an_unknown_name_lists_the_names_and_the_nearest(asked: str, meant: str)
         registry.create(asked)
     assert str(refused.value) == (
         f"no policy {asked!r} (did you mean {meant!r}?); there are: "
-        "random, round_robin, least_load, p2c, session_affinity, prefix_aware, profile"
+        "random, round_robin, least_load, p2c, session_affinity, prefix_aware, slo_goodput, profile"
     )
 
 

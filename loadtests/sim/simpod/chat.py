@@ -36,7 +36,7 @@ def chat(given: object, spec: PodSpec) -> Script:
     reply = ChatReply(body, f"chatcmpl-{prompt.seed:016x}", model, prompt, said)
     events = reply.events if body.stream else lambda _: None
     choices = [
-        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at))
+        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at), body.priority)
         for at, one in enumerate(said)
     ]
     return Script(choices, reply.whole, Stream(reply.opening, reply.closing) if body.stream else None)

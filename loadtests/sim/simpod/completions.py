@@ -51,7 +51,7 @@ def completion(given: object, spec: PodSpec) -> Script:
     form = _Form(body, f"cmpl-{prompts[0].seed:016x}", model, prompts, said, echo_only)
     events = form.events if body.stream else lambda _: None
     choices = [
-        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at))
+        Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at), body.priority)
         for at, (prompt, one) in enumerate(said)
     ]
     return Script(choices, form.whole, Stream(lambda _: (), form.closing) if body.stream else None)

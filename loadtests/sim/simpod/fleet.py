@@ -52,10 +52,14 @@ class SimPod:
         keepalive_s: float = 5.0,
         output_mean_tokens: float = 128.0,
         controlled: bool = False,
+        by_priority: bool = False,
     ) -> None:
         """`port` 0 takes a free one; `speed` divides all durations; `name` (default `sim-PORT`) is the value of
-        `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port."""
+        `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port;
+        `by_priority` is vLLM's `--scheduling-policy priority`."""
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
+        if by_priority:
+            self.profile = self.profile._replace(by_priority=True)
         self.engine = Engine(self.profile)
         self.faults = FaultSwitch()
         self.name = name
@@ -200,6 +204,7 @@ async def run(
     keepalive_s: float = 5.0,
     output_mean_tokens: float = 128.0,
     control_port: int | None = None,
+    by_priority: bool = False,
     ready: Callable[[Sequence[SimPod]], None] = lambda pods: None,
 ) -> None:
     """Run a pod on each port until cancelled; `ready` is called when all listen. OSError if a port is taken."""
@@ -213,6 +218,7 @@ async def run(
             keepalive_s=keepalive_s,
             output_mean_tokens=output_mean_tokens,
             controlled=control_port is not None,
+            by_priority=by_priority,
         )
         for port in ports
     ]
@@ -255,6 +261,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", action="append", help=f"model name, may be repeated (default {DEFAULT_MODEL})")
     parser.add_argument("--keepalive", type=float, default=5.0, help="seconds an idle connection is kept")
     parser.add_argument("--output-mean", type=float, default=128.0, help="mean tokens of an answer without a limit")
+    parser.add_argument(
+        "--scheduling-policy", choices=("fcfs", "priority"), default="fcfs", help="priority: by the field of requests"
+    )
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
     args = parser.parse_args(argv)
     if args.count < 1 or not args.speed > 0:
@@ -271,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         keepalive_s=args.keepalive,
         output_mean_tokens=args.output_mean,
         control_port=args.control_port,
+        by_priority=args.scheduling_policy == "priority",
         ready=_announce,
     )
     try:

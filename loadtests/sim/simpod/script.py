@@ -47,10 +47,13 @@ class Choice(NamedTuple):
     max_tokens: int | None
     event: Callable[[int], bytes] | None = None
     """What a stream sends for a token, by its number; empty where a token sends nothing."""
+    priority: int = 0
+    """Lower goes first, where the engine schedules by priority."""
 
     def request(self, request_id: RequestId, arrived_at: float) -> EngineRequest:
         """The request to the engine."""
-        return EngineRequest(request_id, self.prompt_tokens, self.block_ids, self.tokens, arrived_at)
+        sizes = self.prompt_tokens, self.block_ids, self.tokens
+        return EngineRequest(request_id, *sizes, arrived_at, self.priority)
 
 
 class Script(NamedTuple):

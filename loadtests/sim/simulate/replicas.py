@@ -172,6 +172,8 @@ class Replicas:
             return answer
         pod = answer.pod
         sent.charge = charge = replica.view.reserve(pod, info)
+        if info.slo.tpot_s:
+            replica.view.promise(charge, info)
         sent.attempts += 1
         sent.sent_at = self._world.now
         if chain:

@@ -59,6 +59,8 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-api-key": KEEP | READ | ONCE,
     b"x-turnout-priority": READ,
     b"x-turnout-deadline-ms": READ,
+    b"x-turnout-slo-ttft-ms": READ,
+    b"x-turnout-slo-tpot-ms": READ,
     b"origin": KEEP | READ,
     b"upgrade": READ,
     b"sec-websocket-key": KEEP | READ,

@@ -75,10 +75,12 @@ def in_utf8(body: bytes) -> bytes:
         raise UnreadableBody(str(error)) from None
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """The body, which `read` has read, with another model. Of two fields with one name `json.loads` takes the last."""
+def with_field(body: bytes, name: str, value: str | int) -> bytes:
+    """The body, which `read` has read, with another value of one field. Of two fields with one name `json.loads` takes
+    the last."""
     text = in_utf8(body).rstrip(b" \t\r\n")
-    return text[:-1] + b',"model":' + msgspec.json.encode(model) + b"}"
+    comma = b"" if text[:-1].rstrip(b" \t\r\n") == b"{" else b","
+    return text[:-1] + comma + msgspec.json.encode(name) + b":" + msgspec.json.encode(value) + b"}"
 
 
 def _value(name: str, part: bytes) -> Any:

@@ -84,13 +84,18 @@ def with_model(body: bytes, content_type: bytes, model: str) -> bytes:
     if is_form(content_type):
         start, end = field(content_type, body, b"model") or (0, 0)
         return body[:start] + model.encode() + body[end:] if end else body
+    return with_field(body, "model", model)
+
+
+def with_field(body: bytes, name: str, value: str | int) -> bytes:
+    """The body, a JSON object that `read` has read, with another value of one field; all others stay as they are."""
     if body.count(b'":') > _MANY_FIELDS:
-        return lenient_json.with_model(body, model)
+        return lenient_json.with_field(body, name, value)
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return lenient_json.with_model(body, model)
-    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+        return lenient_json.with_field(body, name, value)
+    fields[name] = msgspec.Raw(msgspec.json.encode(value))
     return msgspec.json.encode(fields)
 
 

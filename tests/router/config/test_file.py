@@ -104,7 +104,7 @@ WRONG = {
         [
             (
                 "f:5: pools[0].policy.name: no policy 'p3c' (did you mean 'p2c'?); there are: "
-                "random, round_robin, least_load, p2c, session_affinity, prefix_aware, profile"
+                "random, round_robin, least_load, p2c, session_affinity, prefix_aware, slo_goodput, profile"
             )
         ],
     ),

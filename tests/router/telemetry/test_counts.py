@@ -13,6 +13,7 @@ def counted() -> Metrics:
     metrics.count_ejection("pod", "probe")
     metrics.count_rejection("near", "saturated")
     metrics.count_fallback("near", "far", "no_pod")
+    metrics.count_slo("near", "kept")
     return metrics
 
 
@@ -26,6 +27,7 @@ def test_each_counter_has_a_value_for_each_label() -> None:
 def test_fall_backs_and_clusters_are_among_them() -> None:
     by_name = {each.name: each for each in labelled(counted(), {"near": "east"})}
     assert by_name["turnout_fallbacks"].counts == [(("near", "far", "no_pod"), 1)]
+    assert by_name["turnout_slo_requests"].counts == [(("near", "kept"), 1)]
     assert by_name["turnout_cluster_requests"].counts == [(("east", "2xx"), 1)]
 
 

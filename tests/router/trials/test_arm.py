@@ -61,3 +61,11 @@ def test_hits_are_at_most_the_prompt() -> None:
     assert (figures.queries, figures.hits) == (1920.0, 192.0 + 640.0)
     assert figures.hits_squared == 192.0**2 + 640.0**2
     assert (figures.queries_squared, figures.queries_hits) == (3 * 640.0**2, 640.0 * 832.0)
+
+
+def test_an_arm_counts_how_many_promised_times_were_kept() -> None:
+    arm, _ = begun()
+    for kept in (True, False, True):
+        arm.promised(kept=kept)
+    figures = arm.figures(20.0)
+    assert (figures.slo_requests, figures.slo_kept) == (3, 2)

@@ -7,7 +7,7 @@ import logging
 import msgspec
 import pytest
 
-from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialFigures, pack, summed, unpack
+from router.trials.figures import SCHEMA, ArmFigures, ShadowFigures, SideFigures, TrialFigures, pack, summed, unpack
 
 ONE = TrialFigures(
     canary=ArmFigures(placed=3, failures=1, ttft={5: 2}, ttft_sum_s=0.5),
@@ -29,11 +29,11 @@ def test_the_sum_of_two_replicas_is_field_by_field() -> None:
     assert both.baseline == ArmFigures(placed=7)
     assert both.canary == ArmFigures(placed=7, failures=1, ttft={5: 3, 9: 1}, ttft_sum_s=0.75)
     assert (both.shadow.compared, both.shadow.agreed, both.shadow.live.pods) == (3, 2, {"a": 2, "b": 1})
-    assert both.v == 1
+    assert both.v == SCHEMA
 
 
 def test_fields_of_a_newer_version_are_ignored() -> None:
-    newer = {"v": 2, "canary": {"placed": 3, "warmth": 4}, "third_arm": {"placed": 1}}
+    newer = {"v": SCHEMA + 1, "canary": {"placed": 3, "warmth": 4}, "third_arm": {"placed": 1}}
     assert unpack({"r": msgspec.msgpack.encode(newer)})["r"].canary == ArmFigures(placed=3)
 
 

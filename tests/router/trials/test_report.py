@@ -28,6 +28,8 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
         queries_squared=20000.0,
         hits_squared=1250.0,
         queries_hits=5000.0,
+        slo_requests=100,
+        slo_kept=80,
     )
     figures = TrialFigures(baseline=arm, canary=arm)
     shown: Any = describe_canary(canary, figures, judge(canary.guard, arm, arm, 0))
@@ -38,6 +40,7 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
     assert abs(one["ttft_s"]["mean"]["value"] - 0.2) < 1e-9
     assert 0.19 < one["ttft_s"]["p95"]["low"] <= one["ttft_s"]["p95"]["value"] <= one["ttft_s"]["p95"]["high"] < 0.22
     assert one["hit_rate"]["value"] == 0.25
+    assert one["goodput"]["value"] == 0.8 and 0.7 < one["goodput"]["low"] < 0.8 < one["goodput"]["high"] < 0.88
 
 
 def test_an_arm_without_requests_shows_null_and_not_zero() -> None:
@@ -46,6 +49,7 @@ def test_an_arm_without_requests_shows_null_and_not_zero() -> None:
     shown: Any = describe_canary(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))
     one = shown["arms"]["canary"]
     assert (one["error_rate"], one["hit_rate"], one["ttft_s"]["p95"], one["ttft_s"]["mean"]) == (None,) * 4
+    assert one["goodput"] is None, "nothing was promised"
     assert shown["comparisons"] == {}
 
 

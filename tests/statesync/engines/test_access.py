@@ -71,6 +71,13 @@ def test_with_send_key_the_key_takes_the_place_of_the_client_s() -> None:
     assert own.own() == "authorization: Basic x\r\n", "what is written counts"
 
 
+@pytest.mark.parametrize(("engine", "sign"), [("vllm", -1), ("sglang", 1), ("auto", 0)])
+def test_a_priority_has_the_sign_of_the_engine(engine: str, sign: int) -> None:
+    access = PoolAccess(engine, send_priority=True)
+    assert (access.priority, access.changes_requests) == (sign, bool(sign))
+    assert PoolAccess(engine).priority == 0
+
+
 def test_a_key_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("one\n")

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from schedulers.ttft import ANSWER_TOKENS
-from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, RequestInfo
+from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, Promised, RequestInfo, Slo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.load.pod_state import Charge
 from statesync.load.view import TTFT_ALPHA, LoadView
@@ -513,3 +513,36 @@ def test_repr_counts_what_a_view_holds_and_nothing_stays_of_a_pod_whose_last_req
     view.release(charge)
     view.drop_remote("x")
     assert repr(view) == f"<LoadView default 0/0; 0 in flight; {idle}"
+
+
+# Promises
+
+
+def promised(view: LoadView, of: Pod) -> Promised:
+    return view.status(of.id).load.promised
+
+
+def test_a_pods_load_shows_what_its_requests_were_promised_until_they_end() -> None:
+    view = view_of(A, B)
+    tight = asking()._replace(slo=Slo(1.0, 0.25), priority=1)
+    charges = [view.reserve(A.id, tight) for _ in range(2)]
+    for charge in charges:
+        view.promise(charge, tight)
+    view.reserve(A.id, asking())
+    assert promised(view, A) == ((0.25, 4.0),)
+    assert promised(view, B) == ()
+    view.release(charges[0])
+    view.release(charges[0])
+    assert promised(view, A) == ((0.25, 2.0),)
+    view.set_pods("default", [B])
+    view.release(charges[1])
+    view.set_pods("default", [A, B])
+    assert promised(view, A) == ()
+
+
+def test_promises_of_a_pod_are_scaled_to_the_requests_of_all_replicas() -> None:
+    view = view_of(A)
+    tight = asking()._replace(slo=Slo(0.0, 0.25))
+    view.promise(view.reserve(A.id, tight), tight)
+    view.set_remote("other", {A.id: InflightNumbers(3, 300, 0, 3)})
+    assert promised(view, A) == ((0.25, 4.0),)

@@ -98,6 +98,30 @@ def test_requests_above_the_batch_wait_and_metrics_show_it() -> None:
     asyncio.run(scenario())
 
 
+def test_a_pod_that_schedules_by_priority_serves_a_lower_number_first() -> None:
+    async def scenario() -> None:
+        profile = PROFILES["tiny"]._replace(step_s=0.02, max_num_seqs=1)
+        async with SimPod(profile=profile, by_priority=True) as pod, client(pod) as http:
+            loop = asyncio.get_running_loop()
+            served: list[str] = []
+
+            async def sends(name: str, priority: int, tokens: int = 1) -> None:
+                await http.post(CHAT, json=ask(name, priority=priority, max_tokens=tokens))
+                served.append(name)
+
+            runs = loop.create_task(sends("runs", 0, 10_000))
+            await until(lambda: pod.engine.running == 1)
+            waiting = []
+            for name, priority in (("late", 5), ("first", 0), ("urgent", -5)):
+                waiting.append(loop.create_task(sends(name, priority)))
+                await until(lambda: pod.engine.waiting == len(waiting))
+            runs.cancel()
+            await asyncio.gather(*waiting)
+            assert served == ["urgent", "first", "late"]
+
+    asyncio.run(scenario())
+
+
 def test_the_other_endpoints_answer() -> None:
     async def scenario() -> None:
         async with SimPod(speed=100, models=("a", "b")) as pod, client(pod) as http:

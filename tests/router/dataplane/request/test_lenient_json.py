@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from router.dataplane.request import openai
-from router.dataplane.request.lenient_json import UnreadableBody, read, with_model
+from router.dataplane.request.lenient_json import UnreadableBody, read, with_field
 from router.dataplane.request.openai import Call
 from router.errors import BadRequest
 
@@ -128,7 +128,7 @@ def test_gateway_and_engine_never_see_different_models() -> None:
 def test_an_alias_is_replaced_in_such_a_body_too(data: bytes) -> None:
     changed = openai.with_model(data, b"application/json", "real")
     assert json.loads(changed)["model"] == "real"
-    assert changed == with_model(data, "real")
+    assert changed == with_field(data, "model", "real")
 
 
 def test_deep_nesting_is_read_or_refused() -> None:

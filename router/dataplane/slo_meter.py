@@ -1,0 +1,88 @@
+"""Measures an answer against the times that its request was promised. Stands between a pod's connection and the relay,
+only for requests that were promised any. Knows no policy and counts nothing itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from router.dataplane.http.response_parser import ResponseHead
+from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
+from router.dataplane.relay import Relay
+from router.errors import PodFailure
+from router.telemetry.metrics import KEPT, LATE, SLOW
+from schedulers.types import BYTES_PER_TOKEN, Slo
+
+FRAMING_EVENTS: Final = 2
+"""Events of a stream that hold no token: the role at its beginning, and [DONE]."""
+
+_USAGE: Final = re.compile(rb'(?<!\\)"(?:completion|output)_tokens"\s*:\s*(\d{1,9})\b')
+
+
+class SloMeter:
+    """A `Receiver` that passes everything on."""
+
+    __slots__ = ("_arrived", "_body_bytes", "_events", "_last_at", "_next", "_relay")
+
+    def __init__(self, arrived: float, relay: Relay, receiver: Receiver) -> None:
+        """`receiver` takes what is passed on: the relay, or what stands in front of it."""
+        self._arrived = arrived
+        self._relay = relay
+        self._next = receiver
+        self._events = self._body_bytes = 0
+        self._last_at = 0.0
+        """When the last event with a token came."""
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """Pass on that the request is about to be sent."""
+        self._next.connected(connection)
+
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
+        """Pass the answer's head on."""
+        return self._next.head(head, framing, length)
+
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """Pass a piece on, and count its events."""
+        self._body_bytes += len(piece)
+        events = piece.count(b"data:") if self._relay.sse else 0
+        if events or not self._relay.sse:
+            self._events += events
+            self._last_at = now
+        self._next.data(piece, safe, now)
+
+    def end(self) -> None:
+        """Pass the end on."""
+        self._next.end()
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """Pass the failure on."""
+        self._next.failed(failure)
+
+    def result(self, slo: Slo, /) -> str | None:
+        """Which of the promised times a whole answer kept.
+
+        A stream shows both. Of an answer in one piece only its end is seen: it is kept if that came within both
+        together, and says nothing where only one is promised.
+        """
+        relay = self._relay
+        if not relay.first_at:
+            return None
+        tokens = self._tokens()
+        if not relay.sse:
+            if not (slo.ttft_s and slo.tpot_s):
+                return None
+            return KEPT if self._last_at - self._arrived <= slo.ttft_s + slo.tpot_s * (tokens - 1) else LATE
+        if not slo.met(relay.first_at - self._arrived, 0.0):
+            return LATE
+        each_s = (self._last_at - relay.first_at) / (tokens - 1) if tokens > 1 else 0.0
+        return KEPT if slo.met(0.0, each_s) else SLOW
+
+    def _tokens(self) -> int:
+        """By the answer's usage; without it an event is a token, and four bytes of a whole answer."""
+        found = _USAGE.findall(self._relay.tail)
+        if found:
+            return int(found[-1])
+        if self._relay.sse:
+            return self._events - FRAMING_EVENTS
+        return self._body_bytes // BYTES_PER_TOKEN

@@ -1,0 +1,120 @@
+"""Answers against promised times, through the gateway's stages."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.settings import PoolSlo
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
+from tests.fakes.memory_gateway import Rig, one_pool
+
+SLO = PoolSlo(ttft_s=2.0, tpot_s=0.1)
+TOKENS = 11
+
+
+def rig_of(slo: PoolSlo = SLO, policy: str = "round_robin") -> Rig:
+    return Rig(one_pool(policy, slo=slo))
+
+
+def results(rig: Rig) -> dict[str, int]:
+    return {result: count for (_, result), count in rig.gateway.deps.metrics.slo_requests.items()}
+
+
+def stream(rig: Rig, first_s: float, each_s: float, *headers: str, usage: int = 0) -> None:
+    """One answer of 11 tokens; `usage` says that they are this many."""
+    client = rig.asks(CHAT, *headers)
+    pod = rig.asked()
+    rig.wire.clock.now += first_s
+    pod.sends(SSE_HEAD + event("role"))
+    for _ in range(TOKENS - 1):
+        rig.wire.clock.now += each_s
+        pod.sends(event("token"))
+    counts = f'"usage":{{"prompt_tokens":9,"completion_tokens":{usage}}}'
+    last = event(f'{{"id":"chatcmpl-0","choices":[],{counts}}}') if usage else event("token")
+    pod.sends(last + event("[DONE]") + LAST_CHUNK)
+    assert client.answer().complete
+
+
+@pytest.mark.parametrize(
+    ("first_s", "each_s", "result"),
+    [(1.9, 0.09, "kept"), (2.1, 0.01, "late"), (0.5, 0.12, "slow"), (2.1, 0.5, "late")],
+)
+def test_a_stream_is_kept_late_or_slow(first_s: float, each_s: float, result: str) -> None:
+    with rig_of() as rig:
+        stream(rig, first_s, each_s)
+        assert results(rig) == {result: 1}
+        rig.assert_clean()
+
+
+def test_the_tokens_of_the_usage_count_where_it_is_there() -> None:
+    with rig_of() as rig:
+        stream(rig, 0.5, 0.15, usage=21)  # two tokens an event
+        assert results(rig) == {"kept": 1}
+
+
+def test_a_requests_own_times_stand_in_for_its_pools() -> None:
+    with rig_of() as rig:
+        stream(rig, 1.0, 0.01, "x-turnout-slo-ttft-ms: 500")
+        stream(rig, 1.0, 0.15, "x-turnout-slo-tpot-ms: 200")
+        assert results(rig) == {"late": 1, "kept": 1}
+
+
+def test_requests_without_a_promise_are_not_counted() -> None:
+    with rig_of(PoolSlo()) as rig:
+        stream(rig, 9.0, 1.0)
+        assert results(rig) == {}
+    with rig_of() as rig:
+        stream(rig, 9.0, 1.0, "x-turnout-slo-ttft-ms: 0", "x-turnout-slo-tpot-ms: 0")
+        assert results(rig) == {}
+
+
+@pytest.mark.parametrize(("took_s", "result"), [(2.9, "kept"), (3.1, "late")])
+def test_a_whole_answer_has_the_time_of_both_together(took_s: float, result: str) -> None:
+    with rig_of() as rig:
+        rig.asks()
+        rig.wire.clock.now += took_s
+        rig.asked().sends(ok(b'{"text":"%s","usage":{"prompt_tokens":5,"completion_tokens":11}}' % (b"word " * 11)))
+        assert results(rig) == {result: 1}
+
+
+def test_a_whole_answer_says_nothing_of_one_time_alone() -> None:
+    with rig_of(PoolSlo(ttft_s=2.0)) as rig:
+        rig.asks()
+        rig.asked().sends(ok())
+        assert results(rig) == {}
+
+
+def test_a_request_that_no_pod_answers_is_unserved_and_a_bad_one_is_not_counted() -> None:
+    with rig_of() as rig:
+        for _ in range(3):
+            rig.asks()
+            rig.asked().sends(ok(status="400 Bad Request"))
+        assert results(rig) == {}
+        client = rig.asks()
+        for _ in range(3):
+            rig.asked().sends(ok(status="500 Internal Server Error"))
+            if client.raw:
+                break
+        assert results(rig) == {"unserved": 1}
+
+
+def test_malformed_times_are_refused() -> None:
+    with Rig() as rig:
+        answer = rig.asks(CHAT, "x-turnout-slo-ttft-ms: soon").answer()
+        assert answer.status == 400
+        assert b"x-turnout-slo-ttft-ms" in answer.body
+
+
+def test_the_headers_do_not_reach_the_pod() -> None:
+    with Rig() as rig:
+        rig.asks(CHAT, "x-turnout-slo-ttft-ms: 500", "x-turnout-slo-tpot-ms: 50")
+        assert not [name for name in rig.asked().request.headers if "slo" in name]
+
+
+def test_policies_see_what_a_request_and_those_on_a_pod_were_promised() -> None:
+    with rig_of() as rig:
+        rig.asks()
+        (_, load) = rig.gateway.deps.view.snapshot("main").candidates[0]
+        assert len(load.promised) == 1
+        rig.asked().sends(ok())
+        assert rig.gateway.deps.view.snapshot("main").candidates[0].load.promised == ()
