@@ -8,6 +8,7 @@ move, as its answer has begun or no other pod takes it, ends if the pod stays si
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from router.dataplane.attempt import Attempts
@@ -41,7 +42,7 @@ class HandBack:
         self._watched: set[Relay] = set()
         """Those with a timer: a pod that comes and goes gives an answer no second one."""
 
-    def pods_gone(self, failing: frozenset[PodId]) -> None:
+    def pods_gone(self, failing: AbstractSet[PodId]) -> None:
         """Move every request on that these pods have and whose client has no byte of an answer yet. They are all pods
         of a pool that fail their probes, those too that are in the rotation only because too few others are left. No
         request moves to one of them: if all of a pool's probes fail, every request stays where it is."""
@@ -80,7 +81,7 @@ class HandBack:
             return True  # it left while it failed
         return PROBE in status.blockers or PROBE in status.kept
 
-    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: frozenset[PodId]) -> bool:
+    def _move(self, exchange: Exchange, placement: Placement, relay: AnswerRelay, failing: AbstractSet[PodId]) -> bool:
         """Place the exchange on another pod or queue it. False if there is neither: it stays where it is, for the pod
         may answer yet."""
         before, tried = exchange.routed, exchange.tried

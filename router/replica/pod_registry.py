@@ -127,6 +127,7 @@ class PodRegistry:
             for reason in self._health.blockers(pod):
                 self._view.unblock(pod, reason)
             self._view.keep(pod, frozenset())
+            self._pod_updates.not_probed(pool, pod)
         self._health.change_pods(pool, [pod.id for pod in watched.come], watched.gone)
         self._prober.change_pods(pool, watched)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from router.dataplane.http.upstream import Upstream
@@ -22,6 +23,9 @@ from statesync.types import EngineReport, PrefixPage
 
 PROBE: Final = "probe"
 """The reason of a pod that fails its probes."""
+
+KEPT_LOGGED: Final = 20
+"""Pods of a pool that the log names as failing and kept. Each is counted against all pods of the pool."""
 
 _log = logging.getLogger("turnout.pods")
 
@@ -44,12 +48,18 @@ class PodUpdates:
         self._routes = routes
         self._upstream = upstream
         self._metrics = metrics
-        self.on_probe_failed: Callable[[frozenset[PodId]], None] = _ignore
+        self.on_probe_failed: Callable[[AbstractSet[PodId]], None] = _ignore
         """Called with the pods of a pool that fail their probes, whenever that changes in the pool."""
+        self._failing: dict[str, set[PodId]] = {}
+        """These, by pool. Kept up, as all pods of a pool may fail one after the other."""
+        self._kept: dict[str, set[PodId]] = {}
+        """Pods that fail and are kept in the rotation, by pool."""
         self._unknown: set[PodId] = set()
         """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
         self._long_unknown: set[PodId] = set()
         """Those that were unknown at the last `forget_unknown` already."""
+        self._foreign: set[PodId] = set()
+        """Those that stayed unknown after it, and have been placed on since: no pods of this fleet."""
 
     def on_health(self, pod: PodId, reason: str, blocked: bool) -> None:
         """A pod leaves or rejoins the rotation."""
@@ -62,7 +72,7 @@ class PodUpdates:
                 self._view.unblock(pod, reason)
                 _log.info("pod %s is back: no longer %s", pod, reason)
             if reason == PROBE:
-                self._hand_back(self._view.pool_of(pod))
+                self._hand_back(pod)
         except UnknownPod:
             return  # it left the pool between the probe and its verdict
 
@@ -73,22 +83,37 @@ class PodUpdates:
             self._view.keep(pod, reasons)
         except UnknownPod:
             return
+        kept = self._kept.setdefault(was.pool, set())
+        (kept.add if reasons else kept.discard)(pod)
         if reasons and not was.kept:
-            pods = self._view.statuses(was.pool)
-            well, why = sum(each.well() for each in pods), ", ".join(sorted(reasons))
-            message = "pod %s fails (%s) and is kept, for pool %s has too few others: %d of %d pods are well"
-            _log.warning(message, pod, why, was.pool, well, len(pods))
+            self._log_kept(pod, was.pool, reasons)
         elif was.kept and not reasons and was.routable:
             _log.info("pod %s no longer fails", pod)
         if (PROBE in reasons) != (PROBE in was.kept):
-            self._hand_back(was.pool)
+            self._hand_back(pod)
 
-    def _hand_back(self, pool: str) -> None:
+    def _log_kept(self, pod: PodId, pool: str, reasons: frozenset[str]) -> None:
+        count = len(self._kept[pool])
+        if count > KEPT_LOGGED:
+            return
+        pods = self._view.statuses(pool)
+        well, why = sum(each.well() for each in pods), ", ".join(sorted(reasons))
+        more = "; more of them are in `turnout pods`, not here" if count == KEPT_LOGGED else ""
+        message = "pod %s fails (%s) and is kept, for pool %s has too few others: %d of %d pods are well%s"
+        _log.warning(message, pod, why, pool, well, len(pods), more)
+
+    def _hand_back(self, pod: PodId) -> None:
         """Let the requests of the pool's pods that fail their probes move on, to those that answer them now."""
-        statuses = self._view.statuses(pool)
-        failing = [each.pod.id for each in statuses if PROBE in each.blockers or PROBE in each.kept]
+        status = self._view.status(pod)
+        failing = self._failing.setdefault(status.pool, set())
+        (failing.add if PROBE in status.blockers or PROBE in status.kept else failing.discard)(pod)
         if failing:
-            self.on_probe_failed(frozenset(failing))
+            self.on_probe_failed(failing)
+
+    def not_probed(self, pool: str, pod: PodId) -> None:
+        """The pod is not probed any more: nothing is known against it."""
+        for pods in (self._failing, self._kept):
+            pods.get(pool, set()).discard(pod)
 
     def on_report(self, pod: PodId, report: EngineReport, age_s: float) -> None:
         """An engine's own reading, made `age_s` ago."""
@@ -126,15 +151,19 @@ class PodUpdates:
             self._prefix.forget(pod.id)
             self._upstream.drop_idle(pod.address)
         gone = {pod.id for pod in pods}
+        for pod in pods:
+            self.not_probed(pool, pod.id)
         self._routes.forgotten(pool, gone)
         self._metrics.forget_pods(gone)
         self._prefix_accuracy.forget(gone)
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int]) -> None:
         """Another replica sent a prompt to the pod, which discovery may have shown to that replica first."""
-        self._prefix.place(pod, blocks)
         if not self._is_known(pod):
             self._unknown.add(pod)
+            if pod in self._foreign:
+                return
+        self._prefix.place(pod, blocks)
 
     def restored(self, page: PrefixPage) -> None:
         """A page of another replica's index."""
@@ -150,7 +179,9 @@ class PodUpdates:
         self._prefix_accuracy.forget(
             [pod for pod in self._prefix_accuracy.pods if not self._is_known(pod)]
         )  # pods whose last answer came after they had left
-        self._long_unknown, self._unknown = {pod for pod in self._unknown if not self._is_known(pod)}, set()
+        unknown = {pod for pod in self._unknown if not self._is_known(pod)}
+        self._foreign = unknown & (self._long_unknown | self._foreign)
+        self._long_unknown, self._unknown = unknown, set()
 
     def _is_known(self, pod: PodId) -> bool:
         try:
@@ -160,5 +191,5 @@ class PodUpdates:
         return True
 
 
-def _ignore(pods: frozenset[PodId]) -> None:
+def _ignore(pods: AbstractSet[PodId]) -> None:
     """Stands for a listener before there is one."""

@@ -6,12 +6,13 @@ import logging
 
 import pytest
 
+from router.replica.pod_updates import KEPT_LOGGED
 from schedulers.types import PodId
-from statesync.engines.health import Outcome
+from statesync.engines.health import HealthConfig, HealthTracker, Outcome
 from statesync.engines.model_list import ModelCard
 from statesync.prefix.index import REACH
 from statesync.types import EngineReport
-from tests.fakes.pod_parts import A, B, C, PodFixture
+from tests.fakes.pod_parts import A, B, C, PodFixture, pod
 
 
 @pytest.mark.parametrize("blocked", [True, False])
@@ -177,11 +178,61 @@ def test_a_kept_pod_that_leaves_or_is_blocked_is_not_reported_as_well(caplog: py
     assert not [record for record in caplog.records if "no longer fails" in record.getMessage()]
 
 
+def test_placements_on_pods_that_stay_unknown_are_ignored_until_discovery_shows_the_pod() -> None:
+    """Case I 50: the pods of another fleet in the same namespace."""
+    pods, chain = PodFixture(), [1, 2, 3]
+    pods.updates.placed_elsewhere(A.id, chain)
+    assert pods.prefix.match(chain).get(A.id), "discovery may show it to other replicas first"
+    for _ in range(3):
+        pods.updates.forget_unknown()
+        pods.updates.placed_elsewhere(A.id, chain)
+    assert not pods.prefix.match(chain).get(A.id)
+    pods.registry.on_pods("learns", [A])
+    pods.updates.placed_elsewhere(A.id, chain)
+    assert pods.prefix.match(chain).get(A.id)
+
+
+def test_an_unknown_pod_that_is_not_placed_on_for_a_while_is_no_foreign_one_afterwards() -> None:
+    pods, chain = PodFixture(), [1, 2, 3]
+    for _ in range(3):
+        pods.updates.placed_elsewhere(A.id, chain)
+        pods.updates.forget_unknown()
+    pods.updates.forget_unknown()
+    pods.updates.placed_elsewhere(A.id, chain)
+    assert pods.prefix.match(chain).get(A.id)
+
+
+def test_of_many_pods_that_fail_and_are_kept_the_log_names_some(caplog: pytest.LogCaptureFixture) -> None:
+    pods = PodFixture()
+    pods.registry.on_pods("learns", [pod(number) for number in range(1, 26)])
+    pods.health = HealthTracker(
+        HealthConfig(max_ejected_ratio=0.0), pods.updates.on_health, on_kept=pods.updates.on_kept
+    )
+    pods.health.set_pods("learns", [pod(number).id for number in range(1, 26)])
+    for number in range(1, 26):
+        pods.health.probe(pod(number).id, False, pods.now)
+    named = [record.getMessage() for record in caplog.records if "is kept" in record.getMessage()]
+    assert len(named) == KEPT_LOGGED
+    assert "24 of 25 pods are well" in named[0]
+    assert "turnout pods" in named[-1]
+
+
+def test_a_pod_that_discovery_reports_as_unready_is_no_longer_among_those_that_fail_their_probes() -> None:
+    pods = PodFixture()
+    passes: list[frozenset[PodId]] = []
+    pods.updates.on_probe_failed = lambda failing: passes.append(frozenset(failing))
+    pods.registry.on_pods("learns", [A, B, C])
+    pods.health.probe(A.id, False, pods.now)
+    pods.registry.on_pods("learns", [A._replace(unready="terminating"), B, C])
+    pods.health.probe(B.id, False, pods.now)
+    assert passes == [{A.id}, {B.id}]
+
+
 def test_all_pods_of_a_pool_that_fail_their_probes_give_their_requests_back_in_one_pass() -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [A, B, C])
     passes: list[frozenset[PodId]] = []
-    pods.updates.on_probe_failed = passes.append
+    pods.updates.on_probe_failed = lambda failing: passes.append(frozenset(failing))
     pods.updates.on_health(A.id, "probe", True)
     pods.updates.on_kept(B.id, frozenset({"probe"}))
     pods.updates.on_health(C.id, "ejected", True)
