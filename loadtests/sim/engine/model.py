@@ -135,7 +135,8 @@ class Engine:
         With `until`, the time of the next arrival (`math.inf` if there is none), steps that only decode are taken
         together as long as each starts before it; `StepResult.steps` says how many, and each of `tokens` got as many.
         """
-        self._let_leave()
+        if self._leaving:
+            self._let_leave()
         if not self._running and not self._waiting:
             return None
         step = Step()
@@ -150,7 +151,8 @@ class Engine:
         """Seconds of the steps from now on that only decode, as `next_step` without a bound would take them together; 0
         if the next step does anything else. Until that time is over the caller may make up for steps with `next_step`
         and the time at which the first of them began, unless a request is submitted or cancelled before."""
-        self._let_leave()
+        if self._leaving:
+            self._let_leave()
         steps = self._leap(math.inf)
         return self.profile.decode_s(steps, len(self._decoding), self._context) if steps > 1 else 0.0
 
@@ -167,9 +169,11 @@ class Engine:
     def _blocks_needed(self, steps: int) -> int:
         if steps == 1:
             return self._ring[self._at % len(self._ring)]
-        rounds, rest = divmod(steps, len(self._ring))
-        size = len(self._ring)
-        return rounds * len(self._decoding) + sum(self._ring[(self._at + i) % size] for i in range(rest))
+        ring, size = self._ring, len(self._ring)
+        rounds, rest = divmod(steps, size)
+        start = self._at % size
+        around = max(0, start + rest - size)
+        return rounds * len(self._decoding) + sum(ring[start : start + rest]) + sum(ring[:around])
 
     def _preempt(self, step: Step) -> None:
         running = self._running.values()
