@@ -1,6 +1,6 @@
 """Many fine-tuned variants of a model: each request is for one adapter, whose instructions its prompts begin with.
 
-After Sheng et al., "S-LoRA" (arXiv 2311.03285), section 7.1: 200 adapters with power-law popularity and Gamma arrivals.
+After Sheng et al., "S-LoRA" (arXiv 2311.03285): 200 adapters with power-law popularity and Gamma arrivals.
 An adapter's KV cache is its own even where the text is the same, so adapters share no prefix. Loading adapters
 costs the simulated engines nothing.
 """

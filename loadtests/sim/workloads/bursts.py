@@ -7,6 +7,7 @@ Pareto tail, answers exponential.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from itertools import islice
 from random import Random
 from typing import Final
@@ -57,7 +58,6 @@ class _Talk:
         self.name = name
         self.units = units
         self.tokens = len(units) * UNIT_TOKENS
-        self.ready_at = 0.0
 
     def say(self, rng: Random, tokens: int) -> None:
         """Append a message or an answer."""
@@ -69,19 +69,20 @@ def bursts(shape: Bursts, seed: int) -> Trace:
     """The trace of that shape: each moment goes to a conversation that is ready for its next turn, or to a new one."""
     rng = Random(seed)
     system = chained(0, 0, shape.system_tokens)
-    waiting: list[_Talk] = []
+    waiting: list[tuple[float, int, _Talk]] = []
+    """A heap, by the moment from which each is ready."""
     arrivals = []
     for number, moment in enumerate(islice(gamma_times(rng, shape.rate, shape.cv), shape.requests)):
-        ready = waiting[0].ready_at <= moment if waiting else False
-        talk = waiting.pop(0) if ready and rng.random() > 1 / shape.turns else _Talk(f"chat-{number}", list(system))
+        ready = waiting[0][0] <= moment if waiting else False
+        goes_on = ready and rng.random() > 1 / shape.turns
+        talk = heappop(waiting)[-1] if goes_on else _Talk(f"chat-{number}", list(system))
         talk.say(rng, _message(rng, shape))
         answer = exponential(rng, shape.answer_tokens)
         arrivals.append(Arrival(moment, talk.tokens, answer, tuple(talk.units), talk.name))
         talk.say(rng, answer)
-        talk.ready_at = moment + rng.expovariate(1 / shape.pause_s)
+        ready_at = moment + rng.expovariate(1 / shape.pause_s)
         if talk.tokens < LONGEST:
-            waiting.append(talk)
-            waiting.sort(key=lambda each: each.ready_at)
+            heappush(waiting, (ready_at, number, talk))
     return in_order("bursts", arrivals)
 
 

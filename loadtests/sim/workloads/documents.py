@@ -1,7 +1,7 @@
 """Long documents, and several questions about each: the document is the prefix of all its questions.
 
-After vLLM's `benchmark_long_document_qa_throughput.py` (documents repeated in random order) with lengths as in
-LooGLE and L-Eval's longest tasks (An et al., arXiv 2307.11088): lognormal, 32,000 to 120,000 tokens.
+After vLLM's `benchmark_long_document_qa_throughput.py` (documents repeated in random order) with lengths of
+the longer tasks of An et al., "L-Eval" (arXiv 2307.11088): lognormal, 32,000 to 120,000 tokens.
 """
 
 from __future__ import annotations
