@@ -68,7 +68,11 @@ def _cells(rows: Rows, suite: Suite, found: Sequence[Regret], shared: Sequence[R
     yield f"{100 * beyond[0].hits:+.1f}" if beyond else ""
     workload, pods, _ = found[0].point
     limit = suite.limits_s.get(workload)
-    yield f"{held(rows, workload, OURS, suite.held, limit):g}" if limit and pods == FLEET else ""
+    yield _held(held(rows, workload, OURS, suite.held, limit), suite) if limit and pods == FLEET else ""
+
+
+def _held(load: float, suite: Suite) -> str:
+    return f"{load:g}" if load else f"< {min(suite.held):g}"
 
 
 def _names(policies: Sequence[str]) -> str:
@@ -89,7 +93,7 @@ class Standing(NamedTuple):
     p99: float
     p99_worst: float
     past: float
-    """Typical mean past saturation."""
+    """Typical mean past saturation; 0 where it was not played."""
 
 
 def standings(rows: Rows, suite: Suite) -> list[Standing]:
@@ -111,7 +115,7 @@ def policy_table(rows: Rows, suite: Suite, most: int | None = None) -> str:
     lines = [
         [
             f"**{each.policy}**" if each.policy in (OURS, OURS_SHARED) else each.policy,
-            *(f"{value:.2f}" for value in (each.mean, each.mean_worst, each.p99, each.p99_worst, each.past)),
+            *(f"{value:.2f}" if value else "" for value in each[1:]),
         ]
         for each in standings(rows, suite)[:most]
     ]
