@@ -322,6 +322,8 @@ _STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
         "Placements that no other replica gets: the server was away for too long.",
         lambda link: link.placements_dropped,
     ),
+    ("turnout_state_policies_put_back", "counter", "Policies that were put back.", lambda link: link.policies_put_back),
+    ("turnout_state_policies_given_up", "counter", "Policies given up here.", lambda link: link.policies_given_up),
     ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),
     (
         "turnout_state_strangers",

@@ -49,6 +49,7 @@ _FAILED = _rate('turnout_requests_total{status=~"5.."}', "pool")
 _POLICY_FAILED = _rate("turnout_policy_failures_total", "pool", "policy")
 _POOL, _POD = _by("pool"), _by("pool", "pod")
 _INFLIGHT = f"max {_POD} (turnout_inflight_requests)"
+_GIVEN_UP = "turnout_state_policies_given_up_total"
 _GENERATION, _DIGEST = "turnout_policy_generation", "turnout_policy_digest"
 
 ALERTS = (
@@ -200,6 +201,13 @@ ALERTS = (
         "2m",
         WARNING,
         "Replicas use different policies for pool {{ $labels.pool }}.",
+    ),
+    Alert(
+        "TurnoutPolicyGivenUp",
+        f"increase({_GIVEN_UP}[15m]) > 0",
+        "0m",
+        WARNING,
+        "{{ $labels.instance }} gave up policy changes that Redis has lost, for others that it has.",
     ),
     Alert(
         "TurnoutStateDropped",

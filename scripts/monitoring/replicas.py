@@ -149,6 +149,8 @@ STATE = Row(
                 ("turnout_state_reconnects_total", "reconnects"),
                 ("turnout_state_lease_losses_total", "leases lost"),
                 ("turnout_state_placements_dropped_total", "placements dropped"),
+                ("turnout_state_policies_put_back_total", "policies put back"),
+                ("turnout_state_policies_given_up_total", "policies given up"),
                 ("turnout_state_unreadable_total", "unreadable"),
             ),
         ),

@@ -110,6 +110,10 @@ class StoreHealth(NamedTuple):
     """Counter: times the lease was gone at a renewal (this process stood still, the server was emptied)."""
     placements_dropped: int = 0
     """Counter: placements dropped unsent, because the server was unreachable for too long."""
+    policies_put_back: int = 0
+    """Counter: times that this replica put a pool's records back which the server had lost."""
+    policies_given_up: int = 0
+    """Counter: records of this replica that the server's own ones have no trace of, and that it no longer follows."""
     unreadable: int = 0
     """Counter: messages of other replicas that could not be decoded."""
     strangers: int = 0

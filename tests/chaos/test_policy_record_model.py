@@ -67,7 +67,7 @@ class PolicyMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.changes < MOST_CHANGES)
     @rule(
         at=REPLICA,
-        kind=st.sampled_from(["set", "set", "shadow", "rollback"]),
+        kind=st.sampled_from(["set", "set", "shadow", "canary", "rollback"]),
         policy=POLICY,
         known=st.booleans(),
         then=THEN,

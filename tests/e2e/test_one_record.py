@@ -119,6 +119,7 @@ def test_two_records_of_one_generation_end_in_that_of_redis_with_a_warning(
     agree(left, right, on=(3, "least_load"))
     assert numbers(left) == numbers(right)
     assert any(f"generation 3 (policy round_robin, {lost})" in text for text in warnings(left))
+    assert [each.metric("turnout_state_policies_given_up_total") for each in (left, right)] == [3, 0]
     assert [put(each, "p2c", f'"3-{lost}"').status_code for each in (left, right)] == [412, 412]
     assert put(left, "p2c", '"3"').status_code == 200
     agree(left, right, on=(4, "p2c"))

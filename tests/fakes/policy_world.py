@@ -22,7 +22,7 @@ from router.settings import PolicySpec
 from schedulers.protocols import Scheduler
 from schedulers.registry import create
 from statesync.errors import StaleGeneration, StoreUnavailable
-from statesync.store.policy_record import PolicyChoice
+from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.locate import FixedServer
@@ -173,6 +173,8 @@ class PolicyWorld:
         try:
             if kind == "shadow":
                 record = await policies.set_shadow(POOL, PolicyChoice(policy), how)
+            elif kind == "canary":
+                record = await policies.set_canary(POOL, Canary(PolicyChoice(policy), 20.0), how)
             elif kind == "rollback":
                 record = await policies.rollback(POOL, how)
             else:

@@ -59,6 +59,10 @@ class SharedPolicies:
         self._newest: dict[str, bytes] = {}
         """The newest known record of a pool as it is on the server."""
         self._one = asyncio.Lock()
+        self.put_back = 0
+        """Counter: times that a pool's records were put back."""
+        self.given_up = 0
+        """Counter: records that were given up for the server's."""
 
     def suggested(self, pool: str, record: PolicyRecord) -> None:
         """Take the record of a message if it is the next one; it must be read all the same."""
@@ -117,6 +121,7 @@ class SharedPolicies:
         else:
             return self._known[pool].records
         if judgement.given_up:
+            self.given_up += len(judgement.given_up)
             _log.warning("%s", _gave_up(pool, judgement.given_up, stored.records[0]))
         self._newest[pool] = stored.newest
         if stored.records:
@@ -146,6 +151,7 @@ class SharedPolicies:
             *packed,
         )
         if restored:
+            self.put_back += 1
             self._newest[pool] = packed[0]
         return bool(restored)
 

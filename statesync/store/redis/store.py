@@ -208,6 +208,8 @@ class RedisStore:
             reconnects=max(0, session.links - 1),
             lease_losses=session.lease_losses,
             placements_dropped=self._pending.placements_dropped,
+            policies_put_back=session.policies.put_back,
+            policies_given_up=session.policies.given_up,
             unreadable=session.receiver.reader.unreadable,
             strangers=session.pods.fleets.strangers,
             error="" if connected else self._error,

@@ -92,6 +92,7 @@ def test_what_an_emptied_server_or_one_with_an_old_snapshot_lost_is_put_back_and
         assert "has no record, an earlier state: putting back generation 3" in caplog.text
         assert names(await right.read()) == names(await left.read())
         assert admin.smembers("{turnout}:pools") == {b"chat"}
+        assert (left.policies.given_up, left.policies.put_back, right.policies.put_back) == (0, 2, 0)
 
     play(server, scene)
 
@@ -107,6 +108,7 @@ def test_a_record_of_the_same_generation_and_a_lower_one_are_followed_and_report
             await right.put(name)
         assert names(await left.read()) == [(2, "round_robin"), (1, "least_load")]
         assert names(left.delivered) == [(2, "round_robin")]
+        assert (left.policies.given_up, left.policies.put_back, right.policies.given_up) == (2, 0, 0)
         assert "generation 2 (policy random, " in caplog.text
         admin.flushall()
         admin.rpush(KEY, pack_whole_record(PolicyRecord("random", {}, 1)))
