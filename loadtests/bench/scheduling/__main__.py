@@ -25,7 +25,7 @@ from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError
 
 PROCESSES = 2
-PARTS = (SUITE, "whole", "replicas", "herding", "closed", "restart")
+PARTS = (SUITE, "speeds", "whole", "replicas", "herding", "closed", "restart")
 LIVE_PODS = 4
 LIVE_RATE = 0.7
 """Factor on the conversation trace's rate: low enough for four pods, a gateway and a client on two cores."""

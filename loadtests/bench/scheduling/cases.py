@@ -7,7 +7,10 @@ from typing import Final, NamedTuple
 
 from loadtests.bench.scheduling.regret import SUITE
 from loadtests.bench.scheduling.suite import FLEET, FLEETS, NAMES, PAST, UNDER, Point, SuiteRun, suite_run
+from loadtests.sim.engine.profiles import A100_8B, H100_8B
 from loadtests.sim.peers.catalog import PEERS
+from loadtests.sim.simulate.events import SLOW as SLOW_DOWN
+from loadtests.sim.simulate.events import PodEvent
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.sessions import Shape
@@ -40,6 +43,12 @@ HERD_PODS: Final = 16
 HERD_REPLICAS: Final = 8
 HERD_AGES_MS: Final = (0, 10, 50)
 
+GPUS: Final = "4 H100 and 4 A100"
+THROTTLED: Final = "8 H100, one throttled to half in mid-run"
+THROTTLED_S: Final = 300.0
+LEARNED_S: Final = 300.0
+"""By then a policy should know the speeds."""
+
 ONE: Final = "one"
 """A single replica, with which several are compared."""
 
@@ -67,6 +76,8 @@ class Sizes(NamedTuple):
     restart_at_s: float = 600.0
     live_s: float = 80.0
     """Length of the comparison in real time; 0 for none."""
+    since_s: float = 3600.0
+    """Requests that arrive from then on are counted in any case where pods are of unequal speed."""
 
     def points(self) -> list[Point]:
         """All points at which policies are compared."""
@@ -91,6 +102,7 @@ SMOKE: Final = Sizes(
     Shape(4, 3),
     5.0,
     0.0,
+    0.0,
 )
 
 
@@ -98,19 +110,19 @@ class Job(NamedTuple):
     """One run."""
 
     part: str
-    """`suite`, `whole`, `replicas`, `herding`, `closed`, `restart`."""
+    """`suite`, `speeds`, `whole`, `replicas`, `herding`, `closed`, `restart`."""
     label: str
     """Distinguishes it from other runs of its part and policy."""
     policy: str
     case: Case
     suite: SuiteRun | None = None
-    """Of a run of the suite."""
+    """Of a run over one half of a workload."""
 
 
 def jobs(sizes: Sizes, seed: int) -> list[Job]:
     """All runs, the most important first. Raises TraceError, OSError."""
     base = Case(seed=seed)
-    parts = (_suite(sizes, base), _whole(sizes, base), _herding(base), _closed(base))
+    parts = (_suite(sizes, base), _speeds(sizes, base), _whole(sizes, base), _herding(base), _closed(base))
     return [*(job for part in parts for job in part), *_replicas(sizes, base), *_restarts(sizes, base)]
 
 
@@ -129,6 +141,19 @@ def _suite(sizes: Sizes, base: Case) -> Iterator[Job]:
 def _suite_job(point: Point, policy: str, spec: str, base: Case, sizes: Sizes) -> Job:
     run = suite_run(point, "report", spec, base, sizes.suite_requests)
     return Job(SUITE, str(point), policy, run.case, run)
+
+
+def _speeds(sizes: Sizes, base: Case) -> Iterator[Job]:
+    """Pools of unequal pods, on conversations; counted from the fifth minute on, when speeds can be known."""
+    gpus = [H100_8B] * 4 + [A100_8B] * 4
+    throttled = base._replace(events=(PodEvent(THROTTLED_S, 0, SLOW_DOWN, 2.0),))
+    # Loads are of a pool of equal H100s; half as fast a pod leaves 0.94 of it, four A100s instead leave 0.66.
+    for label, case, load in ((GPUS, base._replace(profiles=tuple(gpus)), 0.5), (THROTTLED, throttled, 0.7)):
+        since_s = LEARNED_S + (THROTTLED_S if case.events else 0.0)
+        for policy in (OURS, "oracle", "lmetric", "llmd_default"):
+            run = suite_run(Point("conversation", FLEET, load), "report", policy, case)
+            run = run._replace(requests=sizes.requests, since_s=min(since_s, sizes.since_s))
+            yield Job("speeds", label, policy, run.case, run)
 
 
 def _whole(sizes: Sizes, base: Case) -> Iterator[Job]:

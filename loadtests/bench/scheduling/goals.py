@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from loadtests.bench.scheduling.cases import AGENTS, HERD_REPLICAS, ONE, OURS, shared, whole
+from loadtests.bench.scheduling.cases import AGENTS, GPUS, HERD_REPLICAS, ONE, OURS, THROTTLED, shared, whole
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import Rows, Suite, by_workload, held, past, regrets, under
 from loadtests.sim.peers.catalog import PEERS
@@ -50,7 +50,8 @@ _BEFORE: Final = {"1.4": 0.706, "1.7": 0.745, "2.0": 0.805, "2.3": 1.065}
 
 def goals(rows: Rows, suite: Suite, live: Agreement | None) -> list[Goal]:
     """Every goal whose runs exist."""
-    found = [*_suite(rows, suite), *_held(rows, suite), *_whole(rows), *_replicas(rows), *_herding(rows)]
+    found = [*_suite(rows, suite), *_held(rows, suite), *_speeds(rows), *_whole(rows), *_replicas(rows)]
+    found += _herding(rows)
     return [*found, *_closed(rows), *(_live(live) if live is not None else ())]
 
 
@@ -69,6 +70,13 @@ def _held(rows: Rows, suite: Suite) -> Iterator[Goal]:
     for workload, limit_s in suite.limits_s.items():
         load = held(rows, workload, OURS, suite.held, limit_s)
         yield Goal(f"{workload}: highest load held, of the best's", load, 1.0, False)
+
+
+def _speeds(rows: Rows) -> Iterator[Goal]:
+    for label in (GPUS, THROTTLED):
+        own, other = (rows.get(("speeds", label, policy)) for policy in (OURS, "oracle"))
+        if own and other:
+            yield Goal(f"{label}: mean over that of the oracle, which knows", mean(own) / mean(other), _MEAN, True)
 
 
 def _whole(rows: Rows) -> Iterator[Goal]:

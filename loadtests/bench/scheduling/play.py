@@ -62,13 +62,13 @@ def one(job: Job, sizes: Sizes, traces: Path) -> Row:
 
 
 def suite_row(run: SuiteRun, traces: Path) -> Row:
-    """One run of the suite, by the requests that clients wait for: those of a batch, of a priority below 0, are left
-    out. Raises TraceError, OSError."""
+    """One run, by the requests that clients wait for: those of a batch, of a priority below 0, are left out. Raises
+    TraceError, OSError."""
     trace = workload(traces, run.workload, run.half, run.case.seed)
     if run.requests is not None:
         trace = trace.first(run.requests)
     found = simulate(trace, run.policy, run.case)
-    waited_for = [each for each in found.outcomes if each.priority >= 0]
+    waited_for = [each for each in found.outcomes if each.priority >= 0 and each.at_s >= run.since_s]
     return summarise(found._replace(outcomes=waited_for), run.case)
 
 

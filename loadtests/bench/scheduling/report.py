@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, OURS, REPLICA_RATE, RESTARTS, Sizes
+from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, LEARNED_S, OURS, REPLICA_RATE, RESTARTS, Sizes
 from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import SUITE, Rows, Suite
@@ -68,17 +68,16 @@ def _verdict(goal: Goal) -> str:
     return "met" if goal.met else "MISSED"
 
 
-def whole_table(found: Found) -> str:
-    """Every policy on the whole recorded traces."""
-    labels = sorted({key[1] for key in found.rows if key[0] == "whole"})
+def _table(found: Rows, part: str) -> str:
+    """Every policy of a part, by label and mean."""
     lines = []
-    for label in labels:
-        rows = sorted(_of(found.rows, "whole", label), key=mean)
+    for label in sorted({key[1] for key in found if key[0] == part}):
+        rows = sorted(_of(found, part, label), key=mean)
         lines += [
             [label, _name(row), *(f"{value:.2f}" for value in (mean(row), _p50(row), p99(row))), f"{row.hit_rate:.1%}"]
             for row in rows
         ]
-    return grid(["trace and rate", "", "TTFT mean", "p50", "p99", "hits"], lines)
+    return grid(["", "policy", "TTFT mean", "p50", "p99", "hits"], lines)
 
 
 def _p50(row: Row) -> float:
@@ -93,10 +92,16 @@ def _of(rows: Rows, part: str, label: str) -> list[Row]:
     return [row for key, row in rows.items() if key[:2] == (part, label)]
 
 
+def _speeds(found: Found) -> Iterator[str]:
+    yield "## Pods of unequal speed, on conversations"
+    yield f"Requests that arrive {LEARNED_S:.0f} s after the start, or after the pod slows down."
+    yield _table(found.rows, "speeds")
+
+
 def _whole(found: Found) -> Iterator[str]:
     yield "## Whole recorded traces, 8 pods, at factors of their own rates"
     yield "Tuning halves included."
-    yield whole_table(found)
+    yield _table(found.rows, "whole")
 
 
 def _replicas(found: Found) -> Iterator[str]:
@@ -127,6 +132,7 @@ def _restart(found: Found) -> Iterator[str]:
 
 
 _PARTS: Final[Mapping[str, Callable[[Found], Iterator[str]]]] = {
+    "speeds": _speeds,
     "whole": _whole,
     "replicas": _replicas,
     "herding": _herding,

@@ -60,6 +60,8 @@ class SuiteRun(NamedTuple):
     case: Case
     requests: int | None = None
     """Only this number of first requests; None for all."""
+    since_s: float = 0.0
+    """Only requests that arrive from then on are counted."""
 
 
 def suite_run(point: Point, half: Half, policy: str, base: Case, requests: int | None = None) -> SuiteRun:

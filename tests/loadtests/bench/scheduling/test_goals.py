@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.bench.scheduling.cases import ONE, OURS, shared
+from loadtests.bench.scheduling.cases import GPUS, ONE, OURS, shared
 from loadtests.bench.scheduling.goals import Goal, goals, hits_around
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import SUITE, Suite
@@ -63,6 +63,11 @@ def test_the_load_held_is_compared_with_the_one_that_the_best_holds() -> None:
 def test_the_whole_conversation_trace_is_compared_with_what_it_was(mean: float, met: bool) -> None:
     goal = found({("whole", "conversation x 1.4", OURS): row(OURS, mean)})
     assert goal["whole conversation trace x 1.4: mean over that of before"].met is met
+
+
+def test_a_pool_of_two_speeds_is_compared_with_the_oracle() -> None:
+    met = found({("speeds", GPUS, OURS): row(OURS, 1.04), ("speeds", GPUS, "oracle"): row("oracle", 1.0)})
+    assert met[f"{GPUS}: mean over that of the oracle, which knows"].met
 
 
 def test_all_agents_are_compared_with_the_best_of_all_peers() -> None:

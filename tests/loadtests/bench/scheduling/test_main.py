@@ -17,7 +17,15 @@ def test_a_smoke_run_writes_the_report_and_renews_the_readme(tmp_path: Path) -> 
     readme.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
     assert main(["--smoke", "--out", str(tmp_path), "--readme", str(readme)]) == 0
     data = json.loads((tmp_path / "scheduling.json").read_text())
-    assert {row["part"] for row in data["rows"]} == {"suite", "whole", "replicas", "herding", "closed", "restart"}
+    assert {row["part"] for row in data["rows"]} == {
+        "suite",
+        "speeds",
+        "whole",
+        "replicas",
+        "herding",
+        "closed",
+        "restart",
+    }
     assert all(row["requests"] for row in data["rows"])
     assert "## Herding" in (tmp_path / "scheduling.md").read_text()
     text = readme.read_text()
