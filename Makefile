@@ -137,6 +137,11 @@ bench-state: setup-run  ## what sharing state through Redis costs, 3 minutes: do
 bench-scheduling: setup-run  ## policies and other routers' algorithms on many kinds of traffic, 25 minutes: docs/benchmarks/scheduling.md
 	$(BIN)/python -m loadtests.bench.scheduling --out docs/benchmarks --readme README.md $(ARGS)
 
+shootout: setup-run  ## routers that others ship beside this one, in real time, 2 hours, resumable: docs/benchmarks/shootout.md
+	@scripts/ensure-programs nginx || true
+	[[ ! -d .venv-compiled ]] || scripts/setup-compiled .venv-compiled "$(PYTHON)" >/dev/null || true
+	$(BIN)/python -m loadtests.bench.shootout --out docs/benchmarks $(ARGS)
+
 bench-freeze: setup-run  ## are streams held up by scrapes, /admin/pods, DNS, discovery, Redis? (ARGS="--out docs/benchmarks")
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.freeze --python "$$python" $(ARGS)

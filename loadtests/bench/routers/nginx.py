@@ -25,6 +25,7 @@ http {
     scgi_temp_path $directory/scgi;
     keepalive_requests 100000000;
     upstream engines {
+        $method
 $servers
         keepalive 256;
         keepalive_requests 100000000;
@@ -47,19 +48,19 @@ def program() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
-def config(directory: Path, port: int, engines: Sequence[int]) -> str:
-    """One worker that proxies `port` to the engines' ports over kept connections.
+def config(directory: Path, port: int, engines: Sequence[int], method: str = "") -> str:
+    """One worker that proxies `port` to the engines' ports over kept connections; in turn, or by another method.
 
     Bodies of up to 1 MB stay in memory, and streams pass unbuffered, which is its fastest setting.
     """
     # As root, nginx would run its worker as another user, without access to the temporary directory.
     user = "user root;\n" if os.geteuid() == 0 else ""
     servers = "\n".join(f"        server 127.0.0.1:{engine};" for engine in engines)
-    return _CONF.substitute(user=user, directory=directory, servers=servers, port=port)
+    return _CONF.substitute(user=user, directory=directory, servers=servers, port=port, method=method and f"{method};")
 
 
-def command(directory: Path, port: int, engines: Sequence[int]) -> list[str]:
+def command(directory: Path, port: int, engines: Sequence[int], method: str = "") -> list[str]:
     """Write the configuration into `directory` and return the command that runs it."""
     path = directory / "nginx.conf"
-    path.write_text(config(directory, port, engines))
+    path.write_text(config(directory, port, engines, method))
     return [program() or "nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "error.log")]

@@ -52,12 +52,12 @@ class Peer(NamedTuple):
     """Whether it takes part in the stream cases: the policy matters little there, so one variant is enough."""
 
 
-def start_nginx(place: Place) -> Start:
-    """Debian's nginx as a plain proxy: the lower bound."""
+def start_nginx(place: Place, method: str = "") -> Start:
+    """Debian's nginx as a plain proxy, by default in turn: the lower bound."""
     if nginx.program() is None:
         raise Missing("nginx is not installed (Debian: apt-get install nginx)")
     url = f"http://127.0.0.1:{place.port}"
-    return Start(nginx.command(place.directory, place.port, place.engines), url, f"{url}/health")
+    return Start(nginx.command(place.directory, place.port, place.engines, method), url, f"{url}/health")
 
 
 def start_turnout(name: str, place: Place) -> Start:
@@ -109,7 +109,8 @@ def start_baseline(place: Place) -> Start:
     return Start([str(python), str(program), str(place.port), *map(str, place.engines)], url, f"{url}/health")
 
 
-def _nginx_version() -> str:
+def nginx_version() -> str:
+    """Of the nginx on this machine."""
     said = subprocess.run([nginx.program() or "nginx", "-v"], capture_output=True, text=True)
     return said.stderr.strip().rpartition("/")[2]
 
@@ -125,7 +126,7 @@ def _rust(wheel: str, policy: str, what: str) -> Peer:
 
 
 PEERS: dict[str, Peer] = {
-    "nginx": Peer(start_nginx, _nginx_version, "plain proxy, no decisions: the lower bound"),
+    "nginx": Peer(start_nginx, nginx_version, "plain proxy, no decisions: the lower bound"),
     "turnout-random": _ours("turnout-random", "random; no probes, scrapes, retries"),
     "turnout": _ours("turnout", "prefix_aware, default settings", streams=False),
     "turnout-all": _ours(

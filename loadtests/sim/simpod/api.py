@@ -145,6 +145,7 @@ class PodApi:
             "/v1/unload_lora_adapter": _Route(("POST",), partial(self._adapt, adapters.unload)),
             "/v1/models": get(_JSON, lambda: openai.models(self._spec)),
             "/tokenize": post(openai.tokenize),
+            "/v1/chat/completions/render": post(openai.render),
             "/detokenize": post(openai.detokenize),
             "/v1/messages/count_tokens": post(anthropic.count_tokens),
         }

@@ -138,7 +138,7 @@ class SimPod:
 
     def state(self) -> dict[str, object]:
         """The body of GET /sim/state; `open_requests` counts those that are being answered, hung ones included."""
-        engine, received = self.engine, self.received
+        engine, received, pump = self.engine, self.received, self._pump
         fault = self.faults.fault
         return {
             "pod": self.name,
@@ -155,6 +155,9 @@ class SimPod:
             "prompt_tokens": engine.prompt_tokens,
             "generation_tokens": engine.generation_tokens,
             "preemptions": engine.preemptions,
+            "steps": pump.steps if pump else 0,
+            "late_s": pump.late_s if pump else 0.0,
+            "lost_s": pump.lost_s if pump else 0.0,
             "finished": dict(self._meters.finished),
             "fault": fault,
             "struck": self.faults.struck,

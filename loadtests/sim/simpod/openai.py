@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 
-from loadtests.sim.simpod.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, read
+from loadtests.sim.simpod.bodies import ChatBody, DetokenizeBody, EmbeddingBody, TokenizeBody, read
 from loadtests.sim.simpod.chat import chat_prompt
 from loadtests.sim.simpod.completions import prompts_of
 from loadtests.sim.simpod.errors import body_error, rejected
@@ -54,6 +54,19 @@ def tokenize(given: object, spec: PodSpec) -> bytes:
     strings = [text_of([token]).decode(errors="replace") for token in tokens] if body.return_token_strs else None
     fields = {"count": len(tokens), "max_model_len": spec.profile.max_model_len, "tokens": tokens}
     return encode(fields | {"token_strs": strings})
+
+
+def render(given: object, spec: PodSpec) -> bytes:
+    """POST /v1/chat/completions/render: the request as the engine would get it, nothing generated."""
+    body = read(ChatBody, given)
+    model = model_of(body.model, spec)
+    prompt = chat_prompt(body.messages, body.tools)
+    limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    sampling = {"max_tokens": limit, "temperature": body.temperature, "ignore_eos": bool(body.ignore_eos)}
+    fields: dict[str, object] = {"request_id": f"chatcmpl-{prompt.seed:016x}", "token_ids": prompt.token_ids()}
+    fields |= {"features": None, "sampling_params": sampling, "model": model}
+    fields |= {"stream": bool(body.stream), "stream_options": None}
+    return encode(fields | {"cache_salt": None, "priority": 0, "kv_transfer_params": None})
 
 
 def detokenize(given: object, spec: PodSpec) -> bytes:

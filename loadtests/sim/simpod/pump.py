@@ -128,6 +128,11 @@ class Pump:
         self._ended_at = 0.0
         """When the last step was delivered; this and all that is measured is on `perf_counter`'s clock, because
         uvloop's counts milliseconds."""
+        self.steps = 0
+        self.late_s = 0.0
+        """How late steps were delivered, added up: where this machine is too slow for the engine."""
+        self.lost_s = 0.0
+        """Time by which the engine fell behind for good, for lag of more than `_MAX_LAG_S`."""
 
     @property
     def load(self) -> int:
@@ -187,7 +192,13 @@ class Pump:
             lane = lanes.pop(request_id, None)
             if lane is not None:
                 self._finish(lane, now)
-        self._at = max(ends_at, self._loop.time() - _MAX_LAG_S)
+        lag = self._loop.time() - ends_at
+        self.steps += 1
+        self.late_s += max(0.0, lag)
+        if lag > _MAX_LAG_S:
+            self.lost_s += lag - _MAX_LAG_S
+            ends_at += lag - _MAX_LAG_S
+        self._at = ends_at
         self._start()
 
     def _finish(self, lane: Lane, now: float) -> None:

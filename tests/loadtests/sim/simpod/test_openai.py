@@ -6,7 +6,7 @@ import pytest
 
 from loadtests.sim.simpod.chat import chat
 from loadtests.sim.simpod.errors import ApiError
-from loadtests.sim.simpod.openai import detokenize, embedding, models, tokenize
+from loadtests.sim.simpod.openai import detokenize, embedding, models, render, tokenize
 from tests.loadtests.sim.simpod.written import HI, SPEC, whole
 
 
@@ -34,6 +34,12 @@ def test_tokenize_counts_as_usage_does() -> None:
     counted = msgspec.json.decode(tokenize({"messages": HI}, SPEC))
     usage = whole(chat({"messages": HI}, SPEC))["usage"]
     assert counted["count"] == len(counted["tokens"]) == usage["prompt_tokens"]
+
+
+def test_a_rendered_chat_has_the_tokens_that_its_usage_counts() -> None:
+    rendered = msgspec.json.decode(render({"messages": HI, "max_tokens": 7}, SPEC))
+    assert rendered["token_ids"] == msgspec.json.decode(tokenize({"messages": HI}, SPEC))["tokens"]
+    assert rendered["sampling_params"]["max_tokens"] == 7
 
 
 @pytest.mark.parametrize("text", ["hello there", "a", "żółw 🐢 x"])

@@ -150,3 +150,16 @@ def test_a_stopped_pump_takes_no_more_steps() -> None:
         return engine.generation_tokens
 
     assert asyncio.run(scenario()) == 0
+
+
+def test_steps_are_counted_with_the_time_by_which_they_were_late() -> None:
+    async def scenario() -> tuple[int, float, float]:
+        _, pump = make_pump()
+        sink = Sink()
+        pump.submit(Answer("a", script(3, stream=True), sink, pump.cancel))
+        await asyncio.wait_for(sink.done.wait(), 60)
+        return pump.steps, pump.late_s, pump.lost_s
+
+    steps, late_s, lost_s = asyncio.run(scenario())
+    assert steps == 3
+    assert late_s >= lost_s >= 0.0
