@@ -134,7 +134,7 @@ bench-state: setup-run  ## what sharing state through Redis costs, 3 minutes: do
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.bench.state --out docs/benchmarks $(ARGS)
 
-bench-scheduling: setup-run  ## policies and other routers' algorithms on many kinds of traffic, 25 minutes: docs/benchmarks/scheduling.md
+bench-scheduling: setup-run  ## policies and other routers' algorithms on many kinds of traffic, 12 minutes: docs/benchmarks/scheduling.md
 	$(BIN)/python -m loadtests.bench.scheduling --out docs/benchmarks --readme README.md $(ARGS)
 
 shootout: setup-run  ## routers that others ship beside this one, in real time, 2 hours, resumable: docs/benchmarks/shootout.md
