@@ -134,7 +134,7 @@ def server() -> Iterator[RedisServer]:
         yield made
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(14_400)
 def test_one_record_for_all_in_any_history(server: RedisServer) -> None:
     machine = type("PolicyMachineHere", (PolicyMachine,), {"server": server})
     run_state_machine_as_test(machine, settings=settings(max_examples=RUNS, stateful_step_count=30, phases=PHASES))

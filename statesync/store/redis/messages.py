@@ -213,11 +213,11 @@ class MessageDecoder:
         record = self._read("a policy record", self._record, data)
         if record is None:
             return None
-        choices = (record, record.shadow, record.canary)
-        if any(choice is not None and not _is_flat(choice.params) for choice in choices):
+        made = record.record()
+        if is_too_deep(made):
             self.refuse("a policy record", ValueError(f"its parameters are nested more than {MAX_DEPTH} deep"))
             return None
-        return self._versioned(record.record(), record.v)
+        return self._versioned(made, record.v)
 
     def numbers(self, data: bytes) -> InflightNumbers | None:
         """A pod's numbers in an inflight hash."""
@@ -298,6 +298,13 @@ def log_id_before(data: bytes, size: int) -> str:
 def pack_page(page: PrefixPage) -> bytes:
     """A page of a checkpoint as bytes."""
     return pack(PageMessage(SCHEMA, page.pod, page.hashes, page.sizes))
+
+
+def is_too_deep(record: PolicyRecord) -> bool:
+    """Whether any of its parameters are nested deeper than is read."""
+    candidate = record.canary.choice if record.canary is not None else None
+    choices = (record, record.shadow, candidate)
+    return any(choice is not None and not _is_flat(choice.params) for choice in choices)
 
 
 def pack_record(record: PolicyRecord) -> bytes:

@@ -12,12 +12,20 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from schedulers.errors import InvalidParams
 from statesync.errors import StaleGeneration, StoreUnavailable
 from statesync.store.lineage import Lineage, digest, judge
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
-from statesync.store.redis.messages import SCHEMA, MessageDecoder, pack_record, pack_whole_record
+from statesync.store.redis.messages import (
+    MAX_DEPTH,
+    SCHEMA,
+    MessageDecoder,
+    is_too_deep,
+    pack_record,
+    pack_whole_record,
+)
 from statesync.store.redis.repair import is_damage
 from statesync.store.redis.scripts import PUT_POLICY, RESTORE_POLICY
 
@@ -88,7 +96,9 @@ class SharedPolicies:
     async def put(
         self, link: RespConnection, pool: str, wanted: PolicyRecord, if_generation: int | None
     ) -> PolicyRecord:
-        """Compare and set. Raises StaleGeneration, StateError."""
+        """Compare and set. Raises StaleGeneration, StateError, and InvalidParams where no replica could read them."""
+        if is_too_deep(wanted):
+            raise InvalidParams(f"parameters nested more than {MAX_DEPTH} deep cannot be shared; use fewer levels")
         async with self._one:
             known, keys = self._known.get(pool, _UNKNOWN), self._keys
             newest = known.records[0].generation if known.records else 0

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from schedulers.errors import InvalidParams
 from statesync.errors import StaleGeneration
+from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
@@ -172,5 +174,25 @@ def test_two_that_put_back_at_once_leave_one_list(server: RedisServer) -> None:
         admin.flushall()
         assert sorted(map(len, await asyncio.gather(left.read(), right.read()))) in ([1, 2], [2, 2])
         assert await left.read() == await right.read() == [second, first]
+
+    play(server, scene)
+
+
+def test_parameters_that_no_replica_would_read_are_refused_before_they_are_stored(server: RedisServer) -> None:
+    """Case I 49: stored, they would make every later change of the pool stale."""
+    deep: dict[str, object] = {}
+    for _ in range(40):
+        deep = {"a": deep}
+
+    async def scene(left: Side, right: Side, admin: Any) -> None:
+        for wanted in (
+            PolicyRecord("p2c", deep, 0),
+            PolicyRecord("p2c", {}, 0, PolicyChoice("p2c", deep)),
+            PolicyRecord("p2c", {}, 0, canary=Canary(PolicyChoice("p2c", deep), 5.0)),
+        ):
+            with pytest.raises(InvalidParams, match="nested more than 32 deep"):
+                await left.policies.put(left.link, "chat", wanted, 0)
+        assert admin.llen(KEY) == 0
+        assert names([await left.put("p2c", 0)]) == [(1, "p2c")]
 
     play(server, scene)
