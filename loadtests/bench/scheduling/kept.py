@@ -19,7 +19,10 @@ from loadtests.sim.simulate.summary import Row
 
 ROOT: Final = Path(__file__).parents[3]
 SIMULATOR: Final = (
-    "loadtests/sim",
+    "loadtests/sim/engine",
+    "loadtests/sim/peers",
+    "loadtests/sim/simulate",
+    "loadtests/sim/workloads",
     "loadtests/traces",
     "loadtests/bench/scheduling/halves.py",
     "loadtests/bench/scheduling/play.py",
