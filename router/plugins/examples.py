@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from schedulers.entropy import index, mix
 from schedulers.ttft import PACE_S
-from schedulers.types import Candidate, LoadSnapshot, Pod, PodId, PodLoad, RequestInfo
+from schedulers.types import NO_SLO, Candidate, LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, Slo
 
 SIZES: Final = (1, 2, 3, 8, 100, 1000)
 ROUNDS: Final = 6
@@ -93,6 +93,7 @@ def _request(seed: int, snapshot: LoadSnapshot, turn: int) -> RequestInfo:
         deadline=None if turn % 2 else 160.0,
         prefix_hits={pod: 1 + at % 8 for at, pod in enumerate(holders)},
         tried=frozenset(order[:tried]),
+        slo=(NO_SLO, Slo(2.0, 0.05), Slo(0.0, 0.1))[turn % 3],
     )
 
 
@@ -125,6 +126,7 @@ def _load(rng: int) -> PodLoad:
         pace_s=(PACE_S, 2 * PACE_S)[index(rng, 2, 7)],
         kv_capacity_tokens=(0, 400_000)[index(rng, 2, 8)],
         e2e_ewma_s=index(rng, 10, 9) / 2,
+        promised=((), ((0.05, 2.0), (0.25, 0.5)))[index(rng, 2, 10)] if inflight else (),
     )
 
 

@@ -29,10 +29,13 @@ def weigh(
     worth = patience_s * weight(request.priority)
     others, waited_s = prefix_aware.others_pace(snapshot), now - request.arrived_at
     answer, candidates, hits = request.max_tokens or ANSWER_TOKENS, snapshot.candidates, request.prefix_hits
+    held = hits.get
     best_kept, soonest_s = 0.0 if promised else 1.0, float("inf")
     for number, position in enumerate(positions):
         pod, load = candidates[position]
-        cached = min(hits.get(pod[0], 0) * PREFIX_BLOCK_TOKENS, prompt) if hits else 0
+        cached = held(pod[0], 0) * PREFIX_BLOCK_TOKENS if hits else 0
+        if cached > prompt:
+            cached = prompt
         if load.kv_capacity_tokens:
             size = prompt - cached + answer
             costs[number] += admission_s(load.inflight_tokens, load.kv_capacity_tokens, size, load.e2e_ewma_s)
@@ -40,14 +43,16 @@ def weigh(
             continue
         work, pace_s = prefix_aware.own_work(prompt, cached), load.pace_s
         first_s = costs[number] - work * others
-        soonest_s = min(soonest_s, first_s)
+        if first_s < soonest_s:
+            soonest_s = first_s
         alone_s = token_s(load.inflight, load.inflight_tokens, pace_s)
         with_s = token_s(load.inflight + 1, load.inflight_tokens + prompt + answer, pace_s)
         if promised:
             likely = kept(waited_s + first_s, slo.ttft_s) * kept(with_s, slo.tpot_s)
             if left_s:
                 likely *= kept(first_s + answer * with_s, left_s)
-            best_kept = max(best_kept, likely)
+            if likely > best_kept:
+                best_kept = likely
             costs[number] -= worth * likely
         if load.promised:
             rest, pending_s = rest_s(load.e2e_ewma_s, load.ttft_ewma_s), load.prefill_work * pace_s

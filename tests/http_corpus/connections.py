@@ -104,13 +104,15 @@ def hop_by_hop() -> Iterator[Case]:
         b"x-turnout-pool",
         b"x-turnout-priority",
         b"x-turnout-deadline-ms",
+        b"x-turnout-slo-ttft-ms",
+        b"x-turnout-slo-tpot-ms",
         b"x-turnout-anything",
     ):
         value = (
             b"1"
             if name in (b"x-turnout-priority", b"x-turnout-anything")
             else b"60000"
-            if b"deadline" in name
+            if name.endswith(b"-ms")
             else b"spoofed"
         )
         yield Case(f"spoofed {name.decode()}", post(name + b": " + value), EITHER, closes=False, check=absent(name))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from schedulers import registry
 from schedulers.errors import InvalidParams
 from schedulers.policies.prefix_aware import PrefixAware
 from schedulers.policies.slo_goodput import SloGoodput
 from schedulers.types import Decision, LoadSnapshot, PodLoad, Rejection, RequestInfo, Slo
-from tests.fakes.scheduler_inputs import cases, pod_ids, request_of, snapshot_of, unhurried
+from tests.fakes.scheduler_inputs import cases, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 A, B, C = pod_ids(3)
 POLICY = SloGoodput()
@@ -50,6 +51,25 @@ def test_where_nothing_is_promised_it_is_prefix_aware(case: tuple[RequestInfo, L
         assert ours.pod == theirs.pod
     else:
         assert ours == theirs
+
+
+SLOS = st.builds(Slo, st.sampled_from((0.0, 0.3, 3.0)), st.sampled_from((0.0, 0.02, 0.1)))
+
+
+@unhurried
+@given(cases(max_pods=40), SLOS, st.sampled_from((-3, 0, 2)), st.sampled_from((None, -1.0, 20.0)))
+def test_with_promises_the_pick_is_untried_and_always_the_same(
+    case: tuple[RequestInfo, LoadSnapshot], slo: Slo, priority: int, deadline: float | None
+) -> None:
+    request, snapshot = case[0]._replace(slo=slo, priority=priority, deadline=deadline), case[1]
+    answer = POLICY.pick(request, snapshot)
+    assert POLICY.pick(request, snapshot) == answer
+    if isinstance(answer, Decision):
+        assert answer.pod in set(ids_of(snapshot)) - request.tried
+    elif answer.reason == "slo_out_of_reach":
+        assert priority < 0 and answer.retry_after_s >= 1.0
+    else:
+        assert set(ids_of(snapshot)) <= request.tried
 
 
 def test_a_pod_that_keeps_the_slo_is_taken_before_one_that_does_not() -> None:
