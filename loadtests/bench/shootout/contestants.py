@@ -56,7 +56,7 @@ CONTESTANTS: Final[Mapping[str, Contestant]] = MappingProxyType(
         "turnout": _ours(functools.partial(start_turnout, "turnout"), "prefix_aware, default settings, pure Python"),
         "sglang-router": _wheel("sglang-router", "its default, cache_aware", "sglang_cache_aware"),
         "vllm-router": _wheel("vllm-router", "its default, cache_aware", "sglang_cache_aware"),
-        "smg": _wheel("smg", "its default, cache_aware", "sglang_cache_aware"),
+        "smg": _wheel("smg", "its default, cache_aware", "smg_cache_aware"),
         "turnout-compiled": _ours(start_compiled, "the same, its hot modules compiled"),
         "nginx": Contestant(
             functools.partial(start_nginx, method="least_conn"), nginx_version, "least_conn, no prefixes", stretches=1

@@ -15,11 +15,13 @@ from loadtests.sim.peers.oracle import Oracle
 from loadtests.sim.peers.peer import Peer
 from loadtests.sim.peers.production_stack_prefixaware import ProductionStackPrefixaware
 from loadtests.sim.peers.sglang_cache_aware import SglangCacheAware
+from loadtests.sim.peers.smg_cache_aware import SmgCacheAware
 
 PEERS: Final[Mapping[str, type[Peer]]] = MappingProxyType(
     {
         "oracle": Oracle,
         "sglang_cache_aware": SglangCacheAware,
+        "smg_cache_aware": SmgCacheAware,
         "production_stack_prefixaware": ProductionStackPrefixaware,
         "aibrix_prefix_cache": AibrixPrefixCache,
         "llmd_default": LlmdDefault,

@@ -1,8 +1,8 @@
 """SGLang's `cache_aware`: the best prefix match if it is good enough, unless the pods' request counts are far apart.
 
-Source: sgl-project/sglang, sgl-model-gateway/src/policies/cache_aware.rs (default policy of sglang-router, of SMG and
-of vllm-router). CLI defaults: --cache-threshold 0.3, --balance-abs-threshold 64, --balance-rel-threshold 1.5,
---eviction-interval 120, --max-tree-size 67108864 (characters, a worker).
+Source: sgl-project/sglang, sgl-model-gateway/src/policies/cache_aware.rs (default policy of sglang-router and of
+vllm-router; SMG's is another one since 1.10). CLI defaults: --cache-threshold 0.3, --balance-abs-threshold 64,
+--balance-rel-threshold 1.5, --eviction-interval 120, --max-tree-size 67108864 (characters, a worker).
 
 A miss goes to the worker with the fewest requests in flight, as in releases since December 2025 (before, to the one
 with the smallest tree, whatever its load). Of workers that hold the same match, the one last sent there is taken.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from loadtests.sim.peers import aibrix_prefix_cache, chwbl, sglang_cache_aware
+from loadtests.sim.peers import aibrix_prefix_cache, chwbl, sglang_cache_aware, smg_cache_aware
 from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.peers.oracle import Oracle
 from loadtests.sim.peers.peer import Choice, Peer
@@ -157,6 +157,34 @@ def test_sglang_lets_requests_pile_up_until_they_are_64_apart() -> None:
 def test_sglang_sends_an_unknown_prefix_to_the_pod_with_the_fewest_requests() -> None:
     pods = pods_of("sglang_cache_aware", [prompt(*chain(n, 5), at_s=0.0001 * n, output=500) for n in range(8)])
     assert Counter(pods) == dict.fromkeys(range(4), 2)
+
+
+def test_smg_leaves_a_holder_that_is_hot_and_then_knows_two() -> None:
+    here = world(4)
+    peer = PEERS["smg_cache_aware"](here, UNIT)
+    base = chain(1, 10)
+    home = peer.choose(prompt(*base)).pod
+    assert peer.choose(prompt(*base)).pod == home
+    peer.inflight[home] = 6  # the mean is 1.5: more than 1.5 times that, and four above it
+    spilt = peer.choose(prompt(*base)).pod
+    assert spilt != home
+    peer.inflight[home] = 5
+    assert {peer.choose(prompt(*base)).pod for _ in range(4)} == {home, spilt}
+
+
+def test_smg_waits_least_by_the_last_reading_and_what_was_sent_since() -> None:
+    pods = pods_of("smg_cache_aware", [prompt(*chain(n, 5), at_s=0.0001 * n, output=500) for n in range(8)])
+    assert Counter(pods) == dict.fromkeys(range(4), 2)
+
+
+def test_smg_keeps_away_from_a_pod_whose_queue_was_long_at_the_last_reading() -> None:
+    here = world(2)
+    peer = PEERS["smg_cache_aware"](here, UNIT)
+    assert isinstance(peer, smg_cache_aware.SmgCacheAware)
+    base = chain(1, 10)
+    home = peer.choose(prompt(*base)).pod
+    peer._waiting[home] = smg_cache_aware.OVERLOAD_WAITING
+    assert peer.choose(prompt(*base)).pod != home
 
 
 def test_aibrix_follows_a_match_until_its_pod_is_far_above_the_least_loaded() -> None:
