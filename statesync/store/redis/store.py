@@ -230,8 +230,10 @@ class RedisStore:
                 self._refuse(error)
             except StateError as error:
                 self._lost(error)
-            pause_s = back_off.after(loop.time() - began if session.links > links else 0.0)
-            await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
+            lasted_s, linked = loop.time() - began, session.links > links
+            pause_s = back_off.after(lasted_s if linked else 0.0) * self._rng.uniform(0.5, 1.0)
+            # An attempt that waited for a silent server was a pause in itself.
+            await asyncio.sleep(pause_s if linked else max(0.0, pause_s - lasted_s))
 
     def _warm(self) -> None:
         self._error = ""

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
 
 import pytest
 
 from schedulers.types import PodId
+from statesync.store.protocol import SyncConfig
+from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.keys import LOG_TTL_S, REPORT_TTL_S
+from statesync.store.redis.locate import FixedServer
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import BackOff, RedisStore
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, STEADY, A, B, client, page, play, replica
 from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.simulated_network import ServerEnd, SimulatedPath, running, simulated_loop
 from tests.fakes.virtual_time import RunningClock, run_on
 
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[RedisServer]:
-    with redis_server() as running:
-        yield running
+    with redis_server() as made:
+        yield made
 
 
 @pytest.fixture
@@ -182,3 +188,34 @@ def test_pauses_between_links_grow_until_a_link_lasts() -> None:
     assert [back_off.after(lasted) for lasted in (0.0, 0.01, 0.0, 1.9)] == [0.05, 0.1, 0.2, 0.4]
     assert [back_off.after(0.0) for _ in range(4)] == [0.8, 1.6, 2.0, 2.0]
     assert back_off.after(2.1) == 0.05
+
+
+def test_attempts_at_a_silent_server_follow_each_other_without_a_pause_and_at_one_that_refuses_with_pauses() -> None:
+    """Case I 48: whichever it was, all have a link again within a second after it is back."""
+    attempts: list[float] = []
+
+    class Noted(FixedServer):
+        async def locate(self) -> ServerAddress:
+            attempts.append(asyncio.get_running_loop().time())
+            return await super().locate()
+
+    async def run(silent: bool) -> list[float]:
+        attempts.clear()
+        end = ServerEnd(0)
+        end.up = False
+        running().paths["path"] = path = SimulatedPath(running(), end)
+        if silent:
+            path.part()
+        store = RedisStore(Noted(ServerAddress("", path="path")), SyncConfig(timeout_s=1.0), Random(1))
+        starting = asyncio.get_running_loop().create_task(store.start("me", RecordingListener()))
+        await asyncio.sleep(20.0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        await store.aclose()
+        return [later - earlier for earlier, later in pairwise(attempts[6:])]
+
+    with asyncio.Runner(loop_factory=simulated_loop) as runner:
+        pauses = runner.run(run(silent=True))
+        assert pauses == pytest.approx([1.0] * len(pauses))
+    with asyncio.Runner(loop_factory=simulated_loop) as runner:
+        assert all(0.3 < pause < 0.85 for pause in runner.run(run(silent=False)))
