@@ -26,7 +26,9 @@ def trial_lines(report: Report) -> Iterator[str]:
 def _trial(report: Report) -> Iterator[str]:
     if canary := report.get("canary"):
         yield f"canary {canary['policy']}, {canary['percent']:g} %: {canary.get('verdict') or 'not judged'}"
-        yield from _table(_ARM, [(name, canary["arms"][name]) for name in ("baseline", "canary")])
+        arms = [(name, canary["arms"][name]) for name in ("baseline", "canary")]
+        promised = any(arm.get("goodput") for _, arm in arms)
+        yield from _table((*_ARM, _GOODPUT) if promised else _ARM, arms)
         for guard, found in (canary.get("comparisons") or {}).items():
             yield f"{guard}: {_range(found)}, limit {_number(found.get('limit'))}"
     if shadow := report.get("shadow"):
@@ -72,6 +74,9 @@ _ARM: Sequence[_Column] = (
     ("TTFT P95", lambda arm: _range(arm["ttft_s"]["p95"], _seconds)),
     ("HIT RATE", lambda arm: _range(arm["hit_rate"], _share)),
 )
+
+_GOODPUT: _Column = ("GOODPUT", lambda arm: _range(arm.get("goodput"), _share))
+"""Only where requests were promised times."""
 
 _SIDE: Sequence[_Column] = (
     ("TOKENS", lambda side: _number(side["predicted_tokens"])),

@@ -22,6 +22,8 @@ _ARM_COUNTS: Sequence[tuple[str, str, Callable[[ArmFigures], int]]] = (
     ("turnout_trial_failures", "Of these, ended in a status of 500 or more or cut short.", lambda arm: arm.failures),
     ("turnout_trial_rejections", "Of these, the arm's policy had no pod for.", lambda arm: arm.rejections),
     ("turnout_trial_policy_failures", "Of these, the arm's policy failed at.", lambda arm: arm.policy_failures),
+    ("turnout_trial_slo_requests", "Ended requests that were promised times.", lambda arm: arm.slo_requests),
+    ("turnout_trial_slo_kept", "Of these, the ones for which all times were kept.", lambda arm: arm.slo_kept),
 )
 
 _SHADOW_COUNTS: Sequence[tuple[str, str, Callable[[ShadowFigures], int]]] = (

@@ -64,6 +64,14 @@ def test_a_canary_has_its_verdict_a_row_for_each_arm_and_the_guards_comparison()
     ]
 
 
+def test_goodput_is_shown_where_requests_were_promised_times() -> None:
+    arms = {"baseline": ARM, "canary": {**ARM, "goodput": {"value": 0.9, "low": 0.8, "high": 0.95}}}
+    lines = list(trial_lines({**REPORT, "canary": {**CANARY, "arms": arms}}))
+    assert lines[2].endswith("HIT RATE  GOODPUT")
+    assert lines[3].endswith("  -         -")
+    assert lines[4].endswith("  -         90.00% (80.00% to 95.00%)")
+
+
 def test_a_shadow_has_its_agreement_a_row_for_each_side_and_the_skipped_requests() -> None:
     lines = list(trial_lines({**REPORT, "canary": None, "shadow": {**SHADOW, "off": "it raised", "agreement": None}}))
     assert lines[1:] == [

@@ -10,7 +10,14 @@ from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures, Trial
 
 FIGURES = TrialFigures(
     baseline=ArmFigures(placed=10),
-    canary=ArmFigures(placed=4, failures=1, ttft={bucket_of(0.03): 2, bucket_of(9999.0): 1}, ttft_sum_s=4000.0),
+    canary=ArmFigures(
+        placed=4,
+        failures=1,
+        ttft={bucket_of(0.03): 2, bucket_of(9999.0): 1},
+        ttft_sum_s=4000.0,
+        slo_requests=3,
+        slo_kept=2,
+    ),
     shadow=ShadowFigures(sampled=9, dropped=1, compared=8, agreed=6),
 )
 
@@ -25,6 +32,8 @@ def test_each_arm_and_the_shadow_have_their_series() -> None:
     found = samples(TrialReading("main", FIGURES, True, True, True))
     assert found["turnout_trial_requests_total", "baseline", ""] == 10
     assert found["turnout_trial_failures_total", "canary", ""] == 1
+    assert found["turnout_trial_slo_requests_total", "canary", ""] == 3
+    assert found["turnout_trial_slo_kept_total", "canary", ""] == 2
     assert found["turnout_trial_broken", "", ""] == 1.0
     assert found["turnout_trial_rollbacks_total", "", ""] == 2
     assert found["turnout_shadow_agreement_ratio", "", ""] == 0.75
