@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.settings import PoolSlo
+from router.settings import Pool, PoolSlo
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -118,3 +118,24 @@ def test_policies_see_what_a_request_and_those_on_a_pod_were_promised() -> None:
         assert len(load.promised) == 1
         rig.asked().sends(ok())
         assert rig.gateway.deps.view.snapshot("main").candidates[0].load.promised == ()
+
+
+def test_a_low_priority_is_refused_where_its_times_are_out_of_reach() -> None:
+    with rig_of(policy="slo_goodput") as rig:
+        answer = rig.asks(CHAT, "x-turnout-priority: -1", "x-turnout-slo-ttft-ms: 1").answer()
+        assert answer.status == 503
+        assert b"slo_out_of_reach" in answer.body
+        assert int(answer.headers["retry-after"]) >= 1
+        rig.asks(CHAT, "x-turnout-slo-ttft-ms: 1")
+        rig.asked().sends(ok())
+        assert results(rig) == {"unserved": 1, "kept": 1}, "the clock of these tests stands still"
+
+
+def test_a_fall_back_takes_what_its_own_pool_refuses_and_promises_what_it_promises() -> None:
+    own = one_pool("slo_goodput", slo=PoolSlo(ttft_s=0.001), fallback=["other"])
+    other = Pool(name="other", models=["m"], slo=PoolSlo(ttft_s=9.0, tpot_s=9.0))
+    with Rig(pools=[own, other]) as rig:
+        client = rig.asks(CHAT, "x-turnout-priority: -1")
+        rig.asked().sends(ok())
+        assert client.answer().headers["x-turnout-pool"] == "other"
+        assert dict(rig.gateway.deps.metrics.slo_requests) == {("other", "kept"): 1}

@@ -155,6 +155,16 @@ def test_goodput_is_reported_by_priority(capsys: pytest.CaptureFixture[str]) -> 
     assert urgent["requests"] + rest["requests"] == 200
 
 
+def test_past_saturation_slo_goodput_keeps_far_more_promises(capsys: pytest.CaptureFixture[str]) -> None:
+    mix = ("--slo", "share=0.3,priority=1,ttft=1,tpot=0.05", "--slo", "share=0.7,ttft=2,tpot=0.05")
+    policies = [part for name in ("slo_goodput", "prefix_aware", "lmetric") for part in ("--policy", name)]
+    _, out, _ = simulated(capsys, *policies, "--rate", "2.6", *mix, "--json")
+    ours, *others = json.loads(out)["policies"]
+    assert ours["goodput"] > 2 * max(each["goodput"] for each in others)
+    urgent, rest = ours["goodput_by_priority"]
+    assert urgent["met"] > 0.5 < rest["met"]
+
+
 def test_engines_that_schedule_by_priority_serve_it_first(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("--policy", "p2c", "--pods", "1", "--limit", "60", "--json", "--rate", "5")
     mix = ("--slo", "share=0.3,priority=1,ttft=2", "--slo", "share=0.7,ttft=2")
