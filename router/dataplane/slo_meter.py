@@ -62,11 +62,11 @@ class SloMeter:
     def result(self, slo: Slo, /) -> str | None:
         """Which of the promised times a whole answer kept.
 
-        A stream shows both. Of an answer in one piece only its end is seen: it is kept if that came within both
-        together, and says nothing where only one is promised.
+        A stream shows both, unless it is compressed. Of an answer in one piece only its end is seen: it is kept if that
+        came within both together, and says nothing where only one is promised.
         """
         relay = self._relay
-        if not relay.first_at:
+        if not relay.first_at or (relay.sse and not self._events):
             return None
         tokens = self._tokens()
         if not relay.sse:

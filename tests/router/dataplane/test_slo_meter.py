@@ -84,6 +84,14 @@ def test_a_whole_answer_says_nothing_of_one_time_alone() -> None:
         assert results(rig) == {}
 
 
+def test_a_compressed_stream_says_nothing() -> None:
+    with rig_of() as rig:
+        rig.asks()
+        head = SSE_HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+        rig.asked().sends(head + b"3\r\n\x1f\x8b\x08\r\n" + LAST_CHUNK)
+        assert results(rig) == {}
+
+
 def test_a_request_that_no_pod_answers_is_unserved_and_a_bad_one_is_not_counted() -> None:
     with rig_of() as rig:
         for _ in range(3):
