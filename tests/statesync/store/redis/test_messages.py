@@ -23,6 +23,7 @@ from statesync.store.redis.messages import (
     MessageDecoder,
     PlacementMessage,
     PolicyChangedMessage,
+    PoolPodsMessage,
     numbers_of,
     pack,
     pack_blocks,
@@ -53,6 +54,7 @@ ON_TRIAL = RECORD._replace(
     note="half of them, for a day",
     restores=1,
 )
+PODS = PoolPodsMessage(1, [A, B], b"wf")
 SENT: dict[str, Envelope] = {
     "changes": Envelope(
         "1763816597123-4",
@@ -67,6 +69,7 @@ SENT: dict[str, Envelope] = {
         ENTRY,
     ),
     "beat": Envelope("", HeartbeatMessage(v=1, replica="gw-1", token=TOKEN, seq=7)),
+    "beat-pods": Envelope("", HeartbeatMessage(v=1, replica="gw-1", token=TOKEN, seq=7, pods=2**64 - 1)),
     "gone": Envelope("", GoneMessage(v=1, replica="gw-1", token=TOKEN)),
     "policy": Envelope(
         "",
@@ -113,6 +116,7 @@ def test_the_keys_of_version_1_are_read() -> None:
     assert reader.record(kept("record")) == RECORD
     assert reader.record(kept("record-on-trial")) == ON_TRIAL
     assert reader.page(kept("page")) == PrefixPage(A, array("Q", [1, 2]).tobytes(), b"\0\1")
+    assert reader.pool_pods(kept("pool-pods")) == PODS
     assert reader.unreadable == 0
 
 
@@ -125,6 +129,7 @@ def test_this_version_writes_the_recorded_bytes() -> None:
     assert pack_whole_record(RECORD) == kept("record")
     assert pack_whole_record(ON_TRIAL) == kept("record-on-trial")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
+    assert pack(PODS) == kept("pool-pods")
 
 
 @pytest.mark.parametrize("name", sorted(SENT))
