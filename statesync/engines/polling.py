@@ -182,6 +182,9 @@ class Poller:
         self._clock = clock
         self._changed = asyncio.Event()
         self._visits: dict[PodId, asyncio.Task[None]] = {}
+        self.unvisited: set[PodId] = set()
+        """Pods of which no visit has ended yet."""
+        self._progress = asyncio.Event()
         self.rush = False
         """Whether new pods are visited in a rush, as nothing else is to be done yet."""
 
@@ -204,7 +207,11 @@ class Poller:
 
     def change_pods(self, pool: str, change: PodChange) -> list[PodId]:
         """As `set_pods`, given only the difference; returns the pods that are in no pool any more."""
+        here = self._rounds.pods
+        self.unvisited.update([pod.id for pod in change.come if pod.id not in here])
         left = self._rounds.change_pods(pool, change, self._clock())
+        self.unvisited.difference_update(left)
+        self._progress.set()
         for pod in left:
             # Removed at once, not when the task ends: if the pod comes back before that, it needs a visit.
             if (visit := self._visits.pop(pod, None)) is not None:
@@ -220,6 +227,19 @@ class Poller:
     def visited(self, pod: PodId) -> None:
         """Another replica has visited the pod: there is no need to hurry."""
         self._rounds.visited(pod, self._clock())
+        self.known(pod)
+
+    def known(self, pod: PodId) -> None:
+        """The pod needs no first visit any more, though it may have its turn."""
+        self.unvisited.discard(pod)
+        self._progress.set()
+
+    async def first_round(self) -> None:
+        """Return when each pod known at this call has been visited once or has left. Use a timeout."""
+        waiting = set(self.unvisited)
+        while waiting := waiting & self.unvisited:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def run(self, visit: Callable[[Pod], Coroutine[Any, Any, None]]) -> None:
         """Visit until cancelled, which cancels visits under way. An error of a visit is logged."""
@@ -245,6 +265,7 @@ class Poller:
     def _ended(self, pod: PodId, task: asyncio.Task[None]) -> None:
         if self._visits.get(pod) is task:
             del self._visits[pod]
+            self.known(pod)
 
     async def _until(self, at: float | None) -> None:
         """Wait until that time, or until the pods change."""

@@ -104,8 +104,8 @@ class Prober:
         """Pool and health path, of those that the log named."""
         self._clock = clock
         self._poller = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, rng=rng)
-        self._unprobed: set[PodId] = set()
-        self._progress = asyncio.Event()
+        self.first_round = self._poller.first_round
+        """Returns when each pod known at the call has been probed once or has left. Use a timeout."""
 
     def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
         """Replace the pool's pods; the caller does the same with the `HealthTracker`."""
@@ -113,14 +113,10 @@ class Prober:
 
     def change_pods(self, pool: str, change: PodChange) -> None:
         """As `set_pods`, given only the difference."""
-        here = self._poller.pods
-        self._unprobed.update(pod.id for pod in change.come if pod.id not in here)
         left = self._poller.change_pods(pool, change)
-        self._unprobed.difference_update(left)
         self._failures.forget(left)
         for pod in left:
             self._paths.pop(pod, None)
-        self._progress.set()
 
     def rush(self, on: bool) -> None:
         """Whether first probes are made in a rush: while this replica does nothing else yet."""
@@ -130,17 +126,9 @@ class Prober:
         """Take the verdicts of the replicas that were there before, of pods not probed here yet. Those that are well
         are probed when their turn comes, the others first."""
         now = self._clock()
-        for pod in self._unprobed.intersection(well):
+        for pod in self._poller.unvisited.intersection(well):
             self._took(pod, well[pod], now)
-            if well[pod]:
-                self._poller.visited(pod)
-
-    async def first_round(self) -> None:
-        """Return when each pod known at this call has been probed once or has left. Use a timeout."""
-        waiting = set(self._unprobed)
-        while waiting := waiting & self._unprobed:
-            self._progress.clear()
-            await self._progress.wait()
+            (self._poller.visited if well[pod] else self._poller.known)(pod)
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -163,8 +151,6 @@ class Prober:
 
     def _took(self, pod: PodId, ok: bool, now: float) -> None:
         self._health.probe(pod, ok, now)
-        self._unprobed.discard(pod)
-        self._progress.set()
         if self._shared is not None:
             self._shared.probed(pod, self._health.probed_well(pod))
 
