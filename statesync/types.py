@@ -44,6 +44,15 @@ class PodStatus(NamedTuple):
         return self.routable and not self.kept
 
 
+class KnownPod(NamedTuple):
+    """What a replica knows of a pod, for replicas that start."""
+
+    well: bool | None = None
+    """What its probes say; None before the first."""
+    models: bytes | None = None
+    """Its list of models as a page; empty for a pod that has none, None before the first reading."""
+
+
 class InflightNumbers(NamedTuple):
     """One replica's requests in flight on one pod. Absolute numbers, never increments."""
 

@@ -186,6 +186,7 @@ def build(
         pools=[pool.name for pool in settings.pools],
         pod_registry=pods.registry,
         prober=pods.prober,
+        models=pods.models,
         lifecycle=core.lifecycle,
     )
     return Components(core, state, network, pods, policy, dataplane, state_listener, warmup)

@@ -15,7 +15,7 @@ from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import PolicyRecord
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
 
 class ReplicaStateListener:
@@ -65,9 +65,10 @@ class ReplicaStateListener:
         """A replica found that the pod lists other models."""
         self._models.changed_elsewhere(pod)
 
-    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+    def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         """What the replicas that were there before know of their pods."""
-        self._prober.probed_elsewhere(well)
+        self._prober.probed_elsewhere({pod: each.well for pod, each in known.items() if each.well is not None})
+        self._models.read_elsewhere({pod: each.models for pod, each in known.items() if each.models is not None})
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy was changed on another replica, or before this one started."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from router.lifecycle import Lifecycle
 from router.replica.pod_registry import PodRegistry
+from statesync.engines.model_reader import ModelReader
 from statesync.engines.prober import Prober
 from statesync.store.protocol import StateListener, StateStore
 from statesync.tasks import spawn
@@ -20,6 +21,9 @@ _log = logging.getLogger("turnout.replica")
 
 RUSH_AFTER_S = 1.0
 """Seconds in which other replicas may say how the pods are, before all of them are probed in a rush."""
+
+LISTS_S = 2.0
+"""Longest wait, in seconds, for the pods' lists of models once all are probed: an engine may never answer."""
 
 CHECK_S = 0.01
 """Seconds between two checks of a condition that has no event."""
@@ -37,6 +41,7 @@ class Warmup:
         pools: Sequence[str],
         pod_registry: PodRegistry,
         prober: Prober,
+        models: ModelReader,
         lifecycle: Lifecycle,
     ) -> None:
         """Starts nothing."""
@@ -46,6 +51,7 @@ class Warmup:
         self._pools = pools
         self._pod_registry = pod_registry
         self._prober = prober
+        self._models = models
         self._lifecycle = lifecycle
         self._shared = False
         self._learned = False
@@ -64,13 +70,13 @@ class Warmup:
     async def run(self, limit_s: float) -> None:
         """Return when all is known or the time is over. Raises StateError if a live replica has this one's name."""
         loop = asyncio.get_running_loop()
-        rush = loop.call_later(RUSH_AFTER_S, self._prober.rush, True)
+        rush = loop.call_later(RUSH_AFTER_S, self._rush, True)
         sharing = loop.create_task(self._share(limit_s), name="warm-up state")
         learning = loop.create_task(self._learn(), name="warm-up pods")
         self._tasks += [sharing, learning]
         done, late = await asyncio.wait({sharing, learning}, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
         rush.cancel()
-        self._prober.rush(False)
+        self._rush(False)
         for task in done:
             task.result()
         if late:
@@ -99,13 +105,20 @@ class Warmup:
             await _until(lambda: self._store.health().warm)  # the store goes on by itself
         self._shared = True
         if not self._lifecycle.ready:
-            self._prober.rush(True)  # what other replicas know is known here: the rest is to be probed
+            self._rush(True)  # what other replicas know is known here: the rest is to be probed
 
     async def _learn(self) -> None:
         # A pool that discovery finds empty is unknown, too: a name or selector may be wrong, or the answer early.
         await _until(lambda: self._pod_registry.complete() and not self._pod_registry.empty())
         await self._prober.first_round()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTS_S):
+                await self._models.first_round()
         self._learned = True
+
+    def _rush(self, on: bool) -> None:
+        self._prober.rush(on)
+        self._models.rush(on)
 
     async def _lift_cold(self, late: set[asyncio.Task[None]]) -> None:
         await asyncio.gather(*late)

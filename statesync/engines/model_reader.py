@@ -13,15 +13,16 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import ABSENT, HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
+from statesync.engines.pod_models import CardPages, Doubt, ParsedPages, PodModels
 from statesync.engines.polling import Poller, PollInterval
 from statesync.tasks import spawn
 
@@ -81,43 +82,8 @@ class SharedLists(Protocol):
     def models_changed(self, pod: PodId, /) -> None:
         """See StateStore."""
 
-
-class Doubt(NamedTuple):
-    """A pod refused a model that it listed."""
-
-    times: int
-    """Refusals in a row."""
-    until: float
-    """Until then its list does not count for the model."""
-
-
-@dataclass(slots=True)
-class _List:
-    """What is known of one pod's list."""
-
-    cards: ModelCards | None = None
-    """As the pod sent them; None before the first and without a list."""
-    ids: frozenset[str] | None = None
-    shown: frozenset[str] | None = None
-    """Of these, the ids that were passed on last: without those that it refused."""
-    began_at: float = float("-inf")
-    """When the last reading began whose result counted; results of older ones are ignored."""
-    due_at: float = float("-inf")
-    """When to read in any case."""
-    compared_at: float = float("-inf")
-    doubts: dict[str, Doubt] = field(default_factory=dict)
-    open: bool = False
-    """Whether it answers, but has no list."""
-    failing: bool = False
-    """Whether it could not be read last time, so that a failure is logged once."""
-    by_message: bool = False
-    """Whether the next reading follows a message of another replica, which is not sent on."""
-
-    def undoubted(self, now: float) -> frozenset[str] | None:
-        """The ids without those that the pod refused a moment ago."""
-        if self.ids is None or not self.doubts:
-            return self.ids
-        return self.ids.difference([model for model, doubt in self.doubts.items() if now < doubt.until])
+    def listed(self, pod: PodId, page: bytes, /) -> None:
+        """See StateStore."""
 
 
 class ModelReader:
@@ -141,7 +107,11 @@ class ModelReader:
         self._pages = HttpGetter()
         pace = PollInterval(config.interval_s, config.max_per_s)
         self._poller = Poller(pace, "models", wanted=self._wanted, clock=clock, rng=rng)
-        self._lists: dict[PodId, _List] = {}
+        self.first_round = self._poller.first_round
+        """Returns when each list known at the call has been read once, or cannot be. Use a timeout."""
+        self._rng = rng
+        self._card_pages = CardPages()
+        self._lists: dict[PodId, PodModels] = {}
         self._gone: dict[str, float] = {}
         """When a pod ceased to list the model."""
         self._waiters: list[tuple[float, LookWaiter]] = []
@@ -161,7 +131,7 @@ class ModelReader:
         """As `set_pods`, given only the difference."""
         left = self._poller.change_pods(pool, change)
         for pod in change.come:
-            if self._lists.setdefault(pod.id, _List()).open:
+            if self._lists.setdefault(pod.id, PodModels()).open:
                 self._on_models(pod.id, None)  # discovery may name other models for it now
         for gone in left:
             del self._lists[gone]
@@ -174,6 +144,21 @@ class ModelReader:
             if self._look is not None:
                 self._look.cancel()
             self._pages.close()
+
+    def rush(self, on: bool) -> None:
+        """Whether lists are first read in a rush: while this replica does nothing else yet."""
+        self._poller.rush = on
+
+    def read_elsewhere(self, pages: Mapping[PodId, bytes]) -> None:
+        """Take what the replicas that were there before have read, of pods not read here yet."""
+        now, parsed = self._clock(), ParsedPages()
+        for pod in self._poller.unvisited.intersection(pages):
+            if (page := parsed.of(pages[pod])) is not None:
+                known = self._lists[pod]
+                known.ids, known.cards, known.open = page.ids, page.cards, page.cards is None
+                known.compared_at, known.due_at = now, now + OWN_READ_S * self._rng()
+                self._poller.visited(pod)
+                self._pass_on(pod, known)
 
     # Reasons to read before the turn comes
 
@@ -242,7 +227,7 @@ class ModelReader:
             return False
         return self._clock() >= known.due_at or (not known.failing and self._shared.elected(pod))
 
-    def _read_soon(self, pod: PodId, known: _List) -> None:
+    def _read_soon(self, pod: PodId, known: PodModels) -> None:
         known.due_at = float("-inf")
         self._poller.hurry(pod)
 
@@ -265,7 +250,7 @@ class ModelReader:
                 if not (first or by_message):
                     self._shared.models_changed(pod.id)
 
-    async def _page(self, pod: Pod, known: _List) -> bytes | None:
+    async def _page(self, pod: Pod, known: PodModels) -> bytes | None:
         """The page; empty where the pod answers that it has none, None if it did not answer."""
         self.reads_total += 1
         access = self._accesses.of(self._poller.pool_of(pod.id))
@@ -285,7 +270,7 @@ class ModelReader:
             _log.info("%s: its models can be read again", pod.id)
         return page
 
-    def _take(self, known: _List, page: bytes, now: float) -> bool:
+    def _take(self, known: PodModels, page: bytes, now: float) -> bool:
         """Keep what the page says; returns whether it changes what the pod is a candidate for."""
         if not page:
             was_open, known.open, known.ids, known.cards, known.shown = known.open, True, None, None, None
@@ -299,7 +284,7 @@ class ModelReader:
             known.cards, known.ids, known.compared_at, known.open = cards_of(page), ids, now, False
         return known.shown != known.undoubted(now) or (known.cards is not before and known.cards != before)
 
-    def _pass_on(self, pod: PodId, known: _List) -> None:
+    def _pass_on(self, pod: PodId, known: PodModels) -> None:
         now = self._clock()
         cards, before, known.shown = known.cards, known.shown, known.undoubted(now)
         if len(self._gone) > MOST_GONE:
@@ -308,6 +293,7 @@ class ModelReader:
         if cards is not None and known.shown is not None and len(known.shown) < len(cards):
             cards = {model: card for model, card in cards.items() if model in known.shown}
         self._on_models(pod, cards)
+        self._shared.listed(pod, self._card_pages.of(cards))
         if self._waiters:
             self._waiters = [each for each in self._waiters if not each[1](False)]
 

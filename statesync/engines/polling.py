@@ -34,8 +34,9 @@ RUSH: Final = 10
 """How many times `max_per_s` first visits are made while nothing else is to be done: 1,000 probes a second by default.
 A visit takes 0.2 to 0.4 ms of the event loop."""
 
-RUSH_VISITS: Final = 256
-"""Visits under way above which there is no rush: pods that do not answer hold a descriptor each until the timeout."""
+RUSH_VISITS: Final = 128
+"""Visits under way above which there is no rush: pods that do not answer hold a descriptor each until the timeout, and
+a visit must not wait so long for the loop that it seems to time out."""
 
 
 def _always(_: PodId) -> bool:

@@ -20,7 +20,7 @@ from statesync.owners import OwnerTable
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
-from statesync.store.redis.presence import OwnPods, verdicts
+from statesync.store.redis.presence import OwnPods, together
 from statesync.types import EngineReport, InflightNumbers
 
 PLACEMENTS = 1_000
@@ -105,7 +105,7 @@ class MemoryStore:
             listener.reported_elsewhere(pod, report, max(0.0, self._loop.time() - at))
         for pool, records in hub.history.items():
             listener.policy_changed(pool, own_copy(records[0]))
-        listener.health_elsewhere(verdicts([store._own_pods.pools for store in hub.members.values()]))
+        listener.pods_elsewhere(together([store._own_pods.pools for store in hub.members.values()]))
         hub.members[replica] = self
         self._plan_flush()
 
@@ -166,6 +166,10 @@ class MemoryStore:
     def probed(self, pod: PodId, well: bool, /) -> None:
         """Note what this replica's probes say of a pod now."""
         self._own_pods.probed(pod, well)
+
+    def listed(self, pod: PodId, page: bytes, /) -> None:
+        """Note which models a pod lists now."""
+        self._own_pods.listed(pod, page)
 
     def elected(self, pod: PodId, /) -> bool:
         """True on the member of the hub with the greatest `weight` for the pod, of those that have it."""

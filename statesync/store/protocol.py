@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
 POLICY_HISTORY: Final = 16
 """Generations of a pool's policy that a store keeps."""
@@ -81,9 +81,9 @@ class StateListener(Protocol):
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         """Another replica found that `pod` lists other models now, or refuses one that it lists."""
 
-    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
-        """What the replicas that were there before know of their pods, when this one joins: of each pod that any of
-        them has probed, whether it is well in the eyes of at least one."""
+    def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
+        """What the replicas that were there before know of their pods, when this one joins. A pod is well if the probes
+        of any of them say so."""
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
         """A pool's policy has a new generation."""
@@ -166,6 +166,10 @@ class StateStore(Protocol):
 
     def probed(self, pod: PodId, well: bool, /) -> None:
         """Note whether a pod of this replica is well, as its probes say: for replicas that start. Never blocks."""
+
+    def listed(self, pod: PodId, page: bytes, /) -> None:
+        """Note which models a pod of this replica lists, as a page, empty for a pod without a list: for replicas that
+        start. Equal lists are to be equal pages. Never blocks."""
 
     def elected(self, pod: PodId, /) -> bool:
         """Whether this replica is the one to scrape `pod` now. True if it knows no other live replica that has it."""

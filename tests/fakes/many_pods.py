@@ -16,7 +16,7 @@ from loadtests.bench.load.canned import BACKLOG, PAGES, response
 from loadtests.sim.ports import HOST
 from tests.fakes.waiting import DEADLINE_S
 
-HEALTH = b"/health"
+HEALTH, MODELS = b"/health", b"/v1/models"
 _FAILING = response(b"", "text/plain").replace(b"200 OK", b"503 Service Unavailable")
 
 
@@ -29,7 +29,7 @@ class ManyPods:
         self.failing: frozenset[str] = frozenset()
         """Hosts whose probes are answered with 503."""
         self.silent = False
-        """Whether no probe is answered."""
+        """Whether neither probes nor readings of models are answered."""
         self.asked: Counter[tuple[str, bytes]] = Counter()
         """Requests by host and path."""
         self._listening = threading.Event()
@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         path = data.split(b" ", 2)[1]
         self._pods.asked[self._host, path] += 1
-        if path == HEALTH and self._pods.silent:
+        if path in (HEALTH, MODELS) and self._pods.silent:
             return
         failing = path == HEALTH and self._host in self._pods.failing
         self._transport.write(_FAILING if failing else PAGES[path])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 from tests.fakes.virtual_time import real_moment
 from tests.fakes.waiting import DEADLINE_S
 
@@ -24,7 +24,7 @@ class RecordingListener:
         self.report_ages_s: dict[PodId, float] = {}
         self.policies: dict[str, PolicyRecord] = {}
         self.changed_lists: list[PodId] = []
-        self.well: dict[PodId, bool] = {}
+        self.known: dict[PodId, KnownPod] = {}
         self.pages: list[PrefixPage] = []
         self.restored_pages: list[PrefixPage] = []
 
@@ -53,8 +53,8 @@ class RecordingListener:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self.changed_lists.append(pod)
 
-    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
-        self.well.update(well)
+    def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
+        self.known.update(known)
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages

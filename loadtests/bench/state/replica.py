@@ -23,7 +23,7 @@ from statesync.prefix.index import PrefixIndex
 from statesync.store.open import open_store
 from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.tasks import spawn
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
 MAX_BYTES = 4 << 30
 KV_TOKENS = 1 << 30
@@ -59,7 +59,7 @@ class Receiver:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         pass
 
-    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
+    def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         pass
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:

@@ -78,9 +78,9 @@ class CatchUp:
             if token:
                 self._live_replicas.listed(replica, token, left_s, now)
         receiver.reported(reports, now_ms, skip_own=again)
-        well = await self._pods.read(link, live) if live else {}
-        if not again:  # else its own probes know better
-            receiver.health(well)
+        known = await self._pods.read(link, live) if live else {}
+        if not again:  # else this replica knows better
+            receiver.pods(known)
         receiver.release()
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ key                 type    TTL        content; writers: readers
 {ns}:tokens         hash    4 leases   replica -> token of the incarnation that holds it; register, renew: every script
 {ns}:inflight:<id>  hash    4 leases   pod -> its numbers, `@` -> token and sequence; replica <id> alone, its
                                        hash is deleted when it lapses: joining, or having missed a message
-{ns}:pods:<id>      hash    4 leases   pool -> its pods as replica <id> has them, and what its probes say of each;
-                                       deleted when it lapses: joining, or having other pods than <id>
+{ns}:pods:<id>      hash    4 leases   pool -> its pods as replica <id> has them, what its probes say of each and
+                                       which models each lists; deleted when <id> lapses: joining, or having
+                                       other pods than <id>
 {ns}:reports        hash    10 min     pod -> ms by Redis' clock, then the engine's report; elected scrapers: joining
 {ns}:log            stream  1 day      an entry a flush: its placements in order; all, trimmed by checkpoints and
                                        bounded by `LOG_ENTRIES`: joining

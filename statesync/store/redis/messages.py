@@ -131,11 +131,16 @@ class LogEntry(msgspec.Struct, omit_defaults=True):
 
 
 class PoolPodsMessage(msgspec.Struct, array_like=True):
-    """A replica's pods in one pool, and a byte for each: what its probes say of it."""
+    """A replica's pods in one pool, and what it knows of each; `presence.py` has the meaning."""
 
     v: int
     pods: list[PodId]
     states: bytes
+    """A byte for each pod: what the probes say."""
+    lists: list[bytes] = []
+    """Lists of models."""
+    list_of: list[int] = []
+    """For each pod, the number of its list."""
 
 
 class Envelope(msgspec.Struct, array_like=True):

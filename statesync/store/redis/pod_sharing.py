@@ -14,8 +14,9 @@ from statesync.store.redis.fleets import FleetWatch
 from statesync.store.redis.keys import SHARE_LEASES, RedisKeys
 from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import MessageDecoder
-from statesync.store.redis.presence import OwnPods, read_pools, verdicts
+from statesync.store.redis.presence import OwnPods, read_pools, together
 from statesync.store.redis.repair import is_damage
+from statesync.types import KnownPod
 
 
 class PodSharing:
@@ -55,15 +56,15 @@ class PodSharing:
         """Look for replicas of other fleets."""
         self.fleets.look(self._own.pools, self._live_replicas.differing(), now)
 
-    async def read(self, link: RespConnection, replicas: Collection[str]) -> dict[PodId, bool]:
-        """Read these replicas' pods; returns which of them are well, as far as their probes say. Raises StateError."""
+    async def read(self, link: RespConnection, replicas: Collection[str]) -> dict[PodId, KnownPod]:
+        """Read these replicas' pods; returns what they know of them. Raises StateError."""
         read = []
         for replica, fields in zip(replicas, await self._stored(link, replicas), strict=True):
             pools = read_pools(self._reader, fields)
             read.append(pools)
             if pools:
                 self._live_replicas.took(replica, pools)
-        return verdicts(read)
+        return together(read)
 
     async def _stored(self, link: RespConnection, replicas: Collection[str]) -> list[dict[bytes, bytes]]:
         """Their hashes; empty for a key of another type, which its replica writes anew when it joins again."""

@@ -1,5 +1,5 @@
-"""Which pods a replica has, by pool, and which of them its probes find well: as this replica shares it, and as it is
-read of others. Pure.
+"""Which pods a replica has, by pool, what its probes say of each, and which models each lists: as this replica shares
+it, and as it is read of others. Pure.
 
 A pool is one value, written when it changes, at a beat. The beat carries the digest of all pods, so that replicas with
 the same pods need not read each other's: a replica reads another's pods only while the two digests differ.
@@ -7,7 +7,7 @@ the same pods need not read each other's: a replica reads another's pods only wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from xxhash import xxh3_64
@@ -15,10 +15,18 @@ from xxhash import xxh3_64
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
 from statesync.store.redis.messages import SCHEMA, MessageDecoder, PoolPodsMessage, pack
+from statesync.types import KnownPod
 
-WELL: Final = ord("w")
-FAILING: Final = ord("f")
-UNPROBED: Final = ord("?")
+STATES: Final[Mapping[bool | None, int]] = {True: ord("w"), False: ord("f"), None: ord("?")}
+"""The byte for what a replica's probes say of a pod."""
+_VERDICTS: Final = {state: well for well, state in STATES.items()}
+
+UNREAD: Final = 0
+NO_LIST: Final = 1
+FIRST_LIST: Final = 2
+"""Numbers for a pod's list of models; from the last on, the index of a list."""
+
+_NEW: Final = KnownPod()
 
 POOL: Final = "="
 """Before a pool's name in the hash. Fields that begin otherwise are of a later version."""
@@ -31,8 +39,7 @@ class OwnPods:
     """This replica's pods, and the pools whose latest state is unsent."""
 
     def __init__(self) -> None:
-        self.pools: dict[str, dict[PodId, int]] = {}
-        """By pool: each pod, and one of the states above."""
+        self.pools: dict[str, dict[PodId, KnownPod]] = {}
         self._pool_of: dict[PodId, str] = {}
         self._unsent: set[str] = set()
         self._digest: int | None = None
@@ -45,16 +52,24 @@ class OwnPods:
             if here.pop(pod, None) is not None:
                 del self._pool_of[pod]
         for each in change.come:
-            here.setdefault(each.id, UNPROBED)
+            here.setdefault(each.id, _NEW)
             self._pool_of[each.id] = pool
         self._unsent.add(pool)
         self._digest = None
 
     def probed(self, pod: PodId, well: bool) -> None:
         """What this replica's probes say of the pod now; ignored if it has left."""
-        pool, state = self._pool_of.get(pod), WELL if well else FAILING
-        if pool is not None and self.pools[pool][pod] != state:
-            self.pools[pool][pod] = state
+        if (pool := self._pool_of.get(pod)) is not None:
+            self._know(pool, pod, self.pools[pool][pod]._replace(well=well))
+
+    def listed(self, pod: PodId, page: bytes) -> None:
+        """Which models the pod lists now; ignored if it has left. Equal lists are equal pages."""
+        if (pool := self._pool_of.get(pod)) is not None:
+            self._know(pool, pod, self.pools[pool][pod]._replace(models=page))
+
+    def _know(self, pool: str, pod: PodId, known: KnownPod) -> None:
+        if known != self.pools[pool][pod]:
+            self.pools[pool][pod] = known
             self._unsent.add(pool)
 
     def may_have(self, pod: PodId) -> bool:
@@ -72,8 +87,7 @@ class OwnPods:
         pools = self.pools if full else self._unsent
         fields: list[bytes | str] = []
         for pool in pools:
-            pods = self.pools[pool]
-            fields += (POOL + pool, pack(PoolPodsMessage(SCHEMA, list(pods), bytes(pods.values()))))
+            fields += (POOL + pool, pack(_message(self.pools[pool])))
         self._unsent = set()
         return fields
 
@@ -91,26 +105,45 @@ def digest_of(pools: Pools) -> int:
     return (digest.intdigest() or 1) if any(pools.values()) else 0
 
 
-def read_pools(reader: MessageDecoder, fields: Mapping[bytes, bytes]) -> dict[str, dict[PodId, int]]:
-    """A replica's hash: by pool, each pod and its state. What cannot be read is left out."""
-    pools: dict[str, dict[PodId, int]] = {}
+def _message(pods: Mapping[PodId, KnownPod]) -> PoolPodsMessage:
+    """A pool as it is sent: each list of models once."""
+    lists: dict[bytes, int] = {}
+    numbers: list[int] = []
+    for each in pods.values():
+        page = each.models
+        numbers.append(
+            (lists.setdefault(page, FIRST_LIST + len(lists)) if page else NO_LIST) if page is not None else 0
+        )
+    states = bytes([STATES[each.well] for each in pods.values()])
+    return PoolPodsMessage(SCHEMA, list(pods), states, list(lists), numbers)
+
+
+def read_pools(reader: MessageDecoder, fields: Mapping[bytes, bytes]) -> dict[str, dict[PodId, KnownPod]]:
+    """A replica's hash: by pool, each pod and what the replica knows of it. What cannot be read is left out."""
+    pools: dict[str, dict[PodId, KnownPod]] = {}
     for field, packed in fields.items():
         name = field.decode("utf-8", "replace")
         if name.startswith(POOL) and (message := reader.pool_pods(packed)) is not None:
-            states = message.states.ljust(len(message.pods), bytes([UNPROBED]))
-            pools[name[len(POOL) :]] = dict(zip(message.pods, states, strict=False))
+            pools[name[len(POOL) :]] = dict(_pods_of(message))
     return pools
 
 
-def verdicts(replicas: Collection[Mapping[str, Mapping[PodId, int]]]) -> dict[PodId, bool]:
-    """Whether each pod is well, as the probes of these replicas say: it is if any of them says so. A pod that none has
-    probed is left out."""
-    known: dict[PodId, bool] = {}
+def _pods_of(message: PoolPodsMessage) -> Iterable[tuple[PodId, KnownPod]]:
+    count, pages = len(message.pods), [None, b"", *message.lists]
+    states = message.states.ljust(count, b"?")
+    numbers = message.list_of + [UNREAD] * (count - len(message.list_of))
+    for pod, state, number in zip(message.pods, states, numbers, strict=False):
+        page = pages[number] if 0 <= number < len(pages) else None
+        yield pod, KnownPod(_VERDICTS.get(state), page)
+
+
+def together(replicas: Iterable[Mapping[str, Mapping[PodId, KnownPod]]]) -> dict[PodId, KnownPod]:
+    """What these replicas know. A pod is well if the probes of any say so; one list stands for all of theirs."""
+    merged: dict[PodId, KnownPod] = {}
     for pools in replicas:
         for pods in pools.values():
-            for pod, state in pods.items():
-                if state == WELL:
-                    known[pod] = True
-                elif state == FAILING:
-                    known.setdefault(pod, False)
-    return known
+            for pod, known in pods.items():
+                other = merged.get(pod, _NEW)
+                well = known.well if other.well is None else other.well or bool(known.well)
+                merged[pod] = KnownPod(well, known.models if other.models is None else other.models)
+    return merged

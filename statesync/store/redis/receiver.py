@@ -32,7 +32,7 @@ from statesync.store.redis.messages import (
 )
 from statesync.store.redis.placement_log import PlacementLog, parse_id
 from statesync.store.redis.view_age import ViewAge
-from statesync.types import PrefixPage
+from statesync.types import KnownPod, PrefixPage
 
 Clock = Callable[[], float]
 _STANDING = STANDING.encode()
@@ -185,9 +185,9 @@ class UpdateReceiver:
                 age_s = max(0.0, (now_ms - int(at)) / 1000) + report.age_s
                 self._report(PodId(pod.decode("utf-8", "replace")), report, age_s)
 
-    def health(self, well: Mapping[PodId, bool]) -> None:
-        """Take what the probes of the replicas that were there before say."""
-        self._deliver("the health of pods", self._listener.health_elsewhere, well)
+    def pods(self, known: Mapping[PodId, KnownPod]) -> None:
+        """Take what the replicas that were there before know of pods."""
+        self._deliver("what is known of pods", self._listener.pods_elsewhere, known)
 
     def policy(self, pool: str, record: PolicyRecord) -> None:
         """Pass a pool's record on."""

@@ -71,6 +71,8 @@ class RedisStore:
         """Note which pods this replica has."""
         self.probed: Callable[[PodId, bool], None] = self._own_pods.probed
         """Note what this replica's probes say of a pod now."""
+        self.listed: Callable[[PodId, bytes], None] = self._own_pods.listed
+        """Note which models a pod lists now."""
         # Called several times a request: through a method of this class each would take 0.1 us longer.
         self.announce: Callable[[PodId, InflightNumbers], None] = pending.announce
         """Note this replica's absolute numbers for a pod. Without effect after `aclose`."""

@@ -54,12 +54,16 @@ class Shared:
     def __init__(self, *, elected: bool = True) -> None:
         self.is_elected = elected
         self.sent: list[PodId] = []
+        self.pages: dict[PodId, bytes] = {}
 
     def elected(self, pod: PodId, /) -> bool:
         return self.is_elected
 
     def models_changed(self, pod: PodId, /) -> None:
         self.sent.append(pod)
+
+    def listed(self, pod: PodId, page: bytes, /) -> None:
+        self.pages[pod] = page
 
 
 class Reading:
@@ -93,6 +97,32 @@ class Reading:
         """Wait until the page was read so often, so that at least one reading began after the call and has ended."""
         asked = a.asked[PATH]
         await a.until(lambda: a.asked[PATH] >= asked + times)
+
+
+def test_lists_that_other_replicas_have_read_stand_for_first_readings_until_the_pods_turn() -> None:
+    """Case I 51: of a list, of a pod without one, and of one that cannot be parsed."""
+    reading = Reading(RARE, elected=False)
+
+    async def story() -> None:
+        async with engine() as a, engine() as b, engine() as c:
+            c.pages[PATH] = models("own")
+            reading.reader.set_pods("pool", [a.pod, b.pod, c.pod])
+            pages = {a.pod.id: models("m", "n").body, b.pod.id: b"", c.pod.id: b"{", PodId("gone"): b""}
+            reading.reader.read_elsewhere(pages)
+            found = dict(reading.lists.get_nowait() for _ in range(2))
+            assert {pod: cards and set(cards) for pod, cards in found.items()} == {a.pod.id: {"m", "n"}, b.pod.id: None}
+            async with reading.of(a.pod, b.pod, c.pod) as reader:
+                await reader.first_round()
+                assert await reading.next() == {"own"}
+                assert (a.asked[PATH], b.asked[PATH], c.asked[PATH]) == (0, 0, 1)
+                reader.read_elsewhere({c.pod.id: models("other").body})
+                assert reading.lists.empty(), "its own reading counts"
+                assert set(reading.shared.pages) == {a.pod.id, b.pod.id, c.pod.id}
+                a.pages[PATH] = models("m")
+                reader.changed_elsewhere(a.pod.id)
+                assert await reading.next() == {"m"}
+
+    run_on(reading.clock, story())
 
 
 def test_a_list_is_handed_on_with_all_fields_and_again_only_when_it_changes() -> None:

@@ -14,7 +14,7 @@ from schedulers.types import PodId
 from statesync.errors import StateError
 from statesync.store.memory import PLACEMENTS, REPORTS, MemoryStore
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
-from statesync.types import EngineReport, InflightNumbers, PrefixPage
+from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
 A = PodId("10.0.0.1:8000")
 
@@ -46,9 +46,9 @@ class Diary:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self._write(f"models {pod}")
 
-    def health_elsewhere(self, well: Mapping[PodId, bool], /) -> None:
-        if well:
-            self._write(f"health {dict(well)}")
+    def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
+        if known:
+            self._write(f"pods {dict(known)}")
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         return self.pages

@@ -16,7 +16,7 @@ from statesync.owners import key_of
 from statesync.store.open import open_store as open_with
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord, StateStore
-from statesync.types import EngineReport, InflightNumbers
+from statesync.types import EngineReport, InflightNumbers, KnownPod
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
 from tests.fakes.redis_server import RedisServer, redis_server
@@ -423,14 +423,16 @@ def test_a_replica_that_joins_learns_which_pods_the_others_find_well(url: str) -
         left.probed(A, True)
         right.probed(A, False)
         right.probed(B, False)
+        right.listed(B, b"page")
+        known = {A: KnownPod(True), B: KnownPod(False, b"page")}
         for n in range(100):
             pass_time(STEADY.lease_s / 50)
             late, late_listener = open_store(url), RecordingListener()
             await late.start(f"late-{n}", late_listener)
             await late.aclose()
-            if late_listener.well == {A: True, B: False}:
+            if late_listener.known == known:
                 return
-        raise AssertionError(f"the last one learned {late_listener.well}")
+        raise AssertionError(f"the last one learned {late_listener.known}")
 
     play(url, scene)
 

@@ -54,7 +54,7 @@ ON_TRIAL = RECORD._replace(
     note="half of them, for a day",
     restores=1,
 )
-PODS = PoolPodsMessage(1, [A, B], b"wf")
+PODS = PoolPodsMessage(1, [A, B], b"wf", [b'{"data":[]}'], [2, 0])
 SENT: dict[str, Envelope] = {
     "changes": Envelope(
         "1763816597123-4",

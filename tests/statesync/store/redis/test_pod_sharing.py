@@ -12,6 +12,7 @@ from statesync.store.redis.fleets import SETTLE_LEASES
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
+from statesync.types import KnownPod
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, client, pass_renewal, play, replica
 from tests.fakes.redis_server import RedisServer, redis_server
@@ -119,10 +120,11 @@ def test_a_replica_that_joins_gets_the_verdicts_of_the_others_and_the_keys_go_wi
         for at, pod in enumerate(PODS):
             left.probed(pod.id, at >= 10)
             right.probed(pod.id, at >= 5)
+            right.listed(pod.id, b"page")
         with client(server) as admin:
             await beat_until(lambda: admin.exists(KEYS.pods("left")) and admin.exists(KEYS.pods("right")), left, right)
             async with replica(server, "late", RARE) as (_, late):
-                assert late.well == {pod.id: at >= 5 for at, pod in enumerate(PODS)}
+                assert late.known == {pod.id: KnownPod(at >= 5, b"page") for at, pod in enumerate(PODS)}
             assert 0 < admin.ttl(KEYS.pods("left"))
             await left.aclose()
             assert not admin.exists(KEYS.pods("left"))
@@ -140,7 +142,7 @@ def test_a_key_of_another_type_is_written_anew(server: RedisServer) -> None:
             admin.delete(KEYS.pods("left"))
             admin.set(KEYS.pods("left"), "x")
             async with replica(server, "late", RARE) as (_, late):
-                assert late.well == {}
+                assert late.known == {}
             left.probed(PODS[0].id, True)
             await beat_until(lambda: admin.type(KEYS.pods("left")) == b"hash", left, right)
             assert left.health().reconnects == 0

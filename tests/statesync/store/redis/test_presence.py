@@ -7,7 +7,8 @@ import pytest
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
 from statesync.store.redis.messages import MessageDecoder, pack
-from statesync.store.redis.presence import OwnPods, digest_of, read_pools, verdicts
+from statesync.store.redis.presence import OwnPods, digest_of, read_pools, together
+from statesync.types import KnownPod
 
 A, B, C = (Pod(PodId(f"10.0.0.{at}:8000"), f"10.0.0.{at}:8000") for at in range(1, 4))
 
@@ -31,7 +32,24 @@ def test_what_is_sent_is_read_with_the_verdict_of_each_pod() -> None:
     pods.probed(B.id, False)
     read = read_pools(MessageDecoder(), sent(pods))
     assert {pool: list(members) for pool, members in read.items()} == {"chat": [A.id, B.id, C.id]}
-    assert verdicts([read]) == {A.id: True, B.id: False}
+    assert read["chat"] == {A.id: KnownPod(True), B.id: KnownPod(False), C.id: KnownPod()}
+
+
+def test_each_list_of_models_is_sent_once_and_a_pod_without_one_is_not_one_that_was_not_read() -> None:
+    pods = own(chat=[A, B, C])
+    page = b"x" * 1000
+    pods.listed(A.id, page)
+    pods.listed(B.id, page)
+    assert read_pools(MessageDecoder(), sent(pods))["chat"][C.id].models is None
+    pods.listed(C.id, b"")
+    pods.probed(C.id, True)
+    fields = sent(pods)
+    assert len(fields[b"=chat"]) < 1200
+    assert read_pools(MessageDecoder(), fields)["chat"] == {
+        A.id: KnownPod(None, page),
+        B.id: KnownPod(None, page),
+        C.id: KnownPod(True, b""),
+    }
 
 
 def test_only_pools_that_changed_are_sent_again() -> None:
@@ -71,16 +89,22 @@ def test_a_pod_that_left_has_no_verdict() -> None:
     pods.probed(A.id, True)
     pods.change_pods("chat", PodChange(gone=(A.id, C.id)))
     pods.probed(A.id, True)
-    assert verdicts([pods.pools]) == {}
+    pods.listed(A.id, b"page")
+    assert pods.pools == {"chat": {B.id: KnownPod()}}
     assert not pods.may_have(A.id)
 
 
-def test_a_pod_is_well_if_any_replica_says_so() -> None:
+def test_a_pod_is_well_if_any_replica_says_so_and_has_the_list_that_any_has_read() -> None:
     replicas = [own(chat=[A, B, C]) for _ in range(3)]
     for at, pods in enumerate(replicas):
         pods.probed(A.id, at == 1)
         pods.probed(B.id, False)
-    assert verdicts([pods.pools for pods in replicas]) == {A.id: True, B.id: False}
+    replicas[2].listed(C.id, b"page")
+    assert together([pods.pools for pods in replicas]) == {
+        A.id: KnownPod(True),
+        B.id: KnownPod(False),
+        C.id: KnownPod(None, b"page"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,6 +121,7 @@ def test_what_cannot_be_read_is_left_out(fields: dict[bytes, bytes]) -> None:
 
 
 def test_fields_of_later_versions_are_ignored_and_missing_states_are_unknown() -> None:
-    read = read_pools(MessageDecoder(), {b"=chat": pack([1, [A.id, B.id], b"w", {"more": 1}])})
-    assert list(read["chat"]) == [A.id, B.id]
-    assert verdicts([read]) == {A.id: True}
+    read = read_pools(MessageDecoder(), {b"=chat": pack([1, [A.id, B.id], b"w", [], [], {"more": 1}])})
+    assert read["chat"] == {A.id: KnownPod(True), B.id: KnownPod()}
+    numbers = read_pools(MessageDecoder(), {b"=chat": pack([1, [A.id, B.id, C.id], b"w", [b"page"], [2, 9, -1]])})
+    assert [each.models for each in numbers["chat"].values()] == [b"page", None, None]
