@@ -1,8 +1,9 @@
 """`make shootout`: the routers that others ship beside this one, in real time. Two hours, resumable.
 
-Each run is kept as soon as it is done (`--runs`): a second call plays only what is missing, and one that is ended by
-Ctrl-C or SIGTERM loses the run under way. A router that cannot be installed or does not start is reported, and the
-others go on. All play a stretch before the next one begins, so that an unfinished shootout compares all of them.
+Each run is kept as soon as it is done (`--runs`). A second call plays what is missing, and again what was played while
+the load generator was late; a call that is ended by Ctrl-C or SIGTERM loses the run under way. A router that cannot be
+installed or does not start is reported, and the others go on. All play a stretch before the next one begins, so that an
+unfinished shootout compares all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from loadtests.bench.routers.wheels import Missing
 from loadtests.bench.scheduling.play import TRACES
 from loadtests.bench.shootout.contestants import CONTESTANTS, STRETCHES
 from loadtests.bench.shootout.play import play
-from loadtests.bench.shootout.played import Played, figures
+from loadtests.bench.shootout.played import Played, exact, figures
 from loadtests.bench.shootout.report import Found, Key, as_json, document, goals
 from loadtests.bench.shootout.store import Store, setting_of
 from loadtests.bench.shootout.stretches import TRAFFIC, Cut, Stretch, stretch
@@ -113,7 +114,7 @@ def _played(
         try:
             setting = setting_of(who.version(), part, who.ours)
             run = store.get(name, part, setting)
-            if run is None and not given.report_only:
+            if not given.report_only and (run is None or not exact(run)):
                 with tempfile.TemporaryDirectory(prefix="turnout-shootout-") as directory:
                     run = play(name, who, part, setting, Path(directory))
                 store.put(part, run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +51,21 @@ def play(name: str, contestant: Contestant, part: Stretch, setting: str, directo
 
 
 def _load(part: Stretch, port: int) -> list[Sent]:
-    return uvloop.run(session_load.play(part.sessions, part.unit_tokens, port, part.seconds + GRACE_S))
+    """SIGTERM ends it by SystemExit. A handler that raised inside a callback of the loop would fail one request."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return uvloop.run(_until_terminated(part, port))
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def _until_terminated(part: Stretch, port: int) -> list[Sent]:
+    playing = asyncio.current_task()
+    assert playing is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    return await session_load.play(part.sessions, part.unit_tokens, port, part.seconds + GRACE_S)
 
 
 class _Reading:

@@ -9,13 +9,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from loadtests.bench.shootout.contestants import CONTESTANTS
-from loadtests.bench.shootout.played import Figures, Played, figures
+from loadtests.bench.shootout.played import LATE_S, Figures, Played, figures
 from loadtests.bench.shootout.stretches import TRAFFIC
 from loadtests.bench.shootout.twins import Simulated
 from loadtests.report.tables import facts, grid
 
-LATE_S: Final = 0.020
-"""Above this at p99 the load generator itself was late, and its figures say little."""
 APART: Final = 0.15
 """By which a simulated mean may differ from the real one."""
 POINTS: Final = 3.0

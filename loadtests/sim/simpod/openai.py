@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import struct
+from functools import lru_cache
+
+import msgspec
 
 from loadtests.sim.simpod.bodies import ChatBody, DetokenizeBody, EmbeddingBody, TokenizeBody, read
 from loadtests.sim.simpod.chat import chat_prompt
 from loadtests.sim.simpod.completions import prompts_of
 from loadtests.sim.simpod.errors import body_error, rejected
 from loadtests.sim.simpod.script import CREATED, Choice, PodSpec, Script, encode, model_of
-from loadtests.sim.simpod.text import prompt_of, text_of
+from loadtests.sim.simpod.text import Prompt, prompt_of, text_of
 
 EMBEDDING_SIZE = 64
 
@@ -63,10 +66,16 @@ def render(given: object, spec: PodSpec) -> bytes:
     prompt = chat_prompt(body.messages, body.tools)
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     sampling = {"max_tokens": limit, "temperature": body.temperature, "ignore_eos": bool(body.ignore_eos)}
-    fields: dict[str, object] = {"request_id": f"chatcmpl-{prompt.seed:016x}", "token_ids": prompt.token_ids()}
+    fields: dict[str, object] = {"request_id": f"chatcmpl-{prompt.seed:016x}", "token_ids": _written(prompt)}
     fields |= {"features": None, "sampling_params": sampling, "model": model}
     fields |= {"stream": bool(body.stream), "stream_options": None}
     return encode(fields | {"cache_salt": None, "priority": 0, "kv_transfer_params": None})
+
+
+@lru_cache(maxsize=4)
+def _written(prompt: Prompt) -> msgspec.Raw:
+    """The prompt's tokens as JSON. A router asks all pods of this process for the same ones, one after the other."""
+    return msgspec.Raw(encode(prompt.token_ids()))
 
 
 def detokenize(given: object, spec: PodSpec) -> bytes:

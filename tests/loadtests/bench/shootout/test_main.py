@@ -51,6 +51,15 @@ def test_a_second_call_plays_only_what_is_missing(tmp_path: Path, played: list[s
     assert played == ["agents 2 turnout"]
 
 
+def test_a_run_of_a_late_load_generator_is_played_again(
+    tmp_path: Path, played: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(tmp_path, "--only", "agents,turnout", "--stretches", "1")
+    monkeypatch.setattr(shootout, "exact", lambda run: False)
+    call(tmp_path, "--only", "agents,turnout", "--stretches", "1")
+    assert played == ["agents 1 turnout"] * 2
+
+
 def test_a_report_plays_nothing(tmp_path: Path, played: list[str]) -> None:
     assert call(tmp_path, "--report-only") == 1
     assert played == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.load.session_load import Sent
-from loadtests.bench.shootout.played import Cpu, Played, Pods, figures
+from loadtests.bench.shootout.played import Cpu, Played, Pods, exact, figures
 
 
 def run(ttfts: list[float], *, failure: str = "", late_s: float = 0.0, prompt: int = 100, number: int = 1) -> Played:
@@ -35,6 +35,11 @@ def test_cpu_is_by_request_and_by_second_and_the_rest_is_others() -> None:
     row = figures([run([1.0, 1.0])])
     assert (row.router_ms, row.router_cores, row.pods_cores, row.load_cores) == (500.0, 0.1, 0.2, 0.05)
     assert row.other_cores == pytest.approx(0.15)
+
+
+def test_a_run_is_exact_while_the_load_generator_keeps_its_times() -> None:
+    assert exact(run([1.0], late_s=0.02))
+    assert not exact(run([1.0], late_s=0.021))
 
 
 def test_lateness_and_lag_are_reported() -> None:
