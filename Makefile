@@ -150,6 +150,9 @@ bench-shadow: setup-run  ## what a shadow and a canary cost a request, in one ru
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.shadow --out docs/benchmarks --python "$$python" $(ARGS)
 
+bench-trials: setup  ## canaries in virtual time, sound and bad ones, 30 minutes: docs/benchmarks/trials.md
+	$(BIN)/python -m loadtests.bench.trials $(ARGS)
+
 guard: setup  ## instructions a request, counted by callgrind; fails at 10 % over the baseline
 	$(BIN)/python -m loadtests.bench.guard $(ARGS)
 

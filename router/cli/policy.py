@@ -56,7 +56,13 @@ def _add_shadow(actions: _Actions) -> None:
 def _add_canary(actions: _Actions) -> None:
     canary = _add(actions, "canary", "let a policy decide a share of the sessions, and take it back if it does badly")
     _add_candidate(canary)
-    canary.add_argument("--percent", metavar="P", type=float, help="of the sessions, above 0 up to 100")
+    canary.add_argument("--percent", metavar="P", type=float, help="of the sessions, above 0 and below 100")
+    canary.add_argument(
+        "--switchback",
+        metavar="S",
+        type=float,
+        help="draw spans of S seconds in place of sessions: the whole pool follows one policy during each",
+    )
     for flag, kind, help_text in _GUARD:
         canary.add_argument(f"--{flag}", metavar="X", type=kind, help=help_text)
     _add_how(canary)
@@ -64,14 +70,20 @@ def _add_canary(actions: _Actions) -> None:
 
 
 _GUARD = (
-    ("max-error-rate", float, "taken back if it fails so much more often, as a share of requests (0.02; 0 is off)"),
-    ("max-ttft-ratio", float, "taken back if its p95 of the time to first token is so many times the other's (1.5)"),
-    ("min-requests", int, "nothing is judged before each arm has had so many (50)"),
-    ("confidence", float, "with which a limit must be exceeded (0.95)"),
+    ("max-error-rate", float, "taken back if it fails this much more often, as a share of requests (0.01; 0 is off)"),
+    ("max-ttft-p50-ratio", float, "taken back if its median time to first token is this many times the other's (2)"),
+    ("max-ttft-ratio", float, "taken back if its p95 of the time to first token is this many times the other's (1.5)"),
+    ("max-e2e-ratio", float, "taken back if its p95 of whole answers' time is this many times the other's (1.5)"),
+    ("max-pool-ratio", float, "taken back if it crowds pods and the pool's p95 is this many times what it was (3)"),
+    ("min-requests", int, "it is not within its limits before each arm has had this many (50)"),
+    ("confidence", float, "that a candidate at its limits is not taken back, however often looked at (0.95)"),
 )
 _GUARD_FIELDS = {
     "max_error_rate": "error_rate",
+    "max_ttft_p50_ratio": "ttft_p50_ratio",
     "max_ttft_ratio": "ttft_p95_ratio",
+    "max_e2e_ratio": "e2e_p95_ratio",
+    "max_pool_ratio": "pool_p95_ratio",
     "min_requests": "min_requests",
     "confidence": "confidence",
 }
@@ -188,7 +200,8 @@ def _canary(given: argparse.Namespace) -> int:
         raise UsageError("a canary needs its share of the sessions: --percent P")
     limits = {field: getattr(given, flag) for flag, field in _GUARD_FIELDS.items()}
     guard = {field: limit for field, limit in limits.items() if limit is not None}
-    return _change(given, "PUT", "canary", {**_chosen(given), "percent": given.percent, "guard": guard})
+    body = {**_chosen(given), "percent": given.percent, "guard": guard}
+    return _change(given, "PUT", "canary", body | ({"switchback_s": given.switchback} if given.switchback else {}))
 
 
 def _promote(given: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,12 +26,18 @@ def trial_lines(report: Report) -> Iterator[str]:
 
 def _trial(report: Report) -> Iterator[str]:
     if canary := report.get("canary"):
-        yield f"canary {canary['policy']}, {canary['percent']:g} %: {canary.get('verdict') or 'not judged'}"
+        params = f" {json.dumps(canary['params'])}" if canary.get("params") else ""
+        yield f"canary {canary['policy']}{params}, {canary['percent']:g} %: {canary.get('verdict') or 'not judged'}"
         arms = [(name, canary["arms"][name]) for name in ("baseline", "canary")]
         promised = any(arm.get("goodput") for _, arm in arms)
         yield from _table((*_ARM, _GOODPUT) if promised else _ARM, arms)
+        if all("whole_s" in arm for _, arm in arms):
+            yield from _table(_TIMES, arms)
+        if canary.get("pods"):
+            yield from _table(_POD, list(canary["pods"].items()))
         for guard, found in (canary.get("comparisons") or {}).items():
             yield f"{guard}: {_range(found)}, limit {_number(found.get('limit'))}"
+        yield from canary.get("words") or ()
     if shadow := report.get("shadow"):
         agreement = _range(shadow["agreement"], _share) if shadow.get("agreement") else "-"
         yield f"shadow {shadow['policy']}: {shadow['compared']} requests compared, same pod in {agreement}"
@@ -77,6 +84,22 @@ _ARM: Sequence[_Column] = (
 
 _GOODPUT: _Column = ("GOODPUT", lambda arm: _range(arm.get("goodput"), _share))
 """Only where requests were promised times."""
+
+_TIMES: Sequence[_Column] = (
+    ("SESSIONS", lambda arm: _number(arm["sessions"])),
+    ("HEAVIEST", lambda arm: _share(arm["heaviest_session"])),
+    ("WHOLE ANSWER P50", lambda arm: _range(arm["whole_s"]["p50"], _seconds)),
+    ("WHOLE ANSWER P95", lambda arm: _range(arm["whole_s"]["p95"], _seconds)),
+    ("STREAM P50", lambda arm: _seconds(arm["stream_s"]["p50"])),
+    ("STREAM P95", lambda arm: _seconds(arm["stream_s"]["p95"])),
+    ("ITL P50", lambda arm: _seconds(arm["itl_s"]["p50"])),
+    ("ITL P95", lambda arm: _seconds(arm["itl_s"]["p95"])),
+)
+
+_POD: Sequence[_Column] = (
+    ("BASELINE", lambda shares: _share(shares.get("baseline"))),
+    ("CANARY", lambda shares: _share(shares.get("canary"))),
+)
 
 _SIDE: Sequence[_Column] = (
     ("TOKENS", lambda side: _number(side["predicted_tokens"])),

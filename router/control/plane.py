@@ -13,7 +13,7 @@ from router.policy.controller import PolicyController
 from router.settings import Settings
 from schedulers.types import PodId
 from statesync.store.lineage import digest
-from statesync.store.policy_record import PolicyChoice
+from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord, ReplicaInfo, StoreHealth
 from statesync.types import PodStatus
 
@@ -137,11 +137,18 @@ def describe_record(record: PolicyRecord) -> dict[str, object]:
         "generation": record.generation,
         "digest": digest(record),
         "shadow": _describe_choice(record.shadow) if record.shadow is not None else None,
-        "canary": {**_describe_choice(canary.choice), "percent": canary.percent, "guard": canary.guard._asdict()}
-        if canary is not None
-        else None,
+        "canary": _describe_canary(canary) if canary is not None else None,
         "note": record.note,
         "restores": record.restores,
+    }
+
+
+def _describe_canary(canary: Canary) -> dict[str, object]:
+    return {
+        **_describe_choice(canary.choice),
+        "percent": canary.percent,
+        "guard": canary.guard._asdict(),
+        **({"switchback_s": canary.switchback_s} if canary.switchback_s else {}),
     }
 
 

@@ -21,6 +21,15 @@ from statesync.store.protocol import PolicyRecord
 
 _GUARD = CanaryGuard()
 
+MIN_SWITCHBACK_S = 5.0
+"""Replicas' wall clocks differ by a part of a second, and requests of the span before still run."""
+
+_ALL = (
+    "percent: a canary of 100 % leaves no requests to compare it with; take a smaller share, such as 50, or set the "
+    "policy (turnout policy set), which rollback undoes"
+)
+_SHORT = f"switchback_s: spans are at least {MIN_SWITCHBACK_S:g} s, so that requests of one seldom run in the next"
+
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +53,9 @@ class GuardBody(_Body):
     ttft_p95_ratio: float = Field(default=_GUARD.ttft_p95_ratio, ge=0, allow_inf_nan=False)
     min_requests: int = Field(default=_GUARD.min_requests, ge=1)
     confidence: float = Field(default=_GUARD.confidence, ge=0.5, lt=1)
+    ttft_p50_ratio: float = Field(default=_GUARD.ttft_p50_ratio, ge=0, allow_inf_nan=False)
+    e2e_p95_ratio: float = Field(default=_GUARD.e2e_p95_ratio, ge=0, allow_inf_nan=False)
+    pool_p95_ratio: float = Field(default=_GUARD.pool_p95_ratio, ge=0, allow_inf_nan=False)
 
 
 class CanaryBody(PolicyBody):
@@ -51,10 +63,16 @@ class CanaryBody(PolicyBody):
 
     percent: float = Field(gt=0, le=100)
     guard: GuardBody = Field(default_factory=GuardBody)
+    switchback_s: float = Field(default=0.0, ge=0, le=86400)
 
     def canary(self) -> Canary:
-        """As the policy controller takes it."""
-        return Canary(self.choice(), self.percent, CanaryGuard(**self.guard.model_dump()))
+        """As the policy controller takes it. Raises ControlError for a share that leaves nothing to compare with."""
+        if self.percent == 100:
+            raise ControlError(422, "invalid_request", _ALL, "percent")
+        if 0 < self.switchback_s < MIN_SWITCHBACK_S:
+            raise ControlError(422, "invalid_request", _SHORT, "switchback_s")
+        guard = CanaryGuard(**self.guard.model_dump())
+        return Canary(self.choice(), self.percent, guard, switchback_s=self.switchback_s)
 
 
 class RollbackBody(_Body):

@@ -21,6 +21,7 @@ from router.policy.model import (
     LivePolicy,
     MakeTrial,
     PolicyStore,
+    Summarise,
     build,
     expect,
     summary,
@@ -50,6 +51,10 @@ def _no_trial(*_: object) -> None:
     """Nothing runs beside a policy."""
 
 
+def _no_summary(*_: object) -> str:
+    return ""
+
+
 class PolicyController:
     """Holds each pool's schedulers and the record they were built from."""
 
@@ -60,12 +65,14 @@ class PolicyController:
         create: Create,
         make_trial: MakeTrial = _no_trial,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        summarise: Summarise = _no_summary,
     ) -> None:
         """Builds the configured policies, as generation 0. Raises SchedulerError."""
         self._store = store
         self._create = create
         self._make_trial = make_trial
         self._pause = pause
+        self._summarise = summarise
         self._live = LivePolicies(
             (pool, LivePolicy(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0)))
             for pool, spec in configured.items()
@@ -235,7 +242,8 @@ class PolicyController:
         wanted = change(present, history)
         if wanted is present:
             return present
-        wanted = wanted._replace(note=how.note or wanted.note)
+        note = "; ".join(filter(None, (how.note or wanted.note, self._found(pool, present, wanted))))
+        wanted = wanted._replace(note=note)
         built = build(self._create, wanted)
         if how.dry_run:
             return wanted
@@ -254,6 +262,12 @@ class PolicyController:
             raise StoreUnavailable(_UNCERTAIN.format(error)) from error
         self._swap(pool, record, built)
         return record
+
+    def _found(self, pool: str, present: PolicyRecord, wanted: PolicyRecord) -> str:
+        """What was found of a canary that the change ends, for the history."""
+        canary = wanted.canary
+        ends = present.canary is not None and (canary is None or canary.choice != present.canary.choice)
+        return self._summarise(pool, present) if ends else ""
 
     def _change_here(self, pool: str, change: Change, how: ChangeOptions) -> PolicyRecord:
         """Change this replica alone: no shadow, no canary, nothing stored."""

@@ -56,6 +56,10 @@ MakeTrial = Callable[[str, PolicyRecord, Scheduler, Scheduler | None, Scheduler 
 """(pool, record, scheduler, shadow, candidate) -> what runs beside the policy."""
 
 
+Summarise = Callable[[str, PolicyRecord], str]
+"""(pool, record) -> what was found of the record's canary, for the history; empty if nothing."""
+
+
 class LivePolicy(NamedTuple):
     """What serves a pool's requests, in one reference."""
 

@@ -63,25 +63,43 @@ def policy_set(name: str, params: Mapping[str, object]) -> Change:
 
 
 def shadow_set(shadow: PolicyChoice | None) -> Change:
-    """Another shadow, or none."""
+    """Another shadow, or none. A canary goes on."""
 
     def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
         if shadow is None and present.shadow is None:
             return present
-        return present._replace(shadow=shadow, note="")
+        return present._replace(shadow=shadow, canary=_going_on(present), note="")
 
     return change
 
 
 def canary_set(canary: Canary | None) -> Change:
-    """Another canary, or none."""
+    """Another canary, or none. Another share or guard of the same candidate goes on: the sessions that it has stay, and
+    each share is another stage of it."""
 
     def change(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:
-        if canary is None and present.canary is None:
-            return present
-        return present._replace(canary=canary, note="")
+        if canary is None:
+            return present if present.canary is None else present._replace(canary=None, note="")
+        return present._replace(canary=_staged(canary, present), note="")
 
     return change
+
+
+def _staged(canary: Canary, present: PolicyRecord) -> Canary:
+    before = _going_on(present)
+    if before is None or (before.choice, before.switchback_s) != (canary.choice, canary.switchback_s):
+        return canary
+    if before.percent == canary.percent:
+        return canary._replace(began=before.began, since=before.since, stage=before.stage)
+    return canary._replace(began=before.began, since=present.generation + 1, stage=before.stage + 1)
+
+
+def _going_on(present: PolicyRecord) -> Canary | None:
+    """The canary as a later record has it: with the generations in which it began, which its first leaves out."""
+    canary = present.canary
+    if canary is None:
+        return None
+    return canary._replace(began=canary.began or present.generation, since=canary.since or present.generation)
 
 
 def cancelled(present: PolicyRecord, _: Sequence[PolicyRecord]) -> PolicyRecord:

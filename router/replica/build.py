@@ -9,7 +9,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -60,7 +60,8 @@ from router.replica.pod_updates import PodUpdates
 from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
 from router.settings import HOLD, Settings
-from router.telemetry.metrics import Metrics
+from router.telemetry.metrics import TTFT_BOUNDS_S, Metrics
+from router.trials.fleet import PoolHistory
 from router.trials.monitor import TrialMonitor
 from router.trials.trials import Trials
 from schedulers import registry
@@ -244,9 +245,10 @@ def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
     catalog = PolicyCatalog(settings.policies, partial(create_watched, settings.policy_guard.stuck_s))
     # A replica that starts again under its old name must not replace the figures that it shared before.
     reporter = f"{core.name}/{secrets.token_hex(3)}"
-    trials = Trials(reporter, core.clock, shadow_per_s=settings.trials.shadow_per_s)
+    histories = {pool.name: PoolHistory(TTFT_BOUNDS_S, _ttfts(core.metrics, pool.name)) for pool in settings.pools}
+    trials = Trials(reporter, core.clock, shadow_per_s=settings.trials.shadow_per_s, histories=histories)
     configured = {pool.name: pool.policy for pool in settings.pools}
-    controller = PolicyController(store, configured, catalog.create, trials.make)
+    controller = PolicyController(store, configured, catalog.create, trials.make, summarise=trials.summary)
     safe = registry.create(SAFE_POLICY)
     circuit_breaker = PolicyCircuitBreaker(
         safe,
@@ -264,6 +266,10 @@ def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
     recent = samples.recent if samples is not None else tuple
     plugins = PluginWatcher(settings.plugins, plugin_registry, recent, PluginOffers(catalog, controller))
     return PolicyParts(controller, catalog, circuit_breaker, trials, monitor, plugins, samples)
+
+
+def _ttfts(metrics: Metrics, pool: str) -> Callable[[], Sequence[int]]:
+    return lambda: metrics.pool(pool).ttft.cumulative()
 
 
 def _end_canary(controller: PolicyController) -> Callable[[str, int, str], Awaitable[object]]:

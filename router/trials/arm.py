@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from router.trials.clusters import cell
 from router.trials.durations import Durations, bucket_of
 from router.trials.figures import ArmFigures
 from schedulers.protocols import Scheduler
@@ -16,6 +17,13 @@ from schedulers.types import PREFIX_BLOCK_TOKENS, PodId, RequestInfo
 CLIENT_LEFT = 499
 FAILED = 500
 """From this status on the client counts an answer as failed."""
+
+PODS_SHARED = 256
+"""Number of pods, the busiest, whose requests are part of the shared figures."""
+
+
+_BY = ("placed", "judged", "failures", "fuller", "queries", "hits")
+"""Counted by cluster."""
 
 
 class ArmRequest(Protocol):
@@ -29,20 +37,50 @@ class ArmRequest(Protocol):
         """Whether its answer is a stream."""
 
 
+class RequestOnArm:
+    """A request that was given to an arm and is not over."""
+
+    __slots__ = ("arrived", "cluster", "first_at", "stream")
+
+    def __init__(self, arrived: float, cluster: int, stream: bool) -> None:
+        self.arrived = arrived
+        self.cluster = cluster
+        self.stream = stream
+        self.first_at = 0.0
+        """When the first token of its stream came; 0.0 before."""
+
+
+class DurationsByCluster(Durations):
+    """Durations of one kind of request, also by cluster, with lower bounds for those that never came."""
+
+    __slots__ = ("by", "unserved")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by: dict[int, int] = {}
+        self.unserved = Durations()
+
+    def observe_in(self, cluster: int, seconds: float) -> None:
+        """Count one of this cluster."""
+        self.observe(seconds)
+        _count(self.by, cell(cluster, bucket_of(seconds)))
+
+
 class Arm:
     """Counts of one arm on this replica."""
 
     __slots__ = (
+        "_by",
         "_hits",
-        "_hits_squared",
+        "_open",
+        "_pods",
         "_queries",
-        "_queries_hits",
-        "_queries_squared",
+        "_streamed",
         "_ttft",
-        "_unserved",
-        "_waiting",
+        "_whole",
         "ended",
         "failures",
+        "gaps",
         "header",
         "left",
         "name",
@@ -62,44 +100,71 @@ class Arm:
         """Ready to be joined into an answer's head."""
         self.placed = self.ended = self.failures = self.left = self.rejections = self.policy_failures = 0
         self.slo_requests = self.slo_kept = 0
-        self._ttft = Durations()
-        self._unserved = Durations()
-        self._waiting: dict[ArmRequest, float] = {}
-        """Streams without a first token yet, and when they arrived."""
-        self._queries = self._hits = self._queries_squared = self._hits_squared = self._queries_hits = 0.0
+        self.gaps = Durations()
+        """Times between two pieces of its streams."""
+        self._ttft = DurationsByCluster()
+        self._whole = DurationsByCluster()
+        self._streamed = Durations()
+        self._open: dict[ArmRequest, RequestOnArm] = {}
+        self._pods: dict[str, int] = {}
+        self._queries = self._hits = 0.0
+        self._by: dict[str, dict[int, int]] = {name: {} for name in _BY}
 
-    def begins(self, request: ArmRequest, arrived: float) -> None:
+    def begins(self, request: ArmRequest, arrived: float, cluster: int = 0) -> None:
         """A request that arrived then was given to this arm."""
         self.placed += 1
-        if request.stream:
-            self._waiting[request] = arrived
+        _count(self._by["placed"], cluster)
+        self._open[request] = RequestOnArm(arrived, cluster, request.stream)
 
-    def decided(self, pod: PodId, request: RequestInfo) -> None:
-        """A pod was picked for a first attempt: what the index predicts that it holds of the prompt."""
-        tokens = request.prompt_tokens
-        hits = min(tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
+    def decided(self, request: ArmRequest, pod: PodId, info: RequestInfo, *, fuller: bool = False) -> None:
+        """A pod was picked for a first attempt: what the index predicts that it holds of the prompt, and whether it is
+        fuller than the average."""
+        self._pods[pod] = self._pods.get(pod, 0) + 1
+        tokens = info.prompt_tokens
+        hits = min(tokens, info.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
         self._queries += tokens
-        self._queries_squared += tokens * tokens
-        if hits:
-            self._hits += hits
-            self._hits_squared += hits * hits
-            self._queries_hits += tokens * hits
+        self._hits += hits
+        found = self._open.get(request)
+        if found is not None:
+            _count(self._by["queries"], found.cluster, tokens)
+            if fuller:
+                _count(self._by["fuller"], found.cluster)
+            if hits:
+                _count(self._by["hits"], found.cluster, hits)
 
     def first_byte(self, request: ArmRequest, seconds: float, *, token: bool) -> None:
         """The answer began `seconds` after the request arrived; `token`: it is a stream that went well."""
-        if self._waiting.pop(request, None) is not None and token:
-            self._ttft.observe(seconds)
+        found = self._open.get(request)
+        if found is None or not found.stream or found.first_at:
+            return
+        found.first_at = found.arrived + seconds
+        if token:
+            self._ttft.observe_in(found.cluster, seconds)
 
     def ends(self, request: ArmRequest, status: int, now: float) -> None:
         """The request is over."""
         self.ended += 1
+        found = self._open.pop(request, None)
+        cluster = found.cluster if found is not None else 0
         if status == CLIENT_LEFT:
             self.left += 1
-        elif status >= FAILED:
-            self.failures += 1
-        since = self._waiting.pop(request, None)
-        if since is not None and (status == CLIENT_LEFT or status >= FAILED):
-            self._unserved.observe(now - since)
+        else:
+            _count(self._by["judged"], cluster)
+            if status >= FAILED:
+                self.failures += 1
+                _count(self._by["failures"], cluster)
+        if found is not None:
+            self._ended(found, status, now - found.arrived)
+
+    def _ended(self, found: RequestOnArm, status: int, seconds: float) -> None:
+        went_well = status < 400
+        if found.first_at:
+            if went_well:
+                self._streamed.observe(seconds)
+        elif status == CLIENT_LEFT or status >= FAILED:
+            (self._ttft if found.stream else self._whole).unserved.observe(seconds)
+        elif went_well and not found.stream:
+            self._whole.observe_in(found.cluster, seconds)
 
     def promised(self, *, kept: bool) -> None:
         """A request that was promised times is over; whether all were kept."""
@@ -108,10 +173,11 @@ class Arm:
 
     def figures(self, now: float) -> ArmFigures:
         """The counts as they are now."""
-        waiting: dict[int, int] = {}
-        for since in self._waiting.values():
-            at = bucket_of(now - since)
-            waiting[at] = waiting.get(at, 0) + 1
+        waiting: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        for each in self._open.values():
+            if not each.first_at:
+                _count(waiting[each.stream], bucket_of(now - each.arrived))
+        busiest = sorted(self._pods.items(), key=lambda each: each[1], reverse=True)[:PODS_SHARED]
         return ArmFigures(
             placed=self.placed,
             ended=self.ended,
@@ -122,16 +188,26 @@ class Arm:
             ttft=dict(self._ttft.counts),
             ttft_sum_s=self._ttft.sum_s,
             ttft_squares=self._ttft.squares,
-            unserved=dict(self._unserved.counts),
-            waiting=waiting,
+            unserved=dict(self._ttft.unserved.counts),
+            waiting=waiting[True],
             queries=self._queries,
             hits=self._hits,
-            queries_squared=self._queries_squared,
-            hits_squared=self._hits_squared,
-            queries_hits=self._queries_hits,
             slo_requests=self.slo_requests,
             slo_kept=self.slo_kept,
+            whole=dict(self._whole.counts),
+            whole_unserved=dict(self._whole.unserved.counts),
+            whole_waiting=waiting[False],
+            streamed=dict(self._streamed.counts),
+            gaps=dict(self.gaps.counts),
+            pods=dict(busiest),
+            ttft_by=dict(self._ttft.by),
+            whole_by=dict(self._whole.by),
+            **{f"{name}_by": dict(counts) for name, counts in self._by.items()},
         )
 
     def __repr__(self) -> str:
         return f"<Arm {self.name}: {self.scheduler.name}, {self.placed} requests, {self.failures} failed>"
+
+
+def _count(counts: dict[int, int], at: int, number: int = 1) -> None:
+    counts[at] = counts.get(at, 0) + number

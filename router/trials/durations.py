@@ -33,7 +33,7 @@ def bucket_of(seconds: float) -> int:
     return at if at < BUCKETS else BUCKETS - 1
 
 
-def lower_edge(at: int) -> float:
+def lower_edge(at: float) -> float:
     """The lower edge of bucket `at`, in seconds."""
     return LEAST_S * math.pow(GROWTH, at)
 

@@ -13,7 +13,6 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 import msgspec
 
 from router.trials.durations import added
-from router.trials.intervals import PairSums
 
 SCHEMA: Final = 2
 
@@ -22,6 +21,12 @@ Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
 """What a number of another replica may be: neither negative nor NaN, and small enough for sums."""
 
 _log = logging.getLogger("turnout.trials")
+
+
+Histogram = dict[Count, Count]
+"""Durations by bucket."""
+Cells = dict[Count, Count]
+"""Counts by cluster; of durations by cluster and group of buckets (`clusters.cell`)."""
 
 
 class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,30 +44,41 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """Requests that the policy had no pod for."""
     policy_failures: Count = 0
     """The policy failed, and the safe one decided."""
-    ttft: dict[Count, Count] = {}
-    """Times to first token of streams, by bucket."""
+    ttft: Histogram = {}
+    """Times to first token of streams."""
     ttft_sum_s: Amount = 0.0
     ttft_squares: Amount = 0.0
-    unserved: dict[Count, Count] = {}
+    unserved: Histogram = {}
     """Times that streams waited which ended without a first token: lower bounds of their time to first token."""
-    waiting: dict[Count, Count] = {}
+    waiting: Histogram = {}
     """Times that streams have waited so far for their first token: lower bounds likewise."""
     queries: Amount = 0.0
-    """Prompt tokens; `hits` are those that the pod was expected to hold. Then their squares and products."""
+    """Prompt tokens; `hits` are those that the pod was expected to hold."""
     hits: Amount = 0.0
-    queries_squared: Amount = 0.0
-    hits_squared: Amount = 0.0
-    queries_hits: Amount = 0.0
     slo_requests: Count = 0
     """Ended requests that were promised times."""
     slo_kept: Count = 0
     """Of these, the ones for which all times were kept."""
-
-    @property
-    def prefix(self) -> PairSums:
-        """For the hit rate."""
-        squares = self.hits_squared, self.queries_squared, self.queries_hits
-        return PairSums(self.placed, self.hits, self.queries, *squares)
+    whole: Histogram = {}
+    """Times to the end of whole answers, those that are no streams and went well; then lower bounds likewise."""
+    whole_unserved: Histogram = {}
+    whole_waiting: Histogram = {}
+    streamed: Histogram = {}
+    """Times to the end of streams that went well."""
+    gaps: Histogram = {}
+    """Of each of these streams, the mean time between two of its pieces."""
+    pods: dict[str, Count] = {}
+    """Requests by the pod that was picked first."""
+    placed_by: Cells = {}
+    """Requests by cluster; then those that are judged, and those that failed."""
+    judged_by: Cells = {}
+    failures_by: Cells = {}
+    fuller_by: Cells = {}
+    """Requests whose first pod was fuller than the pool's average; then durations, and prompt tokens."""
+    ttft_by: Cells = {}
+    whole_by: Cells = {}
+    queries_by: Cells = {}
+    hits_by: Cells = {}
 
 
 class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +123,10 @@ class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     baseline: ArmFigures = ArmFigures()
     canary: ArmFigures = ArmFigures()
     shadow: ShadowFigures = ShadowFigures()
+    before: Histogram = {}
+    """Times to first token of all streams of the pool before the trial, on this replica."""
+    during: Histogram = {}
+    """Likewise since it began, requests that name their policy included."""
 
 
 class TrialReading(NamedTuple):

@@ -54,17 +54,17 @@ class TrialMonitor:
 
     async def step(self) -> None:
         """Share and judge every running trial once."""
+        self._trials.note_pools()
         for running in list(self._trials.watched.values()):
             await self._share(running)
             verdict = running.look()
-            if verdict is not None and verdict.state == "broken":
+            if verdict is not None:
                 await self._roll_back(running, verdict)
 
     async def _share(self, running: RunningTrial) -> None:
-        record, pool = running.trial.record, running.trial.pool
         figures = pack(running.own())
         try:
-            shared = await self._store.share_trial(pool, record.generation, self._trials.reporter, figures)
+            shared = await self._store.share_trial(running.trial.pool, running.key, self._trials.reporter, figures)
         except StoreUnavailable:
             return  # the store logs it; the last figures of the others still count
         running.received(unpack(shared))

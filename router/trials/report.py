@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import math
 
+from router.trials.clusters import Clustered, effects, heaviest, longer, sessions
 from router.trials.durations import Counts, middle, quantile, total
+from router.trials.evidence import Interval
 from router.trials.figures import ArmFigures, ShadowFigures, SideFigures, TrialFigures
-from router.trials.intervals import Interval, duration, mean, ratio_of_sums, share
+from router.trials.intervals import duration, mean, ratio_of_sums, share
 from router.trials.shadow import Shadow
 from router.trials.verdict import Comparison, Verdict
+from router.trials.words import sentences
 from statesync.store.policy_record import Canary, PolicyChoice
 
 PLAIN_CONFIDENCE = 0.95
 """Confidence of a shadow's intervals, which no guard reads."""
+
+
+PODS_SHOWN = 20
+"""Pods of which the report shows the arms' shares, the busiest ones."""
 
 
 def describe_canary(canary: Canary, figures: TrialFigures, verdict: Verdict) -> dict[str, object]:
@@ -25,12 +32,25 @@ def describe_canary(canary: Canary, figures: TrialFigures, verdict: Verdict) -> 
     return {
         **_choice(canary.choice),
         "percent": canary.percent,
+        "stage": canary.stage,
+        "switchback_s": canary.switchback_s,
         "guard": canary.guard._asdict(),
         "state": verdict.state,
         "verdict": verdict.reason,
         "comparisons": {each.guard: _comparison(each) for each in verdict.comparisons},
         "arms": {"baseline": _arm(figures.baseline, alpha), "canary": _arm(figures.canary, alpha)},
+        "pods": _pods(figures.baseline, figures.canary),
+        "words": list(sentences(canary, figures, verdict)),
     }
+
+
+def _pods(baseline: ArmFigures, canary: ArmFigures) -> dict[str, dict[str, float]]:
+    """Each arm's share of requests by pod, the busiest pods first."""
+    arms = {"baseline": baseline.pods, "canary": canary.pods}
+    wholes = {name: max(1, sum(pods.values())) for name, pods in arms.items()}
+    every = {*baseline.pods, *canary.pods}
+    busiest = sorted(every, key=lambda pod: (-baseline.pods.get(pod, 0) - canary.pods.get(pod, 0), pod))[:PODS_SHOWN]
+    return {pod: {name: round(arms[name].get(pod, 0) / wholes[name], 4) for name in arms} for pod in busiest}
 
 
 def describe_shadow(choice: PolicyChoice, figures: ShadowFigures, shadow: Shadow) -> dict[str, object]:
@@ -56,25 +76,54 @@ def _choice(choice: PolicyChoice) -> dict[str, object]:
 
 def _arm(arm: ArmFigures, alpha: float) -> dict[str, object]:
     seen, streams = arm.ended - arm.left, total(arm.ttft)
+    alike = effects([Clustered(arm.failures_by, arm.judged_by)])[0]
     return {
         "requests": arm.placed,
+        "sessions": sessions(arm.placed_by),
+        "heaviest_session": round(heaviest(arm.placed_by), 4),
         "ended": arm.ended,
         "failures": arm.failures,
         "left": arm.left,
         "rejections": arm.rejections,
         "policy_failures": arm.policy_failures,
-        "error_rate": _interval(share(arm.failures, seen, alpha)) if seen else None,
+        "error_rate": _interval(share(arm.failures / alike, seen / alike, alpha)) if seen else None,
         "ttft_s": {
             "streams": streams,
             "waiting": total(arm.waiting),
             "unserved": total(arm.unserved),
-            "mean": _interval(mean(streams, arm.ttft_sum_s, arm.ttft_squares, alpha)),
-            "p50": _interval(duration(arm.ttft, 0.5, alpha)),
-            "p95": _interval(duration(arm.ttft, 0.95, alpha)),
+            "mean": _interval(
+                mean(streams, arm.ttft_sum_s, arm.ttft_squares, alpha, _weight(arm.ttft, arm.ttft_by, 0.5))
+            ),
+            **_quantiles(arm.ttft, arm.ttft_by, alpha),
         },
-        "hit_rate": _interval(ratio_of_sums(arm.prefix, alpha)) if arm.queries else None,
+        "whole_s": {
+            "answers": total(arm.whole),
+            "waiting": total(arm.whole_waiting),
+            "unserved": total(arm.whole_unserved),
+            **_quantiles(arm.whole, arm.whole_by, alpha),
+        },
+        "stream_s": _plain(arm.streamed),
+        "itl_s": _plain(arm.gaps),
+        "hit_rate": _interval(ratio_of_sums(arm.hits_by, arm.queries_by, alpha)) if arm.queries_by else None,
         "goodput": _interval(share(arm.slo_kept, arm.slo_requests, alpha)) if arm.slo_requests else None,
     }
+
+
+def _quantiles(counts: Counts, cells: Counts, alpha: float) -> dict[str, object]:
+    points = {"p50": 0.5, "p95": 0.95}
+    return {
+        name: _interval(duration(counts, q, alpha, _weight(counts, cells, q)) if counts else None)
+        for name, q in points.items()
+    }
+
+
+def _plain(counts: Counts) -> dict[str, float | None]:
+    """Quantiles without bounds, of figures that no guard reads."""
+    return {name: _finite(middle(quantile(counts, q))) if counts else None for name, q in (("p50", 0.5), ("p95", 0.95))}
+
+
+def _weight(counts: Counts, cells: Counts, q: float) -> float:
+    return 1.0 / effects([longer(cells, quantile(counts, q))])[0] if counts else 1.0
 
 
 def _side(side: SideFigures, queries: float, pods: int) -> dict[str, object]:
@@ -94,8 +143,8 @@ def _us(took: Counts, q: float) -> float | None:
 
 
 def _comparison(of: Comparison) -> dict[str, object]:
-    limit = None if math.isinf(of.limit) or not of.limit else of.limit
-    return {**(_interval(of.found) or {}), "limit": limit, "broken": of.broken}
+    state = {"broken": of.broken, "within": of.within, "more_requests": of.more or None}
+    return {**(_interval(of.found) or {}), "limit": of.limit or None, **state}
 
 
 def _interval(of: Interval | None) -> dict[str, float | None] | None:

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from router.trials.figures import TrialFigures, TrialReading, summed
+from router.trials.fleet import PoolHistory
 from router.trials.trial import Trial
-from router.trials.verdict import Verdict, judge, look_at
+from router.trials.verdict import Verdict, alarm, judge
+from statesync.store.protocol import PolicyRecord
 
 
 class RunningTrial:
     """One trial and the judgement on it."""
 
     def __init__(
-        self, trial: Trial, reporter: str, clock: Callable[[], float], on_end: Callable[[RunningTrial, str], None]
+        self,
+        trial: Trial,
+        reporter: str,
+        clock: Callable[[], float],
+        on_end: Callable[[RunningTrial, str], None],
+        history: PoolHistory | None = None,
     ) -> None:
-        """`reporter` is this process's name among all that share figures.
+        """`reporter` is this process's name among all that share figures; `history` is of the pool.
 
         `on_end` is called once, with the note of the record that replaced the trial's.
         """
@@ -31,12 +40,31 @@ class RunningTrial:
         self._clock = clock
         self._on_end = on_end
         self._others: Mapping[str, TrialFigures] = {}
-        self._look = -1
         self._over = False
+        self._history = history
+        self._before = history.before() if history is not None else {}
+        self._start = history.totals() if history is not None else ()
+
+    def follows(self, earlier: RunningTrial) -> None:
+        """This trial has the candidate of an earlier one: the pool is compared with what it was before that. Where the
+        stage is the same, the counts go on."""
+        self._before = earlier._before
+        if self.trial.canary is earlier.trial.canary:
+            self.began_at, self._start, self._others = earlier.began_at, earlier._start, earlier._others
+            if earlier.broken is not None:
+                self.stop(earlier.broken)
+
+    @property
+    def key(self) -> int:
+        """The generation under which replicas share the figures."""
+        return key_of(self.trial.record)
 
     def own(self) -> TrialFigures:
         """This replica's figures now."""
-        return self.trial.figures(self._clock())
+        figures = self.trial.figures(self._clock())
+        if self._history is None or self.trial.canary is None:
+            return figures
+        return msgspec.structs.replace(figures, before=self._before, during=self._history.since(self._start))
 
     def received(self, shared: Mapping[str, TrialFigures]) -> None:
         """The last figures of every reporter, this one included."""
@@ -58,21 +86,11 @@ class RunningTrial:
         return summed([self.own(), *self._others.values()], TrialFigures())
 
     def look(self) -> Verdict | None:
-        """The guard's verdict where a look is due or the policy itself fails; None otherwise."""
+        """The verdict where the guard is broken; None otherwise. Looking costs no certainty."""
         canary = self.trial.record.canary
-        if canary is None or self.broken is not None:
-            return self.broken
-        figures = self.figures()
-        due = look_at(canary.guard, figures.baseline, figures.canary)
-        if due <= self._look and not figures.canary.policy_failures:
-            return None
-        verdict = judge(canary.guard, figures.baseline, figures.canary, due)
-        if due <= self._look and not verdict.failing:
-            return None
-        self._look = max(self._look, due)
-        if verdict.state == "broken":
-            self.stop(verdict)
-        return verdict
+        if canary is not None and self.broken is None and (found := alarm(canary, self.figures())) is not None:
+            self.stop(found)
+        return self.broken
 
     def stop(self, broken: Verdict) -> None:
         """Send nothing more to the candidate from this replica; the record is changed later."""
@@ -80,12 +98,9 @@ class RunningTrial:
         self.trial.halted = True
 
     def verdict(self, figures: TrialFigures) -> Verdict | None:
-        """The verdict on these figures, for display; None without a canary. It counts as no look and ends nothing."""
+        """The verdict on these figures, for display; None without a canary. It ends nothing."""
         canary = self.trial.record.canary
-        if canary is None or self.broken is not None:
-            return self.broken
-        due = look_at(canary.guard, figures.baseline, figures.canary)
-        return judge(canary.guard, figures.baseline, figures.canary, due)
+        return self.broken if canary is None or self.broken is not None else judge(canary, figures)
 
     def objection(self) -> str:
         """Why the candidate should not be promoted; empty if nothing speaks against it."""
@@ -94,6 +109,15 @@ class RunningTrial:
             return ""
         name = self.trial.record.canary.choice.name if self.trial.record.canary is not None else ""
         return f"canary {name} is not ready: {verdict.reason}; promote it all the same with `force`"
+
+    def summary(self) -> str:
+        """What was found of the canary, in a line for the history; empty without one, or where the guard ended it."""
+        figures = self.figures()
+        verdict = self.verdict(figures)
+        if verdict is None or verdict.state == "broken":
+            return ""
+        found = "; ".join(each.describe() for each in verdict.comparisons) or verdict.reason
+        return f"canary after {figures.baseline.placed + figures.canary.placed} requests: {found}"
 
     def end(self, note: str) -> None:
         """Another record is live; `note` is that record's."""
@@ -107,3 +131,8 @@ class RunningTrial:
     def age_s(self) -> float:
         """Seconds since it began here."""
         return self._clock() - self.began_at
+
+
+def key_of(record: PolicyRecord) -> int:
+    """The generation under which the figures of a record's trial are shared: that in which its stage began."""
+    return (record.canary.since if record.canary is not None else 0) or record.generation

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
+from router.trials.evidence import Interval
 from router.trials.figures import TrialFigures, TrialReading
-from router.trials.intervals import Interval
+from router.trials.fleet import PoolHistory
 from router.trials.report import describe_canary, describe_shadow
-from router.trials.running import RunningTrial
+from router.trials.running import RunningTrial, key_of
 from router.trials.shadow import PER_S, Later, Shadow
 from router.trials.trial import Trial
 from router.trials.verdict import Comparison, Verdict
 from schedulers.protocols import Scheduler
 from statesync.store.policy_record import PolicyChoice
 from statesync.store.protocol import PolicyRecord
+
+KEPT: Final = 5
+"""Reports of ended trials that are kept by pool."""
 
 
 def _call_later(seconds: float, work: Callable[[], None]) -> object:
@@ -37,10 +44,14 @@ class Trials:
         shadow_per_s: float = PER_S,
         pick_clock: Callable[[], float] = time.perf_counter,
         later: Later = _call_later,
+        histories: Mapping[str, PoolHistory] = MappingProxyType({}),
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """`reporter` names this process among all that ever share figures; requests arrive on `clock`, picks are timed
         by `pick_clock`. A shadow sees at most `shadow_per_s` requests of a pool.
         """
+        self._histories = histories
+        self._wall = wall
         self.reporter = reporter
         self.running: dict[str, Trial] = {}
         """By pool, for the data plane: trials that want the next request. A canary wants every one."""
@@ -49,8 +60,8 @@ class Trials:
         self._pick_clock = pick_clock
         self._later = later
         self._watched: dict[str, RunningTrial] = {}
-        self._last: dict[str, dict[str, object]] = {}
-        """The report of each pool's last trial, as it ended."""
+        self._ended_reports: dict[str, deque[dict[str, object]]] = {}
+        """The reports of each pool's last trials as they ended, newest first."""
 
     @property
     def watched(self) -> Mapping[str, RunningTrial]:
@@ -73,15 +84,33 @@ class Trials:
             if shadow is not None
             else None
         )
-        trial = self.running[pool] = Trial(pool, record, scheduler, candidate, beside)
-        running = self._watched[pool] = RunningTrial(trial, self.reporter, self._clock, self._ended)
+        earlier = self._watched.get(pool)
+        clocks = self._clock, self._wall
+        arms = earlier.trial.arms if earlier is not None and _same_stage(earlier.trial.record, record) else None
+        trial = self.running[pool] = Trial(pool, record, scheduler, candidate, beside, arms, clocks)
+        history = self._histories.get(pool)
+        running = self._watched[pool] = RunningTrial(trial, self.reporter, self._clock, self._ended, history)
+        if earlier is not None and _same_candidate(earlier.trial.record, record):
+            running.follows(earlier)
         return running
 
+    def note_pools(self) -> None:
+        """Keep what the pools' times are now, to compare with while a later canary runs."""
+        for history in self._histories.values():
+            history.note(self._clock())
+
     def report(self, pool: str) -> dict[str, object]:
-        """The state of the pool's trial, over all replicas; `last` is the report of the one before."""
+        """The state of the pool's trial, over all replicas; `last` and `earlier` are the reports of those before, as
+        they ended."""
         running = self._watched.get(pool)
         now = self._report(running) if running is not None else {}
-        return {"pool": pool, "running": running is not None, **now, "last": self._last.get(pool)}
+        last, *earlier = self._ended_reports.get(pool) or (None,)
+        return {"pool": pool, "running": running is not None, **now, "last": last, "earlier": earlier}
+
+    def summary(self, pool: str, record: PolicyRecord) -> str:
+        """What was found of this record's canary, in a line for the history; empty if it is not on trial here."""
+        running = self._watched.get(pool)
+        return running.summary() if running is not None and running.trial.record == record else ""
 
     def readings(self) -> list[TrialReading]:
         """Every running trial, as this replica counts it."""
@@ -98,12 +127,15 @@ class Trials:
         running = self._watched.get(pool)
         if running is not None and running.trial.canary is not None and running.trial.canary.scheduler is scheduler:
             failures = running.trial.canary.policy_failures
-            comparison = Comparison("policy_failures", Interval(failures, failures, failures), 0.0)
+            comparison = Comparison("policy_failures", Interval(failures, failures, failures), 0.0, True, False)
             running.stop(Verdict("broken", f"broken: policy_failures, {why}", (comparison,)))
 
     def _ended(self, running: RunningTrial, note: str) -> None:
         pool = running.trial.pool
-        self._last[pool] = self._report(running) | {"ended": note}
+        current = self._watched.get(pool)
+        if current is None or current is running or current.trial.canary is not running.trial.canary:
+            reports = self._ended_reports.setdefault(pool, deque(maxlen=KEPT))
+            reports.appendleft(self._report(running) | {"ended": note})
         if self._watched.get(pool) is running:
             del self._watched[pool]
             self.running.pop(pool, None)
@@ -137,3 +169,13 @@ class Trials:
     @staticmethod
     def _shadow(choice: PolicyChoice | None, shadow: Shadow | None, figures: TrialFigures) -> object:
         return describe_shadow(choice, figures.shadow, shadow) if choice is not None and shadow is not None else None
+
+
+def _same_candidate(one: PolicyRecord, other: PolicyRecord) -> bool:
+    if one.canary is None or other.canary is None or one.canary.choice != other.canary.choice:
+        return False
+    return (one.canary.began or one.generation) == (other.canary.began or other.generation)
+
+
+def _same_stage(one: PolicyRecord, other: PolicyRecord) -> bool:
+    return _same_candidate(one, other) and key_of(one) == key_of(other)

@@ -1,29 +1,32 @@
 """Whether a canary is within its guard. Pure: the figures of all replicas in, a verdict with its figures out.
 
-A guard is evaluated many times while the trial runs, and each look may find harm by chance. So looks are spaced and
-each spends a part of the allowed error: one whenever the smaller arm has grown by a fifth, the k-th (from 0) with the
-share 1 / ((k + 1) (k + 2)) of what `confidence` leaves, which sums to all of it (alpha spending, K. K. G. Lan and D. L.
-DeMets, Biometrika 70 (1983), by a union bound, which needs no assumption on how looks depend on each other). The two
-guards get half each. A look of another replica uses almost the same figures and spends nothing more.
+Each guard is judged by an e-process (`evidence.py`), so it may be looked at at any time: a candidate whose true
+figure is at its limit or better is ever taken back with a probability of at most what `confidence` leaves. The guards
+share that, and so do the shares of traffic that one candidate goes through: stage k (from 0) gets 1 / ((k + 1) (k +
+2)) of it, which sums to all. The promise of `within` is as strong: the figure is below the limit, not merely not
+found above it.
 
-Both arms share pods, so a candidate that overloads a pod harms the other arm too, and the comparison shows only a part
-of the harm. A candidate that is better only because it leaves the slow pods to the other arm would not be better alone.
-The draw is by session, and requests of a session are alike: intervals that treat them as independent are somewhat too
-narrow. The limits, well above zero, allow for that.
-"""
+Sessions are drawn and their requests are alike, so requests count by the design effect of their arm (`clusters.py`),
+and nothing is judged before each arm has had some sessions.
+
+Both arms share pods, so a candidate that overloads a pod harms the other arm too, and the comparison shows only a
+part of the harm; `fleet.py` looks at the pool as a whole."""
 
 from __future__ import annotations
 
 import math
 from typing import Final, NamedTuple
 
-from router.trials.durations import Counts, added, quantile, total
-from router.trials.figures import ArmFigures
-from router.trials.intervals import Interval, difference, duration, exact_share, ratio
-from statesync.store.policy_record import CanaryGuard
+from router.trials.clusters import sessions
+from router.trials.evidence import Interval, Tally, share
+from router.trials.figures import ArmFigures, TrialFigures
+from router.trials.questions import GuardTest, questions
+from statesync.store.policy_record import Canary
 
-LOOK_GROWTH: Final = 1.2
-"""The next look is due when the smaller arm has this many times the requests."""
+MIN_SESSIONS: Final = 10
+EARLY: Final = 20
+"""Sessions of each arm, and requests if its guard does not ask for fewer, before anything is judged. `min_requests` are
+needed for a verdict other than `broken`: evidence of harm is as certain before."""
 
 POLICY_FAILURES: Final = 5
 """A candidate with this number of policy failures, in more than `POLICY_FAILURE_SHARE` of its requests, is taken back
@@ -31,7 +34,8 @@ at once. A sound policy never fails, so no error by chance has to be allowed for
 
 POLICY_FAILURE_SHARE: Final = 0.001
 
-P95: Final = 0.95
+MOST_MORE: Final = 1000
+"""If this many times the requests would not decide, no number is named."""
 
 
 class Comparison(NamedTuple):
@@ -41,117 +45,133 @@ class Comparison(NamedTuple):
     """The name of the field of `CanaryGuard`, or `policy_failures`."""
     found: Interval
     limit: float
-    """0.0 where the guard is turned off."""
+    broken: bool
+    """The whole interval is over the limit."""
+    within: bool
+    """The whole interval is below it."""
+    more: int = 0
+    """About how many more requests would decide, if the figures stayed as they are; 0 for no such number."""
 
-    @property
-    def broken(self) -> bool:
-        """Whether the whole interval is over the limit."""
-        return bool(self.limit) and self.found.low > self.limit
-
-    def describe(self, requests: int) -> str:
-        """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5 after 812 requests`."""
+    def describe(self) -> str:
+        """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5`."""
         value, low, high = self.found
         bounds = f"{low:.3g} or more" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
-        return f"{self.guard} {value:.3g} ({bounds}) over {self.limit:g} after {requests} requests"
+        where = "over" if self.broken else ("below" if self.within else "against")
+        return f"{self.guard} {value:.3g} ({bounds}) {where} {self.limit:g}"
 
 
 class Verdict(NamedTuple):
     """The state of a canary and its reason."""
 
     state: str
-    """`waiting` for more requests, `within` its guard, or `broken`."""
+    """`waiting` for more requests, `undecided`, `within` its guard, or `broken`."""
     reason: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...] = ()
     """Those that could be made."""
 
-    @property
-    def failing(self) -> bool:
-        """Whether the policy itself fails too often, which ends the trial without a look."""
-        return any(each.guard == "policy_failures" and each.broken for each in self.comparisons)
+
+def spent(canary: Canary) -> float:
+    """The probability of a false alarm that this stage of the candidate may spend, on all its guards together."""
+    return (1.0 - canary.guard.confidence) / ((canary.stage + 1) * (canary.stage + 2))
 
 
-def judge(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, look: int) -> Verdict:
-    """The verdict at look number `look` (see `look_at`); -1 is before the first."""
-    requests = baseline.placed + canary.placed
-    failing = _policy_failures(canary)
+def alarm(canary: Canary, figures: TrialFigures) -> Verdict | None:
+    """The verdict where a guard is broken; None otherwise. Cheap enough for every second."""
+    failing = _policy_failures(figures.canary)
     if failing is not None and failing.broken:
-        return Verdict("broken", f"broken: {failing.describe(requests)}", (failing,))
-    alpha = allowed(guard.confidence, max(0, look)) / 2
-    made = [_error_rate(guard, baseline, canary, alpha), _ttft(guard, baseline, canary, alpha), failing]
-    found = tuple(each for each in made if each is not None)
-    if look < 0:
-        missing = max(1, guard.min_requests - min(baseline.placed, canary.placed))
-        return Verdict("waiting", f"needs {missing} more requests on its smaller arm", found)
-    for each in found:
-        if each.broken:
-            return Verdict("broken", f"broken: {each.describe(requests)}", found)
-    if guard.ttft_p95_ratio and not any(each.guard == "ttft_p95_ratio" for each in found):
-        return _without_ttft(guard, baseline, canary, found)
-    return Verdict("within", "within its guard", found)
-
-
-def _without_ttft(
-    guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, found: tuple[Comparison, ...]
-) -> Verdict:
-    """The verdict where the time to first token could not be judged, which streams make necessary."""
-    streams = [total(counts) for counts in known_ttfts(baseline, canary)]
-    if not any(streams):
-        return Verdict("within", "within its guard; without streams there is no ttft_p95_ratio to judge", found)
-    missing = max(1, guard.min_requests) - min(streams)
-    return Verdict("waiting", f"needs {missing} more streams with a first token on its smaller arm", found)
-
-
-def look_at(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures) -> int:
-    """The number of the last look that is due at these counts; -1 before each arm has `min_requests`."""
-    smaller, first = min(baseline.placed, canary.placed), max(1, guard.min_requests)
-    if smaller < first:
-        return -1
-    # Rounding must not postpone a look at the count at which it is due.
-    return int(math.log(smaller / first) / math.log(LOOK_GROWTH) + 1e-9)
-
-
-def allowed(confidence: float, look: int) -> float:
-    """The probability of a false alarm that this look may spend."""
-    return (1.0 - confidence) / ((look + 1) * (look + 2))
-
-
-def known_ttfts(baseline: ArmFigures, canary: ArmFigures) -> tuple[Counts, Counts]:
-    """Times to first token of both arms, with lower bounds for streams without one.
-
-    An arm whose pods hang has no times at all. So streams that still wait, or ended unserved, count with the time so
-    far where it is beyond the smaller of the arms' 95th percentiles: the whole time can only be longer.
-    """
-    finished = [arm.ttft for arm in (baseline, canary) if arm.ttft]
-    beyond = min(quantile(counts, P95) for counts in finished) if finished else 0
-    return _known(baseline, beyond), _known(canary, beyond)
-
-
-def _known(arm: ArmFigures, beyond: int) -> Counts:
-    open_ended = added(arm.unserved, arm.waiting)
-    return added(arm.ttft, {at: count for at, count in open_ended.items() if at > beyond})
-
-
-def _error_rate(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, alpha: float) -> Comparison | None:
-    seen = [arm.ended - arm.left for arm in (canary, baseline)]
-    if not all(seen):
+        return _broken([failing], [failing], figures)
+    if missing(figures, _early(canary)):
         return None
-    found = difference(exact_share(canary.failures, seen[0], alpha), exact_share(baseline.failures, seen[1], alpha))
-    return Comparison("error_rate", found, guard.error_rate)
+    tests = list(questions(canary.guard, figures))
+    odds = needed(canary, len(tests))
+    judged = (test for test in tests if test.size >= _early(canary))
+    return judge(canary, figures) if any(test.against(1.0, True) >= odds for test in judged) else None
 
 
-def _ttft(guard: CanaryGuard, baseline: ArmFigures, canary: ArmFigures, alpha: float) -> Comparison | None:
-    """None where an arm has too few streams."""
-    of_baseline, of_canary = known_ttfts(baseline, canary)
-    if min(total(of_baseline), total(of_canary)) < max(1, guard.min_requests):
+def judge(canary: Canary, figures: TrialFigures) -> Verdict:
+    """The verdict on these figures, with every comparison that can be made."""
+    failing = _policy_failures(figures.canary)
+    tests = list(questions(canary.guard, figures))
+    odds = needed(canary, len(tests))
+    requests = figures.baseline.placed + figures.canary.placed
+    early, enough = _early(canary), max(1, canary.guard.min_requests)
+    lacking = missing(figures, enough)
+    judged = tests if not missing(figures, early) else []
+    found = [_compared(test, odds, requests) for test in judged if test.size >= early]
+    found += [failing] if failing is not None else []
+    if broken := [each for each in found if each.broken]:
+        return _broken(broken, found, figures)
+    if lacking:
+        return Verdict("waiting", lacking, tuple(found))
+    for test in tests:
+        if not test.optional and test.size < enough:
+            few = f"needs {enough - int(test.size)} more answers on its smaller arm"
+            return Verdict("waiting", f"{test.guard} {few}", tuple(found))
+    return _decided(found, {test.guard for test in tests if test.optional})
+
+
+def _early(canary: Canary) -> int:
+    return min(EARLY, max(1, canary.guard.min_requests))
+
+
+def missing(figures: TrialFigures, requests: int) -> str:
+    """What has to come before there is a verdict, if each arm needs this many requests; empty if nothing."""
+    arms = figures.baseline, figures.canary
+    if (fewest := requests - min(arm.placed for arm in arms)) > 0:
+        return f"needs {fewest} more requests on its smaller arm"
+    # Figures of older replicas are not counted by cluster.
+    seen = [sessions(arm.placed_by) for arm in arms if arm.placed_by]
+    if seen and min(seen) < MIN_SESSIONS:
+        return f"needs {MIN_SESSIONS - min(seen)} more sessions on its smaller arm"
+    return ""
+
+
+def needed(canary: Canary, tests: int) -> float:
+    """The log evidence at which one of this number of tests decides."""
+    return math.log(max(1, tests) / spent(canary))
+
+
+def _compared(test: GuardTest, odds: float, requests: int) -> Comparison:
+    broken, within = (test.against(1.0, above) >= odds for above in (True, False))
+    more = 0 if broken or within else _more(test, odds, requests)
+    return Comparison(test.guard, test.interval(odds), test.limit, broken, within, more)
+
+
+def _more(test: GuardTest, odds: float, requests: int) -> int:
+    above, low, high = test.value > test.limit, 1.0, float(MOST_MORE)
+    if test.against(high, above) < odds:
+        return 0
+    while high / low > 1.1:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if test.against(middle, above) >= odds else (middle, high)
+    return rounded((high - 1.0) * requests)
+
+
+def rounded(number: float) -> int:
+    """To two digits, so that an estimate does not look like a count."""
+    return int(float(f"{number:.2g}")) or 1
+
+
+def _decided(found: list[Comparison], optional: set[str]) -> Verdict:
+    open_ = [
+        each for each in found if not each.within and each.guard != "policy_failures" and each.guard not in optional
+    ]
+    if not open_:
+        return Verdict("within", "within its guard", tuple(found))
+    slowest = max(open_, key=lambda each: each.more or math.inf)
+    more = f"about {slowest.more} more requests" if slowest.more else "too close to its limit to be decided"
+    return Verdict("undecided", f"undecided, {more}: {'; '.join(each.describe() for each in open_)}", tuple(found))
+
+
+def _broken(broken: list[Comparison], found: list[Comparison], figures: TrialFigures) -> Verdict:
+    requests = figures.baseline.placed + figures.canary.placed
+    return Verdict("broken", f"broken: {broken[0].describe()} after {requests} requests", tuple(found))
+
+
+def _policy_failures(candidate: ArmFigures) -> Comparison | None:
+    if not candidate.policy_failures:
         return None
-    one, other = duration(of_canary, P95, alpha), duration(of_baseline, P95, alpha)
-    assert one is not None and other is not None
-    return Comparison("ttft_p95_ratio", ratio(one, other), guard.ttft_p95_ratio)
-
-
-def _policy_failures(canary: ArmFigures) -> Comparison | None:
-    if not canary.policy_failures:
-        return None
-    found = exact_share(min(canary.policy_failures, canary.placed), canary.placed, 0.001)
-    limit = POLICY_FAILURE_SHARE if canary.policy_failures >= POLICY_FAILURES else math.inf
-    return Comparison("policy_failures", found, limit)
+    tally = Tally(min(candidate.policy_failures, candidate.placed), max(1, candidate.placed))
+    found = share(tally, math.log(1000.0))
+    broken = candidate.policy_failures >= POLICY_FAILURES and found.low > POLICY_FAILURE_SHARE
+    return Comparison("policy_failures", found, POLICY_FAILURE_SHARE, broken, not broken)

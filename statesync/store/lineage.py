@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from statesync.store.policy_json import written
+from statesync.store.policy_json import TRIAL_FIELDS, written
 from statesync.store.policy_record import CanaryGuard
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
 
@@ -41,11 +41,15 @@ def digest(record: PolicyRecord) -> str:
     if canary is not None:
         plain = CanaryGuard()._asdict()
         guard = {name: limit for name, limit in canary.guard._asdict().items() if limit != plain[name]}
-        fields["canary"] = {
-            "name": canary.choice.name,
-            "params": canary.choice.params,
-            "percent": canary.percent,
-        } | guard
+        fields["canary"] = (
+            {
+                "name": canary.choice.name,
+                "params": canary.choice.params,
+                "percent": canary.percent,
+            }
+            | guard
+            | {name: value for name in TRIAL_FIELDS if (value := getattr(canary, name))}
+        )
     return sha256(_encode({"generation": record.generation, **fields})).hexdigest()[:_DIGITS]
 
 

@@ -13,6 +13,8 @@ import msgspec
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
+Generation = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+
 
 class ChoiceJson(msgspec.Struct):
     """A `PolicyChoice` in a record."""
@@ -26,12 +28,16 @@ class ChoiceJson(msgspec.Struct):
 
 
 class GuardJson(msgspec.Struct, frozen=True):
-    """A `CanaryGuard` in a record; all its fields are written, so that other versions' defaults do not matter."""
+    """A `CanaryGuard` in a record; its first four fields are always written, so that other versions' defaults do not
+    matter."""
 
     error_rate: float = CanaryGuard().error_rate
     ttft_p95_ratio: float = CanaryGuard().ttft_p95_ratio
     min_requests: int = CanaryGuard().min_requests
     confidence: float = CanaryGuard().confidence
+    ttft_p50_ratio: float = CanaryGuard().ttft_p50_ratio
+    e2e_p95_ratio: float = CanaryGuard().e2e_p95_ratio
+    pool_p95_ratio: float = CanaryGuard().pool_p95_ratio
 
 
 class TrialJson(ChoiceJson, kw_only=True):
@@ -39,11 +45,15 @@ class TrialJson(ChoiceJson, kw_only=True):
 
     percent: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)]
     guard: GuardJson = GuardJson()
+    began: Generation = 0
+    since: Generation = 0
+    stage: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    switchback_s: Annotated[float, msgspec.Meta(ge=0.0, le=86400.0)] = 0.0
 
     def canary(self) -> Canary:
         """As a value of the router."""
         guard = CanaryGuard(*(getattr(self.guard, name) for name in CanaryGuard._fields))
-        return Canary(self.choice(), self.percent, guard)
+        return Canary(self.choice(), self.percent, guard, self.began, self.since, self.stage, self.switchback_s)
 
 
 class RecordJson(msgspec.Struct):
@@ -65,6 +75,11 @@ class RecordJson(msgspec.Struct):
         return PolicyRecord(self.name, self.params, self.generation, shadow, canary, self.note, self.restores)
 
 
+_ALWAYS = ("error_rate", "ttft_p95_ratio", "min_requests", "confidence")
+TRIAL_FIELDS = ("began", "since", "stage", "switchback_s")
+"""Fields of a canary that are left out with their defaults."""
+
+
 def written(record: PolicyRecord, schema: int) -> dict[str, object]:
     """The record's fields without its generation; optional fields with their defaults are left out."""
     fields: dict[str, object] = {"name": record.name, "params": dict(record.params), "v": schema}
@@ -74,13 +89,19 @@ def written(record: PolicyRecord, schema: int) -> dict[str, object]:
         fields["canary"] = {
             **_chosen(canary.choice),
             "percent": canary.percent,
-            "guard": canary.guard._asdict(),
+            "guard": _limits(canary.guard),
+            **{name: value for name in TRIAL_FIELDS if (value := getattr(canary, name))},
         }
     if record.note:
         fields["note"] = record.note
     if record.restores is not None:
         fields["restores"] = record.restores
     return fields
+
+
+def _limits(guard: CanaryGuard) -> dict[str, object]:
+    usual = CanaryGuard()._asdict()
+    return {name: limit for name, limit in guard._asdict().items() if name in _ALWAYS or limit != usual[name]}
 
 
 def _chosen(choice: PolicyChoice) -> dict[str, object]:

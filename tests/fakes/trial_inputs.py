@@ -18,7 +18,7 @@ SNAPSHOT = LoadSnapshot.of(
 
 def request(session: str = "", entropy: int = 7, **fields: Any) -> RequestInfo:
     """A request of 640 prompt tokens."""
-    return RequestInfo("r", "m", 640, 0, 0.0, entropy, 0, session, **fields)
+    return RequestInfo("r", "m", 640, 0, fields.pop("arrived_at", 0.0), entropy, 0, session, **fields)
 
 
 class TrialRequest:

@@ -39,8 +39,9 @@ class TrialReplica:
         self.store = MemoryStore(hub)
         self.clock = Clock()
         self.trials = Trials(name, self.clock)
+        pools = {"main": PolicySpec(name="p2c")}
         self.policies = PolicyController(
-            self.store, {"main": PolicySpec(name="p2c")}, registry.create, self.trials.make
+            self.store, pools, registry.create, self.trials.make, summarise=self.trials.summary
         )
         self.monitor = TrialMonitor(self.trials, self, self.end_canary)
         self.away = False

@@ -37,6 +37,8 @@ REFUSED = {
     "promote default": "no canary runs in this pool",
     "rollback default": "no policy other than p2c is known",
     "rollback default --to 7": "generation 7 is not in this pool's history",
+    "canary default random --percent 100": "percent: a canary of 100 % leaves no requests to compare it with",
+    "canary default random --percent 50 --switchback 1": "switchback_s: spans are at least 5 s",
     "canary default random --percent 200": "percent: Input should be less than or equal to 100",
     "shadow default p3c": "shadow: no policy 'p3c'",
     "shadow default random --if-generation 4": "generation 0, not 4",
@@ -100,7 +102,7 @@ def test_the_guard_of_a_canary_has_the_given_limits_and_defaults_for_the_others(
     limits = "--max-error-rate 0.5 --max-ttft-ratio 3 --min-requests 9 --confidence 0.9"
     steps = {
         f"random --percent 5 {limits}": Canary(PolicyChoice("random"), 5.0, CanaryGuard(0.5, 3, 9, 0.9)),
-        "random --percent 5 --min-requests 9": Canary(PolicyChoice("random"), 5.0, CanaryGuard(min_requests=9)),
+        "p2c --percent 5 --min-requests 9": Canary(PolicyChoice("p2c"), 5.0, CanaryGuard(min_requests=9)),
         "--off": None,
     }
 

@@ -8,7 +8,7 @@ import pytest
 
 from router.policy import transitions as changes
 from router.policy.transitions import Change, NoCanary, NothingBefore, NotInHistory
-from statesync.store.policy_record import Canary, PolicyChoice
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 CANARY = Canary(PolicyChoice("p2c", {"k": 1}), 12.5)
@@ -24,10 +24,26 @@ def test_setting_a_policy_keeps_only_the_shadow() -> None:
 def test_shadow_and_canary_change_independently_and_keep_what_a_rollback_restored() -> None:
     bare = PLAIN._replace(note="")
     assert changes.shadow_set(SHADOW)(PLAIN, ()) == bare._replace(shadow=SHADOW)
-    assert changes.shadow_set(None)(FULL, ()) == bare._replace(canary=CANARY)
+    assert changes.shadow_set(None)(FULL, ()) == bare._replace(canary=CANARY._replace(began=7, since=7))
     assert changes.canary_set(CANARY)(PLAIN, ()) == bare._replace(canary=CANARY)
     assert changes.canary_set(None)(FULL, ()) == bare._replace(shadow=SHADOW)
     assert changes.cancelled(FULL, ()) == bare
+
+
+def test_a_candidate_keeps_its_draw_through_shares_and_guards_and_each_share_is_a_stage() -> None:
+    """Case J 56."""
+    first = changes.canary_set(CANARY)(PLAIN, ())._replace(generation=8)
+    assert first.canary == CANARY
+    half = changes.canary_set(CANARY._replace(percent=50.0))(first, ())._replace(generation=9)
+    assert half.canary == CANARY._replace(percent=50.0, began=8, since=9, stage=1)
+    strict = changes.canary_set(CANARY._replace(percent=50.0, guard=CanaryGuard(0.005)))(half, ())
+    assert strict.canary == half.canary._replace(guard=CanaryGuard(0.005))
+    shadowed = changes.shadow_set(SHADOW)(half, ())._replace(generation=10)
+    assert shadowed.canary == half.canary
+    other = CANARY._replace(choice=PolicyChoice("p2c", {"k": 2}))
+    assert changes.canary_set(other)(half, ()).canary == other
+    turns = CANARY._replace(percent=50.0, switchback_s=30.0)
+    assert changes.canary_set(turns)(half, ()).canary == turns
 
 
 @pytest.mark.parametrize("change", [changes.shadow_set(None), changes.canary_set(None), changes.cancelled])

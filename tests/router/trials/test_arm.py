@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from router.trials.arm import Arm
+from router.trials.clusters import cell
 from router.trials.durations import bucket_of
-from router.trials.figures import ArmFigures
 from tests.fakes.trial_inputs import A, Fixed, TrialRequest, request
 
 
@@ -45,22 +45,42 @@ def test_a_stream_without_a_first_token_counts_by_how_it_ended(
     assert figures.waiting == {}
 
 
-def test_a_whole_answer_has_no_wait() -> None:
+def test_a_whole_answer_counts_from_its_arrival_to_its_end() -> None:
     arm, asked = begun(stream=False)
-    assert arm.figures(20.0).waiting == {}
-    arm.ends(asked, 500, 13.0)
-    assert arm.figures(20.0) == ArmFigures(placed=1, ended=1, failures=1)
+    assert arm.figures(20.0).whole_waiting == {bucket_of(10.0): 1}
+    arm.first_byte(asked, 2.0, token=False)
+    arm.ends(asked, 200, 13.0)
+    figures = arm.figures(20.0)
+    assert (figures.whole, figures.whole_waiting, figures.waiting, figures.ttft) == ({bucket_of(3.0): 1}, {}, {}, {})
+    assert figures.whole_by == {cell(0, bucket_of(3.0)): 1}
+
+
+@pytest.mark.parametrize(("status", "unserved"), [(400, {}), (499, {bucket_of(3.0): 1}), (504, {bucket_of(3.0): 1})])
+def test_a_whole_answer_that_never_came_is_a_lower_bound(status: int, unserved: dict[int, int]) -> None:
+    arm, asked = begun(stream=False)
+    arm.ends(asked, status, 13.0)
+    assert (arm.figures(20.0).whole, arm.figures(20.0).whole_unserved) == ({}, unserved)
+
+
+def test_requests_are_counted_by_their_cluster() -> None:
+    arm = Arm("canary", Fixed())
+    for cluster, status in ((3, 200), (3, 500), (5, 499)):
+        asked = TrialRequest()
+        arm.begins(asked, 10.0, cluster)
+        arm.decided(asked, A, request(prefix_hits={A: 3}))
+        arm.ends(asked, status, 11.0)
+    figures = arm.figures(20.0)
+    assert (figures.placed_by, figures.judged_by, figures.failures_by) == ({3: 2, 5: 1}, {3: 2}, {3: 1})
+    assert (figures.queries_by, figures.hits_by) == ({3: 1280, 5: 640}, {3: 384, 5: 192})
 
 
 def test_hits_are_at_most_the_prompt() -> None:
-    arm, _ = begun()
-    arm.decided(A, request(prefix_hits={A: 3}))
-    arm.decided(A, request(prefix_hits={A: 30}))
-    arm.decided(A, request())
+    arm, asked = begun()
+    for hits in ({A: 3}, {A: 30}, {}):
+        arm.decided(asked, A, request(prefix_hits=hits))
     figures = arm.figures(20.0)
     assert (figures.queries, figures.hits) == (1920.0, 192.0 + 640.0)
-    assert figures.hits_squared == 192.0**2 + 640.0**2
-    assert (figures.queries_squared, figures.queries_hits) == (3 * 640.0**2, 640.0 * 832.0)
+    assert figures.pods == {A: 3}
 
 
 def test_an_arm_counts_how_many_promised_times_were_kept() -> None:

@@ -14,12 +14,12 @@ def test_replicas_judge_the_sum_of_all_counts() -> None:
         await left.policies.set_canary("main", NEW)
         await until(lambda: bool(right.trials.running))
         for each in (left, right):
-            each.count(6)
+            each.count(600)
         await left.monitor.step()
         await right.monitor.step()
         shown = right.trials.report("main")
         arms = shown["canary"]["arms"]  # type: ignore[index]
-        assert (arms["canary"]["requests"], arms["baseline"]["requests"]) == (12, 12)
+        assert (arms["canary"]["requests"], arms["baseline"]["requests"]) == (1200, 1200)
         assert shown["canary"]["state"] == "within"  # type: ignore[index]
         assert len(shown["replicas"]) == 2  # type: ignore[arg-type]
 

@@ -25,28 +25,32 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
         ttft_squares=7.2,
         queries=2000.0,
         hits=500.0,
-        queries_squared=20000.0,
-        hits_squared=1250.0,
-        queries_hits=5000.0,
         slo_requests=100,
         slo_kept=80,
+        placed_by=dict.fromkeys(range(60), 3),
+        queries_by=dict.fromkeys(range(60), 30),
+        hits_by=dict.fromkeys(range(30), 15),
+        pods={"a": 150, "b": 50},
+        gaps={bucket_of(0.02): 900},
     )
     figures = TrialFigures(baseline=arm, canary=arm)
-    shown: Any = describe_canary(canary, figures, judge(canary.guard, arm, arm, 0))
+    shown: Any = describe_canary(canary, figures, judge(canary, figures))
     assert (shown["policy"], shown["params"], shown["percent"]) == ("new", {"choices": 3}, 10.0)
-    assert (shown["state"], shown["comparisons"]["error_rate"]["limit"]) == ("within", 0.02)
+    assert (shown["state"], shown["comparisons"]["error_rate"]["limit"]) == ("undecided", 0.01)
     one = shown["arms"]["canary"]
     assert one["error_rate"]["value"] == 0.1 and 0.06 < one["error_rate"]["low"] < one["error_rate"]["high"] < 0.16
     assert abs(one["ttft_s"]["mean"]["value"] - 0.2) < 1e-9
     assert 0.19 < one["ttft_s"]["p95"]["low"] <= one["ttft_s"]["p95"]["value"] <= one["ttft_s"]["p95"]["high"] < 0.22
+    assert 0.019 < one["itl_s"]["p50"] < 0.021 and one["stream_s"]["p95"] is None
+    assert 78 <= one["sessions"] <= 84 and one["heaviest_session"] == round(1 / 60, 4)
+    assert shown["pods"] == {"a": {"baseline": 0.75, "canary": 0.75}, "b": {"baseline": 0.25, "canary": 0.25}}
     assert one["hit_rate"]["value"] == 0.25
     assert one["goodput"]["value"] == 0.8 and 0.7 < one["goodput"]["low"] < 0.8 < one["goodput"]["high"] < 0.88
 
 
 def test_an_arm_without_requests_shows_null_and_not_zero() -> None:
     canary = Canary(PolicyChoice("new"), 10.0)
-    empty = ArmFigures()
-    shown: Any = describe_canary(canary, TrialFigures(), judge(canary.guard, empty, empty, -1))
+    shown: Any = describe_canary(canary, TrialFigures(), judge(canary, TrialFigures()))
     one = shown["arms"]["canary"]
     assert (one["error_rate"], one["hit_rate"], one["ttft_s"]["p95"], one["ttft_s"]["mean"]) == (None,) * 4
     assert one["goodput"] is None, "nothing was promised"

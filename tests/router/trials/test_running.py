@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from router.trials.figures import ArmFigures, TrialFigures, TrialReading
+from router.trials.fleet import PoolHistory
 from router.trials.running import RunningTrial
 from router.trials.trial import Trial
 from statesync.store.policy_record import CanaryGuard
@@ -32,20 +33,6 @@ def test_the_sum_is_this_replica_s_own_and_the_others_last_figures() -> None:
     assert one.reporters == ["here/1", "gone/3", "there/2"]
 
 
-def test_a_look_is_taken_when_due_and_once_only() -> None:
-    one = running()
-    one.received(shared(9, 9))
-    verdict = one.look()
-    assert verdict is None
-    one.received(shared(10, 10))
-    verdict = one.look()
-    assert verdict is not None and verdict.state == "within"
-    one.received(shared(11, 11))
-    assert one.look() is None
-    one.received(shared(12, 12))
-    assert one.look() is not None
-
-
 def test_a_broken_guard_stays_broken_and_halts_the_candidate() -> None:
     one = running()
     one.received(shared(100, 100, failures=60))
@@ -57,14 +44,14 @@ def test_a_broken_guard_stays_broken_and_halts_the_candidate() -> None:
     assert one.verdict(one.figures()) == verdict
 
 
-def test_a_policy_that_fails_waits_for_no_look() -> None:
+def test_a_policy_that_fails_waits_for_no_further_requests() -> None:
     one = running()
     one.received(shared(3, 6, policy_failures=6))
     verdict = one.look()
-    assert verdict is not None and verdict.failing
+    assert verdict is not None and verdict.reason.startswith("broken: policy_failures")
 
 
-def test_asking_for_the_verdict_does_not_count_as_a_look() -> None:
+def test_asking_for_the_verdict_ends_nothing() -> None:
     one = running()
     one.received(shared(100, 100, failures=60))
     shown = one.verdict(one.figures())
@@ -79,7 +66,37 @@ def test_objections_to_a_promotion_are_reported() -> None:
     one.received(shared(100, 100, failures=60))
     assert "broken: error_rate" in one.objection()
     one.received(shared(100, 100))
+    assert "undecided, about " in one.objection()
+    one.received(shared(2000, 2000))
     assert one.objection() == ""
+
+
+def test_a_summary_for_the_history_has_what_was_found() -> None:
+    """Case J 59."""
+    one = running()
+    one.received(shared(2000, 2000))
+    assert one.summary().startswith("canary after 4000 requests: error_rate 0 (-0.00")
+    assert one.summary().endswith(") below 0.01")
+    one.received(shared(3, 3))
+    assert one.summary() == "canary after 6 requests: needs 7 more requests on its smaller arm"
+
+
+def test_another_record_of_the_same_candidate_goes_on_with_what_was_counted_before() -> None:
+    """Case J 56."""
+    one, totals = running(), [0, 0]
+    one.trial.halted = False
+    history = PoolHistory((0.1,), lambda: tuple(totals))
+    history.note(0.0)
+    totals[:] = [300, 300]
+    first = RunningTrial(one.trial, "here/1", Clock(), lambda *_: None, history)
+    totals[:] = [900, 900]
+    second = RunningTrial(one.trial, "here/1", Clock(), lambda *_: None, history)
+    first.received(shared(5, 4))
+    second.follows(first)
+    own = second.own()
+    assert (sum(own.before.values()), sum(own.during.values())) == (300, 600)
+    assert second.figures().canary.placed == 4
+    assert second.key == 3
 
 
 def test_it_ends_once() -> None:

@@ -12,7 +12,7 @@ from schedulers.entropy import mix
 from schedulers.types import Decision, RequestInfo
 from statesync.store.protocol import PolicyRecord
 from tests.fakes.chance import five_deviations
-from tests.fakes.trial_inputs import SNAPSHOT, A, Fixed, TrialRequest, record, request
+from tests.fakes.trial_inputs import SNAPSHOT, A, B, Fixed, TrialRequest, record, request
 from tests.fakes.virtual_time import Clock, Later
 
 
@@ -44,6 +44,61 @@ def test_all_replicas_draw_alike_and_another_canary_draws_differently() -> None:
 
 def test_a_whole_share_takes_every_request() -> None:
     assert all(drawn(trial(percent=100.0), SESSIONS[:200] + STRAYS[:200]))
+
+
+def test_a_larger_share_of_the_same_candidate_contains_the_smaller_one() -> None:
+    """Case J 56: no session is thrown back, whatever the record's generation."""
+    shares = []
+    for at, percent in enumerate((5.0, 10.0, 25.0, 50.0)):
+        of = record(3 + at, percent)
+        assert of.canary is not None
+        same = of._replace(canary=of.canary._replace(began=3))
+        ramped = Trial("main", same, Fixed(), Fixed(name="new"), None)
+        shares.append({each.session_key for each in SESSIONS if drawn(ramped, [each])[0]})
+    assert shares[0] < shares[1] < shares[2] < shares[3]
+    assert shares[0] == {each.session_key for each in SESSIONS if drawn(trial(3, 5.0), [each])[0]}
+
+
+def test_a_switchback_gives_every_request_of_a_span_to_one_policy_and_counts_what_comes_after_its_beginning() -> None:
+    """Case J 58."""
+    of = record(3, 50.0)
+    assert of.canary is not None
+    clocks = (lambda: 1000.0, lambda: 5000.0)
+    turns = of._replace(canary=of.canary._replace(switchback_s=20.0))
+    one, other = (Trial("main", turns, Fixed(), Fixed(name="new"), None, None, clocks) for _ in range(2))
+    spans = []
+    for span in range(400):
+        requests = [request(f"s{at}", arrived_at=1000.0 + 20.0 * span + at) for at in range(20)]
+        found = drawn(one, requests)
+        assert found == drawn(other, requests) and len({*found}) == 1
+        spans.append(found[0])
+    assert abs(sum(spans) - 200) < five_deviations(400, 0.5)
+    assert one.canary is not None and one.baseline is not None
+    assert (one.canary.placed, one.baseline.placed) == (15 * sum(spans), 15 * (400 - sum(spans)))
+
+
+def test_the_same_stage_goes_on_with_its_arms_under_a_new_record() -> None:
+    """Case J 56."""
+    first = trial()
+    drawn(first, SESSIONS[:100])
+    new = Fixed(name="new")
+    second = Trial("main", record(4, 20.0), Fixed(), new, None, first.arms)
+    drawn(second, SESSIONS[:100])
+    assert second.arms is not None and second.arms == first.arms
+    assert second.arms.canary.scheduler is new
+    assert second.arms.canary.placed + second.arms.baseline.placed == 200
+
+
+def test_an_arm_counts_by_pod_and_which_was_fuller() -> None:
+    one = trial(percent=100.0)
+    for pod in (A, A, B):
+        asked = TrialRequest()
+        one.candidate(asked, request("s"))
+        one.decided(asked, request("s"), SNAPSHOT, Decision(pod, "x"), 1e-6)
+    assert one.canary is not None
+    figures = one.canary.figures(0.0)
+    assert figures.pods == {A: 2, B: 1}
+    assert sum(figures.fuller_by.values()) == 2
 
 
 def test_a_request_without_a_session_keeps_the_random_bits_of_its_policy() -> None:

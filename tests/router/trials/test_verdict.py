@@ -1,198 +1,210 @@
-"""The guard's verdict: what breaks the guard, what it waits for, and its rate of errors."""
+"""The guard's verdict: what breaks the guard, what it waits for, what it leaves undecided, and its rate of errors."""
 
 from __future__ import annotations
 
-import math
-import random
-from collections import Counter
-from collections.abc import Callable
-from functools import cache
-from itertools import accumulate
-
 import pytest
 
-from router.trials import intervals, verdict
+from loadtests.bench.trials.play import Plan, heavy_sessions, independent, play
 from router.trials.durations import bucket_of
-from router.trials.figures import ArmFigures
-from router.trials.verdict import allowed, judge, known_ttfts, look_at
-from statesync.store.policy_record import CanaryGuard
+from router.trials.figures import ArmFigures, TrialFigures
+from router.trials.verdict import Verdict, alarm, judge, rounded, spent
+from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from tests.fakes.chance import five_deviations
 
-GUARD = CanaryGuard()
-EDGE = CanaryGuard(error_rate=1e-9, ttft_p95_ratio=1.0 + 1e-9)
-"""Limits exactly at an A/A canary's true figures: every excess is random."""
+CANARY = Canary(PolicyChoice("new"), 50.0)
+SPREAD = (0.06, 0.08, 0.09, 0.1, 0.11, 0.12, 0.15, 0.2, 0.3, 0.5)
+"""Times to first token, in equal numbers."""
 
 
 def arm(placed: int, failures: int = 0, ttft: dict[int, int] | None = None, **more: object) -> ArmFigures:
     return ArmFigures(placed=placed, ended=placed, failures=failures, ttft=ttft or {}, **more)  # type: ignore[arg-type]
 
 
-def at(seconds: float, count: int) -> dict[int, int]:
-    return {bucket_of(seconds): count}
+def times(count: int, slower: float = 1.0) -> dict[int, int]:
+    return {bucket_of(seconds * slower): count // len(SPREAD) for seconds in SPREAD}
+
+
+def judged(baseline: ArmFigures, canary: ArmFigures, of: Canary = CANARY, **more: object) -> Verdict:
+    """The verdict, which an alarm has to agree with."""
+    figures = TrialFigures(baseline=baseline, canary=canary, **more)  # type: ignore[arg-type]
+    verdict, found = judge(of, figures), alarm(of, figures)
+    assert (found is not None) is (verdict.state == "broken")
+    return verdict
 
 
 def test_before_each_arm_has_enough_requests_the_verdict_has_the_missing_number() -> None:
-    assert look_at(GUARD, arm(900), arm(13)) == -1
-    verdict = judge(GUARD, arm(900), arm(13, 13), -1)
+    verdict = judged(arm(900), arm(13, 13))
     assert (verdict.state, verdict.reason) == ("waiting", "needs 37 more requests on its smaller arm")
 
 
-def test_a_look_is_due_at_the_first_and_whenever_the_smaller_arm_has_grown_by_a_fifth() -> None:
-    assert [look_at(GUARD, arm(900), arm(n)) for n in (50, 59, 60, 72, 86, 87)] == [0, 0, 1, 2, 2, 3]
+def test_harm_that_is_certain_is_found_before_that() -> None:
+    """Case J 57."""
+    assert judged(arm(80, 0, times(80)), arm(20, 0, times(20, 10.0))).state == "broken"
+    assert judged(arm(80, 0, times(80)), arm(10, 0, times(10, 10.0))).state == "waiting"
+    assert judged(arm(80), arm(20, 20)).state == "broken"
 
 
-def test_all_looks_together_spend_the_allowed_error() -> None:
-    assert sum(allowed(0.95, look) for look in range(10_000)) == pytest.approx(0.05, rel=1e-3)
+def test_there_is_no_verdict_below_a_number_of_sessions() -> None:
+    """Case J 55."""
+    few = arm(400, 400, placed_by={1: 200, 2: 200})
+    verdict = judged(arm(400, placed_by=dict.fromkeys(range(60), 7)), few)
+    assert (verdict.state, verdict.reason) == ("waiting", "needs 8 more sessions on its smaller arm")
 
 
 def test_failures_of_the_candidate_alone_break_the_error_guard_and_are_named() -> None:
-    verdict = judge(GUARD, arm(400, 2), arm(400, 80), 0)
+    verdict = judged(arm(400, 2), arm(400, 80))
     assert verdict.state == "broken"
     assert verdict.reason.startswith("broken: error_rate 0.195 (0.1")
-    assert verdict.reason.endswith("over 0.02 after 800 requests")
+    assert verdict.reason.endswith("over 0.01 after 800 requests")
 
 
-def test_a_bound_that_needs_more_streams_is_left_out_of_the_message() -> None:
-    verdict = judge(GUARD, arm(900, 0, at(0.1, 900)), arm(60, 0, at(0.9, 60)), 0)
-    assert verdict.state == "broken" and " or more) over 1.5 after 960 requests" in verdict.reason
+def test_a_session_that_always_fails_breaks_nothing_though_its_requests_would() -> None:
+    """Case J 55."""
+    by = dict.fromkeys(range(40), 10)
+    one = arm(400, 10, placed_by=by, judged_by=by, failures_by={3: 10})
+    sound = arm(400, 0, placed_by=by, judged_by=by)
+    assert judged(sound, one).state == "undecided"
+    assert judged(arm(4000, 4), arm(400, 24)).state == "broken"
 
 
-def test_failures_of_both_arms_break_nothing() -> None:
-    assert judge(GUARD, arm(400, 80), arm(400, 84), 0).state == "within"
+def test_failures_of_both_arms_and_clients_that_leave_break_nothing() -> None:
+    assert judged(arm(400, 80), arm(400, 84)).state == "undecided"
+    assert judged(arm(400), arm(400, 0, left=300)).state == "undecided"
 
 
-def test_clients_that_leave_are_no_failures() -> None:
-    assert judge(GUARD, arm(400), arm(400, 0, left=300), 0).state == "within"
+@pytest.mark.parametrize("slower", [2.0, 10.0])
+def test_a_slow_candidate_is_never_within(slower: float) -> None:
+    """Case J 54: at its first chance it is undecided or broken, and broken soon."""
+    states = [
+        judged(arm(placed, 0, times(placed)), arm(placed, 0, times(placed, slower))).state
+        for placed in (20, 40, 80, 160, 320, 640, 1280)
+    ]
+    assert "within" not in states and states[-1] == "broken"
+    assert states[2 if slower > 2 else 5] == "broken"
 
 
-def test_a_slow_candidate_breaks_the_ttft_guard() -> None:
-    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.4, 400)), 0)
-    assert verdict.state == "broken"
-    assert "ttft_p95_ratio 3.9" in verdict.reason or "ttft_p95_ratio 4" in verdict.reason
+def test_within_means_that_every_upper_bound_is_below_its_limit() -> None:
+    """Case J 54."""
+    first = judged(arm(100, 0, times(100)), arm(100, 0, times(100)))
+    assert first.state == "undecided"
+    assert first.reason.startswith("undecided, about ") and " more requests: " in first.reason
+    later = judged(arm(4000, 0, times(4000)), arm(4000, 0, times(4000)))
+    assert (later.state, later.reason) == ("within", "within its guard")
+    assert {each.guard for each in later.comparisons} == {"error_rate", "ttft_p50_ratio", "ttft_p95_ratio"}
+    assert all(each.found.high < each.limit for each in later.comparisons)
 
 
-def test_a_candidate_within_the_limit_is_within() -> None:
-    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), arm(400, 0, at(0.13, 400)), 0)
-    assert (verdict.state, verdict.reason) == ("within", "within its guard")
-    assert {each.guard for each in verdict.comparisons} == {"error_rate", "ttft_p95_ratio"}
+def test_as_many_more_requests_as_were_named_decide() -> None:
+    """Case J 54."""
+    first = judged(arm(200, 0, times(200)), arm(200, 0, times(200)))
+    more = max(each.more for each in first.comparisons)
+    later, sooner = (arm(count, 0, times(count)) for count in (200 + more // 2 + 30, 200 + more // 4))
+    assert judged(later, later).state == "within"
+    assert judged(sooner, sooner).state == "undecided"
+
+
+def test_a_candidate_at_its_limit_is_too_close_to_be_decided() -> None:
+    verdict = judged(arm(4000, 40), arm(4000, 80))
+    assert verdict.state == "undecided" and "too close to its limit to be decided" in verdict.reason
+
+
+def test_whole_answers_have_a_guard_of_their_own() -> None:
+    """Case J 54: without streams there is a latency guard too."""
+    slow, sound = times(640, 3.0), times(640)
+    verdict = judged(arm(640, whole=sound), arm(640, whole=slow))
+    assert verdict.state == "broken" and "e2e_p95_ratio 2.9" in verdict.reason
+    hangs = ArmFigures(placed=640, whole_waiting={bucket_of(60.0): 640})
+    assert "e2e_p95_ratio" in judged(arm(640, whole=sound), hangs).reason
+
+
+def test_a_kind_of_request_that_is_rare_is_not_waited_for() -> None:
+    few = {bucket_of(0.1): 5}
+    verdict = judged(arm(4000, 0, times(3990), whole=few), arm(4000, 0, times(3990), whole=few))
+    assert verdict.state == "within"
+    common = {bucket_of(0.1): 15}
+    verdict = judged(arm(200, 0, times(180), whole=common), arm(200, 0, times(180), whole=common))
+    assert (verdict.state, verdict.reason) == ("waiting", "e2e_p95_ratio needs 35 more answers on its smaller arm")
 
 
 def test_a_guard_that_is_turned_off_is_never_broken() -> None:
-    off = CanaryGuard(error_rate=0.0, ttft_p95_ratio=0.0)
-    assert judge(off, arm(400, 0, at(0.1, 400)), arm(400, 400, at(9.0, 400)), 0).state == "within"
+    off = CANARY._replace(guard=CanaryGuard(0.0, 0.0, ttft_p50_ratio=0.0, e2e_p95_ratio=0.0, pool_p95_ratio=0.0))
+    assert judged(arm(400, 0, times(400)), arm(400, 400, times(400, 90.0)), off).state == "within"
 
 
 def test_a_candidate_whose_pods_hang_is_found_although_it_has_no_ttft() -> None:
-    hangs = ArmFigures(placed=400, waiting=at(8.0, 390))
-    verdict = judge(GUARD, arm(400, 0, at(0.1, 400)), hangs, 0)
-    assert verdict.state == "broken" and "ttft_p95_ratio" in verdict.reason
-
-
-def test_the_verdict_waits_for_enough_streams_and_reports_if_there_are_none() -> None:
-    few = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 0, at(0.1, 20)), 0)
-    assert (few.state, few.reason) == ("waiting", "needs 30 more streams with a first token on its smaller arm")
-    none = judge(GUARD, arm(400), arm(60), 0)
-    assert none.state == "within" and "without streams" in none.reason
-    failing = judge(GUARD, arm(400, 0, at(0.1, 300)), arm(60, 40, at(0.1, 20)), 0)
-    assert failing.state == "broken"
+    hangs = ArmFigures(placed=400, waiting={bucket_of(8.0): 390})
+    verdict = judged(arm(400, 0, times(400)), hangs)
+    assert verdict.state == "broken" and "ttft_p50_ratio" in verdict.reason
 
 
 def test_streams_that_have_waited_briefly_do_not_count_yet() -> None:
-    fresh = ArmFigures(placed=400, ended=300, ttft=at(0.1, 300), waiting=at(0.02, 100))
-    assert known_ttfts(arm(400, 0, at(0.1, 400)), fresh)[1] == at(0.1, 300)
+    fresh = ArmFigures(placed=400, ended=300, ttft=times(300), waiting={bucket_of(0.02): 100})
+    found = {each.guard: each.found.value for each in judged(arm(400, 0, times(400)), fresh).comparisons}
+    assert found["ttft_p50_ratio"] == pytest.approx(1.0)
+
+
+CROWDED = {
+    "baseline": arm(
+        400, 0, times(400, 6.0), placed_by=dict.fromkeys(range(100), 4), fuller_by=dict.fromkeys(range(20), 4)
+    ),
+    "canary": arm(100, 0, times(100, 6.0), placed_by=dict.fromkeys(range(100), 1)),
+}
+
+
+@pytest.mark.parametrize(("fuller", "state"), [(96, "broken"), (20, "undecided")])
+def test_the_pool_as_a_whole_is_judged_where_the_candidate_crowds_pods(fuller: int, state: str) -> None:
+    """Case J 57: both arms are as slow; a busier hour without crowding breaks nothing."""
+    crowding = {
+        "canary": arm(
+            100, 0, times(100, 6.0), placed_by=dict.fromkeys(range(100), 1), fuller_by=dict.fromkeys(range(fuller), 1)
+        )
+    }
+    verdict = judged(**(CROWDED | crowding), before=times(4000), during=times(500, 6.0))  # type: ignore[arg-type]
+    assert verdict.state == state
+    assert ("pool_p95_ratio 5." in verdict.reason) is (state == "broken")
+    assert "pool_p95_ratio" in {each.guard for each in verdict.comparisons}
 
 
 def test_a_policy_that_fails_is_broken_before_there_are_enough_requests() -> None:
-    verdict = judge(GUARD, arm(20), arm(10, policy_failures=6), -1)
-    assert verdict.state == "broken" and verdict.failing
+    verdict = judged(arm(20), arm(10, policy_failures=6))
+    assert verdict.state == "broken"
     assert verdict.reason.startswith("broken: policy_failures 0.6 (")
 
 
 def test_occasional_slow_picks_break_nothing() -> None:
-    assert judge(GUARD, arm(100_000), arm(100_000, policy_failures=20), 30).state == "within"
-    assert judge(GUARD, arm(20), arm(10, policy_failures=4), -1).state == "waiting"
+    assert judged(arm(100_000), arm(100_000, policy_failures=20)).state == "within"
+    assert judged(arm(20), arm(10, policy_failures=4)).state == "waiting"
 
 
-# The rate of errors: 30 minutes, 2 requests a second, three tenths of them the candidate's, checked every second.
-SECONDS, PER_S = 1800, 2
-CANARY = [at % 10 in (1, 4, 8) for at in range(SECONDS * PER_S)]
-PLACED = [0, *accumulate(CANARY)]
-SHAPE = [bucket_of(math.exp(-2 + 0.9 * z / 10)) for z in range(-30, 31)]
-"""Times to first token: log-normal with a median of 135 ms."""
-WEIGHTS = list(accumulate(math.exp(-((z / 10) ** 2) / 2) for z in range(-30, 31)))
-
-Look = Callable[[int, int], int]
-"""(second, number of the last look) -> number of this look; the last look's number if none is due."""
+def test_all_shares_of_one_candidate_spend_one_budget() -> None:
+    """Case J 56."""
+    assert sum(spent(CANARY._replace(stage=stage)) for stage in range(10_000)) == pytest.approx(0.05, rel=1e-3)
 
 
-@cache
-def due(second: int) -> int:
-    canary = PLACED[second * PER_S]
-    return look_at(EDGE, arm(second * PER_S - canary), arm(canary))
+def test_an_estimate_does_not_look_like_a_count() -> None:
+    assert [rounded(number) for number in (0.2, 87.3, 1234.0)] == [1, 87, 1200]
 
 
-def spaced(second: int, last: int) -> int:
-    """The gateway's looks, checked every second."""
-    return max(last, due(second))
+EDGE = CanaryGuard(1e-9, 1.0 + 1e-9, ttft_p50_ratio=1.0 + 1e-9, e2e_p95_ratio=0.0, pool_p95_ratio=0.0)
+"""Limits exactly at an A/A canary's true figures: every excess is random."""
 
 
-def naive(second: int, last: int) -> int:
-    """A look every half minute, each judged as if it were the first."""
-    return last + 1 if second % 30 == 0 and due(second) >= 0 else last
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 20, 60])
+def test_an_a_a_canary_at_its_limits_is_taken_back_as_seldom_as_stated_over_a_whole_ramp(number: int) -> None:
+    """Cases J 55 and 56: looked at every second; `make bench-trials` plays a thousand of each."""
+    runs, plan = 12, Plan((10.0, 25.0, 50.0), 800, EDGE)
+    traffic = [
+        heavy_sessions(number, number // 10, number // 20, seed) if number else independent() for seed in range(runs)
+    ]
+    wrong = sum(bool(play(each, plan, seed + 1).reason) for seed, each in enumerate(traffic))
+    assert wrong <= 0.05 * runs + five_deviations(runs, 0.05)
 
 
-class Traffic:
-    """The results of a run's requests for both arms."""
-
-    def __init__(self, rng: random.Random, slower: int = 0) -> None:
-        """Traffic with a canary that is slower by `slower` buckets of 5 % each."""
-        sizes = (len(CANARY) - PLACED[-1], PLACED[-1])
-        self._failed = [[0, *accumulate(rng.random() < 0.01 for _ in range(size))] for size in sizes]
-        baseline, canary = (rng.choices(SHAPE, cum_weights=WEIGHTS, k=size) for size in sizes)
-        self._buckets = [baseline, [bucket + slower for bucket in canary]]
-
-    def arms(self, second: int) -> tuple[ArmFigures, ArmFigures]:
-        """The figures of both arms after `second` seconds."""
-        canary = PLACED[second * PER_S]
-        return self._arm(0, second * PER_S - canary), self._arm(1, canary)
-
-    def _arm(self, of: int, placed: int) -> ArmFigures:
-        return arm(placed, self._failed[of][placed], Counter(self._buckets[of][:placed]))
-
-    def rolled_back(self, look: Look) -> int:
-        """The second in which the canary is rolled back; 0 if it never is."""
-        last = -1
-        for second in range(1, SECONDS + 1):
-            number = look(second, last)
-            if number > last:
-                last = number
-                # A look may spend at most the error of two guards; the first gets a quarter of it.
-                guard, number = (EDGE, number) if look is spaced else (EDGE._replace(confidence=0.9), 0)
-                if judge(guard, *self.arms(second), number).state == "broken":
-                    return second
-        return 0
-
-
-@pytest.fixture
-def _computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cache bounds, because runs compute the same ones."""
-    monkeypatch.setattr(verdict, "exact_share", cache(intervals.exact_share))
-    monkeypatch.setattr(intervals, "ranks", cache(intervals.ranks))
-
-
-@pytest.mark.usefixtures("_computed_once")
-def test_spaced_looks_roll_an_a_a_canary_at_the_limit_back_in_fewer_than_5_percent_of_runs() -> None:
-    rng = random.Random(11)
-    runs = [Traffic(rng) for _ in range(100)]
-    wrong, wrong_if_naive = (sum(run.rolled_back(look) > 0 for run in runs) for look in (spaced, naive))
-    # Over thousands of runs 0.5 % are wrong, with naive looks 16 %: 0.5 of 100 with a standard deviation of 0.7, and 16
-    # with one of 3.7.
-    assert wrong < 5 < wrong_if_naive
-
-
-@pytest.mark.usefixtures("_computed_once")
-def test_a_candidate_with_twice_the_ttft_is_found_in_nearly_every_run() -> None:
-    rng = random.Random(11)
-    found = [Traffic(rng, slower=14).rolled_back(spaced) for _ in range(20)]
-    # It was found in each of 1,000 runs, after 240 s on average and 1,070 s at most.
-    assert all(found)
-    assert max(found) < 1200
+@pytest.mark.slow
+def test_a_candidate_that_fails_three_percent_is_found_by_the_defaults() -> None:
+    """Case J 57: it was found 4 of 60 times in 5,000 requests at 20 %."""
+    runs = [play(independent(failing=0.03), Plan((20.0,), 5000, CanaryGuard()), seed) for seed in range(1, 13)]
+    found = [run for run in runs if run.reason.startswith("broken: error_rate")]
+    # Of a thousand, 88 % were found; half of twelve are fewer with a probability of 1e-4.
+    assert len(found) >= 6
