@@ -113,11 +113,12 @@ STATE = Row(
     (
         Panel(
             "Link",
-            "1 while connected to the shared state; 1 once the other replicas' state has been read.",
+            "1 while connected; 1 once the others' state has been read; replicas of another fleet in the namespace.",
             "short",
             (
                 Query(f"turnout_state_connected{{{HERE}}}", "{{instance}} connected"),
                 Query(f"turnout_state_warm{{{HERE}}}", "{{instance}} warm"),
+                Query(f"turnout_state_strangers{{{HERE}}}", "{{instance}} strangers"),
             ),
         ),
         Panel("Age of the view", "Of the other replicas' state.", "s", by_replica("turnout_view_age_seconds")),
