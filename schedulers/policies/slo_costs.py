@@ -9,8 +9,11 @@ from typing import Final
 
 from schedulers.policies import prefix_aware
 from schedulers.slo import broken, kept, rest_s, token_s, weight
-from schedulers.ttft import ANSWER_TOKENS, admission_s
+from schedulers.ttft import ANSWER_TOKENS, admission_s, outlook
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, RequestInfo
+
+LOST: Final = 0.5
+"""Likelihood below which a promise counts as lost, for requests that may be refused."""
 
 LEAST_S: Final = 1e-3
 """Seconds that are left to a request whose deadline has passed."""
@@ -59,3 +62,15 @@ def weigh(
             before_s, after_s = alone_s * (1 + pending_s / rest), with_s * (1 + (pending_s + work * pace_s) / rest)
             costs[number] += patience_s * broken(load.promised, before_s, after_s)
     return best_kept, soonest_s
+
+
+def in_reach(request: RequestInfo, snapshot: LoadSnapshot) -> bool:
+    """Whether an idle pod would keep the request's promises: if not, to send it again later is of no use."""
+    answer, slo, pace_s = request.max_tokens or ANSWER_TOKENS, request.slo, snapshot.pace_s
+    cached = min(max(request.prefix_hits.values(), default=0) * PREFIX_BLOCK_TOKENS, request.prompt_tokens)
+    first_s = outlook(0, 0, 0, 0, 0.0, pace_s)[1] + prefix_aware.own_work(request.prompt_tokens, cached) * pace_s
+    each_s = token_s(1, request.prompt_tokens + answer, pace_s)
+    likely = kept(first_s, slo.ttft_s) * kept(each_s, slo.tpot_s)
+    if request.deadline is not None:
+        likely *= kept(first_s + answer * each_s, max(request.deadline - request.arrived_at, LEAST_S))
+    return likely >= LOST

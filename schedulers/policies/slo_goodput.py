@@ -12,11 +12,8 @@ from typing import ClassVar, Final
 from schedulers import entropy
 from schedulers.params import check, parameter
 from schedulers.policies import prefix_aware
-from schedulers.policies.slo_costs import weigh
+from schedulers.policies.slo_costs import LOST, in_reach, weigh
 from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo
-
-LOST: Final = 0.5
-"""Likelihood below which a promise counts as lost, for requests that may be refused."""
 
 LEAST_RETRY_S: Final = 1.0
 """Seconds after which a refused request may be sent again, at least."""
@@ -31,7 +28,8 @@ class SloGoodput:
     promised)**6)` each. `broken` is how many promises of the requests there are lost because of it: it makes decode
     steps longer, and its prompt holds them up. `weight` is `2**priority`, for its own promise and theirs.
     So requests that are promised little, or are late anyway, go where nothing is left to lose, and leave room for
-    tight ones. A request of a priority below `shed_below` that is late everywhere is refused.
+    tight ones. A request of a priority below `shed_below` that is late everywhere now is refused, if an idle pod would
+    keep its promises.
     Inputs: as `prefix_aware`; `request.slo`, `deadline` and `priority`; of each pod what it promised
     (`PodLoad.promised`), requests and tokens in flight, mean times.
     Parameters: `patience_s`, the seconds that one request may wait longer for one promise that another one keeps;
@@ -60,7 +58,7 @@ class SloGoodput:
         positions: Sequence[int] = range(len(left.candidates)) if at is None else at
         costs = prefix_aware.costs_of(request, left, at)
         best_kept, soonest_s = weigh(request, left, positions, costs, self.patience_s)
-        if best_kept < LOST and request.priority < self.shed_below:
+        if best_kept < LOST and request.priority < self.shed_below and in_reach(request, left):
             return Rejection("slo_out_of_reach", max(LEAST_RETRY_S, soonest_s - request.slo.ttft_s))
         best = min(costs)
         pod = left.candidates[positions[entropy.tied(costs, best, request.entropy)]][0]

@@ -123,6 +123,8 @@ def test_priorities_below_the_limit_are_refused_where_no_pod_keeps_the_slo() -> 
     assert isinstance(POLICY.pick(asking(TIGHT), full), Decision)
     assert isinstance(SloGoodput(shed_below=-5).pick(asking(TIGHT, priority=-1), full), Decision)
     assert isinstance(POLICY.pick(asking(Slo(), priority=-1), full), Decision), "it was promised nothing"
+    hopeless = asking(TIGHT, priority=-1, prompt=60_000)
+    assert isinstance(POLICY.pick(hopeless, full), Decision), "no pod is ever quick enough for it"
 
 
 def test_the_time_since_the_arrival_counts() -> None:
