@@ -12,6 +12,8 @@ BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_in
 BIN := .venv/bin
 # Three test processes on two cores: slow tests mostly wait for the processes they started.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+# The unit tests do not wait: a third process would only import and collect everything once more.
+UNIT_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 QUICK := not realtime and not vllm and not clients
 UNIT := -m "not slow and $(QUICK)"
@@ -64,7 +66,7 @@ policy-model: setup programs  ## 10,000 random histories of three replicas and a
 	TURNOUT_MODEL_RUNS=10000 $(BIN)/python -m pytest -q tests/chaos/test_policy_record_model.py $(ARGS)
 
 unit: setup  ## the tests that start no process
-	$(PYTEST) $(UNIT) $(ARGS)
+	$(PYTEST) -n $(UNIT_WORKERS) $(UNIT) $(ARGS)
 
 unit-other: setup  ## the same on a second Python, where there is one
 	@other=$$(scripts/find-python $(OTHER_PYTHON))
@@ -72,7 +74,7 @@ unit-other: setup  ## the same on a second Python, where there is one
 	if [[ -z $$other ]]; then echo "no python$(OTHER_PYTHON) here: the unit tests ran on one Python only"; exit 0; fi
 	scripts/setup-venv .venv313 "$$other" dev
 	echo ".venv313/bin/python -m pytest $(UNIT)"
-	.venv313/bin/python -m pytest -n $(WORKERS) $(UNIT) $(ARGS)
+	.venv313/bin/python -m pytest -n $(UNIT_WORKERS) $(UNIT) $(ARGS)
 
 coverage: setup programs  ## what `make test` covers of the three packages, in the tests' own processes
 	$(PYTEST) -m "$(QUICK)" -q --cov --cov-report=term $(ARGS)

@@ -18,6 +18,7 @@ import yaml
 
 from scripts.monitoring.alerts import ALERTS, Alert
 from scripts.monitoring.rules import groups, prometheus_rule
+from tests.fakes.each_case import each_case
 
 ROOT = Path(__file__).resolve().parents[2]
 Series = Mapping[str, str]
@@ -191,8 +192,9 @@ def test_every_alert_has_a_case() -> None:
     assert list(CASES) == [alert.name for alert in ALERTS]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("promtool")
-@pytest.mark.parametrize("name", CASES)
+@each_case("name", CASES)
 def test_it_fires_on_its_series_and_not_on_quiet_ones(name: str, verdicts: Mapping[str, str]) -> None:
     assert verdicts[name].strip() == "SUCCESS", verdicts[name]
 
@@ -212,7 +214,7 @@ def test_the_kubernetes_overlay_has_the_same_rules() -> None:
     assert made["spec"] == groups(ALERTS)
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+@each_case("alert", ALERTS, ids=lambda alert: alert.name)
 def test_its_runbook_links_to_an_existing_heading(alert: Alert) -> None:
     page, _, anchor = alert.runbook.partition("#")
     headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.MULTILINE)

@@ -20,6 +20,7 @@ import yaml
 from loadtests.sim.ports import HOST
 from loadtests.upgrade.load import Load, Mix
 from tests.fakes.compose_stack import COMPOSE, FILE, SERVICES, Composed, depends_on, in_order, interpolated
+from tests.fakes.each_case import each_case
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 HERE = [name for name in in_order() if name != "grafana"]
@@ -34,6 +35,7 @@ def seconds(text: str) -> float:
     return float(text[:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.needs("docker-compose")
 def test_compose_accepts_the_file() -> None:
     # Debian's Compose is older than the key for the project's name, and accepts everything else.
@@ -44,7 +46,7 @@ def test_compose_accepts_the_file() -> None:
     assert set(yaml.safe_load(done.stdout)["services"]) == set(SERVICES)
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@each_case("name", SERVICES)
 def test_every_service_is_pinned_and_has_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert re.fullmatch(r"(docker\.io|localhost)/[\w./-]+:v?\d+\.\d+\.\d+(-\w+)?", service["image"])
@@ -52,14 +54,14 @@ def test_every_service_is_pinned_and_has_a_health_check(name: str) -> None:
     assert service["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@each_case("name", SERVICES)
 def test_a_service_waits_for_existing_services_until_they_are_healthy(name: str) -> None:
     for other, how in depends_on(name).items():
         assert how == {"condition": "service_healthy"}
         assert "healthcheck" in SERVICES[other]
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@each_case("name", SERVICES)
 def test_every_mounted_file_exists_and_is_read_only(name: str) -> None:
     for volume in SERVICES[name].get("volumes", []):
         source, _, *mode = volume.split(":")

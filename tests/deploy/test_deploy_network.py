@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.fakes.each_case import each_case
 from tests.fakes.kubernetes_network import End, allowed
 from tests.fakes.rendered_manifests import Manifest, Render, render
 
@@ -81,8 +82,8 @@ def with_redis(name: str) -> Render:
     return found
 
 
-@pytest.mark.parametrize("name", ["quickstart", "vllm", "sglang", "multi-cluster"])
-@pytest.mark.parametrize("way", WAYS)
+@each_case("name", ["quickstart", "vllm", "sglang", "multi-cluster"])
+@each_case("way", WAYS)
 def test_a_connection_is_allowed_or_not(way: str, name: str) -> None:
     found, there = WAYS[way], with_redis(name)
     source, target = (
@@ -126,7 +127,7 @@ def policy(**spec: object) -> Manifest:
     }
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("rules", "client", "neighbour", "outside"),
     [
         ({}, False, False, False),

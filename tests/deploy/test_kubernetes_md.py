@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from router.cli.main import main
+from tests.fakes.each_case import each_case
 from tests.fakes.gateway_process import GatewayProcess, config, pool, starting
 from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
 from tests.fakes.sim_process import sim_pods
@@ -80,7 +81,7 @@ def test_every_command_is_run_or_checked() -> None:
     assert set(SHOWS) == {next(key for key in SHOWS if command.startswith(key)) for command in INSIDE}
 
 
-@pytest.mark.parametrize("command", KUBECTL)
+@each_case("command", KUBECTL)
 def test_the_objects_that_a_command_names_are_in_the_overlay(command: str) -> None:
     plain, flags = words(command)
     if "-k" in flags or plain[0] == "kustomize":

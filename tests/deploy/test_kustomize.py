@@ -9,6 +9,7 @@ import shlex
 import pytest
 import yaml
 
+from tests.fakes.each_case import each_case
 from tests.fakes.kubernetes_schema import CRDS, VERSIONS, problems
 from tests.fakes.rendered_manifests import ALL, BESIDE, MADE_BY_HAND, OVERLAYS, ROOT, Manifest, directory_of, render
 
@@ -20,14 +21,14 @@ def test_each_documented_setup_has_an_overlay() -> None:
     assert BESIDE == ("monitoring",)
 
 
-@pytest.mark.parametrize("name", ALL)
+@each_case("name", ALL)
 def test_it_builds_each_object_once(name: str) -> None:
     keys = [(each["kind"], each["metadata"]["name"]) for each in render(name).manifests]
     assert len(keys) == len(set(keys)) > 5
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [*ALL, *BESIDE])
+@each_case("version", VERSIONS)
+@each_case("name", [*ALL, *BESIDE])
 def test_its_objects_are_valid_for_kubernetes(name: str, version: str) -> None:
     assert [problem for each in render(name).manifests for problem in problems(each, version)] == []
 
@@ -58,7 +59,7 @@ def test_every_custom_resource_has_a_schema_and_every_schema_a_resource() -> Non
     assert custom == set(CRDS)
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, *BESIDE])
+@each_case("name", [*OVERLAYS, *BESIDE])
 def test_an_overlay_is_in_one_namespace(name: str) -> None:
     namespace = {"quickstart": "turnout-quickstart", "monitoring": "monitoring"}.get(name, "turnout")
     for each in render(name).manifests:
@@ -89,7 +90,7 @@ def test_monitoring_is_beside_the_other_overlays() -> None:
         assert not ours.keys() & objects(name).keys()
 
 
-@pytest.mark.parametrize("name", ALL)
+@each_case("name", ALL)
 def test_every_object_fits_into_the_annotation_of_kubectl_apply(name: str) -> None:
     for each in render(name).manifests:
         assert len(json.dumps(each)) < 262_144, each["metadata"]["name"]

@@ -22,6 +22,7 @@ from loadtests.sim.ports import HOST
 from loadtests.upgrade.load import LONG, STREAM, WHOLE, Load, Mix, Record
 from statesync.tasks import spawn
 from tests.fakes.deployment_controller import Counts, Deployment, Service, Threshold, next_step
+from tests.fakes.each_case import each_case
 from tests.fakes.gateway_container import Configuration, GatewayContainer, Place, RedisContainer
 from tests.fakes.l4_balancer import Balancer
 from tests.fakes.programs import need
@@ -216,7 +217,7 @@ def test_a_probe_s_result_changes_after_its_threshold_of_answers_in_a_row() -> N
     assert [liveness.observe(False) for _ in range(3)] == [True, True, False]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("counts", "step"),
     [
         (Counts(2, 0, 2, 0), "start"),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import pytest
-
 from tests.fakes import manifest_rules as rules
+from tests.fakes.each_case import each_case
 from tests.fakes.manifest_rules import RULES, Rule
 from tests.fakes.rendered_manifests import ALL, Manifest, Render, render
 
 Break = Callable[[Render], object]
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@each_case("name", ALL)
+@each_case("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_render_keeps(rule: Rule, name: str) -> None:
     """Case H 41: images with a registry, no password in arguments, volumes for models, tolerations for GPUs."""
     assert list(rule(render(name))) == []
@@ -178,7 +177,7 @@ def named(value: object) -> Iterator[str] | str | None:
     return getattr(value, "__name__", None) if value in RULES else None
 
 
-@pytest.mark.parametrize(("rule", "break_it"), MUTATIONS, ids=named)
+@each_case(("rule", "break_it"), MUTATIONS, ids=named)
 def test_a_broken_render_is_noticed_by(rule: Rule, break_it: Break) -> None:
     broken = render("vllm")
     break_it(broken)

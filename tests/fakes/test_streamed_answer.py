@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fakes.each_case import each_case
 from tests.fakes.streamed_answer import streamed
 
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
@@ -27,7 +28,7 @@ def test_the_same_answer_cut_differently_agrees(cut: bytes) -> None:
     assert streamed(WHOLE).agrees(streamed(cut))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "other",
     [
         WHOLE.replace(b" pri", b" prj"),

@@ -24,6 +24,7 @@ def test_it_returns_status_and_output() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fakes.whole_run.GRACE_S", 0.1)
     said = tmp_path / "child"

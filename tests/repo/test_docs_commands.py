@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.sim.ports import free_ports, neighbouring_ports
+from tests.fakes.each_case import each_case
 from tests.fakes.whole_run import whole_run
 
 COMMANDS_S = 220.0
@@ -140,7 +141,7 @@ def test_every_entry_of_the_tables_is_a_command_of_a_page() -> None:
         assert any(beginning(command, {key: ""}) for command in EVERY), f"{key}: on no page any more"
 
 
-@pytest.mark.parametrize("name", [*PAGES, "docs/adr/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+@each_case("name", [*PAGES, "docs/adr/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
 def test_every_link_leads_to_an_existing_file_and_heading(name: str) -> None:
     page = (ROOT / name).read_text()
     for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", page):

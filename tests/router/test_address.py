@@ -9,10 +9,11 @@ import pytest
 
 from loadtests.sim.ports import HOST, free_ports
 from router.address import ListenAddress, bind, parse_listen
+from tests.fakes.each_case import each_case
 from tests.fakes.waiting import DEADLINE_S
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "host", "port", "loopback"),
     [
         ("0.0.0.0:8000", "0.0.0.0", 8000, False),
@@ -31,7 +32,7 @@ def test_host_and_port_are_read_and_written_back(text: str, host: str, port: int
     assert str(listen) == text
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from router.errors import (
     SHAPES,
     ClientError,
@@ -12,6 +10,7 @@ from router.errors import (
     Overload,
     PodFailure,
 )
+from tests.fakes.each_case import each_case
 
 
 def tree(root: type[GatewayError]) -> list[type[GatewayError]]:
@@ -29,7 +28,7 @@ def test_the_table_covers_the_tree_and_nothing_else() -> None:
     assert set(SHAPES) == set(ALL) - FAMILIES
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in FAMILIES])
+@each_case("kind", [kind for kind in ALL if kind not in FAMILIES])
 def test_every_error_has_an_answer(kind: type[GatewayError]) -> None:
     error = kind("why", param="p", retry_after_s=2.0)
     assert (error.message, str(error), error.param, error.retry_after_s) == ("why", "why", "p", 2.0)

@@ -10,6 +10,7 @@ import pytest
 
 from router.lifecycle import DrainReport, IllegalTransition, Lifecycle, Phase, PhaseChange, drain_sequence
 from router.settings import Drain
+from tests.fakes.each_case import each_case
 
 
 class Replica:
@@ -73,7 +74,7 @@ def test_only_the_ready_phase_is_ready_and_every_phase_after_it_closes_connectio
     ]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "illegal"),
     [
         ((), Phase.READY),

@@ -19,6 +19,7 @@ from schedulers.profile import SCORERS
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, Rejection, RequestInfo
 from tests.fakes.chance import five_deviations
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import (
     cases,
     idle,
@@ -49,8 +50,8 @@ POLICIES: dict[str, Scheduler] = {
     **{f"profile: {name}": registry.create("profile", params) for name, params in COMPOSED.items()},
 }
 TWINS: dict[str, Scheduler] = {name: pickle.loads(pickle.dumps(policy)) for name, policy in POLICIES.items()}
-every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-both_keys = pytest.mark.parametrize("keyed", [False, True], ids=["no session", "sessions"])
+every_policy = each_case("policy", POLICIES.values(), ids=POLICIES)
+both_keys = each_case("keyed", [False, True], ids=["no session", "sessions"])
 
 
 def traffic(count: int, *, keyed: bool = False) -> Iterable[RequestInfo]:
@@ -120,7 +121,7 @@ def test_columns_computed_beforehand_change_no_answer(case: tuple[RequestInfo, L
 
 @every_policy
 @both_keys
-@pytest.mark.parametrize("pods", [2, 3, 8])
+@each_case("pods", [2, 3, 8])
 def test_equal_pods_get_nearly_equal_shares(policy: Scheduler, keyed: bool, pods: int) -> None:
     alike, count = idle(pods), 400 * pods
     share = Counter(picked(policy, request, alike) for request in traffic(count, keyed=keyed))
@@ -156,7 +157,7 @@ def test_the_order_of_the_candidates_does_not_decide_which_pods_can_be_picked(po
 
 @every_policy
 @both_keys
-@pytest.mark.parametrize("pods", [1, 2, 999, 1000])
+@each_case("pods", [1, 2, 999, 1000])
 def test_pools_of_one_to_a_thousand_pods(policy: Scheduler, keyed: bool, pods: int) -> None:
     snapshot = unequal(pods)
     known, most = frozenset(ids_of(snapshot)), frozenset(ids_of(snapshot)[1:])

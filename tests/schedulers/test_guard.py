@@ -6,6 +6,7 @@ import pytest
 
 from schedulers.guard import Failure, GuardLimits, PolicyTimeout, Strikes, fault, is_sound, raised, slow
 from schedulers.types import Decision, PodId, Rejection
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import idle, pod_ids, request_of
 
 A, B = pod_ids(2)
@@ -26,7 +27,7 @@ def test_a_pod_of_the_snapshot_or_a_rejection_is_right(answer: object) -> None:
     assert fault(answer, request_of(), SNAPSHOT) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("answer", "reason", "words"),
     [
         (None, "no_answer", "answered None, which is neither a Decision nor a Rejection"),
@@ -49,7 +50,7 @@ def test_a_wrong_answer_has_a_reason_and_a_message(answer: object, reason: str, 
     assert len(failure.words) < 400
 
 
-@pytest.mark.parametrize(
+@each_case(
     "rejection",
     [
         Rejection(5),  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from schedulers import params
 from schedulers.errors import InvalidParams
 from schedulers.params import check, parameter
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
+from tests.fakes.each_case import each_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def test_a_wrong_value_is_named_with_the_expected_and_the_given_type() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_case(
     "given",
     [
         {"ratio": -0.1},

@@ -10,6 +10,7 @@ import pytest
 from schedulers.errors import InvalidParams
 from schedulers.params import parameter
 from schedulers.parts import Specs, texts
+from tests.fakes.each_case import each_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def test_a_spec_names_a_part_and_its_parameters() -> None:
     assert made({"name": "wheel"}) == (Wheel(), [])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("spec", "words"),
     [
         ("wheel", "params.parts[1] must be a mapping with a name, not 'wheel'"),

@@ -7,6 +7,7 @@ import pytest
 from schedulers import registry
 from schedulers.errors import InvalidParams
 from schedulers.profile import FILTERS, PICKERS, SCORERS
+from tests.fakes.each_case import each_case
 
 WRONG: list[tuple[dict[str, object], str]] = [
     (
@@ -45,7 +46,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("params", "words"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+@each_case(("params", "words"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_wrong_spec_is_refused_when_the_policy_is_built(params: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidParams) as refused:
         registry.create("profile", params)

@@ -197,6 +197,7 @@ def test_a_bad_entry_point_is_named(name: str, value: str, error: type[Scheduler
     assert registry.names() == tuple(registry.BUILT_IN)
 
 
+@pytest.mark.slow
 def test_importing_the_registry_looks_for_no_entry_points() -> None:
     spy = (
         "import importlib.metadata as m\n"

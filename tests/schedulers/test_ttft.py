@@ -16,12 +16,13 @@ from schedulers.ttft import (
     prefill_work,
     step_work,
 )
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import unhurried
 
 TOKENS = st.integers(0, 200_000)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("uncached", "cached", "work"),
     [(1, 0, 1), (0, 5000, 1), (-64, 5000, 1), (1000, 0, 1015), (32_000, 0, 48_000), (32_000, 32_000, 80_000)],
     ids=["one", "all cached", "more than all", "short", "long: half as much again", "after as long a context"],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schedulers.entropy import mix
 from schedulers.weighing import Falling, Scores, Weighed, span_of
 from tests.fakes.chance import five_deviations
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import BITS, unhurried
 
 FEW_VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 1.0])
@@ -74,7 +75,7 @@ def test_the_best_is_one_of_the_highest(case: tuple[int, list[tuple[float, Score
     assert found.of(found.best(entropy)) == max(found.all())
 
 
-@pytest.mark.parametrize(
+@each_case(
     "said",
     [
         [],

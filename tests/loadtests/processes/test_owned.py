@@ -20,6 +20,7 @@ TIED = "import os; print(os.sched_getaffinity(0), end='')"
 BUSY = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
 
 
+@pytest.mark.slow
 def test_a_childs_cpu_time_counts_and_the_program_ends_with_its_block(tmp_path: Path) -> None:
     with Owned([sys.executable, "-c", BUSY], 0, tmp_path / "log") as owned:
         wait_for("it uses the CPU", lambda: owned.ended() or procfs.read(owned.pids()).cpu_s >= 0.3)
@@ -69,6 +70,7 @@ def test_a_program_that_ignores_sigterm_is_killed_with_its_children(
     wait_for("its child is gone", lambda: not runs(child))
 
 
+@pytest.mark.slow
 def test_a_program_serves_when_a_post_is_answered_and_a_long_stream_is_not_awaited(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "loadtests.bench.load.canned", str(port), "--stream", "--gap-ms", "600000"]

@@ -113,6 +113,7 @@ def test_without_users_it_only_prints_its_addresses(monkeypatch: pytest.MonkeyPa
         assert quiet.wait(DEADLINE_S) == 0
 
 
+@pytest.mark.slow
 def test_a_gateway_that_cannot_start_is_reported_with_its_log() -> None:
     command = [*COMMAND, "--policy", "no_such_policy"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)

@@ -9,6 +9,7 @@ import pytest
 from loadtests.swaps.decisions import Decisions, slower
 from loadtests.swaps.play import Outcome
 from loadtests.swaps.report import as_json, lines
+from tests.fakes.each_case import each_case
 
 PAGE = """# TYPE turnout_decision_seconds histogram
 turnout_decision_seconds_bucket{pool="a",le="1e-05"} 90.0
@@ -55,7 +56,7 @@ def test_without_picks_no_run_is_slower() -> None:
 PASSED = Outcome(200, {}, 5000, {}, {"p2c": 5000}, decisions(100, 0, 0), decisions(90, 10, 0), [7, 7], 0)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [
         {"swaps": 0},

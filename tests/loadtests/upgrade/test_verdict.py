@@ -3,6 +3,7 @@ import pytest
 from loadtests.sim.http_client import Answer
 from loadtests.sim.simpod.text import answer_text
 from loadtests.upgrade.verdict import Verdict, expected, judge
+from tests.fakes.each_case import each_case
 
 WANTED = answer_text(1, 3)
 WORDS = [WANTED[at : at + 4].decode() for at in range(0, 12, 4)]
@@ -33,7 +34,7 @@ def test_a_whole_stream_and_a_whole_answer_are_good_and_report_cached_tokens() -
         assert (verdict.usage.prompt_tokens, verdict.usage.cached_tokens) == (9, 8)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "body", "complete", "fault"),
     [
         (0, b"", False, "no_answer"),

@@ -19,6 +19,7 @@ def turnout(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "router", *argv], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_version_is_that_of_the_distribution() -> None:
     output = turnout("--version")
     assert (output.returncode, output.stdout) == (0, f"turnout {version('turnout')}\n")
@@ -71,6 +72,7 @@ def test_an_error_is_one_line_and_exit_code_2(argv: list[str], words: str, capsy
     assert words in output.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--workers", "2", "--state", "redis://127.0.0.1:1")])
 @pytest.mark.parametrize(("flag", "other", "key"), [("--listen", "--control", "listen"), ("--control", "--listen", "")])
 def test_a_port_in_use_is_one_line_that_names_the_flag_and_the_setting(
@@ -88,6 +90,7 @@ def test_a_port_in_use_is_one_line_that_names_the_flag_and_the_setting(
     assert "Traceback" not in output.stderr
 
 
+@pytest.mark.slow
 def test_a_file_on_standard_input_is_checked_and_its_lines_are_named() -> None:
     """Case H 42."""
     good = subprocess.run([sys.executable, "-m", "router", "check", "-"], input=GOOD, capture_output=True, text=True)

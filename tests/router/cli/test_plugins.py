@@ -80,6 +80,7 @@ def test_json_output_has_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out) == SHOWN
 
 
+@pytest.mark.slow
 def test_a_valid_file_passes_without_a_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(SOUND)
     assert main(["policy", "check", str(tmp_path / "mine.py")]) == 0
@@ -88,6 +89,7 @@ def test_a_valid_file_passes_without_a_gateway(tmp_path: Path, capsys: pytest.Ca
     assert "us among 1000 pods" in said
 
 
+@pytest.mark.slow
 def test_an_invalid_file_is_reported_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text("def")
     assert main(["policy", "check", str(tmp_path / "mine.py")]) == 1

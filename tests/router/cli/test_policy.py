@@ -11,6 +11,7 @@ from router.cli.policy import _param, policy_line
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 from tests.fakes.control_port import Replica, Run, command, commands
+from tests.fakes.each_case import each_case
 
 
 def test_a_policy_is_shown_and_set(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +159,7 @@ def test_the_line_has_every_field_of_the_policy() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "value"),
     [("k=3", 3), ("k=0.5", 0.5), ("k=true", True), ("k=[1]", [1]), ("k=word", "word"), ("k=a=b", "a=b"), ("k=", "")],
 )

@@ -23,6 +23,7 @@ from router.settings import (
     Settings,
     Timeouts,
 )
+from tests.fakes.each_case import each_case
 
 POD = "http://10.0.0.1:8000"
 
@@ -118,7 +119,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("given", "where"), list(ERRORS.values()), ids=list(ERRORS))
+@each_case(("given", "where"), list(ERRORS.values()), ids=list(ERRORS))
 def test_an_error_is_reported_at_its_place(given: Settings, where: str) -> None:
     assert found(given) == [(where, "error")]
 
@@ -159,7 +160,7 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("given", list(RIGHT.values()), ids=list(RIGHT))
+@each_case("given", list(RIGHT.values()), ids=list(RIGHT))
 def test_valid_settings_have_no_problems(given: Settings) -> None:
     assert problems_in(given) == []
 

@@ -9,6 +9,7 @@ import pytest
 from router.config.environment import SETTINGS, attributed, unknown_variables, with_login
 from router.config.problems import Problem
 from router.settings import Pool, Settings
+from tests.fakes.each_case import each_case
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
 
@@ -17,7 +18,7 @@ def warnings(environ: dict[str, str], settings: Settings | None = None) -> list[
     return [problem.message for problem in unknown_variables(environ, settings or Settings())]
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@each_case("name", sorted(SETTINGS))
 def test_every_variable_is_documented_and_known(name: str) -> None:
     assert f"`{name}`" in PAGE.read_text()
     assert warnings({name: "x"}) == []
@@ -39,7 +40,7 @@ def test_a_variable_that_sets_nothing_is_warned_of_with_a_hint(name: str, hint: 
     assert message.startswith(f"{name} sets nothing; {hint}")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     [
         "TURNOUT_SERVICE_HOST",
@@ -66,7 +67,7 @@ def test_a_state_that_needs_no_password_stays_as_it_is(url: str) -> None:
     assert with_login(url, {"TURNOUT_STATE_PASSWORD": "x"}) == url
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "environ", "origin"),
     [
         (("labels", "c"), {"TURNOUT_LABELS": "a=b,c"}, "TURNOUT_LABELS"),

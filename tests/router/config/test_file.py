@@ -8,6 +8,7 @@ import pytest
 
 from router.config.file import ConfigError, check, described, load, read_text
 from router.settings import Settings, Timeouts
+from tests.fakes.each_case import each_case
 
 GOOD = """\
 listen: 127.0.0.1:8000
@@ -141,7 +142,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), list(WRONG.values()), ids=list(WRONG))
+@each_case(("text", "expected"), list(WRONG.values()), ids=list(WRONG))
 def test_each_problem_names_its_line_its_place_and_its_cause(text: str, expected: list[str]) -> None:
     assert problems(text) == expected
 
@@ -182,7 +183,7 @@ def test_merge_keys_and_aliases_of_yaml_work_and_are_no_duplicates() -> None:
     assert reading.settings.pools[0].timeouts == Timeouts(idle_s=9, total_s=7)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "a: &a [*a]",
@@ -213,7 +214,7 @@ def test_the_token_from_the_environment_overrides_the_file() -> None:
     assert read_text(POOL, {}).settings.control.token == ""
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "with_password"),
     [
         ("redis://r:6379/0", "redis://:p%40s%2Fs@r:6379/0"),

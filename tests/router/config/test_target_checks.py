@@ -8,6 +8,7 @@ import pytest
 
 from router.config.checks import problems_in
 from router.settings import PolicySpec, Pool, Settings, TargetClient, Targets
+from tests.fakes.each_case import each_case
 
 HASH = "ab" * 32
 READY = {"mine": PolicySpec(name="session_affinity", params={"balance_factor": 3.0})}
@@ -106,7 +107,7 @@ ERRORS: dict[str, tuple[list[Pool], dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("pools", "more", "where", "words"), list(ERRORS.values()), ids=list(ERRORS))
+@each_case(("pools", "more", "where", "words"), list(ERRORS.values()), ids=list(ERRORS))
 def test_an_error_is_reported_at_its_place(pools: list[Pool], more: dict[str, Any], where: str, words: str) -> None:
     errors = [(place, message) for place, severity, message in found(*pools, **more) if severity == "error"]
     ((place, message),) = errors

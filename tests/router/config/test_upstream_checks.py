@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from router.config.upstream_checks import api_key, upstream_problems
 from router.settings import Health, Pool, PoolUpstream, Scrape, Settings, UpstreamTls
 from tests.fakes.certificates import Authority
+from tests.fakes.each_case import each_case
 from tests.fakes.programs import need
 
 
@@ -42,7 +41,7 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
     assert _found(_pool(PoolUpstream(api_key_env="KEY", tls=UpstreamTls()))) == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("upstream", "key", "word"),
     [
         (PoolUpstream(path="base"), "path", "write it as /base"),

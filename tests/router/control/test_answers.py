@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from router.control.answers import explain_errors, refusal
 from schedulers import errors as scheduler_errors
 from statesync import errors as state_errors
+from tests.fakes.each_case import each_case
 
 
 def explained() -> set[type[Exception]]:
@@ -17,7 +18,7 @@ def explained() -> set[type[Exception]]:
     return {kind for kind in app.exception_handlers if isinstance(kind, type)}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "kind",
     [
         scheduler_errors.UnknownPolicy,

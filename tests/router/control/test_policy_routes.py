@@ -12,6 +12,7 @@ from statesync.store.lineage import digest
 from statesync.store.policy_record import CanaryGuard
 from statesync.store.protocol import PolicyRecord
 from tests.fakes.control_port import OTHER_POD, Replica, error_of, talk_to
+from tests.fakes.each_case import each_case
 
 PLAIN = {
     "policy": "p2c",
@@ -178,7 +179,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@each_case(("method", "path", "body"), CHANGES)
 def test_every_change_has_a_dry_run_and_is_refused_for_another_generation(
     method: str, path: str, body: dict[str, object] | None
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from router.dataplane.access_log import tokens
 from router.settings import Limits, Logging
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -130,7 +131,7 @@ def test_a_long_name_of_a_model_is_cut(caplog: pytest.LogCaptureFixture) -> None
     assert only(lines, "model") == ("x" * 256,)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("tail", "expected"),
     [
         (b'"usage": {"prompt_tokens": 3, "total_tokens": 7, "completion_tokens": 4}}', (3, 4)),

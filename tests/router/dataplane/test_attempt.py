@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from router.settings import Retries
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, PodEnd, event, ok
 from tests.fakes.memory_gateway import Rig
 
@@ -31,7 +32,7 @@ FAILINGS: dict[str, tuple[Callable[[PodEnd], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("how", FAILINGS)
+@each_case("how", FAILINGS)
 def test_a_pod_that_fails_before_the_first_byte_is_replaced(how: str) -> None:
     fail, reason = FAILINGS[how]
     with Rig() as rig:

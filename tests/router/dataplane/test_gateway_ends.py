@@ -9,6 +9,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.settings import Limits, Pool, Timeouts
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -37,7 +38,7 @@ def hush(rig: Rig) -> Rig:
     return rig
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@each_case("stage", STAGES)
 def test_a_client_that_leaves_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig() as rig:
         STAGES[stage](rig)
@@ -46,7 +47,7 @@ def test_a_client_that_leaves_leaves_no_charge_and_no_connection(stage: str) -> 
         assert rig.nobody_asked()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@each_case("stage", STAGES)
 def test_a_pod_that_dies_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig(pods=1) as rig:
         STAGES[stage](rig)
@@ -59,7 +60,7 @@ def test_a_pod_that_dies_leaves_no_charge_and_no_connection(stage: str) -> None:
         rig.assert_clean()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@each_case("stage", STAGES)
 def test_a_drain_that_runs_out_of_time_leaves_no_charge_and_no_connection(stage: str) -> None:
     with Rig() as rig:
         STAGES[stage](rig)
@@ -87,8 +88,8 @@ def test_a_client_that_leaves_closes_the_pods_connection_at_once(begun: bytes) -
 BIG = 'event: response.completed\ndata: {"type":"response.completed","text":"%s"}\n\n' % ("x" * 5000)
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
-@pytest.mark.parametrize(
+@each_case("version", ["1.1", "1.0"])
+@each_case(
     ("path", "last"),
     [
         ("/v1/chat/completions", "data: [DONE]\n\n"),
@@ -317,7 +318,7 @@ def test_the_clients_deadline_shortens_the_total_timeout() -> None:
         assert later.answer().status == 504
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-5", "1.5", "9" * 400, "\xff"])
+@each_case("value", ["soon", "0", "-5", "1.5", "9" * 400, "\xff"])
 def test_a_malformed_deadline_is_refused(value: str) -> None:
     with Rig() as rig:
         client = rig.asks(CHAT, f"x-turnout-deadline-ms: {value}")

@@ -10,8 +10,8 @@ import json
 from itertools import chain
 
 import h11
-import pytest
 
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import Client
 from tests.http_corpus import answers, connections, framing, heads
 from tests.http_corpus.answers import Hostile
@@ -28,8 +28,8 @@ def pieces(case: Case) -> int:
     return 7 if len(case.data) < 4000 else 1000
 
 
-@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
-@pytest.mark.parametrize("name", REQUESTS)
+@each_case("torn", [False, True], ids=["whole", "torn"])
+@each_case("name", REQUESTS)
 def test_a_request_has_one_reading_for_the_pod_and_the_gateway(name: str, torn: bool) -> None:
     """Cases D 19, D 20, E 22, E 23 and E 24, in memory of the pod's bytes and of the client's."""
     case = REQUESTS[name]
@@ -41,7 +41,7 @@ def test_a_request_has_one_reading_for_the_pod_and_the_gateway(name: str, torn: 
     assert_is_part_of(outcome, case.data)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@each_case("name", ANSWERS)
 def test_a_hostile_answer_harms_its_own_request_only(name: str) -> None:
     """Case E 23."""
     case = ANSWERS[name]

@@ -8,6 +8,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.settings import PathSettings, Pool
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import get, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -15,8 +16,8 @@ LLAMA = "meta-llama/Llama-3.1-8B"
 POOL = Pool(name="main", models=[LLAMA], aliases={"small": LLAMA})
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/health?x=1"])
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@each_case("path", ["/livez", "/readyz", "/health", "/health?x=1"])
+@each_case("method", ["GET", "HEAD"])
 def test_a_ready_replica_answers_200(path: str, method: str) -> None:
     with Rig() as rig:
         answer = rig.client().sends(get(path, method=method)).answer(method)
@@ -89,7 +90,7 @@ def test_a_model_that_is_not_there_is_not_found(name: str) -> None:
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "model_not_found")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models", "/metrics", "/admin/pods", "/v1/chat/completion", "*"])
+@each_case("path", ["/", "/v1", "/v2/models", "/metrics", "/admin/pods", "/v1/chat/completion", "*"])
 def test_nothing_is_served_under_other_paths(path: str) -> None:
     with Rig() as rig:
         client = rig.client().sends(get(path, method="OPTIONS" if path == "*" else "GET"))
@@ -104,7 +105,7 @@ def test_only_v1_is_posted_to(path: str) -> None:
         assert rig.net.made == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("method", "path", "allow"),
     [
         ("GET", "/v1/chat/completions", "POST"),
@@ -160,8 +161,8 @@ def test_an_unknown_path_keeps_its_slash() -> None:
         assert rig.asked().request.target == "/v1/own/"
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
-@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/sleep", "/v1/%6coad_lora_adapter"])
+@each_case("method", ["POST", "GET"])
+@each_case("path", ["/v1/load_lora_adapter", "/sleep", "/v1/%6coad_lora_adapter"])
 def test_engines_are_not_managed_through_the_inference_port(method: str, path: str) -> None:
     """Case D 19."""
     with Rig() as rig:

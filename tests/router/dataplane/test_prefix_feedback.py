@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from router.dataplane.prefix_feedback import TAIL_BYTES, CacheUse, cache_use
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.prefix.index import BLOCK_BYTES, REACH
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok
 from tests.fakes.memory_gateway import Rig
 
@@ -124,7 +125,7 @@ def test_of_many_events_with_usage_the_last_counts() -> None:
     assert cache_use(VLLM_MESSAGES + VLLM_MESSAGES) == CacheUse(729, 640)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "tail",
     [
         b"",

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import pytest
 
 from router.dataplane.request import openai
 from statesync.prefix.index import PrefixIndex
+from tests.fakes.each_case import each_case
 
 LONG = "The licensee may copy and distribute the program. " * 40
 OTHER = "Y" + LONG[1:]
@@ -66,7 +66,7 @@ WHOLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Bodies that differ before the rest of the prompt: no block may be shared."""
 
 
-@pytest.mark.parametrize("named", WHOLE)
+@each_case("named", WHOLE)
 def test_prompts_that_differ_at_the_beginning_share_no_block_and_equal_ones_all(named: str) -> None:
     body, change = WHOLE[named]
     assert shared(body, body | change) == 0
@@ -98,7 +98,7 @@ LATER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 """Bodies that differ later in the prompt: the blocks before are shared, none after."""
 
 
-@pytest.mark.parametrize("named", LATER)
+@each_case("named", LATER)
 def test_prompts_that_differ_later_share_the_blocks_before_and_none_after(named: str) -> None:
     body, change = LATER[named]
     one, other = chain(body), chain(body | change)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -142,9 +143,9 @@ FRAMINGS = {
 }
 
 
-@pytest.mark.parametrize("version", ["1.1", "1.0"])
-@pytest.mark.parametrize("framing", FRAMINGS)
-@pytest.mark.parametrize("named", EVENTS)
+@each_case("version", ["1.1", "1.0"])
+@each_case("framing", FRAMINGS)
+@each_case("named", EVENTS)
 def test_every_byte_of_a_stream_leaves_when_it_comes(named: str, framing: str, version: str) -> None:
     """Case D 15."""
     coding = b"content-encoding: deflate\r\n" if named == "compressed" else b""

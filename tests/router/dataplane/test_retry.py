@@ -18,6 +18,7 @@ from router.errors import (
 )
 from router.settings import Retries
 from statesync.engines.health import Outcome
+from tests.fakes.each_case import each_case
 
 LIMITS = Retries(attempts=2)
 
@@ -30,13 +31,13 @@ def test_every_failure_has_a_rule() -> None:
     assert set(RULES) == set(PodFailure.__subclasses__())
 
 
-@pytest.mark.parametrize("kind", RULES)
+@each_case("kind", RULES)
 def test_nothing_is_retried_once_the_client_has_a_byte(kind: type[PodFailure]) -> None:
     assert decision(kind, begun=True) is RetryDecision.GIVE_UP
 
 
-@pytest.mark.parametrize("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
-@pytest.mark.parametrize(
+@each_case("kind", [ConnectFailed, ResetBeforeAnswer, PodRefused, CutMidAnswer])
+@each_case(
     ("attempts", "expected"),
     [(1, RetryDecision.ANOTHER_POD), (2, RetryDecision.ANOTHER_POD), (3, RetryDecision.ANOTHER_POOL)],
 )

@@ -13,6 +13,7 @@ from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 from statesync.store.protocol import PolicyRecord
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, Client, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -69,7 +70,7 @@ def test_case_a_1_each_model_goes_to_the_pods_that_list_it_and_without_one_to_an
         assert seen == {"model-a": {one}, "model-b": {two}, "both": {one, two}, "": {one, two}}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("model", "headers", "pod"),
     [
         ("llama-70b", [], "10.0.0.1:8000"),
@@ -88,7 +89,7 @@ def test_a_model_or_an_explicit_target_decides_the_pool(model: str, headers: lis
         assert client.answer().headers["x-turnout-pod"] == pod
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("model", "headers", "status", "code"),
     [
         ("gpt-5", [], 404, "model_not_found"),

@@ -10,6 +10,7 @@ from router.dataplane.state_owners import StateOwners
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
 from statesync.owners import key_of
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -73,7 +74,7 @@ def test_a_silent_store_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) 
     assert asyncio.run(StateOwners(Store(silent=True)).find(["resp_1"])) is None
 
 
-@pytest.mark.parametrize("cut", range(5, 60, 9))
+@each_case("cut", range(5, 60, 9))
 def test_an_id_that_is_split_over_chunks_is_read(cut: int) -> None:
     event = b'data: {"type":"response.created","response":{"id":"resp_1234567890"}}\n\n'
     with Rig() as rig:

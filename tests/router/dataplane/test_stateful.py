@@ -8,6 +8,7 @@ import pytest
 
 from router.settings import Pool
 from schedulers.types import PodId
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, Client, PodEnd, chunk, get, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -40,7 +41,7 @@ def test_case_c9_twenty_of_twenty_follow_ups_reach_the_pod_that_has_the_response
             assert (answer.status, answer.headers["x-turnout-policy"]) == (200, "pinned")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "request_",
     [
         get("/v1/responses/resp_1"),
@@ -118,7 +119,7 @@ KINDS: dict[str, tuple[str, object, str, dict[str, object], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case("kind", KINDS)
 def test_case_c9_the_like_of_responses_reach_their_owner_too(kind: str) -> None:
     path, body, id, more, later = KINDS[kind]
     with Rig(pods=5) as rig:

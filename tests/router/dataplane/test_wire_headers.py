@@ -13,6 +13,7 @@ from schedulers.types import Pod, PodId
 from statesync.engines.access import PoolAccess, fixed_key
 from statesync.load.pod_state import Charge
 from tests.fakes.bare_exchange import exchange, routed
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_transport import read_requests
 from tests.fakes.trial_inputs import request
 
@@ -36,7 +37,7 @@ def test_a_valid_id_is_kept(given: bytes) -> None:
     assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == given
 
 
-@pytest.mark.parametrize("given", [b"", b"a" * 129, b"a b", b"a\x7f", b"\xc3\xa9", b"a\tb"])
+@each_case("given", [b"", b"a" * 129, b"a b", b"a\x7f", b"\xc3\xa9", b"a\tb"])
 def test_an_invalid_id_is_replaced(given: bytes) -> None:
     assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == b"00000000000100000001"
 

@@ -56,6 +56,7 @@ def sandboxed() -> Mapping[str, tuple[str, str]]:
     return {source: (raised, seen) for source, raised, seen in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", REFUSED)
 def test_io_is_refused_and_recorded(source: str, sandboxed: Mapping[str, tuple[str, str]]) -> None:
     words = REFUSED[source]

@@ -24,6 +24,7 @@ def said(source: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_it_reports_its_progress_and_its_result() -> None:
     *at, result = said(GOOD)
     assert at == [{"at": "loading it"}, {"at": "asking freest_kv"}]
@@ -31,6 +32,7 @@ def test_it_reports_its_progress_and_its_result() -> None:
     assert 0 < result["pick_us"]["freest_kv"]["8"] < result["pick_us"]["freest_kv"]["1000"]
 
 
+@pytest.mark.slow
 def test_output_and_exit_handlers_of_the_file_do_not_disturb_the_pipe() -> None:
     source = "import atexit, os\nos.write(1, b'{}\\n')\natexit.register(os.abort)\n"
     at, result = said(source)
@@ -38,6 +40,7 @@ def test_output_and_exit_handlers_of_the_file_do_not_disturb_the_pipe() -> None:
     assert result["problem"].startswith("there is no policy in it")
 
 
+@pytest.mark.slow
 def test_all_policies_of_a_file_are_checked() -> None:
     assert said(GOOD + picks("return None"))[-1]["problem"].startswith("mine: with 1 pod: it answered None")
 

@@ -45,6 +45,7 @@ def test_whatever_a_file_breaks_in_its_check_the_next_file_is_checked(head: str)
     assert check(GOOD.encode(), "freest.py", limits=PATIENT).problem == ""
 
 
+@pytest.mark.slow
 def test_a_report_names_the_policies_of_the_file() -> None:
     report = check(GOOD.encode(), "freest.py", examples()[:12], PATIENT)
     digest = digest_of(GOOD.encode())
@@ -52,6 +53,7 @@ def test_a_report_names_the_policies_of_the_file() -> None:
     assert report.names == (f"freest_kv@{digest}",)
 
 
+@pytest.mark.slow
 def test_recorded_requests_are_part_of_the_check() -> None:
     request, snapshot = examples()[6]
     raises = picks(f"if request.model == 'llama': raise ValueError('no such model')\n{RIGHT}")
@@ -60,6 +62,7 @@ def test_recorded_requests_are_part_of_the_check() -> None:
     assert report.problem == "mine: with 2 pods: it raised ValueError('no such model')"
 
 
+@pytest.mark.slow
 def test_a_check_that_does_not_end_is_killed_and_its_position_reported() -> None:
     # A call into C that never returns to Python cannot be interrupted inside the process.
     endless = picks("import itertools\nsum(itertools.repeat(0))")
@@ -72,6 +75,7 @@ def test_a_check_that_does_not_end_is_killed_and_its_position_reported() -> None
     assert at == "asking mine"
 
 
+@pytest.mark.slow
 def test_the_check_has_the_gateways_modules_and_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "beside_the_gateway.py").write_text("X = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -91,6 +95,7 @@ def children() -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_check_leaves_no_process_and_no_descriptor() -> None:
     gc.collect()  # garbage of earlier tests
     before, born = set(os.listdir("/proc/self/fd")), children()

@@ -14,6 +14,7 @@ from router.plugins.examples import Example, examples
 from schedulers import entropy, registry
 from schedulers.protocols import Scheduler
 from schedulers.types import NO_UNTRIED_POD, Decision, LoadSnapshot, Rejection, RequestInfo
+from tests.fakes.each_case import each_case
 
 
 def subject(policy: type[Scheduler]) -> PolicyUnderTest:
@@ -23,7 +24,7 @@ def subject(policy: type[Scheduler]) -> PolicyUnderTest:
     return PolicyUnderTest(str(policy.name), policy, sys.modules[policy.__module__], policy, pick)
 
 
-@pytest.mark.parametrize("name", registry.BUILT_IN)
+@each_case("name", registry.BUILT_IN)
 def test_the_gateways_own_policies_keep_it(name: str) -> None:
     figures = examine(subject(registry.BUILT_IN[name]))
     assert set(figures) == {"8", "100", "1000"}

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from router.plugins.state_diff import first_difference, state_of
+from tests.fakes.each_case import each_case
 
 HEAD = """
 import collections, functools, itertools, math
@@ -56,7 +57,7 @@ def module() -> tuple[ModuleType, Callable[[str], None]]:
     return made, lambda source: exec(source, made.__dict__)
 
 
-@pytest.mark.parametrize("place", REMEMBERS)
+@each_case("place", REMEMBERS)
 def test_changed_state_is_named_by_its_place(place: str) -> None:
     made, run = module()
     before = state_of(made, {})

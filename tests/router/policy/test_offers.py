@@ -83,6 +83,7 @@ def test_a_version_is_kept_as_long_as_a_pool_can_return_to_it(tmp_path: Path) ->
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_pools_own_policy_may_be_a_plugin_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # a real check
     monkeypatch.setattr(registry, "_policies", dict(registry.BUILT_IN))

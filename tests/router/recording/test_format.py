@@ -75,6 +75,7 @@ def _append_many(path: Path, name: str) -> None:
         append(path, [f"{name} {number}\n".encode()] * 4, max_bytes=10_000_000)
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_file_lose_no_line(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     context = multiprocessing.get_context("spawn")

@@ -33,11 +33,13 @@ def raised(soft: int, hard: int, wanted: int) -> tuple[list[int], str]:
     return json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     """Case E 22."""
     assert raised(256, 1024, 100) == ([1024, 1024, 1024], "")
 
 
+@pytest.mark.slow
 def test_too_few_descriptors_are_named_with_the_remedy() -> None:
     """Case E 22."""
     limits, log = raised(256, 1024, 20_000)

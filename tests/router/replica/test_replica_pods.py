@@ -93,6 +93,7 @@ class _Load:
         self._stopping = True
 
 
+@pytest.mark.slow
 def test_certificates_are_replaced_under_load_and_no_request_fails(
     run: Run, authority: Authority, tmp_path: Path
 ) -> None:

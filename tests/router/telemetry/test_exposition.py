@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from router.telemetry.exposition import PIECE_SAMPLES, Exposition
 from router.telemetry.metrics import Metrics
+from tests.fakes.each_case import each_case
 from tests.fakes.fixed_readings import readings
 
 TEXT = "text/plain"
@@ -37,8 +37,8 @@ def gateway_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if "turnout_" in line]
 
 
-@pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
-@pytest.mark.parametrize("count", [0, 3, PIECE_SAMPLES, 2 * PIECE_SAMPLES + 1])
+@each_case("accept", [TEXT, OPENMETRICS])
+@each_case("count", [0, 3, PIECE_SAMPLES, 2 * PIECE_SAMPLES + 1])
 def test_the_piecewise_text_is_byte_for_byte_what_prometheus_client_writes(accept: str, count: int) -> None:
     exposition = Exposition(counted(), readings(count))
     theirs = choose_encoder(accept)[0](exposition.registry).decode()

@@ -79,6 +79,7 @@ def python(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
+@pytest.mark.slow
 def test_workers_are_rolled_on_sighup_and_stopped_on_sigterm() -> None:
     lines: list[str] = []
 
@@ -97,6 +98,7 @@ def test_workers_are_rolled_on_sighup_and_stopped_on_sigterm() -> None:
     assert sorted(line for line in lines if "ended" in line) == [f"worker {n} ended with status 0" for n in range(4)]
 
 
+@pytest.mark.slow
 def test_workers_that_all_fail_at_once_end_it_with_their_status_and_message(caplog: pytest.LogCaptureFixture) -> None:
     assert supervised(python(FAILING)) == 2
     assert "no policy 'x'; it ended with status 2" in caplog.text
@@ -114,6 +116,7 @@ def test_a_worker_that_never_gets_ready_is_killed(caplog: pytest.LogCaptureFixtu
     assert "it was not ready in time; it ended by signal 9" in caplog.text
 
 
+@pytest.mark.slow
 def test_workers_are_outside_the_terminals_process_group_and_hold_no_other_socket(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -12,6 +12,7 @@ from schedulers.sampling import HOLDERS
 from schedulers.ttft import admission_s, outlook, prefill_work
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 from tests.fakes.chance import five_deviations
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import (
     BITS,
     cases,
@@ -96,7 +97,7 @@ def test_with_an_old_view_the_pick_is_untried_and_the_same_for_the_same_entropy(
         assert POLICY.pick(request, snapshot) == answer
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("work", "hits", "pod", "reason"),
     [
         ((0, 500, 500), {}, A, "soonest"),

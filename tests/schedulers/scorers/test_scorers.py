@@ -21,6 +21,7 @@ from schedulers.scorers.queue import ShortQueue
 from schedulers.scorers.session import SessionPlace
 from schedulers.types import Adapters, Candidate, LoadSnapshot, PodId, PodLoad, RequestInfo
 from schedulers.weighing import Weighed
+from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import cases, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
 COUNTS = st.integers(0, 2**40)
@@ -90,7 +91,7 @@ def test_the_order_of_the_candidates_changes_no_score(
         assert there == pytest.approx([here[at] for at in order]), name
 
 
-@pytest.mark.parametrize("scorer", EVERY.values(), ids=EVERY)
+@each_case("scorer", EVERY.values(), ids=EVERY)
 def test_its_name_is_its_key_in_the_table(scorer: Scorer) -> None:
     assert SCORERS[scorer.name] is type(scorer)
 

@@ -6,9 +6,10 @@ import pytest
 
 from statesync.discovery.address import PodAddress, of, parse
 from statesync.errors import DiscoveryError
+from tests.fakes.each_case import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "expected", "stored", "authority"),
     [
         ("http://10.0.0.1:8000", PodAddress("10.0.0.1", 8000), "10.0.0.1:8000", "10.0.0.1:8000"),
@@ -41,7 +42,7 @@ def test_what_the_pool_says_counts_where_the_address_does_not() -> None:
     assert parse("unix:/x", tls=True, base="/b").text == "unix:/x:/b"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "word"),
     [
         ("grpc://10.0.0.1:8000", "unknown scheme 'grpc'"),

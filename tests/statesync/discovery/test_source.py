@@ -13,6 +13,7 @@ from statesync.discovery.kubernetes.source import KubernetesSource
 from statesync.discovery.source import PodTemplate, open_source
 from statesync.discovery.static import StaticSource
 from statesync.errors import DiscoveryError
+from tests.fakes.each_case import each_case
 
 
 def test_a_list_of_pods_opens_a_static_source() -> None:
@@ -24,6 +25,7 @@ def test_a_dns_name_opens_a_dns_source(url: str) -> None:
     assert isinstance(open_source(source=url), DnsSource)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["kubernetes://llm?selector=app=vllm", "kubernetes+service://llm/vllm?port=http"])
 def test_a_cluster_opens_a_kubernetes_source_without_loading_its_client(url: str) -> None:
     looks = "import sys; from statesync.discovery.source import open_source"
@@ -70,7 +72,7 @@ def test_dns_servers_are_addresses_with_or_without_a_port(server: str) -> None:
         assert isinstance(open_source(source="dns://vllm:8000", nameservers=[server]), DnsSource)
 
 
-@pytest.mark.parametrize("server", ["", "dns.local", "10.0.0.10:", "10.0.0.10:x", "10.0.0.10/x", "a@10.0.0.1"])
+@each_case("server", ["", "dns.local", "10.0.0.10:", "10.0.0.10:x", "10.0.0.10/x", "a@10.0.0.1"])
 def test_a_dns_server_that_is_no_address_is_refused(server: str) -> None:
     with pytest.raises(DiscoveryError, match=r"write its address"):
         open_source(source="dns://vllm:8000", nameservers=[server])

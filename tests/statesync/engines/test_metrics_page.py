@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schedulers.types import Adapters
 from statesync.engines.metrics_page import engine_of, parse
 from statesync.types import EngineReport
+from tests.fakes.each_case import each_case
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 VLLM = (DATA / "metrics-vllm-0.32.txt").read_bytes()
@@ -141,7 +142,7 @@ def test_blocks_that_vllm_found_in_an_offload_tier_are_hits_too() -> None:
     assert parse(page + tier).prefix_queries_tokens == 100
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("page", "expected"),
     [
         (
@@ -199,7 +200,7 @@ def test_each_engine_s_page_is_read_by_its_own_names(page: bytes, expected: Engi
     assert parse(b"# HELP x y\n" + page) == expected
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("page", "engine"),
     [
         (VLLM, "vllm"),

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from statesync.engines.model_list import ModelCard, NoModelList, cards_of, ids_of
+from tests.fakes.each_case import each_case
 
 
 def page(*cards: dict[str, object]) -> bytes:
@@ -39,7 +40,7 @@ def test_cards_differ_only_in_what_lasts() -> None:
     assert "lora" in repr(later)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [b"", b"[]", b'{"data": 5}', b'{"data": [{"name": "x"}]}', b'{"data": [{"id": 5}]}', b"\xff\xfe", b"[" * 100_000],
     ids=["empty", "array", "number", "no id", "number as id", "not utf-8", "deep"],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from statesync.engines.presets import AUTO, AUTOMATIC, ENGINES, PRESETS, engine_with, preset_of
+from tests.fakes.each_case import each_case
 
 
 def test_every_engine_has_a_row_and_the_rest_is_automatic() -> None:
@@ -14,7 +13,7 @@ def test_every_engine_has_a_row_and_the_rest_is_automatic() -> None:
     assert preset_of("ollama") is PRESETS["ollama"]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@each_case("name", PRESETS)
 def test_the_automatic_row_covers_every_engine(name: str) -> None:
     preset = PRESETS[name]
     assert set(preset.health) <= set(AUTOMATIC.health)

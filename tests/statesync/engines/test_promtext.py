@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from statesync.engines.promtext import first, latest, mean, newest, samples, total
+from tests.fakes.each_case import each_case
 
 
 def test_a_metric_is_found_when_another_begins_with_its_name() -> None:
@@ -12,7 +11,7 @@ def test_a_metric_is_found_when_another_begins_with_its_name() -> None:
     assert [sample.value for sample in samples(page, b"x_total")] == [7.0, 8.0]
 
 
-@pytest.mark.parametrize("line", ["{} NaN", "{}", "{", " 5", '{max_lora="4"} x', "_more{} 5"])
+@each_case("line", ["{} NaN", "{}", "{", " 5", '{max_lora="4"} x', "_more{} 5"])
 def test_a_series_without_a_time_reports_no_adapters(line: str) -> None:
     page = f'\nvllm:lora_requests_info{line}\nvllm:num_requests_running{{max_lora="9"}} 7'.encode()
     assert newest(page, b"vllm:lora_requests_info") == b""

@@ -18,6 +18,7 @@ from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
 from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, SharedScrapes, restarted
 from statesync.store.memory import MemoryStore
 from statesync.types import EngineReport, PrefixPage
+from tests.fakes.each_case import each_case
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import Clock, RunningClock, run_on
@@ -491,7 +492,7 @@ def test_a_page_older_than_another_replica_s_report_is_skipped() -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("before", "after", "expected"),
     [
         (EngineReport(), EngineReport(started_at=5.0), False),

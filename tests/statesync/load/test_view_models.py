@@ -11,6 +11,7 @@ from statesync.errors import ModelNotServed, NoRoutablePod, PoolSaturated, State
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.types import EngineReport, InflightNumbers
+from tests.fakes.each_case import each_case
 from tests.fakes.virtual_time import Clock
 
 MODELS = ("a", "b", "c", "d")
@@ -109,7 +110,7 @@ def _limit(pod: Pod) -> float:
     return float("inf") if pod.max_inflight is None else pod.max_inflight
 
 
-@pytest.mark.parametrize("seed", range(12))
+@each_case("seed", range(12))
 def test_case_a_1_a_model_s_snapshot_has_its_pods_and_their_numbers_after_any_changes(seed: int) -> None:
     walk = Walk(seed)
     for _ in range(250):

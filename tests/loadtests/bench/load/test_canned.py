@@ -47,6 +47,7 @@ def test_the_answer_is_a_completion_of_the_configured_size() -> None:
     assert json.loads(completion())["usage"]["total_tokens"] == 308
 
 
+@pytest.mark.slow
 def test_it_serves_whole_answers_and_the_requests_that_routers_send_at_start(tmp_path: Path) -> None:
     with running(tmp_path) as client:
         assert "vllm:num_requests_waiting" in client.get("/metrics").text
@@ -56,6 +57,7 @@ def test_it_serves_whole_answers_and_the_requests_that_routers_send_at_start(tmp
         assert client.post("/v1/chat/completions", content=b"{}").json()["object"] == "chat.completion"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap_ms", ["0", "1"])
 def test_it_serves_streams_at_any_pace(tmp_path: Path, gap_ms: str) -> None:
     with running(tmp_path, "--stream", "--gap-ms", gap_ms) as client:

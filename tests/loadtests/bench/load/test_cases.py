@@ -8,6 +8,7 @@ import json
 import pytest
 
 from loadtests.bench.load.cases import ACTIVE, CASES, SERIAL, Case, bodies, place
+from tests.fakes.each_case import each_case
 
 
 def whole(case: Case, group: int, serial: int) -> bytes:
@@ -15,7 +16,7 @@ def whole(case: Case, group: int, serial: int) -> bytes:
     return (before + SERIAL % serial + after).encode()
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+@each_case("case", CASES.values(), ids=lambda case: case.name)
 def test_every_first_body_is_json_of_exactly_the_requested_length(case: Case) -> None:
     firsts = bodies(case)[:: case.turns]
     assert len(firsts) == case.groups

@@ -21,6 +21,7 @@ from loadtests.bench.micro.report import (
     table,
     verdict,
 )
+from tests.fakes.each_case import each_case
 
 BUDGETS = {100: 10.0, 1000: 60.0}
 
@@ -29,7 +30,7 @@ def result(size: int, best: float, median: float = 0.0, series: str = "p2c", gro
     return Result(group, series, size, best, median or best, rounds=50)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("costs", "name"),
     [
         ([(10, 2.0), (100, 2.1), (1000, 2.6)], FLAT),

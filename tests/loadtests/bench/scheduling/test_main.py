@@ -34,6 +34,7 @@ def test_a_smoke_run_writes_the_report_and_renews_the_readme(tmp_path: Path) -> 
     assert "\nold\n" not in text
 
 
+@pytest.mark.slow
 def test_missing_traces_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--smoke", "--only", "herding", "--folder", str(tmp_path), "--processes", "1"]) == 2
     assert "azure_2023_conversation" in capsys.readouterr().err

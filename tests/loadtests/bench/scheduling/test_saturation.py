@@ -8,9 +8,10 @@ from loadtests.bench.scheduling.halves import HALVES
 from loadtests.bench.scheduling.saturation import COMMAND, FILE, read_saturations, saturation
 from loadtests.bench.scheduling.suite import NAMES
 from loadtests.sim.simulate.traces import TraceError
+from tests.fakes.each_case import each_case
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_case("name", NAMES)
 def test_every_half_of_the_suite_has_a_rate(name: str) -> None:
     for half in HALVES:
         found = saturation(name, half)

@@ -39,6 +39,7 @@ def test_without_a_server_program_it_reports_what_to_install(
     assert "redis-server" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_replica_that_ends_is_an_error_that_names_it() -> None:
     async def run() -> None:
         async with replica("broken", QUIET, 1) as one:
@@ -48,6 +49,7 @@ def test_a_replica_that_ends_is_an_error_that_names_it() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_single_replica_counts_the_load_in_its_view() -> None:
     async def run() -> None:
         async with replica("alone", QUIET, 3) as one:

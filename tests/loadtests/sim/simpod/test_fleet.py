@@ -211,6 +211,7 @@ def test_the_command_refuses_numbers_out_of_range(
     assert word in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_serves_several_pods_until_sigterm() -> None:
     ports = neighbouring_ports(2)
     given = ["--port", str(ports.start), "--count", "2"]

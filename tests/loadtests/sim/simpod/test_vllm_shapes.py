@@ -18,6 +18,7 @@ import pytest
 
 from loadtests.sim.engine.profiles import PROFILES
 from loadtests.sim.simpod.fleet import SimPod
+from tests.fakes.each_case import each_case
 from tests.loadtests.sim.simpod.vllm_shapes import ANSWER_S, MAX_MODEL_LEN, REQUESTS, record, shape_of
 
 RECORD: dict[str, Any] = json.loads((Path(__file__).parents[3] / "data" / "vllm-0.32-shapes.json").read_text())
@@ -42,7 +43,7 @@ def test_every_request_is_recorded_and_every_record_is_of_a_request() -> None:
     assert list(RECORD) == list(REQUESTS)
 
 
-@pytest.mark.parametrize("named", REQUESTS)
+@each_case("named", REQUESTS)
 def test_a_simulated_engine_answers_in_the_shape_of_a_real_one(named: str, simulated: dict[str, Any]) -> None:
     """Keys in their order, types, statuses, events and error messages."""
     assert json.dumps(simulated[named], indent=1) == json.dumps(RECORD[named], indent=1)

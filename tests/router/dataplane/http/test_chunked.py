@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.http.chunked import LAST_CHUNK, BadChunk, ChunkScanner
+from tests.fakes.each_case import each_case
 
 LINES = st.sampled_from(
     [b"data: a", b"data: bc", b": comment", b"event: x", b"\n", b"\n\n", b"\r\n", b"\r\n\r\n", b"\r"]
@@ -119,7 +120,7 @@ def test_any_bytes_are_followed_or_refused(data: bytes, places: list[int]) -> No
 TOKEN = b'data: {"choices":[]}\n\n'
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("wire", "chunks"),
     [
         (b"16\r\n" + TOKEN + b"\r\n", 1),
@@ -160,15 +161,15 @@ AMBIGUOUS = [
 ]
 
 
-@pytest.mark.parametrize("size", [1, 4, 100])
-@pytest.mark.parametrize("wire", AMBIGUOUS)
+@each_case("size", [1, 4, 100])
+@each_case("wire", AMBIGUOUS)
 def test_framing_with_two_readings_is_refused(wire: bytes, size: int) -> None:
     """Case E 23."""
     with pytest.raises(BadChunk):
         follow([wire[at : at + size] for at in range(0, len(wire), size)])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     ["Set-Cookie", "content-length", "Transfer-Encoding", "HOST", "authorization", "te", "x-turnout-pool", "vary"],
 )
@@ -179,9 +180,7 @@ def test_a_trailer_that_would_change_the_message_is_refused(name: str) -> None:
         follow([wire])
 
 
-@pytest.mark.parametrize(
-    "line", [b"5;a", b"5;a=b", b'5;a="b c"', b'5 ; a = "\\"" ; b', b"05", b"5;a;b;c=d", b"000000000000005"]
-)
+@each_case("line", [b"5;a", b"5;a=b", b'5;a="b c"', b'5 ; a = "\\"" ; b', b"05", b"5;a;b;c=d", b"000000000000005"])
 def test_a_size_may_have_zeros_before_it_and_extensions_behind(line: bytes) -> None:
     assert follow([line + b"\r\n" + DATA + LAST_CHUNK])[0] == len(line) + 2 + len(DATA) + len(LAST_CHUNK)
 

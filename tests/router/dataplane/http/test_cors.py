@@ -6,6 +6,7 @@ import pytest
 
 from router.dataplane.http.cors import AllowedOrigins, without_cors
 from router.settings import Limits
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, Client, event, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -18,8 +19,8 @@ def headers(client: Client, method: str = "POST") -> dict[str, str]:
     return client.answers(method)[-1].headers
 
 
-@pytest.mark.parametrize("allowed", ["*", PAGE])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/models", "/v1/new", "/nowhere"])
+@each_case("allowed", ["*", PAGE])
+@each_case("path", ["/v1/chat/completions", "/v1/models", "/v1/new", "/nowhere"])
 def test_a_preflight_is_answered_for_every_path(allowed: str, path: str) -> None:
     with Rig(cors=[allowed]) as rig:
         client = rig.client().sends(get(path, ORIGIN, *ASKS, method="OPTIONS"))

@@ -6,6 +6,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.settings import Limits, Timeouts
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, Client, event, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -162,8 +163,8 @@ def test_a_thousand_pipelined_offers_to_upgrade_are_answered_in_a_loop() -> None
         assert client.raw.count(b"HTTP/1.1 200 OK\r\n") == 1000
 
 
-@pytest.mark.parametrize("kind", ["h2c", "websocket"])
-@pytest.mark.parametrize("cut", [0, 40, -3])
+@each_case("kind", ["h2c", "websocket"])
+@each_case("cut", [0, 40, -3])
 def test_an_offer_to_upgrade_is_ignored(kind: str, cut: int) -> None:
     with Rig() as rig:
         offer = post(CHAT, f"upgrade: {kind}", "connection: Upgrade, HTTP2-Settings, X-Mine", "x-mine: 1", "x-a: 1")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from router.settings import Limits, Timeouts
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, Client, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -22,7 +23,7 @@ def refused(client: Client, status: int, code: str) -> None:
     assert client.fate == "closed"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "lines",
     [
         ["content-length: 3", "content-length: 3"],
@@ -49,7 +50,7 @@ def test_a_body_whose_length_is_in_doubt_is_refused(lines: list[str]) -> None:
         assert rig.net.made == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     "junk",
     [
         b"\x16\x03\x01\x02\x00\x01",

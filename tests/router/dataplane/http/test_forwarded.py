@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.forwarded import MAX_HOPS, TrustedProxies
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT
 from tests.fakes.memory_gateway import Rig
 
@@ -12,7 +13,7 @@ PROXIES = TrustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"])
 CLIENT = "203.0.113.9"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("address", "trusted"),
     [
         ("10.1.2.3", True),
@@ -31,7 +32,7 @@ def test_a_proxy_is_known_by_its_network(address: str, trusted: bool) -> None:
     assert PROXIES.trusts(address) is trusted
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("peer", "chain", "client"),
     [
         ("198.51.100.7", "203.0.113.9", "198.51.100.7"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.http.head_cache import HeadCache, HeadLookup, split
+from tests.fakes.each_case import each_case
 
 HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\nx-a: 1\r\n\r\n"
 
@@ -26,7 +27,7 @@ def test_a_head_without_a_length_is_its_own_key() -> None:
     assert (found.length, found.key) == (-1, (b"GET / HTTP/1.1\r\nhost: h", b""))
 
 
-@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
+@each_case("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
 def test_a_length_that_is_not_plain_digits_is_left_to_the_parser(value: bytes) -> None:
     assert split(HEAD % value) is None
 
@@ -82,12 +83,12 @@ def test_the_last_head_is_found_with_any_length(value: bytes) -> None:
     assert recall.recall(HEAD % value + b"body") == ("it", len(HEAD % value), int(value))
 
 
-@pytest.mark.parametrize("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
+@each_case("value", [b"", b"+1", b"-1", b"1 ", b" 1", b"0x1", b"1_0", b"1, 1", b"1" * 13, b"\xb2"])
 def test_the_last_head_with_a_length_that_is_not_digits_is_not_found(value: bytes) -> None:
     assert known(HEAD % b"1234").recall(HEAD % value) is None
 
 
-@pytest.mark.parametrize("end", range(len(HEAD % b"42")))
+@each_case("end", range(len(HEAD % b"42")))
 def test_a_part_of_the_last_head_is_not_found(end: int) -> None:
     assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
 

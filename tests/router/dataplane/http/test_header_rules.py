@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.header_rules import CHUNKED_LENGTH, ENDLESS, NO_LENGTH, REQUEST, RESPONSE, HeaderFields
+from tests.fakes.each_case import each_case
 
 HOP_BY_HOP = [
     *("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer"),
@@ -19,8 +20,8 @@ def sort(table: dict[bytes, int], *headers: tuple[bytes, bytes]) -> HeaderFields
     return fields
 
 
-@pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
-@pytest.mark.parametrize("name", HOP_BY_HOP)
+@each_case("table", [REQUEST, RESPONSE], ids=["request", "response"])
+@each_case("name", HOP_BY_HOP)
 def test_hop_by_hop_headers_are_dropped(table: dict[bytes, int], name: str) -> None:
     for written in (name, name.lower(), name.upper()):
         assert sort(table, (written.encode(), b"x")).kept == []
@@ -63,7 +64,7 @@ def test_an_ordinary_connection_header_drops_nothing() -> None:
     assert b"".join(fields.kept) == b"x-a: 1\r\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("connection", "http11", "open_after"),
     [
         (None, True, True),
@@ -100,8 +101,8 @@ def test_the_length_of_a_body_follows_from_the_headers(headers: list[tuple[bytes
     assert sort(REQUEST, *headers).length() == length
 
 
-@pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
-@pytest.mark.parametrize(
+@each_case("table", [REQUEST, RESPONSE], ids=["request", "response"])
+@each_case(
     "headers",
     [
         [PLAIN, PLAIN],
@@ -125,8 +126,8 @@ def test_a_header_that_may_come_once_is_noticed_when_it_comes_twice(name: bytes)
     assert sort(REQUEST, (name, b"a"), (name.upper(), b"a")).repeated == name.lower()
 
 
-@pytest.mark.parametrize("table", [REQUEST, RESPONSE], ids=["request", "response"])
-@pytest.mark.parametrize("name", [b"X-Turnout-Pod", b"x-turnout-anything", b"x-turnout-"])
+@each_case("table", [REQUEST, RESPONSE], ids=["request", "response"])
+@each_case("name", [b"X-Turnout-Pod", b"x-turnout-anything", b"x-turnout-"])
 def test_the_gateways_own_headers_do_not_pass_it(table: dict[bytes, int], name: bytes) -> None:
     """Case E 26."""
     assert sort(table, (name, b"x")).kept == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.location import path_of, relative
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import ok, post
 from tests.fakes.memory_gateway import Rig
 
 POD = "10.0.0.1:8000"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("location", "said"),
     [
         (b"http://10.0.0.1:8000/v1/x?a=b", b"/v1/x?a=b"),
@@ -55,7 +56,7 @@ def test_other_headers_stay_as_they_are(kept: list[bytes]) -> None:
     assert relative([], POD) == [b""]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("said", "path"),
     [
         (b"https://vllm:8443/base/v1/x?a=b", b"/v1/x?a=b"),

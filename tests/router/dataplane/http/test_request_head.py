@@ -8,6 +8,7 @@ from router.dataplane.http.header_rules import CHUNKED_LENGTH, NO_LENGTH
 from router.dataplane.http.request_head import RequestHead, is_host, parse_head
 from router.errors import BadFraming, BadRequest, HeadersTooLarge, InternalError, VersionNotSupported
 from router.settings import Limits
+from tests.fakes.each_case import each_case
 
 
 def head(*lines: str, start: str = "POST /v1/completions HTTP/1.1", host: bool = True) -> bytes:
@@ -48,7 +49,7 @@ def test_an_offer_to_upgrade_changes_nothing(kind: str) -> None:
 # The start line
 
 
-@pytest.mark.parametrize("version", ["0.9", "1.2", "1.9", "2.0", "3.0", "9.9"])
+@each_case("version", ["0.9", "1.2", "1.9", "2.0", "3.0", "9.9"])
 def test_another_version_is_a_505(version: str) -> None:
     """Case D 20."""
     with pytest.raises(VersionNotSupported) as caught:
@@ -63,7 +64,7 @@ def test_a_body_of_another_version_cannot_be_framed(line: str) -> None:
         parse(head(line, start="POST /v1/completions HTTP/2.0"))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "start",
     [
         *("GET /v1/models", "GET  /v1/models HTTP/1.1", "GET /v1/models  HTTP/1.1", "GET /v1/models HTTP/1.1 "),
@@ -82,7 +83,7 @@ def test_a_start_line_that_is_not_three_words_is_refused(start: str) -> None:
 # Host
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     [
         *("g", "gateway.example.org", "turnout_gateway:8000", "1.2.3.4:80", "[::1]", "[fe80::1%25eth0]:8000", "", "g:"),
@@ -94,7 +95,7 @@ def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host: str) -> None:
     assert parse(head(f"Host: {host}", host=False)).http11
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     [
         *("g/evil", "a@g", "g evil", "g, evil", "g,evil", "g:99x", "g:65536", "g:-1", "g:80:80", "[::1", "::1", "[g]"),
@@ -147,7 +148,7 @@ UP = [
 ]
 
 
-@pytest.mark.parametrize("target", UP)
+@each_case("target", UP)
 def test_no_dot_segment_crosses_in_any_spelling(target: str) -> None:
     """Case D 19."""
     with pytest.raises(BadRequest, match="segment"):
@@ -161,7 +162,7 @@ def test_a_path_has_no_backslash_and_no_control_character(target: str) -> None:
         target_of(target)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "target",
     [
         *("/v1/models/org%2Fname", "/v1/models/a..b", "/v1/...", "/v1/.well-known", "/v1/x?next=../y&z=%2e%2e%61"),
@@ -172,7 +173,7 @@ def test_other_paths_and_every_query_pass_as_they_came(target: str) -> None:
     assert target_of(target) == target.encode()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("target", "origin"),
     [
         ("http://gateway:8000/v1/models?x=1", "/v1/models?x=1"),
@@ -189,7 +190,7 @@ def test_a_target_in_absolute_form_is_taken_as_its_path(target: str, origin: str
     assert target_of(target) == origin.encode()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "target",
     [
         *(
@@ -213,7 +214,7 @@ def test_a_target_that_is_neither_a_path_nor_a_url_is_refused(target: str) -> No
 # Headers
 
 
-@pytest.mark.parametrize(
+@each_case(
     "lines",
     [
         *(

@@ -12,6 +12,7 @@ from router.dataplane.http.request_head import RequestHead
 from router.dataplane.http.request_parser import BODY, HEAD, IDLE, PART, RequestParser
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
 from router.settings import Limits
+from tests.fakes.each_case import each_case
 
 
 class RecordingOwner:
@@ -153,7 +154,7 @@ def test_the_body_limit_holds_behind_a_known_head() -> None:
         read(head % 2 + b"ab", head % 11, limits=Limits(max_body_bytes=10))
 
 
-@pytest.mark.parametrize("value", [b"2, 2", b"+2", b"-2", b"0x2", b"2_0", b"2 2", b"", b"1e2", b"\xb2"])
+@each_case("value", [b"2, 2", b"+2", b"-2", b"0x2", b"2_0", b"2 2", b"", b"1e2", b"\xb2"])
 def test_a_known_head_with_a_malformed_length_is_refused(value: bytes) -> None:
     head = b"POST /odd HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\n\r\n"
     read(head % b"2" + b"ab")
@@ -251,7 +252,7 @@ def test_blank_lines_without_end_are_refused(pieces: list[bytes]) -> None:
         read(*pieces, limits=Limits(max_header_bytes=200))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "beginning",
     [
         *(b"SSH-2.0-x\r\n", b"GET /v1 HTTP/1.1 \r\n", b"\n", b"\r\n\nG"),

@@ -20,6 +20,7 @@ from router.dataplane.http.response_parser import (
     memory,
     read_head,
 )
+from tests.fakes.each_case import each_case
 
 
 class Read(NamedTuple):
@@ -51,7 +52,7 @@ def read(data: bytes) -> Read:
     return second
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("lines", "framing", "length"),
     [
         (["content-length: 5"], LENGTH, 5),
@@ -77,7 +78,7 @@ def test_some_answers_never_have_a_body(status: str) -> None:
     assert (found.head.framing, found.head.status) == (NO_BODY, int(status[:3]))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("lines", "version", "keep"),
     [
         (["content-length: 5"], "1.1", True),
@@ -122,7 +123,7 @@ def test_an_incomplete_head_is_none(data: bytes) -> None:
     assert begin(data) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [
         b"SSH-2.0",
@@ -153,7 +154,7 @@ def test_any_bytes_are_a_head_or_the_beginning_of_one_or_refused(junk: bytes, pr
     assert found is None or found.end <= len(data)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "line",
     [
         *(
@@ -181,14 +182,14 @@ def test_a_status_line_has_one_form(line: bytes) -> None:
         begin(line + b"\r\ncontent-length: 0\r\n\r\n")
 
 
-@pytest.mark.parametrize("line", ["x: a\rb", "x: a\nb", "x: a\x00b", "x: a\r\n b", "x : a", ": a", "x y: a", "x: \x7f"])
+@each_case("line", ["x: a\rb", "x: a\nb", "x: a\x00b", "x: a\r\n b", "x : a", ": a", "x y: a", "x: \x7f"])
 def test_a_malformed_header_is_no_head(line: str) -> None:
     """Case E 23."""
     with pytest.raises(BadHead):
         begin(head(line, "content-length: 0"))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("lines", "version"),
     [
         (["content-length: 2", "content-length: 2"], "1.1"),

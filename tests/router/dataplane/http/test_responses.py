@@ -33,6 +33,7 @@ from router.errors import (
     Shed,
     TargetNotAllowed,
 )
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_transport import Answer, read_answers
 
 
@@ -71,7 +72,7 @@ def test_an_error_has_openais_shape() -> None:
     assert said == {"error": expected}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "kind"),
     [
         (BadRequest("x"), "invalid_request_error"),

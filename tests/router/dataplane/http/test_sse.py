@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.sse import has_last_event, kept_of
+from tests.fakes.each_case import each_case
 
 LAST = [
     b"data: [DONE]\n\n",
@@ -29,8 +30,8 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("event", LAST)
-@pytest.mark.parametrize("framed", [False, True])
+@each_case("event", LAST)
+@each_case("framed", [False, True])
 def test_the_event_after_which_clients_close_is_found(event: bytes, framed: bool) -> None:
     """Case G 34."""
     wire = b"%x\r\n%b\r\n" % (len(event), event) if framed else event
@@ -38,7 +39,7 @@ def test_the_event_after_which_clients_close_is_found(event: bytes, framed: bool
     assert has_last_event(b"data: {}\n\n" + wire)
 
 
-@pytest.mark.parametrize("event", OTHERS)
+@each_case("event", OTHERS)
 def test_text_that_looks_like_it_is_not_taken_for_it(event: bytes) -> None:
     assert not has_last_event(event)
 

@@ -21,13 +21,14 @@ from router.errors import (
     TlsFailed,
 )
 from router.settings import Timeouts
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, event, ok
 from tests.fakes.memory_upstream import ASK, POD, Attempt, Ground
 
 BARE = b"HTTP/1.0 200 OK\r\n\r\n"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("wire", "head", "body"),
     [
         (ok(b"abc"), (200, LENGTH, 3), b"abc"),
@@ -38,7 +39,7 @@ BARE = b"HTTP/1.0 200 OK\r\n\r\n"
         (b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b"abc"), (200, LENGTH, 3), b"abc"),
     ],
 )
-@pytest.mark.parametrize("bytewise", [False, True])
+@each_case("bytewise", [False, True])
 def test_an_answer_is_passed_on_and_the_connection_kept(
     wire: bytes, head: tuple[int, int, int], body: bytes, bytewise: bool
 ) -> None:
@@ -90,7 +91,7 @@ ENDS: dict[str, tuple[Callable[[Ground], object], type[PodFailure]]] = {
 }
 
 
-@pytest.mark.parametrize("how", ENDS)
+@each_case("how", ENDS)
 def test_an_early_end_is_reported_once_and_no_connection_is_kept(how: str) -> None:
     with Ground() as harness:
         attempt = harness.send()
@@ -251,7 +252,7 @@ def test_bytes_that_come_before_the_request_has_left_answer_nothing() -> None:
         assert pod.fate == "aborted"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wire",
     [
         b"8\n{}      \n0\n\n",
@@ -261,7 +262,7 @@ def test_bytes_that_come_before_the_request_has_left_answer_nothing() -> None:
         b"2\r\n{}\r\n0\r\nx: y\nz: a\r\n\r\n",
     ],
 )
-@pytest.mark.parametrize("bytewise", [False, True])
+@each_case("bytewise", [False, True])
 def test_nothing_ambiguous_is_passed_on(wire: bytes, bytewise: bool) -> None:
     """Case E 23."""
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.http.websocket import FrameScanner, accepted, close_frame, is_close, is_offer
+from tests.fakes.each_case import each_case
 
 OFFER = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-key": b"k"}
 
@@ -49,9 +50,9 @@ def test_a_line_that_is_no_header_is_refused(line: bytes) -> None:
         accepted(b"HTTP/1.1 101 Switching\r\n" + line + b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
-@pytest.mark.parametrize("mask", [False, True])
-@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+@each_case("size", [0, 1, 125, 126, 65535, 65536])
+@each_case("mask", [False, True])
+@each_case("step", [1, 3, 1 << 20])
 def test_the_end_of_a_frame_is_found_in_whatever_pieces_it_comes(size: int, mask: bool, step: int) -> None:
     scanner = FrameScanner()
     data = frame(bytes(size), mask=mask)
@@ -69,7 +70,7 @@ def test_nothing_follows_a_close_frame() -> None:
     assert scanner.closed and not scanner.between
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "is_one"),
     [
         (frame(b"", opcode=8, mask=True), True),

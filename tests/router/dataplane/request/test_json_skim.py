@@ -13,6 +13,7 @@ from router.dataplane.request.json_skim import FROM_BYTES, KEPT, abridge, origin
 from router.dataplane.request.openai import Call
 from router.dataplane.request.openai_fields import decode
 from router.errors import BadRequest
+from tests.fakes.each_case import each_case
 
 PROSE = "Answer briefly, \\ and cite the manual.\n" * 2000
 
@@ -56,8 +57,8 @@ def test_blanks_behind_a_string_are_not_cut_as_text() -> None:
     assert openai.read(b"", raw).session_key == "me"
 
 
-@pytest.mark.parametrize("tail", ["\\", "\\\\", '"', '\\"', "\n" * 40, "\\" * 39, "\\" * 40, "é" * 40, "\u0001" * 20])
-@pytest.mark.parametrize("head", ["\\", "\\\\", '"', '\\"', "\n" * 40, "\\" * 39, "é" * 40, "\u0001" * 20, " ,", ":"])
+@each_case("tail", ["\\", "\\\\", '"', '\\"', "\n" * 40, "\\" * 39, "\\" * 40, "é" * 40, "\u0001" * 20])
+@each_case("head", ["\\", "\\\\", '"', '\\"', "\n" * 40, "\\" * 39, "é" * 40, "\u0001" * 20, " ,", ":"])
 def test_escapes_where_a_text_is_cut_stay_whole(head: str, tail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = body(head + "x" * FROM_BYTES + tail)
     alike(openai.read(b"", raw), whole(raw, monkeypatch))

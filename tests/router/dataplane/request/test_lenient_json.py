@@ -11,6 +11,7 @@ from router.dataplane.request import openai
 from router.dataplane.request.lenient_json import UnreadableBody, read, with_field
 from router.dataplane.request.openai import Call
 from router.errors import BadRequest
+from tests.fakes.each_case import each_case
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 LARGE = "a long word of a long prompt " * 4000
@@ -25,12 +26,11 @@ def called(data: bytes) -> Call:
     return openai.read(b"application/json", data)
 
 
-@pytest.fixture(params=["small", "large"])
-def size(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+every_size = each_case("size", ["small", "large"])
 
 
-@pytest.mark.parametrize(
+@every_size
+@each_case(
     ("field", "value", "read_as"),
     [
         ("max_tokens", "64", 64),
@@ -56,7 +56,8 @@ def test_values_are_read_as_pydantic_reads_them(size: str, field: str, value: ob
     assert found.get(field, call.max_tokens) == read_as
 
 
-@pytest.mark.parametrize(
+@every_size
+@each_case(
     ("field", "value"),
     [
         ("max_tokens", "many"),
@@ -75,7 +76,8 @@ def test_what_pydantic_refuses_is_refused_with_the_name_of_the_field(size: str, 
         called(body(size, **{field: value}))
 
 
-@pytest.mark.parametrize(
+@every_size
+@each_case(
     "content",
     [r'"\ud83d"', r'"\ude00\ud83d"', r'"\uD83D and \ud83d\ude00"', "NaN", "[Infinity, -Infinity]", '"NaN", "x": NaN'],
 )
@@ -85,9 +87,8 @@ def test_what_json_of_python_reads_is_read(size: str, content: str) -> None:
     assert called(data).model == "m"
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
-)
+@every_size
+@each_case("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
 def test_every_encoding_of_json_is_read(size: str, encoding: str) -> None:
     data = body(size, stream=True).decode().encode(encoding)
     call = called(data)
@@ -96,7 +97,7 @@ def test_every_encoding_of_json_is_read(size: str, encoding: str) -> None:
     assert b"".join(map(bytes, call.prompt)) == b"".join(map(bytes, plain.prompt))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [
         b"NaN",

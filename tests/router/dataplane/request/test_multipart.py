@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from router.dataplane.request import openai
 from router.dataplane.request.multipart import MAX_HEAD_BYTES, MAX_PARTS, field, is_form
 from router.errors import BadRequest
+from tests.fakes.each_case import each_case
 
 TYPE = b"multipart/form-data; boundary=B"
 END = b"--B--\r\n"
@@ -31,7 +32,7 @@ def found(body: bytes, content_type: bytes = TYPE) -> bytes | None:
     return None if span is None else body[span[0] : span[1]]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [
         MODEL + END,
@@ -69,7 +70,7 @@ def test_the_type_of_a_form_is_read_in_every_spelling(content_type: bytes) -> No
     assert openai.read(content_type, MODEL + END).model == "whisper"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content_type",
     [
         b"multipart/form-data",
@@ -88,7 +89,7 @@ def test_a_type_that_may_be_read_in_two_ways_is_refused(content_type: bytes) -> 
         openai.read(content_type, MODEL + END)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [
         b"",

@@ -13,6 +13,7 @@ from router.dataplane.request import openai
 from router.dataplane.request.inline_data import IMAGE_TOKENS
 from router.dataplane.request.openai import Call, with_model
 from router.errors import BadRequest
+from tests.fakes.each_case import each_case
 
 JSON = b"application/json"
 FORM = b"multipart/form-data; boundary=B"
@@ -42,7 +43,7 @@ def test_the_content_type_does_not_matter_unless_it_is_a_form() -> None:
     assert openai.read(b"text/plain", b'{"model":"m"}').model == "m"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [
         b"",
@@ -61,7 +62,7 @@ def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
         read(body)
 
 
-@pytest.mark.parametrize("body", [b"[]", b"[", b'"text"', b"1", b"null", b"true", b'[{"model":"m"}]'])
+@each_case("body", [b"[]", b"[", b'"text"', b"1", b"null", b"true", b'[{"model":"m"}]'])
 def test_json_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="must be a JSON object"):
         read(body)
@@ -91,7 +92,7 @@ def test_a_field_of_the_wrong_type_is_named(field: str, value: str) -> None:
         read(body.encode())
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("fields", "expected"),
     [
         ("", 0),
@@ -126,7 +127,7 @@ def test_a_prompt_does_not_depend_on_the_bodys_other_fields() -> None:
     assert prompt(one) == prompt(other)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("value", "tokens"),
     [("[1,2,3]", 3), ("[[1,2],[3,4]]", 4), ("[ 17 ]", 1), ('"' + "word " * 80 + '"', 100), ('""', 1), ("[]", 1)],
 )

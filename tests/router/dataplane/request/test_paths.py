@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from router.dataplane.request.paths import ANY_POST, ForwardedPaths, is_management, without_slash
+from tests.fakes.each_case import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("method", "path", "forward", "taken"),
     [
         (b"POST", b"/v1/chat/completions", (), True),
@@ -32,7 +33,7 @@ def test_the_setting_says_what_is_forwarded(method: bytes, path: bytes, forward:
     assert ForwardedPaths(forward).takes(method, path) is taken
 
 
-@pytest.mark.parametrize(
+@each_case(
     "path",
     [
         b"/v1/load_lora_adapter",

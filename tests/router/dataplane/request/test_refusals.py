@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from router.dataplane.request.refusals import lacks_model
+from tests.fakes.each_case import each_case
 
 VLLM = {"message": "The model `lora` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}
 OLLAMA = {"message": "model 'lora' not found", "type": "not_found_error", "param": None, "code": None}
@@ -35,16 +34,16 @@ ABOUT_ANYTHING_ELSE = {
 }
 
 
-@pytest.mark.parametrize("named", ABOUT_THE_MODEL)
+@each_case("named", ABOUT_THE_MODEL)
 def test_case_a_2_engines_say_in_their_own_words_that_they_lack_the_model(named: str) -> None:
     assert lacks_model(json.dumps(ABOUT_THE_MODEL[named]).encode(), "lora")
 
 
-@pytest.mark.parametrize("named", ABOUT_ANYTHING_ELSE)
+@each_case("named", ABOUT_ANYTHING_ELSE)
 def test_another_404_is_none_of_these(named: str) -> None:
     assert not lacks_model(json.dumps(ABOUT_ANYTHING_ELSE[named]).encode(), "lora")
 
 
-@pytest.mark.parametrize("body", [b"", b"Not Found", b"[]", b"\xff", b"[" * 100_000, b'{"error":' * 10_000])
+@each_case("body", [b"", b"Not Found", b"[]", b"\xff", b"[" * 100_000, b'{"error":' * 10_000])
 def test_what_is_no_json_is_none_either(body: bytes) -> None:
     assert not lacks_model(body, "lora")

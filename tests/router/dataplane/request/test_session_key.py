@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from router.dataplane.http.header_rules import REQUEST, HeaderFields
 from router.dataplane.request.session_key import SessionKeys
 from router.settings import Sessions
+from tests.fakes.each_case import each_case
 
 CLAUDE = {"device_id": "d", "account_uuid": "a", "session_id": "c0ffee-1"}
 OLD_CLAUDE = "user_9f_account_77_session_c0ffee-1"
@@ -23,7 +22,7 @@ def find(body: object = None, *headers: str, keys: SessionKeys | None = None, co
     return (keys or SessionKeys(Sessions())).find(fields.kept, content_type.encode(), raw)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     [
         "x-session-id",
@@ -55,8 +54,8 @@ BODIES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("which", BODIES)
-@pytest.mark.parametrize("size", [0, 60_000], ids=["small", "large"])
+@each_case("which", BODIES)
+@each_case("size", [0, 60_000], ids=["small", "large"])
 def test_case_g33_agents_name_their_session_in_the_body(which: str, size: int) -> None:
     fields, expected = BODIES[which]
     assert find({"model": "m", "messages": [{"role": "user", "content": "w " * size}], **fields}) == expected
@@ -77,7 +76,7 @@ def test_case_g33_the_settings_extend_the_table() -> None:
     assert find({"prompt_cache_key": "p", "chat": 5}, keys=keys) == "5"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff\xfe", b'{"user":"\\ud800"}', b"[" * 100_000])
+@each_case("body", [b"", b"[]", b"{", b"\xff\xfe", b'{"user":"\\ud800"}', b"[" * 100_000])
 def test_a_body_that_cannot_be_read_names_no_session(body: bytes) -> None:
     assert find(body) == ""
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import pytest
 
 from router.dataplane.request.state_refs import READ_BYTES, IdReader, in_body, in_path, keeps_nothing, thing_in
+from tests.fakes.each_case import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "ids"),
     [
         (b"/v1/responses", []),
@@ -27,7 +28,7 @@ def test_parts_of_a_path_may_be_ids(path: bytes, ids: list[str]) -> None:
     assert in_path(path) == ids
 
 
-@pytest.mark.parametrize(
+@each_case(
     "path",
     [
         b"/v1/responses/resp_1",
@@ -62,8 +63,8 @@ BODIES: Mapping[str, tuple[object, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("which", BODIES)
-@pytest.mark.parametrize("size", [0, 60_000], ids=["small", "large"])
+@each_case("which", BODIES)
+@each_case("size", [0, 60_000], ids=["small", "large"])
 def test_bodies_name_state(which: str, size: int) -> None:
     body, ids = BODIES[which]
     assert in_body(b"application/json", json.dumps([body, "x" * size], indent=1).encode()) == ids
@@ -109,8 +110,8 @@ ANSWERS: Mapping[str, tuple[bytes, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("which", ANSWERS)
-@pytest.mark.parametrize("step", [1, 7, 10_000])
+@each_case("which", ANSWERS)
+@each_case("step", [1, 7, 10_000])
 def test_answers_give_ids_out_however_they_are_cut(which: str, step: int) -> None:
     answer, ids = ANSWERS[which]
     reader = IdReader()

@@ -16,6 +16,7 @@ from statesync.discovery.dns.source import DnsName, DnsSource, name_of, open_res
 from statesync.discovery.known import LookupFound
 from statesync.errors import DiscoveryError
 from tests.fakes.dns_server import DnsServer, serving
+from tests.fakes.each_case import each_case
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import DEADLINE_S
 
@@ -310,7 +311,7 @@ def test_a_url_names_the_look_up(url: str, name: DnsName) -> None:
     assert name_of(url) == name
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "word"),
     [
         ("dns://vllm.ns.svc", "write dns://vllm.ns.svc:8000, or dns+srv://_http._tcp.vllm.ns.svc"),

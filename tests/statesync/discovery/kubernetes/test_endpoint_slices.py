@@ -9,6 +9,7 @@ import pytest
 
 from statesync.discovery.kubernetes.endpoint_slices import decode_slice, seen_in
 from statesync.discovery.source import PodTemplate
+from tests.fakes.each_case import each_case
 
 
 def endpoint(name: str, ip: str, **conditions: bool | None) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def test_an_endpoint_is_the_pod_behind_it_with_its_zone() -> None:
     assert dict(pod.labels) == {"namespace": "llm", "node": "n1", "zone": "east-1"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("conditions", "unready"),
     [
         ({}, ""),

@@ -6,9 +6,10 @@ import pytest
 
 from statesync.discovery.kubernetes.target import KubernetesTarget, target_of
 from statesync.errors import DiscoveryError
+from tests.fakes.each_case import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "target"),
     [
         ("kubernetes://llm?selector=app=vllm", KubernetesTarget(("llm",), "app=vllm")),
@@ -34,7 +35,7 @@ def test_a_url_selects_pods(url: str, target: KubernetesTarget) -> None:
     assert target_of(url) == target
 
 
-@pytest.mark.parametrize(
+@each_case(
     "selector",
     [
         "app.kubernetes.io/name=vllm",
@@ -49,7 +50,7 @@ def test_selectors_have_the_syntax_of_kubectl(selector: str) -> None:
     assert target_of(f"kubernetes://llm?selector={selector}").selector == selector
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "words"),
     [
         ("kubernetes://llm", "which pods"),

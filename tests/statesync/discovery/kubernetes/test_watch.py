@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
 from statesync.discovery.kubernetes.watch import (
     GIVE_UP_AT,
     MAX_DELAY_S,
@@ -20,6 +18,7 @@ from statesync.discovery.kubernetes.watch import (
     WatchFailure,
     WatchStep,
 )
+from tests.fakes.each_case import each_case
 
 
 def item(uid: str, version: int | str, value: str = "") -> Item[str]:
@@ -118,7 +117,7 @@ def test_a_list_replaces_the_known_objects_so_a_lost_deletion_is_found() -> None
     assert values(known) == ["a"]
 
 
-@pytest.mark.parametrize("status", [0, 401, 403, 410, 429, 500, 504])
+@each_case("status", [0, 401, 403, 410, 429, 500, 504])
 def test_a_failure_removes_nothing(status: int) -> None:
     known = synced(item("a", 1))
     for now in range(400, 4000, 100):
