@@ -46,10 +46,10 @@ class PatchWatch:
         self._before = places()
 
 
-def places() -> Places:
-    """Every place of every module that is loaded now."""
+def places(modules: Mapping[str, object] = sys.modules) -> Places:
+    """Every place of these modules: of every one that is loaded now."""
     found: dict[str, object] = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in list(modules.items()):
         found[name] = module
         if isinstance(module, ModuleType):
             found.update(_of_module(name, module))
