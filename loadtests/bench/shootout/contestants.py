@@ -14,6 +14,8 @@ from loadtests.bench.routers.peers import Place, Start, nginx_version, start_ngi
 from loadtests.bench.routers.wheels import Missing
 
 COMPILED: Final = Path(".venv-compiled/bin/python")
+STAMP: Final = Path(".venv-compiled/.turnout-compiled")
+"""Is there while the build is whole."""
 STRETCHES: Final = 3
 
 
@@ -38,8 +40,8 @@ class Contestant(NamedTuple):
 
 def start_compiled(place: Place) -> Start:
     """This gateway as `make compiled` builds it. Raises Missing where that was not done."""
-    if not COMPILED.exists():
-        raise Missing(f"there is no {COMPILED.parent.parent} here: run `make compiled` first")
+    if not STAMP.exists():
+        raise Missing(f"there is no whole build in {STAMP.parent} here: run `make compiled` first")
     return start_turnout("turnout", place._replace(python=str(COMPILED.absolute())))
 
 

@@ -29,6 +29,7 @@ def test_the_compiled_build_is_started_by_its_own_python(tmp_path: Path, monkeyp
     python = tmp_path / ".venv-compiled/bin/python"
     python.parent.mkdir(parents=True)
     python.touch()
+    (tmp_path / ".venv-compiled/.turnout-compiled").touch()
     assert CONTESTANTS["turnout-compiled"].start(Place(tmp_path, 1, [2])).command[0] == str(python)
 
 
