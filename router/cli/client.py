@@ -78,13 +78,16 @@ class ControlClient:
         *,
         if_generation: int | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
+        author: str = "",
     ) -> dict[str, object]:
         """Change a pool. `part` is `policy`, `shadow`, `canary`, `promote` or `rollback`; `options` are those of every
-        change, such as `note`.
+        change, such as `note`. `author` is kept in the history.
 
         Raises ControlFailure, also when `if_generation` is stale.
         """
         headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
+        if author:
+            headers["x-turnout-author"] = author
         answer = self._ask(method, _path(pool, part), json=body, headers=headers, params=options)
         return _decoded(answer, dict[str, object])
 

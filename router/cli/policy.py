@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +14,9 @@ from router.cli.control import add_control, control, print_json, print_line, pri
 from router.cli.plugins import add_plugins
 from router.cli.serve_flags import UsageError
 from router.cli.tables import trial_lines
+
+AUTHOR_VARIABLE = "TURNOUT_AUTHOR"
+"""The environment variable with the author of changes."""
 
 _Actions = Any
 """What `add_subparsers` gives; argparse does not name its type."""
@@ -124,6 +129,7 @@ def _add_params(command: argparse.ArgumentParser) -> None:
 def _add_how(command: argparse.ArgumentParser) -> None:
     command.add_argument("--if-generation", metavar="N", type=int, help="only if nothing has changed since")
     command.add_argument("--note", metavar="TEXT", default="", help="why, for the history")
+    command.add_argument("--by", metavar="NAME", default="", help="who, for the history (TURNOUT_AUTHOR)")
     command.add_argument("--dry-run", action="store_true", help="say what would be, change nothing")
     command.add_argument(
         "--local-only",
@@ -162,14 +168,20 @@ def _history(given: argparse.Namespace) -> int:
     if given.json:
         print_json(records)
         return 0
-    rows = [("GENERATION", "POLICY", "SHADOW", "CANARY", "NOTE")]
+    dated = any(record.get("at") for record in records)
+    rows = [(*(("TIME (UTC)", "BY") if dated else ()), "GENERATION", "POLICY", "SHADOW", "CANARY", "NOTE")]
     for record in records:
         canary = record["canary"]
         share = f"{_choice(canary)} {_percent(canary)}" if canary else "-"
         shadow = _choice(record["shadow"]) if record["shadow"] else "-"
-        rows.append((str(record["generation"]), _choice(record), shadow, share, str(record["note"])))
+        made = (_time(record.get("at")), str(record.get("by") or "-")) if dated else ()
+        rows.append((*made, str(record["generation"]), _choice(record), shadow, share, str(record["note"])))
     print_table(rows)
     return 0
+
+
+def _time(at: Any) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
 def _report(given: argparse.Namespace) -> int:
@@ -230,7 +242,8 @@ def _change(given: argparse.Namespace, method: str, part: str, body: object | No
             options[name] = "true"
     with control(given) as client:
         generation = given.if_generation
-        answer = client.change(method, given.pool, part, body, if_generation=generation, options=options)
+        author = given.by or os.environ.get(AUTHOR_VARIABLE, "")
+        answer = client.change(method, given.pool, part, body, if_generation=generation, options=options, author=author)
         _print_policy(given, answer)
     return 0
 

@@ -140,6 +140,7 @@ def describe_record(record: PolicyRecord) -> dict[str, object]:
         "canary": _describe_canary(canary) if canary is not None else None,
         "note": record.note,
         "restores": record.restores,
+        **{name: value for name in ("at", "by") if (value := getattr(record, name))},
     }
 
 

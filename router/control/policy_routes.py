@@ -1,8 +1,8 @@
 """The control port's paths for policies. Each reads or calls the policy controller; no decision is made here.
 
 Every change understands `If-Match` (the generation that it replaces, or `generation-digest`; a stale one is a 412),
-`?dry_run=true` (answer as if changed, change nothing), `?note=` (the reason, for the history) and `?local=true` (while
-the shared state is away: change this replica alone, until it is back).
+`?dry_run=true` (answer as if changed, change nothing), `?note=` and the header `x-turnout-author` (why and who, for the
+history) and `?local=true` (while the shared state is away: change this replica alone, until it is back).
 """
 
 from __future__ import annotations
@@ -101,9 +101,10 @@ def _how(
     dry_run: bool = False,
     local: bool = False,
     note: Annotated[str, Query(max_length=1000)] = "",
+    x_turnout_author: Annotated[str, Header(max_length=200)] = "",
 ) -> ChangeOptions:
     generation, digest = _expected(if_match)
-    return ChangeOptions(generation, note, dry_run, local, digest)
+    return ChangeOptions(generation, note, dry_run, local, digest, x_turnout_author)
 
 
 _How = Annotated[ChangeOptions, Depends(_how)]

@@ -51,10 +51,6 @@ def _no_trial(*_: object) -> None:
     """Nothing runs beside a policy."""
 
 
-def _no_summary(*_: object) -> str:
-    return ""
-
-
 class PolicyController:
     """Holds each pool's schedulers and the record they were built from."""
 
@@ -65,7 +61,8 @@ class PolicyController:
         create: Create,
         make_trial: MakeTrial = _no_trial,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        summarise: Summarise = _no_summary,
+        summarise: Summarise = lambda *_: "",
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Builds the configured policies, as generation 0. Raises SchedulerError."""
         self._store = store
@@ -73,6 +70,7 @@ class PolicyController:
         self._make_trial = make_trial
         self._pause = pause
         self._summarise = summarise
+        self._wall = wall
         self._live = LivePolicies(
             (pool, LivePolicy(create(spec.name, spec.params), PolicyRecord(spec.name, dict(spec.params), 0)))
             for pool, spec in configured.items()
@@ -257,6 +255,8 @@ class PolicyController:
                 canary=wanted.canary,
                 note=wanted.note,
                 restores=wanted.restores,
+                at=round(self._wall(), 3),
+                by=how.by,
             )
         except StoreUnavailable as error:
             raise StoreUnavailable(_UNCERTAIN.format(error)) from error

@@ -37,6 +37,8 @@ class PolicyStore(Protocol):
         canary: Canary | None = None,
         note: str = "",
         restores: int | None = None,
+        at: float = 0.0,
+        by: str = "",
     ) -> PolicyRecord:
         """Put a record as the next generation. Raises StaleGeneration, StoreUnavailable."""
 
@@ -87,6 +89,8 @@ class ChangeOptions(NamedTuple):
     """On this replica alone, as long as the shared state does not answer."""
     if_digest: str = ""
     """Beside `if_generation`: change only the record of this identity. After a loss another may have its generation."""
+    by: str = ""
+    """Who makes it, for the history."""
 
 
 class Unbuildable(SchedulerError):

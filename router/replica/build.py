@@ -248,7 +248,9 @@ def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
     histories = {pool.name: PoolHistory(TTFT_BOUNDS_S, _ttfts(core.metrics, pool.name)) for pool in settings.pools}
     trials = Trials(reporter, core.clock, shadow_per_s=settings.trials.shadow_per_s, histories=histories)
     configured = {pool.name: pool.policy for pool in settings.pools}
-    controller = PolicyController(store, configured, catalog.create, trials.make, summarise=trials.summary)
+    controller = PolicyController(
+        store, configured, catalog.create, trials.make, summarise=trials.summary, wall=time.time
+    )
     safe = registry.create(SAFE_POLICY)
     circuit_breaker = PolicyCircuitBreaker(
         safe,
@@ -274,7 +276,7 @@ def _ttfts(metrics: Metrics, pool: str) -> Callable[[], Sequence[int]]:
 
 def _end_canary(controller: PolicyController) -> Callable[[str, int, str], Awaitable[object]]:
     def end(pool: str, generation: int, note: str) -> Awaitable[object]:
-        return controller.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
+        return controller.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note, by="guard"))
 
     return end
 

@@ -204,13 +204,15 @@ class MemoryStore:
         canary: Canary | None = None,
         note: str = "",
         restores: int | None = None,
+        at: float = 0.0,
+        by: str = "",
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration."""
         records = self._hub.history.setdefault(pool, deque(maxlen=POLICY_HISTORY))
         generation = records[0].generation if records else 0
         if if_generation is not None and if_generation != generation:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
-        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores))
+        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores, at, by))
         records.appendleft(record)
         # The newest one when the call is made: a listener's own change may have overtaken this one.
         self._call_others(lambda listener: listener.policy_changed(pool, own_copy(records[0])))

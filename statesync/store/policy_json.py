@@ -67,12 +67,15 @@ class RecordJson(msgspec.Struct):
     canary: TrialJson | None = None
     note: str = ""
     restores: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] | None = None
+    at: Annotated[float, msgspec.Meta(ge=0.0, le=1e12)] = 0.0
+    by: str = ""
 
     def record(self) -> PolicyRecord:
         """As a value of the router."""
         shadow = self.shadow.choice() if self.shadow is not None else None
         canary = self.canary.canary() if self.canary is not None else None
-        return PolicyRecord(self.name, self.params, self.generation, shadow, canary, self.note, self.restores)
+        made = self.note, self.restores, self.at, self.by
+        return PolicyRecord(self.name, self.params, self.generation, shadow, canary, *made)
 
 
 _ALWAYS = ("error_rate", "ttft_p95_ratio", "min_requests", "confidence")
@@ -96,6 +99,7 @@ def written(record: PolicyRecord, schema: int) -> dict[str, object]:
         fields["note"] = record.note
     if record.restores is not None:
         fields["restores"] = record.restores
+    fields |= {name: value for name in ("at", "by") if (value := getattr(record, name))}
     return fields
 
 

@@ -50,6 +50,10 @@ class PolicyRecord(NamedTuple):
     """The reason for the change, if a person or a guard gave one."""
     restores: int | None = None
     """The generation that a rollback restored; changes of shadow and canary keep it."""
+    at: float = 0.0
+    """Unix time of the change, by the clock of the replica that made it; 0.0 where an older replica did."""
+    by: str = ""
+    """The person or the guard that made it, if that is known."""
 
 
 class ReplicaInfo(NamedTuple):
@@ -193,6 +197,8 @@ class StateStore(Protocol):
         canary: Canary | None = None,
         note: str = "",
         restores: int | None = None,
+        at: float = 0.0,
+        by: str = "",
     ) -> PolicyRecord:
         """Compare-and-set of the whole record; fields that are not given are not in the new one.
 

@@ -124,14 +124,15 @@ def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
         canary(west, "one_pod")
         for gateway in (east, west):
             wait_for("the canary is over", partial(is_over, gateway))
-            assert note(gateway).startswith("canary one_pod rolled back: ttft_p95_ratio ")
-            assert " over 1.5 after " in note(gateway)
+            assert note(gateway).startswith("canary one_pod rolled back: ttft_p")
+            assert " over " in note(gateway) and " after " in note(gateway)
             last = trial(gateway)["last"]
             assert last["ended"] == note(gateway)
             arms = last["canary"]["arms"]
-            assert arms["canary"]["requests"] >= 50 and arms["baseline"]["requests"] >= 50
-            p95 = {name: arm["ttft_s"]["p95"]["value"] for name, arm in arms.items()}
-            assert p95["canary"] > 1.5 * p95["baseline"]
+            assert arms["canary"]["requests"] >= 20 and arms["baseline"]["requests"] >= 20
+            median = {name: arm["ttft_s"]["p50"]["value"] for name, arm in arms.items()}
+            assert median["canary"] > 1.5 * median["baseline"]
+            assert last["canary"]["words"][0].startswith("The canary was taken back")
             assert len(last["replicas"]) == 2
         history = west.control.get("/admin/pools/default/history").json()
         assert [each["canary"] is None for each in history[:2]] == [True, False]
@@ -162,7 +163,8 @@ def test_a_good_canary_stays_and_is_promoted_once_it_has_enough_requests(busy_si
         wait_for("traffic flows", lambda: load.answers > 20)
         put = east.control.put("/admin/pools/default/shadow", json={"policy": "round_robin"})
         assert put.status_code == 200
-        generation = canary(east, "least_load", min_requests=100)
+        wide = {"error_rate": 0.1, "ttft_p50_ratio": 4.0, "ttft_p95_ratio": 4.0}
+        generation = canary(east, "least_load", min_requests=100, **wide)
         too_early = east.control.post("/admin/pools/default/promote")
         assert too_early.status_code == 409
         assert "more requests" in too_early.json()["error"]["message"]
@@ -170,7 +172,7 @@ def test_a_good_canary_stays_and_is_promoted_once_it_has_enough_requests(busy_si
         wait_for("the canary is within its guard", lambda: trial(west)["canary"]["state"] == "within")
         shown = trial(west)
         assert shown["canary"]["verdict"] == "within its guard"
-        assert set(shown["canary"]["comparisons"]) == {"error_rate", "ttft_p95_ratio"}
+        assert set(shown["canary"]["comparisons"]) >= {"error_rate", "ttft_p50_ratio", "ttft_p95_ratio"}
         assert east.metric("turnout_trial_requests_total", arm="canary") > 0
         # Round robin and two choices of four pods agree once in four; 60 picks never agree with a probability of 3e-8.
         wait_for("both shadows were given 60 requests", lambda: all(compared(each) >= 60 for each in (east, west)))

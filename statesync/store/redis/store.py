@@ -168,10 +168,12 @@ class RedisStore:
         canary: Canary | None = None,
         note: str = "",
         restores: int | None = None,
+        at: float = 0.0,
+        by: str = "",
     ) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
         session, link = self._linked()
-        wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores)
+        wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores, at, by)
         return await _asked(session.policies.put(link, pool, wanted, if_generation))
 
     async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:

@@ -496,3 +496,18 @@ def test_no_change_is_local_while_the_shared_state_answers_and_a_trial_never_is(
         assert not policies.live("a").local
 
     asyncio.run(run())
+
+
+def test_a_record_has_the_time_of_its_change_and_who_made_it() -> None:
+    """Case J 59."""
+
+    async def run() -> None:
+        configured = {"a": PolicySpec(name="p2c")}
+        policies = PolicyController(MemoryStore(), configured, create, wall=lambda: 1700000000.25)
+        record = await policies.set("a", "random", {}, ChangeOptions(by="ada"))
+        assert (record.at, record.by) == (1700000000.25, "ada")
+        later = await policies.set_shadow("a", PolicyChoice("p2c"))
+        assert (later.at, later.by) == (1700000000.25, "")
+        assert [each.by for each in await policies.history("a")][:2] == ["", "ada"]
+
+    asyncio.run(run())
