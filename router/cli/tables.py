@@ -92,8 +92,6 @@ _TIMES: Sequence[_Column] = (
     ("WHOLE ANSWER P95", lambda arm: _range(arm["whole_s"]["p95"], _seconds)),
     ("STREAM P50", lambda arm: _seconds(arm["stream_s"]["p50"])),
     ("STREAM P95", lambda arm: _seconds(arm["stream_s"]["p95"])),
-    ("ITL P50", lambda arm: _seconds(arm["itl_s"]["p50"])),
-    ("ITL P95", lambda arm: _seconds(arm["itl_s"]["p95"])),
 )
 
 _POD: Sequence[_Column] = (

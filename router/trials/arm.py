@@ -80,7 +80,6 @@ class Arm:
         "_whole",
         "ended",
         "failures",
-        "gaps",
         "header",
         "left",
         "name",
@@ -100,8 +99,6 @@ class Arm:
         """Ready to be joined into an answer's head."""
         self.placed = self.ended = self.failures = self.left = self.rejections = self.policy_failures = 0
         self.slo_requests = self.slo_kept = 0
-        self.gaps = Durations()
-        """Times between two pieces of its streams."""
         self._ttft = DurationsByCluster()
         self._whole = DurationsByCluster()
         self._streamed = Durations()
@@ -198,7 +195,6 @@ class Arm:
             whole_unserved=dict(self._whole.unserved.counts),
             whole_waiting=waiting[False],
             streamed=dict(self._streamed.counts),
-            gaps=dict(self.gaps.counts),
             pods=dict(busiest),
             ttft_by=dict(self._ttft.by),
             whole_by=dict(self._whole.by),

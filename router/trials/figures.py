@@ -65,8 +65,6 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     whole_waiting: Histogram = {}
     streamed: Histogram = {}
     """Times to the end of streams that went well."""
-    gaps: Histogram = {}
-    """Of each of these streams, the mean time between two of its pieces."""
     pods: dict[str, Count] = {}
     """Requests by the pod that was picked first."""
     placed_by: Cells = {}
