@@ -37,7 +37,8 @@ _encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=_plain).encode
 def digest(record: PolicyRecord) -> str:
     """The record's identity, as hexadecimal digits. Fields with their defaults do not count, so that a version with
     more fields agrees."""
-    fields, canary = written(record, 0), record.canary
+    # When and by whom does not count: an older version that puts a record back leaves it out.
+    fields, canary = written(record._replace(at=0.0, by=""), 0), record.canary
     if canary is not None:
         plain = CanaryGuard()._asdict()
         guard = {name: limit for name, limit in canary.guard._asdict().items() if limit != plain[name]}
