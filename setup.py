@@ -50,6 +50,7 @@ COMPILED = [
     "schedulers/types.py",
     "schedulers/weighing.py",
     "statesync/engines/health.py",
+    "statesync/load/cost_model.py",
     "statesync/load/decaying_rate.py",
     "statesync/load/eligibility.py",
     "statesync/load/pod_state.py",

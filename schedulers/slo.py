@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from schedulers.ttft import step_work
+from schedulers.ttft import PRIOR
 
 STRETCH: Final = 1.5
 """Mean time between two tokens over that of a decode step without a prompt in it: steps that compute part of a prompt
@@ -49,9 +49,10 @@ def kept(expected_s: float, promised_s: float) -> float:
     return 1.0 / (1.0 + cube * cube)
 
 
-def token_s(requests: int, tokens: int, pace_s: float) -> float:
-    """Expected seconds between two tokens on a pod with these requests and their tokens."""
-    return step_work(requests, tokens) * pace_s * STRETCH
+def token_s(requests: int, tokens: float, slower: float) -> float:
+    """Expected seconds between two tokens on a pod with these requests and their tokens, whose decode steps take
+    `slower` times as long as the prior's."""
+    return PRIOR.decode_step_s(requests, tokens) * slower * STRETCH
 
 
 def rest_s(e2e_s: float, ttft_s: float) -> float:

@@ -1,37 +1,51 @@
-"""The cost model of `prefix_aware`, the parts of a time to first token: numbers in, numbers out. Knows no pod, no
-policy and no clock.
+"""The cost model of a time to first token: numbers in, numbers out. Knows no pod, no policy and no clock.
 
-Work is counted in token equivalents: one is the time that a prompt's first token takes. The seconds it takes on a pod,
-the pod's pace, are learned by the caller. So the constants below are ratios of an engine's own costs, which hardly
-differ between machines, as the same card does all of a step. They are those of an 8B model on one H100 (prefill 24,600
-tokens/s; a decode step 6 ms + 50 us a request + 56 ns a token of context; attention 1.3 ns a pair of tokens). Where
-they do not fit, the learned pace corrects for it.
+Prefill is counted in token equivalents: one is the time that a prompt's first token takes; attention over a long
+context makes it more. `Costs` says how many seconds such work and a decode step take. Its default is an 8B model on one
+H100 (prefill 24,600 tokens/s; a decode step 6 ms + 50 us a request + 56 ns a token of context; attention 1.3 ns a pair
+of tokens); the load view learns others (`statesync/load/cost_model.py`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 CONTEXT_TOKENS: Final = 32_000
 """Tokens of context at which a prompt's token costs twice as much, because attention reads them all.
 
-2 FLOPs a parameter against 4 x hidden size x layers a token of context: 31,000 at 8B, 53,000 at 70B.
+2 FLOPs a parameter against 4 x hidden size x layers a token of context: 31,000 at 8B, 53,000 at 70B. It is a ratio of
+one engine's own work, so it hardly differs between machines, and replicas may add up each other's token equivalents.
 """
 
 PACE_S: Final = 1 / 24_000
 """Seconds a token equivalent takes, before any is learned."""
 
-STEP_WORK: Final = 148.0
-"""Token equivalents of a decode step without requests: each chunk of a prompt shares its step with one."""
-
-DECODING_WORK: Final = 1.2
-"""Token equivalents that each decoding request adds to a step."""
-
-HELD_WORK: Final = 0.0014
-"""Token equivalents that each token of their context adds to a step."""
-
 CHUNK_TOKENS: Final = 2048
 """Prompt tokens that a step computes at most."""
+
+
+class Costs(NamedTuple):
+    """What an engine's work takes, in seconds."""
+
+    token_s: float = PACE_S
+    """A token equivalent of prefill."""
+    step_s: float = 148.0 * PACE_S
+    """A decode step without requests. Each chunk of a prompt shares its step with one."""
+    decoding_s: float = 1.2 * PACE_S
+    """What each decoding request adds to a step."""
+    held_s: float = 0.0014 * PACE_S
+    """What each token of their context adds to a step."""
+
+    def decode_step_s(self, decoding: int, tokens: float) -> float:
+        """A decode step of `decoding` requests with `tokens` of context together."""
+        return self.step_s + self.decoding_s * decoding + self.held_s * tokens
+
+
+PRIOR: Final = Costs()
+"""Before any is learned."""
+
+IDLE_PACE_S: Final = PRIOR.token_s + PRIOR.step_s / CHUNK_TOKENS
+"""`pace` of an idle pod, before any is learned."""
 
 LULL_STEPS: Final = 2.0
 """Decode steps that delay a prefill: the one under way when it arrives, and its own. The exact number predicts no
@@ -43,6 +57,12 @@ BEHIND: Final = 0.5
 Progress is only known when a first token comes back. A pod that has not answered for longer than its work takes may be
 about to answer, or may hang, or wait for KV blocks. It must not look idle, or it would attract every request.
 """
+
+OVERDUE: Final = 0.5
+"""Expected further delay of a first token that is overdue, as a fraction of the time by which it is.
+
+It says at once that something was wrong: the cache, the room, or the pod. Waits of that kind are heavy-tailed: the
+longer one has lasted, the longer the rest of it."""
 
 OTHERS_WEIGHT: Final = 1.0
 """Weight of a request's own uncached work as a delay of the requests after it, beside its own wait.
@@ -56,6 +76,11 @@ delay."""
 
 ANSWER_TOKENS: Final = 256
 """Answer tokens assumed for a request without `max_tokens`."""
+
+KV_FULL: Final = 0.9
+"""Share of a KV cache beyond which requests wait: the ones in the batch grow, and an engine that has no block left for
+them throws out the newest. With 1.0 the mean time to first token of coding agents at their recorded rate x 6, 8 and 10
+was 0.59, 1.38 and 5.8 s, with 0.9 it is 0.56, 0.93 and 3.1 s (8 pods)."""
 
 STAY_S: Final = 8.0
 """Seconds a request is assumed to stay on a pod on which none has ended yet."""
@@ -71,33 +96,51 @@ def prefill_work(uncached: int, cached: int) -> int:
     return uncached + uncached * (2 * cached + uncached) // (2 * CONTEXT_TOKENS)
 
 
-def step_work(decoding: int, tokens: int) -> float:
-    """Token equivalents of a decode step of `decoding` requests with `tokens` of context together."""
-    return STEP_WORK + DECODING_WORK * decoding + HELD_WORK * tokens
+def likely_cached(known: int, prompt: int) -> int:
+    """Tokens of a prompt that a pod is likely to have, of which the index knows `known` by whole blocks.
 
-
-def outlook(
-    inflight: int, tokens: int, prefilling: int, work: int, head_since: float, pace_s: float
-) -> tuple[float, float]:
-    """When a pod could begin with one more prompt: the expected time, and the least wait in seconds, which holds even
-    after that time. A plain pair, because it is made for every change of every pod.
-
-    `prefilling` of the `inflight` requests, `work` together, wait for their first token. The engine has computed the
-    first of them since `head_since`.
+    Blocks grow to an eighth of the prompt before them, and the common part ends somewhere within the next one: half of
+    it, on the average. On coding agents' traffic that half is most of what seems uncached.
     """
-    lull = (STEP_WORK + DECODING_WORK * (inflight - prefilling) + HELD_WORK * tokens) * (LULL_STEPS * pace_s)
+    rest = prompt - known
+    if rest <= 0:
+        return prompt
+    if not known:
+        return 0
+    block = 1 << max(known.bit_length() - 4, 6)
+    return known + (block if block < rest else rest) // 2
+
+
+def pace(costs: Costs, factor: float, step_s: float) -> float:
+    """Seconds a token equivalent takes while decode steps of `step_s` go on, on a pod `factor` times as slow as `costs`
+    say."""
+    return costs.token_s * factor + step_s / CHUNK_TOKENS
+
+
+def outlook(prefilling: int, work: int, head_since: float, pace_s: float, step_s: float) -> tuple[float, float]:
+    """When a pod could begin with one more prompt: the expected time, and the least wait in seconds, which holds even
+    after that time. The time is 0.0 on a pod without prompts. A plain pair, because it is made for every change of
+    every pod.
+
+    `prefilling` requests, `work` together, wait for their first token. The engine has computed the first of them since
+    `head_since`.
+    """
+    lull = step_s * LULL_STEPS
     if not work:
         return 0.0, lull
     due = head_since + work * pace_s + lull
     return due, (lull + work * pace_s * (BEHIND - BEHIND / prefilling) if prefilling > 1 else lull)
 
 
-def first_token_work(work: int, uncached: int, step: float) -> float:
-    """Token equivalents from the head of the queue to a prompt's first token, decode steps meanwhile included."""
-    return work + step * (0.5 + uncached / CHUNK_TOKENS)
+def start_in(due: float, least: float, now: float) -> float:
+    """Seconds from `now` until a pod with that `outlook` could begin with one more prompt."""
+    ahead = due - now
+    if ahead < 0.0:
+        ahead = ahead * -OVERDUE if due else 0.0
+    return ahead if ahead > least else least
 
 
-def admission_s(tokens: int, capacity: int, more: int, stay_s: float) -> float:
+def admission_s(tokens: float, capacity: float, more: float, stay_s: float) -> float:
     """Seconds until an engine with room for `capacity` tokens, `tokens` of them in use, has room for `more`.
 
     A pod frees all its tokens once in `stay_s`, the mean time of a request on it (Little's law); 0.0: none has ended.

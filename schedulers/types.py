@@ -12,7 +12,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, NewType, TypeVar
 
-from schedulers.ttft import PACE_S, outlook
+from schedulers.ttft import IDLE_PACE_S, PRIOR, outlook
 
 _T = TypeVar("_T")
 
@@ -99,8 +99,8 @@ class PodLoad(NamedTuple):
     """Their prefill work, in token equivalents (`ttft.prefill_work`)."""
     head_since: float = 0.0
     """When the engine began with the first of them, on the replica's monotonic clock; meaningless if there is none."""
-    pace_s: float = PACE_S
-    """Seconds a token equivalent takes on this pod, as learned from its first tokens."""
+    pace_s: float = IDLE_PACE_S
+    """Seconds a token equivalent takes on this pod, decode steps meanwhile included (`ttft.pace`)."""
     kv_capacity_tokens: int = 0
     """Report: tokens the engine's KV cache holds; 0 if not reported."""
     e2e_ewma_s: float = 0.0
@@ -111,6 +111,10 @@ class PodLoad(NamedTuple):
     """Report: requests in the engine that no gateway sent."""
     promised: Promised = ()
     """What the requests in flight there were promised."""
+    step_s: float = PRIOR.step_s
+    """Seconds a decode step of its requests takes."""
+    kv_share: float = 1.0
+    """KV tokens for a token of `inflight_tokens`, from reports: below 1 where requests share prefixes."""
 
 
 class Candidate(NamedTuple):
@@ -122,9 +126,7 @@ class Candidate(NamedTuple):
 
 def expected_outlook(load: PodLoad) -> tuple[float, float]:
     """When the pod could begin with one more prompt, and the least wait until then: `ttft.outlook`."""
-    return outlook(
-        load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
-    )
+    return outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
 
 
 def token_load(load: PodLoad) -> float:

@@ -13,19 +13,27 @@ from typing import ClassVar, Final
 from schedulers import entropy
 from schedulers.params import policy_class
 from schedulers.sampling import HOLDERS, holders
-from schedulers.ttft import ANSWER_TOKENS, OTHERS_WEIGHT, QUEUE_WEIGHT, admission_s, prefill_work
+from schedulers.ttft import (
+    ANSWER_TOKENS,
+    KV_FULL,
+    OTHERS_WEIGHT,
+    QUEUE_WEIGHT,
+    admission_s,
+    likely_cached,
+    prefill_work,
+    start_in,
+)
 from schedulers.types import (
     NO_UNTRIED_POD,
     PREFIX_BLOCK_TOKENS,
     Decision,
     LoadSnapshot,
-    PodId,
     PodLoad,
     Rejection,
     RequestInfo,
 )
 
-WHOLE: Final = 32
+WHOLE: Final = 128
 """Pods: in a pool of up to this size every pod is priced, at 0.1 us each."""
 
 DRAWN: Final = 16
@@ -52,16 +60,17 @@ class PrefixAware:
     """The pod where this request's first token is expected soonest.
 
     Formula: `argmin(wait + own * pace + own * others + room)`, in seconds, equal pods by entropy. `wait` is until the
-    prompts before it are computed, plus two decode steps of the batch. `own` is this request's uncached prompt in token
-    equivalents (`ttft.prefill_work`: attention over a long context costs more). `pace` is the learned time of one on
-    that pod; `others` is that of the average pod, times `1 + seconds of prefill that wait there`: work that misses the
-    cache also delays later requests. `room` is the wait for KV blocks, if there are too few.
+    prompts before it are computed, plus two decode steps of the batch; where a first token is overdue, half as long
+    again as it is late. `own` is this request's uncached prompt in token equivalents (`ttft.prefill_work`: attention
+    over a long context costs more). `pace` is the time of one on that pod, which a large batch makes longer; `others`
+    is that of an idle average pod, times `1 + seconds of prefill that wait there`: work that misses the cache also
+    delays later requests. `room` is the wait for KV blocks, if there are too few.
     Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens and prefix hits.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
     Herding: as `unseen` grows the choice narrows from all pods to three random ones and the one that holds most.
     When: nearly always; without shared prefixes it is least expected time to first token.
     Source: own, from simulations on recorded traffic (`ttft.py`); Dynamo's KV router and LMetric count the same tokens,
-    without attention, decode drag, progress and the pods' paces.
+    without attention, decode steps, progress and the pods' speeds.
     """
 
     name: ClassVar[str] = "prefix_aware"
@@ -78,11 +87,11 @@ class PrefixAware:
         taken = costs.index(best) if costs.count(best) == 1 else entropy.tied(costs, best, request.entropy)
         pod, load = left.candidates[taken if at is None else at[taken]]
         reason = "soonest_by_prefix" if pod.id in request.prefix_hits else "soonest"
-        if load.kv_capacity_tokens and _room_s(request, pod.id, load):
+        if load.kv_capacity_tokens and room_s(request, load):
             positions = range(len(costs)) if at is None else at
             for number, position in enumerate(positions):
-                each, its_load = left.candidates[position]
-                costs[number] += _room_s(request, each.id, its_load)
+                _, its_load = left.candidates[position]
+                costs[number] += room_s(request, its_load)
             best, reason = min(costs), "soonest_to_have_room"
             pod, _ = left.candidates[positions[entropy.tied(costs, best, request.entropy)]]
         return Decision(pod.id, self.name, best, reason)
@@ -101,16 +110,14 @@ def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None)
         for position in range(len(until)) if at is None else at:
             if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold the same number
                 blocks, work = its, own_work(tokens, PREFIX_BLOCK_TOKENS * its)
-            ahead, least = until[position] - now, wait[position]
-            costs.append((ahead if ahead > least else least) + work * (pace[position] + others))
+            costs.append(start_in(until[position], wait[position], now) + work * (pace[position] + others))
         return costs
     if at is not None:
         cut = itemgetter(*at)
         until, wait, pace = cut(until), cut(wait), cut(pace)
     work = prefill_work(request.prompt_tokens, 0)
     return [
-        (ahead if (ahead := due - now) > least else least) + work * (each + others)
-        for due, least, each in zip(until, wait, pace, strict=True)
+        start_in(due, least, now) + work * (each + others) for due, least, each in zip(until, wait, pace, strict=True)
     ]
 
 
@@ -120,9 +127,9 @@ def others_pace(snapshot: LoadSnapshot) -> float:
 
 
 def own_work(prompt_tokens: int, cached: int) -> int:
-    """Token equivalents of a prompt of which a pod holds `cached` tokens."""
-    uncached = prompt_tokens - cached
-    return prefill_work(uncached, cached if uncached > 0 else prompt_tokens)
+    """Token equivalents of a prompt of which the index knows `cached` tokens on the pod."""
+    cached = likely_cached(cached, prompt_tokens)
+    return prefill_work(prompt_tokens - cached, cached)
 
 
 def priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
@@ -159,10 +166,11 @@ def _least(column: Sequence[float], start: int) -> int:
         return column.index(least)
 
 
-def _room_s(request: RequestInfo, pod: PodId, load: PodLoad) -> float:
-    """Seconds until the pod has KV blocks for the part of the request that it does not hold."""
+def room_s(request: RequestInfo, load: PodLoad) -> float:
+    """Seconds until the pod has KV blocks for the request. What it has cached counts, too: while no request holds them,
+    those blocks are free ones."""
     if not load.kv_capacity_tokens:
         return 0.0
-    cached = min(request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS, request.prompt_tokens)
-    size = request.prompt_tokens - cached + (request.max_tokens or ANSWER_TOKENS)
-    return admission_s(load.inflight_tokens, load.kv_capacity_tokens, size, load.e2e_ewma_s)
+    share = load.kv_share
+    size = (request.prompt_tokens + (request.max_tokens or ANSWER_TOKENS)) * share
+    return admission_s(load.inflight_tokens * share, load.kv_capacity_tokens * KV_FULL, size, load.e2e_ewma_s)

@@ -9,7 +9,7 @@ from typing import Final
 
 from schedulers.policies import prefix_aware
 from schedulers.slo import broken, kept, rest_s, token_s, weight
-from schedulers.ttft import ANSWER_TOKENS, admission_s, outlook
+from schedulers.ttft import ANSWER_TOKENS, IDLE_PACE_S, LULL_STEPS, PRIOR
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, RequestInfo
 
 LOST: Final = 0.5
@@ -40,16 +40,17 @@ def weigh(
         if cached > prompt:
             cached = prompt
         if load.kv_capacity_tokens:
-            size = prompt - cached + answer
-            costs[number] += admission_s(load.inflight_tokens, load.kv_capacity_tokens, size, load.e2e_ewma_s)
+            costs[number] += prefix_aware.room_s(request, load)
         if not promised and not load.promised:
             continue
         work, pace_s = prefix_aware.own_work(prompt, cached), load.pace_s
         first_s = costs[number] - work * others
         if first_s < soonest_s:
             soonest_s = first_s
-        alone_s = token_s(load.inflight, load.inflight_tokens, pace_s)
-        with_s = token_s(load.inflight + 1, load.inflight_tokens + prompt + answer, pace_s)
+        tokens = load.inflight_tokens * load.kv_share
+        slower = load.step_s / PRIOR.decode_step_s(load.inflight - load.prefilling, tokens)
+        alone_s = token_s(load.inflight, tokens, slower)
+        with_s = token_s(load.inflight + 1, tokens + (prompt + answer) * load.kv_share, slower)
         if promised:
             likely = kept(waited_s + first_s, slo.ttft_s) * kept(with_s, slo.tpot_s)
             if left_s:
@@ -68,8 +69,10 @@ def in_reach(request: RequestInfo, snapshot: LoadSnapshot) -> bool:
     """Whether an idle pod would keep the request's promises: if not, to send it again later is of no use."""
     answer, slo, pace_s = request.max_tokens or ANSWER_TOKENS, request.slo, snapshot.pace_s
     cached = min(max(request.prefix_hits.values(), default=0) * PREFIX_BLOCK_TOKENS, request.prompt_tokens)
-    first_s = outlook(0, 0, 0, 0, 0.0, pace_s)[1] + prefix_aware.own_work(request.prompt_tokens, cached) * pace_s
-    each_s = token_s(1, request.prompt_tokens + answer, pace_s)
+    slower = pace_s / IDLE_PACE_S
+    lull_s = LULL_STEPS * PRIOR.step_s * slower
+    first_s = lull_s + prefix_aware.own_work(request.prompt_tokens, cached) * pace_s
+    each_s = token_s(1, request.prompt_tokens + answer, slower)
     likely = kept(first_s, slo.ttft_s) * kept(each_s, slo.tpot_s)
     if request.deadline is not None:
         likely *= kept(first_s + answer * each_s, max(request.deadline - request.arrived_at, LEAST_S))

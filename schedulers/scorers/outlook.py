@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from schedulers.params import parameter
+from schedulers.ttft import start_in
 from schedulers.types import LoadSnapshot, RequestInfo
 from schedulers.weighing import Scores
 
@@ -26,6 +27,5 @@ class EarlyStart:
         """The candidates' scores."""
         now, half, columns = max(request.arrived_at, snapshot.taken_at), self.half_s, snapshot.columns
         return [
-            half / (half + (ahead if (ahead := due - now) > least else least))
-            for due, least in zip(columns.until, columns.wait, strict=True)
+            half / (half + start_in(due, least, now)) for due, least in zip(columns.until, columns.wait, strict=True)
         ]

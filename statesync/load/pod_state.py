@@ -7,12 +7,12 @@ pool in step with it.
 from __future__ import annotations
 
 import sys
-from math import log2
 from typing import Final, Protocol
 
 from schedulers.slo import weight
-from schedulers.ttft import outlook
+from schedulers.ttft import CHUNK_TOKENS, PRIOR, Costs, outlook, pace
 from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad, RequestInfo
+from statesync.load.cost_model import Parts, PodSpeed
 from statesync.load.promises import Promise, Promises
 from statesync.types import EngineReport, InflightNumbers
 
@@ -29,21 +29,17 @@ NO_LIMIT: Final = sys.maxsize
 E2E_ALPHA: Final = 0.1
 """Weight of the newest duration in the moving average of a request's time on the pod; higher follows changes sooner."""
 
-SAMPLES: Final = 100
-"""First tokens after which a sample of a pod, or of a size, weighs 1/e."""
+ENOUGH_S: Final = 0.25
+"""Seconds of prefill, by the prior, that make a sample of its costs: shorter ones are added up. Prompts that one step
+completes come back at once, so that only their sum says anything, and on short ones most of the time is chance."""
 
-PRIOR_S: Final = 1.0
-"""Seconds of prefill after which the samples weigh as much as the prior ratio of 1: two or three prompts."""
+LEAST_S: Final = 0.025
+"""Seconds that a sample took at least: of the prompts of one step all but the first take none."""
 
-MOST: Final = 4.0
-"""Most that a sample counts, as a multiple of the expected time. A prompt that waited for KV blocks, or behind requests
-unknown here, says little about the pace, and a pod that looks slow gets few samples to correct it."""
+NO_PARTS: Final[Parts] = (0.0, 0.0, 0.0, 0.0)
 
-FADE_S: Final = 60.0
-"""Seconds after which samples without newer ones weigh 1/e: a pod not picked because it was slow is tried again."""
-
-STEPS: Final = 4
-"""Steps in a doubling of the ratio: 19 % each."""
+SHARE_ALPHA: Final = 0.2
+"""Weight of the newest report in the average of `PodLoad.kv_share`."""
 
 
 class Charge:
@@ -78,44 +74,6 @@ class Charge:
         return f"<Charge {state} on {self.pod}: {self.tokens} tokens, {self.prefill_tokens} to prefill>"
 
 
-class SpeedRatio:
-    """How fast a pod computes prompts, learned from their first tokens: the ratio of measured times to expected ones.
-
-    A ratio of sums, not a mean of ratios: of two prompts that one step completes, the second seems to take no time. Old
-    samples decay, and a ratio from few samples is close to the prior. It is read in steps: a long prompt costs seconds
-    on every pod, so a difference of a few percent between equal machines, which is noise, would outweigh all that waits
-    on them.
-    """
-
-    __slots__ = ("_expected_s", "_keep", "_took_s", "value")
-
-    def __init__(self, samples: int = SAMPLES) -> None:
-        self.value = 1.0
-        self._keep = 1.0 - 1.0 / samples
-        self._took_s = self._expected_s = 0.0
-
-    def learn(self, took_s: float, expected_s: float) -> None:
-        """Take one sample; `expected_s` is above 0."""
-        most = MOST * self.value * expected_s
-        self._took_s = self._took_s * self._keep + (took_s if took_s < most else most)
-        self._expected_s = self._expected_s * self._keep + expected_s
-        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
-
-    def fade(self, over_s: float) -> None:
-        """Let the samples fade: `over_s` seconds have passed."""
-        keep = max(0.0, 1.0 - over_s / FADE_S)
-        self._took_s *= keep
-        self._expected_s *= keep
-        self.value = (PRIOR_S + self._took_s) / (PRIOR_S + self._expected_s)
-
-    def step(self) -> float:
-        """The value rounded to a step: the same for equal machines."""
-        return float(2.0 ** (round(STEPS * log2(self.value)) / STEPS))
-
-    def __repr__(self) -> str:
-        return f"<SpeedRatio {self.value:.3g} from {self._expected_s:.3g} s>"
-
-
 class PodWatcher(Protocol):
     """Keeps a copy of a pod's cells."""
 
@@ -136,6 +94,7 @@ class PodState:
         "head_since",
         "kept",
         "kv_capacity_tokens",
+        "kv_share",
         "kv_usage",
         "limit",
         "other_prefill_tokens",
@@ -143,7 +102,7 @@ class PodState:
         "other_prefilling",
         "other_requests",
         "other_tokens",
-        "pace_factor",
+        "parts",
         "peak",
         "pod",
         "pool",
@@ -153,14 +112,15 @@ class PodState:
         "prefilling",
         "promises",
         "queued",
-        "ratio",
         "reported_at",
         "requests",
         "running",
         "sample",
         "shown_inflight",
         "shown_work",
+        "speed",
         "tokens",
+        "took_s",
         "ttft_ewma_s",
         "watchers",
     )
@@ -207,10 +167,10 @@ class PodState:
         self.peak = self.requests
         self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
         self.adapters = NO_ADAPTERS
-        self.ratio = SpeedRatio()
-        """Learned ratio of its pace to the pool's."""
-        self.pace_factor = 1.0
-        """`ratio`, rounded to a step."""
+        self.kv_share = 1.0
+        self.speed = PodSpeed()
+        self.took_s, self.parts = 0.0, NO_PARTS
+        """Prefills that are added up until they are a sample: their seconds, and what the prior says of each part."""
         self.sample: tuple[float, int, int] | None = None
         """Seconds, work and uncached tokens of this replica's last prefill. The pace is learned from it if the answer
         was a stream."""
@@ -245,6 +205,23 @@ class PodState:
         self.prefill_tokens -= prefill_tokens
         self.prefill_work -= work
         self.head_since = now
+
+    def collect(self, decoding: int, tokens: float) -> bool:
+        """Add the last prefill to the sample: `decoding` requests with `tokens` of context were decoded meanwhile. True
+        if the sample is large enough."""
+        if self.sample is None:
+            return False
+        seconds, work, uncached = self.sample
+        self.sample = None
+        steps = 0.5 + uncached / CHUNK_TOKENS
+        prefill, step, requests, context = self.parts
+        prefill += work * PRIOR.token_s
+        step += steps * PRIOR.step_s
+        requests += steps * decoding * PRIOR.decoding_s
+        context += steps * tokens * PRIOR.held_s
+        self.took_s += seconds
+        self.parts = prefill, step, requests, context
+        return prefill + step + requests + context >= ENOUGH_S and self.took_s >= LEAST_S
 
     def shift_others(self, old: InflightNumbers, new: InflightNumbers, now: float) -> None:
         """Replace `old` by `new` in the other replicas' sum."""
@@ -296,18 +273,27 @@ class PodState:
         if report.kv_capacity_tokens is not None:
             self.kv_capacity_tokens = report.kv_capacity_tokens
         self.adapters = report.adapters or self.adapters
+        self._learn_share()
         if self.reported_at:
-            self.ratio.fade(at - self.reported_at)
-            self.pace_factor = self.ratio.step()
+            self.speed.fade(at - self.reported_at)
         self.reported_at = at
 
-    def cells(self, pool_pace_s: float) -> Cells:
-        """What a snapshot says of the pod. `pool_pace_s` is the pool's `PrefillSpeed.s`."""
+    def _learn_share(self) -> None:
+        """Learn from a report how many KV tokens the requests on the pod hold for a token that they have."""
+        tokens, size = self.tokens + self.other_tokens, self.running + self.queued
+        if self.running and tokens and self.kv_capacity_tokens:
+            share = self.kv_usage * self.kv_capacity_tokens * size / (tokens * self.running)
+            self.kv_share += SHARE_ALPHA * (min(share, 1.0) - self.kv_share)
+
+    def cells(self, costs: Costs) -> Cells:
+        """What a snapshot says of the pod, by its pool's costs."""
         inflight = self.requests + self.other_requests
         tokens = self.tokens + self.other_tokens
         prefilling = self.prefilling + self.other_prefilling
         work = self.prefill_work + self.other_prefill_work
-        pace_s = pool_pace_s * self.pace_factor
+        factor = self.speed.factor
+        step_s = costs.decode_step_s(inflight - prefilling, tokens * self.kv_share) * factor
+        pace_s = pace(costs, factor, step_s)
         load = _new(
             PodLoad,
             (
@@ -328,16 +314,18 @@ class PodState:
                 self.adapters,
                 self.foreign,
                 () if self.promises is None else self.promises.shown(self.requests, inflight),
+                step_s,
+                self.kv_share,
             ),
         )
-        until, wait = outlook(inflight, tokens, prefilling, work, self.head_since, pace_s)
+        until, wait = outlook(prefilling, work, self.head_since, pace_s, step_s)
         # `token_load` and `queue_length` without calls and look-ups: 0.05 us against 0.2 each. A test holds them equal.
         queue = float(self.queued if self.queued > prefilling else prefilling)
         return load, tokens + DECODE_TOKENS_EACH * (inflight + self.foreign), until, wait, queue
 
-    def load(self, pool_pace_s: float) -> PodLoad:
+    def load(self, costs: Costs = PRIOR) -> PodLoad:
         """The load as a policy sees it."""
-        return self.cells(pool_pace_s)[0]
+        return self.cells(costs)[0]
 
     def __repr__(self) -> str:
         blocked = f" blocked by {', '.join(sorted(self.blockers))}" if self.blockers else ""

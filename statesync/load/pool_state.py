@@ -12,19 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from schedulers.ttft import PACE_S, first_token_work, step_work
 from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, PodLoad
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError
+from statesync.load.cost_model import CostModel
 from statesync.load.decaying_rate import DecayingRate
-from statesync.load.pod_state import SAMPLES, PodState, SpeedRatio
+from statesync.load.pod_state import NO_PARTS, PodState
 from statesync.types import PodStatus
 
 # A fifth of the time that the named tuples' own constructors take. The values stand in the order of the fields; a test
 # compares each by name.
 _new: Final = tuple.__new__
-
-SIZES: Final = 24
-"""Classes of prompt sizes, each twice the one before."""
 
 _T = TypeVar("_T")
 
@@ -39,7 +36,7 @@ class PoolState:
         self.members: dict[PodId, PodState] = {}
         self.remote_rate = DecayingRate()
         """The other replicas' dispatches to this pool, all together."""
-        self.pace = PrefillSpeed()
+        self.model = CostModel()
         self.latest: LoadSnapshot | None = None
         """The last snapshot if nothing has changed since, else None."""
         self.mixed = False
@@ -54,8 +51,8 @@ class PoolState:
         self._pace: list[float] = []
         self._queue: list[float] = []
         self._kv_usage: list[float] = []
-        self._pace_and_kv: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-        """`_pace` and `_kv_usage` as tuples; None once one of them changed. They change with reports only, not with
+        self._kv_shared: tuple[float, ...] | None = None
+        """`_kv_usage` as a tuple; None once it changed. It changes with reports only, not with
         requests: sharing them saves 4 us a snapshot at 1,000 pods."""
         self._inflight = self._prefill_work = 0
         self._positions: dict[PodId, int] = {}
@@ -85,16 +82,14 @@ class PoolState:
         return self.changed(pod_state)
 
     def learn(self, pod_state: PodState) -> None:
-        """Update the pod's pace and the pool's from the duration of the pod's last prefill."""
-        if pod_state.sample is None:
-            return
-        seconds, prompt, uncached = pod_state.sample
-        pod_state.sample = None
+        """Update the pod's speed and the pool's costs from the duration of the pod's last prefill."""
         decoding = pod_state.requests + pod_state.other_requests - pod_state.prefilling - pod_state.other_prefilling
-        work = first_token_work(prompt, uncached, step_work(decoding, pod_state.tokens + pod_state.other_tokens))
-        changed = self.pace.learn(pod_state.ratio, seconds, work)
-        pod_state.pace_factor = pod_state.ratio.step()
-        if changed:
+        tokens = (pod_state.tokens + pod_state.other_tokens) * pod_state.kv_share
+        if not pod_state.collect(decoding, tokens):
+            return
+        took_s, parts = pod_state.took_s, pod_state.parts
+        pod_state.took_s, pod_state.parts = 0.0, NO_PARTS
+        if self.model.learn(pod_state.speed, took_s, parts):
             for each in self.members.values():
                 self.changed(each)
 
@@ -114,10 +109,10 @@ class PoolState:
     def snapshot(self, now: float, unseen: float = 0.0) -> LoadSnapshot:
         """The candidates and columns as they are now; `now` and `unseen` become its fields of that meaning."""
         self.refresh()
-        candidates, pace_s = self._candidates, self.pace.s
+        candidates, pace_s = self._candidates, self.model.pace_s
         self._positions_shared = True
-        if (pace_and_kv := self._pace_and_kv) is None:
-            self._pace_and_kv = pace_and_kv = tuple(self._pace), tuple(self._kv_usage)
+        if (kv_usage := self._kv_shared) is None:
+            self._kv_shared = kv_usage = tuple(self._kv_usage)
         until, wait = tuple(self._until), tuple(self._wait)
         self.latest = made = _new(
             LoadSnapshot,
@@ -127,7 +122,7 @@ class PoolState:
                 now,
                 unseen,
                 tuple(candidates),
-                _new(Columns, (tuple(self._tokens), until, wait, pace_and_kv[0], tuple(self._queue), pace_and_kv[1])),
+                _new(Columns, (tuple(self._tokens), until, wait, tuple(self._pace), tuple(self._queue), kv_usage)),
                 self._prefill_work * pace_s / len(candidates),
                 pace_s,
                 self.home,
@@ -139,20 +134,20 @@ class PoolState:
 
     def refresh(self) -> None:
         """Recompute the cells of the pods that have changed."""
-        candidates, pace_s = self._candidates, self.pace.s
+        candidates, costs = self._candidates, self.model.costs
         for pod_state in self._dirty:
             pod_state.dirty = False
             at = pod_state.position
-            load, self._tokens[at], self._until[at], self._wait[at], self._queue[at] = pod_state.cells(pace_s)
+            load, self._tokens[at], self._until[at], self._wait[at], self._queue[at] = pod_state.cells(costs)
             candidates[at] = _new(Candidate, (pod_state.pod, load))
             inflight = pod_state.requests + pod_state.other_requests
             work = pod_state.prefill_work + pod_state.other_prefill_work
             self._inflight += inflight - pod_state.shown_inflight
             self._prefill_work += work - pod_state.shown_work
             pod_state.shown_inflight, pod_state.shown_work = inflight, work
-            pace, kv_usage = pace_s * pod_state.pace_factor, pod_state.kv_usage
-            if self._pace[at] != pace or self._kv_usage[at] != kv_usage:
-                self._pace[at], self._kv_usage[at], self._pace_and_kv = pace, kv_usage, None
+            self._pace[at] = load.pace_s
+            if self._kv_usage[at] != pod_state.kv_usage:
+                self._kv_usage[at], self._kv_shared = pod_state.kv_usage, None
         if self.mixed:
             for pod_state in self._dirty:
                 if pod_state.watchers:
@@ -179,7 +174,7 @@ class PoolState:
     def status(self, pod_state: PodState) -> PodStatus:
         """One of the members in full."""
         blockers = tuple(sorted(pod_state.blockers))
-        load, kept = pod_state.load(self.pace.s), tuple(sorted(pod_state.kept))
+        load, kept = pod_state.load(self.model.costs), tuple(sorted(pod_state.kept))
         return PodStatus(pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept)
 
     def _join(self, pod_state: PodState) -> None:
@@ -216,7 +211,7 @@ class PoolState:
 
     def _columns(self) -> tuple[list[float], ...]:
         """The lists of numbers, for a pod that joins or leaves."""
-        self._pace_and_kv = None
+        self._kv_shared = None
         return self._tokens, self._until, self._wait, self._pace, self._queue, self._kv_usage
 
     def _own_positions(self) -> dict[PodId, int]:
@@ -251,37 +246,3 @@ def fill(column: list[_T], at: int) -> None:
     last = column.pop()
     if at < len(column):
         column[at] = last
-
-
-class PrefillSpeed:
-    """The time that a pool's prompts take, by their size.
-
-    It is apart from the pods' ratios because the cost model fits no engine at every size: if a pod's pace were learned
-    from its own prompts alone, a pod that happened to get the long ones would look fast (or slow), and get more of
-    them.
-    """
-
-    __slots__ = ("_by_size", "_overall", "s")
-
-    def __init__(self) -> None:
-        self.s = PACE_S
-        """Seconds a token equivalent takes on a pod of ratio 1, rounded to a step."""
-        self._overall = SpeedRatio(10 * SAMPLES)
-        self._by_size = [SpeedRatio() for _ in range(SIZES)]
-
-    def learn(self, pod: SpeedRatio, took_s: float, work: float) -> bool:
-        """Take a prefill of `work` that took `took_s` on a pod, into its ratio and the pool's. True if `s` changed."""
-        expected_s = work * PACE_S
-        size = self._by_size[min(int(work).bit_length(), SIZES) - 1]
-        pod.learn(took_s, expected_s * size.value)
-        took_s /= pod.value
-        size.learn(took_s, expected_s)
-        self._overall.learn(took_s, expected_s)
-        pace_s = PACE_S * self._overall.step()
-        if pace_s == self.s:
-            return False
-        self.s = pace_s
-        return True
-
-    def __repr__(self) -> str:
-        return f"<PrefillSpeed {1 / self.s:.0f} token equivalents/s, {self._overall!r}>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from schedulers.ttft import ANSWER_TOKENS, prefill_work
+from schedulers.ttft import ANSWER_TOKENS, likely_cached, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
 from statesync.discovery.changes import PodChange, change_of
 from statesync.errors import StateError, UnknownPod, UnknownPool
@@ -160,9 +160,7 @@ class LoadView:
         if pod_state is None or pod_state.pool is None:
             raise UnknownPod(f"no pod {pod!r}")
         prompt, answer = request.prompt_tokens, request.max_tokens
-        cached = request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS
-        if cached > prompt:
-            cached = prompt
+        cached = likely_cached(request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS, prompt)
         uncached = prompt - cached
         now = self._clock()
         work = prefill_work(uncached, cached)

@@ -18,13 +18,13 @@ from typing import Final
 from schedulers.types import PodId
 from statesync.types import EngineReport
 
-SHRINK: Final = 0.2
+SHRINK: Final = 0.05
 """Fraction of trust lost on a fully wrong prediction."""
 
 RECOVERY: Final = 0.005
 """Fraction by which a trust below 1 grows on each right prediction."""
 
-GROWTH: Final = 0.05
+GROWTH: Final = 0.02
 """Fraction by which the trust grows on a prediction that was too low: with a cache tier that the engine does not report
 a pod holds more than it says.
 

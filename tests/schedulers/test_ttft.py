@@ -7,14 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.ttft import (
+    IDLE_PACE_S,
     LULL_STEPS,
-    PACE_S,
+    OVERDUE,
+    PRIOR,
     STAY_S,
     admission_s,
-    first_token_work,
+    likely_cached,
     outlook,
+    pace,
     prefill_work,
-    step_work,
+    start_in,
 )
 from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import unhurried
@@ -38,27 +41,60 @@ def test_caching_more_of_a_prompt_is_never_more_work(prompt: int, cached: int) -
     assert prefill_work(prompt - cached, cached) <= prefill_work(prompt, 0)
 
 
+@unhurried
+@given(TOKENS, TOKENS)
+def test_a_likely_hit_is_between_what_is_known_and_the_next_block(known: int, prompt: int) -> None:
+    likely = likely_cached(min(known, prompt), prompt)
+    assert min(known, prompt) <= likely <= prompt
+    assert likely - min(known, prompt) <= max(64, known // 8) / 2
+
+
+@pytest.mark.parametrize(
+    ("known", "prompt", "likely"),
+    [(0, 9000, 0), (512, 9000, 544), (65_024, 66_024, 65_524), (65_536, 100_000, 69_632), (900, 900, 900)],
+    ids=["nothing", "half a small block", "half of the rest", "half a large block", "all of it"],
+)
+def test_half_of_the_next_block_is_likely_cached_too(known: int, prompt: int, likely: int) -> None:
+    assert likely_cached(known, prompt) == likely
+
+
+def test_a_decode_step_grows_with_its_requests_and_their_context() -> None:
+    assert PRIOR.decode_step_s(0, 0) == PRIOR.step_s
+    assert PRIOR.decode_step_s(3, 1000) == PRIOR.step_s + 3 * PRIOR.decoding_s + 1000 * PRIOR.held_s
+
+
+def test_prefill_is_slower_beside_a_large_batch_and_on_a_slow_pod() -> None:
+    busy_step_s = PRIOR.decode_step_s(40, 400_000)
+    assert pace(PRIOR, 1.0, PRIOR.step_s) == IDLE_PACE_S < pace(PRIOR, 1.0, busy_step_s)
+    assert pace(PRIOR, 2.0, 2.0 * busy_step_s) == 2.0 * pace(PRIOR, 1.0, busy_step_s)
+
+
 def test_an_idle_pod_has_no_due_time_and_waits_for_two_steps() -> None:
-    assert outlook(0, 0, 0, 0, 99.0, PACE_S) == (0.0, LULL_STEPS * step_work(0, 0) * PACE_S)
+    assert outlook(0, 0, 99.0, 1e-3, 0.5) == (0.0, LULL_STEPS * 0.5)
+    assert start_in(0.0, LULL_STEPS * 0.5, 1e6) == LULL_STEPS * 0.5
 
 
 def test_pending_work_is_done_in_its_own_time_after_the_head_began() -> None:
-    lull = LULL_STEPS * step_work(2, 900) * 1e-3
-    until, wait = outlook(3, 900, 1, 5000, 10.0, 1e-3)
-    assert until == pytest.approx(10.0 + 5.0 + lull)
-    assert wait == pytest.approx(lull)
+    until, wait = outlook(1, 5000, 10.0, 1e-3, 0.5)
+    assert until == pytest.approx(10.0 + 5.0 + 1.0)
+    assert wait == 1.0
+    assert start_in(until, wait, 12.0) == pytest.approx(4.0)
 
 
 @unhurried
 @given(st.integers(2, 50), st.integers(1, 10**6))
 def test_a_pod_that_is_late_with_many_prefills_never_looks_idle(prefilling: int, each: int) -> None:
-    _, idle = outlook(prefilling, 0, prefilling, 0, 0.0, PACE_S)
-    _, wait = outlook(prefilling, 0, prefilling, each * prefilling, 0.0, PACE_S)
-    assert wait - idle == pytest.approx(0.5 * each * (prefilling - 1) * PACE_S)
+    _, idle = outlook(0, 0, 0.0, IDLE_PACE_S, 0.5)
+    _, wait = outlook(prefilling, each * prefilling, 0.0, IDLE_PACE_S, 0.5)
+    assert wait - idle == pytest.approx(0.5 * each * (prefilling - 1) * IDLE_PACE_S)
 
 
-def test_a_first_token_takes_its_prompt_and_the_decode_steps_meanwhile() -> None:
-    assert first_token_work(4000, 2048, 200.0) == 4300.0
+@unhurried
+@given(st.floats(1.0, 1e4), st.floats(0.0, 100.0), st.floats(0.0, 1e4))
+def test_the_longer_a_first_token_is_overdue_the_longer_the_rest_is_expected(
+    due: float, least: float, late: float
+) -> None:
+    assert start_in(due, least, due + late) == max(least, OVERDUE * (due + late - due))
 
 
 @pytest.mark.parametrize(

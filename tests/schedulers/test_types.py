@@ -32,8 +32,8 @@ def in_step(columns: Columns, candidates: Sequence[Candidate]) -> None:
 
 
 def test_expected_outlook_is_that_of_the_cost_model() -> None:
-    load = PodLoad(inflight=3, inflight_tokens=900, prefilling=2, prefill_work=500, head_since=7.0, pace_s=1e-3)
-    assert expected_outlook(load) == outlook(3, 900, 2, 500, 7.0, 1e-3)
+    load = PodLoad(inflight=3, prefilling=2, prefill_work=500, head_since=7.0, pace_s=1e-3, step_s=0.02)
+    assert expected_outlook(load) == outlook(2, 500, 7.0, 1e-3, 0.02)
 
 
 @unhurried

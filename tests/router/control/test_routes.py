@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from router.lifecycle import Phase
+from schedulers.ttft import PRIOR, pace
 from schedulers.types import Pod, PodId
 from statesync.store.protocol import StoreHealth
 from tests.fakes.control_port import OTHER_POD, POD, Replica, error_of, talk_to
@@ -81,8 +82,8 @@ def test_pods_are_a_list_with_load_and_blockers() -> None:
             "inflight_tokens": 150,
             "pending_prefill_tokens": 100,
             "prefilling": 1,
-            "pending_s": 100 / 24_000,
-            "prefill_tokens_per_s": 24_000.0,
+            "pending_s": pytest.approx(100 * pace(PRIOR, 1.0, PRIOR.decode_step_s(0, 150))),
+            "prefill_tokens_per_s": 22_380.4,
             "foreign": 6,
             "queued": 3,
             "running": 4,

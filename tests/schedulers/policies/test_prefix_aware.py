@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schedulers.entropy import mix
 from schedulers.policies.prefix_aware import DRAWN, FEWEST, PrefixAware
 from schedulers.sampling import HOLDERS
-from schedulers.ttft import admission_s, outlook, prefill_work
+from schedulers.ttft import admission_s, likely_cached, outlook, prefill_work, start_in
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 from tests.fakes.chance import five_deviations
 from tests.fakes.each_case import each_case
@@ -30,7 +30,7 @@ POLICY = PrefixAware()
 
 
 def own_work(request: RequestInfo, pod: PodId) -> int:
-    cached = min(64 * request.prefix_hits.get(pod, 0), request.prompt_tokens)
+    cached = likely_cached(min(64 * request.prefix_hits.get(pod, 0), request.prompt_tokens), request.prompt_tokens)
     return prefill_work(request.prompt_tokens - cached, cached)
 
 
@@ -41,10 +41,9 @@ def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, flo
     now = max(request.arrived_at, snapshot.taken_at)
     costs = {}
     for pod, load in kept:
-        until, wait = outlook(
-            load.inflight, load.inflight_tokens, load.prefilling, load.prefill_work, load.head_since, load.pace_s
-        )
-        costs[pod.id] = max(until - now, wait) + own_work(request, pod.id) * (load.pace_s + (1 + queue_s) * mean_pace_s)
+        until, wait = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
+        work = own_work(request, pod.id)
+        costs[pod.id] = start_in(until, wait, now) + work * (load.pace_s + (1 + queue_s) * mean_pace_s)
     return costs
 
 
@@ -144,7 +143,7 @@ def test_a_pod_that_has_been_silent_for_long_still_counts_its_requests() -> None
 
 
 def test_a_large_batch_breaks_a_near_tie() -> None:
-    snapshot = snapshot_of([PodLoad(inflight=3), PodLoad(inflight=1), PodLoad(inflight=2)])
+    snapshot = snapshot_of([PodLoad(step_s=0.03), PodLoad(step_s=0.01), PodLoad(step_s=0.02)])
     assert {decision(request_of(entropy=bits), snapshot).pod for bits in range(30)} == {B}
 
 
@@ -166,9 +165,22 @@ def test_a_full_kv_cache_adds_the_wait_for_blocks() -> None:
     assert (answer.pod, answer.reason) == (B, "soonest_to_have_room")
     both = decision(request_of(prompt_tokens=1000), snapshot_of([full, full._replace(e2e_ewma_s=2.0)]))
     assert both.pod == B
-    assert both.score > admission_s(9900, 10_000, 1256, 2.0)
+    assert both.score > admission_s(9900, 9000, 1256, 2.0)
     unknown = snapshot_of([full._replace(kv_capacity_tokens=0), roomy])
     assert decision(request_of(prompt_tokens=1000), unknown).pod == A
+
+
+def test_requests_that_share_their_prefixes_leave_room() -> None:
+    full = PodLoad(inflight=9, inflight_tokens=9900, kv_capacity_tokens=10_000, e2e_ewma_s=20.0)
+    later = PodLoad(inflight=1, prefilling=1, prefill_work=20_000, kv_capacity_tokens=50_000)
+    assert decision(request_of(prompt_tokens=1000), snapshot_of([full._replace(kv_share=0.5), later])).pod == A
+
+
+def test_a_pod_whose_first_token_is_overdue_gets_no_more() -> None:
+    stuck = PodLoad(inflight=1, prefilling=1, prefill_work=100, pace_s=1e-3)
+    busy = PodLoad(inflight=1, prefilling=1, prefill_work=2000, head_since=1000.0, pace_s=1e-3)
+    assert decision(request_of(prompt_tokens=10)._replace(arrived_at=1000.0), snapshot_of([stuck, busy])).pod == B
+    assert decision(request_of(prompt_tokens=10)._replace(arrived_at=0.5), snapshot_of([stuck, busy])).pod == A
 
 
 # Which pods are priced: all of a small pool with a fresh view, few of a large one, fewer the older the view is.

@@ -6,11 +6,13 @@ import pytest
 
 from schedulers.policies.slo_costs import weigh
 from schedulers.slo import broken, kept, rest_s, token_s
+from schedulers.ttft import PRIOR
 from schedulers.types import LoadSnapshot, PodLoad, RequestInfo, Slo
 from tests.fakes.scheduler_inputs import request_of, snapshot_of
 
 PACE_S = 1e-4
-LOAD = PodLoad(inflight=3, inflight_tokens=9_000, pace_s=PACE_S, promised=((0.05, 2.0),))
+STEP_S = 2.4 * PRIOR.decode_step_s(3, 9_000)
+LOAD = PodLoad(inflight=3, inflight_tokens=9_000, pace_s=PACE_S, step_s=STEP_S, promised=((0.05, 2.0),))
 
 
 def weighed(request: RequestInfo, snapshot: LoadSnapshot, costs: list[float]) -> tuple[float, float]:
@@ -24,7 +26,7 @@ def test_a_promise_kept_is_taken_off_and_those_broken_are_added() -> None:
     costs = [cost_s]
     likely, soonest_s = weighed(request, snapshot, costs)
     first_s = cost_s - own * PACE_S  # what others are delayed by is no wait of this request
-    before_s, after_s = token_s(3, 9_000, PACE_S), token_s(4, 9_000 + 1000 + 256, PACE_S)
+    before_s, after_s = token_s(3, 9_000, 2.4), token_s(4, 9_000 + 1000 + 256, 2.4)
     lost = broken(LOAD.promised, before_s, after_s * (1 + own * PACE_S / rest_s(0.0, 0.0)))
     assert soonest_s == pytest.approx(first_s)
     assert likely == pytest.approx(kept(first_s, 2.0) * kept(after_s, 0.1))

@@ -10,6 +10,7 @@ from schedulers import registry
 from schedulers.errors import InvalidParams
 from schedulers.policies.prefix_aware import PrefixAware
 from schedulers.policies.slo_goodput import SloGoodput
+from schedulers.ttft import PRIOR
 from schedulers.types import Decision, LoadSnapshot, PodLoad, Rejection, RequestInfo, Slo
 from tests.fakes.scheduler_inputs import cases, ids_of, pod_ids, request_of, snapshot_of, unhurried
 
@@ -28,6 +29,7 @@ def busy(work_s: float = 0.0, decoding: int = 0, promised: tuple[tuple[float, fl
         prefilling=waiting,
         prefill_work=int(work_s / PACE_S),
         pace_s=PACE_S,
+        step_s=PRIOR.decode_step_s(decoding, 8_000 * decoding),
         promised=promised,
     )
 

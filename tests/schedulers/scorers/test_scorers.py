@@ -147,13 +147,14 @@ def test_a_pod_without_answers_counts_as_the_mean_of_the_others() -> None:
     assert scores(PeakEwma(), snapshot_of([PodLoad(), PodLoad(inflight=1)])) == [1.0, 0.5]
 
 
-def test_outlook_halves_at_half_s_and_never_falls_below_the_least_wait() -> None:
+def test_outlook_halves_at_half_s_and_falls_again_where_a_first_token_is_overdue() -> None:
     def load(work: int, since: float) -> PodLoad:
-        return PodLoad(inflight=2, prefilling=2, prefill_work=work, head_since=since, pace_s=0.001)
+        return PodLoad(inflight=2, prefilling=2, prefill_work=work, head_since=since, pace_s=0.001, step_s=0.148)
 
-    late = snapshot_of([load(1000, 9.5), load(1000, 2.0), PodLoad(pace_s=0.0)])._replace(taken_at=9.0)
+    late = snapshot_of([load(1000, 9.5), load(1000, 2.0), PodLoad(step_s=0.0)])._replace(taken_at=9.0)
     lull = 0.296
-    expected = [1 / (1 + 0.5 + lull), 1 / (1 + 0.25 + lull), 1.0]
+    overdue = 0.5 * (10.0 - 3.0 - lull)
+    expected = [1 / (1 + 0.5 + lull), 1 / (1 + overdue), 1.0]
     request = request_of()._replace(arrived_at=10.0)
     assert scores(EarlyStart(1.0), late, request) == pytest.approx(expected)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schedulers.ttft import PACE_S
+from schedulers.ttft import PRIOR, Costs, pace
 from schedulers.types import Adapters, Pod, PodId, PodLoad
 from statesync.load.pod_state import PodState
 from statesync.load.pool_state import PoolState
@@ -20,9 +20,9 @@ def test_own_requests_that_an_engine_reports_are_not_counted_twice() -> None:
     a.shift_others(InflightNumbers(), InflightNumbers(2, 20, 20, 2), 1.0)
     a.requests, a.other_requests = 0, 0  # all have ended before the page arrived
     a.read(EngineReport(queued=4, running=1), 2.0)
-    assert a.load(PACE_S).foreign == 0
+    assert a.load().foreign == 0
     a.read(EngineReport(queued=4, running=1), 3.0)
-    assert a.load(PACE_S).foreign == 5
+    assert a.load().foreign == 5
 
 
 def test_requests_that_bypass_the_gateways_are_load() -> None:
@@ -45,7 +45,8 @@ def test_starting_over_keeps_only_this_replica_s_open_requests() -> None:
     a.read(EngineReport(queued=1, running=2, kv_usage=0.5), 9.0)
     a.blockers.add("probe")
     a.start_over()
-    assert a.load(PACE_S) == PodLoad(inflight=2, head_since=5.0)
+    step_s = PRIOR.decode_step_s(2, 0)
+    assert a.load() == PodLoad(inflight=2, head_since=5.0, step_s=step_s, pace_s=pace(PRIOR, 1.0, step_s))
     assert not a.blockers
 
 
@@ -54,9 +55,11 @@ def test_each_number_is_in_its_field_of_the_load() -> None:
     a.shift_others(InflightNumbers(), InflightNumbers(10, 200, 300, 0, 40, 500), 7.5)
     a.requests, a.tokens, a.prefill_tokens, a.prefilling, a.prefill_work = 1, 2, 3, 4, 5
     a.queued, a.running, a.kv_usage, a.foreign, a.kv_capacity_tokens = 21, 22, 0.5, 24, 25
-    a.ttft_ewma_s, a.e2e_ewma_s, a.reported_at, a.pace_factor = 0.25, 0.125, 9.0, 2.0
+    a.ttft_ewma_s, a.e2e_ewma_s, a.reported_at, a.kv_share, a.speed.factor = 0.25, 0.125, 9.0, 0.5, 2.0
+    costs = Costs(1e-3, 0.01, 1e-3, 1e-5)
+    step_s = 2.0 * costs.decode_step_s(11 - 44, 202 * 0.5)
     a.adapters = Adapters(frozenset("x"), frozenset("y"), 2)
-    assert a.load(0.001) == PodLoad(
+    assert a.load(costs) == PodLoad(
         queued=21,
         running=22,
         kv_usage=0.5,
@@ -68,9 +71,11 @@ def test_each_number_is_in_its_field_of_the_load() -> None:
         prefilling=44,
         prefill_work=505,
         head_since=7.5,
-        pace_s=0.002,
+        pace_s=pace(costs, 2.0, step_s),
         kv_capacity_tokens=25,
         e2e_ewma_s=0.125,
         adapters=a.adapters,
         foreign=24,
+        step_s=step_s,
+        kv_share=0.5,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from schedulers.ttft import PACE_S
 from schedulers.types import Pod, PodId
 from statesync.load.pod_state import PodState
 from statesync.load.pool_state import PoolState
@@ -51,7 +50,7 @@ def test_numbers_on_a_pod_that_left_are_kept_as_long_as_they_hold_something() ->
 def test_a_first_token_at_another_replica_moves_the_head_of_the_queue() -> None:
     shares, pod_state, _ = in_a_pool()
     shares.update("x", {A: InflightNumbers(1, 100, 100, 1, 1, 100)}, 1.0)
-    assert (pod_state.head_since, pod_state.load(PACE_S).prefilling, pod_state.load(PACE_S).prefill_work) == (
+    assert (pod_state.head_since, pod_state.load().prefilling, pod_state.load().prefill_work) == (
         1.0,
         1,
         100,
@@ -61,7 +60,7 @@ def test_a_first_token_at_another_replica_moves_the_head_of_the_queue() -> None:
     shares.update("x", {A: InflightNumbers(3, 300, 200, 3, 2, 200)}, 3.0)
     assert pod_state.head_since == 3.0  # one was added and one has ended, in one update
     shares.update("x", {A: InflightNumbers(dispatched=3)}, 4.0)
-    assert (pod_state.load(PACE_S).prefilling, pod_state.load(PACE_S).prefill_work) == (0, 0)
+    assert (pod_state.load().prefilling, pod_state.load().prefill_work) == (0, 0)
 
 
 def test_the_first_numbers_of_a_replica_and_those_after_its_restart_add_no_rate() -> None:
@@ -82,7 +81,7 @@ def test_a_full_update_clears_what_it_does_not_name_except_the_counter() -> None
     shares.update("x", {A: InflightNumbers(1, 1, 1, 7)}, 2.0)
     assert pool_state.remote_rate.weight == pytest.approx(3.0)  # from 4 to 7
     shares.update("x", {}, 3.0, full=True)
-    assert pod_state.load(PACE_S).inflight == 0
+    assert pod_state.load().inflight == 0
 
 
 def test_an_update_that_is_not_full_leaves_the_rest_as_it_was() -> None:

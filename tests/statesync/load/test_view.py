@@ -209,7 +209,7 @@ def test_max_inflight_counts_other_replicas_requests_too_and_follows_discovery()
     [
         (asking(300, 100), 400, 300),
         (asking(300, 0), 300 + ANSWER_TOKENS, 300),
-        (asking(300, 100, {A.id: 2, B.id: 4}), 400, 300 - 2 * 64),
+        (asking(300, 100, {A.id: 2, B.id: 4}), 400, 300 - 2 * 64 - 32),
         (asking(300, 100, {A.id: 99}), 400, 0),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from schedulers.ttft import ANSWER_TOKENS, PACE_S, prefill_work
+from schedulers.ttft import ANSWER_TOKENS, IDLE_PACE_S, likely_cached, prefill_work
 from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, columns_of
 from statesync.errors import ModelNotServed, NoRoutablePod, PoolSaturated, StateError, UnknownPod
 from statesync.load.pod_state import Charge
@@ -44,7 +44,7 @@ def consistent(snapshot: LoadSnapshot) -> None:
     assert snapshot.unseen >= 0.0
     assert snapshot.inflight == sum(load.inflight for _, load in snapshot.candidates)
     work = sum(load.prefill_work for _, load in snapshot.candidates)
-    assert snapshot.pending_s == pytest.approx(work * PACE_S / len(snapshot.candidates))
+    assert snapshot.pending_s == pytest.approx(work * IDLE_PACE_S / len(snapshot.candidates))
     for candidate in snapshot.candidates:
         assert snapshot.candidates[snapshot.position_of()[candidate.pod.id]] is candidate
         assert all(number >= 0 for number in candidate.load if isinstance(number, int | float))
@@ -114,7 +114,7 @@ class ViewMachine(RuleBasedStateMachine):
                 self.view.reserve(pod_id, request)
             return multiple()
         charge = self.view.reserve(pod_id, request)
-        cached = min(prompt, hits * 64)
+        cached = likely_cached(hits * 64, prompt)
         work = prefill_work(prompt - cached, cached)
         assert (charge.cached, charge.work) == (cached, work)
         self.open[id(charge)] = (charge, prompt + (answer or ANSWER_TOKENS), prompt - cached, work)
