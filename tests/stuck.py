@@ -42,8 +42,9 @@ class Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """The test is over."""
+        """The test is over. The next one may count threads, so this one's has ended."""
         self._over.set()
+        self._thread.join()
 
     def _run(self) -> None:
         if self._over.wait(self._limit_s):
