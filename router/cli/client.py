@@ -87,8 +87,9 @@ class ControlClient:
         """
         headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
         if author:
-            headers["x-turnout-author"] = author
-        answer = self._ask(method, _path(pool, part), json=body, headers=headers, params=options)
+            headers["x-turnout-author"] = " ".join(author.encode("utf-8", "replace").decode().split())
+        sent = httpx.Headers(headers, encoding="utf-8")  # a header given as text would have to be ASCII
+        answer = self._ask(method, _path(pool, part), json=body, headers=sent, params=options)
         return _decoded(answer, dict[str, object])
 
     def _ask(

@@ -104,7 +104,15 @@ def _how(
     x_turnout_author: Annotated[str, Header(max_length=200)] = "",
 ) -> ChangeOptions:
     generation, digest = _expected(if_match)
-    return ChangeOptions(generation, note, dry_run, local, digest, x_turnout_author)
+    return ChangeOptions(generation, note, dry_run, local, digest, _name(x_turnout_author))
+
+
+def _name(header: str) -> str:
+    """A name as it was sent: mostly UTF-8, which a header's text shows byte by byte."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 _How = Annotated[ChangeOptions, Depends(_how)]

@@ -71,3 +71,13 @@ def test_over_https_no_request_is_sent_to_a_server_with_an_untrusted_certificate
 
     assert "certificate verify failed" in asyncio.run(serve())
     assert asked == []
+
+
+def test_an_author_may_have_letters_that_are_not_ascii_and_line_breaks_become_spaces(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica()
+    monkeypatch.setenv("TURNOUT_AUTHOR", "J\u00f6rg\n\u5c71")
+    assert command(replica, "policy", "set", "default", "random") == 0
+    assert replica.policies.record("default").by == "J\u00f6rg \u5c71"
+    assert capsys.readouterr().err == ""

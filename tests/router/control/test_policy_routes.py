@@ -285,3 +285,14 @@ def test_a_pool_s_trial_is_reported_and_an_unknown_pool_is_not_found() -> None:
             assert (answer.status_code, error_of(answer)["code"]) == (404, "pool_not_found")
 
     talk_to(Replica(), talk)
+
+
+def test_an_author_is_read_as_utf_8_and_else_as_it_was_sent() -> None:
+    async def talk(client: httpx.AsyncClient) -> None:
+        for sent in ("J\u00f6rg \u5c71".encode(), "J\u00f6rg".encode("latin-1")):
+            headers = {b"x-turnout-author": sent}
+            assert (await client.put(f"{POOL}/policy", json={"policy": "random"}, headers=headers)).status_code == 200
+        history = (await client.get(f"{POOL}/history")).json()
+        assert [record.get("by") for record in history[:2]] == ["J\u00f6rg", "J\u00f6rg \u5c71"]
+
+    talk_to(Replica(), talk)
