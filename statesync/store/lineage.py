@@ -31,7 +31,7 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
-_encode: Final = msgspec.json.Encoder(order="sorted", enc_hook=_plain).encode
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 def digest(record: PolicyRecord) -> str:
@@ -51,7 +51,9 @@ def digest(record: PolicyRecord) -> str:
             | guard
             | {name: value for name in TRIAL_FIELDS if (value := getattr(canary, name))}
         )
-    return sha256(_encode({"generation": record.generation, **fields})).hexdigest()[:_DIGITS]
+    # Settings may have maps with other keys than text; as JSON they have text.
+    said = msgspec.to_builtins({"generation": record.generation, **fields}, str_keys=True, enc_hook=_plain)
+    return sha256(_encode(said)).hexdigest()[:_DIGITS]
 
 
 def as_number(identity: str) -> int:

@@ -112,3 +112,9 @@ def test_nothing_is_put_back_over_a_record_that_is_no_ancestor(mine: list[str], 
         assert judgement.given_up, "a record that is not kept is reported"
     else:
         assert not judgement.given_up
+
+
+def test_parameters_of_the_settings_may_have_other_keys_than_text() -> None:
+    """As JSON, through a store, they have text: the record stays the same one."""
+    settings = PLAIN._replace(params={"weights": {1: 2.0}})
+    assert digest(settings) == digest(PLAIN._replace(params={"weights": {"1": 2.0}}))
