@@ -237,10 +237,11 @@ class Poller:
 
     async def first_round(self) -> None:
         """Return when each pod known at this call has been visited once or has left. Use a timeout."""
-        waiting = set(self.unvisited)
-        while waiting := waiting & self.unvisited:
-            self._progress.clear()
-            await self._progress.wait()
+        # One after the other: to compare all of them at each visit would take seconds with 10,000 pods.
+        for pod in tuple(self.unvisited):
+            while pod in self.unvisited:
+                self._progress.clear()
+                await self._progress.wait()
 
     async def run(self, visit: Callable[[Pod], Coroutine[Any, Any, None]]) -> None:
         """Visit until cancelled, which cancels visits under way. An error of a visit is logged."""

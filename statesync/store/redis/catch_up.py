@@ -14,6 +14,7 @@ from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.pod_sharing import PodSharing
+from statesync.store.redis.presence import together
 from statesync.store.redis.receiver import UpdateReceiver
 from statesync.store.redis.repair import is_damage
 from statesync.store.redis.shared_policies import SharedPolicies
@@ -78,9 +79,9 @@ class CatchUp:
             if token:
                 self._live_replicas.listed(replica, token, left_s, now)
         receiver.reported(reports, now_ms, skip_own=again)
-        known = await self._pods.read(link, live) if live else {}
+        known = await self._pods.read(link, live) if live else []
         if not again:  # else this replica knows better
-            receiver.pods(known)
+            receiver.pods(together(known))
         receiver.release()
 
     def __repr__(self) -> str:

@@ -28,10 +28,15 @@ _log = logging.getLogger("turnout.state")
 
 def difference(own: Pools, others: Pools) -> str:
     """What makes these the pods of another fleet, for people; empty if nothing does."""
+    common = False
     for pool, pods in own.items():
         there = others.get(pool)
-        if pods and there and set(there).isdisjoint(pods):
-            return f"pool {pool} has {len(pods)} pods here and {len(there)} there, and none in common"
+        if pods and there:
+            if not any(pod in pods for pod in there):
+                return f"pool {pool} has {len(pods)} pods here and {len(there)} there, and none in common"
+            common = True
+    if common:
+        return ""  # at the first common pod: this is done at each beat
     here, away = ({pod for pods in pools.values() for pod in pods} for pools in (own, others))
     if here and away and here.isdisjoint(away):
         pools = ", ".join(sorted(pool for pool, pods in others.items() if pods))

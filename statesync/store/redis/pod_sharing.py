@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from statesync.store.redis.fleets import FleetWatch
 from statesync.store.redis.keys import SHARE_LEASES, RedisKeys
 from statesync.store.redis.lease import LiveReplicas
 from statesync.store.redis.messages import MessageDecoder
-from statesync.store.redis.presence import OwnPods, read_pools, together
+from statesync.store.redis.presence import OwnPods, read_pools
 from statesync.store.redis.repair import is_damage
 from statesync.types import KnownPod
 
@@ -56,15 +57,16 @@ class PodSharing:
         """Look for replicas of other fleets."""
         self.fleets.look(self._own.pools, self._live_replicas.differing(), now)
 
-    async def read(self, link: RespConnection, replicas: Collection[str]) -> dict[PodId, KnownPod]:
-        """Read these replicas' pods; returns what they know of them. Raises StateError."""
+    async def read(self, link: RespConnection, replicas: Collection[str]) -> list[dict[str, dict[PodId, KnownPod]]]:
+        """Read these replicas' pods; returns what each knows of them, by pool. Raises StateError."""
         read = []
         for replica, fields in zip(replicas, await self._stored(link, replicas), strict=True):
             pools = read_pools(self._reader, fields)
             read.append(pools)
             if pools:
                 self._live_replicas.took(replica, pools)
-        return together(read)
+            await asyncio.sleep(0)  # a replica's 10,000 pods take 20 ms of the event loop
+        return read
 
     async def _stored(self, link: RespConnection, replicas: Collection[str]) -> list[dict[bytes, bytes]]:
         """Their hashes; empty for a key of another type, which its replica writes anew when it joins again."""

@@ -143,7 +143,12 @@ def together(replicas: Iterable[Mapping[str, Mapping[PodId, KnownPod]]]) -> dict
     for pools in replicas:
         for pods in pools.values():
             for pod, known in pods.items():
-                other = merged.get(pod, _NEW)
+                other = merged.get(pod)
+                if other is None:
+                    merged[pod] = known
+                    continue
+                if other.well and other.models is not None:
+                    continue  # most pods: nothing can change what is known
                 well = known.well if other.well is None else other.well or bool(known.well)
                 merged[pod] = KnownPod(well, known.models if other.models is None else other.models)
     return merged

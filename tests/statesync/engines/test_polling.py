@@ -9,6 +9,7 @@ from collections import Counter
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
 from statesync.engines.polling import RUSH, Poller, PollInterval, PollSchedule
+from statesync.tasks import spawn
 from tests.fakes.waiting import DEADLINE_S
 
 
@@ -218,5 +219,23 @@ def test_a_pod_that_left_and_came_back_is_visited_at_once() -> None:
             assert broken_off == ["a"]
             walking.cancel()
         assert broken_off == ["a", "a"], "cancelling the walk breaks off its visits"
+
+    asyncio.run(story())
+
+
+def test_a_first_round_ends_with_the_last_first_visit_in_whatever_order_they_end() -> None:
+    async def story() -> None:
+        pods = pods_of("a", "b", "c", "d")
+        poller = Poller(PollInterval(1.0, 1.0), "test")
+        poller.change_pods("pool", PodChange(come=tuple(pods)))
+        waiting = spawn(poller.first_round(), "first round")
+        for at in (3, 1, 0):
+            poller.known(pods[at].id)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        poller.change_pods("pool", PodChange(come=(Pod(PodId("later"), "later"),), gone=(pods[2].id,)))
+        async with asyncio.timeout(DEADLINE_S):
+            await waiting
 
     asyncio.run(story())

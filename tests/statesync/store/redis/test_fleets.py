@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -75,3 +76,18 @@ def test_a_change_of_pods_that_discovery_shows_one_replica_first_is_no_other_fle
     watch.look(own, {}, 101.0)
     watch.look(own, {"far": pools(chat="xy")}, 100.0 + SETTLED_S)
     assert watch.strangers == 0
+
+
+def test_replicas_of_one_fleet_are_compared_up_to_the_first_common_pod() -> None:
+    looked: list[PodId] = []
+
+    class Counted(tuple[PodId, ...]):
+        """Pods that note each look at one."""
+
+        def __iter__(self) -> Iterator[PodId]:
+            for pod in super().__iter__():
+                looked.append(pod)
+                yield pod
+
+    assert difference(pools(chat="abcdef"), {"chat": Counted(map(PodId, "xbcdef"))}) == ""
+    assert looked == ["x", "b"]

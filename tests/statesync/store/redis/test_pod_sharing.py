@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
+from statesync.store.redis import pod_sharing
 from statesync.store.redis.fleets import SETTLE_LEASES
 from statesync.store.redis.keys import RedisKeys
+from statesync.store.redis.presence import read_pools
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import KnownPod
@@ -128,6 +132,31 @@ def test_a_replica_that_joins_gets_the_verdicts_of_the_others_and_the_keys_go_wi
             assert 0 < admin.ttl(KEYS.pods("left"))
             await left.aclose()
             assert not admin.exists(KEYS.pods("left"))
+
+    play(server, scene, RARE)
+
+
+def test_other_work_has_its_turn_between_the_pods_of_two_replicas(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def noted(*read: Any) -> Any:
+        seen.append("pods")
+        asyncio.get_running_loop().call_soon(seen.append, "other work")
+        return read_pools(*read)
+
+    async def scene(
+        left: RedisStore, of_left: RecordingListener, right: RedisStore, of_right: RecordingListener
+    ) -> None:
+        for store in (left, right):
+            come(store, PODS)
+        with client(server) as admin:
+            await beat_until(lambda: admin.exists(KEYS.pods("left")) and admin.exists(KEYS.pods("right")), left, right)
+        seen.clear()
+        monkeypatch.setattr(pod_sharing, "read_pools", noted)
+        async with replica(server, "late", RARE):
+            assert seen[:3] == ["pods", "other work", "pods"]
 
     play(server, scene, RARE)
 
