@@ -37,7 +37,10 @@ class Costs(NamedTuple):
     """What each token of their context adds to a step."""
 
     def decode_step_s(self, decoding: int, tokens: float) -> float:
-        """A decode step of `decoding` requests with `tokens` of context together."""
+        """A decode step of `decoding` requests with `tokens` of context together. A negative count is 0: replicas'
+        numbers may contradict each other."""
+        if decoding < 0:
+            decoding = 0
         return self.step_s + self.decoding_s * decoding + self.held_s * tokens
 
 

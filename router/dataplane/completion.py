@@ -119,8 +119,10 @@ class Completion:
             pod, policy = placement.pod.id, placement.policy
             self._view.release(placement.charge)
         self._admission.leave(exchange)
-        if routed.slo is not None and not exchange.upgrade:
-            self._count_slo(routed, routed.slo, status)
+        if routed.slo is not None:
+            if not exchange.upgrade:
+                self._count_slo(routed, routed.slo, status)
+            routed.meter = None  # by its relay it points back, too
         if routed.arm is not None:
             routed.arm.ends(routed, status, self._clock())
         if routed is not UNROUTED and not exchange.upgrade:  # how long a WebSocket is open is no latency

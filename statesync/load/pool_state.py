@@ -85,7 +85,7 @@ class PoolState:
         """Update the pod's speed and the pool's costs from the duration of the pod's last prefill."""
         decoding = pod_state.requests + pod_state.other_requests - pod_state.prefilling - pod_state.other_prefilling
         tokens = (pod_state.tokens + pod_state.other_tokens) * pod_state.kv_share
-        if not pod_state.collect(decoding, tokens):
+        if not pod_state.collect(max(decoding, 0), tokens):
             return
         took_s, parts = pod_state.took_s, pod_state.parts
         pod_state.took_s, pod_state.parts = 0.0, NO_PARTS

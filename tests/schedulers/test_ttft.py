@@ -61,6 +61,7 @@ def test_half_of_the_next_block_is_likely_cached_too(known: int, prompt: int, li
 def test_a_decode_step_grows_with_its_requests_and_their_context() -> None:
     assert PRIOR.decode_step_s(0, 0) == PRIOR.step_s
     assert PRIOR.decode_step_s(3, 1000) == PRIOR.step_s + 3 * PRIOR.decoding_s + 1000 * PRIOR.held_s
+    assert PRIOR.decode_step_s(-5000, 1000) == PRIOR.decode_step_s(0, 1000)
 
 
 def test_prefill_is_slower_beside_a_large_batch_and_on_a_slow_pod() -> None:

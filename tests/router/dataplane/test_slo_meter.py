@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
+from router.dataplane.slo_meter import SloMeter
 from router.settings import Pool, PoolSlo
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
@@ -62,6 +65,20 @@ def test_a_requests_own_times_stand_in_for_its_pools() -> None:
         stream(rig, 1.0, 0.01, "x-turnout-slo-ttft-ms: 500")
         stream(rig, 1.0, 0.15, "x-turnout-slo-tpot-ms: 200")
         assert results(rig) == {"late": 1, "kept": 1}
+
+
+def test_what_measured_an_answer_goes_with_it() -> None:
+    """Its relay points back to the exchange: a cycle would be left to the garbage collector."""
+    with rig_of() as rig:
+        before = gc.isenabled()
+        gc.collect()
+        gc.disable()
+        try:
+            stream(rig, 0.5, 0.01)
+            assert not [each for each in gc.get_objects() if type(each) is SloMeter]
+        finally:
+            if before:
+                gc.enable()
 
 
 def test_requests_without_a_promise_are_not_counted() -> None:

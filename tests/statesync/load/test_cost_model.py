@@ -101,7 +101,7 @@ def test_a_pod_without_new_samples_is_tried_again() -> None:
     prefills = Prefills()
     prefills.learn(400)
     prefills.learn(150, pods=1, slower=3.0)
-    assert prefills.speeds[0].factor > 2.0
+    assert prefills.speeds[0].factor > 1.5  # the pool's costs have taken over some of it
     for _ in range(5):
         prefills.speeds[0].fade(FADE_S)
     assert prefills.speeds[0].factor == 1.0

@@ -45,6 +45,18 @@ def test_a_priority_in_the_clients_body_does_not_count(field: str) -> None:
     assert json.loads(sent(2, -1, body, b"/v1/completions"))["priority"] == -2
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_a_priority_in_another_encoding_does_not_count(encoding: str) -> None:
+    body = '{"model":"m","priority":-999}'.encode(encoding)
+    assert json.loads(sent(0, body=body)) == {"model": "m", "priority": 0}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/%63ompletions", "/v1/rerank", "/score", "/v2/rerank", "/pooling"])
+def test_a_priority_does_not_count_on_any_path_that_engines_read_it_on(path: str) -> None:
+    body = b'{"model":"m","priority":-999}'
+    assert json.loads(sent(0, body=body, path=path.encode()))["priority"] == 0
+
+
 def test_bodies_that_only_engines_can_read_get_it_too() -> None:
     body = b'{"model":"m","prompt":"x","temperature":NaN,"priority":5}'
     changed = sent(1, -1, body, b"/v1/completions")
