@@ -220,11 +220,13 @@ def _bisect(is_low: Callable[[float], bool], low: float, high: float, steps: int
 
 
 def _least(of: Callable[[float], float], low: float, high: float) -> float:
-    """The least value of a function between two points: the best of some points, and of finer ones around it."""
+    """The least value of a function at two points and between them: of some points, and of finer ones around the
+    best."""
+    least = math.inf
     for _ in range(4):
         step = (high - low) / 8
-        if not step:
-            return of(low)
-        best = min(range(9), key=lambda at: of(low + at * step))
+        values = [of(low + at * step) for at in range(8)] + [of(high)] if step else [of(low)]
+        least = min(least, *values)
+        best = values.index(min(values))
         low, high = low + max(0, best - 1) * step, low + min(8, best + 1) * step
-    return of((low + high) / 2)
+    return least

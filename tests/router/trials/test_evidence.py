@@ -109,3 +109,14 @@ def test_a_point_inside_a_bucket_has_a_part_of_it_beyond() -> None:
     assert counts.beyond(10.5) == Tally(3.0, 4.0)
     assert counts.beyond(13.0) == Tally(0.0, 4.0)
     assert counts.edge(0.25) == pytest.approx(12.5)
+
+
+@pytest.mark.parametrize("of", [P50, P95])
+@pytest.mark.parametrize("ratio", [1.5, 30.0, 1e9])
+def test_equal_arms_are_never_evidence_of_a_ratio_however_far_its_limit_and_narrow_their_times(
+    of: Quantile, ratio: float
+) -> None:
+    """All times are in one bucket, in which the share beyond a point changes steeply."""
+    arm, by = Tail({330: 20_000}, 1.0), math.log(ratio) * PER_LOG
+    assert against_shift(arm, arm, of, by, above=True) < 0.0
+    assert against_shift(arm, arm, of, -by, above=False) < 0.0
