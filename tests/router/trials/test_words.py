@@ -32,6 +32,12 @@ def test_the_state_the_size_the_figures_the_certainty_and_the_limits_are_said() 
     assert lines[6] == DASH and "`-`" in DASH
 
 
+def test_a_slower_pool_that_is_not_certainly_the_candidate_s_doing_is_not_called_close_to_its_limit() -> None:
+    pool = Comparison("pool_p95_ratio", Interval(98.1, 98.0, 98.2), 3.0, False, False)
+    line = said(Verdict("within", "within its guard", (pool,)))[2]
+    assert line.endswith("98.1 (98 to 98.2), not certainly by picks of fuller pods, but certainly over the limit of 3.")
+
+
 def test_a_later_share_and_a_switchback_are_said() -> None:
     lines = said(Verdict("waiting", "needs 3 more requests"), CANARY._replace(stage=2, switchback_s=60.0))
     assert lines[0] == "The canary needs 3 more requests."
