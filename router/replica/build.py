@@ -62,7 +62,7 @@ from router.replica.warmup import Warmup
 from router.settings import HOLD, Settings
 from router.telemetry.metrics import TTFT_BOUNDS_S, Metrics
 from router.trials.fleet import PoolHistory
-from router.trials.monitor import TrialMonitor
+from router.trials.monitor import EndCanary, TrialMonitor
 from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.types import PodId
@@ -74,8 +74,9 @@ from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
+from statesync.store.lineage import digest
 from statesync.store.open import open_store
-from statesync.store.protocol import StateStore
+from statesync.store.protocol import PolicyRecord, StateStore
 
 SAFE_POLICY: Final = "least_load"
 """Decides where a policy fails."""
@@ -274,9 +275,10 @@ def _ttfts(metrics: Metrics, pool: str) -> Callable[[], Sequence[int]]:
     return lambda: metrics.pool(pool).ttft.cumulative()
 
 
-def _end_canary(controller: PolicyController) -> Callable[[str, int, str], Awaitable[object]]:
-    def end(pool: str, generation: int, note: str) -> Awaitable[object]:
-        return controller.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note, by="guard"))
+def _end_canary(controller: PolicyController) -> EndCanary:
+    def end(pool: str, record: PolicyRecord, note: str) -> Awaitable[object]:
+        how = ChangeOptions(record.generation, note, if_digest=digest(record), by="guard")
+        return controller.set_canary(pool, None, how)
 
     return end
 

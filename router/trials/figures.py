@@ -14,7 +14,7 @@ import msgspec
 
 from router.trials.durations import added
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
@@ -125,6 +125,8 @@ class TrialFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """Times to first token of all streams of the pool before the trial, on this replica."""
     during: Histogram = {}
     """Likewise since it began, requests that name their policy included."""
+    of: str = ""
+    """The identity of what is tried (`running.identity_of`); empty from replicas of an older version."""
 
 
 class TrialReading(NamedTuple):
@@ -177,5 +179,7 @@ def _sum_of(left: object, right: object) -> object:
         return _plus(left, right)
     if isinstance(left, dict) and isinstance(right, dict):
         return added(left, right)
+    if isinstance(left, str):
+        return left or right
     assert isinstance(left, int | float) and isinstance(right, int | float)
     return left + right

@@ -1,6 +1,6 @@
 """Watches the running trials of a replica. Once a second it stores each trial's figures, reads those of all replicas,
 and asks the guard about their sum. A broken guard takes the canary back for all replicas, by compare-and-set against
-the generation that was judged: the first replica that finds it broken does so, and the others follow.
+the record that was judged: the first replica that finds it broken does so, and the others follow.
 
 While the store is away a replica judges by the figures it has, and sends nothing more to a candidate whose guard is
 broken.
@@ -18,14 +18,15 @@ from router.trials.running import RunningTrial
 from router.trials.trials import Trials
 from router.trials.verdict import Verdict
 from statesync.errors import StateError, StoreUnavailable
+from statesync.store.protocol import PolicyRecord
 
 SHARE_S: Final = 1.0
 """Seconds between two rounds in which figures are shared and judged."""
 
 _log = logging.getLogger("turnout.trials")
 
-EndCanary = Callable[[str, int, str], Awaitable[object]]
-"""(pool, generation, note): end the pool's canary if its record still has this generation. Raises StateError."""
+EndCanary = Callable[[str, PolicyRecord, str], Awaitable[object]]
+"""(pool, record, note): end the pool's canary if this is still its record. Raises StateError."""
 
 
 class TrialStore(Protocol):
@@ -76,7 +77,7 @@ class TrialMonitor:
         name = record.canary.choice.name if record.canary is not None else ""
         note = f"canary {name} rolled back: {verdict.reason.removeprefix('broken: ')}"
         try:
-            await self._end_canary(pool, record.generation, note)
+            await self._end_canary(pool, record, note)
         except StoreUnavailable as error:
             _log.error("pool %s: %s; here at once, elsewhere when the store is back (%s)", pool, note, error)
         except StateError as error:

@@ -14,6 +14,8 @@ from router.trials.figures import TrialFigures, TrialReading, summed
 from router.trials.fleet import PoolHistory
 from router.trials.trial import Trial
 from router.trials.verdict import Verdict, alarm, judge
+from statesync.store.lineage import digest
+from statesync.store.policy_record import CanaryGuard
 from statesync.store.protocol import PolicyRecord
 
 
@@ -36,6 +38,7 @@ class RunningTrial:
         self.began_at = clock()
         self.broken: Verdict | None = None
         """The verdict by which the guard was found broken here. It stands, whatever is counted later."""
+        self._identity = identity_of(trial.record)
         self._reporter = reporter
         self._clock = clock
         self._on_end = on_end
@@ -61,14 +64,19 @@ class RunningTrial:
 
     def own(self) -> TrialFigures:
         """This replica's figures now."""
-        figures = self.trial.figures(self._clock())
+        figures = msgspec.structs.replace(self.trial.figures(self._clock()), of=self._identity)
         if self._history is None or self.trial.canary is None:
             return figures
         return msgspec.structs.replace(figures, before=self._before, during=self._history.since(self._start))
 
     def received(self, shared: Mapping[str, TrialFigures]) -> None:
-        """The last figures of every reporter, this one included."""
-        self._others = {reporter: figures for reporter, figures in shared.items() if reporter != self._reporter}
+        """The last figures of every reporter, this one included. After the shared state lost records, two of them may
+        have had the same generation: figures of the other one do not count."""
+        self._others = {
+            reporter: figures
+            for reporter, figures in shared.items()
+            if reporter != self._reporter and figures.of in ("", self._identity)
+        }
 
     @property
     def reporters(self) -> list[str]:
@@ -136,3 +144,13 @@ class RunningTrial:
 def key_of(record: PolicyRecord) -> int:
     """The generation under which the figures of a record's trial are shared: that in which its stage began."""
     return (record.canary.since if record.canary is not None else 0) or record.generation
+
+
+def identity_of(record: PolicyRecord) -> str:
+    """The same for records that compare the same: those of one stage of a canary, whatever its shadow and its limits.
+    Generations alone are not enough, since another record may have one after the shared state lost it."""
+    canary, key = record.canary, key_of(record)
+    if canary is None:
+        return digest(PolicyRecord(record.name, record.params, key, record.shadow))
+    canary = canary._replace(began=canary.began or key, since=key, guard=CanaryGuard())
+    return digest(PolicyRecord(record.name, record.params, key, None, canary))

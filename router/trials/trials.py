@@ -17,7 +17,7 @@ from router.trials.evidence import Interval
 from router.trials.figures import TrialFigures, TrialReading
 from router.trials.fleet import PoolHistory
 from router.trials.report import describe_canary, describe_shadow
-from router.trials.running import RunningTrial, key_of
+from router.trials.running import RunningTrial, identity_of
 from router.trials.shadow import PER_S, Later, Shadow
 from router.trials.trial import Trial
 from router.trials.verdict import Comparison, Verdict
@@ -178,4 +178,4 @@ def _same_candidate(one: PolicyRecord, other: PolicyRecord) -> bool:
 
 
 def _same_stage(one: PolicyRecord, other: PolicyRecord) -> bool:
-    return _same_candidate(one, other) and key_of(one) == key_of(other)
+    return _same_candidate(one, other) and identity_of(one) == identity_of(other)

@@ -13,8 +13,10 @@ from router.trials.monitor import TrialMonitor
 from router.trials.trials import Trials
 from schedulers import registry
 from statesync.errors import StoreUnavailable
+from statesync.store.lineage import digest
 from statesync.store.memory import MemoryStore
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
+from statesync.store.protocol import PolicyRecord
 from tests.fakes.virtual_time import Clock
 
 _hubs = count()
@@ -46,8 +48,9 @@ class TrialReplica:
         self.monitor = TrialMonitor(self.trials, self, self.end_canary)
         self.away = False
 
-    async def end_canary(self, pool: str, generation: int, note: str) -> object:
-        return await self.policies.set_canary(pool, None, ChangeOptions(if_generation=generation, note=note))
+    async def end_canary(self, pool: str, record: PolicyRecord, note: str) -> object:
+        how = ChangeOptions(record.generation, note, if_digest=digest(record))
+        return await self.policies.set_canary(pool, None, how)
 
     async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> dict[str, bytes]:
         """Share figures through the store unless it is unavailable."""

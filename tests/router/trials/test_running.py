@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from router.trials.figures import ArmFigures, TrialFigures, TrialReading
 from router.trials.fleet import PoolHistory
-from router.trials.running import RunningTrial
+from router.trials.running import RunningTrial, identity_of
 from router.trials.trial import Trial
-from statesync.store.policy_record import CanaryGuard
+from statesync.store.policy_record import CanaryGuard, PolicyChoice
 from tests.fakes.trial_inputs import Fixed, record
 from tests.fakes.virtual_time import Clock
 
@@ -31,6 +31,28 @@ def test_the_sum_is_this_replica_s_own_and_the_others_last_figures() -> None:
     one.received(shared(5, 4) | {"here/1": own, "gone/3": gone})
     assert (one.figures().canary.placed, one.figures().baseline.placed) == (7, 6)
     assert one.reporters == ["here/1", "gone/3", "there/2"]
+
+
+def test_figures_of_another_record_that_had_the_same_generation_do_not_count() -> None:
+    """The shared state came back with an earlier state, and another canary got this one's generation."""
+    one, other = running(), running()
+    other.trial.record = record(percent=20.0)
+    theirs = RunningTrial(other.trial, "gone/3", Clock(), lambda *_: None).own()
+    mine = RunningTrial(one.trial, "there/2", Clock(), lambda *_: None).own()
+    assert theirs.of != mine.of
+    one.received({"there/2": mine, "gone/3": theirs} | {"old/4": shared(5, 4)["there/2"]})
+    assert one.reporters == ["here/1", "old/4", "there/2"], "an older version names no record"
+    assert one.figures().of == mine.of
+
+
+def test_a_stage_is_the_same_trial_whatever_its_shadow_and_its_limits() -> None:
+    first = record(generation=3)
+    assert first.canary is not None
+    canary = first.canary._replace(began=3, since=3, guard=CanaryGuard(error_rate=0.5))
+    later = first._replace(generation=4, shadow=PolicyChoice("random"), canary=canary, note="why", by="me", at=7.0)
+    assert identity_of(later) == identity_of(first)
+    assert identity_of(later._replace(params={"d": 3})) != identity_of(first)
+    assert identity_of(later._replace(canary=canary._replace(since=4, stage=1))) != identity_of(first)
 
 
 def test_a_broken_guard_stays_broken_and_halts_the_candidate() -> None:
