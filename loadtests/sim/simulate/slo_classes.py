@@ -42,7 +42,7 @@ def read_class(text: str) -> SloClass:
     priority = numbers.get("priority", 0.0)
     if not (0 < share <= 1 and 0 <= ttft < float("inf") and 0 <= tpot < float("inf") and ttft + tpot > 0):
         raise BadSlo(f"{text!r}: a share is above 0 and at most 1; ttft and tpot are seconds, one of them above 0")
-    if priority != int(priority):
+    if not priority.is_integer():
         raise BadSlo(f"{text!r}: a priority is a whole number")
     return SloClass(share, int(priority) if "priority" in numbers else None, Slo(ttft, tpot))
 

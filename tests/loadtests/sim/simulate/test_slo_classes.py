@@ -19,9 +19,10 @@ def test_a_class_is_read_with_its_defaults() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    "|ttft|ttft=x|itl=3|ttft=0|ttft=-1|ttft=inf|ttft=nan|share=0,ttft=1|share=2,ttft=1|share=0.5|priority=0.5,ttft=1".split(
-        "|"
-    ),
+    (
+        "|ttft|ttft=x|itl=3|ttft=0|ttft=-1|ttft=inf|ttft=nan|share=0,ttft=1|share=2,ttft=1|share=0.5|"
+        "priority=0.5,ttft=1|priority=nan,ttft=1|priority=inf,ttft=1"
+    ).split("|"),
 )
 def test_what_is_no_class_is_refused(text: str) -> None:
     with pytest.raises(BadSlo):
