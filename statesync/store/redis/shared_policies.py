@@ -127,12 +127,14 @@ class SharedPolicies:
                 break
             if await self._put_back(link, pool, known.records, stored):
                 return known.records
-            (stored,) = await self._stored(link, [pool])
+            before, (stored,) = stored, await self._stored(link, [pool])
+            if stored == before:
+                return known.records  # no other change was first: above it is a record that cannot be read here
         else:
             return self._known[pool].records
         if judgement.given_up:
             self.given_up += len(judgement.given_up)
-            _log.warning("%s", _gave_up(pool, judgement.given_up, stored.records[0]))
+            _log.warning("%s", _gave_up(pool, judgement.given_up, stored.records))
         self._newest[pool] = stored.newest
         if stored.records:
             self._learn(pool, known.with_stored(stored.records))
@@ -182,9 +184,14 @@ class SharedPolicies:
         return f"<SharedPolicies: {', '.join(newest) or 'none'}>"
 
 
-def _gave_up(pool: str, given_up: Sequence[PolicyRecord], now: PolicyRecord) -> str:
+def _gave_up(pool: str, given_up: Sequence[PolicyRecord], stored: Sequence[PolicyRecord]) -> str:
     gone = ", ".join(f"generation {each.generation} (policy {each.name}, {digest(each)})" for each in given_up)
+    now, oldest = stored[0], stored[-1].generation
+    if given_up[0].generation < oldest:
+        what = f"set it again if it was lost: no record before generation {oldest} is kept, so it may be just older"
+    else:
+        what = "set again what should be kept"
     return (
         f"pool {pool}: {gone} of this replica is not among the records before generation {now.generation} "
-        f"(policy {now.name}, {digest(now)}) of the shared state, which is followed: set again what should be kept"
+        f"(policy {now.name}, {digest(now)}) of the shared state, which is followed: {what}"
     )

@@ -12,7 +12,7 @@ import pytest
 from schedulers.errors import InvalidParams
 from statesync.errors import StaleGeneration
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.store.protocol import PolicyRecord
+from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.messages import MessageDecoder, pack_whole_record
@@ -194,5 +194,34 @@ def test_parameters_that_no_replica_would_read_are_refused_before_they_are_store
                 await left.policies.put(left.link, "chat", wanted, 0)
         assert admin.llen(KEY) == 0
         assert names([await left.put("p2c", 0)]) == [(1, "p2c")]
+
+    play(server, scene)
+
+
+def test_lost_records_below_one_that_cannot_be_read_are_tried_once_a_read(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(left: Side, right: Side, admin: Any) -> None:
+        for name in ("p2c", "random"):
+            await left.put(name)
+        admin.ltrim(KEY, 1, -1)
+        admin.lpush(KEY, b'{"generation":2,"name":7,"params":{}}')
+        assert names(await left.read()) == [(2, "random"), (1, "p2c")]
+        assert caplog.text.count("putting back") == 1
+        assert (left.policies.put_back, admin.llen(KEY)) == (0, 2), "what a later version wrote stays"
+
+    play(server, scene)
+
+
+def test_a_replica_that_missed_more_changes_than_are_kept_says_that_its_record_may_be_older(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(left: Side, right: Side, admin: Any) -> None:
+        await left.put("p2c")
+        for at in range(POLICY_HISTORY):
+            await right.put(("random", "round_robin")[at % 2])
+        await left.read()
+        assert "generation 1 (policy p2c" in caplog.text
+        assert "no record before generation 2 is kept, so it may be just older" in caplog.text
 
     play(server, scene)
