@@ -231,12 +231,12 @@ class Dispatch:
         metrics, pod = routed.metrics, charge.pod
         metrics.prefix_queries_tokens += info.prompt_tokens
         hits = info.prefix_hits.get(pod)
-        if hits:
-            metrics.prefix_hits_tokens += min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS)
+        known = min(info.prompt_tokens, hits * PREFIX_BLOCK_TOKENS) if hits else 0
+        metrics.prefix_hits_tokens += known
         if self._accuracy is not None:
             counts = self._accuracy[pod]
             counts.asked += info.prompt_tokens
-            counts.expected += charge.cached
+            counts.expected += known  # without the guess in `charge.cached`: the index is judged
         self._prefix.place(pod, routed.chain)
         if self._placed is not None:
             self._placed(pod, routed.chain)

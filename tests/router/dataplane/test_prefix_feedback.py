@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.prefix_feedback import TAIL_BYTES, CacheUse, cache_use
+from schedulers.types import BYTES_PER_TOKEN
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.prefix.index import BLOCK_BYTES, REACH
 from tests.fakes.each_case import each_case
@@ -79,6 +80,10 @@ def test_an_answer_without_cached_tokens_is_left_to_the_engines_counters() -> No
             rig.asked().sends(ok(b'{"usage":{"prompt_tokens":9}}'))
         assert rig.learned.predicted == 0
         assert 0 < rig.learned.expected < rig.learned.asked
+        known = REACH[len(rig.prefix.chain("m", [PROMPT]))] * BLOCK_BYTES
+        assert rig.learned.expected == known // BYTES_PER_TOKEN, (
+            "what the index knows, without what is likely beyond it"
+        )
 
 
 def test_errors_and_prompts_shorter_than_a_block_are_not_learned_from() -> None:
