@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from router.dataplane.completion import CLIENT_LEFT
 from router.dataplane.deps import GatewayDeps
-from router.dataplane.exchange import FAILED, NO_POD, REASON_WORDS, SATURATED, Exchange, FallbackState
+from router.dataplane.exchange import FAILED, NO_POD, REASON_WORDS, SATURATED, Exchange, FallbackState, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request.routes import Route
 from router.dataplane.request.targets import may_fall_back
@@ -87,15 +88,23 @@ class Fallbacks:
     def _enter(self, exchange: Exchange, route: Route, state: FallbackState) -> bool:
         """Try one pool. `exchange.tried` keeps the pods that failed, and the deadline is not extended."""
         before, target = exchange.routed, exchange.target
-        exchange.routed = self._routing.routed_to(exchange, route, before.call, before.body, before.deadline)
+        routed = self._routing.routed_to(exchange, route, before.call, before.body, before.deadline)
+        exchange.routed = routed
         try:
             if self._place(exchange):
+                self._leaves(before)
                 return True
             state.tried[route.pool] = SATURATED
         except NoPodAvailable:
             state.tried[route.pool] = NO_POD
+        self._leaves(routed)
         exchange.routed, exchange.target = before, target  # a query names the model as its pool's pods call it
         return False
+
+    def _leaves(self, routed: RoutedRequest) -> None:
+        """An arm of the pool that does not serve the request waits for it no longer."""
+        if routed.arm is not None:
+            routed.arm.ends(routed, CLIENT_LEFT, self._clock())
 
     def _note(self, exchange: Exchange, home: str, why: str) -> None:
         """Count and log that another pool has the exchange, and apply that pool's deadline."""

@@ -39,7 +39,7 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     failures: Count = 0
     """Ended in a status of 500 or more, or in a cut stream."""
     left: Count = 0
-    """Ended because the client went away."""
+    """Ended because the client went away, or because another pool took the request."""
     rejections: Count = 0
     """Requests that the policy had no pod for."""
     policy_failures: Count = 0

@@ -155,3 +155,17 @@ def test_a_shadow_sees_requests_and_decides_none() -> None:
         rig.passes(1.0)
         assert client.answer().headers["x-turnout-policy"] == "round_robin"
         assert (shadow.figures().sampled, shadow.figures().compared) == (1, 1)
+
+
+def test_a_request_that_another_pool_takes_is_waited_for_on_no_arm() -> None:
+    """It would count as one that hangs, for as long as the canary runs."""
+    with Rig(pools=[Pool(name="main", fallback=["b"]), Pool(name="b")], pods=1) as rig:
+        asyncio.run(rig.policies.set_canary("main", Canary(PolicyChoice("p2c"), 100)))
+        client = rig.asks(STREAM)
+        rig.asked().dies()
+        rig.asked().sends(ok())
+        assert client.answer().headers["x-turnout-pool"] == "b"
+        rig.passes(60.0)
+        figures = arm(rig)
+        assert (figures.placed, figures.ended, figures.left, figures.failures) == (1, 1, 1, 0)
+        assert not figures.waiting
