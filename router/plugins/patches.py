@@ -61,10 +61,10 @@ def first_patch(before: Places, after: Places) -> str:
     for place, held in before.items():
         if place not in after or after[place] is not held:
             return place
-    loaded = {name for name, held in before.items() if isinstance(held, ModuleType)}
+    known = {name for name, held in before.items() if isinstance(held, ModuleType | type)}
     for place in after.keys() - before.keys():
-        module, _, name = place.rpartition(".")
-        if module in loaded and _is_close(module) and name and not isinstance(after[place], ModuleType):
+        owner, _, name = place.rpartition(".")
+        if owner in known and _is_close(owner) and name and not isinstance(after[place], ModuleType):
             return place
     return ""
 

@@ -26,6 +26,9 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "json.dumps": lambda patch: patch.setattr(json, "dumps", default),
     "json.dumps.__code__": lambda patch: patch.setattr(json.dumps, "__code__", default.__code__),
     "json.encoder.JSONEncoder.default": lambda patch: patch.setattr(json.JSONEncoder, "default", default),
+    "json.encoder.JSONEncoder.__call__": lambda patch: patch.setattr(
+        json.JSONEncoder, "__call__", default, raising=False
+    ),
     "random": lambda patch: patch.setitem(MODULES, "random", json),
     "random.extra": lambda patch: patch.setattr(random, "extra", 3, raising=False),
     "colorsys.ONE_THIRD": lambda patch: patch.delattr(colorsys, "ONE_THIRD"),
