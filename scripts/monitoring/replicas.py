@@ -81,6 +81,18 @@ TRIALS = Row(
             ),
         ),
         Panel(
+            "Canary: goodput",
+            "Share of each arm's requests with promised times for which all were kept.",
+            "percentunit",
+            (
+                Query(
+                    f"{rate('turnout_trial_slo_kept_total', POOL, _TRIED)}"
+                    f" / {rate('turnout_trial_slo_requests_total', POOL, _TRIED)}",
+                    "{{pool}} {{arm}}",
+                ),
+            ),
+        ),
+        Panel(
             "Canary: guard",
             "1 where a guard is broken; canaries that were rolled back.",
             "short",

@@ -112,7 +112,7 @@ def test_a_report_is_written_beside_the_table(capsys: pytest.CaptureFixture[str]
 
 
 def test_answers_without_cached_tokens_change_what_the_gateway_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("--policy", "prefix_aware", "--limit", "400", "--rate", "3", "--kv-tokens", "100000", "--json")
+    argv = ("--policy", "prefix_aware", "--limit", "800", "--rate", "3", "--kv-tokens", "140000", "--json")
     with_usage, without = (simulated(capsys, *argv, *more)[1] for more in ((), ("--no-cached-tokens",)))
     assert with_usage != without
 
