@@ -36,8 +36,6 @@ completes come back at once, so that only their sum says anything, and on short 
 LEAST_S: Final = 0.025
 """Seconds that a sample took at least: of the prompts of one step all but the first take none."""
 
-NO_PARTS: Final[Parts] = (0.0, 0.0, 0.0, 0.0)
-
 SHARE_ALPHA: Final = 0.2
 """Weight of the newest report in the average of `PodLoad.kv_share`."""
 
@@ -169,7 +167,8 @@ class PodState:
         self.adapters = NO_ADAPTERS
         self.kv_share = 1.0
         self.speed = PodSpeed()
-        self.took_s, self.parts = 0.0, NO_PARTS
+        self.took_s = 0.0
+        self.parts: Parts = (0.0, 0.0, 0.0, 0.0)  # no constant: mypyc loses module-level tuples of floats
         """Prefills that are added up until they are a sample: their seconds, and what the prior says of each part."""
         self.sample: tuple[float, int, int] | None = None
         """Seconds, work and uncached tokens of this replica's last prefill. The pace is learned from it if the answer

@@ -16,7 +16,7 @@ from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, P
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError
 from statesync.load.cost_model import CostModel
 from statesync.load.decaying_rate import DecayingRate
-from statesync.load.pod_state import NO_PARTS, PodState
+from statesync.load.pod_state import PodState
 from statesync.types import PodStatus
 
 # A fifth of the time that the named tuples' own constructors take. The values stand in the order of the fields; a test
@@ -88,7 +88,7 @@ class PoolState:
         if not pod_state.collect(max(decoding, 0), tokens):
             return
         took_s, parts = pod_state.took_s, pod_state.parts
-        pod_state.took_s, pod_state.parts = 0.0, NO_PARTS
+        pod_state.took_s, pod_state.parts = 0.0, (0.0, 0.0, 0.0, 0.0)
         if self.model.learn(pod_state.speed, took_s, parts):
             for each in self.members.values():
                 self.changed(each)
