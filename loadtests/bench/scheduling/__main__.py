@@ -16,10 +16,11 @@ from loadtests.bench.scheduling.kept import KeptRows
 from loadtests.bench.scheduling.live import Agreement, agreement, slice_of
 from loadtests.bench.scheduling.play import TRACES, How, play, recorded
 from loadtests.bench.scheduling.regret import SUITE, Suite
-from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, goal_table, live_table, readme_block
+from loadtests.bench.scheduling.report import MARKS, Found, as_json, document, live_table, readme_block
 from loadtests.bench.scheduling.saturation import saturation
 from loadtests.processes.owned import NotReady
 from loadtests.report import files, machine
+from loadtests.report.goals import goal_table
 from loadtests.report.tables import between
 from loadtests.sim.simulate.summary import Row
 from loadtests.sim.simulate.traces import TraceError

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from loadtests.bench.scheduling.cases import AGENTS, GPUS, HERD_REPLICAS, ONE, OURS, THROTTLED, shared, whole
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import Rows, Suite, by_workload, held, past, regrets, under
+from loadtests.report.goals import Goal
 from loadtests.sim.peers.catalog import PEERS
 from loadtests.sim.simulate.summary import Row, Window
 
@@ -20,21 +21,6 @@ def mean(row: Row) -> float:
 def p99(row: Row) -> float:
     """Its 99th percentile."""
     return row.ttft_s.p99
-
-
-class Goal(NamedTuple):
-    """One number and its bound."""
-
-    what: str
-    found: float
-    bound: float
-    at_most: bool
-    """Else: at least."""
-
-    @property
-    def met(self) -> bool:
-        """Whether it is within."""
-        return self.found <= self.bound if self.at_most else self.found >= self.bound
 
 
 _MEAN: Final = 1.05

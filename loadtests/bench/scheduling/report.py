@@ -8,11 +8,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from loadtests.bench.scheduling.cases import HERD_PODS, HERD_REPLICAS, LEARNED_S, OURS, REPLICA_RATE, RESTARTS, Sizes
-from loadtests.bench.scheduling.goals import Goal, hits_around, mean, p99
+from loadtests.bench.scheduling.goals import hits_around, mean, p99
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import SUITE, Rows, Suite
 from loadtests.bench.scheduling.report_suite import README_ROWS, policy_table, suite_sections
 from loadtests.bench.scheduling.saturation import saturation
+from loadtests.report.goals import Goal, goal_table
 from loadtests.report.tables import facts, grid
 from loadtests.sim.simulate.summary import Row
 
@@ -53,19 +54,6 @@ def _others(found: Found) -> Iterator[str]:
     if found.live is not None:
         yield "## In real time, behind the real gateway"
         yield live_table(found.live)
-
-
-def goal_table(goals: Sequence[Goal]) -> str:
-    """Each goal and the number found."""
-    lines = [
-        [each.what, f"{each.found:.2f}", f"{'at most' if each.at_most else 'at least'} {each.bound:g}", _verdict(each)]
-        for each in goals
-    ]
-    return grid(["number", "found", "goal", ""], lines)
-
-
-def _verdict(goal: Goal) -> str:
-    return "met" if goal.met else "MISSED"
 
 
 def _table(found: Rows, part: str) -> str:

@@ -12,6 +12,7 @@ from loadtests.bench.shootout.contestants import CONTESTANTS
 from loadtests.bench.shootout.played import LATE_S, Figures, Played, figures
 from loadtests.bench.shootout.stretches import TRAFFIC
 from loadtests.bench.shootout.twins import Simulated
+from loadtests.report.goals import Goal, goal_table
 from loadtests.report.tables import facts, grid
 
 APART: Final = 0.15
@@ -31,20 +32,6 @@ class Found(NamedTuple):
     missing: Mapping[str, str]
     """Why a router is not in the tables."""
     twins: Mapping[Key, Simulated]
-
-
-class Goal(NamedTuple):
-    """One number and its bound."""
-
-    what: str
-    found: float
-    bound: float
-    at_most: bool
-
-    @property
-    def met(self) -> bool:
-        """Whether it is within."""
-        return self.found <= self.bound if self.at_most else self.found >= self.bound
 
 
 def of(found: Found, traffic: str) -> dict[str, list[Played]]:
@@ -69,7 +56,7 @@ def goals(found: Found) -> Iterator[Goal]:
     for run in found.runs:
         late = figures([run]).late_p99_s
         if late > LATE_S:
-            yield Goal(f"{run.traffic} {run.number}, {run.router}: lateness p99, s", late, LATE_S, True)
+            yield Goal(f"{run.traffic} {run.number}, {run.router}: lateness p99, ms", 1000 * late, 1000 * LATE_S, True)
 
 
 def over(ours: Sequence[Played], theirs: Sequence[Played]) -> list[float]:
@@ -82,8 +69,8 @@ def over(ours: Sequence[Played], theirs: Sequence[Played]) -> list[float]:
 def document(found: Found) -> str:
     """The whole page."""
     parts = ["# Shootout: the routers that others ship", _HOW, facts("run", found.about), _who(found)]
-    reached = [[each.what, f"{each.found:.3g}", _bound(each), "met" if each.met else "missed"] for each in goals(found)]
-    parts += ["## Goals", grid(["number", "found", "goal", ""], reached)] if reached else []
+    reached = list(goals(found))
+    parts += ["## Goals", goal_table(reached)] if reached else []
     for traffic, kind in TRAFFIC.items():
         rows = of(found, traffic)
         if rows:
@@ -92,10 +79,6 @@ def document(found: Found) -> str:
     if pairs:
         parts += ["## The routers and their twins in the simulator", _TWINS, grid(_TWIN_TITLES, pairs), order(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _bound(goal: Goal) -> str:
-    return f"at {'most' if goal.at_most else 'least'} {goal.bound:g}"
 
 
 def _who(found: Found) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from loadtests.bench.scheduling.cases import GPUS, ONE, OURS, shared
-from loadtests.bench.scheduling.goals import Goal, goals, hits_around
+from loadtests.bench.scheduling.goals import goals, hits_around
 from loadtests.bench.scheduling.live import Agreement
 from loadtests.bench.scheduling.regret import SUITE, Suite
 from loadtests.bench.scheduling.suite import PAST, Point
+from loadtests.report.goals import Goal
 from loadtests.sim.simulate.summary import Row, Spread, Window
 
 

@@ -44,7 +44,7 @@ def test_a_plain_proxy_is_no_rival() -> None:
 
 def test_a_late_load_generator_is_a_missed_goal() -> None:
     (goal,) = goals(found(run("turnout", 1.0, late_s=0.05)))
-    assert (goal.found, goal.met) == (0.05, False)
+    assert (goal.found, goal.met) == (50.0, False)
     assert "lateness" in goal.what
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,24 +19,11 @@ from statesync.store.redis.store import RedisStore
 from statesync.types import KnownPod
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, client, pass_renewal, play, replica
-from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.redis_server import RedisServer
 
 KEYS = RedisKeys("turnout")
 MOST_BEATS = 100
 PODS = [Pod(PodId(f"10.0.0.{at}:8000"), f"10.0.0.{at}:8000") for at in range(100)]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    with client(running) as admin:
-        admin.flushall()
-    return running
 
 
 def come(store: RedisStore, pods: list[Pod], pool: str = "chat") -> None:

@@ -4,7 +4,7 @@ is damaged is logged once and written again by its owner. On a real server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,7 @@ from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_replicas import RARE, STEADY, A, B, client, page, pass_renewal, play, replica
-from tests.fakes.redis_server import RedisServer, redis_server
+from tests.fakes.redis_server import RedisServer
 
 KEYS: Final = RedisKeys("turnout")
 POLICY: Final = KEYS.policy("default")
@@ -32,19 +32,6 @@ FIXED: Final = (
 )
 
 Damage = Callable[[Any], object]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[RedisServer]:
-    with redis_server() as started:
-        yield started
-
-
-@pytest.fixture
-def server(running: RedisServer) -> RedisServer:
-    with client(running) as admin:
-        admin.flushall()
-    return running
 
 
 def other_type(key: str) -> Damage:
