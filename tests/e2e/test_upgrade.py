@@ -77,10 +77,12 @@ def late() -> Iterator[LatePod]:
 def test_a_new_replica_knows_the_true_load_before_it_is_ready_and_its_first_picks_use_it(
     four: SimPods, late: LatePod, tmp_path: Path
 ) -> None:
-    """A pod of another pool delays its readiness, so that its view can be read before that."""
+    """A pod that only the new replica has delays its readiness, so that its view can be read before that. What the old
+    one knows of its own pods counts at once."""
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer(tmp_path))
-        pools = [pool("default", four.urls), pool("late", [late.url], models=["late-model"])]
+        pools = [pool("default", four.urls)]
+        more = [*pools, pool("late", [late.url], models=["late-model"])]
         shared = config((), pools=pools, state=server.url, warmup_timeout_s=600.0)
         old = stack.enter_context(starting(shared | {"replica": "old"}, tmp_path / "old"))
         old.wait_until_ready()
@@ -88,11 +90,11 @@ def test_a_new_replica_knows_the_true_load_before_it_is_ready_and_its_first_pick
             hold(stack, old, four, address, count)
 
         late.answers.clear()
-        new = stack.enter_context(starting(shared | {"replica": "new"}, tmp_path / "new"))
+        new = stack.enter_context(starting(shared | {"replica": "new", "pools": more}, tmp_path / "new"))
         truth = dict(zip(four.addresses, HELD, strict=True))
         wait_for("the view is true", lambda: {pod: count for pod, count in view(new).items() if pod in truth} == truth)
         assert new.control.get("/readyz").json() == {"status": "warming", "cold": False}
-        assert view(old) == view(new)
+        assert view(old) == truth
         late.answers.set()
         new.wait_until_ready()
         assert not new.control.get("/readyz").json()["cold"]
