@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.client_settings import Cors as Cors
+from router.client_settings import PathSettings as PathSettings
+from router.client_settings import TargetClient as TargetClient
+from router.client_settings import Targets as Targets
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
@@ -61,22 +65,6 @@ class Limits(Section, frozen=True):
     max_connections_per_client: int = 0
     """Connections from one address, of IPv6 from one /64; 0 is no limit. Clients behind a load balancer
     have its address."""
-
-
-class PathSettings(Section, frozen=True):
-    """Which requests go to pods besides the known inference paths, such as `POST /v1/chat/completions`."""
-
-    forward: tuple[str, ...] = ("/v1/*",)
-    """Full paths, or beginnings that end in `*`. `/v1/*` stands for POST, other entries for every method: add an
-    engine's native paths, such as `/generate`. Paths that manage an engine (`/v1/load_lora_adapter`, `/sleep`) are open
-    only where their full name is here."""
-
-
-class Cors(Section, frozen=True):
-    """Requests of browsers from pages of other origins."""
-
-    allow_origins: list[str] = []
-    """Exact origins, such as `https://chat.example.com`, or `"*"`. Empty is off: a pod's own headers pass."""
 
 
 class Retries(Section, frozen=True):
@@ -207,27 +195,6 @@ class Pool(Section, frozen=True):
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
     slo: PoolSlo = PoolSlo()
-
-
-class TargetClient(Section, frozen=True):
-    """A client known by its API key, and where it may go. Use long random keys: the hash of a guessable one is no
-    secret."""
-
-    key_sha256: str
-    """SHA-256, in hex, of the key that it sends as `Authorization: Bearer` or `x-api-key`."""
-    name: str = ""
-    """For people; part of messages to that client."""
-    allow: list[str] = []
-    """In place of `targets.allow`."""
-
-
-class Targets(Section, frozen=True):
-    """Which clients may choose with `x-turnout-pool` or `x-turnout-cluster` where a request goes. To name the pool that
-    it would go to anyway is always allowed; every other choice must be allowed here."""
-
-    allow: list[str] = []
-    """Pools and clusters that any request may name; `["*"]` for all."""
-    clients: list[TargetClient] = []
 
 
 class Sessions(Section, frozen=True):

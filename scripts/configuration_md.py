@@ -1,4 +1,4 @@
-"""Prints docs/configuration.md from router/settings.py and router/upstream_settings.py: the fields, their defaults, and
+"""Prints docs/configuration.md from router/settings.py and the files beside it: the fields, their defaults, and
 the text below each field.
 
 The text is in the source, as the string under the field; a test checks that the page is what this prints.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROUTER = Path(__file__).resolve().parents[1] / "router"
-SOURCES = (ROUTER / "upstream_settings.py", ROUTER / "settings.py")
+SOURCES = (ROUTER / "upstream_settings.py", ROUTER / "client_settings.py", ROUTER / "settings.py")
 
 HEAD = """\
 # Configuration
