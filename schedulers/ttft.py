@@ -89,6 +89,13 @@ STAY_S: Final = 8.0
 """Seconds a request is assumed to stay on a pod on which none has ended yet."""
 
 
+SMALLEST_BLOCK: Final = 64
+"""Tokens of a block of the prefix index at the beginning of a prompt."""
+
+GROWS_FROM: Final = 1024
+"""Tokens of a prompt from which on its blocks are larger."""
+
+
 def prefill_work(uncached: int, cached: int) -> int:
     """Token equivalents of computing `uncached` tokens after `cached` ones.
 
@@ -110,7 +117,7 @@ def likely_cached(known: int, prompt: int) -> int:
         return prompt
     if not known:
         return 0
-    block = 1 << max(known.bit_length() - 4, 6)
+    block = SMALLEST_BLOCK if known < GROWS_FROM else 1 << known.bit_length() - 4
     return known + (block if block < rest else rest) // 2
 
 

@@ -17,11 +17,11 @@ from schedulers.ttft import (
     ANSWER_TOKENS,
     KV_FULL,
     OTHERS_WEIGHT,
+    OVERDUE,
     QUEUE_WEIGHT,
     admission_s,
     likely_cached,
     prefill_work,
-    start_in,
 )
 from schedulers.types import (
     NO_UNTRIED_POD,
@@ -33,7 +33,7 @@ from schedulers.types import (
     RequestInfo,
 )
 
-WHOLE: Final = 128
+WHOLE: Final = 64
 """Pods: in a pool of up to this size every pod is priced, at 0.1 us each."""
 
 DRAWN: Final = 16
@@ -98,27 +98,38 @@ class PrefixAware:
 
 
 def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
-    """The request's cost at each of these pods, or at all, in seconds, without the wait for KV blocks."""
+    """The request's cost at each of these pods, or at all, in seconds, without the wait for KV blocks.
+
+    `ttft.start_in` is written out: a call for each pod costs as much as all else here. A test holds them equal."""
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
     columns = snapshot.columns
     until, wait, pace = columns.until, columns.wait, columns.pace
-    others = others_pace(snapshot)
-    if request.prefix_hits:
-        held, candidates, tokens = request.prefix_hits.get, snapshot.candidates, request.prompt_tokens
-        costs: list[float] = []
-        blocks, work = 0, prefill_work(tokens, 0)
-        for position in range(len(until)) if at is None else at:
-            if (its := held(candidates[position][0][0], 0)) != blocks:  # many hold the same number
-                blocks, work = its, own_work(tokens, PREFIX_BLOCK_TOKENS * its)
-            costs.append(start_in(until[position], wait[position], now) + work * (pace[position] + others))
-        return costs
     if at is not None:
         cut = itemgetter(*at)
         until, wait, pace = cut(until), cut(wait), cut(pace)
-    work = prefill_work(request.prompt_tokens, 0)
-    return [
-        start_in(due, least, now) + work * (each + others) for due, least, each in zip(until, wait, pace, strict=True)
+    others, work = others_pace(snapshot), prefill_work(request.prompt_tokens, 0)
+    costs = [
+        (ahead if (ahead := due - now) > least else late if due and (late := ahead * -OVERDUE) > least else least)
+        + work * (each + others)
+        for due, least, each in zip(until, wait, pace, strict=True)
     ]
+    if request.prefix_hits:
+        blocks, spared = 0, 0
+        for number, its in _holders(request, snapshot, at):
+            if its != blocks:  # many hold the same number
+                blocks, spared = its, work - own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * its)
+            costs[number] -= spared * (pace[number] + others)
+    return costs
+
+
+def _holders(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[tuple[int, int]]:
+    """Which of these pods, or of all, hold blocks of the prompt, by their number among them, and how many."""
+    hits = request.prefix_hits
+    if at is None:
+        where = snapshot.position_of()
+        return [(where[pod], its) for pod, its in hits.items() if pod in where]
+    candidates = snapshot.candidates
+    return [(number, its) for number, position in enumerate(at) if (its := hits.get(candidates[position][0][0], 0))]
 
 
 def others_pace(snapshot: LoadSnapshot) -> float:

@@ -10,7 +10,7 @@ import sys
 from typing import Final, Protocol
 
 from schedulers.slo import weight
-from schedulers.ttft import CHUNK_TOKENS, PRIOR, Costs, outlook, pace
+from schedulers.ttft import CHUNK_TOKENS, PRIOR, Costs, outlook
 from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad, RequestInfo
 from statesync.load.cost_model import Parts, PodSpeed
 from statesync.load.promises import Promise, Promises
@@ -291,8 +291,10 @@ class PodState:
         prefilling = self.prefilling + self.other_prefilling
         work = self.prefill_work + self.other_prefill_work
         factor = self.speed.factor
-        step_s = costs.decode_step_s(inflight - prefilling, tokens * self.kv_share) * factor
-        pace_s = pace(costs, factor, step_s)
+        token_s, least_s, decoding_s, held_s = costs
+        decoding = inflight - prefilling
+        step_s = (least_s + decoding_s * (decoding if decoding > 0 else 0) + held_s * tokens * self.kv_share) * factor
+        pace_s = token_s * factor + step_s / CHUNK_TOKENS
         load = _new(
             PodLoad,
             (
