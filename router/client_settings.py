@@ -41,3 +41,55 @@ class Targets(Section, frozen=True):
     allow: list[str] = []
     """Pools and clusters that any request may name; `["*"]` for all."""
     clients: list[TargetClient] = []
+
+
+class JwtAuth(Section, frozen=True):
+    """Tokens that an identity provider signs (JWT), in place of API keys."""
+
+    issuer: str
+    """The `iss` that tokens must have."""
+    audience: str
+    """The `aud` that tokens must have, or have among others."""
+    jwks_file: str
+    """The provider's public keys, a JSON Web Key Set. Read again when it changes."""
+    tenant_claim: str = "tenant"
+    """The claim with the name of a tenant of `tenants`."""
+
+
+class Auth(Section, frozen=True):
+    """Who is let in at the inference port. Without this section every request is. Clients send their key or token as
+    `Authorization: Bearer`, `x-api-key` or `api-key`; probes (`/livez`, `/readyz`, `/health`) need none."""
+
+    keys_file: str = ""
+    """API keys as hashes: see `turnout keys`. A mounted Secret will do. Read again when it changes."""
+    keys_from: str = ""
+    """`state`: the keys are in the `state` that all replicas share, in place of a file."""
+    jwt: JwtAuth | None = None
+    """Tokens are accepted, too."""
+
+
+class TenantSettings(Section, frozen=True):
+    """Clients that share rights and limits. Each key or token belongs to one tenant."""
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+    """Models that it may use, by the names that clients use; `["*"]` for all."""
+    pools: tuple[str, ...] = ("*",)
+    """Pools that may serve it; `["*"]` for all."""
+    policies: list[str] = []
+    """Policies that its requests may ask for with `x-turnout-policy`, of those in the pool's `allowed_policies`;
+    `["*"]` for all of these."""
+    targets: list[str] = []
+    """Pools and clusters that its requests may name, in place of `targets.allow`; `["*"]` for all."""
+    default_pool: str = ""
+    """Takes its requests for models that no pool names, in place of the `default_pool` of all."""
+    requests_per_minute: int = 0
+    """0 is no limit, as for the next two."""
+    tokens_per_minute: int = 0
+    """Tokens of prompts and answers."""
+    max_inflight: int = 0
+    """Requests at a time, over all replicas."""
+    weight: float = 1.0
+    """Its share of a saturated pool, beside the weights of the others that wait for it."""
+    priority: int = 0
+    """Goes before tenants with a lower one while a pool is saturated."""

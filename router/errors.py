@@ -52,6 +52,14 @@ class BadFraming(ClientError):
     """Bytes that are not HTTP/1.x, or that have two lengths."""
 
 
+class InvalidApiKey(ClientError):
+    """No key, or one that is not accepted: unknown, expired, revoked."""
+
+
+class PermissionDenied(ClientError):
+    """The client is known, and may not do this."""
+
+
 class MissingModel(ClientError):
     """No `model` in the body."""
 
@@ -239,6 +247,8 @@ UPSTREAM = "upstream_error"
 SHAPES: dict[type[GatewayError], ErrorShape] = {
     BadRequest: ErrorShape(400, INVALID, "invalid_request"),
     BadFraming: ErrorShape(400, INVALID, "bad_framing", closes=True),
+    InvalidApiKey: ErrorShape(401, INVALID, "invalid_api_key"),
+    PermissionDenied: ErrorShape(403, INVALID, "permission_denied"),
     MissingModel: ErrorShape(400, INVALID, "missing_model"),
     ModelNotFound: ErrorShape(404, INVALID, "model_not_found"),
     OwnerGone: ErrorShape(404, INVALID, "owner_gone"),

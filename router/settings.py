@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from router.client_settings import Auth as Auth
 from router.client_settings import Cors as Cors
+from router.client_settings import JwtAuth as JwtAuth
 from router.client_settings import PathSettings as PathSettings
 from router.client_settings import TargetClient as TargetClient
 from router.client_settings import Targets as Targets
+from router.client_settings import TenantSettings as TenantSettings
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
@@ -293,6 +296,8 @@ class Settings(Section, frozen=True):
     """Ready-made policies: a name of your own -> policy and parameters. A pool's `policy`, `allowed_policies`, the
     header `x-turnout-policy` and the control port take these names like any other."""
     targets: Targets = Targets()
+    auth: Auth | None = None
+    tenants: list[TenantSettings] = []
     default_pool: str = ""
     """Takes models that no pool names; empty: unknown models get 404."""
     timeouts: Timeouts = Timeouts()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.address import ListenAddress, parse_listen
-from router.config import edge_checks, plugin_checks, target_checks, upstream_checks
+from router.config import access_checks, edge_checks, plugin_checks, target_checks, upstream_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
@@ -32,6 +32,7 @@ from router.settings import (
     Section,
     Sessions,
     Settings,
+    TenantSettings,
     Timeouts,
     TrialSettings,
 )
@@ -105,6 +106,8 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Plugins, "interval_s"): _POSITIVE,
     (Plugins, "check_timeout_s"): _POSITIVE,
     (Plugins, "check_memory_bytes"): _Range(low=1 << 27),
+    (TenantSettings, "weight"): _POSITIVE,
+    (TenantSettings, "priority"): _Range(low=-1_000_000, high=1_000_000),
     (TrialSettings, "shadow_per_s"): _Range(0.001, 10_000.0),
 }
 """Numbers that are not listed may be 0 or more."""
@@ -122,6 +125,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *upstream_checks.upstream_problems(settings),
         *target_checks.ready_made(settings),
         *target_checks.targets(settings),
+        *access_checks.access_problems(settings),
         *edge_checks.edge_problems(settings),
         *_default_pool(settings),
         *_keepalive(settings),

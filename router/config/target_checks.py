@@ -65,7 +65,7 @@ def fallbacks(pool: Pool, path: Path, pools: Mapping[str, Pool]) -> Iterator[Pro
         if name == pool.name:
             yield Problem(where, "is the pool itself")
         elif name not in pools:
-            yield Problem(where, f"no pool {name!r}{_hint(name, pools)}")
+            yield Problem(where, f"no pool {name!r}{spelling(name, pools)}")
         elif name in pool.fallback[:at]:
             yield Problem(where, f"{name!r} stands here twice; each is tried once")
         else:
@@ -95,25 +95,27 @@ def _unservable(pool: Pool, other: Pool, where: Path) -> Iterator[Problem]:
 
 def targets(settings: Settings) -> Iterator[Problem]:
     """Problems of the section `targets`."""
-    known = {pool.name for pool in settings.pools} | {cluster_of(pool) for pool in settings.pools} | {"*"}
-    yield from _allowed(settings.targets.allow, ("targets", "allow"), known)
+    known = {pool.name for pool in settings.pools} | {cluster_of(pool) for pool in settings.pools}
+    yield from known_names(settings.targets.allow, ("targets", "allow"), "pool or cluster", known)
     seen: dict[str, int] = {}
     for at, client in enumerate(settings.targets.clients):
         path: Path = ("targets", "clients", at)
-        yield from _allowed(client.allow, (*path, "allow"), known)
+        yield from known_names(client.allow, (*path, "allow"), "pool or cluster", known)
         if not re.fullmatch(r"[0-9a-fA-F]{64}", client.key_sha256):
             yield Problem((*path, "key_sha256"), "must be 64 hexadecimal digits, the SHA-256 of the key")
         elif seen.setdefault(client.key_sha256.lower(), at) != at:
             yield Problem((*path, "key_sha256"), f"is the key of clients[{seen[client.key_sha256.lower()]}] too")
 
 
-def _allowed(allow: list[str], path: Path, known: Collection[str]) -> Iterator[Problem]:
-    for at, name in enumerate(allow):
-        if name not in known or not name:
-            yield Problem((*path, at), f"no pool or cluster {name!r}{_hint(name, known)}")
+def known_names(given: Collection[str], path: Path, kind: str, known: Collection[str]) -> Iterator[Problem]:
+    """Names of a list that are neither `*` nor among those that are known."""
+    for at, name in enumerate(given):
+        if name != "*" and (name not in known or not name):
+            yield Problem((*path, at), f"no {kind} {name!r}{spelling(name, known)}")
 
 
-def _hint(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, [each for each in known if each != "*"], 1)
-    there = ", ".join(sorted(each for each in known if each not in ("", "*"))) or "none"
+def spelling(name: str, known: Collection[str]) -> str:
+    """What may be meant by a name that is not known: the end of a message."""
+    near = get_close_matches(name, known, 1)
+    there = ", ".join(sorted(filter(None, known))) or "none"
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {there}"

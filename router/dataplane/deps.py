@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
+from router.access.identity import AccessControl
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import Exchange, Placement
@@ -75,3 +76,5 @@ class GatewayDeps(NamedTuple):
     """Which pods have the state behind ids."""
     homes: SessionHomes | None = None
     """The pods that sessions wait for; None where no pool has `affinity: hold`."""
+    access: AccessControl | None = None
+    """Says whose a request is; None where `auth` is not configured."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from router.access.tenants import Tenant
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_head import RequestHead
 from router.dataplane.http.responses import CLOSE, KEEP_ALIVE
@@ -186,6 +187,7 @@ class Exchange:
         "http11",
         "keep_alive",
         "kept",
+        "key",
         "method",
         "model",
         "path",
@@ -197,6 +199,7 @@ class Exchange:
         "routed",
         "stale_tries",
         "target",
+        "tenant",
         "tried",
         "upgrade",
         "wait_until",
@@ -214,6 +217,10 @@ class Exchange:
         self.upgrade = False
         """Whether it asks for a WebSocket and its connection is given over to it: see `upgrade.py`."""
         self.request_id = b""
+        self.tenant: Tenant | None = None
+        """Whose request it is; None where `auth` is not configured, and before the client is known."""
+        self.key = ""
+        """The name of its key; empty without a tenant."""
         self.model = ""
         """The model as the client calls it."""
         self.refs: Sequence[str] | None = None

@@ -30,6 +30,7 @@ class Gateway:
         self._identity = deps.identity
         self._lifecycle = deps.lifecycle
         self._local = deps.local
+        self._access = deps.access
         self._admission = deps.admission
         self.completion = Completion(deps)
         self._routing = Routing(deps)
@@ -55,6 +56,8 @@ class Gateway:
         if exchange.keep_alive and self._lifecycle.closing:
             exchange.keep_alive = False
         try:
+            if self._access is not None and not self._local.is_open(exchange):
+                exchange.tenant, exchange.key = self._access.identify(exchange.header_map)
             if exchange.method != b"POST" or exchange.path not in STATELESS_PATHS:
                 if self._local.takes_upgrade(exchange):
                     upgrade.begin(exchange)

@@ -33,6 +33,10 @@ from router.lifecycle import Lifecycle
 _READS: Final = (b"GET", b"HEAD")
 
 
+_OPEN: Final = frozenset((b"/livez", b"/readyz", b"/health"))
+"""Paths that need no key: load balancers and Kubernetes send none."""
+
+
 class ReadOnly(MethodNotAllowed):
     """A method other than GET or HEAD on a path that only has these."""
 
@@ -71,6 +75,15 @@ class LocalRoutes:
         if not exchange.http11 or not is_offer(exchange.method, exchange.header_map):
             return False
         return exchange.path in UPGRADE_PATHS or self._forwarded.takes(b"GET", exchange.path)
+
+    def is_open(self, exchange: Exchange) -> bool:
+        """Whether the request needs no key: it is a probe, or a preflight, with which browsers send no credentials.
+        Both are answered here."""
+        if exchange.path in _OPEN:
+            return not self.takes_upgrade(exchange)  # a WebSocket goes to a pod, whatever its path
+        if exchange.method != b"OPTIONS" or self._cors is None:
+            return False
+        return self._cors.preflight(exchange.header_map) is not None
 
     def answer(self, exchange: Exchange) -> bytes | None:
         """The answer's bytes, or None for a request that a pod answers. Raises UnknownPath, MethodNotAllowed or

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from router.access.sources import open_access
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
@@ -314,6 +315,7 @@ def _dataplane(
             lists=pods.models,
             owners=StateOwners(state.store),
             homes=pods.registry.homes,
+            access=open_access(settings, time.time),
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone

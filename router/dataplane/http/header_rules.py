@@ -57,6 +57,7 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"x-turnout-fallback": READ,
     b"authorization": KEEP | READ | ONCE,
     b"x-api-key": KEEP | READ | ONCE,
+    b"api-key": KEEP | READ | ONCE,
     b"x-turnout-priority": READ,
     b"x-turnout-deadline-ms": READ,
     b"x-turnout-slo-ttft-ms": READ,

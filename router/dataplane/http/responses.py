@@ -11,7 +11,7 @@ import re
 from enum import Enum
 from typing import Final
 
-from router.errors import GatewayError, MethodNotAllowed, PodFailure
+from router.errors import GatewayError, InvalidApiKey, MethodNotAllowed, PodFailure
 
 _REASON = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
@@ -111,8 +111,8 @@ def error_answer(
     head_only: bool = False,
     dialect: Dialect | None = None,
 ) -> bytes:
-    """The whole answer for `error`, with Retry-After (whole seconds, at least 1), Allow and x-should-retry where the
-    error has them."""
+    """The whole answer for `error`, with Retry-After (whole seconds, at least 1), Allow, WWW-Authenticate and
+    x-should-retry where the error has them."""
     extra = headers
     if error.retry_after_s is not None:
         extra += ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
@@ -120,6 +120,8 @@ def error_answer(
         extra += ((b"x-should-retry", b"false"),)  # the SDKs of OpenAI and Anthropic heed it
     if isinstance(error, MethodNotAllowed):
         extra += ((b"allow", error.allow.encode()),)
+    if isinstance(error, InvalidApiKey):
+        extra += ((b"www-authenticate", b"Bearer"),)  # RFC 9110, 15.5.2: a 401 names the scheme
     body = error_body(error, dialect or dialect_of(error.path))
     return whole(error.shape.status, body, headers=extra, connection=connection, head_only=head_only)
 

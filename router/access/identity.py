@@ -1,0 +1,90 @@
+"""The identity of a request: its API key, looked up in memory. Reads headers; waits for nothing and logs no key.
+
+Every request of a deployment with `auth` passes here once: one SHA-256 of what it sent and one look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from router.access.keys import KeyRecord
+from router.access.tenants import Tenant
+from router.errors import InvalidApiKey, PermissionDenied
+
+_BEARER: Final = b"bearer "
+_HEADERS: Final = (b"x-api-key", b"api-key")
+"""Where Anthropic's and Azure's clients send the key; all others use `Authorization: Bearer`."""
+
+
+class ClientIdentity(NamedTuple):
+    """Whose request it is."""
+
+    tenant: Tenant
+    key: str
+    """The name of its key."""
+
+
+class KeyEntry:
+    """What is known of one key, ready for a request."""
+
+    __slots__ = ("expires", "identity", "record")
+
+    def __init__(self, record: KeyRecord, tenant: Tenant | None) -> None:
+        self.record = record
+        self.identity = None if tenant is None or record.revoked else ClientIdentity(tenant, record.name)
+        """None where the key is not accepted, whatever the time."""
+        self.expires = float("inf") if record.expires is None else record.expires.timestamp()
+
+
+class AccessControl:
+    """Knows the keys and says whose a request is."""
+
+    def __init__(self, tenants: Mapping[str, Tenant], wall: Callable[[], float]) -> None:
+        """Knows no key yet; `wall` gives Unix seconds."""
+        self.tenants = tenants
+        self._wall = wall
+        self._entries: dict[bytes, KeyEntry] = {}
+        """By the SHA-256 of the key."""
+
+    def use(self, keys: Iterable[KeyRecord]) -> None:
+        """Know these keys from now on, and no others."""
+        self._entries = {bytes.fromhex(key.sha256): KeyEntry(key, self.tenants.get(key.tenant)) for key in keys}
+
+    def identify(self, header_map: Mapping[bytes, bytes]) -> ClientIdentity:
+        """Whose request has these headers. Raises InvalidApiKey and PermissionDenied."""
+        entry = self._entries.get(sha256(credential(header_map)).digest())
+        if entry is not None and entry.identity is not None and entry.expires > self._wall():
+            return entry.identity
+        raise self._refusal(entry)
+
+    def _refusal(self, entry: KeyEntry | None) -> InvalidApiKey | PermissionDenied:
+        if entry is None:
+            return InvalidApiKey("This API key is not known here. Check that it is whole, or ask for a new one.")
+        if refusal := entry.record.refusal(self._wall()):
+            return InvalidApiKey(refusal)
+        return PermissionDenied(
+            f"The API key {entry.record.name!r} belongs to tenant {entry.record.tenant!r}, which is not there."
+        )
+
+
+def credential(header_map: Mapping[bytes, bytes]) -> bytes:
+    """The key that a request sends. Raises InvalidApiKey where there is none, or two that differ."""
+    found = b""
+    authorization = header_map.get(b"authorization")
+    if authorization is not None:
+        if authorization[:7].lower() != _BEARER:
+            raise InvalidApiKey("Send the API key as `Authorization: Bearer KEY`: another scheme is not accepted.")
+        found = authorization[7:].strip()
+    for name in _HEADERS:
+        key = header_map.get(name)
+        if key is not None and key != found:
+            if found:
+                raise InvalidApiKey(
+                    f"Two different API keys were sent, one of them as {name.decode()}: send one of the two."
+                )
+            found = key
+    if not found:
+        raise InvalidApiKey("No API key was sent. Send it as `Authorization: Bearer KEY`, or as x-api-key or api-key.")
+    return found

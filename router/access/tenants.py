@@ -1,0 +1,52 @@
+"""A tenant: the clients that share rights and limits, as a frozen value. Made from the settings once; knows no key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from router.settings import TenantSettings
+
+EVERYTHING: Final = "*"
+_ALL: Final = frozenset((EVERYTHING,))
+_NONE: Final[frozenset[str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tenant:
+    """What one tenant may use. Two tenants are equal only if they are the same object, so that one can be a key of a
+    mapping at the cost of a pointer. A set of names with `EVERYTHING` in it stands for all."""
+
+    name: str
+    models: frozenset[str] = _ALL
+    pools: frozenset[str] = _ALL
+    policies: frozenset[str] = _NONE
+    targets: frozenset[str] = _NONE
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    max_inflight: int = 0
+    weight: float = 1.0
+    priority: int = 0
+    default_pool: str = ""
+
+
+def tenants_by_name(settings: Sequence[TenantSettings]) -> Mapping[str, Tenant]:
+    """The tenants of the settings."""
+    return {each.name: _tenant(each) for each in settings}
+
+
+def _tenant(each: TenantSettings) -> Tenant:
+    return Tenant(
+        name=each.name,
+        models=frozenset(each.models),
+        pools=frozenset(each.pools),
+        policies=frozenset(each.policies),
+        targets=frozenset(each.targets),
+        requests_per_minute=each.requests_per_minute,
+        tokens_per_minute=each.tokens_per_minute,
+        max_inflight=each.max_inflight,
+        weight=each.weight,
+        priority=each.priority,
+        default_pool=each.default_pool,
+    )

@@ -1,0 +1,99 @@
+"""Checks of the settings about who is let in: `auth` and `tenants`. The file of keys is read as the gateway would read
+it, so that `turnout check` finds what would fail at the start. Called by `checks.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from router.access.keys import BadKeys, KeyRecord, read_keys
+from router.config.problems import Path, Problem
+from router.config.target_checks import known_names, spelling
+from router.dataplane.request.routes import cluster_of
+from router.settings import Auth, Settings, TenantSettings
+from schedulers.registry import names
+
+STATE: Final = "state"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""The name is part of headers and metric labels."""
+
+_CREATE: Final = "`turnout keys create --file FILE --tenant NAME` makes one"
+
+
+def access_problems(settings: Settings) -> Iterator[Problem]:
+    """Problems of these sections."""
+    yield from _tenants(settings)
+    if settings.auth is not None:
+        yield from _auth(settings, settings.auth)
+    elif settings.tenants:
+        yield Problem(("tenants",), "have no effect without `auth`: whose a request is, only its key says", "warning")
+
+
+def _auth(settings: Settings, auth: Auth) -> Iterator[Problem]:
+    if not auth.keys_file and not auth.keys_from and auth.jwt is None:
+        yield Problem(("auth",), "lets no one in: set keys_file, keys_from or jwt")
+    if auth.keys_from not in ("", STATE):
+        yield Problem(
+            ("auth", "keys_from"), f"{auth.keys_from!r} is not known; write {STATE}, or name a file in keys_file"
+        )
+    if auth.keys_from or auth.jwt is not None:
+        yield Problem(("auth",), "keys_from and jwt are not part of this version; use keys_file")
+    if auth.keys_file and auth.keys_from:
+        yield Problem(("auth", "keys_from"), "keys come from a file or from the state, not from both")
+    if not settings.tenants:
+        yield Problem(("auth",), "there is no tenant that a key could belong to: add one, as `tenants: [{name: main}]`")
+    if auth.keys_file:
+        yield from _keys_file(auth.keys_file, [each.name for each in settings.tenants])
+
+
+def _keys_file(path: str, tenants: Collection[str]) -> Iterator[Problem]:
+    where: Path = ("auth", "keys_file")
+    try:
+        keys = read_keys(path)
+    except OSError as error:
+        yield Problem(where, f"{path} cannot be read: {error.strerror}; {_CREATE}")
+    except BadKeys as error:
+        yield Problem(where, f"{path} {error}")
+    else:
+        yield from _orphans(keys, path, tenants)
+
+
+def _orphans(keys: Collection[KeyRecord], path: str, tenants: Collection[str]) -> Iterator[Problem]:
+    """Keys that are refused because their tenant is not there."""
+    orphans: dict[str, str] = {}
+    for key in keys:
+        if key.tenant not in tenants and key.revoked is None:
+            orphans.setdefault(key.tenant, key.name)
+    for tenant, name in orphans.items():
+        message = f"{path}: key {name!r} is refused, as there is no tenant {tenant!r}{spelling(tenant, tenants)}"
+        yield Problem(("auth", "keys_file"), message, "warning")
+
+
+def _tenants(settings: Settings) -> Iterator[Problem]:
+    pools = {pool.name for pool in settings.pools}
+    policies = {*names(), *settings.policies}
+    seen: dict[str, int] = {}
+    for at, tenant in enumerate(settings.tenants):
+        path: Path = ("tenants", at)
+        if not _NAME.fullmatch(tenant.name):
+            yield Problem((*path, "name"), f"{tenant.name!r} is no name: letters, digits, '.', '_' and '-', at most 63")
+        elif seen.setdefault(tenant.name, at) != at:
+            yield Problem((*path, "name"), f"{tenant.name!r} is the name of tenants[{seen[tenant.name]}] too")
+        yield from known_names(tenant.pools, (*path, "pools"), "pool", pools)
+        clusters = {cluster_of(pool) for pool in settings.pools}
+        yield from known_names(tenant.targets, (*path, "targets"), "pool or cluster", pools | clusters)
+        yield from known_names(tenant.policies, (*path, "policies"), "policy", policies)
+        yield from _default_pool(tenant, path, pools)
+
+
+def _default_pool(tenant: TenantSettings, path: Path, pools: Collection[str]) -> Iterator[Problem]:
+    name, where = tenant.default_pool, (*path, "default_pool")
+    if not name:
+        return
+    if name not in pools:
+        yield Problem(where, f"no pool {name!r}{spelling(name, pools)}")
+    elif name not in tenant.pools and "*" not in tenant.pools:
+        yield Problem(where, f"{name!r} is not among the tenant's own `pools`")

@@ -1,0 +1,104 @@
+"""Whose a request is: by any of three headers, by one look-up, and with a reason where it is refused."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime
+
+import pytest
+
+from router.access import identity
+from router.access.identity import credential
+from router.errors import InvalidApiKey, PermissionDenied
+from tests.fakes.each_case import each_case
+from tests.fakes.known_keys import KEY, access, record
+from tests.fakes.virtual_time import Clock
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@each_case(
+    "headers",
+    [
+        {b"authorization": b"Bearer k"},
+        {b"authorization": b"bearer  k "},
+        {b"x-api-key": b"k"},
+        {b"api-key": b"k"},
+        {b"authorization": b"Bearer k", b"x-api-key": b"k", b"api-key": b"k"},
+    ],
+)
+def test_a_key_is_taken_from_any_of_the_headers(headers: dict[bytes, bytes]) -> None:
+    assert credential(headers) == b"k"
+
+
+@each_case(
+    "headers, why",
+    [
+        ({}, "No API key was sent"),
+        ({b"authorization": b"Bearer "}, "No API key was sent"),
+        ({b"x-api-key": b""}, "No API key was sent"),
+        ({b"authorization": b"Basic a2V5"}, "another scheme"),
+        ({b"authorization": b"secret-without-a-scheme"}, "another scheme"),
+        ({b"authorization": b"Bearer secret-1", b"x-api-key": b"secret-2"}, "Two different API keys"),
+        ({b"x-api-key": b"secret-1", b"api-key": b"secret-2"}, "Two different API keys"),
+    ],
+)
+def test_no_key_and_two_keys_are_refused_without_naming_them(headers: dict[bytes, bytes], why: str) -> None:
+    with pytest.raises(InvalidApiKey) as caught:
+        credential(headers)
+    assert why in caught.value.message
+    assert "secret" not in caught.value.message
+    assert "a2V5" not in caught.value.message
+
+
+def test_a_known_key_names_its_tenant_and_itself() -> None:
+    known = access()
+    found = known.identify({b"x-api-key": KEY.encode()})
+    assert (found.tenant, found.key) == (known.tenants["search"], "of-search")
+
+
+def test_several_keys_lead_to_one_tenant() -> None:
+    known = access(record("tok-a"), record("tok-b"), record("tok-c", "chat"))
+    tenants = [known.identify({b"x-api-key": key}).tenant.name for key in (b"tok-a", b"tok-b", b"tok-c")]
+    assert tenants == ["search", "search", "chat"]
+
+
+def test_an_unknown_key_is_refused_and_not_repeated() -> None:
+    with pytest.raises(InvalidApiKey) as caught:
+        access().identify({b"x-api-key": b"tok-other"})
+    assert "tok-other" not in caught.value.message
+
+
+def test_a_key_is_accepted_until_it_expires() -> None:
+    clock = Clock()
+    clock.now = WHEN.timestamp() - 0.001
+    known = access(record(expires=WHEN), wall=clock)
+    assert known.identify({b"x-api-key": KEY.encode()}).key == "of-search"
+    clock.now = WHEN.timestamp()
+    with pytest.raises(InvalidApiKey, match="expired"):
+        known.identify({b"x-api-key": KEY.encode()})
+
+
+def test_a_revoked_key_is_refused() -> None:
+    with pytest.raises(InvalidApiKey, match="revoked"):
+        access(record(revoked=WHEN)).identify({b"x-api-key": KEY.encode()})
+
+
+def test_a_key_of_a_tenant_that_is_not_there_may_do_nothing() -> None:
+    with pytest.raises(PermissionDenied, match="'nowhere'"):
+        access(record(tenant="nowhere")).identify({b"x-api-key": KEY.encode()})
+
+
+def test_keys_that_are_gone_are_not_known_any_more() -> None:
+    known = access()
+    known.use([record("tok-new")])
+    assert known.identify({b"x-api-key": b"tok-new"}).key == "new"
+    with pytest.raises(InvalidApiKey):
+        known.identify({b"x-api-key": KEY.encode()})
+
+
+def test_no_key_is_compared_byte_by_byte() -> None:
+    """A key is hashed before anything depends on it, so that no time depends on how much of it was right."""
+    source = inspect.getsource(identity.AccessControl)
+    assert "sha256(credential(header_map)).digest()" in source
+    assert source.count("credential(") == 1

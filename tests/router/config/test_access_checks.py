@@ -1,0 +1,100 @@
+"""Wrong values of `auth` and `tenants` are named with what is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router.config.checks import problems_in
+from router.settings import Auth, PolicySpec, Pool, Settings, TenantSettings
+from tests.fakes.each_case import each_case
+from tests.fakes.known_keys import record
+
+POOL = Pool(name="llama", pods=["http://127.0.0.1:1"], cluster="east")
+
+
+def said(settings: Settings, severity: str = "error") -> dict[str, str]:
+    return {each.where: each.message for each in problems_in(settings) if each.severity == severity}
+
+
+def tenant(**fields: object) -> Settings:
+    section = TenantSettings(**{"name": "search", **fields})  # type: ignore[arg-type]
+    return Settings(pools=[POOL], policies={"own": PolicySpec(name="p2c")}, tenants=[section])
+
+
+@each_case(
+    "fields",
+    [
+        {},
+        {"models": ("any", "thing"), "pools": ("llama",), "targets": ["east", "llama"], "policies": ["own", "p2c"]},
+        {"pools": ("*",), "targets": ["*"], "policies": ["*"], "default_pool": "llama"},
+        {"priority": -3, "weight": 0.5, "requests_per_minute": 60, "tokens_per_minute": 1, "max_inflight": 1},
+    ],
+)
+def test_a_right_tenant_has_no_problem(fields: dict[str, object]) -> None:
+    assert said(tenant(**fields)) == {}
+
+
+@each_case(
+    "fields, where, why",
+    [
+        ({"name": ""}, "name", "is no name"),
+        ({"name": "a b"}, "name", "is no name"),
+        ({"pools": ("lama",)}, "pools[0]", "no pool 'lama'; did you mean 'llama'?"),
+        ({"targets": ["", "llama"]}, "targets[0]", "no pool or cluster ''"),
+        ({"policies": ["owm"]}, "policies[0]", "no policy 'owm'; did you mean 'own'?"),
+        ({"default_pool": "qwen"}, "default_pool", "no pool 'qwen'; there are: llama"),
+        ({"default_pool": "llama", "pools": ()}, "default_pool", "not among the tenant's own"),
+        ({"requests_per_minute": -1}, "requests_per_minute", "at least 0, not -1"),
+        ({"tokens_per_minute": -1}, "tokens_per_minute", "at least 0"),
+        ({"max_inflight": -1}, "max_inflight", "at least 0"),
+        ({"weight": 0.0}, "weight", "more than 0"),
+        ({"weight": float("nan")}, "weight", "finite"),
+        ({"priority": 10**9}, "priority", "at most"),
+    ],
+)
+def test_what_is_wrong_with_a_tenant_is_said(fields: dict[str, object], where: str, why: str) -> None:
+    (found,) = said(tenant(**fields)).items()
+    assert found[0] == f"tenants[0].{where}"
+    assert why in found[1]
+
+
+def test_two_tenants_have_two_names() -> None:
+    settings = Settings(pools=[POOL], tenants=[TenantSettings(name="a"), TenantSettings(name="a")])
+    assert said(settings) == {"tenants[1].name": "'a' is the name of tenants[0] too"}
+
+
+def test_tenants_without_auth_are_a_warning() -> None:
+    assert "no effect without `auth`" in said(tenant(), "warning")["tenants"]
+
+
+def with_auth(auth: Auth, *tenants: str) -> Settings:
+    return Settings(pools=[POOL], auth=auth, tenants=[TenantSettings(name=name) for name in tenants])
+
+
+def test_auth_that_lets_no_one_in_is_an_error() -> None:
+    assert "set keys_file, keys_from or jwt" in said(with_auth(Auth(), "search"))["auth"]
+
+
+def test_auth_without_a_tenant_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text("keys: []")
+    assert "there is no tenant" in said(with_auth(Auth(keys_file=str(path))))["auth"]
+
+
+def test_a_keys_file_that_cannot_be_used_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    settings = with_auth(Auth(keys_file=str(path)), "search")
+    missing = said(settings)["auth.keys_file"]
+    assert missing.startswith(f"{path} cannot be read: No such file")
+    assert "turnout keys create" in missing
+    path.write_text("keys: [1]")
+    assert said(settings)["auth.keys_file"].startswith(f"{path} is not a file of keys: ")
+
+
+def test_keys_of_a_tenant_that_is_not_there_are_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    path.write_text(f"keys: [{{name: ci, tenant: serch, sha256: {record().sha256}}}]")
+    settings = with_auth(Auth(keys_file=str(path)), "search")
+    assert said(settings) == {}
+    warning = said(settings, "warning")["auth.keys_file"]
+    assert "key 'ci' is refused, as there is no tenant 'serch'; did you mean 'search'?" in warning
