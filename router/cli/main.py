@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from router.cli.completion import add_completion
 from router.cli.control import add_pods, print_line
+from router.cli.keys import add_keys
 from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, settings_for
 from router.config.environment import unknown_variables
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
     add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
     add_pods(commands.add_parser("pods", help="pods and their load"))
+    add_keys(commands.add_parser("keys", help="API keys of the inference port: make, list, revoke"))
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
     check.add_argument("config", metavar="CONFIG", help="YAML; `-` is standard input")
     check.set_defaults(run=_check)

@@ -4,11 +4,10 @@ it, so that `turnout check` finds what would fail at the start. Called by `check
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from router.access.keys import BadKeys, KeyRecord, read_keys
+from router.access.keys import NAME, BadKeys, KeyRecord, read_keys
 from router.config.problems import Path, Problem
 from router.config.target_checks import known_names, spelling
 from router.dataplane.request.routes import cluster_of
@@ -16,9 +15,6 @@ from router.settings import Auth, Settings, TenantSettings
 from schedulers.registry import names
 
 STATE: Final = "state"
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-"""The name is part of headers and metric labels."""
 
 _CREATE: Final = "`turnout keys create --file FILE --tenant NAME` makes one"
 
@@ -78,7 +74,7 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     for at, tenant in enumerate(settings.tenants):
         path: Path = ("tenants", at)
-        if not _NAME.fullmatch(tenant.name):
+        if not NAME.fullmatch(tenant.name):
             yield Problem((*path, "name"), f"{tenant.name!r} is no name: letters, digits, '.', '_' and '-', at most 63")
         elif seen.setdefault(tenant.name, at) != at:
             yield Problem((*path, "name"), f"{tenant.name!r} is the name of tenants[{seen[tenant.name]}] too")

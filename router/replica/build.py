@@ -11,13 +11,12 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from router.access.sources import open_access
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
-from router.dataplane.exchange import Exchange
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
@@ -56,6 +55,15 @@ from router.replica.config_mapping import (
     session_pools,
     sync_config,
 )
+from router.replica.parts import (
+    Components,
+    CoreParts,
+    GatewayParts,
+    NetworkParts,
+    PodParts,
+    PolicyParts,
+    StateParts,
+)
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.replica.state_listener import ReplicaStateListener
@@ -83,86 +91,6 @@ SAFE_POLICY: Final = "least_load"
 """Decides where a policy fails."""
 
 _random_bits: Final = partial(random.getrandbits, 64)
-
-
-class CoreParts(NamedTuple):
-    """What most other components are built from."""
-
-    settings: Settings
-    name: str
-    """The replica's, unique among the live ones."""
-    clock: Callable[[], float]
-    """Seconds, monotonic."""
-    rng: Callable[[], int]
-    """Gives 64 random bits."""
-    lifecycle: Lifecycle
-    metrics: Metrics
-
-
-class StateParts(NamedTuple):
-    """What this replica knows of load and prefixes, and the store that it shares with the other replicas."""
-
-    store: StateStore
-    view: LoadView
-    prefix: PrefixIndex
-    prefix_accuracy: PrefixAccuracy
-
-
-class NetworkParts(NamedTuple):
-    """Requests in flight and the connections under them."""
-
-    routes: Routes
-    accesses: Accesses
-    deadlines: Deadlines
-    admission: Admission
-    write_batcher: WriteBatcher
-    upstream: Upstream
-
-
-class PodParts(NamedTuple):
-    """Which pods there are, and what follows each of them."""
-
-    registry: PodRegistry
-    updates: PodUpdates
-    health: HealthTracker
-    prober: Prober
-    scraper: Scraper
-    models: ModelReader
-
-
-class PolicyParts(NamedTuple):
-    """The pools' policies, what is tried beside them, and plugins."""
-
-    controller: PolicyController
-    catalog: PolicyCatalog
-    circuit_breaker: PolicyCircuitBreaker
-    trials: Trials
-    trial_monitor: TrialMonitor
-    plugins: PluginWatcher
-    samples: Samples | None
-    """Requests to check new plugins with; None where no plugin directory is configured."""
-
-
-class GatewayParts(NamedTuple):
-    """The data plane, from the listening socket down."""
-
-    gateway: Gateway
-    listener: Listener[Exchange]
-    recorder: Recorder | None
-    """None where traffic is not recorded."""
-
-
-class Components(NamedTuple):
-    """A replica in parts, none of them started."""
-
-    core: CoreParts
-    state: StateParts
-    network: NetworkParts
-    pods: PodParts
-    policy: PolicyParts
-    dataplane: GatewayParts
-    state_listener: ReplicaStateListener
-    warmup: Warmup
 
 
 def build(
@@ -294,6 +222,7 @@ def _dataplane(
     identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
     recorder = Recorder(settings.recording) if settings.recording.path else None
+    access = open_access(settings, time.time)
     gateway = Gateway(
         GatewayDeps(
             settings=settings,
@@ -315,7 +244,7 @@ def _dataplane(
             lists=pods.models,
             owners=StateOwners(state.store),
             homes=pods.registry.homes,
-            access=open_access(settings, time.time),
+            access=access.control if access is not None else None,
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone
@@ -324,7 +253,7 @@ def _dataplane(
     listener = Listener(
         gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher, keep_peers=keep_peers
     )
-    return GatewayParts(gateway, listener, recorder)
+    return GatewayParts(gateway, access, listener, recorder)
 
 
 def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispatch:

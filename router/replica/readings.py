@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from router import __version__
 from router.control.plane import ControlPlane
-from router.replica.build import Components
+from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.trials import families

@@ -15,9 +15,9 @@ from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
 from router.lifecycle import Phase, PhaseChange, drain_sequence
-from router.replica.build import Components
 from router.replica.config_mapping import pod_template
 from router.replica.descriptors import raise_limit
+from router.replica.parts import Components
 from router.replica.readings import control_plane
 from statesync.discovery.source import open_source
 from statesync.tasks import spawn
@@ -103,6 +103,8 @@ class Replica:
             spawn(parts.policy.trial_monitor.run(), "trials"),
             spawn(parts.policy.plugins.run(), "plugins"),
         ]
+        if parts.dataplane.access is not None:
+            self._background.append(spawn(parts.dataplane.access.run(), "access"))
         await parts.warmup.run(parts.core.settings.warmup_timeout_s)
         if not self.stop_asked.is_set():
             parts.core.lifecycle.enter(Phase.READY)

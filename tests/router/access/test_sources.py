@@ -22,7 +22,7 @@ def test_the_keys_of_the_file_are_known(tmp_path: Path) -> None:
     path.write_text(f"keys: [{{name: ci, tenant: search, sha256: {record().sha256}}}]")
     access = open_access(settings, lambda: 0.0)
     assert access is not None
-    assert access.identify({b"x-api-key": KEY.encode()}).tenant.name == "search"
+    assert access.control.identify({b"x-api-key": KEY.encode()}).tenant.name == "search"
     path.write_text("keys: 1")
     with pytest.raises(BadKeys):
         open_access(settings, lambda: 0.0)

@@ -11,7 +11,8 @@ import pytest
 
 from router.lifecycle import Phase
 from router.replica import process
-from router.replica.build import Components, build
+from router.replica.build import build
+from router.replica.parts import Components
 from router.replica.replica import Replica
 from router.settings import Control, Drain, Pool, Settings
 from router.telemetry import logs

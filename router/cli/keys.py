@@ -1,0 +1,150 @@
+"""`turnout keys ...`: makes, lists and revokes API keys, in a file. A key is made here and printed once; what is
+written is its hash.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from router.access.key_file import change_file
+from router.access.keys import (
+    NAME,
+    BadKeys,
+    KeyNameTaken,
+    KeyRecord,
+    UnknownKey,
+    digest_of,
+    new_key,
+    parse_keys,
+    read_keys,
+    with_key,
+    with_revoked,
+    written_keys,
+)
+from router.cli.control import print_json, print_line, print_table
+from router.cli.serve_flags import UsageError
+
+_SPANS: Final = {"m": "minutes", "h": "hours", "d": "days"}
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+
+_Actions = Any
+"""What `add_subparsers` gives; argparse does not name its type."""
+
+
+def add_keys(keys: argparse.ArgumentParser) -> None:
+    """The actions of `turnout keys`."""
+    actions: _Actions = keys.add_subparsers(required=True, metavar="ACTION")
+    create = _add(actions, "create", "make a key and print it: it is shown this once", _create)
+    create.add_argument("--tenant", metavar="NAME", required=True, type=_name, help="whose it is")
+    create.add_argument("--name", metavar="NAME", type=_name, help="to revoke it by (default: TENANT and six digits)")
+    create.add_argument(
+        "--expires", metavar="WHEN", type=_when, help="90d, 12h, 30m or a time such as 2027-01-31T00:00:00Z"
+    )
+    _add(actions, "list", "show every key's name, tenant and state", _list)
+    revoke = _add(actions, "revoke", "refuse a key from now on", _revoke)
+    revoke.add_argument("name", metavar="NAME")
+
+
+def _add(
+    actions: _Actions, name: str, help_text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
+    action.add_argument("--file", metavar="FILE", required=True, help="the file of `auth.keys_file`")
+    action.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    action.set_defaults(run=run)
+    return action
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits, '.', '_' and '-', at most 63")
+    return text
+
+
+def _when(text: str) -> datetime:
+    """A moment, by its distance or itself."""
+    if span := _SPAN.fullmatch(text):
+        return _now() + timedelta(**{_SPANS[span[2]]: int(span[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a span such as 90d nor a time") from None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    if moment <= _now():
+        raise argparse.ArgumentTypeError(f"{text} is over")
+    return moment.astimezone(UTC)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _create(given: argparse.Namespace) -> int:
+    key = new_key()
+    name = given.name or f"{given.tenant[:56]}-{secrets.token_hex(3)}"
+    record = KeyRecord(name, given.tenant, digest_of(key), created=_now(), expires=given.expires)
+    _change(given.file, lambda keys: with_key(keys, record))
+    if given.json:
+        print_json({**_shown(record), "key": key})
+        return 0
+    until = f", until {_time(record.expires)} UTC" if record.expires is not None else ""
+    # Beside the key, which alone is the output: `KEY=$(turnout keys create ...)`.
+    sys.stderr.write(f"key {record.name} of tenant {record.tenant}{until}; it is not shown again\n")
+    print_line(key)
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    try:
+        keys = read_keys(given.file)
+    except BadKeys as error:
+        raise UsageError(f"{given.file} {error}") from None
+    if given.json:
+        print_json([_shown(each) for each in keys])
+        return 0
+    now = _now().timestamp()
+    rows = [("NAME", "TENANT", "STATE", "CREATED (UTC)", "EXPIRES (UTC)")]
+    rows += [(each.name, each.tenant, _state(each, now), _time(each.created), _time(each.expires)) for each in keys]
+    print_table(rows)
+    return 0
+
+
+def _revoke(given: argparse.Namespace) -> int:
+    _change(given.file, lambda keys: with_revoked(keys, given.name, _now()))
+    if not given.json:
+        print_line(f"key {given.name} is revoked")
+        return 0
+    print_json(next(_shown(each) for each in read_keys(given.file) if each.name == given.name))
+    return 0
+
+
+def _change(path: str, change: Callable[[Sequence[KeyRecord]], Sequence[KeyRecord]]) -> None:
+    try:
+        change_file(path, lambda before: written_keys(change(parse_keys(before))))
+    except BadKeys as error:
+        raise UsageError(f"{path} {error}") from None
+    except (KeyNameTaken, UnknownKey) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _shown(key: KeyRecord) -> dict[str, object]:
+    shown: dict[str, object] = msgspec.to_builtins(key)
+    return shown
+
+
+def _state(key: KeyRecord, now: float) -> str:
+    if key.revoked is not None:
+        return "revoked"
+    return "expired" if key.refusal(now) else "valid"
+
+
+def _time(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment is not None else "-"
