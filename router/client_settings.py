@@ -23,8 +23,8 @@ class Cors(Section, frozen=True):
 
 
 class TargetClient(Section, frozen=True):
-    """A client known by its API key, and where it may go. Use long random keys: the hash of a guessable one is no
-    secret."""
+    """A client known by its API key, and where it may go. Superseded by `auth` and `tenants`, which also refuse unknown
+    keys. Use long random keys: the hash of a guessable one is no secret."""
 
     key_sha256: str
     """SHA-256, in hex, of the key that it sends as `Authorization: Bearer` or `x-api-key`."""
@@ -36,7 +36,8 @@ class TargetClient(Section, frozen=True):
 
 class Targets(Section, frozen=True):
     """Which clients may choose with `x-turnout-pool` or `x-turnout-cluster` where a request goes. To name the pool that
-    it would go to anyway is always allowed; every other choice must be allowed here."""
+    it would go to anyway is always allowed; every other choice must be allowed here. With `auth`, the `targets` of a
+    tenant stand in place of this section."""
 
     allow: list[str] = []
     """Pools and clusters that any request may name; `["*"]` for all."""
@@ -73,16 +74,22 @@ class TenantSettings(Section, frozen=True):
 
     name: str
     models: tuple[str, ...] = ("*",)
-    """Models that it may use, by the names that clients use; `["*"]` for all."""
+    """Models that it may use, by the names that clients use, or patterns with `*`, `?` and `[...]`. All others do not
+    exist for it."""
     pools: tuple[str, ...] = ("*",)
-    """Pools that may serve it; `["*"]` for all."""
+    """Pools that may serve it, fall-backs too; `["*"]` for all. All others do not exist for it."""
     policies: list[str] = []
     """Policies that its requests may ask for with `x-turnout-policy`, of those in the pool's `allowed_policies`;
     `["*"]` for all of these."""
     targets: list[str] = []
-    """Pools and clusters that its requests may name, in place of `targets.allow`; `["*"]` for all."""
+    """Pools and clusters that its requests may name with `x-turnout-pool` and `x-turnout-cluster`, of its `pools`;
+    `["*"]` for all of these. In place of the section `targets`."""
+    headers: tuple[str, ...] = ("deadline",)
+    """Which of its requests' headers count: `priority`, `deadline`, `slo`; `["*"]` for all. Without `priority`,
+    `x-turnout-priority` may lower the tenant's priority and not raise it."""
     default_pool: str = ""
-    """Takes its requests for models that no pool names, in place of the `default_pool` of all."""
+    """A pool or cluster that gets its requests where it serves their model, before pools that stand earlier. A pool
+    also takes those for other models and for none, in place of the `default_pool` of all."""
     requests_per_minute: int = 0
     """0 is no limit, as for the next two."""
     tokens_per_minute: int = 0
@@ -92,4 +99,4 @@ class TenantSettings(Section, frozen=True):
     weight: float = 1.0
     """Its share of a saturated pool, beside the weights of the others that wait for it."""
     priority: int = 0
-    """Goes before tenants with a lower one while a pool is saturated."""
+    """That of its requests: goes before a lower one while a pool is saturated."""

@@ -23,6 +23,7 @@ class Tenant:
     pools: frozenset[str] = _ALL
     policies: frozenset[str] = _NONE
     targets: frozenset[str] = _NONE
+    headers: frozenset[str] = _NONE
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     max_inflight: int = 0
@@ -43,6 +44,7 @@ def _tenant(each: TenantSettings) -> Tenant:
         pools=frozenset(each.pools),
         policies=frozenset(each.policies),
         targets=frozenset(each.targets),
+        headers=frozenset(each.headers),
         requests_per_minute=each.requests_per_minute,
         tokens_per_minute=each.tokens_per_minute,
         max_inflight=each.max_inflight,

@@ -4,14 +4,15 @@ it, so that `turnout check` finds what would fail at the start. Called by `check
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from router.access.keys import NAME, BadKeys, KeyRecord, read_keys
 from router.config.problems import Path, Problem
 from router.config.target_checks import known_names, spelling
 from router.dataplane.request.routes import cluster_of
-from router.settings import Auth, Settings, TenantSettings
+from router.dataplane.request.tenant_headers import RIGHTS
+from router.settings import Auth, Pool, Settings, TenantSettings
 from schedulers.registry import names
 
 STATE: Final = "state"
@@ -82,14 +83,17 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
         clusters = {cluster_of(pool) for pool in settings.pools}
         yield from known_names(tenant.targets, (*path, "targets"), "pool or cluster", pools | clusters)
         yield from known_names(tenant.policies, (*path, "policies"), "policy", policies)
-        yield from _default_pool(tenant, path, pools)
+        yield from known_names(tenant.headers, (*path, "headers"), "right to a header", RIGHTS)
+        yield from _default_pool(tenant, path, settings.pools)
 
 
-def _default_pool(tenant: TenantSettings, path: Path, pools: Collection[str]) -> Iterator[Problem]:
+def _default_pool(tenant: TenantSettings, path: Path, pools: Sequence[Pool]) -> Iterator[Problem]:
     name, where = tenant.default_pool, (*path, "default_pool")
     if not name:
         return
-    if name not in pools:
-        yield Problem(where, f"no pool {name!r}{spelling(name, pools)}")
-    elif name not in tenant.pools and "*" not in tenant.pools:
+    meant = [pool.name for pool in pools if name in (pool.name, cluster_of(pool))]
+    if not meant:
+        known = {name for pool in pools for name in (pool.name, cluster_of(pool))}
+        yield Problem(where, f"no pool or cluster {name!r}{spelling(name, known)}")
+    elif "*" not in tenant.pools and not set(meant).intersection(tenant.pools):
         yield Problem(where, f"{name!r} is not among the tenant's own `pools`")

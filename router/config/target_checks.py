@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from router.config.plugin_checks import is_version
 from router.config.problems import Path, Problem
 from router.dataplane.request.routes import cluster_of
-from router.settings import PolicySpec, Pool, Settings
+from router.settings import PolicySpec, Pool, Settings, Targets
 from schedulers.errors import SchedulerError
 from schedulers.registry import create, names
 
@@ -97,6 +97,12 @@ def targets(settings: Settings) -> Iterator[Problem]:
     """Problems of the section `targets`."""
     known = {pool.name for pool in settings.pools} | {cluster_of(pool) for pool in settings.pools}
     yield from known_names(settings.targets.allow, ("targets", "allow"), "pool or cluster", known)
+    if settings.targets.clients:
+        message = "are superseded: give each client a key of a tenant that has `targets`, as docs/access.md shows"
+        yield Problem(("targets", "clients"), message, "warning")
+    if settings.auth is not None and settings.targets != Targets():
+        message = "has no effect with `auth`: the `targets` of a tenant say what its requests may name"
+        yield Problem(("targets",), message, "warning")
     seen: dict[str, int] = {}
     for at, client in enumerate(settings.targets.clients):
         path: Path = ("targets", "clients", at)

@@ -12,6 +12,7 @@ from typing import Final
 
 from router.dataplane.exchange import Exchange, Placement, RoutedRequest
 from router.dataplane.request.session_key import SessionKeys
+from router.dataplane.request.tenant_headers import may_choose
 from router.errors import BadRequest, PolicyNotAllowed
 from router.plugins.samples import Samples
 from router.policy.circuit_breaker import PolicyCircuitBreaker
@@ -168,6 +169,8 @@ class Dispatch:
             session = header_map[b"x-session-id"].decode("latin-1")
         else:
             session = call.session_key
+        if exchange.tenant is not None and session:
+            session = f"{exchange.tenant.name}\n{session}"  # another tenant's session of this name is another session
         if call.prompt:
             routed.chain = self._prefix.chain(call.model, call.prompt)
         info = routed.info = _new(
@@ -199,7 +202,8 @@ class Dispatch:
         if name not in self._by_name or ("*" not in allowed and name not in allowed):
             if exchange.fallback_state is not None and exchange.fallback_state.home.pool != pool.name:
                 return self._live[pool.name].scheduler  # the header was meant for another pool
-            offered = ", ".join(self._by_name if "*" in allowed else allowed) or "none"
+            names = self._by_name if "*" in allowed else allowed
+            offered = ", ".join(name for name in names if may_choose(name, exchange.tenant)) or "none"
             raise PolicyNotAllowed(
                 f"Pool {pool.name!r} does not let a request choose policy {name[:64]!r}; allowed: {offered}."
             )

@@ -66,7 +66,7 @@ class Fallbacks:
 
     def _ways(self, exchange: Exchange) -> list[Route]:
         """The routes that are left. Makes the `fallback_state` of an exchange that has any; others stay without."""
-        routes, header_map, state = self._routes, exchange.header_map, exchange.fallback_state
+        routes, header_map, state = self._routing.seen_by(exchange.tenant), exchange.header_map, exchange.fallback_state
         routed = exchange.routed
         if routed.pins is not None:
             return []  # what it needs is on its own pod
@@ -74,7 +74,7 @@ class Fallbacks:
         home = Route(routed.pool, routed.call.model) if state is None else state.home
         if cluster is None and not routes.pools[home.pool].fallback:
             return []
-        allowed = self._targets.allowed(header_map) if cluster is not None else None
+        allowed = self._targets.allowed(header_map, exchange.tenant) if cluster is not None else None
         ways = routes.onward(exchange.model, home, cluster, allowed)
         if state is None:
             if not ways:

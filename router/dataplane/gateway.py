@@ -39,7 +39,7 @@ class Gateway:
         self._stateful = StatefulRequests(
             deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue
         )
-        self._misses = ModelMisses(deps, self._attempts, self._queue, self.completion, self._looked)
+        self._misses = ModelMisses(deps, self._routing, self._attempts, self._queue, self.completion, self._looked)
         self._attempts.hold = self._misses.hold
         deps.view.on_headroom = self._queue.on_headroom
         self.pods_gone = HandBack(deps, self._attempts, self._queue, self.completion).pods_gone

@@ -26,6 +26,7 @@ from router.dataplane.request.paths import (
     without_slash,
 )
 from router.dataplane.request.routes import Route, Routes
+from router.dataplane.request.tenant_routes import VisibleRoutes
 from router.dataplane.wire_headers import WireHeaders
 from router.errors import GatewayError, MethodNotAllowed, ModelNotFound, UnknownPath
 from router.lifecycle import Lifecycle
@@ -59,7 +60,7 @@ class LocalRoutes:
         self._forwarded = forwarded or ForwardedPaths((ANY_POST,))
         self._cors = cors
         self._lifecycle = lifecycle
-        self._routes = routes
+        self._visible = VisibleRoutes(routes)
         self._identity = identity
         self._started_at = started_at
         """Unix seconds: what /v1/models gives as `created`."""
@@ -115,17 +116,19 @@ class LocalRoutes:
         return self._json(exchange, 200 if self._lifecycle.ready else 503, {"status": phase})
 
     def _models(self, exchange: Exchange) -> bytes:
-        cards = [self._card(name, route) for name, route in self._routes.by_model.items()]
+        routes = self._visible.of(exchange.tenant)
+        cards = [self._card(routes, name, route) for name, route in routes.by_model.items()]
         return self._json(exchange, 200, {"object": "list", "data": cards})
 
     def _model(self, exchange: Exchange) -> bytes:
         name = unquote(exchange.path[len(b"/v1/models/") :].rstrip(b"/").decode("latin-1"))
-        route = self._routes.by_model.get(name)
+        routes = self._visible.of(exchange.tenant)
+        route = routes.by_model.get(name)
         if route is None:
             raise ModelNotFound(f"The model {name[:200]!r} does not exist here.", param="model")
-        return self._json(exchange, 200, self._card(name, route))
+        return self._json(exchange, 200, self._card(routes, name, route))
 
-    def _card(self, name: str, route: Route) -> dict[str, object]:
+    def _card(self, routes: Routes, name: str, route: Route) -> dict[str, object]:
         """What the pods say of the model, under the name that clients use. `root` is what `vllm bench serve` reads."""
         pool = route.pool
         card: dict[str, object] = {
@@ -135,11 +138,11 @@ class LocalRoutes:
             "owned_by": "turnout",
             "root": route.model,
         }
-        card |= self._routes.cards.merged(pool, route.model)
+        card |= routes.cards.merged(pool, route.model)
         card |= {"id": name, "pool": pool}
-        if cluster := self._routes.clusters[pool]:
+        if cluster := routes.clusters[pool]:
             card["cluster"] = cluster
-        if fallback := self._routes.pools[pool].fallback:
+        if fallback := [each for each in routes.pools[pool].fallback if each in routes.pools]:
             card["fallback"] = fallback
         return card
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from router.access.tenants import EVERYTHING
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
@@ -20,6 +21,7 @@ from router.dataplane.http.upstream_connection import Receiver, UpstreamConnecti
 from router.dataplane.queue import RequestQueue
 from router.dataplane.relay import Relay
 from router.dataplane.request.refusals import lacks_model
+from router.dataplane.routing import Routing
 from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, Saturated
 from statesync.engines.model_reader import LookWaiter
 
@@ -94,6 +96,7 @@ class ModelMisses:
     def __init__(
         self,
         deps: GatewayDeps,
+        routing: Routing,
         attempts: Attempts,
         queue: RequestQueue,
         completion: Completion,
@@ -105,6 +108,7 @@ class ModelMisses:
         self._metrics = deps.metrics
         self._admission = deps.admission
         self._lists = deps.lists
+        self._seen_by = routing.seen_by
         self._attempts = attempts
         self._queue = queue
         self._completion = completion
@@ -117,11 +121,12 @@ class ModelMisses:
         """Look at all lists, then go on with the exchange. Raises Shed."""
 
         looks = 1
+        routes = self._seen_by(exchange.tenant)
 
         def waiter(last: bool) -> bool:
             nonlocal looks
             if not exchange.done:
-                if not self._routes.knows(exchange.model) and (not last or self._once_more(waiter, exchange, looks)):
+                if not routes.knows(exchange.model) and (not last or self._once_more(waiter, exchange, looks)):
                     looks += last
                     return False
                 self._go_on(exchange)
@@ -131,7 +136,7 @@ class ModelMisses:
         if exchange not in self._admission.active:
             self._admission.admit(exchange)  # a drain waits for it
         # Where a pool takes any name, requests with names of their own do not wait for each other's looks.
-        if not self._look(waiter, patient=not self._routes.takes(exchange.model)):
+        if not self._look(waiter, patient=not routes.takes(exchange.model)):
             self._go_on(exchange)
 
     def _look(self, waiter: LookWaiter, *, patient: bool) -> bool:
@@ -143,6 +148,8 @@ class ModelMisses:
     def _once_more(self, waiter: LookWaiter, exchange: Exchange, looks: int) -> bool:
         """Whether another look was begun, because the model was there a moment ago."""
         lists, model = self._lists, exchange.routed.call.model or exchange.model
+        if exchange.tenant is not None and EVERYTHING not in exchange.tenant.pools:
+            return False  # it may have been there in a pool that does not exist for this tenant
         return looks < LOOKS and lists is not None and lists.had(model) and lists.look_again(waiter, patient=True)
 
     # A pod that refuses a model

@@ -4,16 +4,17 @@ settings; knows no pod and no load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from router.access.tenants import Tenant
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import INFERENCE_PATHS
-from router.dataplane.request.routes import Route
+from router.dataplane.request.routes import Route, Routes
 from router.dataplane.request.slo import asked_slo, pool_slos
+from router.dataplane.request.tenant_headers import as_permitted
+from router.dataplane.request.tenant_routes import VisibleRoutes, check_upgrade
 from router.errors import BadRequest, ModelNotFound, ModelNotListed, UnsupportedEncoding
 from schedulers.types import NO_SLO
 
@@ -23,6 +24,7 @@ class Routing:
 
     def __init__(self, deps: GatewayDeps) -> None:
         self._routes = deps.routes
+        self._visible = VisibleRoutes(deps.routes)
         self._targets = deps.targets
         self._metrics = deps.metrics
         self._slos = pool_slos(deps.settings.pools)
@@ -30,6 +32,7 @@ class Routing:
     def understand(self, exchange: Exchange, *, looked: bool = False) -> None:
         """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request, and
         ModelNotListed where a look at the pods' lists may find the model; `looked`: that was done."""
+        routes = self._routes if exchange.tenant is None else self._permitted(exchange, exchange.tenant)
         header_map = exchange.header_map
         if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
             raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
@@ -39,9 +42,9 @@ class Routing:
             call = openai.of_query(exchange.target)
         exchange.model = call.model
         if b"x-turnout-pool" in header_map or b"x-turnout-cluster" in header_map or b"x-turnout-fallback" in header_map:
-            route = self._by_header(call.model, header_map, looked)
+            route = self._by_header(routes, call.model, exchange, looked)
         else:
-            route = self._routes.by_model.get(call.model) or self._unlisted(call.model, looked)
+            route = routes.by_model.get(call.model) or self._unlisted(routes, call.model, looked)
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
         exchange.body = b""  # `routed` has it; for an alias it is another copy, and both would be kept to the end
         if b"x-turnout-deadline-ms" in header_map:
@@ -49,20 +52,31 @@ class Routing:
         if routed.deadline:
             exchange.edge.expires_at = routed.deadline
 
-    def _by_header(self, model: str, header_map: Mapping[bytes, bytes], looked: bool) -> Route:
+    def _permitted(self, exchange: Exchange, tenant: Tenant) -> Routes:
+        """The routes that the tenant sees; its headers that do not count are dropped. Raises PermissionDenied."""
+        exchange.header_map = as_permitted(exchange.header_map, tenant)
+        if exchange.upgrade:
+            check_upgrade(exchange.path, tenant)
+        return self._visible.of(tenant)
+
+    def seen_by(self, tenant: Tenant | None) -> Routes:
+        """The routes that exist for a tenant; all of them without one."""
+        return self._visible.of(tenant)
+
+    def _by_header(self, routes: Routes, model: str, exchange: Exchange, looked: bool) -> Route:
         """The route that the headers name."""
         try:
-            return self._targets.route(self._routes, model, header_map)
+            return self._targets.route(routes, model, exchange.header_map, exchange.tenant)
         except ModelNotFound:
-            if not looked and self._routes.may_learn:
+            if not looked and routes.may_learn and routes.may_use(model):
                 raise ModelNotListed("", param="model") from None
             raise
 
-    def _unlisted(self, model: str, looked: bool) -> Route:
+    def _unlisted(self, routes: Routes, model: str, looked: bool) -> Route:
         """The route of a model that no pool is known to serve."""
-        if model and not looked and self._routes.may_learn and not self._routes.knows(model):
+        if model and not looked and routes.may_appear(model):
             raise ModelNotListed("", param="model")
-        return self._routes.resolve(model)
+        return routes.resolve(model)
 
     def routed_to(self, exchange: Exchange, route: Route, call: Call, body: bytes, deadline: float) -> RoutedRequest:
         """The request as the route's pool gets it: with that pool's name of the model and its timeouts. `deadline` is

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from router.access.identity import AccessControl
 from router.access.keys import KeyRecord
-from router.access.tenants import Tenant
+from router.access.tenants import Tenant, tenants_by_name
+from router.settings import TenantSettings
 
 KEY = "tok-of-search"
 """The key of the tenant `search`."""
@@ -25,3 +26,15 @@ def access(*keys: KeyRecord, wall: Callable[[], float] = lambda: 0.0) -> AccessC
     known = AccessControl({name: Tenant(name) for name in ("search", "chat")}, wall)
     known.use(keys or [record()])
     return known
+
+
+def access_of(*tenants: TenantSettings) -> AccessControl:
+    """What knows these tenants, each by the key `tok-NAME`."""
+    known = AccessControl(tenants_by_name(tenants), lambda: 0.0)
+    known.use([record(f"tok-{each.name}", each.name) for each in tenants])
+    return known
+
+
+def bearer(tenant: str) -> str:
+    """The header line with the key of a tenant of `access_of`."""
+    return f"authorization: Bearer tok-{tenant}"

@@ -33,25 +33,39 @@ class Route(NamedTuple):
 class Routes:
     """Model names and explicit targets -> pools."""
 
-    def __init__(self, pools: Iterable[Pool], default_pool: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        pools: Iterable[Pool],
+        default_pool: str,
+        timeouts: Timeouts,
+        *,
+        lists_of: Routes | None = None,
+        may_use: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`lists_of`: shares the pods' lists of models with these routes. `may_use`: which names of models may be used;
+        all without it."""
         self.pools: Mapping[str, Pool] = {pool.name: pool for pool in pools}
         self.timeouts: Mapping[str, Timeouts] = {
             name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.pools.items()
         }
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
         """Pool -> its cluster; empty where it names none."""
-        self._default = default_pool
+        self.default_pool = default_pool
         self.may_learn = bool(default_pool) or not all(pool.models for pool in self.pools.values())
         """Whether a pod's list may make a model reachable, or say which pods of the default pool have it."""
-        self.cards = CardCatalog()
-        self._learned: dict[str, dict[str, frozenset[str] | None]] = {}
+        self.may_use: Callable[[str], bool] = may_use or _any
+        """Whether a name of a model may lead anywhere here; an empty one stands for a request without a model."""
+        self.cards: CardCatalog = CardCatalog() if lists_of is None else lists_of.cards
+        self._learned: dict[str, dict[str, frozenset[str] | None]] = {} if lists_of is None else lists_of._learned
         """Pool -> pod -> the models that it lists; None if it has no list."""
-        self._served: dict[str, Counter[str]] = {}
+        self._served: dict[str, Counter[str]] = {} if lists_of is None else lists_of._served
         """Pool -> model -> how many pods serve it. Routes change only with the first and the last of these pods."""
+        self.version = 0
+        """Counts the times that they changed."""
         self.by_model: dict[str, Route] = {}
         """The route of every known model name; `resolve` finds the others."""
         self._by_pool: dict[str, dict[str, Route]] = {}
-        self._rebuild()
+        self.rebuild()
 
     def learned(self, pool: str, pod: str, models: frozenset[str] | None) -> None:
         """Take in the models that a pod lists, None if it has no list; they count for pools whose models are not
@@ -63,7 +77,7 @@ class Routes:
         added = [model for model in come if not served[model]]
         served.update(come)
         if _discount(served, before - now) or added:
-            self._rebuild()
+            self.rebuild()
 
     def takes(self, model: str) -> bool:
         """Whether a pool takes the model though no pod is known to have it."""
@@ -71,7 +85,11 @@ class Routes:
 
     def knows(self, model: str) -> bool:
         """Whether a pod of any pool lists the model."""
-        return any(model in served for served in self._served.values())
+        return any(model in served for pool, served in self._served.items() if pool in self.pools)
+
+    def may_appear(self, model: str) -> bool:
+        """Whether a look at the pods' lists may find the model."""
+        return self.may_learn and self.may_use(model) and not self.knows(model)
 
     def lists(self, pool: str, pod: str, model: str) -> bool:
         """Whether the pod lists the model."""
@@ -80,7 +98,7 @@ class Routes:
     def may_serve(self, pool: str, model: str) -> bool:
         """Whether a pod of the pool may have the model, which is the pods' name of it."""
         listed = model in self._served.get(pool, ())
-        return listed or bool(self.pools[pool].models) or pool == self._default or self._takes_any(pool)
+        return listed or bool(self.pools[pool].models) or pool == self.default_pool or self._takes_any(pool)
 
     def lacks(self, pool: str, pod: str, model: str) -> bool:
         """Whether the pod lists its models, and this one is not among them."""
@@ -97,7 +115,7 @@ class Routes:
         learned, served = self._learned.get(pool, {}), self._served.get(pool, Counter())
         # Not `any`, which would stop at the first pod.
         if sum([_discount(served, learned.pop(pod) or _NO_MODELS) for pod in pods if pod in learned]):
-            self._rebuild()
+            self.rebuild()
 
     def models(self) -> dict[str, str]:
         """Every model name that clients may use -> its pool, in the order of the pools."""
@@ -126,7 +144,9 @@ class Routes:
         home = self.pools[route.pool]
         named = self._named(None, _text(cluster, "")) if cluster is not None else []
         siblings = [each.name for each in named if allowed is None or allowed(each)]
-        others = [name for name in dict.fromkeys((*siblings, *home.fallback)) if name != home.name]
+        others = [
+            name for name in dict.fromkeys((*siblings, *home.fallback)) if name != home.name and name in self.pools
+        ]
         ways = [self._by_pool[name].get(asked) or self._served_by(name, route.model) for name in others]
         return [way for way in ways if way is not None]
 
@@ -147,11 +167,17 @@ class Routes:
 
     def _for_no_model(self) -> str:
         """The pool that takes a request without a model; empty if there is none."""
-        return self._default or (next(iter(self.pools)) if len(self.pools) == 1 else "")
+        if not self.may_use(""):
+            return ""
+        return self.default_pool or (next(iter(self.pools)) if len(self.pools) == 1 else "")
 
     def _anywhere(self, model: str) -> Route | None:
         """The route of a model that no pool is known to serve."""
-        return next((Route(name, model) for name in self.pools if self._takes_any(name) or name == self._default), None)
+        if not self.may_use(model):
+            return None
+        return next(
+            (Route(name, model) for name in self.pools if self._takes_any(name) or name == self.default_pool), None
+        )
 
     def _named(self, pool: str | None, cluster: str | None) -> list[Pool]:
         named = [
@@ -180,19 +206,20 @@ class Routes:
 
     def _among(self, names: list[str], model: str) -> Route:
         if not model:
-            return Route(names[0], "")
-        for name in names:
+            return Route(names[0], "") if self.may_use("") else self._without_model()
+        for name in names if self.may_use(model) else ():
             route = self._by_pool[name].get(model)
             if route is not None:
                 return route
-        for name in names:
+        for name in names if self.may_use(model) else ():
             if self._takes_any(name):
                 return Route(name, model)
-        raise self._not_found(model, {known: None for name in names for known in self._by_pool[name]})
+        there = {known: None for name in names for known in self._by_pool[name] if self.may_use(known)}
+        raise self._not_found(model, there)
 
     def _served_by(self, name: str, model: str) -> Route | None:
         route = self._by_pool[name].get(model)
-        if route is None and (self._takes_any(name) or name == self._default):
+        if route is None and (self._takes_any(name) or name == self.default_pool):
             return Route(name, model)  # its pods accept or refuse the model
         return route
 
@@ -211,7 +238,8 @@ class Routes:
             f"The model {model[:200]!r} does not exist here.{hint} GET /v1/models lists what does.", param="model"
         )
 
-    def _rebuild(self) -> None:
+    def rebuild(self) -> None:
+        """Find the routes of all known models anew."""
         by_model: dict[str, Route] = {}
         by_pool: dict[str, dict[str, Route]] = {}
         for name, pool in self.pools.items():
@@ -220,8 +248,14 @@ class Routes:
             mine |= {alias: Route(name, model) for alias, model in pool.aliases.items()}
             by_pool[name] = mine
             for model, route in mine.items():
-                by_model.setdefault(model, route)  # the first pool in the file wins
+                if self.may_use(model):
+                    by_model.setdefault(model, route)  # the first pool in the file wins
         self.by_model, self._by_pool = by_model, by_pool
+        self.version += 1
+
+
+def _any(model: str) -> bool:
+    return True
 
 
 def cluster_of(pool: Pool) -> str:

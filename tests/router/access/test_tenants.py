@@ -11,6 +11,7 @@ def test_a_tenant_without_more_than_a_name_may_use_all_and_choose_nothing() -> N
     assert tenant.models == tenant.pools == frozenset((EVERYTHING,))
     assert not tenant.policies
     assert not tenant.targets
+    assert tenant.headers == {"deadline"}
     assert (tenant.requests_per_minute, tenant.tokens_per_minute, tenant.max_inflight) == (0, 0, 0)
     assert (tenant.weight, tenant.priority, tenant.default_pool) == (1.0, 0, "")
 
@@ -22,6 +23,7 @@ def test_every_field_of_the_section_is_in_the_tenant() -> None:
         pools=("p",),
         policies=["p2c"],
         targets=["t"],
+        headers=("slo",),
         requests_per_minute=1,
         tokens_per_minute=2,
         max_inflight=3,

@@ -27,6 +27,8 @@ def tenant(**fields: object) -> Settings:
         {},
         {"models": ("any", "thing"), "pools": ("llama",), "targets": ["east", "llama"], "policies": ["own", "p2c"]},
         {"pools": ("*",), "targets": ["*"], "policies": ["*"], "default_pool": "llama"},
+        {"default_pool": "east", "headers": ("priority", "deadline", "slo")},
+        {"headers": ("*",), "pools": ("llama",), "default_pool": "east"},
         {"priority": -3, "weight": 0.5, "requests_per_minute": 60, "tokens_per_minute": 1, "max_inflight": 1},
     ],
 )
@@ -42,7 +44,8 @@ def test_a_right_tenant_has_no_problem(fields: dict[str, object]) -> None:
         ({"pools": ("lama",)}, "pools[0]", "no pool 'lama'; did you mean 'llama'?"),
         ({"targets": ["", "llama"]}, "targets[0]", "no pool or cluster ''"),
         ({"policies": ["owm"]}, "policies[0]", "no policy 'owm'; did you mean 'own'?"),
-        ({"default_pool": "qwen"}, "default_pool", "no pool 'qwen'; there are: llama"),
+        ({"default_pool": "qwen"}, "default_pool", "no pool or cluster 'qwen'; there are: east, llama"),
+        ({"headers": ("slow",)}, "headers[0]", "no right to a header 'slow'; did you mean 'slo'?"),
         ({"default_pool": "llama", "pools": ()}, "default_pool", "not among the tenant's own"),
         ({"requests_per_minute": -1}, "requests_per_minute", "at least 0, not -1"),
         ({"tokens_per_minute": -1}, "tokens_per_minute", "at least 0"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from router.config.checks import problems_in
-from router.settings import PolicySpec, Pool, Settings, TargetClient, Targets
+from router.settings import Auth, PolicySpec, Pool, Settings, TargetClient, Targets, TenantSettings
 from tests.fakes.each_case import each_case
 
 HASH = "ab" * 32
@@ -137,3 +137,10 @@ def test_a_wait_that_never_happens_is_a_warning(more: dict[str, Any]) -> None:
 def test_a_model_in_two_pools_is_no_warning_if_one_pool_falls_back_to_the_other() -> None:
     assert found(pool("a", models=["m"], fallback=["b"]), pool("b", models=["m"], fallback=["a"])) == []
     assert len(found(pool("a", models=["m"]), pool("b", models=["m"]))) == 1
+
+
+def test_clients_of_the_section_targets_are_superseded_and_the_section_has_no_effect_with_auth() -> None:
+    chosen = Targets(clients=[TargetClient(key_sha256=HASH)])
+    assert [each[:2] for each in found(targets=chosen)] == [("targets.clients", "warning")]
+    given = found(targets=Targets(allow=["*"]), auth=Auth(keys_file="none"), tenants=[TenantSettings(name="a")])
+    assert ("targets", "warning") in [each[:2] for each in given]
