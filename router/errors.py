@@ -123,7 +123,7 @@ class NoPodAvailable(Overload):
 
 
 class Saturated(Overload):
-    """Every pod is at its limit and the queue is full, or the wait in it was too long."""
+    """Every pod is at its limit, and the queue is full, or the wait in it was or would be too long."""
 
 
 class Shed(Overload):
@@ -263,7 +263,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     RequestTimeout: ErrorShape(408, INVALID, "request_timeout", closes=True),
     UnsupportedEncoding: ErrorShape(415, INVALID, "unsupported_encoding"),
     NoPodAvailable: ErrorShape(503, SERVER, "no_pod_available"),
-    Saturated: ErrorShape(503, SERVER, "saturated"),
+    Saturated: ErrorShape(429, SERVER, "pool_saturated"),
     Shed: ErrorShape(503, SERVER, "overloaded"),
     DeadlineExceeded: ErrorShape(504, SERVER, "deadline_exceeded"),
     ConnectFailed: ErrorShape(503, UPSTREAM, "pod_unreachable"),

@@ -58,8 +58,10 @@ class Limits(Section, frozen=True):
     max_inflight: int = 0
     """Requests in flight in this replica before it sheds; 0 is no limit."""
     max_queue: int = 1024
-    """Requests that may wait for a saturated pool (every pod at its `max_inflight`)."""
+    """Requests that may wait for a saturated pool (every pod at its `max_inflight`), or for a pool's first pod."""
     queue_timeout_s: float = 30.0
+    """How long they may wait. A request that would wait longer, or past its deadline, at the speed at which the queue
+    empties is refused at once."""
     write_buffer_bytes: int = 65536
     """Unsent bytes to a slow client above which reading from its pod pauses."""
     buffer_budget_bytes: int = 1073741824
@@ -192,6 +194,8 @@ class Pool(Section, frozen=True):
     affinity: str = "prefer"
     """`prefer` or `hold`: then a request with a session waits for the session's own pod while that is full, failing or
     restarting, at most `limits.queue_timeout_s`, and is refused after that."""
+    scale_from_zero_s: float = 0.0
+    """How long a request waits for a pod while the pool has none that can be used; 0: it is refused at once."""
     labels: dict[str, str] = {}
     max_inflight_per_pod: int = 0
     """0 is no limit."""

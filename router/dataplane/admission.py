@@ -1,35 +1,65 @@
-"""Stage 3: admit, queue or shed. Counts the requests that this replica has in flight and keeps one queue for each
-saturated pool, in order. Knows no pod: `queue.py` acts on the queues.
+"""Stage 3: admit, queue or shed. Counts the requests that this replica has in flight and keeps a queue for each pool
+that has no room, and for each pod that requests wait for. Knows no pod: `queue.py` acts on the queues, and
+`fair_queue.py` has their order.
 """
 
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Final
 
+from router.dataplane.drain_rate import DrainRate
 from router.dataplane.exchange import POD_LINE, Exchange
+from router.dataplane.fair_queue import FairQueue, Lane
+from router.dataplane.fair_share import FairShares, TenantCounter
+from router.dataplane.http.deadlines import NEVER
 from router.errors import Saturated, Shed
 from router.settings import Limits
+from schedulers.ttft import ANSWER_TOKENS
 
-SLACK = 64
+SLACK: Final = 64
 """Entries of requests that no longer wait which a queue may hold before it is compacted."""
 
-PoolQueue = list[tuple[int, int, Exchange]]
-"""A heap of (negated priority, ticket, exchange): highest priority first, then first come."""
+LONGEST_RETRY_S: Final = 60.0
+"""Most seconds after which a refused client is asked to come again: the pool may have grown by then."""
+
+
+class PoolQueue:
+    """One queue: its order, and how fast it empties."""
+
+    __slots__ = ("order", "rate", "waiting")
+
+    def __init__(self, order: FairQueue[Exchange], now: float) -> None:
+        self.order = order
+        self.rate = DrainRate(now)
+        self.waiting = 0
+        """Requests that wait in it as their own."""
 
 
 class Admission:
     """The gate in front of dispatch."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, clock: Callable[[], float] = time.monotonic, shares: FairShares | None = None
+    ) -> None:
+        """`shares`: what each tenant got; None where there are no tenants."""
         self._limits = limits
+        self._clock = clock
+        self._shares = shares or FairShares({})
         self._queues: dict[str, PoolQueue] = {}
         self._ticket = count()
         self.active: set[Exchange] = set()
         """Exchanges that were admitted and have not ended, the queued ones included. A drain waits for them."""
-        self.queued = 0
-        """Exchanges that wait."""
+        self.waiting: dict[Exchange, tuple[PoolQueue, Lane[Exchange], int]] = {}
+        """Those that wait, each with its own queue, its lane there and its priority."""
+
+    @property
+    def queued(self) -> int:
+        """How many exchanges wait."""
+        return len(self.waiting)
 
     def admit(self, exchange: Exchange) -> None:
         """Add the exchange to `active`. Raises Shed when this replica has `max_inflight` requests in flight."""
@@ -45,50 +75,73 @@ class Admission:
         self.active.discard(exchange)
         if exchange.queued:
             self.step_out(exchange)  # its entry in the queue is skipped when its turn comes
-            self._compact(self._queues[exchange.routed.line])  # until then the entry keeps the exchange in memory
+            self._compact(self._queue(exchange.routed.line))  # until then the entry keeps the exchange in memory
 
     @property
     def held(self) -> int:
         """Entries in all queues, those of requests that no longer wait included."""
-        return sum(map(len, self._queues.values()))
+        return sum([len(queue.order) for queue in self._queues.values()])
 
-    def wait(self, exchange: Exchange, also: Sequence[str] = ()) -> None:
+    def wait(self, exchange: Exchange, also: Sequence[str] = (), until: float = NEVER) -> None:
         """Put the exchange in the queues of its own pool and of the pools `also`, which may serve it too.
 
-        Raises Saturated when `max_queue` requests already wait.
+        Raises Saturated when `max_queue` requests already wait, or when it is not likely to be served before `until`.
         """
+        queue = self._queue(exchange.routed.line)
+        now = self._clock()
         if self.queued >= self._limits.max_queue:
             raise Saturated(
-                f"Every pod of pool {exchange.routed.pool!r} is at its limit and {self.queued} requests already wait.",
-                retry_after_s=1.0,
+                f"Pool {exchange.routed.pool!r} has no room and {self.queued} requests already wait.",
+                retry_after_s=_drained_s(queue, queue.waiting, now),
             )
+        if until < NEVER:
+            self._refuse_late(exchange, queue, now, until)
         self.step_back(exchange)
         self.join(exchange, (exchange.routed.line, *also))
 
+    def _refuse_late(self, exchange: Exchange, queue: PoolQueue, now: float, until: float) -> None:
+        """Raise Saturated if the exchange is not likely to leave the queue before `until`."""
+        ahead = queue.order.ahead(self._lane(exchange, queue, exchange.routed.line), _priority(exchange))
+        allowed_s = max(0.0, until - now)
+        if ahead and ahead / queue.rate.at_most_per_s(now) > allowed_s:
+            raise Saturated(
+                f"Pool {exchange.routed.pool!r} has no room, and the {ahead:.0f} requests that go first are not served "
+                f"within the {allowed_s:.3g} s that this one may wait.",
+                retry_after_s=_drained_s(queue, ahead, now) - allowed_s,
+            )
+
+    def drained_s(self, exchange: Exchange) -> float:
+        """Seconds until those that wait in the exchange's queue have left it, as fast as it empties now."""
+        queue = self._queue(exchange.routed.line)
+        return _drained_s(queue, queue.waiting, self._clock())
+
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
         """Put an exchange that waits in the queues of these pools as well."""
-        info = exchange.routed.info
-        priority = info.priority if info is not None else 0
-        entry = (-priority, next(self._ticket), exchange)
+        entry = (-_priority(exchange), next(self._ticket), exchange)
         for pool in pools:
-            queue = self._queues.setdefault(pool, [])
+            queue = self._queue(pool)
             self._compact(queue)
-            heapq.heappush(queue, entry)
+            heapq.heappush(self._lane(exchange, queue, pool).entries, entry)
 
     def step_out(self, exchange: Exchange) -> None:
         """Mark the exchange as not waiting. Its entries stay in the queues until they are reached or compacted."""
         exchange.queued = False
-        self.queued -= 1
+        queue, lane, priority = self.waiting.pop(exchange)
+        queue.waiting -= 1
+        if not queue.waiting:
+            queue.rate.pauses(self._clock())
+        lane.ends(priority)
 
     def step_back(self, exchange: Exchange) -> None:
         """Mark the exchange as waiting, at its old position if its entry is still there."""
         exchange.queued = True
-        self.queued += 1
-
-    def _compact(self, queue: PoolQueue) -> None:
-        if len(queue) > 2 * self.queued + SLACK:
-            queue[:] = [entry for entry in queue if entry[2].queued]
-            heapq.heapify(queue)
+        queue, priority = self._queue(exchange.routed.line), _priority(exchange)
+        if not queue.waiting:
+            queue.rate.goes_on(self._clock())
+        queue.waiting += 1
+        lane = self._lane(exchange, queue, exchange.routed.line)
+        lane.begins(priority)
+        self.waiting[exchange] = queue, lane, priority
 
     def lines(self, pool: str) -> list[str]:
         """The queue of a pool and those of its pods in which something waits."""
@@ -100,42 +153,65 @@ class Admission:
         queue = self._queues.get(pool)
         if queue is None:
             return
+
+        def placed(exchange: Exchange) -> bool:
+            return self._placed(exchange, queue, attempt)
+
         if mixed:
-            self._serve_models(queue, attempt)
-        while queue and not mixed:
-            entry = heapq.heappop(queue)
-            exchange = entry[2]
-            if exchange.queued and not self._placed(exchange, attempt):
-                heapq.heappush(queue, entry)
-                break
-        if not queue and POD_LINE in pool:
+            queue.order.serve_kinds(placed, _model)
+        else:
+            queue.order.serve(placed)
+        if POD_LINE in pool and not queue.waiting and not len(queue.order):
             del self._queues[pool]  # one for each pod that was ever waited for would stay
 
-    def _serve_models(self, queue: PoolQueue, attempt: Callable[[Exchange], bool]) -> None:
-        """Serve each model until there is no more room for it. All entries may have to be passed, so they are sorted
-        once and not taken off the heap one by one, which takes three times as long."""
-        entries = sorted(queue)
-        queue.clear()  # attempts may add to it
-        full: set[str] = set()
-        kept: PoolQueue = []
-        for entry in entries:
-            exchange = entry[2]
-            if not exchange.queued:
-                continue
-            model = exchange.routed.call.model
-            if model not in full:
-                if self._placed(exchange, attempt):
-                    continue
-                full.add(model)
-            kept.append(entry)
-        added, queue[:] = queue[:], kept  # what is sorted is a heap
-        for entry in added:
-            heapq.heappush(queue, entry)
-
-    def _placed(self, exchange: Exchange, attempt: Callable[[Exchange], bool]) -> bool:
+    def _placed(self, exchange: Exchange, queue: PoolQueue, attempt: Callable[[Exchange], bool]) -> bool:
         """Whether the attempt placed an exchange that waits; else it waits on."""
         self.step_out(exchange)
         if attempt(exchange):
+            if not exchange.queued:
+                queue.rate.leaves(self._clock(), tokens_of(exchange))
             return True
         self.step_back(exchange)
         return False
+
+    def _queue(self, line: str) -> PoolQueue:
+        found = self._queues.get(line)
+        if found is None:
+            order = FairQueue[Exchange](self._shares.pool(line.partition(POD_LINE)[0]))
+            found = self._queues[line] = PoolQueue(order, self._clock())
+        return found
+
+    def _lane(self, exchange: Exchange, queue: PoolQueue, line: str) -> Lane[Exchange]:
+        """The exchange's lane in that queue."""
+        tenant = exchange.tenant
+        if tenant is None:
+            return queue.order.lane("", TenantCounter())
+        lane = queue.order.lanes.get(tenant.name)
+        if lane is None:
+            counter = self._shares.counter(line.partition(POD_LINE)[0], tenant.name)
+            lane = queue.order.lane(tenant.name, counter)
+        return lane
+
+    def _compact(self, queue: PoolQueue) -> None:
+        if len(queue.order) > 2 * self.queued + SLACK:
+            queue.order.compact()
+
+
+def tokens_of(exchange: Exchange) -> int:
+    """Tokens of an exchange's prompt and of the answer that is expected."""
+    call = exchange.routed.call
+    return call.prompt_tokens + (call.max_tokens or ANSWER_TOKENS)
+
+
+def _drained_s(queue: PoolQueue, requests: float, now: float) -> float:
+    rate = queue.rate.per_s(now)
+    return min(requests / rate, LONGEST_RETRY_S) if rate else 1.0
+
+
+def _priority(exchange: Exchange) -> int:
+    info = exchange.routed.info
+    return info.priority if info is not None else 0
+
+
+def _model(exchange: Exchange) -> str:
+    return exchange.routed.call.model

@@ -117,7 +117,7 @@ class Gateway:
         try:
             placed = self._attempts.place(exchange)
         except NoPodAvailable:
-            if not self._attempts.fallbacks.take(exchange, NO_POD):
+            if not self._attempts.fallbacks.take(exchange, NO_POD) and not self._queue.hold(exchange):
                 raise
         else:
             if not placed:

@@ -39,14 +39,36 @@ class RequestQueue:
         if not fall_back_after_s and self._fallbacks.take(exchange, SATURATED):
             return
         now = self._deps.clock()
+        until = min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
+        also = () if fall_back_after_s else self._fallbacks.pools(exchange)
         try:
-            self._admission.wait(exchange, () if fall_back_after_s else self._fallbacks.pools(exchange))
+            # How long it would wait says little where another pool may take it meanwhile.
+            self._admission.wait(exchange, also, until if fall_back_after_s == NEVER else NEVER)
         except Saturated:
             if not fall_back_after_s or not self._fallbacks.take(exchange, SATURATED):
                 raise
             return
-        exchange.wait_until = min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
-        exchange.edge.expires_at = min(exchange.wait_until, now + (fall_back_after_s or NEVER))
+        exchange.wait_until = until
+        exchange.edge.expires_at = min(until, now + (fall_back_after_s or NEVER))
+
+    def hold(self, exchange: Exchange) -> bool:
+        """Queue the exchange for the first pod of its pool, which has none that can be used. False where the pool does
+        not wait for one. Raises Saturated when too many wait."""
+        if not self._awaits_first_pod(exchange):
+            return False
+        self._admission.wait(exchange)
+        within_s = self._deps.routes.pools[exchange.routed.pool].scale_from_zero_s
+        exchange.wait_until = min(exchange.deadline or NEVER, self._deps.clock() + within_s)
+        exchange.edge.expires_at = exchange.wait_until
+        return True
+
+    def _awaits_first_pod(self, exchange: Exchange) -> bool:
+        """Whether the pool has no pod that can be used, and its requests wait for one."""
+        pool = exchange.routed.pool
+        return bool(self._deps.routes.pools[pool].scale_from_zero_s) and not self._has_pod(pool)
+
+    def _has_pod(self, pool: str) -> bool:
+        return any(status.routable for status in self._deps.view.statuses(pool))
 
     def wait_again(self, exchange: Exchange) -> bool:
         """Queue an exchange whose own pod failed it, and try that pod again soon: it may restart before its health
@@ -76,9 +98,15 @@ class RequestQueue:
             self._admission.join(exchange, self._fallbacks.pools(exchange))
             exchange.edge.expires_at = exchange.wait_until
             return
+        self._completion.refuse(exchange, self._too_late(exchange, late=bool(late)))
+
+    def _too_late(self, exchange: Exchange, *, late: bool) -> GatewayError:
+        """Why the exchange is refused after its wait. `late`: its deadline passed."""
+        pool, retry_after_s = exchange.routed.pool, self._admission.drained_s(exchange)
+        if self._awaits_first_pod(exchange):
+            return NoPodAvailable(f"No pod of pool {pool!r} came in time.", retry_after_s=retry_after_s)
         kind = DeadlineExceeded if late else Saturated
-        error = kind(f"No pod of pool {exchange.routed.pool!r} had room in time.", retry_after_s=1.0)
-        self._completion.refuse(exchange, error)
+        return kind(f"No pod of pool {pool!r} had room in time.", retry_after_s=retry_after_s)
 
     def _fall_back(self, exchange: Exchange) -> bool:
         """Move the exchange to a fall-back that has room. False when there is none; then it stays in the queue."""
@@ -118,9 +146,11 @@ class RequestQueue:
                 exchange.edge.expires_at = exchange.deadline or NEVER
                 return True
         except NoPodAvailable:
-            if not self._fallbacks.take(exchange, NO_POD):
-                raise
-            return True
+            if self._fallbacks.take(exchange, NO_POD):
+                return True
+            if self._awaits_first_pod(exchange):
+                return False
+            raise
         if exchange.routed.line != line:  # its session has another own pod by now, which has no room either
             self._admission.step_back(exchange)
             self._admission.join(exchange, (exchange.routed.line,))

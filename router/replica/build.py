@@ -138,7 +138,7 @@ def _network(core: CoreParts) -> NetworkParts:
     settings = core.settings
     routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
-    admission = Admission(settings.limits)
+    admission = Admission(settings.limits, core.clock)
     write_batcher = WriteBatcher(admission.active)
     accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})
     upstream = Upstream(deadlines, accesses.dial, write_batcher)

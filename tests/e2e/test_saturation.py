@@ -77,7 +77,7 @@ def test_a_request_waits_while_all_pods_are_full(narrow: GatewayProcess, full: l
 def test_a_request_that_waits_too_long_gets_retry_after(hasty: GatewayProcess) -> None:
     with both_full(hasty), Wire("127.0.0.1", hasty.port) as wire:
         answer = ask(wire, post(chat()))
-    assert (answer.status, answer.error["code"]) == (503, "saturated")
+    assert (answer.status, answer.error["code"]) == (429, "pool_saturated")
     assert int(answer.headers["retry-after"]) >= 1
 
 
@@ -92,7 +92,7 @@ def test_a_full_queue_refuses_at_once(narrow: GatewayProcess, full: list[Wire], 
             each.send(post(chat()))
         until_waiting(narrow, 2)
         answer = ask(wire, post(chat()))
-        assert (answer.status, answer.error["code"]) == (503, "saturated")
+        assert (answer.status, answer.error["code"]) == (429, "pool_saturated")
         assert "already wait" in answer.error["message"]
         full[0].close()
         assert [each.answer().status for each in (one, two)] == [200, 200]

@@ -36,9 +36,12 @@ def test_every_error_has_an_answer(kind: type[GatewayError]) -> None:
     assert kind.__doc__
 
 
-def test_a_client_gets_4xx_for_its_own_faults_and_5xx_for_all_others() -> None:
+def test_a_client_gets_4xx_for_its_own_faults_429_where_it_should_come_later_and_5xx_for_all_others() -> None:
     for kind, shape in SHAPES.items():
-        assert (400 <= shape.status < 500) is issubclass(kind, ClientError), kind
+        if shape.status == 429:
+            assert issubclass(kind, Overload), kind
+        else:
+            assert (400 <= shape.status < 500) is issubclass(kind, ClientError), kind
         assert (shape.type == "invalid_request_error") is issubclass(kind, ClientError), kind
 
 

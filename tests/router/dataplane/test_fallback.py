@@ -372,7 +372,7 @@ def test_the_error_after_a_wait_names_every_pool() -> None:
             rig.asks(BODY)
         client = rig.asks(BODY)
         rig.passes(5.1)
-        assert client.answer().status == 503
+        assert client.answer().status == 429
         assert "No pod of pool 'a' had room in time. Pools tried: 'a' is full, 'b' is full." in said(client)
         for _ in range(2):
             rig.asked().sends(ok())

@@ -6,7 +6,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.settings import Limits, Pool
-from schedulers.types import PodId
+from schedulers.types import Pod, PodId
 from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -55,8 +55,8 @@ def test_a_full_queue_refuses_the_next_request() -> None:
     with full(Limits(max_queue=2)) as rig:
         waiting = [rig.asks(), rig.asks()]
         late = rig.asks()
-        assert (late.answer().status, late.answer().headers["retry-after"]) == (503, "1")
-        assert b'"saturated"' in late.answer().body
+        assert (late.answer().status, late.answer().headers["retry-after"]) == (429, "1")
+        assert b'"pool_saturated"' in late.answer().body
         for _ in range(3):
             rig.asked().sends(ok())
         assert [client.answer().status for client in waiting] == [200, 200]
@@ -68,8 +68,8 @@ def test_a_queued_request_is_refused_after_the_queue_timeout() -> None:
         rig.passes(29)
         assert client.raw == b""
         rig.passes(1.1)
-        assert client.answer().status == 503
-        assert b'"saturated"' in client.answer().body
+        assert client.answer().status == 429
+        assert b'"pool_saturated"' in client.answer().body
         assert rig.admission.queued == 0
 
 
@@ -211,6 +211,129 @@ def test_a_request_before_a_refusal_waits_for_its_client_to_read_and_then_at_mos
         client.reads_on()
         assert rig.admission.queued == 1
         rig.passes(6)
-        assert [answer.status for answer in client.answers()] == [200, 503, 400]
+        assert [answer.status for answer in client.answers()] == [200, 429, 400]
         rig.asked().sends(ok())
         assert other.answer().status == 200
+
+
+def slow_queue(rig: Rig, waiting: int, every_s: float = 2.0) -> None:
+    """The only pod ends a request every two seconds for a minute; then this number of requests wait."""
+    for _ in range(30):
+        while rig.admission.queued < 3:
+            rig.asks()
+        rig.passes(every_s)
+        rig.asked().sends(ok())
+    for _ in range(waiting - rig.admission.queued):
+        rig.asks()
+
+
+def test_a_request_that_would_wait_too_long_is_refused_at_once_and_told_when_there_is_room() -> None:
+    with full(Limits(queue_timeout_s=30)) as rig:
+        slow_queue(rig, 60)
+        assert 15 <= rig.admission.queued <= 30, (
+            "15 are served in 30 s at 2 s each; more wait as the speed is uncertain"
+        )
+        late = rig.clients[-1].answer()
+        assert late.status == 429
+        assert (
+            b'"pool_saturated"' in late.body and b"requests that go first are not served within the 30 s" in late.body
+        )
+        assert abs(int(late.headers["retry-after"]) - (2 * rig.admission.queued - 30)) <= 5
+
+
+def test_a_request_whose_deadline_cannot_be_met_is_refused_at_once() -> None:
+    with full() as rig:
+        slow_queue(rig, 9)
+        assert rig.asks(CHAT, "x-turnout-deadline-ms: 5000").answer().status == 429
+        assert rig.admission.queued == 9
+        urgent = rig.asks(CHAT, "x-turnout-deadline-ms: 5000", "x-turnout-priority: 1")
+        assert (urgent.raw, rig.admission.queued) == (b"", 10)
+
+
+def test_a_client_is_told_how_long_a_full_queue_takes() -> None:
+    with full(Limits(max_queue=6)) as rig:
+        slow_queue(rig, 6)
+        late = rig.asks().answer()
+        assert (late.status, late.headers["retry-after"]) == (429, "12")
+
+
+FROM_ZERO = one_pool(scale_from_zero_s=60.0)
+
+
+def appears(rig: Rig, **fields: object) -> None:
+    """The pool's first pod."""
+    pod = Pod(POD, str(POD), **fields)  # type: ignore[arg-type]
+    rig.wire.do(lambda: rig.pod_registry.on_pods("main", [pod]))
+
+
+def test_requests_wait_for_the_first_pod_of_a_pool() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        clients = [rig.asks() for _ in range(200)]
+        rig.passes(59)
+        assert rig.admission.queued == 200
+        appears(rig)
+        assert rig.admission.queued == 0
+        for _ in clients:
+            rig.asked().sends(ok())
+        assert {client.answer().status for client in clients} == {200}
+        rig.assert_clean()
+
+
+def test_a_first_pod_with_a_limit_takes_the_requests_that_waited_one_by_one() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        clients = [rig.asks() for _ in range(3)]
+        appears(rig, max_inflight=1)
+        for left in (2, 1, 0):
+            assert rig.admission.queued == left
+            rig.asked().sends(ok())
+        assert {client.answer().status for client in clients} == {200}
+
+
+def test_a_request_is_refused_when_no_pod_came_in_time() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        client = rig.asks()
+        rig.passes(60.2)
+        assert client.answer().status == 503
+        assert b'"no_pod_available"' in client.answer().body
+        rig.assert_clean()
+
+
+def test_a_client_that_leaves_while_no_pod_is_there_leaves_nothing_behind() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        rig.asks().leaves()
+        rig.assert_clean()
+
+
+def test_requests_for_a_first_pod_are_bounded_like_any_queue() -> None:
+    with Rig(FROM_ZERO, pods=0, limits=Limits(max_queue=2)) as rig:
+        clients = [rig.asks() for _ in range(3)]
+        assert clients[2].answer().status == 429
+        assert rig.admission.queued == 2
+
+
+def test_a_pod_that_comes_blocked_is_waited_for_until_it_is_well() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        client = rig.asks()
+        appears(rig, unready="not_ready")
+        assert (rig.admission.queued, client.raw) == (1, b"")
+        other = rig.asks()
+        appears(rig)
+        for _ in range(2):
+            rig.asked().sends(ok())
+        assert [client.answer().status, other.answer().status] == [200, 200]
+
+
+def test_a_pool_whose_pods_do_not_come_falls_back_first() -> None:
+    pools = [
+        Pool(name="a", models=["m"], fallback=["b"], scale_from_zero_s=60.0),
+        Pool(name="b", pods=["http://10.0.1.1:8000"]),
+    ]
+    with Rig(pools=pools, pods={"b": 1}) as rig:
+        client = rig.asks()
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+
+
+def test_without_the_setting_a_pool_without_pods_refuses_at_once() -> None:
+    with Rig(pods=0) as rig:
+        assert rig.asks().answer().status == 503

@@ -102,7 +102,7 @@ def test_the_wait_for_an_own_pod_ends_with_the_queue_s_timeout() -> None:
         waiting = of("s", rig)
         rig.passes(31)
         answer = waiting.answer()
-        assert (answer.status, b'"saturated"' in answer.body) == (503, True)
+        assert (answer.status, b'"pool_saturated"' in answer.body) == (429, True)
         assert rig.nobody_asked()
 
 
@@ -176,7 +176,7 @@ def test_a_pod_that_fails_a_request_of_its_session_is_tried_again_and_no_other_i
         rig.net.trouble[pod] = ConnectionRefusedError(111, "Connection refused")
         gone = of("s", rig)
         rig.passes(31)
-        assert gone.answer().status == 503
+        assert gone.answer().status == 429
         assert {end.address for end in rig.net.made} == {pod}
 
 
@@ -244,7 +244,7 @@ def test_a_request_that_waits_for_the_pool_waits_for_its_own_pod_once_it_has_one
         assert [client.answer().status for client in busy] == [200, 200]
         assert (rig.asked().address, rig.admission.queued) == (own, 1)
         rig.passes(31)
-        assert waiting[1].answer().status == 503
+        assert waiting[1].answer().status == 429
         rig.asked().sends(ok(b"own"))
         assert waiting[0].answer().body == b"own"
 

@@ -1,0 +1,173 @@
+"""What each tenant got of a pool, in tokens: the counters by which a saturated pool's queue is fair. Pure: knows no
+exchange, no pod and no clock.
+
+The scheme is the Virtual Token Counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 24): the tenant
+with the lowest counter goes first, and a tenant that waits again after a pause is lifted to the others, so that it can
+save up nothing. As in the paper's variant with predicted lengths, a request is charged its prompt and the answer that
+is expected when it goes to a pod, and the true answer when it ends. A counter counts tokens divided by the tenant's
+weight; tokens that other replicas served are added as their messages come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from schedulers.ttft import ANSWER_TOKENS
+
+ANSWER_ALPHA: Final = 0.1
+"""Weight of the newest answer in a tenant's moving average of answers."""
+
+SEPARATOR: Final = "\n"
+"""Stands between pool and tenant in the name under which replicas share what was served."""
+
+TenantWeight = tuple[float, int]
+"""A tenant's weight and priority."""
+
+_EQUAL: TenantWeight = (1.0, 0)
+
+
+class TenantCounter:
+    """What one tenant got of one pool."""
+
+    __slots__ = ("answer_tokens", "owed", "priority", "served", "virtual", "weight")
+
+    def __init__(self, weight: float = 1.0, priority: int = 0) -> None:
+        self.weight = weight
+        self.priority = priority
+        self.virtual = 0.0
+        """Tokens divided by the weight, with what it was lifted by."""
+        self.served = 0
+        """Tokens that this replica served. It never shrinks: the other replicas add its growth."""
+        self.owed = 0
+        """Tokens, 0 or less, by which `served` is too high: its next growth is that much less."""
+        self.answer_tokens = float(ANSWER_TOKENS)
+        """Moving average of its answers."""
+
+    def __repr__(self) -> str:
+        return f"<TenantCounter {self.virtual:.0f}, weight {self.weight:g}>"
+
+
+class ServiceCharge:
+    """One request's part of a counter, from its dispatch to its end."""
+
+    __slots__ = ("answer", "pool", "prompt", "tenant")
+
+    def __init__(self, pool: str, tenant: str, prompt: int, answer: int) -> None:
+        self.pool = pool
+        self.tenant = tenant
+        self.prompt = prompt
+        self.answer = answer
+        """As expected."""
+
+
+class PoolShares:
+    """One pool's counters."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, TenantCounter] = {}
+        """By tenant."""
+        self._floors: dict[int, float] = {}
+        """By priority: the lowest counter of those that waited when one was last served."""
+        self._lanes: dict[int, int] = {}
+        """By priority: how many tenants wait, in all queues of the pool."""
+
+    def begins(self, counter: TenantCounter) -> None:
+        """The tenant begins to wait: what it did not use while it was away is not saved up."""
+        self._lift(counter)
+        self._lanes[counter.priority] = self._lanes.get(counter.priority, 0) + 1
+
+    def ends(self, counter: TenantCounter) -> None:
+        """Nothing of the tenant waits in that queue any more."""
+        self._lanes[counter.priority] -= 1
+
+    def raise_floor(self, counter: TenantCounter) -> None:
+        """This is the lowest counter of its priority that takes part."""
+        if counter.virtual > self._floors.get(counter.priority, 0.0):
+            self._floors[counter.priority] = counter.virtual
+
+    def charge(self, counter: TenantCounter, tokens: int) -> None:
+        """Add tokens, or take some off. While no tenant of its priority waits, the floor follows: what is served then
+        is at the cost of none."""
+        if not self._lanes.get(counter.priority):
+            self._lift(counter)
+            self.raise_floor(counter)
+        counter.virtual += tokens / counter.weight
+
+    def _lift(self, counter: TenantCounter) -> None:
+        floor = self._floors.get(counter.priority, 0.0)
+        if counter.virtual < floor:
+            counter.virtual = floor
+
+
+class FairShares:
+    """The counters of all pools."""
+
+    def __init__(self, tenants: Mapping[str, TenantWeight], share: Callable[[str, int], None] | None = None) -> None:
+        """`share`, if given, is called with a name for the other replicas and the tokens served under it so far."""
+        self._tenants = tenants
+        self._share = share
+        self._pools: dict[str, PoolShares] = {}
+        self._elsewhere: dict[str, dict[str, int]] = {}
+        """By replica and name: the tokens it had served by its last message."""
+
+    def pool(self, pool: str) -> PoolShares:
+        """A pool's counters."""
+        found = self._pools.get(pool)
+        if found is None:
+            found = self._pools[pool] = PoolShares()
+        return found
+
+    def counter(self, pool: str, tenant: str) -> TenantCounter:
+        """A tenant's counter at a pool."""
+        counters = self.pool(pool).counters
+        found = counters.get(tenant)
+        if found is None:
+            found = counters[tenant] = TenantCounter(*self._tenants.get(tenant, _EQUAL))
+        return found
+
+    def begin(self, pool: str, tenant: str, prompt: int, most: int) -> ServiceCharge:
+        """A request goes to a pod: charge its prompt and the answer expected of it, `most` tokens at most if not 0."""
+        answer = int(self.counter(pool, tenant).answer_tokens)
+        charge = ServiceCharge(pool, tenant, prompt, min(answer, most) if most else answer)
+        self._add(charge, charge.prompt + charge.answer)
+        return charge
+
+    def settle(self, charge: ServiceCharge, answer: int | None) -> None:
+        """The request ended. `answer`: the tokens of its answer; None if they are not known."""
+        if answer is None:
+            return
+        counter = self.counter(charge.pool, charge.tenant)
+        counter.answer_tokens += ANSWER_ALPHA * (answer - counter.answer_tokens)
+        self._add(charge, answer - charge.answer)
+
+    def refund(self, charge: ServiceCharge) -> None:
+        """No pod served the request."""
+        self._add(charge, -charge.prompt - charge.answer)
+
+    def served_elsewhere(self, replica: str, served: Mapping[str, int]) -> None:
+        """Another replica's tokens by name, those that changed: add their growth. The first number of a name is where
+        counting begins; a lower one than before comes from a new process."""
+        known = self._elsewhere.setdefault(replica, {})
+        for name, tokens in served.items():
+            before = known.get(name, tokens)
+            known[name] = tokens
+            grown = tokens - before if tokens >= before else tokens
+            pool, _, tenant = name.partition(SEPARATOR)
+            if grown and tenant in self._tenants:
+                self.pool(pool).charge(self.counter(pool, tenant), grown)
+
+    def replica_gone(self, replica: str) -> None:
+        """What it served was served: only where its counting stood is forgotten."""
+        self._elsewhere.pop(replica, None)
+
+    def _add(self, charge: ServiceCharge, tokens: int) -> None:
+        counter = self.counter(charge.pool, charge.tenant)
+        self.pool(charge.pool).charge(counter, tokens)
+        if self._share is None:
+            return
+        grown = tokens + counter.owed
+        counter.owed = min(grown, 0)
+        if grown > 0:
+            counter.served += grown
+            self._share(charge.pool + SEPARATOR + charge.tenant, counter.served)
