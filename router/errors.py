@@ -130,6 +130,10 @@ class Shed(Overload):
     """This replica is at `limits.max_inflight`, or has too many connections."""
 
 
+class KeysUnread(Overload):
+    """Keys are in the shared state, and this replica has not read them yet."""
+
+
 class DeadlineExceeded(Overload):
     """The request's own deadline passed before a pod could take it."""
 
@@ -265,6 +269,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     NoPodAvailable: ErrorShape(503, SERVER, "no_pod_available"),
     Saturated: ErrorShape(429, SERVER, "pool_saturated"),
     Shed: ErrorShape(503, SERVER, "overloaded"),
+    KeysUnread: ErrorShape(503, SERVER, "keys_unread"),
     DeadlineExceeded: ErrorShape(504, SERVER, "deadline_exceeded"),
     ConnectFailed: ErrorShape(503, UPSTREAM, "pod_unreachable"),
     ConnectTimeout: ErrorShape(504, UPSTREAM, "pod_connect_timeout"),

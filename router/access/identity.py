@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from router.access.keys import KeyRecord
 from router.access.tenants import Tenant
-from router.errors import InvalidApiKey, PermissionDenied
+from router.errors import GatewayError, InvalidApiKey, KeysUnread, PermissionDenied
 
 _BEARER: Final = b"bearer "
 _HEADERS: Final = (b"x-api-key", b"api-key")
@@ -41,26 +41,47 @@ class KeyEntry:
 class AccessControl:
     """Knows the keys and says whose a request is."""
 
-    def __init__(self, tenants: Mapping[str, Tenant], wall: Callable[[], float]) -> None:
-        """Knows no key yet; `wall` gives Unix seconds."""
+    def __init__(
+        self, tenants: Mapping[str, Tenant], wall: Callable[[], float], unread: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Knows no key yet; `wall` gives Unix seconds, `unread` says whether the keys are still to be read."""
         self.tenants = tenants
         self._wall = wall
+        self._unread = unread
         self._entries: dict[bytes, KeyEntry] = {}
         """By the SHA-256 of the key."""
 
     def use(self, keys: Iterable[KeyRecord]) -> None:
         """Know these keys from now on, and no others."""
-        self._entries = {bytes.fromhex(key.sha256): KeyEntry(key, self.tenants.get(key.tenant)) for key in keys}
+        self._entries = dict(map(self._entry, keys))
+
+    def learn(self, key: KeyRecord) -> None:
+        """Know this key, too, or in place of what was known of it."""
+        digest, entry = self._entry(key)
+        self._entries[digest] = entry
+
+    def forget(self, key: KeyRecord) -> None:
+        """Know this key no more."""
+        self._entries.pop(bytes.fromhex(key.sha256), None)
+
+    def knows(self, sha256_hex: str) -> bool:
+        """Whether there is a key of this hash."""
+        return bytes.fromhex(sha256_hex) in self._entries
 
     def identify(self, header_map: Mapping[bytes, bytes]) -> ClientIdentity:
-        """Whose request has these headers. Raises InvalidApiKey and PermissionDenied."""
+        """Whose request has these headers. Raises InvalidApiKey, PermissionDenied and KeysUnread."""
         entry = self._entries.get(sha256(credential(header_map)).digest())
         if entry is not None and entry.identity is not None and entry.expires > self._wall():
             return entry.identity
         raise self._refusal(entry)
 
-    def _refusal(self, entry: KeyEntry | None) -> InvalidApiKey | PermissionDenied:
+    def _entry(self, key: KeyRecord) -> tuple[bytes, KeyEntry]:
+        return bytes.fromhex(key.sha256), KeyEntry(key, self.tenants.get(key.tenant))
+
+    def _refusal(self, entry: KeyEntry | None) -> GatewayError:
         if entry is None:
+            if self._unread():
+                return KeysUnread("The API keys are in the shared state, which is not read yet.", retry_after_s=1.0)
             return InvalidApiKey("This API key is not known here. Check that it is whole, or ask for a new one.")
         if refusal := entry.record.refusal(self._wall()):
             return InvalidApiKey(refusal)

@@ -66,6 +66,13 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         """The key as it is from now on; one that was revoked before stays as it was."""
         return self if self.revoked is not None else msgspec.structs.replace(self, revoked=now)
 
+    def describe(self, now: float) -> dict[str, object]:
+        """The key for people and scripts, without its hash; `now` in Unix seconds."""
+        shown: dict[str, object] = msgspec.to_builtins(self)
+        del shown["sha256"]
+        state = "revoked" if self.revoked is not None else "expired" if self.refusal(now) else "valid"
+        return {**shown, "state": state}
+
     def refusal(self, now: float) -> str:
         """Why the key is not accepted at this Unix time; empty if it is."""
         if self.revoked is not None:

@@ -61,6 +61,19 @@ class ControlClient:
         """The plugin directory, as /admin/plugins answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])
 
+    def keys(self) -> list[dict[str, object]]:
+        """Every API key of the shared state, as /admin/keys answers it. Raises ControlFailure."""
+        return _decoded(self._ask("GET", "/admin/keys"), list[dict[str, object]])
+
+    def create_key(self, key: Mapping[str, object], author: str) -> dict[str, object]:
+        """Add an API key by its hash. Raises ControlFailure."""
+        return _decoded(self._ask("POST", "/admin/keys", json=key, headers=_by(author)), dict[str, object])
+
+    def revoke_key(self, name: str, author: str) -> dict[str, object]:
+        """Revoke an API key. Raises ControlFailure."""
+        path = f"/admin/keys/{quote(name, safe='')}"
+        return _decoded(self._ask("DELETE", path, headers=_by(author)), dict[str, object])
+
     def policy(self, pool: str, part: str = "policy") -> dict[str, object]:
         """A pool's policy; with `part="trial"` its trial's report. Raises ControlFailure."""
         return _decoded(self._ask("GET", _path(pool, part)), dict[str, object])
@@ -85,11 +98,10 @@ class ControlClient:
 
         Raises ControlFailure, also when `if_generation` is stale.
         """
-        headers = {} if if_generation is None else {"if-match": f'"{if_generation}"'}
-        if author:
-            headers["x-turnout-author"] = " ".join(author.encode("utf-8", "replace").decode().split())
-        sent = httpx.Headers(headers, encoding="utf-8")  # a header given as text would have to be ASCII
-        answer = self._ask(method, _path(pool, part), json=body, headers=sent, params=options)
+        headers = _by(author)
+        if if_generation is not None:
+            headers["if-match"] = f'"{if_generation}"'
+        answer = self._ask(method, _path(pool, part), json=body, headers=headers, params=options)
         return _decoded(answer, dict[str, object])
 
     def _ask(
@@ -107,6 +119,13 @@ class ControlClient:
         if answer.is_success:
             return answer.content
         raise ControlFailure(_refused(answer))
+
+
+def _by(author: str) -> httpx.Headers:
+    """The header that names who made a change; none without a name."""
+    name = " ".join(author.encode("utf-8", "replace").decode().split())
+    # A header given as text would have to be ASCII.
+    return httpx.Headers({"x-turnout-author": name} if author else {}, encoding="utf-8")
 
 
 def _path(pool: str, part: str) -> str:

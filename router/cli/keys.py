@@ -1,14 +1,15 @@
-"""`turnout keys ...`: makes, lists and revokes API keys, in a file. A key is made here and printed once; what is
-written is its hash.
+"""`turnout keys ...`: makes, lists and revokes API keys, in a file or by a control port in the shared state. A key is
+made here and printed once; what is written or sent is its hash.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,7 +30,8 @@ from router.access.keys import (
     with_revoked,
     written_keys,
 )
-from router.cli.control import print_json, print_line, print_table
+from router.cli.control import add_control, control, print_json, print_line, print_table
+from router.cli.policy import AUTHOR_VARIABLE
 from router.cli.serve_flags import UsageError
 
 _SPANS: Final = {"m": "minutes", "h": "hours", "d": "days"}
@@ -57,8 +59,9 @@ def _add(
     actions: _Actions, name: str, help_text: str, run: Callable[[argparse.Namespace], int]
 ) -> argparse.ArgumentParser:
     action: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
-    action.add_argument("--file", metavar="FILE", required=True, help="the file of `auth.keys_file`")
-    action.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    action.add_argument("--file", metavar="FILE", help="the file of `auth.keys_file`; without it, the shared state")
+    add_control(action)
+    action.add_argument("--by", metavar="NAME", default="", help="who, for the history (TURNOUT_AUTHOR)")
     action.set_defaults(run=run)
     return action
 
@@ -91,11 +94,17 @@ def _create(given: argparse.Namespace) -> int:
     key = new_key()
     name = given.name or f"{given.tenant[:56]}-{secrets.token_hex(3)}"
     record = KeyRecord(name, given.tenant, digest_of(key), created=_now(), expires=given.expires)
-    _change(given.file, lambda keys: with_key(keys, record))
+    if given.file:
+        _change(given.file, lambda keys: with_key(keys, record))
+        created = record.describe(_now().timestamp())
+    else:
+        body = {field: value for field, value in msgspec.to_builtins(record).items() if field != "created"}
+        with control(given) as client:
+            created = client.create_key(body, _author(given))
     if given.json:
-        print_json({**_shown(record), "key": key})
+        print_json({**created, "key": key})
         return 0
-    until = f", until {_time(record.expires)} UTC" if record.expires is not None else ""
+    until = f", until {_time(created.get('expires'))} UTC" if record.expires is not None else ""
     # Beside the key, which alone is the output: `KEY=$(turnout keys create ...)`.
     sys.stderr.write(f"key {record.name} of tenant {record.tenant}{until}; it is not shown again\n")
     print_line(key)
@@ -103,27 +112,42 @@ def _create(given: argparse.Namespace) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    try:
-        keys = read_keys(given.file)
-    except BadKeys as error:
-        raise UsageError(f"{given.file} {error}") from None
+    if given.file:
+        keys = _in_file(given.file)
+    else:
+        with control(given) as client:
+            keys = client.keys()
     if given.json:
-        print_json([_shown(each) for each in keys])
+        print_json(keys)
         return 0
-    now = _now().timestamp()
     rows = [("NAME", "TENANT", "STATE", "CREATED (UTC)", "EXPIRES (UTC)")]
-    rows += [(each.name, each.tenant, _state(each, now), _time(each.created), _time(each.expires)) for each in keys]
+    for key in keys:
+        name, tenant, state = (str(key[field]) for field in ("name", "tenant", "state"))
+        rows.append((name, tenant, state, _time(key.get("created")), _time(key.get("expires"))))
     print_table(rows)
     return 0
 
 
 def _revoke(given: argparse.Namespace) -> int:
-    _change(given.file, lambda keys: with_revoked(keys, given.name, _now()))
-    if not given.json:
+    if given.file:
+        _change(given.file, lambda keys: with_revoked(keys, given.name, _now()))
+        key: Mapping[str, object] = next(each for each in _in_file(given.file) if each["name"] == given.name)
+    else:
+        with control(given) as client:
+            key = client.revoke_key(given.name, _author(given))
+    if given.json:
+        print_json(key)
+    else:
         print_line(f"key {given.name} is revoked")
-        return 0
-    print_json(next(_shown(each) for each in read_keys(given.file) if each.name == given.name))
     return 0
+
+
+def _in_file(path: str) -> list[dict[str, object]]:
+    now = _now().timestamp()
+    try:
+        return [each.describe(now) for each in read_keys(path)]
+    except BadKeys as error:
+        raise UsageError(f"{path} {error}") from None
 
 
 def _change(path: str, change: Callable[[Sequence[KeyRecord]], Sequence[KeyRecord]]) -> None:
@@ -135,16 +159,12 @@ def _change(path: str, change: Callable[[Sequence[KeyRecord]], Sequence[KeyRecor
         raise UsageError(f"{path}: {error}") from None
 
 
-def _shown(key: KeyRecord) -> dict[str, object]:
-    shown: dict[str, object] = msgspec.to_builtins(key)
-    return shown
+def _author(given: argparse.Namespace) -> str:
+    return given.by or os.environ.get(AUTHOR_VARIABLE, "")
 
 
-def _state(key: KeyRecord, now: float) -> str:
-    if key.revoked is not None:
-        return "revoked"
-    return "expired" if key.refusal(now) else "valid"
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment is not None else "-"
+def _time(moment: object) -> str:
+    """A time as the API answers it, for people."""
+    if not isinstance(moment, str):
+        return "-"
+    return f"{datetime.fromisoformat(moment).astimezone(UTC):%Y-%m-%d %H:%M}"

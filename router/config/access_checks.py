@@ -36,10 +36,13 @@ def _auth(settings: Settings, auth: Auth) -> Iterator[Problem]:
         yield Problem(
             ("auth", "keys_from"), f"{auth.keys_from!r} is not known; write {STATE}, or name a file in keys_file"
         )
-    if auth.keys_from or auth.jwt is not None:
-        yield Problem(("auth",), "keys_from and jwt are not part of this version; use keys_file")
+    if auth.jwt is not None:
+        yield Problem(("auth", "jwt"), "is not part of this version; use keys_file or keys_from")
     if auth.keys_file and auth.keys_from:
         yield Problem(("auth", "keys_from"), "keys come from a file or from the state, not from both")
+    elif auth.keys_from and settings.state.startswith("memory:"):
+        why = "keys in `state: memory://` end with the process: use redis://, or keys_file"
+        yield Problem(("auth", "keys_from"), why, "warning")
     if not settings.tenants:
         yield Problem(("auth",), "there is no tenant that a key could belong to: add one, as `tenants: [{name: main}]`")
     if auth.keys_file:

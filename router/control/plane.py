@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.access.shared_keys import SharedKeys
 from router.lifecycle import Lifecycle
 from router.policy.controller import PolicyController
 from router.settings import Settings
@@ -91,6 +92,8 @@ class ControlPlane:
     """The plugin directory: each file, and the result of its check."""
     trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}
     """The report on a pool's trial."""
+    keys: SharedKeys | None = None
+    """The API keys of the shared state; None where they are not there."""
 
 
 def describe_pod(status: PodStatus) -> dict[str, object]:

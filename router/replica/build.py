@@ -108,7 +108,14 @@ def build(
     policy = _policy(core, state.store)
     dataplane = _dataplane(core, state, network, pods, policy)
     state_listener = ReplicaStateListener(
-        state.view, state.prefix, pods.updates, pods.scraper, policy.controller, pods.models, pods.prober
+        state.view,
+        state.prefix,
+        pods.updates,
+        pods.scraper,
+        policy.controller,
+        pods.models,
+        pods.prober,
+        dataplane.access.shared if dataplane.access is not None else None,
     )
     warmup = Warmup(
         store=state.store,
@@ -222,7 +229,7 @@ def _dataplane(
     identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
     recorder = Recorder(settings.recording) if settings.recording.path else None
-    access = open_access(settings, time.time)
+    access = open_access(settings, state.store, time.time)
     gateway = Gateway(
         GatewayDeps(
             settings=settings,

@@ -34,6 +34,7 @@ def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
         started_at=time.time(),
         trial=of.policy.trials.report,
         plugins=of.policy.plugins.describe,
+        keys=of.dataplane.access.shared if of.dataplane.access is not None else None,
         replica=of.core.name,
         version=__version__,
     )

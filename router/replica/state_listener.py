@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from router.access.shared_keys import SharedKeys
 from router.policy.controller import PolicyController
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import PodId
@@ -30,7 +31,9 @@ class ReplicaStateListener:
         policies: PolicyController,
         models: ModelReader,
         prober: Prober,
+        keys: SharedKeys | None = None,
     ) -> None:
+        """`keys`: the API keys of the shared state; None where they are not there."""
         self._view = view
         self._prefix = prefix
         self._pod_updates = pod_updates
@@ -38,6 +41,7 @@ class ReplicaStateListener:
         self._policies = policies
         self._models = models
         self._prober = prober
+        self._keys = keys
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
         """A replica's requests in flight by pod: all of them, or those that changed."""
@@ -71,8 +75,10 @@ class ReplicaStateListener:
         self._models.read_elsewhere({pod: each.models for pod, each in known.items() if each.models is not None})
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        """A pool's policy was changed on another replica, or before this one started."""
+        """A pool's policy, or an API key, was changed on another replica, or before this one started."""
         self._policies.policy_changed(pool, record)
+        if self._keys is not None:
+            self._keys.changed(pool, record)
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         """This replica's prefix index, page by page."""

@@ -36,7 +36,8 @@ class SyncConfig(NamedTuple):
 
 
 class PolicyRecord(NamedTuple):
-    """A pool's policy, the same on all replicas."""
+    """A pool's policy, the same on all replicas. The router keeps API keys as such records, too, under names that no
+    pool has."""
 
     name: str
     params: Mapping[str, object]
@@ -90,7 +91,7 @@ class StateListener(Protocol):
         of any of them say so."""
 
     def policy_changed(self, pool: str, record: PolicyRecord, /) -> None:
-        """A pool's policy has a new generation."""
+        """A pool's policy has a new generation, or what else has such a record."""
 
     def checkpoint(self) -> Iterable[PrefixPage]:
         """This replica's prefix index, page by page. The index may change between two pages."""

@@ -85,7 +85,8 @@ class SharedPolicies:
             members = await link.call("SMEMBERS", self._keys.pools)
             pools = sorted({pool.decode("utf-8", "replace") for pool in members}.union(self._known))
             for pool, stored in zip(pools, await self._stored(link, pools), strict=True):
-                await self._agree(link, pool, stored)
+                if not stored.newest or stored.newest != self._newest.get(pool):  # there may be thousands of API keys
+                    await self._agree(link, pool, stored)
 
     async def read(self, link: RespConnection, pool: str) -> Sequence[PolicyRecord]:
         """A pool's records, newest first. Raises StateError."""

@@ -10,7 +10,9 @@ import pytest
 
 from router.access.keys import KEY_PREFIX, digest_of, read_keys
 from router.cli.main import main
+from tests.fakes.control_port import Run, commands
 from tests.fakes.each_case import each_case
+from tests.router.control.test_key_routes import with_keys
 
 
 @pytest.fixture
@@ -105,3 +107,25 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.C
     file = str(tmp_path / "none" / "keys.yaml")
     assert main(["keys", "create", "--file", file, "--tenant", "a"]) == 2
     assert file in capsys.readouterr().err
+
+
+def test_without_a_file_the_keys_are_those_of_a_control_port(capsys: pytest.CaptureFixture[str]) -> None:
+    replica = with_keys()
+    assert replica.plane.keys is not None
+
+    def script(run: Run) -> None:
+        assert run("keys", "create", "--tenant", "search", "--name", "ci", "--by", "Ada", "--expires", "1d") == 0
+        key = capsys.readouterr().out.strip()
+        assert key.startswith(KEY_PREFIX)
+        assert replica.plane.keys is not None
+        assert [each.sha256 for each in replica.plane.keys.all()] == [digest_of(key)]
+        assert run("keys", "list") == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["ci", "search", "valid"]
+        assert run("keys", "revoke", "ci") == 0
+        assert capsys.readouterr().out == "key ci is revoked\n"
+        assert run("keys", "list", "--json") == 0
+        assert [each["state"] for each in json.loads(capsys.readouterr().out)] == ["revoked"]
+        assert run("keys", "revoke", "none") == 2
+        assert capsys.readouterr().err == "turnout: there is no key 'none'\n"
+
+    commands(replica, script)

@@ -101,3 +101,17 @@ def test_keys_of_a_tenant_that_is_not_there_are_a_warning(tmp_path: Path) -> Non
     assert said(settings) == {}
     warning = said(settings, "warning")["auth.keys_file"]
     assert "key 'ci' is refused, as there is no tenant 'serch'; did you mean 'search'?" in warning
+
+
+def test_keys_in_a_state_that_ends_with_the_process_are_a_warning() -> None:
+    settings = with_auth(Auth(keys_from="state"), "search")
+    assert said(settings) == {}
+    assert "end with the process" in said(settings, "warning")["auth.keys_from"]
+
+
+@each_case(
+    "auth, why",
+    [(Auth(keys_from="redis"), "is not known; write state"), (Auth(keys_from="state", keys_file="x"), "both")],
+)
+def test_keys_come_from_one_place(auth: Auth, why: str) -> None:
+    assert why in said(with_auth(auth, "search"))["auth.keys_from"]
