@@ -22,6 +22,22 @@ class Cors(Section, frozen=True):
     """Exact origins, such as `https://chat.example.com`, or `"*"`. Empty is off: a pod's own headers pass."""
 
 
+class ServerTls(Section, frozen=True):
+    """TLS 1.2 and 1.3 on a port of the gateway. The files are looked at every second and read again when one of them
+    changes; connections that are open stay. Files that cannot be used leave the ones before in place, with an error in
+    the log."""
+
+    cert_file: str
+    """The gateway's certificate and those between it and its authority, PEM."""
+    key_file: str = ""
+    """Its key, without a passphrase; empty: it is in `cert_file`."""
+    client_ca_file: str = ""
+    """Authorities of clients' certificates, PEM. Every client must then show a certificate of one of them."""
+    crl_file: str = ""
+    """Certificates that were revoked: a list (CRL) of each authority in `client_ca_file`, PEM. Once a list is older
+    than its `nextUpdate`, no certificate of its authority is taken."""
+
+
 class TargetClient(Section, frozen=True):
     """A client known by its API key, and where it may go. Superseded by `auth` and `tenants`, which also refuse unknown
     keys. Use long random keys: the hash of a guessable one is no secret."""

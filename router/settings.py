@@ -12,6 +12,7 @@ from router.client_settings import Auth as Auth
 from router.client_settings import Cors as Cors
 from router.client_settings import JwtAuth as JwtAuth
 from router.client_settings import PathSettings as PathSettings
+from router.client_settings import ServerTls as ServerTls
 from router.client_settings import TargetClient as TargetClient
 from router.client_settings import Targets as Targets
 from router.client_settings import TenantSettings as TenantSettings
@@ -144,6 +145,8 @@ class Control(Section, frozen=True):
     listen: str = "127.0.0.1:9000"
     token: str = ""
     """Bearer token of /admin/*; required unless `listen` is on loopback."""
+    tls: ServerTls | None = None
+    """TLS on this port; without it plain HTTP."""
 
 
 class Discovery(Section, frozen=True):
@@ -286,6 +289,8 @@ class Settings(Section, frozen=True):
     """The whole file."""
 
     listen: str = "0.0.0.0:8000"
+    tls: ServerTls | None = None
+    """TLS on the inference port; without it plain HTTP."""
     control: Control = Control()
     state: str = "memory://"
     """`memory://` (this process alone), or the store that all replicas share: `redis://`, `rediss://`,
@@ -311,6 +316,9 @@ class Settings(Section, frozen=True):
     trusted_proxies: list[str] = []
     """Addresses and networks (`10.0.0.0/8`) of proxies in front of the gateway. Of their requests, `Forwarded` and
     `X-Forwarded-*` are passed on with the proxy's address added; of any other request they are replaced."""
+    proxy_protocol: bool = False
+    """Connections of `trusted_proxies` to the inference port begin with a header of the PROXY protocol, version 1 or 2,
+    which names the client. One without it is closed. Connections of others have none."""
     retries: Retries = Retries()
     health: Health = Health()
     scrape: Scrape = Scrape()

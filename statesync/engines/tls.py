@@ -51,7 +51,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
     if files.key_file and not files.cert_file:
         raise BadTlsFiles("key_file", "is a key without a certificate: set cert_file, too")
     if files.cert_file:
-        _show_certificate(context, files)
+        load_certificate(context, files.cert_file, files.key_file)
     if files.server_name:
         _ask_for(context, files.server_name)
     return context
@@ -75,22 +75,24 @@ def _trusting(files: TlsFiles) -> ssl.SSLContext:
         raise BadTlsFiles("ca_file", f"{files.ca_file} cannot be read: {error.strerror}") from None
 
 
-def _show_certificate(context: ssl.SSLContext, files: TlsFiles) -> None:
-    for field, path in (("cert_file", files.cert_file), ("key_file", files.key_file)):
+def load_certificate(context: ssl.SSLContext, cert_file: str, key_file: str) -> None:
+    """Have connections of this context show a certificate; with `key_file` empty its key is in `cert_file`. Raises
+    BadTlsFiles."""
+    for field, path in (("cert_file", cert_file), ("key_file", key_file)):
         if path and not os.access(path, os.R_OK):
             why = "cannot be read: no permission" if os.path.exists(path) else "does not exist"
             raise BadTlsFiles(field, f"{path} {why}")
     try:
         # Without a `password` OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(files.cert_file, files.key_file or None, password=_no_password)
+        context.load_cert_chain(cert_file, key_file or None, password=_no_password)
     except _EncryptedKey:
         raise BadTlsFiles("key_file", "the key is encrypted: write it without a passphrase") from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise BadTlsFiles("key_file", "the key belongs to another certificate than cert_file") from None
-        wrong = f"{files.cert_file} has no certificate with its key, in PEM form; is the key in a key_file of its own?"
-        if files.key_file:
-            wrong = f"{files.cert_file} and {files.key_file} are no certificate and key in PEM form"
+        wrong = f"{cert_file} has no certificate with its key, in PEM form; is the key in a key_file of its own?"
+        if key_file:
+            wrong = f"{cert_file} and {key_file} are no certificate and key in PEM form"
         raise BadTlsFiles("cert_file", f"{wrong} ({error.reason or error})") from None
     except OSError as error:
         raise BadTlsFiles("cert_file", f"cannot be read: {error.strerror}") from None

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from loadtests.sim.ports import HOST
 from tests.fakes.programs import need
 
+_PAST = "20200102000000Z"
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
@@ -38,6 +39,20 @@ class Authority:
         usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
         new = ("req", "-x509", *_KEY, "-days", "2", *usage)
         _run(*new, "-subj", f"/CN={name}", "-keyout", str(self._key), "-out", str(self.cert))
+
+    def revocations(self, *revoked: IssuedPair, days: int = 2) -> Path:
+        """A new list of revoked certificates; with negative days it is out of date."""
+        self._count += 1
+        database, path = self._directory / "index.txt", self._directory / f"{self._count}.crl"
+        database.touch()
+        settings = self._directory / "ca.cnf"
+        settings.write_text(f"[ca]\ndefault_ca=own\n[own]\ndatabase={database}\ndefault_md=sha256\n")
+        signing = ("-config", str(settings), "-cert", str(self.cert), "-keyfile", str(self._key))
+        for pair in revoked:
+            _run("ca", *signing, "-revoke", str(pair.cert))
+        dates = ("-crldays", "2") if days > 0 else ("-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", _PAST)
+        _run("ca", *signing, "-gencrl", *dates, "-out", str(path))
+        return path
 
     def issue(self, san: str = f"IP:{HOST}", *, days: int = 2) -> IssuedPair:
         """A certificate for these alternative names; with negative days it has expired."""

@@ -1,0 +1,236 @@
+"""Accepts the connections of a port that speaks TLS or the PROXY protocol, and hands each to its protocol once its first
+byte of HTTP may come. Knows sockets and asyncio, nothing of HTTP. A port with neither never comes here: asyncio's own
+server accepts for it.
+
+A connection is looked at before it is read (MSG_PEEK): what follows a PROXY header belongs to TLS, and a client that
+speaks no TLS gets an answer that it can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from router.ports.proxy_protocol import MAX_BYTES, BadProxyHeader, parse
+from router.ports.tls import PortTls
+from statesync.tasks import spawn
+
+_log = logging.getLogger("turnout.ports")
+
+_ACCEPTS: Final = 8
+"""Connections accepted in one turn of the event loop: handshakes cost more than anything else here."""
+
+_HANDSHAKE: Final = 0x16
+"""The first byte of TLS."""
+
+_PAUSE_S: Final = 1.0
+"""Seconds without accepting where no file descriptor is left."""
+
+LINGER_S: Final = 1.0
+"""Seconds for which a refused client's bytes are read and dropped, so that no reset overtakes the answer, and for which
+a client may take to close its side of TLS."""
+
+
+class PortOptions(NamedTuple):
+    """What a port speaks below HTTP."""
+
+    tls: PortTls | None = None
+    proxies: Callable[[str], bool] | None = None
+    """Whether connections from this address begin with a header of the PROXY protocol; None: of none do."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a connection's first byte is HTTP."""
+        return self.tls is None and self.proxies is None
+
+
+class Acceptance(Protocol):
+    """What becomes of accepted connections."""
+
+    def room(self) -> bool:
+        """Whether another connection may be accepted; otherwise it is closed at once."""
+
+    def protocol(self, peer: str, /) -> asyncio.BaseProtocol | None:
+        """The protocol of a connection from this address, before its handshake; None refuses it."""
+
+    def given_up(self, protocol: asyncio.BaseProtocol, /) -> None:
+        """Its handshake is over: if `connection_made` was not called until now, it never will be."""
+
+    def not_tls(self, peer: str, /) -> bytes:
+        """The answer to a client that speaks no TLS where it must."""
+
+
+class Acceptor:
+    """A listening socket, and the connections that have not begun to speak HTTP."""
+
+    def __init__(self, options: PortOptions, owner: Acceptance, timeout_s: float) -> None:
+        """`timeout_s`: for everything before HTTP, after which a connection is closed."""
+        self.options = options
+        self.owner = owner
+        self.timeout_s = timeout_s
+        self.arrivals: set[Arrival] = set()
+        self._socket: socket.socket | None = None
+        self._resume: asyncio.TimerHandle | None = None
+
+    def start(self, bound: socket.socket, backlog: int) -> None:
+        """Listen on this socket, which is closed with the acceptor."""
+        bound.setblocking(False)
+        bound.listen(backlog)
+        self._socket = bound
+        self._accept_on()
+
+    def close(self) -> None:
+        """Accept no more; connections that were accepted go on."""
+        if self._resume is not None:
+            self._resume.cancel()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def abort(self) -> None:
+        """Close the connections that have not begun to speak HTTP."""
+        for arrival in list(self.arrivals):
+            arrival.close()
+
+    def _accept_on(self) -> None:
+        self._resume = None
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS):
+            if self._socket is None:
+                return
+            try:
+                accepted, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                _log.error("cannot accept a connection: %s; trying again in %g s", error, _PAUSE_S)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._socket)
+                self._resume = loop.call_later(_PAUSE_S, self._accept_on)
+                return
+            if not self.owner.room():
+                accepted.close()
+                continue
+            accepted.setblocking(False)
+            Arrival(self, accepted, str(address[0])).begin()
+
+
+class Arrival:
+    """One connection until it speaks HTTP: its PROXY header, the first byte, the handshake."""
+
+    def __init__(self, acceptor: Acceptor, accepted: socket.socket, peer: str) -> None:
+        self._acceptor = acceptor
+        self._options = acceptor.options
+        self._socket = accepted
+        self._peer = peer
+        self._header = b""
+        """What was read of a PROXY header that is not whole."""
+        proxies = acceptor.options.proxies
+        self._proxied = proxies is not None and proxies(peer)
+        self._refused = False
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = self._loop.time() + acceptor.timeout_s
+        self._due = self._loop.call_at(self._ends_at, self.close)
+        self._handshake: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Look at what the client sent, now and whenever it sends."""
+        self._acceptor.arrivals.add(self)
+        self._loop.add_reader(self._socket, self._readable)
+        self._readable()
+
+    def close(self) -> None:
+        """Close the connection, wherever it is. Safe to call twice."""
+        self._acceptor.arrivals.discard(self)
+        self._due.cancel()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        elif self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _readable(self) -> None:
+        try:
+            if self._refused:
+                self._drop()
+            elif not self._proxied or self._read_header():
+                self._look()
+        except (BlockingIOError, InterruptedError):
+            return
+        except BadProxyHeader as error:
+            _log.warning("closed a connection of the proxy %s without a PROXY header: %s", self._peer, error)
+            self.close()
+        except OSError:
+            self.close()
+
+    def _read_header(self) -> bool:
+        """Read as far as the PROXY header goes, and no byte of what follows; whether it is whole."""
+        seen = self._socket.recv(MAX_BYTES, socket.MSG_PEEK)
+        if not seen:
+            self.close()
+            return False
+        header = parse(self._header + seen)
+        if header is None:
+            self._header += self._socket.recv(len(seen))
+            return False
+        self._socket.recv(header.size - len(self._header))
+        self._proxied = False
+        self._peer = header.client or self._peer
+        return True
+
+    def _look(self) -> None:
+        if self._options.tls is not None:
+            first = self._socket.recv(1, socket.MSG_PEEK)
+            if not first:
+                self.close()
+                return
+            if first[0] != _HANDSHAKE:
+                self._refuse()
+                return
+        self._loop.remove_reader(self._socket)
+        protocol = self._acceptor.owner.protocol(self._peer)
+        if protocol is None:
+            self.close()
+        else:
+            self._due.cancel()  # from here on the handshake has the time that is left
+            self._handshake = spawn(self._connect(protocol, self._options.tls), "accept")
+
+    def _refuse(self) -> None:
+        """Answer in plain HTTP, and close once the client has read it."""
+        self._refused = True
+        self._socket.send(self._acceptor.owner.not_tls(self._peer))
+        self._socket.shutdown(socket.SHUT_WR)
+        self._due.cancel()
+        self._due = self._loop.call_later(LINGER_S, self.close)
+        self._drop()
+
+    def _drop(self) -> None:
+        while self._socket.recv(65536):
+            pass
+        self.close()
+
+    async def _connect(self, protocol: asyncio.BaseProtocol, tls: PortTls | None) -> None:
+        def make() -> asyncio.BaseProtocol:
+            return protocol
+
+        try:
+            if tls is None:
+                await self._loop.connect_accepted_socket(make, self._socket)
+            else:
+                left_s = max(0.001, self._ends_at - self._loop.time())
+                await self._loop.connect_accepted_socket(
+                    make, self._socket, ssl=tls.context, ssl_handshake_timeout=left_s, ssl_shutdown_timeout=LINGER_S
+                )
+        except OSError as error:  # of which ssl.SSLError is one
+            if tls is not None:
+                tls.handshake_failed(error)
+        finally:
+            self._acceptor.arrivals.discard(self)
+            self._acceptor.owner.given_up(protocol)
