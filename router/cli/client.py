@@ -11,8 +11,10 @@ import httpx
 import msgspec
 
 from router.config.environment import TOKEN_VARIABLE
+from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
 
 _TIMEOUT_S = 10.0
+_NO_FILES = TlsFiles()
 _T = TypeVar("_T")
 
 
@@ -23,8 +25,9 @@ class ControlFailure(Exception):
 class ControlClient:
     """Requests to one replica's control port."""
 
-    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
-        """`url` as `http://host:port`, or just `host:port`. The token comes from TURNOUT_CONTROL_TOKEN."""
+    def __init__(self, url: str, environ: Mapping[str, str], tls: TlsFiles = _NO_FILES) -> None:
+        """`url` as `http://host:port`, or just `host:port`; `tls` is for `https://`. The token comes from
+        TURNOUT_CONTROL_TOKEN."""
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         token = environ.get(TOKEN_VARIABLE, "")
         if not (token.isascii() and token.isprintable()):
@@ -38,8 +41,10 @@ class ControlClient:
                 # A proxy of the environment must not see the token, and could not reach a loopback port.
                 trust_env=False,
                 # Reading the authorities' certificates takes 40 ms, and plain HTTP needs none.
-                verify=not self._url.lower().startswith("http:"),
+                verify=False if self._url.lower().startswith("http:") else make_context(tls),
             )
+        except BadTlsFiles as error:
+            raise ControlFailure(f"--{error.field.replace('_', '-')}: {error}") from None
         except httpx.InvalidURL as error:
             raise ControlFailure(f"--control {url}: {error}") from None
 

@@ -14,6 +14,7 @@ import msgspec
 from router.address import parse_listen
 from router.cli.serve_flags import UsageError
 from router.config.environment import CONTROL_VARIABLE, TOKEN_VARIABLE
+from statesync.engines.tls import TlsFiles
 
 if TYPE_CHECKING:
     from router.cli.client import ControlClient
@@ -29,6 +30,9 @@ def add_control(command: argparse.ArgumentParser) -> None:
         help=f"control port of any replica (default {CONTROL_VARIABLE}, or {DEFAULT_CONTROL}); "
         f"token from {TOKEN_VARIABLE}",
     )
+    command.add_argument("--ca-file", metavar="FILE", help="authorities of an https:// control port, PEM")
+    command.add_argument("--cert-file", metavar="FILE", help="certificate to show it, PEM")
+    command.add_argument("--key-file", metavar="FILE", help="its key, unless it is in --cert-file")
     command.add_argument("--json", action="store_true", help="as the control API answers it")
 
 
@@ -43,7 +47,8 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
             raise UsageError(
                 f"--control: {given.control!r} is not a URL or host:port, such as 127.0.0.1:{given.control}"
             )
-        with ControlClient(given.control or control_url(os.environ), os.environ) as client:
+        tls = TlsFiles(given.ca_file or "", given.cert_file or "", given.key_file or "")
+        with ControlClient(given.control or control_url(os.environ), os.environ, tls) as client:
             yield client
     except ControlFailure as error:
         raise UsageError(str(error)) from None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.address import ListenAddress, parse_listen
-from router.config import access_checks, edge_checks, plugin_checks, target_checks, upstream_checks
+from router.config import access_checks, edge_checks, plugin_checks, port_checks, target_checks, upstream_checks
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
@@ -127,6 +127,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *target_checks.targets(settings),
         *access_checks.access_problems(settings),
         *edge_checks.edge_problems(settings),
+        *port_checks.port_problems(settings),
         *_default_pool(settings),
         *_keepalive(settings),
         *_recording(settings.recording),

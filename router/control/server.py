@@ -13,7 +13,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from router.address import ListenAddress, bind
-from router.control.limits import BodyLimit, LimitedHttp
+from router.control.limits import MAX_CONNECTIONS, REQUEST_S, BodyLimit, LimitedHttp
+from router.dataplane.http.responses import CLOSE, error_answer
+from router.errors import BadFraming
+from router.ports.acceptor import Acceptor, PortOptions
+from router.ports.tls import PortTls
 from statesync.tasks import spawn
 
 _DATE_S = 1.0
@@ -24,7 +28,9 @@ _GRACE_S = 2
 class ControlServer:
     """The control port."""
 
-    def __init__(self, app: ASGIApp, listen: ListenAddress, lent: socket.socket | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, listen: ListenAddress, lent: socket.socket | None = None, tls: PortTls | None = None
+    ) -> None:
         """Opens nothing yet. `lent` is a bound socket to listen on instead of one of its own."""
         self._listen = listen
         self._lent = lent
@@ -39,7 +45,8 @@ class ControlServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=_GRACE_S,
-            )
+            ),
+            tls,
         )
         self._serving: asyncio.Task[None] | None = None
 
@@ -63,8 +70,7 @@ class ControlServer:
     def stop_accepting(self) -> None:
         """Accept no new connections; open ones are answered until `stop`."""
         if self._server.accepting.is_set():
-            for each in self._server.servers:
-                each.close()
+            self._server.stop_accepting()
 
     async def stop(self) -> None:
         """Close, letting answers under way finish for a moment. Safe to call twice and before `start`."""
@@ -75,10 +81,11 @@ class ControlServer:
 
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers, with an event for the moment when it accepts, and ending at once
-    where uvicorn's own checks ten times a second whether it should."""
+    where uvicorn's own checks ten times a second whether it should. With TLS its connections come from an acceptor."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, tls: PortTls | None) -> None:
         super().__init__(config)
+        self._acceptor = Acceptor(PortOptions(tls), self, REQUEST_S) if tls is not None else None
         self.accepting = asyncio.Event()
         self._ending = asyncio.Event()
 
@@ -92,8 +99,36 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._acceptor is None or not sockets:
+            await super().startup(sockets)
+        else:
+            self.servers = []
+            self._acceptor.start(sockets[0], self.config.backlog)
+            self.started = True
         self.accepting.set()
+
+    def stop_accepting(self) -> None:
+        """Accept no more connections."""
+        for each in self.servers:
+            each.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+
+    def room(self) -> bool:
+        """See `Acceptance`."""
+        arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
+        return len(self.server_state.connections) + len(arrivals) < MAX_CONNECTIONS
+
+    def protocol(self, _peer: str) -> asyncio.BaseProtocol | None:
+        """See `Acceptance`."""
+        return LimitedHttp(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def given_up(self, _protocol: asyncio.BaseProtocol) -> None:
+        """See `Acceptance`."""
+
+    def not_tls(self, _peer: str) -> bytes:
+        """See `Acceptance`."""
+        return error_answer(BadFraming("The control port speaks TLS: use https://."), (), connection=CLOSE)
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):  # which renews the date in the headers
@@ -101,7 +136,10 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._ending.wait(), _DATE_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listening in (*self.servers, *(sockets or ())):
+        self.stop_accepting()
+        if self._acceptor is not None:
+            self._acceptor.abort()
+        for listening in sockets or ():
             listening.close()
         await asyncio.sleep(0)  # a connection that was just accepted is set up then
         if self.server_state.connections or self.server_state.tasks:

@@ -119,7 +119,8 @@ class WireHeaders:
 
     def _forwarding(self, exchange: Exchange) -> bytes:
         if FORWARDING in exchange.header_map or self._proxies.always:
-            return self._proxies.lines(peer_of(exchange.edge.transport), exchange.header_map)
+            edge = exchange.edge
+            return self._proxies.lines(edge.peer or peer_of(edge.transport), exchange.header_map)
         return b""
 
     def response_headers(self, exchange: Exchange, placement: Placement) -> list[bytes]:

@@ -1,6 +1,6 @@
-"""Accepts the connections of a port that speaks TLS or the PROXY protocol, and hands each to its protocol once its first
-byte of HTTP may come. Knows sockets and asyncio, nothing of HTTP. A port with neither never comes here: asyncio's own
-server accepts for it.
+"""Accepts the connections of a port that speaks TLS or the PROXY protocol, and hands each to its protocol once the
+first byte of HTTP may come. Knows sockets and asyncio, nothing of HTTP. A port with neither never comes here: the
+server of asyncio accepts for it.
 
 A connection is looked at before it is read (MSG_PEEK): what follows a PROXY header belongs to TLS, and a client that
 speaks no TLS gets an answer that it can read.
@@ -9,13 +9,14 @@ speaks no TLS gets an answer that it can read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from router.ports.proxy_protocol import MAX_BYTES, BadProxyHeader, parse
-from router.ports.tls import PortTls
+from router.ports.tls import HandshakeFailed, PortTls
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.ports")
@@ -147,12 +148,12 @@ class Arrival:
         self._readable()
 
     def close(self) -> None:
-        """Close the connection, wherever it is. Safe to call twice."""
+        """Let go of the connection, wherever it is. Safe to call twice."""
         self._acceptor.arrivals.discard(self)
         self._due.cancel()
         if self._handshake is not None:
             self._handshake.cancel()
-        elif self._socket.fileno() >= 0:
+        if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
 
@@ -192,7 +193,7 @@ class Arrival:
                 self.close()
                 return
             if first[0] != _HANDSHAKE:
-                self._refuse()
+                self._refuse(self._acceptor.owner.not_tls(self._peer))
                 return
         self._loop.remove_reader(self._socket)
         protocol = self._acceptor.owner.protocol(self._peer)
@@ -201,15 +202,16 @@ class Arrival:
         else:
             self._due.cancel()  # from here on the handshake has the time that is left
             self._handshake = spawn(self._connect(protocol, self._options.tls), "accept")
+            self._handshake.add_done_callback(lambda _: self._over(protocol))
 
-    def _refuse(self) -> None:
-        """Answer in plain HTTP, and close once the client has read it."""
+    def _refuse(self, answer: bytes) -> None:
+        """Send the answer, and close once the client has read it."""
         self._refused = True
-        self._socket.send(self._acceptor.owner.not_tls(self._peer))
-        self._socket.shutdown(socket.SHUT_WR)
         self._due.cancel()
         self._due = self._loop.call_later(LINGER_S, self.close)
-        self._drop()
+        self._loop.add_reader(self._socket, self._readable)
+        self._socket.send(answer)
+        self._socket.shutdown(socket.SHUT_WR)
 
     def _drop(self) -> None:
         while self._socket.recv(65536):
@@ -220,17 +222,24 @@ class Arrival:
         def make() -> asyncio.BaseProtocol:
             return protocol
 
+        lent = self._socket.dup()  # asyncio closes it where the handshake fails, and an alert is still to be sent
         try:
             if tls is None:
-                await self._loop.connect_accepted_socket(make, self._socket)
+                await self._loop.connect_accepted_socket(make, lent)
             else:
                 left_s = max(0.001, self._ends_at - self._loop.time())
                 await self._loop.connect_accepted_socket(
-                    make, self._socket, ssl=tls.context, ssl_handshake_timeout=left_s, ssl_shutdown_timeout=LINGER_S
+                    make, lent, ssl=tls.context, ssl_handshake_timeout=left_s, ssl_shutdown_timeout=LINGER_S
                 )
         except OSError as error:  # of which ssl.SSLError is one
             if tls is not None:
                 tls.handshake_failed(error)
-        finally:
-            self._acceptor.arrivals.discard(self)
-            self._acceptor.owner.given_up(protocol)
+            if isinstance(error, HandshakeFailed):
+                with contextlib.suppress(OSError):
+                    self._refuse(error.alert)
+
+    def _over(self, protocol: asyncio.BaseProtocol) -> None:
+        self._handshake = None
+        if not self._refused:
+            self.close()
+        self._acceptor.owner.given_up(protocol)

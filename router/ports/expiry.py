@@ -1,4 +1,4 @@
-"""When a certificate ends. Reads as much of X.509 (RFC 5280, 4.1) as leads to that date, which `ssl` tells of the other
+"""When a certificate ends. Reads as much of X.509 (RFC 5280, 4.1) as leads to that date, which `ssl` shows of the other
 side's certificate only.
 """
 

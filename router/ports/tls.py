@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from router.client_settings import ServerTls
 from router.ports.expiry import expiry_of
@@ -37,6 +37,44 @@ _CERTIFICATES: Final = {_REVOKED: "revoked", 10: "expired"}
 """Label of a client's certificate that is refused, by OpenSSL's X509_V_ERR code; others are `bad_certificate`."""
 
 
+class HandshakeFailed(ssl.SSLError):
+    """A handshake failed. asyncio closes the connection then, and drops the alert that says why."""
+
+    def __init__(self, cause: ssl.SSLError, alert: bytes) -> None:
+        super().__init__(*cause.args)
+        self.cause = cause
+        self.alert = alert
+        """For the client."""
+
+
+class _Handshake(ssl.SSLObject):
+    """The server's side of a connection."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        """See ssl.SSLObject."""
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            raise HandshakeFailed(error, self.outgoing.read()) from error
+
+
+class _Context(ssl.SSLContext):
+    """Makes connections whose failed handshakes keep their alert."""
+
+    sslobject_class = _Handshake
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *given: Any, **named: Any) -> ssl.SSLObject:
+        """See ssl.SSLContext."""
+        made = super().wrap_bio(incoming, outgoing, *given, **named)
+        if isinstance(made, _Handshake):
+            made.outgoing = outgoing
+        return made
+
+
 class LoadedTls(NamedTuple):
     """What was read of a port's files."""
 
@@ -49,7 +87,7 @@ class LoadedTls(NamedTuple):
 
 def load(files: ServerTls) -> LoadedTls:
     """Read the files. Raises BadTlsFiles."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
@@ -159,6 +197,8 @@ class PortTls:
 
 def reason_of(error: OSError) -> str:
     """Why a handshake failed, as a label."""
+    if isinstance(error, HandshakeFailed):
+        return reason_of(error.cause)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATES.get(error.verify_code, "bad_certificate")
     if isinstance(error, ssl.SSLError):

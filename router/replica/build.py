@@ -20,7 +20,6 @@ from router.dataplane.dispatch import Dispatch
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
-from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import WriteBatcher
@@ -66,6 +65,7 @@ from router.replica.parts import (
 )
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
+from router.replica.ports import PortParts, read_ports, retire_on_change
 from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
 from router.settings import HOLD, Settings
@@ -106,7 +106,8 @@ def build(
     network = _network(core)
     pods = _pods(core, state, network)
     policy = _policy(core, state.store)
-    dataplane = _dataplane(core, state, network, pods, policy)
+    ports = read_ports(settings)
+    dataplane = _dataplane(core, state, network, pods, policy, ports)
     state_listener = ReplicaStateListener(
         state.view,
         state.prefix,
@@ -127,7 +128,7 @@ def build(
         models=pods.models,
         lifecycle=core.lifecycle,
     )
-    return Components(core, state, network, pods, policy, dataplane, state_listener, warmup)
+    return Components(core, state, network, pods, policy, dataplane, ports, state_listener, warmup)
 
 
 def _state(core: CoreParts) -> StateParts:
@@ -220,13 +221,12 @@ def _end_canary(controller: PolicyController) -> EndCanary:
 
 
 def _dataplane(
-    core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts
+    core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts, ports: PortParts
 ) -> GatewayParts:
     settings, lifecycle = core.settings, core.lifecycle
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
-    proxies = TrustedProxies(settings.trusted_proxies)
-    accesses = network.accesses.by_pool
-    identity = WireHeaders(core.name, secrets.randbits(48), network.routes.clusters, cors, proxies, accesses)
+    accesses, clusters = network.accesses.by_pool, network.routes.clusters
+    identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
     recorder = Recorder(settings.recording) if settings.recording.path else None
     access = open_access(settings, state.store, time.time)
@@ -255,11 +255,13 @@ def _dataplane(
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone
-    refused, batcher = gateway.completion.refused, network.write_batcher
-    keep_peers = settings.logging.access
     listener = Listener(
-        gateway, network.deadlines, settings.limits, settings.timeouts, refused, batcher, keep_peers=keep_peers
+        gateway,
+        *(network.deadlines, settings.limits, settings.timeouts, gateway.completion.refused, network.write_batcher),
+        keep_peers=settings.logging.access,
+        port=ports.inference,
     )
+    retire_on_change(ports.inference.tls, listener)
     return GatewayParts(gateway, access, listener, recorder)
 
 

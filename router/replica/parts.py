@@ -23,6 +23,7 @@ from router.policy.controller import PolicyController
 from router.recording.recorder import Recorder
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
+from router.replica.ports import PortParts
 from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
 from router.settings import Settings
@@ -118,5 +119,6 @@ class Components(NamedTuple):
     pods: PodParts
     policy: PolicyParts
     dataplane: GatewayParts
+    ports: PortParts
     state_listener: ReplicaStateListener
     warmup: Warmup

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import chain
 
 from router import __version__
 from router.control.plane import ControlPlane
 from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
+from router.telemetry.ports import tls_families
 from router.telemetry.trials import families
 from statesync.store.lineage import as_number, digest
 
@@ -61,7 +63,9 @@ def readings(of: Components) -> Readings:
         pods_scraped=lambda: of.pods.scraper.pods_read_here,
         unseen=of.state.view.unseen_by_pool,
         clusters=of.network.routes.clusters,
-        trials=lambda: families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
+        more=lambda: chain(
+            families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks), tls_families(of.ports.tls)
+        ),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
         policy_digests=lambda: {pool: as_number(digest(each)) for pool, each in policies.records.items()},
         policies_out=lambda: [pool for pool in policies.records if policies.live(pool).taken_out],

@@ -15,6 +15,7 @@ from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
 from router.lifecycle import Phase, PhaseChange, drain_sequence
+from router.ports.tls import follow
 from router.replica.config_mapping import pod_template
 from router.replica.descriptors import raise_limit
 from router.replica.parts import Components
@@ -69,7 +70,10 @@ class Replica:
         settings = components.core.settings
         plane = control_plane(components, drain=on_drain or self.stop)
         self._control = ControlServer(
-            create_control(plane), parse_listen(settings.control.listen), sockets and sockets.control
+            create_control(plane),
+            parse_listen(settings.control.listen),
+            sockets and sockets.control,
+            components.ports.control,
         )
         self._background: list[asyncio.Task[None]] = []
         components.core.lifecycle.listen(self._log_phase)
@@ -105,6 +109,8 @@ class Replica:
         ]
         if parts.dataplane.access is not None:
             self._background.append(spawn(parts.dataplane.access.run(), "access"))
+        if parts.ports.tls:
+            self._background.append(spawn(follow(parts.ports.tls), "tls-files"))
         await parts.warmup.run(parts.core.settings.warmup_timeout_s)
         if not self.stop_asked.is_set():
             parts.core.lifecycle.enter(Phase.READY)

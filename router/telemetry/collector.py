@@ -64,8 +64,8 @@ class Readings:
     """Pools with a policy of this replica's own."""
     policies_out: Callable[[], Iterable[str]] = tuple
     """Pools whose policy was taken out."""
-    trials: Callable[[], Iterable[Family]] = tuple
-    """Families of trials; `trials.families`."""
+    more: Callable[[], Iterable[Family]] = tuple
+    """Families of other files, such as `trials.families`."""
 
 
 Labels = dict[str, str]
@@ -109,7 +109,7 @@ class GatewayCollector(Collector):
         yield from _prefix_truth(self._readings.prefix_truth())
         yield from _replica_gauges(self._readings)
         yield from _state(self._readings)
-        yield from self._readings.trials()
+        yield from self._readings.more()
 
 
 def _piece(family: Family, samples: Iterable[Sample]) -> Metric:

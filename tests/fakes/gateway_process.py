@@ -82,9 +82,10 @@ class GatewayProcess:
         except BaseException:
             self._end()
             raise
-        self.url = f"http://{self.host}:{self.port}"
+        scheme, control_scheme = ("https" if of.get("tls") else "http" for of in (settings, settings["control"]))
+        self.url = f"{scheme}://{self.host}:{self.port}"
         self.control = httpx.Client(
-            base_url=f"http://{control}",
+            base_url=f"{control_scheme}://{control}",
             trust_env=False,
             verify=False,
             limits=httpx.Limits(max_keepalive_connections=0),

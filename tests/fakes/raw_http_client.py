@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import ssl
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -47,17 +48,34 @@ class Answer(NamedTuple):
 class Wire:
     """A client connection."""
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = DEADLINE_S, receive_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout_s: float = DEADLINE_S,
+        receive_bytes: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """With `tls` raises ssl.SSLError of the handshake; in TLS 1.3 a client's certificate is refused after it."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect((host, port))
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host)
         except OSError:
             self._socket.close()
             raise
         self._got = b""
+
+    @property
+    def serial(self) -> str:
+        """The serial number of the gateway's certificate, in hex; empty without TLS."""
+        certificate = self._socket.getpeercert() if isinstance(self._socket, ssl.SSLSocket) else None
+        return str(certificate["serialNumber"]) if certificate else ""
 
     def send(self, data: bytes) -> None:
         """Send all bytes."""

@@ -28,7 +28,9 @@ MAX_HOPS: Final = 32
 class TrustedProxies:
     """Which peers are proxies, and what pods get of their headers."""
 
-    def __init__(self, networks: Sequence[str]) -> None:
+    def __init__(self, networks: Sequence[str], *, https: bool = False) -> None:
+        """`https`: whether clients speak TLS to the gateway."""
+        self._proto = b"https" if https else b"http"
         self._networks = [ipaddress.ip_network(each) for each in networks]
         self.always = bool(self._networks)
         """Whether pods get the client's address with every request, and not only where it replaces something."""
@@ -61,7 +63,7 @@ class TrustedProxies:
         hop = peer.removeprefix(_MAPPED).encode() or b"unknown"
         chain = found.get(FOR) or ", ".join(_chain(found)).encode("latin-1")
         found[FOR] = chain + b", " + hop if chain else hop
-        found.setdefault(PROTO, b"http")
+        found.setdefault(PROTO, self._proto)
         if FORWARDED in found:
             found[FORWARDED] += b", for=" + (b'"[%b]"' % hop if b":" in hop else hop)
         return b"".join([name + b": " + value + b"\r\n" for name, value in found.items()])

@@ -15,9 +15,10 @@ from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.forwarded import peer_of
 from router.dataplane.http.open_request import R
-from router.dataplane.http.responses import Headers
+from router.dataplane.http.responses import CLOSE, Headers, error_answer
 from router.dataplane.http.write_batcher import WriteBatcher
-from router.errors import GatewayError, Shed
+from router.errors import BadFraming, GatewayError, Shed
+from router.ports.acceptor import Acceptor, PortOptions
 from router.settings import Limits, Timeouts
 
 _BACKLOG: Final = 4096
@@ -25,6 +26,12 @@ _BACKLOG: Final = 4096
 
 _REFUSALS: Final = 64
 """Connections above the limit that are answered before they are closed; others are closed at once."""
+
+
+_PLAIN: Final = PortOptions()
+
+_HANDSHAKE_S: Final = 60.0
+"""Seconds for everything before HTTP where `timeouts.client_header_s` is off."""
 
 
 class Listener(Generic[R]):
@@ -40,9 +47,11 @@ class Listener(Generic[R]):
         write_batcher: WriteBatcher | None = None,
         *,
         keep_peers: bool = False,
+        port: PortOptions = _PLAIN,
     ) -> None:
         """`on_refused` is called for bytes that never became a request; it returns the headers of the answer.
-        `keep_peers`: note each client's address, which the system forgets when a connection breaks."""
+        `keep_peers`: note each client's address, which the system forgets when a connection breaks. `port`: what
+        clients speak below HTTP."""
         self.requests = requests
         self.deadlines = deadlines
         self.limits = limits
@@ -59,6 +68,10 @@ class Listener(Generic[R]):
         self.stopped = False
         self._keep_peers = keep_peers
         self._server: asyncio.Server | None = None
+        self._acceptor = None if port.plain else Acceptor(port, self, timeouts.client_header_s or _HANDSHAKE_S)
+        """Accepts in the server's place where HTTP is not the first that is spoken."""
+        self._arriving: dict[object, Shed | None] = {}
+        """Connections that do not speak HTTP yet, counted already; and why each will be refused."""
 
     def connect(self) -> Edge[R]:
         """The protocol of a new connection, for asyncio."""
@@ -70,8 +83,11 @@ class Listener(Generic[R]):
         `lent` is a socket, already bound, to listen on instead.
         """
         loop = asyncio.get_running_loop()
-        if lent is None and host == "::":
-            lent = bind(ListenAddress(host, port))  # asyncio would take IPv6 only
+        if lent is None and (host == "::" or self._acceptor is not None):
+            lent = bind(ListenAddress(host or "0.0.0.0", port))  # asyncio would take IPv6 only
+        if self._acceptor is not None and lent is not None:
+            self._acceptor.start(lent, self.backlog)
+            return int(lent.getsockname()[1])
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         connect = cast(Callable[[], asyncio.Protocol], self.connect)
         if lent is not None:
@@ -86,15 +102,15 @@ class Listener(Generic[R]):
     def opened(self, edge: Edge[R]) -> Shed | None:
         """Add a connection; returns why it is refused, if it is."""
         self.edges.add(edge)
-        most_each = self.limits.max_connections_per_client
-        if self._keep_peers or most_each:
-            edge.peer = peer_of(edge.transport)
         self.deadlines.members.add(edge)
-        if most_each and edge.peer:
-            client = client_of(edge.peer)
-            count = self._by_client[client] = self._by_client.get(client, 0) + 1
-            if count > most_each:
-                return Shed(f"This client has {most_each} connections, the most it may have here.", retry_after_s=1.0)
+        refusal = None
+        if edge in self._arriving:
+            refusal = self._arriving.pop(edge)
+        elif self._keep_peers or self.limits.max_connections_per_client:
+            edge.peer = peer_of(edge.transport)
+            refusal = self._count(edge.peer)
+        if refusal is not None:
+            return refusal
         if len(self.edges) <= self.most:
             return None
         if len(self.edges) > self.most + _REFUSALS:
@@ -104,23 +120,73 @@ class Listener(Generic[R]):
     def closed(self, edge: Edge[R]) -> None:
         """Remove a connection."""
         edge.held.closed()
-        if self._by_client and edge.peer and edge in self.edges:
-            client = client_of(edge.peer)
-            self._by_client[client] -= 1
-            if not self._by_client[client]:
-                del self._by_client[client]
+        if edge in self.edges:
+            self._uncount(edge.peer)
         self.edges.discard(edge)
         self.deadlines.members.discard(edge)
 
+    def _count(self, peer: str) -> Shed | None:
+        most_each = self.limits.max_connections_per_client
+        if not most_each or not peer:
+            return None
+        client = client_of(peer)
+        count = self._by_client[client] = self._by_client.get(client, 0) + 1
+        if count <= most_each:
+            return None
+        return Shed(f"This client has {most_each} connections, the most it may have here.", retry_after_s=1.0)
+
+    def _uncount(self, peer: str) -> None:
+        if self._by_client and peer:
+            client = client_of(peer)
+            self._by_client[client] -= 1
+            if not self._by_client[client]:
+                del self._by_client[client]
+
+    def room(self) -> bool:
+        """See `Acceptance`."""
+        arrivals = len(self._acceptor.arrivals) if self._acceptor is not None else 0
+        return len(self.edges) + arrivals < self.most + _REFUSALS
+
+    def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
+        """See `Acceptance`. A client beyond its limit is answered, unless it has many connections too many."""
+        edge = self.connect()
+        edge.peer = peer
+        self._arriving[edge] = self._count(peer)
+        most_each = self.limits.max_connections_per_client
+        if most_each and self._by_client[client_of(peer)] > most_each + _REFUSALS:
+            self.given_up(edge)
+            return None
+        return cast(asyncio.BaseProtocol, edge)
+
+    def given_up(self, protocol: object) -> None:
+        """See `Acceptance`."""
+        if protocol in self._arriving:
+            del self._arriving[protocol]
+            self._uncount(cast("Edge[R]", protocol).peer)
+
+    def not_tls(self, peer: str) -> bytes:
+        """See `Acceptance`."""
+        error = BadFraming("This port speaks TLS: use https://.")
+        error.client = peer
+        return error_answer(error, self.refused(error), connection=CLOSE)
+
+    def retire(self, last: RequestHandler[R]) -> None:
+        """Have `last` begin the further requests of every connection that is open now."""
+        for edge in self.edges:
+            edge.requests = last
+
     def stop_accepting(self) -> None:
         """Accept no more; open connections stay."""
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._server is not None:
             self._server.close()
             self._server = None
 
-    def new(self) -> list[Edge[R]]:
+    def new(self) -> list[object]:
         """Connections whose first request has not come. Each may stay so for `client_header_s`."""
-        return [edge for edge in self.edges if edge.idle and not edge.used]
+        arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
+        return [*arrivals, *(edge for edge in self.edges if edge.idle and not edge.used)]
 
     def stop(self, *, spare_new: bool = False) -> None:
         """Accept no more and close the idle connections; busy ones close after their answer.
@@ -129,11 +195,15 @@ class Listener(Generic[R]):
         """
         self.stopped = True
         self.stop_accepting()
+        if self._acceptor is not None and not spare_new:
+            self._acceptor.abort()
         for edge in [edge for edge in self.edges if edge.idle and (edge.used or not spare_new)]:
             edge.close()
 
     def abort(self) -> None:
         """Close every connection at once."""
+        if self._acceptor is not None:
+            self._acceptor.abort()
         for edge in list(self.edges):
             edge.abort()
 

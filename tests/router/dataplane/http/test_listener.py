@@ -13,6 +13,7 @@ from router.address import ListenAddress, bind
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener, client_of
+from router.ports.acceptor import PortOptions
 from router.settings import Limits, Timeouts
 from tests.fakes.bare_exchange import NoGateway
 from tests.fakes.memory_client_and_pods import ok, post
@@ -158,3 +159,56 @@ def test_far_too_many_connections_are_closed_without_an_answer() -> None:
         clients = [rig.client() for _ in range(80)]
         assert [client.transport.lost for client in clients] == [False] * 65 + [True] * 15
         assert len(rig.listener.edges) == 65
+
+
+def proxied(limits: Limits | None = None) -> Listener[Exchange]:
+    """A listener whose every client comes through a proxy."""
+    port = PortOptions(None, lambda peer: True)
+    return Listener(NoGateway(), Deadlines(Clock(), 0.1), limits or Limits(), Timeouts(), lambda error: (), port=port)
+
+
+def header(client: str) -> bytes:
+    return f"PROXY TCP4 {client} 127.0.0.1 1 2\r\n".encode()
+
+
+def test_behind_a_proxy_connections_count_for_the_client_that_it_names() -> None:
+    async def run() -> None:
+        here = proxied(Limits(max_connections_per_client=1))
+        port = await here.start("127.0.0.1", 0)
+        pairs = []
+        for at, client in enumerate(["203.0.113.1", "203.0.113.2", "203.0.113.1"]):
+            pairs.append(await asyncio.open_connection("127.0.0.1", port))
+            pairs[-1][1].write(header(client))
+            await until_connected(here, at + 1)
+        assert sorted(edge.peer for edge in here.edges) == ["203.0.113.1", "203.0.113.1", "203.0.113.2"]
+        assert (await pairs[2][0].readline()).startswith(b"HTTP/1.1 503 ")
+        for _, writer in pairs:
+            writer.close()
+        await until_connected(here, 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(header("203.0.113.1") + b"no request\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+        here.stop()
+
+    asyncio.run(run())
+
+
+def test_connections_without_a_header_count_as_connections_and_end_with_the_listener() -> None:
+    async def run() -> None:
+        here = proxied(Limits(max_connections=1))
+        port = await here.start("127.0.0.1", 0)
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(65)]
+        await until(lambda: len(here.new()) == 65)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await reader.read() == b""  # one more than those that are answered
+        writer.close()
+        here.stop(spare_new=True)
+        assert len(here.new()) == 65
+        here.stop()
+        assert here.new() == []
+        for reader, writer in pairs:
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(run())

@@ -1,0 +1,29 @@
+"""Metrics of the TLS of the gateway's own ports, made at scrape time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.samples import Sample
+
+from router.ports.tls import PortTls
+from router.telemetry.collector import Family
+
+
+def tls_families(ports: Sequence[PortTls]) -> Iterator[Family]:
+    """Every family; none where no port speaks TLS."""
+    if not ports:
+        return
+    name = "turnout_tls_certificate_expiry_timestamp_seconds"
+    ends = [Sample(name, {"port": port.port}, port.expires_at) for port in ports]
+    yield Family(name, "gauge", "When the certificate in use ends, Unix time.", lambda: ends)
+    failing = [Sample("turnout_tls_files_failing", {"port": port.port}, float(port.failing)) for port in ports]
+    help_text = "1 while the files of the port cannot be used, and those read before are."
+    yield Family("turnout_tls_files_failing", "gauge", help_text, lambda: failing)
+    refused = [
+        Sample("turnout_tls_handshake_failures_total", {"port": port.port, "reason": reason}, count)
+        for port in ports
+        for reason, count in list(port.refused.items())
+    ]
+    help_text = "TLS handshakes that failed; of a client's certificate: revoked, expired, bad_certificate."
+    yield Family("turnout_tls_handshake_failures", "counter", help_text, lambda: refused)
