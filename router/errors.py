@@ -72,6 +72,10 @@ class ModelNotListed(ModelNotFound):
     """No list names the model, and the lists may be out of date; it becomes an answer only by mistake."""
 
 
+class StateNotFound(ClientError):
+    """What the request names does not exist, or another tenant made it."""
+
+
 class OwnerGone(ClientError):
     """The pod that has the state which the request names has left: the state is lost."""
 
@@ -255,6 +259,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     PermissionDenied: ErrorShape(403, INVALID, "permission_denied"),
     MissingModel: ErrorShape(400, INVALID, "missing_model"),
     ModelNotFound: ErrorShape(404, INVALID, "model_not_found"),
+    StateNotFound: ErrorShape(404, INVALID, "not_found"),
     OwnerGone: ErrorShape(404, INVALID, "owner_gone"),
     ModelNotListed: ErrorShape(404, INVALID, "model_not_found"),
     PoolNotFound: ErrorShape(404, INVALID, "pool_not_found"),

@@ -18,9 +18,11 @@ KEPT: Final = 65_536
 KEY_BYTES: Final = 8
 
 
-def key_of(id: str) -> bytes:
-    """The key under which the owner of an id is kept."""
-    return blake2b(id.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+def key_of(id: str, tenant: str = "") -> bytes:
+    """The key under which the owner of an id is kept. Ids that one tenant was given have other keys than those of
+    another, so that no tenant finds what it did not make. The name of a tenant has no line end in it."""
+    named = f"{tenant}\n{id}" if tenant else id
+    return blake2b(named.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
 
 
 class OwnerTable:

@@ -4,6 +4,8 @@ settings; knows no pod and no load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from router.access.tenants import Tenant
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
@@ -32,10 +34,10 @@ class Routing:
     def understand(self, exchange: Exchange, *, looked: bool = False) -> None:
         """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request, and
         ModelNotListed where a look at the pods' lists may find the model; `looked`: that was done."""
-        routes = self._routes if exchange.tenant is None else self._permitted(exchange, exchange.tenant)
+        routes = self._routes if exchange.tenant is None else self.permitted(exchange, exchange.tenant)
         header_map = exchange.header_map
-        if b"content-encoding" in header_map and header_map[b"content-encoding"].lower() not in (b"", b"identity"):
-            raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
+        if b"content-encoding" in header_map:
+            check_encoding(header_map)
         if exchange.body or (exchange.path in INFERENCE_PATHS and not exchange.upgrade):
             call = openai.read(header_map.get(b"content-type", b""), exchange.body)
         else:
@@ -52,12 +54,20 @@ class Routing:
         if routed.deadline:
             exchange.edge.expires_at = routed.deadline
 
-    def _permitted(self, exchange: Exchange, tenant: Tenant) -> Routes:
+    def permitted(self, exchange: Exchange, tenant: Tenant) -> Routes:
         """The routes that the tenant sees; its headers that do not count are dropped. Raises PermissionDenied."""
         exchange.header_map = as_permitted(exchange.header_map, tenant)
         if exchange.upgrade:
             check_upgrade(exchange.path, tenant)
         return self._visible.of(tenant)
+
+    def check_model(self, exchange: Exchange, routes: Routes) -> None:
+        """Raise ModelNotFound for a body that names a model which its tenant may not use, though what else it names
+        decides on the pod. `routes` are those that the tenant sees."""
+        if exchange.body and not routes.may_use(""):
+            model = openai.read(exchange.header_map.get(b"content-type", b""), exchange.body).model
+            if model and not routes.may_use(model):
+                routes.resolve(model)
 
     def seen_by(self, tenant: Tenant | None) -> Routes:
         """The routes that exist for a tenant; all of them without one."""
@@ -97,6 +107,12 @@ class Routing:
         elif self._slos:
             routed.slo = self._slos.get(route.pool)
         return routed
+
+
+def check_encoding(header_map: Mapping[bytes, bytes]) -> None:
+    """Raise UnsupportedEncoding for a compressed body: what it names could not be read."""
+    if header_map.get(b"content-encoding", b"").lower() not in (b"", b"identity"):
+        raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
 
 
 def _requested_deadline(exchange: Exchange) -> float:

@@ -51,11 +51,11 @@ class StateOwners:
         """Whether `find` may know more than `known`."""
         return self._store.shared
 
-    def learn(self, id: str, pod: PodId) -> None:
-        """Note that the state behind the id is on the pod. A word, which a path may have, is no id."""
+    def learn(self, id: str, pod: PodId, tenant: str = "") -> None:
+        """Note that the state behind the id is on the pod, and whose it is. A word, which a path may have, is no id."""
         if not may_be_id(id):
             return
-        key = key_of(id)
+        key = key_of(id, tenant)
         if self._table.learn(key, pod) and self._store.shared:
             self._store.own(key, pod)
 
@@ -81,6 +81,23 @@ class StateOwners:
             pass
         return None
 
+    def made_by(self, tenant: str, ids: Sequence[str]) -> Sequence[PodId | None]:
+        """The owner of each id; None for what the tenant did not make, and for what this replica does not know."""
+        return [self._table.owner(key_of(id, tenant)) for id in ids]
+
+    async def find_made_by(self, tenant: str, ids: Sequence[str]) -> Sequence[PodId | None]:
+        """As `made_by`, by the store too. Raises TimeoutError or StoreUnavailable."""
+        owners = list(self.made_by(tenant, ids))
+        async with asyncio.timeout(LOOK_UP_S):
+            for at, id in enumerate(ids):
+                if owners[at] is None:
+                    key = key_of(id, tenant)
+                    owner = owners[at] = await self._store.owner(key)
+                    if owner is None:
+                        break  # one is enough for a refusal
+                    self._table.learn(key, owner)
+        return owners
+
     def receiver(self, exchange: Exchange, pod: PodId, receiver: Receiver) -> Receiver:
         """Stands before the receiver of an answer, and learns the ids that the pod gives out in it."""
         return LearningReceiver(self, exchange, pod, receiver)
@@ -94,6 +111,7 @@ class LearningReceiver:
         self._owners = owners
         self._exchange = exchange
         self._pod = pod
+        self._tenant = "" if exchange.tenant is None else exchange.tenant.name
         self._receiver = receiver
         self._reader: IdReader | None = None
         """None where the answer gives no ids out, or all that is read of it was read."""
@@ -118,14 +136,14 @@ class LearningReceiver:
         """Several pods were asked for the state that the request names, and this one has it."""
         if len(self._exchange.routed.pins or ()) > 1:
             for id in self._exchange.refs or ():
-                self._owners.learn(id, self._pod)
+                self._owners.learn(id, self._pod, self._tenant)
 
     def data(self, piece: bytes, safe: int, now: float, /) -> None:
         """Learn the ids in a piece, then pass it on."""
         reader = self._reader
         if reader is not None:
             for id in reader.feed(piece if self._scanner is None else _content(self._scanner, piece)):
-                self._owners.learn(id, self._pod)
+                self._owners.learn(id, self._pod, self._tenant)
             if not reader.left:
                 self._reader = None
         self._receiver.data(piece, safe, now)

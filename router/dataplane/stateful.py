@@ -8,21 +8,22 @@ until one does not answer 404.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from router.access.tenants import Tenant
 from router.dataplane.attempt import Attempts
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
-from router.dataplane.request import state_refs
+from router.dataplane.request import owned_state, state_refs
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import METHODS, is_management
 from router.dataplane.request.routes import Route
-from router.dataplane.routing import Routing
-from router.errors import GatewayError, MissingModel, NoPodAvailable, OwnerGone
+from router.dataplane.routing import Routing, check_encoding
+from router.errors import GatewayError, MissingModel, NoPodAvailable, OwnerGone, StateNotFound
 from schedulers.types import PodId
-from statesync.errors import UnknownPod
+from statesync.errors import StoreUnavailable, UnknownPod
 from statesync.tasks import spawn
 
 MOST_ASKED: Final = 16
@@ -65,6 +66,8 @@ class StatefulRequests:
             return False
         if is_management(path):
             return False
+        if exchange.tenant is not None:
+            return self._take_own(exchange, exchange.tenant)
         named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
         thing = state_refs.thing_in(path)
         ids = [thing, *named] if thing else [*state_refs.in_path(path), *named]
@@ -78,6 +81,52 @@ class StatefulRequests:
             spawn(self._look_up(exchange, ids), "owner of an id")
             return True
         return self._routed(exchange, owner, asks=bool(named)) and self._send(exchange)
+
+    def _take_own(self, exchange: Exchange, tenant: Tenant) -> bool:
+        """As `take`, for a tenant: what it names must be its own. Nothing is asked for at the pods."""
+        check_encoding(exchange.header_map)
+        kind = exchange.header_map.get(b"content-type", b"")
+        ids = owned_state.named(exchange.method, exchange.path, kind, exchange.body)
+        if ids or not state_refs.keeps_nothing(exchange.body):
+            exchange.refs = ids
+        if not ids:
+            return False
+        owners = self._owners.made_by(tenant.name, ids)
+        if None in owners and self._owners.shared:
+            self._admission.admit(exchange)  # a drain waits for it
+            spawn(self._find_own(exchange, tenant, ids), "owner of a tenant's id")
+            return True
+        self._route_own(exchange, tenant, ids, owners)
+        return self._send(exchange)
+
+    async def _find_own(self, exchange: Exchange, tenant: Tenant, ids: list[str]) -> None:
+        try:
+            owners = await self._owners.find_made_by(tenant.name, ids)
+            if exchange.done:
+                return  # the client left
+            self._route_own(exchange, tenant, ids, owners)
+            self._budget.requests += 1
+            self._place(exchange)
+        except (TimeoutError, StoreUnavailable):
+            message = "Whose the things are that the request names cannot be read now; try again."
+            self._completion.refuse(exchange, NoPodAvailable(message, retry_after_s=1.0))
+        except GatewayError as error:
+            self._completion.refuse(exchange, error)
+        except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
+            self._completion.defect(exchange)
+
+    def _route_own(self, exchange: Exchange, tenant: Tenant, ids: list[str], owners: Sequence[PodId | None]) -> None:
+        """Route the exchange to the owner of the first id. Raises StateNotFound for an id of another tenant, and in the
+        same words for one that no one made."""
+        routes = self._routing.permitted(exchange, tenant)
+        for id, owner in zip(ids, owners, strict=True):
+            if owner is None or self._pool_of(owner) not in routes.pools:
+                raise StateNotFound(f"Nothing is kept here under the id {id[:200]!r}.")
+        self._routing.check_model(exchange, routes)
+        owner = owners[0]
+        assert owner is not None
+        self._route(exchange, self._pool_of(owner))
+        exchange.routed.pins = (owner,)
 
     async def _look_up(self, exchange: Exchange, ids: list[str]) -> None:
         try:
@@ -131,7 +180,9 @@ class StatefulRequests:
             try:
                 self._routing.understand(exchange, looked=True)
             except MissingModel:
-                pass  # such as a batch: its file says where it goes
+                if not self._routing.seen_by(exchange.tenant).may_use(""):
+                    raise
+                # It is a batch, for example: its file says where it goes.
             else:
                 routed = exchange.routed
                 if pool not in ("", routed.pool):

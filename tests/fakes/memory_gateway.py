@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from types import TracebackType
-from typing import cast
+from typing import Self, cast
 
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
@@ -289,7 +289,7 @@ class Rig:
             assert connection.transport.is_reading()
         assert all(self.upstream.idle.values()), "an empty stack was kept"
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Self:
         logging.getLogger("turnout").addHandler(self.errors)
         return self
 

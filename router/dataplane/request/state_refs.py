@@ -21,10 +21,13 @@ MAX_ID_BYTES: Final = 512
 READ_BYTES: Final = 65536
 """How much of an answer is read for ids. They stand at its beginning."""
 
-_COLLECTION: Final = re.compile(
+COLLECTIONS: Final = (
     rb"/v1/(?:responses|conversations|batches|files|uploads|videos|vector_stores|threads|assistants|evals|containers"
-    rb"|(?:video|audio|images|fine_tuning)/[a-z_]+|messages/batches|chat/completions)/([^/]+)"
+    rb"|(?:video|audio|images|fine_tuning)/[a-z_]+|messages/batches|chat/completions)"
 )
+"""Beginning of the paths of a collection."""
+
+COLLECTION: Final = re.compile(COLLECTIONS + rb"/([^/]+)")
 """Paths of one thing in a collection of an OpenAI- or Anthropic-like API."""
 
 _REF: Final = re.compile(
@@ -45,7 +48,7 @@ _NESTED: Final = (b"response", b"conversation")
 
 def thing_in(path: bytes) -> str:
     """The id in a path of one thing in a collection, known or not; empty for any other path."""
-    found = _COLLECTION.match(path)
+    found = COLLECTION.match(path)
     return "" if found is None or len(found[1]) > MAX_ID_BYTES else _text(unquote_to_bytes(found[1]))
 
 

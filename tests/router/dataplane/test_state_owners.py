@@ -98,3 +98,26 @@ def test_the_tail_of_a_long_answer_is_not_read() -> None:
         rig.asked().sends(ok(body))
         assert client.answer().body == body
         assert rig.gateway.deps.owners.known(["late"]) is None
+
+
+def test_what_one_tenant_was_given_is_no_other_tenants() -> None:
+    store = Store()
+    owners = StateOwners(store)
+    owners.learn("resp_1", A, "search")
+    owners.learn("resp_2", B, "chat")
+    assert list(owners.made_by("search", ["resp_1", "resp_2"])) == [A, None]
+    assert owners.known(["resp_1"]) is None
+    assert store.noted == {key_of("resp_1", "search"): A, key_of("resp_2", "chat"): B}
+
+
+def test_of_a_tenants_ids_only_unknown_ones_are_asked_for_and_the_first_unknown_one_ends_it() -> None:
+    store = Store()
+    owners = StateOwners(store)
+    owners.learn("resp_1", A, "search")
+    store.noted[key_of("resp_2", "search")] = B
+    assert list(asyncio.run(owners.find_made_by("search", ["resp_1", "resp_2"]))) == [A, B]
+    assert store.asked == 1
+    assert list(asyncio.run(owners.find_made_by("search", ["x", "y", "resp_1"]))) == [None, None, A]
+    assert store.asked == 2
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(StateOwners(Store(fails=True)).find_made_by("search", ["x"]))

@@ -1,0 +1,128 @@
+"""The state on pods that a tenant's request names, read so that no spelling of a name is missed. Pure.
+
+Without tenants an id that is overlooked costs one more attempt: a pod answers that it has no such thing. With tenants
+one could read what another made, so here a body is read as engines read it, and what may be read in two ways is
+refused. Only requests under paths with state come here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from router.dataplane.request import lenient_json, state_refs
+from router.errors import BadRequest, PermissionDenied
+
+MOST_NAMED: Final = 64
+"""Ids that one request may name: each may be a question to the store."""
+
+_LIST: Final = re.compile(state_refs.COLLECTIONS + rb"/*")
+"""Paths of a whole collection."""
+
+_NAMES: Final = re.compile(
+    rb'"(?:previous_response_id|conversation|input_file_id|file_id|training_file|validation_file|batch_id|video_id'
+    rb'|thread_id|assistant_id|container)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"',
+    re.DOTALL,
+)
+"""Fields that name state, wherever they stand."""
+_LISTS: Final = re.compile(rb'"(?:file_ids|vector_store_ids)"\s*+:\s*+\[')
+_IDS: Final = re.compile(rb'\s*+(?:"([^"\\]*+)"\s*+(?:,\s*+|(?=\])))')
+_ESCAPE: Final = re.compile(rb"\\u00([2-7][\da-fA-F])")
+_STILL_ESCAPED: Final = (0x22, 0x5C)
+"""A quote and a backslash: as they are, they would end the text that they are in."""
+
+
+class _Fields(msgspec.Struct, gc=False):
+    """The fields at the top of a body that are no plain texts, or must not be there."""
+
+    conversation: msgspec.Raw = msgspec.Raw(b"null")
+    request_id: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode: Final = msgspec.json.Decoder(_Fields).decode
+
+
+def named(method: bytes, path: bytes, content_type: bytes, body: bytes) -> list[str]:
+    """The ids that a request names: its tenant must have made all of them. Raises PermissionDenied for a list of what
+    all tenants made, and for an id that the client chose itself; BadRequest for what cannot be read."""
+    plain = unquote_to_bytes(path)
+    if method != b"POST" and _LIST.fullmatch(plain):
+        raise PermissionDenied(
+            "A list of what pods keep would show what other tenants keep. Read each thing by its id."
+        )
+    found = _in_path(method, plain, body)
+    if body:
+        found += islice(filter(None, _in_body(content_type, body)), MOST_NAMED + 1)
+    if len(found) > MOST_NAMED:
+        raise BadRequest(f"The request names more than {MOST_NAMED} things that pods keep.")
+    return list(dict.fromkeys(found))
+
+
+def _in_path(method: bytes, path: bytes, body: bytes) -> list[str]:
+    """The id of the thing that the path is about, or all its parts that may be ids."""
+    found = state_refs.COLLECTION.match(path)
+    if found is None:
+        parts = path.split(b"/")[3:]
+        return [_text(part) for part in parts if state_refs.may_be_id(_text(part))]
+    id = _text(found[1])
+    is_action = method == b"POST" and body and found.end() == len(path) and not state_refs.may_be_id(id)
+    return [] if is_action else [id]  # an action such as /v1/responses/compact
+
+
+def _in_body(content_type: bytes, body: bytes) -> Iterator[str]:
+    if content_type[:10].lower() == b"multipart/":
+        return
+    try:
+        text = lenient_json.in_utf8(body)
+    except lenient_json.UnreadableBody:
+        return  # no engine reads it as JSON either
+    if text.lstrip()[:1] == b"{":
+        yield from _at_the_top(text)
+    if b"\\u00" in text:
+        text = _ESCAPE.sub(_unescaped, text)
+    for match in _NAMES.finditer(text):
+        yield _plain(match[1])
+    for match in _LISTS.finditer(text):
+        at = match.end()
+        while (each := _IDS.match(text, at)) is not None:
+            yield _plain(each[1])
+            at = each.end()
+        if text[at : at + 1] != b"]":
+            raise BadRequest("A list of ids has something else in it than plain texts.")
+
+
+def _at_the_top(text: bytes) -> Iterator[str]:
+    """A conversation that is an object; its id may stand anywhere in it."""
+    try:
+        try:
+            fields = _decode(text)
+        except msgspec.MsgspecError:
+            fields = _decode(lenient_json.readable(text))
+        conversation: Any = msgspec.json.decode(fields.conversation)
+        chosen: Any = msgspec.json.decode(fields.request_id)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    if chosen:
+        raise PermissionDenied("Ids of what pods keep are made by the engine: leave out the field 'request_id'.")
+    if isinstance(conversation, dict) and isinstance(conversation.get("id"), str):
+        yield conversation["id"]
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    code = int(escape[1], 16)
+    return escape[0] if code in _STILL_ESCAPED else bytes((code,))
+
+
+def _plain(id: bytes) -> str:
+    if b"\\" in id:
+        raise BadRequest("An id has escapes in it; no id that an engine makes needs one.")
+    return _text(id)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
