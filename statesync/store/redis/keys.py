@@ -22,8 +22,8 @@ key                 type    TTL        content; writers: readers
 {ns}:policy:<pool>  list    none       the pool's last records as JSON, newest first; put_policy: joining, policy()
 {ns}:trial:<g>:<p>  hash    1 hour     process -> its figures of pool <p>'s trial in generation <g>, kept when the
                                        process ends; share_trial: every replica that runs the trial
-{ns}:owners[:old]   hash    7 days     digest of tenant and id -> the pod that has its state, in two generations of `OWNERS`
-                                       entries; own: every replica that is asked for an id it does not know
+{ns}:owners[:old]   hash    7 days     digest of tenant and id -> the pod that has its state, in two generations of
+                                       `OWNERS` entries; own: every replica that is asked for an id it does not know
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. <db>, as channels are per server
 
