@@ -65,7 +65,9 @@ test-clients: setup  ## SDKs, agents, benchmarks and a browser that others wrote
 policy-model: setup programs  ## 10,000 random histories of three replicas and a Redis that fails: one record for every pool
 	TURNOUT_MODEL_RUNS=10000 $(BIN)/python -m pytest -q tests/chaos/test_policy_record_model.py $(ARGS)
 
-unit: setup  ## the tests that start no process
+unit unit-other: export HYPOTHESIS_PROFILE ?= quick
+
+unit: setup  ## the tests that start no process; a quarter of the examples of a property
 	$(PYTEST) -n $(UNIT_WORKERS) $(UNIT) $(ARGS)
 
 unit-other: setup  ## the same on a second Python, where there is one

@@ -24,6 +24,8 @@ LIMITS_S = {"realtime": 600.0, "slow": 240.0}
 settings.register_profile(
     "fixed", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# `make unit`: what is seldom seen, `make test` finds. tests/fakes/examples.py keeps the proportions.
+settings.register_profile("quick", settings.get_profile("fixed"), max_examples=25)
 settings.register_profile("explore", settings.get_profile("fixed"), derandomize=False, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 

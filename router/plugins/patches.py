@@ -32,22 +32,23 @@ Places = Mapping[str, object]
 class PatchWatch:
     """What every place of every module held when it was looked at last."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Mapping[str, object] = sys.modules) -> None:
         """Looks for the first time."""
-        self._before = places()
+        self._modules = modules
+        self._before = places(modules)
 
     def problem(self) -> str:
         """What has been replaced since, for the file's author; empty if nothing was."""
-        place = first_patch(self._before, places())
+        place = first_patch(self._before, places(self._modules))
         return f"it replaces {place}, which all of the gateway uses: a policy changes no other module" if place else ""
 
     def look_again(self) -> None:
         """Modules that were loaded since are looked after from now on."""
-        self._before = places()
+        self._before = places(self._modules)
 
 
-def places(modules: Mapping[str, object] = sys.modules) -> Places:
-    """Every place of these modules: of every one that is loaded now."""
+def places(modules: Mapping[str, object]) -> Places:
+    """Every place of those of these modules that are loaded now."""
     found: dict[str, object] = {}
     for name, module in list(modules.items()):
         found[name] = module

@@ -165,13 +165,13 @@ class Wire:
         self.crashes: list[str] = []
         """Exceptions raised by protocols and tasks."""
         self.turns = 16
-        """Turns of the loop that `do` runs; a test that needs more sets it."""
+        """Turns of the loop that `do` runs at most; a test that needs more sets it."""
         self.loop.set_exception_handler(lambda _, context: self.crashes.append(str(context)))
 
     def do(self, act: Callable[[], object] = lambda: None) -> None:
         """Run `act` and everything that follows from it, without advancing the time."""
         self.loop.call_soon(act)
-        self.loop.run_until_complete(_turns(self.turns))
+        self.loop.run_until_complete(_until_idle(self.loop, self.turns))
 
     def close(self) -> None:
         """Close the loop and cancel what still runs on it."""
@@ -182,9 +182,11 @@ class Wire:
         self.loop.close()
 
 
-async def _turns(count: int) -> None:
-    for _ in range(count):
+async def _until_idle(loop: VirtualLoop, turns: int) -> None:
+    for _ in range(turns):
         await asyncio.sleep(0)
+        if loop.idle:
+            return
 
 
 class Answer(NamedTuple):

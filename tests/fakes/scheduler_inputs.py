@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from schedulers.ttft import PACE_S
@@ -20,9 +19,10 @@ from schedulers.types import (
     RequestInfo,
 )
 from schedulers.weighing import Weighed
+from tests.fakes.examples import examples
 
-unhurried = settings(deadline=None, max_examples=60)
-"""For every property: the time of an example on a busy machine is not checked."""
+unhurried = examples(60)
+"""For every property."""
 
 
 BITS = st.integers(min_value=0, max_value=2**64 - 1)

@@ -96,6 +96,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The clock's time."""
         return self.clock.now
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is left to do at this time, but for bytes that may come."""
+        if self._ready:  # type: ignore[attr-defined]
+            return False
+        timers = self._scheduled  # type: ignore[attr-defined]
+        return not timers or timers[0].when() > self.time()
+
 
 def run_on(clock: Clock, work: Coroutine[Any, Any, T]) -> T:
     """Like asyncio.run, on a loop that follows `clock`."""

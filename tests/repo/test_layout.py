@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from scripts.import_picture import Picture, pictures, reachable
 
@@ -34,21 +35,38 @@ def text_of(source: Path) -> str:
     return (ROOT / source).read_text()
 
 
+class Content(NamedTuple):
+    """What a source file's syntax tree shows."""
+
+    has_a_rule: bool
+    """It opens with a docstring."""
+    does_something: bool
+    """Some function in it has a body; a file of Protocols and values has nothing to test."""
+    functions: list[tuple[str, int]]
+    """`name:line` and the number of lines of each."""
+    classes: list[str]
+
+
+@cache
+def content_of(source: Path) -> Content:
+    tree = ast.parse(text_of(source))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return Content(
+        has_a_rule=bool(ast.get_docstring(tree)),
+        does_something=any(not isinstance(line, ast.Expr) for function in functions for line in function.body),
+        functions=[(f"{node.name}:{node.lineno}", (node.end_lineno or 0) - node.lineno + 1) for node in functions],
+        classes=[node.name for node in tree.body if isinstance(node, ast.ClassDef)],
+    )
+
+
 def twin(source: Path) -> Path:
     """The path of a source file's test file."""
     return Path("tests", source.parent, f"test_{source.stem}.py")
 
 
-def does_something(source: Path) -> bool:
-    """Whether any function in it has a body; a file of Protocols and values has nothing to test."""
-    tree = ast.parse(text_of(source))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return any(not isinstance(line, ast.Expr) for function in functions for line in function.body)
-
-
 def needs_a_test(source: Path) -> bool:
     long = len(text_of(source).splitlines()) > SHORT
-    return long and source.name != "__init__.py" and str(source) not in UNTESTED and does_something(source)
+    return long and source.name != "__init__.py" and str(source) not in UNTESTED and content_of(source).does_something
 
 
 def test_every_source_file_has_its_test_at_the_mirrored_path() -> None:
@@ -70,9 +88,7 @@ def test_the_table_of_exceptions_has_no_file_with_a_test() -> None:
 
 def test_every_source_file_opens_with_its_rule() -> None:
     every = sources(*PACKAGES, "loadtests")
-    bare = [
-        str(source) for source in every if text_of(source).strip() and not ast.get_docstring(ast.parse(text_of(source)))
-    ]
+    bare = [str(source) for source in every if text_of(source).strip() and not content_of(source).has_a_rule]
     assert bare == []
 
 
@@ -87,11 +103,10 @@ def test_every_source_file_is_short() -> None:
 
 def test_every_function_fits_on_a_screen() -> None:
     long = [
-        f"{each}:{node.lineno} {node.name}: {lines} lines"
+        f"{each}: {name}: {lines} lines"
         for each in sources(*PACKAGES, "loadtests")
-        for node in ast.walk(ast.parse(text_of(each)))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if (lines := (node.end_lineno or 0) - node.lineno + 1) > LONGEST_FUNCTION
+        for name, lines in content_of(each).functions
+        if lines > LONGEST_FUNCTION
     ]
     assert long == [], f"more than {LONGEST_FUNCTION} lines are two functions"
 
@@ -99,9 +114,9 @@ def test_every_function_fits_on_a_screen() -> None:
 def test_public_class_names_are_unique() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for each in sources(*PACKAGES):
-        for node in ast.parse(text_of(each)).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(str(each))
+        for name in content_of(each).classes:
+            if not name.startswith("_"):
+                places[name].append(str(each))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 

@@ -7,10 +7,11 @@ import zlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.each_case import each_case
+from tests.fakes.examples import examples
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, chunk, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -38,7 +39,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 PLACES = st.lists(st.integers(0, 5000), max_size=8)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(streams(), PLACES, st.integers(0, 5000), st.sampled_from(["1.1", "1.0"]))
 def test_a_pod_that_dies_anywhere_leaves_an_error_behind_the_last_line_or_cuts_the_answer(
     stream: tuple[list[bytes], bytes], places: list[int], end: int, version: str
@@ -65,7 +66,7 @@ def test_a_pod_that_dies_anywhere_leaves_an_error_behind_the_last_line_or_cuts_t
         assert json.loads(b'{"error":' + message)["error"]["code"] == "pod_closed_connection"
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(streams(), PLACES, st.sampled_from(["1.1", "1.0"]))
 def test_a_stream_arrives_as_it_was_sent_whatever_its_pieces(
     stream: tuple[list[bytes], bytes], places: list[int], version: str
@@ -80,7 +81,7 @@ def test_a_stream_arrives_as_it_was_sent_whatever_its_pieces(
         assert len(rig.upstream.idle) == 1
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(streams(), PLACES)
 def test_the_chunks_of_a_stream_are_passed_on_untouched(stream: tuple[list[bytes], bytes], places: list[int]) -> None:
     _, wire = stream
@@ -90,7 +91,7 @@ def test_the_chunks_of_a_stream_are_passed_on_untouched(stream: tuple[list[bytes
         assert client.raw.partition(b"\r\n\r\n")[2] == wire
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.binary(max_size=200), PLACES, st.integers(0, 5000))
 def test_an_answer_with_a_length_arrives_whole_or_is_seen_to_be_cut(body: bytes, places: list[int], end: int) -> None:
     with Rig(pods=1) as rig:
@@ -106,7 +107,7 @@ def test_an_answer_with_a_length_arrives_whole_or_is_seen_to_be_cut(body: bytes,
             assert answer.status == 502 or not answer.complete
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.binary(max_size=300), PLACES)
 def test_any_bytes_from_a_pod_end_in_an_answer_or_a_cut(junk: bytes, places: list[int]) -> None:
     with Rig(pods=1) as rig:
@@ -116,7 +117,7 @@ def test_any_bytes_from_a_pod_end_in_an_answer_or_a_cut(junk: bytes, places: lis
         assert client.answer().status in (200, 502) or client.fate
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.binary(max_size=300), PLACES)
 def test_a_stream_of_any_bytes_ends_in_an_answer_or_a_cut(junk: bytes, places: list[int]) -> None:
     with Rig(pods=1) as rig:

@@ -37,6 +37,7 @@ def test_an_invalid_file_is_refused_with_a_reason(what: str) -> None:
     assert (report.policies, report.names) == ((), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["builtins.tuple = builtins.str = None", "json.dumps = lambda *_, **__: 'x'"])
 def test_whatever_a_file_breaks_in_its_check_the_next_file_is_checked(head: str) -> None:
     """Case J 53."""

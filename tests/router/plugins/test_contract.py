@@ -24,6 +24,7 @@ def subject(policy: type[Scheduler]) -> PolicyUnderTest:
     return PolicyUnderTest(str(policy.name), policy, sys.modules[policy.__module__], policy, pick)
 
 
+@pytest.mark.slow
 @each_case("name", registry.BUILT_IN)
 def test_the_gateways_own_policies_keep_it(name: str) -> None:
     figures = examine(subject(registry.BUILT_IN[name]))

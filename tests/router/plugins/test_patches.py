@@ -20,7 +20,7 @@ def default(*_: object) -> str:
 MODULES: dict[str, object] = {
     name: sys.modules[name] for name in ("builtins", "colorsys", "json", "json.encoder", "random", "time")
 }
-"""Those that are looked at, for a test process has thousands. PatchWatch looks at all of them."""
+"""Those that are looked at, for a test process has thousands. The gateway looks at all of them."""
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "json.dumps": lambda patch: patch.setattr(json, "dumps", default),
@@ -47,7 +47,7 @@ def test_a_change_is_found_at_its_place(place: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_a_library_keeps_for_itself_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = PatchWatch()
+    watch = PatchWatch(MODULES)
     random.random()
     json.dumps({})
     monkeypatch.setattr(colorsys, "_cache", {}, raising=False)
@@ -55,7 +55,7 @@ def test_what_a_library_keeps_for_itself_is_no_change(monkeypatch: pytest.Monkey
 
 
 def test_a_module_that_came_later_is_looked_after_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = PatchWatch()
+    watch = PatchWatch(MODULES)
     monkeypatch.setattr(colorsys, "rgb_to_hls", default)
     assert watch.problem().startswith("it replaces colorsys.rgb_to_hls, which all of the gateway uses")
     watch.look_again()

@@ -23,7 +23,7 @@ def tail(values: list[float], weight: float = 1.0) -> Tail:
     return Tail(seen.counts, weight)
 
 
-@pytest.mark.parametrize("limit", [0.0, 0.05])
+@pytest.mark.parametrize("limit", [0.0, pytest.param(0.05, marks=pytest.mark.slow)])
 def test_a_share_at_its_limit_is_ever_found_above_it_as_seldom_as_stated(limit: float) -> None:
     """Case J 57: it is looked at after every request."""
     rng, wrong, runs = random.Random(7), 0, 200
@@ -39,7 +39,7 @@ def test_a_share_at_its_limit_is_ever_found_above_it_as_seldom_as_stated(limit: 
     assert wrong <= 0.05 * runs + five_deviations(runs, 0.05)
 
 
-@pytest.mark.parametrize("of", [P50, P95])
+@pytest.mark.parametrize("of", [P50, pytest.param(P95, marks=pytest.mark.slow)])
 def test_a_quantile_at_its_limit_is_ever_found_above_it_as_seldom_as_stated(of: Quantile) -> None:
     rng, wrong, runs = random.Random(8), 0, 60
     for _ in range(runs):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.entropy import mix
@@ -13,6 +13,7 @@ from schedulers.ttft import admission_s, likely_cached, outlook, prefill_work, s
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
 from tests.fakes.chance import five_deviations
 from tests.fakes.each_case import each_case
+from tests.fakes.examples import examples
 from tests.fakes.scheduler_inputs import (
     BITS,
     cases,
@@ -60,7 +61,7 @@ def pending(*work: int) -> LoadSnapshot:
     )
 
 
-@settings(unhurried, max_examples=300)
+@examples(300)
 @given(cases())
 def test_the_pick_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, LoadSnapshot]) -> None:
     costs = naive_costs(*case)
@@ -70,7 +71,7 @@ def test_the_pick_is_a_cheapest_pod_by_the_formula(case: tuple[RequestInfo, Load
         assert costs[answer.pod] == pytest.approx(answer.score)
 
 
-@settings(unhurried, max_examples=60)
+@examples(60)
 @given(snapshots(max_pods=5))
 def test_each_of_the_cheapest_is_picked_about_as_often(snapshot: LoadSnapshot) -> None:
     costs = naive_costs(request_of(), snapshot)

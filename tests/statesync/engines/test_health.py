@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
 from statesync.engines.health import HealthConfig, HealthTracker, Outcome, Reason
+from tests.fakes.examples import examples
 
 A, B, C, D = (PodId(name) for name in "abcd")
 OK, FAILURE, BUSY = Outcome
@@ -245,7 +246,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(STEPS, st.floats(0.0, 1.0), st.integers(1, 3), st.integers(0, 2**32))
 def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
     steps: list[tuple[str, object, object]], ratio: float, needed: int, seed: int
@@ -440,7 +441,7 @@ MOVES = st.lists(
 
 
 @given(MOVES)
-@settings(max_examples=200)
+@examples(200)
 def test_a_pod_is_never_blocked_and_kept_at_once_and_every_change_is_reported(moves: list[tuple[str, str]]) -> None:
     tracker, changes = kept_tracker(A, B, C, D)
     here, now = {A, B, C, D}, 0.0

@@ -14,6 +14,7 @@ from statesync.errors import ModelNotServed, NoRoutablePod, PoolSaturated, State
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.types import EngineReport, InflightNumbers
+from tests.fakes.examples import examples
 
 POOLS = ("p", "q")
 MODELS = ("x", "y", "z")
@@ -260,5 +261,5 @@ class ViewMachine(RuleBasedStateMachine):
             assert all(received(numbers) == (0,) * 5 for numbers in self.announced.values())
 
 
-ViewMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+ViewMachine.TestCase.settings = settings(examples(40), stateful_step_count=40)
 test_nothing_is_ever_leaked_negative_or_out_of_place = ViewMachine.TestCase

@@ -7,11 +7,12 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
 from statesync.prefix.index import BLOCK_BYTES, BLOCK_COST, BLOCKS_PER_SIZE, HOLDING_COST, REACH, PrefixIndex
+from tests.fakes.examples import examples
 
 A, B, C = PodId("a"), PodId("b"), PodId("c")
 PODS = [PodId(f"pod-{n}") for n in range(40)]
@@ -65,7 +66,7 @@ def test_one_look_up_gives_every_pod_its_own_longest_prefix() -> None:
 PROMPTS = st.lists(st.integers(0, 2), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(placements=st.lists(st.tuples(st.sampled_from(PODS), PROMPTS), max_size=60), asked=PROMPTS)
 def test_matches_equal_those_of_a_naive_reference(placements: list[tuple[PodId, list[int]]], asked: list[int]) -> None:
     ix = index()
@@ -297,7 +298,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=st.lists(STEPS, max_size=50), max_blocks=st.integers(0, 60))
 def test_any_mix_of_calls_keeps_the_bounds_and_the_counts(
     steps: list[tuple[str, PodId | None, object]], max_blocks: int

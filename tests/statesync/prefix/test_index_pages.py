@@ -9,7 +9,7 @@ from functools import cache
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
@@ -17,6 +17,7 @@ from statesync.errors import StateError
 from statesync.prefix import pod_lru
 from statesync.prefix.index import BLOCK_COST, BLOCKS_PER_SIZE, HOLDING_COST, REACH, PrefixIndex
 from statesync.types import PrefixPage
+from tests.fakes.examples import examples
 
 A, B = PodId("a"), PodId("b")
 PODS = [PodId(f"pod-{n}") for n in range(12)]
@@ -60,7 +61,7 @@ WORDS = st.lists(st.integers(0, 2), min_size=1, max_size=7)
 PLACEMENTS = st.lists(st.tuples(st.sampled_from(PODS), WORDS), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(placements=PLACEMENTS, part=st.sampled_from([1, 3, 7, 1024]), blocks=st.sampled_from([1, 5, 4096]))
 def test_an_index_restored_from_the_pages_of_another_is_the_same(
     placements: list[tuple[PodId, list[int]]], part: int, blocks: int
@@ -81,7 +82,7 @@ def test_an_index_restored_from_the_pages_of_another_is_the_same(
         assert (two.blocks, two.bytes_used) == (0, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(old=PLACEMENTS, new=PLACEMENTS, part=st.sampled_from([1, 3, 1024]))
 def test_restored_blocks_are_older_than_all_that_was_placed_here(
     old: list[tuple[PodId, list[int]]], new: list[tuple[PodId, list[int]]], part: int
@@ -110,7 +111,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(steps=STEPS, part=st.sampled_from([1, 2, 5]))
 def test_a_page_is_right_after_any_history(steps: list[tuple[str, PodId, list[int]]], part: int) -> None:
     with patch.object(pod_lru, "PART", part):

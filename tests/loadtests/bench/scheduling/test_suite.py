@@ -9,10 +9,9 @@ from loadtests.bench.scheduling.saturation import saturation
 from loadtests.bench.scheduling.suite import NAMES, Point, suite_run, workload
 from loadtests.sim.simulate.runs import Case
 from loadtests.sim.simulate.traces import TraceError
-from tests.fakes.each_case import each_case
 
 
-@each_case("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "rag")) for name in NAMES])
 def test_each_workload_has_two_halves(name: str) -> None:
     tune, report = (workload(TRACES, name, half, 0) for half in ("tune", "report"))
     assert len(tune.arrivals) > 1000 and len(report.arrivals) > 1000

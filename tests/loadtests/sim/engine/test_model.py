@@ -3,11 +3,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.sim.engine.model import DuplicateRequest, Engine, EngineRequest, RequestTooLong, StepResult
 from loadtests.sim.engine.profiles import EngineProfile
+from tests.fakes.examples import examples
 
 SMALL = EngineProfile(
     name="small",
@@ -223,7 +224,7 @@ def workloads(draw: st.DrawFn) -> list[EngineRequest]:
     return requests
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(workloads())
 def test_every_request_gets_its_tokens_in_order_of_arrival_and_leaves_nothing(requests: list[EngineRequest]) -> None:
     engine = Engine(SMALL)
@@ -238,7 +239,7 @@ def test_every_request_gets_its_tokens_in_order_of_arrival_and_leaves_nothing(re
     assert engine.prefix_hits_tokens == sum(cached for _, step in steps for _, cached in step.admitted)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(workloads(), st.lists(st.integers(0, 24), max_size=10))
 def test_blocks_are_exactly_those_of_the_live_requests_at_every_step(
     requests: list[EngineRequest], cancelled: list[int]
@@ -258,7 +259,7 @@ def test_blocks_are_exactly_those_of_the_live_requests_at_every_step(
     assert (engine.kv.used, engine.running, engine.waiting) == (0, 0, 0)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(workloads())
 def test_leaping_over_decode_steps_changes_only_the_number_of_calls(requests: list[EngineRequest]) -> None:
     slow, fast = Engine(SMALL), Engine(SMALL)

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.sim.engine.profiles import PROFILES
@@ -15,6 +15,7 @@ from loadtests.sim.simpod.fleet import SimPod
 from loadtests.sim.simpod.openai import detokenize, tokenize
 from loadtests.sim.simpod.responses import write
 from loadtests.sim.simpod.script import PodSpec, Script
+from tests.fakes.examples import examples
 
 SPEC = PodSpec("pod-1", ("m",), PROFILES["tiny"])
 RESPONSES = "/v1/responses"
@@ -36,7 +37,7 @@ BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES) | st.fixed_dictionarie
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(BODIES)
 def test_any_json_object_becomes_a_script_or_an_error_with_its_reason(body: dict[str, object]) -> None:
     writers = dict(WRITERS) | {RESPONSES: lambda given, spec: write(read(ResponsesBody, given), spec, "r", []).script}
@@ -63,7 +64,7 @@ def check_stream(script: Script) -> None:
         assert all(event.endswith(b"\n\n") for event in [*script.stream.opening(0), *middle, *script.stream.closing(0)])
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(BODIES)
 def test_tokens_are_returned_or_an_error_with_its_reason(body: dict[str, object]) -> None:
     for answer in (tokenize, detokenize):

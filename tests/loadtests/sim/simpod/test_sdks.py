@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from loadtests.sim.simpod.fleet import DEFAULT_MODEL, SimPod
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+# Slow: the import of both SDKs takes longer than the tests.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 class Forecast(BaseModel):

@@ -43,7 +43,7 @@ def test_a_documented_command_runs(
     monkeypatch.chdir(tmp_path)
     turnout, simulate, *argv = shlex.split(command)
     assert (turnout, simulate) == ("turnout", "simulate")
-    few = [] if "--limit" in argv else ["--limit", "500"]
+    few = [] if "--limit" in argv else ["--limit", "100"]
     assert main([*argv, *few]) == 0
     shown = capsys.readouterr()
     assert "prefix_aware" in shown.out
@@ -71,6 +71,7 @@ def test_json_describes_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert simulated(capsys, *argv, "--json")[1] == out
 
 
+@pytest.mark.slow
 def test_on_real_traffic_the_peers_have_the_known_order(capsys: pytest.CaptureFixture[str]) -> None:
     order = ["oracle", "lmetric", "dynamo_kv", "llmd_default", "sglang_cache_aware", "random"]
     _, out, _ = simulated(capsys, *[part for name in order for part in ("--policy", name)], "--rate", "2", "--json")
@@ -79,7 +80,7 @@ def test_on_real_traffic_the_peers_have_the_known_order(capsys: pytest.CaptureFi
 
 
 def test_best_is_the_best_of_all_peers_in_each_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("--limit", "300", "--rate", "2", "--json")
+    argv = ("--limit", "150", "--rate", "2", "--json")
     peers = [part for name in PEERS for part in ("--policy", name)]
     status, out, err = simulated(capsys, "--policy", "best", "--policy", "lmetric", *argv)
     assert (status, err) == (0, "")
@@ -156,6 +157,7 @@ def test_goodput_is_reported_by_priority(capsys: pytest.CaptureFixture[str]) -> 
     assert urgent["requests"] + rest["requests"] == 200
 
 
+@pytest.mark.slow
 def test_past_saturation_slo_goodput_keeps_far_more_promises(capsys: pytest.CaptureFixture[str]) -> None:
     mix = ("--slo", "share=0.3,priority=1,ttft=1,tpot=0.05", "--slo", "share=0.7,ttft=2,tpot=0.05")
     policies = [part for name in ("slo_goodput", "prefix_aware", "lmetric") for part in ("--policy", name)]

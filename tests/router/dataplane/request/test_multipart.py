@@ -6,13 +6,14 @@ import email
 import email.policy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.request import openai
 from router.dataplane.request.multipart import MAX_HEAD_BYTES, MAX_PARTS, field, is_form
 from router.errors import BadRequest
 from tests.fakes.each_case import each_case
+from tests.fakes.examples import examples
 
 TYPE = b"multipart/form-data; boundary=B"
 END = b"--B--\r\n"
@@ -153,7 +154,7 @@ FRAGMENTS = (
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 6), st.sampled_from(FRAGMENTS)), max_size=3))
-@settings(max_examples=500)
+@examples(500)
 def test_a_form_that_is_accepted_means_the_same_to_a_lenient_parser(edits: list[tuple[int, int, bytes]]) -> None:
     """Case E 21: Python's own parser of MIME, which mends what it can, finds the same model."""
     body = part(b'name="file"; filename="a;b.wav"', b"RIFF", b"Content-Type: audio/wav") + MODEL + END

@@ -195,7 +195,7 @@ async def quiet(cluster: Ground, fleet: Fleet, faults: Faults) -> None:
     assert is_truth(cluster.received[-1], truth)
 
 
-@pytest.mark.parametrize(("pods", "minutes"), [(200, 60), (1000, 4)])
+@pytest.mark.parametrize(("pods", "minutes"), [pytest.param(200, 60, marks=pytest.mark.slow), (1000, 4)])
 def test_churn_and_faults_end_in_the_truth_at_every_quiet_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pods: int, minutes: int
 ) -> None:
