@@ -41,6 +41,7 @@ COMPILED = [
     "router/dataplane/request/routes.py",
     "router/dataplane/retry.py",
     "router/dataplane/routing.py",
+    "router/dataplane/tenant_shares.py",
     "router/dataplane/wire_headers.py",
     "router/telemetry/metrics.py",
     "schedulers/entropy.py",

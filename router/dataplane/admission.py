@@ -115,6 +115,11 @@ class Admission:
         queue = self._queue(exchange.routed.line)
         return _drained_s(queue, queue.waiting, self._clock())
 
+    def waits(self, line: str) -> bool:
+        """Whether anything waits in this queue."""
+        queue = self._queues.get(line)
+        return queue is not None and queue.waiting > 0
+
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
         """Put an exchange that waits in the queues of these pools as well."""
         entry = (-_priority(exchange), next(self._ticket), exchange)

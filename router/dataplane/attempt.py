@@ -48,6 +48,7 @@ class Attempts:
         self._homes = deps.homes
         self._holding = frozenset(name for name, pool in self._pools.items() if pool.affinity == HOLD)
         self._retries = deps.settings.retries
+        self._shares = deps.shares
         self.hold: Callable[[Relay, ResponseHead, int, int], bool] | None = None
         """See `ModelMisses.hold`."""
         self.wait_again: Callable[[Exchange], bool] | None = None
@@ -112,6 +113,8 @@ class Attempts:
         if exchange.attempts == 1:
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
             routed.metrics.bytes_in += sum([len(part) for part in payload])
+            if self._shares is not None:
+                self._shares.dispatched(exchange)
         receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         if routed.slo is not None:
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)

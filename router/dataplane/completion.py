@@ -33,6 +33,7 @@ class Completion:
         self._admission = deps.admission
         self._identity = deps.identity
         self._metrics = deps.metrics
+        self._shares = deps.shares
         proxies = TrustedProxies(deps.settings.trusted_proxies)
         self._access_log = AccessLog(deps.clock, proxies) if deps.settings.logging.access else None
 
@@ -119,6 +120,8 @@ class Completion:
             pod, policy = placement.pod.id, placement.policy
             self._view.release(placement.charge)
         self._admission.leave(exchange)
+        if self._shares is not None:
+            self._shares.ended(exchange, relay, left=status == CLIENT_LEFT)
         if routed.slo is not None:
             if not exchange.upgrade:
                 self._count_slo(routed, routed.slo, status)

@@ -18,6 +18,7 @@ from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.settings import Settings
@@ -76,5 +77,7 @@ class GatewayDeps(NamedTuple):
     """Which pods have the state behind ids."""
     homes: SessionHomes | None = None
     """The pods that sessions wait for; None where no pool has `affinity: hold`."""
+    shares: TenantShares | None = None
+    """What each tenant got; None where there are no tenants."""
     access: AccessControl | None = None
     """Says whose a request is; None where `auth` is not configured."""

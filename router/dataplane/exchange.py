@@ -148,6 +148,8 @@ class FallbackState:
 class AnswerRelay(Protocol):
     """The relay of an attempt, as the exchange knows it."""
 
+    status: int
+    """The pod's status; 0 before its answer began."""
     begun: bool
     """Whether the client has been sent anything."""
     sse: bool

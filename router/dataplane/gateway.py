@@ -114,6 +114,8 @@ class Gateway:
     def _place_or_queue(self, exchange: Exchange) -> None:
         """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can
         take it."""
+        if exchange.tenant is not None and self._queue.line_up(exchange):
+            return
         try:
             placed = self._attempts.place(exchange)
         except NoPodAvailable:

@@ -51,6 +51,17 @@ class RequestQueue:
         exchange.wait_until = until
         exchange.edge.expires_at = min(until, now + (fall_back_after_s or NEVER))
 
+    def line_up(self, exchange: Exchange) -> bool:
+        """Queue the exchange of a tenant behind those that wait for its pool already, if any do. Without that, a tenant
+        that sends more often than others would find more of the places that were just left."""
+        if not self._admission.waits(exchange.routed.line):
+            return False
+        self._deps.dispatch.session(exchange)  # makes what policies see of it: its priority orders the queue
+        self.enter(exchange)
+        if exchange.routed.pool in self._deps.view.mixed:  # there may be room for its model only
+            self.on_headroom(exchange.routed.pool)
+        return True
+
     def hold(self, exchange: Exchange) -> bool:
         """Queue the exchange for the first pod of its pool, which has none that can be used. False where the pool does
         not wait for one. Raises Saturated when too many wait."""

@@ -191,6 +191,7 @@ class Tunnel:
     """An accepted WebSocket: the `AnswerRelay` of its exchange from then on."""
 
     def __init__(self, relay: Relay, connection: UpstreamConnection, pod: asyncio.Transport) -> None:
+        self.status = 101
         self.begun = True
         self.sse = False
         self.first_at = 0.0

@@ -17,6 +17,7 @@ from router.access.sources import open_access
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
+from router.dataplane.fair_share import FairShares
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
@@ -31,6 +32,7 @@ from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
 from router.plugins.registry import PluginRegistry
@@ -146,11 +148,13 @@ def _network(core: CoreParts) -> NetworkParts:
     settings = core.settings
     routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
-    admission = Admission(settings.limits, core.clock)
+    weights = {tenant.name: (tenant.weight, tenant.priority) for tenant in settings.tenants}
+    shares = FairShares(weights) if weights else None
+    admission = Admission(settings.limits, core.clock, shares)
     write_batcher = WriteBatcher(admission.active)
     accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})
     upstream = Upstream(deadlines, accesses.dial, write_batcher)
-    return NetworkParts(routes, accesses, deadlines, admission, write_batcher, upstream)
+    return NetworkParts(routes, accesses, deadlines, admission, shares, write_batcher, upstream)
 
 
 def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts:
@@ -238,6 +242,7 @@ def _dataplane(
             local=LocalRoutes(lifecycle, network.routes, identity, int(time.time()), paths, cors),
             routes=network.routes,
             admission=network.admission,
+            shares=TenantShares(network.shares) if network.shares is not None else None,
             dispatch=_dispatch(core, state, policy),
             upstream=network.upstream,
             view=state.view,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from router.access.sources import AccessSources
 from router.dataplane.admission import Admission
 from router.dataplane.exchange import Exchange
+from router.dataplane.fair_share import FairShares
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.listener import Listener
@@ -71,6 +72,8 @@ class NetworkParts(NamedTuple):
     accesses: Accesses
     deadlines: Deadlines
     admission: Admission
+    shares: FairShares | None
+    """What each tenant got; None where there are no tenants."""
     write_batcher: WriteBatcher
     upstream: Upstream
 

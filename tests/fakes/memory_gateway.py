@@ -15,6 +15,7 @@ from typing import Self, cast
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
+from router.dataplane.fair_share import FairShares, TenantWeight
 from router.dataplane.gateway import Gateway
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines
@@ -30,6 +31,7 @@ from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
@@ -98,8 +100,10 @@ class Rig:
         batched: bool = True,
         expect_errors: bool = False,
         state: str = "",
+        weights: Mapping[str, TenantWeight] | None = None,
     ) -> None:
-        """`state`: the name of a memory store that several gateways share."""
+        """`state`: the name of a memory store that several gateways share. `weights`: those of the tenants, by which
+        queues are fair."""
         """`batched`: writes go out at the end of the loop's turn, as with many requests in flight."""
         every = list(pools) or [pool or one_pool()]
         self.settings = Settings(
@@ -123,6 +127,7 @@ class Rig:
         self._expect_errors = expect_errors
         self._state = state
         self._batched = batched
+        self.shares = FairShares(weights) if weights else None
         self.catalog = PolicyCatalog(self.settings.policies)
         self._create = create or self.catalog.create
         self._build()
@@ -137,7 +142,7 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        self.admission = Admission(settings.limits, clock)
+        self.admission = Admission(settings.limits, clock, self.shares)
         self._write_batcher = WriteBatcher(range(MIN_ACTIVE) if self._batched else self.admission.active)
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)
@@ -208,6 +213,7 @@ class Rig:
             local=LocalRoutes(self.lifecycle, self.routes, identity, 1_700_000_000, paths, cors),
             routes=self.routes,
             admission=self.admission,
+            shares=TenantShares(self.shares) if self.shares is not None else None,
             dispatch=dispatch,
             upstream=self.upstream,
             view=self.view,
@@ -279,6 +285,8 @@ class Rig:
         assert self.inflight == 0, self.view.statuses()
         assert not self.admission.active
         assert self.admission.queued == 0
+        shares = self.gateway.deps.shares
+        assert shares is None or not shares.open
         idle = [connection for stack in self.upstream.idle.values() for connection in stack]
         assert self.upstream.open == len(idle)
         watched: set[object] = {*self.listener.edges, *idle}

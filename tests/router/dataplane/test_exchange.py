@@ -48,6 +48,7 @@ class Source:
     """A relay that records its calls."""
 
     begun = sse = False
+    status = 200
     first_at = 0.0
     tail = b""
 

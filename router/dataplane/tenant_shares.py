@@ -1,0 +1,46 @@
+"""What tenants' requests use of a pool, charged to their counters as it becomes known: when the first pod gets a
+request, and when it ends. `fair_share.py` counts. Retries and fall-backs change nothing: an exchange has one charge.
+"""
+
+from __future__ import annotations
+
+from router.dataplane.access_log import tokens
+from router.dataplane.exchange import AnswerRelay, Exchange
+from router.dataplane.fair_share import FairShares, ServiceCharge
+
+_TOO_MANY, _FAILED = 429, 500
+
+
+class TenantShares:
+    """Charges exchanges."""
+
+    def __init__(self, shares: FairShares) -> None:
+        self._shares = shares
+        self.open: dict[Exchange, ServiceCharge] = {}
+        """Charges of requests that have not ended."""
+
+    def dispatched(self, exchange: Exchange) -> None:
+        """The first pod gets the exchange."""
+        tenant = exchange.tenant
+        if tenant is not None:
+            call = exchange.routed.call
+            pool = exchange.routed.pool
+            self.open[exchange] = self._shares.begin(pool, tenant.name, call.prompt_tokens, call.max_tokens)
+
+    def ended(self, exchange: Exchange, relay: AnswerRelay | None, *, left: bool) -> None:
+        """The exchange ended, `relay` is that of its last attempt; `left`: its client went away, and a pod was at work
+        for it. Nothing is charged where no pod gave an answer."""
+        charge = self.open.pop(exchange, None)
+        if charge is None:
+            return
+        status = 0 if relay is None else relay.status
+        if status == _TOO_MANY or status >= _FAILED or (not status and not left):
+            self._shares.refund(charge)
+        else:
+            self._shares.settle(charge, None if relay is None else _answer_tokens(relay.tail))
+
+
+def _answer_tokens(tail: bytes) -> int | None:
+    """Tokens of the answer as its usage has them; None where it has none."""
+    used = tokens(tail)
+    return used.get("completion_tokens", 0) if used else None
