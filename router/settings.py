@@ -139,6 +139,15 @@ class Logging(Section, frozen=True):
     writing it is not free."""
 
 
+class Telemetry(Section, frozen=True):
+    """Traces. They need the packages of `pip install 'turnout[otel]'`."""
+
+    otlp_endpoint: str = ""
+    """Base URL of a collector that takes OTLP over HTTP, such as `http://collector:4318`; empty is off."""
+    sample_ratio: float = 0.01
+    """Share of the traces that begin here which are recorded. Of a client's own trace its `traceparent` decides."""
+
+
 class Control(Section, frozen=True):
     """The control port: metrics, probes, admin API, docs."""
 
@@ -326,6 +335,7 @@ class Settings(Section, frozen=True):
     sessions: Sessions = Sessions()
     drain: Drain = Drain()
     logging: Logging = Logging()
+    telemetry: Telemetry = Telemetry()
     recording: Recording = Recording()
     policy_guard: PolicyGuard = PolicyGuard()
     plugins: Plugins = Plugins()

@@ -18,7 +18,7 @@ SETTLE_S: Final = 0.1
 """Seconds in which a changed file must stay as it is: one that is written in place is half there before it is whole."""
 
 T = TypeVar("T")
-_log = logging.getLogger("turnout.access")
+_log = logging.getLogger("turnout.keys")
 
 
 class FollowedFile(Generic[T]):

@@ -12,7 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.address import ListenAddress, parse_listen
-from router.config import access_checks, edge_checks, plugin_checks, port_checks, target_checks, upstream_checks
+from router.config import (
+    access_checks,
+    edge_checks,
+    plugin_checks,
+    port_checks,
+    target_checks,
+    telemetry_checks,
+    upstream_checks,
+)
 from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
@@ -32,6 +40,7 @@ from router.settings import (
     Section,
     Sessions,
     Settings,
+    Telemetry,
     TenantSettings,
     Timeouts,
     TrialSettings,
@@ -98,6 +107,7 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Scrape, "models_interval_s"): _POSITIVE,
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
+    (Telemetry, "sample_ratio"): _SHARE,
     (Recording, "max_bytes"): _COUNT,
     (PolicyGuard, "failures"): _COUNT,
     (PolicyGuard, "window_s"): _POSITIVE,
@@ -130,6 +140,7 @@ def problems_in(settings: Settings) -> list[Problem]:
         *port_checks.port_problems(settings),
         *_default_pool(settings),
         *_keepalive(settings),
+        *telemetry_checks.telemetry_problems(settings.telemetry),
         *_recording(settings.recording),
         *_sessions(settings.sessions),
         *_labels(settings),

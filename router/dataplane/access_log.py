@@ -37,7 +37,7 @@ class AccessLog:
         routed, placement = exchange.routed, exchange.placement
         peer = exchange.edge.peer or peer_of(exchange.edge.transport)
         line: dict[str, object] = {
-            "request_id": exchange.request_id.decode("latin-1"),
+            **names(exchange),
             "client": self._proxies.client(peer, exchange.header_map) or "-",
             "model": exchange.model[:_LONGEST] or "-",
             "pool": routed.pool if routed is not UNROUTED else _asked_pool(exchange),
@@ -59,6 +59,12 @@ class AccessLog:
         """A connection was refused before it had sent a whole request."""
         line = {"request_id": request_id, "client": error.client or "-", "pool": "-", "pod": "-", "policy": "-"}
         _log.info("not read: %s", error.message, extra={**line, "status": error.shape.status, **_reason(error)})
+
+
+def names(exchange: Exchange) -> dict[str, str]:
+    """The fields by which every log line names a request, and the trace that it belongs to."""
+    request_id = exchange.request_id.decode("latin-1")
+    return {"request_id": request_id} | ({"trace_id": exchange.trace.name} if exchange.trace is not None else {})
 
 
 def tokens(tail: bytes) -> dict[str, int]:

@@ -106,16 +106,15 @@ class Attempts:
     def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
         routed, pod = exchange.routed, placement.pod
+        relay = exchange.relay = Relay(self, exchange, placement)
+        receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         payload = self._identity.request(exchange, pod)
-        sent_at = self._clock()
-        relay = Relay(self, exchange, placement, sent_at)
-        exchange.relay = relay
+        sent_at = relay.sent_at = self._clock()
         if exchange.attempts == 1:
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
             routed.metrics.bytes_in += sum([len(part) for part in payload])
             if self._shares is not None:
                 self._shares.dispatched(exchange)
-        receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         if routed.slo is not None:
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from router.dataplane.access_log import AccessLog
+from router.dataplane.access_log import AccessLog, names
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.http.forwarded import TrustedProxies
@@ -36,6 +36,9 @@ class Completion:
         self._shares = deps.shares
         proxies = TrustedProxies(deps.settings.trusted_proxies)
         self._access_log = AccessLog(deps.clock, proxies) if deps.settings.logging.access else None
+        logged = self._access_log.request if self._access_log is not None else None
+        self._ended = tuple(each for each in (deps.ended, logged) if each is not None) or None
+        """Observe the end of every request."""
 
     def answer(self, exchange: Exchange, answer: bytes) -> None:
         """Send a local answer. Nothing was reserved for the exchange, so nothing is given back."""
@@ -85,7 +88,7 @@ class Completion:
 
     def break_off(self, exchange: Exchange, relay: AnswerRelay, failure: PodFailure) -> None:
         """Cut an answer that the client has part of."""
-        _log.warning("answer cut short: %s", failure.message, extra={"request_id": _name(exchange)})
+        _log.warning("answer cut short: %s", failure.message, extra=names(exchange))
         relay.break_off(failure)
         self.end(exchange, failure.shape.status, failure)
 
@@ -97,14 +100,16 @@ class Completion:
 
     def defect(self, exchange: Exchange) -> None:
         """Log the exception being handled, a defect of the gateway, and answer 500 or cut the answer that has begun."""
-        _log.exception("a request met a defect of the gateway", extra={"request_id": _name(exchange)})
+        _log.exception("a request met a defect of the gateway", extra=names(exchange))
         relay = exchange.relay
         self._cancel(exchange)
         if relay is not None and relay.begun:
             self.end(exchange, 500)
             exchange.edge.abort()
         else:
-            message = f"The gateway failed on this request; its log says why under {_name(exchange)}."
+            message = (
+                f"The gateway failed on this request; its log says why under {exchange.request_id.decode('latin-1')}."
+            )
             self.refuse(exchange, InternalError(message))
 
     def end(self, exchange: Exchange, status: int, error: GatewayError | None = None) -> None:
@@ -131,8 +136,9 @@ class Completion:
         if routed is not UNROUTED and not exchange.upgrade:  # how long a WebSocket is open is no latency
             routed.metrics.e2e.observe(self._clock() - exchange.arrived)
         self._metrics.count_request(routed.pool, policy, pod, status)
-        if self._access_log is not None:
-            self._access_log.request(exchange, relay, status, error)
+        if self._ended is not None:
+            for observe in self._ended:
+                observe(exchange, relay, status, error)
 
     def _count_slo(self, routed: RoutedRequest, slo: Slo, status: int) -> None:
         """Count whether the promised times were kept. Requests that their client gave up or made wrong do not count."""
@@ -147,7 +153,3 @@ class Completion:
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.relay is not None:
             exchange.relay.cancel()
-
-
-def _name(exchange: Exchange) -> str:
-    return exchange.request_id.decode("latin-1")

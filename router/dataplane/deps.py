@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from router.access.identity import AccessControl
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
-from router.dataplane.exchange import Exchange, Placement
+from router.dataplane.exchange import AnswerRelay, Exchange, Placement
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.local_routes import LocalRoutes
@@ -20,6 +20,7 @@ from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
 from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
+from router.errors import GatewayError
 from router.lifecycle import Lifecycle
 from router.settings import Settings
 from router.settings import Targets as TargetSettings
@@ -66,7 +67,9 @@ class GatewayDeps(NamedTuple):
     unsettled: Collection[PodId]
     """Pods whose success is reported too: see `HealthTracker.unsettled`."""
     tap: Callable[[Exchange, Relay], Receiver] | None = None
-    """Wraps the relay in the receiver that records traffic; None when nothing is recorded."""
+    """Called when an attempt begins: wraps the relay in receivers that observe the answer; None without any."""
+    ended: Callable[[Exchange, AnswerRelay | None, int, GatewayError | None], None] | None = None
+    """Observes the end of every request: see `Tracer.ended`."""
     learn: Callable[[Call, Placement, bytes], None] | None = None
     """Takes the last bytes of each answer with status 200 to a prompt of at least one block."""
     targets: TargetResolver = TargetResolver(TargetSettings())

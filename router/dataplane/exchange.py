@@ -19,6 +19,7 @@ from router.dataplane.request.routes import Route
 from router.errors import PodFailure
 from router.settings import Timeouts
 from router.telemetry.metrics import PoolMetrics
+from router.telemetry.request_trace import RequestTrace
 from router.trials.arm import Arm
 from schedulers.types import Pod, PodId, RequestInfo, Slo
 from statesync.load.pod_state import Charge
@@ -202,6 +203,7 @@ class Exchange:
         "stale_tries",
         "target",
         "tenant",
+        "trace",
         "tried",
         "upgrade",
         "wait_until",
@@ -244,6 +246,8 @@ class Exchange:
         """That of the last attempt."""
         self.relay: AnswerRelay | None = None
         """That of the attempt under way."""
+        self.trace: RequestTrace | None = None
+        """Its trace; None until the first decision, and where nothing is traced."""
         self.done = False
         """Whether the answer has ended; nothing is written or counted after that."""
 

@@ -85,11 +85,12 @@ class Relay:
         "was_held",
     )
 
-    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, sent_at: float) -> None:
+    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement) -> None:
         self.listener = listener
         self.exchange = exchange
         self.placement = placement
-        self.sent_at = sent_at
+        self.sent_at = 0.0
+        """When the request was sent, on the gateway's clock."""
         self.connection: UpstreamConnection | None = None
         self.status = 0
         self.was_held = False

@@ -44,7 +44,6 @@ from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.policy.model import ChangeOptions
 from router.policy.offers import PluginOffers
-from router.recording.recorder import Recorder
 from router.replica.config_mapping import (
     guard_limits,
     health_config,
@@ -56,6 +55,7 @@ from router.replica.config_mapping import (
     session_pools,
     sync_config,
 )
+from router.replica.observers import Observers, open_observers
 from router.replica.parts import (
     Components,
     CoreParts,
@@ -232,7 +232,7 @@ def _dataplane(
     accesses, clusters = network.accesses.by_pool, network.routes.clusters
     identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
-    recorder = Recorder(settings.recording) if settings.recording.path else None
+    observers = open_observers(settings, core.name, core.clock, core.rng)
     access = open_access(settings, state.store, time.time)
     gateway = Gateway(
         GatewayDeps(
@@ -243,14 +243,15 @@ def _dataplane(
             routes=network.routes,
             admission=network.admission,
             shares=TenantShares(network.shares) if network.shares is not None else None,
-            dispatch=_dispatch(core, state, policy),
+            dispatch=_dispatch(core, state, policy, observers),
             upstream=network.upstream,
             view=state.view,
             identity=identity,
             metrics=core.metrics,
             outcome=pods.health.outcome,
             unsettled=pods.health.unsettled,
-            tap=recorder.tap if recorder is not None else None,
+            tap=observers.tap,
+            ended=observers.tracer.ended if observers.tracer is not None else None,
             learn=PrefixFeedback(state.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
             lists=pods.models,
@@ -267,10 +268,10 @@ def _dataplane(
         port=ports.inference,
     )
     retire_on_change(ports.inference.tls, listener)
-    return GatewayParts(gateway, access, listener, recorder)
+    return GatewayParts(gateway, access, listener, observers)
 
 
-def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispatch:
+def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts, observers: Observers) -> Dispatch:
     live = policy.controller.live_policies
     live.read_sessions_of(session_pools(core.settings))
     return Dispatch(
@@ -286,4 +287,5 @@ def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispat
         state.prefix_accuracy,
         SessionKeys(core.settings.sessions),
         live.session_pools,
+        observers.tracer.decided if observers.tracer is not None else None,
     )

@@ -21,7 +21,7 @@ from router.plugins.watcher import PluginWatcher
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
-from router.recording.recorder import Recorder
+from router.replica.observers import Observers
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.replica.ports import PortParts
@@ -109,8 +109,7 @@ class GatewayParts(NamedTuple):
     access: AccessSources | None
     """Who is let in; None where `auth` is not configured."""
     listener: Listener[Exchange]
-    recorder: Recorder | None
-    """None where traffic is not recorded."""
+    observers: Observers
 
 
 class Components(NamedTuple):

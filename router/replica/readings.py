@@ -14,6 +14,7 @@ from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.ports import tls_families
+from router.telemetry.span_family import families as span_families
 from router.telemetry.trials import families
 from statesync.store.lineage import as_number, digest
 
@@ -45,6 +46,7 @@ def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
 def readings(of: Components) -> Readings:
     """What a scrape of a replica's metrics reads."""
     policies, admission = of.policy.controller, of.network.admission
+    export = of.dataplane.observers.export
     return Readings(
         pods=of.state.view.statuses,
         pools=of.state.view.pools,
@@ -64,7 +66,9 @@ def readings(of: Components) -> Readings:
         unseen=of.state.view.unseen_by_pool,
         clusters=of.network.routes.clusters,
         more=lambda: chain(
-            families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks), tls_families(of.ports.tls)
+            families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
+            tls_families(of.ports.tls),
+            span_families(export.counts() if export is not None else {}),
         ),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
         policy_digests=lambda: {pool: as_number(digest(each)) for pool, each in policies.records.items()},

@@ -93,8 +93,7 @@ class Replica:
         descriptors = raise_limit(limits.max_connections)
         listener.most, listener.backlog = min(limits.max_connections, descriptors.clients), descriptors.backlog
         parts.network.deadlines.start()
-        if parts.dataplane.recorder is not None:
-            parts.dataplane.recorder.start()
+        parts.dataplane.observers.start()
         if self._sockets is None:
             await self._open_ports()
         parts.core.lifecycle.enter(Phase.WARMING)
@@ -155,8 +154,7 @@ class Replica:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._flush_clients()
         parts.network.upstream.close()
-        if parts.dataplane.recorder is not None:
-            await asyncio.to_thread(parts.dataplane.recorder.stop)
+        await parts.dataplane.observers.stop()
         # The control port goes last: until then it shows how far the drain is.
         before = parts.core.clock()
         await parts.state.store.aclose()

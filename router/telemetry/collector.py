@@ -15,11 +15,11 @@ from typing import NamedTuple
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from router.lifecycle import Phase
 from router.telemetry.counts import Counts, labelled
-from router.telemetry.metrics import Histogram, Metrics, PoolMetrics
+from router.telemetry.histograms import by_cluster, by_pool
+from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.protocol import StoreHealth
@@ -104,7 +104,9 @@ class GatewayCollector(Collector):
 
     def _families(self) -> Iterator[Family]:
         yield from _counters(self._metrics, self._readings.clusters)
-        yield from _histograms(self._metrics)
+        for histograms in (by_pool(self._metrics), by_cluster(self._metrics, self._readings.clusters)):
+            for name, help_text, samples in histograms:
+                yield Family(name, "histogram", help_text, samples)
         yield from _pod_gauges(self._readings.pods(), self._readings.pools())
         yield from _prefix_truth(self._readings.prefix_truth())
         yield from _replica_gauges(self._readings)
@@ -153,39 +155,6 @@ _POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
 
 def _by_pool(name: str, metrics: Metrics, read: Callable[[PoolMetrics], float]) -> Callable[[], Iterable[Sample]]:
     return lambda: (Sample(name, {"pool": pool}, read(numbers)) for pool, numbers in metrics.pools)
-
-
-_HISTOGRAMS: Sequence[tuple[str, str, Callable[[PoolMetrics], Histogram]]] = (
-    ("turnout_time_to_first_token_seconds", "From a request's arrival to its first token.", lambda pool: pool.ttft),
-    ("turnout_inter_token_latency_seconds", "Between two tokens of a stream.", lambda pool: pool.itl),
-    (
-        "turnout_e2e_request_latency_seconds",
-        "From a request's arrival to the end of its answer.",
-        lambda pool: pool.e2e,
-    ),
-    ("turnout_decision_seconds", "Time a policy took to pick.", lambda pool: pool.decision),
-    ("turnout_gateway_overhead_seconds", "Time in the gateway that is not the pod's.", lambda pool: pool.overhead),
-)
-
-
-def _histograms(metrics: Metrics) -> Iterator[Family]:
-    for name, help_text, read in _HISTOGRAMS:
-        yield Family(name, "histogram", help_text, _buckets(name, metrics, read))
-
-
-def _buckets(name: str, metrics: Metrics, read: Callable[[PoolMetrics], Histogram]) -> Callable[[], Iterable[Sample]]:
-    def samples() -> Iterator[Sample]:
-        for pool, numbers in metrics.pools:
-            histogram = read(numbers)
-            totals = histogram.cumulative()
-            edges = [*map(floatToGoString, histogram.bounds), "+Inf"]
-            for edge, total in zip(edges, totals, strict=True):
-                yield Sample(name + "_bucket", {"pool": pool, "le": edge}, total)
-            # The last bucket is the count: read once, so that the two can never disagree.
-            yield Sample(name + "_count", {"pool": pool}, totals[-1])
-            yield Sample(name + "_sum", {"pool": pool}, histogram.sum)
-
-    return samples
 
 
 _POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (

@@ -25,6 +25,7 @@ PIECE_SAMPLES = 100
 """Samples rendered between two turns of the event loop: a quarter of a millisecond."""
 
 _EOF = b"# EOF\n"
+_OPENMETRICS = "application/openmetrics-text"
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -45,13 +46,14 @@ class Exposition:
     async def render(self, accept: str) -> tuple[bytes, str]:
         """The metrics in the format that the Accept header asks for, and its content type."""
         encode, content_type = choose_encoder(accept)
+        line = _line_with_exemplar if content_type.startswith(_OPENMETRICS) else _line
         written: list[bytes] = []
         last = ""
         for piece in self._gateway.pieces(PIECE_SAMPLES):
             if piece.name != last:
                 written.append(_head(piece, encode))
                 last = piece.name
-            written.append("".join(map(_line, piece.samples)).encode())
+            written.append("".join(map(line, piece.samples)).encode())
             await asyncio.sleep(0)
         # Last, because the OpenMetrics encoder ends what it writes with its end mark.
         written.append(encode(self._process))
@@ -80,6 +82,15 @@ def _line(sample: Sample) -> str:
         return f"{sample.name} {_number(sample.value)}\n"
     labels = ",".join([f'{key}="{_quoted(value)}"' for key, value in sorted(sample.labels.items())])
     return f"{sample.name}{{{labels}}} {_number(sample.value)}\n"
+
+
+def _line_with_exemplar(sample: Sample) -> str:
+    """The line of OpenMetrics: behind a bucket of a traced request stands ` # {trace_id="..."} value time`."""
+    mark = sample.exemplar
+    if mark is None:
+        return _line(sample)
+    labels = ",".join([f'{key}="{_quoted(value)}"' for key, value in sorted(mark.labels.items())])
+    return f"{_line(sample)[:-1]} # {{{labels}}} {_number(mark.value)} {mark.timestamp}\n"
 
 
 def _quoted(value: str) -> str:

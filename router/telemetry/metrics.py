@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 TTFT_BOUNDS_S = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
@@ -44,10 +45,19 @@ SLO_RESULTS = KEPT, LATE, SLOW, UNSERVED = "kept", "late", "slow", "unserved"
 there was no whole answer."""
 
 
+class Exemplar(NamedTuple):
+    """A request by which a bucket of a histogram can be looked into."""
+
+    trace_id: str
+    value: float
+    at: float
+    """Unix time."""
+
+
 class Histogram:
     """Counts of observations by bucket. `bounds` are inclusive upper bounds, ascending."""
 
-    __slots__ = ("_at", "_bounds", "_counts", "_high", "_low", "_sum")
+    __slots__ = ("_at", "_bounds", "_counts", "_high", "_low", "_sum", "exemplars")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """Raises ValueError if the bounds do not ascend."""
@@ -60,6 +70,8 @@ class Histogram:
         self._at = 0
         self._low = -math.inf
         self._high = self._bounds[0]
+        self.exemplars: dict[int, Exemplar] = {}
+        """By bucket: the last traced request that was counted in it."""
 
     def observe(self, value: float) -> None:
         """Count one value, in the unit of the bounds."""
@@ -68,6 +80,10 @@ class Histogram:
         counts, at = self._counts, self._at
         counts[at] = counts[at] + 1
         self._sum += value
+
+    def mark(self, value: float, trace_id: str, at: float) -> None:
+        """Name the trace of a value that was observed, at this Unix time."""
+        self.exemplars[bisect_left(self._bounds, value)] = Exemplar(trace_id, value, at)
 
     def _turn_to(self, value: float) -> None:
         bounds = self._bounds

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from types import TracebackType
@@ -32,12 +33,14 @@ from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
 from router.dataplane.tenant_shares import TenantShares
+from router.dataplane.tracer import Tracer
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.replica.config_mapping import session_pools
+from router.replica.observers import Observers
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.settings import (
@@ -55,6 +58,7 @@ from router.settings import (
 )
 from router.settings import Targets as TargetSettings
 from router.telemetry.metrics import Metrics
+from router.telemetry.request_trace import RequestOutcome, RequestTrace
 from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.protocols import Scheduler
@@ -101,9 +105,10 @@ class Rig:
         expect_errors: bool = False,
         state: str = "",
         weights: Mapping[str, TenantWeight] | None = None,
+        sample_ratio: float | None = None,
     ) -> None:
         """`state`: the name of a memory store that several gateways share. `weights`: those of the tenants, by which
-        queues are fair."""
+        queues are fair. `sample_ratio`: requests are traced; see `traced`."""
         """`batched`: writes go out at the end of the loop's turn, as with many requests in flight."""
         every = list(pools) or [pool or one_pool()]
         self.settings = Settings(
@@ -126,6 +131,9 @@ class Rig:
         self.errors = _Errors()
         self._expect_errors = expect_errors
         self._state = state
+        self.traced: list[tuple[RequestTrace, RequestOutcome]] = []
+        """What was collected of the requests that were sampled and have ended."""
+        self._sample_ratio = sample_ratio
         self._batched = batched
         self.shares = FairShares(weights) if weights else None
         self.catalog = PolicyCatalog(self.settings.policies)
@@ -191,6 +199,7 @@ class Rig:
         identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies)
         paths = ForwardedPaths(settings.paths.forward)
         rng = count(1)
+        tracer = self._tracer()
         live = self.policies.live_policies
         live.read_sessions_of(session_pools(settings))
         dispatch = Dispatch(
@@ -205,6 +214,7 @@ class Rig:
             accuracy=self.prefix_accuracy,
             sessions=SessionKeys(settings.sessions),
             session_pools=live.session_pools,
+            decided=tracer.decided if tracer else None,
         )
         return GatewayDeps(
             settings=settings,
@@ -221,10 +231,24 @@ class Rig:
             metrics=self.metrics,
             outcome=self.health.outcome,
             unsettled=self.health.unsettled,
+            tap=Observers(None, tracer, None).tap,
+            ended=tracer.ended if tracer else None,
             learn=PrefixFeedback(self.prefix_accuracy).learn,
             targets=TargetResolver(settings.targets),
             owners=StateOwners(self.store),
             homes=self.homes,
+        )
+
+    def _tracer(self) -> Tracer | None:
+        if self._sample_ratio is None:
+            return None
+        bits = random.Random(1)
+        return Tracer(
+            lambda *ended: self.traced.append(ended),
+            self._sample_ratio,
+            self.wire.clock,
+            lambda: 1_700_000_000.0,
+            lambda: bits.getrandbits(64),
         )
 
     def _fill(self, counts: Mapping[str, int]) -> None:

@@ -63,7 +63,7 @@ def test_what_cannot_be_used_later_is_logged_once_and_changes_nothing(
 ) -> None:
     used: list[int] = []
     followed = FollowedFile(str(path), _number, used.append, _at_once)
-    with caplog.at_level(logging.WARNING, "turnout.access"):
+    with caplog.at_level(logging.WARNING, "turnout.keys"):
         _replace(path, "x")
         asyncio.run(followed.look())
         asyncio.run(followed.look())

@@ -48,14 +48,14 @@ def test_nothing_is_started(tmp_path: Path) -> None:
     before = threading.active_count()
     parts = build(settings(URL, recording=Recording(path=str(tmp_path / "traffic.jsonl"))))
     assert parts.core.lifecycle.phase is Phase.STARTING
-    assert parts.dataplane.recorder is not None
+    assert parts.dataplane.observers.recorder is not None
     assert threading.active_count() == before
     assert list(tmp_path.iterdir()) == []
 
 
 def test_optional_components_exist_only_with_their_setting() -> None:
     parts = build(settings(URL))
-    assert (parts.dataplane.recorder, parts.policy.samples) == (None, None)
+    assert (parts.dataplane.observers, parts.policy.samples) == ((None, None, None), None)
     assert parts.policy.plugins.describe()["plugins"] == []
 
 

@@ -26,6 +26,7 @@ def counted() -> Metrics:
     metrics.client_disconnects = 4
     for value in (0.0005, 0.02, 3.0, 1e9):
         metrics.pool("default").ttft.observe(value)
+    metrics.pool("default").ttft.mark(0.02, "ab" * 16, 1_700_000_000.25)
     return metrics
 
 
@@ -110,3 +111,10 @@ def test_other_tasks_run_between_two_pieces_and_may_count() -> None:
     asyncio.run(run())
     pod_gauges = 7
     assert turns > 10 * pod_gauges
+
+
+def test_only_openmetrics_shows_the_trace_of_a_bucket() -> None:
+    exposition = Exposition(counted(), readings(1))
+    shown = ' # {trace_id="' + "ab" * 16 + '"} 0.02 1700000000.25'
+    assert shown in render(exposition, OPENMETRICS)
+    assert "trace_id" not in render(exposition, TEXT)

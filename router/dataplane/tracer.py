@@ -1,0 +1,218 @@
+"""Traces of requests: decides which are recorded, hands the trace on to pods, and collects decisions, attempts and the
+end. An observer: nothing that it does changes where a request goes. Knows no span; `telemetry/tracing.py` makes them
+once the request has ended.
+
+Where the client's `traceparent` says so, or the ratio takes a new trace, the pod gets the id of its attempt's span as
+parent. Otherwise it gets the client's header as it came, or a new one that is not sampled, so that client, gateway and
+engine always take the same decision. `baggage` is passed on like any other header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from router.dataplane.access_log import tokens
+from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
+from router.dataplane.http.response_parser import ResponseHead
+from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
+from router.dataplane.prefix_feedback import cache_use
+from router.dataplane.relay import Relay
+from router.dataplane.request.paths import STATELESS_PATHS
+from router.errors import GatewayError, PodFailure, PodGone
+from router.telemetry.request_trace import AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
+from router.telemetry.trace_context import SAMPLED, RatioSampler, header, parse, without_context
+from schedulers.policies.prefix_aware import own_work
+from schedulers.ttft import start_in
+from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+
+Sink = Callable[[RequestTrace, RequestOutcome], None]
+"""Takes the trace of a sampled request that has ended."""
+
+_LONGEST: Final = 256
+"""Characters of what the client chooses: path, model."""
+_CLIENT_LEFT: Final = 499
+_FAILED: Final = 500
+
+
+class Tracer:
+    """Collects what spans are made of."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        ratio: float,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        rng: Callable[[], int],
+    ) -> None:
+        """`ratio` of the traces that begin here are recorded. `clock` is that of `Exchange.arrived`, `wall` is Unix
+        time, `rng` returns 64 random bits."""
+        self._sink = sink
+        self._sampler = RatioSampler(ratio)
+        self._clock = clock
+        self._wall = wall
+        self._rng = rng
+
+    def _begin(self, exchange: Exchange) -> RequestTrace:
+        """Decide whether the request is recorded, and what pods get of its trace."""
+        given = exchange.header_map.get(b"traceparent")
+        parent = parse(given) if given is not None else None
+        if parent is None:
+            trace_id = self._rng() << 64 | self._rng() or 1
+            trace = RequestTrace(trace_id, 0, SAMPLED if self._sampler.takes(trace_id) else 0)
+        else:
+            trace = RequestTrace(*parent)
+            trace.state = exchange.header_map.get(b"tracestate", b"")
+        if trace.sampled:
+            trace.span_id = self._id()
+        if trace.sampled or parent is None:
+            named = given is not None or b"tracestate" in exchange.header_map
+            trace.kept = without_context(exchange.kept, state=parent is not None) if named else exchange.kept
+        if not trace.sampled and parent is None:
+            exchange.kept = [*trace.kept, header(trace.trace_id, self._id(), 0)]
+        exchange.trace = trace
+        return trace
+
+    def _id(self) -> int:
+        return self._rng() or 1
+
+    def decided(
+        self,
+        exchange: Exchange,
+        info: RequestInfo,
+        snapshot: LoadSnapshot,
+        answer: Decision | Rejection,
+        took_s: float,
+    ) -> None:
+        """A policy gave its answer."""
+        trace = exchange.trace or self._begin(exchange)
+        if not trace.sampled:
+            return
+        policy, pod, score, expected_s, hits = "", "", 0.0, -1.0, 0
+        if isinstance(answer, Decision):
+            policy, pod, score = answer.policy, answer.pod, answer.score
+            hits = min(info.prompt_tokens, info.prefix_hits.get(answer.pod, 0) * PREFIX_BLOCK_TOKENS)
+            expected_s = _expected_s(info, snapshot, answer.pod, hits)
+        candidates = len(snapshot.candidates)
+        made = DecisionTrace(self._clock(), took_s, policy, pod, candidates, score, answer.reason, hits, expected_s)
+        trace.decisions.append(made)
+
+    def attempt(self, exchange: Exchange, relay: Relay, receiver: Receiver) -> Receiver:
+        """An attempt begins: give the pod its trace. Returns what takes the pod's answer and gives it to `receiver`."""
+        trace = exchange.trace or self._begin(exchange)
+        if not trace.sampled:
+            return receiver
+        now, pod = self._clock(), relay.placement.pod
+        for before in trace.attempts:
+            before.end(now, PodGone.reason if not before.status else "")
+        routed = exchange.routed
+        attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, routed.call.model)
+        trace.attempts.append(attempt)
+        exchange.kept = [*trace.kept, header(trace.trace_id, attempt.span_id, trace.flags)]
+        return AttemptReceiver(attempt, receiver, self._clock)
+
+    def ended(self, exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None) -> None:
+        """The request ended. `relay` is that of its last attempt, `error` what the client got in place of an answer."""
+        trace = exchange.trace or self._begin(exchange)
+        if not trace.sampled:
+            return
+        now = self._clock()
+        outcome = _outcome(exchange, relay, status, error, now)
+        for attempt in trace.attempts:
+            attempt.end(now, error.reason if isinstance(error, PodFailure) else outcome.error)
+        self._mark(exchange, trace, outcome)
+        self._sink(trace, outcome)
+
+    def _mark(self, exchange: Exchange, trace: RequestTrace, outcome: RequestOutcome) -> None:
+        """Name the trace as an example in the histograms that the request was counted in."""
+        routed = exchange.routed
+        if routed is UNROUTED or exchange.upgrade:
+            return
+        wall = self._wall()
+        routed.metrics.e2e.mark(outcome.ended_at - outcome.arrived_at, trace.name, wall)
+        if outcome.stream and outcome.first_at and outcome.status == 200:
+            routed.metrics.ttft.mark(outcome.first_at - outcome.arrived_at, trace.name, wall)
+
+
+def _expected_s(info: RequestInfo, snapshot: LoadSnapshot, pod: PodId, hit_tokens: int) -> float:
+    """Seconds to the first token by the cost model, whatever the policy counted."""
+    at, columns = snapshot.position_of()[pod], snapshot.columns
+    now = max(info.arrived_at, snapshot.taken_at)
+    return (
+        start_in(columns.until[at], columns.wait[at], now) + own_work(info.prompt_tokens, hit_tokens) * columns.pace[at]
+    )
+
+
+def _outcome(
+    exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None, now: float
+) -> RequestOutcome:
+    routed, placement = exchange.routed, exchange.placement
+    first_at = relay.first_at if relay is not None else 0.0
+    return RequestOutcome(
+        method=exchange.method.decode("latin-1"),
+        path=exchange.path[:_LONGEST].decode("latin-1"),
+        known_path=exchange.path in STATELESS_PATHS,
+        model=exchange.model[:_LONGEST],
+        pool="" if routed is UNROUTED else routed.pool,
+        policy=placement.policy if placement is not None else "",
+        status=status,
+        error=_reason(status, error),
+        stream=relay is not None and relay.sse,
+        arrived_at=exchange.arrived,
+        ended_at=now,
+        waited=exchange.wait_until > 0.0,
+        first_at=first_at,
+        last_at=relay.last_at if isinstance(relay, Relay) else now if first_at else 0.0,
+        tokens=_tokens(relay),
+    )
+
+
+def _reason(status: int, error: GatewayError | None) -> str:
+    """The name of the failure in metrics, or the status of a pod's answer that is one."""
+    if error is not None:
+        return error.shape.code or error.shape.type
+    if status == _CLIENT_LEFT:
+        return "client_left"
+    return str(status) if status >= _FAILED else ""
+
+
+def _tokens(relay: AnswerRelay | None) -> dict[str, int]:
+    if relay is None:
+        return {}
+    found, use = tokens(relay.tail), cache_use(relay.tail)
+    return found if use is None else {**found, "cached_tokens": use.cached_tokens}
+
+
+class AttemptReceiver:
+    """A `Receiver` in front of another one that notes how an attempt ends."""
+
+    __slots__ = ("_attempt", "_clock", "_next")
+
+    def __init__(self, attempt: AttemptTrace, receiver: Receiver, clock: Callable[[], float]) -> None:
+        self._attempt = attempt
+        self._next = receiver
+        self._clock = clock
+
+    def connected(self, connection: UpstreamConnection, /) -> None:
+        """Pass it on."""
+        self._next.connected(connection)
+
+    def head(self, head: ResponseHead, framing: int, length: int, /) -> bool:
+        """Note the status, then pass the head on."""
+        self._attempt.status = head.status
+        return self._next.head(head, framing, length)
+
+    def data(self, piece: bytes, safe: int, now: float, /) -> None:
+        """Pass it on."""
+        self._next.data(piece, safe, now)
+
+    def end(self) -> None:
+        """Note the end, then pass it on."""
+        self._attempt.end(self._clock())
+        self._next.end()
+
+    def failed(self, failure: PodFailure, /) -> None:
+        """Note the failure, then pass it on: it may start another attempt."""
+        self._attempt.end(self._clock(), failure.reason)
+        self._next.failed(failure)

@@ -1,0 +1,100 @@
+"""Sends the spans of sampled requests to a collector, by OpenTelemetry's SDK: OTLP over HTTP with protobuf. Imported
+only where `telemetry.otlp_endpoint` is set; `config/telemetry_checks.py` says what is missing where the library is.
+
+Spans go into the SDK's bounded queue, and its own thread sends them. A collector that is slow or gone costs spans,
+which are counted, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from router.telemetry.request_trace import RequestOutcome, RequestTrace
+from router.telemetry.spans import SpanMaker
+
+TRACES_PATH: Final = "/v1/traces"
+MAX_QUEUED: Final = 8192
+"""Spans that wait for the collector; those of further requests are lost."""
+BATCH: Final = 512
+"""Spans sent at a time: once so many wait, or after five seconds."""
+EXPORT_TIMEOUT_S: Final = 5.0
+"""For one batch, its retries included."""
+FLUSH_S: Final = 3.0
+"""What a drain waits for the collector."""
+
+
+class CountingExporter(SpanExporter):
+    """Counts what another exporter does. Called by the SDK's thread."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.exported = 0
+        self.failed = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export a batch."""
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            if result is SpanExportResult.SUCCESS:
+                self.exported += len(spans)
+            else:
+                self.failed += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        """End a batch that is being sent again and again."""
+        self._exporter.shutdown()
+
+
+class TraceExport:
+    """The way of spans out of the process."""
+
+    def __init__(self, exporter: SpanExporter, maker: SpanMaker, most_queued: int = MAX_QUEUED) -> None:
+        self._exporter = CountingExporter(exporter)
+        self._processor = BatchSpanProcessor(
+            self._exporter, max_queue_size=most_queued, max_export_batch_size=min(BATCH, most_queued)
+        )
+        self._maker = maker
+        self._most = most_queued
+        self._queued = 0
+        self._dropped = 0
+
+    def counts(self) -> dict[str, int]:
+        """Spans since the start: taken by the collector, refused by it or not sent in time, and not queued here."""
+        return {"exported": self._exporter.exported, "failed": self._exporter.failed, "dropped": self._dropped}
+
+    def take(self, trace: RequestTrace, outcome: RequestOutcome) -> None:
+        """Queue the spans of a request. Where not all of them fit none is queued: the SDK would drop older ones, which
+        are parts of other trees, and log a line for each."""
+        spans = list(self._maker.spans(trace, outcome))
+        waiting = self._queued - self._exporter.exported - self._exporter.failed
+        if waiting + len(spans) > self._most:
+            self._dropped += len(spans)
+            return
+        self._queued += len(spans)
+        for span in spans:
+            self._processor.on_end(span)
+
+    async def aclose(self) -> None:
+        """Send what is queued; give up after `FLUSH_S`. All threads are daemons, so none of them keeps the process."""
+        flush = threading.Thread(target=self._processor.shutdown, name="traces-flush", daemon=True)
+        flush.start()
+        await asyncio.to_thread(flush.join, FLUSH_S)
+        if flush.is_alive():
+            self._exporter.shutdown()
+
+
+def open_export(endpoint: str, maker: SpanMaker) -> TraceExport:
+    """An export to the collector at this base URL. The SDK reads `OTEL_EXPORTER_OTLP_HEADERS` and its like."""
+    url = endpoint.rstrip("/")
+    full = url if url.endswith(TRACES_PATH) else url + TRACES_PATH
+    return TraceExport(OTLPSpanExporter(endpoint=full, timeout=EXPORT_TIMEOUT_S), maker)

@@ -1,0 +1,101 @@
+"""The way of spans to a collector: a strict one, one that fails, one that is not there, one that is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
+from router.telemetry.spans import SpanMaker
+from router.telemetry.tracing import TraceExport, open_export
+from tests.fakes.otlp_receiver import otlp_receiver
+from tests.fakes.waiting import wait_for
+from tests.router.telemetry.test_spans import OUTCOME, attempt, maker, trace
+
+
+class HeldExporter(SpanExporter):
+    """Holds every batch until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.go_on.wait()
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self.go_on.set()
+
+
+def sent(url: str) -> tuple[int, ...]:
+    """Send the spans of one request, then close; returns the counts."""
+    export = open_export(url, maker())
+    export.take(trace(attempt(2), parent=9, decisions=1), OUTCOME)
+    asyncio.run(export.aclose())
+    return tuple(export.counts().values())
+
+
+def test_a_strict_receiver_gets_the_tree_with_its_resource() -> None:
+    with otlp_receiver() as receiver:
+        assert sent(receiver.url) == (4, 0, 0)
+        tree = receiver.tree(f"{0xABC:032x}")
+        assert [(depth, span.name) for depth, span in tree] == [
+            (0, "POST /v1/chat/completions"),
+            (1, "decision"),
+            (1, "chat true-name"),
+            (1, "relay"),
+        ]
+        root = tree[0][1]
+        assert (root.kind, root.parent_id) == ("SERVER", f"{9:016x}")
+        about = root.resource
+        assert (about["service.name"], about["service.instance.id"], about["service.version"]) == ("turnout", "r1", "1")
+        assert about["telemetry.sdk.name"] == "opentelemetry"
+
+
+def test_the_whole_url_may_be_given() -> None:
+    with otlp_receiver() as receiver:
+        assert sent(receiver.url + "/v1/traces")[0] == 4
+        assert sent(receiver.url + "/")[0] == 4
+
+
+def test_what_a_collector_refuses_is_lost_and_counted() -> None:
+    with otlp_receiver() as receiver:
+        receiver.status = 400
+        assert sent(receiver.url) == (0, 4, 0)
+
+
+def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
+    held = HeldExporter()
+    export = TraceExport(held, SpanMaker({"service.name": "turnout"}, lambda: 5), most_queued=9)
+    for _ in range(4):
+        export.take(trace(attempt(2), decisions=1), OUTCOME)
+    assert export.counts() == {"exported": 0, "failed": 0, "dropped": 8}
+    held.go_on.set()
+    asyncio.run(export.aclose())
+    assert export.counts() == {"exported": 8, "failed": 0, "dropped": 8}
+
+
+def test_a_silent_collector_holds_a_drain_for_a_bounded_time() -> None:
+    with otlp_receiver() as receiver:
+        receiver.open.clear()
+        export = open_export(receiver.url, maker())
+        export.take(trace(attempt(2)), OUTCOME)
+        asyncio.run(export.aclose())  # returns although the answer never comes
+        wait_for("the batch was sent", lambda: receiver.asked > 0)
+        receiver.open.set()
+
+
+def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
+    outcome = RequestOutcome("GET", "/x", False, "", "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
+    with otlp_receiver() as receiver:
+        export = open_export(receiver.url, maker())
+        ended = RequestTrace(7, 0, 1)
+        ended.span_id = 8
+        ended.attempts = list[AttemptTrace]()
+        export.take(ended, outcome)
+        asyncio.run(export.aclose())
+        assert [span.name for _, span in receiver.tree(f"{7:032x}")] == ["GET"]
