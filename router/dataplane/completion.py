@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from router.dataplane.access_log import AccessLog, names
+from router.dataplane.access_log import AccessLog, names, tokens
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.http.forwarded import TrustedProxies
@@ -37,7 +37,8 @@ class Completion:
         proxies = TrustedProxies(deps.settings.trusted_proxies)
         self._access_log = AccessLog(deps.clock, proxies) if deps.settings.logging.access else None
         logged = self._access_log.request if self._access_log is not None else None
-        self._ended = tuple(each for each in (deps.ended, logged) if each is not None) or None
+        counted = self._count_tenant if deps.access is not None else None
+        self._ended = tuple(each for each in (deps.ended, logged, counted) if each is not None) or None
         """Observe the end of every request."""
 
     def answer(self, exchange: Exchange, answer: bytes) -> None:
@@ -139,6 +140,17 @@ class Completion:
         if self._ended is not None:
             for observe in self._ended:
                 observe(exchange, relay, status, error)
+
+    def _count_tenant(
+        self, exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None
+    ) -> None:
+        """Count the request as its tenant's."""
+        if exchange.tenant is None:
+            return
+        tenants, name = self._metrics.tenants, exchange.tenant.name
+        tenants.ended(name, status, {} if relay is None else tokens(relay.tail))
+        if error is not None and not isinstance(error, PodFailure):
+            tenants.refused(name, error.shape.code or error.shape.type)
 
     def _count_slo(self, routed: RoutedRequest, slo: Slo, status: int) -> None:
         """Count whether the promised times were kept. Requests that their client gave up or made wrong do not count."""

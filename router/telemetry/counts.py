@@ -25,7 +25,9 @@ class LabelledCounter(NamedTuple):
     """In the order of the label values."""
 
 
-_COUNTERS: Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[str, ...]]] = (
+_Rows = Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[str, ...]]]
+
+_COUNTERS: _Rows = (
     (
         "turnout_requests",
         "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
@@ -70,11 +72,34 @@ _COUNTERS: Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tupl
     ),
 )
 
+_OF_TENANTS: _Rows = (
+    (
+        "turnout_tenant_requests",
+        "Requests answered, by tenant.",
+        lambda metrics: metrics.tenants.requests,
+        ("tenant", "status_class"),
+    ),
+    (
+        "turnout_tenant_tokens",
+        "Tokens that engines report as used, by tenant and kind: prompt or completion.",
+        lambda metrics: metrics.tenants.tokens,
+        ("tenant", "kind"),
+    ),
+    (
+        "turnout_tenant_rejections",
+        "Requests the gateway itself refused, by tenant.",
+        lambda metrics: metrics.tenants.rejections,
+        ("tenant", "reason"),
+    ),
+)
+"""Shown from the first request of a tenant on."""
+
 
 def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[LabelledCounter]:
     """All of them; `clusters` is by pool."""
+    rows = (*_COUNTERS, *_OF_TENANTS) if metrics.tenants.requests else _COUNTERS
     return (
-        *(LabelledCounter(name, words, list(read(metrics).items()), labels) for name, words, read, labels in _COUNTERS),
+        *(LabelledCounter(name, words, list(read(metrics).items()), labels) for name, words, read, labels in rows),
         LabelledCounter(
             "turnout_cluster_requests",
             "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",

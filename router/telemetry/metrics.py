@@ -13,6 +13,8 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from router.telemetry.tenants import TenantCounts
+
 TTFT_BOUNDS_S = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
     *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
@@ -166,6 +168,7 @@ class Metrics:
         "requests",
         "retries",
         "slo_requests",
+        "tenants",
     )
 
     def __init__(self) -> None:
@@ -187,6 +190,7 @@ class Metrics:
         """By (pool, status): requests of pods that were forgotten, for sums that must never shrink."""
         self.slo_requests: dict[tuple[str, str], int] = {}
         """By (pool, result): requests that were promised times, and which of them were kept."""
+        self.tenants = TenantCounts()
         self.client_disconnects = 0
         """Clients that left before their answer was complete."""
 

@@ -178,3 +178,15 @@ def test_without_a_session_the_key_stays_empty() -> None:
         assert exchange.routed.info is not None
         assert exchange.routed.info.session_key == ""
         rig.asked().sends(ok())
+
+
+def test_what_a_tenant_used_is_counted_as_its_own() -> None:
+    with TenantRig() as rig:
+        rig.asks(chat("big"), bearer("a"))
+        rig.asks(chat("small"), bearer("a"))
+        rig.asked().sends(ok(b'{"id":"%b","usage":{"prompt_tokens":7,"completion_tokens":2}}' % (b"1" * 200)))
+        rig.asks(chat("small"), "authorization: Bearer tok-unknown")
+        counts = rig.metrics.tenants
+        assert counts.requests == {("a", "4xx"): 1, ("a", "2xx"): 1}
+        assert counts.tokens == {("a", "prompt"): 7, ("a", "completion"): 2}
+        assert counts.rejections == {("a", "model_not_found"): 1}
