@@ -9,6 +9,9 @@ import os
 from setuptools import setup
 
 COMPILED = [
+    "router/access/limits.py",
+    "router/access/rate_share.py",
+    "router/access/slot_share.py",
     "router/dataplane/admission.py",
     "router/dataplane/attempt.py",
     "router/dataplane/completion.py",
@@ -41,6 +44,7 @@ COMPILED = [
     "router/dataplane/request/routes.py",
     "router/dataplane/retry.py",
     "router/dataplane/routing.py",
+    "router/dataplane/tenant_limits.py",
     "router/dataplane/tenant_shares.py",
     "router/dataplane/wire_headers.py",
     "router/telemetry/metrics.py",

@@ -85,6 +85,18 @@ class Auth(Section, frozen=True):
     """Tokens are accepted, too."""
 
 
+class TenantLimit(Section, frozen=True):
+    """A limit on a part of a tenant's requests, beside those of the whole tenant. All that fit a request apply."""
+
+    model: str = ""
+    """Requests for this model, by the name that clients use; empty: for any."""
+    key: str = ""
+    """Requests with the key of this name; `"*"`: with each key by itself; empty: with any."""
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    max_inflight: int = 0
+
+
 class TenantSettings(Section, frozen=True):
     """Clients that share rights and limits. Each key or token belongs to one tenant."""
 
@@ -112,6 +124,9 @@ class TenantSettings(Section, frozen=True):
     """Tokens of prompts and answers."""
     max_inflight: int = 0
     """Requests at a time, over all replicas."""
+    limits: list[TenantLimit] = []
+    """More limits, of single models and keys: `[{model: big, tokens_per_minute: 100000}, {key: "*", max_inflight:
+    4}]`."""
     weight: float = 1.0
     """Its share of a saturated pool, beside the weights of the others that wait for it."""
     priority: int = 0

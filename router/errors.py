@@ -126,6 +126,10 @@ class NoPodAvailable(Overload):
     """The pool has no routable pod, or all of them failed this request."""
 
 
+class RateLimitExceeded(Overload):
+    """The client's tenant has used up a limit, or has too many requests under way."""
+
+
 class Saturated(Overload):
     """Every pod is at its limit, and the queue is full, or the wait in it was or would be too long."""
 
@@ -251,6 +255,7 @@ class InternalError(GatewayError):
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 UPSTREAM = "upstream_error"
+LIMIT = "rate_limit_error"
 
 SHAPES: dict[type[GatewayError], ErrorShape] = {
     BadRequest: ErrorShape(400, INVALID, "invalid_request"),
@@ -271,6 +276,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     HeadersTooLarge: ErrorShape(431, INVALID, "headers_too_large", closes=True),
     RequestTimeout: ErrorShape(408, INVALID, "request_timeout", closes=True),
     UnsupportedEncoding: ErrorShape(415, INVALID, "unsupported_encoding"),
+    RateLimitExceeded: ErrorShape(429, LIMIT, "rate_limit_exceeded"),
     NoPodAvailable: ErrorShape(503, SERVER, "no_pod_available"),
     Saturated: ErrorShape(429, SERVER, "pool_saturated"),
     Shed: ErrorShape(503, SERVER, "overloaded"),

@@ -15,6 +15,7 @@ from router.client_settings import PathSettings as PathSettings
 from router.client_settings import ServerTls as ServerTls
 from router.client_settings import TargetClient as TargetClient
 from router.client_settings import Targets as Targets
+from router.client_settings import TenantLimit as TenantLimit
 from router.client_settings import TenantSettings as TenantSettings
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from router.settings import TenantSettings
+from router.settings import TenantLimit, TenantSettings
 
 EVERYTHING: Final = "*"
 _ALL: Final = frozenset((EVERYTHING,))
@@ -27,9 +27,15 @@ class Tenant:
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     max_inflight: int = 0
+    limits: tuple[TenantLimit, ...] = ()
     weight: float = 1.0
     priority: int = 0
     default_pool: str = ""
+
+    @property
+    def limited(self) -> bool:
+        """Whether it has any limit."""
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.max_inflight or self.limits)
 
 
 def tenants_by_name(settings: Sequence[TenantSettings]) -> Mapping[str, Tenant]:
@@ -48,6 +54,7 @@ def _tenant(each: TenantSettings) -> Tenant:
         requests_per_minute=each.requests_per_minute,
         tokens_per_minute=each.tokens_per_minute,
         max_inflight=each.max_inflight,
+        limits=tuple(each.limits),
         weight=each.weight,
         priority=each.priority,
         default_pool=each.default_pool,

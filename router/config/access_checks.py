@@ -88,6 +88,10 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
         yield from known_names(tenant.policies, (*path, "policies"), "policy", policies)
         yield from known_names(tenant.headers, (*path, "headers"), "right to a header", RIGHTS)
         yield from _default_pool(tenant, path, settings.pools)
+        for row, limit in enumerate(tenant.limits):
+            if not (limit.requests_per_minute or limit.tokens_per_minute or limit.max_inflight):
+                numbers = "requests_per_minute, tokens_per_minute or max_inflight"
+                yield Problem((*path, "limits", row), f"limits nothing: set {numbers}")
 
 
 def _default_pool(tenant: TenantSettings, path: Path, pools: Sequence[Pool]) -> Iterator[Problem]:

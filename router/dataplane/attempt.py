@@ -46,6 +46,7 @@ class Attempts:
         self._learn = deps.learn
         self._owners = deps.owners
         self._homes = deps.homes
+        self._limits = deps.limits
         self._holding = frozenset(name for name, pool in self._pools.items() if pool.affinity == HOLD)
         self._retries = deps.settings.retries
         self._shares = deps.shares
@@ -115,7 +116,7 @@ class Attempts:
             routed.metrics.bytes_in += sum([len(part) for part in payload])
             if self._shares is not None:
                 self._shares.dispatched(exchange)
-        if routed.slo is not None:
+        if routed.slo is not None or (exchange.charge is not None and exchange.charge.counts_tokens):
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
@@ -152,6 +153,8 @@ class Attempts:
         """The pod's response headers, and those that name request, pod and replica."""
         identity, exchange = self._identity, relay.exchange
         own = identity.response_headers(exchange, relay.placement)
+        if self._limits is not None:
+            own += self._limits.lines(exchange)
         if head.status == 200 and not identity.rewrites:
             return [*head.kept, *own]
         return [*identity.pods_headers(exchange, relay.placement.pod, head), *own]

@@ -34,6 +34,7 @@ class Completion:
         self._identity = deps.identity
         self._metrics = deps.metrics
         self._shares = deps.shares
+        self._limits = deps.limits
         proxies = TrustedProxies(deps.settings.trusted_proxies)
         self._access_log = AccessLog(deps.clock, proxies) if deps.settings.logging.access else None
         logged = self._access_log.request if self._access_log is not None else None
@@ -57,9 +58,12 @@ class Completion:
             error.message += exchange.fallback_state.summary(exchange.routed.pool)
         if not isinstance(error, PodFailure):
             self._metrics.count_rejection(exchange.routed.pool, error.shape.code or error.shape.type)
+        headers = self._identity.error_headers(exchange)
+        if self._limits is not None:
+            headers += self._limits.headers(exchange)
         answer = error_answer(
             error,
-            self._identity.error_headers(exchange),
+            headers,
             connection=exchange.connection_line,
             head_only=exchange.method == b"HEAD",
             dialect=dialect_of(exchange.path),
@@ -128,6 +132,8 @@ class Completion:
         self._admission.leave(exchange)
         if self._shares is not None:
             self._shares.ended(exchange, relay, left=status == CLIENT_LEFT)
+        if exchange.charge is not None and self._limits is not None:
+            self._limits.settle(exchange, relay, exchange.charge, left=status == CLIENT_LEFT)
         if routed.slo is not None:
             if not exchange.upgrade:
                 self._count_slo(routed, routed.slo, status)

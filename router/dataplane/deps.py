@@ -18,6 +18,7 @@ from router.dataplane.request.routes import Routes
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.tenant_limits import TenantLimits
 from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
 from router.errors import GatewayError
@@ -84,3 +85,5 @@ class GatewayDeps(NamedTuple):
     """What each tenant got; None where there are no tenants."""
     access: AccessControl | None = None
     """Says whose a request is; None where `auth` is not configured."""
+    limits: TenantLimits | None = None
+    """Charges requests to their tenant's limits; None where `auth` is not configured."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from router.access.limits import LimitCharge
 from router.access.tenants import Tenant
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_head import RequestHead
@@ -117,6 +118,11 @@ class AnswerMeter(Protocol):
 
     def result(self, slo: Slo, /) -> str | None:
         """Which of the promised times were kept, as `SLO_RESULTS` names it; None where that cannot be said."""
+        ...
+
+    def tokens(self) -> int:
+        """Tokens of the answer: those that its usage has, else an estimate."""
+        ...
 
 
 UNROUTED: Final = RoutedRequest("-", Call("", (), 0, 0, False, ""), b"", Timeouts(), PoolMetrics(), 0.0)
@@ -183,6 +189,7 @@ class Exchange:
         "arrived",
         "attempts",
         "body",
+        "charge",
         "done",
         "edge",
         "fallback_state",
@@ -225,6 +232,8 @@ class Exchange:
         """Whose request it is; None where `auth` is not configured, and before the client is known."""
         self.key = ""
         """The name of its key; empty without a tenant."""
+        self.charge: LimitCharge | None = None
+        """What it takes of its tenant's limits; None without any."""
         self.model = ""
         """The model as the client calls it."""
         self.refs: Sequence[str] | None = None

@@ -31,6 +31,7 @@ class Gateway:
         self._lifecycle = deps.lifecycle
         self._local = deps.local
         self._access = deps.access
+        self._limits = deps.limits
         self._admission = deps.admission
         self.completion = Completion(deps)
         self._routing = Routing(deps)
@@ -113,7 +114,9 @@ class Gateway:
 
     def _place_or_queue(self, exchange: Exchange) -> None:
         """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can
-        take it."""
+        take it, and RateLimitExceeded."""
+        if self._limits is not None:
+            self._limits.admit(exchange)
         if exchange.tenant is not None and self._queue.line_up(exchange):
             return
         try:

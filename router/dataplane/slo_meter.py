@@ -1,5 +1,5 @@
-"""Measures an answer against the times that its request was promised. Stands between a pod's connection and the relay,
-only for requests that were promised any. Knows no policy and counts nothing itself.
+"""Measures an answer against the times that its request was promised, and counts its tokens. Stands between a pod's
+connection and the relay, only for requests that were promised any times or whose tokens are limited. Knows no policy.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class SloMeter:
         relay = self._relay
         if not relay.first_at or (relay.sse and not self._events):
             return None
-        tokens = self._tokens()
+        tokens = self.tokens()
         if not relay.sse:
             if not (slo.ttft_s and slo.tpot_s):
                 return None
@@ -78,8 +78,8 @@ class SloMeter:
         each_s = (self._last_at - relay.first_at) / (tokens - 1) if tokens > 1 else 0.0
         return KEPT if slo.met(0.0, each_s) else SLOW
 
-    def _tokens(self) -> int:
-        """By the answer's usage; without it an event is a token, and four bytes of a whole answer."""
+    def tokens(self) -> int:
+        """Tokens of the answer, by its usage; without it an event is a token, and four bytes of a whole answer."""
         found = _USAGE.findall(self._relay.tail)
         if found:
             return int(found[-1])

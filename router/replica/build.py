@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from router.access.sources import open_access
+from router.access.limit_sharing import LimitSharing
+from router.access.limits import LimitRegistry
+from router.access.sources import AccessSources, open_access
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
@@ -32,6 +34,7 @@ from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.tenant_limits import TenantLimits
 from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
 from router.lifecycle import Lifecycle
@@ -234,6 +237,7 @@ def _dataplane(
     paths = ForwardedPaths(settings.paths.forward)
     observers = open_observers(settings, core.name, core.clock, core.rng)
     access = open_access(settings, state.store, time.time)
+    limits = _limits(core, state.store, access)
     gateway = Gateway(
         GatewayDeps(
             settings=settings,
@@ -258,6 +262,7 @@ def _dataplane(
             owners=StateOwners(state.store),
             homes=pods.registry.homes,
             access=access.control if access is not None else None,
+            limits=TenantLimits(limits, core.clock, time.time) if limits is not None else None,
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone
@@ -268,7 +273,15 @@ def _dataplane(
         port=ports.inference,
     )
     retire_on_change(ports.inference.tls, listener)
-    return GatewayParts(gateway, access, listener, observers)
+    sharing = (
+        LimitSharing(limits.shares, state.store, core.clock) if limits is not None and state.store.shared else None
+    )
+    return GatewayParts(gateway, access, sharing, listener, observers)
+
+
+def _limits(core: CoreParts, store: StateStore, access: AccessSources | None) -> LimitRegistry | None:
+    limited = [tenant for tenant in access.control.tenants.values() if tenant.limited] if access is not None else []
+    return LimitRegistry(limited, core.clock, shared=store.shared) if limited else None
 
 
 def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts, observers: Observers) -> Dispatch:

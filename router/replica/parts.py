@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from router.access.limit_sharing import LimitSharing
 from router.access.sources import AccessSources
 from router.dataplane.admission import Admission
 from router.dataplane.exchange import Exchange
@@ -108,6 +109,8 @@ class GatewayParts(NamedTuple):
     gateway: Gateway
     access: AccessSources | None
     """Who is let in; None where `auth` is not configured."""
+    limit_sharing: LimitSharing | None
+    """None without limits of tenants, or without other replicas."""
     listener: Listener[Exchange]
     observers: Observers
 

@@ -111,6 +111,9 @@ class Replica:
         if parts.ports.tls:
             self._background.append(spawn(follow(parts.ports.tls), "tls-files"))
         await parts.warmup.run(parts.core.settings.warmup_timeout_s)
+        if (sharing := parts.dataplane.limit_sharing) is not None:
+            await sharing.begin()
+            self._background.append(spawn(sharing.run(), "limits"))
         if not self.stop_asked.is_set():
             parts.core.lifecycle.enter(Phase.READY)
             if self._sockets is not None:

@@ -15,8 +15,9 @@ from weakref import WeakValueDictionary
 
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
-from statesync.errors import StaleGeneration, StateError
+from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.owners import OwnerTable
+from statesync.shares import ShareAnswer, ShareAsk, ShareLedger
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
@@ -57,6 +58,7 @@ class MemoryHub:
 
         self.owners = OwnerTable()
         """Which pod has the state behind an id."""
+        self.limits = ShareLedger()
 
     def __repr__(self) -> str:
         return f"<MemoryHub {self.name or '(private)'}: {', '.join(self.members) or 'no store'}>"
@@ -226,6 +228,12 @@ class MemoryStore:
         while len(trials) > TRIALS:
             del trials[next(iter(trials))]
         return dict(trials[pool, generation])
+
+    async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+        """Exchange shares with the ledger of the hub. Raises StoreUnavailable before `start`."""
+        if self._loop is None or self._listener is None:
+            raise StoreUnavailable("the store is not started")
+        return self._hub.limits.grant(self._replica, self._hub.members, asks, self._loop.time())
 
     def own(self, key: bytes, pod: PodId, /) -> None:
         """Note that the state behind an id is on `pod`."""

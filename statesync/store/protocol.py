@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
+from statesync.shares import ShareAnswer, ShareAsk
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
@@ -210,6 +211,13 @@ class StateStore(Protocol):
         """Store this process's absolute figures of `pool`'s trial in `generation`; returns those of all processes.
 
         `process` is a unique name: the figures of a process that ended stay and count. Raises StoreUnavailable.
+        """
+        ...
+
+    async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+        """Exchange this replica's shares of limits; see `ShareLedger`. A share counts while its replica is live.
+
+        Called in the background only. Raises StoreUnavailable; then it may have been done or not.
         """
         ...
 

@@ -24,6 +24,8 @@ key                 type    TTL        content; writers: readers
                                        process ends; share_trial: every replica that runs the trial
 {ns}:owners[:old]   hash    7 days     digest of tenant and id -> the pod that has its state, in two generations of
                                        `OWNERS` entries; own: every replica that is asked for an id it does not know
+{ns}:limit:<limit>  hash    2 min      token of a replica -> its share of the limit, `@` -> ms at which the level of
+                                       a rate was zero; share_limits: the same
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. <db>, as channels are per server
 
@@ -53,6 +55,9 @@ OWNERS: Final = 250_000
 
 OWNER_TTL_S: Final = 7 * 86400.0
 """TTL of the owners, in seconds after the last one was noted."""
+
+LIMIT_TTL_S: Final = 120.0
+"""TTL of a limit, in seconds after the last exchange about it: by then all of a minute's units have flowed back."""
 
 LOCK_TTL_S: Final = 60.0
 """Seconds after which a checkpoint is given up and another replica may write one."""
@@ -106,6 +111,10 @@ class RedisKeys:
     def trial(self, pool: str, generation: int) -> str:
         """The figures of a pool's trial in that generation."""
         return f"{self.prefix}trial:{generation}:{pool}"
+
+    def limit(self, name: str) -> str:
+        """The shares of a limit."""
+        return f"{self.prefix}limit:{name}"
 
     def __repr__(self) -> str:
         return f"<Keys {self.prefix}*>"

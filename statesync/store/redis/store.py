@@ -16,11 +16,13 @@ from typing import Final, TypeVar
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
 from statesync.errors import StateError, StoreUnavailable
+from statesync.shares import ShareAnswer, ShareAsk
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
+from statesync.store.redis.limits import grant_shares
 from statesync.store.redis.locate import ServerLocator, locator
 from statesync.store.redis.owners import SharedOwners
 from statesync.store.redis.presence import OwnPods
@@ -183,6 +185,11 @@ class RedisStore:
         stored = await _asked(SHARE_TRIAL.run(link, (key,), process, figures, int(TRIAL_TTL_S * 1000)))
         pairs = zip(stored[::2], stored[1::2], strict=True)
         return {each.decode("utf-8", "replace"): packed for each, packed in pairs}
+
+    async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+        """Exchange shares of limits. Raises StoreUnavailable."""
+        session, link = self._linked()
+        return await _asked(grant_shares(link, self._keys, session.token, asks))
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """The live replicas, this one first."""

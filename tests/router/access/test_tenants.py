@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from router.access.tenants import EVERYTHING, Tenant, tenants_by_name
-from router.settings import TenantSettings
+from router.settings import TenantLimit, TenantSettings
 
 
 def test_a_tenant_without_more_than_a_name_may_use_all_and_choose_nothing() -> None:
@@ -27,6 +27,7 @@ def test_every_field_of_the_section_is_in_the_tenant() -> None:
         requests_per_minute=1,
         tokens_per_minute=2,
         max_inflight=3,
+        limits=[TenantLimit(key="*", max_inflight=1)],
         weight=4.0,
         priority=5,
         default_pool="p",
@@ -34,7 +35,8 @@ def test_every_field_of_the_section_is_in_the_tenant() -> None:
     tenant = tenants_by_name([section])["search"]
     for name in TenantSettings.__struct_fields__:
         given = getattr(section, name)
-        assert getattr(tenant, name) == (frozenset(given) if isinstance(given, list | tuple) else given)
+        made = tuple(given) if name == "limits" else frozenset(given) if isinstance(given, list | tuple) else given
+        assert getattr(tenant, name) == made
 
 
 def test_two_tenants_of_equal_fields_are_two() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from router.config.checks import problems_in
-from router.settings import Auth, PolicySpec, Pool, Settings, TenantSettings
+from router.settings import Auth, PolicySpec, Pool, Settings, TenantLimit, TenantSettings
 from tests.fakes.each_case import each_case
 from tests.fakes.known_keys import record
 
@@ -64,6 +64,18 @@ def test_what_is_wrong_with_a_tenant_is_said(fields: dict[str, object], where: s
 def test_two_tenants_have_two_names() -> None:
     settings = Settings(pools=[POOL], tenants=[TenantSettings(name="a"), TenantSettings(name="a")])
     assert said(settings) == {"tenants[1].name": "'a' is the name of tenants[0] too"}
+
+
+def test_a_limit_without_a_number_is_an_error() -> None:
+    rows = [TenantLimit(model="big", tokens_per_minute=5), TenantLimit(key="*")]
+    assert said(tenant(limits=rows)) == {
+        "tenants[0].limits[1]": "limits nothing: set requests_per_minute, tokens_per_minute or max_inflight"
+    }
+
+
+def test_a_negative_limit_is_an_error() -> None:
+    rows = [TenantLimit(model="big", tokens_per_minute=-5)]
+    assert "must be at least 0" in said(tenant(limits=rows))["tenants[0].limits[0].tokens_per_minute"]
 
 
 def test_tenants_without_auth_are_a_warning() -> None:

@@ -47,6 +47,7 @@ def test_a_request_without_a_pool_has_no_deadline() -> None:
 class Source:
     """A relay that records its calls."""
 
+    status = 0
     begun = sse = False
     status = 200
     first_at = 0.0

@@ -13,6 +13,7 @@ from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError
 from statesync.owners import key_of
+from statesync.shares import ShareAnswer, ShareAsk, ShareGrant
 from statesync.store.open import open_store as open_with
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord, StateStore
@@ -515,5 +516,21 @@ def test_case_c9_the_owner_of_an_id_is_known_to_every_replica_and_outlives_the_o
         assert await left.owner(key) == A, "over the same link, so the notes came before it"
         await left.aclose()
         assert [await right.owner(each) for each in (key, other)] == [A, B]
+
+    play(url, scene)
+
+
+def test_replicas_hold_shares_of_a_limit_until_they_leave(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        slots, units = ShareAsk("s", 10.0, 0.0, 1.0, 8.0), ShareAsk("u", 600.0, 1e-6, 0.0, 400.0)
+        answer = await left.share_limits([slots, units])
+        assert answer == ShareAnswer(2, [ShareGrant(8, 2, 2), ShareGrant(400, 200, 600)])
+        (slots_left, units_left) = (await right.share_limits([slots, units])).grants
+        assert (slots_left, units_left) == (ShareGrant(2, 0, 0), ShareGrant(200, 0, 600))
+        await left.aclose()
+        await eventually(lambda: right_listener.gone == ["left"])
+        assert await right.share_limits([slots]) == ShareAnswer(1, [ShareGrant(8, 2, 2)])
 
     play(url, scene)

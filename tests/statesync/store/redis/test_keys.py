@@ -12,7 +12,14 @@ from statesync.store.redis.locate import slot_of
 
 def names(of: RedisKeys) -> list[str]:
     fixed = [name for name in vars(of).values() if name != of.prefix]
-    return [*fixed, of.inflight("gw-1"), of.pages("abc"), of.policy("default"), of.trial("default", 3)]
+    return [
+        *fixed,
+        of.inflight("gw-1"),
+        of.pages("abc"),
+        of.policy("default"),
+        of.trial("default", 3),
+        of.limit("a/requests"),
+    ]
 
 
 def test_all_keys_and_the_channel_of_a_namespace_live_in_one_slot() -> None:

@@ -1,0 +1,91 @@
+"""Exchanges this replica's shares of limits with the other replicas, in the background. No request waits for it: while
+the store does not answer, each replica goes on with an equal part of every limit.
+
+Shares in use are renewed every `RENEW_S` and, when a hand runs low, at once; the others every `IDLE_S`, so that a
+replica without requests gives back what the busy ones need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from router.access.limits import Share
+from statesync.errors import StateError
+from statesync.shares import ShareAnswer, ShareAsk
+
+RENEW_S: Final = 0.2
+"""Seconds between two exchanges for a share that requests used since."""
+
+IDLE_S: Final = 1.0
+"""Seconds between two exchanges for any other share."""
+
+TICK_S: Final = 0.02
+"""Seconds between two looks for shares that are due: an exchange that is asked for comes within it."""
+
+PATIENCE_S: Final = 0.25
+"""Seconds after which an exchange counts as failed: hands hold for twice as long."""
+
+MOST: Final = 500
+"""Shares in one exchange; the others take their turn in the next."""
+
+
+class SharedLimits(Protocol):
+    """The part of a `StateStore` that is needed here."""
+
+    async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+        """See `StateStore.share_limits`."""
+        ...
+
+
+class LimitSharing:
+    """Keeps the shares in step with the ledger."""
+
+    def __init__(self, shares: Sequence[Share], store: SharedLimits, clock: Callable[[], float]) -> None:
+        """`shares` may grow; `clock` is theirs."""
+        self._shares = shares
+        self._store = store
+        self._clock = clock
+
+    async def begin(self) -> None:
+        """Learn how many replicas share, and take a part of every limit, so that the first request finds some."""
+        for _ in range(2):
+            await self.exchange(self._shares[:MOST])
+
+    async def run(self) -> None:
+        """Exchange what is due, for ever."""
+        while True:
+            await self.exchange_due()
+            await asyncio.sleep(TICK_S)
+
+    async def exchange_due(self) -> None:
+        """One exchange, of the shares that are due."""
+        if due := self.due(self._clock()):
+            await self.exchange(due)
+
+    def due(self, now: float) -> list[Share]:
+        """The shares of the next exchange, those that waited longest first if they are too many."""
+        found = [share for share in self._shares if _is_due(share, now - share.asked_at)]
+        if len(found) > MOST:
+            found = sorted(found, key=lambda share: share.asked_at)[:MOST]
+        return found
+
+    async def exchange(self, due: Sequence[Share]) -> None:
+        """One exchange, for these shares. Never raises for a store that does not answer."""
+        began = self._clock()
+        asks = [share.ask(began) for share in due]
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                answer = await self._store.share_limits(asks)
+        except (StateError, TimeoutError):
+            for share in self._shares:
+                share.unanswered(began)
+            return
+        now = self._clock()
+        for share, grant in zip(due, answer.grants, strict=True):
+            share.answered(grant, answer.replicas, now)
+
+
+def _is_due(share: Share, past_s: float) -> bool:
+    return past_s >= IDLE_S or (past_s >= RENEW_S and share.busy) or (past_s >= TICK_S and share.short)

@@ -1,0 +1,82 @@
+"""Stage 2c: a request within its tenant's limits. Takes what a request is expected to use when it is about to be placed
+or queued, settles by what it used at its end, and gives the headers that say what is left. Retries and fall-backs
+change nothing: an exchange has one charge. `router/access/limits.py` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from router.access.limit_headers import anthropic_headers, openai_headers
+from router.access.limits import LimitCharge, LimitRegistry
+from router.dataplane.access_log import tokens
+from router.dataplane.exchange import AnswerRelay, Exchange
+from router.dataplane.http.responses import Dialect, Headers, dialect_of
+
+NO_ANSWER: Final = -1
+"""For `LimitCharge.take`: the answer has no tokens."""
+
+_ANSWERED: Final = (b"/chat/completions", b"/completions", b"/responses", b"/messages", b"/generate")
+"""Ends of the paths whose answers have tokens."""
+
+
+class TenantLimits:
+    """Charges exchanges."""
+
+    def __init__(self, limits: LimitRegistry, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        """`clock` is that of `limits`; `wall` gives Unix seconds."""
+        self._limits = limits
+        self._clock = clock
+        self._wall = wall
+
+    def admit(self, exchange: Exchange) -> None:
+        """Charge the exchange, once. Raises RateLimitExceeded."""
+        charge = self._limits.charge(exchange.tenant, exchange.key, exchange.model)
+        if charge is None:
+            return
+        exchange.charge = charge
+        call = exchange.routed.call
+        most = call.max_tokens if exchange.path.endswith(_ANSWERED) else NO_ANSWER
+        charge.take(call.prompt_tokens if call.prompt else 0, most, self._clock())
+
+    def settle(self, exchange: Exchange, relay: AnswerRelay | None, charge: LimitCharge, *, left: bool) -> None:
+        """The exchange ended, `relay` is that of its last attempt; `left`: its client went away. What it did not use
+        goes back: all of it where no pod gave an answer, the tokens where the pod refused the request."""
+        now = self._clock()
+        call = exchange.routed.call
+        if relay is None or relay.status == 429 or relay.status >= 500:
+            charge.give_back(now)
+        elif relay.status >= 400:
+            charge.settle(0, now)
+        elif not relay.status and not left:
+            charge.give_back(now)
+        elif not relay.status:
+            charge.settle(call.prompt_tokens, now)  # the pod was at work on it
+        else:
+            self._settle_answer(exchange, relay, charge, left=left)
+        if exchange.routed.slo is None:
+            exchange.routed.meter = None  # by its relay it points back
+
+    def _settle_answer(self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, *, left: bool) -> None:
+        """By the answer's usage. Without it, an event of a stream is a token, and four bytes of another answer."""
+        used = tokens(relay.tail) if charge.counts_tokens else {}
+        meter = exchange.routed.meter
+        answer = used.get("completion_tokens", NO_ANSWER)
+        if answer < 0 and meter is not None and exchange.path.endswith(_ANSWERED):
+            answer = max(0, meter.tokens())
+        prompt = used.get("prompt_tokens", exchange.routed.call.prompt_tokens)
+        charge.settle(prompt + max(0, answer), self._clock(), NO_ANSWER if left else answer)
+
+    def lines(self, exchange: Exchange) -> list[bytes]:
+        """The headers, ready to be joined into a head."""
+        return [name + b": " + value + b"\r\n" for name, value in self.headers(exchange)]
+
+    def headers(self, exchange: Exchange) -> Headers:
+        """What is left of the limits, in the names of the API whose path this is; empty without limits."""
+        charge = exchange.charge
+        if charge is None:
+            return ()
+        if dialect_of(exchange.path) is Dialect.ANTHROPIC:
+            return anthropic_headers(charge.limits, self._clock(), self._wall())
+        return openai_headers(charge.limits, self._clock())
