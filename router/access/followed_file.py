@@ -38,7 +38,12 @@ class FollowedFile(Generic[T]):
         self._use = use
         self._sleep = sleep
         self._seen = stamp_of(path)
+        self._due = False
         use(read(path))
+
+    def again(self) -> None:
+        """Read the file at the next look, though it seems to be the same."""
+        self._due = True
 
     async def run(self) -> None:
         """Look every `POLL_S`."""
@@ -49,8 +54,9 @@ class FollowedFile(Generic[T]):
     async def look(self) -> None:
         """Read the file if it is another one than before."""
         stamp = stamp_of(self._path)
-        if stamp == self._seen or not await self._settled(stamp):
+        if (stamp == self._seen and not self._due) or not await self._settled(stamp):
             return
+        self._due = False
         try:
             content = await asyncio.to_thread(self._read, self._path)
         except OSError as error:

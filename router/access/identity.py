@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from router.access.keys import KeyRecord
 from router.access.tenants import Tenant
@@ -38,6 +38,14 @@ class KeyEntry:
         self.expires = float("inf") if record.expires is None else record.expires.timestamp()
 
 
+class TokenReader(Protocol):
+    """What knows the tokens of an identity provider: `TokenVerifier`."""
+
+    def identify(self, digest: bytes, token: bytes, /) -> ClientIdentity:
+        """See `TokenVerifier`."""
+        ...
+
+
 class AccessControl:
     """Knows the keys and says whose a request is."""
 
@@ -50,6 +58,8 @@ class AccessControl:
         self._unread = unread
         self._entries: dict[bytes, KeyEntry] = {}
         """By the SHA-256 of the key."""
+        self.tokens: TokenReader | None = None
+        """Takes what is no known key and has the form of a token; None where `auth.jwt` is not configured."""
 
     def use(self, keys: Iterable[KeyRecord]) -> None:
         """Know these keys from now on, and no others."""
@@ -70,8 +80,13 @@ class AccessControl:
 
     def identify(self, header_map: Mapping[bytes, bytes]) -> ClientIdentity:
         """Whose request has these headers. Raises InvalidApiKey, PermissionDenied and KeysUnread."""
-        entry = self._entries.get(sha256(credential(header_map)).digest())
-        if entry is not None and entry.identity is not None and entry.expires > self._wall():
+        sent = credential(header_map)
+        digest = sha256(sent).digest()
+        entry = self._entries.get(digest)
+        if entry is None:
+            if self.tokens is not None and is_token(sent):
+                return self.tokens.identify(digest, sent)
+        elif entry.identity is not None and entry.expires > self._wall():
             return entry.identity
         raise self._refusal(entry)
 
@@ -88,6 +103,11 @@ class AccessControl:
         return PermissionDenied(
             f"The API key {entry.record.name!r} belongs to tenant {entry.record.tenant!r}, which is not there."
         )
+
+
+def is_token(sent: bytes) -> bool:
+    """Whether what a client sent has the form of a token, which no key has: three parts."""
+    return sent.count(b".") == 2
 
 
 def credential(header_map: Mapping[bytes, bytes]) -> bytes:

@@ -1,41 +1,63 @@
-"""Where keys come from: a file, or the shared state. Opens what `auth` names and follows it; looks nothing up."""
+"""Where keys come from: files, and the shared state. Opens what `auth` names and follows it; looks nothing up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from router.access.followed_file import FollowedFile
 from router.access.identity import AccessControl
 from router.access.keys import read_keys
 from router.access.shared_keys import SharedKeys
 from router.access.tenants import tenants_by_name
-from router.settings import Settings
+from router.settings import JwtAuth, Settings
 from statesync.store.protocol import StateStore
 
 
-class AccessSources:
+class AccessSources(NamedTuple):
     """What says whose a request is, and where it learns that from."""
 
-    def __init__(self, control: AccessControl, keys_file: str, shared: SharedKeys | None) -> None:
-        """Reads the file, unless its name is empty. Raises OSError and BadKeys."""
-        self.control = control
-        self.shared = shared
-        """The keys in the shared state; None where they are not there."""
-        self._files = [FollowedFile(keys_file, read_keys, control.use)] if keys_file else []
+    control: AccessControl
+    shared: SharedKeys | None
+    """The keys in the shared state; None where they are not there."""
+    files: Sequence[Followed]
 
     async def run(self) -> None:
         """Follow the files; without end."""
-        await asyncio.gather(*(each.run() for each in self._files))
+        await asyncio.gather(*(each.run() for each in self.files))
+
+
+class Followed(Protocol):
+    """A file that is followed: `FollowedFile`."""
+
+    async def run(self) -> None:
+        """See `FollowedFile`."""
 
 
 def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]) -> AccessSources | None:
-    """What says whose a request is; None without `auth`. `wall` gives Unix seconds. Raises OSError and BadKeys."""
+    """What says whose a request is; None without `auth`. `wall` gives Unix seconds. Raises OSError, and ValueError for
+    a file that cannot be used."""
     auth = settings.auth
     if auth is None:
         return None
-    tenants = tenants_by_name(settings.tenants)
-    if not auth.keys_from:
-        return AccessSources(AccessControl(tenants, wall), auth.keys_file, None)
-    control = AccessControl(tenants, wall, unread=lambda: not store.health().warm)
-    return AccessSources(control, "", SharedKeys(store, control, wall))
+    in_state = bool(auth.keys_from)
+    control = AccessControl(
+        tenants_by_name(settings.tenants), wall, unread=lambda: in_state and not store.health().warm
+    )
+    files: list[Followed] = []
+    if auth.keys_file:
+        files.append(FollowedFile(auth.keys_file, read_keys, control.use))
+    if auth.jwt is not None:
+        files.append(_tokens(auth.jwt, control, wall))
+    return AccessSources(control, SharedKeys(store, control, wall) if in_state else None, files)
+
+
+def _tokens(settings: JwtAuth, control: AccessControl, wall: Callable[[], float]) -> Followed:
+    """Let `control` accept tokens; returns the file of their keys."""
+    from router.access.tokens import TokenVerifier, read_key_set  # an extra: see there
+
+    control.tokens = verifier = TokenVerifier(settings, control.tenants, wall)
+    file = FollowedFile(settings.jwks_file, read_key_set, verifier.use)
+    verifier.reread = file.again
+    return file

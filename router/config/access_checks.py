@@ -12,7 +12,7 @@ from router.config.problems import Path, Problem
 from router.config.target_checks import known_names, spelling
 from router.dataplane.request.routes import cluster_of
 from router.dataplane.request.tenant_headers import RIGHTS
-from router.settings import Auth, Pool, Settings, TenantSettings
+from router.settings import Auth, JwtAuth, Pool, Settings, TenantSettings
 from schedulers.registry import names
 
 STATE: Final = "state"
@@ -36,8 +36,6 @@ def _auth(settings: Settings, auth: Auth) -> Iterator[Problem]:
         yield Problem(
             ("auth", "keys_from"), f"{auth.keys_from!r} is not known; write {STATE}, or name a file in keys_file"
         )
-    if auth.jwt is not None:
-        yield Problem(("auth", "jwt"), "is not part of this version; use keys_file or keys_from")
     if auth.keys_file and auth.keys_from:
         yield Problem(("auth", "keys_from"), "keys come from a file or from the state, not from both")
     elif auth.keys_from and settings.state.startswith("memory:"):
@@ -45,8 +43,29 @@ def _auth(settings: Settings, auth: Auth) -> Iterator[Problem]:
         yield Problem(("auth", "keys_from"), why, "warning")
     if not settings.tenants:
         yield Problem(("auth",), "there is no tenant that a key could belong to: add one, as `tenants: [{name: main}]`")
+    if auth.jwt is not None:
+        yield from _jwt(auth.jwt)
     if auth.keys_file:
         yield from _keys_file(auth.keys_file, [each.name for each in settings.tenants])
+
+
+def _jwt(jwt: JwtAuth) -> Iterator[Problem]:
+    path: Path = ("auth", "jwt")
+    for field in ("issuer", "audience", "jwks_file", "tenant_claim"):
+        if not getattr(jwt, field):
+            yield Problem((*path, field), "is empty")
+    try:
+        from router.access.tokens import BadKeySet, read_key_set
+    except ImportError:
+        yield Problem(path, "needs PyJWT and cryptography, which the extra `jwt` brings: pip install 'turnout[jwt]'")
+        return
+    try:
+        read_key_set(jwt.jwks_file)
+    except OSError as error:
+        if jwt.jwks_file:
+            yield Problem((*path, "jwks_file"), f"{jwt.jwks_file} cannot be read: {error.strerror}")
+    except BadKeySet as error:
+        yield Problem((*path, "jwks_file"), f"{jwt.jwks_file} {error}")
 
 
 def _keys_file(path: str, tenants: Collection[str]) -> Iterator[Problem]:

@@ -118,3 +118,12 @@ def test_it_looks_again_and_again(path: Path) -> None:
         asyncio.run(FollowedFile(str(path), _number, used.append, sleep).run())
     assert used == [1, 2]
     assert slept == [POLL_S, SETTLE_S, POLL_S, POLL_S, POLL_S]
+
+
+def test_a_file_is_read_once_more_where_that_is_asked_for(path: Path) -> None:
+    used: list[int] = []
+    followed = FollowedFile(str(path), _number, used.append, _at_once)
+    followed.again()
+    asyncio.run(followed.look())
+    asyncio.run(followed.look())
+    assert used == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from router.access.sources import open_access
 from router.errors import InvalidApiKey, KeysUnread
 from router.settings import Auth, Settings, TenantSettings
 from statesync.store.memory import MemoryStore
+from statesync.tasks import spawn
 from tests.fakes.control_port import NoReplicas
+from tests.fakes.identity_provider import IdentityProvider
 from tests.fakes.known_keys import KEY, record
+from tests.fakes.waiting import until
 
 
 def test_without_auth_nothing_is_opened() -> None:
@@ -47,3 +51,32 @@ def test_until_the_shared_state_is_read_a_key_may_be_there() -> None:
             access.control.identify({b"x-api-key": KEY.encode()})
 
     asyncio.run(started())
+
+
+def test_tokens_are_accepted_beside_keys_and_a_new_key_set_is_read(tmp_path: Path) -> None:
+    provider, path = IdentityProvider(), tmp_path / "jwks.json"
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(f"keys: [{{name: ci, tenant: search, sha256: {record().sha256}}}]")
+    auth = Auth(keys_file=str(keys), jwt=provider.write(path))
+    access = open_access(Settings(auth=auth, tenants=[TenantSettings(name="search")]), MemoryStore(), time.time)
+    assert access is not None
+
+    def who(sent: str) -> str:
+        assert access is not None
+        return access.control.identify({b"authorization": b"Bearer " + sent.encode()}).key
+
+    assert (who(KEY), who(provider.token())) == ("ci", "jwt:ada")
+    provider.rotate("two")
+    with pytest.raises(InvalidApiKey, match="not in the key set"):
+        who(provider.token())
+    provider.write(path)
+
+    async def follow() -> None:
+        running = spawn(access.run(), "access")
+        await until(lambda: "two" in str(vars(access.control.tokens)["_keys"]))
+        running.cancel()
+
+    asyncio.run(follow())
+    assert who(provider.token()) == "jwt:ada"
+    with pytest.raises(InvalidApiKey, match="not known here"):
+        who("tok.two")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
+
 from router.config.checks import problems_in
-from router.settings import Auth, PolicySpec, Pool, Settings, TenantLimit, TenantSettings
+from router.settings import Auth, JwtAuth, PolicySpec, Pool, Settings, TenantLimit, TenantSettings
 from tests.fakes.each_case import each_case
+from tests.fakes.identity_provider import IdentityProvider
 from tests.fakes.known_keys import record
 
 POOL = Pool(name="llama", pods=["http://127.0.0.1:1"], cluster="east")
@@ -127,3 +131,23 @@ def test_keys_in_a_state_that_ends_with_the_process_are_a_warning() -> None:
 )
 def test_keys_come_from_one_place(auth: Auth, why: str) -> None:
     assert why in said(with_auth(auth, "search"))["auth.keys_from"]
+
+
+def test_tokens_need_their_settings_and_a_key_set(tmp_path: Path) -> None:
+    provider, path = IdentityProvider(), tmp_path / "jwks.json"
+    right = provider.write(path)
+    assert said(with_auth(Auth(jwt=right), "search")) == {}
+    empty = said(with_auth(Auth(jwt=JwtAuth(issuer="", audience="", jwks_file="", tenant_claim="")), "search"))
+    assert set(empty) == {f"auth.jwt.{name}" for name in ("issuer", "audience", "jwks_file", "tenant_claim")}
+    path.write_text("{}")
+    assert "no JSON Web Key Set" in said(with_auth(Auth(jwt=right), "search"))["auth.jwt.jwks_file"]
+    path.unlink()
+    assert "cannot be read: No such file" in said(with_auth(Auth(jwt=right), "search"))["auth.jwt.jwks_file"]
+
+
+def test_tokens_without_their_library_are_an_error_that_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = with_auth(Auth(jwt=IdentityProvider().write(tmp_path / "jwks.json")), "search")
+    monkeypatch.setitem(sys.modules, "router.access.tokens", None)
+    assert "pip install 'turnout[jwt]'" in said(settings)["auth.jwt"]
