@@ -33,7 +33,7 @@ INDEX_BYTES: Final = 2**40
 class SentRequest:
     """A request on its way, with all that another attempt needs."""
 
-    __slots__ = ("arrival", "attempts", "chain", "charge", "info", "number", "replica", "sent_at", "tried")
+    __slots__ = ("arrival", "attempts", "chain", "charge", "info", "known", "number", "replica", "sent_at", "tried")
 
     def __init__(self, number: int, arrival: Arrival, replica: Replica, chain: Sequence[int]) -> None:
         self.number = number
@@ -46,6 +46,8 @@ class SentRequest:
         """None before the first attempt."""
         self.info: RequestInfo | None = None
         """As the policy saw it at the first attempt."""
+        self.known = 0
+        """Prompt tokens that its pod held when it was sent, by the index."""
         self.sent_at = 0.0
         """When the present attempt began."""
 
@@ -124,7 +126,7 @@ class Replica:
         charge = _charge(sent)
         self.view.release(charge)
         if sent.chain and cached_tokens is not None:
-            self.accuracy.judge(charge.pod, charge.cached, cached_tokens)
+            self.accuracy.judge(charge.pod, sent.known, cached_tokens)
 
     def failed(self, sent: SentRequest, failure: type[PodFailure], *, begun: bool) -> bool:
         """An attempt failed; whether another pod may be tried. The charge is the caller's to give back."""

@@ -17,7 +17,7 @@ from loadtests.sim.simulate.world import Failure, Shed, World
 from router.errors import ConnectFailed, CutMidAnswer, PodFailure, ResetBeforeAnswer
 from router.settings import Health
 from schedulers.protocols import Scheduler
-from schedulers.types import BYTES_PER_TOKEN, Decision, Pod, PodId, Rejection, RequestInfo
+from schedulers.types import BYTES_PER_TOKEN, PREFIX_BLOCK_TOKENS, Decision, Pod, PodId, Rejection, RequestInfo
 from statesync.discovery.changes import PodChange
 from statesync.errors import NoRoutablePod
 from statesync.load.view import LoadView
@@ -179,7 +179,8 @@ class Replicas:
         if chain:
             counts = replica.accuracy.pods[pod]
             counts.asked += info.prompt_tokens
-            counts.expected += charge.cached
+            sent.known = min(info.prompt_tokens, info.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
+            counts.expected += sent.known
             replica.prefix.place(pod, chain)
             self._spread(replica, lambda other: other.prefix.place(pod, chain))
         return self._at[pod]
