@@ -16,11 +16,10 @@ from schedulers.sampling import HOLDERS, holders
 from schedulers.ttft import (
     ANSWER_TOKENS,
     KV_FULL,
-    OTHERS_WEIGHT,
     OVERDUE,
-    QUEUE_WEIGHT,
     admission_s,
     likely_cached,
+    others_weight,
     prefill_work,
     start_in,
 )
@@ -67,8 +66,8 @@ class PrefixAware:
     prompts before it are computed, plus two decode steps of the batch; where a first token is overdue, half as long
     again as it is late. `own` is this request's uncached prompt in token equivalents (`ttft.prefill_work`: attention
     over a long context costs more). `pace` is the time of one on that pod, which a large batch makes longer; `others`
-    is that of an idle average pod, times `1 + seconds of prefill that wait there`: work that misses the cache also
-    delays later requests. `room` is the wait for KV blocks, if there are too few.
+    is that of an idle average pod, times `ttft.others_weight`: in a pool without idle pods, work that misses the cache
+    also delays later requests. `room` is the wait for KV blocks, if there are too few.
     Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens and prefix hits.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
     Herding: as `unseen` grows the choice narrows from all pods to three random ones and the one that holds most.
@@ -141,7 +140,9 @@ def _one_by_one(request: RequestInfo, snapshot: LoadSnapshot, at: Sequence[int],
 
 def others_pace(snapshot: LoadSnapshot) -> float:
     """Seconds by which each token equivalent of a request delays the requests after it."""
-    return (OTHERS_WEIGHT + QUEUE_WEIGHT * snapshot.pending_s) * snapshot.pace_s
+    queue = snapshot.columns.queue
+    pods = len(queue)
+    return others_weight(1.0 - queue.count(0.0) / pods, sum(queue) / pods, snapshot.pending_s) * snapshot.pace_s
 
 
 def own_work(prompt_tokens: int, cached: int) -> int:

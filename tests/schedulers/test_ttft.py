@@ -14,6 +14,7 @@ from schedulers.ttft import (
     STAY_S,
     admission_s,
     likely_cached,
+    others_weight,
     outlook,
     pace,
     prefill_work,
@@ -107,3 +108,13 @@ def test_the_wait_for_room_is_as_long_as_requests_stay(
     tokens: int, capacity: int, more: int, stay_s: float, wait_s: float
 ) -> None:
     assert admission_s(tokens, capacity, more, stay_s) == pytest.approx(wait_s)
+
+
+def test_while_pods_are_idle_a_request_delays_few_others() -> None:
+    assert others_weight(0.0, 0.0, 0.0) == 0.0
+    assert others_weight(0.5, 0.5, 0.0) == pytest.approx(0.5**4)
+    assert others_weight(1.0, 1.0, 0.0) == 1.0
+
+
+def test_the_longer_a_queue_is_the_more_requests_another_delays() -> None:
+    assert others_weight(1.0, 3.0, 2.0) == 5.0

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from schedulers.entropy import mix
 from schedulers.policies.prefix_aware import DRAWN, FEWEST, PrefixAware
 from schedulers.sampling import HOLDERS
-from schedulers.ttft import admission_s, likely_cached, outlook, prefill_work, start_in
-from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo
+from schedulers.ttft import admission_s, likely_cached, others_weight, outlook, prefill_work, start_in
+from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo, queue_length
 from tests.fakes.chance import five_deviations
 from tests.fakes.each_case import each_case
 from tests.fakes.examples import examples
@@ -38,13 +38,17 @@ def own_work(request: RequestInfo, pod: PodId) -> int:
 def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, float]:
     """The formula of the docstring, for every untried pod."""
     kept = [each for each in snapshot.candidates if each.pod.id not in request.tried]
-    queue_s, mean_pace_s = snapshot.pending_s, snapshot.pace_s
+    if not kept:
+        return {}
+    queue = [queue_length(load) for _, load in kept]
+    busy, waiting = sum(map(bool, queue)) / len(queue), sum(queue) / len(queue)
+    others = others_weight(busy, waiting, snapshot.pending_s) * snapshot.pace_s
     now = max(request.arrived_at, snapshot.taken_at)
     costs = {}
     for pod, load in kept:
         until, wait = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
         work = own_work(request, pod.id)
-        costs[pod.id] = start_in(until, wait, now) + work * (load.pace_s + (1 + queue_s) * mean_pace_s)
+        costs[pod.id] = start_in(until, wait, now) + work * (load.pace_s + others)
     return costs
 
 
@@ -124,7 +128,7 @@ def test_waiting_and_cache_are_weighed_in_seconds(
 
 
 def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
-    request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 0, 500)
+    request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 1, 500)
     assert decision(request, loads._replace(pending_s=0.0)).pod == B
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
 

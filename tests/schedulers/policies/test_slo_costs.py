@@ -12,7 +12,7 @@ from tests.fakes.scheduler_inputs import request_of, snapshot_of
 
 PACE_S = 1e-4
 STEP_S = 2.4 * PRIOR.decode_step_s(3, 9_000)
-LOAD = PodLoad(inflight=3, inflight_tokens=9_000, pace_s=PACE_S, step_s=STEP_S, promised=((0.05, 2.0),))
+LOAD = PodLoad(queued=1, inflight=3, inflight_tokens=9_000, pace_s=PACE_S, step_s=STEP_S, promised=((0.05, 2.0),))
 
 
 def weighed(request: RequestInfo, snapshot: LoadSnapshot, costs: list[float]) -> tuple[float, float]:
