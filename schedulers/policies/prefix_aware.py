@@ -51,6 +51,13 @@ narrowing it is 9 % worse when the view is 50 ms old."""
 FEW: Final = 4
 """Where less than a pod in this many holds something of a prompt, all are priced in one pass and those apart."""
 
+PATIENCE: Final = 0.99
+"""Share of its own wait that a request of a priority below 0 leaves out of account: its batch ends with the last of its
+requests, and the pods that it keeps away from answer others at once."""
+
+PATIENCE_S: Final = 60.0
+"""Seconds of wait up to which it does."""
+
 _STRIDES: Final = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)
 """Primes: steps of such a length around a ring of pods meet each pod once before any pod twice."""
 
@@ -68,7 +75,10 @@ class PrefixAware:
     over a long context costs more). `pace` is the time of one on that pod, which a large batch makes longer; `others`
     is that of an idle average pod, times `ttft.others_weight`: in a pool without idle pods, work that misses the cache
     also delays later requests. `room` is the wait for KV blocks, if there are too few.
-    Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens and prefix hits.
+    Of a priority below 0 the first minute of `wait` counts a hundredth: batches gather on the pods that hold their
+    prefixes, and leave the others to those who wait for an answer.
+    Inputs: the snapshot's columns `until`, `wait`, `pace`, its `unseen`; KV capacity; prompt tokens, prefix hits and
+    priority.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
     Herding: as `unseen` grows the choice narrows from all pods to three random ones and the one that holds most.
     When: nearly always; without shared prefixes it is least expected time to first token.
@@ -86,6 +96,8 @@ class PrefixAware:
             return NO_UNTRIED_POD
         at = priced(request, left)
         costs = costs_of(request, left, at)
+        if request.priority < 0:
+            _be_patient(request, left, at, costs)
         best = min(costs)
         taken = costs.index(best) if costs.count(best) == 1 else entropy.tied(costs, best, request.entropy)
         pod, load = left.candidates[taken if at is None else at[taken]]
@@ -136,6 +148,14 @@ def _one_by_one(request: RequestInfo, snapshot: LoadSnapshot, at: Sequence[int],
             blocks, work = its, own_work(tokens, PREFIX_BLOCK_TOKENS * its)
         costs.append(start_in(until[position], wait[position], now) + work * (pace[position] + others))
     return costs
+
+
+def _be_patient(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None, costs: list[float]) -> None:
+    """Let the wait of a batch's request count for little."""
+    now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
+    until, wait = snapshot.columns.until, snapshot.columns.wait
+    for number, position in enumerate(range(len(costs)) if at is None else at):
+        costs[number] -= PATIENCE * min(start_in(until[position], wait[position], now), PATIENCE_S)
 
 
 def others_pace(snapshot: LoadSnapshot) -> float:

@@ -133,6 +133,13 @@ def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
 
 
+def test_a_batch_gathers_where_its_prefix_is_for_up_to_a_minute() -> None:
+    batch = request_of(prompt_tokens=1000, prefix_hits={A: 10})._replace(priority=-1)
+    assert decision(batch._replace(priority=0), pending(40_000, 0, 0)).pod != A
+    assert decision(batch, pending(40_000, 0, 0)).pod == A
+    assert decision(batch, pending(62_000, 0, 0)).pod != A
+
+
 def test_pending_work_shrinks_with_time() -> None:
     loads = pending(900, 0, 500)._replace(pending_s=0.0)
     request = request_of(prompt_tokens=1000, prefix_hits={A: 4})
