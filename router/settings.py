@@ -17,6 +17,8 @@ from router.client_settings import TargetClient as TargetClient
 from router.client_settings import Targets as Targets
 from router.client_settings import TenantLimit as TenantLimit
 from router.client_settings import TenantSettings as TenantSettings
+from router.control_settings import Control as Control
+from router.control_settings import ControlToken as ControlToken
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
@@ -147,16 +149,6 @@ class Telemetry(Section, frozen=True):
     """Base URL of a collector that takes OTLP over HTTP, such as `http://collector:4318`; empty is off."""
     sample_ratio: float = 0.01
     """Share of the traces that begin here which are recorded. Of a client's own trace its `traceparent` decides."""
-
-
-class Control(Section, frozen=True):
-    """The control port: metrics, probes, admin API, docs."""
-
-    listen: str = "127.0.0.1:9000"
-    token: str = ""
-    """Bearer token of /admin/*; required unless `listen` is on loopback."""
-    tls: ServerTls | None = None
-    """TLS on this port; without it plain HTTP."""
 
 
 class Discovery(Section, frozen=True):

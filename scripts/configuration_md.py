@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROUTER = Path(__file__).resolve().parents[1] / "router"
-SOURCES = (ROUTER / "upstream_settings.py", ROUTER / "client_settings.py", ROUTER / "settings.py")
+SOURCES = tuple(ROUTER / f"{part}settings.py" for part in ("upstream_", "client_", "control_", ""))
 
 HEAD = """\
 # Configuration

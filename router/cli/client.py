@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -25,13 +26,17 @@ class ControlFailure(Exception):
 class ControlClient:
     """Requests to one replica's control port."""
 
-    def __init__(self, url: str, environ: Mapping[str, str], tls: TlsFiles = _NO_FILES) -> None:
-        """`url` as `http://host:port`, or just `host:port`; `tls` is for `https://`. The token comes from
+    def __init__(
+        self, url: str, environ: Mapping[str, str], tls: TlsFiles = _NO_FILES, *, token_file: str = ""
+    ) -> None:
+        """`url` as `http://host:port`, or just `host:port`; `tls` is for `https://`. The token comes from the file, or
+        without one from
         TURNOUT_CONTROL_TOKEN."""
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
-        token = environ.get(TOKEN_VARIABLE, "")
+        token = _read(token_file) if token_file else environ.get(TOKEN_VARIABLE, "")
         if not (token.isascii() and token.isprintable()):
-            raise ControlFailure(f"{TOKEN_VARIABLE} has a line break or other characters that no header can have")
+            source = token_file or TOKEN_VARIABLE
+            raise ControlFailure(f"{source} has a line break or other characters that no header can have")
         headers = {"authorization": f"Bearer {token}"} if token else {}
         try:
             self._http = httpx.Client(
@@ -126,6 +131,13 @@ class ControlClient:
         raise ControlFailure(_refused(answer))
 
 
+def _read(token_file: str) -> str:
+    try:
+        return Path(token_file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ControlFailure(f"--token-file {token_file}: {getattr(error, 'strerror', 'is not UTF-8 text')}") from None
+
+
 def _by(author: str) -> httpx.Headers:
     """The header that names who made a change; none without a name."""
     name = " ".join(author.encode("utf-8", "replace").decode().split())
@@ -151,5 +163,5 @@ def _refused(answer: httpx.Response) -> str:
     except (msgspec.DecodeError, KeyError):
         return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
     if answer.status_code == 401:
-        return f"{message}; set {TOKEN_VARIABLE}"
+        return f"{message}; set {TOKEN_VARIABLE}, or name a file with --token-file"
     return message

@@ -33,6 +33,7 @@ def add_control(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ca-file", metavar="FILE", help="authorities of an https:// control port, PEM")
     command.add_argument("--cert-file", metavar="FILE", help="certificate to show it, PEM")
     command.add_argument("--key-file", metavar="FILE", help="its key, unless it is in --cert-file")
+    command.add_argument("--token-file", metavar="FILE", default="", help=f"the token, in place of {TOKEN_VARIABLE}")
     command.add_argument("--json", action="store_true", help="as the control API answers it")
 
 
@@ -48,7 +49,8 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
                 f"--control: {given.control!r} is not a URL or host:port, such as 127.0.0.1:{given.control}"
             )
         tls = TlsFiles(given.ca_file or "", given.cert_file or "", given.key_file or "")
-        with ControlClient(given.control or control_url(os.environ), os.environ, tls) as client:
+        url = given.control or control_url(os.environ)
+        with ControlClient(url, os.environ, tls, token_file=given.token_file) as client:
             yield client
     except ControlFailure as error:
         raise UsageError(str(error)) from None

@@ -190,7 +190,7 @@ def _check(given: argparse.Namespace) -> int:
 
 def summary(settings: Settings) -> list[str]:
     """What `serve` would do with these settings, as lines."""
-    token = " with a token" if settings.control.token else ""
+    token = " with a token" if settings.control.token or settings.control.tokens else ""
     state = settings.state.partition("://")[0]
     lines = [f"inference on {settings.listen}, control on {settings.control.listen}{token}, state in {state}://"]
     for pool in settings.pools:

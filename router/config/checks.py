@@ -14,6 +14,7 @@ from typing import NamedTuple
 from router.address import ListenAddress, parse_listen
 from router.config import (
     access_checks,
+    control_checks,
     edge_checks,
     plugin_checks,
     port_checks,
@@ -25,6 +26,7 @@ from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
     AFFINITIES,
+    Control,
     Discovery,
     Health,
     Limits,
@@ -59,10 +61,6 @@ _POOL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110."""
-
-
-_TOKEN = re.compile(r"[!-~]([ -~]*[!-~])?")
-"""What every client can send as a header's value."""
 
 
 class _Range(NamedTuple):
@@ -109,6 +107,7 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Prefix, "default_kv_tokens"): _COUNT,
     (Telemetry, "sample_ratio"): _SHARE,
     (Recording, "max_bytes"): _COUNT,
+    (Control, "audit_max_bytes"): _COUNT,
     (PolicyGuard, "failures"): _COUNT,
     (PolicyGuard, "window_s"): _POSITIVE,
     (PolicyGuard, "slow_s"): _POSITIVE,
@@ -128,6 +127,7 @@ def problems_in(settings: Settings) -> list[Problem]:
     return [
         *_numbers(settings, ()),
         *_ports(settings),
+        *control_checks.control_problems(settings),
         *_state(settings),
         *_choices(settings),
         *plugin_checks.plugin_problems(settings),
@@ -169,15 +169,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
             listens[path] = parse_listen(text)
         except ValueError as error:
             yield Problem(path, str(error))
-    if settings.control.token and not _TOKEN.fullmatch(settings.control.token):
-        yield Problem(("control", "token"), "has a blank or line break at an end, or characters beyond ASCII")
     control = listens.get(("control", "listen"))
-    if control is not None and not control.loopback and not settings.control.token:
-        yield Problem(
-            ("control", "listen"),
-            f"{control} can be reached from other machines, so the admin API needs a token; "
-            "set TURNOUT_CONTROL_TOKEN, or listen on 127.0.0.1",
-        )
     if control is not None and control.port != 0 and listens.get(("listen",)) == control:
         yield Problem(("control", "listen"), f"{control} is the inference port already; choose another")
 

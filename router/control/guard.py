@@ -1,105 +1,128 @@
-"""Access control of /admin: one small ASGI middleware before the routes.
-
-Three checks. A token, when one is set. No page of another site: a browser sends the page's origin, which must be this
-host. No rebound name: without a token only names that others cannot point here (addresses, localhost, the configured
-host) are accepted, because a hostile page can make its own name resolve to 127.0.0.1. Probes and metrics stay open.
+"""The control port's one ASGI middleware, before the routes: it lets a request pass or refuses it (`access.py`), notes
+changes and refusals in the audit log, gives every answer its headers, and answers 500 where a route fails.
 """
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import logging
 import re
 import secrets
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Final
 
+import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from router.control.access import AccessRefused, ControlAccess
 from router.control.answers import refusal
+from router.control.audit import Attempt
+from router.control.author import AUTHOR, author_of
+from router.control.plane import ControlPlane
+from router.control.roles import FoundRoute, route_of
+from statesync.errors import StateError
 
 _log = logging.getLogger("turnout.control")
 
-GUARDED = "/admin"
+_MOST_SHOWN: Final = 65536
+"""Bytes of an answer that are kept for the audit log."""
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
+_ALWAYS: Final[Mapping[str, str]] = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers of every answer that has no other value of its own."""
+
 
 class ControlGuard:
-    """ASGI middleware; also gives every answer its x-request-id, and answers 500 where a route fails."""
+    """ASGI middleware; what it passes on has the caller in `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, *, token: str, host: str) -> None:
-        """`host` is the configured listening host; an empty `token` asks for none."""
+    def __init__(self, app: ASGIApp, *, plane: ControlPlane) -> None:
         self._app = app
-        self._token = token.encode()
-        self._host = host
+        self._plane = plane
+        self._access = ControlAccess(plane.settings.control, plane.tokens, plane.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer why not."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # no route takes one
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         wanted = headers.get("x-request-id", "")
         request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
-
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
-        refused = self._refusal(headers) if guarded(scope["path"]) else None
+        answer = _Answer(send, request_id)
+        method, path = scope["method"], scope["path"]
+        address = scope["client"][0] if scope.get("client") else ""
+        attempt = Attempt(request_id, address, method, path, author_of(headers.get(AUTHOR, "")))
+        found, audit = route_of(method, path), self._plane.audit
         try:
-            await (refused or self._app)(scope, receive, send_with_id)
+            caller = self._access.caller(found, headers, address=address, what=f"{method} {path[:200]}")
+        except AccessRefused as why:
+            if audit is not None:
+                audit.refused(attempt._replace(who=why.caller), status=why.status, code=why.code)
+            await refusal(why.status, why.code, str(why), headers=why.headers)(scope, receive, answer.send)
+            return
+        scope["state"] = {**scope.get("state", {}), "caller": caller}
+        if audit is None or found.needs.shows is None:
+            await self._answer(scope, receive, answer)
+        else:
+            answer.kept, before = bytearray(), shown(self._plane, found)
+            try:
+                await self._answer(scope, receive, answer)
+            finally:
+                who = attempt._replace(who=caller)
+                audit.changed(who, before=before, status=answer.status, answer=answer.decoded())
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            await self._app(scope, receive, answer.send)
         except Exception:
             # Answered here rather than by starlette, which would pass it on to uvicorn to be logged again.
-            _log.exception("control port failed", extra={"request_id": request_id})
-            if started:
+            _log.exception("control port failed", extra={"request_id": answer.request_id})
+            if answer.status:
                 raise
             why = "the gateway failed; its log says how"
-            await refusal(500, "internal_error", why)(scope, receive, send_with_id)
+            await refusal(500, "internal_error", why)(scope, receive, answer.send)
 
-    def _refusal(self, headers: Headers) -> ASGIApp | None:
-        host = headers.get("host", "")
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return refusal(403, "foreign_origin", "the admin API cannot be used from another site's page")
-        if self._token:
-            if not self._knows_token(headers.get("authorization", "")):
-                why = "the admin API needs `Authorization: Bearer <token>`"
-                return refusal(401, "invalid_token", why, headers={"www-authenticate": "Bearer"})
-        elif not _cannot_be_rebound(_name_in(host), self._host):
-            return refusal(403, "foreign_host", "without a token the admin API answers only to its address, not a name")
+
+class _Answer:
+    """An answer on its way out: gets the headers that every answer has, and is kept where it is asked for."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 0
+        """0 before it has begun."""
+        self.kept: bytearray | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = self.request_id
+            for name, value in _ALWAYS.items():
+                headers.setdefault(name, value)
+        elif self.kept is not None and len(self.kept) < _MOST_SHOWN:
+            self.kept += message.get("body", b"")
+        await self._send(message)
+
+    def decoded(self) -> object:
+        try:
+            return msgspec.json.decode(self.kept or b"null")
+        except msgspec.DecodeError:
+            return None
+
+
+def shown(plane: ControlPlane, found: FoundRoute) -> object:
+    """What a change is about to change; None if there is no such pool or pod."""
+    try:
+        return found.needs.shows(plane, found.params) if found.needs.shows is not None else None
+    except StateError:
         return None
-
-    def _knows_token(self, authorization: str) -> bool:
-        scheme, _, given = authorization.partition(" ")
-        # compare_digest takes the same time wherever the first difference is.
-        return hmac.compare_digest(given.strip().encode(), self._token) and scheme.lower() == "bearer"
-
-
-def guarded(path: str) -> bool:
-    """Whether a path belongs to the admin API."""
-    return path == GUARDED or path.startswith(GUARDED + "/")
-
-
-def _name_in(host_header: str) -> str:
-    try:
-        return urlsplit(f"//{host_header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _cannot_be_rebound(name: str, configured: str) -> bool:
-    if name in ("localhost", configured.strip("[]").lower()):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -8,15 +8,15 @@ import time
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from router.access.keys import NAME, KeyNameTaken, KeyRecord, UnknownKey
 from router.access.shared_keys import SharedKeys
 from router.control.answers import ControlError
+from router.control.author import Maker
 from router.control.plane import ControlPlane
 
-_Author = Annotated[str, Header(max_length=200)]
 _Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
 
@@ -48,7 +48,7 @@ def key_routes(plane: ControlPlane) -> APIRouter:
         return [key.describe(now) for key in _shared(plane).all()]
 
     @router.post("", status_code=201)
-    async def create(body: KeyBody, x_turnout_author: _Author = "") -> dict[str, object]:
+    async def create(body: KeyBody, by: Maker) -> dict[str, object]:
         """Let in, on every replica, who has the key of this SHA-256."""
         tenants = [tenant.name for tenant in plane.settings.tenants]
         if body.tenant not in tenants:
@@ -56,16 +56,16 @@ def key_routes(plane: ControlPlane) -> APIRouter:
             raise ControlError(422, "unknown_tenant", why, "tenant")
         now = datetime.now().astimezone()
         try:
-            key = await _shared(plane).create(body.record(now), x_turnout_author)
+            key = await _shared(plane).create(body.record(now), by)
         except KeyNameTaken as error:
             raise ControlError(409, "key_exists", str(error), "name") from None
         return key.describe(now.timestamp())
 
     @router.delete("/{name}")
-    async def revoke(name: str, x_turnout_author: _Author = "") -> dict[str, object]:
+    async def revoke(name: str, by: Maker) -> dict[str, object]:
         """Refuse the key on every replica."""
         try:
-            key = await _shared(plane).revoke(name, x_turnout_author)
+            key = await _shared(plane).revoke(name, by)
         except UnknownKey as error:
             raise ControlError(404, "key_not_found", str(error), "name") from None
         return key.describe(time.time())

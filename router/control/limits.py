@@ -1,5 +1,6 @@
-"""The limits of the control port: connections, the size of a request's head and body, and the time it may take to come.
-They are fixed: its requests are small, and its clients few.
+"""The limits of the control port: connections, the size of a request's head and body, the time it may take to come, and
+the rate of requests. They are fixed: its requests are small, and its clients few. The event loop is the data plane's:
+what one address can make it do here is bounded, and a flood is slowed down rather than answered.
 """
 
 from __future__ import annotations
@@ -11,9 +12,20 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from router.control.address_pace import AddressPace
 from router.control.answers import refusal
 
 MAX_CONNECTIONS: Final = 100
+MAX_CONNECTIONS_EACH: Final = 50
+"""Of one address: the others are left for probes, which must get through."""
+
+MAX_PIPELINED: Final = 16
+"""Requests of one connection that wait for the answer to an earlier one."""
+
+REQUESTS_PER_S: Final = 100.0
+REQUESTS_BURST: Final = 400
+"""Of one address, new connections included. Beyond it a request waits for its turn, and a connection is closed."""
+
 MAX_HEAD_BYTES: Final = 65536
 MAX_BODY_BYTES: Final = 1 << 20
 """A policy with its parameters is a page or two."""
@@ -21,14 +33,38 @@ MAX_BODY_BYTES: Final = 1 << 20
 REQUEST_S: Final = 10.0
 """Seconds from a connection's begin, or from a further request's first byte, to the end of that request."""
 
-_log = logging.getLogger("turnout.control")
+_LOG_S: Final = 10.0
+
+
+class _Seldom(logging.Filter):
+    """Passes one record every ten seconds: a flood of bad requests must not become one of log lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        if record.levelno < logging.ERROR and record.created < self._next <= record.created + _LOG_S:
+            return False
+        self._next = record.created + _LOG_S
+        return True
+
+
+_seldom = logging.getLogger("turnout.control.connections")
+_seldom.addFilter(_Seldom())
 
 
 class LimitedHttp(HttpToolsProtocol):
     """A connection of the control port. One too many is closed at once, and one whose request does not come."""
 
+    pace: AddressPace
+    """Of the server."""
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self.logger = _seldom
+        self._address = ""
         self._due: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         """Of the head being read; 0 outside of one."""
@@ -36,11 +72,14 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            _log.warning("the control port has %d connections, all that it may have: one is closed", MAX_CONNECTIONS)
+        address = self._address = self.client[0] if self.client is not None else ""
+        each = sum(isinstance(other, LimitedHttp) and other._address == address for other in self.connections)
+        if len(self.connections) > MAX_CONNECTIONS or each > MAX_CONNECTIONS_EACH or self.pace.wait_s(address):
+            _seldom.warning("%s has %d of %d connections here: one more is closed", address, each, MAX_CONNECTIONS)
             transport.abort()
         else:
             self._await_request()
+        self.pace.count(address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -62,9 +101,14 @@ class LimitedHttp(HttpToolsProtocol):
         self._await_request()
 
     def on_headers_complete(self) -> None:
-        """Its head is whole."""
+        """Its head is whole. What is raised here becomes an answer with 400."""
         self._head_bytes = 0
+        if not self.url.startswith(b"/"):
+            # With an authority of its own, or `*`: it could differ from the Host header, which is what is checked.
+            raise ValueError("the target of a request is a path")
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self.transport.abort()
 
     def on_message_complete(self) -> None:
         """It is whole."""
@@ -79,6 +123,23 @@ class LimitedHttp(HttpToolsProtocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+
+class Turns:
+    """ASGI middleware in which a request waits for its turn where its address sent more than its rate."""
+
+    def __init__(self, app: ASGIApp, pace: AddressPace) -> None:
+        self._app = app
+        self._pace = pace
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, in its turn."""
+        address = scope["client"][0] if scope.get("client") else ""
+        wait_s = self._pace.wait_s(address)
+        self._pace.count(address)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        await self._app(scope, receive, send)
 
 
 class BodyLimit:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from router.access.shared_keys import SharedKeys
+from router.control.audit import AuditLog
+from router.control.tokens import ControlTokens
 from router.lifecycle import Lifecycle
 from router.policy.controller import PolicyController
 from router.settings import Settings
@@ -66,6 +68,7 @@ class ControlPlane:
     """Everything the control port reads or calls."""
 
     settings: Settings
+    tokens: ControlTokens
     view: PodOperations
     store: ReplicaDirectory
     policies: PolicyController
@@ -94,6 +97,8 @@ class ControlPlane:
     """The report on a pool's trial."""
     keys: SharedKeys | None = None
     """The API keys of the shared state; None where they are not there."""
+    audit: AuditLog | None = None
+    """None where changes are not audited."""
 
 
 def describe_pod(status: PodStatus) -> dict[str, object]:

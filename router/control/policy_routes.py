@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.control.answers import ControlError
+from router.control.author import Maker
 from router.control.plane import ControlPlane, describe_policy, describe_pools, describe_record
 from router.policy.model import ChangeOptions
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
@@ -97,22 +98,14 @@ def _expected(if_match: str | None) -> tuple[int | None, str]:
 
 
 def _how(
+    by: Maker,
     if_match: Annotated[str | None, Header()] = None,
     dry_run: bool = False,
     local: bool = False,
     note: Annotated[str, Query(max_length=1000)] = "",
-    x_turnout_author: Annotated[str, Header(max_length=200)] = "",
 ) -> ChangeOptions:
     generation, digest = _expected(if_match)
-    return ChangeOptions(generation, note, dry_run, local, digest, _name(x_turnout_author))
-
-
-def _name(header: str) -> str:
-    """A name as it was sent: mostly UTF-8, which a header's text shows byte by byte."""
-    try:
-        return header.encode("latin-1").decode()
-    except UnicodeError:
-        return header
+    return ChangeOptions(generation, note, dry_run, local, digest, by)
 
 
 _How = Annotated[ChangeOptions, Depends(_how)]

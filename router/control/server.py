@@ -7,13 +7,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from router.address import ListenAddress, bind
-from router.control.limits import MAX_CONNECTIONS, REQUEST_S, BodyLimit, LimitedHttp
+from router.control.address_pace import AddressPace
+from router.control.limits import (
+    MAX_CONNECTIONS,
+    REQUEST_S,
+    REQUESTS_BURST,
+    REQUESTS_PER_S,
+    BodyLimit,
+    LimitedHttp,
+    Turns,
+)
 from router.dataplane.http.responses import CLOSE, error_answer
 from router.errors import BadFraming
 from router.ports.acceptor import Acceptor, PortOptions
@@ -34,10 +44,12 @@ class ControlServer:
         """Opens nothing yet. `lent` is a bound socket to listen on instead of one of its own."""
         self._listen = listen
         self._lent = lent
+        pace = AddressPace(time.monotonic, per_s=REQUESTS_PER_S, burst=REQUESTS_BURST)
+        make: type[LimitedHttp] = type("PacedHttp", (LimitedHttp,), {"pace": pace})
         self._server = _Server(
             uvicorn.Config(
-                BodyLimit(app),
-                http=LimitedHttp,
+                Turns(BodyLimit(app), pace),
+                http=make,
                 lifespan="off",
                 ws="none",
                 access_log=False,
@@ -46,6 +58,7 @@ class ControlServer:
                 proxy_headers=False,
                 timeout_graceful_shutdown=_GRACE_S,
             ),
+            make,
             tls,
         )
         self._serving: asyncio.Task[None] | None = None
@@ -83,8 +96,9 @@ class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers, with an event for the moment when it accepts, and ending at once
     where uvicorn's own checks ten times a second whether it should. With TLS its connections come from an acceptor."""
 
-    def __init__(self, config: uvicorn.Config, tls: PortTls | None) -> None:
+    def __init__(self, config: uvicorn.Config, make: type[LimitedHttp], tls: PortTls | None) -> None:
         super().__init__(config)
+        self._make = make
         self._acceptor = Acceptor(PortOptions(tls), self, REQUEST_S) if tls is not None else None
         self.accepting = asyncio.Event()
         self._ending = asyncio.Event()
@@ -119,9 +133,12 @@ class _Server(uvicorn.Server):
         arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
         return len(self.server_state.connections) + len(arrivals) < MAX_CONNECTIONS
 
-    def protocol(self, _peer: str) -> asyncio.BaseProtocol | None:
-        """See `Acceptance`."""
-        return LimitedHttp(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
+        """See `Acceptance`. A handshake counts like a request, and costs more."""
+        if self._make.pace.wait_s(peer):
+            return None
+        self._make.pace.count(peer)
+        return self._make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def given_up(self, _protocol: asyncio.BaseProtocol) -> None:
         """See `Acceptance`."""

@@ -1,4 +1,4 @@
-"""The recording's format and its file: the fields of a line, and how the file stays within its size. Knows no gateway.
+"""The recording's format: the fields of a line. Knows no file and no gateway.
 
 A line is JSON: `timestamp` (ms since 1970, arrival), `input_length`, `output_length` (tokens; `estimated` says that the
 answer had no usage, and they are estimated from bytes and events), `hash_ids` (the prompt's chained block hashes: equal
@@ -10,11 +10,8 @@ recorded.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -92,32 +89,6 @@ def line(request: RecordedRequest) -> bytes:
         recorded.hash_ids = request.chain
         recorded.block_tokens, recorded.blocks_per_size = PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE
     return msgspec.json.encode(recorded) + b"\n"
-
-
-def append(path: Path, lines: Iterable[bytes], max_bytes: int) -> None:
-    """Add lines to the file; at half of `max_bytes` it becomes `NAME.1`, replacing the one before. Raises OSError.
-
-    Several processes may write to one file: each holds its lock meanwhile, and checks that the file still has this
-    name. Only its owner may read it.
-    """
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(path, descriptor):
-                continue
-            file.writelines(lines)
-            file.flush()
-            if os.fstat(descriptor).st_size >= max_bytes // 2:
-                os.replace(path, path.with_name(path.name + ".1"))
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _last(pattern: re.Pattern[bytes], tail: bytes) -> int | None:

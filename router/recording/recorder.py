@@ -1,18 +1,13 @@
 """Records the gateway's own traffic, so that `turnout simulate` can replay it. Off unless a path is set.
 
-A `RecordingRelay` stands between a pod's connection and the relay, passes the answer on, and puts a value into a queue.
-Once a second a thread formats the queue as lines (`format.py`) and writes them: the event loop never waits for a disk.
-Where the disk cannot keep up, the newest records are dropped and counted.
+A `RecordingRelay` stands between a pod's connection and the relay, passes the answer on, and puts a value into the
+queue of a `LineWriter`. Once a second its thread formats the queue as lines (`format.py`) and writes them.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
@@ -20,20 +15,17 @@ from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import Relay
 from router.errors import PodFailure
-from router.recording.format import TAIL_BYTES, RecordedRequest, append, line
+from router.recording.format import TAIL_BYTES, RecordedRequest, line
 from router.settings import Recording
+from router.telemetry.line_file import LineWriter
 
 WRITE_S: Final = 1.0
-MAX_WAITING: Final = 100_000
-"""Requests that may wait for the disk."""
-
-_log = logging.getLogger("turnout.recorder")
 
 
 class RecordSink(Protocol):
     """Takes the requests that a `RecordingRelay` has seen."""
 
-    def note(self, request: RecordedRequest, /) -> None:
+    def put(self, request: RecordedRequest, /) -> None:
         """Take a request whose answer is complete."""
 
 
@@ -72,7 +64,7 @@ class RecordingRelay:
     def end(self) -> None:
         """Record the request, then pass the end on: the relay clears what is read here."""
         if self._relay.status == 200:
-            self._sink.note(self._finished())
+            self._sink.put(self._finished())
         self._relay.end()
 
     def failed(self, failure: PodFailure, /) -> None:
@@ -97,52 +89,13 @@ class RecordingRelay:
         )
 
 
-class Recorder:
-    """The queue, and the thread that empties it."""
+class Recorder(LineWriter[RecordedRequest]):
+    """What each `RecordingRelay` has seen, on its way to the file."""
 
     def __init__(self, settings: Recording, wall: Callable[[], float] = time.time) -> None:
-        self._path = Path(settings.path)
-        self._max_bytes = settings.max_bytes
+        super().__init__(settings.path, settings.max_bytes, line, "records", every_s=WRITE_S)
         self._wall = wall
-        self._waiting: deque[RecordedRequest] = deque()
-        self._dropped = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     def tap(self, exchange: Exchange, relay: Relay) -> RecordingRelay:
         """The receiver for a pod's connection, in front of the relay."""
         return RecordingRelay(self, exchange, relay, self._wall)
-
-    def note(self, request: RecordedRequest, /) -> None:
-        """Keep a request until the next write. Called on the event loop."""
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(request)
-        else:
-            self._dropped += 1
-
-    def start(self) -> None:
-        """Start the thread that writes."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Write what is queued and end the thread. Blocks for at most one write."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(WRITE_S):
-            self.write()
-        self.write()
-
-    def write(self) -> None:
-        """Write what is queued; requests that cannot be written are lost, and their number is logged."""
-        requests = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        dropped, self._dropped = self._dropped, 0
-        if requests:
-            try:
-                append(self._path, map(line, requests), self._max_bytes)
-            except OSError as error:
-                _log.warning("%d requests were not recorded: %s", len(requests), error)
-        if dropped:
-            _log.warning("%d requests were not recorded: the disk did not keep up", dropped)

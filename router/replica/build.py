@@ -16,6 +16,7 @@ from typing import Final
 from router.access.limit_sharing import LimitSharing
 from router.access.limits import LimitRegistry
 from router.access.sources import AccessSources, open_access
+from router.control.parts import ControlParts
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.dispatch import Dispatch
@@ -133,7 +134,8 @@ def build(
         models=pods.models,
         lifecycle=core.lifecycle,
     )
-    return Components(core, state, network, pods, policy, dataplane, ports, state_listener, warmup)
+    control = ControlParts.of(settings.control, name, clock)
+    return Components(core, state, network, pods, policy, dataplane, ports, control, state_listener, warmup)
 
 
 def _state(core: CoreParts) -> StateParts:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from router.access.limit_sharing import LimitSharing
 from router.access.sources import AccessSources
+from router.control.parts import ControlParts
 from router.dataplane.admission import Admission
 from router.dataplane.exchange import Exchange
 from router.dataplane.fair_share import FairShares
@@ -125,5 +126,6 @@ class Components(NamedTuple):
     policy: PolicyParts
     dataplane: GatewayParts
     ports: PortParts
+    control: ControlParts
     state_listener: ReplicaStateListener
     warmup: Warmup

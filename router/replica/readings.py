@@ -23,6 +23,8 @@ def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
     """What the control port of a replica reads and calls; `drain` begins its drain."""
     return ControlPlane(
         settings=of.core.settings,
+        tokens=of.control.tokens,
+        audit=of.control.audit,
         view=of.state.view,
         store=of.state.store,
         policies=of.policy.controller,
@@ -69,6 +71,7 @@ def readings(of: Components) -> Readings:
             families(of.policy.trials.readings(), of.policy.trial_monitor.rollbacks),
             tls_families(of.ports.tls),
             span_families(export.counts() if export is not None else {}),
+            of.control.families(),
         ),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
         policy_digests=lambda: {pool: as_number(digest(each)) for pool, each in policies.records.items()},

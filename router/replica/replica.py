@@ -94,6 +94,8 @@ class Replica:
         listener.most, listener.backlog = min(limits.max_connections, descriptors.clients), descriptors.backlog
         parts.network.deadlines.start()
         parts.dataplane.observers.start()
+        if parts.control.audit is not None:
+            parts.control.audit.start()
         if self._sockets is None:
             await self._open_ports()
         parts.core.lifecycle.enter(Phase.WARMING)
@@ -164,6 +166,8 @@ class Replica:
         took_s = parts.core.clock() - before
         _log.info("replica %s: state flushed and lease given back in %.3f s", parts.core.name, took_s)
         await self._control.stop()
+        if parts.control.audit is not None:
+            await asyncio.to_thread(parts.control.audit.stop)
         parts.network.deadlines.stop()
 
     def _log_phase(self, step: PhaseChange) -> None:

@@ -115,6 +115,11 @@ def fields_of(record: logging.LogRecord) -> dict[str, object]:
     return {key: _REMOVED if key.lower() in _SECRET_FIELDS else _plain(value) for key, value in ordered.items()}
 
 
+def without_secrets(value: object) -> object:
+    """`value` as what JSON can hold, bounded in depth and length, without the fields that could hold a secret."""
+    return _plain(value)
+
+
 def _plain(value: object, depth: int = 0) -> object:
     """`value` as what JSON can hold, bounded in depth and length."""
     if isinstance(value, int) and value.bit_length() > 1024:

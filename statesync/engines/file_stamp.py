@@ -28,10 +28,12 @@ def stamp_of(path: str) -> FileStamp:
 class FollowedText:
     """The text of a small file, without blanks around it; the last one that could be read and used."""
 
-    def __init__(self, path: str, usable: re.Pattern[str]) -> None:
-        """`usable` matches every text that may be used. Raises OSError, and ValueError for a file with another."""
+    def __init__(self, path: str, usable: re.Pattern[str], *, keep: bool = True) -> None:
+        """`usable` matches every text that may be used. Without `keep` the text is empty while the file is away or has
+        no usable one. Raises OSError, and ValueError for a file with another."""
         self._path = path
         self._usable = usable
+        self._keep = keep
         self._stamp = stamp_of(path)
         self._text = _read(path, usable)
 
@@ -41,12 +43,22 @@ class FollowedText:
         if stamp != self._stamp:
             try:
                 self._text, self._stamp = _read(self._path, self._usable), stamp
-            except OSError:
+            except OSError as error:
+                if not self._keep:
+                    self._drop(error.strerror)
                 return self._text  # it is being replaced: the next call looks again
             except ValueError as error:
                 self._stamp = stamp  # read and logged once
-                _log.warning("%s: the text read before is used on, for %s", self._path, error)
+                if self._keep:
+                    _log.warning("%s: the text read before is used on, for %s", self._path, error)
+                else:
+                    self._drop(error)
         return self._text
+
+    def _drop(self, why: object) -> None:
+        if self._text:
+            self._text = ""
+            _log.warning("%s: the text read before is not used any more: %s", self._path, why)
 
 
 def _read(path: str, usable: re.Pattern[str]) -> str:

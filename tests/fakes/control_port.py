@@ -12,8 +12,10 @@ import msgspec
 from router.address import ListenAddress
 from router.cli.main import main
 from router.control.api import create_control
+from router.control.audit import AuditLog
 from router.control.plane import ControlPlane
 from router.control.server import ControlServer
+from router.control.tokens import ControlTokens
 from router.lifecycle import Lifecycle, Phase
 from router.policy.controller import PolicyController
 from router.settings import Control, PolicySpec, Pool, Settings
@@ -56,8 +58,9 @@ class NoReplicas:
 class Replica:
     """The real components behind a control port; the clock is fixed at 100 s."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", control: Control | None = None) -> None:
         self.now = 100.0
+        self.wall = 1_700_000_000.0
         self.metrics = Metrics()
         self.store = MemoryStore()
         self.view = LoadView(self.clock, self.store.announce)
@@ -65,9 +68,12 @@ class Replica:
         self.policies = PolicyController(self.store, {"default": PolicySpec(name="p2c")}, create)
         self.lifecycle = Lifecycle(self.clock)
         self.drains = 0
-        settings = Settings(pools=[Pool(name="default", aliases={"alias": "m"})], control=Control(token=token))
+        control = control or Control(token=token)
+        self.audit = AuditLog(control, "r-1", wall=lambda: self.wall, clock=self.clock) if control.audit_file else None
         self.plane = ControlPlane(
-            settings=settings,
+            settings=Settings(pools=[Pool(name="default", aliases={"alias": "m"})], control=control),
+            tokens=ControlTokens(control, {"TOKEN": "from the environment"}, lambda: self.wall),
+            audit=self.audit,
             view=self.view,
             store=self.store,
             policies=self.policies,

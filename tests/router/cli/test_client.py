@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from router.cli.client import ControlClient, ControlFailure
+from router.settings import Control, ControlToken
 from tests.fakes.control_port import Replica, command
 from tests.fakes.redis_server import certificates
 from tests.fakes.stream_server import stream_server
@@ -22,6 +23,34 @@ def test_the_token_comes_from_the_environment_and_a_missing_one_is_reported(
     assert "set TURNOUT_CONTROL_TOKEN" in capsys.readouterr().err
     monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "sesame")
     assert command(Replica(token="sesame"), "pods") == 0
+
+
+def test_the_token_may_come_from_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "another")
+    file = tmp_path / "token"
+    file.write_text("sesame\n")
+    assert command(Replica(token="sesame"), "pods", "--token-file", str(file)) == 0
+    capsys.readouterr()
+    assert command(Replica(token="sesame"), "pods", "--token-file", str(tmp_path / "none")) == 2
+    assert f"--token-file {tmp_path / 'none'}: No such file or directory" in capsys.readouterr().err
+    file.write_bytes(b"\xff")
+    assert command(Replica(token="sesame"), "pods", "--token-file", str(file)) == 2
+    assert "is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_what_a_token_may_not_do_is_reported_as_the_port_says_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOUT_CONTROL_TOKEN", "from the environment")
+    grafana = ControlToken(name="grafana", token_env="TOKEN")
+    replica = Replica(control=Control(tokens=[grafana]))
+    assert command(replica, "pods") == 0
+    capsys.readouterr()
+    assert command(replica, "policy", "set", "default", "random") == 2
+    why = "the token 'grafana' has the role read, and PUT /admin/pools/default/policy needs operate"
+    assert capsys.readouterr().err == f"turnout: {why}\n"
 
 
 @pytest.mark.parametrize("token", ["t\u00f6k", "tok\n"])

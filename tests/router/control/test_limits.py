@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Coroutine
 
@@ -12,15 +13,27 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from router.address import ListenAddress
-from router.control import limits
-from router.control.limits import MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_HEAD_BYTES
+from router.control import limits, server
+from router.control.limits import (
+    MAX_BODY_BYTES,
+    MAX_CONNECTIONS,
+    MAX_CONNECTIONS_EACH,
+    MAX_HEAD_BYTES,
+    MAX_PIPELINED,
+    REQUESTS_BURST,
+)
 from router.control.server import ControlServer
 
-LOOPBACK = ListenAddress(f"127.2.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
+OWN = f"127.2.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+OTHERS = f"127.3.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+"""Addresses of this process: its server, and clients that come from somewhere else."""
+
+LOOPBACK = ListenAddress(OWN, 0)
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connect = Callable[[], Coroutine[None, None, Client]]
+Connect = Callable[..., Coroutine[None, None, Client]]
+"""Connects, from another address if that is given."""
 
 
 async def size_of_body(scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,8 +48,9 @@ def play(scene: Callable[[Connect], Coroutine[None, None, None]]) -> None:
         await server.start()
         writers: list[asyncio.StreamWriter] = []
 
-        async def connect() -> Client:
-            reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
+        async def connect(address: str = OWN) -> Client:
+            at = server.address
+            reader, writer = await asyncio.open_connection(at.host, at.port, local_addr=(address, 0))
             writers.append(writer)
             return reader, writer
 
@@ -70,14 +84,81 @@ def test_one_connection_too_many_is_closed_and_the_others_are_answered() -> None
     """Case E 22."""
 
     async def scene(connect: Connect) -> None:
-        clients = [await connect() for _ in range(MAX_CONNECTIONS)]
+        clients = [await connect(address) for address in (OWN, OTHERS) for _ in range(MAX_CONNECTIONS // 2)]
+        for client in clients:
+            assert await answer(client, GET) == b"200 0"
+        third = OTHERS.replace("127.3", "127.4")
+        assert await is_closed(await connect(third))
+        assert await answer(clients[0], GET) == b"200 0"
+        clients[0][1].close()
+        while not await served(await connect(third)):
+            pass
+
+    play(scene)
+
+
+def test_one_address_cannot_have_all_connections() -> None:
+    async def scene(connect: Connect) -> None:
+        clients = [await connect() for _ in range(MAX_CONNECTIONS_EACH)]
         for client in clients:
             assert await answer(client, GET) == b"200 0"
         assert await is_closed(await connect())
-        assert await answer(clients[0], GET) == b"200 0"
-        clients[0][1].close()
-        while not await served(await connect()):
-            pass
+        assert await answer(await connect(OTHERS), GET) == b"200 0"
+
+    play(scene)
+
+
+def test_requests_that_wait_for_an_earlier_answer_are_few() -> None:
+    async def scene(connect: Connect) -> None:
+        reader, writer = await connect()
+        writer.write(GET * (MAX_PIPELINED // 2))
+        for _ in range(MAX_PIPELINED // 2):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(1) == b"0"
+        many = await connect()
+        many[1].write(GET * 1000)
+        assert await is_closed(many)
+
+    play(scene)
+
+
+def test_an_address_beyond_its_rate_waits_for_its_turn_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUESTS_PER_S", 0.001)
+
+    async def scene(connect: Connect) -> None:
+        busy = await connect()
+        for _ in range(REQUESTS_BURST - 1):
+            assert await answer(busy, GET) == b"200 0"
+        busy[1].write(GET * 2)
+        assert (await busy[0].readuntil(b"\r\n\r\n0")).startswith(b"HTTP/1.1 200 ")
+        waiting = asyncio.get_running_loop().create_task(busy[0].read(1))
+        assert await is_closed(await connect())
+        assert await answer(await connect(OTHERS), GET) == b"200 0"
+        assert not waiting.done()
+        waiting.cancel()
+
+    play(scene)
+
+
+def test_a_flood_of_bad_requests_is_no_flood_of_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(connect: Connect) -> None:
+        for _ in range(50):
+            client = await connect()
+            client[1].write(b"nonsense\r\n\r\n")
+            assert (await client[0].read()).startswith(b"HTTP/1.1 400 ")
+
+    with caplog.at_level(logging.WARNING):
+        play(scene)
+    assert len(caplog.records) <= 5
+
+
+@pytest.mark.parametrize("target", [b"http://x/", b"*", b"x:80", b"http://evil.example/admin/drain"])
+def test_a_target_is_a_path_of_this_port(target: bytes) -> None:
+    async def scene(connect: Connect) -> None:
+        method = b"CONNECT" if target == b"x:80" else b"OPTIONS"
+        assert (await answer(await connect(), method + b" " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")).startswith(
+            b"400"
+        )
 
     play(scene)
 

@@ -197,7 +197,6 @@ def test_asking_twice_to_drain_begins_one_drain() -> None:
 
 def test_the_docs_list_every_path() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
-        assert "swagger" in (await client.get("/docs")).text.lower()
         paths = (await client.get("/openapi.json")).json()["paths"]
         assert {"/metrics", "/admin/pods", "/admin/pools/{pool}/policy", "/admin/state", "/admin/drain"} <= set(paths)
 

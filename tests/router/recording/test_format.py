@@ -1,14 +1,12 @@
-"""A line has only lengths and hashes, and the file has a limited size."""
+"""A line has only lengths and hashes."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-from pathlib import Path
 
 import pytest
 
-from router.recording.format import RecordedRequest, append, line
+from router.recording.format import RecordedRequest, line
 from schedulers.types import PREFIX_BLOCK_TOKENS
 from statesync.prefix.index import BLOCKS_PER_SIZE
 
@@ -58,40 +56,3 @@ def test_hashes_have_their_block_size_and_sessions_are_hashed() -> None:
     assert (written["block_tokens"], written["blocks_per_size"]) == (PREFIX_BLOCK_TOKENS, BLOCKS_PER_SIZE)
     assert len(written["session"]) == 16
     assert "alice" not in written["session"]
-
-
-def test_only_the_owner_can_read_the_file_and_older_lines_are_rotated(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    for number in range(10):
-        append(path, [b"%09d\n" % number], max_bytes=40)
-        assert path.with_name("r.jsonl.1").exists() == (number >= 1)
-    assert path.with_name("r.jsonl.1").stat().st_mode & 0o777 == 0o600
-    assert path.with_name("r.jsonl.1").read_text() == "000000008\n000000009\n"
-    assert not path.exists()
-
-
-def _append_many(path: Path, name: str) -> None:
-    for number in range(50):
-        append(path, [f"{name} {number}\n".encode()] * 4, max_bytes=10_000_000)
-
-
-@pytest.mark.slow
-def test_processes_that_share_a_file_lose_no_line(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, name)) for name in ("a", "b")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    lines = path.read_text().splitlines()
-    assert len(lines) == 400
-    assert len(set(lines)) == 100
-
-
-def test_a_file_rotated_by_another_process_is_opened_again(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    append(path, [b"one\n"], max_bytes=1000)
-    path.rename(tmp_path / "elsewhere")
-    append(path, [b"two\n"], max_bytes=1000)
-    assert path.read_text() == "two\n"

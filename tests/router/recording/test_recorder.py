@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from loadtests.sim.simulate.traces import read_trace
-from router.recording import recorder as recorder_module
 from router.recording.format import RecordedRequest
 from router.recording.recorder import Recorder
 from router.settings import Recording
@@ -102,26 +101,12 @@ def test_a_failing_disk_loses_lines_and_nothing_else(tmp_path: Path, caplog: pyt
         rig.asked().sends(ok())
         recorder.write()
         assert client.answer().status == 200
-        assert "1 requests were not recorded" in caplog.text
-
-
-def test_a_full_queue_drops_the_newest_and_logs_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recorder_module, "MAX_WAITING", 100)
-    recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
-    request = RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b"")
-    for _ in range(102):
-        recorder.note(request)
-    with caplog.at_level(logging.WARNING):
-        recorder.write()
-    assert "2 requests were not recorded" in caplog.text
-    assert len(lines(tmp_path)) == 100
+        assert "1 records were not written" in caplog.text
 
 
 def test_stopping_writes_the_queued_lines(tmp_path: Path) -> None:
     recorder = Recorder(Recording(path=str(tmp_path / "r.jsonl")))
     recorder.start()
-    recorder.note(RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b""))
+    recorder.put(RecordedRequest(0.0, 1, (), "", None, 0.1, "p", 0, 4, b""))
     recorder.stop()
     assert len(lines(tmp_path)) == 1

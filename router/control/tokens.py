@@ -1,0 +1,122 @@
+"""The tokens of the control port: which one a request has, and its name and role. Knows no path and no address.
+
+Tokens are compared by their SHA-256, in constant time, and always with all of them: the time of an answer does not say
+which of them is nearly right, or how many there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from functools import partial
+from typing import Final, NamedTuple
+
+from router.control_settings import TOKEN
+from router.settings import Control, ControlToken
+from statesync.engines.file_stamp import FollowedText
+
+SINGLE: Final = "control.token"
+"""The name of the token of this setting, which has none of its own."""
+
+
+class Role(IntEnum):
+    """What a caller may do; a higher role may do all that a lower one may."""
+
+    PROBE = -1
+    """Anyone, from any name: load balancers probe in many ways."""
+    OPEN = 0
+    """Anyone."""
+    READ = 1
+    OPERATE = 2
+
+    @property
+    def word(self) -> str:
+        """As settings and messages have it."""
+        return "open" if self < Role.READ else self.name.lower()
+
+
+class Caller(NamedTuple):
+    """Who makes a request."""
+
+    name: str
+    """Of its token; empty where none is needed."""
+    role: Role
+
+
+class UnknownToken(Exception):
+    """No token, or none that is accepted; the message says what to do."""
+
+
+class _Known(NamedTuple):
+    caller: Caller
+    digest: Callable[[], bytes]
+    """SHA-256 of the token; empty while there is none."""
+    expires: datetime | None
+
+
+class ControlTokens:
+    """Every token that is configured. False if there is none: then each caller may do everything."""
+
+    def __init__(self, control: Control, environ: Mapping[str, str], wall: Callable[[], float]) -> None:
+        """`wall` is in seconds since 1970. Raises OSError, ValueError and KeyError for a token that cannot be read;
+        `control_checks.py` explains those."""
+        self._wall = wall
+        self._known = [_known(token, environ) for token in control.tokens]
+        if control.token:
+            everything = Caller(SINGLE, Role.OPERATE)
+            self._known.append(_Known(everything, partial(bytes, _sha256(control.token)), None))
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._wall()
+
+    def caller(self, authorization: Sequence[str]) -> Caller:
+        """Who sent these `Authorization` headers. Raises UnknownToken."""
+        if not self._known:
+            return Caller("", Role.OPERATE)
+        if len(authorization) != 1:
+            raise UnknownToken(_SEVERAL if authorization else _NONE)
+        scheme, _, given = authorization[0].partition(" ")
+        digest, found = _sha256(given.strip()), None
+        for each in self._known:
+            if hmac.compare_digest(digest, each.digest()) and found is None:
+                found = each
+        if found is None or scheme.lower() != "bearer":
+            raise UnknownToken(_WRONG if scheme.lower() == "bearer" and given.strip() else _NONE)
+        if found.expires is not None and aware(found.expires).timestamp() <= self._wall():
+            raise UnknownToken(f"the token {found.caller.name!r} expired at {aware(found.expires).isoformat()}")
+        return found.caller
+
+
+_NONE: Final = "the admin API needs `Authorization: Bearer <token>`"
+_WRONG: Final = "this is no token of this control port, or no longer one"
+_SEVERAL: Final = "there are several `Authorization` headers; send one"
+
+
+def aware(moment: datetime) -> datetime:
+    """A time with its zone, UTC where it has none."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _known(token: ControlToken, environ: Mapping[str, str]) -> _Known:
+    caller = Caller(token.name, Role[token.role.upper()])
+    return _Known(caller, _digest(token, environ), token.expires)
+
+
+def _digest(token: ControlToken, environ: Mapping[str, str]) -> Callable[[], bytes]:
+    if token.token_sha256:
+        return partial(bytes, bytes.fromhex(token.token_sha256))
+    if token.token_env:
+        return partial(bytes, _sha256(environ[token.token_env]))
+    followed = FollowedText(token.token_file, TOKEN, keep=False)
+    return lambda: _sha256(text) if (text := followed.text()) else b""
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
