@@ -34,7 +34,11 @@ class PoolUpstream(Section, frozen=True):
     api_key_env: str = ""
     """Environment variable with that key, in place of a file."""
     send_key: bool = False
-    """Clients' requests get the key too, in place of what the client sent as `authorization` or `x-api-key`."""
+    """Clients' requests get the key too, in place of what the client sent as `authorization`, `x-api-key` or
+    `api-key`."""
+    send_credentials: bool = False
+    """Where `auth` is configured: pods get the key or token that the client sent. Without `auth` they always do, unless
+    `strip` names its header."""
     tls: UpstreamTls | None = None
     """TLS to pods. Without it, only to those whose address says `https://`, with the system's authorities."""
     path: str = ""

@@ -84,6 +84,8 @@ def _key(upstream: PoolUpstream, environ: Mapping[str, str], path: Path) -> Iter
         return
     if upstream.send_key and not (upstream.api_key_file or upstream.api_key_env):
         yield Problem((*path, "send_key"), "there is no key to send; set api_key_file or api_key_env")
+    if upstream.send_key and upstream.send_credentials:
+        yield Problem((*path, "send_credentials"), "pods get the client's key or the pool's own (send_key), not both")
     field = "api_key_file" if upstream.api_key_file else "api_key_env"
     try:
         key = api_key(upstream, environ)

@@ -31,6 +31,9 @@ APART_BYTES: Final = 16384
 MAX_PLACEMENTS = 100_000
 """How many prepared headers are kept."""
 
+MAX_HEADS = 2048
+"""How many heads of clients are kept as a pool's pods get them."""
+
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -42,6 +45,45 @@ class PodHead:
     def __init__(self, address: str, access: PoolAccess) -> None:
         self.before = b" " + addresses.of(address).base.encode()
         self.after = b" HTTP/1.1\r\nhost: " + access.host_of(address).encode("latin-1") + b"\r\n"
+
+
+class PoolHeaders:
+    """The heads of clients' requests as the pods of one pool get them: without the headers that it strips or replaces,
+    and with its own."""
+
+    __slots__ = ("_known", "_pods", "access")
+
+    def __init__(self, access: PoolAccess) -> None:
+        self.access = access
+        self._pods: dict[str, PodHead] = {}
+        """By pod address."""
+        self._known: dict[bytes, bytes] = {}
+        """By the headers of a head that was seen before, which are one piece: what is left of them."""
+
+    def before(self, address: str) -> PodHead:
+        """What depends on the pod."""
+        head = self._pods.get(address)
+        if head is None:
+            if len(self._pods) > MAX_PLACEMENTS:
+                self._pods.clear()
+            head = self._pods[address] = PodHead(address, self.access)
+        return head
+
+    def changed(self, kept: list[bytes]) -> list[bytes]:
+        """The headers that reach the pods."""
+        if not kept or not kept[0].endswith(b"\r\n"):  # a head that was not seen before
+            return [self._passed(b"".join(kept)), self.access.added().encode("latin-1")]
+        first = self._known.get(kept[0])
+        if first is None:
+            if len(self._known) >= MAX_HEADS:
+                self._known.clear()
+            first = self._known[kept[0]] = self._passed(kept[0])
+        return [first, *map(self._passed, kept[1:]), self.access.added().encode("latin-1")]
+
+    def _passed(self, lines: bytes) -> bytes:
+        strip = self.access.strip  # names are in lower case, and no value has a line end
+        passed = [line for line in lines.split(b"\r\n") if line and line.partition(b":")[0] not in strip]
+        return b"".join([line + b"\r\n" for line in passed])
 
 
 class WireHeaders:
@@ -67,9 +109,8 @@ class WireHeaders:
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
-        self._heads: dict[str, PodHead] = {}
-        """By pod address."""
-        self._changing = {pool: access for pool, access in accesses.items() if access.changes_requests}
+        self._plain = PoolHeaders(PLAIN)
+        self._changing = {pool: PoolHeaders(access) for pool, access in accesses.items() if access.changes_requests}
 
     def request_id(self, header_map: dict[bytes, bytes]) -> bytes:
         """The client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
@@ -85,16 +126,15 @@ class WireHeaders:
         routed = exchange.routed
         body = routed.body
         kept = exchange.kept
-        head = self._heads.get(pod.address)
-        if head is None:
-            head = self._prepare(pod.address)
         if self._changing and routed.pool in self._changing:
-            access = self._changing[routed.pool]
-            head, kept = PodHead(pod.address, access), _changed(kept, access)
+            headers = self._changing[routed.pool]
+            access, head, kept = headers.access, headers.before(pod.address), headers.changed(kept)
             if access.priority and not exchange.upgrade:
                 asked = 0 if routed.info is None else routed.info.priority
                 kind = exchange.header_map.get(b"content-type", b"")
                 body = with_priority(exchange.path, kind, body, access.priority * asked)
+        else:
+            head = self._plain.before(pod.address)
         parts = [
             exchange.method,
             head.before,
@@ -110,12 +150,6 @@ class WireHeaders:
             return [b"".join(parts), body]
         parts.append(body)
         return [b"".join(parts)]
-
-    def _prepare(self, address: str) -> PodHead:
-        if len(self._heads) > MAX_PLACEMENTS:
-            self._heads.clear()  # as with placements
-        head = self._heads[address] = PodHead(address, PLAIN)
-        return head
 
     def _forwarding(self, exchange: Exchange) -> bytes:
         if FORWARDING in exchange.header_map or self._proxies.always:
@@ -146,7 +180,8 @@ class WireHeaders:
         return [*without_cors(kept), _lines(self._cors.headers(exchange.header_map))]
 
     def _without_inner(self, kept: list[bytes], pool: str, pod: Pod) -> list[bytes]:
-        host = self._changing.get(pool, PLAIN).host_of(pod.address)
+        headers = self._changing.get(pool)
+        host = (PLAIN if headers is None else headers.access).host_of(pod.address)
         return location.relative(kept, host, addresses.of(pod.address).base.encode())
 
     def error_headers(self, exchange: Exchange) -> Headers:
@@ -180,13 +215,6 @@ class WireHeaders:
 
 def _lines(headers: Headers) -> bytes:
     return b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-
-
-def _changed(kept: list[bytes], access: PoolAccess) -> list[bytes]:
-    """The headers that reach a pool's pods: without those that it strips or replaces, and with its own."""
-    # Of a head that was seen before, all headers are one piece; their names are lower-case and no value has a line end.
-    passed = [line for line in b"".join(kept).split(b"\r\n") if line and line.partition(b":")[0] not in access.strip]
-    return [*(line + b"\r\n" for line in passed), access.added().encode("latin-1")]
 
 
 def _printable(label: str) -> bytes:

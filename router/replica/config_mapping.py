@@ -79,6 +79,7 @@ def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> P
         tls=PodTls(tls_files(upstream.tls)) if upstream.tls is not None else None,
         key=api_key(upstream, environ),
         send_key=upstream.send_key,
+        send_credentials=settings.auth is None or upstream.send_credentials,
         send_priority=upstream.send_priority,
         headers=upstream.headers,
         strip=upstream.strip,

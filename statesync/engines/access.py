@@ -24,8 +24,8 @@ _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 HEADER_VALUE: Final = re.compile(r"[\x21-\x7e\x80-\xff]([\x20-\x7e\x80-\xff\t]*[\x21-\x7e\x80-\xff])?")
 """The value of a header: one line, with no blank around it."""
 
-_CREDENTIALS: Final = ("authorization", "x-api-key")
-"""Headers with a client's key; the pool's own takes their place."""
+_CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
+"""Headers with a client's key."""
 
 
 class PoolAccess:
@@ -38,14 +38,16 @@ class PoolAccess:
         tls: PodTls | None = None,
         key: Callable[[], str] | None = None,
         send_key: bool = False,
+        send_credentials: bool = True,
         send_priority: bool = False,
         headers: Mapping[str, str] = _NO_HEADERS,
         strip: Sequence[str] = (),
         health: str = "",
         metrics: str = "",
     ) -> None:
-        """`key` gives the API key of the pods; with `send_key` clients' requests get it too. `headers` are added to
-        every request and replace the client's, `strip` is taken off. With `send_priority` bodies get a priority.
+        """`key` gives the API key of the pods; with `send_key` clients' requests get it too, in place of the client's
+        own, which also goes without `send_credentials`. `headers` are added to every request and replace the client's,
+        `strip` is taken off. With `send_priority` bodies get a priority.
         `health` and `metrics` stand in for the paths of the engine's preset."""
         preset = preset_of(engine)
         self.engine = engine
@@ -56,7 +58,7 @@ class PoolAccess:
         self._key = key
         self._send_key = send_key and key is not None
         self._headers = {name.lower(): value for name, value in headers.items()}
-        replaced = [*strip, *self._headers, *(_CREDENTIALS if self._send_key else ())]
+        replaced = [*strip, *self._headers, *(_CREDENTIALS if self._send_key or not send_credentials else ())]
         self.strip = frozenset(name.lower().encode() for name in replaced)
         """Headers of clients that do not reach the pods, in lower case."""
         self.host = self._headers.pop("host", "")

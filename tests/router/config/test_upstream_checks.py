@@ -52,6 +52,7 @@ def test_what_is_right_has_no_problem(tmp_path: Path) -> None:
         (PoolUpstream(metrics_path=":65536/m"), "metrics_path", "as in :8002/metrics"),
         (PoolUpstream(metrics_path="/a b"), "metrics_path", "must begin with /"),
         (PoolUpstream(send_key=True), "send_key", "no key to send"),
+        (PoolUpstream(api_key_env="KEY", send_key=True, send_credentials=True), "send_credentials", "not both"),
         (PoolUpstream(send_priority=True), "send_priority", "set engine to vllm or sglang"),
         (PoolUpstream(api_key_env="KEY", api_key_file="/k"), "api_key_env", "not from both"),
         (PoolUpstream(api_key_env="NOT_SET"), "api_key_env", "NOT_SET is not set"),

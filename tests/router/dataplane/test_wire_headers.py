@@ -8,7 +8,7 @@ from router.dataplane import wire_headers as wire_headers_module
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.header_rules import FORWARDING
-from router.dataplane.wire_headers import APART_BYTES, WireHeaders
+from router.dataplane.wire_headers import APART_BYTES, MAX_HEADS, PoolHeaders, WireHeaders
 from schedulers.types import Pod, PodId
 from statesync.engines.access import PoolAccess, fixed_key
 from statesync.load.pod_state import Charge
@@ -145,6 +145,24 @@ def test_a_pool_s_headers_are_added_and_stripped() -> None:
     assert _asked(access) == {"host": "10.0.0.1:8000", "x-tenant": "t"}
 
 
+def test_a_client_s_credentials_reach_only_the_pods_that_are_to_get_them() -> None:
+    names = (b"authorization", b"x-api-key", b"api-key")
+    in_parts = [part for name in names for part in (name, b": ", b"client", b"\r\n")]
+    for kept in (in_parts, [b"".join(in_parts)]):
+        assert _asked(PoolAccess(send_credentials=False), *kept, b"x-a: 1\r\n") == {"host": "10.0.0.1:8000", "x-a": "1"}
+        assert _asked(PoolAccess(), *kept).keys() == {"host", *(name.decode() for name in names)}
+
+
+def test_what_is_left_of_a_head_that_was_seen_before_is_known_until_there_are_too_many() -> None:
+    headers = PoolHeaders(PoolAccess(strip=["x-b"], headers={"x-c": "3"}))
+    head = b"x-a: 1\r\nx-b: 2\r\n"
+    for number in range(MAX_HEADS + 10):
+        made = headers.changed([head, b"x-b: %d\r\n" % number, b"x-d: %d\r\n" % number])
+        assert b"".join(made) == b"x-a: 1\r\nx-d: %d\r\nx-c: 3\r\n" % number
+        headers.changed([b"x-a: %d\r\n" % number])
+    assert len(headers._known) <= MAX_HEADS
+
+
 def test_a_pool_s_key_takes_the_place_of_the_client_s_only_where_it_is_to_be_sent() -> None:
     """Case A 3."""
     client = (b"authorization: Bearer client\r\nx-api-key: client\r\n",)
@@ -163,4 +181,4 @@ def test_prepared_heads_of_pods_that_are_gone_do_not_pile_up(monkeypatch: pytest
     headers = WireHeaders("r", 1)
     for at in range(100):
         headers.request(placed(), Pod(PodId("p"), f"h:{at + 1}"))
-    assert len(headers._heads) <= 12
+    assert len(headers._plain._pods) <= 12

@@ -14,7 +14,7 @@ from router.replica.config_mapping import (
     scrape_config,
     sync_config,
 )
-from router.settings import Health, Pool, PoolUpstream, Scrape, Settings, Sync, Timeouts, UpstreamTls
+from router.settings import Auth, Health, Pool, PoolUpstream, Scrape, Settings, Sync, Timeouts, UpstreamTls
 
 
 def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
@@ -77,7 +77,16 @@ def test_a_pool_s_access_has_its_settings_and_for_paths_those_of_all_pools() -> 
     access = pool_access(Pool(name="p", engine="tgi", upstream=upstream), settings, {"KEY": "sk-1"})
     assert (access.engine, access.preset.health, access.preset.metrics) == ("tgi", ("/own",), ("/m",))
     assert access.added() == "x-tenant: t\r\nauthorization: Bearer sk-1\r\n"
-    assert access.strip == {b"cookie", b"x-tenant", b"authorization", b"x-api-key"}
+    assert access.strip == {b"cookie", b"x-tenant", b"authorization", b"x-api-key", b"api-key"}
+
+
+def test_with_auth_pods_get_a_client_s_credentials_only_where_the_pool_says_so() -> None:
+    credentials = {b"authorization", b"x-api-key", b"api-key"}
+    for auth, send, stripped in ((None, False, set()), (Auth(), False, credentials), (Auth(), True, set())):
+        pool = Pool(name="p", upstream=PoolUpstream(send_credentials=send))
+        access = pool_access(pool, Settings(pools=[pool], auth=auth), {})
+        assert access.strip == stripped
+        assert access.changes_requests is bool(stripped)
 
 
 def test_deadlines_have_the_limits_of_every_pool() -> None:
