@@ -130,7 +130,15 @@ def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None)
                 works[where[pod]] = own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * its)
     # `ttft.start_in`, without a call for each pod. A test holds them equal.
     return [
-        (ahead if (ahead := due - now) > least else late if due and (late := ahead * -OVERDUE) > least else least)
+        (
+            least
+            if not due
+            else ahead
+            if (ahead := due - now) > least
+            else late
+            if (late := ahead * -OVERDUE) > least
+            else least
+        )
         + work * (each + others)
         for due, least, each, work in zip(until, wait, pace, works, strict=True)
     ]
