@@ -113,7 +113,7 @@ class Attempts:
         sent_at = relay.sent_at = self._clock()
         if exchange.attempts == 1:
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
-            routed.metrics.bytes_in += sum([len(part) for part in payload])
+            routed.metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:
                 self._shares.dispatched(exchange)
         if routed.slo is not None or (exchange.charge is not None and exchange.charge.counts_tokens):
