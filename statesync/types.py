@@ -38,6 +38,10 @@ class PodStatus(NamedTuple):
     """This replica's part of `load.inflight`."""
     kept: tuple[str, ...] = ()
     """Why health would take it out, if its pool had pods to spare: `probe`, `ejected`. It is routable all the same."""
+    expected_ttft_s: float = 0.0
+    """What was expected of the times to first token in `load.ttft_ewma_s`: a moving average like it."""
+    ttft_error: float = 0.0
+    """By how much of the found time that was wrong, likewise."""
 
     def well(self) -> bool:
         """Whether it may be picked and is expected to answer."""

@@ -102,6 +102,7 @@ _POD: Sequence[_Column] = (
 _SIDE: Sequence[_Column] = (
     ("TOKENS", lambda side: _number(side["predicted_tokens"])),
     ("WAIT", lambda side: _seconds(side["predicted_wait_s"])),
+    ("TTFT", lambda side: _seconds(side.get("predicted_ttft_s"))),
     ("HIT RATE", lambda side: _share(side["predicted_hit_rate"])),
     ("IMBALANCE", lambda side: _number(side["imbalance"])),
     ("PICK P50", lambda side: f"{_number(side['pick_us']['p50'])} us"),

@@ -124,6 +124,8 @@ def describe_pod(status: PodStatus) -> dict[str, object]:
         "running": load.running,
         "kv_usage": load.kv_usage,
         "ttft_ewma_s": load.ttft_ewma_s,
+        "expected_ttft_s": status.expected_ttft_s,
+        "ttft_error": status.ttft_error,
         "routable": status.routable,
         "blockers": list(status.blockers),
         "kept": list(status.kept),

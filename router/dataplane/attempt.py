@@ -168,8 +168,11 @@ class Attempts:
         if routed.arm is not None:
             routed.arm.first_byte(routed, now - exchange.arrived, token=token)
         if token:
+            took_s, expected_s = now - relay.sent_at, placement.charge.expected_s
             routed.metrics.ttft.observe(now - exchange.arrived)
-            self._view.observe_ttft(placement.pod.id, now - relay.sent_at)
+            if expected_s:
+                routed.metrics.ttft_ratio.observe(took_s / expected_s)
+            self._view.observe_ttft(placement.pod.id, took_s, expected_s)
 
     def finished(self, relay: Relay) -> None:
         """The answer is complete: end the exchange, and learn what the engine reports as cached."""

@@ -27,6 +27,7 @@ _E2E = "From a request's arrival to the end of its answer."
 
 _BY_POOL: Sequence[tuple[str, str, Callable[[PoolMetrics], Histogram]]] = (
     ("turnout_time_to_first_token_seconds", _TTFT, lambda pool: pool.ttft),
+    ("turnout_time_to_first_token_prediction_ratio", "Found over predicted at the pick.", lambda pool: pool.ttft_ratio),
     ("turnout_inter_token_latency_seconds", "Between two tokens of a stream.", lambda pool: pool.itl),
     ("turnout_e2e_request_latency_seconds", _E2E, lambda pool: pool.e2e),
     ("turnout_decision_seconds", "Time a policy took to pick.", lambda pool: pool.decision),

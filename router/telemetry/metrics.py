@@ -42,6 +42,9 @@ OVERHEAD_BOUNDS_S = (
 )
 """Time in the gateway that is not the pod's: tens of microseconds, seconds when requests queue for a pod."""
 
+RATIO_BOUNDS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)
+"""A time over the predicted one: right is 1."""
+
 SLO_RESULTS = KEPT, LATE, SLOW, UNSERVED = "kept", "late", "slow", "unserved"
 """Of a request that was promised times: both were kept, the first token came late, only the later ones came slowly, or
 there was no whole answer."""
@@ -127,7 +130,7 @@ class Histogram:
 
 
 class PoolMetrics:
-    """One pool's histograms and sums. Histograms are in seconds."""
+    """One pool's histograms and sums. Histograms are in seconds, if their name does not say otherwise."""
 
     __slots__ = (
         "bytes_in",
@@ -139,11 +142,13 @@ class PoolMetrics:
         "prefix_hits_tokens",
         "prefix_queries_tokens",
         "ttft",
+        "ttft_ratio",
     )
 
     def __init__(self) -> None:
         """All zero."""
         self.ttft = Histogram(TTFT_BOUNDS_S)
+        self.ttft_ratio = Histogram(RATIO_BOUNDS)
         self.itl = Histogram(ITL_BOUNDS_S)
         self.e2e = Histogram(E2E_BOUNDS_S)
         self.decision = Histogram(DECISION_BOUNDS_S)

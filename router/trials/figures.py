@@ -14,7 +14,7 @@ import msgspec
 
 from router.trials.durations import added
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
@@ -94,6 +94,8 @@ class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """Picks by pod."""
     took: dict[Count, Count] = {}
     """Duration of picks, by bucket."""
+    ttft_s: Amount = 0.0
+    """Expected time to first token there, summed over picks."""
 
 
 class ShadowFigures(msgspec.Struct, frozen=True, omit_defaults=True):

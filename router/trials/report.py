@@ -131,6 +131,7 @@ def _side(side: SideFigures, queries: float, pods: int) -> dict[str, object]:
         "rejections": side.rejections,
         "predicted_tokens": round(side.tokens / picks, 1),
         "predicted_wait_s": round(side.wait_s / picks, 6),
+        "predicted_ttft_s": round(side.ttft_s / picks, 6),
         "predicted_hit_rate": round(side.hits / queries, 6) if queries else None,
         "imbalance": round(max(side.pods.values()) * pods / picks, 3) if side.pods else None,
         "pick_us": {"p50": _us(side.took, 0.5), "p99": _us(side.took, 0.99)},

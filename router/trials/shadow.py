@@ -16,6 +16,7 @@ from router.trials.durations import Durations
 from router.trials.figures import ShadowFigures, SideFigures
 from schedulers.guard import Failure, fault, raised, slow
 from schedulers.protocols import Scheduler
+from schedulers.ttft import likely_cached, prefill_work, start_in
 from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
 
 PER_S: Final = 100.0
@@ -55,12 +56,12 @@ class ShadowSample(NamedTuple):
 class ShadowSide:
     """Counts of the choices of one of the two policies."""
 
-    __slots__ = ("_took", "hits", "picks", "pods", "rejections", "tokens", "wait_s")
+    __slots__ = ("_took", "hits", "picks", "pods", "rejections", "tokens", "ttft_s", "wait_s")
 
     def __init__(self) -> None:
         """All zero."""
         self.picks = self.rejections = 0
-        self.tokens = self.wait_s = self.hits = 0.0
+        self.tokens = self.wait_s = self.ttft_s = self.hits = 0.0
         self.pods: dict[str, int] = {}
         self._took = Durations()
 
@@ -76,14 +77,26 @@ class ShadowSide:
         self.picks += 1
         self.tokens += snapshot.columns.tokens[at]
         self.wait_s += snapshot.columns.wait[at]
-        self.hits += min(request.prompt_tokens, request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS)
+        held = request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS
+        self.ttft_s += _expected_s(request, snapshot, at, held)
+        self.hits += min(request.prompt_tokens, held)
         self.pods[pod] = self.pods.get(pod, 0) + 1
 
     def figures(self) -> SideFigures:
         """The counts as they are now."""
         busiest = sorted(self.pods.items(), key=lambda each: each[1], reverse=True)[:PODS_SHARED]
         took = dict(self._took.counts)
-        return SideFigures(self.picks, self.rejections, self.tokens, self.wait_s, self.hits, dict(busiest), took)
+        sums = self.tokens, self.wait_s, self.hits
+        return SideFigures(self.picks, self.rejections, *sums, dict(busiest), took, self.ttft_s)
+
+
+def _expected_s(request: RequestInfo, snapshot: LoadSnapshot, at: int, held: int) -> float:
+    """Seconds until the request's first token from the pod at that position, of which the index knows `held` tokens:
+    what the load view expects at dispatch, without a wait for KV blocks."""
+    columns, cached = snapshot.columns, likely_cached(held, request.prompt_tokens)
+    now = max(request.arrived_at, snapshot.taken_at)
+    work = prefill_work(request.prompt_tokens - cached, cached)
+    return start_in(columns.until[at], columns.wait[at], now) + work * columns.pace[at]
 
 
 def _ignore(shadow: Shadow, wants: bool) -> None:

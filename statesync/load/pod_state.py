@@ -46,7 +46,7 @@ class Charge:
     It keeps the amounts, so that exactly the amount added is subtracted, however the estimates change.
     """
 
-    __slots__ = ("cached", "pod", "prefill_tokens", "promise", "requests", "since", "tokens", "work")
+    __slots__ = ("cached", "expected_s", "pod", "prefill_tokens", "promise", "requests", "since", "tokens", "work")
 
     def __init__(
         self, pod: PodId, tokens: int, prefill_tokens: int, work: int = 0, cached: int = 0, since: float = 0.0
@@ -64,6 +64,8 @@ class Charge:
         """Prompt tokens that the pod was expected to hold; does not change."""
         self.since = since
         """When it was taken, on the replica's monotonic clock; does not change."""
+        self.expected_s = 0.0
+        """Expected seconds from then to the first token; 0.0 where nothing is expected."""
         self.promise: Promise | None = None
         """What the request was promised, of what the pod's load shows."""
 
@@ -88,6 +90,7 @@ class PodState:
         "dirty",
         "dispatched",
         "e2e_ewma_s",
+        "expected_ewma_s",
         "foreign",
         "head_since",
         "kept",
@@ -119,6 +122,7 @@ class PodState:
         "speed",
         "tokens",
         "took_s",
+        "ttft_error",
         "ttft_ewma_s",
         "watchers",
     )
@@ -164,6 +168,9 @@ class PodState:
         self.queued = self.running = self.foreign = self.kv_capacity_tokens = 0
         self.peak = self.requests
         self.kv_usage = self.ttft_ewma_s = self.e2e_ewma_s = self.reported_at = 0.0
+        self.expected_ewma_s = self.ttft_error = 0.0
+        """Of the times to first token in `ttft_ewma_s`: what was expected, and by how much of the found time it was
+        wrong; moving averages."""
         self.adapters = NO_ADAPTERS
         self.kv_share = 1.0
         self.speed = PodSpeed()

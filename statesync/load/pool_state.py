@@ -12,16 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
+from schedulers.ttft import KV_FULL, admission_s, start_in
 from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, PodLoad
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError
 from statesync.load.cost_model import CostModel
 from statesync.load.decaying_rate import DecayingRate
-from statesync.load.pod_state import PodState
+from statesync.load.pod_state import Charge, PodState
 from statesync.types import PodStatus
 
 # A fifth of the time that the named tuples' own constructors take. The values stand in the order of the fields; a test
 # compares each by name.
 _new: Final = tuple.__new__
+
+TTFT_ALPHA: Final = 0.2
+"""Weight of the newest time to first token in its moving averages: the last ten answers make 90 % of them."""
 
 _T = TypeVar("_T")
 
@@ -81,6 +85,18 @@ class PoolState:
         self.generation += 1
         return self.changed(pod_state)
 
+    def answered(self, pod_state: PodState, seconds: float, expected_s: float) -> None:
+        """Take a time to first token into the pod's moving averages, and what was expected of it; 0.0: nothing."""
+        old = pod_state.ttft_ewma_s
+        pod_state.ttft_ewma_s = old + TTFT_ALPHA * (seconds - old) if old else seconds
+        if expected_s > 0.0 and seconds > 0.0:
+            error = (expected_s - seconds if expected_s > seconds else seconds - expected_s) / seconds
+            weight = TTFT_ALPHA if pod_state.expected_ewma_s else 1.0
+            pod_state.expected_ewma_s += weight * (expected_s - pod_state.expected_ewma_s)
+            pod_state.ttft_error += weight * (error - pod_state.ttft_error)
+        self.learn(pod_state)
+        self.changed(pod_state)
+
     def learn(self, pod_state: PodState) -> None:
         """Update the pod's speed and the pool's costs from the duration of the pod's last prefill."""
         decoding = pod_state.requests + pod_state.other_requests - pod_state.prefilling - pod_state.other_prefilling
@@ -92,6 +108,19 @@ class PoolState:
         if self.model.learn(pod_state.speed, took_s, parts):
             for each in self.members.values():
                 self.changed(each)
+
+    def expected_s(self, pod_state: PodState, charge: Charge) -> float:
+        """Seconds until the first token of a request that is about to be counted onto the pod; 0.0 where the pod has
+        changed since the last snapshot, or cannot be picked."""
+        at = pod_state.position
+        if at < 0 or pod_state.dirty:
+            return 0.0
+        expected_s = start_in(self._until[at], self._wait[at], charge.since) + charge.work * self._pace[at]
+        if pod_state.kv_capacity_tokens:
+            share, tokens = pod_state.kv_share, pod_state.tokens + pod_state.other_tokens
+            room = pod_state.kv_capacity_tokens * KV_FULL
+            expected_s += admission_s(tokens * share, room, charge.tokens * share, pod_state.e2e_ewma_s)
+        return expected_s
 
     def add(self, pod_state: PodState) -> bool:
         """Make the pod a member; True if it is a candidate at once."""
@@ -175,7 +204,8 @@ class PoolState:
         """One of the members in full."""
         blockers = tuple(sorted(pod_state.blockers))
         load, kept = pod_state.load(self.model.costs), tuple(sorted(pod_state.kept))
-        return PodStatus(pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept)
+        times = pod_state.expected_ewma_s, pod_state.ttft_error
+        return PodStatus(pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept, *times)
 
     def _join(self, pod_state: PodState) -> None:
         positions = self._own_positions()

@@ -7,7 +7,6 @@ knows none of them. `pool_state.py` keeps a pool's columns ready for a snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
 
 from schedulers.ttft import ANSWER_TOKENS, likely_cached, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
@@ -19,9 +18,6 @@ from statesync.load.pool_state import PoolState, why_empty
 from statesync.load.remote_load import RemoteLoad
 from statesync.load.subset import Subset
 from statesync.types import EngineReport, InflightNumbers, PodStatus
-
-TTFT_ALPHA: Final = 0.2
-"""Weight of the newest time to first token in its moving average: the last ten answers make 90 % of the average."""
 
 _NOTHING = InflightNumbers()
 
@@ -165,9 +161,11 @@ class LoadView:
         now = self._clock()
         work = prefill_work(uncached, cached)
         charge = Charge(pod, prompt + (answer if answer > 0 else ANSWER_TOKENS), uncached, work, cached, now)
+        pool_state = self._pool_states[pod_state.pool]
+        charge.expected_s = pool_state.expected_s(pod_state, charge)
         pod_state.begin(charge.tokens, uncached, work, now)
         self._inflight += 1
-        self._pool_states[pod_state.pool].changed(pod_state)
+        pool_state.changed(pod_state)
         if self._announce is not None:
             self._announce(pod, pod_state.own())
         return charge
@@ -207,19 +205,16 @@ class LoadView:
         elif joined:
             self._call_headroom(pool_state)
 
-    def observe_ttft(self, pod: PodId, seconds: float) -> None:
-        """Take one time to first token into the pod's moving average. A pod that is gone is ignored.
+    def observe_ttft(self, pod: PodId, seconds: float, expected_s: float = 0.0) -> None:
+        """Take one time to first token into the pod's moving averages, with what its charge said was expected. A pod
+        that is gone is ignored.
 
         Call it right after the `prefill_done` of a stream: the pod's pace is then learned from that prefill. A whole
         answer is no sample of the pace: do not call it for one.
         """
         pod_state = self._pod_states.get(pod)
         if pod_state is not None and pod_state.pool is not None:
-            old = pod_state.ttft_ewma_s
-            pod_state.ttft_ewma_s = old + TTFT_ALPHA * (seconds - old) if old else seconds
-            pool_state = self._pool_states[pod_state.pool]
-            pool_state.learn(pod_state)
-            pool_state.changed(pod_state)
+            self._pool_states[pod_state.pool].answered(pod_state, seconds, expected_s)
 
     # Called by the scraper and the shared state.
 

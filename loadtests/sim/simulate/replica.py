@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtests.sim.simulate.traces import Arrival
 from router.dataplane.retry import RULES, RetryBudget, RetryDecision, decide
@@ -28,6 +28,14 @@ POOL: Final = "default"
 
 INDEX_BYTES: Final = 2**40
 """The simulated index is bounded by the pods' KV only."""
+
+
+class Prediction(NamedTuple):
+    """A time from an attempt's dispatch to its first token."""
+
+    expected_s: float
+    """As of the pick; 0.0 where nothing was expected."""
+    found_s: float
 
 
 class SentRequest:
@@ -113,13 +121,15 @@ class Replica:
         """Count a request of a client into the budget of retries."""
         self._budget.requests += 1
 
-    def answered(self, sent: SentRequest) -> None:
-        """The first token is back: the pending prefill is given back."""
+    def answered(self, sent: SentRequest) -> Prediction:
+        """The first token is back: the pending prefill is given back. Returns what was expected of this attempt."""
         charge = _charge(sent)
         if charge.pod in self.health.unsettled:
             self.health.outcome(charge.pod, Outcome.OK, self._clock())
+        took_s = self._clock() - sent.sent_at
         self.view.prefill_done(charge)
-        self.view.observe_ttft(charge.pod, self._clock() - sent.sent_at)
+        self.view.observe_ttft(charge.pod, took_s, charge.expected_s)
+        return Prediction(charge.expected_s, took_s)
 
     def finished(self, sent: SentRequest, cached_tokens: int | None) -> None:
         """The answer is complete: all is given back. A prediction is compared with the answer's usage."""

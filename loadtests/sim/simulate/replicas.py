@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
-from loadtests.sim.simulate.replica import POOL, Replica, SentRequest
+from loadtests.sim.simulate.replica import POOL, Prediction, Replica, SentRequest
 from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import Failure, Shed, World
 from router.errors import ConnectFailed, CutMidAnswer, PodFailure, ResetBeforeAnswer
@@ -70,6 +70,8 @@ class Replicas:
         self._started = 0
         self.replicas = [self._start() for _ in range(self._sharing.replicas)]
         self._open: dict[int, SentRequest] = {}
+        self.predictions: list[Prediction] = []
+        """Of all first tokens so far, where there was one."""
         for at in range(len(self._pods)):
             world.every(REPORT_S, self._rng.random() * REPORT_S, partial(self._report, at))
         world.every(PROBE_S, PROBE_S, self._probe)
@@ -92,7 +94,8 @@ class Replicas:
     def first_token(self, number: int, /) -> None:
         """The pending prefill is given back."""
         sent = self._open[number]
-        sent.replica.answered(sent)
+        if (prediction := sent.replica.answered(sent)).expected_s:
+            self.predictions.append(prediction)
 
     def finished(self, number: int, cached_tokens: int | None, /) -> None:
         """All that the request held is given back."""

@@ -9,6 +9,7 @@ from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import H100_8B, EngineProfile
 from loadtests.sim.simulate.contenders import contender, title
 from loadtests.sim.simulate.events import PodEvent, pods_with, schedule
+from loadtests.sim.simulate.replica import Prediction
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.sessions import converse, sessions_of
 from loadtests.sim.simulate.traces import Arrival, Trace, TraceError
@@ -75,6 +76,8 @@ class Run(NamedTuple):
     """Requests that the policy refused."""
     unserved: Sequence[Arrival] = ()
     """Those that were lost or shed."""
+    predictions: Sequence[Prediction] = ()
+    """Of times to first token, by the gateways' cost model; none by peers."""
 
 
 def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
@@ -104,7 +107,8 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
     ends = [each.at_s + each.e2e_s for each in outcomes]
     duration_s = max(ends, default=0.0)
     counts = world.lost, world.retried, world.shed
-    return Run(title(policy), outcomes, world.rejected, samples, duration_s, *counts, world.unserved)
+    predictions = router.predictions if isinstance(router, Replicas) else ()
+    return Run(title(policy), outcomes, world.rejected, samples, duration_s, *counts, world.unserved, predictions)
 
 
 def new_world(case: Case, unit_tokens: int) -> World:

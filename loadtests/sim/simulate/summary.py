@@ -53,6 +53,18 @@ class Goodput(msgspec.Struct, frozen=True):
     """Refused by the policy, or lost with their pod."""
 
 
+class Predicted(msgspec.Struct, frozen=True):
+    """Times to first token as the gateways predicted them at the pick."""
+
+    requests: int
+    ttft_s: Spread
+    """Predicted."""
+    error_s: Spread
+    """Between predicted and found."""
+    error: Spread
+    """The same, as a share of the found time."""
+
+
 class Row(msgspec.Struct, frozen=True):
     """One policy."""
 
@@ -84,6 +96,8 @@ class Row(msgspec.Struct, frozen=True):
     """Share of the requests with a promise that kept it; None where none has one."""
     goodput_by_priority: list[Goodput] = []
     """The same, the highest priority first."""
+    predicted: Predicted | None = None
+    """None of a peer."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -135,6 +149,7 @@ def summarise(run: Run, case: Case) -> Row:
         shed=run.shed,
         goodput=goodput(run),
         goodput_by_priority=goodput_by_priority(run),
+        predicted=predicted(run),
     )
 
 
@@ -155,6 +170,19 @@ def table(trace: str, case: Case, rows: list[Row]) -> Table:
         case.seed,
         [str(event) for event in case.events],
         case.closed_loop,
+    )
+
+
+def predicted(run: Run) -> Predicted | None:
+    """`Row.predicted`."""
+    if not run.predictions:
+        return None
+    errors = [abs(each.expected_s - each.found_s) for each in run.predictions]
+    return Predicted(
+        len(errors),
+        spread(each.expected_s for each in run.predictions),
+        spread(errors),
+        spread(error / each.found_s for error, each in zip(errors, run.predictions, strict=True) if each.found_s),
     )
 
 
@@ -231,6 +259,17 @@ def windows(outcomes: Sequence[Outcome]) -> list[Window]:
     ]
 
 
+def _prediction_columns(rows: Sequence[Row]) -> Mapping[str, Sequence[str]]:
+    """By how much of the found time to first token the predicted one is wrong; none where there is only `best`."""
+    if not any(row.predicted for row in rows):
+        return {}
+    errors = [row.predicted.error if row.predicted else None for row in rows]
+    return {
+        "off p50": [f"{error.p50:.0%}" if error else "" for error in errors],
+        "off p90": [f"{error.p90:.0%}" if error else "" for error in errors],
+    }
+
+
 def lines(found: Table) -> Mapping[str, Sequence[str]]:
     """The plain table: a column's head -> its cells."""
     rows = found.policies
@@ -249,6 +288,7 @@ def lines(found: Table) -> Mapping[str, Sequence[str]]:
         "E2E mean": [f"{row.e2e_s.mean:.2f}" for row in rows],
         "hits": [f"{row.hit_rate:.1%}" for row in rows],
         "imbalance": [f"{row.load_imbalance:.2f}" for row in rows],
+        **_prediction_columns(rows),
         **(failures if any(row.retried or row.lost for row in rows) else {}),
     }
     if any(row.shed for row in rows):

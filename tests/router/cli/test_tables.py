@@ -17,6 +17,7 @@ ARM: dict[str, Any] = {
 SIDE: dict[str, Any] = {
     "predicted_tokens": 1234.5,
     "predicted_wait_s": 0.01,
+    "predicted_ttft_s": 0.25,
     "predicted_hit_rate": None,
     "imbalance": 1.25,
     "pick_us": {"p50": 3.25, "p99": None},
@@ -76,9 +77,9 @@ def test_a_shadow_has_its_agreement_a_row_for_each_side_and_the_skipped_requests
     lines = list(trial_lines({**REPORT, "canary": None, "shadow": {**SHADOW, "off": "it raised", "agreement": None}}))
     assert lines[1:] == [
         "shadow p2c: 98 requests compared, same pod in -",
-        "        TOKENS  WAIT    HIT RATE  IMBALANCE  PICK P50  PICK P99",
-        "live    1234    0.01 s  -         1.25       3.25 us   - us",
-        "shadow  1234    0.01 s  -         1.25       3.25 us   - us",
+        "        TOKENS  WAIT    TTFT    HIT RATE  IMBALANCE  PICK P50  PICK P99",
+        "live    1234    0.01 s  0.25 s  -         1.25       3.25 us   - us",
+        "shadow  1234    0.01 s  0.25 s  -         1.25       3.25 us   - us",
         "of 100 sampled: 2 dropped",
         "turned off: it raised",
     ]

@@ -89,6 +89,8 @@ def test_pods_are_a_list_with_load_and_blockers() -> None:
             "running": 4,
             "kv_usage": 0.5,
             "ttft_ewma_s": 0.0,
+            "expected_ttft_s": 0.0,
+            "ttft_error": 0.0,
             "routable": True,
             "blockers": [],
             "kept": [],

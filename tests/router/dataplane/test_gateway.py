@@ -230,7 +230,10 @@ def test_a_streams_time_to_first_token_and_inter_token_latency_are_measured() ->
         assert metrics.itl.count == 1
         assert metrics.itl.sum == pytest.approx(0.05)
         assert metrics.e2e.sum == pytest.approx(0.3)
-        assert rig.view.statuses()[0].load.ttft_ewma_s == pytest.approx(0.25)
+        status = rig.view.statuses()[0]
+        assert status.load.ttft_ewma_s == pytest.approx(0.25)
+        assert metrics.ttft_ratio.count == 1
+        assert metrics.ttft_ratio.sum == pytest.approx(0.25 / status.expected_ttft_s)
         assert rig.metrics.requests == {("main", "round_robin", pod.address, 200): 1}
 
 

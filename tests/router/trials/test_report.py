@@ -58,13 +58,14 @@ def test_an_arm_without_requests_shows_null_and_not_zero() -> None:
 
 
 def test_a_shadow_is_shown_beside_the_policy_that_decides() -> None:
-    live = SideFigures(picks=4, tokens=400.0, wait_s=2.0, hits=100.0, pods={"a": 2, "b": 2}, took={bucket_of(1e-5): 4})
+    live = SideFigures(4, 0, 400.0, 2.0, 100.0, {"a": 2, "b": 2}, {bucket_of(1e-5): 4}, ttft_s=6.0)
     other = SideFigures(picks=4, tokens=800.0, wait_s=4.0, hits=300.0, pods={"a": 4}, took={bucket_of(2e-5): 4})
     figures = ShadowFigures(5, 1, 4, 2, 0, 400.0, live, other)
     shown: Any = describe_shadow(PolicyChoice("p2c"), figures, Shadow("main", Fixed(), Later(), Clock()))
     assert shown["agreement"]["value"] == 0.5
     assert (shown["live"]["imbalance"], shown["shadow"]["imbalance"]) == (1.0, 2.0)
     assert (shown["live"]["predicted_tokens"], shown["shadow"]["predicted_wait_s"]) == (100.0, 1.0)
+    assert (shown["live"]["predicted_ttft_s"], shown["shadow"]["predicted_ttft_s"]) == (1.5, 0.0)
     assert (shown["live"]["predicted_hit_rate"], shown["shadow"]["predicted_hit_rate"]) == (0.25, 0.75)
     assert 9.5 < shown["live"]["pick_us"]["p99"] < 10.5
     assert (shown["off"], shown["dropped"]) == (None, 1)

@@ -80,6 +80,7 @@ def test_agreement_and_the_load_at_both_choices_are_counted() -> None:
     figures = shadow.figures()
     assert (figures.compared, figures.agreed, figures.queries) == (2, 1, 1280.0)
     assert (figures.live.tokens, figures.shadow.tokens) == (100.0, 0.0)
+    assert figures.live.ttft_s > figures.shadow.ttft_s / 2 > 0.0, "of a prompt that A holds a half of, and B nothing"
     assert (figures.live.hits, figures.shadow.hits) == (320.0, 0.0)
     assert (figures.live.pods, figures.shadow.pods) == ({A: 1, B: 1}, {B: 2})
     assert total(figures.shadow.took) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from loadtests.sim.simulate.replica import Prediction
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case, Run, Sample
 from loadtests.sim.simulate.summary import Goodput, Spread, lines, load_imbalance, spread, summarise, table, windows
@@ -64,6 +65,19 @@ def test_goodput_is_the_share_of_promises_kept_and_refused_requests_break_theirs
     assert row.goodput_by_priority == [Goodput(1, 3, 1 / 3, 2 / 3, 1), Goodput(0, 1, 0.0, 0.0, 0)]
     columns = lines(table("t", CASE, [row]))
     assert (columns["goodput"], columns["shed"], columns["of +1"]) == (["25.0%"], ["1"], ["33.3%"])
+
+
+def test_predicted_times_are_compared_with_the_found_ones() -> None:
+    found = [Prediction(1.0, 2.0), Prediction(3.0, 2.0), Prediction(1.5, 1.0)]
+    row = summarise(run(outcome())._replace(predictions=found), CASE)
+    assert row.predicted is not None and row.predicted.requests == 3
+    assert (row.predicted.ttft_s.mean, row.predicted.error_s.p50, row.predicted.error_s.p90) == (5.5 / 3, 1.0, 1.0)
+    assert (row.predicted.error.p50, row.predicted.error.p90) == (0.5, 0.5)
+    peer = summarise(run(outcome()), CASE)
+    assert peer.predicted is None
+    columns = lines(table("t", CASE, [row, peer]))
+    assert (columns["off p50"], columns["off p90"]) == (["50%", ""], ["50%", ""])
+    assert "off p50" not in lines(table("t", CASE, [peer]))
 
 
 def test_a_run_without_promises_has_no_goodput() -> None:
